@@ -1,0 +1,35 @@
+# Two commands start here: `make demo` and `make test`. Each sets everything up first.
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+STAMP := $(VENV)/.installed
+export RAY_USAGE_STATS_ENABLED := 0
+
+.PHONY: setup demo test check bench clean help
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(STAMP) ## create .venv with pinned packages
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EmbodiChain needs Python 3.11 or newer, found " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## the main job on this machine: assets, two workers, ring, learner, report
+	$(BIN)/embodichain run tiny_cpu
+
+test: setup ## the default tests: no GPU, no network
+	$(BIN)/pytest
+
+check: setup ## lint, format, types, architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright --level error
+	$(BIN)/pytest tests/test_architecture.py
+
+clean: ## remove what setup and runs made
+	rm -rf $(VENV) runs build *.egg-info

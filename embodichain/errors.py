@@ -1,0 +1,51 @@
+"""The error tree: every fault a user can cause, each raised with the value, what is available and the remedy."""
+
+
+class EmbodiChainError(Exception):
+    """Base of every error that a user can cause and mend; the CLI prints it without a traceback."""
+
+
+class ConfigError(EmbodiChainError):
+    """A name, path or number in the configuration cannot be used."""
+
+
+class AssetError(EmbodiChainError):
+    """An asset was refused: the message says at which stage and why."""
+
+
+class RobotError(EmbodiChainError):
+    """A robot description cannot be read or lacks what the engine needs."""
+
+
+class SceneError(EmbodiChainError):
+    """No valid scene could be sampled: the message says which object and which constraint."""
+
+
+class MotionError(EmbodiChainError):
+    """A pose has no inverse-kinematics solution or no path."""
+
+
+class RingError(EmbodiChainError):
+    """The ring cannot be created, attached or used as asked."""
+
+
+class RingTimeout(RingError):
+    """A blocking ring call waited longer than its timeout_s: the message says which side is starved."""
+
+
+class RingClosed(RingError):
+    """The ring's owner has closed it: stop producing or sampling."""
+
+
+class IntegrityError(EmbodiChainError):
+    """A trajectory was lost, duplicated, torn or read more often than its bound allows."""
+
+
+class RunError(EmbodiChainError):
+    """A run folder cannot be created, resumed or read."""
+
+
+def unknown(kind: str, value: str, available: object, remedy: str = "") -> ConfigError:
+    """The one form of "no such name": names the value, lists what exists, says what to do."""
+    names = ", ".join(sorted(map(str, available)))  # type: ignore[call-overload]
+    return ConfigError(f"unknown {kind} {value!r}; available: {names}" + (f" ({remedy})" if remedy else ""))

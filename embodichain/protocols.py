@@ -1,0 +1,89 @@
+"""The seams of the engine: a protocol only where two real implementations exist."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types import Robot, Scene, SceneRequest, Step, Verdict, WorldState
+
+Expert = Generator[Step, WorldState, None]
+"""Yields one Step per control step and is sent the WorldState after it; returns when it has nothing left to do.
+
+`next(expert)` starts it, so it must have been given the initial state as an argument.
+"""
+
+
+class Physics(Protocol):
+    """A world that holds one scene at a time. Implementations: `physics.mujoco`, `physics.counting`.
+
+    Owned by one thread. Deterministic: the state after `reset(scene)` and the same commands is bitwise the same in any process,
+    whatever was simulated before.
+    """
+
+    @property
+    def robot(self) -> Robot:
+        """The robot that commands address."""
+        ...
+
+    def reset(self, scene: Scene) -> WorldState:
+        """Builds or reuses the world of `scene` and returns its initial state; raises SceneError when it cannot be built."""
+        ...
+
+    def step(self, command: NDArray[np.float64]) -> WorldState:
+        """Holds the position targets `command` (see `Robot`) for one control period of 20 ms."""
+        ...
+
+    def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
+        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the world holds; safe to call twice."""
+        ...
+
+
+class Grader(Protocol):
+    """Judges one trajectory while it happens: sees every control step, so that a dropped or thrown object cannot pass."""
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        ...
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        ...
+
+
+class Pilot(Protocol):
+    """Whoever drives the robot. Implementations: a scripted expert, a learned policy, the baselines."""
+
+    def look(self, frame: Mapping[str, NDArray]) -> None:
+        """Called once per chunk with views of the frame just rendered: `rgb`, `proprio`, and `instruction`."""
+        ...
+
+    def command(self, state: WorldState) -> Step | None:
+        """The next control step, or None when the pilot has finished."""
+        ...
+
+
+class Task(Protocol):
+    """A goal, an expert that reaches it and a grader that recognises it; one file each under `tasks/`."""
+
+    name: str
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """What a scene of this task must hold, and the instruction: the sampler finds assets and poses for it."""
+        ...
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """The scripted expert for `scene`, planning from `state`; raises MotionError when it finds no way."""
+        ...
+
+    def grader(self, scene: Scene) -> Grader:
+        """A fresh grader for `scene`."""
+        ...
+
