@@ -86,4 +86,3 @@ class Task(Protocol):
     def grader(self, scene: Scene) -> Grader:
         """A fresh grader for `scene`."""
         ...
-

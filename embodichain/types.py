@@ -226,7 +226,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRequest:
-    """What a task asks the scene sampler to place: a category, where its origin may lie on the table [m], which yaw [rad] it may have.
+    """What a task asks the scene sampler to place: a category, and the ranges of its origin [m] and yaw [rad] on the table.
 
     `reach` names affordances that some arm must reach; an object without any is placed for space alone.
     """

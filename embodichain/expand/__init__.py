@@ -1,0 +1,1 @@
+"""Domain expansion: what makes episodes differ beyond their layout."""

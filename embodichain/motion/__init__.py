@@ -1,0 +1,1 @@
+"""How experts move: kinematics, inverse kinematics, time-parametrised plans, the unified action, skills."""

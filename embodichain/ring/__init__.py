@@ -1,0 +1,1 @@
+"""The bounded, lock-free ring of trajectories in shared memory."""

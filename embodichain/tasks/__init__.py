@@ -1,0 +1,1 @@
+"""One file per task: its goal, expert and success."""
