@@ -1,1 +1,1 @@
-"""Where things stand: the robot's reachable set, layout without penetration, and the sampler that turns a task's request into a Scene."""
+"""Where things stand: the reachable set, layout without penetration, and the sampler of scenes."""

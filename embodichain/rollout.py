@@ -1,0 +1,172 @@
+"""THE loop: one pilot drives one scene in one physics, and every frame and action lands in the arrays of a slot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain import __version__
+from embodichain.motion.action import ActionCodec
+from embodichain.protocols import Expert, Grader, Physics, Pilot, Task
+from embodichain.types import (
+    CHUNK,
+    Scene,
+    Segment,
+    Step,
+    TrajectoryId,
+    TrajectoryInfo,
+    TrajectorySpec,
+    Verdict,
+    WorldState,
+    write_text,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Timings:
+    """Seconds spent in each part of the loop, summed over the episodes it was passed to."""
+
+    physics_s: float = 0.0
+    render_s: float = 0.0
+    pilot_s: float = 0.0
+    write_s: float = 0.0
+    physics_steps: int = 0
+    frames: int = 0
+
+    def add(self, other: Timings) -> None:
+        """Adds another episode's seconds and counts."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one episode."""
+
+    verdict: Verdict
+    num_chunks: int
+    recovered: bool
+    timings: Timings = field(default_factory=Timings)
+
+
+class ExpertPilot:
+    """Drives by a task's scripted expert, which sees the true state at every control step."""
+
+    def __init__(self, task: Task, scene: Scene, physics: Physics, rng: np.random.Generator) -> None:
+        self._start = lambda state: task.expert(scene, physics.robot, state, rng)
+        self._expert: Expert | None = None
+
+    def look(self, frame: Mapping[str, NDArray]) -> None:
+        """An expert needs no pictures."""
+
+    def command(self, state: WorldState) -> Step | None:
+        """The expert's next step; None once it has returned."""
+        try:
+            if self._expert is None:
+                self._expert = self._start(state)
+                return next(self._expert)
+            return self._expert.send(state)
+        except StopIteration:
+            return None
+
+
+def rollout(
+    physics: Physics,
+    codec: ActionCodec,
+    scene: Scene,
+    pilot: Pilot,
+    grader: Grader,
+    out: Mapping[str, NDArray],
+    spec: TrajectorySpec,
+) -> Outcome:
+    """Plays `scene` once and writes the trajectory into `out`, the writable arrays of `spec`'s fields.
+
+    A frame is rendered before each chunk of 16 control steps and once after the last. When the pilot finishes inside a chunk the
+    rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored actions
+    replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL.
+
+    Raises whatever the pilot or physics raises (MotionError, SceneError); `out` is then incomplete and must not be published.
+    """
+    timings = Timings()
+    clock = time.perf_counter
+    started = clock()
+    state = physics.reset(scene)
+    write_text(out["instruction"], scene.instruction.encode())
+    out["action_mask"][:] = codec.mask
+    depth = out.get("depth")
+    command = codec.round(state.measured)
+    finished = False
+    num_chunks = 0
+    timings.physics_s += clock() - started
+
+    def record_frame(index: int) -> None:
+        before = clock()
+        physics.render(out["rgb"][index], None if depth is None else depth[index])
+        out["proprio"][index] = codec.encode(state.measured)
+        timings.render_s += clock() - before
+        timings.frames += 1
+
+    while num_chunks < spec.horizon and not finished:
+        record_frame(num_chunks)
+        before = clock()
+        frame = {"rgb": out["rgb"][num_chunks], "proprio": out["proprio"][num_chunks], "instruction": out["instruction"]}
+        pilot.look(frame)
+        timings.pilot_s += clock() - before
+        segments: set[Segment] = set()
+        for k in range(CHUNK):
+            before = clock()
+            step = None if finished else pilot.command(state)
+            after_pilot = clock()
+            if step is None:
+                finished = True
+            else:
+                command = codec.round(step.command)
+                segments.add(step.segment)
+            state = physics.step(command)
+            after_physics = clock()
+            out["action"][num_chunks, k] = codec.encode(command)
+            grader.observe(state)
+            timings.pilot_s += after_pilot - before
+            timings.physics_s += after_physics - after_pilot
+            timings.write_s += clock() - after_physics
+        out["segment"][num_chunks] = next((s for s in (Segment.FAILURE, Segment.RECOVERY) if s in segments), Segment.NOMINAL)
+        num_chunks += 1
+    record_frame(num_chunks)
+
+    before = clock()
+    out["num_chunks"][()] = num_chunks
+    for name in ("action", "segment"):
+        out[name][num_chunks:] = 0
+    for name in ("rgb", "proprio", *(["depth"] if depth is not None else [])):
+        out[name][num_chunks + 1 :] = 0
+    timings.write_s += clock() - before
+    timings.physics_steps = num_chunks * CHUNK
+    labels = out["segment"][:num_chunks]
+    verdict = grader.verdict()
+    recovered = verdict.success and bool((labels == Segment.RECOVERY).any())
+    return Outcome(verdict=verdict, num_chunks=num_chunks, recovered=recovered, timings=timings)
+
+
+def write_provenance(
+    out: Mapping[str, NDArray], scene: Scene, outcome: Outcome, *, identity: TrajectoryId, robot: str, physics: str
+) -> None:
+    """Writes id and provenance of a finished episode into its slot, so that any sample can be traced and simulated again."""
+    info = TrajectoryInfo(
+        task=scene.task,
+        robot=robot,
+        physics=physics,
+        scene_seed=scene.seed,
+        worker=identity.worker,
+        engine_version=__version__,
+        assets={placement.role: placement.asset.content_hash for placement in scene.objects},
+        expansion=scene.expansion,
+        success=outcome.verdict.success,
+        reason=outcome.verdict.reason,
+        recovered=outcome.recovered,
+    )
+    write_text(out["info"], info.encode())
+    out["trajectory_id"][()] = identity.pack()
