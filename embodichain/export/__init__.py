@@ -1,0 +1,1 @@
+"""What leaves the engine in other people's formats: videos today, data sets later."""

@@ -1,0 +1,84 @@
+"""Numbers of a run as they happen: one JSON object a line, and the memory of the whole process tree."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+
+
+class MetricsWriter:
+    """Appends records to `metrics.jsonl`; each is flushed, so that a killed run keeps all but its last line. Thread-safe."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._file = path.open("a", encoding="utf-8")
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def write(self, kind: str, values: Mapping[str, Any]) -> None:
+        """One record: its kind ("train", "stream", "evaluate" ...), the time and the values."""
+        line = json.dumps({"kind": kind, "time": round(self._clock(), 3), **values}, default=float)
+        with self._lock:
+            self._file.write(line + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file; safe to call twice."""
+        self._file.close()
+
+
+def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """All complete records, or those of one kind; a torn last line is ignored."""
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if kind is None or record["kind"] == kind:
+            records.append(record)
+    return records
+
+
+def tree_memory_bytes() -> int:
+    """Proportional set size of this process and all its descendants: shared pages are counted once."""
+    me = psutil.Process()
+    total = 0
+    for process in [me, *me.children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue  # it ended while we looked: its memory is gone
+    return total
+
+
+class PeakMemory:
+    """Samples `tree_memory_bytes` in a thread; `.bytes` is the highest seen."""
+
+    def __init__(self, period_s: float = 2.0) -> None:
+        self.bytes = 0
+        self._period_s = period_s
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peak-memory", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.bytes = max(self.bytes, tree_memory_bytes())
+            self._stop.wait(self._period_s)
+
+    def __enter__(self) -> PeakMemory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.bytes = max(self.bytes, tree_memory_bytes())
