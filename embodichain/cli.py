@@ -1,0 +1,71 @@
+"""`embodichain`: one table of commands; each is imported only when it is called, so that help answers at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embodichain import __version__
+from embodichain.errors import EmbodiChainError, unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives ("module:function", called with its arguments) and what it does, in a line."""
+
+    target: str
+    summary: str
+
+    def load(self) -> Callable[[list[str]], int]:
+        """Imports the function."""
+        module, _, function = self.target.partition(":")
+        return getattr(importlib.import_module(module), function)
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command("learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report"),
+    "report": Command("learner.report:main", "write a run's report.html again from its folder"),
+    "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
+    "asset": Command("embodichain.commands:asset", "build simulation-ready USD assets, or validate USD files"),
+    "reach": Command("embodichain.commands:reach", "build a robot's reachability table and draw it"),
+    "ring": Command("embodichain.commands:ring", "watch a ring of a running job: `ring top PATH`"),
+    "ledger": Command("embodichain.commands:ledger", "prove from a run's ledger that no trajectory was read too often"),
+}
+
+
+def help_text() -> str:
+    """The overview: usage and one line for each command."""
+    lines = ["usage: embodichain COMMAND [OPTIONS]", "", "commands:"]
+    lines += [f"  {name:<8} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join([*lines, "", "`embodichain COMMAND --help` explains a command. `embodichain run tiny_cpu` is the demo."])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; user faults end with one line on standard error and exit code 2, Ctrl-C with 130."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"embodichain {__version__}")
+        return 0
+    name, *rest = arguments
+    try:
+        if name not in COMMANDS:
+            raise unknown("command", name, COMMANDS)
+        return COMMANDS[name].load()(rest)
+    except (EmbodiChainError, ValueError) as error:
+        if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
+            raise
+        print(f"embodichain: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("embodichain: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

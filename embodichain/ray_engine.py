@@ -1,0 +1,199 @@
+"""The same stages as Ray actors, one per worker: the only file that imports ray."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import ray
+
+from embodichain.engine import EngineReport
+from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingTimeout
+from embodichain.ring import Ring
+from embodichain.stages import Produced, RolloutStage, SceneStage, World, produce
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayConfig:
+    """How simulation is spread."""
+
+    workers: int = 2
+    address: str = ""
+    """Of a running cluster; empty starts one on this machine."""
+    max_deaths: int = 16
+    """Workers that may die and be replaced before the run stops."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
+
+class SimulationWorker:
+    """One simulating process: attaches to the ring of its node and makes the numbers it is given."""
+
+    def __init__(self, world: World, ring_path: Path, worker: int, epoch: int) -> None:
+        os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+        self._ring = Ring.attach(ring_path, trajectory=world.trajectory_spec)
+        self._scenes = SceneStage(world)
+        self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
+
+    def pid(self) -> int:
+        """The process id, once the worker is ready."""
+        return os.getpid()
+
+    def produce(self, number: int) -> Produced | None:
+        """Makes one number; waits for a free slot as long as the ring lives. None when the ring was closed."""
+        while True:
+            try:
+                return produce(number, self._scenes, self._rollouts, timeout_s=1.0)
+            except RingTimeout:
+                continue
+            except RingClosed:
+                return None
+
+
+class RayEngine:
+    """Keeps `workers` actors busy with consecutive numbers, replaces those that die, and counts.
+
+    A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. A
+    worker's death forfeits its number: retrying could publish twice.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        ring: Ring,
+        config: RayConfig,
+        *,
+        first: int = 0,
+        limit: int | None = None,
+        on_produced: Callable[[Produced], None] = lambda produced: None,
+    ) -> None:
+        self.report = EngineReport()
+        self._config = config
+        self._ring = ring
+        self._next = first
+        self._end = None if limit is None else first + limit
+        self._on_produced = on_produced
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._failure: BaseException | None = None
+        self._started_ray = start_ray(config)
+        self._world = ray.put(world)
+        self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
+        self._workers = [self._spawn(worker, epoch=0) for worker in range(config.workers)]
+        self._epochs = [0] * config.workers
+        self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._workers])
+        self._thread = threading.Thread(target=self._supervise, name="ray-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def next_number(self) -> int:
+        """The first number not yet handed out: where a resumed run goes on."""
+        return self._next
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every number up to the limit is accounted for: nothing will be published any more."""
+        return self._done.is_set()
+
+    def feed(self) -> None:
+        """What a starved learner calls: workers fill the ring by themselves, so this only makes sure that they live."""
+        self.check()
+
+    def check(self) -> None:
+        """Raises in the caller's thread what stopped production, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Ends the workers and, when this engine started it, Ray. A number in progress is dropped. Safe to call twice."""
+        self._stop.set()
+        self._thread.join(timeout=30.0)
+        for actor in self._workers:
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(actor, no_restart=True)
+        if self._started_ray:
+            self._started_ray = False
+            ray.shutdown()
+
+    def __enter__(self) -> RayEngine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _spawn(self, worker: int, epoch: int) -> ray.actor.ActorHandle:
+        return self._actor_class.remote(self._world, self._ring.path, worker, epoch)
+
+    def _supervise(self) -> None:
+        pending: dict[ray.ObjectRef, tuple[int, int]] = {}
+
+        def submit(worker: int) -> None:
+            if self._end is None or self._next < self._end:
+                pending[self._workers[worker].produce.remote(self._next)] = (worker, self._next)
+                self._next += 1
+
+        try:
+            for worker in range(self._config.workers):
+                submit(worker)
+            while pending and not self._stop.is_set():
+                for reference in ray.wait(list(pending), timeout=0.2)[0]:
+                    worker, number = pending.pop(reference)
+                    try:
+                        produced: Produced | None = ray.get(reference)
+                    except ray.exceptions.RayActorError:
+                        self._replace(worker, number)
+                    else:
+                        if produced is None:
+                            return
+                        self.report.add(produced)
+                        self._on_produced(produced)
+                    submit(worker)
+        except BaseException as error:
+            self._failure = error.as_instanceof_cause() if isinstance(error, ray.exceptions.RayTaskError) else error
+        finally:
+            self._done.set()
+
+    def _replace(self, worker: int, number: int) -> None:
+        """A new actor in the place of a dead one; its life gets the next epoch, so that ids never repeat."""
+        self.report.crashed = (*self.report.crashed, number)
+        if len(self.report.crashed) > self._config.max_deaths:
+            raise EmbodiChainError(
+                f"{len(self.report.crashed)} simulation workers died (limit {self._config.max_deaths}); the last worked on scene "
+                f"{number}; see Ray's logs for its traceback, or run it alone with --engine serial"
+            )
+        self._epochs[worker] += 1
+        self._workers[worker] = self._spawn(worker, self._epochs[worker])
+
+
+def start_ray(config: RayConfig) -> bool:
+    """Joins the cluster at `config.address` or starts Ray on this machine; True when it was started here."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}}
+    if config.address:
+        try:
+            ray.init(address=config.address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        except ConnectionError as error:
+            raise ConfigError(
+                f"no Ray cluster answers at {config.address!r}; start one with `ray start --head`, or leave the address empty to "
+                "start Ray on this machine"
+            ) from error
+        return True
+    ray.init(
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        runtime_env=environment,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    return True

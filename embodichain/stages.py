@@ -1,0 +1,209 @@
+"""The stages of the pipe as plain objects with one `step()`: the serial engine calls them in turn, actors wrap them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from embodichain import physics as physics_room
+from embodichain import robots, tasks
+from embodichain.assets.optimize import AssetsConfig, build_catalog
+from embodichain.errors import MotionError, SceneError
+from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.motion.action import ActionCodec
+from embodichain.protocols import Physics, Task
+from embodichain.ring import Ring
+from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
+from embodichain.scenes.reach import ReachTable
+from embodichain.scenes.sample import SceneSampler
+from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec, camera_spec
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being worked on, done, total)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """What is simulated and seen: the part of a run's configuration that every worker needs."""
+
+    robot: str = "dual_piper"
+    """A name from `embodichain list`, or the path of an MJCF file."""
+    physics: str = "mujoco"
+    tasks: tuple[str, ...] = ("turn_switch", "place_mouse_pad")
+    """Episodes take turns over these."""
+    width: int = 64
+    height: int = 64
+    """Resolution of every camera [pixels]."""
+    depth: bool = False
+    """Stream depth beside RGB."""
+    horizon: int = 36
+    """Most chunks of 16 actions an episode may have (0.32 s each)."""
+    seed: int = 0
+    assets: AssetsConfig = field(default_factory=AssetsConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    visual: VisualConfig = field(default_factory=VisualConfig)
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ValueError("tasks must name at least one task; see `embodichain list`")
+        if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
+            raise ValueError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+
+
+class Split(StrEnum):
+    """Which family of scenes a seed belongs to: held-out scenes share no seed with those streamed."""
+
+    STREAM = "stream"
+    HELD_OUT = "held_out"
+
+
+def scene_seed(run_seed: int, split: Split, number: int) -> int:
+    """The 63-bit seed of scene `number`: the same whatever worker makes it, different between splits."""
+    sequence = np.random.SeedSequence((run_seed, list(Split).index(split), number))
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """The prepared parts that all workers share: built once, read only."""
+
+    config: WorldConfig
+    robot: Robot
+    assets: tuple[Asset, ...]
+    reach: ReachTable | None
+    """None when no task places anything."""
+
+    @property
+    def trajectory_spec(self) -> TrajectorySpec:
+        """The schema of this world's trajectories."""
+        c = self.config
+        cameras = len(self.robot.cameras)
+        return camera_spec(cameras=cameras, height=c.height, width=c.width, horizon=c.horizon, depth=c.depth)
+
+    def make_physics(self) -> Physics:
+        """A fresh physics of the configured kind."""
+        return physics_room.make(self.config.physics, robot=self.robot, width=self.config.width, height=self.config.height)
+
+    def make_tasks(self) -> tuple[Task, ...]:
+        """The configured tasks, in order."""
+        return tuple(tasks.make(name, recovery=self.config.recovery) for name in self.config.tasks)
+
+
+def cache_dir() -> Path:
+    """Where derived data (reachability tables, compiled kernels) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
+    return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
+
+
+def prepare(config: WorldConfig, assets_dir: Path, progress: Progress) -> World:
+    """Builds or loads everything that workers share: robot, assets (into `assets_dir`) and the reachability table.
+
+    Raises ConfigError, RobotError or AssetError before anything long has begun where it can.
+    """
+    robot = robots.get(config.robot)
+    chosen = [tasks.make(name, recovery=config.recovery) for name in config.tasks]
+    physics_room.check(config.physics)
+    needed = {o.category for task in chosen for o in task.request(np.random.default_rng(0)).objects}
+    if not needed:
+        return World(config=config, robot=robot, assets=(), reach=None)
+    assets = build_catalog(config.assets, assets_dir, progress=progress)
+    reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
+    return World(config=config, robot=robot, assets=assets, reach=reach)
+
+
+class SceneStage:
+    """Turns a number into a task and a valid scene of it."""
+
+    def __init__(self, world: World, split: Split = Split.STREAM) -> None:
+        self._tasks = world.make_tasks()
+        self._sampler = SceneSampler(world.robot, world.assets, world.reach, visual=world.config.visual)
+        self._seed = world.config.seed
+        self._split = split
+
+    def step(self, number: int) -> tuple[Task, Scene]:
+        """Scene `number` of this run; raises SceneError when its seed has none."""
+        task = self._tasks[number % len(self._tasks)]
+        return task, self._sampler.sample(task, scene_seed(self._seed, self._split, number))
+
+
+class Fate(StrEnum):
+    """What became of one scene number."""
+
+    PUBLISHED = "published"
+    REJECTED = "rejected"
+    """The grader found no success: an expert's failed attempt is not experience worth learning from."""
+    REFUSED = "refused"
+    """No valid scene or no plan for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Produced:
+    """The report of one `RolloutStage.step`: small, sent from workers to the engine."""
+
+    number: int
+    task: str
+    fate: Fate
+    reason: str
+    num_chunks: int = 0
+    recovered: bool = False
+    timings: Timings = field(default_factory=Timings)
+
+
+class RolloutStage:
+    """Plays a scene with its task's expert and publishes the trajectory into the ring."""
+
+    def __init__(self, world: World, ring: Ring, *, worker: int, epoch: int) -> None:
+        self._world = world
+        self._ring = ring
+        self._worker = worker
+        self._epoch = epoch
+        self._physics = world.make_physics()
+        self._codec = ActionCodec(world.robot)
+        self._spec = world.trajectory_spec
+
+    def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
+        """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
+        with self._ring.reserve(timeout_s=timeout_s) as slot:
+            try:
+                outcome = self.play(task, scene, slot)
+            except MotionError as error:
+                slot.abandon()
+                return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
+            if not outcome.verdict.success:
+                slot.abandon()
+            identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
+            write_provenance(
+                slot, scene, outcome, identity=identity, robot=self._world.robot.name, physics=self._world.config.physics
+            )
+        return Produced(
+            number=number,
+            task=task.name,
+            fate=Fate.PUBLISHED if outcome.verdict.success else Fate.REJECTED,
+            reason=outcome.verdict.reason,
+            num_chunks=outcome.num_chunks,
+            recovered=outcome.recovered,
+            timings=outcome.timings,
+        )
+
+    def play(self, task: Task, scene: Scene, out: dict[str, np.ndarray]) -> Outcome:
+        """One expert episode into any arrays of the trajectory's spec."""
+        pilot = ExpertPilot(task, scene, self._physics, np.random.default_rng(scene.seed))
+        return rollout(self._physics, self._codec, scene, pilot, task.grader(scene), out, self._spec)
+
+    def close(self) -> None:
+        """Frees the physics; the ring belongs to the caller."""
+        self._physics.close()
+
+
+def produce(number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float) -> Produced:
+    """Both stages for one number; a scene that cannot be sampled is reported, not raised."""
+    try:
+        task, scene = scenes.step(number)
+    except SceneError as error:
+        return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
+    return rollouts.step(number, task, scene, timeout_s=timeout_s)

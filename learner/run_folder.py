@@ -1,0 +1,130 @@
+"""A run's folder: everything needed to read it, resume it and make it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embodichain import __version__
+from embodichain.errors import RunError
+
+_PACKAGES = (
+    "numpy",
+    "numba",
+    "torch",
+    "pytorch-lightning",
+    "transformers",
+    "mujoco",
+    "mujoco-warp",
+    "warp-lang",
+    "usd-core",
+    "ray",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFolder:
+    """Names of the files in a run's folder; `create` or `open` one, never construct it by hand."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """Records of the run as it went, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def ledger(self) -> Path:
+        """Every acquisition from the ring."""
+        return self.path / "ledger.bin"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint, from which `--resume` goes on."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def assets(self) -> Path:
+        """The USD assets that the run simulated."""
+        return self.path / "assets"
+
+    @property
+    def videos(self) -> Path:
+        """MP4 files of expert and policy episodes."""
+        return self.path / "videos"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained report."""
+        return self.path / "report.html"
+
+    @property
+    def summary(self) -> Path:
+        """The figures of the report as JSON."""
+        return self.path / "summary.json"
+
+    @classmethod
+    def create(cls, path: Path) -> RunFolder:
+        """A new folder at `path`; raises RunError when it holds a run already or cannot be written."""
+        folder = cls(path=path)
+        if folder.config.exists():
+            raise RunError(f"{path} holds a run already; resume it with --resume, or choose another --out")
+        try:
+            folder.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            probe = path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {path}: {error.strerror}; choose another --out") from error
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """The folder of an existing run; raises RunError naming the runs beside it when there is none."""
+        folder = cls(path=path)
+        if not folder.config.exists():
+            beside = sorted(p.parent.name for p in path.parent.glob("*/config.yaml"))
+            raise RunError(f"{path} is not a run folder; beside it: {', '.join(beside) or 'none'}")
+        return folder
+
+    def write_identity(self, config: dict[str, Any], command: list[str]) -> None:
+        """Saves the resolved configuration, the exact command and the versions of everything that matters."""
+        self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        (self.path / "command.txt").write_text(shlex.join(command) + "\n", encoding="utf-8")
+        (self.path / "versions.json").write_text(json.dumps(versions(), indent=1), encoding="utf-8")
+
+    @property
+    def command(self) -> str:
+        """The command line that made the run."""
+        return (self.path / "command.txt").read_text(encoding="utf-8").strip()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the engine, the interpreter and the packages that decide results, and the processor."""
+    found = {"embodichain": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    found["cores"] = str(os.cpu_count())
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def command_line() -> list[str]:
+    """The command of this process, with the program's short name."""
+    return ["embodichain", *sys.argv[1:]]
