@@ -247,6 +247,8 @@ class SceneRequest:
 
     instruction: str
     objects: tuple[ObjectRequest, ...]
+    same_arm: bool = False
+    """Whether one arm must reach every affordance named, because the task hands nothing over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
