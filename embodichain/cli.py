@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
         return COMMANDS[name].load()(rest)
-    except (EmbodiChainError, ValueError) as error:
+    except EmbodiChainError as error:
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise
         print(f"embodichain: error: {error}", file=sys.stderr)

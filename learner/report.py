@@ -1,0 +1,142 @@
+"""Writes a run's report.html from its folder alone: every number in it comes from files that the run left."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from embodichain.metrics import read_metrics
+from learner import charts
+from learner.run_folder import RunFolder
+
+_MIME = {".png": "image/png", ".mp4": "video/mp4"}
+
+
+def write_report(folder: RunFolder) -> Path:
+    """Renders `report.html`: one file without links to anything else. Returns its path."""
+    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    environment = Environment(
+        loader=PackageLoader("learner", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("report.html.jinja").render(
+        title=f"{summary['recipe']} · seed {summary['seed']}",
+        subtitle=summary["finished"],
+        notes=_notes(summary),
+        figures=_figures(summary),
+        command=folder.command,
+        config=folder.config.read_text(encoding="utf-8"),
+        versions=", ".join(f"{k} {v}" for k, v in json.loads((folder.path / "versions.json").read_text()).items()),
+        **_success(summary),
+        **_learning(folder),
+        **_replay(summary),
+        **_stream(summary),
+        videos=_pictures(folder.videos, "*.mp4"),
+        frames=_pictures(folder.path / "frames", "*.png"),
+        assets=_asset_pictures(folder),
+    )
+    partial = folder.report.with_suffix(".partial")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(folder.report)
+    return folder.report
+
+
+def _notes(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    notes = []
+    if summary.get("interrupted"):
+        notes.append(
+            {"text": "The run was interrupted: the figures cover what was done until then; --resume goes on.", "bad": False}
+        )
+    if summary.get("encoder_is_random"):
+        text = "The DINOv3-architecture encoder has random weights in this run: features are projections, not learned semantics."
+        notes.append({"text": text, "bad": False})
+    if summary["bound_violations"]:
+        notes.append(
+            {"text": f"{summary['bound_violations']} trajectories were read more often than the bound allows.", "bad": True}
+        )
+    if summary["crashed"]:
+        text = f"{len(summary['crashed'])} workers died and were replaced; their scene numbers: {summary['crashed']}."
+        notes.append({"text": text, "bad": False})
+    return notes
+
+
+def _figures(summary: dict[str, Any]) -> list[dict[str, str]]:
+    def figure(label: str, value: str) -> dict[str, str]:
+        return {"label": label, "value": value}
+
+    return [
+        figure("trajectories streamed", f"{summary['published']:,}"),
+        figure("trajectories / s", f"{summary['trajectories_per_s']:.2f}"),
+        figure("samples / s", f"{summary['samples_per_s']:.1f}"),
+        figure("E: unique state-action pairs / iteration", f"{summary['unique_pairs_per_iteration']:.1f}"),
+        figure("learner waited", f"{summary['learner_wait_share']:.1%}"),
+        figure("bound violations", f"{summary['bound_violations']}"),
+        figure("training steps", f"{summary['steps']:,}"),
+        figure("recovered episodes", f"{summary['recovered']}"),
+        figure("peak memory", f"{summary['peak_memory_gib']:.2f} GiB"),
+        figure("wall time", f"{summary['wall_s'] / 60:.1f} min"),
+    ]
+
+
+def _success(summary: dict[str, Any]) -> dict[str, Any]:
+    rows = summary.get("evaluation", [])
+    chart = charts.success([(f"{r['pilot']} · {r['task']}", r["successes"] / r["episodes"], r["low"], r["high"]) for r in rows])
+    return {"success_rows": rows, "success_chart": chart if rows else ""}
+
+
+def _learning(folder: RunFolder) -> dict[str, str]:
+    records = read_metrics(folder.metrics, "train")
+    if len(records) < 2:
+        return {"loss_chart": ""}
+    curves = {name: [r[name] for r in records] for name in ("loss_video", "loss_action")}
+    return {"loss_chart": charts.losses([r["step"] for r in records], curves)}
+
+
+def _replay(summary: dict[str, Any]) -> dict[str, str]:
+    histogram = {int(reads): count for reads, count in summary["reads_histogram"].items()}
+    if not histogram:
+        return {"replay_chart": "", "replay_text": ""}
+    text = (
+        f"{sum(histogram.values()):,} trajectories were read {sum(r * n for r, n in histogram.items()):,} times; the bound is "
+        f"{summary['max_reads']}, {summary['bound_violations']} exceeded it. "
+        "Trajectories below the bound were still in the ring at the end."
+    )
+    return {"replay_chart": charts.replay_histogram(histogram, summary["max_reads"]), "replay_text": text}
+
+
+def _stream(summary: dict[str, Any]) -> dict[str, Any]:
+    attempts, published = summary["attempts_by_task"], summary["published_by_task"]
+    rows = [{"task": task, "attempts": n, "published": published.get(task, 0)} for task, n in attempts.items()]
+    reasons = sorted(summary["reasons"].items(), key=lambda item: -item[1])[:12]
+    shares = summary["worker_shares"]
+    return {"stream_rows": rows, "reason_rows": reasons, "share_chart": charts.shares(shares) if any(shares.values()) else ""}
+
+
+def _pictures(folder: Path, pattern: str) -> list[dict[str, str]]:
+    """Embedded files with the caption that stands beside each in `<name>.txt`, else the file's name."""
+    entries = []
+    for path in sorted(folder.glob(pattern)):
+        caption = path.with_suffix(".txt")
+        text = caption.read_text(encoding="utf-8").strip() if caption.exists() else path.stem.replace("_", " ")
+        entries.append({"source": _embed(path), "caption": text})
+    return entries
+
+
+def _asset_pictures(folder: RunFolder) -> list[dict[str, str]]:
+    return _pictures(folder.path / "thumbnails", "*.png")
+
+
+def _embed(path: Path) -> str:
+    return f"data:{_MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain report RUN`."""
+    parser = argparse.ArgumentParser(prog="embodichain report", description="Write report.html again from a run's folder.")
+    parser.add_argument("run", type=Path, help="a run folder")
+    print(write_report(RunFolder.open(parser.parse_args(arguments).run)))
+    return 0
