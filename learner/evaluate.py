@@ -144,9 +144,9 @@ def evaluate(
     on_film: Callable[[str, str, Film], None],
     stop: Callable[[], bool],
 ) -> list[Score]:
-    """Plays the same held-out scenes with every pilot; `on_film` receives (pilot, task, film) of each pilot's first episode per task.
+    """Plays the same held-out scenes with every pilot; `on_film` gets (pilot, task, film) of the first episode of each.
 
-    Scenes that cannot be sampled are passed over for the next number, alike for all pilots. Ends early, without scores, when `stop()`.
+    Scenes that cannot be sampled are passed over, alike for all pilots. Ends early, without scores, when `stop()`.
     """
     physics = world.make_physics()
     codec = ActionCodec(world.robot)
