@@ -87,7 +87,8 @@ def rollout(
 
     A frame is rendered before each chunk of 16 control steps and once after the last. When the pilot finishes inside a chunk the
     rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored actions
-    replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL.
+    replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL; steps that
+    turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first.
 
     Raises whatever the pilot or physics raises (MotionError, SceneError); `out` is then incomplete and must not be published.
     """
@@ -99,6 +100,8 @@ def rollout(
     out["action_mask"][:] = codec.mask
     depth = out.get("depth")
     command = codec.round(state.measured)
+    segment = Segment.NOMINAL
+    segments: list[Segment] = []
     finished = False
     num_chunks = 0
     timings.physics_s += clock() - started
@@ -116,7 +119,6 @@ def rollout(
         frame = {"rgb": out["rgb"][num_chunks], "proprio": out["proprio"][num_chunks], "instruction": out["instruction"]}
         pilot.look(frame)
         timings.pilot_s += clock() - before
-        segments: set[Segment] = set()
         for k in range(CHUNK):
             before = clock()
             step = None if finished else pilot.command(state)
@@ -125,7 +127,9 @@ def rollout(
                 finished = True
             else:
                 command = codec.round(step.command)
-                segments.add(step.segment)
+                segment = step.segment
+                segments[len(segments) - step.failed_steps :] = [Segment.FAILURE] * step.failed_steps
+            segments.append(segment)
             state = physics.step(command)
             after_physics = clock()
             out["action"][num_chunks, k] = codec.encode(command)
@@ -133,12 +137,14 @@ def rollout(
             timings.pilot_s += after_pilot - before
             timings.physics_s += after_physics - after_pilot
             timings.write_s += clock() - after_physics
-        out["segment"][num_chunks] = next((s for s in (Segment.FAILURE, Segment.RECOVERY) if s in segments), Segment.NOMINAL)
         num_chunks += 1
     record_frame(num_chunks)
 
     before = clock()
     out["num_chunks"][()] = num_chunks
+    for index in range(num_chunks):
+        seen = segments[index * CHUNK : (index + 1) * CHUNK]
+        out["segment"][index] = next((s for s in (Segment.FAILURE, Segment.RECOVERY) if s in seen), Segment.NOMINAL)
     for name in ("action", "segment"):
         out[name][num_chunks:] = 0
     for name in ("rgb", "proprio", *(["depth"] if depth is not None else [])):

@@ -333,6 +333,8 @@ class Step:
 
     command: NDArray[np.float64]
     segment: Segment = Segment.NOMINAL
+    failed_steps: int = 0
+    """How many of the steps just before this one turn out to be a failed attempt: the rollout relabels them FAILURE."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
