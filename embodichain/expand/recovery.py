@@ -1,0 +1,113 @@
+"""Closed-loop recovery: provokes a failed attempt, and turns a failure that the expert detects into a labelled second try.
+
+An attempt judges itself from the state of the world alone and does not know whether it was disturbed. Labels follow from that
+judgement: the steps of an attempt that failed are FAILURE, those after the detection RECOVERY. Failures that nobody provoked are
+labelled the same way, and a disturbance that did no harm leaves the episode NOMINAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+
+from embodichain.types import Range, Segment, Step, WorldState
+
+
+class Miss(StrEnum):
+    """Where a disturbed attempt goes instead of to its goal."""
+
+    NOWHERE = "nowhere"
+    """It is not disturbed."""
+    ASIDE = "aside"
+    """Past the object, across the direction in which it is held or pushed."""
+    ABOVE = "above"
+    """Short of the object, against the approach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disturbance:
+    """By how much [m] an attempt passes clear of the object, and on which side (+1 or -1) when it passes aside."""
+
+    miss: Miss = Miss.NOWHERE
+    by: float = 0.0
+    side: int = 1
+
+    def aside(self, half_extent: float) -> float:
+        """Signed offset [m] past an object that reaches `half_extent` [m] to either side; 0 unless the miss is aside."""
+        return self.side * (half_extent + self.by) if self.miss is Miss.ASIDE else 0.0
+
+    def above(self, height: float) -> float:
+        """Offset [m] against the approach that clears `height` [m] of object; 0 unless the miss is above."""
+        return height + self.by if self.miss is Miss.ABOVE else 0.0
+
+
+UNDISTURBED = Disturbance()
+"""An attempt that goes where it should."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryConfig:
+    """How often the first attempt of an episode is disturbed, by how much [m], and how many attempts an episode may have."""
+
+    probability: float = 0.0
+    by: Range = (0.010, 0.025)
+    max_attempts: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.probability <= 1.0:
+            raise ValueError(f"recovery probability must be 0..1, got {self.probability}")
+        if not 0.0 <= self.by[0] <= self.by[1]:
+            raise ValueError(f"recovery must miss by 0 <= low <= high [m], got {self.by}")
+        if self.max_attempts < 1:
+            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
+
+    def draw(self, rng: np.random.Generator) -> Disturbance:
+        """The disturbance of one episode's first attempt: none in most episodes. Takes the same draws whatever it returns."""
+        provoked, by = rng.random() < self.probability, float(rng.uniform(*self.by))
+        miss = (Miss.ASIDE, Miss.ABOVE)[int(rng.integers(2))]
+        side = (-1, 1)[int(rng.integers(2))]
+        return Disturbance(miss=miss, by=by, side=side) if provoked else UNDISTURBED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """How one attempt ended: the state it left, and what went wrong ("" when nothing did)."""
+
+    state: WorldState
+    failure: str = ""
+
+
+Attempting = Generator[Step, WorldState, Attempt]
+"""An attempt in progress: yields steps, is sent the state after each, returns how it ended."""
+
+
+def pursue(
+    attempt: Callable[[WorldState, Disturbance], Attempting],
+    state: WorldState,
+    config: RecoveryConfig,
+    rng: np.random.Generator,
+) -> Attempting:
+    """Attempts again from the actual state until an attempt ends without failure or none is left.
+
+    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`).
+    """
+    disturbance = config.draw(rng)
+    segment, failed_steps = Segment.NOMINAL, 0
+    ended = Attempt(state=state, failure="no attempt was made")
+    for _ in range(config.max_attempts):
+        trying, sent, num_steps = attempt(ended.state, disturbance), None, 0
+        while True:
+            try:
+                step = next(trying) if sent is None else trying.send(sent)
+            except StopIteration as stop:
+                ended = stop.value
+                break
+            sent = yield replace(step, segment=segment, failed_steps=failed_steps)
+            num_steps, failed_steps = num_steps + 1, 0
+        if not ended.failure:
+            break
+        disturbance, segment, failed_steps = UNDISTURBED, Segment.RECOVERY, num_steps
+    return ended

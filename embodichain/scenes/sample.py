@@ -1,0 +1,154 @@
+"""The scene sampler: turns a task's request and a seed into a Scene whose objects are reachable, apart and inside their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embodichain.errors import SceneError
+from embodichain.expand.visual import VisualConfig, redraw
+from embodichain.motion.frames import affordance, yaw_pose
+from embodichain.protocols import Task
+from embodichain.scenes.layout import Footprint, LayoutConfig, separate
+from embodichain.scenes.reach import ReachTable
+from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
+
+TABLE = (0.7, 1.2)
+"""Extent of the table top along X and Y [m]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleConfig:
+    """Effort per scene: layouts tried before it is refused, and poses drawn per object in one of them."""
+
+    max_layouts: int = 40
+    max_poses: int = 60
+    layout: LayoutConfig = field(default_factory=LayoutConfig)
+
+    def __post_init__(self) -> None:
+        if self.max_layouts < 1 or self.max_poses < 1:
+            raise ValueError(f"max_layouts and max_poses must be at least 1, got {self.max_layouts} and {self.max_poses}")
+
+
+class SceneSampler:
+    """Samples scenes of any task for one robot and one set of assets. The same seed gives the same scene in any process."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        assets: Iterable[Asset],
+        reach: ReachTable | None,
+        *,
+        visual: VisualConfig | None = None,
+        config: SampleConfig | None = None,
+    ) -> None:
+        """`reach` may be None as long as no task asks for reachable affordances."""
+        self._all_arms = frozenset(arm.name for arm in robot.arms)
+        self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
+        self._reach = reach
+        self._visual = visual or VisualConfig()
+        self._config = config or SampleConfig()
+        self._footprints: dict[str, Footprint] = {}
+
+    def sample(self, task: Task, seed: int) -> Scene:
+        """A scene of `task`.
+
+        Raises:
+            SceneError: An asset is missing or too large, or no valid layout was found; the message says what stood in the way.
+        """
+        streams = np.random.SeedSequence(seed).spawn(4)  # so that one part's draws never shift another's
+        request_rng, asset_rng, pose_rng, visual_rng = map(np.random.default_rng, streams)
+        request = task.request(request_rng)
+        assets = [self._choose(wanted, asset_rng) for wanted in request.objects]
+        placements: tuple[ObjectPlacement, ...] = ()
+        obstacle = ""
+        for _ in range(self._config.max_layouts if request.objects else 0):
+            placements, obstacle = self._place(request, assets, pose_rng)
+            if not obstacle:
+                break
+        if obstacle:
+            raise SceneError(
+                f"no scene of {task.name!r} for seed {seed} after {self._config.max_layouts} layouts; the last one failed because "
+                f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
+            )
+        scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
+        return redraw(scene, visual_rng, self._visual)
+
+    def _choose(self, wanted: ObjectRequest, rng: np.random.Generator) -> Asset:
+        fitting = [asset for asset in self._assets if asset.category == wanted.category]
+        if not fitting:
+            available = ", ".join(sorted({asset.category for asset in self._assets})) or "none"
+            raise SceneError(f"no asset of category {wanted.category!r} for role {wanted.role!r}; available: {available}")
+        asset = fitting[int(rng.integers(len(fitting)))]
+        extent = asset.bounds[1, :2] - asset.bounds[0, :2]
+        if min(extent) > min(TABLE) or max(extent) > max(TABLE):
+            raise SceneError(
+                f"asset {asset.name!r} of {extent[0]:.2f} x {extent[1]:.2f} m is larger than the table of {TABLE[0]} x {TABLE[1]} m"
+            )
+        joints = asset.movable_joints
+        if wanted.joint_positions and len(wanted.joint_positions) != len(joints):
+            raise SceneError(
+                f"role {wanted.role!r} asks for {len(wanted.joint_positions)} joint positions, {asset.name!r} has {len(joints)}"
+            )
+        for value, joint in zip(wanted.joint_positions, joints, strict=False):
+            if not joint.lower - 1e-6 <= value <= joint.upper + 1e-6:
+                raise SceneError(
+                    f"role {wanted.role!r} asks for {joint.name}={value:.3f}, "
+                    f"which {asset.name!r} limits to {joint.lower:.3f}..{joint.upper:.3f}"
+                )
+        return asset
+
+    def _place(
+        self, request: SceneRequest, assets: list[Asset], rng: np.random.Generator
+    ) -> tuple[tuple[ObjectPlacement, ...], str]:
+        """One try: draws poses, moves them apart, checks. Returns the placements and what is wrong with them ("" if nothing)."""
+        drawn: list[tuple[float, float, float]] = []
+        arms = self._all_arms
+        for wanted, asset in zip(request.objects, assets, strict=True):
+            for _ in range(self._config.max_poses):
+                x, y, yaw = (float(rng.uniform(*limits)) for limits in (wanted.x, wanted.y, wanted.yaw))
+                reaching = self._arms_reaching(wanted, asset, yaw_pose(x, y, 0.0, yaw)) & arms
+                if reaching:
+                    break
+            else:
+                return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) within its ranges"
+            drawn.append((x, y, yaw))
+            arms = reaching if request.same_arm else arms
+        layout = separate(
+            [self._footprint(asset).turned(yaw) for asset, (_, _, yaw) in zip(assets, drawn, strict=True)],
+            np.array([(x, y) for x, y, _ in drawn]),
+            np.array([(wanted.x[0], wanted.y[0]) for wanted in request.objects]),
+            np.array([(wanted.x[1], wanted.y[1]) for wanted in request.objects]),
+            self._config.layout,
+        )
+        if layout.gap < self._config.layout.clearance - self._config.layout.tolerance:
+            first, second = (request.objects[index].role for index in layout.tightest)
+            return (), f"{first!r} and {second!r} stay {layout.gap * 1000:.1f} mm apart"
+        arms = self._all_arms
+        placements: list[ObjectPlacement] = []
+        for wanted, asset, (x, y), (_, _, yaw) in zip(request.objects, assets, layout.positions, drawn, strict=True):
+            pose = yaw_pose(float(x), float(y), 0.0, yaw)
+            reaching = self._arms_reaching(wanted, asset, pose) & arms
+            if not reaching:
+                return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) once it is moved clear"
+            arms = reaching if request.same_arm else arms
+            joints = wanted.joint_positions or (0.0,) * len(asset.movable_joints)
+            placements.append(ObjectPlacement(role=wanted.role, asset=asset, pose=pose, joint_positions=joints, color=wanted.color))
+        return tuple(placements), ""
+
+    def _arms_reaching(self, wanted: ObjectRequest, asset: Asset, pose: Pose) -> frozenset[str]:
+        """Arms that reach every affordance the request names, the asset at `pose`: all of them when it names none."""
+        arms = self._all_arms
+        for name in wanted.reach:
+            if self._reach is None:
+                raise SceneError(f"role {wanted.role!r} must be reachable, but the sampler was given no reachability table")
+            arms &= frozenset(self._reach.arms_reaching(affordance(asset, name, pose, wanted.joint_positions)))
+        return arms
+
+    def _footprint(self, asset: Asset) -> Footprint:
+        key = f"{asset.name}:{asset.content_hash}"
+        if key not in self._footprints:
+            self._footprints[key] = Footprint.of_asset(asset)
+        return self._footprints[key]
