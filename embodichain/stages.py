@@ -45,6 +45,7 @@ class WorldConfig:
     horizon: int = 36
     """Most chunks of 16 actions an episode may have (0.32 s each)."""
     seed: int = 0
+    """Decides every scene, and the learner's weights and draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)

@@ -1,0 +1,140 @@
+"""A run is a recipe: a function that returns one complete configuration. Add one here and it is on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from embodichain.assets.optimize import AssetsConfig
+from embodichain.errors import unknown
+from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.stages import WorldConfig
+from embodichain.types import FullPolicy
+from learner.clwm import ClwmConfig
+from learner.data import DataConfig
+from learner.encoder import EncoderConfig
+from learner.evaluate import EvaluateConfig
+from learner.module import OptimizerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingConfig:
+    """The ring between simulation and learner."""
+
+    num_slots: int = 64
+    """Trajectories it holds at once."""
+    max_reads: int = 50
+    """K: how often each trajectory may be read, 1..16383; the paper sweeps 213, 50, 10."""
+    full_policy: FullPolicy = FullPolicy.BLOCK
+    """When every slot is full and unread: block the simulation, or evict the oldest trajectory."""
+    min_ready: int = 8
+    """Trajectories before the first sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamConfig:
+    """Who simulates."""
+
+    engine: str = "ray"
+    """"ray": worker processes; "serial": in this process, between training steps."""
+    workers: int = 2
+    address: str = ""
+    """Of a running Ray cluster; empty starts Ray on this machine."""
+    limit: int = 0
+    """Scenes to simulate before the stream ends; 0 has no end."""
+
+    def __post_init__(self) -> None:
+        if self.engine not in ("ray", "serial"):
+            raise unknown("engine", self.engine, ("ray", "serial"))
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        if self.limit < 0:
+            raise ValueError(f"limit must be 0 or more, got {self.limit}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long the learner learns and what it keeps."""
+
+    steps: int = 400
+    """Training steps in all, those before a resume included."""
+    checkpoint_every: int = 100
+    """Steps between checkpoints; the last step always writes one."""
+    clip: float = 1.0
+    """Largest gradient norm."""
+    verify: bool = False
+    """Check every byte of every read against its provenance (counting physics only)."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.checkpoint_every < 1:
+            raise ValueError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
+        if self.clip <= 0:
+            raise ValueError(f"clip must be positive, got {self.clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One complete run: what is simulated, how it streams, what learns from it and how that is judged."""
+
+    recipe: str
+    out: Path = Path("runs/run")
+    world: WorldConfig = field(default_factory=WorldConfig)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    ring: RingConfig = field(default_factory=RingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    model: ClwmConfig = field(default_factory=ClwmConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+
+def tiny_cpu() -> RunConfig:
+    """The demo: two tasks with recovery, two workers, a tiny world model; about five minutes on two cores."""
+    return RunConfig(
+        recipe="tiny_cpu",
+        out=Path("runs/tiny_cpu"),
+        world=WorldConfig(recovery=RecoveryConfig(probability=0.2), visual=VisualConfig(enabled=True), assets=AssetsConfig()),
+    )
+
+
+def seconds_cpu() -> RunConfig:
+    """The whole pipe in well under a minute: for trying a change, not for learning anything."""
+    base = tiny_cpu()
+    return replace(
+        base,
+        recipe="seconds_cpu",
+        out=Path("runs/seconds_cpu"),
+        ring=replace(base.ring, num_slots=16, min_ready=2),
+        train=replace(base.train, steps=12, checkpoint_every=6),
+        evaluate=replace(base.evaluate, episodes=1),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny_cpu, seconds_cpu)}
+
+
+def make(name: str) -> RunConfig:
+    """The configuration of the recipe called `name`; raises ConfigError listing those that exist."""
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    return RECIPES[name]()
+
+
+def counting(config: RunConfig) -> RunConfig:
+    """The same run on self-verifying data: every read is checked byte by byte, every trajectory must be read exactly K times.
+
+    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in.
+    """
+    return replace(
+        config,
+        recipe=f"{config.recipe} (counting)",
+        out=config.out.with_name(config.out.name + "_counting"),
+        world=replace(config.world, physics="counting", tasks=("counting",), horizon=12),
+        stream=replace(config.stream, limit=config.stream.limit or 64),
+        ring=replace(config.ring, max_reads=min(config.ring.max_reads, 10), num_slots=16, min_ready=2),
+        train=replace(config.train, steps=10_000_000, verify=True),
+        evaluate=replace(config.evaluate, episodes=0),
+    )
