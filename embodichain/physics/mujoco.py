@@ -1,0 +1,189 @@
+"""MuJoCo C: the default physics. Steps one world on one thread, bitwise deterministic."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import ConfigError, SceneError
+from embodichain.physics.world import TIMESTEP_S, World, compile_world, shape_key, write_scene
+from embodichain.types import CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
+
+_SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
+_REST = np.zeros(6)
+_REST.flags.writeable = False
+
+
+class MujocoPhysics:
+    """Holds a scene in MuJoCo; implements `protocols.Physics`.
+
+    Args:
+        robot: The robot that commands address.
+        width: Width of every picture [pixels].
+        height: Height of every picture [pixels].
+        cameras: Names of the robot's cameras to render, in this order; None renders all.
+        shadows: Whether lights cast shadows.
+        cached_worlds: Compiled models kept for reuse: one for each combination of objects seen last.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        *,
+        width: int,
+        height: int,
+        cameras: tuple[str, ...] | None = None,
+        shadows: bool = True,
+        cached_worlds: int = 8,
+    ) -> None:
+        names = tuple(camera.name for camera in robot.cameras)
+        for name in cameras or ():
+            if name not in names:
+                raise ConfigError(f"robot {robot.name!r} has no camera {name!r}; available: {', '.join(names)}")
+        if cached_worlds < 1:
+            raise ConfigError(f"cached_worlds must be at least 1, got {cached_worlds}")
+        self._robot = robot
+        self._cameras = names if cameras is None else cameras
+        self._size = (width, height)
+        self._shadows = shadows
+        self._cached_worlds = cached_worlds
+        self._worlds: OrderedDict[tuple[str, ...], World] = OrderedDict()
+        self._world: World | None = None
+        self._static: dict[str, Pose] = {}
+        self._scene_seed = 0
+
+    @property
+    def robot(self) -> Robot:
+        """The robot that commands address."""
+        return self._robot
+
+    @property
+    def world(self) -> World:
+        """The compiled world of the current scene; raises SceneError before the first reset."""
+        if self._world is None:
+            raise SceneError("this physics holds no scene yet: call reset(scene) first")
+        return self._world
+
+    def reset(self, scene: Scene) -> WorldState:
+        """Makes `scene` the current one and returns its initial state, robot at home.
+
+        Raises SceneError when MuJoCo cannot build it.
+        """
+        key = shape_key(self._robot, scene.objects)
+        world = self._worlds.pop(key, None)
+        if world is None:
+            world = compile_world(self._robot, scene.objects)
+        self._worlds[key] = world
+        while len(self._worlds) > self._cached_worlds:
+            self._worlds.popitem(last=False)
+        self._world = world
+        self._scene_seed = scene.seed
+        write_scene(world, scene)
+        self._static = {
+            index.role: _pose(
+                world.model.body_pos[index.root_bodies[0]].tolist(), world.model.body_quat[index.root_bodies[0]].tolist()
+            )
+            for index in world.objects
+            if not index.free_qpos
+        }
+        return self._state(world)
+
+    def step(self, command: NDArray[np.float64]) -> WorldState:
+        """Holds the position targets `command` for one control period of 20 ms.
+
+        Contact forces are those of the period's last physics step. Raises SceneError when the simulation became unstable.
+        """
+        world = self.world
+        data = world.data
+        end = data.time + _SUBSTEPS * TIMESTEP_S
+        data.ctrl[world.actuators] = world.gains * command[world.channels]
+        mujoco.mj_step(world.model, data, nstep=_SUBSTEPS)
+        # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite.
+        if data.time < end - 0.5 * TIMESTEP_S or data.warning.number.any():
+            self._raise_unstable(end)
+        return self._state(world)
+
+    def close(self) -> None:
+        """Frees all worlds; safe to call twice."""
+        self._worlds.clear()
+        self._world = None
+
+    def _raise_unstable(self, time_s: float) -> None:
+        warnings = self.world.data.warning
+        names = [mujoco.mjtWarning(i).name.removeprefix("mjWARN_") for i in np.flatnonzero(warnings.number)]
+        raise SceneError(
+            f"scene {self._scene_seed} became unstable before {time_s:.2f} s ({', '.join(names)}): "
+            "an object is penetrating, too light or too fast for the 2 ms step"
+        )
+
+    def _state(self, world: World) -> WorldState:
+        data = world.data
+        measured = np.add.reduceat(world.measured_signs * data.qpos[world.measured_qpos], world.measured_starts)
+        positions, velocities = data.qpos.tolist(), data.qvel.tolist()
+        poses: dict[str, Pose] = {}
+        speeds: dict[str, NDArray[np.float64]] = {}
+        joints: dict[str, tuple[float, ...]] = {}
+        for index in world.objects:
+            role = index.role
+            if index.free_qpos:
+                start, speed = index.free_qpos[0], index.free_qvel[0]
+                poses[role] = _pose(positions[start : start + 3], positions[start + 3 : start + 7])
+                speeds[role] = _world_velocity(velocities[speed : speed + 6], positions[start + 3 : start + 7])
+            else:
+                poses[role] = self._static[role]
+                speeds[role] = _REST
+            joints[role] = tuple(positions[address] for address in index.joint_qpos)
+        return WorldState(
+            time_s=data.time,
+            measured=measured,
+            object_poses=poses,
+            object_velocities=speeds,
+            object_joints=joints,
+            contacts=_contacts(world),
+        )
+
+
+def _pose(position: list[float], quaternion: list[float]) -> Pose:
+    x, y, z = position
+    w, i, j, k = quaternion
+    return Pose(position=(x, y, z), quaternion=(w, i, j, k))
+
+
+def _world_velocity(velocity: list[float], quaternion: list[float]) -> NDArray[np.float64]:
+    """A free joint's velocity with its angular part turned from the body's frame into the world's; in plain floats for speed."""
+    linear_x, linear_y, linear_z, x, y, z = velocity
+    w, i, j, k = quaternion
+    cross_x, cross_y, cross_z = 2 * (j * z - k * y), 2 * (k * x - i * z), 2 * (i * y - j * x)
+    return np.array(
+        (
+            linear_x,
+            linear_y,
+            linear_z,
+            x + w * cross_x + j * cross_z - k * cross_y,
+            y + w * cross_y + k * cross_x - i * cross_z,
+            z + w * cross_z + i * cross_y - j * cross_x,
+        )
+    )
+
+
+def _contacts(world: World) -> tuple[Contact, ...]:
+    """Normal force between every pair of touching bodies. With elliptic cones it is the first row of each contact."""
+    data = world.data
+    if data.ncon == 0:
+        return ()
+    contact = data.contact
+    rows = contact.efc_address
+    forces = data.efc_force
+    bodies = world.geom_bodies
+    sums: dict[tuple[int, int], float] = {}
+    for (first, second), row in zip(contact.geom.tolist(), rows.tolist(), strict=True):
+        if row >= 0:
+            force = forces[row]
+            if force > 0.0:
+                pair = bodies[first], bodies[second]
+                sums[pair] = sums.get(pair, 0.0) + force
+    names = world.body_names
+    return tuple(Contact(first=names[first], second=names[second], force=float(force)) for (first, second), force in sums.items())
