@@ -45,6 +45,10 @@ class RunError(EmbodiChainError):
     """A run folder cannot be created, resumed or read."""
 
 
+class LearnerError(EmbodiChainError):
+    """The learner cannot go on: a loss that is not finite, memory used against its rules, a checkpoint of another shape."""
+
+
 def unknown(kind: str, value: str, available: object, remedy: str = "") -> ConfigError:
     """The one form of "no such name": names the value, lists what exists, says what to do."""
     names = ", ".join(sorted(map(str, available)))  # type: ignore[call-overload]
