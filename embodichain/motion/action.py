@@ -1,0 +1,87 @@
+"""The unified action: a robot's command as 30 numbers that any dual-arm robot shares, and back without loss.
+
+Layout (`types.ACTION_DIM`): left EEF pose 0-6, right EEF pose 7-13 (x, y, z [m], qw, qx, qy, qz with qw >= 0, world frame),
+left joints 14-20, right joints 21-27 [rad], grippers 28-29 (opening [m]). A robot with one arm uses the left channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodichain.errors import RobotError
+from embodichain.motion.kinematics import Chain, Floats, forward_frames, matrix_to_quaternion
+from embodichain.types import ACTION_DIM, Robot
+
+_EEF, _JOINTS, _GRIPPER = (0, 7), (14, 21), (28, 29)
+MAX_ARMS = 2
+MAX_JOINTS = 7
+
+
+@njit(cache=True)
+def _poses(positions: Floats, rotations: Floats, joints: Floats) -> Floats:
+    """EEF poses [N, 7] of joints [N, n]."""
+    out = np.empty((joints.shape[0], 7))
+    for i in range(joints.shape[0]):
+        frame_positions, frame_rotations = forward_frames(positions, rotations, joints[i])
+        out[i, :3] = frame_positions[-1]
+        out[i, 3:] = matrix_to_quaternion(frame_rotations[-1])
+    return out
+
+
+class ActionCodec:
+    """Turns commands (or measurements, which have the same layout) of one robot into unified actions and back.
+
+    Exactness: `encode` rounds a command to float32 first and derives everything, EEF poses included, from the rounded values;
+    `decode` reads the joint and gripper channels alone. So decode(encode(c)) == c exactly when c is float32-representable, and
+    encode(decode(a)) == a bitwise for every a that `encode` made.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        """Raises RobotError when the robot has more than two arms or an arm of more than seven joints."""
+        if not 1 <= len(robot.arms) <= MAX_ARMS or any(len(arm.joints) > MAX_JOINTS for arm in robot.arms):
+            sizes = {arm.name: len(arm.joints) for arm in robot.arms}
+            raise RobotError(
+                f"robot {robot.name!r} has arms with joints {sizes}; the unified action holds {MAX_ARMS} arms of up to {MAX_JOINTS}"
+            )
+        self.robot = robot
+        self.chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
+
+    @property
+    def mask(self) -> NDArray[np.uint8]:
+        """1 where the robot has the channel, shape [30]."""
+        mask = np.zeros(ACTION_DIM, np.uint8)
+        for i, arm in enumerate(self.robot.arms):
+            mask[_EEF[i] : _EEF[i] + 7] = 1
+            mask[_JOINTS[i] : _JOINTS[i] + len(arm.joints)] = 1
+            mask[_GRIPPER[i]] = 1 if arm.gripper_joints else 0
+        return mask
+
+    def encode(self, command: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Unified actions, shape [..., 30], of commands [..., command_size]."""
+        rounded = self.rounded(command)
+        action = np.zeros((*rounded.shape[:-1], ACTION_DIM), np.float32)
+        column = 0
+        for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
+            joints = rounded[..., column : column + len(arm.joints)]
+            action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)] = joints
+            action[..., _GRIPPER[i]] = rounded[..., column + len(arm.joints)]
+            flat = np.ascontiguousarray(joints.reshape(-1, len(arm.joints)))
+            action[..., _EEF[i] : _EEF[i] + 7] = _poses(chain.positions, chain.rotations, flat).reshape(*joints.shape[:-1], 7)
+            column += arm.command_size
+        return action
+
+    def decode(self, action: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Commands, shape [..., command_size], of unified actions [..., 30], from the joint and gripper channels."""
+        parts = []
+        for i, arm in enumerate(self.robot.arms):
+            parts += [action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)], action[..., _GRIPPER[i] : _GRIPPER[i] + 1]]
+        return np.concatenate(parts, axis=-1).astype(np.float64)
+
+    def rounded(self, command: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The command as an action can hold it: every value rounded to float32. Simulate this one, and replay is bitwise."""
+        command = np.asarray(command, np.float64)
+        if command.shape[-1:] != (self.robot.command_size,):
+            raise ValueError(f"commands of {self.robot.name!r} have {self.robot.command_size} values, got shape {command.shape}")
+        return command.astype(np.float32).astype(np.float64)

@@ -1,0 +1,320 @@
+"""Joint angles that bring the gripper to a pose: damped least squares from several seeds, compiled by numba.
+
+Levenberg-Marquardt with the error-proportional damping of Sugihara, "Solvability-unconcerned inverse kinematics by the
+Levenberg-Marquardt method", IEEE T-RO 27(5), 2011; joints that a step would push through a limit are held there for that step.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numba import njit
+
+from embodichain.errors import MotionError
+from embodichain.motion.kinematics import Chain, Floats, forward_frames, quaternion_to_matrix, site_jacobian
+from embodichain.types import Pose
+
+_ROTATION_WEIGHT = 0.3
+"""Metres of position error that one radian of orientation error counts as."""
+_LARGEST_STEP = 0.5
+"""Most that a joint turns [rad] in one iteration."""
+_PRIMES = (2, 3, 5, 7, 11, 13, 17)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IkConfig:
+    """What counts as reaching a pose, and how hard to try.
+
+    `symmetric` also accepts the gripper turned by 180 degrees about its approach axis, which a parallel gripper cannot tell apart.
+    `free_yaw` accepts any turn about the approach axis. `limit_margin` [rad] keeps away from the joint limits.
+    """
+
+    position_tolerance: float = 1e-4
+    rotation_tolerance: float = 1e-3
+    seeds: int = 16
+    iterations: int = 60
+    symmetric: bool = True
+    free_yaw: bool = False
+    limit_margin: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.iterations < 1:
+            raise ValueError(f"seeds and iterations must be at least 1, got {self.seeds} and {self.iterations}")
+
+
+_DEFAULT = IkConfig()
+
+
+@njit(cache=True)
+def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats) -> None:
+    """World-frame rotation vector [rad] from `current` to `target`, or only that which aligns their Z axes; into out [3]."""
+    if free_yaw:
+        a, b = current[:, 2], target[:, 2]
+        x, y, z = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+        sine = math.sqrt(x * x + y * y + z * z)
+        cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+        if sine < 1e-12:
+            if cosine > 0.0:
+                out[:] = 0.0
+            else:
+                for i in range(3):
+                    out[i] = math.pi * current[i, 0]
+            return
+        scale = math.atan2(sine, cosine) / sine
+        out[0], out[1], out[2] = x * scale, y * scale, z * scale
+        return
+    x = y = z = trace = 0.0
+    for i in range(3):
+        # target @ current.T, its trace and antisymmetric part
+        trace += target[0, i] * current[0, i] + target[1, i] * current[1, i] + target[2, i] * current[2, i]
+        x += target[2, i] * current[1, i] - target[1, i] * current[2, i]
+        y += target[0, i] * current[2, i] - target[2, i] * current[0, i]
+        z += target[1, i] * current[0, i] - target[0, i] * current[1, i]
+    sine = 0.5 * math.sqrt(x * x + y * y + z * z)
+    cosine = 0.5 * (trace - 1.0)
+    if sine < 1e-9:
+        if cosine > 0.0:
+            out[0], out[1], out[2] = 0.5 * x, 0.5 * y, 0.5 * z
+        else:
+            # Half a turn: any axis leads away from this saddle; the gripper's own X axis is as good as another.
+            for i in range(3):
+                out[i] = math.pi * current[i, 0]
+        return
+    scale = 0.5 * math.atan2(sine, cosine) / sine
+    out[0], out[1], out[2] = x * scale, y * scale, z * scale
+
+
+@njit(cache=True)
+def _solve_spd(matrix: Floats, vector: Floats, n: int) -> None:
+    """Solves matrix @ x = vector in place for a symmetric positive definite matrix [n, n] by Cholesky; x replaces vector."""
+    for i in range(n):
+        for j in range(i + 1):
+            total = matrix[i, j]
+            for k in range(j):
+                total -= matrix[i, k] * matrix[j, k]
+            if i == j:
+                matrix[i, i] = math.sqrt(max(total, 1e-300))
+            else:
+                matrix[i, j] = total / matrix[j, j]
+    for i in range(n):
+        total = vector[i]
+        for k in range(i):
+            total -= matrix[i, k] * vector[k]
+        vector[i] = total / matrix[i, i]
+    for i in range(n - 1, -1, -1):
+        total = vector[i]
+        for k in range(i + 1, n):
+            total -= matrix[k, i] * vector[k]
+        vector[i] = total / matrix[i, i]
+
+
+@njit(cache=True)
+def descend(
+    positions: Floats,
+    rotations: Floats,
+    lower: Floats,
+    upper: Floats,
+    target_position: Floats,
+    target_rotation: Floats,
+    free_yaw: bool,
+    iterations: int,
+    q: Floats,
+) -> tuple[float, float]:
+    """Moves `q` [n] in place towards the target; returns what is left of it: position [m] and rotation [rad] error."""
+    n = q.shape[0]
+    error = np.empty(6)
+    hessian = np.empty((n, n))
+    gradient = np.empty(n)
+    step = np.empty(n)
+    reduced = np.empty((n, n))
+    active = np.empty(n, np.int64)
+    position_error = rotation_error = math.inf
+    for iteration in range(iterations + 1):
+        frame_positions, frame_rotations = forward_frames(positions, rotations, q)
+        tip = frame_rotations[n]
+        for i in range(3):
+            error[i] = target_position[i] - frame_positions[n, i]
+        _rotation_error(tip, target_rotation, free_yaw, error[3:])
+        position_error = math.sqrt(error[0] ** 2 + error[1] ** 2 + error[2] ** 2)
+        rotation_error = math.sqrt(error[3] ** 2 + error[4] ** 2 + error[5] ** 2)
+        if iteration == iterations or (position_error < 1e-9 and rotation_error < 1e-8):
+            break
+        jacobian = site_jacobian(frame_positions, frame_rotations)
+        if free_yaw:
+            for j in range(n):
+                along = jacobian[3, j] * tip[0, 2] + jacobian[4, j] * tip[1, 2] + jacobian[5, j] * tip[2, 2]
+                for i in range(3):
+                    jacobian[3 + i, j] -= along * tip[i, 2]
+        for i in range(3, 6):
+            error[i] *= _ROTATION_WEIGHT
+            for j in range(n):
+                jacobian[i, j] *= _ROTATION_WEIGHT
+        squared = 0.0
+        for i in range(6):
+            squared += error[i] * error[i]
+        damping = 0.5 * squared + 1e-9
+        for j in range(n):
+            gradient[j] = 0.0
+            for i in range(6):
+                gradient[j] += jacobian[i, j] * error[i]
+            for k in range(j + 1):
+                total = 0.0
+                for i in range(6):
+                    total += jacobian[i, j] * jacobian[i, k]
+                hessian[j, k] = total
+                hessian[k, j] = total
+        # A joint at its limit that wants further out is left out of this step; the others share the work.
+        num_active = 0
+        for j in range(n):
+            if not ((q[j] <= lower[j] and gradient[j] < 0.0) or (q[j] >= upper[j] and gradient[j] > 0.0)):
+                active[num_active] = j
+                num_active += 1
+        for a in range(num_active):
+            step[a] = gradient[active[a]]
+            for b in range(num_active):
+                reduced[a, b] = hessian[active[a], active[b]]
+            reduced[a, a] += damping
+        _solve_spd(reduced, step, num_active)
+        largest = 0.0
+        for a in range(num_active):
+            largest = max(largest, abs(step[a]))
+        scale = min(1.0, _LARGEST_STEP / largest) if largest > 0.0 else 0.0
+        for a in range(num_active):
+            j = active[a]
+            q[j] = min(max(q[j] + scale * step[a], lower[j]), upper[j])
+    return position_error, rotation_error
+
+
+@njit(cache=True)
+def search(
+    positions: Floats,
+    rotations: Floats,
+    lower: Floats,
+    upper: Floats,
+    target_position: Floats,
+    target_rotation: Floats,
+    symmetric: bool,
+    free_yaw: bool,
+    seeds: Floats,
+    iterations: int,
+    position_tolerance: float,
+    rotation_tolerance: float,
+    first_only: bool,
+) -> tuple[Floats, float, float]:
+    """Descends from every row of `seeds` [s, n]; the solution nearest to the first row wins.
+
+    Returns (q [n], position error [m], rotation error [rad]); without a solution, the attempt that came closest. With
+    `first_only` the first solution found is taken.
+    """
+    n = lower.shape[0]
+    best = seeds[0].copy()
+    best_score = math.inf
+    best_position = best_rotation = math.inf
+    solved = False
+    flipped = target_rotation.copy()
+    flipped[:, :2] *= -1.0
+    q = np.empty(n)
+    for s in range(seeds.shape[0]):
+        for flip in range(2 if symmetric and not free_yaw else 1):
+            for j in range(n):
+                q[j] = min(max(seeds[s, j], lower[j]), upper[j])
+            rotation = flipped if flip else target_rotation
+            position_error, rotation_error = descend(
+                positions, rotations, lower, upper, target_position, rotation, free_yaw, iterations, q
+            )
+            reached = position_error <= position_tolerance and rotation_error <= rotation_tolerance
+            if solved and not reached:
+                continue
+            score = 0.0
+            if reached:
+                for j in range(n):
+                    score += (q[j] - seeds[0, j]) ** 2
+            else:
+                score = position_error + _ROTATION_WEIGHT * rotation_error
+            if (reached and not solved) or score < best_score - 1e-9:
+                best[:] = q
+                best_score, best_position, best_rotation = score, position_error, rotation_error
+            solved = solved or reached
+            if solved and first_only:
+                return best, best_position, best_rotation
+    return best, best_position, best_rotation
+
+
+def seed_grid(chain: Chain, seed: Floats, count: int) -> Floats:
+    """`count` starting points [count, n]: the given one, home, then a Halton sequence inside the joint limits."""
+    rows = np.empty((max(count, 1), chain.dof))
+    rows[0] = seed
+    if count > 1:
+        rows[1] = chain.home
+    for j, prime in enumerate(_PRIMES[: chain.dof]):
+        for i in range(2, count):
+            value, scale, index = 0.0, 1.0, i
+            while index:
+                scale /= prime
+                value += scale * (index % prime)
+                index //= prime
+            rows[i, j] = chain.lower[j] + value * (chain.upper[j] - chain.lower[j])
+    return rows
+
+
+def solve(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT) -> Floats:
+    """Joint angles [rad], shape [n], whose site is at `target` (world_from_site), of all solutions found the nearest to `seed`.
+
+    Raises MotionError saying how far the closest attempt stayed away.
+    """
+    return _solve(chain, target, seed_grid(chain, seed, config.seeds), config)
+
+
+def solve_near(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT, *, max_change: float = 0.25) -> Floats:
+    """The solution that continues from `seed`: no joint moves further than `max_change` [rad]; raises MotionError otherwise."""
+    q = _solve(chain, target, np.asarray(seed, np.float64)[None], replace(config, symmetric=False))
+    change = float(np.max(np.abs(q - seed)))
+    if change > max_change:
+        raise MotionError(
+            f"the {chain.arm} arm cannot continue to {_describe(target)}: a joint would jump {change:.2f} rad,"
+            f" {max_change:.2f} allowed; move more slowly or pass a via pose"
+        )
+    return q
+
+
+def reachable(chain: Chain, target: Pose, config: IkConfig = _DEFAULT) -> bool:
+    """Whether `solve` from home finds a solution."""
+    try:
+        solve(chain, target, chain.home, config)
+    except MotionError:
+        return False
+    return True
+
+
+def _solve(chain: Chain, target: Pose, seeds: Floats, config: IkConfig) -> Floats:
+    margin = np.minimum(config.limit_margin, 0.25 * (chain.upper - chain.lower))
+    q, position_error, rotation_error = search(
+        chain.positions,
+        chain.rotations,
+        chain.lower + margin,
+        chain.upper - margin,
+        np.array(target.position, np.float64),
+        quaternion_to_matrix(np.array(target.quaternion, np.float64)),
+        config.symmetric,
+        config.free_yaw,
+        np.ascontiguousarray(seeds, np.float64),
+        config.iterations,
+        config.position_tolerance,
+        config.rotation_tolerance,
+        False,
+    )
+    if position_error > config.position_tolerance or rotation_error > config.rotation_tolerance:
+        raise MotionError(
+            f"the {chain.arm} arm cannot reach {_describe(target)}: the best of {seeds.shape[0]} attempts stayed"
+            f" {1e3 * position_error:.1f} mm and {math.degrees(rotation_error):.1f} degrees away;"
+            " move the target, allow another yaw, or use the other arm"
+        )
+    return q
+
+
+def _describe(target: Pose) -> str:
+    position = ", ".join(f"{value:.3f}" for value in target.position)
+    quaternion = ", ".join(f"{value:.3f}" for value in target.quaternion)
+    return f"position ({position}) m with orientation ({quaternion})"

@@ -1,0 +1,246 @@
+"""Where an arm's gripper is for given joint angles: forward kinematics and Jacobian in the world frame, compiled by numba.
+
+The chain is read once from the robot's MJCF through MuJoCo and reduced to one constant transform per joint followed by a turn about
+its own Z axis; results agree with MuJoCo to 1e-12.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import mujoco
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodichain.errors import RobotError
+from embodichain.types import Pose, Quaternion, Robot
+
+Floats = NDArray[np.float64]
+
+_CAPSULE, _CYLINDER, _SPHERE = (
+    int(kind) for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE)
+)
+
+
+@njit(cache=True)
+def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Floats, Floats]:
+    """World frames along the chain: positions [n+1, 3] and rotation matrices [n+1, 3, 3]; the last is the site.
+
+    `positions` [n+1, 3] and `rotations` [n+1, 3, 3] are the constant transforms, `q` [rad] has shape [n].
+    """
+    n = q.shape[0]
+    out_position = np.empty((n + 1, 3))
+    out_rotation = np.empty((n + 1, 3, 3))
+    p = np.zeros(3)
+    r = np.eye(3)
+    next_r = np.empty((3, 3))
+    for i in range(n + 1):
+        for row in range(3):
+            out_position[i, row] = p[row] + (
+                r[row, 0] * positions[i, 0] + r[row, 1] * positions[i, 1] + r[row, 2] * positions[i, 2]
+            )
+            for column in range(3):
+                next_r[row, column] = (
+                    r[row, 0] * rotations[i, 0, column] + r[row, 1] * rotations[i, 1, column] + r[row, 2] * rotations[i, 2, column]
+                )
+        cosine, sine = (np.cos(q[i]), np.sin(q[i])) if i < n else (1.0, 0.0)
+        for row in range(3):
+            p[row] = out_position[i, row]
+            r[row, 0] = next_r[row, 0] * cosine + next_r[row, 1] * sine
+            r[row, 1] = next_r[row, 1] * cosine - next_r[row, 0] * sine
+            r[row, 2] = next_r[row, 2]
+            for column in range(3):
+                out_rotation[i, row, column] = r[row, column]
+    return out_position, out_rotation
+
+
+@njit(cache=True)
+def matrix_to_quaternion(m: Floats) -> Floats:
+    """The unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3] (Shepperd 1978: divides by the largest term)."""
+    q = np.empty(4)
+    trace = m[0, 0] + m[1, 1] + m[2, 2]
+    if trace >= m[0, 0] and trace >= m[1, 1] and trace >= m[2, 2]:
+        q[0], q[1], q[2], q[3] = 1.0 + trace, m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1]
+    elif m[0, 0] >= m[1, 1] and m[0, 0] >= m[2, 2]:
+        q[0], q[1], q[2], q[3] = m[2, 1] - m[1, 2], 1.0 + 2.0 * m[0, 0] - trace, m[0, 1] + m[1, 0], m[0, 2] + m[2, 0]
+    elif m[1, 1] >= m[2, 2]:
+        q[0], q[1], q[2], q[3] = m[0, 2] - m[2, 0], m[0, 1] + m[1, 0], 1.0 + 2.0 * m[1, 1] - trace, m[1, 2] + m[2, 1]
+    else:
+        q[0], q[1], q[2], q[3] = m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], 1.0 + 2.0 * m[2, 2] - trace
+    norm = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    if q[0] < 0.0:
+        norm = -norm
+    return q / norm
+
+
+@njit(cache=True)
+def quaternion_to_matrix(quaternion: Floats) -> Floats:
+    """The rotation matrix [3, 3] of a quaternion (w, x, y, z) of any non-zero length."""
+    s = 2.0 / np.dot(quaternion, quaternion)
+    w, x, y, z = quaternion[0], quaternion[1], quaternion[2], quaternion[3]
+    m = np.empty((3, 3))
+    m[0, 0], m[0, 1], m[0, 2] = 1.0 - s * (y * y + z * z), s * (x * y - w * z), s * (x * z + w * y)
+    m[1, 0], m[1, 1], m[1, 2] = s * (x * y + w * z), 1.0 - s * (x * x + z * z), s * (y * z - w * x)
+    m[2, 0], m[2, 1], m[2, 2] = s * (x * z - w * y), s * (y * z + w * x), 1.0 - s * (x * x + y * y)
+    return m
+
+
+@njit(cache=True)
+def site_jacobian(frame_positions: Floats, frame_rotations: Floats) -> Floats:
+    """Linear rows [m/rad] over angular rows [rad/rad] of the site in the world frame, shape [6, n], from `forward_frames`."""
+    n = frame_positions.shape[0] - 1
+    jacobian = np.empty((6, n))
+    for i in range(n):
+        ax, ay, az = frame_rotations[i, 0, 2], frame_rotations[i, 1, 2], frame_rotations[i, 2, 2]
+        dx = frame_positions[n, 0] - frame_positions[i, 0]
+        dy = frame_positions[n, 1] - frame_positions[i, 1]
+        dz = frame_positions[n, 2] - frame_positions[i, 2]
+        jacobian[0, i], jacobian[1, i], jacobian[2, i] = ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx
+        jacobian[3, i], jacobian[4, i], jacobian[5, i] = ax, ay, az
+    return jacobian
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chain:
+    """One arm as numba sees it, in the world frame.
+
+    `positions` [n+1, 3] [m] and `rotations` [n+1, 3, 3] are the constant transforms before each joint's turn about Z, the last
+    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]. What may collide is a set of capsules: `capsule_frame`
+    [k] is the frame that carries it (n is the site), `capsule_ends` [k, 2, 3] [m] in that frame, `capsule_radius` [k] [m].
+    """
+
+    arm: str
+    positions: Floats
+    rotations: Floats
+    lower: Floats
+    upper: Floats
+    home: Floats
+    capsule_frame: NDArray[np.int64]
+    capsule_ends: Floats
+    capsule_radius: Floats
+
+    @property
+    def dof(self) -> int:
+        """Number of joints."""
+        return self.lower.shape[0]
+
+    @staticmethod
+    def of(robot: Robot, arm_index: int = 0) -> Chain:
+        """The chain of `robot.arms[arm_index]`, cached; raises RobotError when the MJCF lacks what the arm names."""
+        return _chain(robot, arm_index)
+
+    def forward(self, q: Floats) -> tuple[Floats, Floats]:
+        """World position [m] [3] and quaternion (w, x, y, z) [4], w >= 0, of the site at joints `q` [rad] [n]."""
+        positions, rotations = forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64))
+        return positions[-1], matrix_to_quaternion(rotations[-1])
+
+    def pose(self, q: Floats) -> Pose:
+        """`forward` as a Pose: world_from_site."""
+        position, quaternion = self.forward(q)
+        x, y, z = (float(value) for value in position)
+        return Pose(position=(x, y, z), quaternion=as_quaternion(quaternion))
+
+    def jacobian(self, q: Floats) -> Floats:
+        """Linear [m/rad] over angular [rad/rad] velocity of the site per joint velocity, world frame, shape [6, n]."""
+        return site_jacobian(*forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64)))
+
+    def within_limits(self, q: Floats, margin: float = 0.0) -> bool:
+        """Whether every joint is inside its limits by `margin` [rad]."""
+        return bool(np.all(q >= self.lower + margin) and np.all(q <= self.upper - margin))
+
+
+def as_quaternion(values: Floats) -> Quaternion:
+    """Four numbers as a Quaternion tuple."""
+    w, x, y, z = (float(value) for value in values)
+    return w, x, y, z
+
+
+@lru_cache(maxsize=16)
+def _chain(robot: Robot, arm_index: int) -> Chain:
+    arm = robot.arms[arm_index]
+    try:
+        model = mujoco.MjModel.from_xml_string(robot.mjcf)
+    except ValueError as error:
+        raise RobotError(f"robot {robot.name!r} has MJCF that does not compile: {error}") from error
+    joints = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in arm.joints]
+    site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, arm.site)
+    if -1 in joints or site == -1:
+        missing = [n for n, j in zip(arm.joints, joints, strict=True) if j == -1] + ([arm.site] if site == -1 else [])
+        raise RobotError(f"robot {robot.name!r} has no joint or site {missing} that arm {arm.name!r} names")
+    data = mujoco.MjData(model)
+    for other in robot.arms:
+        for name, value in zip(other.joints, other.home, strict=True):
+            data.qpos[model.joint(name).qposadr[0]] = value
+        for name in other.gripper_joints:
+            data.qpos[model.joint(name).qposadr[0]] = model.joint(name).range[1]
+    data.qpos[model.jnt_qposadr[joints]] = 0.0
+    mujoco.mj_kinematics(model, data)
+    base_rotation = quaternion_to_matrix(np.array(robot.world_from_base.quaternion))
+    base_position = np.array(robot.world_from_base.position)
+    frames = [(base_position + base_rotation @ data.xanchor[j], base_rotation @ _frame_with_z(data.xaxis[j])) for j in joints]
+    frames.append((base_position + base_rotation @ data.site_xpos[site], base_rotation @ data.site_xmat[site].reshape(3, 3)))
+    positions, rotations = np.empty((len(frames), 3)), np.empty((len(frames), 3, 3))
+    before_position, before_rotation = np.zeros(3), np.eye(3)
+    for i, (position, rotation) in enumerate(frames):
+        positions[i] = before_rotation.T @ (position - before_position)
+        rotations[i] = before_rotation.T @ rotation
+        before_position, before_rotation = position, rotation
+    frame, ends, radius = _capsules(model, data, joints, frames, base_position, base_rotation)
+    limited = model.jnt_limited[joints].astype(bool)
+    return Chain(
+        arm=arm.name,
+        positions=positions,
+        rotations=rotations,
+        lower=np.where(limited, model.jnt_range[joints, 0], -np.pi),
+        upper=np.where(limited, model.jnt_range[joints, 1], np.pi),
+        home=np.array(arm.home),
+        capsule_frame=frame,
+        capsule_ends=ends,
+        capsule_radius=radius,
+    )
+
+
+def _frame_with_z(axis: Floats) -> Floats:
+    """A rotation matrix whose third column is the unit vector `axis`."""
+    x = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
+    x /= np.linalg.norm(x)
+    return np.stack([x, np.cross(axis, x), axis], axis=1).astype(np.float64)
+
+
+def _capsules(
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    joints: list[int],
+    frames: list[tuple[Floats, Floats]],
+    base_position: Floats,
+    base_rotation: Floats,
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """One capsule around each colliding geom that the arm moves, in the frame of the joint that moves it."""
+    moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
+    frame, ends, radii = [], [], []
+    for geom in range(model.ngeom):
+        body = int(model.geom_bodyid[geom])
+        while body and body not in moved_by:
+            body = int(model.body_parentid[body])
+        if not body or not (model.geom_contype[geom] or model.geom_conaffinity[geom]):
+            continue
+        center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+        kind = int(model.geom_type[geom])
+        if kind in (_CAPSULE, _CYLINDER, _SPHERE):
+            long, radius = 2, float(half[0])
+            length = half[2] - (0.0 if kind == _CYLINDER else radius)
+        else:
+            long = int(np.argmax(half))
+            radius, length = float(np.linalg.norm(np.delete(half, long))), half[long]
+        offset = np.zeros(3)
+        offset[long] = length
+        index = moved_by[body]
+        position, rotation = frames[index]
+        geom_rotation = data.geom_xmat[geom].reshape(3, 3)
+        points = np.stack([center - offset, center + offset]) @ geom_rotation.T + data.geom_xpos[geom]
+        ends.append((points @ base_rotation.T + base_position - position) @ rotation)
+        frame.append(index)
+        radii.append(radius)
+    return np.array(frame, np.int64), np.array(ends).reshape(-1, 2, 3), np.array(radii, np.float64)

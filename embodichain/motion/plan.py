@@ -1,0 +1,227 @@
+"""Time-parametrised motions at CONTROL_HZ: joint and Cartesian paths under speed and acceleration limits, and their clearances.
+
+Timing is the minimum-jerk quintic s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash and Hogan 1985), whose largest speed is 15/8 and largest
+acceleration 10/√3 of the mean. Every path leaves out its start and ends exactly at its goal, at rest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from embodichain.errors import MotionError
+from embodichain.motion.ik import IkConfig, solve_near
+from embodichain.motion.kinematics import Chain, Floats, as_quaternion, forward_frames
+from embodichain.types import CONTROL_HZ, Pose
+
+_PEAK_SPEED = 15.0 / 8.0
+_PEAK_ACCELERATION = 10.0 / math.sqrt(3.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How fast an arm may move: joints [rad/s, rad/s^2] always; the tip [m/s, rad/s] on Cartesian paths."""
+
+    joint_speed: float = 2.0
+    joint_acceleration: float = 8.0
+    linear_speed: float = 0.25
+    angular_speed: float = 1.5
+    linear_acceleration: float = 1.5
+    angular_acceleration: float = 8.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+_DEFAULT = Limits()
+
+
+def duration_s(distance: float, speed: float, acceleration: float) -> float:
+    """Shortest time [s] in which a quintic covers `distance` under a speed and an acceleration limit."""
+    return max(_PEAK_SPEED * distance / speed, math.sqrt(_PEAK_ACCELERATION * distance / acceleration))
+
+
+def timing(duration: float) -> Floats:
+    """Progress 0..1 at each control step of a quintic of at least `duration` [s], shape [T], T >= 1; the last is exactly 1."""
+    steps = max(1, math.ceil(duration * CONTROL_HZ - 1e-9))
+    tau = np.arange(1, steps + 1) / steps
+    return tau**3 * (10.0 + tau * (6.0 * tau - 15.0))
+
+
+def joint_path(q0: Floats, q1: Floats, limits: Limits = _DEFAULT) -> Floats:
+    """Straight in joint space from `q0` to `q1` [rad], all joints in step: shape [T, dof], excluding q0, ending exactly at q1."""
+    q0, q1 = np.asarray(q0, np.float64), np.asarray(q1, np.float64)
+    distance = float(np.max(np.abs(q1 - q0), initial=0.0))
+    progress = timing(duration_s(distance, limits.joint_speed, limits.joint_acceleration))
+    path = q0 + progress[:, None] * (q1 - q0)
+    path[-1] = q1
+    return path
+
+
+def hold(q: Floats, duration: float) -> Floats:
+    """Stays at `q` for `duration` [s]: shape [T, dof]."""
+    return np.tile(np.asarray(q, np.float64), (max(0, round(duration * CONTROL_HZ)), 1))
+
+
+def cartesian_path(
+    chain: Chain,
+    q0: Floats,
+    target: Pose,
+    *,
+    speed: float | None = None,
+    limits: Limits = _DEFAULT,
+    ik: IkConfig | None = None,
+) -> Floats:
+    """Straight line of the tip from where `q0` holds it to `target`, its orientation along the shortest arc.
+
+    Returns joint angles [rad], shape [T, dof], excluding q0; `speed` [m/s] replaces the tip's limit. Slows down where a joint
+    would exceed its limits. With a symmetric `ik` (the default) the gripper's half turn that is nearer is taken.
+    Raises MotionError where the line leaves the arm's reach or a joint would jump.
+    """
+    ik = ik or IkConfig(seeds=1)
+    q0 = np.asarray(q0, np.float64)
+    start_position, start_quaternion = chain.forward(q0)
+    end_position = np.asarray(target.position, np.float64)
+    end_quaternion = nearest_quaternion(start_quaternion, np.asarray(target.quaternion, np.float64), ik.symmetric)
+    distance = float(np.linalg.norm(end_position - start_position))
+    angle = 2.0 * math.acos(min(1.0, float(np.dot(start_quaternion, end_quaternion))))
+    duration = max(
+        duration_s(distance, speed or limits.linear_speed, limits.linear_acceleration),
+        duration_s(angle, limits.angular_speed, limits.angular_acceleration),
+    )
+    for _ in range(8):
+        progress = timing(duration)
+        path = np.empty((progress.shape[0], chain.dof))
+        q = q0
+        for i, s in enumerate(progress):
+            x, y, z = (float(v) for v in start_position + s * (end_position - start_position))
+            pose = Pose(position=(x, y, z), quaternion=as_quaternion(slerp(start_quaternion, end_quaternion, float(s))))
+            q = solve_near(chain, pose, q, ik)
+            path[i] = q
+        stretch = _overrun(q0, path, limits)
+        if stretch <= 1.0:
+            return path
+        duration = max(duration, progress.shape[0] / CONTROL_HZ) * stretch * 1.02
+    raise MotionError(
+        f"the {chain.arm} arm cannot follow the line to {target.position} within {limits.joint_speed} rad/s and"
+        f" {limits.joint_acceleration} rad/s^2: it passes a singularity; move in joint space or through a via pose"
+    )
+
+
+def _overrun(q0: Floats, path: Floats, limits: Limits) -> float:
+    """Factor by which a path must be stretched in time to obey the joint limits; at most 1 when it does."""
+    padded = np.concatenate([q0[None], q0[None], path, path[-1:]])
+    velocity = np.diff(padded, axis=0) * CONTROL_HZ
+    acceleration = np.diff(velocity, axis=0) * CONTROL_HZ
+    speed_ratio = float(np.max(np.abs(velocity))) / limits.joint_speed
+    # A control step is a difference quotient: it may exceed the smooth quintic's acceleration by a little.
+    acceleration_ratio = float(np.max(np.abs(acceleration))) / (1.1 * limits.joint_acceleration)
+    return max(speed_ratio, math.sqrt(acceleration_ratio))
+
+
+def nearest_quaternion(reference: Floats, quaternion: Floats, symmetric: bool) -> Floats:
+    """The unit quaternion of the same grasp nearest to `reference`; `symmetric` allows its half turn about Z."""
+    q = quaternion / np.linalg.norm(quaternion)
+    w, x, y, z = q
+    candidates = [q, np.array([-z, y, -x, w])] if symmetric else [q]
+    best = max(candidates, key=lambda c: abs(float(np.dot(reference, c))))
+    return -best if np.dot(reference, best) < 0.0 else best
+
+
+def slerp(a: Floats, b: Floats, s: float) -> Floats:
+    """The unit quaternion a fraction `s` along the shorter great arc from `a` to `b`."""
+    dot = float(np.dot(a, b))
+    if dot < 0.0:
+        b, dot = -b, -dot
+    if dot > 1.0 - 1e-12:
+        mixed = a + s * (b - a)
+    else:
+        angle = math.acos(dot)
+        mixed = (math.sin((1.0 - s) * angle) * a + math.sin(s * angle) * b) / math.sin(angle)
+    return mixed / np.linalg.norm(mixed)
+
+
+# ------------------------------------------------------------------------------------------------------------ clearance
+
+
+@njit(cache=True)
+def _segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
+    """Smallest distance between two segments (Ericson, Real-Time Collision Detection, section 5.1.9)."""
+    u, v, w = p1 - p0, q1 - q0, p0 - q0
+    a, e, f = np.dot(u, u), np.dot(v, v), np.dot(v, w)
+    b, c = np.dot(u, v), np.dot(u, w)
+    if a <= 1e-12 and e <= 1e-12:
+        return np.sqrt(np.dot(w, w))
+    if a <= 1e-12:
+        s, t = 0.0, min(max(f / e, 0.0), 1.0)
+    elif e <= 1e-12:
+        s, t = min(max(-c / a, 0.0), 1.0), 0.0
+    else:
+        denominator = a * e - b * b
+        s = min(max((b * f - c * e) / denominator, 0.0), 1.0) if denominator > 1e-12 else 0.0
+        t = (b * s + f) / e
+        if t < 0.0:
+            s, t = min(max(-c / a, 0.0), 1.0), 0.0
+        elif t > 1.0:
+            s, t = min(max((b - c) / a, 0.0), 1.0), 1.0
+    gap = w + s * u - t * v
+    return np.sqrt(np.dot(gap, gap))
+
+
+@njit(cache=True)
+def _capsule_ends(positions: Floats, rotations: Floats, q: Floats, frames: NDArray[np.int64], ends: Floats) -> Floats:
+    frame_positions, frame_rotations = forward_frames(positions, rotations, q)
+    out = np.empty_like(ends)
+    for k in range(ends.shape[0]):
+        for end in range(2):
+            for row in range(3):
+                out[k, end, row] = frame_positions[frames[k], row]
+                for column in range(3):
+                    out[k, end, row] += frame_rotations[frames[k], row, column] * ends[k, end, column]
+    return out
+
+
+@njit(cache=True)
+def _gap(first: Floats, first_radius: Floats, second: Floats, second_radius: Floats) -> float:
+    smallest = np.inf
+    for i in range(first.shape[0]):
+        for j in range(second.shape[0]):
+            distance = _segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
+            smallest = min(smallest, distance - first_radius[i] - second_radius[j])
+    return smallest
+
+
+def capsules(chain: Chain, q: Floats) -> Floats:
+    """World end points [m] of the chain's capsules at joints `q`, shape [k, 2, 3]; their radii are `chain.capsule_radius`."""
+    q = np.ascontiguousarray(q, np.float64)
+    return _capsule_ends(chain.positions, chain.rotations, q, chain.capsule_frame, chain.capsule_ends)
+
+
+def table_clearance(chain: Chain, path: Floats) -> float:
+    """Smallest height [m] of any part of the arm above the plane z = 0 along `path` [T, dof]; negative where it would dig in.
+
+    A bound from below: parts count as capsules around them, open fingers by their corners' radius.
+    """
+    radius = chain.capsule_radius[:, None]
+    return min(float(np.min(capsules(chain, q)[:, :, 2] - radius)) for q in np.atleast_2d(path))
+
+
+def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats) -> float:
+    """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end."""
+    a, b = np.atleast_2d(first_path), np.atleast_2d(second_path)
+    steps = max(a.shape[0], b.shape[0])
+    return min(
+        _gap(
+            capsules(first, a[min(t, a.shape[0] - 1)]),
+            first.capsule_radius,
+            capsules(second, b[min(t, b.shape[0] - 1)]),
+            second.capsule_radius,
+        )
+        for t in range(steps)
+    )
