@@ -60,7 +60,7 @@ class ActionCodec:
 
     def encode(self, command: NDArray[np.floating]) -> NDArray[np.float32]:
         """Unified actions, shape [..., 30], of commands [..., command_size]."""
-        rounded = self.rounded(command)
+        rounded = self.round(command)
         action = np.zeros((*rounded.shape[:-1], ACTION_DIM), np.float32)
         column = 0
         for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
@@ -79,7 +79,7 @@ class ActionCodec:
             parts += [action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)], action[..., _GRIPPER[i] : _GRIPPER[i] + 1]]
         return np.concatenate(parts, axis=-1).astype(np.float64)
 
-    def rounded(self, command: NDArray[np.floating]) -> NDArray[np.float64]:
+    def round(self, command: NDArray[np.floating]) -> NDArray[np.float64]:
         """The command as an action can hold it: every value rounded to float32. Simulate this one, and replay is bitwise."""
         command = np.asarray(command, np.float64)
         if command.shape[-1:] != (self.robot.command_size,):

@@ -217,30 +217,37 @@ def _capsules(
     base_position: Floats,
     base_rotation: Floats,
 ) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """One capsule around each colliding geom that the arm moves, in the frame of the joint that moves it."""
+    """The colliding geoms that the arm moves as capsules, each in the frame of the joint that moves it."""
     moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
-    frame, ends, radii = [], [], []
+    carriers, ends, radii = [], [], []
     for geom in range(model.ngeom):
         body = int(model.geom_bodyid[geom])
         while body and body not in moved_by:
             body = int(model.body_parentid[body])
         if not body or not (model.geom_contype[geom] or model.geom_conaffinity[geom]):
             continue
-        center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
-        kind = int(model.geom_type[geom])
-        if kind in (_CAPSULE, _CYLINDER, _SPHERE):
-            long, radius = 2, float(half[0])
-            length = half[2] - (0.0 if kind == _CYLINDER else radius)
-        else:
-            long = int(np.argmax(half))
-            radius, length = float(np.linalg.norm(np.delete(half, long))), half[long]
-        offset = np.zeros(3)
-        offset[long] = length
-        index = moved_by[body]
-        position, rotation = frames[index]
-        geom_rotation = data.geom_xmat[geom].reshape(3, 3)
-        points = np.stack([center - offset, center + offset]) @ geom_rotation.T + data.geom_xpos[geom]
-        ends.append((points @ base_rotation.T + base_position - position) @ rotation)
-        frame.append(index)
-        radii.append(radius)
-    return np.array(frame, np.int64), np.array(ends).reshape(-1, 2, 3), np.array(radii, np.float64)
+        position, rotation = frames[moved_by[body]]
+        for points, radius in _geom_capsules(model, geom):
+            world = points @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+            ends.append((world @ base_rotation.T + base_position - position) @ rotation)
+            carriers.append(moved_by[body])
+            radii.append(radius)
+    return np.array(carriers, np.int64), np.array(ends).reshape(-1, 2, 3), np.array(radii, np.float64)
+
+
+def _geom_capsules(model: mujoco.MjModel, geom: int) -> list[tuple[Floats, float]]:
+    """(end points [2, 3], radius) in the geom's frame. A box or mesh is its bounding box: four long edges and the core between."""
+    center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+    kind = int(model.geom_type[geom])
+    if kind in (_CAPSULE, _CYLINDER, _SPHERE):
+        along = np.array([0.0, 0.0, half[2] - (0.0 if kind == _CYLINDER else half[0])])
+        return [(np.stack([center - along, center + along]), float(half[0]))]
+    long = int(np.argmax(half))
+    first, second = (axis for axis in range(3) if axis != long)
+    core = float(min(half[first], half[second]))
+    along, aside, across = half * np.eye(3)[long], half * np.eye(3)[first], half * np.eye(3)[second]
+    shrunk = along * (1.0 - core / half[long]) if half[long] > 0.0 else along
+    capsules = [(np.stack([center - shrunk, center + shrunk]), core)]
+    for corner in (aside + across, aside - across, -aside + across, -aside - across):
+        capsules.append((np.stack([center + corner - along, center + corner + along]), 0.0))
+    return capsules

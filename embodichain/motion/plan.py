@@ -206,7 +206,7 @@ def capsules(chain: Chain, q: Floats) -> Floats:
 def table_clearance(chain: Chain, path: Floats) -> float:
     """Smallest height [m] of any part of the arm above the plane z = 0 along `path` [T, dof]; negative where it would dig in.
 
-    A bound from below: parts count as capsules around them, open fingers by their corners' radius.
+    Exact for capsules and boxes; a cylinder counts with rounded ends. Fingers count as wide open.
     """
     radius = chain.capsule_radius[:, None]
     return min(float(np.min(capsules(chain, q)[:, :, 2] - radius)) for q in np.atleast_2d(path))

@@ -38,7 +38,8 @@ GRIPPER_OPEN = 0.07
 _PEDESTAL = 0.2
 _BASE_X = -0.20
 _BASE_Y = 0.28
-_HOME = {"left": (1.25, 1.05, -1.10, 0.0, 0.75, 0.0), "right": (-1.25, 1.05, -1.10, 0.0, 0.75, 0.0)}
+# Grippers straight down beside the working area, fingers along X, out of the head camera's view of it.
+_HOME = {"left": (0.448, 1.704, -0.887, 0.0, 0.841, 0.448), "right": (-0.448, 1.704, -0.887, 0.0, 0.841, -0.448)}
 
 _LIGHT, _DARK, _ACCENT, _RUBBER = "0.86 0.87 0.89 1", "0.18 0.19 0.22 1", "0.16 0.42 0.72 1", "0.08 0.08 0.09 1"
 
@@ -105,10 +106,9 @@ def _arm(arm: str, y: float) -> str:
         text += _GEOMS[f"link{index + 1}"]
     text += f"""
       <site name="{arm}/tip" pos="0 0 {FINGER_REACH}" size="0.004" group="4"/>
-      <body name="{arm}/camera" pos="-0.062 0 0.03" gravcomp="1">
-        <geom class="trim" type="box" size="0.011 0.022 0.011" rgba="{_DARK}"/>
-        <camera name="{arm}_wrist" pos="0 0 0.012" euler="3.1415926535897931 -0.42 1.5707963267948966" fovy="75"/>
-      </body>{_finger(arm, "l", 1)}{_finger(arm, "r", -1)}"""
+      <geom class="trim" type="box" size="0.028 0.012 0.005" pos="-0.045 0 0.052" rgba="{_DARK}"/>
+      <geom class="trim" type="box" size="0.009 0.022 0.012" pos="-0.075 0 0.058" quat="0.966 0 0.259 0" rgba="{_DARK}"/>
+      <camera name="{arm}_wrist" pos="-0.068 0 0.072" xyaxes="0 1 0 0.86 0 -0.51" fovy="75"/>{_finger(arm, "l", 1)}{_finger(arm, "r", -1)}"""
     return text + "</body>" * (len(_DH) + 1)
 
 
