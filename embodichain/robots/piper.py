@@ -41,7 +41,13 @@ _BASE_Y = 0.28
 # Grippers straight down beside the working area, fingers along X, out of the head camera's view of it.
 _HOME = {"left": (0.448, 1.704, -0.887, 0.0, 0.841, 0.448), "right": (-0.448, 1.704, -0.887, 0.0, 0.841, -0.448)}
 
-_LIGHT, _DARK, _ACCENT, _RUBBER = "0.86 0.87 0.89 1", "0.18 0.19 0.22 1", "0.16 0.42 0.72 1", "0.08 0.08 0.09 1"
+_LIGHT, _GREY, _DARK, _RUBBER, _ACCENT = (
+    "0.86 0.87 0.89 1",
+    "0.5 0.51 0.54 1",
+    "0.18 0.19 0.22 1",
+    "0.1 0.1 0.11 1",
+    "0.16 0.42 0.72 1",
+)
 
 # Geoms by body, in DH frames. "shell" collides, "trim" is only seen.
 _GEOMS = {
@@ -87,7 +93,7 @@ def _finger(arm: str, side: str, sign: int) -> str:
     <body name="{arm}/finger_{side}" pos="0 0 {FINGER_REACH}" gravcomp="1">
       <joint name="{arm}/finger_{side}" class="finger" axis="0 {sign} 0"/>
       <geom name="{arm}/pad_{side}" class="pad" type="box" size="0.011 0.004 0.014" pos="0 {sign * 0.004} -0.004"/>
-      <geom class="shell" type="box" size="0.010 0.004 0.031" pos="0 {sign * 0.012} -0.024" rgba="{_DARK}" mass="0.02"/>
+      <geom class="shell" type="box" size="0.010 0.004 0.031" pos="0 {sign * 0.012} -0.024" rgba="{_GREY}" mass="0.02"/>
     </body>"""
 
 
@@ -108,8 +114,8 @@ def _arm(arm: str, y: float) -> str:
       <site name="{arm}/tip" pos="0 0 {FINGER_REACH}" size="0.004" group="4"/>
       <geom class="trim" type="box" size="0.028 0.012 0.005" pos="-0.045 0 0.052" rgba="{_DARK}"/>
       <geom class="trim" type="box" size="0.009 0.022 0.012" pos="-0.075 0 0.058" quat="0.966 0 0.259 0" rgba="{_DARK}"/>
-      <camera name="{arm}_wrist" pos="-0.068 0 0.072" xyaxes="0 1 0 0.86 0 -0.51" fovy="75"/>{_finger(arm, "l", 1)}{_finger(arm, "r", -1)}"""
-    return text + "</body>" * (len(_DH) + 1)
+      <camera name="{arm}_wrist" pos="-0.068 0 0.072" xyaxes="0 1 0 0.86 0 -0.51" fovy="75"/>"""
+    return text + _finger(arm, "l", 1) + _finger(arm, "r", -1) + "</body>" * (len(_DH) + 1)
 
 
 def _actuators(arm: str) -> str:
