@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.physics.world import TIMESTEP_S, World, compile_world, shape_key, write_scene
+from embodichain.physics.world import TIMESTEP_S, World, compile_world, compose, shape_key, write_scene
 from embodichain.types import CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
 
 _SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
@@ -45,6 +45,8 @@ class MujocoPhysics:
                 raise ConfigError(f"robot {robot.name!r} has no camera {name!r}; available: {', '.join(names)}")
         if cached_worlds < 1:
             raise ConfigError(f"cached_worlds must be at least 1, got {cached_worlds}")
+        # Otherwise MuJoCo writes every instability into a file in the working directory; `step` raises it.
+        mujoco.set_mju_user_warning(_ignore)
         self._robot = robot
         self._cameras = names if cameras is None else cameras
         self._size = (width, height)
@@ -83,11 +85,9 @@ class MujocoPhysics:
         self._scene_seed = scene.seed
         write_scene(world, scene)
         self._static = {
-            index.role: _pose(
-                world.model.body_pos[index.root_bodies[0]].tolist(), world.model.body_quat[index.root_bodies[0]].tolist()
-            )
-            for index in world.objects
-            if not index.free_qpos
+            index.role: compose(placement.pose, index.root_pose)
+            for index, placement in zip(world.objects, scene.objects, strict=True)
+            if index.mocap >= 0
         }
         return self._state(world)
 
@@ -128,7 +128,7 @@ class MujocoPhysics:
         joints: dict[str, tuple[float, ...]] = {}
         for index in world.objects:
             role = index.role
-            if index.free_qpos:
+            if index.mocap < 0:
                 start, speed = index.free_qpos[0], index.free_qvel[0]
                 poses[role] = _pose(positions[start : start + 3], positions[start + 3 : start + 7])
                 speeds[role] = _world_velocity(velocities[speed : speed + 6], positions[start + 3 : start + 7])
@@ -144,6 +144,10 @@ class MujocoPhysics:
             object_joints=joints,
             contacts=_contacts(world),
         )
+
+
+def _ignore(message: str) -> None:
+    """Drops a warning of MuJoCo."""
 
 
 def _pose(position: list[float], quaternion: list[float]) -> Pose:

@@ -29,7 +29,7 @@ FREE_CAMERA = "free"
 TIMESTEP_S = 0.002
 TORSIONAL_FRICTION = 0.005
 """Torsional friction [m] of a contact patch: friction coefficient times about half the radius of a 1 cm patch."""
-_TABLE_FRICTION = 0.05  # MuJoCo takes the larger of two frictions: this leaves the object's material to decide.
+_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, 0.0001)  # MuJoCo takes the larger of two: the object decides
 _HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
 _VISUAL_GROUP, _HULL_GROUP = 2, 3
 _RESERVED = ("robot", "table", "world")
@@ -42,11 +42,14 @@ class ObjectIndex:
 
     role: str
     asset: Asset
-    root_bodies: tuple[int, ...]
-    root_poses: tuple[Pose, ...]
-    """asset_from_body of each root, in the order of `root_bodies`."""
+    root_pose: Pose
+    """asset_from_body of the first body that hangs on no other: the one whose pose is reported."""
+    free_poses: tuple[Pose, ...]
+    """asset_from_body of each body with a free joint."""
+    mocap: int
+    """Row of mocap_pos that bolts the object down; -1 for an object that is free to move."""
     free_qpos: tuple[int, ...]
-    """First qpos of each root's free joint; empty for an object with a fixed base."""
+    """First qpos of each free joint; empty for an object with a fixed base."""
     free_qvel: tuple[int, ...]
     joint_qpos: tuple[int, ...]
     joint_qvel: tuple[int, ...]
@@ -101,8 +104,22 @@ def _shape_hash(asset: Asset) -> str:
 
 def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
     """Builds the model of a robot at its table with these objects. Raises RobotError or SceneError naming what cannot be built."""
-    spec = _table_spec()
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    _set_options(spec)
     _attach_robot(spec, robot)
+    if spec.body("table") is None:
+        _add_table(spec)
+    spec.geom("table").friction = _TABLE_FRICTION
+    for index in range(MAX_LIGHTS):
+        spec.worldbody.add_light(
+            name=f"light{index}",
+            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+            castshadow=True,
+            ambient=(0, 0, 0),
+            specular=(0, 0, 0),
+        )
+    spec.worldbody.add_camera(name=FREE_CAMERA)
     for placement in objects:
         _add_object(spec, placement)
     try:
@@ -114,37 +131,17 @@ def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
     return _index(model, robot, objects)
 
 
-def _table_spec() -> mujoco.MjSpec:
-    spec = mujoco.MjSpec()
-    spec.compiler.degree = False
-    _set_options(spec)
-    world = spec.worldbody
-    world.add_geom(
-        name="floor",
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        size=(0, 0, 1),
-        pos=(0, 0, FLOOR_HEIGHT),
-        rgba=(0.35, 0.36, 0.38, 1.0),
-        friction=(_TABLE_FRICTION, TORSIONAL_FRICTION, 0.0001),
+def _add_table(spec: mujoco.MjSpec) -> None:
+    """A table and a floor, for a robot whose file has none."""
+    spec.worldbody.add_geom(
+        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), pos=(0, 0, FLOOR_HEIGHT), rgba=(0.36, 0.38, 0.41, 1.0)
     )
-    table = world.add_body(name="table")
-    table.add_geom(
+    spec.worldbody.add_body(name="table").add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_BOX,
         size=[extent / 2 for extent in TABLE_SIZE],
         pos=(0, 0, -TABLE_SIZE[2] / 2),
-        friction=(_TABLE_FRICTION, TORSIONAL_FRICTION, 0.0001),
     )
-    for index in range(MAX_LIGHTS):
-        world.add_light(
-            name=f"light{index}",
-            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-            castshadow=True,
-            ambient=(0, 0, 0),
-            specular=(0, 0, 0),
-        )
-    world.add_camera(name=FREE_CAMERA)
-    return spec
 
 
 def _attach_robot(spec: mujoco.MjSpec, robot: Robot) -> None:
@@ -163,24 +160,29 @@ def _attach_robot(spec: mujoco.MjSpec, robot: Robot) -> None:
         if found is None:
             raise RobotError(f"robot {robot.name!r} has no camera {camera.name!r}; its MJCF has {names}")
         found.fovy = camera.fovy
-    base = spec.worldbody.add_body(name="robot", pos=robot.world_from_base.position, quat=robot.world_from_base.quaternion)
-    spec.attach(child, prefix="robot/", frame=base.add_frame())
-    _exclude_first_links(spec, base)
+    frame = spec.worldbody.add_frame(pos=robot.world_from_base.position, quat=robot.world_from_base.quaternion)
+    spec.attach(child, prefix="robot/", frame=frame)
+    table = spec.body("robot/table")
+    if table is not None:
+        if spec.geom("robot/table") is None:
+            raise RobotError(f"robot {robot.name!r} has a body 'table' without a geom 'table': name the table top so")
+        table.name = spec.geom("robot/table").name = "table"
+    _exclude_first_links(spec)
 
 
-def _exclude_first_links(spec: mujoco.MjSpec, base: mujoco.MjsBody) -> None:
+def _exclude_first_links(spec: mujoco.MjSpec) -> None:
     """Stops first moving links from rubbing on the bolted parts: MuJoCo filters parent and child, but not for the world body."""
-    fixed, first_links, queue = ["table"], [], [base]
+    fixed, first_links, queue = {"table"}, [], [spec.worldbody]
     while queue:
         body = queue.pop()
-        fixed.append(body.name)
+        fixed.add(body.name)
         for child in body.bodies:
             if child.joints:
                 first_links.append(child.name)
             else:
                 queue.append(child)
     for link in first_links:
-        for body in fixed:
+        for body in sorted(fixed):
             spec.add_exclude(bodyname1=link, bodyname2=body)
 
 
@@ -208,6 +210,8 @@ def _add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
     role, asset = placement.role, placement.asset
     if role in _RESERVED or "/" in role or spec.body(f"{role}/{asset.bodies[0].name}") is not None:
         raise SceneError(f"object role {role!r} cannot be used: roles are unique, without '/' and none of {_RESERVED}")
+    # A mocap body carries a bolted asset: its pose is state and not model, so a reset leaves every constant of the model alone.
+    mount = spec.worldbody.add_body(name=role, mocap=True) if asset.fixed_base else spec.worldbody
     parents = {joint.child: joint for joint in asset.joints}
     placed: dict[str, mujoco.MjsBody] = {}
     poses = {body.name: body.body_pose for body in asset.bodies}
@@ -219,12 +223,14 @@ def _add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
         for body in ready:
             waiting.remove(body)
             joint = parents.get(body.name)
-            parent = spec.worldbody if joint is None or not joint.parent else placed[joint.parent]
-            pose = body.body_pose if joint is None or not joint.parent else compose(inverse(poses[joint.parent]), body.body_pose)
-            placed[body.name] = _add_body(spec, parent, f"{role}/", body, pose)
             if joint is None:
+                placed[body.name] = _add_body(spec, spec.worldbody, f"{role}/", body, body.body_pose)
                 placed[body.name].add_freejoint(name=f"{role}/{body.name}")
-            elif joint.kind is not JointKind.FIXED:
+                continue
+            parent = placed[joint.parent] if joint.parent else mount
+            pose = compose(inverse(poses[joint.parent]), body.body_pose) if joint.parent else body.body_pose
+            placed[body.name] = _add_body(spec, parent, f"{role}/", body, pose)
+            if joint.kind is not JointKind.FIXED:
                 _add_joint(placed[body.name], f"{role}/", joint)
 
 
@@ -378,14 +384,16 @@ def _index_object(model: mujoco.MjModel, placement: ObjectPlacement) -> ObjectIn
     role, asset = placement.role, placement.asset
     parents = {joint.child: joint.parent for joint in asset.joints}
     roots = [body for body in asset.bodies if not parents.get(body.name)]
-    free = [model.joint(f"{role}/{body.name}").id for body in roots if body.name not in parents]
+    loose = [body for body in roots if body.name not in parents]
+    free = [model.joint(f"{role}/{body.name}").id for body in loose]
     joints = [model.joint(f"{role}/{joint.name}").id for joint in asset.movable_joints]
     bodies = [model.body(f"{role}/{body.name}").id for body in asset.bodies]
     return ObjectIndex(
         role=role,
         asset=asset,
-        root_bodies=tuple(model.body(f"{role}/{body.name}").id for body in roots),
-        root_poses=tuple(body.body_pose for body in roots),
+        root_pose=roots[0].body_pose,
+        free_poses=tuple(body.body_pose for body in loose),
+        mocap=int(model.body(role).mocapid[0]) if asset.fixed_base else -1,
         free_qpos=tuple(int(model.jnt_qposadr[joint]) for joint in free),
         free_qvel=tuple(int(model.jnt_dofadr[joint]) for joint in free),
         joint_qpos=tuple(int(model.jnt_qposadr[joint]) for joint in joints),
@@ -416,9 +424,12 @@ def write_scene(world: World, scene: Scene) -> None:
     mujoco.mj_resetData(model, data)
     data.qpos[world.measured_qpos] = world.home_qpos
     for index, placement in zip(world.objects, scene.objects, strict=True):
-        for address, pose in zip(index.free_qpos, index.root_poses, strict=False):
+        for address, pose in zip(index.free_qpos, index.free_poses, strict=True):
             start = compose(placement.pose, pose)
             data.qpos[address : address + 7] = (*start.position, *start.quaternion)
+        if index.mocap >= 0:
+            data.mocap_pos[index.mocap] = placement.pose.position
+            data.mocap_quat[index.mocap] = placement.pose.quaternion
         if placement.joint_positions:
             data.qpos[list(index.joint_qpos)] = placement.joint_positions
     data.ctrl[world.actuators] = world.gains * _home_command(world)[world.channels]
@@ -443,11 +454,6 @@ def _write_object(model: mujoco.MjModel, index: ObjectIndex, placement: ObjectPl
     for address, joint in zip(index.joint_qvel, asset.movable_joints, strict=True):
         model.dof_damping[address] = joint.damping
         model.dof_frictionloss[address] = joint.friction
-    if not index.free_qpos:
-        for body, pose in zip(index.root_bodies, index.root_poses, strict=True):
-            start = compose(placement.pose, pose)
-            model.body_pos[body] = start.position
-            model.body_quat[body] = start.quaternion
 
 
 # ------------------------------------------------------------------------------------------------------ rigid transforms
