@@ -1,0 +1,435 @@
+"""The causal latent world model: imagines the next frame, then the actions that lead there, with a dual-state memory.
+
+Two stages on one shared backbone: Stage 1 denoises the next frame's latents given what is remembered; Stage 2 denoises the
+chunk of actions given the same and the imagined frame. Training runs a window of T steps in parallel: attention stays inside a
+step, so T folds into the batch, and only the memory layers scan over T.
+
+Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
+    scene    latents of frame t           attends to itself
+    body     proprio and executed chunk   attends to scene and itself
+    video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
+    action   noisy chunk t                attends to scene, body and itself; reads the working memory
+The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1.
+
+Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.flow import euler, interpolate, shift_time, time_grid, velocity
+from learner.layers import (
+    Block,
+    Head,
+    KeyValue,
+    Rotation,
+    TimeEmbedding,
+    attend,
+    chunk_positions,
+    grid_positions,
+    join,
+    rotary,
+    wide,
+)
+from learner.memory import LongTermMemory, WorkingMemory
+from learner.ttt import FastWeights, TttConfig, TttLayer, Written, apply, descend, gradient
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClwmConfig:
+    """Sizes, noise and sampling of the world model. The defaults are the tiny model for CPUs."""
+
+    dim: int = 96
+    layers: int = 3
+    heads: int = 3
+    ffn: int = 384
+    time_frequencies: int = 64
+    memory: bool = True
+    ttt: TttConfig = field(default_factory=TttConfig)
+    max_cameras: int = 4
+
+    history_noise_prob: float = 0.5
+    history_noise_low: float = 0.5
+    """Noisy history: with this probability a frame is mixed with noise at a clean share U[low, 1], on the unshifted grid."""
+    history_noise_told: bool = False
+    """Whether the model is told the share, as its flow time."""
+    video_shift: float = 1.0
+    action_shift: float = 1.0
+    action_weight: float = 1.0
+    video_steps: int = 4
+    action_steps: int = 8
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
+        if not 0.0 <= self.history_noise_prob <= 1.0 or not 0.0 <= self.history_noise_low <= 1.0:
+            raise ConfigError("history_noise_prob and history_noise_low must be in 0..1")
+        if min(self.video_steps, self.action_steps, self.layers, self.max_cameras) < 1:
+            raise ConfigError("layers, max_cameras, video_steps and action_steps must be at least 1")
+
+
+class Grid(NamedTuple):
+    """How the N latents of a frame lie: cameras x rows x columns."""
+
+    cameras: int
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.cameras * self.rows * self.columns
+
+
+class Window(NamedTuple):
+    """T steps of B trajectories, normalised: T + 1 frames and the T chunks between them."""
+
+    latents_BTNC: Tensor
+    proprio_BTA: Tensor
+    actions_BTKA: Tensor
+    text_BLC: Tensor
+
+
+class Draws(NamedTuple):
+    """The random part of a training step."""
+
+    video_noise_BTNC: Tensor
+    video_time_BT: Tensor
+    action_noise_BTKA: Tensor
+    action_time_BT: Tensor
+    history_noise_BTNC: Tensor
+    history_time_BT: Tensor
+    """1 where the frame stays clean; [B, T + 1]."""
+
+
+class Losses(NamedTuple):
+    """Flow-matching losses: their weighted sum, and the two parts, scalars."""
+
+    total: Tensor
+    video: Tensor
+    action: Tensor
+
+
+TextMemory = tuple[KeyValue, ...]
+"""Keys and values of one instruction, per block."""
+
+
+class _Conditioned(NamedTuple):
+    """A group of tokens with its flow-time embedding, modulation and rotation."""
+
+    tokens: Tensor
+    embedding: Tensor
+    modulation: Tensor
+    rotation: Rotation
+
+
+class Clwm(nn.Module):
+    """The model between normalised latents and normalised actions; it holds parameters and no state."""
+
+    def __init__(self, config: ClwmConfig, *, latent_dim: int, text_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.dim
+        self.video_in = nn.Linear(latent_dim, dim)
+        self.action_in = nn.Linear(ACTION_DIM, dim)
+        self.proprio_in = nn.Linear(ACTION_DIM, dim)
+        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
+        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, dim))
+        self.no_past = nn.Parameter(0.02 * torch.randn(dim))
+        self.video_time = TimeEmbedding(dim, config.time_frequencies)
+        self.action_time = TimeEmbedding(dim, config.time_frequencies)
+        self.video_out = Head(dim, latent_dim)
+        self.action_out = Head(dim, ACTION_DIM)
+        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
+        memories = [TttLayer(dim, config.heads, config.ttt) for _ in range(config.layers if config.memory else 0)]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
+        self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
+
+    # ------------------------------------------------------------------------------------------------------------ training
+
+    def draw(self, window: Window, generator: torch.Generator) -> Draws:
+        """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is."""
+        latents, actions = window.latents_BTNC, window.actions_BTKA
+        steps = actions.shape[:2]
+
+        def normal(like: Tensor) -> Tensor:
+            return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(shape, generator=generator, dtype=torch.float32).to(latents)
+
+        config = self.config
+        frames = latents.shape[:2]
+        share = config.history_noise_low + (1.0 - config.history_noise_low) * uniform(*frames)
+        noisy = uniform(*frames) < config.history_noise_prob
+        return Draws(
+            video_noise_BTNC=normal(latents[:, 1:]),
+            video_time_BT=shift_time(uniform(*steps), config.video_shift),
+            action_noise_BTKA=normal(actions),
+            action_time_BT=shift_time(uniform(*steps), config.action_shift),
+            history_noise_BTNC=normal(latents),
+            history_time_BT=torch.where(noisy, share, torch.ones_like(share)),
+        )
+
+    def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
+        """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
+
+        Also returns the long-term memory after the last step's observation, frames 0..T-1.
+        """
+        latents, actions = window.latents_BTNC, window.actions_BTKA
+        share = draws.history_time_BT[..., None, None]
+        history = interpolate(draws.history_noise_BTNC, latents, share)
+        video_time, action_time = draws.video_time_BT, draws.action_time_BT
+        past = torch.cat([torch.zeros_like(actions[:, :1]), actions[:, :-1]], dim=1)
+        groups = [
+            self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
+            self._body(window.proprio_BTA[:, :-1], past, first=True),
+            self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
+            self._action(interpolate(draws.action_noise_BTKA, actions, action_time[..., None, None]), action_time),
+        ]
+        text = self.read_text(window.text_BLC)
+        rotations = [group.rotation for group in groups]
+        tokens = [group.tokens for group in groups]
+        weights, context = [], []
+        for index, block in enumerate(self.blocks):
+            modulations = [block.modulation(group.modulation) for group in groups]
+            scene, body, video, action = block.project(tokens, modulations, rotations)
+            now = join(KeyValue(scene.own.keys[:, :-1], scene.own.values[:, :-1]), body.own)
+            context.append(KeyValue(now.keys[:, -1:], now.values[:, -1:]))
+            attended = [
+                attend(scene.queries, scene.own),
+                attend(body.queries, now),
+                attend(video.queries, join(now, video.own)),
+                attend(action.queries, join(now, action.own)),
+            ]
+            tokens = block.merge(tokens, attended, modulations)
+            last = index == len(self.blocks) - 1
+            if self.memories:
+                tokens, state = scan(self.memories[index], tokens, rotations, last=last)
+                weights.append(state)
+            keep = 2 if last else 0  # nobody reads what the last block would make of scene and body
+            tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], text[index])
+        memory = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=actions.shape[1])
+        return self.video_out(tokens[2], groups[2].embedding), self.action_out(tokens[3], groups[3].embedding), memory
+
+    def losses(
+        self,
+        window: Window,
+        draws: Draws,
+        grid: Grid,
+        *,
+        valid_BT: Tensor,
+        imitate_BT: Tensor,
+        action_mask_BA: Tensor,
+    ) -> Losses:
+        """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
+        video, action, _ = self.velocities(window, draws, grid)
+        video_error = (video - velocity(draws.video_noise_BTNC, window.latents_BTNC[:, 1:])).square().mean(dim=(2, 3))
+        action_error = (action - velocity(draws.action_noise_BTKA, window.actions_BTKA)).square().mean(dim=2)
+        weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
+        video_loss = _mean(video_error, valid_BT.to(video_error))
+        action_loss = _mean(action_error, weights)
+        return Losses(video_loss + self.config.action_weight * action_loss, video_loss, action_loss)
+
+    # ----------------------------------------------------------------------------------------------------------- inference
+
+    def empty_memory(self) -> LongTermMemory:
+        """The memory before the first frame, for any batch size."""
+        return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories))
+
+    def read_text(self, text_BLC: Tensor) -> TextMemory:
+        """Keys and values of an instruction for every block: once per instruction."""
+        text = self.text_in(text_BLC)
+        return tuple(block.text_memory(text) for block in self.blocks)
+
+    def observe(
+        self,
+        memory: LongTermMemory,
+        latents_BNC: Tensor,
+        proprio_BA: Tensor,
+        executed_BKA: Tensor | None,
+        text: TextMemory,
+        grid: Grid,
+    ) -> LongTermMemory:
+        """Long-term memory after a real frame and the chunk executed before it (None at the first frame)."""
+        past = proprio_BA.new_zeros(proprio_BA.shape[0], CHUNK, ACTION_DIM) if executed_BKA is None else executed_BKA
+        groups = [
+            self._scene(latents_BNC[:, None], grid, None),
+            self._body(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
+        ]
+        weights, context = self._absorb(memory.weights, groups, text)
+        return LongTermMemory(weights=weights, context=context, steps=memory.steps + 1)
+
+    def imagine(self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid) -> WorkingMemory:
+        """Working memory after its one update, with the frame that Stage 1 predicted."""
+        weights, _ = self._absorb(working.weights, [self._scene(latents_BNC[:, None], grid, None)], text)
+        return working.imagine(weights)
+
+    def video_velocity(self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid) -> Tensor:
+        """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
+        group = self._video(point_BNC[:, None], grid, time_B[:, None])
+        return self.video_out(self._consult(memory, group, text), group.embedding)[:, 0]
+
+    def action_velocity(self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory) -> Tensor:
+        """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing."""
+        group = self._action(point_BKA[:, None], time_B[:, None])
+        return self.action_out(self._consult(memory, group, text), group.embedding)[:, 0]
+
+    def generate(
+        self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
+    ) -> tuple[Tensor, Tensor]:
+        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is."""
+        working = memory.fork()
+        video_grid = time_grid(self.config.video_steps, self.config.video_shift)
+        frame = euler(lambda x, s: self.video_velocity(working, x, s, text, grid), video_noise_BNC, video_grid)
+        working = self.imagine(working, frame, text, grid)
+        action_grid = time_grid(self.config.action_steps, self.config.action_shift)
+        chunk = euler(lambda x, s: self.action_velocity(working, x, s, text), action_noise_BKA, action_grid)
+        return frame, chunk
+
+    # ------------------------------------------------------------------------------------------------------------- passes
+
+    def _absorb(
+        self, weights: tuple[FastWeights, ...], groups: list[_Conditioned], text: TextMemory
+    ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
+        """Runs scene tokens, and body tokens if any, through the blocks and writes them into the memory of each."""
+        tokens = [group.tokens for group in groups]
+        rotations = [group.rotation for group in groups]
+        frame_tokens = tokens[0].shape[2]
+        written, context = [], []
+        for index, block in enumerate(self.blocks):
+            modulations = [block.modulation(group.modulation) for group in groups]
+            projected = block.project(tokens, modulations, rotations)
+            seen = projected[0].own
+            attended = [attend(projected[0].queries, seen)]
+            for body in projected[1:]:
+                seen = join(seen, body.own)
+                attended.append(attend(body.queries, seen))
+            context.append(seen)
+            tokens = block.merge(tokens, attended, modulations)
+            last = index == len(self.blocks) - 1
+            if self.memories:
+                layer, state = self.memories[index], weights[index]
+                writes = [layer.writes(x, r, frame_tokens) for x, r in zip(tokens, rotations, strict=True)]
+                written.append(_write(state, [Written(*(part[:, 0] for part in w)) for w in writes]))
+                if not last:
+                    tokens = [self._recall(layer, state, x, r) for x, r in zip(tokens, rotations, strict=True)]
+            if not last:
+                tokens = block.express(tokens, modulations, text[index])
+        return tuple(written), tuple(context)
+
+    def _consult(self, memory: WorkingMemory, group: _Conditioned, text: TextMemory) -> Tensor:
+        """Runs noisy tokens through the blocks, reading the memory."""
+        tokens = group.tokens
+        for index, block in enumerate(self.blocks):
+            modulation = [block.modulation(group.modulation)]
+            (projected,) = block.project([tokens], modulation, [group.rotation])
+            attended = attend(projected.queries, join(memory.context[index], projected.own))
+            (tokens,) = block.merge([tokens], [attended], modulation)
+            if self.memories:
+                tokens = self._recall(self.memories[index], memory.weights[index], tokens, group.rotation)
+            (tokens,) = block.express([tokens], modulation, text[index])
+        return tokens
+
+    @staticmethod
+    def _recall(layer: TttLayer, state: FastWeights, tokens: Tensor, rotation: Rotation) -> Tensor:
+        return layer.gated(tokens, apply(state, layer.queries(tokens, rotation)[:, 0])[:, None])
+
+    # ------------------------------------------------------------------------------------------------------------- tokens
+
+    def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> _Conditioned:
+        return self._latents(latents_BTNC, grid, 0.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
+
+    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> _Conditioned:
+        return self._latents(latents_BTNC, grid, 1.0, time_BT)
+
+    def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> _Conditioned:
+        if grid.cameras > self.config.max_cameras or latents.shape[-2] != grid.size:
+            raise ConfigError(
+                f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}; the model takes up to "
+                f"{self.config.max_cameras} cameras (max_cameras)"
+            )
+        view = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
+        positions = grid_positions(*grid, step_time)
+        return self._condition(self.video_in(latents) + view, self.video_time(time), positions)
+
+    def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> _Conditioned:
+        proprio = self.proprio_in(proprio_BTA).unsqueeze(2)
+        past = self.action_in(past_BTKA)
+        if first:
+            past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
+        tokens = torch.cat([proprio, past + self.place], dim=2)
+        here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64)
+        positions = torch.cat([here, chunk_positions(CHUNK, -1.0)])
+        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), positions)
+
+    def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> _Conditioned:
+        tokens = self.action_in(actions_BTKA) + self.place
+        return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0))
+
+    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> _Conditioned:
+        cos, sin = rotary(positions, self.config.dim // self.config.heads)
+        return _Conditioned(tokens, *time, Rotation(wide(cos.to(self.place)), wide(sin.to(self.place))))
+
+
+def scan(
+    layer: TttLayer, tokens: list[Tensor], rotations: list[Rotation], *, last: bool = False
+) -> tuple[list[Tensor], FastWeights]:
+    """A memory layer over a whole window: scene [B, T + 1], body, video and action tokens [B, T], each [.., N, D].
+
+    Scene and body tokens of frame t read the memory of the frames before and are then written; video t reads the long-term
+    memory after frame t; action t reads the working memory, which also holds the scene of frame t + 1. With `last`, scene and
+    body are written but do not read. Returns the tokens and the long-term memory after frame T - 1.
+    """
+    scene, body = tokens[:2]
+    steps, frame_tokens = body.shape[1], scene.shape[2]
+    scene_writes = _steps(layer.writes(scene, rotations[0], frame_tokens))
+    body_writes = _steps(layer.writes(body, rotations[1], frame_tokens))
+    queries = [
+        layer.queries(x, r) for x, r in zip(tokens[2:] if last else tokens, rotations[2:] if last else rotations, strict=True)
+    ]
+    video_queries, action_queries = queries[-2].unbind(1), queries[-1].unbind(1)
+    scene_queries, body_queries = (None, None) if last else (queries[0].unbind(1), queries[1].unbind(1))
+
+    state = layer.initial()
+    reads: list[list[Tensor]] = [[], [], [], []]
+    if scene_queries is not None:
+        reads[0].append(apply(state, scene_queries[0]))
+    step = gradient(state, *scene_writes[0])
+    for t in range(steps):
+        if body_queries is not None:
+            reads[1].append(apply(state, body_queries[t]))
+        state = descend(descend(state, step), gradient(state, *body_writes[t]))
+        reads[2].append(apply(state, video_queries[t]))
+        if scene_queries is not None:
+            reads[0].append(apply(state, scene_queries[t + 1]))
+        step = gradient(state, *scene_writes[t + 1])
+        reads[3].append(apply(descend(state, step), action_queries[t]))
+    out = [layer.gated(x, torch.stack(read, dim=1)) if read else x for x, read in zip(tokens, reads, strict=True)]
+    return out, state
+
+
+def _write(state: FastWeights, writes: list[Written]) -> FastWeights:
+    """One update with the tokens of all groups: their gradients are taken at the same weights and add up."""
+    for_all = [gradient(state, *w) for w in writes]
+    for part in for_all:
+        state = descend(state, part)
+    return state
+
+
+def _steps(written: Written) -> list[Written]:
+    return [Written(*parts) for parts in zip(*(x.unbind(1) for x in written), strict=True)]
+
+
+def _mean(errors: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean; 0 where nothing has weight."""
+    return (errors * weights).sum() / weights.sum().clamp_min(1.0)

@@ -1,0 +1,338 @@
+"""From the ring to the gradient without a copy but one: leases of trajectories, zero-copy windows, one gather on the device.
+
+A lease holds its trajectories in the ring until it is released after the backward pass. Nothing is fetched ahead: one lease is
+alive at a time, so that the replay bound stays exact and a checkpoint loses no batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from embodichain.errors import ConfigError, LearnerError, RingTimeout
+from embodichain.types import ACTION_DIM, CHUNK, Segment, TrajectorySpec, read_text
+
+_ENDLESS = 1 << 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    """A batch: `batch_size` trajectories of the ring, one window of `window` chunks from each; `seed` draws both.
+
+    `timeout_s` is how long to wait for a batch before the run stops with RingTimeout.
+    """
+
+    batch_size: int = 8
+    window: int = 4
+    seed: int = 0
+    timeout_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.window < 1 or self.timeout_s < 0:
+            raise ConfigError(f"batch_size and window must be at least 1 and timeout_s not negative, got {self}")
+
+
+class TrajectoryView(Protocol):
+    """Read-only arrays of one trajectory, valid while its lease is held. Implementations: the ring's, `MemorySource`'s."""
+
+    @property
+    def trajectory_id(self) -> int:
+        """Packed TrajectoryId."""
+        ...
+
+    @property
+    def read_index(self) -> int:
+        """How many times the trajectory had been acquired before."""
+        ...
+
+    def __getitem__(self, name: str, /) -> NDArray:
+        """The field `name`, a view of the trajectory's storage."""
+        ...
+
+
+class Lease(Protocol):
+    """Trajectories held for reading."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __getitem__(self, index: int, /) -> TrajectoryView:
+        """One of them."""
+        ...
+
+    def release(self) -> None:
+        """Gives them back; safe to call twice."""
+        ...
+
+
+class Source(Protocol):
+    """Where trajectories come from: a ring that streams them, or a fixed set in memory (`MemorySource`)."""
+
+    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator) -> Lease:
+        """Leases `batch_size` trajectories drawn by `rng`; raises RingTimeout after `timeout_s` without enough of them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """One gathered batch, physical units, T chunks and T + 1 frames a window; steps after an episode's end are zero, not valid."""
+
+    rgb_BThw3: Tensor
+    """uint8 [B, T + 1, cameras, h, w, 3]."""
+    proprio_BTA: Tensor
+    actions_BTKA: Tensor
+    action_mask_BA: Tensor
+    """bool: channels that the robot has."""
+    segment_BT: Tensor
+    """uint8, see Segment."""
+    valid_BT: Tensor
+    instructions: tuple[str, ...]
+    trajectory_ids: tuple[int, ...]
+    starts: tuple[int, ...]
+    """First chunk of each window."""
+
+    @property
+    def imitate_BT(self) -> Tensor:
+        """Steps whose actions are worth imitating: valid and not part of a failed attempt."""
+        return self.valid_BT & (self.segment_BT != Segment.FAILURE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowView:
+    """Zero-copy tensors over the storage of one trajectory: `length` chunks from `start` and the frames around them."""
+
+    trajectory_id: int
+    read_index: int
+    start: int
+    length: int
+    rgb: Tensor
+    proprio: Tensor
+    action: Tensor
+    action_mask: Tensor
+    segment: Tensor
+    instruction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeasedBatch:
+    """Windows of a lease; their tensors are views that end with `release`."""
+
+    windows: tuple[WindowView, ...]
+    window: int
+    lease: Lease
+
+    def gather(self, device: torch.device | str = "cpu") -> Batch:
+        """The one copy on the way: stacks the windows on `device`, padding those of short episodes."""
+        w, size = self.windows, self.window
+        lengths = torch.tensor([view.length for view in w])
+        return Batch(
+            rgb_BThw3=_stack([view.rgb for view in w], size + 1, device),
+            proprio_BTA=_stack([view.proprio for view in w], size + 1, device),
+            actions_BTKA=_stack([view.action for view in w], size, device),
+            action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, device).bool(),
+            segment_BT=_stack([view.segment for view in w], size, device),
+            valid_BT=(torch.arange(size)[None] < lengths[:, None]).to(device),
+            instructions=tuple(view.instruction for view in w),
+            trajectory_ids=tuple(view.trajectory_id for view in w),
+            starts=tuple(view.start for view in w),
+        )
+
+    def release(self) -> None:
+        """Gives the trajectories back to the ring: after the last kernel that reads them."""
+        self.lease.release()
+
+
+Record = Callable[[Sequence[int], Sequence[int], int], None]
+"""Told of every acquisition: trajectory ids, read indices, and the number of the lease."""
+Inspect = Callable[[TrajectoryView], None]
+"""Shown every trajectory of a lease before it is used: self-verifying runs check the content here."""
+
+
+class RingDataset(IterableDataset[LeasedBatch]):
+    """An endless stream of leased batches, for `DataLoader(batch_size=None, num_workers=0)`; owned by one thread.
+
+    Args:
+        source: a ring, or a `MemorySource`.
+        config: sizes and seed.
+        on_starved: called when no batch is ready; an engine in the same process produces there, and one whose workers failed
+            raises. Without it the source waits.
+        exhausted: whether nothing will be published any more: what is left is then drawn in smaller batches until none is.
+        record: ledger hook.
+        inspect: content hook.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: DataConfig,
+        *,
+        on_starved: Callable[[], None] | None = None,
+        exhausted: Callable[[], bool] | None = None,
+        record: Record | None = None,
+        inspect: Inspect | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self._source, self._on_starved, self._exhausted = source, on_starved, exhausted
+        self._record, self._inspect = record, inspect
+        self._rng = np.random.default_rng(config.seed)
+        self.leases = 0
+        """Leases taken so far."""
+        self.samples = 0
+        """Trajectories in them."""
+        self.wait_s = 0.0
+        """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
+
+    def __len__(self) -> int:
+        """Endless; a length keeps Lightning from fetching one batch ahead."""
+        return _ENDLESS
+
+    def __iter__(self) -> Iterator[LeasedBatch]:
+        """Leases and yields; the receiver releases. Ends when the source is exhausted and read empty."""
+        while True:
+            try:
+                yield self.draw()
+            except StreamEnded:
+                return
+
+    def draw(self) -> LeasedBatch:
+        """Leases one batch and picks a window of each trajectory.
+
+        Raises StreamEnded when the source is exhausted and read empty, RingTimeout or RingClosed from the source.
+        """
+        began = time.monotonic()
+        lease = self._acquire(began)
+        self.wait_s += time.monotonic() - began
+        try:
+            views = [lease[i] for i in range(len(lease))]
+            if self._record is not None:
+                self._record([v.trajectory_id for v in views], [v.read_index for v in views], self.leases)
+            if self._inspect is not None:
+                for view in views:
+                    self._inspect(view)
+            windows = tuple(cut(view, self.config.window, self._rng) for view in views)
+        except BaseException:
+            lease.release()
+            raise
+        self.leases += 1
+        self.samples += len(views)
+        return LeasedBatch(windows=windows, window=self.config.window, lease=lease)
+
+    def _acquire(self, began: float) -> Lease:
+        config = self.config
+        if self._on_starved is None:
+            return self._source.acquire(config.batch_size, config.timeout_s, rng=self._rng)
+        while True:
+            state = self._rng.bit_generator.state
+            try:
+                return self._source.acquire(config.batch_size, 0.0, rng=self._rng)
+            except RingTimeout:
+                if time.monotonic() - began > config.timeout_s:
+                    raise
+                self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
+                self._on_starved()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on drawing as if never stopped."""
+        return {"rng": self._rng.bit_generator.state, "leases": self.leases, "samples": self.samples}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self._rng.bit_generator.state = state["rng"]
+        self.leases, self.samples = int(state["leases"]), int(state["samples"])
+
+
+def check_spec(spec: TrajectorySpec) -> None:
+    """Raises LearnerError unless trajectories of `spec` carry what the learner reads, in the shapes it expects."""
+    expected = {"proprio": (ACTION_DIM,), "action": (CHUNK, ACTION_DIM), "action_mask": (), "segment": (), "rgb": ()}
+    names = {entry.name for entry in spec.fields}
+    missing = sorted((set(expected) | {"num_chunks", "instruction"}) - names)
+    if missing:
+        raise LearnerError(f"trajectories lack {missing}; they have {sorted(names)}; the learner needs the fields of camera_spec")
+    for name, tail in expected.items():
+        if spec.field(name).shape[1:][: len(tail)] != tail:
+            raise LearnerError(f"field {name!r} has shape {spec.field(name).shape}; the learner expects [.., {tail}]")
+
+
+def cut(view: TrajectoryView, window: int, rng: np.random.Generator) -> WindowView:
+    """A window of at most `window` chunks, uniform over those that fit; all tensors share the trajectory's memory."""
+    chunks = int(view["num_chunks"])
+    if chunks < 1:
+        raise LearnerError(f"trajectory {view.trajectory_id} has {chunks} chunks; only complete attempts belong in the ring")
+    length = min(window, chunks)
+    start = int(rng.integers(chunks - length + 1))
+    stop = start + length
+    return WindowView(
+        trajectory_id=view.trajectory_id,
+        read_index=view.read_index,
+        start=start,
+        length=length,
+        rgb=torch.from_numpy(view["rgb"][start : stop + 1]),
+        proprio=torch.from_numpy(view["proprio"][start : stop + 1]),
+        action=torch.from_numpy(view["action"][start:stop]),
+        action_mask=torch.from_numpy(view["action_mask"]),
+        segment=torch.from_numpy(view["segment"][start:stop]),
+        instruction=read_text(view["instruction"]),
+    )
+
+
+def _stack(parts: list[Tensor], length: int, device: torch.device | str) -> Tensor:
+    """Parts [<= length, ...] into one new tensor [B, length, ...] on `device`, zero beyond each part's end."""
+    out = torch.empty((len(parts), length, *parts[0].shape[1:]), dtype=parts[0].dtype, device=device)
+    for row, part in zip(out, parts, strict=True):
+        row[: part.shape[0]].copy_(part)
+        row[part.shape[0] :] = 0
+    return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored:
+    """A trajectory of a `MemorySource` and how often it had been read."""
+
+    arrays: Mapping[str, NDArray]
+    read_index: int
+
+    @property
+    def trajectory_id(self) -> int:
+        return int(self.arrays["trajectory_id"])
+
+    def __getitem__(self, name: str, /) -> NDArray:
+        return self.arrays[name]
+
+
+class _StoredLease(tuple[_Stored, ...]):
+    """Nothing to give back: the set stays."""
+
+    __slots__ = ()
+
+    def release(self) -> None:
+        """Does nothing."""
+
+
+class MemorySource:
+    """A fixed set of trajectories in private memory, read without bound: the static data set that streaming is compared with."""
+
+    def __init__(self, trajectories: Sequence[Mapping[str, NDArray]]) -> None:
+        if not trajectories:
+            raise ConfigError("a memory source needs at least one trajectory")
+        self._trajectories = list(trajectories)
+        self._reads = [0] * len(self._trajectories)
+
+    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator) -> _StoredLease:
+        """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""
+        count = len(self._trajectories)
+        picks = rng.choice(count, batch_size, replace=batch_size > count)
+        stored = []
+        for pick in picks:
+            stored.append(_Stored(self._trajectories[pick], self._reads[pick]))
+            self._reads[pick] += 1
+        return _StoredLease(stored)

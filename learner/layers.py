@@ -1,0 +1,206 @@
+"""The transformer block that all streams share, and what surrounds it: rotary positions, flow-time and output modulation.
+
+Block as in Wan2.2: layer norm without affine → six-way modulation by flow time → self-attention with RMS-normed queries and
+keys and 3D rotary positions → gated residual → cross-attention to text → modulated feed-forward.
+
+Shapes: B batch, T time steps, N tokens of a group, D width, H heads, d = D / H. Groups are [B, T, N, D].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_EPS = 1e-6
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of rotary angles, each [N, d / 2]."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of attention, each [B, T, H, N, d]."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Projected(NamedTuple):
+    """What one group brings to self-attention; queries [B, T, H, N, d]."""
+
+    queries: Tensor
+    own: KeyValue
+
+
+def wide(x: Tensor) -> Tensor:
+    """At least float32: half precisions are raised, float64 stays."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def rotary(positions: Tensor, width: int, theta: float = 1e4) -> Rotation:
+    """Rotary angles of positions (t, h, w), [N, 3]; the head width is split t/h/w as 44/42/42 of 128."""
+    spatial = 2 * (width // 6)
+    parts = (width - 2 * spatial, spatial, spatial)
+    angles = []
+    for axis, size in enumerate(parts):
+        frequencies = theta ** (-torch.arange(0, size, 2, dtype=torch.float64, device=positions.device) / max(size, 1))
+        angles.append(positions[:, axis : axis + 1].double() * frequencies)
+    angle = torch.cat(angles, dim=1)
+    return Rotation(angle.cos(), angle.sin())
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turns pairs of channels of x [..., N, d] by their angles."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = rotation
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+
+
+def grid_positions(cameras: int, rows: int, columns: int, time: float) -> Tensor:
+    """Positions of the patches of every camera at a time, [cameras x rows x columns, 3]."""
+    h, w = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    one = torch.stack([torch.full_like(h, 0), h, w], dim=-1).reshape(-1, 3).double()
+    one[:, 0] = time
+    return one.repeat(cameras, 1)
+
+
+def chunk_positions(count: int, time: float) -> Tensor:
+    """Positions of the actions after the frame at `time`: action j of n at time + (j + 1) / (n + 1), h = w = -1; [count, 3]."""
+    t = time + torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
+    return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
+
+
+class TimeEmbedding(nn.Module):
+    """Flow time of one modality → a vector for the output head and the six-way modulation of every block."""
+
+    scale: Tensor
+
+    def __init__(self, dim: int, frequencies: int) -> None:
+        super().__init__()
+        half = frequencies // 2
+        self.register_buffer("scale", torch.exp(-math.log(1e4) * torch.arange(half) / half), persistent=False)
+        self.embed = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.project = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """Flow times [B, T] → (embedding [B, T, 1, D], modulation [B, T, 6, D])."""
+        angle = 1000.0 * (1.0 - wide(time))[..., None] * self.scale
+        embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.scale))
+        return embedding.unsqueeze(-2), self.project(embedding).unflatten(-1, (6, -1))
+
+
+class Head(nn.Module):
+    """Output projection of one modality: modulated layer norm, then a linear map that starts at zero."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, dim) / math.sqrt(dim))
+        self.output = nn.Linear(dim, channels)
+        nn.init.zeros_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        """Tokens [B, T, N, D] and flow-time embedding [B, T, 1, D] → [B, T, N, channels]."""
+        shift, scale = (self.table + embedding).chunk(2, dim=-2)
+        return self.output(modulated(tokens, shift, scale))
+
+
+def modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """LN(tokens) (1 + scale) + shift, the norm in float32 and without affine."""
+    normed = F.layer_norm(wide(tokens), tokens.shape[-1:], eps=_EPS).to(tokens.dtype)
+    return torch.addcmul(shift, normed, 1.0 + scale)
+
+
+def pack(groups: Sequence[Tensor]) -> Tensor:
+    """Groups [B, T, N, D] as one sequence [B, sum T N, D], for what acts on tokens one by one."""
+    return torch.cat([group.flatten(1, 2) for group in groups], dim=1)
+
+
+def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """The inverse of `pack`."""
+    sizes = [group.shape[1] * group.shape[2] for group in like]
+    return [part.unflatten(1, (group.shape[1], group.shape[2])) for part, group in zip(packed.split(sizes, 1), like, strict=True)]
+
+
+class Block(nn.Module):
+    """One shared transformer block, in three calls: between them the model decides who attends to whom and who remembers what.
+
+    `project` gives queries, keys and values of each group; `merge` adds what was attended; `express` does text and feed-forward.
+    """
+
+    def __init__(self, dim: int, heads: int, ffn: int) -> None:
+        super().__init__()
+        self.heads, self.width = heads, dim // heads
+        self.table = nn.Parameter(torch.randn(6, dim) / math.sqrt(dim))
+        self.query_key_value = nn.Linear(dim, 3 * dim)
+        self.query_norm = nn.RMSNorm(dim, eps=_EPS)
+        self.key_norm = nn.RMSNorm(dim, eps=_EPS)
+        self.output = nn.Linear(dim, dim)
+        self.text_norm = nn.LayerNorm(dim, eps=_EPS)
+        self.text_query = nn.Linear(dim, dim)
+        self.text_key_value = nn.Linear(dim, 2 * dim)
+        self.text_query_norm = nn.RMSNorm(dim, eps=_EPS)
+        self.text_key_norm = nn.RMSNorm(dim, eps=_EPS)
+        self.text_output = nn.Linear(dim, dim)
+        self.expand = nn.Linear(dim, ffn)
+        self.contract = nn.Linear(ffn, dim)
+
+    def modulation(self, modulation: Tensor) -> tuple[Tensor, ...]:
+        """Shift, scale, gate of attention, then of the feed-forward, each [B, T, 1, D], from [B, T, 6, D]."""
+        return (self.table + modulation).split(1, dim=-2)
+
+    def project(
+        self, groups: Sequence[Tensor], modulations: Sequence[tuple[Tensor, ...]], rotations: Sequence[Rotation]
+    ) -> list[Projected]:
+        """Queries, keys and values of self-attention for each group."""
+        packed = pack([modulated(group, m[0], m[1]) for group, m in zip(groups, modulations, strict=True)])
+        queries, keys, values = self.query_key_value(packed).chunk(3, dim=-1)
+        parts = [unpack(x, groups) for x in (self.query_norm(queries), self.key_norm(keys), values)]
+        return [
+            Projected(rotate(self._split(q), rotation), KeyValue(rotate(self._split(k), rotation), self._split(v)))
+            for q, k, v, rotation in zip(*parts, rotations, strict=True)
+        ]
+
+    def merge(
+        self, groups: Sequence[Tensor], attended: Sequence[Tensor], modulations: Sequence[tuple[Tensor, ...]]
+    ) -> list[Tensor]:
+        """Adds attention outputs [B, T, H, N, d] through the output projection and the gate."""
+        flat = self.output(pack([out.transpose(-2, -3).flatten(-2) for out in attended]))
+        return [torch.addcmul(g, out, m[2]) for g, out, m in zip(groups, unpack(flat, groups), modulations, strict=True)]
+
+    def text_memory(self, text: Tensor) -> KeyValue:
+        """Keys and values of text tokens [B, L, D], each [B, H, L, d]: computed once per instruction and block."""
+        keys, values = self.text_key_value(text).chunk(2, dim=-1)
+        return KeyValue(self._split(self.text_key_norm(keys)), self._split(values))
+
+    def express(self, groups: Sequence[Tensor], modulations: Sequence[tuple[Tensor, ...]], text: KeyValue) -> list[Tensor]:
+        """Cross-attention to text, then the modulated feed-forward."""
+        packed = pack(groups)
+        queries = self._split(self.text_query_norm(self.text_query(self.text_norm(packed))))
+        read = F.scaled_dot_product_attention(queries, text.keys, text.values)
+        groups = unpack(packed + self.text_output(read.transpose(-2, -3).flatten(-2)), groups)
+        packed = pack([modulated(group, m[3], m[4]) for group, m in zip(groups, modulations, strict=True)])
+        out = self.contract(F.gelu(self.expand(packed), approximate="tanh"))
+        return [torch.addcmul(g, o, m[5]) for g, o, m in zip(groups, unpack(out, groups), modulations, strict=True)]
+
+    def _split(self, flat: Tensor) -> Tensor:
+        return flat.unflatten(-1, (self.heads, self.width)).transpose(-2, -3)
+
+
+def join(first: KeyValue, second: KeyValue) -> KeyValue:
+    """Keys and values of both."""
+    return KeyValue(torch.cat([first.keys, second.keys], dim=-2), torch.cat([first.values, second.values], dim=-2))
+
+
+def attend(queries: Tensor, seen: KeyValue) -> Tensor:
+    """Softmax attention of queries [B, T, H, N, d] within each step: T is folded into the batch."""
+    out = F.scaled_dot_product_attention(queries.flatten(0, 1), seen.keys.flatten(0, 1), seen.values.flatten(0, 1))
+    return out.unflatten(0, queries.shape[:2])

@@ -1,0 +1,50 @@
+"""What the model remembers, as values passed in and out: long-term memory of what happened, working memory of what is imagined.
+
+Long-term memory changes only through real observations and executed actions. Working memory is forked from it to generate one
+chunk, takes in exactly one imagined frame, and is dropped. Both are immutable: a fork is a reference, an update a new value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embodichain.errors import LearnerError
+from learner.layers import KeyValue
+from learner.ttt import FastWeights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongTermMemory:
+    """Fast weights per block after `steps` real frames, and the present frame's keys and values per block.
+
+    The weights are () for a model without memory; the context is () before the first frame.
+    """
+
+    weights: tuple[FastWeights, ...]
+    context: tuple[KeyValue, ...] = ()
+    steps: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the fast weights and of the context: does not depend on `steps`."""
+        context = sum(x.numel() * x.element_size() for entry in self.context for x in entry)
+        return context + sum(weights.size_bytes for weights in self.weights)
+
+    def fork(self) -> WorkingMemory:
+        """Working memory for one chunk: shares every tensor."""
+        return WorkingMemory(weights=self.weights, context=self.context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingMemory:
+    """The state in which one chunk is generated: frozen while the next frame is imagined, then updated once with it."""
+
+    weights: tuple[FastWeights, ...]
+    context: tuple[KeyValue, ...]
+    imagined: bool = False
+
+    def imagine(self, weights: tuple[FastWeights, ...]) -> WorkingMemory:
+        """The memory after its one update; raises LearnerError on a second."""
+        if self.imagined:
+            raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
+        return WorkingMemory(weights=weights, context=self.context, imagined=True)

@@ -1,0 +1,177 @@
+"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends after the backward pass.
+
+The engine's side of the pipe is in `learner.data`, the model in `learner.policy.Agent`; nothing here knows either's insides.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from embodichain.errors import ConfigError, LearnerError
+from learner.data import Batch, DataConfig, LeasedBatch, RingDataset
+from learner.policy import Agent, AgentConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps`; constant when that is 0."""
+
+    rate: float = 1e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    warmup_steps: int = 50
+    total_steps: int = 0
+    final_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0:
+            raise ConfigError(f"optimizer needs rate > 0 and steps >= 0, got {self}")
+
+    def share(self, step: int) -> float:
+        """Learning rate at a step, as a share of `rate`."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if not self.total_steps:
+            return 1.0
+        done = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
+        return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """One training: the agent, its data and its optimiser. `measure_batches` warm the normalizer up; they count as reads."""
+
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    measure_batches: int = 8
+
+    def __post_init__(self) -> None:
+        if self.measure_batches < 1:
+            raise ConfigError(f"measure_batches must be at least 1, got {self.measure_batches}")
+
+
+class ClwmModule(pl.LightningModule):
+    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease after its backward pass."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.agent = Agent(config.agent)
+        self._leased: LeasedBatch | None = None
+        self._clock = (0.0, 0.0)
+
+    # ------------------------------------------------------------------------------------------------------------- data
+
+    def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
+        self._leased = batch
+        return batch.gather(device)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Backward and optimiser are done: nothing reads the views any more."""
+        self._release()
+
+    def on_fit_start(self) -> None:
+        """Measures the normalizer on the stream, once: a resumed run has its statistics in the checkpoint."""
+        dataset = self._dataset
+        if not self.agent.normalizer.is_fitted:
+            measurement = self.agent.new_measurement()
+            for _ in range(self.config.measure_batches):
+                leased = dataset.draw()
+                try:
+                    self.agent.measure(leased.gather(self.device), measurement)
+                finally:
+                    leased.release()
+            self.agent.normalizer.fit(measurement)
+        self._clock = (time.monotonic(), dataset.wait_s)
+
+    def teardown(self, stage: str) -> None:
+        """Whatever ended the fit, no lease stays."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._leased is not None:
+            self._leased.release()
+            self._leased = None
+
+    @property
+    def _dataset(self) -> RingDataset:
+        data: RingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.dataset
+
+    # ------------------------------------------------------------------------------------------------------------- steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch; raises LearnerError naming its trajectories when it is not finite."""
+        generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step)
+        try:
+            losses = self.agent.losses(batch, generator)
+            if not bool(losses.total.isfinite()):
+                raise LearnerError(
+                    f"loss is {losses.total.item()} at step {self.global_step} (video {losses.video.item()}, action "
+                    f"{losses.action.item()}); trajectories {list(batch.trajectory_ids)}, first chunks {list(batch.starts)}"
+                )
+        except BaseException:
+            self._release()
+            raise
+        now, waited = time.monotonic(), self._dataset.wait_s
+        elapsed, self._clock = (now - self._clock[0], waited - self._clock[1]), (now, waited)
+        values = {
+            "loss": losses.total.detach(),
+            "loss/video": losses.video.detach(),
+            "loss/action": losses.action.detach(),
+            "wait_share": min(1.0, elapsed[1] / max(elapsed[0], 1e-9)),
+            "samples": float(self._dataset.samples),
+        }
+        self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=len(batch.trajectory_ids))
+        return losses.total
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+        config = self.config.optimizer
+        trained = [p for p in self.agent.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=True)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, config.share)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the agent's configuration: `learner.policy.load_agent` needs nothing else."""
+        checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
+
+
+class RingDataModule(pl.LightningDataModule):
+    """The stream as Lightning wants it; its state (draws, counts) travels in the checkpoint."""
+
+    def __init__(self, dataset: RingDataset) -> None:
+        super().__init__()
+        self.dataset = dataset
+
+    def train_dataloader(self) -> DataLoader:
+        """Leased batches in this process, one at a time."""
+        return DataLoader(self.dataset, batch_size=None, num_workers=0, collate_fn=_as_is)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stream's state."""
+        return self.dataset.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on drawing where the checkpoint stopped."""
+        self.dataset.load_state_dict(state_dict)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,218 @@
+"""The agent that a checkpoint carries, and the policy that drives a robot with it: observation in, chunk of actions out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embodichain.errors import LearnerError
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.clwm import Clwm, ClwmConfig, Grid, Losses, TextMemory, Window
+from learner.data import Batch
+from learner.encoder import Encoder, EncoderConfig
+from learner.memory import LongTermMemory
+from learner.normalize import Measurement, Normalizer, NormalizerConfig
+from learner.text import TextConfig, TextEncoder
+from learner.ttt import TttConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything that shapes an agent; saved in its checkpoint."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
+    model: ClwmConfig = field(default_factory=ClwmConfig)
+    memory_span: int = 4
+    """Frames that the memory holds in closed loop before it starts afresh; train with windows of as many chunks."""
+    seed: int = 0
+    """Initial weights and training noise."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers, strings and dicts."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> AgentConfig:
+        """The inverse of `to_dict`."""
+        model = dict(data["model"])
+        model["ttt"] = TttConfig(**model["ttt"])
+        return cls(
+            encoder=EncoderConfig(**data["encoder"]),
+            text=TextConfig(**data["text"]),
+            normalizer=NormalizerConfig(**data["normalizer"]),
+            model=ClwmConfig(**model),
+            memory_span=data["memory_span"],
+            seed=data["seed"],
+        )
+
+
+class Agent(nn.Module):
+    """Encoder, text encoder, normalizer and world model as one module: physical values outside, normalised ones inside."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.text = TextEncoder(config.text)
+        self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = Clwm(config.model, latent_dim=self.encoder.latent_dim, text_dim=self.text.dim)
+
+    @property
+    def num_trained_parameters(self) -> int:
+        """Parameters that the optimiser changes."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def grid(self, rgb: Tensor) -> Grid:
+        """How the latents of frames [..., cameras, h, w, 3] lie."""
+        return Grid(rgb.shape[-4], *self.encoder.grid(rgb.shape[-3], rgb.shape[-2]))
+
+    @torch.no_grad()
+    def window(self, batch: Batch) -> Window:
+        """A batch, encoded and normalised."""
+        return Window(
+            latents_BTNC=self.normalizer.latents(self.encoder(batch.rgb_BThw3)),
+            proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
+            actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
+            text_BLC=self.text(batch.instructions),
+        )
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """The training losses of a batch, with noise from `generator` (on the CPU)."""
+        window = self.window(batch)
+        return self.model.losses(
+            window,
+            self.model.draw(window, generator),
+            self.grid(batch.rgb_BThw3),
+            valid_BT=batch.valid_BT,
+            imitate_BT=batch.imitate_BT,
+            action_mask_BA=batch.action_mask_BA,
+        )
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, measurement: Measurement) -> None:
+        """Adds a batch to the normalizer's warm-up."""
+        measurement.add(
+            action_BTKA=batch.actions_BTKA,
+            proprio_BTA=batch.proprio_BTA,
+            action_mask_BA=batch.action_mask_BA,
+            latents_BTNC=self.encoder(batch.rgb_BThw3),
+            valid_BT=batch.valid_BT,
+        )
+
+    def new_measurement(self) -> Measurement:
+        """An empty warm-up for this agent's normalizer."""
+        return Measurement(self.config.normalizer, self.encoder.latent_dim)
+
+
+class ClwmPolicy:
+    """Drives one robot in closed loop; owned by one thread, shares nothing with other policies of the same agent but weights.
+
+    `begin` starts an episode. Each `act` takes in a real frame together with the chunk it returned before (taken as executed),
+    and returns the next chunk. After `memory_span` frames the memory starts afresh, as every training window did.
+    """
+
+    def __init__(self, agent: Agent, *, seed: int = 0) -> None:
+        if not agent.normalizer.is_fitted:
+            raise LearnerError("the agent's normalizer was never measured: train it, or load a checkpoint")
+        self._agent = agent.eval()
+        self._seed = seed
+        self._generator = torch.Generator()
+        self._text: TextMemory | None = None
+        self._memory = agent.model.empty_memory()
+        self._executed: Tensor | None = None
+        self.imagined: Tensor | None = None
+        """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
+
+    @property
+    def memory(self) -> LongTermMemory:
+        """What the policy remembers of this episode."""
+        return self._memory
+
+    @torch.inference_mode()
+    def begin(self, instruction: str) -> None:
+        """Starts an episode: empties the memory, restarts the noise, reads the instruction once."""
+        agent = self._agent
+        self._generator.manual_seed(self._seed)
+        self._text = agent.model.read_text(agent.text([instruction]))
+        self._memory = agent.model.empty_memory()
+        self._executed, self.imagined = None, None
+
+    @torch.inference_mode()
+    def act(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The next chunk of actions for a frame.
+
+        Args:
+            rgb: uint8 [cameras, h, w, 3].
+            proprio: measured state in the unified representation, [30].
+
+        Returns:
+            float32 [16, 30] in physical units and absolute, zero in channels that the robot lacks.
+
+        Raises:
+            LearnerError: before `begin`, or for an observation of another shape or type.
+        """
+        if self._text is None:
+            raise LearnerError("the policy has no instruction: call begin(instruction) first")
+        if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or proprio.shape != (ACTION_DIM,):
+            raise LearnerError(
+                f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{ACTION_DIM}], "
+                f"got {rgb.dtype} {list(rgb.shape)} and {list(proprio.shape)}"
+            )
+        agent, model = self._agent, self._agent.model
+        device = agent.normalizer.latent_mean.device
+        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)[None]
+        measured = torch.from_numpy(np.asarray(proprio, np.float32)).to(device)[None]
+        grid = agent.grid(pixels)
+        latents = agent.normalizer.latents(agent.encoder(pixels))
+        if self._memory.steps >= agent.config.memory_span:
+            self._memory, self._executed = model.empty_memory(), None
+        self._memory = model.observe(self._memory, latents, agent.normalizer.proprio(measured), self._executed, self._text, grid)
+        video_noise = torch.randn(latents.shape, generator=self._generator).to(latents)
+        action_noise = torch.randn((1, CHUNK, ACTION_DIM), generator=self._generator).to(latents)
+        frame, chunk = model.generate(self._memory, video_noise, action_noise, self._text, grid)
+        self._executed = chunk.clamp(-agent.config.normalizer.clip, agent.config.normalizer.clip) * agent.normalizer.action_mask
+        self.imagined = frame[0]
+        return agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
+
+
+def load_agent(path: Path | str, device: str = "cpu") -> Agent:
+    """The agent in a training checkpoint; raises LearnerError when there is none or it does not fit this version."""
+    path = Path(path)
+    if not path.exists():
+        raise LearnerError(f"no checkpoint at {path}")
+    try:
+        checkpoint = torch.load(path, map_location=device, weights_only=True)
+        agent = Agent(AgentConfig.from_dict(json.loads(checkpoint["agent_config"]))).to(device)
+        prefix = "agent."
+        weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+    except (KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
+        raise LearnerError(f"checkpoint {path} holds no agent that this version reads: {error!r}") from error
+    mismatch = _mismatch(agent.state_dict(), weights)
+    if mismatch:
+        raise LearnerError(f"checkpoint {path} does not fit its own configuration: {'; '.join(mismatch)}")
+    agent.load_state_dict(weights)
+    return agent.eval()
+
+
+def _mismatch(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Sequence[str]:
+    problems = [f"missing {name}" for name in own.keys() - other.keys()]
+    problems += [f"unexpected {name}" for name in other.keys() - own.keys()]
+    problems += [
+        f"{name}: {list(other[name].shape)} instead of {list(own[name].shape)}"
+        for name in own.keys() & other.keys()
+        if own[name].shape != other[name].shape
+    ]
+    return sorted(problems)

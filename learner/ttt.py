@@ -1,0 +1,182 @@
+"""Memory as fast weights learned at test time: TTT-MLP in two pure functions, and the layer that reads and writes it.
+
+Sun et al. 2024, "Learning to (Learn at Test Time)"; Dalal et al. 2025, "One-Minute Video Generation with Test-Time Training".
+The state of a layer is a two-layer MLP per head, trained by one gradient step per time step on
+    l(W; K, V) = 1/2 ||f(K; W) - V||^2,   f(x; W) = x + LN(gelu(x W1 + b1) W2 + b2).
+The gradient is in closed form, so that training differentiates through the updates with ordinary autograd.
+
+Shapes: B batch, H heads, N tokens of one time step, d head width, m = ratio x d hidden width, D = H x d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from learner.layers import Rotation, rotate, wide
+
+_EPS = 1e-6
+_GELU_A = 0.7978845608028654  # sqrt(2 / pi)
+_GELU_B = 0.044715
+
+
+class FastWeights(NamedTuple):
+    """The state of one layer. An update returns new tensors and never writes into these: a fork is a reference."""
+
+    w1: Tensor
+    """[B, H, d, m], float32."""
+    b1: Tensor
+    """[B, H, 1, m]."""
+    w2: Tensor
+    """[B, H, m, d]."""
+    b2: Tensor
+    """[B, H, 1, d]."""
+    gain: Tensor
+    """[H, 1, d]: scale of the inner layer norm, learned by the outer loop, never updated."""
+    shift: Tensor
+    """[H, 1, d]: its offset."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights that updates change."""
+        return sum(w.numel() * w.element_size() for w in self[:4])
+
+
+def apply(W: FastWeights, Q: Tensor) -> Tensor:
+    """Reads the memory: f(Q; W), [B, H, N, d]."""
+    hidden = F.gelu(Q @ W.w1 + W.b1, approximate="tanh")
+    return Q + F.layer_norm(hidden @ W.w2 + W.b2, Q.shape[-1:], eps=_EPS) * W.gain + W.shift
+
+
+def loss(W: FastWeights, K: Tensor, V: Tensor) -> Tensor:
+    """What an update descends, per token: 1/2 ||f(K; W) - V||^2, [B, H, N]."""
+    return 0.5 * (apply(W, K) - V).square().sum(dim=-1)
+
+
+def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
+    """Step of one mini-batch: the gradient of sum_n eta_n l_n at W in closed form, laid out as W.
+
+    Args:
+        W: the weights at which the gradient is taken.
+        K: keys [B, H, N, d].
+        V: values [B, H, N, d].
+        eta: step size of each token [B, H, N, 1].
+    """
+    x1 = K @ W.w1 + W.b1
+    t = torch.tanh(_GELU_A * (x1 + _GELU_B * x1 * x1 * x1))
+    hidden = 0.5 * x1 * (1.0 + t)
+    x2 = hidden @ W.w2 + W.b2
+
+    deviation = (x2.var(dim=-1, unbiased=False, keepdim=True) + _EPS).sqrt()
+    unit = (x2 - x2.mean(dim=-1, keepdim=True)) / deviation
+    d_unit = (K + unit * W.gain + W.shift - V) * W.gain
+    d_x2 = d_unit - d_unit.mean(dim=-1, keepdim=True) - unit * (d_unit * unit).mean(dim=-1, keepdim=True)
+    d_x2 = d_x2 * (eta / deviation)
+
+    slope = 0.5 * (1.0 + t) + 0.5 * x1 * (1.0 - t * t) * _GELU_A * (1.0 + 3.0 * _GELU_B * x1 * x1)
+    d_x1 = (d_x2 @ W.w2.transpose(-1, -2)) * slope
+    return FastWeights(
+        w1=K.transpose(-1, -2) @ d_x1,
+        b1=d_x1.sum(dim=-2, keepdim=True),
+        w2=hidden.transpose(-1, -2) @ d_x2,
+        b2=d_x2.sum(dim=-2, keepdim=True),
+        gain=W.gain,
+        shift=W.shift,
+    )
+
+
+def descend(W: FastWeights, step: FastWeights) -> FastWeights:
+    """W less a step; steps of several mini-batches taken at the same W add up to one step of their union."""
+    return FastWeights(W.w1 - step.w1, W.b1 - step.b1, W.w2 - step.w2, W.b2 - step.b2, W.gain, W.shift)
+
+
+def update(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
+    """Writes the memory: one gradient step on all tokens of one time step. See `gradient` for shapes."""
+    return descend(W, gradient(W, K, V, eta))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TttConfig:
+    """The memory layer: `ratio` m / d, `base_rate` the largest inner step size, `gate` where alpha starts."""
+
+    ratio: int = 4
+    base_rate: float = 0.1
+    gate: float = 0.1
+    initial_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.ratio < 1 or self.base_rate <= 0 or self.initial_std <= 0:
+            raise ConfigError(f"TTT needs ratio >= 1, base_rate > 0 and initial_std > 0, got {self}")
+
+
+class Written(NamedTuple):
+    """What tokens write: keys, values and step sizes, [B, H, N, d], [B, H, N, d], [B, H, N, 1]."""
+
+    keys: Tensor
+    values: Tensor
+    rates: Tensor
+
+
+class TttLayer(nn.Module):
+    """Projections around the fast weights, and the gated residual z + tanh(alpha) * out.
+
+    Queries and keys have unit length per head and are then rotated by position; values are K + LN(theta_V z - K), which keeps
+    the target of the inner loss at the scale that f can reach. Step sizes are base_rate * sigmoid(z w + b) / (d n), with n the
+    number of video tokens of a frame, so that more cameras do not mean larger steps.
+    """
+
+    def __init__(self, dim: int, heads: int, config: TttConfig) -> None:
+        super().__init__()
+        self.config, self.dim, self.heads, self.width = config, dim, heads, dim // heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.rate = nn.Linear(dim, heads)
+        self.target_norm = nn.LayerNorm(self.width, eps=_EPS)
+        self.post_norm = nn.LayerNorm(dim, eps=_EPS)
+        self.output = nn.Linear(dim, dim)
+        self.alpha = nn.Parameter(torch.full((dim,), config.gate))
+        hidden = config.ratio * self.width
+        self.w1 = nn.Parameter(config.initial_std * torch.randn(heads, self.width, hidden))
+        self.b1 = nn.Parameter(torch.zeros(heads, 1, hidden))
+        self.w2 = nn.Parameter(config.initial_std * torch.randn(heads, hidden, self.width))
+        self.b2 = nn.Parameter(torch.zeros(heads, 1, self.width))
+        self.gain = nn.Parameter(torch.ones(heads, 1, self.width))
+        self.shift = nn.Parameter(torch.zeros(heads, 1, self.width))
+
+    def initial(self) -> FastWeights:
+        """The learned state of an empty memory, with batch dimension 1: it broadcasts."""
+        w1, b1, w2, b2 = (wide(w).unsqueeze(0) for w in (self.w1, self.b1, self.w2, self.b2))
+        return FastWeights(w1, b1, w2, b2, wide(self.gain), wide(self.shift))
+
+    def queries(self, tokens: Tensor, rotation: Rotation) -> Tensor:
+        """What tokens [..., N, D] ask for, [..., H, N, d]."""
+        return self._unit(self.query(self._normed(tokens)), rotation)
+
+    def writes(self, tokens: Tensor, rotation: Rotation, frame_tokens: int) -> Written:
+        """What tokens [..., N, D] store; `frame_tokens` is the n of the step size."""
+        normed = self._normed(tokens)
+        raw_keys, values = self.key_value(normed).chunk(2, dim=-1)
+        keys = self._unit(raw_keys, rotation)
+        values = wide(self._split(values))
+        rates = torch.sigmoid(wide(self.rate(normed))).transpose(-1, -2).unsqueeze(-1)
+        scale = self.config.base_rate / (self.width * frame_tokens)
+        return Written(keys, keys + wide(self.target_norm(values - keys)), scale * rates)
+
+    def gated(self, tokens: Tensor, read: Tensor) -> Tensor:
+        """Adds what was read through the gate: tokens + tanh(alpha) * out, from what was read [..., H, N, d]."""
+        out = self.output(self.post_norm(read.transpose(-2, -3).flatten(-2).to(tokens.dtype)))
+        return tokens + torch.tanh(self.alpha) * out
+
+    def _normed(self, tokens: Tensor) -> Tensor:
+        return F.layer_norm(wide(tokens), (self.dim,), eps=_EPS).to(tokens.dtype)
+
+    def _split(self, flat: Tensor) -> Tensor:
+        return flat.unflatten(-1, (self.heads, self.width)).transpose(-2, -3)
+
+    def _unit(self, flat: Tensor, rotation: Rotation) -> Tensor:
+        return rotate(F.normalize(wide(self._split(flat)), dim=-1), rotation)
