@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import lowest, place, smallest_gap
 from embodichain.motion.kinematics import Chain, Floats, forward_frames, quaternion_to_matrix, site_jacobian
 from embodichain.types import Pose
 
@@ -38,6 +40,8 @@ class IkConfig:
     symmetric: bool = True
     free_yaw: bool = False
     limit_margin: float = 0.01
+    self_clearance: float = 0.005
+    """Smallest distance [m] that a solution keeps from the arm itself and from what is bolted down; -inf to allow any."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.iterations < 1:
@@ -201,12 +205,19 @@ def search(
     iterations: int,
     position_tolerance: float,
     rotation_tolerance: float,
+    capsule_frame: NDArray[np.int64],
+    capsule_ends: Floats,
+    capsule_radius: Floats,
+    capsule_pairs: NDArray[np.int64],
+    clearance: float,
+    table: float,
     first_only: bool,
-) -> tuple[Floats, float, float]:
+) -> tuple[Floats, float, float, bool]:
     """Descends from every row of `seeds` [s, n]; the solution nearest to the first row wins.
 
-    Returns (q [n], position error [m], rotation error [rad]); without a solution, the attempt that came closest. With
-    `first_only` the first solution found is taken.
+    A solution keeps `clearance` [m] from the arm itself and its moving parts `table` [m] above z = 0. With `first_only` the
+    first one found is taken. Returns (q [n], position error [m], rotation error [rad], solved); without a solution, the attempt
+    that came closest.
     """
     n = lower.shape[0]
     best = seeds[0].copy()
@@ -225,6 +236,13 @@ def search(
                 positions, rotations, lower, upper, target_position, rotation, free_yaw, iterations, q
             )
             reached = position_error <= position_tolerance and rotation_error <= rotation_tolerance
+            if reached and (clearance > -math.inf or table > -math.inf):
+                frame_positions, frame_rotations = forward_frames(positions, rotations, q)
+                parts = place(frame_positions, frame_rotations, capsule_frame, capsule_ends)
+                reached = (
+                    smallest_gap(parts, capsule_radius, parts, capsule_radius, capsule_pairs) >= clearance
+                    and lowest(parts, capsule_radius, capsule_frame) >= table
+                )
             if solved and not reached:
                 continue
             score = 0.0
@@ -238,8 +256,8 @@ def search(
                 best_score, best_position, best_rotation = score, position_error, rotation_error
             solved = solved or reached
             if solved and first_only:
-                return best, best_position, best_rotation
-    return best, best_position, best_rotation
+                return best, best_position, best_rotation, True
+    return best, best_position, best_rotation, solved
 
 
 def seed_grid(chain: Chain, seed: Floats, count: int) -> Floats:
@@ -290,7 +308,7 @@ def reachable(chain: Chain, target: Pose, config: IkConfig = _DEFAULT) -> bool:
 
 def _solve(chain: Chain, target: Pose, seeds: Floats, config: IkConfig) -> Floats:
     margin = np.minimum(config.limit_margin, 0.25 * (chain.upper - chain.lower))
-    q, position_error, rotation_error = search(
+    q, position_error, rotation_error, solved = search(
         chain.positions,
         chain.rotations,
         chain.lower + margin,
@@ -303,9 +321,20 @@ def _solve(chain: Chain, target: Pose, seeds: Floats, config: IkConfig) -> Float
         config.iterations,
         config.position_tolerance,
         config.rotation_tolerance,
+        chain.capsules.frame,
+        chain.capsules.ends,
+        chain.capsules.radius,
+        chain.capsules.pairs,
+        config.self_clearance,
+        -math.inf,
         False,
     )
-    if position_error > config.position_tolerance or rotation_error > config.rotation_tolerance:
+    if not solved and position_error <= config.position_tolerance and rotation_error <= config.rotation_tolerance:
+        raise MotionError(
+            f"the {chain.arm} arm would hit itself or its base at {_describe(target)} in all of {seeds.shape[0]} attempts;"
+            " move the target, allow another yaw, or use the other arm"
+        )
+    if not solved:
         raise MotionError(
             f"the {chain.arm} arm cannot reach {_describe(target)}: the best of {seeds.shape[0]} attempts stayed"
             f" {1e3 * position_error:.1f} mm and {math.degrees(rotation_error):.1f} degrees away;"

@@ -6,22 +6,16 @@ its own Z axis; results agree with MuJoCo to 1e-12.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import mujoco
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
+from embodichain.motion.clearance import Capsules, Floats, capsules_of, pairs_apart
 from embodichain.types import Pose, Quaternion, Robot
-
-Floats = NDArray[np.float64]
-
-_CAPSULE, _CYLINDER, _SPHERE = (
-    int(kind) for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE)
-)
 
 
 @njit(cache=True)
@@ -107,8 +101,7 @@ class Chain:
     """One arm as numba sees it, in the world frame.
 
     `positions` [n+1, 3] [m] and `rotations` [n+1, 3, 3] are the constant transforms before each joint's turn about Z, the last
-    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]. What may collide is a set of capsules: `capsule_frame`
-    [k] is the frame that carries it (n is the site), `capsule_ends` [k, 2, 3] [m] in that frame, `capsule_radius` [k] [m].
+    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]; `capsules` is what may collide.
     """
 
     arm: str
@@ -117,9 +110,7 @@ class Chain:
     lower: Floats
     upper: Floats
     home: Floats
-    capsule_frame: NDArray[np.int64]
-    capsule_ends: Floats
-    capsule_radius: Floats
+    capsules: Capsules
 
     @property
     def dof(self) -> int:
@@ -179,15 +170,18 @@ def _chain(robot: Robot, arm_index: int) -> Chain:
     mujoco.mj_kinematics(model, data)
     base_rotation = quaternion_to_matrix(np.array(robot.world_from_base.quaternion))
     base_position = np.array(robot.world_from_base.position)
-    frames = [(base_position + base_rotation @ data.xanchor[j], base_rotation @ _frame_with_z(data.xaxis[j])) for j in joints]
-    frames.append((base_position + base_rotation @ data.site_xpos[site], base_rotation @ data.site_xmat[site].reshape(3, 3)))
+    frames = [(data.xanchor[joint].copy(), _frame_with_z(data.xaxis[joint])) for joint in joints]
+    frames.append((data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()))
     positions, rotations = np.empty((len(frames), 3)), np.empty((len(frames), 3, 3))
-    before_position, before_rotation = np.zeros(3), np.eye(3)
+    before_position, before_rotation = -base_rotation.T @ base_position, base_rotation.T
     for i, (position, rotation) in enumerate(frames):
         positions[i] = before_rotation.T @ (position - before_position)
         rotations[i] = before_rotation.T @ rotation
         before_position, before_rotation = position, rotation
-    frame, ends, radius = _capsules(model, data, joints, frames, base_position, base_rotation)
+    others = [model.joint(name).id for other in robot.arms if other is not arm for name in other.joints]
+    home = np.array(arm.home, np.float64)
+    capsules = capsules_of(model, data, joints, others, frames, (base_position, base_rotation))
+    pairs = pairs_apart(capsules, *forward_frames(positions, rotations, home))
     limited = model.jnt_limited[joints].astype(bool)
     return Chain(
         arm=arm.name,
@@ -195,10 +189,8 @@ def _chain(robot: Robot, arm_index: int) -> Chain:
         rotations=rotations,
         lower=np.where(limited, model.jnt_range[joints, 0], -np.pi),
         upper=np.where(limited, model.jnt_range[joints, 1], np.pi),
-        home=np.array(arm.home),
-        capsule_frame=frame,
-        capsule_ends=ends,
-        capsule_radius=radius,
+        home=home,
+        capsules=replace(capsules, pairs=pairs),
     )
 
 
@@ -207,47 +199,3 @@ def _frame_with_z(axis: Floats) -> Floats:
     x = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
     x /= np.linalg.norm(x)
     return np.stack([x, np.cross(axis, x), axis], axis=1).astype(np.float64)
-
-
-def _capsules(
-    model: mujoco.MjModel,
-    data: mujoco.MjData,
-    joints: list[int],
-    frames: list[tuple[Floats, Floats]],
-    base_position: Floats,
-    base_rotation: Floats,
-) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """The colliding geoms that the arm moves as capsules, each in the frame of the joint that moves it."""
-    moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
-    carriers, ends, radii = [], [], []
-    for geom in range(model.ngeom):
-        body = int(model.geom_bodyid[geom])
-        while body and body not in moved_by:
-            body = int(model.body_parentid[body])
-        if not body or not (model.geom_contype[geom] or model.geom_conaffinity[geom]):
-            continue
-        position, rotation = frames[moved_by[body]]
-        for points, radius in _geom_capsules(model, geom):
-            world = points @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
-            ends.append((world @ base_rotation.T + base_position - position) @ rotation)
-            carriers.append(moved_by[body])
-            radii.append(radius)
-    return np.array(carriers, np.int64), np.array(ends).reshape(-1, 2, 3), np.array(radii, np.float64)
-
-
-def _geom_capsules(model: mujoco.MjModel, geom: int) -> list[tuple[Floats, float]]:
-    """(end points [2, 3], radius) in the geom's frame. A box or mesh is its bounding box: four long edges and the core between."""
-    center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
-    kind = int(model.geom_type[geom])
-    if kind in (_CAPSULE, _CYLINDER, _SPHERE):
-        along = np.array([0.0, 0.0, half[2] - (0.0 if kind == _CYLINDER else half[0])])
-        return [(np.stack([center - along, center + along]), float(half[0]))]
-    long = int(np.argmax(half))
-    first, second = (axis for axis in range(3) if axis != long)
-    core = float(min(half[first], half[second]))
-    along, aside, across = half * np.eye(3)[long], half * np.eye(3)[first], half * np.eye(3)[second]
-    shrunk = along * (1.0 - core / half[long]) if half[long] > 0.0 else along
-    capsules = [(np.stack([center - shrunk, center + shrunk]), core)]
-    for corner in (aside + across, aside - across, -aside + across, -aside - across):
-        capsules.append((np.stack([center + corner - along, center + corner + along]), 0.0))
-    return capsules

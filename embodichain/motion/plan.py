@@ -10,10 +10,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import place, smallest_gap
 from embodichain.motion.ik import IkConfig, solve_near
 from embodichain.motion.kinematics import Chain, Floats, as_quaternion, forward_frames
 from embodichain.types import CONTROL_HZ, Pose
@@ -150,78 +149,36 @@ def slerp(a: Floats, b: Floats, s: float) -> Floats:
 # ------------------------------------------------------------------------------------------------------------ clearance
 
 
-@njit(cache=True)
-def _segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
-    """Smallest distance between two segments (Ericson, Real-Time Collision Detection, section 5.1.9)."""
-    u, v, w = p1 - p0, q1 - q0, p0 - q0
-    a, e, f = np.dot(u, u), np.dot(v, v), np.dot(v, w)
-    b, c = np.dot(u, v), np.dot(u, w)
-    if a <= 1e-12 and e <= 1e-12:
-        return np.sqrt(np.dot(w, w))
-    if a <= 1e-12:
-        s, t = 0.0, min(max(f / e, 0.0), 1.0)
-    elif e <= 1e-12:
-        s, t = min(max(-c / a, 0.0), 1.0), 0.0
-    else:
-        denominator = a * e - b * b
-        s = min(max((b * f - c * e) / denominator, 0.0), 1.0) if denominator > 1e-12 else 0.0
-        t = (b * s + f) / e
-        if t < 0.0:
-            s, t = min(max(-c / a, 0.0), 1.0), 0.0
-        elif t > 1.0:
-            s, t = min(max((b - c) / a, 0.0), 1.0), 1.0
-    gap = w + s * u - t * v
-    return np.sqrt(np.dot(gap, gap))
-
-
-@njit(cache=True)
-def _capsule_ends(positions: Floats, rotations: Floats, q: Floats, frames: NDArray[np.int64], ends: Floats) -> Floats:
-    frame_positions, frame_rotations = forward_frames(positions, rotations, q)
-    out = np.empty_like(ends)
-    for k in range(ends.shape[0]):
-        for end in range(2):
-            for row in range(3):
-                out[k, end, row] = frame_positions[frames[k], row]
-                for column in range(3):
-                    out[k, end, row] += frame_rotations[frames[k], row, column] * ends[k, end, column]
-    return out
-
-
-@njit(cache=True)
-def _gap(first: Floats, first_radius: Floats, second: Floats, second_radius: Floats) -> float:
-    smallest = np.inf
-    for i in range(first.shape[0]):
-        for j in range(second.shape[0]):
-            distance = _segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
-            smallest = min(smallest, distance - first_radius[i] - second_radius[j])
-    return smallest
-
-
 def capsules(chain: Chain, q: Floats) -> Floats:
-    """World end points [m] of the chain's capsules at joints `q`, shape [k, 2, 3]; their radii are `chain.capsule_radius`."""
-    q = np.ascontiguousarray(q, np.float64)
-    return _capsule_ends(chain.positions, chain.rotations, q, chain.capsule_frame, chain.capsule_ends)
+    """World end points [m] of `chain.capsules` at joints `q` [rad], shape [k, 2, 3]."""
+    frames = forward_frames(chain.positions, chain.rotations, np.ascontiguousarray(q, np.float64))
+    return place(*frames, chain.capsules.frame, chain.capsules.ends)
 
 
 def table_clearance(chain: Chain, path: Floats) -> float:
-    """Smallest height [m] of any part of the arm above the plane z = 0 along `path` [T, dof]; negative where it would dig in.
+    """Smallest height [m] of any moving part of the arm above the plane z = 0 along `path` [T, dof]; negative where it digs in.
 
     Exact for capsules and boxes; a cylinder counts with rounded ends. Fingers count as wide open.
     """
-    radius = chain.capsule_radius[:, None]
-    return min(float(np.min(capsules(chain, q)[:, :, 2] - radius)) for q in np.atleast_2d(path))
+    moving = chain.capsules.frame >= 0
+    radius = chain.capsules.radius[moving, None]
+    return min(float(np.min(capsules(chain, q)[moving, :, 2] - radius)) for q in np.atleast_2d(path))
+
+
+def self_clearance(chain: Chain, path: Floats) -> float:
+    """Smallest distance [m] of the arm from itself and from all that is bolted down, the table apart, along `path` [T, dof]."""
+    own = chain.capsules
+    placed = (capsules(chain, q) for q in np.atleast_2d(path))
+    return min(float(smallest_gap(p, own.radius, p, own.radius, own.pairs)) for p in placed)
 
 
 def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats) -> float:
     """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end."""
     a, b = np.atleast_2d(first_path), np.atleast_2d(second_path)
-    steps = max(a.shape[0], b.shape[0])
-    return min(
-        _gap(
-            capsules(first, a[min(t, a.shape[0] - 1)]),
-            first.capsule_radius,
-            capsules(second, b[min(t, b.shape[0] - 1)]),
-            second.capsule_radius,
-        )
-        for t in range(steps)
-    )
+    moving = (np.flatnonzero(chain.capsules.frame >= 0) for chain in (first, second))
+    pairs = np.stack(np.meshgrid(*moving, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
+    smallest = math.inf
+    for t in range(max(a.shape[0], b.shape[0])):
+        mine, theirs = capsules(first, a[min(t, a.shape[0] - 1)]), capsules(second, b[min(t, b.shape[0] - 1)])
+        smallest = min(smallest, smallest_gap(mine, first.capsules.radius, theirs, second.capsules.radius, pairs))
+    return float(smallest)

@@ -35,9 +35,9 @@ FINGER_REACH = 0.136
 GRIPPER_OPEN = 0.07
 """Widest opening between the pads [m]."""
 # The wrist bends only 1.22 rad, so a gripper that points straight down needs a forearm that slopes: that asks for a raised base.
-_PEDESTAL = 0.2
+_PEDESTAL = 0.22
 _BASE_X = -0.20
-_BASE_Y = 0.28
+_BASE_Y = 0.30
 # Grippers straight down beside the working area, fingers along X, out of the head camera's view of it.
 _HOME = {"left": (0.448, 1.704, -0.887, 0.0, 0.841, 0.448), "right": (-0.448, 1.704, -0.887, 0.0, 0.841, -0.448)}
 
@@ -185,7 +185,7 @@ def _tendon(arm: str) -> str:
 
 
 def dual_piper() -> Robot:
-    """Two Piper-class arms on pedestals at x = -0.20, y = ±0.28 m facing +X, a 0.7 x 1.2 m table, head and wrist cameras."""
+    """Two Piper-class arms on pedestals 0.22 m high at x = -0.20, y = ±0.30 m facing +X, a 0.7 x 1.2 m table, head and wrist cameras."""
     return Robot(
         name="dual_piper",
         mjcf=_mjcf(),

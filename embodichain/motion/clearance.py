@@ -1,0 +1,179 @@
+"""How far an arm stays from itself, its base and the other arm: its colliding geoms as capsules, and distances between those."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+BOLTED = -1
+"""`Capsules.frame` of a part that no joint of the arm moves; its ends are in the world frame."""
+_CAPSULE, _CYLINDER, _SPHERE = (
+    int(kind) for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE)
+)
+_PLANE = int(mujoco.mjtGeom.mjGEOM_PLANE)
+_NEIGHBOURS = 3
+"""Links fewer than this many joints apart cannot meet or touch by construction."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Capsules:
+    """The parts of one arm and what is bolted down around it.
+
+    `frame` [k] is the joint frame that carries a capsule or BOLTED; `ends` [k, 2, 3] [m] are in that frame; `radius` [k] [m].
+    `pairs` [p, 2] are the capsules that may hit each other: links far enough along the arm, and links and bolted parts.
+    """
+
+    frame: NDArray[np.int64]
+    ends: Floats
+    radius: Floats
+    pairs: NDArray[np.int64]
+
+
+def capsules_of(
+    model: mujoco.MjModel,
+    data: mujoco.MjData,
+    joints: list[int],
+    others: list[int],
+    frames: list[tuple[Floats, Floats]],
+    base: tuple[Floats, Floats],
+) -> Capsules:
+    """Reads the capsules of an arm whose `joints` now have the `frames` (position, rotation); `base` is world_from_base.
+
+    Geoms moved by `others` (the joints of the other arms) are left out, and so is the table: grippers come near it on purpose.
+    The result has no pairs yet.
+    """
+    moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
+    not_ours = {int(model.jnt_bodyid[joint]) for joint in others}
+    carriers, ends, radii = [], [], []
+    for geom in range(model.ngeom):
+        body = int(model.geom_bodyid[geom])
+        table = model.body(body).name == "table" or int(model.geom_type[geom]) == _PLANE
+        while body and body not in moved_by and body not in not_ours:
+            body = int(model.body_parentid[body])
+        if table or body in not_ours or not (model.geom_contype[geom] or model.geom_conaffinity[geom]):
+            continue
+        for points, radius in _geom_capsules(model, geom):
+            points = points @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+            if body:
+                position, rotation = frames[moved_by[body]]
+                ends.append((points - position) @ rotation)
+            else:
+                ends.append(points @ base[1].T + base[0])
+            carriers.append(moved_by[body] if body else BOLTED)
+            radii.append(radius)
+    return Capsules(
+        frame=np.array(carriers, np.int64),
+        ends=np.array(ends, np.float64).reshape(-1, 2, 3),
+        radius=np.array(radii, np.float64),
+        pairs=np.empty((0, 2), np.int64),
+    )
+
+
+def pairs_apart(capsules: Capsules, frame_positions: Floats, frame_rotations: Floats) -> NDArray[np.int64]:
+    """The pairs [p, 2] of one arm worth watching: far enough along the arm, and apart in the given (home) configuration.
+
+    Parts that overlap at home do so because capsules are rounder than geoms; such a pair can tell nothing.
+    """
+    frame, radius = capsules.frame, capsules.radius
+    at_home = place(frame_positions, frame_rotations, frame, capsules.ends)
+    pairs = [
+        (i, j)
+        for i in range(len(radius))
+        for j in range(len(radius))
+        if frame[i] - frame[j] >= _NEIGHBOURS
+        and segment_distance(at_home[i, 0], at_home[i, 1], at_home[j, 0], at_home[j, 1]) > radius[i] + radius[j]
+    ]
+    return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def _geom_capsules(model: mujoco.MjModel, geom: int) -> list[tuple[Floats, float]]:
+    """(end points [2, 3], radius) in the geom's frame. A box or mesh is its bounding box: four long edges and the core between."""
+    center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+    kind = int(model.geom_type[geom])
+    if kind in (_CAPSULE, _CYLINDER, _SPHERE):
+        along = np.array([0.0, 0.0, half[2] - (0.0 if kind == _CYLINDER else half[0])])
+        return [(np.stack([center - along, center + along]), float(half[0]))]
+    long = int(np.argmax(half))
+    first, second = (axis for axis in range(3) if axis != long)
+    core = float(min(half[first], half[second]))
+    along, aside, across = half * np.eye(3)[long], half * np.eye(3)[first], half * np.eye(3)[second]
+    shrunk = along * (1.0 - core / half[long]) if half[long] > 0.0 else along
+    capsules = [(np.stack([center - shrunk, center + shrunk]), core)]
+    for corner in (aside + across, aside - across, -aside + across, -aside - across):
+        capsules.append((np.stack([center + corner - along, center + corner + along]), 0.0))
+    return capsules
+
+
+@njit(cache=True)
+def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
+    """Smallest distance [m] between two segments (Ericson, Real-Time Collision Detection, 2005, section 5.1.9)."""
+    a = b = c = e = f = 0.0
+    for k in range(3):
+        u, v, w = p1[k] - p0[k], q1[k] - q0[k], p0[k] - q0[k]
+        a += u * u
+        b += u * v
+        c += u * w
+        e += v * v
+        f += v * w
+    s = t = 0.0
+    if a <= 1e-12:
+        t = min(max(f / e, 0.0), 1.0) if e > 1e-12 else 0.0
+    elif e <= 1e-12:
+        s = min(max(-c / a, 0.0), 1.0)
+    else:
+        denominator = a * e - b * b
+        s = min(max((b * f - c * e) / denominator, 0.0), 1.0) if denominator > 1e-12 else 0.0
+        t = (b * s + f) / e
+        if t < 0.0:
+            s, t = min(max(-c / a, 0.0), 1.0), 0.0
+        elif t > 1.0:
+            s, t = min(max((b - c) / a, 0.0), 1.0), 1.0
+    squared = 0.0
+    for k in range(3):
+        gap = p0[k] - q0[k] + s * (p1[k] - p0[k]) - t * (q1[k] - q0[k])
+        squared += gap * gap
+    return np.sqrt(squared)
+
+
+@njit(cache=True)
+def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
+    """World end points [m], shape [k, 2, 3], of capsules given in the frames of `kinematics.forward_frames`."""
+    out = ends.copy()
+    for k in range(ends.shape[0]):
+        i = frame[k]
+        if i < 0:
+            continue
+        for end in range(2):
+            for row in range(3):
+                out[k, end, row] = frame_positions[i, row]
+                for column in range(3):
+                    out[k, end, row] += frame_rotations[i, row, column] * ends[k, end, column]
+    return out
+
+
+@njit(cache=True)
+def smallest_gap(first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64]) -> float:
+    """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative where they overlap."""
+    smallest = math.inf
+    for k in range(pairs.shape[0]):
+        i, j = pairs[k, 0], pairs[k, 1]
+        distance = segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
+        smallest = min(smallest, distance - first_radius[i] - second_radius[j])
+    return smallest
+
+
+@njit(cache=True)
+def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
+    """Smallest height [m] of a moving capsule above z = 0."""
+    height = math.inf
+    for k in range(frame.shape[0]):
+        if frame[k] >= 0:
+            height = min(height, float(placed[k, 0, 2] - radius[k]), float(placed[k, 1, 2] - radius[k]))
+    return height
