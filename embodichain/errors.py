@@ -37,6 +37,10 @@ class RingClosed(RingError):
     """The ring's owner has closed it: stop producing or sampling."""
 
 
+class StreamEnded(RingError):
+    """The engine has made all it was asked for and every read is used up: the normal end of a limited stream."""
+
+
 class IntegrityError(EmbodiChainError):
     """A trajectory was lost, duplicated, torn or read more often than its bound allows."""
 

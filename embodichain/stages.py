@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.optimize import AssetsConfig, build_catalog
-from embodichain.errors import MotionError, SceneError
+from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
@@ -52,9 +53,14 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         if not self.tasks:
-            raise ValueError("tasks must name at least one task; see `embodichain list`")
+            raise ConfigError("tasks must name at least one task; see `embodichain list`")
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
-            raise ValueError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+            raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+
+    def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
+        """The schema of this world's trajectories."""
+        cameras = len(robot.cameras)
+        return camera_spec(cameras=cameras, height=self.height, width=self.width, horizon=self.horizon, depth=self.depth)
 
 
 class Split(StrEnum):
@@ -83,9 +89,7 @@ class World:
     @property
     def trajectory_spec(self) -> TrajectorySpec:
         """The schema of this world's trajectories."""
-        c = self.config
-        cameras = len(self.robot.cameras)
-        return camera_spec(cameras=cameras, height=c.height, width=c.width, horizon=c.horizon, depth=c.depth)
+        return self.config.trajectory_spec(self.robot)
 
     def make_physics(self) -> Physics:
         """A fresh physics of the configured kind."""
@@ -101,14 +105,18 @@ def cache_dir() -> Path:
     return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
 
 
+def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
+    """Looks up robot, tasks and physics; raises ConfigError or RobotError before anything long has begun."""
+    physics_room.check(config.physics)
+    return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
+
+
 def prepare(config: WorldConfig, assets_dir: Path, progress: Progress) -> World:
     """Builds or loads everything that workers share: robot, assets (into `assets_dir`) and the reachability table.
 
-    Raises ConfigError, RobotError or AssetError before anything long has begun where it can.
+    Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
     """
-    robot = robots.get(config.robot)
-    chosen = [tasks.make(name, recovery=config.recovery) for name in config.tasks]
-    physics_room.check(config.physics)
+    robot, chosen = check_names(config)
     needed = {o.category for task in chosen for o in task.request(np.random.default_rng(0)).objects}
     if not needed:
         return World(config=config, robot=robot, assets=(), reach=None)
@@ -191,7 +199,7 @@ class RolloutStage:
             timings=outcome.timings,
         )
 
-    def play(self, task: Task, scene: Scene, out: dict[str, np.ndarray]) -> Outcome:
+    def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
         """One expert episode into any arrays of the trajectory's spec."""
         pilot = ExpertPilot(task, scene, self._physics, np.random.default_rng(scene.seed))
         return rollout(self._physics, self._codec, scene, pilot, task.grader(scene), out, self._spec)

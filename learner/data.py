@@ -7,6 +7,7 @@ alive at a time, so that the replay bound stays exact and a checkpoint loses no 
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from embodichain.errors import ConfigError, LearnerError, RingTimeout
+from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
 from embodichain.types import ACTION_DIM, CHUNK, Segment, TrajectorySpec, read_text
 
 _ENDLESS = 1 << 40
@@ -77,8 +78,8 @@ class Lease(Protocol):
 class Source(Protocol):
     """Where trajectories come from: a ring that streams them, or a fixed set in memory (`MemorySource`)."""
 
-    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator) -> Lease:
-        """Leases `batch_size` trajectories drawn by `rng`; raises RingTimeout after `timeout_s` without enough of them."""
+    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> Lease:
+        """Leases `batch_size` trajectories (`partial`: at least one) drawn by `rng`; raises RingTimeout without enough of them."""
         ...
 
 
@@ -151,8 +152,9 @@ class LeasedBatch:
         self.lease.release()
 
 
-Record = Callable[[Sequence[int], Sequence[int], int], None]
-"""Told of every acquisition: trajectory ids, read indices, and the number of the lease."""
+Record = Callable[["LeasedBatch", Sequence[int], int], None]
+"""Told of every acquisition: the batch, the number of state-action pairs that each of its trajectories has given the learner so
+far (each pair counted once), and the number of the lease."""
 Inspect = Callable[[TrajectoryView], None]
 """Shown every trajectory of a lease before it is used: self-verifying runs check the content here."""
 
@@ -166,6 +168,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
         on_starved: called when no batch is ready; an engine in the same process produces there, and one whose workers failed
             raises. Without it the source waits.
         exhausted: whether nothing will be published any more: what is left is then drawn in smaller batches until none is.
+        poll_s: longest single wait before `on_starved` is called [s]: 0 for an engine in this process, which must get its turn.
         record: ledger hook.
         inspect: content hook.
     """
@@ -177,13 +180,16 @@ class RingDataset(IterableDataset[LeasedBatch]):
         *,
         on_starved: Callable[[], None] | None = None,
         exhausted: Callable[[], bool] | None = None,
+        poll_s: float = 0.0,
         record: Record | None = None,
         inspect: Inspect | None = None,
     ) -> None:
         super().__init__()
         self.config = config
-        self._source, self._on_starved, self._exhausted = source, on_starved, exhausted
+        self._source, self._on_starved = source, on_starved
+        self._exhausted, self._poll_s = exhausted, poll_s
         self._record, self._inspect = record, inspect
+        self._coverage = Coverage()
         self._rng = np.random.default_rng(config.seed)
         self.leases = 0
         """Leases taken so far."""
@@ -214,18 +220,19 @@ class RingDataset(IterableDataset[LeasedBatch]):
         self.wait_s += time.monotonic() - began
         try:
             views = [lease[i] for i in range(len(lease))]
-            if self._record is not None:
-                self._record([v.trajectory_id for v in views], [v.read_index for v in views], self.leases)
             if self._inspect is not None:
                 for view in views:
                     self._inspect(view)
             windows = tuple(cut(view, self.config.window, self._rng) for view in views)
+            batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
+            if self._record is not None:
+                self._record(batch, self._coverage.take(windows), self.leases)
         except BaseException:
             lease.release()
             raise
         self.leases += 1
         self.samples += len(views)
-        return LeasedBatch(windows=windows, window=self.config.window, lease=lease)
+        return batch
 
     def _acquire(self, began: float) -> Lease:
         config = self.config
@@ -233,9 +240,12 @@ class RingDataset(IterableDataset[LeasedBatch]):
             return self._source.acquire(config.batch_size, config.timeout_s, rng=self._rng)
         while True:
             state = self._rng.bit_generator.state
+            ended = self._exhausted is not None and self._exhausted()  # asked first: what was published before is then seen
             try:
-                return self._source.acquire(config.batch_size, 0.0, rng=self._rng)
-            except RingTimeout:
+                return self._source.acquire(config.batch_size, 0.0 if ended else self._poll_s, rng=self._rng, partial=ended)
+            except RingTimeout as error:
+                if ended:
+                    raise StreamEnded(f"the stream has ended after {self.leases} batches") from error
                 if time.monotonic() - began > config.timeout_s:
                     raise
                 self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
@@ -249,6 +259,28 @@ class RingDataset(IterableDataset[LeasedBatch]):
         """The inverse of `state_dict`."""
         self._rng.bit_generator.state = state["rng"]
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
+
+
+class Coverage:
+    """Which chunks of each trajectory have been read: the E of the Efficiency Law counts a state-action pair once.
+
+    Remembers the `capacity` trajectories read last: more than any ring holds.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        self._capacity = capacity
+        self._chunks: OrderedDict[int, int] = OrderedDict()
+
+    def take(self, windows: Sequence[WindowView]) -> list[int]:
+        """Adds windows; for each the pairs of its trajectory that were read at least once, this window included."""
+        counts = []
+        for view in windows:
+            seen = self._chunks.pop(view.trajectory_id, 0) | ((1 << view.length) - 1) << view.start
+            self._chunks[view.trajectory_id] = seen
+            counts.append(seen.bit_count() * CHUNK)
+        while len(self._chunks) > self._capacity:
+            self._chunks.popitem(last=False)
+        return counts
 
 
 def check_spec(spec: TrajectorySpec) -> None:
@@ -327,7 +359,7 @@ class MemorySource:
         self._trajectories = list(trajectories)
         self._reads = [0] * len(self._trajectories)
 
-    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator) -> _StoredLease:
+    def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _StoredLease:
         """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""
         count = len(self._trajectories)
         picks = rng.choice(count, batch_size, replace=batch_size > count)

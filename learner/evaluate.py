@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
-from embodichain.export.video import mosaic
 from embodichain.motion.action import ActionCodec
-from embodichain.protocols import Pilot, Task
-from embodichain.rollout import rollout
+from embodichain.protocols import Physics, Pilot, Task
+from embodichain.rollout import ExpertPilot, Outcome, rollout
 from embodichain.stages import SceneStage, Split, World
 from embodichain.types import CHUNK, Robot, Scene, Step, WorldState, read_text
 
@@ -122,17 +121,31 @@ class RandomPilot:
         return Step(command=self._start + (self._target - self._start) * (self._k / CHUNK))
 
 
-PilotFactory = Callable[[World, Scene], Pilot]
-Film = list[NDArray[np.uint8]]
-"""One picture per chunk: all cameras side by side."""
+PilotFactory = Callable[[Task, Scene, Physics], Pilot]
+"""Makes the pilot of one episode."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Episode:
+    """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec."""
+
+    pilot: str
+    scene: Scene
+    trajectory: Mapping[str, NDArray]
+    outcome: Outcome
 
 
 def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
     """The two pilots that any policy must beat."""
     return {
-        "do nothing": lambda world, scene: StillPilot(),
-        "random": lambda world, scene: RandomPilot(world.robot, np.random.default_rng(scene.seed), config.random_step),
+        "do nothing": lambda task, scene, physics: StillPilot(),
+        "random": lambda task, scene, physics: RandomPilot(physics.robot, np.random.default_rng(scene.seed), config.random_step),
     }
+
+
+def expert(task: Task, scene: Scene, physics: Physics) -> Pilot:
+    """The task's scripted expert: what could be reached in these scenes."""
+    return ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
 
 
 def evaluate(
@@ -141,10 +154,10 @@ def evaluate(
     config: EvaluateConfig,
     *,
     progress: Callable[[str, int, int], None],
-    on_film: Callable[[str, str, Film], None],
+    on_first: Callable[[Episode], None],
     stop: Callable[[], bool],
 ) -> list[Score]:
-    """Plays the same held-out scenes with every pilot; `on_film` gets (pilot, task, film) of the first episode of each.
+    """Plays the same held-out scenes with every pilot; `on_first` gets the first episode of each pilot and task.
 
     Scenes that cannot be sampled are passed over, alike for all pilots. Ends early, without scores, when `stop()`.
     """
@@ -161,9 +174,9 @@ def evaluate(
                 if stop():
                     return []
                 out = spec.allocate()
-                outcome = rollout(physics, codec, scene, factory(world, scene), task.grader(scene), out, spec)
+                outcome = rollout(physics, codec, scene, factory(task, scene, physics), task.grader(scene), out, spec)
                 if task.name not in results:
-                    on_film(pilot_name, task.name, [mosaic(out["rgb"][f]) for f in range(outcome.num_chunks + 1)])
+                    on_first(Episode(pilot=pilot_name, scene=scene, trajectory=out, outcome=outcome))
                 results.setdefault(task.name, []).append((outcome.verdict.success, outcome.verdict.progress))
                 done += 1
                 progress(f"evaluate {pilot_name}", done, total)

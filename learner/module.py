@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -154,11 +156,12 @@ class ClwmModule(pl.LightningModule):
 
 
 class RingDataModule(pl.LightningDataModule):
-    """The stream as Lightning wants it; its state (draws, counts) travels in the checkpoint."""
+    """The stream as Lightning wants it; its state (draws, counts, and what `engine_state` adds) travels in the checkpoint."""
 
-    def __init__(self, dataset: RingDataset) -> None:
+    def __init__(self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict) -> None:
         super().__init__()
         self.dataset = dataset
+        self._engine_state = engine_state
 
     def train_dataloader(self) -> DataLoader:
         """Leased batches in this process, one at a time."""
@@ -166,11 +169,82 @@ class RingDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The stream's state."""
-        return self.dataset.state_dict()
+        return {**self.dataset.state_dict(), **self._engine_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on drawing where the checkpoint stopped."""
         self.dataset.load_state_dict(state_dict)
+
+
+def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
+    """What `RingDataModule` left in a checkpoint, before anything of a run is built; raises LearnerError when there is none."""
+    if not checkpoint.exists():
+        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+
+
+OnStep = Callable[[int, Mapping[str, float]], bool]
+"""Told of every step and what it logged; True ends the training after it."""
+
+
+class _Keeper(pl.Callback):
+    """Reports each step, stops when asked, and keeps the last checkpoint: now and then, and at the end; atomic."""
+
+    def __init__(self, path: Path, every: int, on_step: OnStep) -> None:
+        self._path, self._every, self._on_step = path, every, on_step
+        self._saved = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if self._on_step(trainer.global_step, values):
+            trainer.should_stop = True
+        if trainer.global_step % self._every == 0:
+            self._save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step == self._saved:
+            return
+        self._saved = trainer.global_step
+        partial = self._path.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        partial.replace(self._path)
+
+
+def fit(
+    module: ClwmModule,
+    data: RingDataModule,
+    *,
+    steps: int,
+    clip: float,
+    checkpoint: Path,
+    checkpoint_every: int,
+    resume: bool,
+    on_step: OnStep,
+) -> tuple[int, int]:
+    """Trains until step number `steps`, the end of the stream, or until `on_step` says so.
+
+    Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
+    checkpoint then still holds the last good state.
+    """
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_steps=steps,
+        max_epochs=1,  # a stream is one epoch that may have no end
+        gradient_clip_val=clip,
+        callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=checkpoint.parent,
+    )
+    first = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+    return trainer.global_step, trainer.global_step - first
 
 
 def _as_is(batch: Any) -> Any:

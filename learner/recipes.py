@@ -7,16 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embodichain.assets.optimize import AssetsConfig
-from embodichain.errors import unknown
+from embodichain.errors import ConfigError, unknown
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.stages import WorldConfig
-from embodichain.types import FullPolicy
-from learner.clwm import ClwmConfig
-from learner.data import DataConfig
-from learner.encoder import EncoderConfig
+from embodichain.types import FullPolicy, RingSpec, TrajectorySpec
 from learner.evaluate import EvaluateConfig
-from learner.module import OptimizerConfig
+from learner.module import LearnerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +28,12 @@ class RingConfig:
     """When every slot is full and unread: block the simulation, or evict the oldest trajectory."""
     min_ready: int = 8
     """Trajectories before the first sample."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_reads <= 16_383:
+            raise ConfigError(f"max_reads (K) must be 1..16383, got {self.max_reads}; the paper sweeps 213, 50, 10")
+        if not 1 <= self.min_ready <= self.num_slots:
+            raise ConfigError(f"min_ready must be 1..num_slots={self.num_slots}, got {self.min_ready}: more would never start")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +52,9 @@ class StreamConfig:
         if self.engine not in ("ray", "serial"):
             raise unknown("engine", self.engine, ("ray", "serial"))
         if self.workers < 1:
-            raise ValueError(f"workers must be at least 1, got {self.workers}")
+            raise ConfigError(f"workers must be at least 1, got {self.workers}")
         if self.limit < 0:
-            raise ValueError(f"limit must be 0 or more, got {self.limit}")
+            raise ConfigError(f"limit must be 0 or more, got {self.limit}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +72,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.checkpoint_every < 1:
-            raise ValueError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
+            raise ConfigError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
         if self.clip <= 0:
-            raise ValueError(f"clip must be positive, got {self.clip}")
+            raise ConfigError(f"clip must be positive, got {self.clip}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +86,20 @@ class RunConfig:
     world: WorldConfig = field(default_factory=WorldConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
     ring: RingConfig = field(default_factory=RingConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    model: ClwmConfig = field(default_factory=ClwmConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+
+    def ring_spec(self, trajectory: TrajectorySpec) -> RingSpec:
+        """The ring for trajectories of that schema."""
+        ring = self.ring
+        return RingSpec(
+            trajectory=trajectory,
+            num_slots=ring.num_slots,
+            max_reads=ring.max_reads,
+            full_policy=ring.full_policy,
+            min_ready=ring.min_ready,
+        )
 
 
 def tiny_cpu() -> RunConfig:

@@ -36,8 +36,8 @@ def write_report(folder: RunFolder) -> Path:
         **_replay(summary),
         **_stream(summary),
         videos=_pictures(folder.videos, "*.mp4"),
-        frames=_pictures(folder.path / "frames", "*.png"),
-        assets=_asset_pictures(folder),
+        frames=_pictures(folder.frames, "*.png"),
+        assets=_pictures(folder.thumbnails, "*.png"),
     )
     partial = folder.report.with_suffix(".partial")
     partial.write_text(html, encoding="utf-8")
@@ -124,10 +124,6 @@ def _pictures(folder: Path, pattern: str) -> list[dict[str, str]]:
         text = caption.read_text(encoding="utf-8").strip() if caption.exists() else path.stem.replace("_", " ")
         entries.append({"source": _embed(path), "caption": text})
     return entries
-
-
-def _asset_pictures(folder: RunFolder) -> list[dict[str, str]]:
-    return _pictures(folder.path / "thumbnails", "*.png")
 
 
 def _embed(path: Path) -> str:

@@ -68,6 +68,16 @@ class RunFolder:
         return self.path / "videos"
 
     @property
+    def frames(self) -> Path:
+        """Strips of frames as the learner saw them."""
+        return self.path / "frames"
+
+    @property
+    def thumbnails(self) -> Path:
+        """Pictures of the assets."""
+        return self.path / "thumbnails"
+
+    @property
     def report(self) -> Path:
         """The self-contained report."""
         return self.path / "report.html"
