@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.physics.world import TIMESTEP_S, World, compile_world, compose, shape_key, write_scene
+from embodichain.physics.world import FREE_CAMERA, TIMESTEP_S, World, compile_world, compose, shape_key, write_scene
 from embodichain.types import CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
+
+if TYPE_CHECKING:
+    from embodichain.physics.render import Renderer, Viewpoint
 
 _SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
 _REST = np.zeros(6)
@@ -53,6 +57,8 @@ class MujocoPhysics:
         self._shadows = shadows
         self._cached_worlds = cached_worlds
         self._worlds: OrderedDict[tuple[str, ...], World] = OrderedDict()
+        self._renderers: dict[tuple, Renderer] = {}
+        self._key: tuple[str, ...] = ()
         self._world: World | None = None
         self._static: dict[str, Pose] = {}
         self._scene_seed = 0
@@ -80,8 +86,9 @@ class MujocoPhysics:
             world = compile_world(self._robot, scene.objects)
         self._worlds[key] = world
         while len(self._worlds) > self._cached_worlds:
-            self._worlds.popitem(last=False)
-        self._world = world
+            dropped, _ = self._worlds.popitem(last=False)
+            self._renderers = {kind: renderer for kind, renderer in self._renderers.items() if kind[0] != dropped}
+        self._key, self._world = key, world
         self._scene_seed = scene.seed
         write_scene(world, scene)
         self._static = {
@@ -106,9 +113,36 @@ class MujocoPhysics:
             self._raise_unstable(end)
         return self._state(world)
 
+    def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
+        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit."""
+        width, height = self._size
+        cameras = tuple(f"robot/{name}" for name in self._cameras)
+        self._renderer(width, height, cameras, 1).draw(self.world.data, rgb, depth)
+
+    def photograph(self, viewpoint: Viewpoint, *, width: int, height: int, samples: int = 1) -> NDArray[np.uint8]:
+        """The scene now as seen from anywhere, for videos: uint8 [height, width, 3]."""
+        from embodichain.physics.render import point_camera
+
+        point_camera(self.world.model, viewpoint)
+        rgb = np.empty((1, height, width, 3), np.uint8)
+        self._renderer(width, height, (FREE_CAMERA,), samples, viewpoint.fovy).draw(self.world.data, rgb)
+        return rgb[0]
+
+    def _renderer(self, width: int, height: int, cameras: tuple[str, ...], samples: int, fovy: float = 0.0) -> Renderer:
+        from embodichain.physics.render import Renderer  # warp takes a second to import: only those who render pay
+
+        model = self.world.model
+        kind = (self._key, width, height, cameras, samples, fovy)
+        if kind not in self._renderers:
+            self._renderers[kind] = Renderer(
+                model, width=width, height=height, cameras=cameras, shadows=self._shadows, samples=samples
+            )
+        return self._renderers[kind]
+
     def close(self) -> None:
         """Frees all worlds; safe to call twice."""
         self._worlds.clear()
+        self._renderers.clear()
         self._world = None
 
     def _raise_unstable(self, time_s: float) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
-from embodichain.types import Asset, Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Quaternion, Robot, Scene, Vec3
+from embodichain.types import Asset, Body, Joint, JointKind, Light, Mesh, ObjectPlacement, Pose, Quaternion, Robot, Scene, Vec3
 
 TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
 """Extent of the table top [m]: X, Y, thickness; its upper face is z = 0."""
@@ -104,22 +104,11 @@ def _shape_hash(asset: Asset) -> str:
 
 def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
     """Builds the model of a robot at its table with these objects. Raises RobotError or SceneError naming what cannot be built."""
-    spec = mujoco.MjSpec()
-    spec.compiler.degree = False
-    _set_options(spec)
+    spec = _lit_spec()
     _attach_robot(spec, robot)
     if spec.body("table") is None:
         _add_table(spec)
     spec.geom("table").friction = _TABLE_FRICTION
-    for index in range(MAX_LIGHTS):
-        spec.worldbody.add_light(
-            name=f"light{index}",
-            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-            castshadow=True,
-            ambient=(0, 0, 0),
-            specular=(0, 0, 0),
-        )
-    spec.worldbody.add_camera(name=FREE_CAMERA)
     for placement in objects:
         _add_object(spec, placement)
     try:
@@ -129,6 +118,40 @@ def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
             f"MuJoCo cannot build robot {robot.name!r} with objects {[f'{o.role} ({o.asset.name})' for o in objects]}: {error}"
         ) from error
     return _index(model, robot, objects)
+
+
+def compile_studio(asset: Asset) -> mujoco.MjModel:
+    """A model for portraits: the asset alone on a neutral ground under a key and a fill light, with the free camera."""
+    placement = ObjectPlacement(role="asset", asset=asset, pose=Pose())
+    spec = _lit_spec()
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), rgba=(0.78, 0.80, 0.83, 1.0))
+    _add_object(spec, placement)
+    model = spec.compile()
+    _write_object(model, _index_object(model, placement), placement)
+    lights = (
+        Light(direction=(0.35, -0.45, -0.82), diffuse=(0.62, 0.60, 0.57)),
+        Light(direction=(0.60, 0.70, -0.40), diffuse=(0.18, 0.20, 0.24)),
+    )
+    _write_lights(model, lights)
+    model.light_castshadow[1] = 0
+    return model
+
+
+def _lit_spec() -> mujoco.MjSpec:
+    """An empty world with the engine's options, all its lights and the free camera."""
+    spec = mujoco.MjSpec()
+    spec.compiler.degree = False
+    _set_options(spec)
+    for index in range(MAX_LIGHTS):
+        spec.worldbody.add_light(
+            name=f"light{index}",
+            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
+            castshadow=True,
+            ambient=(0, 0, 0),
+            specular=(0, 0, 0),
+        )
+    spec.worldbody.add_camera(name=FREE_CAMERA)
+    return spec
 
 
 def _add_table(spec: mujoco.MjSpec) -> None:
@@ -414,12 +437,7 @@ def write_scene(world: World, scene: Scene) -> None:
     for index, placement in zip(world.objects, scene.objects, strict=True):
         _write_object(model, index, placement)
     model.geom("table").rgba = scene.table_color
-    model.light_active[:] = 0
-    for number, light in enumerate(scene.lights):
-        model.light_active[number] = 1
-        model.light_pos[number] = light.position
-        model.light_dir[number] = np.asarray(light.direction) / np.linalg.norm(light.direction)
-        model.light_diffuse[number] = light.diffuse
+    _write_lights(model, scene.lights)
     mujoco.mj_setConst(model, data)
     mujoco.mj_resetData(model, data)
     data.qpos[world.measured_qpos] = world.home_qpos
@@ -434,6 +452,15 @@ def write_scene(world: World, scene: Scene) -> None:
             data.qpos[list(index.joint_qpos)] = placement.joint_positions
     data.ctrl[world.actuators] = world.gains * _home_command(world)[world.channels]
     mujoco.mj_forward(model, data)
+
+
+def _write_lights(model: mujoco.MjModel, lights: Sequence[Light]) -> None:
+    model.light_active[:] = 0
+    for number, light in enumerate(lights):
+        model.light_active[number] = 1
+        model.light_pos[number] = light.position
+        model.light_dir[number] = np.asarray(light.direction) / np.linalg.norm(light.direction)
+        model.light_diffuse[number] = light.diffuse
 
 
 def _home_command(world: World) -> NDArray[np.float64]:

@@ -10,7 +10,6 @@ from embodichain.types import (
     Camera,
     Joint,
     JointKind,
-    Light,
     Material,
     Mesh,
     ObjectPlacement,
@@ -133,4 +132,4 @@ def placed(role, asset, x=0.0, y=0.0, z=0.0, quaternion=(1.0, 0.0, 0.0, 0.0), **
 
 
 def scene(*objects, seed=7, **kwargs) -> Scene:
-    return Scene(seed=seed, task="test", instruction="do it", objects=objects, lights=(Light(),), **kwargs)
+    return Scene(seed=seed, task="test", instruction="do it", objects=objects, **kwargs)

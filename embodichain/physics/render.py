@@ -1,0 +1,234 @@
+"""Pictures: mujoco-warp's ray caster on the CPU, fed from MuJoCo's state. The only file that imports warp and mujoco_warp.
+
+No GL library, no window, no GPU: rays are cast against the visible geoms (groups 0 to 2), bitwise the same in any process on one
+kind of processor. Collision hulls (group 3) are invisible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import mujoco_warp as mjw
+import numpy as np
+import warp as wp
+from numpy.typing import NDArray
+
+from embodichain.physics.world import FREE_CAMERA, compile_studio
+from embodichain.types import Asset, Body, Material, Mesh, Vec3
+
+_THUMBNAIL_SAMPLES = 3
+# Every kind of geom, whether a model has it or not: the kernel is compiled once for all models instead of once for each mixture.
+_RAY_TYPES = tuple(
+    int(kind)
+    for kind in (
+        mujoco.mjtGeom.mjGEOM_PLANE,
+        mujoco.mjtGeom.mjGEOM_SPHERE,
+        mujoco.mjtGeom.mjGEOM_CAPSULE,
+        mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+        mujoco.mjtGeom.mjGEOM_CYLINDER,
+        mujoco.mjtGeom.mjGEOM_BOX,
+        mujoco.mjtGeom.mjGEOM_MESH,
+    )
+)
+_BACKGROUND = (0.70, 0.74, 0.78, 1.0)
+_KERNELS: dict[tuple, Any] = {}
+"""Compiled kernels by everything they were specialised for; shared by all renderers of a process."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewpoint:
+    """A camera anywhere: it stands at `eye` [m], looks at `target` [m], upright; vertical field of view [degrees]."""
+
+    eye: Vec3
+    target: Vec3
+    fovy: float = 45.0
+
+
+class Renderer:
+    """Draws one model from several of its cameras at once; owned by one thread.
+
+    Args:
+        model: The model; its cameras' fields of view are read now, colours and lights at every picture.
+        width: Width of every picture [pixels].
+        height: Height of every picture [pixels].
+        cameras: Names of cameras in the model, in the order of the pictures.
+        shadows: Whether lights cast shadows.
+        samples: Rays per pixel along each axis: n * n rays are averaged.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        *,
+        width: int,
+        height: int,
+        cameras: Sequence[str],
+        shadows: bool = True,
+        samples: int = 1,
+    ) -> None:
+        _start()
+        self._model = model
+        self._shape = (len(cameras), height, width)
+        with wp.ScopedDevice("cpu"):
+            self._warp_model = mjw.put_model(model)
+            self._warp_data = mjw.make_data(model, nworld=1, nconmax=1, njmax=1)  # it holds poses only: no contacts
+            self._context = mjw.create_render_context(
+                model,
+                nworld=1,
+                cam_res=(width, height),
+                cam_active=list(cameras),
+                render_rgb=True,
+                render_depth=True,
+                render_seg=False,
+                use_textures=False,
+                use_shadows=shadows,
+                use_fast_math=False,
+                background_color=_BACKGROUND,
+                enable_specular=False,
+                enable_emission=False,
+                enable_per_light_ambient=False,
+                samples_per_pixel=samples,
+            )
+        _share_kernel(self._warp_model, self._context)
+        names = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
+        self._poses = [(name, getattr(self._warp_data, name).numpy()) for name in names]
+        self._looks = [(name, getattr(self._warp_model, name).numpy()) for name in ("geom_rgba", "light_active", "light_diffuse")]
+        # The context packs a pixel as 0xAARRGGBB: in memory blue comes first.
+        self._pixels = self._context.rgb_data.numpy().view(np.uint8).reshape(*self._shape, 4)[..., 2::-1]
+        self._depth = self._context.depth_data.numpy().reshape(self._shape)
+
+    def draw(self, data: mujoco.MjData, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
+        """Writes what the cameras see in the state `data`.
+
+        Args:
+            data: A state of the model; derived poses in it are brought up to date, which no later step notices.
+            rgb: Filled with the pictures, uint8 [C, h, w, 3].
+            depth: Filled, when given, with the distance along each camera's axis [m], float32 [C, h, w]; 0 where nothing is hit.
+        """
+        if rgb.shape != (*self._shape, 3) or (depth is not None and depth.shape != self._shape):
+            got = (rgb.shape, None if depth is None else depth.shape)
+            raise ValueError(f"this renderer draws rgb {(*self._shape, 3)} and depth {self._shape}, got arrays of {got}")
+        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_comPos(self._model, data)
+        mujoco.mj_camlight(self._model, data)
+        for name, view in self._poses:
+            view[0] = getattr(data, name).reshape(view.shape[1:])
+        for name, view in self._looks:
+            view[0] = getattr(self._model, name)
+        with wp.ScopedDevice("cpu"):
+            mjw.refit_bvh(self._warp_model, self._warp_data, self._context)
+            mjw.render(self._warp_model, self._warp_data, self._context)
+        rgb[...] = self._pixels
+        if depth is not None:
+            depth[...] = self._depth
+
+
+def _share_kernel(warp_model: Any, context: Any) -> None:
+    """Gives the context a kernel that was specialised alike before: loading one costs more than drawing a picture."""
+    context.geom_ray_types = _RAY_TYPES
+    key = (
+        warp_model.nlight,
+        context.samples_per_pixel > 1,
+        context.znear,
+        context.zfar,
+        context.has_spot_lights,
+        context.light_attenuation_is_default,
+        context.headlight_active,
+        *(tuple(value) for value in (context.headlight_ambient, context.headlight_diffuse)),
+        context.has_orthographic_camera,
+    )
+    if key not in _KERNELS:
+        _KERNELS[key] = mjw._src.render._build_megakernel(warp_model, context)
+    context._megakernel = _KERNELS[key]
+
+
+def point_camera(model: mujoco.MjModel, viewpoint: Viewpoint) -> None:
+    """Moves the free camera of a model to `viewpoint`."""
+    backward = np.subtract(viewpoint.eye, viewpoint.target)
+    backward = backward / np.linalg.norm(backward)
+    right = np.cross((0.0, 0.0, 1.0), backward)
+    if np.linalg.norm(right) < 1e-6:  # straight down: the picture's upper side is +X
+        right = np.array((0.0, -1.0, 0.0))
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(backward, right), backward], axis=1)
+    camera = model.camera(FREE_CAMERA)
+    camera.pos = viewpoint.eye
+    camera.fovy = viewpoint.fovy
+    mujoco.mju_mat2Quat(camera.quat, rotation.ravel())
+
+
+def thumbnail(asset: Asset, size: int = 192) -> NDArray[np.uint8]:
+    """A portrait of one asset on a neutral ground, its joints at zero: uint8 [size, size, 3]."""
+    lower, upper = asset.bounds
+    center = (lower + upper) / 2
+    fovy = 30.0
+    distance = 1.15 * float(np.linalg.norm(upper - lower)) / 2 / np.sin(np.radians(fovy / 2))
+    direction = np.array((-0.72, -0.50, 0.48)) / np.linalg.norm((-0.72, -0.50, 0.48))
+    eye_x, eye_y, eye_z = (center + distance * direction).tolist()
+    x, y, z = center.tolist()
+    model = compile_studio(asset)
+    point_camera(model, Viewpoint(eye=(eye_x, eye_y, eye_z), target=(x, y, z), fovy=fovy))
+    renderer = Renderer(model, width=size, height=size, cameras=(FREE_CAMERA,), samples=_THUMBNAIL_SAMPLES)
+    rgb = np.empty((1, size, size, 3), np.uint8)
+    renderer.draw(mujoco.MjData(model), rgb)
+    return rgb[0]
+
+
+def warm_up(cache_dir: Path | None = None) -> float:
+    """Compiles the ray caster's kernels, so that processes started later on this machine load them in milliseconds.
+
+    Args:
+        cache_dir: Where to keep them; None for warp's own place in the user's home. Passed on to child processes through
+            `WARP_CACHE_PATH`; it has no effect on a process that has rendered before.
+
+    Returns:
+        Seconds it took: about ten at first, less than one ever after.
+    """
+    started = time.perf_counter()
+    if cache_dir is not None:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        os.environ["WARP_CACHE_PATH"] = str(cache_dir)
+    vertices = np.array([(x, y, z) for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0) if x + y + z < 1.5])
+    tetrahedron = Mesh(vertices=vertices, faces=np.array([(0, 2, 3), (0, 3, 1), (0, 1, 2), (1, 3, 2)], np.int32)[:, ::-1])
+    body = Body(
+        name="body",
+        mass=1.0,
+        center_of_mass=(0.25, 0.25, 0.25),
+        diagonal_inertia=(1.0, 1.0, 1.0),
+        principal_axes=(1.0, 0.0, 0.0, 0.0),
+        visual=tetrahedron,
+        hulls=(tetrahedron,),
+        material=Material(name="warm", density=1.0, static_friction=0.5, dynamic_friction=0.5, restitution=0.0),
+    )
+    asset = Asset(name="warm", category="warm", bodies=(body,))
+    thumbnail(asset, 16)
+    model = compile_studio(asset)
+    Renderer(model, width=16, height=16, cameras=(FREE_CAMERA,)).draw(mujoco.MjData(model), np.empty((1, 16, 16, 3), np.uint8))
+    return time.perf_counter() - started
+
+
+def _start() -> None:
+    """Initialises warp without its banner, and without its warning that this machine has no GPU."""
+    wp.config.log_level = wp.LOG_WARNING
+    with _silenced_stderr():
+        wp.init()
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """Drops what native code writes to standard error; warp's driver warning obeys no log level."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as sink:
+            os.dup2(sink.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
