@@ -1,0 +1,46 @@
+"""Sleeping on a cell of shared memory until another process changes it: Linux futexes through libc's syscall."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+
+_SYSCALL = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+_WAIT, _WAKE = 0, 1
+_EVERYBODY = 2**31 - 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+def wait(address: int, seen: int, timeout_s: float) -> None:
+    """Sleeps while the low 32 bits at `address` still equal those of `seen`, at most `timeout_s`.
+
+    May return early for any reason (a signal, a wake meant for an earlier state): the caller looks again. Not private to the
+    process, so that a wake from any process that maps the same file arrives.
+    """
+    duration = _Timespec(int(timeout_s), int(timeout_s % 1.0 * 1e9))
+    _libc.syscall(
+        ctypes.c_long(_SYSCALL or 0),
+        ctypes.c_void_p(address),
+        ctypes.c_int(_WAIT),
+        ctypes.c_uint32(seen & 0xFFFF_FFFF),
+        ctypes.byref(duration),
+        None,
+        ctypes.c_int(0),
+    )
+
+
+def wake(address: int) -> None:
+    """Wakes everybody who sleeps on `address`."""
+    _libc.syscall(
+        ctypes.c_long(_SYSCALL or 0),
+        ctypes.c_void_p(address),
+        ctypes.c_int(_WAKE),
+        ctypes.c_int(_EVERYBODY),
+        None,
+        None,
+        ctypes.c_int(0),
+    )

@@ -1,0 +1,371 @@
+"""The hot path in machine code: claim, publish, abandon, acquire, release, each built on one compare-and-swap of a slot's word.
+
+Every kernel takes raw addresses and is safe in any number of processes at once; inside one process the caller holds the ring's
+lock, for `context`, `held`, `marks` and `scratch` are private. Any kernel may be cut short by `kill -9` at any instruction: what
+is left is either what was before or what comes after, plus hints that reaping repairs and counters that may be short by one.
+"""
+# ruff: noqa: ANN001, ANN202, ANN201  (numba's signatures state the types)
+
+from __future__ import annotations
+
+import numpy as np
+
+from embodichain.ring import layout
+from embodichain.ring.atomics import add, exchange, load, lowest_bit, store
+from embodichain.ring.words import (
+    ABANDON,
+    ACQUIRE,
+    ALL_BITS,
+    BASE,
+    CLAIM,
+    CLOSED,
+    CURSOR,
+    DRAWN_PUBLISHED_NS,
+    DRAWN_READ,
+    DRAWN_SLOT,
+    DRAWN_TRAJECTORY,
+    DRAWN_VERSION,
+    EVICT,
+    EVICTION,
+    FREE_HINTS,
+    HINT_WORDS,
+    IS_FREE,
+    IS_READY,
+    IS_WRITING,
+    NOT_PRIMED,
+    NOTHING,
+    NUM_SLOTS,
+    ONE,
+    ONE_READ,
+    PUBLISH,
+    READY_HINTS,
+    REFUSED,
+    RELEASE,
+    ROW,
+    STAMP,
+    STRIDE,
+    U64,
+    UNDRAW,
+    WORDS,
+    ZERO,
+    clear_hint,
+    drawable,
+    drop,
+    holders_of,
+    kernel,
+    offer,
+    own_bit,
+    own_row,
+    pack,
+    part,
+    remaining_of,
+    signal,
+    state_of,
+    swap,
+    tally,
+    version_of,
+    withdraw_free,
+    withdraw_ready,
+)
+
+COMPILED_FROM = "0"
+"""Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
+
+_HALF = U64(32)
+_PROBES = 32
+"""Failed random probes in a row before the bitmap is read: with a fifth of the slots ready that happens once in 1,300 draws."""
+
+
+# --------------------------------------------------------------------------------------------------------------- writer
+
+
+@part
+def _claim_word(context, slot, word, operation):
+    """FREE, or READY without holders, becomes WRITING by us; the version grows so that stale publishes are told apart."""
+    after = pack(IS_WRITING, ZERO, version_of(word) + ONE, U64(context[ROW]))
+    return swap(context, slot, word, after, operation)
+
+
+@part
+def _claim_free(context, exact):
+    hint_words = context[HINT_WORDS]
+    for step in range(hint_words):
+        index = (context[CURSOR] + step) % hint_words
+        bits = load(context[FREE_HINTS] + index * 8)
+        if exact:
+            bits = ALL_BITS
+        while bits != ZERO:
+            slot = index * 64 + lowest_bit(bits)
+            bits &= bits - ONE
+            if slot >= context[NUM_SLOTS]:
+                break
+            word = load(context[WORDS] + slot * STRIDE)
+            if state_of(word) == IS_FREE and _claim_word(context, slot, word, CLAIM):
+                clear_hint(context[FREE_HINTS], slot)
+                context[CURSOR] = index
+                return slot
+            if not exact:
+                withdraw_free(context, slot)
+    return NOTHING
+
+
+@part
+def _claim_oldest(context):
+    """Evicts the trajectory published first among those that nobody reads; a failed swap means that one got a reader: again."""
+    while True:
+        best, best_word, oldest = np.int64(NOTHING), ZERO, ALL_BITS
+        for slot in range(context[NUM_SLOTS]):
+            at = context[WORDS] + slot * STRIDE
+            word = load(at)
+            if state_of(word) == IS_READY and holders_of(word) == ZERO:
+                sequence = load(at + layout.SLOT_SEQUENCE)
+                if sequence < oldest:
+                    best, best_word, oldest = slot, word, sequence
+        if best < 0:
+            return NOTHING
+        if _claim_word(context, best, best_word, EVICTION):
+            withdraw_ready(context, best)
+            tally(context, layout.ROW_EVICTED, 1)
+            return best
+
+
+@kernel("int64(int64[::1], int64, boolean)")
+def claim(context, now_ns, exact):
+    """Takes a slot for writing: `slot | version << 40`, or NOTHING or CLOSED. `exact` looks at every word, not at hints."""
+    if load(context[BASE] + layout.AT_CLOSED) != ZERO:
+        return CLOSED
+    slot = _claim_free(context, exact)
+    if slot < 0 and context[EVICT] != 0:
+        slot = _claim_oldest(context)
+    if slot < 0:
+        return NOTHING
+    at = context[WORDS] + slot * STRIDE
+    store(at + layout.SLOT_CLAIMED_NS, U64(now_ns))
+    store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
+    return slot | np.int64(version_of(load(at))) << 40
+
+
+@kernel("int64(int64[::1], int64, int64, boolean, uint64, int64)")
+def publish(context, slot, version, named, trajectory, now_ns):
+    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED.
+
+    The payload was written before this call; the swap releases it, so whoever acquires sees all of it. PUBLISHING is raised
+    with a full barrier before K is read and lowered after the swap: a change of K waits for the flag, and then no slot with
+    the old K can still appear.
+    """
+    at = context[WORDS] + slot * STRIDE
+    before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
+    if load(at) != before:
+        tally(context, layout.ROW_REFUSED, 1)
+        return REFUSED
+    if load(context[BASE] + layout.AT_CLOSED) != ZERO:
+        return CLOSED
+    publishing = own_row(context) + layout.ROW_PUBLISHING
+    exchange(publishing, ONE)
+    reads = load(context[BASE] + layout.AT_MAX_READS)
+    sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
+    store(at + layout.SLOT_SEQUENCE, sequence)
+    store(at + layout.SLOT_PUBLISHED_NS, U64(now_ns))
+    store(at + layout.SLOT_TRAJECTORY, trajectory if named else sequence)
+    store(at + layout.SLOT_READS, ZERO)
+    store(at + layout.SLOT_BOUND, reads)
+    store(at + layout.SLOT_CEILING, reads)
+    done = swap(context, slot, before, pack(IS_READY, reads, U64(version), ZERO), PUBLISH)
+    store(publishing, ZERO)
+    if not done:
+        tally(context, layout.ROW_REFUSED, 1)
+        return REFUSED
+    offer(context[READY_HINTS], slot)
+    tally(context, layout.ROW_PUBLISHED, 1)
+    store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
+    return signal(context, layout.AT_READY_EVENT)
+
+
+@kernel("int64(int64[::1], int64, int64)")
+def abandon(context, slot, version):
+    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours."""
+    before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
+    if not swap(context, slot, before, pack(IS_FREE, ZERO, U64(version), ZERO), ABANDON):
+        tally(context, layout.ROW_REFUSED, 1)
+        return REFUSED
+    offer(context[FREE_HINTS], slot)
+    tally(context, layout.ROW_ABANDONED, 1)
+    return signal(context, layout.AT_FREE_EVENT)
+
+
+# --------------------------------------------------------------------------------------------------------------- reader
+
+
+@part
+def _draw(context, held, slot):
+    """Takes one read of a slot: the decrement and our bit in one swap. False when there is none left to take."""
+    while True:
+        word = load(context[WORDS] + slot * STRIDE)
+        if not drawable(word):
+            return False
+        if swap(context, slot, word, (word - ONE_READ) | own_bit(context), ACQUIRE):
+            held[slot] += 1
+            if remaining_of(word) == ONE:
+                withdraw_ready(context, slot)
+            return True
+
+
+@part
+def _undraw(context, held, slot, epoch):
+    """Gives back a draw that was never handed out. When K changed since, the read is forfeited: the bound is what counts."""
+    held[slot] -= 1
+    bit = own_bit(context) if held[slot] == 0 else ZERO
+    while True:
+        word = load(context[WORDS] + slot * STRIDE)
+        if load(context[BASE] + layout.AT_BUDGET_EPOCH) != epoch:
+            if bit != ZERO:
+                drop(context, slot, bit, RELEASE)
+            return
+        if swap(context, slot, word, (word ^ bit) + ONE_READ, UNDRAW):
+            offer(context[READY_HINTS], slot)
+            return
+
+
+@part
+def _candidates(context, marks, scratch, exact):
+    """Every drawable slot not yet in this batch, into `scratch`; returns how many."""
+    stamp, found = context[STAMP], 0
+    for index in range(context[HINT_WORDS]):
+        bits = load(context[READY_HINTS] + index * 8)
+        if exact:
+            bits = ALL_BITS
+        while bits != ZERO:
+            slot = index * 64 + lowest_bit(bits)
+            bits &= bits - ONE
+            if slot >= context[NUM_SLOTS]:
+                break
+            if marks[slot] == stamp:
+                continue
+            if drawable(load(context[WORDS] + slot * STRIDE)):
+                scratch[found] = slot
+                found += 1
+                if exact:
+                    offer(context[READY_HINTS], slot)
+            elif not exact:
+                withdraw_ready(context, slot)
+    return found
+
+
+@part
+def _mix(seed):
+    """One output of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)."""
+    z = seed
+    z = (z ^ (z >> U64(30))) * U64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> U64(27))) * U64(0x94D049BB133111EB)
+    return z ^ (z >> U64(31))
+
+
+@part
+def _below(seed, limit):
+    """A uniform integer in [0, limit), biased by less than limit / 2^32."""
+    return np.int64(((_mix(seed) >> _HALF) * U64(limit)) >> _HALF)
+
+
+@part
+def _count_ready(context):
+    ready = 0
+    for slot in range(context[NUM_SLOTS]):
+        ready += np.int64(state_of(load(context[WORDS] + slot * STRIDE)) == IS_READY)
+    return ready
+
+
+@part
+def _primed(context):
+    """Whether min_ready trajectories were ready at once at some time; from then on it stays so."""
+    at = context[BASE] + layout.AT_PRIMED
+    if load(at) == ZERO:
+        if _count_ready(context) < np.int64(load(context[BASE] + layout.AT_MIN_READY)):
+            return False
+        store(at, ONE)
+    return True
+
+
+@kernel("int64(int64[::1], int32[::1], int64[::1], int32[::1], int64[:, ::1], int64, uint64, int64, boolean)")
+def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
+    """Draws one read each of up to `table.shape[1]` different trajectories, uniformly over those that have reads left.
+
+    All or nothing: with fewer than `minimum` every draw is given back, for two readers that each hold half a batch and wait
+    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED.
+    """
+    if load(context[BASE] + layout.AT_CLOSED) != ZERO:
+        return CLOSED
+    if not _primed(context):
+        return NOT_PRIMED
+    epoch = load(context[BASE] + layout.AT_BUDGET_EPOCH)
+    golden = U64(0x9E3779B97F4A7C15)
+    context[STAMP] += 1
+    stamp, want, drawn, misses = context[STAMP], table.shape[1], 0, 0
+    while drawn < want and misses < _PROBES:
+        seed += golden
+        slot = _below(seed, context[NUM_SLOTS])
+        if marks[slot] != stamp and _draw(context, held, slot):
+            marks[slot] = stamp
+            table[DRAWN_SLOT, drawn] = slot
+            drawn += 1
+            misses = 0
+        else:
+            misses += 1
+    if drawn < want:
+        left = _candidates(context, marks, scratch, exact)
+        while drawn < want and left > 0:
+            seed += golden
+            pick = _below(seed, left)
+            slot = np.int64(scratch[pick])
+            left -= 1
+            scratch[pick] = scratch[left]
+            if _draw(context, held, slot):
+                marks[slot] = stamp
+                table[DRAWN_SLOT, drawn] = slot
+                drawn += 1
+    if drawn < minimum:
+        for column in range(drawn):
+            _undraw(context, held, table[DRAWN_SLOT, column], epoch)
+        return NOTHING
+    for column in range(drawn):
+        at = context[WORDS] + table[DRAWN_SLOT, column] * STRIDE
+        # A witness apart from the word: were the word's arithmetic ever wrong, this count would exceed the ceiling.
+        read = add(at + layout.SLOT_READS, ONE)
+        if read >= load(at + layout.SLOT_CEILING):
+            tally(context, layout.ROW_OVER_READS, 1)
+        table[DRAWN_VERSION, column] = np.int64(version_of(load(at)))
+        table[DRAWN_READ, column] = np.int64(read)
+        table[DRAWN_TRAJECTORY, column] = np.int64(load(at + layout.SLOT_TRAJECTORY))
+        table[DRAWN_PUBLISHED_NS, column] = np.int64(load(at + layout.SLOT_PUBLISHED_NS))
+    tally(context, layout.ROW_ACQUIRED, drawn)
+    store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
+    return drawn
+
+
+@kernel("int64(int64[::1], int32[::1], int64[:, ::1], int64)")
+def release(context, held, table, count):
+    """Ends a lease of `count` draws: a wake flag. A slot goes FREE when no read is left and nobody else holds it.
+
+    One bit stands for all of this participant's leases on a slot: the last of them clears it.
+    """
+    retired = 0
+    for column in range(count):
+        slot = table[DRAWN_SLOT, column]
+        word = load(context[WORDS] + slot * STRIDE)
+        if held[slot] == 0 or np.int64(version_of(word)) != table[DRAWN_VERSION, column]:
+            tally(context, layout.ROW_REFUSED, 1)
+            continue
+        held[slot] -= 1
+        if held[slot] == 0:
+            retired += np.int64(drop(context, slot, own_bit(context), RELEASE) == 2)
+    tally(context, layout.ROW_RELEASED, count)
+    if retired == 0:
+        return 0
+    tally(context, layout.ROW_RETIRED, retired)
+    return signal(context, layout.AT_FREE_EVENT)
+
+
+@kernel("boolean(int64[::1], int32[::1], int64)")
+def is_last(context, held, slot):
+    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
+    word = load(context[WORDS] + slot * STRIDE)
+    return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)

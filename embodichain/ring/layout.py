@@ -1,0 +1,173 @@
+"""Where every byte of a ring lies: header, specification, participants, hints, slot words, payload.
+
+All numbers are little-endian 64-bit cells. The constants are compiled into the kernels and shared by every process that maps the
+ring; changing any of them changes `ABI`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types import Field, FullPolicy, RingSpec, TrajectorySpec
+
+MAGIC = 0x474E_4952_4F42_4D45
+"""The bytes b"EMBORING"."""
+ABI = 1
+"""Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
+MAX_PARTICIPANTS = 32
+"""One holder bit a participant in the control word."""
+
+# Header cells: written once by the owner before the file gets its name.
+AT_MAGIC = 0
+AT_ABI = 8
+AT_SCHEMA = 16
+AT_GENERATION = 24
+AT_NUM_SLOTS = 32
+AT_SLOT_BYTES = 40
+AT_TOTAL_BYTES = 48
+AT_PAYLOAD = 56
+AT_OWNER = 64
+AT_NAMESPACE = 72
+AT_FULL_POLICY = 80
+AT_MIN_READY = 88
+AT_DEBUG = 96
+AT_SPEC_BYTES = 104
+AT_CREATED_NS = 112
+# Header cells that live: one cache line (128 B with its neighbour) for each group of writers.
+AT_CLOSED = 512
+AT_MAX_READS = 640
+AT_BUDGET_EPOCH = 648
+AT_PRIMED = 768
+AT_READY_EVENT = 896
+AT_READY_WAITING = 904
+AT_FREE_EVENT = 1024
+AT_FREE_WAITING = 1032
+AT_SEQUENCE = 1152
+
+HEADER_BYTES = 4096
+ROW_BYTES = 256
+SLOT_STRIDE = 128
+"""Two cache lines a slot word: the adjacent-line prefetcher of x86 pulls lines in pairs."""
+FIELD_ALIGNMENT = 64
+SLOT_ALIGNMENT = 128
+PAYLOAD_ALIGNMENT = 2 * 1024 * 1024
+
+# Cells of a participant's row. Only the participant writes its row, except the word.
+ROW_WORD = 0
+ROW_ACTIVE_NS = 8
+ROW_WAITING = 16
+ROW_PUBLISHING = 24
+ROW_PUBLISHED = 64
+ROW_ACQUIRED = 72
+ROW_RELEASED = 80
+ROW_ABANDONED = 88
+ROW_EVICTED = 96
+ROW_RETIRED = 104
+ROW_REAPED = 112
+ROW_REAPED_SLOTS = 120
+ROW_BLOCKED_WRITER_NS = 128
+ROW_BLOCKED_READER_NS = 136
+ROW_OVER_READS = 144
+ROW_REFUSED = 152
+
+WAITING_NOT, WAITING_READER, WAITING_WRITER = 0, 1, 2
+
+# Cells of a slot beside its word. Written by whoever holds the slot exclusively, except the witness of reads.
+SLOT_WORD = 0
+SLOT_SEQUENCE = 8
+SLOT_PUBLISHED_NS = 16
+SLOT_TRAJECTORY = 24
+SLOT_READS = 32
+SLOT_BOUND = 40
+SLOT_CEILING = 48
+SLOT_CLAIMED_NS = 56
+
+POISON = 0xFF
+"""Every byte of a retired slot in debug mode: NaN in floats, -1 in signed integers."""
+
+
+def align(value: int, alignment: int) -> int:
+    """The smallest multiple of `alignment` that is not below `value`."""
+    return -(-value // alignment) * alignment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingLayout:
+    """Byte offsets of one ring, a pure function of its specification."""
+
+    trajectory: TrajectorySpec
+    num_slots: int
+    field_offsets: tuple[int, ...]
+    slot_bytes: int
+    participants_at: int
+    ready_hints_at: int
+    free_hints_at: int
+    words_at: int
+    payload_at: int
+    total_bytes: int
+
+    @classmethod
+    def of(cls, spec: RingSpec) -> RingLayout:
+        """Lays out a ring for `spec`."""
+        offsets, cursor = [], 0
+        for entry in spec.trajectory.fields:
+            cursor = align(cursor, FIELD_ALIGNMENT)
+            offsets.append(cursor)
+            cursor += entry.size_bytes
+        slot_bytes = align(max(cursor, 1), SLOT_ALIGNMENT)
+        participants_at = align(HEADER_BYTES + len(encode_spec(spec)), HEADER_BYTES)
+        ready_hints_at = participants_at + MAX_PARTICIPANTS * ROW_BYTES
+        hint_bytes = align(align(spec.num_slots, 64) // 8, SLOT_STRIDE)
+        free_hints_at = ready_hints_at + hint_bytes
+        words_at = free_hints_at + hint_bytes
+        payload_at = align(words_at + spec.num_slots * SLOT_STRIDE, PAYLOAD_ALIGNMENT)
+        return cls(
+            trajectory=spec.trajectory,
+            num_slots=spec.num_slots,
+            field_offsets=tuple(offsets),
+            slot_bytes=slot_bytes,
+            participants_at=participants_at,
+            ready_hints_at=ready_hints_at,
+            free_hints_at=free_hints_at,
+            words_at=words_at,
+            payload_at=payload_at,
+            total_bytes=align(payload_at + spec.num_slots * slot_bytes, HEADER_BYTES),
+        )
+
+    def payload(self, memory: NDArray[np.uint8], slot: int) -> NDArray[np.uint8]:
+        """The bytes of one slot, shape [slot_bytes], a view."""
+        start = self.payload_at + slot * self.slot_bytes
+        return memory[start : start + self.slot_bytes]
+
+    def views(self, memory: NDArray[np.uint8], slot: int, *, writable: bool) -> dict[str, NDArray]:
+        """Every field of one slot as an array over the ring's own memory."""
+        payload = self.payload(memory, slot)
+        views: dict[str, NDArray] = {}
+        for entry, offset in zip(self.trajectory.fields, self.field_offsets, strict=True):
+            view = payload[offset : offset + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+            view.flags.writeable = writable
+            views[entry.name] = view
+        return views
+
+
+def encode_spec(spec: RingSpec) -> bytes:
+    """The ring's specification as JSON: written after the header, so that an observer needs nothing but the file."""
+    return json.dumps(asdict(spec), separators=(",", ":")).encode()
+
+
+def decode_spec(data: bytes) -> RingSpec:
+    """Reads what `encode_spec` wrote; raises ValueError, KeyError or TypeError on anything else."""
+    values: Mapping = json.loads(data)
+    fields = tuple(Field(name=f["name"], shape=tuple(f["shape"]), dtype=f["dtype"]) for f in values["trajectory"]["fields"])
+    return RingSpec(
+        trajectory=TrajectorySpec(horizon=values["trajectory"]["horizon"], fields=fields),
+        num_slots=values["num_slots"],
+        max_reads=values["max_reads"],
+        full_policy=FullPolicy(values["full_policy"]),
+        min_ready=values["min_ready"],
+    )

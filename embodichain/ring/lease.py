@@ -1,0 +1,167 @@
+"""What a ring hands out: a slot to write one trajectory into, and a lease on a batch of trajectories to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError
+
+if TYPE_CHECKING:
+    from embodichain.ring.ring import Ring
+
+
+class Slot(Mapping[str, NDArray]):
+    """Exclusive writable views of every field of one slot, over the ring's own memory.
+
+    As a context manager, leaving the block publishes and an exception abandons; without one, call `publish` or `abandon`.
+    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): write every field that is read.
+    Set `slot["trajectory_id"][()]` before publishing. The views must not be kept beyond.
+    """
+
+    __slots__ = ("_ring", "_version", "_views", "index")
+
+    def __init__(self, ring: Ring, index: int, version: int, views: Mapping[str, NDArray]) -> None:
+        self._ring: Ring | None = ring
+        self._version = version
+        self._views = views
+        self.index = index
+
+    def __getitem__(self, name: str) -> NDArray:
+        if self._ring is None:
+            raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def publish(self) -> None:
+        """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks."""
+        ring, self._ring = self._ring, None
+        if ring is None:
+            raise RingError(f"slot {self.index} was already published or abandoned")
+        ring._publish(self.index, self._version, self._views)
+
+    def abandon(self) -> None:
+        """Gives the slot back empty: dropped on purpose, as for a failed attempt. Once more does nothing."""
+        ring, self._ring = self._ring, None
+        if ring is not None:
+            ring._abandon(self.index, self._version)
+
+    def __enter__(self) -> Slot:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.abandon()
+        elif self._ring is not None:
+            self.publish()
+
+
+class Sample(Mapping[str, NDArray]):
+    """One trajectory of a lease: read-only views of its fields, and who it is.
+
+    `read_index` counts its reads from 0; `age_s` is the time [s] from its publication to this draw.
+    """
+
+    __slots__ = ("_lease", "_views", "age_s", "read_index", "slot", "trajectory_id")
+
+    def __init__(self, lease: Lease, column: int, views: Mapping[str, NDArray]) -> None:
+        self._lease = lease
+        self._views = views
+        self.slot = int(lease.slots[column])
+        self.trajectory_id = int(lease.trajectory_ids[column])
+        self.read_index = int(lease.read_indices[column])
+        self.age_s = float(lease.ages_s[column])
+
+    def __getitem__(self, name: str) -> NDArray:
+        self._lease.check()
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+
+class Lease(Sequence[Sample]):
+    """A batch of different trajectories, held: nobody rewrites them until `release`, or the end of the `with` block.
+
+    Arrays of length `len(lease)`, index by index with its samples: `slots`, `trajectory_ids` (uint64), `read_indices`,
+    `published_ns` (CLOCK_MONOTONIC). Views must not outlive the lease: copy what has to. Hold it until after backward, for autograd
+    keeps views of its inputs. Not to be shared between threads; several leases may be held at once, also on the same slots.
+    """
+
+    __slots__ = ("_acquired_ns", "_released", "_ring", "_table")
+
+    def __init__(self, ring: Ring, table: NDArray[np.int64], acquired_ns: int) -> None:
+        self._ring = ring
+        self._table = table
+        self._acquired_ns = acquired_ns
+        self._released = False
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Slot indices: with `Ring.field` they address a whole batch in one gather."""
+        return self._table[0]
+
+    @property
+    def read_indices(self) -> NDArray[np.int64]:
+        """How often each trajectory had been read before this draw."""
+        return self._table[2]
+
+    @property
+    def trajectory_ids(self) -> NDArray[np.uint64]:
+        """Packed trajectory ids."""
+        return self._table[3].view(np.uint64)
+
+    @property
+    def published_ns(self) -> NDArray[np.int64]:
+        """When each trajectory was published."""
+        return self._table[4]
+
+    @property
+    def ages_s(self) -> NDArray[np.float64]:
+        """Time from publication to this draw [s]."""
+        return np.maximum(self._acquired_ns - self._table[4], 0) / 1e9
+
+    def check(self) -> None:
+        """Raises RingError when the lease is over."""
+        if self._released:
+            raise RingError("this lease was released: its slots may be rewritten at any time; copy what must outlive it")
+
+    def release(self) -> None:
+        """Lets go of every slot. Never blocks; once more does nothing."""
+        if not self._released:
+            self._released = True
+            self._ring._release(self._table)
+
+    def __len__(self) -> int:
+        return self._table.shape[1]
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        self.check()
+        if isinstance(index, slice):
+            return [self[column] for column in range(*index.indices(len(self)))]
+        column = index + len(self) if index < 0 else index
+        if not 0 <= column < len(self):
+            raise IndexError(f"sample {index} of a batch of {len(self)}")
+        return Sample(self, column, self._ring._read_views(int(self._table[0, column])))
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()

@@ -1,0 +1,282 @@
+"""The ledger: every publish and every read of a run, append-only, so that the replay bound can be proven afterwards.
+
+File: the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes. A writer that dies leaves at most a torn last record, which readers
+skip; each record carries a check sum. Several processes may append to one file: a flush is one O_APPEND write of whole records.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from embodichain.errors import IntegrityError, RingError
+from embodichain.ring.lease import Lease
+
+HEADER = b"EMBODICHAIN-LEDGER 1\n".ljust(40, b"\0")
+RECORD = np.dtype(
+    [
+        ("trajectory_id", "<u8"),
+        ("time_s", "<f8"),
+        ("step", "<u4"),
+        ("pairs", "<u4"),
+        ("age_s", "<f4"),
+        ("read_index", "<u2"),
+        ("event", "u1"),
+        ("spare", "u1"),
+        ("check", "<u8"),
+    ]
+)
+"""`time_s` is Unix time; `pairs` the trajectory's state-action pairs; `age_s` the time since publication at a read; for BOUND,
+`trajectory_id` holds the K in force from then on."""
+_BUFFERED = 512
+
+
+class Event(IntEnum):
+    """What a record states."""
+
+    PUBLISH = 1
+    READ = 2
+    BOUND = 3
+
+
+class Ledger:
+    """Writes one ledger. Owned by one thread; buffers half a thousand records, so `flush` or `close` before others read."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._buffer = np.zeros(_BUFFERED, RECORD)
+        self._filled = 0
+
+    @classmethod
+    def open(cls, path: Path | str) -> Ledger:
+        """Opens a ledger for appending and creates it when missing; a torn record at its end is cut off.
+
+        Raises:
+            RingError: The file cannot be opened, or is something else.
+        """
+        path = Path(path)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise RingError(f"cannot open the ledger {path}: {error.strerror}") from error
+        size = os.fstat(descriptor).st_size
+        if size < len(HEADER):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, HEADER)
+        elif os.pread(descriptor, len(HEADER), 0) != HEADER:
+            os.close(descriptor)
+            raise RingError(f"{path} is not a ledger: choose another file")
+        elif torn := (size - len(HEADER)) % RECORD.itemsize:
+            os.ftruncate(descriptor, size - torn)
+        return cls(descriptor, path)
+
+    def record(
+        self,
+        event: Event,
+        trajectory_id: ArrayLike,
+        *,
+        read_index: ArrayLike = 0,
+        step: int = 0,
+        pairs: ArrayLike = 0,
+        age_s: ArrayLike = 0.0,
+        time_s: float | None = None,
+    ) -> None:
+        """Appends one record for every element of `trajectory_id` (the other arrays broadcast to it).
+
+        Args:
+            event: What happened.
+            trajectory_id: Packed trajectory ids; for BOUND the K in force from now on.
+            read_index: How often the trajectory had been read before.
+            step: The learner's iteration that reads.
+            pairs: State-action pairs of the trajectory.
+            age_s: Time since publication [s].
+            time_s: Unix time; now by default.
+        """
+        ids = np.atleast_1d(np.asarray(trajectory_id, np.uint64))
+        records = np.zeros(len(ids), RECORD)
+        records["trajectory_id"] = ids
+        records["time_s"] = time.time() if time_s is None else time_s
+        records["step"] = step
+        records["pairs"] = pairs
+        records["age_s"] = age_s
+        records["read_index"] = read_index
+        records["event"] = event
+        records["check"] = _check(records)
+        if self._filled + len(records) > _BUFFERED:
+            self.flush()
+        if len(records) > _BUFFERED:
+            self._write(records)
+            return
+        self._buffer[self._filled : self._filled + len(records)] = records
+        self._filled += len(records)
+
+    def publish(self, trajectory_id: ArrayLike, *, pairs: ArrayLike) -> None:
+        """Books trajectories that became readable, with their state-action pairs."""
+        self.record(Event.PUBLISH, trajectory_id, pairs=pairs)
+
+    def read(self, lease: Lease, *, step: int, pairs: ArrayLike = 0) -> None:
+        """Books every acquisition of a lease for the learner's iteration `step`."""
+        self.record(Event.READ, lease.trajectory_ids, read_index=lease.read_indices, step=step, pairs=pairs, age_s=lease.ages_s)
+
+    def bound(self, max_reads: int) -> None:
+        """Books that K is `max_reads` from now on."""
+        self.record(Event.BOUND, max_reads)
+
+    def flush(self) -> None:
+        """Writes what is buffered."""
+        if self._filled:
+            self._write(self._buffer[: self._filled])
+            self._filled = 0
+
+    def close(self) -> None:
+        """Flushes and closes; safe to call twice."""
+        if self._descriptor >= 0:
+            self.flush()
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _write(self, records: NDArray) -> None:
+        data = memoryview(records.tobytes())
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReport:
+    """What a ledger proves. The bound holds when `violations` is empty."""
+
+    path: Path
+    max_reads: int
+    trajectories: int
+    """Different trajectories published or read."""
+    reads: int
+    iterations: int
+    """Different learner steps that read."""
+    reads_histogram: Mapping[int, int]
+    """Trajectories by the number of reads they had (0 counts those only published)."""
+    violations: Mapping[int, int]
+    """Packed trajectory id → reads, for each that was read more often than its bound."""
+    duplicates: int
+    """Reads that claim a read index already claimed for the same trajectory: two readers shared one draw."""
+    unique_pairs: int
+    unique_pairs_per_iteration: float
+    """Experience throughput E: unique state-action pairs ingested per training iteration."""
+    age_mean_s: float
+    age_p50_s: float
+    age_p99_s: float
+    reads_at_retirement: float
+    """Mean reads of trajectories that are over: at the bound, or not read again in the last fifth of the run."""
+    damaged: int
+    """Records whose check sum is wrong, apart from a torn end."""
+
+    def raise_on_violation(self) -> None:
+        """Raises IntegrityError naming the worst offender when the bound or the count of draws was broken."""
+        if self.violations or self.duplicates or self.damaged:
+            worst = max(self.violations.items(), key=lambda item: item[1], default=None)
+            raise IntegrityError(
+                f"{self.path}: {len(self.violations)} of {self.trajectories} trajectories were read more often than "
+                f"max_reads={self.max_reads}"
+                + (f" (worst {worst[0]:#x}: {worst[1]} reads)" if worst else "")
+                + f"; {self.duplicates} reads claimed twice; {self.damaged} damaged records"
+            )
+
+
+def load(path: Path | str) -> NDArray:
+    """All whole records of a ledger as a structured array of `RECORD`; raises RingError when it is none."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
+    if data[: len(HEADER)] != HEADER:
+        raise RingError(f"{path} is not a ledger")
+    body = data[len(HEADER) :]
+    return np.frombuffer(body[: len(body) // RECORD.itemsize * RECORD.itemsize], RECORD)
+
+
+def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
+    """Counts every read of every trajectory and holds them against the bound.
+
+    Args:
+        path: The ledger.
+        max_reads: The bound; by default the largest K that the ledger itself states.
+
+    Raises:
+        RingError: No ledger, or it states no bound and none was given.
+    """
+    everything = load(path)
+    sound = everything["check"] == _check(everything)
+    records = everything[sound]
+    bounds = records["trajectory_id"][records["event"] == Event.BOUND]
+    if max_reads is None:
+        if not len(bounds):
+            raise RingError(f"the ledger {path} states no bound: pass max_reads")
+        max_reads = int(bounds.max())
+    reads = records[records["event"] == Event.READ]
+    published = records[records["event"] == Event.PUBLISH]
+    traces = np.concatenate([published, reads])
+    ids, inverse = np.unique(traces["trajectory_id"], return_inverse=True)
+    counts = np.bincount(inverse[len(published) :], minlength=len(ids))
+    pairs = np.zeros(len(ids), np.int64)
+    np.maximum.at(pairs, inverse, traces["pairs"])
+    claims = np.stack([reads["trajectory_id"], reads["read_index"].astype(np.uint64)], axis=1)
+    over = counts > max_reads
+    steps = len(np.unique(reads["step"]))
+    unique_pairs = int(pairs[counts > 0].sum())
+    ages = reads["age_s"].astype(np.float64)
+    return LedgerReport(
+        path=Path(path),
+        max_reads=max_reads,
+        trajectories=len(ids),
+        reads=len(reads),
+        iterations=steps,
+        reads_histogram={int(k): int(n) for k, n in zip(*np.unique(counts, return_counts=True), strict=True)},
+        violations={int(i): int(n) for i, n in zip(ids[over], counts[over], strict=True)},
+        duplicates=len(claims) - len(np.unique(claims, axis=0)) if len(claims) else 0,
+        unique_pairs=unique_pairs,
+        unique_pairs_per_iteration=unique_pairs / steps if steps else 0.0,
+        age_mean_s=float(ages.mean()) if len(ages) else 0.0,
+        age_p50_s=float(np.percentile(ages, 50)) if len(ages) else 0.0,
+        age_p99_s=float(np.percentile(ages, 99)) if len(ages) else 0.0,
+        reads_at_retirement=_reads_at_retirement(ids, counts, reads, max_reads),
+        damaged=int(np.count_nonzero(~sound)),
+    )
+
+
+def _reads_at_retirement(ids: NDArray, counts: NDArray, reads: NDArray, max_reads: int) -> float:
+    """See `LedgerReport.reads_at_retirement`."""
+    if not len(reads):
+        return 0.0
+    last = np.zeros(len(ids))
+    np.maximum.at(last, np.searchsorted(ids, reads["trajectory_id"]), reads["time_s"])
+    start, end = reads["time_s"].min(), reads["time_s"].max()
+    over = (counts >= max_reads) | ((counts > 0) & (last < end - 0.2 * (end - start)))
+    return float(counts[over].mean()) if over.any() else 0.0
+
+
+def _check(records: NDArray) -> NDArray[np.uint64]:
+    """A 64-bit check sum of every record's 32 bytes: multiply, rotate, add."""
+    words = np.ascontiguousarray(records).view(np.uint64).reshape(len(records), -1)[:, :4]
+    total = np.full(len(records), 0x9E3779B97F4A7C15, np.uint64)
+    for column in range(4):
+        total = (total ^ words[:, column]) * np.uint64(0xBF58476D1CE4E5B9)
+        total ^= total >> np.uint64(29)
+    return total

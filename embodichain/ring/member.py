@@ -1,0 +1,304 @@
+"""One participant's side of a ring: its row, its lock, its waiting, and its duty to clear away the dead. Loads the kernels.
+
+Everything here is private to the process that joined. Kernels run under `_lock` and never block; sleeping happens outside it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingClosed, RingError, RingTimeout
+from embodichain.ring import custody, futex, kernels, layout, words
+from embodichain.ring.layout import RingLayout
+from embodichain.ring.participants import Health, Identity, RowState, myself
+from embodichain.ring.stats import Observer
+from embodichain.types import RingSpec
+
+SLICE_S = 0.05
+"""Longest sleep before a waiter looks again by itself: bounds the delay when the one who should wake it was killed."""
+REAP_EVERY_S = 0.02
+GRACE_S = 1.0
+"""How long a change of K waits for publishes under way, which take nanoseconds."""
+_NOT_YET = (words.NOTHING, words.NOT_PRIMED)
+
+
+class Member:
+    """Takes a row of the participants table; raises RingError when all 32 are taken by the living."""
+
+    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+        self.path = path
+        self.observer = Observer(memory, spec, RingLayout.of(spec))
+        self._spec = spec
+        self._owner = owner
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._base = memory.ctypes.data
+        self._next_reap = 0.0
+        self._held = np.zeros(spec.num_slots, np.int32)
+        self._marks = np.zeros(spec.num_slots, np.int64)
+        self._scratch = np.zeros(spec.num_slots, np.int32)
+        self._identity = myself()
+        self._reaper = self._identity._replace(state=RowState.REAPING).pack()
+        self._context = self._make_context()
+        self._context[words.ROW] = self.row = self._join()
+        self._open = True
+        self._finalizer = weakref.finalize(
+            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, path if owner else None
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether this attachment and the ring still stand."""
+        return self._open and self.observer.header(layout.AT_CLOSED) == 0
+
+    def close(self) -> None:
+        """Gives up everything held and leaves; the owner ends the ring and unlinks it. Safe to call twice."""
+        with self._lock:
+            self._open = False
+            self._finalizer()
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def claim(self, timeout_s: float) -> tuple[int, int]:
+        """A slot to write and its version."""
+        claimed = self._until(self._claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
+        if claimed < 0:
+            raise RingTimeout(f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}")
+        return claimed & 0xFF_FFFF_FFFF, claimed >> 40
+
+    def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
+        """Makes a claimed slot readable; without an id the trajectory is numbered by its publication."""
+        named, number = trajectory_id is not None, trajectory_id or 0
+        with self._lock:
+            self._check()
+            code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
+        if code == words.CLOSED:
+            raise RingClosed(f"the owner closed the ring at {self.path}")
+        if code == words.REFUSED:
+            raise RingError(f"slot {slot} is no longer ours: a stale publish was refused")
+        self._wake(layout.AT_READY_EVENT, code)
+
+    def abandon(self, slot: int, version: int) -> None:
+        """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
+        with self._lock:
+            code = kernels.abandon(self._context, slot, version) if self._mine() else 0
+        self._wake(layout.AT_FREE_EVENT, code)
+
+    def _claim(self, exact: bool) -> int:
+        return kernels.claim(self._context, time.monotonic_ns(), exact)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
+        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns]."""
+        table = np.empty((5, want), np.int64)
+        now_ns = 0
+
+        def draw(exact: bool) -> int:
+            nonlocal now_ns
+            now_ns = time.monotonic_ns()
+            seed = bits.random_raw()
+            return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
+
+        drawn = self._until(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+        if drawn < 0:
+            lack = f"min_ready={self._spec.min_ready} trajectories"
+            if drawn == words.NOTHING:
+                lack = f"{minimum} trajectories with reads left"
+            raise RingTimeout(f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}")
+        return (table if drawn == want else table[:, :drawn].copy()), now_ns
+
+    def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
+        """Ends a lease. `before_retiring` is called with each slot that this frees, while nobody else can hold it."""
+        with self._lock:
+            if not self._mine():
+                return
+            if before_retiring is not None:
+                for slot in table[words.DRAWN_SLOT]:
+                    if kernels.is_last(self._context, self._held, slot):
+                        before_retiring(int(slot))
+            code = kernels.release(self._context, self._held, table, table.shape[1])
+        self._wake(layout.AT_FREE_EVENT, code)
+
+    # ------------------------------------------------------------------------------------------------------ control
+
+    def pin(self, slot: int) -> bool:
+        """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        with self._lock:
+            self._check()
+            return custody.pin(self._context, self._held, slot)
+
+    def unpin(self, slot: int) -> None:
+        """Ends a pin."""
+        with self._lock:
+            code = custody.unpin(self._context, self._held, slot) if self._mine() else 0
+        self._wake(layout.AT_FREE_EVENT, code)
+
+    def set_max_reads(self, max_reads: int) -> int:
+        """Changes K for what is in the ring and what will come; the pid of a publisher that is stopped half way, or 0."""
+        with self._lock:
+            self._check()
+            custody.set_bound(self._context, max_reads)
+        late = self._await_publishers()
+        for slot in range(self._spec.num_slots):
+            with self._lock:
+                self._check()
+                custody.adjust(self._context, self._held, slot, max_reads)
+        with self._lock:
+            code = custody.announce(self._context)
+        self._wake(layout.AT_READY_EVENT, code)
+        self._wake(layout.AT_FREE_EVENT, code)
+        return late
+
+    def reap(self) -> int:
+        """Clears away everybody who is provably dead; returns how many."""
+        reaped = 0
+        for view in self.observer.participants():
+            if view.health is not Health.DEAD:
+                continue
+            with self._lock:
+                self._check()
+                slots = custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
+                code = custody.count_reaped(self._context, slots) if slots >= 0 else 0
+            reaped += slots >= 0
+            self._wake(layout.AT_READY_EVENT, code & 1)
+            self._wake(layout.AT_FREE_EVENT, code & 2)
+        return reaped
+
+    def log_to(self, memory: NDArray[np.uint64] | None) -> None:
+        """Records every change of a slot's word: (slot << 8 | operation, before, after) each, until `memory` is full."""
+        with self._lock:
+            self._context[words.LOG] = 0 if memory is None else memory.ctypes.data
+            self._context[words.LOG_END] = 0 if memory is None else memory.ctypes.data + memory.nbytes // 24 * 24
+            self._log = memory
+
+    # ------------------------------------------------------------------------------------------------------ inside
+
+    def _mine(self) -> bool:
+        return self._open and os.getpid() == self._pid
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
+        if not self._open:
+            raise RingClosed(f"this attachment to the ring at {self.path} was closed")
+
+    def _attempt(self, kernel: Callable[[bool], int], *, exact: bool) -> int:
+        with self._lock:
+            self._check()
+            code = kernel(exact)
+        if code == words.CLOSED:
+            raise RingClosed(f"the owner closed the ring at {self.path}")
+        return code
+
+    def _until(self, kernel: Callable[[bool], int], event: int, kind: int, timeout_s: float) -> int:
+        """Tries until it works or time is up, sleeping between tries; the last result. One try from the hints is the fast path.
+
+        What follows looks at every slot, hints or not, and reaps the dead: all that a crash may have cost is found here.
+        """
+        code = self._attempt(kernel, exact=False)
+        if code not in _NOT_YET:
+            return code
+        start = time.monotonic()
+        self._reap_sometimes(start)
+        code = self._attempt(kernel, exact=True)
+        if code not in _NOT_YET or timeout_s <= 0:
+            return code
+        deadline = start + timeout_s
+        try:
+            while code in _NOT_YET and (left := deadline - time.monotonic()) > 0:
+                with self._lock:
+                    self._check()
+                    custody.set_waiting(self._context, kind, 0)
+                    seen = custody.arm(self._context, event)
+                # What changed before `arm` is found by this try; what changes after it changes the event or wakes us.
+                code = self._attempt(kernel, exact=True)
+                if code in _NOT_YET:
+                    futex.wait(self._base + event, seen, min(left, SLICE_S))
+                    self._reap_sometimes(time.monotonic())
+                    code = self._attempt(kernel, exact=True)
+        finally:
+            with self._lock:
+                if self._mine():
+                    custody.set_waiting(self._context, kind, max(1, int((time.monotonic() - start) * 1e9)))
+        return code
+
+    def _reap_sometimes(self, now: float) -> None:
+        if now < self._next_reap:
+            return
+        self._next_reap = now + REAP_EVERY_S
+        self.reap()
+        if not self._owner and Identity.unpack(self.observer.header(layout.AT_OWNER)).health() is Health.DEAD:
+            self.path.unlink(missing_ok=True)
+            raise RingClosed(f"the owner of the ring at {self.path} died without closing it")
+
+    def _wake(self, event: int, code: int) -> None:
+        if code > 0:
+            futex.wake(self._base + event)
+
+    def _await_publishers(self) -> int:
+        deadline = time.monotonic() + GRACE_S
+        while busy := self.observer.publishing():
+            if time.monotonic() > deadline:
+                return busy[0]
+            self.reap()
+            time.sleep(0.0005)
+        return 0
+
+    def _join(self) -> int:
+        rows = int(self._context[words.ROWS])
+        row = custody.join(rows, self._identity.pack())
+        if row < 0:
+            for view in self.observer.participants():
+                if view.health is Health.DEAD:
+                    custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
+            row = custody.join(rows, self._identity.pack())
+        if row < 0:
+            raise RingError(
+                f"the ring at {self.path} has all of its {layout.MAX_PARTICIPANTS} participants: "
+                "close an attachment, or use a second ring"
+            )
+        return row
+
+    def _make_context(self) -> NDArray[np.int64]:
+        lay = self.observer.layout
+        context = np.zeros(words.CONTEXT_CELLS, np.int64)
+        context[words.BASE] = self._base
+        context[words.NUM_SLOTS] = lay.num_slots
+        context[words.WORDS] = self._base + lay.words_at
+        context[words.READY_HINTS] = self._base + lay.ready_hints_at
+        context[words.FREE_HINTS] = self._base + lay.free_hints_at
+        context[words.HINT_WORDS] = -(-lay.num_slots // 64)
+        context[words.ROWS] = self._base + lay.participants_at
+        context[words.EVICT] = self.observer.header(layout.AT_FULL_POLICY)
+        return context
+
+    def _situation(self) -> str:
+        s = self.observer.stats()
+        slots = f"of {s.num_slots} slots {s.ready} are ready ({s.held} held), {s.writing} being written, {s.free} free"
+        stopped = f", {s.quarantined} quarantined with a stopped process" if s.quarantined else ""
+        return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left"
+
+
+def _finalize(
+    pid: int, context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, unlink: Path | None
+) -> None:
+    """Ends an attachment, at the latest when the interpreter exits; a forked child must not end its parent's."""
+    if os.getpid() != pid:
+        return
+    base = memory.ctypes.data
+    if unlink is not None:
+        unlink.unlink(missing_ok=True)
+        custody.close(base)
+    custody.reap(context, int(context[words.ROW]), identity, reaper)
+    custody.announce(context)
+    futex.wake(base + layout.AT_READY_EVENT)
+    futex.wake(base + layout.AT_FREE_EVENT)

@@ -1,0 +1,258 @@
+"""The ring: trajectories written in place by many processes, each read in place at most K times, whoever of them is killed.
+
+One process creates it and owns it; others attach by path. Each attachment is one of 32 participants. All methods may be called
+from any thread of the attaching process; a ring does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingClosed, RingError, RingTimeout
+from embodichain.ring import host, layout
+from embodichain.ring.budget import MAX_READS_LIMIT
+from embodichain.ring.layout import RingLayout
+from embodichain.ring.lease import Lease, Slot
+from embodichain.ring.participants import Health, Identity, myself, namespace
+from embodichain.ring.stats import RingStats, read_spec
+from embodichain.types import FullPolicy, RingSpec, TrajectorySpec
+
+
+class Ring:
+    """One attachment to a ring. Make one with `Ring.create` (the owner) or `Ring.attach`."""
+
+    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+        from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
+
+        self.spec = spec
+        self.path = path
+        self._owner = owner
+        self._memory = memory
+        self._layout = RingLayout.of(spec)
+        self._member = Member(memory, spec, path, owner=owner)
+        self._rng = np.random.default_rng(self._member.row)
+        self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
+        self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
+        self._write_views: dict[int, Mapping[str, NDArray]] = {}
+        self._sample_views: dict[int, Mapping[str, NDArray]] = {}
+
+    @classmethod
+    def create(cls, spec: RingSpec, path: Path | str | None = None, *, debug: bool = False) -> Ring:
+        """Creates a ring and owns it: reserves and touches all its memory now, and unlinks the file when closed.
+
+        Args:
+            spec: The trajectory schema, the number of slots, K, and what happens when full.
+            path: Where the file goes; a fresh name in /dev/shm by default.
+            debug: Fill retired slots with poison (0xFF bytes: NaN), so that a view kept too long is seen.
+
+        Raises:
+            RingError: The memory does not fit (bytes asked and there), the folder cannot be written, or the name is taken.
+        """
+        target = Path(path) if path is not None else host.default_path()
+        host.remove_stale(target.parent)
+        lay = RingLayout.of(spec)
+        memory, unfinished = host.create(target, lay.total_bytes)
+        header = memory[: layout.HEADER_BYTES].view(np.uint64)
+        encoded = layout.encode_spec(spec)
+        for at, value in (
+            (layout.AT_ABI, layout.ABI),
+            (layout.AT_SCHEMA, spec.trajectory.schema_hash),
+            (layout.AT_GENERATION, int.from_bytes(os.urandom(8), "little")),
+            (layout.AT_NUM_SLOTS, spec.num_slots),
+            (layout.AT_SLOT_BYTES, lay.slot_bytes),
+            (layout.AT_TOTAL_BYTES, lay.total_bytes),
+            (layout.AT_PAYLOAD, lay.payload_at),
+            (layout.AT_OWNER, myself().pack()),
+            (layout.AT_NAMESPACE, namespace()),
+            (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
+            (layout.AT_MIN_READY, spec.min_ready),
+            (layout.AT_DEBUG, debug),
+            (layout.AT_SPEC_BYTES, len(encoded)),
+            (layout.AT_CREATED_NS, time.monotonic_ns()),
+            (layout.AT_MAX_READS, spec.max_reads),
+            (layout.AT_MAGIC, layout.MAGIC),
+        ):
+            header[at // 8] = value
+        memory[layout.HEADER_BYTES : layout.HEADER_BYTES + len(encoded)] = np.frombuffer(encoded, np.uint8)
+        free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
+        memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
+        host.publish(unfinished, target)
+        return cls(memory, spec, target, owner=True)
+
+    @classmethod
+    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Ring:
+        """Attaches to the ring at `path`; `trajectory` is the schema that the caller expects (None: whatever is there).
+
+        Raises:
+            RingClosed: The owner closed it or is dead.
+            RingError: Missing, no ring, another build's, truncated, another user's, from another pid namespace, laid out for
+                another schema, or already shared by 32 participants.
+        """
+        path = Path(path)
+        memory = host.attach(path)
+        header = memory[: layout.HEADER_BYTES].view(np.uint64)
+        spec = read_spec(memory, path)
+        if trajectory is not None and int(header[layout.AT_SCHEMA // 8]) != trajectory.schema_hash:
+            raise RingError(
+                f"the ring at {path} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}: "
+                "attach with the schema it was created with"
+            )
+        if int(header[layout.AT_TOTAL_BYTES // 8]) != RingLayout.of(spec).total_bytes:
+            raise RingError(f"the ring at {path} is damaged: its size does not agree with its specification; create it again")
+        if int(header[layout.AT_NAMESPACE // 8]) != namespace():
+            raise RingError(
+                f"the ring at {path} was created in another pid namespace, where process ids cannot prove a death: "
+                "run all participants in one container, or share its pid namespace"
+            )
+        if header[layout.AT_CLOSED // 8] or Identity.unpack(int(header[layout.AT_OWNER // 8])).health() is Health.DEAD:
+            raise RingClosed(f"the owner of the ring at {path} is gone: create a new one")
+        return cls(memory, spec, path, owner=False)
+
+    def close(self) -> None:
+        """Leaves the ring: every slot and lease of this attachment is given up. By the owner: ends it for all and unlinks it.
+
+        Safe to call twice. Views still referenced stay mapped until they are dropped.
+        """
+        self._member.close()
+
+    def __enter__(self) -> Ring:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this attachment or the whole ring has ended."""
+        return not self._member.open
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def reserve(self, timeout_s: float = 5.0) -> Slot:
+        """Takes a slot to write one trajectory into; see `Slot`. Blocks while none is free, at most `timeout_s` (0: never).
+
+        When full: `block` waits for readers; `evict_oldest` takes the oldest trajectory that nobody holds.
+
+        Raises:
+            RingTimeout: No slot in time; the message says who is behind.
+            RingClosed: The owner closed the ring or died.
+        """
+        index, version = self._member.claim(timeout_s)
+        if self._debug:
+            self._poison(index)
+        views = self._write_views.get(index)
+        if views is None:
+            views = self._write_views[index] = MappingProxyType(self._layout.views(self._memory, index, writable=True))
+        return Slot(self, index, version, views)
+
+    def _publish(self, index: int, version: int, views: Mapping[str, NDArray]) -> None:
+        self._member.publish(index, version, int(views["trajectory_id"]) if self._named else None)
+
+    def _abandon(self, index: int, version: int) -> None:
+        self._member.abandon(index, version)
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def acquire(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> Lease:
+        """Draws one read each of `batch_size` different trajectories, uniformly over those that have reads left.
+
+        Blocks until `min_ready` trajectories were ready once and `batch_size` are drawable at once, at most `timeout_s` (0: never
+        sleeps). Nothing is taken unless all of it can be. Trajectories that this participant already holds in another lease
+        may be drawn again: each draw costs a read, and the slot stays until the last lease on it ends.
+
+        Args:
+            batch_size: Number of different trajectories; cannot exceed the number of slots unless `partial`.
+            timeout_s: Longest wait [s].
+            rng: Decides the draw, one 64-bit number a try; by default a generator of this attachment's own.
+            partial: Take what there is, at least one.
+
+        Raises:
+            RingTimeout: Not enough in time; the message says who is behind.
+            RingClosed: The owner closed the ring or died.
+        """
+        if batch_size < 1 or (batch_size > self.spec.num_slots and not partial):
+            raise RingError(
+                f"a batch of {batch_size} different trajectories cannot come from {self.spec.num_slots} slots; "
+                "ask for 1 up to that many, or pass partial=True"
+            )
+        bits = (self._rng if rng is None else rng).bit_generator
+        want = min(batch_size, self.spec.num_slots)
+        table, now_ns = self._member.acquire(want, 1 if partial else batch_size, timeout_s, bits)
+        return Lease(self, table, now_ns)
+
+    def sample(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> Lease:
+        """`acquire` for a `with` block: the batch is valid until the block ends."""
+        return self.acquire(batch_size, timeout_s, rng, partial=partial)
+
+    def field(self, name: str) -> NDArray:
+        """One field of all slots, read-only, shape [num_slots, *shape]: index it with `lease.slots` to gather a batch.
+
+        Only the slots of a lease that is held may be looked at.
+        """
+        entry = self.spec.trajectory.field(name)
+        start = self._layout.payload_at + self._layout.field_offsets[self.spec.trajectory.fields.index(entry)]
+        inner = np.empty(entry.shape, entry.dtype).strides
+        everything = (self.spec.num_slots, *entry.shape)
+        view = np.ndarray(everything, entry.dtype, self._memory.data, start, (self._layout.slot_bytes, *inner))
+        view.flags.writeable = False
+        return view
+
+    def _read_views(self, slot: int) -> Mapping[str, NDArray]:
+        views = self._sample_views.get(slot)
+        if views is None:
+            views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._memory, slot, writable=False))
+        return views
+
+    def _release(self, table: NDArray[np.int64]) -> None:
+        self._member.release(table, self._poison if self._debug else None)
+
+    def _poison(self, slot: int) -> None:
+        self._layout.payload(self._memory, slot)[:] = layout.POISON
+
+    # ------------------------------------------------------------------------------------------------------ control
+
+    def stats(self) -> RingStats:
+        """One look at slots, counters and participants; does not disturb anybody."""
+        return self._member.observer.stats()
+
+    def set_max_reads(self, max_reads: int) -> None:
+        """Changes K for trajectories to come and for those in the ring: each is then read exactly `max_reads` times in all.
+
+        One that was read as often already retires at once. Only the owner may. Waits for publishes under way (nanoseconds).
+
+        Raises:
+            RingError: K out of range, or called by another than the owner.
+            RingTimeout: A participant is stopped inside its publish; its one trajectory may keep the old K.
+        """
+        if not self._owner:
+            raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
+        if not 1 <= max_reads <= MAX_READS_LIMIT:
+            raise RingError(f"max_reads (K) must be 1..{MAX_READS_LIMIT}, got {max_reads}")
+        late = self._member.set_max_reads(max_reads)
+        if late:
+            raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
+
+    def reap(self) -> int:
+        """Clears away every participant that is provably dead; returns how many. Waiting calls do this by themselves."""
+        return self._member.reap()
+
+
+def _describe(trajectory: TrajectorySpec) -> str:
+    fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
+    return f"horizon {trajectory.horizon} with {fields}"
+
+
+def warm_up() -> None:
+    """Compiles or loads every kernel now: 6 s with a cold cache, 0.3 s with a warm one. Call it when a worker starts."""
+    from embodichain.ring import member  # noqa: F401

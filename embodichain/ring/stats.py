@@ -1,0 +1,182 @@
+"""What anybody may know about a ring without taking part in it: a census of the slots and the sum of the participants' counters."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError
+from embodichain.ring import budget, host, layout
+from embodichain.ring.budget import SlotState
+from embodichain.ring.layout import RingLayout
+from embodichain.ring.participants import Health, Identity, RowState
+from embodichain.types import RingSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingStats:
+    """One look at a ring. Slots are counted now; the counters run since creation and survive the death of those who counted.
+
+    A counter may be short by one for every process killed between its deed and its count. `over_reads` must be 0.
+    """
+
+    num_slots: int
+    free: int
+    writing: int
+    ready: int
+    held: int
+    """READY slots with at least one holder."""
+    quarantined: int
+    """Slots whose holder lives but is stopped: out of use until it wakes up or dies, never taken away."""
+    max_reads: int
+    reads_left: int
+    """Draws that the READY slots still allow."""
+    published: int
+    acquired: int
+    released: int
+    abandoned: int
+    evicted: int
+    retired: int
+    """Slots freed because all reads were used up."""
+    reaped: int
+    """Dead participants cleared away."""
+    reaped_slots: int
+    refused: int
+    """Stale publishes and releases turned away."""
+    over_reads: int
+    blocked_writer_s: float
+    blocked_reader_s: float
+    participants: int
+    waiting_writers: int
+    waiting_readers: int
+    oldest_s: float
+    """Age of the oldest READY trajectory [s]."""
+    closed: bool
+
+
+class ParticipantView(NamedTuple):
+    """One row of the participants table as an observer sees it."""
+
+    row: int
+    identity: Identity
+    health: Health
+    idle_s: float
+    waiting: int
+    published: int
+    acquired: int
+
+
+class Observer:
+    """Reads a ring's statistics from its memory, without a participant's row and without numba. Map read-only with `open`."""
+
+    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, lay: RingLayout) -> None:
+        self.spec = spec
+        self.layout = lay
+        self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
+        rows_end = lay.participants_at + layout.MAX_PARTICIPANTS * layout.ROW_BYTES
+        self._rows = memory[lay.participants_at : rows_end].view(np.uint64).reshape(layout.MAX_PARTICIPANTS, -1)
+        words_end = lay.words_at + lay.num_slots * layout.SLOT_STRIDE
+        self._slots = memory[lay.words_at : words_end].view(np.uint64).reshape(lay.num_slots, -1)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Observer:
+        """Maps the ring at `path` read-only; raises RingError when there is none."""
+        memory = host.attach(Path(path), writable=False)
+        spec = read_spec(memory, Path(path))
+        return cls(memory, spec, RingLayout.of(spec))
+
+    def header(self, at: int) -> int:
+        """One header cell by its byte offset."""
+        return int(self._header[at // 8])
+
+    def words(self) -> NDArray[np.uint64]:
+        """A copy of every slot's control word, shape [num_slots], each read in one piece."""
+        return self._slots[:, layout.SLOT_WORD // 8].copy()
+
+    def cells(self, at: int) -> NDArray[np.uint64]:
+        """A copy of one cell of every slot, by its byte offset in the slot's row."""
+        return self._slots[:, at // 8].copy()
+
+    def participants(self) -> list[ParticipantView]:
+        """Everybody in the table."""
+        now, found = time.monotonic_ns(), []
+        for row, cells in enumerate(self._rows):
+            word = int(cells[0])
+            if word:
+                identity = Identity.unpack(word)
+                found.append(
+                    ParticipantView(
+                        row=row,
+                        identity=identity,
+                        health=identity.health(),
+                        idle_s=max(0, now - int(cells[layout.ROW_ACTIVE_NS // 8])) / 1e9,
+                        waiting=int(cells[layout.ROW_WAITING // 8]),
+                        published=int(cells[layout.ROW_PUBLISHED // 8]),
+                        acquired=int(cells[layout.ROW_ACQUIRED // 8]),
+                    )
+                )
+        return found
+
+    def publishing(self) -> list[int]:
+        """Process ids of participants inside a publish right now."""
+        busy = self._rows[:, layout.ROW_PUBLISHING // 8] != 0
+        return [Identity.unpack(int(word)).pid for word in self._rows[busy, 0] if word]
+
+    def stats(self) -> RingStats:
+        """One look at everything. Not a snapshot of one instant: slots move while they are counted."""
+        words = self.words()
+        state = words >> np.uint64(budget.STATE_SHIFT)
+        remaining = words >> np.uint64(budget.REMAINING_SHIFT) & np.uint64(budget.REMAINING_MASK)
+        holders = words & np.uint64(budget.HOLDERS_MASK)
+        ready, writing = state == SlotState.READY, state == SlotState.WRITING
+        people = self.participants()
+        stopped = [view.row for view in people if view.health is Health.STOPPED]
+        mask = np.uint64(sum(1 << row for row in stopped))
+        quarantined = (ready & (holders & mask != 0)) | (writing & np.isin(holders, np.array(stopped, np.uint64)))
+        published_ns = self.cells(layout.SLOT_PUBLISHED_NS)[ready]
+        totals = self._rows.sum(axis=0)
+
+        def total(cell: int) -> int:
+            return int(totals[cell // 8])
+
+        return RingStats(
+            num_slots=self.layout.num_slots,
+            free=int(np.count_nonzero(state == SlotState.FREE)),
+            writing=int(np.count_nonzero(writing)),
+            ready=int(np.count_nonzero(ready)),
+            held=int(np.count_nonzero(ready & (holders != 0))),
+            quarantined=int(np.count_nonzero(quarantined)),
+            max_reads=self.header(layout.AT_MAX_READS),
+            reads_left=int(remaining[ready].sum()),
+            published=total(layout.ROW_PUBLISHED),
+            acquired=total(layout.ROW_ACQUIRED),
+            released=total(layout.ROW_RELEASED),
+            abandoned=total(layout.ROW_ABANDONED),
+            evicted=total(layout.ROW_EVICTED),
+            retired=total(layout.ROW_RETIRED),
+            reaped=total(layout.ROW_REAPED),
+            reaped_slots=total(layout.ROW_REAPED_SLOTS),
+            refused=total(layout.ROW_REFUSED),
+            over_reads=total(layout.ROW_OVER_READS),
+            blocked_writer_s=total(layout.ROW_BLOCKED_WRITER_NS) / 1e9,
+            blocked_reader_s=total(layout.ROW_BLOCKED_READER_NS) / 1e9,
+            participants=sum(view.identity.state is RowState.LIVE for view in people),
+            waiting_writers=sum(view.waiting == layout.WAITING_WRITER for view in people),
+            waiting_readers=sum(view.waiting == layout.WAITING_READER for view in people),
+            oldest_s=(time.monotonic_ns() - int(published_ns.min())) / 1e9 if published_ns.size else 0.0,
+            closed=self.header(layout.AT_CLOSED) != 0,
+        )
+
+
+def read_spec(memory: NDArray[np.uint8], path: Path) -> RingSpec:
+    """The specification stored in a mapped ring; raises RingError when it cannot be read."""
+    size = int(memory[: layout.HEADER_BYTES].view(np.uint64)[layout.AT_SPEC_BYTES // 8])
+    try:
+        return layout.decode_spec(memory[layout.HEADER_BYTES : layout.HEADER_BYTES + size].tobytes())
+    except (ValueError, KeyError, TypeError) as error:
+        raise RingError(f"the ring at {path} has no readable specification ({error}): create it again") from error
