@@ -1,0 +1,161 @@
+"""The engine's smaller commands: list, asset, reach, ring, ledger. Each imports its room only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from embodichain.errors import ConfigError, unknown
+
+
+def list_names(arguments: list[str]) -> int:
+    """`embodichain list`: every name that other commands accept."""
+    parser = argparse.ArgumentParser(prog="embodichain list", description=list_names.__doc__)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    from embodichain.assets import source
+    from embodichain.physics import PHYSICS
+    from embodichain.robots import ROBOTS
+    from embodichain.tasks import TASKS
+
+    names = {"tasks": list(TASKS), "robots": list(ROBOTS), "physics": list(PHYSICS), "asset categories": list(source.categories())}
+    if options.json:
+        print(json.dumps(names))
+    else:
+        for kind, values in names.items():
+            print(f"{kind + ':':<18}{', '.join(values)}")
+        print("recipes:          see `embodichain run --help`; a robot may also be the path of an MJCF file")
+    return 0
+
+
+def asset(arguments: list[str]) -> int:
+    """`embodichain asset build|validate`."""
+    parser = argparse.ArgumentParser(prog="embodichain asset", description="Simulation-ready USD assets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="make procedural assets: repaired, decomposed, weighed, validated")
+    build.add_argument("categories", nargs="+", metavar="CATEGORY", help="see `embodichain list`; CATEGORY:N makes N of them")
+    build.add_argument("-o", "--out", type=Path, required=True, help="folder for <name>/<name>.usd; finished assets are kept")
+    build.add_argument("--seed", type=int, default=0)
+    build.add_argument("--jobs", type=int, default=0, help="processes; 0 is one per core, at most 4")
+    validate = commands.add_parser("validate", help="check USD files; exit code 1 when any fails")
+    validate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
+    for sub in (build, validate):
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    return _build(options) if options.command == "build" else _validate(options)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from embodichain.assets.optimize import AssetsConfig, build_catalog
+
+    counts: dict[str, int] = {}
+    for entry in options.categories:
+        category, _, count = entry.partition(":")
+        if count and not count.isdigit():
+            raise ConfigError(f"{entry!r}: the count after the colon must be a whole number, as in {category}:3")
+        counts[category] = int(count or 1)
+    config = AssetsConfig(counts=counts, seed=options.seed, jobs=options.jobs)
+    report = None if options.json else lambda done, total, name: print(f"[{done}/{total}] {name}", file=sys.stderr)
+    assets = build_catalog(config, options.out, progress=report)
+    rows = [{"name": a.name, "path": str(a.path), "mass_kg": round(sum(b.mass for b in a.bodies), 4)} for a in assets]
+    print(
+        json.dumps({"assets": rows})
+        if options.json
+        else "\n".join(f"{r['name']:<16}{r['mass_kg']:>8.3f} kg  {r['path']}" for r in rows)
+    )
+    return 0
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from embodichain.assets.validate import check
+
+    files: list[Path] = []
+    for path in options.paths:
+        found = sorted(p for p in path.rglob("*") if p.suffix in (".usd", ".usda", ".usdc")) if path.is_dir() else [path]
+        if not found or not all(p.exists() for p in found):
+            raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
+        files += found
+    issues = {str(path): [asdict(issue) for issue in check(path)] for path in files}
+    failed = sum(bool(rows) for rows in issues.values())
+    if options.json:
+        print(json.dumps({"files": issues, "failed": failed}))
+    else:
+        for name, rows in issues.items():
+            print(f"{'FAIL' if rows else 'ok':<5}{name}")
+            for row in rows:
+                print(f"     {row['check']} at {row['prim']}: {row['message']}")
+        print(f"{len(files) - failed} of {len(files)} assets pass")
+    return 1 if failed else 0
+
+
+def reach(arguments: list[str]) -> int:
+    """`embodichain reach ROBOT`."""
+    parser = argparse.ArgumentParser(prog="embodichain reach", description="Build a robot's reachability table and draw it.")
+    parser.add_argument("robot", help="a name from `embodichain list`, or the path of an MJCF file")
+    parser.add_argument("-o", "--out", type=Path, default=Path("reach.png"), help="picture to write (default reach.png)")
+    options = parser.parse_args(arguments)
+    from rich.progress import Progress
+
+    from embodichain import robots
+    from embodichain.scenes.reach import ReachTable, draw
+    from embodichain.stages import cache_dir
+
+    robot = robots.get(options.robot)
+    with Progress(transient=True) as bars:
+        bar = bars.add_task(f"reach of {robot.name}", total=None)
+        table = ReachTable.load_or_build(
+            robot, cache_dir=cache_dir(), progress=lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    draw(table, options.out)
+    print(f"{robot.name}: {table.fraction():.1%} of the sampled poses above the table are reachable; picture: {options.out}")
+    return 0
+
+
+def ring(arguments: list[str]) -> int:
+    """`embodichain ring top PATH`."""
+    parser = argparse.ArgumentParser(prog="embodichain ring", description="Look at a ring of a running job without disturbing it.")
+    parser.add_argument("command", choices=["top"])
+    parser.add_argument("path", type=Path, nargs="?", help="the ring's file; by default the only one on this machine")
+    options = parser.parse_args(arguments)
+    from embodichain.ring.top import top
+
+    path = options.path
+    if path is None:
+        found = sorted(Path("/dev/shm").glob("embodichain-*"))
+        if len(found) != 1:
+            listing = ", ".join(map(str, found)) or "none"
+            raise ConfigError(f"say which ring to watch; on this machine: {listing}")
+        path = found[0]
+    top(path)
+    return 0
+
+
+def ledger(arguments: list[str]) -> int:
+    """`embodichain ledger verify RUN`."""
+    parser = argparse.ArgumentParser(prog="embodichain ledger", description="Prove a run's replay bound from its ledger.")
+    parser.add_argument("command", choices=["verify"])
+    parser.add_argument("run", type=Path, help="a run folder, or a ledger file")
+    parser.add_argument("--max-reads", type=int, help="the bound; by default what the ledger states")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    from embodichain.ring.ledger import verify
+
+    path = options.run / "ledger.bin" if options.run.is_dir() else options.run
+    if not path.exists():
+        raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob("*/ledger.bin")), "give a run folder")
+    report = verify(path, options.max_reads)
+    holds = not (report.violations or report.duplicates or report.damaged)
+    if options.json:
+        print(json.dumps({**asdict(report), "path": str(path), "holds": holds}, default=str))
+    else:
+        print(f"{report.trajectories} trajectories, {report.reads} reads, bound K = {report.max_reads}")
+        print(
+            f"read too often: {len(report.violations)}; draws claimed twice: {report.duplicates}; damaged records: {report.damaged}"
+        )
+        print(f"E = {report.unique_pairs_per_iteration:.1f} unique state-action pairs per iteration")
+        print(f"age at read: median {report.age_p50_s:.1f} s, p99 {report.age_p99_s:.1f} s")
+        print("the bound holds" if holds else "THE BOUND WAS BROKEN")
+    return 0 if holds else 1
