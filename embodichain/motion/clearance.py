@@ -165,7 +165,7 @@ def smallest_gap(first: Floats, first_radius: Floats, second: Floats, second_rad
     for k in range(pairs.shape[0]):
         i, j = pairs[k, 0], pairs[k, 1]
         distance = segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
-        smallest = min(smallest, distance - first_radius[i] - second_radius[j])
+        smallest = min(smallest, distance - float(first_radius[i]) - float(second_radius[j]))
     return smallest
 
 

@@ -185,7 +185,7 @@ def _tendon(arm: str) -> str:
 
 
 def dual_piper() -> Robot:
-    """Two Piper-class arms on pedestals 0.22 m high at x = -0.20, y = ±0.30 m facing +X, a 0.7 x 1.2 m table, head and wrist cameras."""
+    """Two Piper-class arms on pedestals 0.22 m high at x = -0.20, y = ±0.30 m facing +X; a table, a head and two wrist cameras."""
     return Robot(
         name="dual_piper",
         mjcf=_mjcf(),
