@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -28,10 +26,10 @@ from embodichain.types import CHUNK
 SUBSTEPS = 10
 
 
-def measure(episodes: int, repeats: int, assets_dir: Path) -> dict[str, Any]:
+def measure(episodes: int, repeats: int) -> dict[str, Any]:
     """Plays `episodes` scenes `repeats` times and returns medians and ratios."""
     config = WorldConfig()
-    world = prepare(config, assets_dir, lambda name, done, total: None)
+    world = prepare(config, lambda name, done, total: None)
     physics = world.make_physics()
     assert isinstance(physics, MujocoPhysics)
     codec, spec = ActionCodec(world.robot), world.trajectory_spec
@@ -107,9 +105,9 @@ def controls(physics: MujocoPhysics, codec: ActionCodec, actions: np.ndarray) ->
     return result
 
 
-def render_fps(size: int, seconds: float, assets_dir: Path) -> float:
+def render_fps(size: int, seconds: float) -> float:
     """Pictures per second of one core: RGB of every camera of a task scene at size x size."""
-    world = prepare(WorldConfig(width=size, height=size), assets_dir, lambda name, done, total: None)
+    world = prepare(WorldConfig(width=size, height=size), lambda name, done, total: None)
     physics = world.make_physics()
     _, scene = SceneStage(world).step(1)
     physics.reset(scene)
@@ -129,10 +127,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer episodes and repeats; ends within 50 s")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        assets = Path(folder)
-        result = measure(4 if options.quick else 20, 3 if options.quick else 7, assets)
-        result["render_fps_128"] = render_fps(128, 2.0 if options.quick else 10.0, assets)
+    result = measure(4 if options.quick else 20, 3 if options.quick else 7)
+    result["render_fps_128"] = render_fps(128, 2.0 if options.quick else 10.0)
     if not options.json:
         for name, value in result.items():
             print(f"{name:>26}  {value}")

@@ -101,7 +101,7 @@ class World:
 
 
 def cache_dir() -> Path:
-    """Where derived data (reachability tables, compiled kernels) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
+    """Where derived data (assets, reachability tables) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
     return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
 
 
@@ -111,8 +111,8 @@ def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
     return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
 
 
-def prepare(config: WorldConfig, assets_dir: Path, progress: Progress) -> World:
-    """Builds or loads everything that workers share: robot, assets (into `assets_dir`) and the reachability table.
+def prepare(config: WorldConfig, progress: Progress) -> World:
+    """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
 
     Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
     """
@@ -120,7 +120,9 @@ def prepare(config: WorldConfig, assets_dir: Path, progress: Progress) -> World:
     needed = {o.category for task in chosen for o in task.request(np.random.default_rng(0)).objects}
     if not needed:
         return World(config=config, robot=robot, assets=(), reach=None)
-    assets = build_catalog(config.assets, assets_dir, progress=progress)
+    assets = build_catalog(
+        config.assets, cache_dir() / "assets", progress=lambda done, total, name: progress("assets", done, total)
+    )
     reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
     return World(config=config, robot=robot, assets=assets, reach=reach)
 

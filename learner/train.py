@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -86,7 +88,8 @@ def run(options: RunOptions) -> dict[str, Any]:
     folder = RunFolder.open(config.out) if options.resume else RunFolder.create(config.out)
     interrupt = Interrupt()
     with PeakMemory() as memory, Board() as board:
-        world = prepare(config.world, folder.assets, board.update)
+        world = prepare(config.world, board.update)
+        copy_assets(world, folder.assets)
         folder.write_identity(as_plain(config), command_line())
         metrics = MetricsWriter(folder.metrics)
         try:
@@ -107,6 +110,12 @@ def run(options: RunOptions) -> dict[str, Any]:
             f"{len(streamed.ledger.violations)} trajectories were read more than {config.ring.max_reads} times; see {folder.ledger}"
         )
     return summary
+
+
+def copy_assets(world: World, folder: Path) -> None:
+    """Keeps what was simulated with the run: the folder of each asset, USD file and report."""
+    for asset in world.assets:
+        shutil.copytree(asset.path.parent, folder / asset.path.parent.name, dirs_exist_ok=True)
 
 
 def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stopped: Callable[[], bool]) -> list[Score]:

@@ -11,7 +11,7 @@ Shapes: B batch, H heads, N tokens of one time step, d head width, m = ratio x d
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +58,44 @@ def loss(W: FastWeights, K: Tensor, V: Tensor) -> Tensor:
     return 0.5 * (apply(W, K) - V).square().sum(dim=-1)
 
 
+class Deltas(NamedTuple):
+    """What each token contributes to a step, before tokens are summed."""
+
+    keys: Tensor
+    """K, [B, H, N, d]."""
+    d_x1: Tensor
+    """Weighted gradient at the hidden layer's input, [B, H, N, m]."""
+    hidden: Tensor
+    """Hidden activations, [B, H, N, m]."""
+    d_x2: Tensor
+    """Weighted gradient at the output layer's sum, [B, H, N, d]."""
+
+    def tokens(self, start: int, stop: int) -> Deltas:
+        """Those of tokens start..stop."""
+        return Deltas(*(x[..., start:stop, :] for x in self))
+
+
+def deltas(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> Deltas:
+    """Back-propagates sum_n eta_n l_n through f at W by hand; see `gradient` for shapes."""
+    hidden, slope = _GeluAndSlope.apply(K @ W.w1 + W.b1)
+    x2 = hidden @ W.w2 + W.b2
+    residual = K + F.layer_norm(x2, x2.shape[-1:], eps=_EPS) * W.gain + W.shift - V
+    d_x2 = _NormGradient.apply(residual * (W.gain * eta), x2)
+    return Deltas(K, (d_x2 @ W.w2.transpose(-1, -2)) * slope, hidden, d_x2)
+
+
+def summed(W: FastWeights, parts: Deltas) -> FastWeights:
+    """The step of some tokens: what they contribute, summed, laid out as W."""
+    return FastWeights(
+        w1=parts.keys.transpose(-1, -2) @ parts.d_x1,
+        b1=parts.d_x1.sum(dim=-2, keepdim=True),
+        w2=parts.hidden.transpose(-1, -2) @ parts.d_x2,
+        b2=parts.d_x2.sum(dim=-2, keepdim=True),
+        gain=W.gain,
+        shift=W.shift,
+    )
+
+
 def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
     """Step of one mini-batch: the gradient of sum_n eta_n l_n at W in closed form, laid out as W.
 
@@ -67,27 +105,7 @@ def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
         V: values [B, H, N, d].
         eta: step size of each token [B, H, N, 1].
     """
-    x1 = K @ W.w1 + W.b1
-    t = torch.tanh(_GELU_A * (x1 + _GELU_B * x1 * x1 * x1))
-    hidden = 0.5 * x1 * (1.0 + t)
-    x2 = hidden @ W.w2 + W.b2
-
-    deviation = (x2.var(dim=-1, unbiased=False, keepdim=True) + _EPS).sqrt()
-    unit = (x2 - x2.mean(dim=-1, keepdim=True)) / deviation
-    d_unit = (K + unit * W.gain + W.shift - V) * W.gain
-    d_x2 = d_unit - d_unit.mean(dim=-1, keepdim=True) - unit * (d_unit * unit).mean(dim=-1, keepdim=True)
-    d_x2 = d_x2 * (eta / deviation)
-
-    slope = 0.5 * (1.0 + t) + 0.5 * x1 * (1.0 - t * t) * _GELU_A * (1.0 + 3.0 * _GELU_B * x1 * x1)
-    d_x1 = (d_x2 @ W.w2.transpose(-1, -2)) * slope
-    return FastWeights(
-        w1=K.transpose(-1, -2) @ d_x1,
-        b1=d_x1.sum(dim=-2, keepdim=True),
-        w2=hidden.transpose(-1, -2) @ d_x2,
-        b2=d_x2.sum(dim=-2, keepdim=True),
-        gain=W.gain,
-        shift=W.shift,
-    )
+    return summed(W, deltas(W, K, V, eta))
 
 
 def descend(W: FastWeights, step: FastWeights) -> FastWeights:
@@ -98,6 +116,60 @@ def descend(W: FastWeights, step: FastWeights) -> FastWeights:
 def update(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
     """Writes the memory: one gradient step on all tokens of one time step. See `gradient` for shapes."""
     return descend(W, gradient(W, K, V, eta))
+
+
+class _GeluAndSlope(torch.autograd.Function):
+    """tanh-GELU and its first derivative; the backward pass uses the second. With u = a (x + b x^3), t = tanh u:
+
+    g = x (1 + t) / 2,   g' = (1 + t) / 2 + x (1 - t^2) u' / 2,   g'' = (1 - t^2) (u' + x u'' / 2 - x t u'^2).
+    One function instead of twenty recorded operations: the scan over time spends most of its work here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        square = x * x
+        t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
+        half = t.add(1.0).mul_(0.5)
+        d_u = square.mul_(3.0 * _GELU_A * _GELU_B).add_(_GELU_A)
+        slope = torch.mul(t, t).neg_().add_(1.0).mul_(d_u).mul_(x).mul_(0.5).add_(half)
+        ctx.save_for_backward(x, t, slope)
+        return half.mul_(x), slope
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        d_gelu, d_slope = grads
+        x, t, slope = ctx.saved_tensors
+        square = x * x
+        d_u = torch.mul(square, 3.0 * _GELU_A * _GELU_B).add_(_GELU_A)
+        curve = torch.addcmul(d_u, square, square.new_tensor(3.0 * _GELU_A * _GELU_B))  # u' + x u'' / 2
+        curve.sub_(d_u.mul_(d_u).mul_(t).mul_(x)).mul_(torch.mul(t, t).neg_().add_(1.0))
+        return curve.mul_(d_slope).addcmul_(d_gelu, slope)
+
+
+class _NormGradient(torch.autograd.Function):
+    """Gradient of the layer norm n(x) without affine for a cotangent g: r (g - mean g - n mean(g n)), r = 1 / deviation.
+
+    Linear in g and symmetric, so its own backward in g is itself; the backward in x is written out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
+        n, mean, r = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
+        ctx.save_for_backward(g, n, r)
+        return _normed_gradient(g, n, r)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (u,) = grads
+        g, n, r = ctx.saved_tensors
+        d_g = _normed_gradient(u, n, r)
+        v = u * (g * n).mean(dim=-1, keepdim=True) + g * (u * n).mean(dim=-1, keepdim=True)
+        stretch = n * (d_g * g).mean(dim=-1, keepdim=True)
+        return d_g, -r * (_normed_gradient(v, n, r) + stretch)
+
+
+def _normed_gradient(g: Tensor, n: Tensor, r: Tensor) -> Tensor:
+    return (g - g.mean(dim=-1, keepdim=True)).sub_(n * (g * n).mean(dim=-1, keepdim=True)).mul_(r)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
