@@ -1,0 +1,131 @@
+"""Clean closed solids to build families from: lathes, sweeps, chamfered boxes, and the bridge to manifold3d."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import manifold3d
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types import Mesh, Pose, Vec3, rotate
+
+Solid = manifold3d.Manifold
+
+
+def to_mesh(solid: Solid) -> Mesh:
+    """The triangles of a solid."""
+    mesh = solid.to_mesh64()
+    return Mesh(vertices=np.array(mesh.vert_properties[:, :3], np.float64), faces=np.array(mesh.tri_verts, np.int32))
+
+
+def to_solid(mesh: Mesh) -> Solid:
+    """The solid inside a closed, consistently oriented mesh; `status()` of the result says what is wrong when it is neither."""
+    return Solid(
+        manifold3d.Mesh64(
+            vert_properties=np.ascontiguousarray(mesh.vertices), tri_verts=np.ascontiguousarray(mesh.faces, np.uint64)
+        )
+    )
+
+
+def concatenate(meshes: Sequence[Mesh]) -> Mesh:
+    """All triangles in one mesh; pieces stay separate components."""
+    offsets = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes[:-1]])
+    return Mesh(
+        vertices=np.concatenate([mesh.vertices for mesh in meshes]),
+        faces=np.concatenate([mesh.faces + offset for mesh, offset in zip(meshes, offsets, strict=True)]).astype(np.int32),
+    )
+
+
+def moved(mesh: Mesh, pose: Pose) -> Mesh:
+    """The mesh in the frame that `pose` maps its own frame into."""
+    return Mesh(vertices=rotate(pose.quaternion, mesh.vertices) + pose.position, faces=mesh.faces)
+
+
+def lathe(profile: Sequence[tuple[float, float]], segments: int = 96) -> Solid:
+    """The solid swept by a closed polygon of (radius, height) [m] around Z, counter-clockwise in the (r, z) plane."""
+    return manifold3d.CrossSection([np.array(profile, np.float64)]).revolve(segments)
+
+
+def box(size: Vec3, chamfer: float = 0.0) -> Solid:
+    """A box centred on the origin with edges cut at 45 degrees by `chamfer` [m]."""
+    half = np.asarray(size) / 2
+    if chamfer <= 0.0:
+        return Solid.cube(size, True)
+    corners = []
+    for signs in np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).T.reshape(-1, 3):
+        for axis in range(3):
+            inset = np.full(3, chamfer)
+            inset[axis] = 0.0
+            corners.append(signs * (half - inset))
+    return Solid.hull_points(np.array(corners))
+
+
+def slab(size: Vec3, corner_radius: float, chamfer: float = 0.0, segments: int = 48) -> Solid:
+    """A flat box standing on z = 0 with rounded corners in plan and chamfered top and bottom edges."""
+    width, depth, height = size
+    core = manifold3d.CrossSection.square((width - 2 * corner_radius, depth - 2 * corner_radius), True)
+    outline = np.concatenate(core.offset(corner_radius, manifold3d.JoinType.Round, circular_segments=segments).to_polygons())
+    if chamfer <= 0.0:
+        return manifold3d.CrossSection([outline]).extrude(height)
+    inner = outline * (1 - 2 * chamfer / np.array([width, depth]))
+    rings = [(inner, 0.0), (outline, chamfer), (outline, height - chamfer), (inner, height)]
+    return Solid.hull_points(np.concatenate([np.column_stack([ring, np.full(len(ring), z)]) for ring, z in rings]))
+
+
+def cylinder(radius: float, length: float, axis: str = "z", segments: int = 48) -> Solid:
+    """A cylinder centred on the origin along the named axis."""
+    upright = Solid.cylinder(length, radius, radius, segments, True)
+    return {"z": upright, "y": upright.rotate((90, 0, 0)), "x": upright.rotate((0, 90, 0))}[axis]
+
+
+def sweep(path: NDArray[np.float64], half_width: float, half_height: float, segments: int = 20) -> Solid:
+    """A tube of elliptic section along a path in the XZ plane, shape [N, 3]: `half_width` along Y, `half_height` in the plane."""
+    tangents = np.gradient(path, axis=0)
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    side = np.array([0.0, 1.0, 0.0])
+    normals = np.cross(tangents, side)
+    angles = np.arange(segments) * (2 * math.pi / segments)
+    rings = (
+        path[:, None]
+        + half_width * np.cos(angles)[None, :, None] * side
+        + half_height * np.sin(angles)[None, :, None] * normals[:, None]
+    )
+    count, ring = len(path), np.arange(segments)
+    following = (ring + 1) % segments
+    quads = [
+        np.stack(
+            [(i * segments + ring), (i * segments + following), ((i + 1) * segments + following), ((i + 1) * segments + ring)], 1
+        )
+        for i in range(count - 1)
+    ]
+    first, last = count * segments, count * segments + 1
+    end = (count - 1) * segments
+    faces = np.concatenate(
+        [quad[:, [0, 1, 2]] for quad in quads]
+        + [quad[:, [0, 2, 3]] for quad in quads]
+        + [np.stack([np.full(segments, first), following, ring], 1)]
+        + [np.stack([np.full(segments, last), end + ring, end + following], 1)]
+    )
+    mesh = Mesh(vertices=np.concatenate([rings.reshape(-1, 3), path[[0, -1]]]), faces=faces.astype(np.int32))
+    if signed_volume(mesh) < 0:
+        mesh = Mesh(vertices=mesh.vertices, faces=mesh.faces[:, ::-1].copy())
+    return to_solid(mesh)
+
+
+def signed_volume(mesh: Mesh) -> float:
+    """Volume enclosed by a closed mesh [m^3]; negative when it is inside out."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
+def face_areas(mesh: Mesh) -> NDArray[np.float64]:
+    """Area of each face [m^2], shape [F]."""
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    return np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2
+
+
+def diagonal(mesh: Mesh) -> float:
+    """Length of the bounding box's diagonal [m]."""
+    return float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
