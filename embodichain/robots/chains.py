@@ -1,0 +1,192 @@
+"""Which chains of a MuJoCo model are arms, what grips at their ends, and where their tips are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RobotError
+
+_HINGE, _SLIDE, _FREE = (int(k) for k in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_FREE))
+_TIP_WORDS = ("tcp", "pinch", "grasp", "grip", "tip", "attachment", "eef", "ee", "tool")
+_FINGER_DEPTH = 0.012
+"""How far behind the fingers' ends [m] the tip lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limb:
+    """One arm in a model, by ids.
+
+    Hinges from base to wrist, the gripper's slides, the body that carries these (`hand`), all bodies that the first hinge moves.
+    """
+
+    joints: list[int]
+    slides: list[int]
+    hand: int
+    bodies: list[int]
+
+    @staticmethod
+    def driven_by(model: mujoco.MjModel, actuator: int) -> dict[int, float]:
+        """Joints that an actuator drives, directly or through a fixed tendon, and its lever on each."""
+        kind, target = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
+        if kind in (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)):
+            return {target: float(model.actuator_gear[actuator, 0])}
+        if kind == int(mujoco.mjtTrn.mjTRN_TENDON):
+            wraps = range(model.tendon_adr[target], model.tendon_adr[target] + model.tendon_num[target])
+            gear = float(model.actuator_gear[actuator, 0])
+            joints = [w for w in wraps if model.wrap_type[w] == mujoco.mjtWrap.mjWRAP_JOINT]
+            return {int(model.wrap_objid[w]): gear * float(model.wrap_prm[w]) for w in joints}
+        return {}
+
+    @staticmethod
+    def force_limit(model: mujoco.MjModel, joint: int) -> float:
+        """Largest force or torque [N, N m] that the file lets actuators put on a joint; 0 when it sets no limit."""
+        limits = [float(np.max(np.abs(model.jnt_actfrcrange[joint])))] if model.jnt_actfrclimited[joint] else []
+        for actuator in range(model.nu):
+            lever = abs(Limb.driven_by(model, actuator).get(joint, 0.0))
+            if lever and model.actuator_forcelimited[actuator]:
+                limits.append(lever * float(np.max(np.abs(model.actuator_forcerange[actuator]))))
+            elif lever and model.actuator_biastype[actuator] == mujoco.mjtBias.mjBIAS_NONE and model.actuator_ctrllimited[actuator]:
+                control = float(np.max(np.abs(model.actuator_ctrlrange[actuator])))
+                limits.append(lever * control * abs(float(model.actuator_gainprm[actuator, 0])))
+        return min(limits, default=0.0)
+
+
+def find_limbs(model: mujoco.MjModel, what: str) -> list[Limb]:
+    """The arms of a model, in the order of their joints; raises RobotError when there is none. `what` names the file."""
+    driven = sorted({joint for actuator in range(model.nu) for joint in Limb.driven_by(model, actuator)})
+    hinges = [joint for joint in driven if model.jnt_type[joint] == _HINGE]
+    parent = {joint: _hinge_above(model, joint, hinges) for joint in hinges}
+    children: dict[int | None, list[int]] = {}
+    for joint in hinges:
+        children.setdefault(parent[joint], []).append(joint)
+    starts, runs = list(children.get(None, [])), []
+    while starts:
+        run = [starts.pop()]
+        while len(children.get(run[-1], [])) == 1:
+            run += children[run[-1]]
+        runs.append(run)
+        starts += children.get(run[-1], [])
+    longest = max((len(run) for run in runs), default=0)
+    if longest < 2:
+        kinds = f"{model.njnt} joints and {model.nu} actuators, {len(hinges)} hinges among the joints driven"
+        raise RobotError(
+            f"{what} has no actuated hinge chain (it has {kinds}): a robot needs actuators on the hinges of at least one serial arm"
+        )
+    arms = sorted(run for run in runs if len(run) >= min(4, longest))
+    return [_limb(model, run, what) for run in arms]
+
+
+def _hinge_above(model: mujoco.MjModel, joint: int, hinges: list[int]) -> int | None:
+    """The nearest actuated hinge between a joint and the world, None when there is none."""
+    body = int(model.jnt_bodyid[joint])
+    candidates = [other for other in hinges if other < joint and model.jnt_bodyid[other] == body]
+    while not candidates and body:
+        body = int(model.body_parentid[body])
+        candidates = [other for other in hinges if model.jnt_bodyid[other] == body]
+    return candidates[-1] if candidates else None
+
+
+def _under(model: mujoco.MjModel, root: int) -> list[int]:
+    """The body `root` and all below it."""
+    found = [root]
+    for body in range(root + 1, model.nbody):
+        if int(model.body_parentid[body]) in found:
+            found.append(body)
+    return found
+
+
+def _limb(model: mujoco.MjModel, joints: list[int], what: str) -> Limb:
+    body = int(model.jnt_bodyid[joints[0]])
+    bodies = _under(model, body)
+    while body:
+        for joint in range(model.body_jntadr[body], model.body_jntadr[body] + model.body_jntnum[body]):
+            if model.jnt_type[joint] == _FREE:
+                raise RobotError(
+                    f"{what} has a floating base (joint {model.joint(joint).name!r}); arms must be bolted to the world"
+                )
+        body = int(model.body_parentid[body])
+    last = int(model.jnt_bodyid[joints[-1]])
+    slides = [
+        joint
+        for joint in range(model.njnt)
+        if model.jnt_type[joint] == _SLIDE and model.jnt_limited[joint] and int(model.jnt_bodyid[joint]) in _under(model, last)
+    ]
+    hand = int(model.body_parentid[model.jnt_bodyid[slides[0]]]) if slides else last
+    return Limb(joints=joints, slides=slides, hand=hand, bodies=bodies)
+
+
+def gripper_signs(model: mujoco.MjModel, limb: Limb) -> NDArray[np.float64]:
+    """+1 for each slide that opens towards positive positions, -1 for one whose range lies below zero."""
+    ranges = model.jnt_range[limb.slides]
+    return np.where(np.abs(ranges[:, 0]) > np.abs(ranges[:, 1]), -1.0, 1.0)
+
+
+def tip_pose(model: mujoco.MjModel, data: mujoco.MjData, limb: Limb) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """hand_from_tip: position [m] and quaternion of the frame between the finger tips, Z the approach, Y the closing direction.
+
+    The position is that of a site whose name speaks of a tip, else computed from the geoms; the axes come from the slides and from
+    where the tip lies, seen from the last hinge.
+    """
+    last = limb.joints[-1]
+    below = _under(model, int(model.jnt_bodyid[last]))
+    fingers = [body for slide in limb.slides for body in _under(model, int(model.jnt_bodyid[slide]))]
+    closing = data.xaxis[limb.slides[0]].copy() if limb.slides else None
+    axis = data.xaxis[last]
+    named = [
+        site
+        for word in _TIP_WORDS
+        for site in range(model.nsite)
+        if int(model.site_bodyid[site]) in below
+        and int(model.site_bodyid[site]) not in fingers
+        and word in model.site(site).name.lower()
+    ]
+    geoms = [g for g in range(model.ngeom) if int(model.geom_bodyid[g]) in (fingers or below)]
+    low, high = _bounds(model, data, geoms, axis)
+    center = 0.5 * (low + high)
+    origin = data.xanchor[last]
+    if named:
+        center = data.site_xpos[named[0]]
+    approach = center - origin
+    if closing is not None:
+        approach = approach - np.dot(approach, closing) * closing
+    if np.linalg.norm(approach) < 1e-3:
+        approach = axis.copy() if closing is None or abs(np.dot(axis, closing)) < 0.9 else np.cross(axis, closing)
+    # Most wrists turn about the approach: take the hinge's axis where the geometry agrees, it is free of the fingers' lopsidedness.
+    approach /= np.linalg.norm(approach)
+    if abs(np.dot(approach, axis)) > 0.9 and (closing is None or abs(np.dot(axis, closing)) < 0.1):
+        approach = axis * np.sign(np.dot(approach, axis))
+    position = center
+    if not named:
+        low, high = _bounds(model, data, geoms, approach)
+        position = 0.5 * (low + high) + approach * (0.5 * np.dot(high - low, approach) - (_FINGER_DEPTH if fingers else 0.0))
+    if closing is None:
+        closing = np.cross(approach, np.eye(3)[np.argmin(np.abs(approach))])
+    closing = closing - np.dot(closing, approach) * approach
+    closing /= np.linalg.norm(closing)
+    tip = np.stack([np.cross(closing, approach), closing, approach], axis=1)
+    hand = data.xmat[limb.hand].reshape(3, 3)
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, (hand.T @ tip).ravel())
+    return hand.T @ (position - data.xpos[limb.hand]), quaternion
+
+
+def _bounds(
+    model: mujoco.MjModel, data: mujoco.MjData, geoms: list[int], direction: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Corners [m] of the box around geoms, one of its edges along `direction`, as the points of least and most extent."""
+    x = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
+    x /= np.linalg.norm(x)
+    basis = np.stack([x, np.cross(direction, x), direction], axis=1)
+    points = []
+    for geom in geoms:
+        center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
+        corners = center + half * np.array([(i, j, k) for i in (-1, 1) for j in (-1, 1) for k in (-1, 1)])
+        points.append(corners @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom])
+    if not points:
+        points = [data.xanchor[-1:]]
+    along = np.concatenate(points) @ basis
+    return basis @ along.min(axis=0), basis @ along.max(axis=0)
