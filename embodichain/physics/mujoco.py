@@ -214,14 +214,12 @@ def _contacts(world: World) -> tuple[Contact, ...]:
         return ()
     contact = data.contact
     rows = contact.efc_address
-    forces = data.efc_force
     bodies = world.geom_bodies
     sums: dict[tuple[int, int], float] = {}
-    for (first, second), row in zip(contact.geom.tolist(), rows.tolist(), strict=True):
-        if row >= 0:
-            force = forces[row]
-            if force > 0.0:
-                pair = bodies[first], bodies[second]
-                sums[pair] = sums.get(pair, 0.0) + force
+    # Plain lists: twenty contacts are too few for array operations to pay.
+    for (first, second), row, force in zip(contact.geom.tolist(), rows.tolist(), data.efc_force[rows].tolist(), strict=True):
+        if row >= 0 and force > 0.0:  # row -1: a contact that touches nothing movable
+            pair = bodies[first], bodies[second]
+            sums[pair] = sums.get(pair, 0.0) + force
     names = world.body_names
-    return tuple(Contact(first=names[first], second=names[second], force=float(force)) for (first, second), force in sums.items())
+    return tuple(Contact(first=names[first], second=names[second], force=force) for (first, second), force in sums.items())

@@ -129,8 +129,8 @@ def compile_studio(asset: Asset) -> mujoco.MjModel:
     model = spec.compile()
     _write_object(model, _index_object(model, placement), placement)
     lights = (
-        Light(direction=(0.35, -0.45, -0.82), diffuse=(0.62, 0.60, 0.57)),
-        Light(direction=(0.60, 0.70, -0.40), diffuse=(0.18, 0.20, 0.24)),
+        Light(direction=(0.12, 0.55, -0.82), diffuse=(0.62, 0.60, 0.57)),
+        Light(direction=(-0.80, 0.14, -0.50), diffuse=(0.18, 0.20, 0.24)),
     )
     _write_lights(model, lights)
     model.light_castshadow[1] = 0
