@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from embodichain.errors import MotionError
 from embodichain.types import Range, Segment, Step, WorldState
 
 
@@ -92,22 +93,28 @@ def pursue(
 ) -> Attempting:
     """Attempts again from the actual state until an attempt ends without failure or none is left.
 
-    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`).
+    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`). An attempt that gets
+    stuck halfway has failed too; MotionError is raised when there is no way to begin one.
     """
     disturbance = config.draw(rng)
     segment, failed_steps = Segment.NOMINAL, 0
     ended = Attempt(state=state, failure="no attempt was made")
-    for _ in range(config.max_attempts):
+    for remaining in reversed(range(config.max_attempts)):
         trying, sent, num_steps = attempt(ended.state, disturbance), None, 0
-        while True:
-            try:
+        try:
+            while True:
                 step = next(trying) if sent is None else trying.send(sent)
-            except StopIteration as stop:
-                ended = stop.value
-                break
-            sent = yield replace(step, segment=segment, failed_steps=failed_steps)
-            num_steps, failed_steps = num_steps + 1, 0
+                sent = yield replace(step, segment=segment, failed_steps=failed_steps)
+                num_steps, failed_steps = num_steps + 1, 0
+        except StopIteration as stop:
+            ended = stop.value
+        except MotionError as error:
+            if not remaining or (sent is None and disturbance == UNDISTURBED):
+                raise  # planning again from the same state would fail again
+            ended = Attempt(state=sent or ended.state, failure=str(error))
         if not ended.failure:
             break
-        disturbance, segment, failed_steps = UNDISTURBED, Segment.RECOVERY, num_steps
+        disturbance = UNDISTURBED
+        if num_steps:
+            segment, failed_steps = Segment.RECOVERY, num_steps
     return ended

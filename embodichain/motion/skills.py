@@ -1,0 +1,303 @@
+"""Skills: the few motions experts are composed of, as generators that yield steps and return the state they leave.
+
+A `Hand` plans and remembers what is commanded; a skill drives one hand and keeps the other arm where it is. Compose with
+`state = yield from reach(hand, state, pose)`. Paths obey the joint limits of `plan.Limits`; they continue from the last command,
+goals come from the actual state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import MotionError
+from embodichain.motion.frames import compose, turn
+from embodichain.motion.ik import IkConfig, solve, solve_near
+from embodichain.motion.kinematics import Chain
+from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, table_clearance, timing
+from embodichain.types import CONTROL_HZ, Pose, Robot, Step, Vec3, WorldState
+
+Floats = NDArray[np.float64]
+Skill = Generator[Step, WorldState, WorldState]
+"""A motion in progress: yields one Step per control step, is sent the state after it, returns the last state."""
+
+_HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), np.pi))
+_DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkillConfig:
+    """How hands move and grip: clearances [m] to table and other arm, opening speed [m/s], squeeze [m], least contact force [N].
+
+    `squeeze` is how far a closed gripper's target lies inside the object: with the gripper's stiffness it is the grip force.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    table_clearance: float = 0.002
+    arms_clearance: float = 0.02
+    opening_speed: float = 0.15
+    squeeze: float = 0.010
+    contact_force: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("opening_speed", "squeeze", "contact_force"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waypoint:
+    """Where the tip goes next: on a straight line at `speed` [m/s] (0 takes the limit), or the way the joints turn easiest."""
+
+    pose: Pose
+    straight: bool = True
+    speed: float = 0.0
+
+
+class Hand:
+    """One arm and its gripper under command; all hands of a robot share one command, so that resting arms stay still."""
+
+    def __init__(self, robot: Robot, index: int, command: Floats, config: SkillConfig | None = None) -> None:
+        self.name = robot.arms[index].name
+        self.chain = Chain.of(robot, index)
+        self.config = config or SkillConfig()
+        self.open = robot.arms[index].gripper_open
+        self._command = command
+        starts = np.cumsum([0, *(arm.command_size for arm in robot.arms)])
+        self._joints = slice(int(starts[index]), int(starts[index + 1]) - 1)
+        self._gripper = int(starts[index + 1]) - 1
+        self._others = [
+            (Chain.of(robot, i), slice(int(starts[i]), int(starts[i + 1]) - 1)) for i in range(len(robot.arms)) if i != index
+        ]
+
+    @staticmethod
+    def all_of(robot: Robot, state: WorldState, config: SkillConfig | None = None) -> tuple[Hand, ...]:
+        """A hand for every arm of `robot`, commanded to stay where it is measured."""
+        command = state.measured.copy()
+        return tuple(Hand(robot, index, command, config) for index in range(len(robot.arms)))
+
+    @property
+    def joints(self) -> Floats:
+        """Joint targets last commanded [rad], shape [dof]."""
+        return self._command[self._joints].copy()
+
+    @property
+    def opening(self) -> float:
+        """Opening last commanded [m]."""
+        return float(self._command[self._gripper])
+
+    @property
+    def pose(self) -> Pose:
+        """world_from_tip at the last command."""
+        return self.chain.pose(self.joints)
+
+    def measured_opening(self, state: WorldState) -> float:
+        """Opening measured [m]."""
+        return float(state.measured[self._gripper])
+
+    def measured_pose(self, state: WorldState) -> Pose:
+        """world_from_tip where the arm actually is."""
+        return self.chain.pose(state.measured[self._joints])
+
+    def step(self, joints: Floats | None = None, opening: float | None = None) -> Step:
+        """The next step with these targets; what is not given stays as it was."""
+        if joints is not None:
+            self._command[self._joints] = joints
+        if opening is not None:
+            self._command[self._gripper] = opening
+        return Step(command=self._command.copy())
+
+    def route(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> Floats:
+        """Joint targets [rad], shape [T, dof], through the waypoints from `start` (the last command), at rest at each of them.
+
+        Raises MotionError when no inverse-kinematics branch takes the hand through all of them clear of table and other arms.
+        """
+        start = self.joints if start is None else start
+        if not waypoints:
+            return np.empty((0, self.chain.dof))
+        first, rest = waypoints[0], waypoints[1:]
+        failure: MotionError | None = None
+        for way in self._ways(first, start):
+            try:
+                path = way()
+                self._check_clearance(path, start)
+                return np.concatenate([path, self.route(rest, path[-1])])
+            except MotionError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def sweep(self, pose_at: Callable[[float], Pose], speed: float, start: Floats) -> Floats:
+        """Joint targets [rad], shape [T, dof], along a curve of tip poses, `pose_at(0)` being where `start` holds the tip.
+
+        `pose_at` takes the progress 0..1; `speed` [m/s] is the fastest that the tip moves. Slower where joints ask for it.
+        Raises MotionError where the curve leaves the arm's reach.
+        """
+        points = np.array([pose_at(float(s)).position for s in np.linspace(0.0, 1.0, 17)])
+        length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+        limits = self.config.limits
+        duration = duration_s(length, speed, limits.linear_acceleration)
+        for _ in range(6):
+            path = [start]
+            for progress in timing(duration):
+                path.append(solve_near(self.chain, pose_at(float(progress)), path[-1], _SYMMETRIC))
+            velocity = np.diff(np.array([start, *path, path[-1]]), axis=0) * CONTROL_HZ
+            acceleration = np.diff(velocity, axis=0) * CONTROL_HZ
+            stretch = max(
+                float(np.abs(velocity).max()) / limits.joint_speed,
+                math.sqrt(float(np.abs(acceleration).max()) / limits.joint_acceleration),
+            )
+            if stretch <= 1.0:
+                self._check_clearance(np.array(path), start)
+                return np.array(path[1:])
+            duration *= 1.05 * stretch
+        raise MotionError(f"the {self.name} arm cannot follow the curve within its joint limits; choose another orientation or arm")
+
+    def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
+        """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist."""
+        limits = self.config.limits
+        if waypoint.straight:
+            speed = waypoint.speed or limits.linear_speed
+            return [  # slower where a joint would have to jump
+                lambda slowed=slowed: cartesian_path(self.chain, start, waypoint.pose, speed=slowed, limits=limits, ik=_SYMMETRIC)
+                for slowed in (speed, 0.4 * speed)
+            ]
+        goals = []
+        for pose in (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
+            for seed in (start, self.chain.home):
+                try:
+                    goals.append(solve(self.chain, pose, seed, _DIRECT))
+                except MotionError:
+                    break
+        if not goals:
+            return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start), limits)]
+        goals.sort(key=lambda goal: float(np.max(np.abs(goal - start))))
+        return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
+
+    def _check_clearance(self, path: Floats, start: Floats) -> None:
+        low = table_clearance(self.chain, path)
+        if low < min(self.config.table_clearance, table_clearance(self.chain, start)):
+            raise MotionError(f"the {self.name} arm would come within {1e3 * low:.0f} mm of the table; approach from higher up")
+        for chain, joints in self._others:
+            resting = self._command[joints]
+            gap = arms_clearance(self.chain, path, chain, resting)
+            if gap < min(self.config.arms_clearance, arms_clearance(self.chain, start, chain, resting)):
+                raise MotionError(
+                    f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
+                )
+
+
+def follow(
+    hand: Hand,
+    state: WorldState,
+    path: Floats,
+    *,
+    opening: float | None = None,
+    until: Callable[[WorldState], bool] | None = None,
+) -> Skill:
+    """Drives the joints along `path` [T, dof], moving the gripper to `opening` [m] meanwhile; stops early once `until` holds."""
+    start = hand.opening
+    change = 0.0 if opening is None else opening - start
+    progress = timing(max(len(path) / CONTROL_HZ, 1.875 * abs(change) / hand.config.opening_speed))
+    for index in range(max(len(path), len(progress) if change else 0)):
+        if until is not None and until(state):
+            break
+        joints = path[index] if index < len(path) else None
+        state = yield hand.step(joints, start + change * float(progress[min(index, len(progress) - 1)]))
+    return state
+
+
+def reach(hand: Hand, state: WorldState, pose: Pose) -> Skill:
+    """Brings the tip to `pose` the way the joints turn easiest."""
+    return (yield from follow(hand, state, hand.route([Waypoint(pose=pose, straight=False)])))
+
+
+def push(hand: Hand, state: WorldState, pose_at: Callable[[float], Pose], speed: float) -> Skill:
+    """Takes the tip along a curve of poses (see `Hand.sweep`), pressing on whatever is in the way."""
+    return (yield from follow(hand, state, hand.sweep(pose_at, speed, hand.joints)))
+
+
+def retreat(hand: Hand, state: WorldState, offset: Vec3, fractions: Sequence[float] = (1.0, 0.6, 0.3)) -> Skill:
+    """Moves the tip by `offset` [m] in the world frame, or by the largest of `fractions` of it that the arm can do."""
+    return (yield from follow(hand, state, hand.route([shift(hand.pose, offset, hand, fractions)])))
+
+
+def shift(pose: Pose, offset: Vec3, hand: Hand, fractions: Sequence[float] = (1.0, 0.6, 0.3)) -> Waypoint:
+    """A straight waypoint at `pose` moved by as much of `offset` [m] as the hand can follow from where it is."""
+    failure: MotionError | None = None
+    for fraction in fractions:
+        waypoint = Waypoint(pose=moved(pose, tuple(fraction * value for value in offset)))
+        try:
+            hand.route([waypoint])
+        except MotionError as error:
+            failure = failure or error
+            continue
+        return waypoint
+    assert failure is not None
+    raise failure
+
+
+def moved(pose: Pose, offset: Sequence[float]) -> Pose:
+    """The pose shifted by `offset` [m] in the world frame."""
+    x, y, z = (float(a + b) for a, b in zip(pose.position, offset, strict=True))
+    return Pose(position=(x, y, z), quaternion=pose.quaternion)
+
+
+def wait(hand: Hand, state: WorldState, duration_s: float) -> Skill:
+    """Stays still for `duration_s` [s]."""
+    for _ in range(round(duration_s * CONTROL_HZ)):
+        state = yield hand.step()
+    return state
+
+
+def set_opening(hand: Hand, state: WorldState, opening: float) -> Skill:
+    """Opens or closes the gripper to `opening` [m] at the configured speed."""
+    return (yield from follow(hand, state, np.empty((0, hand.chain.dof)), opening=opening))
+
+
+def lift(hand: Hand, state: WorldState, height: float) -> Skill:
+    """Raises the tip straight up by `height` [m], or as much of it as the arm can do."""
+    return (yield from retreat(hand, state, (0.0, 0.0, height)))
+
+
+def place(hand: Hand, state: WorldState, pose: Pose, role: str, support: str, speed: float = 0.06) -> Skill:
+    """Lowers the object under `role` in a straight line to where the tip is at `pose`, until it rests on `support`, and lets go."""
+    path = hand.route([Waypoint(pose=pose, speed=speed)])
+    state = yield from follow(hand, state, path, until=lambda state: state.touching(f"{role}/", support))
+    state = yield from wait(hand, state, 0.1)
+    opening = min(hand.measured_opening(state) + 0.012, hand.open)
+    return (yield from set_opening(hand, state, opening))
+
+
+def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
+    """Closes until both fingers press on the object under `role`, then squeezes; closes fully when there is nothing to hold.
+
+    Ask `holds` afterwards which of the two it was.
+    """
+    speed = hand.config.opening_speed / CONTROL_HZ
+    while hand.opening > 0.0 and not holds(hand, state, role):
+        state = yield hand.step(opening=max(hand.opening - speed, 0.0))
+    if holds(hand, state, role):
+        target = max(hand.measured_opening(state) - hand.config.squeeze, 0.0)
+        for _ in range(8):
+            state = yield hand.step(opening=max(hand.opening - speed / 2, target))
+    return state
+
+
+def holds(hand: Hand, state: WorldState, role: str) -> bool:
+    """Whether two parts of the robot press on the object from its sides, as the fingers of one hand do."""
+    return num_pressing(state, role, hand.config.contact_force) >= 2
+
+
+def num_pressing(state: WorldState, role: str, force: float = 0.0) -> int:
+    """How many different robot bodies press on the object under `role` with more than `force` [N]."""
+    pressing: dict[str, float] = {}
+    for contact in state.contacts:
+        for body, other in ((contact.first, contact.second), (contact.second, contact.first)):
+            if body.startswith("robot/") and other.startswith(f"{role}/"):
+                pressing[body] = pressing.get(body, 0.0) + contact.force
+    return sum(total > force for total in pressing.values())

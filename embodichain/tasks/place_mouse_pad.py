@@ -1,0 +1,300 @@
+"""place_mouse_pad: pick up the mouse and set it down, aligned, on the pad of the colour that the instruction names."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance, compose, inverse, turn, turned, world_from_asset, wrap, yaw_of
+from embodichain.motion.skills import Floats, Hand, Waypoint, follow, grasp, holds, lift, moved, num_pressing, place, wait
+from embodichain.protocols import Expert
+from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+
+COLORS: dict[str, tuple[float, float, float, float]] = {
+    "red": (0.78, 0.16, 0.15, 1.0),
+    "blue": (0.14, 0.33, 0.76, 1.0),
+    "green": (0.16, 0.58, 0.27, 1.0),
+    "yellow": (0.92, 0.77, 0.16, 1.0),
+    "purple": (0.48, 0.22, 0.62, 1.0),
+}
+"""Colours a pad may have, by the name that the instruction uses."""
+YAW_TOLERANCE = math.radians(15.0)
+"""Largest angle [rad] between mouse and pad; a plain pad looks the same after half a turn, so either way round counts."""
+REST_S = 0.5
+"""How long the mouse must lie on the pad untouched at the end [s]."""
+_INSTRUCTIONS = (
+    "Place the mouse on the {color} pad.",
+    "Put the computer mouse on the {color} mouse pad.",
+    "Pick up the mouse and set it down on the {color} pad.",
+    "Move the mouse onto the {color} pad, lined up with it.",
+)
+
+
+class PlaceMousePad:
+    """A mouse and two pads of different colours in 0.30 x 0.40 m of the table, turned any way; one arm does it all."""
+
+    name = "place_mouse_pad"
+
+    def __init__(self, recovery: RecoveryConfig | None = None) -> None:
+        self._recovery = recovery or RecoveryConfig()
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """The mouse, the pad that the instruction names and another one."""
+        first, second = (list(COLORS)[int(index)] for index in rng.choice(len(COLORS), 2, replace=False))
+        instruction = _INSTRUCTIONS[int(rng.integers(len(_INSTRUCTIONS)))].format(color=first)
+        objects = (
+            ObjectRequest(role="mouse", category="mouse", reach=("grasp",)),
+            ObjectRequest(role="pad_target", category="pad", color=COLORS[first], reach=("center",)),
+            ObjectRequest(role="pad_other", category="pad", color=COLORS[second]),
+        )
+        return SceneRequest(instruction=instruction, objects=objects, same_arm=True)
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> PlaceMousePadGrader:
+        """A fresh grader for `scene`."""
+        return PlaceMousePadGrader(scene)
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_PREGRASP_HEIGHT = 0.06
+_CARRY_HEIGHTS = (0.08, 0.06, 0.045)
+"""How high the mouse is carried [m]: the first that the arm can do."""
+_DROP_GAP = 0.001
+_MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
+_FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """One pick and place by the hand that has the shortest way."""
+    hand, pick, height = _plan(hands, scene, state, miss)
+    state = yield from follow(hand, state, pick, opening=hand.open)
+    state = yield from grasp(hand, state, "mouse")
+    if not holds(hand, state, "mouse"):
+        state = yield from lift(hand, state, _PREGRASP_HEIGHT)
+        return Attempt(state=state, failure="the fingers closed without the mouse between them")
+    state = yield from lift(hand, state, height)
+    if not holds(hand, state, "mouse"):
+        return Attempt(state=state, failure="the mouse slipped while it was lifted")
+    tip_from_mouse = compose(inverse(hand.measured_pose(state)), _mouse_pose(scene, state))
+    try:
+        carry, goal = _shortest_carry(hand, scene, state, tip_from_mouse)
+    except MotionError as error:
+        grip = moved(hand.pose, (0.0, 0.0, -state.object_poses["mouse"].position[2]))
+        state = yield from place(hand, state, grip, "mouse", "")
+        state = yield from lift(hand, state, _PREGRASP_HEIGHT)
+        return Attempt(state=state, failure=f"the mouse was put back: {error}")
+    state = yield from follow(hand, state, carry)
+    if not holds(hand, state, "mouse"):
+        return Attempt(state=state, failure="the mouse slipped while it was carried")
+    state = yield from place(hand, state, goal, "mouse", "pad_target/")
+    state = yield from lift(hand, state, 0.06)
+    state = yield from wait(hand, state, 0.12)
+    return Attempt(state=state, failure=_misplaced(scene, state))
+
+
+def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, float]:
+    """The hand that can pick and then place with the shortest way, its way to the grasp, and the height to carry at."""
+    mouse = scene.object("mouse").asset
+    world_from_mouse = _mouse_pose(scene, state)
+    grip = affordance(mouse, "grasp", world_from_mouse)
+    aside = miss.aside(_MOUSE_HALF_LENGTH + _FINGER_HALF_X)
+    above = miss.above(_MOUSE_HEIGHT - grip.position[2] + _FINGER_BELOW)
+    goal = compose(grip, Pose(position=(aside, 0.0, -above)))
+    tip_from_mouse = compose(inverse(grip), world_from_mouse)
+    best: tuple[int, Hand, Floats, float] | None = None
+    failure: MotionError | None = None
+    for hand in hands:
+        for height in _CARRY_HEIGHTS:
+            try:
+                before = Waypoint(pose=moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT)), straight=False)
+                pick = hand.route([before, Waypoint(pose=goal)])
+                grasped = hand.route([before, Waypoint(pose=grip)])
+                raised = hand.route([Waypoint(pose=moved(grip, (0.0, 0.0, height)))], grasped[-1])
+                carry, _ = _shortest_carry(hand, scene, state, tip_from_mouse, raised[-1])
+            except MotionError as error:
+                failure = failure or error
+                continue
+            if best is None or len(pick) + len(carry) < best[0]:
+                best = (len(pick) + len(carry), hand, pick, height)
+            break
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best[1:]
+
+
+def _shortest_carry(
+    hand: Hand, scene: Scene, state: WorldState, tip_from_mouse: Pose, start: Floats | None = None
+) -> tuple[Floats, Pose]:
+    """The shortest way to above the pad, the mouse either way round, from which the hand can set it down; and that goal."""
+    pad = affordance(scene.object("pad_target").asset, "center", _pose(scene, state, "pad_target"))
+    heading = yaw_of(_pose(scene, state, "pad_target").quaternion)
+    x, y, z = pad.position
+    best: tuple[Floats, Pose] | None = None
+    failure: MotionError | None = None
+    for flip in (0.0, math.pi):
+        world_from_mouse = Pose(position=(x, y, z + _DROP_GAP), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
+        goal = compose(world_from_mouse, inverse(tip_from_mouse))
+        for straight, height in itertools.product((True, False), _CARRY_HEIGHTS):
+            try:
+                carry = hand.route([Waypoint(pose=moved(goal, (0.0, 0.0, height)), straight=straight)], start)
+                hand.route([Waypoint(pose=goal)], carry[-1])
+            except MotionError as error:
+                failure = failure or error
+                continue
+            if best is None or len(carry) < len(best[0]):
+                best = (carry, goal)
+            break
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best
+
+
+def _pose(scene: Scene, state: WorldState, role: str) -> Pose:
+    return world_from_asset(scene.object(role).asset, state.object_poses[role])
+
+
+def _mouse_pose(scene: Scene, state: WorldState) -> Pose:
+    return _pose(scene, state, "mouse")
+
+
+def _misplaced(scene: Scene, state: WorldState) -> str:
+    """What is wrong with where the mouse lies; "" when nothing is."""
+    mouse, pad = _mouse_pose(scene, state), _pose(scene, state, "pad_target")
+    if not _inside(scene.object("pad_target").asset, pad, mouse):
+        distance = math.dist(mouse.position[:2], pad.position[:2])
+        return f"the mouse lies {1e3 * distance:.0f} mm from the centre of the pad, beside it"
+    if misalignment(mouse, pad) > YAW_TOLERANCE:
+        return f"the mouse is turned {math.degrees(misalignment(mouse, pad)):.0f} degrees from the pad"
+    return ""
+
+
+def _inside(asset: Asset, pad: Pose, mouse: Pose) -> bool:
+    """Whether the mouse's centre lies over the pad."""
+    lower, upper = asset.bounds
+    x, y, _ = compose(inverse(pad), mouse).position
+    return bool(lower[0] <= x <= upper[0] and lower[1] <= y <= upper[1])
+
+
+def misalignment(mouse: Pose, pad: Pose) -> float:
+    """Angle [rad] between the mouse and the nearer of the pad's two directions: 0..pi/2."""
+    return abs(wrap(2 * (yaw_of(mouse.quaternion) - yaw_of(pad.quaternion)))) / 2
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+_TOUCH_WINDOW = 2
+"""Contacts are seen once a control step: a touch counts for this many steps."""
+_LIFT = 0.02
+"""How high two fingers must have held the mouse above where it lay [m]."""
+_FALL = 0.008
+"""Furthest that the mouse may sink below where the robot last touched it [m]."""
+_SLIDE = 0.015
+"""Furthest that it may slide from there [m]."""
+_FREE_SPEED = 0.35
+"""Fastest that it may move while nothing holds it [m/s]: what a fall of 6 mm gives."""
+_PUSH = 0.03
+"""Furthest that it may travel on its support in all [m]."""
+_PAD_SHIFT = 0.02
+"""Furthest that the pad may be moved [m]."""
+_REST_SPEED = 0.02
+"""Slower than this is at rest [m/s]."""
+_SUPPORTS = ("table", "pad_target/", "pad_other/")
+
+
+class PlaceMousePadGrader:
+    """Success: the mouse was lifted by two fingers, carried, set down gently and left at rest on the named pad, aligned."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._start = np.array(scene.object("mouse").pose.position)
+        self._pad_start = np.array(scene.object("pad_target").pose.position)
+        self._previous = self._last_touched = self._start
+        self._was_supported = False
+        self._since_touch = _TOUCH_WINDOW + 1
+        self._ever_touched = False
+        self._lifted = 0.0
+        self._pushed = 0.0
+        self._pad_shift = 0.0
+        self._rest_steps = 0
+        self._placing = "nothing was observed"
+        self._fault = ""
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        mouse, pad = _mouse_pose(self._scene, state), _pose(self._scene, state, "pad_target")
+        position = np.array(mouse.position)
+        speed = float(np.linalg.norm(state.object_velocities["mouse"][:3]))
+        touching = state.touching("robot/", "mouse/")
+        supported = any(state.touching("mouse/", support) for support in _SUPPORTS)
+        self._ever_touched |= touching
+        self._since_touch = 0 if touching else self._since_touch + 1
+        if touching:
+            self._last_touched = position
+        if not supported and num_pressing(state, "mouse") >= 2:
+            self._lifted = max(self._lifted, float(position[2] - self._start[2]))
+        if supported and self._was_supported:
+            self._pushed += float(np.linalg.norm(position[:2] - self._previous[:2]))
+        self._previous, self._was_supported = position, supported
+        self._pad_shift = max(self._pad_shift, math.dist(pad.position[:2], self._pad_start[:2]))
+        if self._since_touch > _TOUCH_WINDOW:
+            self._judge_freedom(position, speed)
+        self._placing = self._judge_placing(state, mouse, pad)
+        resting = not touching and speed < _REST_SPEED and not self._placing
+        self._rest_steps = self._rest_steps + 1 if resting else 0
+
+    def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
+        """Remembers the first fault of a mouse that no finger touches."""
+        fall = float(self._last_touched[2] - position[2])
+        slide = float(np.linalg.norm(position[:2] - self._last_touched[:2]))
+        if self._fault:
+            return
+        if fall > _FALL:
+            self._fault = f"the mouse was dropped: it fell {1e3 * fall:.0f} mm, {1e3 * _FALL:.0f} mm allowed"
+        elif speed > _FREE_SPEED:
+            self._fault = f"the mouse was thrown: it moved at {speed:.2f} m/s with nothing holding it"
+        elif slide > _SLIDE:
+            self._fault = f"the mouse slid {1e3 * slide:.0f} mm with nothing holding it"
+
+    def _judge_placing(self, state: WorldState, mouse: Pose, pad: Pose) -> str:
+        """What keeps the mouse from lying on the named pad now; "" when it does."""
+        if not state.touching("mouse/", "pad_target/"):
+            other = "pad_other/"
+            return "the mouse lies on the wrong pad" if state.touching("mouse/", other) else "the mouse is not on the named pad"
+        if state.touching("mouse/", "table") or state.touching("mouse/", "pad_other/"):
+            return "the mouse only partly lies on the named pad"
+        if turned(mouse.quaternion, (0.0, 0.0, 1.0))[2] < math.cos(math.radians(10.0)):
+            return "the mouse lies tilted"
+        return _misplaced(self._scene, state)
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        if self._fault:
+            reason = self._fault
+        elif self._pushed > _PUSH:
+            reason = f"the mouse was pushed {1e3 * self._pushed:.0f} mm over its support, {1e3 * _PUSH:.0f} mm allowed"
+        elif self._pad_shift > _PAD_SHIFT:
+            reason = f"the pad was moved by {1e3 * self._pad_shift:.0f} mm, {1e3 * _PAD_SHIFT:.0f} mm allowed"
+        elif not self._ever_touched:
+            reason = "the robot never touched the mouse"
+        elif self._lifted < _LIFT:
+            reason = f"two fingers never held the mouse {1e3 * _LIFT:.0f} mm up, only {1e3 * self._lifted:.0f} mm"
+        elif self._placing:
+            reason = self._placing
+        elif self._rest_steps < round(REST_S * CONTROL_HZ):
+            reason = f"the mouse lay still and untouched for {self._rest_steps / CONTROL_HZ:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the mouse lies on the named pad, lined up with it", progress=1.0)
+        reached = (self._ever_touched, self._lifted >= _LIFT, self._lifted >= _LIFT and not self._placing)
+        return Verdict(success=False, reason=reason, progress=0.3 * sum(reached))

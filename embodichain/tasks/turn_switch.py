@@ -1,0 +1,225 @@
+"""turn_switch: tip the lever of a switch over its threshold to the other side, by pressing on the lever alone, and let go."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance, multiply, turn, turned, world_from_asset
+from embodichain.motion.skills import Floats, Hand, Waypoint, follow, lift, moved, retreat, wait
+from embodichain.protocols import Expert
+from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+
+START = 0.45
+"""Angle of the lever at the start [rad], on the side it must leave; positive is on, the lever tipped towards the switch's +X."""
+THRESHOLD = 0.25
+"""The lever is over when its angle on the wanted side exceeds this [rad]."""
+REST_S = 0.5
+"""How long the lever must stay over after the robot has let go [s]."""
+_INSTRUCTIONS = (
+    "Turn the switch {state}.",
+    "Turn {state} the switch.",
+    "Flip the lever to {state}.",
+    "Push the switch lever over to the {state} position.",
+)
+
+
+class TurnSwitch:
+    """A bolted switch anywhere in 0.30 x 0.40 m of the table, turned within 45 degrees; either arm may do it."""
+
+    name = "turn_switch"
+
+    def __init__(self, recovery: RecoveryConfig | None = None) -> None:
+        self._recovery = recovery or RecoveryConfig()
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """One switch, its lever on the side that the instruction asks it to leave."""
+        wanted = 1.0 if rng.random() < 0.5 else -1.0
+        instruction = _INSTRUCTIONS[int(rng.integers(len(_INSTRUCTIONS)))].format(state="on" if wanted > 0 else "off")
+        switch = ObjectRequest(
+            role="switch",
+            category="switch",
+            yaw=(-math.pi / 4, math.pi / 4),
+            joint_positions=(-wanted * START,),
+            reach=("lever_tip",),
+        )
+        return SceneRequest(instruction=instruction, objects=(switch,))
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> TurnSwitchGrader:
+        """A fresh grader for `scene`."""
+        return TurnSwitchGrader(scene)
+
+
+def wanted_side(scene: Scene) -> float:
+    """+1 when the lever must end on, -1 when off: the side opposite to where it starts."""
+    return -math.copysign(1.0, scene.object("switch").joint_positions[0])
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_KNOB_RADIUS = 0.0105
+_KNOB_HALF_WIDTH = 0.014
+_FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
+"""Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
+_PUSH_SPEED = 0.18
+_GAP = 0.012
+"""Distance [m] between fingers and lever before the push."""
+_YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
+"""Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
+_END = START - 0.01
+"""Where the push takes the lever [rad], short of its stop."""
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """One approach, push and retreat, by the hand that has the shortest way."""
+    side = wanted_side(scene)
+    if state.object_joints["switch"][0] * side > THRESHOLD:
+        return Attempt(state=state)
+    hand, approach, press = _plan(hands, scene, state, miss)
+    state = yield from follow(hand, state, approach, opening=0.0)
+    before = state.object_joints["switch"][0]
+    state = yield from follow(hand, state, press)
+    state = yield from wait(hand, state, 0.06)
+    angle = state.object_joints["switch"][0]
+    if angle * side <= THRESHOLD:
+        state = yield from lift(hand, state, 0.08)
+        return Attempt(state=state, failure=f"the lever went from {before:.2f} to {angle:.2f} rad, not over {THRESHOLD * side:.2f}")
+    back_off = turned(scene.object("switch").pose.quaternion, (-0.03 * side, 0.0, 0.06))
+    state = yield from retreat(hand, state, back_off)
+    state = yield from wait(hand, state, 0.1)
+    angle = state.object_joints["switch"][0]
+    return Attempt(state=state, failure="" if angle * side > THRESHOLD else f"the lever went back to {angle:.2f} rad")
+
+
+def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
+    """The hand with the shortest way, that way to behind the lever, and the push; raises MotionError when no hand has one."""
+    best: tuple[Hand, Floats, Floats] | None = None
+    failure: MotionError | None = None
+    for hand in hands:
+        for yaw in _YAWS:
+            curve = _push_curve(scene, state, yaw, miss)
+            ready = curve(0.0)
+            try:
+                approach = hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, 0.05)), straight=False), Waypoint(pose=ready)])
+                press = hand.sweep(curve, _PUSH_SPEED, approach[-1])
+            except MotionError as error:
+                failure = failure or error
+                continue
+            if best is None or len(approach) + len(press) < len(best[1]) + len(best[2]):
+                best = (hand, approach, press)
+    if best is None:
+        assert failure is not None
+        raise failure
+    return best
+
+
+def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) -> Callable[[float], Pose]:
+    """Tip poses from behind the lever to where it must end, pointing down, the gripper turned by `yaw` [rad] from the lever's axis.
+
+    The fingers follow the knob's arc and rise as its round side rolls on them: a contact that slides would make the lever bounce.
+    """
+    side, switch = wanted_side(scene), scene.object("switch")
+    world_from_switch = world_from_asset(switch.asset, state.object_poses["switch"])
+    along = np.array(turned(world_from_switch.quaternion, (side, 0.0, 0.0)))
+    across = np.array(turned(world_from_switch.quaternion, (0.0, 1.0, 0.0)))
+    reach_along = _FINGER_HALF_X * abs(math.cos(yaw)) + _FINGER_HALF_Y * abs(math.sin(yaw))
+    reach_across = _FINGER_HALF_X * abs(math.sin(yaw)) + _FINGER_HALF_Y * abs(math.cos(yaw))
+    aside = miss.aside(_KNOB_HALF_WIDTH + reach_across) * across
+    up = np.array([0.0, 0.0, miss.above(_KNOB_RADIUS + _FINGER_BELOW)])
+    upright = affordance(switch.asset, "lever_tip", world_from_switch, (0.0,)).quaternion
+    quaternion = multiply(upright, turn((0.0, 0.0, 1.0), yaw))
+    first, last = state.object_joints["switch"][0], side * _END
+
+    def pose_at(progress: float) -> Pose:
+        angle = first + progress * (last - first)
+        knob = np.array(affordance(switch.asset, "lever_tip", world_from_switch, (angle,)).position)
+        behind = _KNOB_RADIUS + reach_along + _GAP * (1.0 - progress)
+        rolled = np.array([0.0, 0.0, _KNOB_RADIUS * (side * angle)])
+        x, y, z = (float(v) for v in knob - behind * along + aside + up + rolled)
+        return Pose(position=(x, y, z), quaternion=quaternion)
+
+    return pose_at
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+_FREE_TRAVEL = 0.06
+"""Most that the lever may travel in the whole episode without the robot touching it [rad]."""
+_TOUCH_WINDOW = 5
+"""Contacts are seen once a control step, and a light lever bounces off the fingers within one: motion counts as the robot's when it
+touches the lever within so many steps before or after. Joint friction stops a lever that was hit well within that time."""
+_BASE_FORCE = 5.0
+"""Largest force with which the robot may brush the housing [N]."""
+_STILL = 0.01
+"""Most that the lever may creep in the final rest [rad]."""
+
+
+class TurnSwitchGrader:
+    """Success: the lever was carried over by contact, never moved by itself, and stays over after the robot has let go."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._side = wanted_side(scene)
+        self._start = self._angle = scene.object("switch").joint_positions[0]
+        joint = scene.object("switch").asset.movable_joints[0]
+        self._lever, self._base = f"switch/{joint.child}", f"switch/{joint.parent}"
+        self._pose = scene.object("switch").pose
+        self._free_travel = 0.0
+        self._since_touch = _TOUCH_WINDOW + 1
+        self._unexplained: list[float] = []
+        self._ever_touched = False
+        self._base_force = 0.0
+        self._base_shift = 0.0
+        self._resting: list[float] = []
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        angle = state.object_joints["switch"][0]
+        touching = state.touching("robot/", self._lever)
+        self._since_touch = 0 if touching else self._since_touch + 1
+        self._ever_touched |= touching
+        if self._since_touch <= _TOUCH_WINDOW:
+            self._unexplained.clear()
+        else:
+            self._unexplained.append(abs(angle - self._angle))
+            if len(self._unexplained) > _TOUCH_WINDOW:
+                self._free_travel += self._unexplained.pop(0)
+        self._angle = angle
+        self._base_force = max(self._base_force, state.force_between("robot/", self._base))
+        shift = np.subtract(state.object_poses["switch"].position, self._pose.position)
+        self._base_shift = max(self._base_shift, float(np.linalg.norm(shift)))
+        if touching or angle * self._side <= THRESHOLD:
+            self._resting.clear()
+        else:
+            self._resting.append(angle)
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        travel = min(max((self._angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)
+        last = self._resting[-round(REST_S * CONTROL_HZ) :]
+        free_travel = self._free_travel + sum(self._unexplained)
+        if free_travel > _FREE_TRAVEL:
+            reason = f"the lever moved {free_travel:.2f} rad without the robot touching it"
+        elif self._base_force > _BASE_FORCE:
+            reason = f"the robot pressed on the housing with {self._base_force:.0f} N, {_BASE_FORCE:.0f} N allowed"
+        elif self._base_shift > 1e-3:
+            reason = f"the housing moved by {1e3 * self._base_shift:.0f} mm"
+        elif not self._ever_touched:
+            reason = "the robot never touched the lever"
+        elif self._angle * self._side <= THRESHOLD:
+            reason = f"the lever is at {self._angle:.2f} rad, not over its threshold of {THRESHOLD * self._side:.2f}"
+        elif len(last) < round(REST_S * CONTROL_HZ):
+            reason = f"the lever was over and left alone for {len(self._resting) / CONTROL_HZ:.2f} s only, {REST_S} s needed"
+        elif max(last) - min(last) > _STILL:
+            reason = f"the lever still moved by {max(last) - min(last):.2f} rad at the end"
+        else:
+            return Verdict(success=True, reason="the lever was turned and stays", progress=1.0)
+        return Verdict(success=False, reason=reason, progress=0.9 * travel if self._ever_touched else 0.0)
