@@ -244,10 +244,6 @@ def switch(rng: np.random.Generator) -> Design:
         box((0.030, cheek, pivot_z + 0.010), chamfer=0.001).translate((0, side * cheek_y, (pivot_z + 0.010) / 2))
         for side in (-1, 1)
     ]
-    caps = [
-        cylinder(0.005, 0.004, axis="y", segments=32).translate((0, side * (cheek_y + cheek / 2 + 0.001), pivot_z))
-        for side in (-1, 1)
-    ]
     hub = cylinder(hub_radius, lever_width, axis="y")
     bar = box((0.008, lever_width, reach), chamfer=0.001).translate((0, 0, reach / 2))
     knob = cylinder(0.0095, lever_width + 0.012, axis="y").translate((0, 0, reach))
@@ -256,7 +252,7 @@ def switch(rng: np.random.Generator) -> Design:
         solids=(
             SolidPart(
                 name="base",
-                pieces=_pieces(slab(plate, corner_radius=0.008, chamfer=0.001), *cheeks, *caps),
+                pieces=_pieces(slab(plate, corner_radius=0.008, chamfer=0.001), *cheeks),
                 material="abs",
                 color=(0.86, 0.86, 0.84, 1.0),
             ),

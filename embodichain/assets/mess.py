@@ -20,7 +20,7 @@ class MessConfig:
     edge: float = 0.03
     """Longest edge after subdivision: generators mesh evenly and finely."""
     noise: float = 0.0003
-    """Standard deviation of every vertex."""
+    """Standard deviation of every vertex; for a flat object, a share of twenty times its thickness."""
     unwelded: float = 0.3
     """Share of faces that get vertices of their own, a hair apart."""
     flipped: float = 0.03
@@ -39,7 +39,8 @@ def broken(mesh: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
     """A triangle soup whose repaired union is the union of the mesh's closed components."""
     size = diagonal(mesh)
     soup = concatenate([_holed(_refined(piece, config.edge * size), rng, config) for piece in components(mesh)])
-    vertices = soup.vertices + rng.normal(0.0, config.noise * size, soup.vertices.shape)
+    spread = config.noise * min(size, 20.0 * float(np.ptp(mesh.vertices, axis=0).min()))
+    vertices = soup.vertices + rng.normal(0.0, spread, soup.vertices.shape)
     soup = Mesh(vertices=vertices, faces=soup.faces)
     floaters = [_floater(soup, rng, config.floater_size * size) for _ in range(config.floaters)]
     soup = _with_junk_faces(soup, rng, config)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 import embodichain
-from embodichain.assets import articulate, source, stages, usd, validate
+from embodichain.assets import articulate, source, stages, usd, validate, worker
 from embodichain.assets.mess import MessConfig
 from embodichain.errors import AssetError, ConfigError, unknown
 from embodichain.types import Asset, Pose
@@ -82,8 +82,8 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
         missing.sort(
             key=lambda instance: _SLOWEST_FIRST.index(instance[0]) if instance[0] in _SLOWEST_FIRST else len(_SLOWEST_FIRST)
         )
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_single_thread) as pool:
-            futures = {pool.submit(_build_path, *instance, out_dir): instance for instance in missing}
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=worker.use_one_core) as pool:
+            futures = {pool.submit(worker.build_file, *instance, out_dir): instance for instance in missing}
             for future in as_completed(futures):
                 instance = futures[future]
                 try:
@@ -97,16 +97,6 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
 
 
 _SLOWEST_FIRST = ("mug", "bowl", "bottle", "switch", "mouse")
-
-
-def _single_thread() -> None:
-    """One core each: the processes are the parallelism."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-
-
-def _build_path(category: str, seed: int, out_dir: Path) -> Path:
-    """`build` for a worker process: the asset travels as its file."""
-    return build(category, seed, out_dir).path
 
 
 def build(category: str, seed: int, out_dir: Path) -> Asset:

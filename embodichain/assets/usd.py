@@ -10,6 +10,7 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -428,3 +429,71 @@ def _quaternion(value: Any) -> Quaternion:
 
 def _pose(matrix: Gf.Matrix4d) -> Pose:
     return Pose(position=_vec3(matrix.ExtractTranslation()), quaternion=_quaternion(matrix.ExtractRotationQuat()))
+
+
+# ------------------------------------------------------------------------------------------------------------- inspecting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PrimFacts:
+    """A prim in plain values: `values` holds authored attributes (arrays as NumPy, quaternions as (w, x, y, z)), `targets`
+    relationships, `matrix` its transform to the world as [4, 4] acting on row vectors.
+    """
+
+    path: str
+    type_name: str
+    kind: str
+    schemas: frozenset[str]
+    values: Mapping[str, Any]
+    targets: Mapping[str, tuple[str, ...]]
+    matrix: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StageFacts:
+    """A stage in plain values, for checks that need no pxr."""
+
+    meters_per_unit: float
+    kilograms_per_unit: float
+    up_axis: str
+    default_prim: str
+    prims: tuple[PrimFacts, ...]
+
+
+def inspect(path: Path) -> StageFacts:
+    """Everything authored in a file; raises AssetError when it cannot be opened."""
+    stage = open_stage(path)
+    cache = UsdGeom.XformCache()
+    prims = []
+    for prim in stage.TraverseAll():
+        attributes = [attribute for attribute in prim.GetAuthoredAttributes() if attribute.HasAuthoredValue()]
+        prims.append(
+            PrimFacts(
+                path=str(prim.GetPath()),
+                type_name=prim.GetTypeName(),
+                kind=Usd.ModelAPI(prim).GetKind(),
+                schemas=frozenset(prim.GetAppliedSchemas()),
+                values={attribute.GetName(): _plain(attribute.Get()) for attribute in attributes},
+                targets={
+                    relation.GetName(): tuple(str(target) for target in relation.GetTargets())
+                    for relation in prim.GetAuthoredRelationships()
+                },
+                matrix=np.array(cache.GetLocalToWorldTransform(prim)),
+            )
+        )
+    default = stage.GetDefaultPrim()
+    return StageFacts(
+        meters_per_unit=UsdGeom.GetStageMetersPerUnit(stage),
+        kilograms_per_unit=UsdPhysics.GetStageKilogramsPerUnit(stage),
+        up_axis=str(UsdGeom.GetStageUpAxis(stage)),
+        default_prim=str(default.GetPath()) if default else "",
+        prims=tuple(prims),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (Gf.Quatf, Gf.Quatd, Gf.Quath)):
+        return np.array([value.GetReal(), *value.GetImaginary()], np.float64)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return np.asarray(value)
