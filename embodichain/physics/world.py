@@ -78,7 +78,7 @@ class World:
     measured_signs: NDArray[np.float64]
     measured_starts: NDArray[np.intp]
     home_qpos: NDArray[np.float64]
-    """Position of each entry of `measured_qpos` when the robot is at home."""
+    """Position of each entry of `measured_qpos` when the robot is at home; ignored where its sign is 0 (no gripper)."""
 
 
 # ------------------------------------------------------------------------------------------------------------ compiling
@@ -334,21 +334,21 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         fingers = {_joint(model, robot, name): 1.0 for name in arm.gripper_joints}
         for joint in fingers:  # a slide whose range lies below zero opens towards the negative
             fingers[joint] = -1.0 if abs(model.jnt_range[joint, 0]) > abs(model.jnt_range[joint, 1]) else 1.0
-        if fingers:
+        starts.append(len(positions))
+        if not fingers:  # the command still ends in an opening: it drives nothing and measures 0
+            positions.append(0)
+            signs.append(0.0)
+            home.append(0.0)
+        else:
             travels = {joint: sign / len(fingers) for joint, sign in fingers.items()}
             for actuator, gain in _actuators_of(model, robot, travels, f"gripper of {arm.name}"):
                 actuators.append(actuator)
                 channels.append(channel)
                 gains.append(gain)
-            starts.append(len(positions))
             for joint, sign in fingers.items():
                 positions.append(model.jnt_qposadr[joint])
                 signs.append(sign)
                 home.append(travels[joint] * arm.gripper_open)
-        else:
-            raise RobotError(
-                f"arm {arm.name!r} of robot {robot.name!r} has no gripper joints: every arm's command ends in an opening"
-            )
         channel += 1
     return World(
         model=model,
@@ -440,7 +440,8 @@ def write_scene(world: World, scene: Scene) -> None:
     _write_lights(model, scene.lights)
     mujoco.mj_setConst(model, data)
     mujoco.mj_resetData(model, data)
-    data.qpos[world.measured_qpos] = world.home_qpos
+    driven = world.measured_signs != 0.0
+    data.qpos[world.measured_qpos[driven]] = world.home_qpos[driven]
     for index, placement in zip(world.objects, scene.objects, strict=True):
         for address, pose in zip(index.free_qpos, index.free_poses, strict=True):
             start = compose(placement.pose, pose)

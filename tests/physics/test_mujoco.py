@@ -203,6 +203,19 @@ def test_opening_maps_to_finger_joints_whether_tendon_or_joint_actuators_drive_t
         np.testing.assert_allclose(state.measured[[2, 5]], (0.03, 0.05), atol=1e-4)
 
 
+def test_an_arm_without_a_gripper_moves_and_measures_no_opening():
+    robot = gantry()
+    robot = replace(robot, arms=(replace(robot.arms[0], gripper_joints=(), gripper_open=0.0), robot.arms[1]))
+    physics = MujocoPhysics(robot, width=8, height=8)
+    np.testing.assert_allclose(physics.reset(scene()).measured, robot.home, atol=1e-12)
+    command = robot.home
+    command[0], command[2] = 0.1, 0.5
+    for _ in range(50):
+        state = physics.step(command)
+    assert state.measured[0] == pytest.approx(0.1, abs=1e-3)
+    assert state.measured[2] == 0.0
+
+
 def test_worlds_are_cached_up_to_the_limit():
     physics = MujocoPhysics(gantry(), width=8, height=8, cached_worlds=2)
     for size in (0.03, 0.04, 0.05, 0.04):
