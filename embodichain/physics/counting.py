@@ -185,8 +185,8 @@ class CountingPhysics:
 
 
 @lru_cache(maxsize=4)
-def _codec(robot: str) -> ActionCodec:
-    return ActionCodec(robots.get(robot))
+def _codec(robot: Robot | str) -> ActionCodec:
+    return ActionCodec(robots.get(robot) if isinstance(robot, str) else robot)
 
 
 def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = None) -> None:
@@ -218,7 +218,7 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
     write_text(instruction, INSTRUCTION.encode())
     _equal(where, "instruction", trajectory["instruction"], instruction)
 
-    codec = _codec(info.robot) if robot is None else ActionCodec(robot)
+    codec = _codec(robot or info.robot)
     size = codec.robot.command_size
     action = np.asarray(trajectory["action"])
     steps, horizon = num_steps(seed), action.shape[0]
