@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.physics.world import FREE_CAMERA, TIMESTEP_S, World, compile_world, compose, shape_key, write_scene
+from embodichain.motion.frames import compose
+from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
+from embodichain.physics.world import World, compile_world, shape_key, write_scene
 from embodichain.types import CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
-from embodichain.physics.world import FREE_CAMERA, compile_studio
+from embodichain.physics.build import FREE_CAMERA
+from embodichain.physics.world import compile_studio
 from embodichain.types import Asset, Body, Material, Mesh, Vec3
 
 _THUMBNAIL_SAMPLES = 3

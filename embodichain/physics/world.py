@@ -1,8 +1,7 @@
-"""Worlds: a robot, a table and a scene's objects as one MuJoCo model, and everything a scene says written into it.
+"""Worlds: a compiled model with its one state, where its parts are, and everything a scene says written into it.
 
 What decides the shape of a model (robot, roles, geometry, joints) is compiled once; what a scene may vary cheaply (poses, masses,
-friction, damping, colours, lights) is written at every reset. Bodies carry the names that contacts report: "robot/<body>",
-"<role>/<body>", "table", and "world" for the floor.
+friction, damping, colours, lights) is written at every reset.
 """
 
 from __future__ import annotations
@@ -16,24 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
-from embodichain.types import Asset, Body, Joint, JointKind, Light, Mesh, ObjectPlacement, Pose, Quaternion, Robot, Scene, Vec3
-
-TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
-"""Extent of the table top [m]: X, Y, thickness; its upper face is z = 0."""
-FLOOR_HEIGHT = -0.75
-"""Where the floor lies [m]."""
-MAX_LIGHTS = 3
-"""Lights of a scene: fixed, because the renderer compiles a kernel for each number of lights."""
-FREE_CAMERA = "free"
-"""A camera of every world that belongs to no robot: the viewpoint of videos."""
-TIMESTEP_S = 0.002
-TORSIONAL_FRICTION = 0.005
-"""Torsional friction [m] of a contact patch: friction coefficient times about half the radius of a 1 cm patch."""
-_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, 0.0001)  # MuJoCo takes the larger of two: the object decides
-_HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
-_VISUAL_GROUP, _HULL_GROUP = 2, 3
-_RESERVED = ("robot", "table", "world")
-_LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at the default 0.9 a loaded lever creeps
+from embodichain.motion.frames import compose
+from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
+from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,13 +88,11 @@ def _shape_hash(asset: Asset) -> str:
 
 def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
     """Builds the model of a robot at its table with these objects. Raises RobotError or SceneError naming what cannot be built."""
-    spec = _lit_spec()
-    _attach_robot(spec, robot)
-    if spec.body("table") is None:
-        _add_table(spec)
-    spec.geom("table").friction = _TABLE_FRICTION
+    spec = lit_spec()
+    attach_robot(spec, robot)
+    add_table(spec)
     for placement in objects:
-        _add_object(spec, placement)
+        add_object(spec, placement)
     try:
         model = spec.compile()
     except ValueError as error:
@@ -123,9 +105,9 @@ def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
 def compile_studio(asset: Asset) -> mujoco.MjModel:
     """A model for portraits: the asset alone on a neutral ground under a key and a fill light, with the free camera."""
     placement = ObjectPlacement(role="asset", asset=asset, pose=Pose())
-    spec = _lit_spec()
+    spec = lit_spec()
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), rgba=(0.78, 0.80, 0.83, 1.0))
-    _add_object(spec, placement)
+    add_object(spec, placement)
     model = spec.compile()
     _write_object(model, _index_object(model, placement), placement)
     lights = (
@@ -135,180 +117,6 @@ def compile_studio(asset: Asset) -> mujoco.MjModel:
     _write_lights(model, lights)
     model.light_castshadow[1] = 0
     return model
-
-
-def _lit_spec() -> mujoco.MjSpec:
-    """An empty world with the engine's options, all its lights and the free camera."""
-    spec = mujoco.MjSpec()
-    spec.compiler.degree = False
-    _set_options(spec)
-    for index in range(MAX_LIGHTS):
-        spec.worldbody.add_light(
-            name=f"light{index}",
-            type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-            castshadow=True,
-            ambient=(0, 0, 0),
-            specular=(0, 0, 0),
-        )
-    spec.worldbody.add_camera(name=FREE_CAMERA)
-    return spec
-
-
-def _add_table(spec: mujoco.MjSpec) -> None:
-    """A table and a floor, for a robot whose file has none."""
-    spec.worldbody.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1), pos=(0, 0, FLOOR_HEIGHT), rgba=(0.36, 0.38, 0.41, 1.0)
-    )
-    spec.worldbody.add_body(name="table").add_geom(
-        name="table",
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=[extent / 2 for extent in TABLE_SIZE],
-        pos=(0, 0, -TABLE_SIZE[2] / 2),
-    )
-
-
-def _attach_robot(spec: mujoco.MjSpec, robot: Robot) -> None:
-    try:
-        child = mujoco.MjSpec.from_string(robot.mjcf)
-    except ValueError as error:
-        raise RobotError(f"the MJCF of robot {robot.name!r} does not parse: {error}") from error
-    if robot.mesh_dir is not None:
-        child.meshdir = str(robot.mesh_dir)
-    _set_options(child)  # a robot's file may have been written for other contact settings
-    for element in [*child.keys, *child.lights, *child.sensors]:
-        child.delete(element)
-    names = [camera.name for camera in child.cameras]
-    for camera in robot.cameras:
-        found = child.camera(camera.name)
-        if found is None:
-            raise RobotError(f"robot {robot.name!r} has no camera {camera.name!r}; its MJCF has {names}")
-        found.fovy = camera.fovy
-    frame = spec.worldbody.add_frame(pos=robot.world_from_base.position, quat=robot.world_from_base.quaternion)
-    spec.attach(child, prefix="robot/", frame=frame)
-    table = spec.body("robot/table")
-    if table is not None:
-        if spec.geom("robot/table") is None:
-            raise RobotError(f"robot {robot.name!r} has a body 'table' without a geom 'table': name the table top so")
-        table.name = spec.geom("robot/table").name = "table"
-    _exclude_first_links(spec)
-
-
-def _exclude_first_links(spec: mujoco.MjSpec) -> None:
-    """Stops first moving links from rubbing on the bolted parts: MuJoCo filters parent and child, but not for the world body."""
-    fixed, first_links, queue = {"table"}, [], [spec.worldbody]
-    while queue:
-        body = queue.pop()
-        fixed.add(body.name)
-        for child in body.bodies:
-            if child.joints:
-                first_links.append(child.name)
-            else:
-                queue.append(child)
-    for link in first_links:
-        for body in sorted(fixed):
-            spec.add_exclude(bodyname1=link, bodyname2=body)
-
-
-def _set_options(spec: mujoco.MjSpec) -> None:
-    """Contact settings that hold a grasp without creep; fixed statistics, since the renderer's kernel depends on them."""
-    option, default = spec.option, mujoco.MjSpec().option
-    for name in dir(default):
-        if not name.startswith("_"):
-            setattr(option, name, getattr(default, name))
-    option.timestep = TIMESTEP_S
-    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-    option.impratio = 10.0
-    option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    spec.stat.extent = 1.0
-    spec.stat.center = (0.0, 0.0, 0.0)
-    spec.visual.map.znear = 0.01
-    spec.visual.map.zfar = 20.0
-    spec.visual.headlight.active = 1
-    spec.visual.headlight.ambient = (0.32, 0.32, 0.32)
-    spec.visual.headlight.diffuse = (0.18, 0.18, 0.18)
-    spec.visual.headlight.specular = (0.0, 0.0, 0.0)
-
-
-def _add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
-    role, asset = placement.role, placement.asset
-    if role in _RESERVED or "/" in role or spec.body(f"{role}/{asset.bodies[0].name}") is not None:
-        raise SceneError(f"object role {role!r} cannot be used: roles are unique, without '/' and none of {_RESERVED}")
-    # A mocap body carries a bolted asset: its pose is state and not model, so a reset leaves every constant of the model alone.
-    mount = spec.worldbody.add_body(name=role, mocap=True) if asset.fixed_base else spec.worldbody
-    parents = {joint.child: joint for joint in asset.joints}
-    placed: dict[str, mujoco.MjsBody] = {}
-    poses = {body.name: body.body_pose for body in asset.bodies}
-    waiting = list(asset.bodies)
-    while waiting:
-        ready = [b for b in waiting if b.name not in parents or parents[b.name].parent in ("", *placed)]
-        if not ready:
-            raise SceneError(f"asset {asset.name!r}: joints do not form a tree over bodies {[b.name for b in asset.bodies]}")
-        for body in ready:
-            waiting.remove(body)
-            joint = parents.get(body.name)
-            if joint is None:
-                placed[body.name] = _add_body(spec, spec.worldbody, f"{role}/", body, body.body_pose)
-                placed[body.name].add_freejoint(name=f"{role}/{body.name}")
-                continue
-            parent = placed[joint.parent] if joint.parent else mount
-            pose = compose(inverse(poses[joint.parent]), body.body_pose) if joint.parent else body.body_pose
-            placed[body.name] = _add_body(spec, parent, f"{role}/", body, pose)
-            if joint.kind is not JointKind.FIXED:
-                _add_joint(placed[body.name], f"{role}/", joint)
-
-
-def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Body, pose: Pose) -> mujoco.MjsBody:
-    name = prefix + body.name
-    made = parent.add_body(name=name, pos=pose.position, quat=pose.quaternion)
-    made.explicitinertial = True
-    made.mass = body.mass
-    made.ipos = body.center_of_mass
-    made.iquat = body.principal_axes
-    made.inertia = body.diagonal_inertia
-    _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
-    made.add_geom(
-        name=f"{name}/visual",
-        type=mujoco.mjtGeom.mjGEOM_MESH,
-        meshname=f"{name}/visual",
-        contype=0,
-        conaffinity=0,
-        group=_VISUAL_GROUP,
-        mass=0.0,
-    )
-    for index, hull in enumerate(body.hulls):
-        _add_mesh(spec, f"{name}/hull{index}", hull, mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
-        made.add_geom(
-            name=f"{name}/hull{index}",
-            type=mujoco.mjtGeom.mjGEOM_MESH,
-            meshname=f"{name}/hull{index}",
-            condim=4,
-            solmix=_HULL_SOLMIX,
-            group=_HULL_GROUP,
-            mass=0.0,
-        )
-    return made
-
-
-def _add_mesh(spec: mujoco.MjSpec, name: str, mesh: Mesh, inertia: mujoco.mjtMeshInertia) -> None:
-    spec.add_mesh(
-        name=name,
-        uservert=np.asarray(mesh.vertices, np.float64).ravel(),
-        userface=np.asarray(mesh.faces, np.int32).ravel(),
-        inertia=inertia,
-    )
-
-
-def _add_joint(body: mujoco.MjsBody, prefix: str, joint: Joint) -> None:
-    kinds = {JointKind.REVOLUTE: mujoco.mjtJoint.mjJNT_HINGE, JointKind.PRISMATIC: mujoco.mjtJoint.mjJNT_SLIDE}
-    body.add_joint(
-        name=prefix + joint.name,
-        type=kinds[joint.kind],
-        axis=joint.axis,
-        pos=joint.anchor,
-        limited=joint.upper > joint.lower,
-        range=(joint.lower, joint.upper),
-        solimp_friction=_LOCKED,
-    )
 
 
 # ------------------------------------------------------------------------------------------------------------- indexing
@@ -482,36 +290,3 @@ def _write_object(model: mujoco.MjModel, index: ObjectIndex, placement: ObjectPl
     for address, joint in zip(index.joint_qvel, asset.movable_joints, strict=True):
         model.dof_damping[address] = joint.damping
         model.dof_frictionloss[address] = joint.friction
-
-
-# ------------------------------------------------------------------------------------------------------ rigid transforms
-
-
-def compose(a_from_b: Pose, b_from_c: Pose) -> Pose:
-    """a_from_c."""
-    position, quaternion = np.empty(3), np.empty(4)
-    mujoco.mju_mulPose(
-        position,
-        quaternion,
-        *(np.asarray(v) for v in (a_from_b.position, a_from_b.quaternion, b_from_c.position, b_from_c.quaternion)),
-    )
-    return _pose(position, quaternion)
-
-
-def inverse(a_from_b: Pose) -> Pose:
-    """b_from_a."""
-    position, quaternion = np.empty(3), np.empty(4)
-    mujoco.mju_negPose(position, quaternion, np.asarray(a_from_b.position), np.asarray(a_from_b.quaternion))
-    return _pose(position, quaternion)
-
-
-def _pose(position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> Pose:
-    x, y, z = position.tolist()
-    w, i, j, k = quaternion.tolist()
-    return Pose(position=(x, y, z), quaternion=_normalised((w, i, j, k)))
-
-
-def _normalised(quaternion: Quaternion) -> Quaternion:
-    norm = sum(value * value for value in quaternion) ** 0.5
-    w, x, y, z = (value / norm for value in quaternion)
-    return w, x, y, z
