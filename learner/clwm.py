@@ -40,7 +40,7 @@ from learner.layers import (
     wide,
 )
 from learner.memory import LongTermMemory, WorkingMemory
-from learner.ttt import FastWeights, TttConfig, TttLayer, Written, apply, descend, gradient
+from learner.ttt import FastWeights, TttConfig, TttLayer, Written, apply, deltas, descend, summed, update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,8 @@ class ClwmConfig:
     heads: int = 3
     ffn: int = 384
     time_frequencies: int = 64
-    memory: bool = True
+    memory_every: int = 2
+    """Every how many blocks one has a memory layer; 0 for a model without memory."""
     ttt: TttConfig = field(default_factory=TttConfig)
     max_cameras: int = 4
 
@@ -72,8 +73,15 @@ class ClwmConfig:
             raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
         if not 0.0 <= self.history_noise_prob <= 1.0 or not 0.0 <= self.history_noise_low <= 1.0:
             raise ConfigError("history_noise_prob and history_noise_low must be in 0..1")
+        if not 0 <= self.memory_every <= self.layers:
+            raise ConfigError(f"memory_every must be 0 (none) to layers={self.layers}, got {self.memory_every}")
         if min(self.video_steps, self.action_steps, self.layers, self.max_cameras) < 1:
             raise ConfigError("layers, max_cameras, video_steps and action_steps must be at least 1")
+
+    @property
+    def memory_blocks(self) -> tuple[int, ...]:
+        """Indices of the blocks with a memory layer."""
+        return tuple(i for i in range(self.layers) if self.memory_every and (i + 1) % self.memory_every == 0)
 
 
 class Grid(NamedTuple):
@@ -131,6 +139,14 @@ class _Conditioned(NamedTuple):
     rotation: Rotation
 
 
+class _Rotations(NamedTuple):
+    """Rotations of the three sets of tokens that a memory layer scans over."""
+
+    frame: Rotation
+    video: Rotation
+    action: Rotation
+
+
 class Clwm(nn.Module):
     """The model between normalised latents and normalised actions; it holds parameters and no state."""
 
@@ -150,9 +166,10 @@ class Clwm(nn.Module):
         self.video_out = Head(dim, latent_dim)
         self.action_out = Head(dim, ACTION_DIM)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
-        memories = [TttLayer(dim, config.heads, config.ttt) for _ in range(config.layers if config.memory else 0)]
+        memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
+        self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
 
     # ------------------------------------------------------------------------------------------------------------ training
 
@@ -183,43 +200,46 @@ class Clwm(nn.Module):
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
         """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
 
-        Also returns the long-term memory after the last step's observation, frames 0..T-1.
+        Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
         latents, actions = window.latents_BTNC, window.actions_BTKA
         share = draws.history_time_BT[..., None, None]
         history = interpolate(draws.history_noise_BTNC, latents, share)
         video_time, action_time = draws.video_time_BT, draws.action_time_BT
-        past = torch.cat([torch.zeros_like(actions[:, :1]), actions[:, :-1]], dim=1)
+        past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
         groups = [
             self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
-            self._body(window.proprio_BTA[:, :-1], past, first=True),
+            self._body(window.proprio_BTA, past, first=True),
             self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
             self._action(interpolate(draws.action_noise_BTKA, actions, action_time[..., None, None]), action_time),
         ]
         text = self.read_text(window.text_BLC)
         rotations = [group.rotation for group in groups]
+        scanned = _Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], rotations[3])
         tokens = [group.tokens for group in groups]
         weights, context = [], []
         for index, block in enumerate(self.blocks):
+            last = index == len(self.blocks) - 1
             modulations = [block.modulation(group.modulation) for group in groups]
             scene, body, video, action = block.project(tokens, modulations, rotations)
-            now = join(KeyValue(scene.own.keys[:, :-1], scene.own.values[:, :-1]), body.own)
-            context.append(KeyValue(now.keys[:, -1:], now.values[:, -1:]))
-            attended = [
-                attend(scene.queries, scene.own),
-                attend(body.queries, now),
-                attend(video.queries, join(now, video.own)),
-                attend(action.queries, join(now, action.own)),
-            ]
-            tokens = block.merge(tokens, attended, modulations)
-            last = index == len(self.blocks) - 1
-            if self.memories:
-                tokens, state = scan(self.memories[index], tokens, rotations, last=last)
+            seen = join(scene.own, body.own)
+            context.append(KeyValue(seen.keys[:, -1:], seen.values[:, -1:]))
+            now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
+            reads = [(scene, scene.own), (body, seen), (video, join(now, video.own)), (action, join(now, action.own))]
+            memory = self._memory_of.get(index)
+            keep = 2 if last and memory is None else 0  # nobody needs what the last block makes of scene and body
+            attended = [attend(group.queries, own) for group, own in reads[keep:]]
+            tokens = tokens[:keep] + block.merge(tokens[keep:], attended, modulations[keep:])
+            if memory is not None:
+                frames = torch.cat(tokens[:2], dim=2)
+                layer = self.memories[memory]
+                frames, tokens[2], tokens[3], state = scan(layer, frames, *tokens[2:], scanned, grid.size, last=last)
+                tokens[:2] = frames.split([grid.size, frames.shape[2] - grid.size], dim=2)
                 weights.append(state)
-            keep = 2 if last else 0  # nobody reads what the last block would make of scene and body
+            keep = 2 if last else 0
             tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], text[index])
-        memory = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=actions.shape[1])
-        return self.video_out(tokens[2], groups[2].embedding), self.action_out(tokens[3], groups[3].embedding), memory
+        long_term = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=latents.shape[1])
+        return self.video_out(tokens[2], groups[2].embedding), self.action_out(tokens[3], groups[3].embedding), long_term
 
     def losses(
         self,
@@ -304,9 +324,11 @@ class Clwm(nn.Module):
         """Runs scene tokens, and body tokens if any, through the blocks and writes them into the memory of each."""
         tokens = [group.tokens for group in groups]
         rotations = [group.rotation for group in groups]
-        frame_tokens = tokens[0].shape[2]
+        sizes = [group.shape[2] for group in tokens]
+        scanned = _cat_rotations(*rotations)
         written, context = [], []
         for index, block in enumerate(self.blocks):
+            last = index == len(self.blocks) - 1
             modulations = [block.modulation(group.modulation) for group in groups]
             projected = block.project(tokens, modulations, rotations)
             seen = projected[0].own
@@ -316,13 +338,14 @@ class Clwm(nn.Module):
                 attended.append(attend(body.queries, seen))
             context.append(seen)
             tokens = block.merge(tokens, attended, modulations)
-            last = index == len(self.blocks) - 1
-            if self.memories:
-                layer, state = self.memories[index], weights[index]
-                writes = [layer.writes(x, r, frame_tokens) for x, r in zip(tokens, rotations, strict=True)]
-                written.append(_write(state, [Written(*(part[:, 0] for part in w)) for w in writes]))
+            memory = self._memory_of.get(index)
+            if memory is not None:
+                layer, state = self.memories[memory], weights[memory]
+                frame = torch.cat(tokens, dim=2)
+                write = layer.writes(frame, scanned, sizes[0])
+                written.append(update(state, *(part[:, 0] for part in write)))
                 if not last:
-                    tokens = [self._recall(layer, state, x, r) for x, r in zip(tokens, rotations, strict=True)]
+                    tokens = list(self._recall(layer, state, frame, scanned).split(sizes, dim=2))
             if not last:
                 tokens = block.express(tokens, modulations, text[index])
         return tuple(written), tuple(context)
@@ -335,8 +358,9 @@ class Clwm(nn.Module):
             (projected,) = block.project([tokens], modulation, [group.rotation])
             attended = attend(projected.queries, join(memory.context[index], projected.own))
             (tokens,) = block.merge([tokens], [attended], modulation)
-            if self.memories:
-                tokens = self._recall(self.memories[index], memory.weights[index], tokens, group.rotation)
+            slot = self._memory_of.get(index)
+            if slot is not None:
+                tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, group.rotation)
             (tokens,) = block.express([tokens], modulation, text[index])
         return tokens
 
@@ -382,52 +406,56 @@ class Clwm(nn.Module):
 
 
 def scan(
-    layer: TttLayer, tokens: list[Tensor], rotations: list[Rotation], *, last: bool = False
-) -> tuple[list[Tensor], FastWeights]:
-    """A memory layer over a whole window: scene [B, T + 1], body, video and action tokens [B, T], each [.., N, D].
+    layer: TttLayer, frames: Tensor, video: Tensor, action: Tensor, rotations: _Rotations, scene: int, *, last: bool
+) -> tuple[Tensor, Tensor, Tensor, FastWeights]:
+    """A memory layer over a whole window.
 
-    Scene and body tokens of frame t read the memory of the frames before and are then written; video t reads the long-term
-    memory after frame t; action t reads the working memory, which also holds the scene of frame t + 1. With `last`, scene and
-    body are written but do not read. Returns the tokens and the long-term memory after frame T - 1.
+    Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
+    action t reads the working memory, which also holds the scene of frame t + 1.
+
+    Args:
+        layer: the memory layer.
+        frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
+        video: tokens of the noisy frames 1..T, [B, T, N, D].
+        action: tokens of the noisy chunks 0..T-1, [B, T, K, D].
+        rotations: of the three.
+        scene: N, how many tokens of a frame come first as its scene.
+        last: whether this is the last layer: frames are written but need not read.
+
+    Returns:
+        The three after reading, and the long-term memory after frame T.
     """
-    scene, body = tokens[:2]
-    steps, frame_tokens = body.shape[1], scene.shape[2]
-    scene_writes = _steps(layer.writes(scene, rotations[0], frame_tokens))
-    body_writes = _steps(layer.writes(body, rotations[1], frame_tokens))
-    queries = [
-        layer.queries(x, r) for x, r in zip(tokens[2:] if last else tokens, rotations[2:] if last else rotations, strict=True)
-    ]
-    video_queries, action_queries = queries[-2].unbind(1), queries[-1].unbind(1)
-    scene_queries, body_queries = (None, None) if last else (queries[0].unbind(1), queries[1].unbind(1))
+    writes = [Written(*step) for step in zip(*(x.unbind(1) for x in layer.writes(frames, rotations.frame, scene)), strict=True)]
+    asks = layer.queries(video, rotations.video)
+    if not last:
+        frame_asks = layer.queries(frames, rotations.frame)
+        asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
+    action_asks = layer.queries(action, rotations.action)
 
     state = layer.initial()
-    reads: list[list[Tensor]] = [[], [], [], []]
-    if scene_queries is not None:
-        reads[0].append(apply(state, scene_queries[0]))
-    step = gradient(state, *scene_writes[0])
-    for t in range(steps):
-        if body_queries is not None:
-            reads[1].append(apply(state, body_queries[t]))
-        state = descend(descend(state, step), gradient(state, *body_writes[t]))
-        reads[2].append(apply(state, video_queries[t]))
-        if scene_queries is not None:
-            reads[0].append(apply(state, scene_queries[t + 1]))
-        step = gradient(state, *scene_writes[t + 1])
-        reads[3].append(apply(descend(state, step), action_queries[t]))
-    out = [layer.gated(x, torch.stack(read, dim=1)) if read else x for x, read in zip(tokens, reads, strict=True)]
-    return out, state
+    frame_reads = [] if last else [apply(state, frame_asks[:, 0])]
+    reads, action_reads = [], []
+    parts = deltas(state, *writes[0])
+    working = descend(state, summed(state, parts.tokens(0, scene)))
+    for ask, action_ask, write in zip(asks.unbind(1), action_asks.unbind(1), writes[1:], strict=True):
+        state = descend(working, summed(working, parts.tokens(scene, None)))
+        reads.append(apply(state, ask))
+        parts = deltas(state, *write)
+        working = descend(state, summed(state, parts.tokens(0, scene)))
+        action_reads.append(apply(working, action_ask))
+    state = descend(working, summed(working, parts.tokens(scene, None)))
+
+    read = torch.stack(reads, dim=1)
+    video = layer.gated(video, read[..., : video.shape[2], :])
+    action = layer.gated(action, torch.stack(action_reads, dim=1))
+    if not last:
+        frame_reads.extend(read[..., video.shape[2] :, :].unbind(1))
+        frames = layer.gated(frames, torch.stack(frame_reads, dim=1))
+    return frames, video, action, state
 
 
-def _write(state: FastWeights, writes: list[Written]) -> FastWeights:
-    """One update with the tokens of all groups: their gradients are taken at the same weights and add up."""
-    for_all = [gradient(state, *w) for w in writes]
-    for part in for_all:
-        state = descend(state, part)
-    return state
-
-
-def _steps(written: Written) -> list[Written]:
-    return [Written(*parts) for parts in zip(*(x.unbind(1) for x in written), strict=True)]
+def _cat_rotations(*rotations: Rotation) -> Rotation:
+    return Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True)))
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ _EPS = 1e-6
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines of rotary angles, each [N, d / 2]."""
+    """Rotary angles for pairs of channels (i, i + d / 2): cosines, and sines with the sign that channel i takes, each [N, d]."""
 
     cos: Tensor
     sin: Tensor
@@ -54,14 +54,14 @@ def rotary(positions: Tensor, width: int, theta: float = 1e4) -> Rotation:
         frequencies = theta ** (-torch.arange(0, size, 2, dtype=torch.float64, device=positions.device) / max(size, 1))
         angles.append(positions[:, axis : axis + 1].double() * frequencies)
     angle = torch.cat(angles, dim=1)
-    return Rotation(angle.cos(), angle.sin())
+    cos, sin = angle.cos(), angle.sin()
+    return Rotation(torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1))
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turns pairs of channels of x [..., N, d] by their angles."""
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = rotation
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2).to(x.dtype)
+    """Turns pairs of channels of x [..., N, d] by their angles, in float32 or better."""
+    swapped = x.roll(x.shape[-1] // 2, dims=-1)
+    return torch.addcmul(x * rotation.cos, swapped, rotation.sin).to(x.dtype)
 
 
 def grid_positions(cameras: int, rows: int, columns: int, time: float) -> Tensor:

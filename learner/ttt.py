@@ -2,7 +2,7 @@
 
 Sun et al. 2024, "Learning to (Learn at Test Time)"; Dalal et al. 2025, "One-Minute Video Generation with Test-Time Training".
 The state of a layer is a two-layer MLP per head, trained by one gradient step per time step on
-    l(W; K, V) = 1/2 ||f(K; W) - V||^2,   f(x; W) = x + LN(gelu(x W1 + b1) W2 + b2).
+    l(W; K, V) = 1/2 ||f(K; W) - V||^2,   f(x; W) = x + LN(gelu(x W1 + b1) W2^T + b2).
 The gradient is in closed form, so that training differentiates through the updates with ordinary autograd.
 
 Shapes: B batch, H heads, N tokens of one time step, d head width, m = ratio x d hidden width, D = H x d.
@@ -33,7 +33,7 @@ class FastWeights(NamedTuple):
     b1: Tensor
     """[B, H, 1, m]."""
     w2: Tensor
-    """[B, H, m, d]."""
+    """[B, H, d, m], the transpose of the second matrix: its steps are then made and added in memory order."""
     b2: Tensor
     """[B, H, 1, d]."""
     gain: Tensor
@@ -50,7 +50,7 @@ class FastWeights(NamedTuple):
 def apply(W: FastWeights, Q: Tensor) -> Tensor:
     """Reads the memory: f(Q; W), [B, H, N, d]."""
     hidden = F.gelu(Q @ W.w1 + W.b1, approximate="tanh")
-    return Q + F.layer_norm(hidden @ W.w2 + W.b2, Q.shape[-1:], eps=_EPS) * W.gain + W.shift
+    return Q + F.layer_norm(hidden @ W.w2.transpose(-1, -2) + W.b2, Q.shape[-1:], eps=_EPS) * W.gain + W.shift
 
 
 def loss(W: FastWeights, K: Tensor, V: Tensor) -> Tensor:
@@ -70,18 +70,19 @@ class Deltas(NamedTuple):
     d_x2: Tensor
     """Weighted gradient at the output layer's sum, [B, H, N, d]."""
 
-    def tokens(self, start: int, stop: int) -> Deltas:
+    def tokens(self, start: int, stop: int | None) -> Deltas:
         """Those of tokens start..stop."""
         return Deltas(*(x[..., start:stop, :] for x in self))
 
 
 def deltas(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> Deltas:
     """Back-propagates sum_n eta_n l_n through f at W by hand; see `gradient` for shapes."""
-    hidden, slope = _GeluAndSlope.apply(K @ W.w1 + W.b1)
-    x2 = hidden @ W.w2 + W.b2
+    x1 = K @ W.w1 + W.b1
+    hidden = F.gelu(x1, approximate="tanh")
+    x2 = hidden @ W.w2.transpose(-1, -2) + W.b2
     residual = K + F.layer_norm(x2, x2.shape[-1:], eps=_EPS) * W.gain + W.shift - V
     d_x2 = _NormGradient.apply(residual * (W.gain * eta), x2)
-    return Deltas(K, (d_x2 @ W.w2.transpose(-1, -2)) * slope, hidden, d_x2)
+    return Deltas(K, _GeluGradient.apply(d_x2 @ W.w2, x1), hidden, d_x2)
 
 
 def summed(W: FastWeights, parts: Deltas) -> FastWeights:
@@ -89,7 +90,7 @@ def summed(W: FastWeights, parts: Deltas) -> FastWeights:
     return FastWeights(
         w1=parts.keys.transpose(-1, -2) @ parts.d_x1,
         b1=parts.d_x1.sum(dim=-2, keepdim=True),
-        w2=parts.hidden.transpose(-1, -2) @ parts.d_x2,
+        w2=parts.d_x2.transpose(-1, -2) @ parts.hidden,
         b2=parts.d_x2.sum(dim=-2, keepdim=True),
         gain=W.gain,
         shift=W.shift,
@@ -118,32 +119,28 @@ def update(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
     return descend(W, gradient(W, K, V, eta))
 
 
-class _GeluAndSlope(torch.autograd.Function):
-    """tanh-GELU and its first derivative; the backward pass uses the second. With u = a (x + b x^3), t = tanh u:
+class _GeluGradient(torch.autograd.Function):
+    """Gradient of tanh-GELU at x for a cotangent g: g f'(x), with the second derivative written out for its backward.
 
-    g = x (1 + t) / 2,   g' = (1 + t) / 2 + x (1 - t^2) u' / 2,   g'' = (1 - t^2) (u' + x u'' / 2 - x t u'^2).
-    One function instead of twenty recorded operations: the scan over time spends most of its work here.
+    With u = a (x + b x^3) and t = tanh u: f'' = (1 - t^2) (u' + x u'' / 2 - x t u'^2).
+    The scan over time spends much of its work here: this is one function instead of twenty recorded operations.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        square = x * x
-        t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
-        half = t.add(1.0).mul_(0.5)
-        d_u = square.mul_(3.0 * _GELU_A * _GELU_B).add_(_GELU_A)
-        slope = torch.mul(t, t).neg_().add_(1.0).mul_(d_u).mul_(x).mul_(0.5).add_(half)
-        ctx.save_for_backward(x, t, slope)
-        return half.mul_(x), slope
+    def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(g, x)
+        return torch.ops.aten.gelu_backward(g, x, approximate="tanh")
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        d_gelu, d_slope = grads
-        x, t, slope = ctx.saved_tensors
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (d_out,) = grads
+        g, x = ctx.saved_tensors
         square = x * x
-        d_u = torch.mul(square, 3.0 * _GELU_A * _GELU_B).add_(_GELU_A)
-        curve = torch.addcmul(d_u, square, square.new_tensor(3.0 * _GELU_A * _GELU_B))  # u' + x u'' / 2
-        curve.sub_(d_u.mul_(d_u).mul_(t).mul_(x)).mul_(torch.mul(t, t).neg_().add_(1.0))
-        return curve.mul_(d_slope).addcmul_(d_gelu, slope)
+        t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
+        bend = square.mul_(3.0 * _GELU_A * _GELU_B)  # x u'' / 2
+        d_u = bend + _GELU_A
+        curve = bend.add_(d_u).sub_(d_u.square_().mul_(t).mul_(x)).mul_(t.square_().neg_().add_(1.0))
+        return torch.ops.aten.gelu_backward(d_out, x, approximate="tanh"), curve.mul_(g).mul_(d_out)
 
 
 class _NormGradient(torch.autograd.Function):
@@ -154,13 +151,13 @@ class _NormGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
-        n, mean, r = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
+        n, _, r = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
         ctx.save_for_backward(g, n, r)
         return _normed_gradient(g, n, r)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        (u,) = grads
+        u = grads[0].contiguous()  # comes transposed out of a matrix product
         g, n, r = ctx.saved_tensors
         d_g = _normed_gradient(u, n, r)
         v = u * (g * n).mean(dim=-1, keepdim=True) + g * (u * n).mean(dim=-1, keepdim=True)
@@ -215,7 +212,7 @@ class TttLayer(nn.Module):
         hidden = config.ratio * self.width
         self.w1 = nn.Parameter(config.initial_std * torch.randn(heads, self.width, hidden))
         self.b1 = nn.Parameter(torch.zeros(heads, 1, hidden))
-        self.w2 = nn.Parameter(config.initial_std * torch.randn(heads, hidden, self.width))
+        self.w2 = nn.Parameter(config.initial_std * torch.randn(heads, self.width, hidden))
         self.b2 = nn.Parameter(torch.zeros(heads, 1, self.width))
         self.gain = nn.Parameter(torch.ones(heads, 1, self.width))
         self.shift = nn.Parameter(torch.zeros(heads, 1, self.width))
