@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -82,17 +83,18 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
         missing.sort(
             key=lambda instance: _SLOWEST_FIRST.index(instance[0]) if instance[0] in _SLOWEST_FIRST else len(_SLOWEST_FIRST)
         )
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=worker.use_one_core) as pool:
+        pool = ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"), initializer=worker.use_one_core)
+        try:
             futures = {pool.submit(worker.build_file, *instance, out_dir): instance for instance in missing}
             for future in as_completed(futures):
                 instance = futures[future]
-                try:
-                    found[instance] = usd.read(future.result())
-                except BaseException:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    raise
+                found[instance] = usd.read(future.result())
                 if progress:
                     progress(len(found), len(instances), found[instance].name)
+        except BrokenProcessPool as error:
+            raise AssetError(f"build: a process died, out of memory perhaps; {jobs} ran at once, try fewer jobs") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
     return tuple(found[instance] for instance in instances)
 
 
@@ -200,14 +202,28 @@ def _deliver(asset: Asset, raw: source.Source, out_dir: Path, key: str, record: 
             "stages": [asdict(entry) for entry in record.entries],
         }
         (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))
-        if final.exists():
-            final.rename(temporary / ".replaced")
-        temporary.rename(final)
-        shutil.rmtree(final / ".replaced", ignore_errors=True)
+        _move_into_place(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return usd.read(final / f"{asset.name}.usd")
+
+
+def _move_into_place(temporary: Path, final: Path) -> None:
+    """One rename; an older delivery steps aside. When another process delivers at the same moment, the last one stays."""
+    for _ in range(3):
+        aside = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.{os.getpid()}.tmp")
+        try:
+            if final.exists():
+                final.rename(aside)
+            temporary.rename(final)
+        except OSError as error:
+            failure = error
+            continue
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return
+    raise AssetError(f"deliver: cannot move {temporary.name} to {final}: {failure.strerror}")
 
 
 def _sweep(out_dir: Path, name: str) -> None:

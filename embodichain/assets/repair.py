@@ -54,6 +54,7 @@ class RepairReport:
     components: int
     floaters_dropped: int
     holes_filled: int
+    cavities: int
     volume: float
     solidity: float
     """Volume over that of the convex hull."""
@@ -105,24 +106,25 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
         raise AssetError(f"clean: none of {len(pieces)} components has {config.min_component:.0%} of the surface; this is a soup")
     dropped = len(pieces) - len(kept)
     notes: list[str] = []
-    closed: list[Mesh] = []
-    holes = 0
+    shells: list[Shell] = []
     for piece in kept:
-        turned, orientable = oriented(piece)
-        if not orientable:
+        turned, two_sided = oriented(piece)
+        if not two_sided:
             notes.append("a component is one-sided")
-        filled, count = close_holes(turned)
-        holes += count
-        closed.append(filled if signed_volume(filled) >= 0 else Mesh(vertices=filled.vertices, faces=filled.faces[:, ::-1].copy()))
-    reference = concatenate(closed)
+        closed, holes = close_holes(turned)
+        shells.append(Shell(closed=closed, open=turned, holes=holes))
+    shells = [_turned_outwards(shell, [other for other in shells if other is not shell]) for shell in shells]
+    reference = concatenate([shell.open for shell in shells])
+    surface = concatenate([shell.closed for shell in shells])
     counts = {
         "vertices_before": len(mesh.vertices),
         "faces_before": len(mesh.faces),
         "components": len(kept),
         "floaters_dropped": dropped,
-        "holes_filled": holes,
+        "holes_filled": sum(shell.holes for shell in shells),
+        "cavities": sum(signed_volume(shell.closed) < 0 for shell in shells),
     }
-    solid, failures = unite(closed)
+    solid, failures = unite([shell.closed for shell in shells])
     notes += failures
     for method in RepairMethod:
         if method is RepairMethod.REMESH:
@@ -131,7 +133,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
             notes.append(f"{method}: no volume")
             continue
         result = to_mesh(solid)
-        agreement, distance = compare(result, reference, config.samples)
+        agreement, distance = compare(result, reference, surface, config.samples)
         if agreement >= config.agreement and distance <= config.distance * diagonal(reference):
             return result, RepairReport(
                 method=method,
@@ -149,26 +151,63 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shell:
+    """One component, consistently oriented: as it came, and with its holes filled; inwards when it bounds a cavity."""
+
+    closed: Mesh
+    open: Mesh
+    holes: int
+
+
+def _turned_outwards(shell: Shell, others: list[Shell]) -> Shell:
+    """The component facing outwards, unless most of it faces inwards and it lies within another one: then it bounds a cavity."""
+    if signed_volume(shell.closed) >= 0 or any(_within(shell.closed, other.closed) for other in others):
+        return shell
+    return Shell(closed=_flipped(shell.closed), open=_flipped(shell.open), holes=shell.holes)
+
+
+def _within(inner: Mesh, outer: Mesh) -> bool:
+    """Whether a component lies inside another."""
+    points = inner.vertices[:: max(len(inner.vertices) // 50, 1)]
+    return bool((np.abs(winding_numbers(points, outer)) > 0.5).all())
+
+
+def _flipped(mesh: Mesh) -> Mesh:
+    return Mesh(vertices=mesh.vertices, faces=mesh.faces[:, ::-1].copy())
+
+
 def unite(closed: list[Mesh]) -> tuple[Solid, list[str]]:
-    """The union of closed components, and what was wrong with those that manifold3d refused."""
+    """The union of closed components less the cavities, and what was wrong with those that manifold3d refused."""
     solid, failures = Solid.compose([]), []
-    for index, piece in enumerate(closed):
-        part = to_solid(piece)
+    cavities = [piece for piece in closed if signed_volume(piece) < 0]
+    inside = [piece for piece in closed if signed_volume(piece) >= 0 and any(_within(piece, cavity) for cavity in cavities)]
+    order = sorted(closed, key=lambda piece: 2 * any(piece is other for other in inside) + (signed_volume(piece) < 0))
+    for index, piece in enumerate(order):
+        hollow = signed_volume(piece) < 0
+        part = to_solid(_flipped(piece) if hollow else piece)
         if part.is_empty():
             failures.append(f"union: component {index} of {len(piece.faces)} faces is {str(part.status()).removeprefix('Error.')}")
         else:
-            solid = solid + part
+            solid = solid - part if hollow else solid + part
     return solid, failures
 
 
-def compare(result: Mesh, reference: Mesh, samples: int) -> tuple[float, float]:
-    """Agreement of two meshes: IoU of their insides at random points, and the 98th percentile of surface distances [m]."""
+def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple[float, float]:
+    """Agreement of a solid with its input: IoU of the insides at random points, 98th percentile of surface distances [m].
+
+    Args:
+        result: the solid.
+        reference: the oriented input, holes open: what it says is inside counts, not what filling made of it.
+        surface: the same with holes filled.
+        samples: points of each kind.
+    """
     rng = np.random.default_rng(0)
     low, high = reference.vertices.min(axis=0), reference.vertices.max(axis=0)
     inside, truth = _inside(rng, result, reference, low, high, samples)
     union = int((inside | truth).sum())
     agreement = float((inside & truth).sum() / union) if union else 0.0
-    there = surface_distances(sample_surface(result, samples, rng)[0], reference)
+    there = surface_distances(sample_surface(result, samples, rng)[0], surface)
     # Overlapping components have surface inside the union; only what has the outside before it counts.
     points, normals = sample_surface(reference, samples, rng)
     outer = winding_numbers(points + 1e-4 * diagonal(reference) * normals, reference) < 0.5

@@ -116,9 +116,9 @@ def boundary_loops(faces: NDArray[np.int32]) -> list[NDArray[np.int64]]:
         following.setdefault(start, []).append(end)
     loops = []
     for origin in sorted(following):
-        while following[origin]:
+        while following.get(origin):
             path, seen = [origin], {origin: 0}
-            while following[path[-1]]:
+            while following.get(path[-1]):
                 vertex = following[path[-1]].pop()
                 if vertex in seen:  # a loop closes; a pinch point may have closed it before the origin was reached
                     cut = seen[vertex]
