@@ -4,6 +4,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: setup demo test check bench clean help
 

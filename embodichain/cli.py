@@ -45,6 +45,9 @@ def help_text() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; user faults end with one line on standard error and exit code 2, Ctrl-C with 130."""
+    # Before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
+    # themselves (an encoder pass took 12 times as long beside two busy workers on two cores).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())

@@ -44,7 +44,9 @@ class RunOptions:
 def parse(arguments: list[str]) -> RunOptions:
     """Reads the arguments of `embodichain run`; raises ConfigError, and exits with help or usage errors as argparse does."""
     parser = _parser()
-    known, rest = parser.parse_known_args(arguments)
+    named = arguments[:1] if arguments and not arguments[0].startswith("-") else ["tiny_cpu"]
+    known, rest = parser.parse_known_args(arguments[len(named) if arguments[:1] == named else 0 :])
+    known.recipe = named[0]
     if known.help:
         parser.print_help()
         print("\nEvery value of the recipe can be set by its dotted name:\n")
@@ -129,12 +131,13 @@ def _recipe(known: argparse.Namespace) -> RunConfig:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="embodichain run",
+        usage="embodichain run [RECIPE] [OPTIONS]",
+        epilog=f"RECIPE is one of {', '.join(recipes.RECIPES)} (default tiny_cpu).",
         description="Streams experience from simulation into a learner, evaluates the policy and writes a report.",
         add_help=False,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("recipe", nargs="?", default="tiny_cpu", help=f"one of {', '.join(recipes.RECIPES)} (default tiny_cpu)")
     add("-h", "--help", action="store_true", help="this text, then every dotted option")
     add("--config", type=Path, help="a YAML file whose values override the recipe's")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
