@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import lowest, place, smallest_gap
-from embodichain.motion.kinematics import Chain, Floats, forward_frames, quaternion_to_matrix, site_jacobian
+from embodichain.motion.kinematics import Chain, Floats, forward_frames, forward_into, quaternion_to_matrix, site_jacobian
 from embodichain.types import Pose
 
 _ROTATION_WEIGHT = 0.3
 """Metres of position error that one radian of orientation error counts as."""
 _LARGEST_STEP = 0.5
 """Most that a joint turns [rad] in one iteration."""
+_PATIENCE = 4
+"""Iterations after which an attempt whose squared error has not fallen by 30 percent is given up."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17)
 
 
@@ -134,10 +136,14 @@ def descend(
     step = np.empty(n)
     reduced = np.empty((n, n))
     active = np.empty(n, np.int64)
+    frame_positions = np.empty((n + 1, 3))
+    frame_rotations = np.empty((n + 1, 3, 3))
+    jacobian = np.empty((6, n))
+    tip = frame_rotations[n]
     position_error = rotation_error = math.inf
+    checkpoint = math.inf
     for iteration in range(iterations + 1):
-        frame_positions, frame_rotations = forward_frames(positions, rotations, q)
-        tip = frame_rotations[n]
+        forward_into(positions, rotations, q, frame_positions, frame_rotations)
         for i in range(3):
             error[i] = target_position[i] - frame_positions[n, i]
         _rotation_error(tip, target_rotation, free_yaw, error[3:])
@@ -145,7 +151,7 @@ def descend(
         rotation_error = math.sqrt(error[3] ** 2 + error[4] ** 2 + error[5] ** 2)
         if iteration == iterations or (position_error < 1e-9 and rotation_error < 1e-8):
             break
-        jacobian = site_jacobian(frame_positions, frame_rotations)
+        site_jacobian(frame_positions, frame_rotations, jacobian)
         if free_yaw:
             for j in range(n):
                 along = jacobian[3, j] * tip[0, 2] + jacobian[4, j] * tip[1, 2] + jacobian[5, j] * tip[2, 2]
@@ -158,6 +164,10 @@ def descend(
         squared = 0.0
         for i in range(6):
             squared += error[i] * error[i]
+        if iteration % _PATIENCE == _PATIENCE - 1:
+            if squared > 0.7 * checkpoint:
+                break  # stuck in a local minimum or against limits
+            checkpoint = squared
         damping = 0.5 * squared + 1e-9
         for j in range(n):
             gradient[j] = 0.0

@@ -19,34 +19,40 @@ from embodichain.types import Pose, Quaternion, Robot
 
 
 @njit(cache=True)
+def forward_into(positions: Floats, rotations: Floats, q: Floats, out_position: Floats, out_rotation: Floats) -> None:
+    """`forward_frames` into given arrays [n+1, 3] and [n+1, 3, 3]."""
+    n = q.shape[0]
+    for i in range(n + 1):
+        if i == 0:
+            for row in range(3):
+                out_position[0, row] = positions[0, row]
+                for column in range(3):
+                    out_rotation[0, row, column] = rotations[0, row, column]
+        else:
+            for row in range(3):
+                a, b, c = out_rotation[i - 1, row, 0], out_rotation[i - 1, row, 1], out_rotation[i - 1, row, 2]
+                out_position[i, row] = out_position[i - 1, row] + (a * positions[i, 0] + b * positions[i, 1] + c * positions[i, 2])
+                for column in range(3):
+                    out_rotation[i, row, column] = (
+                        a * rotations[i, 0, column] + b * rotations[i, 1, column] + c * rotations[i, 2, column]
+                    )
+        if i < n:
+            cosine, sine = np.cos(q[i]), np.sin(q[i])
+            for row in range(3):
+                a, b = out_rotation[i, row, 0], out_rotation[i, row, 1]
+                out_rotation[i, row, 0] = a * cosine + b * sine
+                out_rotation[i, row, 1] = b * cosine - a * sine
+
+
+@njit(cache=True)
 def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Floats, Floats]:
     """World frames along the chain: positions [n+1, 3] and rotation matrices [n+1, 3, 3]; the last is the site.
 
     `positions` [n+1, 3] and `rotations` [n+1, 3, 3] are the constant transforms, `q` [rad] has shape [n].
     """
-    n = q.shape[0]
-    out_position = np.empty((n + 1, 3))
-    out_rotation = np.empty((n + 1, 3, 3))
-    p = np.zeros(3)
-    r = np.eye(3)
-    next_r = np.empty((3, 3))
-    for i in range(n + 1):
-        for row in range(3):
-            out_position[i, row] = p[row] + (
-                r[row, 0] * positions[i, 0] + r[row, 1] * positions[i, 1] + r[row, 2] * positions[i, 2]
-            )
-            for column in range(3):
-                next_r[row, column] = (
-                    r[row, 0] * rotations[i, 0, column] + r[row, 1] * rotations[i, 1, column] + r[row, 2] * rotations[i, 2, column]
-                )
-        cosine, sine = (np.cos(q[i]), np.sin(q[i])) if i < n else (1.0, 0.0)
-        for row in range(3):
-            p[row] = out_position[i, row]
-            r[row, 0] = next_r[row, 0] * cosine + next_r[row, 1] * sine
-            r[row, 1] = next_r[row, 1] * cosine - next_r[row, 0] * sine
-            r[row, 2] = next_r[row, 2]
-            for column in range(3):
-                out_rotation[i, row, column] = r[row, column]
+    out_position = np.empty_like(positions)
+    out_rotation = np.empty_like(rotations)
+    forward_into(positions, rotations, q, out_position, out_rotation)
     return out_position, out_rotation
 
 
@@ -82,10 +88,9 @@ def quaternion_to_matrix(quaternion: Floats) -> Floats:
 
 
 @njit(cache=True)
-def site_jacobian(frame_positions: Floats, frame_rotations: Floats) -> Floats:
-    """Linear rows [m/rad] over angular rows [rad/rad] of the site in the world frame, shape [6, n], from `forward_frames`."""
+def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Floats) -> None:
+    """Linear [m/rad] over angular [rad/rad] rows of the site in the world frame, into [6, n], from `forward_frames`."""
     n = frame_positions.shape[0] - 1
-    jacobian = np.empty((6, n))
     for i in range(n):
         ax, ay, az = frame_rotations[i, 0, 2], frame_rotations[i, 1, 2], frame_rotations[i, 2, 2]
         dx = frame_positions[n, 0] - frame_positions[i, 0]
@@ -93,7 +98,6 @@ def site_jacobian(frame_positions: Floats, frame_rotations: Floats) -> Floats:
         dz = frame_positions[n, 2] - frame_positions[i, 2]
         jacobian[0, i], jacobian[1, i], jacobian[2, i] = ay * dz - az * dy, az * dx - ax * dz, ax * dy - ay * dx
         jacobian[3, i], jacobian[4, i], jacobian[5, i] = ax, ay, az
-    return jacobian
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,7 +139,9 @@ class Chain:
 
     def jacobian(self, q: Floats) -> Floats:
         """Linear [m/rad] over angular [rad/rad] velocity of the site per joint velocity, world frame, shape [6, n]."""
-        return site_jacobian(*forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64)))
+        jacobian = np.empty((6, self.dof))
+        site_jacobian(*forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64)), jacobian)
+        return jacobian
 
     def within_limits(self, q: Floats, margin: float = 0.0) -> bool:
         """Whether every joint is inside its limits by `margin` [rad]."""
