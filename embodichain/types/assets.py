@@ -1,0 +1,117 @@
+"""What an asset is once it is read from USD: bodies, hulls, materials, joints, affordances."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Mesh:
+    """Triangles: vertices [m], shape [V, 3], float64; faces, shape [F, 3], int32, counter-clockwise seen from outside."""
+
+    vertices: NDArray[np.float64]
+    faces: NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What a surface and the solid under it are made of: density [kg/m^3], friction and restitution coefficients."""
+
+    name: str
+    density: float
+    static_friction: float
+    dynamic_friction: float
+    restitution: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Body:
+    """One rigid body in its own frame.
+
+    Mass [kg]; centre of mass [m]; diagonal inertia about it [kg m^2] along `principal_axes` (body_from_principal).
+    `visual` is what cameras see, `hulls` are the convex pieces that physics collides.
+    """
+
+    name: str
+    mass: float
+    center_of_mass: Vec3
+    diagonal_inertia: Vec3
+    principal_axes: Quaternion
+    visual: Mesh
+    hulls: tuple[Mesh, ...]
+    material: Material
+    color: tuple[float, float, float, float] = (0.7, 0.7, 0.7, 1.0)
+    body_pose: Pose = field(default_factory=Pose)
+    """asset_from_body at joint position zero."""
+
+
+class JointKind(StrEnum):
+    """How a child body may move relative to its parent."""
+
+    FIXED = "fixed"
+    REVOLUTE = "revolute"
+    PRISMATIC = "prismatic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """A joint between two bodies of one asset, at position zero in the asset's frame.
+
+    `axis` is a unit vector in the child's frame, `anchor` [m] a point in the child's frame; limits in rad or m; damping in
+    N m s/rad or N s/m; friction (Coulomb) in N m or N. `parent` "" is the world: the body is bolted where the asset is placed.
+    """
+
+    name: str
+    kind: JointKind
+    parent: str
+    child: str
+    axis: Vec3 = (0.0, 0.0, 1.0)
+    anchor: Vec3 = (0.0, 0.0, 0.0)
+    lower: float = 0.0
+    upper: float = 0.0
+    damping: float = 0.0
+    friction: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asset:
+    """A simulation-ready asset as read back from its USD file; its frame rests on z = 0, Z up.
+
+    `affordances` are named frames (body name, body_from_frame): "grasp", "lever_tip", "handle" ...
+    """
+
+    name: str
+    category: str
+    bodies: tuple[Body, ...]
+    joints: tuple[Joint, ...] = ()
+    affordances: Mapping[str, tuple[str, Pose]] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    content_hash: str = ""
+    path: Path = Path()
+
+    @property
+    def fixed_base(self) -> bool:
+        """True when a joint bolts a body to the world, as for a switch: such an asset does not move as a whole."""
+        return any(joint.parent == "" for joint in self.joints)
+
+    @property
+    def movable_joints(self) -> tuple[Joint, ...]:
+        """Joints with a degree of freedom, in order: the layout of `ObjectPlacement.joint_positions`."""
+        return tuple(joint for joint in self.joints if joint.kind is not JointKind.FIXED)
+
+    @property
+    def bounds(self) -> NDArray[np.float64]:
+        """Axis-aligned bounds of all visual vertices at joint position zero [m], shape [2, 3]."""
+        points = np.concatenate(
+            [rotate(body.body_pose.quaternion, body.visual.vertices) + body.body_pose.position for body in self.bodies]
+        )
+        return np.stack([points.min(axis=0), points.max(axis=0)])

@@ -1,0 +1,35 @@
+"""A ring's specification: slots, replay bound, and what happens when it is full."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embodichain.types.trajectories import TrajectorySpec
+
+
+class FullPolicy(StrEnum):
+    """What a writer does when every slot is taken and still has reads left."""
+
+    BLOCK = "block"
+    EVICT_OLDEST = "evict_oldest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingSpec:
+    """A ring: how a slot is laid out, how many there are, how often each trajectory may be read."""
+
+    trajectory: TrajectorySpec
+    num_slots: int
+    max_reads: int = 50
+    full_policy: FullPolicy = FullPolicy.BLOCK
+    min_ready: int = 1
+    """Trajectories that must be ready before the first sample."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_reads <= 16_383:
+            raise ValueError(f"max_reads (K) must be 1..16383, got {self.max_reads}; the paper sweeps 213, 50, 10")
+        if self.num_slots < 1:
+            raise ValueError(f"num_slots must be at least 1, got {self.num_slots}")
+        if not 1 <= self.min_ready <= self.num_slots:
+            raise ValueError(f"min_ready must be 1..num_slots={self.num_slots}, got {self.min_ready}: more would never start")

@@ -1,0 +1,72 @@
+"""What a robot is: MJCF text, arms, cameras, and the layout of its commands."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types.poses import Pose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One serial arm with a parallel gripper, by the names it has in the robot's MJCF.
+
+    `site` is the point between the finger tips: its Z axis is the approach direction, its Y axis the closing direction.
+    `gripper_joints` are slides of equal travel; the opening [m] is the distance between the two finger pads.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    site: str
+    home: tuple[float, ...]
+    gripper_joints: tuple[str, ...] = ()
+    gripper_open: float = 0.0
+
+    @property
+    def command_size(self) -> int:
+        """Joint targets plus one gripper opening."""
+        return len(self.joints) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Camera:
+    """A camera of the robot: vertical field of view [degrees]; resolution is the run's choice, not the camera's."""
+
+    name: str
+    fovy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Robot:
+    """A robot as MJCF text; `world_from_base` says where its base frame stands.
+
+    A *command* of a robot is a float64 vector: for each arm in order its joint targets [rad], then its gripper opening [m].
+    """
+
+    name: str
+    mjcf: str
+    arms: tuple[Arm, ...]
+    cameras: tuple[Camera, ...]
+    world_from_base: Pose = field(default_factory=Pose)
+    mesh_dir: Path | None = None
+
+    @property
+    def command_size(self) -> int:
+        """Length of a command and of `WorldState.measured`."""
+        return sum(arm.command_size for arm in self.arms)
+
+    @property
+    def home(self) -> NDArray[np.float64]:
+        """The command that holds the arms at home with grippers open, shape [command_size]."""
+        return np.array([value for arm in self.arms for value in (*arm.home, arm.gripper_open)])
+
+    @property
+    def content_hash(self) -> str:
+        """Changes whenever the description does; keys every cache derived from the robot."""
+        text = "\0".join([self.mjcf, repr(self.arms), repr(self.cameras), repr(self.world_from_base)])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

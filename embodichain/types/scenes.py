@@ -1,0 +1,151 @@
+"""What decides an episode, what is seen of it, and how it is judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types.assets import Asset
+from embodichain.types.poses import Pose, Vec3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObjectPlacement:
+    """One asset in a scene under the role that the task gives it ("mouse", "pad_target", "switch")."""
+
+    role: str
+    asset: Asset
+    pose: Pose
+    joint_positions: tuple[float, ...] = ()
+    color: tuple[float, float, float, float] | None = None
+    """Overrides the colour of every body when set (red pad, blue pad)."""
+
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectRequest:
+    """What a task asks the scene sampler to place: a category, and the ranges of its origin [m] and yaw [rad] on the table.
+
+    `reach` names affordances that some arm must reach; an object without any is placed for space alone.
+    """
+
+    role: str
+    category: str
+    x: Range = (-0.15, 0.15)
+    y: Range = (-0.20, 0.20)
+    yaw: Range = (-math.pi, math.pi)
+    joint_positions: tuple[float, ...] = ()
+    color: tuple[float, float, float, float] | None = None
+    reach: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneRequest:
+    """A task's wish for one scene: its objects and the instruction in words."""
+
+    instruction: str
+    objects: tuple[ObjectRequest, ...]
+    same_arm: bool = False
+    """Whether one arm must reach every affordance named, because the task hands nothing over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Light:
+    """A directional or point light: position and direction in the world frame, RGB intensity in 0..1."""
+
+    position: Vec3 = (0.0, 0.0, 1.5)
+    direction: Vec3 = (0.0, 0.0, -1.0)
+    diffuse: Vec3 = (0.6, 0.6, 0.6)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scene:
+    """Everything that decides an episode before it starts: the same scene replays the same trajectory."""
+
+    seed: int
+    task: str
+    instruction: str
+    objects: tuple[ObjectPlacement, ...]
+    lights: tuple[Light, ...] = (Light(),)
+    table_color: tuple[float, float, float, float] = (0.62, 0.55, 0.47, 1.0)
+    expansion: Mapping[str, float] = field(default_factory=dict)
+    """What domain expansion drew: kept in the trajectory's provenance."""
+
+    def object(self, role: str) -> ObjectPlacement:
+        """The placement under `role`; raises KeyError naming the roles that exist."""
+        for placement in self.objects:
+            if placement.role == role:
+                return placement
+        raise KeyError(f"no object {role!r} in scene {self.seed}; roles: {[o.role for o in self.objects]}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contact:
+    """Two touching bodies and their normal force [N]. Names: "robot/<arm>/<body>", "<role>/<body>", "table"."""
+
+    first: str
+    second: str
+    force: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WorldState:
+    """What experts and graders may know at one control step.
+
+    `measured` has the layout of a command (joint positions [rad], gripper opening [m]). Object poses are of each object's
+    root body frame, `object_velocities` its (linear [m/s], angular [rad/s]) velocity, shape [6].
+    """
+
+    time_s: float
+    measured: NDArray[np.float64]
+    object_poses: Mapping[str, Pose]
+    object_velocities: Mapping[str, NDArray[np.float64]]
+    object_joints: Mapping[str, tuple[float, ...]]
+    contacts: tuple[Contact, ...]
+
+    def force_between(self, first: str, second: str) -> float:
+        """Sum of normal forces [N] between bodies whose names start with the two prefixes, in either order."""
+        return sum(
+            contact.force
+            for contact in self.contacts
+            if (contact.first.startswith(first) and contact.second.startswith(second))
+            or (contact.first.startswith(second) and contact.second.startswith(first))
+        )
+
+    def touching(self, first: str, second: str) -> bool:
+        """Whether any body named with the one prefix presses on one named with the other."""
+        return self.force_between(first, second) > 0.0
+
+
+class Segment(IntEnum):
+    """What a chunk of a trajectory shows."""
+
+    NOMINAL = 0
+    FAILURE = 1
+    RECOVERY = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """One control step of a pilot: the command and what it is part of."""
+
+    command: NDArray[np.float64]
+    segment: Segment = Segment.NOMINAL
+    failed_steps: int = 0
+    """How many of the steps just before this one turn out to be a failed attempt: the rollout relabels them FAILURE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A grader's judgement of a whole trajectory; `progress` in 0..1 says how far it came."""
+
+    success: bool
+    reason: str
+    progress: float = 0.0

@@ -1,0 +1,161 @@
+"""The one schema of the pipe: fields of a trajectory, its identity and its provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+ACTION_DIM = 30
+"""Unified dual-arm action: left EEF pose 0-6, right EEF pose 7-13, left joints 14-20, right joints 21-27, grippers 28-29."""
+CHUNK = 16
+"""Actions after each frame: at 50 Hz a frame is rendered every 0.32 s."""
+CONTROL_HZ = 50
+"""Commands per second."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One array of a trajectory: its name, shape and NumPy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the array, unpadded."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectorySpec:
+    """The one schema of the pipe: it sizes a slot, types the rollout's writes and is checked when the learner attaches.
+
+    `horizon` is the most chunks a trajectory may have: it has then `horizon + 1` frames.
+    """
+
+    horizon: int
+    fields: tuple[Field, ...]
+
+    def __post_init__(self) -> None:
+        names = [f.name for f in self.fields]
+        if len(set(names)) != len(names):
+            raise ValueError(f"field names must be unique, got {names}")
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be at least 1 chunk, got {self.horizon}")
+
+    def field(self, name: str) -> Field:
+        """The field called `name`; raises KeyError naming those that exist."""
+        for entry in self.fields:
+            if entry.name == name:
+                return entry
+        raise KeyError(f"no field {name!r}; fields: {[f.name for f in self.fields]}")
+
+    @property
+    def schema_hash(self) -> int:
+        """63-bit hash of names, shapes, dtypes and horizon: equal exactly when two specs lay a slot out alike."""
+        text = json.dumps([self.horizon, [(f.name, list(f.shape), f.dtype) for f in self.fields]])
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+    def allocate(self) -> dict[str, NDArray]:
+        """Zeroed private arrays of every field: a slot outside any ring, for tests, replay and evaluation."""
+        return {f.name: np.zeros(f.shape, f.dtype) for f in self.fields}
+
+
+INSTRUCTION_BYTES = 160
+INFO_BYTES = 2048
+
+
+def camera_spec(*, cameras: int, height: int, width: int, horizon: int, depth: bool = False) -> TrajectorySpec:
+    """The standard trajectory of a dual-arm episode.
+
+    Fields (F = horizon, C = cameras): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in metres, 0 where nothing
+    was hit (only when asked for); `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the
+    unified representation; `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F];
+    `num_chunks` int32 []; `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
+    """
+    frames = horizon + 1
+    fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
+    if depth:
+        fields.append(Field(name="depth", shape=(frames, cameras, height, width), dtype="float32"))
+    fields += [
+        Field(name="proprio", shape=(frames, ACTION_DIM), dtype="float32"),
+        Field(name="action", shape=(horizon, CHUNK, ACTION_DIM), dtype="float32"),
+        Field(name="action_mask", shape=(ACTION_DIM,), dtype="uint8"),
+        Field(name="segment", shape=(horizon,), dtype="uint8"),
+        Field(name="num_chunks", shape=(), dtype="int32"),
+        Field(name="trajectory_id", shape=(), dtype="uint64"),
+        Field(name="instruction", shape=(INSTRUCTION_BYTES,), dtype="uint8"),
+        Field(name="info", shape=(INFO_BYTES,), dtype="uint8"),
+    ]
+    return TrajectorySpec(horizon=horizon, fields=tuple(fields))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryId:
+    """Who made a trajectory: worker 0..65535, its life (epoch 0..255, raised at each restart), its sequence number in that life."""
+
+    worker: int
+    epoch: int
+    sequence: int
+
+    def pack(self) -> int:
+        """As 64 bits: epoch 8 | worker 16 | sequence 40."""
+        return (self.epoch & 0xFF) << 56 | (self.worker & 0xFFFF) << 40 | (self.sequence & 0xFF_FFFF_FFFF)
+
+    @classmethod
+    def unpack(cls, packed: int) -> TrajectoryId:
+        """The inverse of `pack`."""
+        return cls(worker=packed >> 40 & 0xFFFF, epoch=packed >> 56 & 0xFF, sequence=packed & 0xFF_FFFF_FFFF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryInfo:
+    """Provenance of one trajectory: enough to trace any sample to its assets and to simulate it again."""
+
+    task: str
+    robot: str
+    physics: str
+    scene_seed: int
+    worker: int
+    engine_version: str
+    assets: Mapping[str, str]
+    """Content hash by role."""
+    expansion: Mapping[str, float]
+    success: bool
+    reason: str
+    recovered: bool = False
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON of at most INFO_BYTES; `reason` is cut first when it is longer. Raises ValueError when that is not enough."""
+        data = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+        excess = len(data) - INFO_BYTES
+        if excess > 0:
+            if excess >= len(self.reason):
+                raise ValueError(f"trajectory info of {len(data)} bytes exceeds {INFO_BYTES}: record fewer expansion parameters")
+            return replace(self, reason=self.reason[: len(self.reason) - excess]).encode()
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes | NDArray[np.uint8]) -> TrajectoryInfo:
+        """Reads what `encode` wrote, from bytes or from a slot's `info` field."""
+        return cls(**json.loads(bytes(data).rstrip(b"\0").decode()))
+
+
+def write_text(out: NDArray[np.uint8], data: bytes) -> None:
+    """Writes bytes into a zero-padded uint8 field in place; raises ValueError when they do not fit."""
+    if len(data) > out.shape[0]:
+        raise ValueError(f"text of {len(data)} bytes exceeds the field's {out.shape[0]}")
+    out[: len(data)] = np.frombuffer(data, np.uint8)
+    out[len(data) :] = 0
+
+
+def read_text(data: NDArray[np.uint8]) -> str:
+    """The string in a zero-padded UTF-8 field."""
+    return bytes(data).rstrip(b"\0").decode()
