@@ -49,6 +49,11 @@ def turn(axis: Vec3, angle: float) -> Quaternion:
     return (math.cos(angle / 2), s * axis[0], s * axis[1], s * axis[2])
 
 
+def angle_between(first: Quaternion, second: Quaternion) -> float:
+    """The angle [rad] of the rotation that takes one orientation to the other, 0..pi."""
+    return 2.0 * math.acos(min(1.0, abs(sum(a * b for a, b in zip(first, second, strict=True)))))
+
+
 def yaw_pose(x: float, y: float, z: float, yaw: float) -> Pose:
     """A pose that stands upright at (x, y, z) [m], turned about the vertical by `yaw` [rad]."""
     return Pose(position=(x, y, z), quaternion=turn((0.0, 0.0, 1.0), yaw))

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.frames import compose, turn
+from embodichain.motion.frames import angle_between, compose, turn
 from embodichain.motion.ik import IkConfig, solve, solve_near
 from embodichain.motion.kinematics import Chain
 from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, table_clearance, timing
@@ -25,6 +26,7 @@ Floats = NDArray[np.float64]
 Skill = Generator[Step, WorldState, WorldState]
 """A motion in progress: yields one Step per control step, is sent the state after it, returns the last state."""
 
+Chosen = TypeVar("Chosen")
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), np.pi))
 _DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)
 
@@ -33,13 +35,16 @@ _DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)
 class SkillConfig:
     """How hands move and grip: clearances [m] to table and other arm, opening speed [m/s], squeeze [m], least contact force [N].
 
+    A line may be left by `line_tolerance` [m] and `tilt_tolerance` [rad] where a wrist singularity lies on it.
     `squeeze` is how far a closed gripper's target lies inside the object: with the gripper's stiffness it is the grip force.
     """
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = field(default_factory=lambda: Limits(linear_speed=0.3, angular_speed=2.5))
     table_clearance: float = 0.002
     arms_clearance: float = 0.02
     opening_speed: float = 0.15
+    line_tolerance: float = 0.006
+    tilt_tolerance: float = 0.15
     squeeze: float = 0.010
     contact_force: float = 0.5
 
@@ -91,6 +96,11 @@ class Hand:
         return float(self._command[self._gripper])
 
     @property
+    def at_home(self) -> bool:
+        """Whether the arm is commanded to its home."""
+        return bool(np.allclose(self.joints, self.chain.home, atol=1e-3))
+
+    @property
     def pose(self) -> Pose:
         """world_from_tip at the last command."""
         return self.chain.pose(self.joints)
@@ -116,16 +126,19 @@ class Hand:
 
         Raises MotionError when no inverse-kinematics branch takes the hand through all of them clear of table and other arms.
         """
+        return np.concatenate([np.empty((0, self.chain.dof)), *self.legs(waypoints, start)])
+
+    def legs(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> list[Floats]:
+        """As `route`, one path for each waypoint."""
         start = self.joints if start is None else start
         if not waypoints:
-            return np.empty((0, self.chain.dof))
-        first, rest = waypoints[0], waypoints[1:]
+            return []
         failure: MotionError | None = None
-        for way in self._ways(first, start):
+        for way in self._ways(waypoints[0], start):
             try:
                 path = way()
                 self._check_clearance(path, start)
-                return np.concatenate([path, self.route(rest, path[-1])])
+                return [path, *self.legs(waypoints[1:], path[-1])]
             except MotionError as error:
                 failure = failure or error
         assert failure is not None
@@ -162,9 +175,10 @@ class Hand:
         limits = self.config.limits
         if waypoint.straight:
             speed = waypoint.speed or limits.linear_speed
-            return [  # slower where a joint would have to jump
-                lambda slowed=slowed: cartesian_path(self.chain, start, waypoint.pose, speed=slowed, limits=limits, ik=_SYMMETRIC)
-                for slowed in (speed, 0.4 * speed)
+            return [
+                lambda: self._quick_line(waypoint.pose, start, speed),
+                lambda: self._nearly_straight(waypoint.pose, start),
+                lambda: cartesian_path(self.chain, start, waypoint.pose, speed=0.4 * speed, limits=limits, ik=_SYMMETRIC),
             ]
         goals = []
         for pose in (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
@@ -177,6 +191,38 @@ class Hand:
             return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start), limits)]
         goals.sort(key=lambda goal: float(np.max(np.abs(goal - start))))
         return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
+
+    def _quick_line(self, pose: Pose, start: Floats, speed: float) -> Floats:
+        """The exact line, unless a wrist singularity on it makes the arm crawl."""
+        limits = self.config.limits
+        path = cartesian_path(self.chain, start, pose, speed=speed, limits=limits, ik=_SYMMETRIC)
+        first, last = self.chain.pose(start), self.chain.pose(path[-1])
+        unhindered = max(
+            duration_s(math.dist(first.position, last.position), speed, limits.linear_acceleration),
+            duration_s(angle_between(first.quaternion, last.quaternion), limits.angular_speed, limits.angular_acceleration),
+        )
+        if len(path) > 2.0 * unhindered * CONTROL_HZ + 10:
+            raise MotionError(f"the {self.name} arm passes a wrist singularity on the line to {pose.position}; use a via pose")
+        return path
+
+    def _nearly_straight(self, pose: Pose, start: Floats) -> Floats:
+        """The way the joints turn easiest, where it stays near the line: past wrist singularities that an exact line cannot."""
+        path = joint_path(start, solve(self.chain, pose, start), self.config.limits)
+        first, last = self.chain.pose(start), self.chain.pose(path[-1])
+        line = np.subtract(last.position, first.position)
+        length = float(np.linalg.norm(line))
+        for joints in path[::2]:
+            tip = self.chain.pose(joints)
+            along = np.subtract(tip.position, first.position)
+            aside = float(np.linalg.norm(along - line * (along @ line) / max(length * length, 1e-12)))
+            tilt = max(min(angle_between(tip.quaternion, end.quaternion) for end in (first, last)), 0.0)
+            if aside > self.config.line_tolerance or tilt > self.config.tilt_tolerance + angle_between(
+                first.quaternion, last.quaternion
+            ):
+                raise MotionError(
+                    f"the {self.name} arm strays {1e3 * aside:.0f} mm from the line to {pose.position}; use a via pose"
+                )
+        return path
 
     def _check_clearance(self, path: Floats, start: Floats) -> None:
         low = table_clearance(self.chain, path)
@@ -241,6 +287,29 @@ def shift(pose: Pose, offset: Vec3, hand: Hand, fractions: Sequence[float] = (1.
     raise failure
 
 
+def choose(
+    hands: Sequence[Hand], state: WorldState, plan: Callable[[Sequence[Hand], WorldState], Chosen]
+) -> Generator[Step, WorldState, tuple[Chosen, WorldState]]:
+    """What `plan` finds for the hands that are out already, else for all of them once those are back home; and the state then.
+
+    `plan` raises MotionError when none of the hands it is given has a way.
+    """
+    out = [hand for hand in hands if not hand.at_home]
+    if out:
+        try:
+            return plan(out, state), state
+        except MotionError:
+            for hand in out:
+                state = yield from go_home(hand, state)
+    return plan(hands, state), state
+
+
+def go_home(hand: Hand, state: WorldState) -> Skill:
+    """Brings the arm back to its home and opens the gripper."""
+    path = joint_path(hand.joints, hand.chain.home, hand.config.limits)
+    return (yield from follow(hand, state, path, opening=hand.open))
+
+
 def moved(pose: Pose, offset: Sequence[float]) -> Pose:
     """The pose shifted by `offset` [m] in the world frame."""
     x, y, z = (float(a + b) for a, b in zip(pose.position, offset, strict=True))
@@ -264,13 +333,18 @@ def lift(hand: Hand, state: WorldState, height: float) -> Skill:
     return (yield from retreat(hand, state, (0.0, 0.0, height)))
 
 
-def place(hand: Hand, state: WorldState, pose: Pose, role: str, support: str, speed: float = 0.06) -> Skill:
-    """Lowers the object under `role` in a straight line to where the tip is at `pose`, until it rests on `support`, and lets go."""
-    path = hand.route([Waypoint(pose=pose, speed=speed)])
-    state = yield from follow(hand, state, path, until=lambda state: state.touching(f"{role}/", support))
+def place(hand: Hand, state: WorldState, path: Floats, role: str, support: str) -> Skill:
+    """Lowers the object under `role` along `path` until it rests on `support`, lets go, and backs out the way it came."""
+    start = hand.joints
+    taken = 0
+    for joints in path:
+        if state.touching(f"{role}/", support):
+            break
+        state = yield hand.step(joints)
+        taken += 1
     state = yield from wait(hand, state, 0.1)
-    opening = min(hand.measured_opening(state) + 0.012, hand.open)
-    return (yield from set_opening(hand, state, opening))
+    state = yield from set_opening(hand, state, min(hand.measured_opening(state) + 0.012, hand.open))
+    return (yield from follow(hand, state, np.array([*path[:taken][::-1], start])))
 
 
 def grasp(hand: Hand, state: WorldState, role: str) -> Skill:

@@ -11,7 +11,7 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance, compose, inverse, turn, turned, world_from_asset, wrap, yaw_of
-from embodichain.motion.skills import Floats, Hand, Waypoint, follow, grasp, holds, lift, moved, num_pressing, place, wait
+from embodichain.motion.skills import Floats, Hand, Waypoint, choose, follow, grasp, holds, moved, num_pressing, place, shift, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 
@@ -70,40 +70,42 @@ _PREGRASP_HEIGHT = 0.06
 _CARRY_HEIGHTS = (0.08, 0.06, 0.045)
 """How high the mouse is carried [m]: the first that the arm can do."""
 _DROP_GAP = 0.001
+_PLACE_SPEED = 0.15
 _MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
 _FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
-    """One pick and place by the hand that has the shortest way."""
-    hand, pick, height = _plan(hands, scene, state, miss)
-    state = yield from follow(hand, state, pick, opening=hand.open)
+    """One pick and place."""
+    (hand, approach, descent, height), state = yield from choose(
+        hands, state, lambda hands, state: _plan(hands, scene, state, miss)
+    )
+    state = yield from follow(hand, state, approach, opening=hand.open)
+    state = yield from follow(hand, state, descent)
     state = yield from grasp(hand, state, "mouse")
     if not holds(hand, state, "mouse"):
-        state = yield from lift(hand, state, _PREGRASP_HEIGHT)
+        state = yield from follow(hand, state, descent[::-1], opening=hand.open)
         return Attempt(state=state, failure="the fingers closed without the mouse between them")
-    state = yield from lift(hand, state, height)
+    raised = hand.route([shift(hand.pose, (0.0, 0.0, height), hand)])
+    state = yield from follow(hand, state, raised)
     if not holds(hand, state, "mouse"):
         return Attempt(state=state, failure="the mouse slipped while it was lifted")
     tip_from_mouse = compose(inverse(hand.measured_pose(state)), _mouse_pose(scene, state))
     try:
-        carry, goal = _shortest_carry(hand, scene, state, tip_from_mouse)
+        carry, lower = _shortest_carry(hand, scene, state, tip_from_mouse)
     except MotionError as error:
-        grip = moved(hand.pose, (0.0, 0.0, -state.object_poses["mouse"].position[2]))
-        state = yield from place(hand, state, grip, "mouse", "")
-        state = yield from lift(hand, state, _PREGRASP_HEIGHT)
+        state = yield from place(hand, state, raised[::-1], "mouse", "table")
         return Attempt(state=state, failure=f"the mouse was put back: {error}")
     state = yield from follow(hand, state, carry)
     if not holds(hand, state, "mouse"):
         return Attempt(state=state, failure="the mouse slipped while it was carried")
-    state = yield from place(hand, state, goal, "mouse", "pad_target/")
-    state = yield from lift(hand, state, 0.06)
+    state = yield from place(hand, state, lower, "mouse", "pad_target/")
     state = yield from wait(hand, state, 0.12)
     return Attempt(state=state, failure=_misplaced(scene, state))
 
 
-def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, float]:
-    """The hand that can pick and then place with the shortest way, its way to the grasp, and the height to carry at."""
+def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats, float]:
+    """The hand that can pick and place with the shortest way, its way to above the grasp and down to it, the height to carry at."""
     mouse = scene.object("mouse").asset
     world_from_mouse = _mouse_pose(scene, state)
     grip = affordance(mouse, "grasp", world_from_mouse)
@@ -111,21 +113,22 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
     above = miss.above(_MOUSE_HEIGHT - grip.position[2] + _FINGER_BELOW)
     goal = compose(grip, Pose(position=(aside, 0.0, -above)))
     tip_from_mouse = compose(inverse(grip), world_from_mouse)
-    best: tuple[int, Hand, Floats, float] | None = None
+    best: tuple[int, Hand, Floats, Floats, float] | None = None
     failure: MotionError | None = None
     for hand in hands:
         for height in _CARRY_HEIGHTS:
             try:
                 before = Waypoint(pose=moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT)), straight=False)
-                pick = hand.route([before, Waypoint(pose=goal)])
-                grasped = hand.route([before, Waypoint(pose=grip)])
+                approach, descent = hand.legs([before, Waypoint(pose=goal)])
+                grasped = hand.route([Waypoint(pose=moved(grip, (0.0, 0.0, height)), straight=False), Waypoint(pose=grip)])
                 raised = hand.route([Waypoint(pose=moved(grip, (0.0, 0.0, height)))], grasped[-1])
-                carry, _ = _shortest_carry(hand, scene, state, tip_from_mouse, raised[-1])
+                carry, lower = _shortest_carry(hand, scene, state, tip_from_mouse, raised[-1])
             except MotionError as error:
                 failure = failure or error
                 continue
-            if best is None or len(pick) + len(carry) < best[0]:
-                best = (len(pick) + len(carry), hand, pick, height)
+            length = len(approach) + len(descent) + len(raised) + len(carry) + len(lower)
+            if best is None or length < best[0]:
+                best = (length, hand, approach, descent, height)
             break
     if best is None:
         assert failure is not None
@@ -135,25 +138,25 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
 
 def _shortest_carry(
     hand: Hand, scene: Scene, state: WorldState, tip_from_mouse: Pose, start: Floats | None = None
-) -> tuple[Floats, Pose]:
-    """The shortest way to above the pad, the mouse either way round, from which the hand can set it down; and that goal."""
+) -> tuple[Floats, Floats]:
+    """The shortest way to above the pad and down onto it, the mouse either way round."""
     pad = affordance(scene.object("pad_target").asset, "center", _pose(scene, state, "pad_target"))
     heading = yaw_of(_pose(scene, state, "pad_target").quaternion)
     x, y, z = pad.position
-    best: tuple[Floats, Pose] | None = None
+    best: tuple[Floats, Floats] | None = None
     failure: MotionError | None = None
     for flip in (0.0, math.pi):
         world_from_mouse = Pose(position=(x, y, z + _DROP_GAP), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
         goal = compose(world_from_mouse, inverse(tip_from_mouse))
         for straight, height in itertools.product((True, False), _CARRY_HEIGHTS):
+            over = Waypoint(pose=moved(goal, (0.0, 0.0, height)), straight=straight)
             try:
-                carry = hand.route([Waypoint(pose=moved(goal, (0.0, 0.0, height)), straight=straight)], start)
-                hand.route([Waypoint(pose=goal)], carry[-1])
+                carry, lower = hand.legs([over, Waypoint(pose=goal, speed=_PLACE_SPEED)], start)
             except MotionError as error:
                 failure = failure or error
                 continue
-            if best is None or len(carry) < len(best[0]):
-                best = (carry, goal)
+            if best is None or len(carry) + len(lower) < len(best[0]) + len(best[1]):
+                best = (carry, lower)
             break
     if best is None:
         assert failure is not None

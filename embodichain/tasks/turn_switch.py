@@ -10,7 +10,7 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance, multiply, turn, turned, world_from_asset
-from embodichain.motion.skills import Floats, Hand, Waypoint, follow, lift, moved, retreat, wait
+from embodichain.motion.skills import Floats, Hand, Waypoint, choose, follow, lift, moved, retreat, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 
@@ -80,11 +80,11 @@ _END = START - 0.01
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
-    """One approach, push and retreat, by the hand that has the shortest way."""
+    """One approach, push and retreat."""
     side = wanted_side(scene)
     if state.object_joints["switch"][0] * side > THRESHOLD:
         return Attempt(state=state)
-    hand, approach, press = _plan(hands, scene, state, miss)
+    (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
     state = yield from follow(hand, state, approach, opening=0.0)
     before = state.object_joints["switch"][0]
     state = yield from follow(hand, state, press)
