@@ -1,0 +1,148 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from asset_parts import exact_union
+
+from embodichain.assets import optimize, source, usd
+from embodichain.assets.mess import MessConfig
+from embodichain.assets.physical import shell_properties, solid_properties
+from embodichain.assets.shapes import to_mesh
+from embodichain.errors import AssetError, ConfigError
+
+
+def test_delivered_mass_properties_are_those_of_the_clean_solid(catalog):
+    for asset in catalog.values():
+        clean = source.procedural(asset.category, 0)
+        for part, body in zip(clean.parts, asset.bodies, strict=True):
+            truth = to_mesh(exact_union(part.mesh))
+            density = source.material(part.material).density
+            exact = solid_properties(truth, density)
+            if part.shell_thickness:
+                exact = shell_properties(truth, density, part.shell_thickness)
+            factor = part.mass / exact.mass if part.mass else 1.0
+            assert body.mass == pytest.approx(exact.mass * factor, rel=0.01)
+            size = np.ptp(truth.vertices, axis=0).max()
+            assert np.linalg.norm(np.subtract(body.center_of_mass, exact.center_of_mass)) < 0.01 * size
+            assert np.allclose(body.diagonal_inertia, np.multiply(exact.diagonal_inertia, factor), rtol=0.01)
+
+
+def test_assets_rest_on_the_plane_over_their_origin(catalog):
+    for asset in catalog.values():
+        low, high = asset.bounds
+        assert low[2] == pytest.approx(0.0, abs=1e-6)
+        clean = np.concatenate([part.mesh.vertices for part in source.procedural(asset.category, 0).parts])
+        assert np.abs(low[:2] - clean.min(axis=0)[:2]).max() < 0.002
+        assert (low[:2] < 0).all()
+        assert (high[:2] > 0).all()
+        assert sum(len(body.visual.faces) for body in asset.bodies) <= 5000
+
+
+def test_a_second_call_reads_the_finished_catalogue(catalog, catalog_dir):
+    config = optimize.AssetsConfig(counts=dict.fromkeys(catalog, 1))
+    seen = []
+    start = time.perf_counter()
+    again = optimize.build_catalog(config, catalog_dir, lambda done, total, name: seen.append((done, total, name)))
+    assert time.perf_counter() - start < 1.0
+    assert [asset.content_hash for asset in again] == [catalog[asset.category].content_hash for asset in again]
+    assert [done for done, _, _ in seen] == list(range(1, len(again) + 1))
+
+
+def test_the_same_seed_gives_the_same_content_in_another_process(catalog, tmp_path):
+    # The catalogue was built by workers limited to one core each; this process uses every core.
+    for category in ("block", "switch"):
+        asset = optimize.build(category, 0, tmp_path)
+        assert asset.content_hash == catalog[category].content_hash
+        assert asset.path != catalog[category].path
+
+
+def test_another_seed_gives_other_content(catalog, tmp_path):
+    assert optimize.build("block", 1, tmp_path).content_hash != catalog["block"].content_hash
+
+
+def test_what_is_returned_was_read_from_the_file(catalog):
+    for asset in catalog.values():
+        assert optimize.fingerprint(asset) == optimize.fingerprint(usd.read(asset.path))
+
+
+def test_every_stage_reports_its_numbers(catalog):
+    for asset in catalog.values():
+        report = json.loads(asset.path.with_suffix(".json").read_text())
+        stages = [entry["stage"] for entry in report["stages"]]
+        assert stages[:2] == ["repair", "frame"]
+        assert {"simplify", "collision", "physical", "usd", "validate"} <= set(stages)
+        assert all(entry["seconds"] >= 0 for entry in report["stages"])
+        repaired = report["stages"][0]
+        assert repaired["before"]["faces"] > repaired["after"]["faces_after"] * 0.5
+        assert repaired["after"]["agreement"] > 0.97
+        assert report["content_hash"] == asset.content_hash
+        assert report["licence"] == "Apache-2.0"
+
+
+def test_a_damaged_file_is_built_again(tmp_path):
+    asset = optimize.build("block", 2, tmp_path)
+    data = bytearray(asset.path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    asset.path.write_bytes(data)
+    assert optimize.cached("block", 2, tmp_path) is None
+    assert optimize.build("block", 2, tmp_path).content_hash == asset.content_hash
+
+
+KILLED = """
+import os
+from pathlib import Path
+from embodichain.assets import optimize, usd, validate
+write = usd.write
+usd.write = lambda *a: (write(*a), {at_write} and os.kill(os.getpid(), 9))
+validate.check = lambda *a: os.kill(os.getpid(), 9)
+optimize.build("block", 3, Path({folder!r}))
+"""
+
+
+def test_killed_half_way_leaves_nothing_half_written(tmp_path):
+    finished = optimize.build("block", 4, tmp_path)
+    for at_write in (True, False):
+        code = KILLED.format(at_write=at_write, folder=str(tmp_path))
+        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+        assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == [finished.name]
+        assert optimize.cached("block", 3, tmp_path) is None
+    assert optimize.build("block", 3, tmp_path).name == "block_003"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_refused_asset_leaves_nothing(tmp_path):
+    raw = source.procedural("block", 0, MessConfig())
+    part = raw.parts[0]
+    nothing = type(part.mesh)(vertices=part.mesh.vertices * [1, 1, 0], faces=part.mesh.faces)
+    flat = type(raw)(
+        name="flat", category="block", licence="CC0-1.0", origin="test",
+        parts=(type(part)(name="body", mesh=nothing, material="wood", color=part.color),),
+    )  # fmt: skip
+    with pytest.raises(AssetError, match="one plane"):
+        optimize.optimize(flat, tmp_path, key="k")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_unwritable_folder_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(AssetError, match="cannot write into"):
+        optimize.build("block", 0, tmp_path / "out")
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(AssetError, match="cannot write into"):
+        optimize.build("block", 0, tmp_path / "out")
+
+
+def test_a_bad_catalogue_is_refused():
+    with pytest.raises(ConfigError, match=r"available: .*mug"):
+        optimize.AssetsConfig(counts={"teapot": 1})
+    with pytest.raises(ConfigError, match="must not be negative"):
+        optimize.AssetsConfig(counts={"mug": -1})
