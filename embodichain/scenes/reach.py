@@ -43,7 +43,7 @@ class ReachConfig:
 
     x: Range = (-0.30, 0.30)
     y: Range = (-0.45, 0.45)
-    z: Range = (0.0, 0.25)
+    z: Range = (0.01, 0.26)
     spacing: float = 0.05
     tilts: tuple[float, ...] = (0.0, 30.0, 60.0)
     azimuths: int = 8
@@ -216,28 +216,20 @@ class ReachTable:
 
         x, y, z = self.axes
         low = self.quality[:, :, :, z <= z[0] + 0.11] > 0
+        half = 0.5 * (x[1] - x[0])
+        extent = (y[0] - half, y[-1] + half, x[0] - half, x[-1] + half)
         straight = self.approaches[:, 2] < -0.999
-        panels = [
-            (f"{chain.arm}, {name}", low[arm][:, :, :, which].mean(axis=(2, 3, 4)))
-            for name, which in (("straight down", straight), ("leaning", ~straight))
-            if which.any()
-            for arm, chain in enumerate(self.chains)
-        ]
-        panels.append(("any arm, straight down", low[..., straight, :].any(axis=0).mean(axis=(2, 3, 4))))
-        columns = math.ceil(len(panels) / 2)
-        figure = Figure(figsize=(4.2 * columns, 6.0), layout="constrained")
-        picture = None
-        for axes, (title, share) in zip(figure.subplots(2, columns, squeeze=False).flat, panels, strict=False):
-            half = 0.5 * (x[1] - x[0])
-            picture = axes.imshow(
-                share, origin="lower", vmin=0.0, vmax=1.0, extent=(y[0] - half, y[-1] + half, x[0] - half, x[-1] + half)
-            )
-            axes.set(title=title, xlabel="Y, left [m]", ylabel="X, forward [m]")
-            axes.invert_xaxis()  # as seen from behind the robot
-        for axes in figure.axes[len(panels) :]:
-            axes.set_axis_off()
-        if picture is not None:
-            figure.colorbar(picture, ax=figure.axes, label="share of turns reached up to 10 cm above the table")
+        rows = [(name, which) for name, which in (("straight down", straight), ("leaning", ~straight)) if which.any()]
+        reached = [*((chain.arm, low[i]) for i, chain in enumerate(self.chains)), ("any arm", low.any(axis=0))]
+        figure = Figure(figsize=(4.2 * len(reached), 3.0 * len(rows)), layout="constrained")
+        grid = figure.subplots(len(rows), len(reached), squeeze=False)
+        for row, (approach, which) in zip(grid, rows, strict=True):
+            for axes, (name, cells) in zip(row, reached, strict=True):
+                share = cells[:, :, :, which].mean(axis=(2, 3, 4))
+                picture = axes.imshow(share, origin="lower", vmin=0.0, vmax=1.0, extent=extent)
+                axes.set(title=f"{name}, {approach}", xlabel="Y, left [m]", ylabel="X, forward [m]")
+                axes.invert_xaxis()  # as seen from behind the robot
+        figure.colorbar(picture, ax=grid, label="share of turns reached up to 10 cm above the table")
         figure.savefig(path, dpi=100)
 
 
