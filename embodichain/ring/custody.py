@@ -18,9 +18,12 @@ from embodichain.ring.words import (
     NUM_SLOTS,
     ONE,
     PIN,
+    PUBLISH,
     READY_HINTS,
     REAP,
+    REFUSED,
     RELEASE,
+    ROW,
     ROWS,
     STRIDE,
     U64,
@@ -109,9 +112,27 @@ def adjust(context, held, slot, reads):
         after = pack(IS_READY, left, version_of(word), holders_of(word))
         if swap(context, slot, word, after, ADJUST):
             break
-    store(at + layout.SLOT_BOUND, reads)
+    store(at + layout.SLOT_BOUND, done + left)  # one read more often than the new K keeps its count for the next change
     withdraw_ready(context, slot)
     return unpin(context, held, slot)
+
+
+@kernel("int64(int64[::1], int64, int64, uint64, uint64, uint64, int64)")
+def republish(context, slot, version, trajectory, reads, remaining, published_ns):
+    """Like `kernels.publish` for a trajectory restored from a snapshot: it goes on where it was."""
+    at = context[WORDS] + slot * STRIDE
+    store(at + layout.SLOT_SEQUENCE, add(context[BASE] + layout.AT_SEQUENCE, ONE))
+    store(at + layout.SLOT_PUBLISHED_NS, U64(published_ns))
+    store(at + layout.SLOT_TRAJECTORY, trajectory)
+    store(at + layout.SLOT_READS, reads)
+    store(at + layout.SLOT_BOUND, reads + remaining)
+    store(at + layout.SLOT_CEILING, reads + remaining)
+    before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
+    if not swap(context, slot, before, pack(IS_READY, remaining, U64(version), ZERO), PUBLISH):
+        return REFUSED
+    offer(context[READY_HINTS], slot)
+    tally(context, layout.ROW_PUBLISHED, 1)
+    return signal(context, layout.AT_READY_EVENT)
 
 
 # ------------------------------------------------------------------------------------------------- joining and reaping

@@ -34,15 +34,16 @@ def create(path: Path, size_bytes: int) -> tuple[NDArray[np.uint8], Path]:
     The caller fills in the header and calls `publish`: nobody ever attaches to half a ring. Raises RingError with the bytes asked
     for and available when they do not fit, and when the folder cannot be written.
     """
-    free_bytes, limit = available(path.parent)
-    if size_bytes > free_bytes:
-        raise _too_little(path, size_bytes, free_bytes, limit)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     try:
         descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
     try:
+        # Asked first: beyond memory or the control group's limit the reservation would not fail but get this process killed.
+        free_bytes, limit = available(path.parent)
+        if size_bytes > free_bytes:
+            raise _too_little(path, size_bytes, free_bytes, limit)
         os.posix_fallocate(descriptor, 0, size_bytes)
         memory = _map(descriptor, size_bytes, writable=True)
     except OSError as error:

@@ -144,6 +144,11 @@ class RingLayout:
         start = self.payload_at + slot * self.slot_bytes
         return memory[start : start + self.slot_bytes]
 
+    def buffer(self, memory: NDArray[np.uint8], slot: int) -> memoryview:
+        """The same bytes for files and check sums."""
+        start = self.payload_at + slot * self.slot_bytes
+        return memoryview(memory.data)[start : start + self.slot_bytes]
+
     def views(self, memory: NDArray[np.uint8], slot: int, *, writable: bool) -> dict[str, NDArray]:
         """Every field of one slot as an array over the ring's own memory."""
         payload = self.payload(memory, slot)

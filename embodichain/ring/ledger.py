@@ -1,7 +1,7 @@
 """The ledger: every publish and every read of a run, append-only, so that the replay bound can be proven afterwards.
 
-File: the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes. A writer that dies leaves at most a torn last record, which readers
-skip; each record carries a check sum. Several processes may append to one file: a flush is one O_APPEND write of whole records.
+File: the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes, each with a check sum. Several processes may append to one file.
+One that dies while it writes leaves a torn record, after which others go on: readers find the next whole record by its check sum.
 """
 
 from __future__ import annotations
@@ -58,25 +58,21 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
-        """Opens a ledger for appending and creates it when missing; a torn record at its end is cut off.
+        """Opens a ledger for appending and creates it when missing.
 
         Raises:
             RingError: The file cannot be opened, or is something else.
         """
         path = Path(path)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            if not path.exists():
+                _create(path)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
             raise RingError(f"cannot open the ledger {path}: {error.strerror}") from error
-        size = os.fstat(descriptor).st_size
-        if size < len(HEADER):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, HEADER)
-        elif os.pread(descriptor, len(HEADER), 0) != HEADER:
+        if os.pread(descriptor, len(HEADER), 0) != HEADER:
             os.close(descriptor)
             raise RingError(f"{path} is not a ledger: choose another file")
-        elif torn := (size - len(HEADER)) % RECORD.itemsize:
-            os.ftruncate(descriptor, size - torn)
         return cls(descriptor, path)
 
     def record(
@@ -185,7 +181,7 @@ class LedgerReport:
     reads_at_retirement: float
     """Mean reads of trajectories that are over: at the bound, or not read again in the last fifth of the run."""
     damaged: int
-    """Records whose check sum is wrong, apart from a torn end."""
+    """Records whose check sum is wrong, apart from torn ones."""
 
     def raise_on_violation(self) -> None:
         """Raises IntegrityError naming the worst offender when the bound or the count of draws was broken."""
@@ -199,8 +195,12 @@ class LedgerReport:
             )
 
 
-def load(path: Path | str) -> NDArray:
-    """All whole records of a ledger as a structured array of `RECORD`; raises RingError when it is none."""
+def load(path: Path | str) -> tuple[NDArray, int]:
+    """All whole records of a ledger as a structured array of `RECORD`, and how many were damaged (torn ones do not count).
+
+    Raises:
+        RingError: No ledger.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -208,8 +208,19 @@ def load(path: Path | str) -> NDArray:
         raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
     if data[: len(HEADER)] != HEADER:
         raise RingError(f"{path} is not a ledger")
-    body = data[len(HEADER) :]
-    return np.frombuffer(body[: len(body) // RECORD.itemsize * RECORD.itemsize], RECORD)
+    runs, damaged, at = [], 0, len(HEADER)
+    while len(data) - at >= RECORD.itemsize:
+        records = np.frombuffer(data, RECORD, (len(data) - at) // RECORD.itemsize, at)
+        wrong = np.flatnonzero(records["check"] != _check(records))
+        sound = int(wrong[0]) if len(wrong) else len(records)
+        runs.append(records[:sound])
+        at += sound * RECORD.itemsize
+        if sound == len(records):
+            break
+        skip = next((skip for skip in range(1, RECORD.itemsize) if _is_record(data, at + skip)), None)
+        damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
+        at += skip or RECORD.itemsize
+    return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
 
 
 def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
@@ -222,9 +233,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     Raises:
         RingError: No ledger, or it states no bound and none was given.
     """
-    everything = load(path)
-    sound = everything["check"] == _check(everything)
-    records = everything[sound]
+    records, damaged = load(path)
     bounds = records["trajectory_id"][records["event"] == Event.BOUND]
     if max_reads is None:
         if not len(bounds):
@@ -237,7 +246,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     counts = np.bincount(inverse[len(published) :], minlength=len(ids))
     pairs = np.zeros(len(ids), np.int64)
     np.maximum.at(pairs, inverse, traces["pairs"])
-    claims = np.stack([reads["trajectory_id"], reads["read_index"].astype(np.uint64)], axis=1)
+    claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
     over = counts > max_reads
     steps = len(np.unique(reads["step"]))
     unique_pairs = int(pairs[counts > 0].sum())
@@ -250,14 +259,14 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
         iterations=steps,
         reads_histogram={int(k): int(n) for k, n in zip(*np.unique(counts, return_counts=True), strict=True)},
         violations={int(i): int(n) for i, n in zip(ids[over], counts[over], strict=True)},
-        duplicates=len(claims) - len(np.unique(claims, axis=0)) if len(claims) else 0,
+        duplicates=int(np.count_nonzero(claims[1:] == claims[:-1])),
         unique_pairs=unique_pairs,
         unique_pairs_per_iteration=unique_pairs / steps if steps else 0.0,
         age_mean_s=float(ages.mean()) if len(ages) else 0.0,
         age_p50_s=float(np.percentile(ages, 50)) if len(ages) else 0.0,
         age_p99_s=float(np.percentile(ages, 99)) if len(ages) else 0.0,
         reads_at_retirement=_reads_at_retirement(ids, counts, reads, max_reads),
-        damaged=int(np.count_nonzero(~sound)),
+        damaged=damaged,
     )
 
 
@@ -270,6 +279,25 @@ def _reads_at_retirement(ids: NDArray, counts: NDArray, reads: NDArray, max_read
     start, end = reads["time_s"].min(), reads["time_s"].max()
     over = (counts >= max_reads) | ((counts > 0) & (last < end - 0.2 * (end - start)))
     return float(counts[over].mean()) if over.any() else 0.0
+
+
+def _create(path: Path) -> None:
+    """An empty ledger, header and all at once: of several who find none, one makes it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_bytes(HEADER)
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _is_record(data: bytes, at: int) -> bool:
+    if len(data) - at < RECORD.itemsize:
+        return False
+    record = np.frombuffer(data, RECORD, 1, at)
+    return bool(record["check"] == _check(record))
 
 
 def _check(records: NDArray) -> NDArray[np.uint64]:

@@ -48,7 +48,7 @@ class Member:
         self._identity = myself()
         self._reaper = self._identity._replace(state=RowState.REAPING).pack()
         self._context = self._make_context()
-        self._context[words.ROW] = self.row = self._join()
+        self.row = self._join()
         self._open = True
         self._finalizer = weakref.finalize(
             self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, path if owner else None
@@ -100,12 +100,12 @@ class Member:
     def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
         """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns]."""
         table = np.empty((5, want), np.int64)
+        seed = bits.random_raw()  # one number a call, however often it tries
         now_ns = 0
 
         def draw(exact: bool) -> int:
             nonlocal now_ns
             now_ns = time.monotonic_ns()
-            seed = bits.random_raw()
             return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
 
         drawn = self._until(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
@@ -141,6 +141,12 @@ class Member:
         with self._lock:
             code = custody.unpin(self._context, self._held, slot) if self._mine() else 0
         self._wake(layout.AT_FREE_EVENT, code)
+
+    def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
+        """Publishes a trajectory that was read `reads` times in an earlier life, with the reads it has left."""
+        with self._lock:
+            self._check()
+            custody.republish(self._context, slot, version, trajectory_id, reads, remaining, published_ns)
 
     def set_max_reads(self, max_reads: int) -> int:
         """Changes K for what is in the ring and what will come; the pid of a publisher that is stopped half way, or 0."""
@@ -254,18 +260,21 @@ class Member:
         return 0
 
     def _join(self) -> int:
-        rows = int(self._context[words.ROWS])
+        rows, reaped = int(self._context[words.ROWS]), []
         row = custody.join(rows, self._identity.pack())
         if row < 0:
-            for view in self.observer.participants():
-                if view.health is Health.DEAD:
-                    custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
+            dead = [view for view in self.observer.participants() if view.health is Health.DEAD]
+            reaped = [custody.reap(self._context, view.row, view.identity.pack(), self._reaper) for view in dead]
             row = custody.join(rows, self._identity.pack())
         if row < 0:
             raise RingError(
                 f"the ring at {self.path} has all of its {layout.MAX_PARTICIPANTS} participants: "
                 "close an attachment, or use a second ring"
             )
+        self._context[words.ROW] = row
+        for slots in reaped:
+            if slots >= 0:
+                custody.count_reaped(self._context, slots)
         return row
 
     def _make_context(self) -> NDArray[np.int64]:

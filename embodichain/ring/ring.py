@@ -7,6 +7,7 @@ from any thread of the attaching process; a ring does not survive a fork.
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import host, layout
+from embodichain.ring import host, layout, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
@@ -40,6 +41,7 @@ class Ring:
         self._rng = np.random.default_rng(self._member.row)
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
         self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
+        self._control = threading.Lock()
         self._write_views: dict[int, Mapping[str, NDArray]] = {}
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
 
@@ -239,9 +241,49 @@ class Ring:
             raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
         if not 1 <= max_reads <= MAX_READS_LIMIT:
             raise RingError(f"max_reads (K) must be 1..{MAX_READS_LIMIT}, got {max_reads}")
-        late = self._member.set_max_reads(max_reads)
+        with self._control:
+            late = self._member.set_max_reads(max_reads)
         if late:
             raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
+
+    def snapshot(self, path: Path | str) -> int:
+        """Writes every trajectory that has reads left, with its count of reads; returns how many. Only the owner may.
+
+        The ring stays in use meanwhile. For exact resumption hold no lease, and let no other reader draw between this and the
+        learner's checkpoint.
+        """
+        if not self._owner:
+            raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
+        with self._control:
+            return snapshot.save(self._member, self._memory, self.spec, Path(path))
+
+    @classmethod
+    def restore(
+        cls,
+        snapshot_path: Path | str,
+        path: Path | str | None = None,
+        *,
+        trajectory: TrajectorySpec | None = None,
+        debug: bool = False,
+    ) -> Ring:
+        """Creates a ring from a snapshot: same schema, same K, each trajectory with the reads it had left.
+
+        Raises:
+            RingError: The snapshot is missing, cut short, damaged or of another schema, or the ring cannot be created.
+        """
+        source = Path(snapshot_path)
+        spec, entries = snapshot.read_index(source)
+        if trajectory is not None and spec.trajectory.schema_hash != trajectory.schema_hash:
+            raise RingError(
+                f"the snapshot {source} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}"
+            )
+        ring = cls.create(spec, path, debug=debug)
+        try:
+            snapshot.load(ring._member, ring._memory, ring._layout, source, entries)
+        except BaseException:
+            ring.close()
+            raise
+        return ring
 
     def reap(self) -> int:
         """Clears away every participant that is provably dead; returns how many. Waiting calls do this by themselves."""

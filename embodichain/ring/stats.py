@@ -56,6 +56,8 @@ class RingStats:
     waiting_readers: int
     oldest_s: float
     """Age of the oldest READY trajectory [s]."""
+    longest_write_s: float
+    """How long the slowest slot has been WRITING [s]: a worker that hangs shows here, a stopped one in `quarantined` too."""
     closed: bool
 
 
@@ -102,6 +104,10 @@ class Observer:
         """A copy of one cell of every slot, by its byte offset in the slot's row."""
         return self._slots[:, at // 8].copy()
 
+    def cell(self, slot: int, at: int) -> int:
+        """One cell of one slot."""
+        return int(self._slots[slot, at // 8])
+
     def participants(self) -> list[ParticipantView]:
         """Everybody in the table."""
         now, found = time.monotonic_ns(), []
@@ -139,7 +145,9 @@ class Observer:
         mask = np.uint64(sum(1 << row for row in stopped))
         quarantined = (ready & (holders & mask != 0)) | (writing & np.isin(holders, np.array(stopped, np.uint64)))
         published_ns = self.cells(layout.SLOT_PUBLISHED_NS)[ready]
+        claimed_ns = self.cells(layout.SLOT_CLAIMED_NS)[writing]
         totals = self._rows.sum(axis=0)
+        now = time.monotonic_ns()
 
         def total(cell: int) -> int:
             return int(totals[cell // 8])
@@ -168,7 +176,8 @@ class Observer:
             participants=sum(view.identity.state is RowState.LIVE for view in people),
             waiting_writers=sum(view.waiting == layout.WAITING_WRITER for view in people),
             waiting_readers=sum(view.waiting == layout.WAITING_READER for view in people),
-            oldest_s=(time.monotonic_ns() - int(published_ns.min())) / 1e9 if published_ns.size else 0.0,
+            oldest_s=max(0, now - int(published_ns.min())) / 1e9 if published_ns.size else 0.0,
+            longest_write_s=max(0, now - int(claimed_ns.min())) / 1e9 if claimed_ns.size else 0.0,
             closed=self.header(layout.AT_CLOSED) != 0,
         )
 

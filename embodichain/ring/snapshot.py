@@ -1,0 +1,120 @@
+"""A ring on disk: every trajectory that has reads left, with its payload and its count of reads, so that a run can resume.
+
+File: the line `EMBODICHAIN-RING 1`, payloads one after another, a msgpack index, and a trailer that locates the index. Written
+beside the target and renamed, so that a snapshot is either whole or not there.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError
+from embodichain.ring import layout
+from embodichain.ring.budget import SlotWord
+from embodichain.ring.layout import RingLayout
+from embodichain.types import RingSpec
+
+if TYPE_CHECKING:
+    from embodichain.ring.member import Member
+
+MAGIC = b"EMBODICHAIN-RING 1\n"
+_TRAILER = struct.Struct("<QQ8s")
+_TRAILER_MAGIC = b"RINGEND1"
+_pack: Any = msgpack.packb
+
+
+def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) -> int:
+    """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
+
+    Each slot is pinned while it is copied: readers go on, writers cannot reuse it. Reads drawn before the copy count as made.
+    """
+    lay, observer = member.observer.layout, member.observer
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    entries: list[dict[str, int]] = []
+    try:
+        with unfinished.open("wb") as file:
+            file.write(MAGIC)
+            for slot in np.argsort(observer.cells(layout.SLOT_SEQUENCE), kind="stable").tolist():
+                if not member.pin(slot):
+                    continue
+                try:
+                    word = SlotWord.unpack(observer.cell(slot, layout.SLOT_WORD))
+                    if word.remaining:
+                        payload = lay.buffer(memory, slot)
+                        entries.append(
+                            {
+                                "at": file.tell(),
+                                "crc": zlib.crc32(payload),
+                                "remaining": word.remaining,
+                                "reads": observer.cell(slot, layout.SLOT_BOUND) - word.remaining,
+                                "trajectory_id": observer.cell(slot, layout.SLOT_TRAJECTORY),
+                                "age_ns": time.monotonic_ns() - observer.cell(slot, layout.SLOT_PUBLISHED_NS),
+                            }
+                        )
+                        file.write(payload)
+                finally:
+                    member.unpin(int(slot))
+            current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
+            index: bytes = _pack({"spec": layout.encode_spec(current), "slot_bytes": lay.slot_bytes, "slots": entries})
+            at = file.tell()
+            file.write(index)
+            file.write(_TRAILER.pack(at, zlib.crc32(index), _TRAILER_MAGIC))
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise RingError(f"cannot write the snapshot {path}: {error.strerror}") from error
+    return len(entries)
+
+
+def read_index(path: Path) -> tuple[RingSpec, list[Mapping[str, int]]]:
+    """The specification and the entries of a snapshot; raises RingError when it is missing, none, or cut short."""
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise RingError(f"{path} is not a snapshot of a ring")
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TRAILER.size))
+            trailer = file.read(_TRAILER.size)
+            if len(trailer) < _TRAILER.size or trailer[-8:] != _TRAILER_MAGIC:
+                raise RingError(f"the snapshot {path} is cut short: {size:,} bytes without its end; use an older one")
+            at, crc, _ = _TRAILER.unpack(trailer)
+            file.seek(at)
+            index = file.read(size - _TRAILER.size - at)
+    except OSError as error:
+        raise RingError(f"cannot read the snapshot {path}: {error.strerror}") from error
+    if zlib.crc32(index) != crc:
+        raise RingError(f"the snapshot {path} is damaged: its index fails the check sum; use an older one")
+    values: dict[str, Any] = msgpack.unpackb(index)
+    return layout.decode_spec(values["spec"]), values["slots"]
+
+
+def load(member: Member, memory: NDArray[np.uint8], lay: RingLayout, path: Path, entries: list[Mapping[str, int]]) -> None:
+    """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
+    with path.open("rb") as file:
+        for entry in entries:
+            slot, version = member.claim(0.0)
+            payload = lay.buffer(memory, slot)
+            file.seek(entry["at"])
+            if file.readinto(payload) != lay.slot_bytes or zlib.crc32(payload) != entry["crc"]:
+                raise RingError(f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} fails its check sum")
+            member.republish(
+                slot,
+                version,
+                trajectory_id=entry["trajectory_id"],
+                reads=entry["reads"],
+                remaining=entry["remaining"],
+                published_ns=max(0, time.monotonic_ns() - entry["age_ns"]),
+            )

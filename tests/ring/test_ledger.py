@@ -1,0 +1,184 @@
+"""The ledger proves the bound, and finds every way of breaking it."""
+
+import os
+import time
+
+import numpy as np
+import pytest
+from ring_parts import kill, put, ring_spec, start
+
+from embodichain.errors import IntegrityError, RingError, RingTimeout
+from embodichain.ring import Event, Ledger, Ring, verify
+from embodichain.ring.ledger import HEADER, RECORD, load
+
+
+def test_a_run_through_the_ring_is_proven(tmp_path):
+    path, rng = tmp_path / "ledger", np.random.default_rng(0)
+    with Ring.create(ring_spec(num_slots=6, max_reads=4)) as ring, Ledger.open(path) as ledger:
+        ledger.bound(4)
+        for number in range(6):
+            put(ring, number)
+            ledger.publish(number, pairs=100 + number)
+        step = 0
+        while ring.stats().ready:
+            with ring.sample(3, 0.0, rng, partial=True) as batch:
+                ledger.read(batch, step=step, pairs=100 + batch.trajectory_ids)
+            step += 1
+    report = verify(path)
+    report.raise_on_violation()
+    assert (report.max_reads, report.trajectories, report.reads, report.iterations) == (4, 6, 24, step)
+    assert report.reads_histogram == {4: 6}
+    assert report.unique_pairs == 615
+    assert report.unique_pairs_per_iteration == 615 / step
+    assert 0 <= report.age_p50_s <= report.age_p99_s < 10
+    assert report.reads_at_retirement == 4
+
+
+def test_reads_over_the_bound_are_found(tmp_path):
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        ledger.publish([7, 8], pairs=10)
+        for index in range(5):
+            ledger.record(Event.READ, [7, 8][: 1 + (index < 3)], read_index=index, step=index)
+    report = verify(tmp_path / "ledger", 3)
+    assert report.violations == {7: 5}
+    with pytest.raises(IntegrityError, match=r"1 of 2 trajectories were read more often than max_reads=3 \(worst 0x7: 5 reads\)"):
+        report.raise_on_violation()
+
+
+def test_a_draw_handed_out_twice_is_found(tmp_path):
+    with Ledger.open(tmp_path / "ledger") as ledger:
+        ledger.record(Event.READ, [7, 7], read_index=[0, 0])
+    report = verify(tmp_path / "ledger", 3)
+    assert (report.duplicates, report.violations) == (1, {})
+    with pytest.raises(IntegrityError, match="1 reads claimed twice"):
+        report.raise_on_violation()
+
+
+@pytest.mark.parametrize("cut", range(1, RECORD.itemsize))
+def test_a_torn_record_is_skipped_and_others_go_on_after_it(tmp_path, cut):
+    path = tmp_path / "ledger"
+    with Ledger.open(path) as ledger:
+        ledger.record(Event.READ, [1, 2, 3], read_index=0)
+    os.truncate(path, path.stat().st_size - cut)
+    assert load(path)[0]["trajectory_id"].tolist() == [1, 2]
+    with Ledger.open(path) as ledger:
+        ledger.record(Event.READ, 4)
+    assert load(path)[0]["trajectory_id"].tolist() == [1, 2, 4]
+    assert verify(path, 1).damaged == 0
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    path = tmp_path / "ledger"
+    with Ledger.open(path) as ledger:
+        ledger.record(Event.READ, np.arange(10), read_index=np.arange(10), step=3, pairs=5, age_s=0.5)
+    data = bytearray(path.read_bytes())
+    rng = np.random.default_rng(0)
+    for bit in rng.integers(0, RECORD.itemsize * 8, 100):
+        damaged = data.copy()
+        damaged[len(HEADER) + 3 * RECORD.itemsize + bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        assert verify(path, 10).damaged == 1
+
+
+def append_for_ever(path, worker):
+    ledger = Ledger.open(path)
+    for number in range(1 << 30):
+        ledger.record(Event.READ, np.full(100, worker << 40 | number), read_index=np.arange(100), step=number)
+
+
+def test_writers_killed_at_any_time_cost_their_buffer_and_nothing_else(tmp_path):
+    path = tmp_path / "ledger"
+    for _ in range(3):
+        writers = [start(append_for_ever, path, worker) for worker in range(2)]
+        time.sleep(0.08)
+        for writer in writers:
+            kill(writer)
+            writer.join()
+    report = verify(path, 100 * 3)
+    assert report.damaged == 0
+    assert report.reads > 1_000
+    assert report.reads * RECORD.itemsize > 0.99 * path.stat().st_size
+
+
+@pytest.mark.parametrize("content", [b"", b"hello, this is something else entirely........"])
+def test_something_else_is_no_ledger(tmp_path, content):
+    path = tmp_path / "ledger"
+    path.write_bytes(content)
+    with pytest.raises(RingError, match="not a ledger"):
+        verify(path, 3)
+    with pytest.raises(RingError, match="cannot read"):
+        verify(tmp_path / "absent", 3)
+    if content:
+        with pytest.raises(RingError, match="not a ledger"):
+            Ledger.open(path)
+    with pytest.raises(RingError, match="cannot open"):
+        Ledger.open(tmp_path)
+
+
+def test_without_any_bound_there_is_nothing_to_prove(tmp_path):
+    Ledger.open(tmp_path / "ledger").close()
+    with pytest.raises(RingError, match="states no bound"):
+        verify(tmp_path / "ledger")
+    report = verify(tmp_path / "ledger", 5)
+    assert (report.trajectories, report.reads, report.unique_pairs_per_iteration) == (0, 0, 0.0)
+
+
+def test_a_restored_ring_goes_on_counting(tmp_path):
+    rng, reads = np.random.default_rng(0), {}
+
+    def draw(ring, batches):
+        for _ in range(batches):
+            with ring.sample(3, 0.0, rng, partial=True) as batch:
+                for sample in batch:
+                    reads.setdefault(sample.trajectory_id, []).append(sample.read_index)
+
+    with Ring.create(ring_spec(num_slots=5, max_reads=9)) as ring:
+        ring.set_max_reads(6)
+        for number in range(4):
+            put(ring, number)
+        draw(ring, 5)
+        before = ring.stats()
+        assert ring.snapshot(tmp_path / "snapshot") == 4
+        after = ring.stats()
+        assert (before.reads_left, before.acquired, before.ready) == (after.reads_left, after.acquired, after.ready)
+    with Ring.restore(tmp_path / "snapshot", trajectory=ring.spec.trajectory) as ring:
+        assert ring.stats().reads_left == before.reads_left
+        assert ring.stats().oldest_s >= before.oldest_s
+        with pytest.raises(RingTimeout):
+            draw(ring, 100)
+        assert ring.stats().over_reads == 0
+    assert reads == {number: list(range(6)) for number in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"), [("cut", "cut short"), ("payload", "fails its check sum"), ("index", "its index fails")]
+)
+def test_a_damaged_snapshot_is_refused(tmp_path, damage, message):
+    path = tmp_path / "snapshot"
+    with Ring.create(ring_spec()) as ring:
+        put(ring, 1)
+        ring.snapshot(path)
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[:-3]
+    else:
+        data[100 if damage == "payload" else -40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RingError, match=message):
+        Ring.restore(path)
+
+
+def test_a_snapshot_of_another_schema_or_of_nothing_is_refused(tmp_path):
+    with Ring.create(ring_spec()) as ring, Ring.attach(ring.path) as other:
+        ring.snapshot(tmp_path / "snapshot")
+        with pytest.raises(RingError, match="only the owner"):
+            other.snapshot(tmp_path / "other")
+        with pytest.raises(RingError, match="cannot write the snapshot"):
+            ring.snapshot("/nowhere/snapshot")
+    with pytest.raises(RingError, match=r"asked for .*content uint64\[9\]"):
+        Ring.restore(tmp_path / "snapshot", trajectory=ring_spec(words=9).trajectory)
+    with pytest.raises(RingError, match="cannot read the snapshot"):
+        Ring.restore(tmp_path / "absent")
+    (tmp_path / "text").write_text("hello")
+    with pytest.raises(RingError, match="not a snapshot"):
+        Ring.restore(tmp_path / "text")
