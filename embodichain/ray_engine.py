@@ -157,7 +157,7 @@ class RayEngine:
                         self._on_produced(produced)
                     submit(worker)
         except BaseException as error:
-            self._failure = error.as_instanceof_cause() if isinstance(error, ray.exceptions.RayTaskError) else error
+            self._failure = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         finally:
             self._done.set()
 

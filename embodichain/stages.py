@@ -185,12 +185,12 @@ class RolloutStage:
             except MotionError as error:
                 slot.abandon()
                 return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
-            if not outcome.verdict.success:
+            if outcome.verdict.success:
+                identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
+                robot, physics = self._world.robot.name, self._world.config.physics
+                write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics)
+            else:
                 slot.abandon()
-            identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
-            write_provenance(
-                slot, scene, outcome, identity=identity, robot=self._world.robot.name, physics=self._world.config.physics
-            )
         return Produced(
             number=number,
             task=task.name,

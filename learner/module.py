@@ -6,8 +6,10 @@ The engine's side of the pipe is in `learner.data`, the model in `learner.policy
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,10 +121,8 @@ class ClwmModule(pl.LightningModule):
         try:
             losses = self.agent.losses(batch, generator)
             if not bool(losses.total.isfinite()):
-                raise LearnerError(
-                    f"loss is {losses.total.item()} at step {self.global_step} (video {losses.video.item()}, action "
-                    f"{losses.action.item()}); trajectories {list(batch.trajectory_ids)}, first chunks {list(batch.starts)}"
-                )
+                parts = f"video {losses.video.item()}, action {losses.action.item()}"
+                raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
         except BaseException:
             self._release()
             raise
@@ -137,6 +137,26 @@ class ClwmModule(pl.LightningModule):
         }
         self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=len(batch.trajectory_ids))
         return losses.total
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm over all parameters and logs it; raises LearnerError when it is not finite, before any weight changes."""
+        trained = [p for p in self.agent.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
+        if not bool(norm.isfinite()):
+            raise self._not_finite(f"gradient norm is {norm.item()}")
+        self.log("gradient_norm", norm, on_step=True, on_epoch=False)
+
+    def _not_finite(self, what: str) -> LearnerError:
+        windows = self._leased.windows if self._leased is not None else ()
+        where = ", ".join(f"{w.trajectory_id} (from chunk {w.start})" for w in windows)
+        return LearnerError(
+            f"{what} at step {self.global_step}; the batch held trajectories {where}; lower the rate or look at those"
+        )
 
     def configure_optimizers(self) -> Any:
         """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
@@ -174,6 +194,11 @@ class RingDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on drawing where the checkpoint stopped."""
         self.dataset.load_state_dict(state_dict)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Lightning skips the module's teardown when a fit fails: no lease stays all the same."""
+        if self.trainer is not None:
+            self.trainer.lightning_module.teardown("fit")
 
 
 def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
@@ -229,6 +254,7 @@ def fit(
     Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
     checkpoint then still holds the last good state.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,
@@ -243,7 +269,11 @@ def fit(
         default_root_dir=checkpoint.parent,
     )
     first = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+    with warnings.catch_warnings():
+        # Advice about worker processes, lengths and frozen encoders that the ring's design answers.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     return trainer.global_step, trainer.global_step - first
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -78,7 +79,7 @@ def stream_and_learn(
             exhausted=lambda: engine.exhausted,
             poll_s=0.0 if isinstance(engine, Engine) else 0.5,
             record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
-            inspect=counting.verify if config.train.verify else None,
+            inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
         )
         module = ClwmModule(config.learner)
         data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
@@ -132,7 +133,7 @@ def open_engine(world: World, ring: Ring, config: RunConfig, board: Board, *, fi
 
 def reads_by_trajectory(path: Path) -> dict[int, int]:
     """How often each trajectory in a ledger was read, by packed id."""
-    records = load(path)
+    records, _ = load(path)
     ids, counts = np.unique(records["trajectory_id"][records["event"] == Event.READ], return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
