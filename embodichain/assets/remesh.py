@@ -14,26 +14,32 @@ from embodichain.assets.shapes import face_areas
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
+_LEAF = 8
+"""Faces in a smallest group; each larger group holds eight of the next smaller ones."""
+_LEVELS = 3
+_FAR = 3.0
+"""Distance over radius beyond which a group acts as one dipole: the error at a point stays near 0.1 at most."""
 
-def winding_numbers(points: NDArray[np.float64], mesh: Mesh, leaf: int = 64) -> NDArray[np.float64]:
+
+def winding_numbers(points: NDArray[np.float64], mesh: Mesh) -> NDArray[np.float64]:
     """Generalised winding number of each point, shape [N]: 1 inside, 0 outside, in between near holes (Jacobson et al. 2013).
 
-    Far groups of faces act as one dipole each (Barill et al. 2018): groups are runs of `leaf` faces along a space-filling curve.
+    Far groups of faces act as one dipole each (Barill et al. 2018); groups are runs of faces along a space-filling curve.
     """
     triangles = mesh.vertices[mesh.faces]
-    centers = triangles.mean(axis=1)
-    order = np.argsort(_morton(centers), kind="stable")
-    triangles = np.ascontiguousarray(triangles[order])
+    triangles = np.ascontiguousarray(triangles[np.argsort(_morton(triangles.mean(axis=1)), kind="stable")])
     normals = np.cross(triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]) / 2
-    areas = np.linalg.norm(normals, axis=1)
-    starts = np.arange(0, len(triangles), leaf)
-    weights = np.maximum(areas, 1e-300)
-    total = np.add.reduceat(weights, starts)
-    middle = np.add.reduceat(centers[order] * weights[:, None], starts) / total[:, None]
-    dipoles = np.add.reduceat(normals, starts)
-    offsets = np.linalg.norm(triangles - np.repeat(middle, leaf, axis=0)[: len(triangles), None], axis=2).max(axis=1)
-    radii = np.maximum.reduceat(offsets, starts)
-    return _winding(np.ascontiguousarray(points, np.float64), triangles, middle, dipoles, radii, leaf)
+    weights = np.maximum(np.linalg.norm(normals, axis=1), 1e-300)
+    weighted = triangles.mean(axis=1) * weights[:, None]
+    groups, first, size = [], [], _LEAF
+    for _ in range(_LEVELS):
+        starts = np.arange(0, len(triangles), size)
+        middle = np.add.reduceat(weighted, starts) / np.add.reduceat(weights, starts)[:, None]
+        reach = np.linalg.norm(triangles - np.repeat(middle, size, axis=0)[: len(triangles), None], axis=2).max(axis=1)
+        first.append(sum(len(group) for group in groups))
+        groups.append(np.column_stack([middle, np.add.reduceat(normals, starts), np.maximum.reduceat(reach, starts)]))
+        size *= 8
+    return _winding(np.ascontiguousarray(points, np.float64), triangles, np.concatenate(groups), np.array(first), len(groups[-1]))
 
 
 def _morton(points: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -47,35 +53,50 @@ def _morton(points: NDArray[np.float64]) -> NDArray[np.int64]:
     return code
 
 
-@numba.njit(cache=True, fastmath=False)
-def _winding(points, triangles, middle, dipoles, radii, leaf):  # noqa: ANN001, ANN202 - compiled, see winding_numbers
+@numba.njit(cache=True)
+def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202 - compiled, see winding_numbers
     result = np.zeros(len(points))
+    stack_level, stack_group = np.empty(64, np.int64), np.empty(64, np.int64)
     for p in range(len(points)):
         x, y, z = points[p]
         total = 0.0
-        for g in range(len(middle)):
-            dx, dy, dz = middle[g, 0] - x, middle[g, 1] - y, middle[g, 2] - z
-            square = dx * dx + dy * dy + dz * dz
-            if square > (3.0 * radii[g]) ** 2:
-                total += (dx * dipoles[g, 0] + dy * dipoles[g, 1] + dz * dipoles[g, 2]) / (square * math.sqrt(square))
-                continue
-            for f in range(g * leaf, min((g + 1) * leaf, len(triangles))):
-                ax, ay, az = triangles[f, 0, 0] - x, triangles[f, 0, 1] - y, triangles[f, 0, 2] - z
-                bx, by, bz = triangles[f, 1, 0] - x, triangles[f, 1, 1] - y, triangles[f, 1, 2] - z
-                cx, cy, cz = triangles[f, 2, 0] - x, triangles[f, 2, 1] - y, triangles[f, 2, 2] - z
-                la = math.sqrt(ax * ax + ay * ay + az * az)
-                lb = math.sqrt(bx * bx + by * by + bz * bz)
-                lc = math.sqrt(cx * cx + cy * cy + cz * cz)
-                det = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
-                dot = (
-                    la * lb * lc
-                    + (ax * bx + ay * by + az * bz) * lc
-                    + (bx * cx + by * cy + bz * cz) * la
-                    + (cx * ax + cy * ay + cz * az) * lb
-                )
-                total += 2.0 * math.atan2(det, dot)
+        for top in range(num_top):
+            stack_level[0], stack_group[0] = _LEVELS - 1, top
+            depth = 1
+            while depth > 0:
+                depth -= 1
+                level, group = stack_level[depth], stack_group[depth]
+                row = first[level] + group
+                dx, dy, dz = groups[row, 0] - x, groups[row, 1] - y, groups[row, 2] - z
+                square = dx * dx + dy * dy + dz * dz
+                if square > (_FAR * groups[row, 6]) ** 2:
+                    total += (dx * groups[row, 3] + dy * groups[row, 4] + dz * groups[row, 5]) / (square * math.sqrt(square))
+                elif level > 0:
+                    size = first[level] - first[level - 1]
+                    for child in range(8 * group, min(8 * group + 8, size)):
+                        stack_level[depth], stack_group[depth] = level - 1, child
+                        depth += 1
+                else:
+                    for f in range(group * _LEAF, min((group + 1) * _LEAF, len(triangles))):
+                        total += _solid_angle(triangles[f], x, y, z)
         result[p] = total / (4.0 * math.pi)
     return result
+
+
+@numba.njit(cache=True)
+def _solid_angle(triangle, x, y, z):  # noqa: ANN001, ANN202 - compiled
+    """Solid angle of a triangle seen from a point (van Oosterom and Strackee 1983)."""
+    ax, ay, az = triangle[0, 0] - x, triangle[0, 1] - y, triangle[0, 2] - z
+    bx, by, bz = triangle[1, 0] - x, triangle[1, 1] - y, triangle[1, 2] - z
+    cx, cy, cz = triangle[2, 0] - x, triangle[2, 1] - y, triangle[2, 2] - z
+    la = math.sqrt(ax * ax + ay * ay + az * az)
+    lb = math.sqrt(bx * bx + by * by + bz * bz)
+    lc = math.sqrt(cx * cx + cy * cy + cz * cz)
+    det = ax * (by * cz - bz * cy) + ay * (bz * cx - bx * cz) + az * (bx * cy - by * cx)
+    dot = (
+        la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la + (cx * ax + cy * ay + cz * az) * lb
+    )
+    return 2.0 * math.atan2(det, dot)
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
