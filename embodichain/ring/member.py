@@ -165,7 +165,9 @@ class Member:
         return late
 
     def reap(self) -> int:
-        """Clears away everybody who is provably dead; returns how many."""
+        """Clears away everybody who is provably dead; returns how many. Raises RingClosed when there is nothing left to clear."""
+        if self.observer.header(layout.AT_CLOSED):
+            raise RingClosed(f"the owner closed the ring at {self.path}")
         reaped = 0
         for view in self.observer.participants():
             if view.health is not Health.DEAD:

@@ -1,4 +1,4 @@
-"""Kills and stops writers, readers and reapers at random, and checks everything they touched. `python tests/ring/ring_fuzz.py --help`.
+"""Kills and stops writers, readers and reapers at random, and checks everything they touched; also a script (`--help`).
 
 Exact counts come from two places that a kill cannot spoil: the ring's own witness of reads, and a ledger flushed after every draw.
 """
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from ring_parts import is_whole, ring_spec
+from ring_parts import die_with_parent, is_whole, ring_spec
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import Ledger, Ring, layout, verify
@@ -145,6 +145,7 @@ def run(
                 return pid
             code = 1
             try:
+                die_with_parent()
                 own = np.random.default_rng((seed, life))
                 mine = Ring.attach(ring.path)
                 if roles[place] == "writer":
@@ -166,35 +167,38 @@ def run(
                 os._exit(code)
 
         begin = time.monotonic()
-        while (now := time.monotonic()) - begin < seconds and kills < max_kills:
-            for place, pid in enumerate(pids):
-                if pid and os.waitpid(pid, os.WNOHANG)[0]:
-                    assert sabotage, f"a {roles[place]} failed by itself"
+        try:
+            while (now := time.monotonic()) - begin < seconds and kills < max_kills:
+                for place, pid in enumerate(pids):
+                    if pid and os.waitpid(pid, os.WNOHANG)[0]:
+                        assert sabotage, f"a {roles[place]} failed by itself"
+                        stopped.pop(pid, None)
+                        pids[place] = 0
+                    if not pids[place]:
+                        pids[place] = spawn(place)
+                for pid, until in list(stopped.items()):
+                    if now > until:
+                        os.kill(pid, signal.SIGCONT)
+                        del stopped[pid]
+                if sabotage and boards[:, TORN].sum():
+                    break
+                time.sleep(rng.random() * 2 * kill_every_s)
+                place = int(rng.integers(len(roles)))
+                if rng.random() < 0.2:
+                    if pids[place] not in stopped:
+                        os.kill(pids[place], signal.SIGSTOP)
+                        stopped[pids[place]] = now + rng.random() * 0.1
+                        stops += 1
+                elif not sabotage:
+                    os.kill(pids[place], signal.SIGKILL)
+                    os.waitpid(pids[place], 0)
+                    stopped.pop(pids[place], None)
                     pids[place] = 0
-                if not pids[place]:
-                    pids[place] = spawn(place)
-            for pid, until in list(stopped.items()):
-                if now > until:
-                    os.kill(pid, signal.SIGCONT)
-                    del stopped[pid]
-            if sabotage and boards[:, TORN].sum():
-                break
-            time.sleep(rng.random() * 2 * kill_every_s)
-            place = int(rng.integers(len(roles)))
-            if rng.random() < 0.2:
-                if pids[place] not in stopped:
-                    os.kill(pids[place], signal.SIGSTOP)
-                    stopped[pids[place]] = now + rng.random() * 0.1
-                    stops += 1
-            elif not sabotage:
-                os.kill(pids[place], signal.SIGKILL)
-                os.waitpid(pids[place], 0)
-                stopped.pop(pids[place], None)
-                pids[place] = 0
-                kills += 1
-        for pid in filter(None, pids):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+                    kills += 1
+        finally:
+            for pid in filter(None, pids):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
         took = time.monotonic() - begin
         ring.reap()
         stats = ring.stats()

@@ -1,5 +1,6 @@
 """Rings whose payload proves itself, and processes to kill."""
 
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -57,9 +58,19 @@ def is_whole(sample) -> bool:
     )
 
 
+def die_with_parent() -> None:
+    """Asks the kernel for SIGKILL when the forking process ends, however it ends."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def _run(function, arguments) -> None:
+    die_with_parent()
+    function(*arguments)
+
+
 def start(function, *arguments):
     """A process of its own that runs `function`; forked, for the kernels are loaded already."""
-    process = fork.Process(target=function, args=arguments, daemon=True)
+    process = fork.Process(target=_run, args=(function, arguments), daemon=True)
     process.start()
     return process
 
