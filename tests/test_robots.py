@@ -5,6 +5,7 @@ import math
 import mujoco
 import numpy as np
 import pytest
+import trimesh
 
 from embodichain.errors import ConfigError, RobotError
 from embodichain.motion.kinematics import Chain
@@ -256,6 +257,30 @@ def test_torso_above_two_arms_is_held_and_a_hand_of_hinges_ends_the_arm(tmp_path
       <actuator>{"".join(f'<position joint="{name}" kp="50"/>' for name in names)}</actuator></mujoco>"""
     robot = load_mjcf(write(tmp_path, text))
     assert sorted(a.joints for a in robot.arms) == [tuple(f"{side}{i}" for i in range(5)) for side in "pq"]
+
+
+def test_arms_that_face_each_other_stay_and_names_tell_their_sides(tmp_path):
+    def arm(name, x, turn):
+        joints = "".join(f'<body pos="0 0 0.1"><joint name="{name}{i}" axis="0 1 0"/><geom size="0.02"/>' for i in range(4))
+        return f'<body name="{name}" pos="{x} 0.01 0" quat="{turn}">{joints}{"</body>" * 5}'
+
+    text = f"""<mujoco><worldbody>{arm("right", -0.45, "1 0 0 0")}{arm("left", 0.45, "0 0 0 1")}</worldbody>
+      <actuator>{"".join(f'<position joint="{n}{i}" kp="9"/>' for n in ("right", "left") for i in range(4))}</actuator></mujoco>"""
+    robot = load_mjcf(write(tmp_path, text))
+    assert robot.arms[0].joints[0] == "left0" and robot.world_from_base.position == (0, 0, 0)
+
+
+def test_meshes_and_includes_are_found_from_anywhere_and_keyed_by_content(tmp_path):
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    trimesh.creation.icosphere(subdivisions=1, radius=0.04).export(folder / "ball.stl")
+    write(tmp_path, '<mujocoinclude><asset><mesh name="ball" file="ball.stl"/></asset></mujocoinclude>', "assets.xml")
+    text = ONE_ARM.replace("<default>", '<compiler meshdir="parts"/><include file="assets.xml"/><default>', 1)
+    path = write(tmp_path, text.replace('<body name="root">', '<body name="root"><geom type="mesh" mesh="ball"/>'))
+    robot = load_mjcf(path)
+    assert mujoco.MjModel.from_xml_string(robot.mjcf).nmesh == 1 and robot.mesh_dir == folder
+    trimesh.creation.icosphere(subdivisions=2, radius=0.04).export(folder / "ball.stl")
+    assert load_mjcf(path).content_hash != robot.content_hash
 
 
 def test_content_hash_follows_the_file(tmp_path):

@@ -48,7 +48,7 @@ def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot
         for limb in limbs:
             data.qpos[model.jnt_qposadr[limb.joints]] = np.mean(model.jnt_range[limb.joints], axis=1)
     mujoco.mj_forward(model, data)
-    limbs.sort(key=lambda limb: -float(data.xanchor[limb.joints[0], 1]))
+    limbs.sort(key=lambda limb: (_named_side(model, limb), -float(data.xanchor[limb.joints[0], 1])))
     names = _ARM_NAMES[len(limbs)]
     has_table = _prepare_table(spec, model, data)
     if world_from_base is None:
@@ -103,6 +103,12 @@ def _parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
         return spec, spec.compile()
     except ValueError as error:
         raise RobotError(f"{path} parses but does not compile: {error}") from error
+
+
+def _named_side(model: mujoco.MjModel, limb: Limb) -> int:
+    """-1 for an arm whose names say left, +1 for right, 0 where they do not say."""
+    text = " ".join([model.joint(limb.joints[0]).name, *(model.body(body).name for body in limb.bodies[:1])]).lower()
+    return ("right" in text) - ("left" in text)
 
 
 def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, limb: Limb, name: str) -> Arm:
@@ -214,9 +220,10 @@ def _prepare_table(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjDa
 
 
 def _stand_back(model: mujoco.MjModel, data: mujoco.MjData, limbs: list[Limb]) -> Pose:
-    """Behind the table's centre by 0.6 of the reach, unless the arms stand behind it already."""
+    """Behind the table's centre by 0.6 of the reach, unless the arms stand behind it already or face each other across it."""
     anchors = [data.xanchor[limb.joints] for limb in limbs]
-    if np.mean([a[0, 0] for a in anchors]) < -0.1:
+    roots = [float(a[0, 0]) for a in anchors]
+    if np.mean(roots) < -0.1 or min(roots) < -0.2 < 0.2 < max(roots):
         return Pose()
     reach = max(float(np.sum(np.linalg.norm(np.diff(a, axis=0), axis=1))) for a in anchors)
     return Pose(position=(-min(max(0.6 * reach, 0.2), 0.5), 0.0, 0.0))

@@ -41,6 +41,9 @@ _BASE_Y = 0.30
 # Grippers straight down beside the working area, fingers along X, out of the head camera's view of it.
 _HOME = {"left": (0.448, 1.704, -0.887, 0.0, 0.841, 0.448), "right": (-0.448, 1.704, -0.887, 0.0, 0.841, -0.448)}
 
+# Sees the table from its near edge to its far edge, and 0.6 m of it across where the working area begins.
+_HEAD_FOVY = 44.0
+
 _LIGHT, _GREY, _DARK, _RUBBER, _ACCENT = (
     "0.86 0.87 0.89 1",
     "0.5 0.51 0.54 1",
@@ -155,7 +158,7 @@ def _mjcf() -> str:
       <geom name="table" type="box" size="0.35 0.6 0.02" pos="0 0 -0.02" rgba="0.62 0.55 0.47 1" friction="0.7 0.005 0.0001"/>
       {legs}
     </body>
-    <camera name="head" {look_at((-0.45, 0.0, 0.75), (0.08, 0.0, 0.0))} fovy="52"/>
+    <camera name="head" {look_at((-0.45, 0.0, 0.75), (-0.02, 0.0, 0.0))} fovy="{_HEAD_FOVY}"/>
     {_arm("left", _BASE_Y)}
     {_arm("right", -_BASE_Y)}
   </worldbody>
@@ -200,5 +203,5 @@ def dual_piper() -> Robot:
             )
             for arm in ("left", "right")
         ),
-        cameras=(Camera(name="head", fovy=52.0), Camera(name="left_wrist", fovy=75.0), Camera(name="right_wrist", fovy=75.0)),
+        cameras=(Camera(name="head", fovy=_HEAD_FOVY), Camera(name="left_wrist", fovy=75.0), Camera(name="right_wrist", fovy=75.0)),
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from embodichain.errors import MotionError
 from embodichain.motion.ik import IkConfig, solve
 from embodichain.motion.kinematics import as_quaternion, matrix_to_quaternion
 from embodichain.motion.plan import table_clearance
@@ -46,7 +47,7 @@ def reaches(chain, pose):
     config = IkConfig(seeds=48, position_tolerance=1e-3, rotation_tolerance=1e-2)
     try:
         return table_clearance(chain, solve(chain, pose, chain.home, config)) >= -0.002
-    except Exception:
+    except MotionError:
         return False
 
 
