@@ -227,9 +227,14 @@ class Clwm(nn.Module):
             now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
             reads = [(scene, scene.own), (body, seen), (video, join(now, video.own)), (action, join(now, action.own))]
             memory = self._memory_of.get(index)
-            keep = 2 if last and memory is None else 0  # nobody needs what the last block makes of scene and body
-            attended = [attend(group.queries, own) for group, own in reads[keep:]]
-            tokens = tokens[:keep] + block.merge(tokens[keep:], attended, modulations[keep:])
+            # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
+            # computed in the same shapes, hence to the same bits, with and without memory.
+            parts = [slice(0, 4)]
+            if last:
+                parts = [slice(2, 4)] if memory is None else [slice(0, 2), slice(2, 4)]
+            for part in parts:
+                attended = [attend(group.queries, own) for group, own in reads[part]]
+                tokens[part] = block.merge(tokens[part], attended, modulations[part])
             if memory is not None:
                 frames = torch.cat(tokens[:2], dim=2)
                 layer = self.memories[memory]

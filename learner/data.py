@@ -7,6 +7,7 @@ alive at a time, so that the replay bound stays exact and a checkpoint loses no 
 from __future__ import annotations
 
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -185,6 +186,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         inspect: Inspect | None = None,
     ) -> None:
         super().__init__()
+        # A ring lends read-only arrays, and torch has no read-only tensors: nothing here writes into the views.
+        warnings.filterwarnings("ignore", message=".*NumPy array is not writable", category=UserWarning)
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s

@@ -28,8 +28,8 @@ def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
 
 
 def shift_time(time: Tensor, shift: float) -> Tensor:
-    """The same shift in flow time: k > 1 spends more steps near noise."""
-    return 1.0 - shift_sigma(1.0 - time, shift)
+    """The same shift in flow time, 1 - sigma'(1 - s) = s / (s + k (1 - s)): k > 1 spends more steps near noise."""
+    return time / (time + shift * (1.0 - time))
 
 
 def time_grid(steps: int, shift: float = 1.0, *, start: float = 0.0, stop: float = 1.0) -> Tensor:

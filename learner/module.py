@@ -144,7 +144,7 @@ class ClwmModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by the norm over all parameters and logs it; raises LearnerError when it is not finite, before any weight changes."""
+        """Clips by the norm over all parameters and logs it; raises LearnerError, before any weight changes, if it is not finite."""
         trained = [p for p in self.agent.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
         if not bool(norm.isfinite()):
@@ -226,6 +226,9 @@ class _Keeper(pl.Callback):
         if trainer.global_step % self._every == 0:
             self._save(trainer)
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = True  # the stream has ended: there is no second epoch, though a resumed run may go on
+
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
 
@@ -259,7 +262,7 @@ def fit(
         accelerator="auto",
         devices=1,
         max_steps=steps,
-        max_epochs=1,  # a stream is one epoch that may have no end
+        max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
         gradient_clip_val=clip,
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
         logger=False,

@@ -1,0 +1,291 @@
+"""The laws of the world model: what may be seen from where, and when memory changes. In float64, against step-by-step calls."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from learner_parts import GRID, exact_model, window
+
+from embodichain.errors import ConfigError, LearnerError
+from embodichain.types import CHUNK
+from learner import clwm
+from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.flow import interpolate
+from learner.memory import LongTermMemory
+
+
+def draws_of(model: Clwm, w: Window, seed: int = 0):
+    return model.draw(w, torch.Generator().manual_seed(seed))
+
+
+def clean(draws):
+    return draws._replace(history_time_BT=torch.ones_like(draws.history_time_BT))
+
+
+def first_steps(w: Window, steps: int) -> Window:
+    return Window(w.latents_BTNC[:, : steps + 1], w.proprio_BTA[:, : steps + 1], w.actions_BTKA[:, :steps], w.text_BLC)
+
+
+def memories(model: Clwm, w: Window) -> list[LongTermMemory]:
+    """Long-term memory after each frame, observed one by one."""
+    memory, text, out = model.empty_memory(), model.read_text(w.text_BLC), []
+    for t in range(w.latents_BTNC.shape[1]):
+        executed = w.actions_BTKA[:, t - 1] if t else None
+        memory = model.observe(memory, w.latents_BTNC[:, t], w.proprio_BTA[:, t], executed, text, GRID)
+        out.append(memory)
+    return out
+
+
+def tensors(memory) -> list[torch.Tensor]:
+    return [x for group in (*memory.weights, *memory.context) for x in group]
+
+
+@pytest.mark.parametrize("memory_every", [0, 1, 2])
+def test_a_parallel_scan_over_t_is_t_online_calls(memory_every):
+    model, w = exact_model(memory_every=memory_every), window()
+    draws = clean(draws_of(model, w))
+    with torch.no_grad():
+        video, action, after = model.velocities(w, draws, GRID)
+        online, text = memories(model, w), model.read_text(w.text_BLC)
+        for t in range(w.actions_BTKA.shape[1]):
+            s_video, s_action = draws.video_time_BT[:, t], draws.action_time_BT[:, t]
+            frame, working = w.latents_BTNC[:, t + 1], online[t].fork()
+            noisy = interpolate(draws.video_noise_BTNC[:, t], frame, s_video[:, None, None])
+            torch.testing.assert_close(
+                model.video_velocity(working, noisy, s_video, text, GRID), video[:, t], rtol=1e-10, atol=1e-10
+            )
+            working = model.imagine(working, frame, text, GRID)
+            noisy = interpolate(draws.action_noise_BTKA[:, t], w.actions_BTKA[:, t], s_action[:, None, None])
+            torch.testing.assert_close(model.action_velocity(working, noisy, s_action, text), action[:, t], rtol=1e-10, atol=1e-10)
+    assert after.steps == online[-1].steps
+    for mine, theirs in zip(tensors(after), tensors(online[-1]), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_memory_matters_in_this_model():
+    """Guards the laws here: with weights of this size, what was seen four frames ago moves the output."""
+    model, w = exact_model(), window()
+    draws = clean(draws_of(model, w))
+    other = w._replace(latents_BTNC=torch.cat([w.latents_BTNC[:, :1] + 1, w.latents_BTNC[:, 1:]], dim=1))
+    with torch.no_grad():
+        moved = (model.velocities(w, draws, GRID)[1] - model.velocities(other, draws, GRID)[1])[:, -1]
+    assert moved.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("t", [1, 2, 3])
+def test_perturbing_frame_t_changes_nothing_before_it(t):
+    """Frame t first shows in step t - 1: as the target of its video, and through working memory in its actions."""
+    model, w = exact_model(), window()
+    draws = clean(draws_of(model, w))
+    latents, proprio = w.latents_BTNC.clone(), w.proprio_BTA.clone()
+    latents[:, t] += 1.0
+    proprio[:, t] += 1.0
+    # the noisy input of step t - 1 is kept as it was: only what the model remembers of frame t changes
+    noise = draws.video_noise_BTNC.clone()
+    share = draws.video_time_BT[:, t - 1, None, None]
+    noise[:, t - 1] -= share / (1 - share)
+    with torch.no_grad():
+        video, action, _ = model.velocities(w, draws, GRID)
+        video_, action_, _ = model.velocities(
+            w._replace(latents_BTNC=latents, proprio_BTA=proprio), draws._replace(video_noise_BTNC=noise), GRID
+        )
+    torch.testing.assert_close(video_[:, :t], video[:, :t], rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(action_[:, : t - 1], action[:, : t - 1], rtol=1e-11, atol=1e-11)
+    assert (action_[:, t - 1] - action[:, t - 1]).abs().max() > 1e-4
+    assert (video_[:, t:] - video[:, t:]).abs().max() > 1e-4
+
+
+def test_executed_actions_reach_only_later_steps():
+    model, w = exact_model(), window()
+    draws = clean(draws_of(model, w))
+    actions, noise = w.actions_BTKA.clone(), draws.action_noise_BTKA.clone()
+    actions[:, 1] += 1.0
+    share = draws.action_time_BT[:, 1, None, None]
+    noise[:, 1] -= share / (1 - share)
+    with torch.no_grad():
+        before = model.velocities(w, draws, GRID)
+        after = model.velocities(w._replace(actions_BTKA=actions), draws._replace(action_noise_BTKA=noise), GRID)
+    for mine, theirs in zip(before[:2], after[:2], strict=True):
+        torch.testing.assert_close(mine[:, :2], theirs[:, :2], rtol=1e-11, atol=1e-11)
+        assert (mine[:, 2] - theirs[:, 2]).abs().max() > 1e-4
+
+
+def test_padding_after_an_episode_changes_nothing_before_it():
+    model, w = exact_model(), window()
+    draws = clean(draws_of(model, w))
+    short = first_steps(w, 2)
+    with torch.no_grad():
+        whole = model.velocities(w, draws, GRID)
+        part = model.velocities(short, clm_draws(draws, 2), GRID)
+    for a, b in zip(whole[:2], part[:2], strict=True):
+        torch.testing.assert_close(a[:, :2], b, rtol=1e-11, atol=1e-11)
+
+
+def clm_draws(draws, steps):
+    return type(draws)(*(x[:, : steps + 1] if "history" in name else x[:, :steps] for name, x in draws._asdict().items()))
+
+
+def test_a_closed_gate_gives_the_backbone_bit_for_bit():
+    model, w = exact_model(), window()
+    with torch.no_grad():
+        for layer in model.memories:
+            layer.alpha.zero_()
+    plain = exact_model(memory_every=0)
+    result = plain.load_state_dict(model.state_dict(), strict=False)
+    assert not result.missing_keys and all(name.startswith("memories") for name in result.unexpected_keys)
+    draws = draws_of(model, w)
+    for a, b in zip(model.velocities(w, draws, GRID)[:2], plain.velocities(w, draws, GRID)[:2], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_generation_reads_frozen_memory_and_updates_the_working_one_once(monkeypatch):
+    model, w = exact_model(), window(steps=2)
+    memory, text = memories(model, w)[-1], model.read_text(w.text_BLC)
+    before = [x.clone() for x in tensors(memory)]
+    updates, seen = [], []
+    counted, velocity = clwm.update, model.video_velocity
+    monkeypatch.setattr(clwm, "update", lambda *a: updates.append(1) or counted(*a))
+
+    def stage_one(working, *a):
+        seen.append([id(x) for x in tensors(working)])
+        return velocity(working, *a)
+
+    monkeypatch.setattr(model, "video_velocity", stage_one)
+    with torch.no_grad():
+        model.generate(memory, torch.randn(2, GRID.size, 6).double(), torch.randn(2, CHUNK, 30).double(), text, GRID)
+    assert len(updates) == len(model.memories), "one working update per memory layer and chunk"
+    assert len(seen) == model.config.video_steps
+    assert all(ids == [id(x) for x in tensors(memory)] for ids in seen), "the fork is a reference and stays frozen in Stage 1"
+    assert all(torch.equal(a, b) for a, b in zip(tensors(memory), before, strict=True)), "prediction leaves long-term memory alone"
+
+
+def test_working_memory_takes_in_one_imagined_frame():
+    model, w = exact_model(), window(steps=1)
+    text = model.read_text(w.text_BLC)
+    long_term = memories(model, w)[-1]
+    working = model.imagine(long_term.fork(), w.latents_BTNC[:, 0], text, GRID)
+    with pytest.raises(LearnerError, match="exactly one imagined frame"):
+        model.imagine(working, w.latents_BTNC[:, 0], text, GRID)
+
+
+def test_actions_read_the_imagined_frame_through_working_memory():
+    model, w = exact_model(), window(steps=1)
+    text, long_term = model.read_text(w.text_BLC), memories(model, w)[0]
+    time, noise = torch.full((2,), 0.3).double(), torch.randn(2, CHUNK, 30).double()
+    with torch.no_grad():
+        one, other = (
+            model.action_velocity(model.imagine(long_term.fork(), x, text, GRID), noise, time, text)
+            for x in (w.latents_BTNC[:, 1], w.latents_BTNC[:, 1] + 1)
+        )
+    assert (one - other).abs().max() > 1e-4
+
+
+def test_memory_takes_the_same_room_after_ten_and_after_many_frames():
+    model, w = exact_model(), window(batch=1, steps=1)
+    memory, text, sizes = model.empty_memory(), model.read_text(w.text_BLC), {}
+    with torch.no_grad():
+        for t in range(120):
+            memory = model.observe(memory, w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], w.actions_BTKA[:, 0], text, GRID)
+            sizes[t] = memory.size_bytes
+    assert memory.steps == 120
+    assert len(set(sizes.values())) == 1
+    assert all(bool(x.isfinite().all()) for x in tensors(memory))
+
+
+def test_noisy_history_mixes_half_of_the_frames_to_a_clean_share_of_at_least_one_half():
+    model, w = exact_model(), window(batch=64, steps=20)
+    share = draws_of(model, w).history_time_BT
+    noisy = share < 1
+    assert 0.4 < noisy.double().mean() < 0.6
+    assert share.min() >= 0.5 and share[noisy].max() < 1
+    none = exact_model(history_noise_prob=0.0)
+    assert (draws_of(none, w).history_time_BT == 1).all()
+
+
+def test_history_noise_reaches_memory_but_not_the_targets():
+    model, w = exact_model(history_noise_prob=1.0), window()
+    draws = draws_of(model, w)
+    with torch.no_grad():
+        noisy, quiet = model.velocities(w, draws, GRID), model.velocities(w, clean(draws), GRID)
+    assert (noisy[0] - quiet[0]).abs().max() > 1e-4
+    ones = torch.ones(2, 4, dtype=torch.bool)
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    losses = model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask)
+    expected = (noisy[0] - (w.latents_BTNC[:, 1:] - draws.video_noise_BTNC)).square().mean()
+    torch.testing.assert_close(losses.video, expected)
+
+
+def loss_gradient(mask, valid, imitate):
+    """Gradient of the losses in what the model predicts, through a model whose output projections are all there is."""
+    model, w = exact_model(), window()
+    draws = draws_of(model, w)
+    captured = {}
+
+    def keep(name):
+        def hook(module, inputs, output):
+            output.retain_grad()
+            captured[name] = output
+
+        return hook
+
+    model.video_out.register_forward_hook(keep("video"))
+    model.action_out.register_forward_hook(keep("action"))
+    model.losses(w, draws, GRID, valid_BT=valid, imitate_BT=imitate, action_mask_BA=mask).total.backward()
+    return captured["video"].grad, captured["action"].grad
+
+
+def test_masked_channels_and_steps_give_no_gradient():
+    mask = torch.ones(2, 30, dtype=torch.bool)
+    mask[0, [20, 27]] = False
+    valid = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]]).bool()
+    imitate = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 1]]).bool()
+    video, action = loss_gradient(mask, valid, imitate)
+    assert (action[0][:, :, [20, 27]] == 0).all() and (action[1][:, :, [20, 27]] != 0).any()
+    assert (video[0, 3] == 0).all() and (video[0, 1] != 0).any()
+    assert (action[0, 1] == 0).all() and (action[0, 3] == 0).all() and (action[0, 2] != 0).any()
+
+
+def test_a_batch_without_anything_to_imitate_still_has_a_finite_loss():
+    model, w = exact_model(), window()
+    nothing, mask = torch.zeros(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    losses = model.losses(w, draws_of(model, w), GRID, valid_BT=nothing, imitate_BT=nothing, action_mask_BA=mask)
+    assert losses.total.item() == 0
+
+
+def test_every_parameter_learns():
+    model, w = exact_model(), window()
+    ones, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    model.losses(w, draws_of(model, w), GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).total.backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not without
+
+
+def test_instructions_steer_the_actions():
+    model, w = exact_model(), window()
+    draws = draws_of(model, w)
+    with torch.no_grad():
+        a, b = (model.velocities(w._replace(text_BLC=w.text_BLC * sign), draws, GRID)[1] for sign in (1, -1))
+    assert (a - b).abs().max() > 1e-4
+
+
+def test_cameras_are_told_apart():
+    """Swapping the pictures of two cameras is not the same scene."""
+    model, w = exact_model(), window()
+    draws = clean(draws_of(model, w))
+    swapped = w.latents_BTNC.unflatten(2, (2, 4)).flip(2).flatten(2, 3)
+    noise = draws.video_noise_BTNC.unflatten(2, (2, 4)).flip(2).flatten(2, 3)
+    with torch.no_grad():
+        a = model.velocities(w, draws, GRID)[1]
+        b = model.velocities(w._replace(latents_BTNC=swapped), draws._replace(video_noise_BTNC=noise), GRID)[1]
+    assert (a - b).abs().max() > 1e-4
+
+
+def test_errors_name_what_does_not_fit():
+    model, w = exact_model(max_cameras=1), window()
+    with pytest.raises(ConfigError, match="up to 1 cameras"):
+        model.velocities(w, draws_of(model, w), GRID)
+    with pytest.raises(ConfigError, match="laid out as"):
+        exact_model().velocities(w, draws_of(model, w), Grid(2, 2, 3))
+    for wrong in ({"dim": 25}, {"memory_every": 9}, {"history_noise_prob": 1.5}, {"layers": 0, "memory_every": 0}):
+        with pytest.raises(ConfigError):
+            replace(ClwmConfig(), **wrong)

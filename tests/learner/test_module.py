@@ -1,0 +1,188 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from learner_parts import SMALL, fill, fitted, spec, trajectory
+
+from embodichain.errors import LearnerError
+from embodichain.ring import Ring
+from embodichain.types import RingSpec
+from learner.data import DataConfig, MemorySource, RingDataset
+from learner.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit, saved_stream_state
+from learner.policy import load_agent
+
+CONFIG = LearnerConfig(
+    agent=SMALL,
+    data=DataConfig(batch_size=3, window=2),
+    optimizer=OptimizerConfig(rate=3e-3, warmup_steps=2, total_steps=200),
+    measure_batches=2,
+)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def train(source, path, steps: int, *, config=CONFIG, resume=False, every=100, on_step=None, **hooks):
+    """Losses of each step, the module, the dataset and what `fit` returned."""
+    dataset = RingDataset(source, config.data, **hooks)
+    module, losses = ClwmModule(config), []
+
+    def note(step, values):
+        losses.append(values["loss"])
+        return bool(on_step and on_step(step, values))
+
+    data = RingDataModule(dataset)
+    ended = fit(module, data, steps=steps, clip=1.0, checkpoint=path, checkpoint_every=every, resume=resume, on_step=note)
+    return losses, module, dataset, ended
+
+
+def test_two_seeded_steps_give_the_same_losses_twice(trajectories, tmp_path):
+    first = train(MemorySource(trajectories), tmp_path / "a.ckpt", 2)[0]
+    assert first == train(MemorySource(trajectories), tmp_path / "b.ckpt", 2)[0]
+    other = replace(CONFIG, agent=replace(SMALL, seed=1))
+    assert first != train(MemorySource(trajectories), tmp_path / "c.ckpt", 2, config=other)[0]
+
+
+def test_a_resumed_run_continues_bit_for_bit(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    whole, module, _, _ = train(MemorySource(trajectories), tmp_path / "whole.ckpt", 5)
+    head, *_ = train(MemorySource(trajectories), path, 3)
+    tail, resumed, dataset, ended = train(MemorySource(trajectories), path, 5, resume=True)
+    assert head + tail == whole and ended == (5, 2)
+    for mine, theirs in zip(resumed.agent.state_dict().values(), module.agent.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert dataset.leases == 2 + 5, "the normalizer was measured once"
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint_bit_for_bit(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    whole, *_ = train(MemorySource(trajectories), tmp_path / "whole.ckpt", 5)
+
+    def die(step, values):
+        if step == 3:
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        train(MemorySource(trajectories), path, 5, every=2, on_step=die)
+    tail, _, _, ended = train(MemorySource(trajectories), path, 5, resume=True)
+    assert tail == whole[2:] and ended == (5, 3)
+
+
+def test_a_stream_that_ends_is_read_empty_and_ends_the_training(tmp_path):
+    path, done, samples = tmp_path / "last.ckpt", 0, 0
+    for resume in (False, True):
+        with Ring.create(RingSpec(trajectory=spec(), num_slots=8, max_reads=3)) as ring:
+            for number in range(6):
+                with ring.reserve() as slot:
+                    fill(slot, number, 3)
+            losses, _, dataset, ended = train(ring, path, 50, resume=resume, on_starved=lambda: None, exhausted=lambda: True)
+            done, samples = done + len(losses), samples + 6 * 3
+            assert losses and ended == (done, len(losses))
+            assert dataset.samples == samples, "the normalizer's warm-up included"
+            assert ring.stats().ready == 0
+
+
+def test_stream_state_can_be_read_before_anything_is_built(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    _, _, dataset, _ = train(MemorySource(trajectories), path, 2)
+    assert saved_stream_state(path) == dataset.state_dict()
+    with pytest.raises(LearnerError, match="no checkpoint"):
+        saved_stream_state(tmp_path / "none.ckpt")
+
+
+def test_training_on_a_ring_holds_one_lease_and_leaves_none(tmp_path):
+    held: list[int] = []
+    with Ring.create(RingSpec(trajectory=spec(), num_slots=8, max_reads=5)) as ring:
+        numbers = iter(range(100))
+
+        def produce():
+            with ring.reserve() as slot:
+                fill(slot, next(numbers), 3)
+
+        def look(step, values):
+            held.append(ring.stats().held)
+            assert 0.0 <= values["wait_share"] <= 1.0
+            return False
+
+        losses, module, dataset, _ = train(ring, tmp_path / "last.ckpt", 4, on_step=look, on_starved=produce)
+        assert held == [3, 3, 3, 3], "the three trajectories of the step's batch, and no batch fetched ahead"
+        assert ring.stats().held == 0
+    assert len(losses) == 4 and dataset.leases == CONFIG.measure_batches + 4
+    assert not module.agent.encoder.training and module.agent.encoder.is_random
+
+
+def test_the_gradient_of_a_streamed_batch_reaches_every_part(dataset):
+    agent = fitted(SMALL, dataset)
+    optimizer = torch.optim.SGD(agent.model.parameters(), lr=0.1)
+    for step in range(3):  # heads start at zero and let nothing through at first
+        optimizer.zero_grad()
+        agent.losses(dataset.draw().gather(), torch.Generator().manual_seed(step)).total.backward()
+        optimizer.step()
+    still = [name for name, p in agent.model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not still
+    assert all(p.grad is None for p in agent.encoder.parameters())
+
+
+def test_a_small_model_overfits_one_batch(tmp_path):
+    """With the same noise each step, the loss must fall several times below what it starts at."""
+    source = MemorySource([trajectory(number, 3) for number in range(2)])
+    dataset = RingDataset(source, DataConfig(batch_size=2, window=3))
+    agent = fitted(SMALL, dataset)
+    batch = dataset.draw().gather()
+    optimizer = torch.optim.AdamW(agent.model.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(100):
+        loss = agent.losses(batch, torch.Generator().manual_seed(0)).total
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 4
+
+
+def test_a_loss_that_is_not_finite_names_the_trajectories_and_spares_the_checkpoint(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    train(MemorySource(trajectories), path, 1)
+    before = path.read_bytes()
+    with Ring.create(RingSpec(trajectory=spec(), num_slots=3)) as ring:
+        for number in (75, 76, 77):
+            with ring.reserve() as slot:
+                fill(slot, number, 3)
+                slot["action"][:] = np.nan if number == 76 else slot["action"]
+        with pytest.raises(LearnerError, match=r"loss is nan .* at step 1; .* trajectories .*76 \(from chunk"):
+            train(ring, path, 5, resume=True)
+        assert ring.stats().held == 0
+    assert path.read_bytes() == before
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weight(dataset, monkeypatch):
+    module = ClwmModule(CONFIG)
+    before = {name: p.clone() for name, p in module.agent.named_parameters()}
+    next(module.agent.model.parameters()).grad = torch.full_like(next(module.agent.model.parameters()), torch.inf)
+    monkeypatch.setattr(ClwmModule, "global_step", 4)
+    with pytest.raises(LearnerError, match="gradient norm is inf at step 4"):
+        module.configure_gradient_clipping(torch.optim.SGD(module.parameters(), lr=1.0), 1.0)
+    assert all(torch.equal(p, before[name]) for name, p in module.agent.named_parameters())
+
+
+def test_the_checkpoint_carries_the_agent_with_its_statistics(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    _, module, _, _ = train(MemorySource(trajectories), path, 2)
+    agent = load_agent(path)
+    assert agent.config == SMALL and agent.normalizer.is_fitted and not agent.training
+    for mine, theirs in zip(agent.state_dict().values(), module.agent.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_on_step_can_stop_the_training(trajectories, tmp_path):
+    _, _, _, ended = train(MemorySource(trajectories), tmp_path / "last.ckpt", 50, on_step=lambda step, values: step == 2)
+    assert ended == (2, 2)
+
+
+def test_the_learning_rate_warms_up_and_decays():
+    config = OptimizerConfig(warmup_steps=4, total_steps=20, final_share=0.1)
+    shares = [config.share(step) for step in range(25)]
+    assert shares[:4] == [0.25, 0.5, 0.75, 1.0] and shares[4] == 1.0
+    assert all(a >= b for a, b in pairwise(shares[4:]))
+    assert shares[20:] == pytest.approx([0.1] * 5)
+    assert OptimizerConfig(warmup_steps=0).share(10**6) == 1.0

@@ -1,0 +1,98 @@
+import pytest
+import torch
+
+from embodichain.errors import ConfigError
+from learner.normalize import Measurement, Normalizer, NormalizerConfig, to_absolute, to_relative
+
+
+def measured(config=None, rows: int = 64, **changes):
+    """A normalizer fitted to random actions around the measured state; channel 5 never moves, channel 20 does not exist."""
+    config = config or NormalizerConfig(**changes)
+    generator = torch.Generator().manual_seed(0)
+    proprio = torch.randn(rows, 5, 30, generator=generator)
+    scale = torch.linspace(0.1, 2.0, 30)
+    actions = proprio[:, :-1, None] + scale * torch.randn(rows, 4, 16, 30, generator=generator)
+    actions[..., 5] = 0.25
+    latents = 3.0 + 2.0 * torch.randn(rows, 5, 6, 8, generator=generator)
+    mask = torch.ones(rows, 30)
+    mask[:, 20] = 0
+    measurement = Measurement(config, 8)
+    valid = torch.ones(rows, 4, dtype=torch.bool)
+    measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
+    normalizer = Normalizer(config, 8)
+    normalizer.fit(measurement)
+    return normalizer, actions, proprio[:, :-1], latents
+
+
+def test_physical_actions_is_the_inverse_of_actions_within_the_clip():
+    normalizer, actions, proprio, _ = measured(clip=50.0)
+    there = normalizer.actions(actions, proprio)
+    back = normalizer.physical_actions(there, proprio)
+    present = normalizer.action_mask
+    torch.testing.assert_close(back[..., present], actions[..., present], rtol=1e-4, atol=1e-4)
+    assert (back[..., 20] == 0).all() and (there[..., 20] == 0).all()
+
+
+def test_one_percent_of_each_channel_lies_beyond_either_end():
+    normalizer, actions, proprio, _ = measured()
+    scaled = normalizer.actions(actions, proprio)
+    moving = [c for c in range(30) if c not in (5, 20)]
+    for bound in ((scaled < -1), (scaled > 1)):
+        share = bound.float().mean(dim=(0, 1, 2))[moving]
+        torch.testing.assert_close(share, torch.full_like(share, 0.01), atol=0.002, rtol=0)
+    assert scaled.abs().max() <= normalizer.config.clip
+
+
+def test_a_channel_that_never_moves_is_not_blown_up():
+    normalizer, actions, proprio, _ = measured(relative_positions=False)
+    assert normalizer.actions(actions, proprio)[..., 5].abs().max() < 1e-3
+    nudged = actions.clone()
+    nudged[..., 5] += 0.001
+    assert normalizer.actions(nudged, proprio)[..., 5].max() == pytest.approx(0.2, abs=1e-3)
+
+
+def test_joints_and_positions_are_relative_to_the_frame_and_the_rest_is_not():
+    normalizer, actions, proprio, _ = measured()
+    moved = normalizer.actions(actions + 0.3, proprio + 0.3)
+    same = normalizer.actions(actions, proprio)
+    relative = [*range(3), *range(7, 10), *range(14, 28)]
+    torch.testing.assert_close(moved[..., relative], same[..., relative], rtol=1e-4, atol=1e-4)
+    others = [c for c in range(30) if c not in (*relative, 20)]
+    assert ((moved - same)[..., others].abs().amax(dim=(0, 1, 2)) > 0.05).all()
+    torch.testing.assert_close(to_absolute(to_relative(actions, proprio, (1, 2)), proprio, (1, 2)), actions)
+
+
+def test_absolute_actions_are_a_choice():
+    config = NormalizerConfig(relative_joints=False, relative_positions=False)
+    assert config.relative_channels == ()
+
+
+def test_latents_get_zero_mean_and_unit_deviation():
+    normalizer, _, _, latents = measured()
+    scaled = normalizer.latents(latents)
+    torch.testing.assert_close(scaled.mean(dim=(0, 1, 2)), torch.zeros(8), atol=0.1, rtol=0)
+    torch.testing.assert_close(scaled.std(dim=(0, 1, 2)), torch.ones(8), atol=0.1, rtol=0)
+
+
+def test_padding_is_not_measured():
+    poisoned = Measurement(NormalizerConfig(), 2)
+    actions, proprio, latents = torch.zeros(1, 2, 16, 30), torch.zeros(1, 3, 30), torch.zeros(1, 3, 4, 2)
+    for values in (actions[:, 1], proprio[:, 1], latents[:, 1]):
+        values.fill_(torch.nan)
+    valid = torch.tensor([[True, False]])
+    poisoned.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=torch.ones(1, 30), latents_BTNC=latents, valid_BT=valid)
+    assert all(bool(x.isfinite().all()) for x in (*poisoned.quantiles(), *poisoned.latent_moments()))
+
+
+def test_statistics_travel_in_the_state_dict():
+    normalizer, actions, proprio, _ = measured()
+    other = Normalizer(NormalizerConfig(), 8)
+    assert not other.is_fitted
+    other.load_state_dict(normalizer.state_dict())
+    assert other.is_fitted
+    assert torch.equal(other.actions(actions, proprio), normalizer.actions(actions, proprio))
+
+
+def test_nothing_measured_is_an_error():
+    with pytest.raises(ConfigError, match="at least one batch"):
+        Measurement(NormalizerConfig(), 2).quantiles()

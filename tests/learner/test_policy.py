@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from learner_parts import SMALL, fitted, shaken, trajectory
+
+from embodichain.errors import LearnerError
+from learner.policy import Agent, AgentConfig, ClwmPolicy, load_agent
+
+
+@pytest.fixture
+def agent(dataset):
+    made = fitted(SMALL, dataset)
+    shaken(made.model)
+    return made
+
+
+def play(policy: ClwmPolicy, frames: int, number: int = 0, instruction: str = "turn the switch on"):
+    episode = trajectory(number)
+    policy.begin(instruction)
+    return np.stack([policy.act(episode["rgb"][t % 6], episode["proprio"][t % 6]) for t in range(frames)])
+
+
+def test_a_chunk_is_in_physical_units_and_absent_channels_are_zero(agent):
+    chunks = play(ClwmPolicy(agent), 2)
+    assert chunks.shape == (2, 16, 30) and chunks.dtype == np.float32
+    assert (chunks[..., [20, 27]] == 0).all() and np.isfinite(chunks).all()
+    low, high = agent.normalizer.action_range.numpy()
+    reach = agent.config.normalizer.clip * (high - low)
+    joints = slice(14, 20)
+    measured = np.stack([trajectory(0)["proprio"][t] for t in range(2)])
+    assert (np.abs(chunks - measured[:, None])[..., joints] <= reach[joints]).all(), (
+        "joint targets are relative to the frame's joints"
+    )
+
+
+def test_the_same_seed_and_observations_give_the_same_chunks(agent):
+    assert np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=1), 3))
+    assert not np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=2), 3))
+
+
+def test_begin_forgets_the_last_episode(agent):
+    used = ClwmPolicy(agent)
+    play(used, 3, number=5, instruction="place the mouse")
+    assert np.array_equal(play(used, 2), play(ClwmPolicy(agent), 2))
+
+
+def test_two_policies_of_one_agent_share_no_memory(agent):
+    alone = play(ClwmPolicy(agent), 3)
+    episode, other = trajectory(0), trajectory(9)
+    one, two = ClwmPolicy(agent), ClwmPolicy(agent, seed=5)
+    one.begin("turn the switch on")
+    two.begin("place the mouse")
+    together = []
+    for t in range(3):
+        together.append(one.act(episode["rgb"][t], episode["proprio"][t]))
+        two.act(other["rgb"][t], other["proprio"][t])
+    assert np.array_equal(np.stack(together), alone)
+
+
+def test_memory_starts_afresh_after_its_span_and_keeps_its_size(agent):
+    policy = ClwmPolicy(agent)
+    steps, sizes = [], set()
+    policy.begin("turn the switch on")
+    for t in range(7):
+        policy.act(trajectory(0)["rgb"][t % 6], trajectory(0)["proprio"][t % 6])
+        steps.append(policy.memory.steps)
+        sizes.add(policy.memory.size_bytes)
+    assert steps == [1, 2, 3, 4, 1, 2, 3] and len(sizes) == 1
+
+
+def test_the_imagined_frame_is_kept_for_who_wants_to_look(agent):
+    policy = ClwmPolicy(agent)
+    play(policy, 1)
+    assert policy.imagined is not None and policy.imagined.shape == (8, agent.encoder.latent_dim)
+    policy.begin("again")
+    assert policy.imagined is None
+
+
+def test_observations_of_another_shape_or_type_are_refused(agent):
+    policy, episode = ClwmPolicy(agent), trajectory(0)
+    with pytest.raises(LearnerError, match="call begin"):
+        policy.act(episode["rgb"][0], episode["proprio"][0])
+    policy.begin("turn the switch on")
+    for rgb, proprio in (
+        (episode["rgb"][0].astype(np.float32), episode["proprio"][0]),
+        (episode["rgb"][0][0], episode["proprio"][0]),
+        (episode["rgb"][0], episode["proprio"][0][:7]),
+    ):
+        with pytest.raises(LearnerError, match="an observation is"):
+            policy.act(rgb, proprio)
+
+
+def test_an_agent_that_was_never_measured_is_refused():
+    with pytest.raises(LearnerError, match="never measured"):
+        ClwmPolicy(Agent(SMALL))
+
+
+def test_configurations_survive_json():
+    config = AgentConfig()
+    assert AgentConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert AgentConfig.from_dict(json.loads(json.dumps(SMALL.to_dict()))) == SMALL
+
+
+def test_checkpoints_that_do_not_fit_say_what_is_wrong(agent, tmp_path):
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(LearnerError, match="no checkpoint"):
+        load_agent(path)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(LearnerError, match="no agent that this version reads"):
+        load_agent(path)
+    weights = {f"agent.{name}": value for name, value in agent.state_dict().items()}
+    whole = {"agent_config": json.dumps(SMALL.to_dict()), "state_dict": weights}
+    torch.save(whole, path)
+    assert load_agent(path).config == SMALL
+    missing = dict(weights)
+    missing.pop("agent.model.view")
+    torch.save({**whole, "state_dict": missing}, path)
+    with pytest.raises(LearnerError, match=r"missing model\.view"):
+        load_agent(path)
+    torch.save({"agent_config": '{"encoder": 3}', "state_dict": weights}, path)
+    with pytest.raises(LearnerError, match="no agent that this version reads"):
+        load_agent(path)
