@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError
 
 if TYPE_CHECKING:
+    from embodichain.ring.member import Member
     from embodichain.ring.ring import Ring
 
 
@@ -23,16 +24,19 @@ class Slot(Mapping[str, NDArray]):
     Set `slot["trajectory_id"][()]` before publishing. The views must not be kept beyond.
     """
 
-    __slots__ = ("_ring", "_version", "_views", "index")
+    __slots__ = ("_id", "_member", "_version", "_views", "index")
 
-    def __init__(self, ring: Ring, index: int, version: int, views: Mapping[str, NDArray]) -> None:
-        self._ring: Ring | None = ring
+    def __init__(
+        self, member: Member, index: int, version: int, views: Mapping[str, NDArray], trajectory_id: NDArray | None
+    ) -> None:
+        self._member: Member | None = member
         self._version = version
         self._views = views
+        self._id = trajectory_id
         self.index = index
 
     def __getitem__(self, name: str) -> NDArray:
-        if self._ring is None:
+        if self._member is None:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
         return self._views[name]
 
@@ -44,16 +48,16 @@ class Slot(Mapping[str, NDArray]):
 
     def publish(self) -> None:
         """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks."""
-        ring, self._ring = self._ring, None
-        if ring is None:
+        member, self._member = self._member, None
+        if member is None:
             raise RingError(f"slot {self.index} was already published or abandoned")
-        ring._publish(self.index, self._version, self._views)
+        member.publish(self.index, self._version, None if self._id is None else self._id.item())
 
     def abandon(self) -> None:
         """Gives the slot back empty: dropped on purpose, as for a failed attempt. Once more does nothing."""
-        ring, self._ring = self._ring, None
-        if ring is not None:
-            ring._abandon(self.index, self._version)
+        member, self._member = self._member, None
+        if member is not None:
+            member.abandon(self.index, self._version)
 
     def __enter__(self) -> Slot:
         return self
@@ -61,7 +65,7 @@ class Slot(Mapping[str, NDArray]):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self.abandon()
-        elif self._ring is not None:
+        elif self._member is not None:
             self.publish()
 
 

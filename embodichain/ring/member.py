@@ -5,12 +5,14 @@ Everything here is private to the process that joined. Kernels run under `_lock`
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ REAP_EVERY_S = 0.02
 GRACE_S = 1.0
 """How long a change of K waits for publishes under way, which take nanoseconds."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
+_members: weakref.WeakSet[Member] = weakref.WeakSet()
 
 
 class Member:
@@ -49,10 +52,12 @@ class Member:
         self._reaper = self._identity._replace(state=RowState.REAPING).pack()
         self._context = self._make_context()
         self.row = self._join()
-        self._open = True
+        self._open = self._usable = True
         self._finalizer = weakref.finalize(
             self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, path if owner else None
         )
+        _watch_forks()
+        _members.add(self)
 
     @property
     def open(self) -> bool:
@@ -62,14 +67,16 @@ class Member:
     def close(self) -> None:
         """Gives up everything held and leaves; the owner ends the ring and unlinks it. Safe to call twice."""
         with self._lock:
-            self._open = False
+            self._open = self._usable = False
             self._finalizer()
 
     # ------------------------------------------------------------------------------------------------------ writing
 
     def claim(self, timeout_s: float) -> tuple[int, int]:
         """A slot to write and its version."""
-        claimed = self._until(self._claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
+        claimed = self._try_claim(False)
+        if claimed < 0:
+            claimed = self._wait(self._try_claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
         if claimed < 0:
             raise RingTimeout(f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}")
         return claimed & 0xFF_FFFF_FFFF, claimed >> 40
@@ -78,8 +85,11 @@ class Member:
         """Makes a claimed slot readable; without an id the trajectory is numbered by its publication."""
         named, number = trajectory_id is not None, trajectory_id or 0
         with self._lock:
-            self._check()
+            if not self._usable:
+                self._refuse()
             code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
+        if code == 0:
+            return
         if code == words.CLOSED:
             raise RingClosed(f"the owner closed the ring at {self.path}")
         if code == words.REFUSED:
@@ -89,11 +99,14 @@ class Member:
     def abandon(self, slot: int, version: int) -> None:
         """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
         with self._lock:
-            code = kernels.abandon(self._context, slot, version) if self._mine() else 0
+            code = kernels.abandon(self._context, slot, version) if self._usable else 0
         self._wake(layout.AT_FREE_EVENT, code)
 
-    def _claim(self, exact: bool) -> int:
-        return kernels.claim(self._context, time.monotonic_ns(), exact)
+    def _try_claim(self, exact: bool) -> int:
+        with self._lock:
+            if not self._usable:
+                self._refuse()
+            return kernels.claim(self._context, time.monotonic_ns(), exact)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -105,10 +118,15 @@ class Member:
 
         def draw(exact: bool) -> int:
             nonlocal now_ns
-            now_ns = time.monotonic_ns()
-            return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
+            with self._lock:
+                if not self._usable:
+                    self._refuse()
+                now_ns = time.monotonic_ns()
+                return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
 
-        drawn = self._until(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+        drawn = draw(False)
+        if drawn < 0:
+            drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
         if drawn < 0:
             lack = f"min_ready={self._spec.min_ready} trajectories"
             if drawn == words.NOTHING:
@@ -119,7 +137,7 @@ class Member:
     def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this frees, while nobody else can hold it."""
         with self._lock:
-            if not self._mine():
+            if not self._usable:
                 return
             if before_retiring is not None:
                 for slot in table[words.DRAWN_SLOT]:
@@ -133,30 +151,34 @@ class Member:
     def pin(self, slot: int) -> bool:
         """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
         with self._lock:
-            self._check()
+            if not self._usable:
+                self._refuse()
             return custody.pin(self._context, self._held, slot)
 
     def unpin(self, slot: int) -> None:
         """Ends a pin."""
         with self._lock:
-            code = custody.unpin(self._context, self._held, slot) if self._mine() else 0
+            code = custody.unpin(self._context, self._held, slot) if self._usable else 0
         self._wake(layout.AT_FREE_EVENT, code)
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
         """Publishes a trajectory that was read `reads` times in an earlier life, with the reads it has left."""
         with self._lock:
-            self._check()
+            if not self._usable:
+                self._refuse()
             custody.republish(self._context, slot, version, trajectory_id, reads, remaining, published_ns)
 
     def set_max_reads(self, max_reads: int) -> int:
         """Changes K for what is in the ring and what will come; the pid of a publisher that is stopped half way, or 0."""
         with self._lock:
-            self._check()
+            if not self._usable:
+                self._refuse()
             custody.set_bound(self._context, max_reads)
         late = self._await_publishers()
         for slot in range(self._spec.num_slots):
             with self._lock:
-                self._check()
+                if not self._usable:
+                    self._refuse()
                 custody.adjust(self._context, self._held, slot, max_reads)
         with self._lock:
             code = custody.announce(self._context)
@@ -173,7 +195,8 @@ class Member:
             if view.health is not Health.DEAD:
                 continue
             with self._lock:
-                self._check()
+                if not self._usable:
+                    self._refuse()
                 slots = custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
                 code = custody.count_reaped(self._context, slots) if slots >= 0 else 0
             reaped += slots >= 0
@@ -190,53 +213,40 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ inside
 
-    def _mine(self) -> bool:
-        return self._open and os.getpid() == self._pid
-
-    def _check(self) -> None:
+    def _refuse(self) -> NoReturn:
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
-        if not self._open:
-            raise RingClosed(f"this attachment to the ring at {self.path} was closed")
+        raise RingClosed(f"this attachment to the ring at {self.path} was closed")
 
-    def _attempt(self, kernel: Callable[[bool], int], *, exact: bool) -> int:
-        with self._lock:
-            self._check()
-            code = kernel(exact)
-        if code == words.CLOSED:
-            raise RingClosed(f"the owner closed the ring at {self.path}")
-        return code
+    def _wait(self, attempt: Callable[[bool], int], event: int, kind: int, timeout_s: float) -> int:
+        """Tries until it works or time is up, sleeping between tries; the last result. The fast path has failed before.
 
-    def _until(self, kernel: Callable[[bool], int], event: int, kind: int, timeout_s: float) -> int:
-        """Tries until it works or time is up, sleeping between tries; the last result. One try from the hints is the fast path.
-
-        What follows looks at every slot, hints or not, and reaps the dead: all that a crash may have cost is found here.
+        Every try looks at all slots, hints or not, and the dead are reaped: what a crash may have cost is found here.
         """
-        code = self._attempt(kernel, exact=False)
-        if code not in _NOT_YET:
-            return code
         start = time.monotonic()
         self._reap_sometimes(start)
-        code = self._attempt(kernel, exact=True)
-        if code not in _NOT_YET or timeout_s <= 0:
-            return code
-        deadline = start + timeout_s
-        try:
-            while code in _NOT_YET and (left := deadline - time.monotonic()) > 0:
+        code = attempt(True)
+        if code in _NOT_YET and timeout_s > 0:
+            deadline = start + timeout_s
+            try:
+                while code in _NOT_YET and (left := deadline - time.monotonic()) > 0:
+                    with self._lock:
+                        if not self._usable:
+                            self._refuse()
+                        custody.set_waiting(self._context, kind, 0)
+                        seen = custody.arm(self._context, event)
+                    # What changed before `arm` is found by this try; what changes after it changes the event or wakes us.
+                    code = attempt(True)
+                    if code in _NOT_YET:
+                        futex.wait(self._base + event, seen, min(left, SLICE_S))
+                        self._reap_sometimes(time.monotonic())
+                        code = attempt(True)
+            finally:
                 with self._lock:
-                    self._check()
-                    custody.set_waiting(self._context, kind, 0)
-                    seen = custody.arm(self._context, event)
-                # What changed before `arm` is found by this try; what changes after it changes the event or wakes us.
-                code = self._attempt(kernel, exact=True)
-                if code in _NOT_YET:
-                    futex.wait(self._base + event, seen, min(left, SLICE_S))
-                    self._reap_sometimes(time.monotonic())
-                    code = self._attempt(kernel, exact=True)
-        finally:
-            with self._lock:
-                if self._mine():
-                    custody.set_waiting(self._context, kind, max(1, int((time.monotonic() - start) * 1e9)))
+                    if self._usable:
+                        custody.set_waiting(self._context, kind, max(1, int((time.monotonic() - start) * 1e9)))
+        if code == words.CLOSED:
+            raise RingClosed(f"the owner closed the ring at {self.path}")
         return code
 
     def _reap_sometimes(self, now: float) -> None:
@@ -297,6 +307,18 @@ class Member:
         slots = f"of {s.num_slots} slots {s.ready} are ready ({s.held} held), {s.writing} being written, {s.free} free"
         stopped = f", {s.quarantined} quarantined with a stopped process" if s.quarantined else ""
         return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left"
+
+
+@functools.cache
+def _watch_forks() -> None:
+    """From the first attachment on: a forked child finds its copies of the parent's attachments unusable, and their locks free."""
+
+    def in_child() -> None:
+        for member in _members:
+            member._usable = False
+            member._lock = threading.Lock()
+
+    os.register_at_fork(after_in_child=in_child)
 
 
 def _finalize(

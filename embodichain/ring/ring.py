@@ -86,7 +86,11 @@ class Ring:
         free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
         memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
         host.publish(unfinished, target)
-        return cls(memory, spec, target, owner=True)
+        try:
+            return cls(memory, spec, target, owner=True)
+        except BaseException:
+            target.unlink(missing_ok=True)
+            raise
 
     @classmethod
     def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Ring:
@@ -151,14 +155,8 @@ class Ring:
             self._poison(index)
         views = self._write_views.get(index)
         if views is None:
-            views = self._write_views[index] = MappingProxyType(self._layout.views(self._memory, index, writable=True))
-        return Slot(self, index, version, views)
-
-    def _publish(self, index: int, version: int, views: Mapping[str, NDArray]) -> None:
-        self._member.publish(index, version, int(views["trajectory_id"]) if self._named else None)
-
-    def _abandon(self, index: int, version: int) -> None:
-        self._member.abandon(index, version)
+            views = self._write_views[index] = self._layout.views(self._memory, index, writable=True)
+        return Slot(self._member, index, version, views, views["trajectory_id"] if self._named else None)
 
     # ------------------------------------------------------------------------------------------------------ reading
 

@@ -1,0 +1,216 @@
+"""Is the ring as fast as memory? Put against memcpy, sample latency, throughput by size, cost at 10,000 slots against 100.
+
+Ratios are taken within one run, content is checked before anything is timed, medians over interleaved repeats. `--json` prints one
+JSON object as the last line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingTimeout
+from embodichain.ring import Ring, warm_up
+from embodichain.types import Field, RingSpec, TrajectorySpec
+
+MIB = 1 << 20
+ENDLESS = 16_383
+"""K for latency runs: nothing retires while it is timed."""
+
+
+def trajectory(size_bytes: int) -> TrajectorySpec:
+    fields = (
+        Field(name="content", shape=(size_bytes // 8,), dtype="uint64"),
+        Field(name="trajectory_id", shape=(), dtype="uint64"),
+    )
+    return TrajectorySpec(horizon=1, fields=fields)
+
+
+def content(number: int, words: int) -> NDArray[np.uint64]:
+    return np.arange(number, number + words, dtype=np.uint64)
+
+
+def put(ring: Ring, source: NDArray[np.uint64], number: int) -> None:
+    with ring.reserve(timeout_s=30.0) as slot:
+        np.copyto(slot["content"], source)
+        slot["trajectory_id"][()] = number
+
+
+def check_content(ring: Ring, batch_size: int) -> None:
+    """Refuses to time a ring that hands out anything but what was put in."""
+    words = ring.spec.trajectory.field("content").shape[0]
+    with ring.sample(batch_size, 0.0) as batch:
+        for sample in batch:
+            if not np.array_equal(sample["content"], content(sample.trajectory_id, words)):
+                sys.exit(f"trajectory {sample.trajectory_id} came out different from what went in")
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def timed(call: Callable[[], object]) -> float:
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
+
+
+def put_over_memcpy(size_mib: int, repeats: int) -> float:
+    """Bandwidth of reserve + copy + publish over that of the same copies into the same slots without a ring.
+
+    Whole passes over 128 MiB of slots take turns, so that both write memory that has left the caches.
+    """
+    words, num_slots = size_mib * MIB // 8, max(4, 128 // size_mib)
+    source = content(0, words)
+    with Ring.create(RingSpec(trajectory=trajectory(words * 8), num_slots=num_slots, max_reads=1)) as ring:
+        memory = ring.field("content")
+        memory.flags.writeable = True
+
+        def bare() -> None:
+            for slot in memory:
+                np.copyto(slot, source)
+
+        def through() -> None:
+            for _ in range(num_slots):
+                put(ring, source, 0)
+
+        through()
+        check_content(ring, num_slots)
+        ratios = []
+        for _ in range(repeats):
+            before, ring_s = timed(bare), timed(through)
+            ring.sample(num_slots, 0.0).release()
+            ratios.append((before + timed(bare)) / 2 / ring_s)
+        return median(ratios)
+
+
+def latencies_us(size_mib: int, num_slots: int, calls: int) -> list[float]:
+    """Durations of acquire + release of one trajectory [µs]."""
+    with Ring.create(RingSpec(trajectory=trajectory(size_mib * MIB), num_slots=num_slots, max_reads=ENDLESS)) as ring:
+        words = size_mib * MIB // 8
+        for number in range(num_slots):
+            put(ring, content(number, words), number)
+        check_content(ring, num_slots)
+        rng = np.random.default_rng(0)
+        return [timed(lambda: ring.acquire(1, 0.0, rng).release()) * 1e6 for _ in range(calls)]
+
+
+def scale(small: int, large: int, repeats: int, batch: int = 8) -> float:
+    """Cost of a batch at `large` slots over that at `small`, both full, interleaved."""
+    spec = trajectory(64)
+    with (
+        Ring.create(RingSpec(trajectory=spec, num_slots=small, max_reads=ENDLESS)) as few,
+        Ring.create(RingSpec(trajectory=spec, num_slots=large, max_reads=ENDLESS)) as many,
+    ):
+        for ring in (few, many):
+            for number in range(ring.spec.num_slots):
+                put(ring, content(number, 8), number)
+            check_content(ring, small)
+        rng = np.random.default_rng(0)
+
+        def cost(ring: Ring) -> float:
+            return timed(lambda: [ring.acquire(batch, 0.0, rng).release() for _ in range(200)])
+
+        ratios = []
+        for _ in range(repeats):
+            base = cost(few)
+            ratios.append(2 * cost(many) / (base + cost(few)))
+        return median(ratios)
+
+
+def _produce(path: Path, size_bytes: int, until: float) -> None:
+    with Ring.attach(path) as ring:
+        source = content(0, size_bytes // 8)
+        try:
+            while time.monotonic() < until:
+                put(ring, source, 0)
+        except RingTimeout:
+            pass
+        finally:
+            os._exit(0)
+
+
+def _consume(path: Path, batch: int, start: float, until: float, seed: int, result: multiprocessing.Queue) -> None:
+    with Ring.attach(path) as ring:
+        rng, reads, torn = np.random.default_rng(seed), 0, 0
+        while (now := time.monotonic()) < until:
+            try:
+                with ring.sample(batch, 0.5, rng) as lease:
+                    # Reads every byte: the sum of an arithmetic row is known.
+                    for sample in lease:
+                        words = len(sample["content"])
+                        torn += int(sample["content"].sum()) != words * (words - 1) // 2
+                    reads += len(lease) * (now >= start)
+            except RingTimeout:
+                continue
+        result.put((reads, torn))
+
+
+def samples_per_s(size_mib: int, seconds: float, *, readers: int = 1, max_reads: int = 10) -> float:
+    """Full reads of trajectories per second by `readers` processes, while one writer refills what is read `max_reads` times."""
+    context = multiprocessing.get_context("fork")
+    spec = RingSpec(trajectory=trajectory(size_mib * MIB), num_slots=16 if size_mib < 32 else 8, max_reads=max_reads)
+    with Ring.create(spec) as ring:
+        result = context.Queue()
+        for _ in range(spec.num_slots):
+            put(ring, content(0, size_mib * MIB // 8), 0)
+        start = time.monotonic() + 0.3
+        until = start + seconds
+        people = [context.Process(target=_produce, args=(ring.path, size_mib * MIB, until))]
+        people += [context.Process(target=_consume, args=(ring.path, 2, start, until, seed, result)) for seed in range(readers)]
+        for process in people:
+            process.start()
+        counts = [result.get(timeout=seconds + 30) for _ in range(readers)]
+        for process in people:
+            process.join(5)
+        if any(torn for _, torn in counts) or ring.stats().over_reads:
+            sys.exit("torn or over-read trajectories while timing")
+        return sum(reads for reads, _ in counts) / seconds
+
+
+def two_readers_over_one(seconds: float) -> float:
+    """Throughput of two readers together over that of one, on 1 MiB trajectories that stay."""
+    two = samples_per_s(1, seconds, readers=2, max_reads=ENDLESS)
+    return two / samples_per_s(1, seconds, max_reads=ENDLESS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="end within 50 s")
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    arguments = parser.parse_args()
+    repeats, seconds = (15, 1.5) if arguments.quick else (60, 6.0)
+    warm_up()
+    calls = 20_000
+    one_mib = sorted(latencies_us(1, 16, calls))
+    figures = {
+        "put_over_memcpy": {str(size): round(put_over_memcpy(size, repeats), 3) for size in (1, 8, 32)},
+        "samples_per_s": {str(size): round(samples_per_s(size, seconds), 1) for size in (1, 8, 32)},
+        "two_readers_over_one": round(two_readers_over_one(seconds), 2),
+        "sample_p50_us": round(one_mib[calls // 2], 2),
+        "sample_p99_us": round(one_mib[calls * 99 // 100], 2),
+        "scale_10000_over_100": round(scale(100, 10_000, 40 if arguments.quick else 150), 3),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "numpy": np.__version__,
+    }
+    if not arguments.json:
+        for key, value in figures.items():
+            print(f"{key:24} {value}")
+    else:
+        print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
