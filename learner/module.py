@@ -144,7 +144,7 @@ class ClwmModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips by the norm over all parameters and logs it; raises LearnerError, before any weight changes, if it is not finite."""
+        """Clips by the norm over all parameters and logs it; raises LearnerError, before weights change, if it is not finite."""
         trained = [p for p in self.agent.parameters() if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
         if not bool(norm.isfinite()):
