@@ -9,7 +9,7 @@ import numpy as np
 
 from embodichain.errors import SceneError
 from embodichain.expand.visual import VisualConfig, redraw
-from embodichain.motion.frames import affordance, yaw_pose
+from embodichain.motion.frames import affordance, compose, yaw_pose
 from embodichain.protocols import Task
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.reach import ReachTable
@@ -144,7 +144,8 @@ class SceneSampler:
         for name in wanted.reach:
             if self._reach is None:
                 raise SceneError(f"role {wanted.role!r} must be reachable, but the sampler was given no reachability table")
-            arms &= frozenset(self._reach.arms_reaching(affordance(asset, name, pose, wanted.joint_positions)))
+            frame = affordance(asset, name, pose, wanted.joint_positions)
+            arms &= frozenset(self._reach.arms_reaching(compose(frame, Pose(position=(0.0, 0.0, -wanted.standoff)))))
         return arms
 
     def _footprint(self, asset: Asset) -> Footprint:

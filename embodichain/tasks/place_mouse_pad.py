@@ -49,7 +49,7 @@ class PlaceMousePad:
         instruction = _INSTRUCTIONS[int(rng.integers(len(_INSTRUCTIONS)))].format(color=first)
         objects = (
             ObjectRequest(role="mouse", category="mouse", reach=("grasp",)),
-            ObjectRequest(role="pad_target", category="pad", color=COLORS[first], reach=("center",)),
+            ObjectRequest(role="pad_target", category="pad", color=COLORS[first], reach=("center",), standoff=_GRIP_HEIGHT),
             ObjectRequest(role="pad_other", category="pad", color=COLORS[second]),
         )
         return SceneRequest(instruction=instruction, objects=objects, same_arm=True)
@@ -70,6 +70,8 @@ _PREGRASP_HEIGHT = 0.06
 _CARRY_HEIGHTS = (0.08, 0.06, 0.045)
 """How high the mouse is carried [m]: the first that the arm can do."""
 _DROP_GAP = 0.001
+_GRIP_HEIGHT = 0.016
+"""About how high above its underside the mouse is held [m]."""
 _PLACE_SPEED = 0.15
 _MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
 _FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010

@@ -44,6 +44,8 @@ class ObjectRequest:
     joint_positions: tuple[float, ...] = ()
     color: tuple[float, float, float, float] | None = None
     reach: tuple[str, ...] = ()
+    standoff: float = 0.0
+    """How far before those affordances, against their approach, the tip must come [m]: what a hand sets down keeps it that far off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
