@@ -148,7 +148,9 @@ class RayEngine:
                     worker, number = pending.pop(reference)
                     try:
                         produced: Produced | None = ray.get(reference)
-                    except ray.exceptions.RayActorError:
+                    except ray.exceptions.RayActorError as error:
+                        if error.actor_init_failed:  # it never began to work: another one would fail alike
+                            raise
                         self._replace(worker, number)
                     else:
                         if produced is None:

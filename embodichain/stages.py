@@ -123,6 +123,9 @@ def prepare(config: WorldConfig, progress: Progress) -> World:
     assets = build_catalog(
         config.assets, cache_dir() / "assets", progress=lambda done, total, name: progress("assets", done, total)
     )
+    progress("compile renderer", 0, 1)
+    physics_room.warm_up(config.physics)
+    progress("compile renderer", 1, 1)
     reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
     return World(config=config, robot=robot, assets=assets, reach=reach)
 
@@ -174,7 +177,7 @@ class RolloutStage:
         self._worker = worker
         self._epoch = epoch
         self._physics = world.make_physics()
-        self._codec = ActionCodec(world.robot)
+        self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
@@ -204,7 +207,7 @@ class RolloutStage:
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
         """One expert episode into any arrays of the trajectory's spec."""
         pilot = ExpertPilot(task, scene, self._physics, np.random.default_rng(scene.seed))
-        return rollout(self._physics, self._codec, scene, pilot, task.grader(scene), out, self._spec)
+        return rollout(self._physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
 
     def close(self) -> None:
         """Frees the physics; the ring belongs to the caller."""

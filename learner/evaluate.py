@@ -179,7 +179,7 @@ def evaluate(
                     on_first(Episode(pilot=pilot_name, scene=scene, trajectory=out, outcome=outcome))
                 results.setdefault(task.name, []).append((outcome.verdict.success, outcome.verdict.progress))
                 done += 1
-                progress(f"evaluate {pilot_name}", done, total)
+                progress("evaluate", done, total)
             for task_name, graded in results.items():
                 successes = sum(success for success, _ in graded)
                 low, high = wilson(successes, len(graded))

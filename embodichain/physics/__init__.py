@@ -15,6 +15,17 @@ PHYSICS: dict[str, str] = {
 """Name to import path: nothing is imported before it is asked for."""
 
 
+WARM_UP: dict[str, str] = {"mujoco": "embodichain.physics.render:warm_up"}
+"""What to call once on a machine before workers start, by the name of the physics: compiles what each would compile for itself."""
+
+
+def warm_up(name: str) -> None:
+    """Compiles whatever the physics called `name` compiles, once for all processes on this machine; does nothing for the others."""
+    if name in WARM_UP:
+        module, _, attribute = WARM_UP[name].partition(":")
+        getattr(import_module(module), attribute)()
+
+
 def check(name: str) -> None:
     """Raises ConfigError naming what is available when there is no physics called `name`."""
     if name not in PHYSICS:
