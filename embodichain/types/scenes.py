@@ -45,7 +45,7 @@ class ObjectRequest:
     color: tuple[float, float, float, float] | None = None
     reach: tuple[str, ...] = ()
     standoff: float = 0.0
-    """How far before those affordances, against their approach, the tip must come [m]: what a hand sets down keeps it that far off."""
+    """How far before those affordances, against their approach, the tip must come [m]: what it sets down keeps it off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
