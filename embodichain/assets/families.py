@@ -292,5 +292,3 @@ FAMILIES: Mapping[str, Family] = {
     "bottle": bottle,
     "mouse": mouse,
 }
-
-WIKIDATA: dict[str, str] = {"mouse": "Q7987", "bottle": "Q80228", "bowl": "Q153988"}

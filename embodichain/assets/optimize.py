@@ -1,7 +1,7 @@
 """The chain from a messy source to a simulation-ready asset: read this first.
 
-source → repair → frame → simplify → collision → physical → articulate → usd → validate. Every asset lands in a folder of its own,
-complete or not at all, and what is returned was read back from its USD file: what is shipped is what is simulated.
+source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate. Every asset lands in a folder of
+its own, complete or not at all, and what is returned was read back from its USD file: what is shipped is what is simulated.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -19,10 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 import embodichain
-from embodichain.assets import articulate, source, stages, usd, validate, worker
+from embodichain.assets import articulate, source, stages, worker
 from embodichain.assets.mess import MessConfig
 from embodichain.errors import AssetError, ConfigError, unknown
 from embodichain.types import Asset, Pose
@@ -88,7 +85,7 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
             futures = {pool.submit(worker.build_file, *instance, out_dir): instance for instance in missing}
             for future in as_completed(futures):
                 instance = futures[future]
-                found[instance] = usd.read(future.result())
+                found[instance] = _read(future.result())
                 if progress:
                     progress(len(found), len(instances), found[instance].name)
         except BrokenProcessPool as error:
@@ -102,7 +99,7 @@ _SLOWEST_FIRST = ("mug", "bowl", "bottle", "switch", "mouse")
 
 
 def build(category: str, seed: int, out_dir: Path) -> Asset:
-    """One instance of a family, made imperfect and optimised into `out_dir/<name>/<name>.usd`; a finished one is read back.
+    """One instance of a family, made imperfect and optimised into `out_dir/<category>/<name>/<name>.usd`, or read back.
 
     Raises:
         AssetError: a stage refused it, or `out_dir` cannot be written.
@@ -121,7 +118,7 @@ def build(category: str, seed: int, out_dir: Path) -> Asset:
 def optimize(
     raw: source.Source, out_dir: Path, *, key: str, config: stages.ChainConfig | None = None, started: float | None = None
 ) -> Asset:
-    """Runs the chain on a source and delivers the asset atomically into `out_dir/<name>/`; `key` is what later calls find it by.
+    """Runs the chain on a source and delivers the asset atomically; `key` is what later calls find it by.
 
     Raises:
         AssetError: a stage refused the source, the result fails validation, or `out_dir` cannot be written.
@@ -144,7 +141,9 @@ def optimize(
         licence=raw.licence,
         source=raw.origin,
     )
-    return _deliver(asset, raw, out_dir, key, record, started)
+    from embodichain.assets.deliver import deliver  # brings pxr, which only writing and reading files needs
+
+    return deliver(asset, raw, out_dir, key, record, started)
 
 
 def _articulated(bodies: list, raw: source.Source) -> tuple[tuple, dict[str, float]]:
@@ -161,89 +160,23 @@ def _lowered(pose: Pose, distance: float) -> Pose:
     return replace(pose, position=(x, y, z - distance))
 
 
-def _deliver(asset: Asset, raw: source.Source, out_dir: Path, key: str, record: stages.Record, started: float) -> Asset:
-    """Writes, reads back, hashes, validates and moves the finished folder into place with one rename."""
-    final = out_dir / asset.name
-    temporary = out_dir / f".{asset.name}.{os.getpid()}.tmp"
-    provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        _sweep(out_dir, asset.name)
-        temporary.mkdir()
-    except OSError as error:
-        raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
-    try:
-        file = temporary / f"{asset.name}.usd"
-        start = time.perf_counter()
-        usd.write(asset, file, provenance)
-        asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
-        usd.write(asset, file, provenance)
-        record.entries.append(stages.StageReport(stage="usd", part="", seconds=round(time.perf_counter() - start, 4)))
-        start = time.perf_counter()
-        issues = validate.check(file)
-        record.entries.append(
-            stages.StageReport(
-                stage="validate", part="", seconds=round(time.perf_counter() - start, 4), after={"issues": len(issues)}
-            )
-        )
-        if issues:
-            raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
-        report = {
-            "name": asset.name,
-            "category": asset.category,
-            "key": key,
-            "content_hash": asset.content_hash,
-            "usd_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "engine_version": embodichain.__version__,
-            "licence": raw.licence,
-            "source": raw.origin,
-            "parameters": dict(raw.parameters),
-            "seconds": round(time.perf_counter() - started, 3),
-            "stages": [asdict(entry) for entry in record.entries],
-        }
-        (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))
-        _move_into_place(temporary, final)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    return usd.read(final / f"{asset.name}.usd")
-
-
-def _move_into_place(temporary: Path, final: Path) -> None:
-    """One rename; an older delivery steps aside. When another process delivers at the same moment, the last one stays."""
-    for _ in range(3):
-        aside = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.{os.getpid()}.tmp")
-        try:
-            if final.exists():
-                final.rename(aside)
-            temporary.rename(final)
-        except OSError as error:
-            failure = error
-            continue
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        return
-    raise AssetError(f"deliver: cannot move {temporary.name} to {final}: {failure.strerror}")
-
-
-def _sweep(out_dir: Path, name: str) -> None:
-    """Removes what processes that died left of this asset."""
-    for left in out_dir.glob(f".{name}.*.tmp"):
-        owner = int(left.name.split(".")[-2])
-        if owner == os.getpid() or not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-
-
 def cached(category: str, seed: int, out_dir: Path) -> Asset | None:
     """The finished asset, if it was built with these parameters by this engine and its file is unharmed."""
     name = f"{category}_{seed:03d}"
-    file, sidecar = out_dir / name / f"{name}.usd", out_dir / name / f"{name}.json"
+    file = out_dir / category / name / f"{name}.usd"
+    sidecar = file.with_suffix(".json")
     try:
         report = json.loads(sidecar.read_text())
         if report["key"] != content_key(category, seed) or report["usd_sha256"] != hashlib.sha256(file.read_bytes()).hexdigest():
             return None
     except (OSError, ValueError, KeyError):
         return None
+    return _read(file)
+
+
+def _read(file: Path) -> Asset:
+    from embodichain.assets import usd  # brings pxr, which nothing else here needs
+
     return usd.read(file)
 
 
@@ -262,33 +195,3 @@ def _code_digest() -> str:
         if file.suffix in (".py", ".json"):
             digest.update(file.name.encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()
-
-
-def fingerprint(asset: Asset) -> str:
-    """Hash of everything physics and cameras see of an asset, in single precision as in the file."""
-    digest = hashlib.sha256()
-
-    def add(*values: object) -> None:
-        for value in values:
-            if isinstance(value, np.ndarray):
-                kind = np.int32 if value.dtype.kind == "i" else np.float32
-                digest.update(np.ascontiguousarray(value, kind).tobytes())
-            else:
-                digest.update(repr(value).encode() + b"\0")
-
-    add(asset.name, asset.category, asset.licence, asset.source)
-    for body in asset.bodies:
-        numbers = [body.mass, *body.center_of_mass, *body.diagonal_inertia, *body.principal_axes, *body.color]
-        pose = [*body.body_pose.position, *body.body_pose.quaternion]
-        material = body.material
-        surface = [material.density, material.static_friction, material.dynamic_friction, material.restitution]
-        add(body.name, material.name, np.array([*numbers, *pose, *surface]))
-        for mesh in (body.visual, *body.hulls):
-            add(mesh.vertices, mesh.faces)
-    for joint in asset.joints:
-        add(joint.name, str(joint.kind), joint.parent, joint.child)
-        add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))
-    for name in sorted(asset.affordances):
-        body, pose = asset.affordances[name]
-        add(name, body, np.array([*pose.position, *pose.quaternion]))
-    return digest.hexdigest()[:16]

@@ -61,9 +61,9 @@ def material_table() -> dict[str, Material]:
 @cache
 def wikidata_codes() -> dict[str, str]:
     """Wikidata item of each material and category that has one."""
-    entries = json.loads(_MATERIALS_FILE.read_text())["materials"]
-    codes = {name: str(entry["wikidata"]) for name, entry in entries.items() if "wikidata" in entry}
-    return codes | families.WIKIDATA
+    materials = json.loads(_MATERIALS_FILE.read_text())["materials"]
+    kinds = json.loads(_MATERIALS_FILE.with_name("categories.json").read_text())["categories"]
+    return {name: str(entry["wikidata"]) for name, entry in (materials | kinds).items() if "wikidata" in entry}
 
 
 def material(name: str) -> Material:

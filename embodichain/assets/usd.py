@@ -10,7 +10,6 @@ import datetime
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade, Vt
 
 import embodichain
+from embodichain.assets.facts import PrimFacts, StageFacts
 from embodichain.assets.frames import compose, inverse, quaternion_between
 from embodichain.assets.source import wikidata_codes
 from embodichain.errors import AssetError
@@ -74,8 +74,10 @@ def write(asset: Asset, path: Path, provenance: Mapping[str, str | float] | None
         _write_affordance(stage, f"/{asset.name}/{body_name}/affordances/{name}", pose)
     _write_joints(stage, root, asset)
     layer = stage.GetRootLayer()
+    metadata = _metadata(asset)
     layer.customLayerData = {
-        "SimReady_Metadata": _metadata(asset),
+        **{key: metadata[key] for key in ("asset_name", "asset_type", "source_file", "usd_date_generated")},
+        "SimReady_Metadata": metadata,
         "embodichain": {"version": embodichain.__version__, "content_hash": asset.content_hash, **(provenance or {})},
     }
     layer.documentation = f"{asset.name}: {asset.source}. Licence {asset.licence}."
@@ -95,15 +97,16 @@ def _metadata(asset: Asset) -> dict[str, Any]:
     day = datetime.datetime.fromtimestamp(int(epoch), datetime.UTC).date() if epoch else datetime.datetime.now(datetime.UTC).date()
     return {
         "author": GENERATOR,
-        "name": asset.name,
-        "type": "articulated" if asset.movable_joints else "rigid",
-        "licence": asset.licence,
+        "asset_name": asset.name,
+        "asset_type": "prop",
+        "asset_license": asset.licence,
         "category": asset.category,
-        "source": asset.source,
-        "date": day.isoformat(),
+        "source_file": asset.source,
+        "usd_date_generated": day.isoformat(),
+        "qcode": wikidata_codes().get(asset.category, "Q488383"),  # object
         "mass": float(sum(body.mass for body in asset.bodies)),
-        "extents": Gf.Vec3d(*(high - low).tolist()),
-        "body_count": len(asset.bodies),
+        "asset_extents": Gf.Vec3f(*(high - low).tolist()),
+        "rigid_body_count": len(asset.bodies),
     }
 
 
@@ -121,7 +124,7 @@ def _write_body(stage: Usd.Stage, root: Usd.Prim, body: Body) -> None:
     _label(prim, "material", body.material.name)
 
     visual = UsdGeom.Mesh.Define(stage, path.AppendChild("visual"))
-    _set_mesh(visual, body.visual, flat_normals=True)
+    _set_mesh(visual, body.visual)
     visual.CreateDisplayColorPrimvar(UsdGeom.Tokens.constant).Set(Vt.Vec3fArray([Gf.Vec3f(*body.color[:3])]))
     visual.CreateDisplayOpacityPrimvar(UsdGeom.Tokens.constant).Set(Vt.FloatArray([body.color[3]]))
     _bind(visual.GetPrim(), _look(stage, root, body), UsdShade.Tokens.allPurpose)
@@ -131,26 +134,25 @@ def _write_body(stage: Usd.Stage, root: Usd.Prim, body: Body) -> None:
     collision.CreatePurposeAttr(UsdGeom.Tokens.guide)
     for index, hull in enumerate(body.hulls):
         mesh = UsdGeom.Mesh.Define(stage, collision.GetPath().AppendChild(f"hull_{index:02d}"))
-        _set_mesh(mesh, hull, flat_normals=False)
+        _set_mesh(mesh, hull)
         mesh.CreatePurposeAttr(UsdGeom.Tokens.guide)
         UsdPhysics.CollisionAPI.Apply(mesh.GetPrim()).CreateCollisionEnabledAttr(True)
         UsdPhysics.MeshCollisionAPI.Apply(mesh.GetPrim()).CreateApproximationAttr(UsdPhysics.Tokens.convexHull)
         _bind(mesh.GetPrim(), material, "physics")
 
 
-def _set_mesh(geometry: UsdGeom.Mesh, mesh: Mesh, *, flat_normals: bool) -> None:
+def _set_mesh(geometry: UsdGeom.Mesh, mesh: Mesh) -> None:
     geometry.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(mesh.vertices, np.float32)))
     geometry.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(mesh.faces), 3, np.int32)))
     geometry.CreateFaceVertexIndicesAttr(Vt.IntArray.FromNumpy(np.ascontiguousarray(mesh.faces, np.int32).ravel()))
     geometry.CreateSubdivisionSchemeAttr(UsdGeom.Tokens.none)
     geometry.CreateOrientationAttr(UsdGeom.Tokens.rightHanded)
     geometry.CreateExtentAttr(_extent(np.stack([mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)])))
-    if flat_normals:
-        a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
-        normals = np.cross(b - a, c - a)
-        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
-        geometry.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(normals, np.float32)))
-        geometry.SetNormalsInterpolation(UsdGeom.Tokens.uniform)
+    a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
+    normals = np.cross(b - a, c - a)
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    geometry.CreateNormalsAttr(Vt.Vec3fArray.FromNumpy(np.ascontiguousarray(normals, np.float32)))
+    geometry.SetNormalsInterpolation(UsdGeom.Tokens.uniform)
 
 
 def _set_pose(xform: UsdGeom.Xform, pose: Pose) -> None:
@@ -219,6 +221,7 @@ def _physics_material(stage: Usd.Stage, root: Usd.Prim, material: Material) -> U
     api.CreateDynamicFrictionAttr(material.dynamic_friction)
     api.CreateRestitutionAttr(material.restitution)
     api.CreateDensityAttr(material.density)
+    _label(shade.GetPrim(), "material", material.name)
     return shade
 
 
@@ -232,6 +235,7 @@ def _look(stage: Usd.Stage, root: Usd.Prim, body: Body) -> UsdShade.Material:
     surface.CreateInput("opacity", Sdf.ValueTypeNames.Float).Set(body.color[3])
     surface.CreateInput("roughness", Sdf.ValueTypeNames.Float).Set(0.5)
     shade.CreateSurfaceOutput().ConnectToSource(surface.ConnectableAPI(), "surface")
+    _label(shade.GetPrim(), "material", body.material.name)
     return shade
 
 
@@ -432,32 +436,6 @@ def _pose(matrix: Gf.Matrix4d) -> Pose:
 
 
 # ------------------------------------------------------------------------------------------------------------- inspecting
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PrimFacts:
-    """A prim in plain values: `values` holds authored attributes (arrays as NumPy, quaternions as (w, x, y, z)), `targets`
-    relationships, `matrix` its transform to the world as [4, 4] acting on row vectors.
-    """
-
-    path: str
-    type_name: str
-    kind: str
-    schemas: frozenset[str]
-    values: Mapping[str, Any]
-    targets: Mapping[str, tuple[str, ...]]
-    matrix: NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class StageFacts:
-    """A stage in plain values, for checks that need no pxr."""
-
-    meters_per_unit: float
-    kilograms_per_unit: float
-    up_axis: str
-    default_prim: str
-    prims: tuple[PrimFacts, ...]
 
 
 def inspect(path: Path) -> StageFacts:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets import usd
+from embodichain.assets.facts import PrimFacts, StageFacts
 from embodichain.assets.frames import matrix_of
-from embodichain.assets.usd import PrimFacts, StageFacts
 from embodichain.errors import AssetError
 
 _BODY, _MASS, _COLLIDER = "PhysicsRigidBodyAPI", "PhysicsMassAPI", "PhysicsCollisionAPI"

@@ -8,8 +8,10 @@ import time
 import numpy as np
 import pytest
 from asset_parts import exact_union
+from PIL import Image
 
-from embodichain.assets import optimize, source, usd
+from embodichain.assets import optimize, preview, source, usd
+from embodichain.assets.deliver import fingerprint
 from embodichain.assets.mess import MessConfig
 from embodichain.assets.physical import shell_properties, solid_properties
 from embodichain.assets.shapes import to_mesh
@@ -67,7 +69,17 @@ def test_another_seed_gives_other_content(catalog, tmp_path):
 
 def test_what_is_returned_was_read_from_the_file(catalog):
     for asset in catalog.values():
-        assert optimize.fingerprint(asset) == optimize.fingerprint(usd.read(asset.path))
+        assert fingerprint(asset) == fingerprint(usd.read(asset.path))
+
+
+def test_every_asset_has_a_picture_of_itself(catalog):
+    for asset in catalog.values():
+        image = np.asarray(Image.open(preview.thumbnail_path(asset.path)))
+        assert image.shape == (256, 256, 3)
+        shown = (np.abs(image.astype(int) - image[0, 0]) > 12).any(axis=2)
+        assert 0.02 < shown.mean() < 0.9, asset.name
+        assert not shown[:2].any()
+        assert not shown[:, :2].any()
 
 
 def test_every_stage_reports_its_numbers(catalog):
@@ -106,13 +118,14 @@ optimize.build("block", 3, Path({folder!r}))
 
 def test_killed_half_way_leaves_nothing_half_written(tmp_path):
     finished = optimize.build("block", 4, tmp_path)
+    shelf = finished.path.parent.parent
     for at_write in (True, False):
         code = KILLED.format(at_write=at_write, folder=str(tmp_path))
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
-        assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == [finished.name]
+        assert [path.name for path in shelf.iterdir() if not path.name.startswith(".")] == [finished.name]
         assert optimize.cached("block", 3, tmp_path) is None
     assert optimize.build("block", 3, tmp_path).name == "block_003"
-    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    assert not [path for path in shelf.iterdir() if path.name.startswith(".")]
 
 
 def test_a_refused_asset_leaves_nothing(tmp_path):

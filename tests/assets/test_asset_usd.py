@@ -137,7 +137,7 @@ def test_the_file_meets_the_delivery_checklist(catalog):
         assert Usd.ModelAPI(root).GetKind() == "component"
         assert UsdSemantics.LabelsAPI(root, "class").GetLabelsAttr().Get() == [asset.category]
         metadata = stage.GetRootLayer().customLayerData
-        assert metadata["SimReady_Metadata"]["licence"] == asset.licence == "Apache-2.0"
+        assert metadata["SimReady_Metadata"]["asset_license"] == asset.licence == "Apache-2.0"
         assert metadata["embodichain"]["content_hash"] == asset.content_hash != ""
         assert "seed" in asset.source
         assert asset.path.parent.name == asset.path.stem == asset.name

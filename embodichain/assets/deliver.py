@@ -1,0 +1,130 @@
+"""From an asset in memory to a finished folder on disk: complete or not there at all, and read back from its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+import embodichain
+from embodichain.assets import preview, usd, validate
+from embodichain.assets.source import Source
+from embodichain.assets.stages import Record, StageReport
+from embodichain.errors import AssetError
+from embodichain.types import Asset
+
+
+def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, started: float) -> Asset:
+    """Writes, reads back, hashes, pictures, validates and moves the finished folder into place with one rename.
+
+    Raises:
+        AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
+    """
+    shelf = out_dir / asset.category
+    final = shelf / asset.name
+    temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
+    provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        _sweep(shelf, asset.name)
+        temporary.mkdir()
+    except OSError as error:
+        raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
+    try:
+        file = temporary / f"{asset.name}.usd"
+        start = time.perf_counter()
+        usd.write(asset, file, provenance)
+        asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
+        usd.write(asset, file, provenance)
+        record.entries.append(StageReport(stage="usd", part="", seconds=round(time.perf_counter() - start, 4)))
+        start = time.perf_counter()
+        preview.save_thumbnail(asset, file)
+        record.entries.append(StageReport(stage="preview", part="", seconds=round(time.perf_counter() - start, 4)))
+        start = time.perf_counter()
+        issues = validate.check(file)
+        record.entries.append(
+            StageReport(stage="validate", part="", seconds=round(time.perf_counter() - start, 4), after={"issues": len(issues)})
+        )
+        if issues:
+            raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
+        report = {
+            "name": asset.name,
+            "category": asset.category,
+            "key": key,
+            "content_hash": asset.content_hash,
+            "usd_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "engine_version": embodichain.__version__,
+            "licence": raw.licence,
+            "source": raw.origin,
+            "parameters": dict(raw.parameters),
+            "seconds": round(time.perf_counter() - started, 3),
+            "stages": [asdict(entry) for entry in record.entries],
+        }
+        (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))
+        _move_into_place(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return usd.read(final / f"{asset.name}.usd")
+
+
+def _move_into_place(temporary: Path, final: Path) -> None:
+    """One rename; an older delivery steps aside. When another process delivers at the same moment, the last one stays."""
+    for _ in range(3):
+        aside = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.{os.getpid()}.tmp")
+        try:
+            if final.exists():
+                final.rename(aside)
+            temporary.rename(final)
+        except OSError as error:
+            failure = error
+            continue
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return
+    raise AssetError(f"deliver: cannot move {temporary.name} to {final}: {failure.strerror}")
+
+
+def _sweep(out_dir: Path, name: str) -> None:
+    """Removes what processes that died left of this asset."""
+    for left in out_dir.glob(f".{name}.*.tmp"):
+        owner = int(left.name.split(".")[-2])
+        if owner == os.getpid() or not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def fingerprint(asset: Asset) -> str:
+    """Hash of everything physics and cameras see of an asset, in single precision as in the file."""
+    digest = hashlib.sha256()
+
+    def add(*values: object) -> None:
+        for value in values:
+            if isinstance(value, np.ndarray):
+                kind = np.int32 if value.dtype.kind == "i" else np.float32
+                digest.update(np.ascontiguousarray(value, kind).tobytes())
+            else:
+                digest.update(repr(value).encode() + b"\0")
+
+    add(asset.name, asset.category, asset.licence, asset.source)
+    for body in asset.bodies:
+        numbers = [body.mass, *body.center_of_mass, *body.diagonal_inertia, *body.principal_axes, *body.color]
+        pose = [*body.body_pose.position, *body.body_pose.quaternion]
+        material = body.material
+        surface = [material.density, material.static_friction, material.dynamic_friction, material.restitution]
+        add(body.name, material.name, np.array([*numbers, *pose, *surface]))
+        for mesh in (body.visual, *body.hulls):
+            add(mesh.vertices, mesh.faces)
+    for joint in asset.joints:
+        add(joint.name, str(joint.kind), joint.parent, joint.child)
+        add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))
+    for name in sorted(asset.affordances):
+        body, pose = asset.affordances[name]
+        add(name, body, np.array([*pose.position, *pose.quaternion]))
+    return digest.hexdigest()[:16]
