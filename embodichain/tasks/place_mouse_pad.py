@@ -11,7 +11,9 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance, compose, inverse, turn, turned, world_from_asset, wrap, yaw_of
-from embodichain.motion.skills import Floats, Hand, Waypoint, choose, follow, grasp, holds, moved, num_pressing, place, shift, wait
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 
@@ -88,7 +90,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     if not holds(hand, state, "mouse"):
         state = yield from follow(hand, state, descent[::-1], opening=hand.open)
         return Attempt(state=state, failure="the fingers closed without the mouse between them")
-    raised = hand.route([shift(hand.pose, (0.0, 0.0, height), hand)])
+    raised = hand.shift((0.0, 0.0, height))
     state = yield from follow(hand, state, raised)
     if not holds(hand, state, "mouse"):
         return Attempt(state=state, failure="the mouse slipped while it was lifted")
@@ -107,35 +109,27 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats, float]:
-    """The hand that can pick and place with the shortest way, its way to above the grasp and down to it, the height to carry at."""
+    """A hand that can pick and then place with little travel, its way to above the grasp and down to it, the height to carry at."""
     mouse = scene.object("mouse").asset
     world_from_mouse = _mouse_pose(scene, state)
     grip = affordance(mouse, "grasp", world_from_mouse)
     aside = miss.aside(_MOUSE_HALF_LENGTH + _FINGER_HALF_X)
     above = miss.above(_MOUSE_HEIGHT - grip.position[2] + _FINGER_BELOW)
     goal = compose(grip, Pose(position=(aside, 0.0, -above)))
+    before = moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT))
     tip_from_mouse = compose(inverse(grip), world_from_mouse)
-    best: tuple[int, Hand, Floats, Floats, float] | None = None
     failure: MotionError | None = None
-    for hand in hands:
-        for height in _CARRY_HEIGHTS:
-            try:
-                before = Waypoint(pose=moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT)), straight=False)
-                approach, descent = hand.legs([before, Waypoint(pose=goal)])
-                grasped = hand.route([Waypoint(pose=moved(grip, (0.0, 0.0, height)), straight=False), Waypoint(pose=grip)])
-                raised = hand.route([Waypoint(pose=moved(grip, (0.0, 0.0, height)))], grasped[-1])
-                carry, lower = _shortest_carry(hand, scene, state, tip_from_mouse, raised[-1])
-            except MotionError as error:
-                failure = failure or error
-                continue
-            length = len(approach) + len(descent) + len(raised) + len(carry) + len(lower)
-            if best is None or length < best[0]:
-                best = (length, hand, approach, descent, height)
-            break
-    if best is None:
-        assert failure is not None
-        raise failure
-    return best[1:]
+    for hand, height in itertools.product(sorted(hands, key=lambda hand: hand.travel(before)), _CARRY_HEIGHTS):
+        raised = moved(grip, (0.0, 0.0, height))
+        try:
+            approach, descent = hand.legs([Waypoint(pose=before, straight=False), Waypoint(pose=goal)])
+            grasped = hand.route([Waypoint(pose=raised, straight=False), Waypoint(pose=grip), Waypoint(pose=raised)])
+            _shortest_carry(hand, scene, state, tip_from_mouse, grasped[-1])
+            return hand, approach, descent, height
+        except MotionError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def _shortest_carry(

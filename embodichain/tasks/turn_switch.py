@@ -10,7 +10,9 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance, multiply, turn, turned, world_from_asset
-from embodichain.motion.skills import Floats, Hand, Waypoint, choose, follow, lift, moved, retreat, wait
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.skills import choose, follow, lift, retreat, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 
@@ -70,6 +72,7 @@ _KNOB_RADIUS = 0.0105
 _KNOB_HALF_WIDTH = 0.014
 _FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
 """Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
+_ABOVE = 0.05
 _PUSH_SPEED = 0.18
 _GAP = 0.012
 """Distance [m] between fingers and lever before the push."""
@@ -101,25 +104,19 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
-    """The hand with the shortest way, that way to behind the lever, and the push; raises MotionError when no hand has one."""
-    best: tuple[Hand, Floats, Floats] | None = None
+    """A hand that can press the lever over with little travel, its way to behind the lever, and the push."""
+    ways = [(hand, _push_curve(scene, state, yaw, miss)) for hand in hands for yaw in _YAWS]
+    ways.sort(key=lambda way: way[0].travel(moved(way[1](0.0), (0.0, 0.0, _ABOVE))))
     failure: MotionError | None = None
-    for hand in hands:
-        for yaw in _YAWS:
-            curve = _push_curve(scene, state, yaw, miss)
-            ready = curve(0.0)
-            try:
-                approach = hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, 0.05)), straight=False), Waypoint(pose=ready)])
-                press = hand.sweep(curve, _PUSH_SPEED, approach[-1])
-            except MotionError as error:
-                failure = failure or error
-                continue
-            if best is None or len(approach) + len(press) < len(best[1]) + len(best[2]):
-                best = (hand, approach, press)
-    if best is None:
-        assert failure is not None
-        raise failure
-    return best
+    for hand, curve in ways:
+        ready = curve(0.0)
+        try:
+            approach = hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, _ABOVE)), straight=False), Waypoint(pose=ready)])
+            return hand, approach, hand.sweep(curve, _PUSH_SPEED, approach[-1])
+        except MotionError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) -> Callable[[float], Pose]:

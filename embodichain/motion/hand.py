@@ -1,0 +1,249 @@
+"""A hand: one arm and its gripper under command; it plans its ways through poses and remembers what is commanded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.motion.frames import angle_between, compose, turn
+from embodichain.motion.ik import IkConfig, solve, solve_near
+from embodichain.motion.kinematics import Chain, Floats
+from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, table_clearance, timing
+from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
+
+_HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
+_DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandConfig:
+    """How hands move and grip: clearances [m] to table and other arm, opening speed [m/s], squeeze [m], least contact force [N].
+
+    A line may be left by `line_tolerance` [m] and `tilt_tolerance` [rad] where a wrist singularity lies on it.
+    `squeeze` is how far a closed gripper's target lies inside the object: with the gripper's stiffness it is the grip force.
+    """
+
+    limits: Limits = field(default_factory=lambda: Limits(linear_speed=0.3, angular_speed=2.5))
+    table_clearance: float = 0.002
+    arms_clearance: float = 0.02
+    opening_speed: float = 0.15
+    line_tolerance: float = 0.006
+    tilt_tolerance: float = 0.15
+    squeeze: float = 0.010
+    contact_force: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("opening_speed", "squeeze", "contact_force"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waypoint:
+    """Where the tip goes next: on a straight line at `speed` [m/s] (0 takes the limit), or the way the joints turn easiest."""
+
+    pose: Pose
+    straight: bool = True
+    speed: float = 0.0
+
+
+def moved(pose: Pose, offset: Sequence[float]) -> Pose:
+    """The pose shifted by `offset` [m] in the world frame."""
+    x, y, z = (float(a + b) for a, b in zip(pose.position, offset, strict=True))
+    return Pose(position=(x, y, z), quaternion=pose.quaternion)
+
+
+class Hand:
+    """One arm and its gripper under command; all hands of a robot share one command, so that resting arms stay still."""
+
+    def __init__(self, robot: Robot, index: int, command: Floats, config: HandConfig | None = None) -> None:
+        self.name = robot.arms[index].name
+        self.chain = Chain.of(robot, index)
+        self.config = config or HandConfig()
+        self.open = robot.arms[index].gripper_open
+        self._command = command
+        starts = np.cumsum([0, *(arm.command_size for arm in robot.arms)])
+        self._joints = slice(int(starts[index]), int(starts[index + 1]) - 1)
+        self._gripper = int(starts[index + 1]) - 1
+        self._others = [
+            (Chain.of(robot, i), slice(int(starts[i]), int(starts[i + 1]) - 1)) for i in range(len(robot.arms)) if i != index
+        ]
+
+    @staticmethod
+    def all_of(robot: Robot, state: WorldState, config: HandConfig | None = None) -> tuple[Hand, ...]:
+        """A hand for every arm of `robot`, commanded to stay where it is measured."""
+        command = state.measured.copy()
+        return tuple(Hand(robot, index, command, config) for index in range(len(robot.arms)))
+
+    @property
+    def joints(self) -> Floats:
+        """Joint targets last commanded [rad], shape [dof]."""
+        return self._command[self._joints].copy()
+
+    @property
+    def opening(self) -> float:
+        """Opening last commanded [m]."""
+        return float(self._command[self._gripper])
+
+    @property
+    def at_home(self) -> bool:
+        """Whether the arm is commanded to its home."""
+        return bool(np.allclose(self.joints, self.chain.home, atol=1e-3))
+
+    @property
+    def pose(self) -> Pose:
+        """world_from_tip at the last command."""
+        return self.chain.pose(self.joints)
+
+    def measured_opening(self, state: WorldState) -> float:
+        """Opening measured [m]."""
+        return float(state.measured[self._gripper])
+
+    def measured_pose(self, state: WorldState) -> Pose:
+        """world_from_tip where the arm actually is."""
+        return self.chain.pose(state.measured[self._joints])
+
+    def step(self, joints: Floats | None = None, opening: float | None = None) -> Step:
+        """The next step with these targets; what is not given stays as it was."""
+        if joints is not None:
+            self._command[self._joints] = joints
+        if opening is not None:
+            self._command[self._gripper] = opening
+        return Step(command=self._command.copy())
+
+    def travel(self, pose: Pose) -> float:
+        """How far the joint that must turn most would turn to bring the tip to `pose` [rad]; infinite when it cannot come there."""
+        try:
+            return float(np.max(np.abs(solve(self.chain, pose, self.joints) - self.joints)))
+        except MotionError:
+            return math.inf
+
+    def route(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> Floats:
+        """Joint targets [rad], shape [T, dof], through the waypoints from `start` (the last command), at rest at each of them.
+
+        Raises MotionError when no inverse-kinematics branch takes the hand through all of them clear of table and other arms.
+        """
+        return np.concatenate([np.empty((0, self.chain.dof)), *self.legs(waypoints, start)])
+
+    def legs(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> list[Floats]:
+        """As `route`, one path for each waypoint."""
+        start = self.joints if start is None else start
+        if not waypoints:
+            return []
+        failure: MotionError | None = None
+        for way in self._ways(waypoints[0], start):
+            try:
+                path = way()
+                self._check_clearance(path, start)
+                return [path, *self.legs(waypoints[1:], path[-1])]
+            except MotionError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def shift(self, offset: Sequence[float]) -> Floats:
+        """The straight way by `offset` [m] in the world frame, or by as much of it as the arm can do; MotionError if hardly any."""
+        failure: MotionError | None = None
+        for fraction in (1.0, 0.6, 0.3):
+            try:
+                return self.route([Waypoint(pose=moved(self.pose, [fraction * value for value in offset]))])
+            except MotionError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def sweep(self, pose_at: Callable[[float], Pose], speed: float, start: Floats) -> Floats:
+        """Joint targets [rad], shape [T, dof], along a curve of tip poses, `pose_at(0)` being where `start` holds the tip.
+
+        `pose_at` takes the progress 0..1; `speed` [m/s] is the fastest that the tip moves. Slower where joints ask for it.
+        Raises MotionError where the curve leaves the arm's reach.
+        """
+        points = np.array([pose_at(float(s)).position for s in np.linspace(0.0, 1.0, 17)])
+        length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+        limits = self.config.limits
+        duration = duration_s(length, speed, limits.linear_acceleration)
+        for _ in range(6):
+            path = [start]
+            for progress in timing(duration):
+                path.append(solve_near(self.chain, pose_at(float(progress)), path[-1], _SYMMETRIC))
+            velocity = np.diff(np.array([start, *path, path[-1]]), axis=0) * CONTROL_HZ
+            acceleration = np.diff(velocity, axis=0) * CONTROL_HZ
+            stretch = max(
+                float(np.abs(velocity).max()) / limits.joint_speed,
+                math.sqrt(float(np.abs(acceleration).max()) / limits.joint_acceleration),
+            )
+            if stretch <= 1.0:
+                self._check_clearance(np.array(path), start)
+                return np.array(path[1:])
+            duration *= 1.05 * stretch
+        raise MotionError(f"the {self.name} arm cannot follow the curve within its joint limits; choose another orientation or arm")
+
+    def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
+        """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist."""
+        limits = self.config.limits
+        if waypoint.straight:
+            speed = waypoint.speed or limits.linear_speed
+            return [
+                lambda: self._quick_line(waypoint.pose, start, speed),
+                lambda: self._nearly_straight(waypoint.pose, start),
+                lambda: cartesian_path(self.chain, start, waypoint.pose, speed=0.4 * speed, limits=limits, ik=_SYMMETRIC),
+            ]
+        goals = []
+        for pose in (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
+            for seed in (start, self.chain.home):
+                try:
+                    goals.append(solve(self.chain, pose, seed, _DIRECT))
+                except MotionError:
+                    break
+        if not goals:
+            return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start), limits)]
+        goals.sort(key=lambda goal: float(np.max(np.abs(goal - start))))
+        return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
+
+    def _quick_line(self, pose: Pose, start: Floats, speed: float) -> Floats:
+        """The exact line, unless a wrist singularity on it makes the arm crawl."""
+        limits = self.config.limits
+        path = cartesian_path(self.chain, start, pose, speed=speed, limits=limits, ik=_SYMMETRIC)
+        first, last = self.chain.pose(start), self.chain.pose(path[-1])
+        unhindered = max(
+            duration_s(math.dist(first.position, last.position), speed, limits.linear_acceleration),
+            duration_s(angle_between(first.quaternion, last.quaternion), limits.angular_speed, limits.angular_acceleration),
+        )
+        if len(path) > 2.0 * unhindered * CONTROL_HZ + 10:
+            raise MotionError(f"the {self.name} arm passes a wrist singularity on the line to {pose.position}; use a via pose")
+        return path
+
+    def _nearly_straight(self, pose: Pose, start: Floats) -> Floats:
+        """The way the joints turn easiest, where it stays near the line: past wrist singularities that an exact line cannot."""
+        path = joint_path(start, solve(self.chain, pose, start), self.config.limits)
+        first, last = self.chain.pose(start), self.chain.pose(path[-1])
+        line = np.subtract(last.position, first.position)
+        length = float(np.linalg.norm(line))
+        for joints in path[::2]:
+            tip = self.chain.pose(joints)
+            along = np.subtract(tip.position, first.position)
+            aside = float(np.linalg.norm(along - line * (along @ line) / max(length * length, 1e-12)))
+            tilt = max(min(angle_between(tip.quaternion, end.quaternion) for end in (first, last)), 0.0)
+            if aside > self.config.line_tolerance or tilt > self.config.tilt_tolerance + angle_between(
+                first.quaternion, last.quaternion
+            ):
+                raise MotionError(
+                    f"the {self.name} arm strays {1e3 * aside:.0f} mm from the line to {pose.position}; use a via pose"
+                )
+        return path
+
+    def _check_clearance(self, path: Floats, start: Floats) -> None:
+        low = table_clearance(self.chain, path)
+        if low < min(self.config.table_clearance, table_clearance(self.chain, start)):
+            raise MotionError(f"the {self.name} arm would come within {1e3 * low:.0f} mm of the table; approach from higher up")
+        for chain, joints in self._others:
+            resting = self._command[joints]
+            gap = arms_clearance(self.chain, path, chain, resting)
+            if gap < min(self.config.arms_clearance, arms_clearance(self.chain, start, chain, resting)):
+                raise MotionError(
+                    f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
+                )
