@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import embodichain
-from embodichain.assets import preview, usd, validate
+from embodichain.assets import behave, preview, usd, validate
+from embodichain.assets.mjcf import to_mjcf
 from embodichain.assets.source import Source
 from embodichain.assets.stages import Record, StageReport
 from embodichain.errors import AssetError
@@ -48,7 +49,7 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
         preview.save_thumbnail(asset, file)
         record.entries.append(StageReport(stage="preview", part="", seconds=round(time.perf_counter() - start, 4)))
         start = time.perf_counter()
-        issues = validate.check(file)
+        issues = [*validate.check(file), *behave.check(asset)]
         record.entries.append(
             StageReport(stage="validate", part="", seconds=round(time.perf_counter() - start, 4), after={"issues": len(issues)})
         )
@@ -68,6 +69,7 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
             "stages": [asdict(entry) for entry in record.entries],
         }
         (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))
+        (temporary / f"{asset.name}.xml").write_text(to_mjcf(asset))
         _move_into_place(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -275,7 +275,7 @@ def switch(rng: np.random.Generator) -> Design:
                 axis=(0.0, 1.0, 0.0),
                 lower=-0.5,
                 upper=0.5,
-                damping=0.002,
+                damping=0.005,
                 friction=0.02,
             ),
         ),

@@ -1,0 +1,112 @@
+"""How an asset behaves when simulated: whether it rests where it was put, and whether its joints move and stay.
+
+Measured in MuJoCo on the asset's own MJCF, so that a delivered file is judged by what it does and not only by what it says.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from embodichain.assets.mjcf import to_mjcf
+from embodichain.assets.validate import Issue
+from embodichain.types import Asset, JointKind
+
+REST_DRIFT_M = 1e-3
+REST_TURN_RAD = np.radians(1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What was measured.
+
+    `rest_drift` [m] and `rest_turn` [rad] over the watched time after settling; `settle_turn` [rad] is how far it tipped from the
+    pose it is delivered in; `penetration` [m] is the deepest contact at rest; `joint_creep` [rad or m] is the worst movement of a
+    joint left alone for a second anywhere in its range, `joint_reach` the share of its range that a gentle push can cover.
+    """
+
+    rest_drift: float
+    rest_turn: float
+    settle_turn: float
+    penetration: float
+    joint_creep: float
+    joint_reach: float
+
+
+def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behaviour:
+    """Puts the asset on a plane, lets it settle, watches it, and works its joints."""
+    model = mujoco.MjModel.from_xml_string(to_mjcf(asset, floor=True, visual=False))
+    data = mujoco.MjData(model)
+    root = model.body(asset.bodies[0].name).id
+    mujoco.mj_forward(model, data)
+    start = data.xquat[root].copy()
+    for _ in range(round(settle_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+    position, turn = data.xpos[root].copy(), data.xquat[root].copy()
+    drift, spin = 0.0, 0.0
+    for _ in range(round(watch_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+        drift = max(drift, float(np.linalg.norm(data.xpos[root] - position)))
+        spin = max(spin, _angle(data.xquat[root], turn))
+    depth = max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
+    creep, reach = _work_joints(model, asset)
+    return Behaviour(
+        rest_drift=drift,
+        rest_turn=spin,
+        settle_turn=_angle(turn, start),
+        penetration=depth,
+        joint_creep=creep,
+        joint_reach=reach,
+    )
+
+
+def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float]:
+    """Worst creep of any joint left alone, and the least share of a range that pushing covers; (0, 1) without joints."""
+    creep, reach = 0.0, 1.0
+    for joint in asset.movable_joints:
+        index = model.joint(joint.name)
+        address, dof = int(index.qposadr[0]), int(index.dofadr[0])
+        for start in np.linspace(joint.lower, joint.upper, 5)[1:-1] if joint.friction > 0.0 else ():
+            data = mujoco.MjData(model)
+            data.qpos[address] = start
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            creep = max(creep, abs(float(data.qpos[address]) - float(start)))
+        # A push well above friction: the torque of 5 N at 5 cm, or 5 N.
+        push = joint.friction + (0.25 if joint.kind is JointKind.REVOLUTE else 5.0)
+        ends = []
+        for sign in (-1.0, 1.0):
+            data = mujoco.MjData(model)
+            data.qfrc_applied[dof] = sign * push
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            ends.append(float(data.qpos[address]))
+        reach = min(reach, (ends[1] - ends[0]) / (joint.upper - joint.lower))
+    return creep, reach
+
+
+def check(asset: Asset) -> list[Issue]:
+    """Faults of behaviour: an asset that slides, tips or sinks at rest, or whose joints creep or stick."""
+    found = behave(asset)
+    issues = []
+
+    def fault(name: str, message: str) -> None:
+        issues.append(Issue(check=name, prim=f"/{asset.name}", message=message))
+
+    if not (found.rest_drift <= REST_DRIFT_M and found.rest_turn <= REST_TURN_RAD):
+        fault("rest", f"moved {found.rest_drift * 1e3:.2f} mm and {np.degrees(found.rest_turn):.2f} degrees while left alone")
+    if not found.settle_turn <= np.radians(3.0):
+        fault("rest", f"tipped by {np.degrees(found.settle_turn):.1f} degrees from the pose it is delivered in")
+    if not found.penetration <= 1e-3:
+        fault("sink", f"sank {found.penetration * 1e3:.2f} mm into the ground")
+    if not found.joint_creep <= 0.02:
+        fault("joint_creep", f"a joint with friction crept by {found.joint_creep:.3f} where it was left")
+    if not found.joint_reach >= 0.95:
+        fault("joint_reach", f"a push moves a joint through only {found.joint_reach:.0%} of its range")
+    return issues
+
+
+def _angle(first: np.ndarray, second: np.ndarray) -> float:
+    return 2.0 * float(np.arccos(min(abs(float(first @ second)), 1.0)))

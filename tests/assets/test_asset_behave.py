@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import mujoco
+import numpy as np
+import pytest
+
+from embodichain.assets import behave
+from embodichain.assets.articulate import gravity_load
+from embodichain.assets.mjcf import to_mjcf
+from embodichain.types import Mesh
+
+
+def test_delivered_assets_rest_where_they_are_put_and_their_joints_stay(catalog):
+    for asset in catalog.values():
+        found = behave.behave(asset)
+        assert found.rest_drift < 1e-3, asset.name
+        assert np.degrees(found.rest_turn) < 1.0, asset.name
+        assert found.joint_creep < 0.005, asset.name
+        assert found.joint_reach > 0.99, asset.name
+        assert behave.check(asset) == []
+
+
+def test_mjcf_has_the_mass_friction_and_joints_of_the_asset(catalog):
+    for asset in catalog.values():
+        model = mujoco.MjModel.from_xml_string(to_mjcf(asset))
+        for body in asset.bodies:
+            index = model.body(body.name)
+            assert index.mass[0] == pytest.approx(body.mass, rel=1e-6)
+            assert sorted(index.inertia) == pytest.approx(sorted(body.diagonal_inertia), rel=1e-6)
+            geom = model.geom(f"{body.name}_hull_00")
+            assert geom.friction[0] == pytest.approx(body.material.dynamic_friction)
+        for joint in asset.movable_joints:
+            index = model.joint(joint.name)
+            assert index.range == pytest.approx((joint.lower, joint.upper))
+            assert model.dof_frictionloss[index.dofadr[0]] == pytest.approx(joint.friction)
+            assert model.dof_damping[index.dofadr[0]] == pytest.approx(joint.damping)
+        assert {model.site(i).name for i in range(model.nsite)} == set(asset.affordances)
+
+
+def test_a_top_heavy_thing_on_a_point_is_caught(catalog):
+    bottle = catalog["bottle"]
+    body = bottle.bodies[0]
+    turned = [Mesh(vertices=hull.vertices[:, [2, 0, 1]] + [0.0, 0.0, 0.08], faces=hull.faces) for hull in body.hulls]
+    tilted = [Mesh(vertices=hull.vertices @ _turn(0.4), faces=hull.faces) for hull in turned]
+    lifted = [
+        Mesh(vertices=hull.vertices - [0, 0, min(h.vertices[:, 2].min() for h in tilted)], faces=hull.faces) for hull in tilted
+    ]
+    falling = replace(bottle, bodies=(replace(body, hulls=tuple(lifted), center_of_mass=(0.0, 0.0, 0.08)),))
+    assert "rest" in {issue.check for issue in behave.check(falling)}
+
+
+def test_a_lever_without_enough_friction_is_caught(catalog):
+    switch = catalog["switch"]
+    (lever,) = switch.movable_joints
+    weak = 0.5 * gravity_load(switch.bodies, switch.joints, lever)
+    joints = tuple(replace(joint, friction=weak, damping=1e-4) if joint == lever else joint for joint in switch.joints)
+    assert "joint_creep" in {issue.check for issue in behave.check(replace(switch, joints=joints))}
+
+
+def test_a_stuck_lever_is_caught(catalog):
+    switch = catalog["switch"]
+    joints = tuple(replace(joint, damping=100.0) for joint in switch.joints)
+    assert "joint_reach" in {issue.check for issue in behave.check(replace(switch, joints=joints))}
+
+
+def _turn(angle):
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
