@@ -5,7 +5,7 @@ class EmbodiChainError(Exception):
     """Base of every error that a user can cause and mend; the CLI prints it without a traceback."""
 
 
-class ConfigError(EmbodiChainError, ValueError):
+class ConfigError(EmbodiChainError):
     """A name, path or number in the configuration cannot be used."""
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import SceneError
+from embodichain.errors import ConfigError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, Outcome, rollout
@@ -29,7 +29,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         if self.episodes < 0:
-            raise ValueError(f"episodes must be 0 or more, got {self.episodes}")
+            raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")
 
 
 @dataclass(frozen=True, kw_only=True)

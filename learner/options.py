@@ -70,7 +70,7 @@ def override(config: RunConfig, arguments: list[str], *, show_help: bool = False
     """`config` with dotted overrides ("--world.width", "96"); raises ConfigError for a value that a configuration refuses."""
     try:
         return tyro.cli(
-            tyro.conf.configure(tyro.conf.FlagConversionOff)(RunConfig),
+            tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)(RunConfig),
             default=config,
             args=["--help"] if show_help else arguments,
             prog="embodichain run",

@@ -137,8 +137,12 @@ def make(name: str) -> RunConfig:
 def counting(config: RunConfig) -> RunConfig:
     """The same run on self-verifying data: every read is checked byte by byte, every trajectory must be read exactly K times.
 
-    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in.
+    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in. The model is small, so that
+    the pipe is what is tested.
     """
+    learner = config.learner
+    model = replace(learner.agent.model, dim=48, heads=2, layers=2, ffn=96)
+    learner = replace(learner, agent=replace(learner.agent, model=model), data=replace(learner.data, window=2), measure_batches=2)
     return replace(
         config,
         recipe=f"{config.recipe} (counting)",
@@ -146,6 +150,7 @@ def counting(config: RunConfig) -> RunConfig:
         world=replace(config.world, physics="counting", tasks=("counting",), horizon=12),
         stream=replace(config.stream, limit=config.stream.limit or 64),
         ring=replace(config.ring, max_reads=min(config.ring.max_reads, 10), num_slots=16, min_ready=2),
+        learner=learner,
         train=replace(config.train, steps=10_000_000, verify=True),
         evaluate=replace(config.evaluate, episodes=0),
     )

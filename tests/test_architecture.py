@@ -29,7 +29,7 @@ ARROWS = {  # which part may import which: the arrows of the picture
     ("tasks", "physics"),
 }
 LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
-COMPOSITION_ROOTS = {"train", "evaluate", "recipes", "report", "run_folder", "report_pictures"}
+COMPOSITION_ROOTS = {"train", "session", "evaluate", "recipes", "options", "pictures", "report", "run_folder"}
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
 
 
@@ -160,5 +160,7 @@ def test_importing_a_module_prints_nothing_and_says_what_it_is_for():
 
 def test_readme_shows_every_room():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [name for name in [*PARTS, "rollout", "stages", "engine", "ray_engine"] if f"`{name}" not in readme and name not in readme]
+    missing = [
+        name for name in [*PARTS, "rollout", "stages", "engine", "ray_engine"] if f"`{name}" not in readme and name not in readme
+    ]
     assert not missing

@@ -43,7 +43,7 @@ def test_every_command_loads():
         (["run", "--max-reads", "99999"], "got 99999", "1..16383"),
         (["run", "--workers", "0"], "got 0", "at least 1"),
         (["run", "--world.width", "17"], "17", "even"),
-        (["run", "--ring.num-slots", "4"], "4 slots", "batch_size"),
+        (["run", "--ring.num-slots", "4", "--ring.min-ready", "2"], "4 slots", "batch_size"),
     ],
 )
 def test_unknown_names_and_numbers_are_refused_with_what_is_available(capsys, tmp_path, arguments, value, available):

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from embodichain.errors import MotionError
+from embodichain.errors import ConfigError, MotionError
 from embodichain.types import Range, Segment, Step, WorldState
 
 
@@ -59,11 +59,11 @@ class RecoveryConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
-            raise ValueError(f"recovery probability must be 0..1, got {self.probability}")
+            raise ConfigError(f"recovery probability must be 0..1, got {self.probability}")
         if not 0.0 <= self.by[0] <= self.by[1]:
-            raise ValueError(f"recovery must miss by 0 <= low <= high [m], got {self.by}")
+            raise ConfigError(f"recovery must miss by 0 <= low <= high [m], got {self.by}")
         if self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
+            raise ConfigError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
     def draw(self, rng: np.random.Generator) -> Disturbance:
         """The disturbance of one episode's first attempt: none in most episodes. Takes the same draws whatever it returns."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from embodichain.errors import ConfigError
 from embodichain.types import Light, Range, Scene, Vec3
 
 
@@ -29,11 +30,11 @@ class VisualConfig:
         for name in ("temperature", "intensity", "tilt"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
-                raise ValueError(f"visual range {name} must be 0 <= low <= high, got {(low, high)}")
+                raise ConfigError(f"visual range {name} must be 0 <= low <= high, got {(low, high)}")
         if self.temperature[0] < 1000 or self.intensity[1] > 1 or self.tilt[1] > 1.4:
-            raise ValueError(f"visual expansion needs temperature >= 1000 K, intensity <= 1 and tilt <= 1.4 rad, got {self}")
+            raise ConfigError(f"visual expansion needs temperature >= 1000 K, intensity <= 1 and tilt <= 1.4 rad, got {self}")
         if not (0 <= self.table_shade <= 1 and 0 <= self.object_shade <= 1):
-            raise ValueError(f"shades must lie in 0..1, got table {self.table_shade} and object {self.object_shade}")
+            raise ConfigError(f"shades must lie in 0..1, got table {self.table_shade} and object {self.object_shade}")
 
 
 def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig) -> Scene:

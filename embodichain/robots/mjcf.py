@@ -91,7 +91,7 @@ def _parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
     try:
         spec = mujoco.MjSpec.from_file(str(path))
     except ValueError as error:
-        raise RobotError(f"{path} does not parse as MJCF: {error}") from error
+        raise RobotError(f"{path} does not parse as MJCF: {' '.join(str(error).split())}") from error
     folder = path.resolve().parent
     spec.compiler.meshdir = str(folder / spec.compiler.meshdir)
     spec.compiler.texturedir = str(folder / spec.compiler.texturedir)

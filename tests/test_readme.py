@@ -1,0 +1,52 @@
+"""What the README tells a user to type is what runs here."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embodichain import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+QUICK = [line.partition("#")[0].strip() for line in BLOCKS[1].splitlines()]
+
+
+def test_the_two_commands_are_targets_and_ci_runs_them():
+    makefile = (ROOT / "Makefile").read_text()
+    assert [c for c in COMMANDS if c.startswith("make ")] == ["make demo", "make test"]
+    assert re.search(r"^demo: setup.*\n\t.*embodichain run tiny_cpu$", makefile, re.MULTILINE)
+    assert re.search(r"^test: setup", makefile, re.MULTILINE)
+    ci = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "make test" in ci
+    assert "make check" in ci
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("embodichain ")])
+def test_every_command_exists(command):
+    name = shlex.split(command)[1]
+    assert name in cli.COMMANDS or name == "--help"
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("python ")])
+def test_every_benchmark_exists_and_explains_itself(command):
+    script = ROOT / shlex.split(command)[1]
+    result = subprocess.run([sys.executable, script, "--help"], capture_output=True, text=True, check=True)
+    assert "--quick" in result.stdout
+
+
+def test_the_quick_commands_run_in_order(tmp_path, capsys):
+    for command in QUICK:
+        result = subprocess.run(
+            [sys.executable, "-m", "embodichain.cli", *shlex.split(command)[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{command}: {result.stderr}"

@@ -1,0 +1,175 @@
+"""`embodichain run` as a user meets it: complete, resumable, stoppable, and honest about the bound."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import rings_of
+
+from embodichain import cli
+from embodichain.metrics import read_metrics
+from embodichain.ring import Ring
+from embodichain.ring.ledger import verify
+from embodichain.stages import prepare
+from learner import recipes
+from learner.data import DataConfig, MemorySource, RingDataset
+from learner.module import ClwmModule, RingDataModule, fit
+from learner.run_folder import RunFolder
+
+COUNTING = ["run", "--physics", "counting", "--json"]
+TINY = ["--stream.limit", "10", "--max-reads", "3"]
+
+
+def run(*arguments: str, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "embodichain.cli", *arguments, "--out", str(out)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+
+def test_counting_data_reach_a_non_zero_gradient(no_shared_memory_left):
+    config = recipes.counting(recipes.tiny_cpu())
+    world = prepare(config.world, lambda name, done, total: None)
+    from embodichain.engine import Engine
+
+    with Ring.create(config.ring_spec(world.trajectory_spec)) as ring, Engine(world, ring, limit=20) as engine:
+        dataset = RingDataset(ring, DataConfig(batch_size=4, window=2), on_starved=engine.feed)
+        agent = ClwmModule(config.learner).agent
+        optimizer = torch.optim.AdamW([p for p in agent.parameters() if p.requires_grad], lr=1e-2)
+        measurement = agent.new_measurement()
+        for step in range(3):  # the gates start closed: the first steps open them for the blocks behind
+            leased = dataset.draw()
+            batch = leased.gather()
+            if step == 0:
+                agent.measure(batch, measurement)
+                agent.normalizer.fit(measurement)
+            optimizer.zero_grad()
+            agent.losses(batch, torch.Generator().manual_seed(step)).total.backward()
+            leased.release()
+            optimizer.step()
+    gradients = {name: p.grad for name, p in agent.named_parameters() if p.requires_grad and p.grad is not None}
+    assert sum(float(g.abs().sum()) > 0 for g in gradients.values()) > 0.8 * len(gradients) > 10
+
+
+def test_a_counting_run_on_workers_delivers_every_trajectory_exactly_k_times(tmp_path):
+    result = run(*COUNTING, *TINY, out=tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["bound_violations"] == 0
+    assert summary["reads_histogram"] == {"3": summary["published"]}
+    assert summary["reads"] == 3 * summary["published"]
+    report = verify(tmp_path / "run" / "ledger.bin", 3)
+    assert (report.trajectories, len(report.violations), report.duplicates) == (summary["published"], 0, 0)
+    assert cli.main(["ledger", "verify", str(tmp_path / "run")]) == 0
+
+
+def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(tmp_path):
+    assert run(*COUNTING, *TINY, "--engine", "serial", out=tmp_path / "run").returncode == 0
+    folder = RunFolder.open(tmp_path / "run")
+    html = folder.report.read_text()
+    assert folder.command in html
+    assert "<svg" in html
+    assert 'src="http' not in html
+    assert 'href="http' not in html
+    versions = json.loads((folder.path / "versions.json").read_text())
+    assert versions["torch"] == torch.__version__
+    steps = [record["step"] for record in read_metrics(folder.metrics, "train")]
+    assert steps == list(range(1, len(steps) + 1))
+    assert folder.checkpoint.exists()
+    assert folder.command.startswith("embodichain run --physics counting")
+
+
+def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path):
+    out = tmp_path / "run"
+    command = [
+        sys.executable,
+        "-m",
+        "embodichain.cli",
+        "run",
+        "--physics",
+        "counting",
+        "--stream.limit",
+        "100000",
+        "--out",
+        str(out),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(out / "metrics.jsonl", "train")) < 3:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    folder = RunFolder.open(out)
+    assert folder.checkpoint.exists()
+    assert "interrupted" in folder.report.read_text()
+    assert not rings_of(process.pid)
+    assert not children_in_session(process.pid)
+    before = len(read_metrics(folder.metrics, "train"))
+    result = run("run", "--resume", "--train.steps", str(before + 2), out=out)
+    assert result.returncode == 0, result.stderr
+    steps = [record["step"] for record in read_metrics(folder.metrics, "train")]
+    assert steps == list(range(1, before + 3))
+
+
+def children_in_session(session: int) -> list[int]:
+    """Processes of a session that outlive its leader."""
+    deadline = time.monotonic() + 15
+    while True:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def trajectories() -> list[dict[str, np.ndarray]]:
+    """A few counting trajectories in private memory."""
+    from embodichain.engine import Engine
+
+    config = recipes.counting(recipes.tiny_cpu())
+    world = prepare(config.world, lambda name, done, total: None)
+    found = []
+    with Ring.create(config.ring_spec(world.trajectory_spec)) as ring, Engine(world, ring, limit=12) as engine:
+        while not engine.exhausted:
+            engine.feed()
+        for _ in range(ring.stats().ready):
+            with ring.sample(1) as batch:
+                found.append({f.name: batch[0][f.name].copy() for f in ring.spec.trajectory.fields})
+    return found
+
+
+def test_a_resumed_training_continues_the_loss_curve_bit_for_bit(tmp_path, trajectories):
+    config = recipes.tiny_cpu().learner
+
+    def train(path: Path, *, steps: int, resume: bool = False) -> list[float]:
+        losses: list[float] = []
+
+        def keep(step: int, values) -> bool:
+            losses.append(values["loss"])
+            return False
+
+        dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=3, window=2))
+        data = RingDataModule(dataset)
+        fit(ClwmModule(config), data, steps=steps, clip=1.0, checkpoint=path, checkpoint_every=100, resume=resume, on_step=keep)
+        return losses
+
+    whole = train(tmp_path / "whole.ckpt", steps=6)
+    first = train(tmp_path / "parts.ckpt", steps=3)
+    second = train(tmp_path / "parts.ckpt", steps=6, resume=True)
+    assert first + second == whole
+    assert whole[-1] < whole[0]
