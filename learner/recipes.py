@@ -90,6 +90,19 @@ class RunConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
+    def __post_init__(self) -> None:
+        if self.learner.data.batch_size > self.ring.num_slots:
+            raise ConfigError(
+                f"a batch_size of {self.learner.data.batch_size} different trajectories cannot come from {self.ring.num_slots} slots: "
+                "raise ring.num_slots or lower learner.data.batch_size"
+            )
+        if self.stream.limit and self.stream.limit < self.ring.min_ready:
+            raise ConfigError(
+                f"a stream of {self.stream.limit} scenes never reaches min_ready={self.ring.min_ready}: raise stream.limit"
+            )
+        if self.train.verify and self.world.physics != "counting":
+            raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
+
     def ring_spec(self, trajectory: TrajectorySpec) -> RingSpec:
         """The ring for trajectories of that schema."""
         ring = self.ring
