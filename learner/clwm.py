@@ -174,7 +174,10 @@ class Clwm(nn.Module):
     # ------------------------------------------------------------------------------------------------------------ training
 
     def draw(self, window: Window, generator: torch.Generator) -> Draws:
-        """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is."""
+        """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is.
+
+        Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction.
+        """
         latents, actions = window.latents_BTNC, window.actions_BTKA
         steps = actions.shape[:2]
 

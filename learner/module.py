@@ -71,6 +71,7 @@ class ClwmModule(pl.LightningModule):
         super().__init__()
         self.config = config
         self.agent = Agent(config.agent)
+        self.agent.memory_span.fill_(config.data.window)
         self._leased: LeasedBatch | None = None
         self._clock = (0.0, 0.0)
 

@@ -33,8 +33,6 @@ class AgentConfig:
     text: TextConfig = field(default_factory=TextConfig)
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
     model: ClwmConfig = field(default_factory=ClwmConfig)
-    memory_span: int = 4
-    """Frames that the memory holds in closed loop before it starts afresh; train with windows of as many chunks."""
     seed: int = 0
     """Initial weights and training noise."""
 
@@ -52,7 +50,6 @@ class AgentConfig:
             text=TextConfig(**data["text"]),
             normalizer=NormalizerConfig(**data["normalizer"]),
             model=ClwmConfig(**model),
-            memory_span=data["memory_span"],
             seed=data["seed"],
         )
 
@@ -60,12 +57,16 @@ class AgentConfig:
 class Agent(nn.Module):
     """Encoder, text encoder, normalizer and world model as one module: physical values outside, normalised ones inside."""
 
+    memory_span: Tensor
+    """int64 scalar: how many frames memory held in training; in closed loop it starts afresh after as many."""
+
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
         self.text = TextEncoder(config.text)
         self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
+        self.register_buffer("memory_span", torch.tensor(1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Clwm(config.model, latent_dim=self.encoder.latent_dim, text_dim=self.text.dim)
@@ -121,7 +122,7 @@ class ClwmPolicy:
     """Drives one robot in closed loop; owned by one thread, shares nothing with other policies of the same agent but weights.
 
     `begin` starts an episode. Each `act` takes in a real frame together with the chunk it returned before (taken as executed),
-    and returns the next chunk. After `memory_span` frames the memory starts afresh, as every training window did.
+    and returns the next chunk. After the agent's `memory_span` frames the memory starts afresh, as every training window did.
     """
 
     def __init__(self, agent: Agent, *, seed: int = 0) -> None:
@@ -129,6 +130,7 @@ class ClwmPolicy:
             raise LearnerError("the agent's normalizer was never measured: train it, or load a checkpoint")
         self._agent = agent.eval()
         self._seed = seed
+        self._span = int(agent.memory_span)
         self._generator = torch.Generator()
         self._text: TextMemory | None = None
         self._memory = agent.model.empty_memory()
@@ -177,7 +179,7 @@ class ClwmPolicy:
         measured = torch.from_numpy(np.asarray(proprio, np.float32)).to(device)[None]
         grid = agent.grid(pixels)
         latents = agent.normalizer.latents(agent.encoder(pixels))
-        if self._memory.steps >= agent.config.memory_span:
+        if self._memory.steps >= self._span:
             self._memory, self._executed = model.empty_memory(), None
         self._memory = model.observe(self._memory, latents, agent.normalizer.proprio(measured), self._executed, self._text, grid)
         video_noise = torch.randn(latents.shape, generator=self._generator).to(latents)

@@ -53,6 +53,7 @@ def trajectory(number: int, chunks: int = HORIZON):
 def fitted(config: AgentConfig, dataset: RingDataset) -> Agent:
     """An agent whose normalizer has seen one batch."""
     agent = Agent(config)
+    agent.memory_span.fill_(4)
     measurement = agent.new_measurement()
     agent.measure(dataset.draw().gather(), measurement)
     agent.normalizer.fit(measurement)

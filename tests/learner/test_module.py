@@ -170,6 +170,7 @@ def test_the_checkpoint_carries_the_agent_with_its_statistics(trajectories, tmp_
     _, module, _, _ = train(MemorySource(trajectories), path, 2)
     agent = load_agent(path)
     assert agent.config == SMALL and agent.normalizer.is_fitted and not agent.training
+    assert int(agent.memory_span) == CONFIG.data.window
     for mine, theirs in zip(agent.state_dict().values(), module.agent.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
 
