@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import embodichain
-from embodichain.assets import behave, preview, usd, validate
+from embodichain.assets import behave, grasp, preview, usd, validate
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.assets.source import Source
 from embodichain.assets.stages import Record, StageReport
@@ -55,6 +55,9 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
         )
         if issues:
             raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
+        start = time.perf_counter()
+        lifts = {name: asdict(grasp.lift(asset, name)) for name in grasp.grasps(asset)}
+        record.entries.append(StageReport(stage="grasp", part="", seconds=round(time.perf_counter() - start, 4)))
         report = {
             "name": asset.name,
             "category": asset.category,
@@ -66,6 +69,7 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
             "source": raw.origin,
             "parameters": dict(raw.parameters),
             "seconds": round(time.perf_counter() - started, 3),
+            "grasps": lifts,
             "stages": [asdict(entry) for entry in record.entries],
         }
         (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))

@@ -1,7 +1,8 @@
 """The chain from a messy source to a simulation-ready asset: read this first.
 
-source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate. Every asset lands in a folder of
-its own, complete or not at all, and what is returned was read back from its USD file: what is shipped is what is simulated.
+source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp. Every asset lands in a
+folder of its own, complete or not at all, and what is returned was read back from its USD file: what is
+shipped is what is simulated.
 """
 
 from __future__ import annotations

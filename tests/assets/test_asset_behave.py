@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets import behave
+from embodichain.assets import behave, grasp
 from embodichain.assets.articulate import gravity_load
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.types import Mesh
@@ -18,6 +18,20 @@ def test_delivered_assets_rest_where_they_are_put_and_their_joints_stay(catalog)
         assert found.joint_creep < 0.005, asset.name
         assert found.joint_reach > 0.99, asset.name
         assert behave.check(asset) == []
+
+
+def test_every_promised_grasp_lifts_and_holds(catalog):
+    for asset in catalog.values():
+        assert {name: grasp.lift(asset, name).reason for name in grasp.grasps(asset)} == dict.fromkeys(grasp.grasps(asset), "held")
+
+
+def test_a_grasp_in_the_air_or_through_the_object_holds_nothing(catalog):
+    block = catalog["block"]
+    (owner, pose) = block.affordances["grasp"]
+    away = replace(block, affordances={"grasp": (owner, replace(pose, position=(0.0, 0.2, 0.1)))})
+    assert not grasp.lift(away, "grasp").held
+    inside = replace(block, affordances={"grasp": (owner, replace(pose, position=(0.0, 0.035, pose.position[2])))})
+    assert "fit" in grasp.lift(inside, "grasp").reason
 
 
 def test_mjcf_has_the_mass_friction_and_joints_of_the_asset(catalog):
