@@ -58,10 +58,12 @@ class LearnerConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     measure_batches: int = 8
+    threads: int = 2
+    """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
 
     def __post_init__(self) -> None:
-        if self.measure_batches < 1:
-            raise ConfigError(f"measure_batches must be at least 1, got {self.measure_batches}")
+        if self.measure_batches < 1 or self.threads < 1:
+            raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
 
 
 class ClwmModule(pl.LightningModule):
@@ -259,6 +261,7 @@ def fit(
     checkpoint then still holds the last good state.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    torch.set_num_threads(module.config.threads)
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,

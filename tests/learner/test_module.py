@@ -18,6 +18,7 @@ CONFIG = LearnerConfig(
     data=DataConfig(batch_size=3, window=2),
     optimizer=OptimizerConfig(rate=3e-3, warmup_steps=2, total_steps=200),
     measure_batches=2,
+    threads=1,
 )
 pytestmark = pytest.mark.filterwarnings("ignore")
 
