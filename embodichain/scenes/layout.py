@@ -7,6 +7,7 @@ every pair is relaxed at once. Objects stay inside the ranges that their task gi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,10 @@ from embodichain.motion.frames import asset_from_body
 from embodichain.types import Asset, rotate
 
 Array = NDArray[np.float64]
+
+
+_PATIENCE = 10
+"""Iterations without progress after which a descent is stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +95,10 @@ def signed_distance(first: Footprint, second: Footprint, offset: Array) -> tuple
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layout:
-    """Positions of all objects [m], shape [N, 2]; the smallest gap between any two [m]; the pair that has it; steps taken."""
+    """Positions of all objects [m], shape [N, 2]; the smallest gap [m]; the pair that has it; steps taken.
+
+    In the pair, numbers from N on are obstacles.
+    """
 
     positions: Array
     gap: float
@@ -99,9 +107,14 @@ class Layout:
 
 
 def separate(
-    footprints: list[Footprint], positions: Array, lower: Array, upper: Array, config: LayoutConfig | None = None
+    footprints: Sequence[Footprint],
+    positions: Array,
+    lower: Array,
+    upper: Array,
+    config: LayoutConfig | None = None,
+    obstacles: Sequence[Footprint] = (),
 ) -> Layout:
-    """Moves objects apart until every gap reaches the clearance, as far as their ranges allow.
+    """Moves objects apart, and away from what stands there already, as far as their ranges allow.
 
     Args:
         footprints: One per object, already turned to its yaw.
@@ -109,29 +122,37 @@ def separate(
         lower: Lower corner of each origin's range [m], shape [N, 2].
         upper: Upper corner of each origin's range [m], shape [N, 2]; equal to `lower` for an object that must not move.
         config: Clearance and effort.
+        obstacles: What does not move, in world coordinates.
 
     Returns:
         The layout reached. It is solved when `gap >= clearance - tolerance`: the caller decides what to do when it is not.
     """
     config = config or LayoutConfig()
     positions = np.clip(positions, lower, upper)
-    radii = [float(np.linalg.norm(footprint.vertices, axis=1).max()) for footprint in footprints]
+    everything = [*footprints, *obstacles]
+    radii = [float(np.linalg.norm(footprint.vertices, axis=1).max()) for footprint in everything]
+    centers = np.zeros((len(everything), 2))
+    costs: list[float] = []
     for iteration in range(config.max_iterations + 1):
-        gradient = np.zeros_like(positions)
-        gap, tightest = np.inf, (0, 0)
+        centers[: len(footprints)] = positions
+        gradient = np.zeros_like(centers)
+        cost, gap, tightest = 0.0, np.inf, (0, 0)
         for i in range(len(footprints)):
-            for j in range(i + 1, len(footprints)):
-                offset = positions[j] - positions[i]
+            for j in range(i + 1, len(everything)):
+                offset = centers[j] - centers[i]
                 # Bounding discs settle most pairs; the exact gap matters only near the clearance.
                 distance = float(np.hypot(offset[0], offset[1])) - radii[i] - radii[j]
                 if distance < config.clearance:
-                    distance, normal = signed_distance(footprints[i], footprints[j], offset)
+                    distance, normal = signed_distance(everything[i], everything[j], offset)
                     deficit = max(config.clearance - distance, 0.0)
                     gradient[i] += deficit * normal
                     gradient[j] -= deficit * normal
+                    cost += deficit * deficit / 2
                 if distance < gap:
                     gap, tightest = distance, (i, j)
-        if gap >= config.clearance - config.tolerance or iteration == config.max_iterations:
+        costs.append(cost)
+        stuck = iteration >= _PATIENCE and cost > 0.999 * costs[-1 - _PATIENCE]
+        if gap >= config.clearance - config.tolerance or stuck or iteration == config.max_iterations:
             return Layout(positions=positions, gap=gap, tightest=tightest, iterations=iteration)
-        positions = np.clip(positions - config.step * gradient, lower, upper)
+        positions = np.clip(positions - config.step * gradient[: len(footprints)], lower, upper)
     raise AssertionError("unreachable: the loop returns on its last iteration")

@@ -12,6 +12,7 @@ from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance, compose, yaw_pose
 from embodichain.protocols import Task
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
+from embodichain.scenes.obstacles import standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
 
@@ -47,6 +48,7 @@ class SceneSampler:
         """`reach` may be None as long as no task asks for reachable affordances."""
         self._all_arms = frozenset(arm.name for arm in robot.arms)
         self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
+        self._obstacles = standing_parts(robot)
         self._reach = reach
         self._visual = visual or VisualConfig()
         self._config = config or SampleConfig()
@@ -122,10 +124,12 @@ class SceneSampler:
             np.array([(wanted.x[0], wanted.y[0]) for wanted in request.objects]),
             np.array([(wanted.x[1], wanted.y[1]) for wanted in request.objects]),
             self._config.layout,
+            self._obstacles,
         )
         if layout.gap < self._config.layout.clearance - self._config.layout.tolerance:
-            first, second = (request.objects[index].role for index in layout.tightest)
-            return (), f"{first!r} and {second!r} stay {layout.gap * 1000:.1f} mm apart"
+            names = [repr(wanted.role) for wanted in request.objects] + ["the robot"] * len(self._obstacles)
+            first, second = (names[index] for index in layout.tightest)
+            return (), f"{first} and {second} stay {layout.gap * 1000:.1f} mm apart"
         arms = self._all_arms
         placements: list[ObjectPlacement] = []
         for wanted, asset, (x, y), (_, _, yaw) in zip(request.objects, assets, layout.positions, drawn, strict=True):

@@ -1,0 +1,143 @@
+"""Laws of the sampler: scenes are inside their ranges, reachable, free of penetration and decided by their seed alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scene_parts import COARSE, ROBOT, assets, make_sampler, mouse, pad
+
+from embodichain import tasks
+from embodichain.errors import SceneError
+from embodichain.expand.visual import VisualConfig
+from embodichain.motion.frames import affordance, compose, wrap, yaw_of
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.scenes.reach import ReachTable
+from embodichain.scenes.sample import SceneSampler
+from embodichain.tasks.place_mouse_pad import COLORS
+from embodichain.tasks.turn_switch import TurnSwitch
+from embodichain.types import ObjectRequest, Pose, Scene, SceneRequest
+
+TASKS = ("turn_switch", "place_mouse_pad")
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory) -> SceneSampler:
+    return make_sampler(tmp_path_factory.mktemp("reach"))
+
+
+def looks(scene: Scene) -> list:
+    return [scene.instruction, scene.lights, scene.table_color, *map(layout, scene.objects)]
+
+
+def layout(placement) -> tuple:
+    return placement.role, placement.asset.name, placement.pose, placement.joint_positions, placement.color
+
+
+class Wish(TurnSwitch):
+    """A task that asks for exactly these objects."""
+
+    def __init__(self, *objects: ObjectRequest) -> None:
+        super().__init__()
+        self.objects = objects
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        return SceneRequest(instruction="", objects=self.objects)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_objects_stand_inside_the_ranges_that_the_task_asks_for(sampler: SceneSampler, name: str) -> None:
+    task = tasks.make(name)
+    for seed in range(30):
+        scene = sampler.sample(task, seed)
+        request_rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[0])
+        request = task.request(request_rng)
+        assert scene.instruction == request.instruction
+        for wanted, placed in zip(request.objects, scene.objects, strict=True):
+            x, y, z = placed.pose.position
+            assert wanted.x[0] <= x <= wanted.x[1] and wanted.y[0] <= y <= wanted.y[1] and z == 0.0
+            yaw = yaw_of(placed.pose.quaternion)
+            assert wanted.yaw[0] - 1e-9 <= yaw <= wanted.yaw[1] + 1e-9 or abs(wrap(yaw - wanted.yaw[0])) < 1e-9
+            assert placed.asset.category == wanted.category
+            assert placed.joint_positions == (wanted.joint_positions or (0.0,) * len(placed.asset.movable_joints))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_one_arm_reaches_all_that_the_task_names(sampler: SceneSampler, name: str, tmp_path_factory) -> None:
+    table = ReachTable.load_or_build(ROBOT, COARSE, cache_dir=tmp_path_factory.mktemp("reach"))
+    task = tasks.make(name)
+    for seed in range(20):
+        scene = sampler.sample(task, seed)
+        request = task.request(np.random.default_rng(np.random.SeedSequence(seed).spawn(4)[0]))
+        arms = {arm.name for arm in ROBOT.arms}
+        for wanted, placed in zip(request.objects, scene.objects, strict=True):
+            for affords in wanted.reach:
+                frame = affordance(placed.asset, affords, placed.pose, placed.joint_positions)
+                arms &= set(table.arms_reaching(compose(frame, Pose(position=(0.0, 0.0, -wanted.standoff)))))
+        assert arms
+
+
+def test_no_object_touches_another_or_the_robot_when_physics_begins(sampler: SceneSampler) -> None:
+    physics = MujocoPhysics(ROBOT, width=16, height=16)
+    for name in TASKS:
+        for seed in range(30):
+            scene = sampler.sample(tasks.make(name), seed)
+            physics.reset(scene)
+            state = physics.step(ROBOT.home)
+            roles = {placement.role for placement in scene.objects}
+            for contact in state.contacts:
+                owners = {contact.first.split("/")[0], contact.second.split("/")[0]}
+                assert not (owners <= roles and len(owners) == 2), contact
+                assert not ("robot" in owners and owners & roles), contact
+            depths = [contact.dist for contact in physics.world.data.contact]
+            assert min(depths, default=0.0) > -5e-4
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_seed_decides_the_scene_whatever_was_sampled_before_and_however_assets_are_ordered(name, tmp_path_factory) -> None:
+    folder = tmp_path_factory.mktemp("reach")
+    first = make_sampler(folder)
+    second = SceneSampler(ROBOT, assets()[::-1], ReachTable.load_or_build(ROBOT, COARSE, cache_dir=folder))
+    task = tasks.make(name)
+    scenes = [first.sample(task, seed) for seed in range(6)]
+    again = [second.sample(task, seed) for seed in reversed(range(6))][::-1]
+    assert [looks(scene) for scene in scenes] == [looks(scene) for scene in again]
+    assert len({str(looks(scene)) for scene in scenes}) == 6
+
+
+def test_visual_expansion_changes_the_looks_alone_and_is_recorded(sampler: SceneSampler, tmp_path_factory) -> None:
+    expanded = make_sampler(tmp_path_factory.mktemp("reach"), visual=VisualConfig(enabled=True))
+    task = tasks.make("place_mouse_pad")
+    plain, drawn = sampler.sample(task, 3), expanded.sample(task, 3)
+    assert [layout(o)[:4] for o in plain.objects] == [layout(o)[:4] for o in drawn.objects]
+    assert plain.expansion == {} and plain.lights != drawn.lights and plain.table_color != drawn.table_color
+    assert {"light_temperature_k", "light_intensity", "table_red"} <= set(drawn.expansion)
+    assert expanded.sample(task, 4).expansion != drawn.expansion
+
+
+def test_every_pad_colour_keeps_its_name_under_visual_expansion(tmp_path_factory) -> None:
+    expanded = make_sampler(tmp_path_factory.mktemp("reach"), visual=VisualConfig(enabled=True))
+    for seed in range(20):
+        scene = expanded.sample(tasks.make("place_mouse_pad"), seed)
+        seen = np.array(scene.object("pad_target").color)
+        nearest = min(COLORS, key=lambda color: float(np.linalg.norm(seen - COLORS[color])))
+        assert nearest in scene.instruction
+
+
+def test_refusals_name_the_object_and_the_reason(sampler: SceneSampler, tmp_path_factory) -> None:
+    def wish(**fields) -> Wish:
+        return Wish(ObjectRequest(**{"role": "thing", "category": "mouse", **fields}))
+
+    with pytest.raises(SceneError, match="category 'teapot' for role 'thing'; available: mouse, pad, switch"):
+        sampler.sample(wish(category="teapot"), 0)
+    with pytest.raises(SceneError, match="no arm reaches grasp of 'thing'"):
+        sampler.sample(wish(x=(2.0, 2.1), reach=("grasp",)), 0)
+    with pytest.raises(SceneError, match="2 joint positions"):
+        sampler.sample(wish(category="switch", joint_positions=(0.0, 0.0)), 0)
+    with pytest.raises(SceneError, match=r"limits to -0.500\.\.0.500"):
+        sampler.sample(wish(category="switch", joint_positions=(0.9,)), 0)
+    crowd = [ObjectRequest(role=f"pad{i}", category="pad", x=(-0.1, 0.1), y=(-0.1, 0.1)) for i in range(5)]
+    with pytest.raises(SceneError, match="mm apart"):
+        sampler.sample(Wish(*crowd), 0)
+    huge = SceneSampler(ROBOT, [replace(pad(), bodies=mouse(1.5).bodies, category="mouse")], None)
+    with pytest.raises(SceneError, match="larger than the table"):
+        huge.sample(wish(), 0)
