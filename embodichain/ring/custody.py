@@ -46,7 +46,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "0"
+COMPILED_FROM = "8392745a5b9cc90e"
 """See `kernels.COMPILED_FROM`."""
 
 
