@@ -228,7 +228,9 @@ def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, f
     denominator = 1 + z**2 / episodes
     center = (rate + z**2 / (2 * episodes)) / denominator
     half = z / denominator * math.sqrt(rate * (1 - rate) / episodes + z**2 / (4 * episodes**2))
-    return max(0.0, center - half), min(1.0, center + half)
+    low = 0.0 if successes == 0 else max(0.0, center - half)  # exact at the ends, where rounding would leave 1e-17
+    high = 1.0 if successes == episodes else min(1.0, center + half)
+    return low, high
 
 
 def as_rows(scores: list[Score]) -> list[dict[str, Any]]:

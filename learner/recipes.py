@@ -93,7 +93,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.learner.data.batch_size > self.ring.num_slots:
             raise ConfigError(
-                f"a batch_size of {self.learner.data.batch_size} different trajectories cannot come from {self.ring.num_slots} slots: "
+                f"a batch_size of {self.learner.data.batch_size} trajectories cannot come from {self.ring.num_slots} slots: "
                 "raise ring.num_slots or lower learner.data.batch_size"
             )
         if self.stream.limit and self.stream.limit < self.ring.min_ready:

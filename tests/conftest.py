@@ -9,14 +9,20 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # see embodichain.cli.main
 
 
-def rings_of(pid: int) -> set[str]:
+def _rings_of(pid: int) -> set[str]:
     """Files of rings in /dev/shm that the process owns or owned."""
     return {path.name for path in Path("/dev/shm").glob(f"embodichain-{pid}-*")}
 
 
 @pytest.fixture
+def rings_of():
+    """Lists the rings that a process has left in shared memory, by its pid."""
+    return _rings_of
+
+
+@pytest.fixture
 def no_shared_memory_left():
     """Fails a test that leaves a ring behind."""
-    before = rings_of(os.getpid())
+    before = _rings_of(os.getpid())
     yield
-    assert rings_of(os.getpid()) <= before
+    assert _rings_of(os.getpid()) <= before

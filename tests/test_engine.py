@@ -7,13 +7,14 @@ import time
 
 import numpy as np
 import pytest
+import ray
 
 from embodichain.assets.optimize import AssetsConfig
 from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.physics import counting
-from embodichain.ray_engine import RayConfig, RayEngine
+from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.ring import Ring
 from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, WorldConfig, prepare, scene_seed
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
@@ -32,6 +33,14 @@ def counting_world() -> World:
 def switch_world() -> World:
     assets = AssetsConfig(counts={"switch": 1})
     return prepare(WorldConfig(tasks=("turn_switch",), assets=assets, recovery=RecoveryConfig(probability=0.5), seed=5), quiet)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray():
+    """Ray for the whole file: engines that find it running leave it running."""
+    start_ray(RayConfig())
+    yield
+    ray.shutdown()
 
 
 def ring_for(world: World, *, slots: int = 8, reads: int = 1) -> Ring:

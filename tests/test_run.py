@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import rings_of
 
 from embodichain import cli
 from embodichain.metrics import read_metrics
@@ -84,7 +83,7 @@ def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(tmp_path):
     assert folder.command.startswith("embodichain run --physics counting")
 
 
-def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path):
+def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of):
     out = tmp_path / "run"
     command = [
         sys.executable,
