@@ -37,7 +37,7 @@ def test_a_broken_mesh_gives_back_the_solid_it_came_from(category):
 
 
 def test_repair_is_deterministic():
-    mesh = source.procedural("mouse", 3, MessConfig()).parts[0].mesh
+    mesh = source.procedural("block", 3, MessConfig()).parts[0].mesh
     (first, _), (second, _) = repair(mesh), repair(mesh)
     assert np.array_equal(first.vertices, second.vertices)
     assert np.array_equal(first.faces, second.faces)
