@@ -62,8 +62,18 @@ def parse(arguments: list[str]) -> RunOptions:
         config = override(base, [*flatten(saved), "--out", str(out), *given, *rest])
     else:
         from_file = list(flatten(load_yaml(known.config))) if known.config else []
-        config = override(_recipe(known), [*from_file, *given, *rest], show_help=known.help)
+        base = _recipe(known)
+        base = dataclasses.replace(base, out=fresh(base.out))
+        config = override(base, [*from_file, *given, *rest], show_help=known.help)
     return RunOptions(config=config, resume=known.resume, dry_run=known.dry_run, json=known.json)
+
+
+def fresh(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3 ... that holds no run yet."""
+    number = 1
+    while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).joinpath("config.yaml").exists():
+        number += 1
+    return candidate
 
 
 def override(config: RunConfig, arguments: list[str], *, show_help: bool = False) -> RunConfig:
@@ -147,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tasks", nargs="+", metavar="TASK", help="what the episodes are about")
     add("--robot", help="a robot's name, or the path of an MJCF file")
     add("--seed", help="decides every scene and every weight")
-    add("--out", help="the run folder")
+    add("--out", help="the run folder; by default the recipe's, numbered when it holds a run already")
     add("--engine", help="ray (workers) or serial (this process)")
     add("--workers", help="simulating processes")
     add("--max-reads", help="K: how often each trajectory may be read")

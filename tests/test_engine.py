@@ -54,7 +54,7 @@ def drain(ring: Ring, engine: RayEngine | Engine, timeout_s: float = 60.0) -> li
     while time.monotonic() < deadline:
         ended = engine.exhausted
         try:
-            with ring.sample(1, timeout_s=0.0 if ended else 0.2) as batch:
+            with ring.sample(1, timeout_s=0.0 if ended or isinstance(engine, Engine) else 0.2) as batch:
                 read.append({f.name: batch[0][f.name].copy() for f in ring.spec.trajectory.fields})
         except RingTimeout:
             if ended:

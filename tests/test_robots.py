@@ -311,3 +311,18 @@ def test_names_and_paths_lead_to_robots(tmp_path):
         get(str(tmp_path / "absent.xml"))
     with pytest.raises(ConfigError, match="unknown robot 'dual_paper'; available: dual_piper"):
         get("dual_paper")
+
+
+def test_a_saved_robot_loads_as_the_robot_it_was(tmp_path):
+    original = dual_piper()
+    file = tmp_path / "saved.xml"
+    file.write_text(original.mjcf)
+    loaded = get(str(file))
+    assert [arm.joints for arm in loaded.arms] == [arm.joints for arm in original.arms]
+    assert [camera.name for camera in loaded.cameras] == [camera.name for camera in original.cameras]
+    again = tmp_path / "again.xml"
+    again.write_text(loaded.mjcf)
+    assert [arm.joints for arm in get(str(again)).arms] == [arm.joints for arm in original.arms]
+    for arm in range(2):
+        here, there = (Chain.of(robot, arm).forward(np.array(original.arms[arm].home))[0] for robot in (original, loaded))
+        assert np.linalg.norm(here - there) < 0.02

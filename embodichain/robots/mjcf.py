@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import mujoco
@@ -133,6 +135,7 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         signs = gripper_signs(model, limb)
         ranges = np.sort(signs[:, None] * model.jnt_range[limb.slides], axis=1)
         opening = float(np.sum(ranges[:, 1]))
+        _vacate(spec.tendons, f"{name}/gripper")
         tendon = spec.add_tendon(name=f"{name}/gripper")
         for slide, sign in zip(limb.slides, signs, strict=True):
             tendon.wrap_joint(model.joint(slide).name, float(sign))
@@ -142,6 +145,7 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         servo.ctrllimited, servo.ctrlrange = True, (float(np.sum(ranges[:, 0])), opening)
         _couple_fingers(spec, model, limb, signs)
     position, quaternion = tip_pose(model, data, limb)
+    _vacate(spec.sites, f"{name}/tip")
     spec.body(model.body(limb.hand).name).add_site(name=f"{name}/tip", pos=position, quat=quaternion, size=(0.004, 0, 0), group=4)
     return Arm(
         name=name,
@@ -151,6 +155,13 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         gripper_joints=tuple(model.joint(slide).name for slide in limb.slides),
         gripper_open=opening,
     )
+
+
+def _vacate(elements: Iterable[Any], name: str) -> None:
+    """Renames an element of the file that has a name which the loaded robot needs, as in a file saved from a loaded robot."""
+    for element in elements:
+        if element.name == name:
+            element.name = f"{name} (file)"
 
 
 def _servo(model: mujoco.MjModel, limb: Limb, joint: int, inertia: float) -> tuple[float, float, float]:
