@@ -135,7 +135,7 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         signs = gripper_signs(model, limb)
         ranges = np.sort(signs[:, None] * model.jnt_range[limb.slides], axis=1)
         opening = float(np.sum(ranges[:, 1]))
-        _vacate(spec.tendons, f"{name}/gripper")
+        _replace(spec, spec.tendons, f"{name}/gripper")
         tendon = spec.add_tendon(name=f"{name}/gripper")
         for slide, sign in zip(limb.slides, signs, strict=True):
             tendon.wrap_joint(model.joint(slide).name, float(sign))
@@ -145,7 +145,7 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         servo.ctrllimited, servo.ctrlrange = True, (float(np.sum(ranges[:, 0])), opening)
         _couple_fingers(spec, model, limb, signs)
     position, quaternion = tip_pose(model, data, limb)
-    _vacate(spec.sites, f"{name}/tip")
+    _replace(spec, spec.sites, f"{name}/tip")
     spec.body(model.body(limb.hand).name).add_site(name=f"{name}/tip", pos=position, quat=quaternion, size=(0.004, 0, 0), group=4)
     return Arm(
         name=name,
@@ -157,11 +157,10 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
     )
 
 
-def _vacate(elements: Iterable[Any], name: str) -> None:
-    """Renames an element of the file that has a name which the loaded robot needs, as in a file saved from a loaded robot."""
-    for element in elements:
-        if element.name == name:
-            element.name = f"{name} (file)"
+def _replace(spec: mujoco.MjSpec, elements: Iterable[Any], name: str) -> None:
+    """Deletes an element of the file that has a name which the loaded robot needs, as in a file saved from a loaded robot."""
+    for element in [element for element in elements if element.name == name]:
+        spec.delete(element)
 
 
 def _servo(model: mujoco.MjModel, limb: Limb, joint: int, inertia: float) -> tuple[float, float, float]:
