@@ -66,6 +66,7 @@ def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot
         spec.delete(element)
     spec.option.timestep, spec.option.impratio = 0.002, 10.0
     spec.option.integrator, spec.option.cone = mujoco.mjtIntegrator.mjINT_IMPLICITFAST, mujoco.mjtCone.mjCONE_ELLIPTIC
+    _replace(spec, spec.texts, "mesh_sha256")
     spec.add_text(name="mesh_sha256", data=_mesh_hash(spec))
     prefixes = {
         model.body(body).name: name
