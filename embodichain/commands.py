@@ -37,10 +37,12 @@ def asset(arguments: list[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="make procedural assets: repaired, decomposed, weighed, validated")
     build.add_argument("categories", nargs="+", metavar="CATEGORY", help="see `embodichain list`; CATEGORY:N makes N of them")
-    build.add_argument("-o", "--out", type=Path, required=True, help="folder for <category>/<name>/<name>.usd; finished assets are kept")
+    build.add_argument(
+        "-o", "--out", type=Path, required=True, help="where <category>/<name>/<name>.usd go; finished assets are kept"
+    )
     build.add_argument("--seed", type=int, default=0)
     build.add_argument("--jobs", type=int, default=0, help="processes; 0 is one per core, at most 4")
-    validate = commands.add_parser("validate", help="check USD files, on paper and at rest in simulation; exit code 1 when any fails")
+    validate = commands.add_parser("validate", help="check USD files, on paper and at rest in simulation; 1 when any fails")
     validate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
     for sub in (build, validate):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
