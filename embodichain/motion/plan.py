@@ -19,6 +19,8 @@ from embodichain.types import CONTROL_HZ, Pose
 
 _PEAK_SPEED = 15.0 / 8.0
 _PEAK_ACCELERATION = 10.0 / math.sqrt(3.0)
+_MOST_STRETCH = 4.0
+"""A line that the joints can only follow so many times slower than its tip may go is not followed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,8 @@ def cartesian_path(
         duration_s(distance, speed or limits.linear_speed, limits.linear_acceleration),
         duration_s(angle, limits.angular_speed, limits.angular_acceleration),
     )
-    for _ in range(8):
+    longest = _MOST_STRETCH * duration + 1.0  # where joints jump to another branch, no stretch is ever enough
+    while duration <= longest:
         progress = timing(duration)
         path = np.empty((progress.shape[0], chain.dof))
         q = q0

@@ -71,7 +71,7 @@ class PlaceMousePad:
 _PREGRASP_HEIGHT = 0.06
 _CARRY_HEIGHTS = (0.08, 0.06, 0.045)
 """How high the mouse is carried [m]: the first that the arm can do."""
-_DROP_GAP = 0.001
+_PRESS = 0.003
 _GRIP_HEIGHT = 0.016
 """About how high above its underside the mouse is held [m]."""
 _PLACE_SPEED = 0.15
@@ -142,7 +142,7 @@ def _shortest_carry(
     best: tuple[Floats, Floats] | None = None
     failure: MotionError | None = None
     for flip in (0.0, math.pi):
-        world_from_mouse = Pose(position=(x, y, z + _DROP_GAP), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
+        world_from_mouse = Pose(position=(x, y, z - _PRESS), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
         goal = compose(world_from_mouse, inverse(tip_from_mouse))
         for straight, height in itertools.product((True, False), _CARRY_HEIGHTS):
             over = Waypoint(pose=moved(goal, (0.0, 0.0, height)), straight=straight)
