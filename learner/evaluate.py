@@ -10,12 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import ConfigError, SceneError
+from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, Outcome, rollout
 from embodichain.stages import SceneStage, Split, World
-from embodichain.types import CHUNK, Robot, Scene, Step, WorldState, read_text
+from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,8 +174,12 @@ def evaluate(
                 if stop():
                     return []
                 out = spec.allocate()
-                outcome = rollout(physics, codec, scene, factory(task, scene, physics), task.grader(scene), out, spec)
-                if task.name not in results:
+                try:
+                    outcome = rollout(physics, codec, scene, factory(task, scene, physics), task.grader(scene), out, spec)
+                except MotionError as error:  # only an expert plans: it found no way
+                    verdict = Verdict(success=False, reason=str(error))
+                    outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)
+                if task.name not in results and outcome.num_chunks:
                     on_first(Episode(pilot=pilot_name, scene=scene, trajectory=out, outcome=outcome))
                 results.setdefault(task.name, []).append((outcome.verdict.success, outcome.verdict.progress))
                 done += 1

@@ -84,6 +84,7 @@ def stream_and_learn(
         module = ClwmModule(config.learner)
         data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
         watch = _Watch(config, ring, engine, metrics, board, stopped)
+        board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         learning = time.monotonic()
         steps, new_steps = fit(
             module,
