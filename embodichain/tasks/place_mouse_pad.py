@@ -71,10 +71,10 @@ class PlaceMousePad:
 _PREGRASP_HEIGHT = 0.06
 _CARRY_HEIGHTS = (0.08, 0.06, 0.045)
 """How high the mouse is carried [m]: the first that the arm can do."""
-_PRESS = 0.003
 _GRIP_HEIGHT = 0.016
 """About how high above its underside the mouse is held [m]."""
-_PLACE_SPEED = 0.15
+_NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.2, 0.02
+"""The mouse is lowered at the one speed to so near above the pad [m], then at the other until it touches [m/s]."""
 _MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
 _FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010
 
@@ -142,15 +142,19 @@ def _shortest_carry(
     best: tuple[Floats, Floats] | None = None
     failure: MotionError | None = None
     for flip in (0.0, math.pi):
-        world_from_mouse = Pose(position=(x, y, z - _PRESS), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
+        world_from_mouse = Pose(position=(x, y, z), quaternion=turn((0.0, 0.0, 1.0), heading + flip))
         goal = compose(world_from_mouse, inverse(tip_from_mouse))
+        down = [
+            Waypoint(pose=moved(goal, (0.0, 0.0, up)), speed=speed) for up, speed in ((_NEAR, _LOWER_SPEED), (-_NEAR, _TOUCH_SPEED))
+        ]
         for straight, height in itertools.product((True, False), _CARRY_HEIGHTS):
             over = Waypoint(pose=moved(goal, (0.0, 0.0, height)), straight=straight)
             try:
-                carry, lower = hand.legs([over, Waypoint(pose=goal, speed=_PLACE_SPEED)], start)
+                carry, *lowering = hand.legs([over, *down], start)
             except MotionError as error:
                 failure = failure or error
                 continue
+            lower = np.concatenate(lowering)
             if best is None or len(carry) + len(lower) < len(best[0]) + len(best[1]):
                 best = (carry, lower)
             break

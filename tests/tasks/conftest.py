@@ -1,0 +1,24 @@
+"""Real physics and a sampler of box-built scenes, shared by the tests of all tasks."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+
+from embodichain.physics.mujoco import MujocoPhysics
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "scenes"))
+parts = importlib.import_module("scene_parts")
+
+
+@pytest.fixture(scope="session")
+def sampler(tmp_path_factory):
+    return parts.make_sampler(tmp_path_factory.mktemp("reach"))
+
+
+@pytest.fixture(scope="session")
+def physics():
+    world = MujocoPhysics(parts.ROBOT, width=32, height=32)
+    yield world
+    world.close()

@@ -1,0 +1,63 @@
+"""Staged episodes: an expert, or a cheat's hand on commands and state, played in real physics before a grader."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.protocols import Grader, Task
+from embodichain.types import CONTROL_HZ, Scene, Segment, Verdict, WorldState
+
+Stop = Callable[[WorldState], bool]
+
+
+class Stage:
+    """One episode in progress; whatever happens in it is shown to the grader."""
+
+    def __init__(self, physics: MujocoPhysics, scene: Scene, grader: Grader) -> None:
+        self.physics, self.scene, self.grader = physics, scene, grader
+        self.state = physics.reset(scene)
+        self.command = self.state.measured.copy()
+        self.segments: list[Segment] = []
+
+    def step(self, command: np.ndarray) -> WorldState:
+        self.command = command.astype(np.float32).astype(np.float64)
+        self.state = self.physics.step(self.command)
+        self.grader.observe(self.state)
+        return self.state
+
+    def hold(self, duration_s: float) -> WorldState:
+        """The robot stays still."""
+        for _ in range(round(duration_s * CONTROL_HZ)):
+            self.step(self.command)
+        return self.state
+
+    def expert(self, task: Task, scene: Scene | None = None, until: Stop | None = None, seed: int = 0) -> WorldState:
+        """The task's expert drives, believing in `scene`, to its end or until the state is such."""
+        expert = task.expert(scene or self.scene, self.physics.robot, self.state, np.random.default_rng(seed))
+        step = next(expert)
+        try:
+            while until is None or not until(self.state):
+                if step.failed_steps:
+                    self.segments[-step.failed_steps :] = [Segment.FAILURE] * step.failed_steps
+                self.segments.append(step.segment)
+                step = expert.send(self.step(step.command))
+        except StopIteration:
+            pass
+        return self.state
+
+    def qpos(self, role: str) -> np.ndarray:
+        """A writable view of an object's position in the simulator: where a cheat reaches in."""
+        index = next(index for index in self.physics.world.objects if index.role == role)
+        address, size = (index.free_qpos[0], 7) if index.free_qpos else (index.joint_qpos[0], 1)
+        return self.physics.world.data.qpos[address : address + size]
+
+    def qvel(self, role: str) -> np.ndarray:
+        """The same for its velocity."""
+        index = next(index for index in self.physics.world.objects if index.role == role)
+        address, size = (index.free_qvel[0], 6) if index.free_qvel else (index.joint_qvel[0], 1)
+        return self.physics.world.data.qvel[address : address + size]
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.grader.verdict()
