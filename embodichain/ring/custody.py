@@ -46,7 +46,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "8392745a5b9cc90e"
+COMPILED_FROM = "0945b26049af8d53"
 """See `kernels.COMPILED_FROM`."""
 
 

@@ -68,7 +68,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "8392745a5b9cc90e"
+COMPILED_FROM = "0945b26049af8d53"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)

@@ -146,11 +146,13 @@ def tally(context, cell, amount):
 def signal(context, event):
     """Announces a change to sleepers: 1 when somebody may sleep and the caller must wake the futex, else 0.
 
-    The event grows first: a waiter that read the old value and has not gone to sleep yet will find it changed. The exchange is
-    sequentially consistent after the word's own swap: a waiter whose flag we miss sets it later and then sees the word.
+    The flag is taken before the event grows. The other way round a waiter may read the new event, raise the flag and lose it to
+    this exchange, and then sleep through the next change. Both are sequentially consistent after the word's own swap: a waiter
+    whose flag is missed here raises it later, and then sees the word.
     """
+    sleeper = np.int64(exchange(context[BASE] + event + 8, ZERO))
     add(context[BASE] + event, ONE)
-    return np.int64(exchange(context[BASE] + event + 8, ZERO))
+    return sleeper
 
 
 @part
@@ -172,7 +174,7 @@ def drop(context, slot, bit, operation):
             after = pack(IS_FREE, ZERO, version_of(word), ZERO)
         if swap(context, slot, word, after, operation):
             if freed:
-                clear_hint(context[READY_HINTS], slot)
+                withdraw_ready(context, slot)
                 offer(context[FREE_HINTS], slot)
                 return 2
             return 1

@@ -5,10 +5,10 @@ import ring_fuzz
 
 
 def test_kill_9_and_sigstop_of_anybody_at_any_time():
-    report = ring_fuzz.run(6.0, seed=1)
+    report = ring_fuzz.run(5.0, seed=1)
     assert report.clean, report
-    assert report.kills > 50
-    assert report.stops > 10
+    assert report.kills > 30
+    assert report.stops > 5
     assert report.reads > 1_000
 
 
