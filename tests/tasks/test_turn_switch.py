@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from staging import Stage
 
-from embodichain.motion.frames import turned
+from embodichain.motion.frames import affordance, turned
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.skills import follow
 from embodichain.tasks.turn_switch import THRESHOLD, TurnSwitch, wanted_side
@@ -37,6 +37,19 @@ def test_the_expert_turns_the_lever_and_lets_go(physics, sampler, seed: int) -> 
     state = stage.expert(TASK)
     assert stage.verdict.success, stage.verdict.reason
     assert state.time_s <= 6.0
+
+
+def test_the_knob_is_where_physics_has_it(physics, sampler) -> None:
+    for seed in range(4):
+        scene = sampler.sample(TASK, seed)
+        physics.reset(scene)
+        placed = scene.object("switch")
+        model, data = physics.world.model, physics.world.data
+        lever = model.body("switch/lever").id
+        local = np.array(placed.asset.affordances["lever_tip"][1].position)
+        expected = data.xpos[lever] + data.xmat[lever].reshape(3, 3) @ local
+        knob = affordance(placed.asset, "lever_tip", placed.pose, placed.joint_positions)
+        np.testing.assert_allclose(knob.position, expected, atol=1e-9)
 
 
 def test_instructions_and_starting_side_agree(sampler) -> None:

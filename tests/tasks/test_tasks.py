@@ -1,0 +1,18 @@
+"""Tasks are made by name."""
+
+import pytest
+
+from embodichain import tasks
+from embodichain.errors import ConfigError
+from embodichain.expand.recovery import RecoveryConfig
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_every_task_is_made_by_its_name(name: str) -> None:
+    assert tasks.make(name).name == name
+    assert tasks.make(name, RecoveryConfig(probability=0.5)).name == name
+
+
+def test_an_unknown_task_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ConfigError, match="unknown task 'pour_tea'; available: counting, place_mouse_pad, turn_switch"):
+        tasks.make("pour_tea")
