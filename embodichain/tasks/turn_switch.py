@@ -156,6 +156,8 @@ _TOUCH_WINDOW = 5
 touches the lever within so many steps before or after. Joint friction stops a lever that was hit well within that time."""
 _BASE_FORCE = 5.0
 """Largest force with which the robot may brush the housing [N]."""
+_LEVER_FORCE = 40.0
+"""Largest force with which the robot may press on the lever, which bends and breaks [N]."""
 _STILL = 0.01
 """Most that the lever may creep in the final rest [rad]."""
 
@@ -173,7 +175,7 @@ class TurnSwitchGrader:
         self._since_touch = _TOUCH_WINDOW + 1
         self._unexplained: list[float] = []
         self._ever_touched = False
-        self._base_force = 0.0
+        self._base_force = self._lever_force = 0.0
         self._base_shift = 0.0
         self._resting: list[float] = []
 
@@ -191,6 +193,7 @@ class TurnSwitchGrader:
                 self._free_travel += self._unexplained.pop(0)
         self._angle = angle
         self._base_force = max(self._base_force, state.force_between("robot/", self._base))
+        self._lever_force = max(self._lever_force, state.force_between("robot/", self._lever))
         shift = np.subtract(state.object_poses["switch"].position, self._pose.position)
         self._base_shift = max(self._base_shift, float(np.linalg.norm(shift)))
         if touching or angle * self._side <= THRESHOLD:
@@ -207,6 +210,8 @@ class TurnSwitchGrader:
             reason = f"the lever moved {free_travel:.2f} rad without the robot touching it"
         elif self._base_force > _BASE_FORCE:
             reason = f"the robot pressed on the housing with {self._base_force:.0f} N, {_BASE_FORCE:.0f} N allowed"
+        elif self._lever_force > _LEVER_FORCE:
+            reason = f"the robot pressed on the lever with {self._lever_force:.0f} N, {_LEVER_FORCE:.0f} N allowed"
         elif self._base_shift > 1e-3:
             reason = f"the housing moved by {1e3 * self._base_shift:.0f} mm"
         elif not self._ever_touched:
