@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test check bench clean help
+.PHONY: setup demo test check soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,10 @@ check: setup ## lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/pytest tests/test_architecture.py
+
+KILLS ?= 10000
+soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked
+	nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002
 
 clean: ## remove what setup and runs made
 	rm -rf $(VENV) runs build *.egg-info

@@ -1,11 +1,16 @@
-"""Sleeping on a cell of shared memory until another process changes it: Linux futexes through libc's syscall."""
+"""Sleeping on a cell of shared memory until another process changes it: Linux futexes through libc's syscall.
+
+On a machine whose system call number is not known here a waiter naps instead and looks again.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import time
 
-_SYSCALL = {"x86_64": 202, "aarch64": 98}.get(platform.machine())
+_SYSCALL = {"x86_64": 202, "aarch64": 98}.get(platform.machine(), 0)
+_NAP_S = 0.0005
 _WAIT, _WAKE = 0, 1
 _EVERYBODY = 2**31 - 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -21,9 +26,12 @@ def wait(address: int, seen: int, timeout_s: float) -> None:
     May return early for any reason (a signal, a wake meant for an earlier state): the caller looks again. Not private to the
     process, so that a wake from any process that maps the same file arrives.
     """
+    if not _SYSCALL:
+        time.sleep(min(_NAP_S, timeout_s))
+        return
     duration = _Timespec(int(timeout_s), int(timeout_s % 1.0 * 1e9))
     _libc.syscall(
-        ctypes.c_long(_SYSCALL or 0),
+        ctypes.c_long(_SYSCALL),
         ctypes.c_void_p(address),
         ctypes.c_int(_WAIT),
         ctypes.c_uint32(seen & 0xFFFF_FFFF),
@@ -35,8 +43,10 @@ def wait(address: int, seen: int, timeout_s: float) -> None:
 
 def wake(address: int) -> None:
     """Wakes everybody who sleeps on `address`."""
+    if not _SYSCALL:
+        return
     _libc.syscall(
-        ctypes.c_long(_SYSCALL or 0),
+        ctypes.c_long(_SYSCALL),
         ctypes.c_void_p(address),
         ctypes.c_int(_WAKE),
         ctypes.c_int(_EVERYBODY),

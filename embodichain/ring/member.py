@@ -26,7 +26,8 @@ from embodichain.types import RingSpec
 
 SLICE_S = 0.05
 """Longest sleep before a waiter looks again by itself: bounds the delay when the one who should wake it was killed."""
-REAP_EVERY_S = 0.02
+LOOK_WAITING_S, LOOK_BUSY_S = 0.02, 1.0
+"""How often a participant looks for the dead (and for its owner), while it waits and while it does not."""
 GRACE_S = 1.0
 """How long a change of K waits for publishes under way, which take nanoseconds."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
@@ -44,7 +45,7 @@ class Member:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
-        self._next_reap = 0.0
+        self._looked = time.monotonic()
         self._held = np.zeros(spec.num_slots, np.int32)
         self._marks = np.zeros(spec.num_slots, np.int64)
         self._scratch = np.zeros(spec.num_slots, np.int32)
@@ -74,6 +75,7 @@ class Member:
 
     def claim(self, timeout_s: float) -> tuple[int, int]:
         """A slot to write and its version."""
+        self._look(LOOK_BUSY_S)
         claimed = self._try_claim(False)
         if claimed < 0:
             claimed = self._wait(self._try_claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
@@ -124,6 +126,7 @@ class Member:
                 now_ns = time.monotonic_ns()
                 return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
 
+        self._look(LOOK_BUSY_S)
         drawn = draw(False)
         if drawn < 0:
             drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
@@ -224,7 +227,7 @@ class Member:
         Every try looks at all slots, hints or not, and the dead are reaped: what a crash may have cost is found here.
         """
         start = time.monotonic()
-        self._reap_sometimes(start)
+        self._look(LOOK_WAITING_S)
         code = attempt(True)
         if code in _NOT_YET and timeout_s > 0:
             deadline = start + timeout_s
@@ -239,7 +242,7 @@ class Member:
                     code = attempt(True)
                     if code in _NOT_YET:
                         futex.wait(self._base + event, seen, min(left, SLICE_S))
-                        self._reap_sometimes(time.monotonic())
+                        self._look(LOOK_WAITING_S)
                         code = attempt(True)
             finally:
                 with self._lock:
@@ -249,10 +252,12 @@ class Member:
             raise RingClosed(f"the owner closed the ring at {self.path}")
         return code
 
-    def _reap_sometimes(self, now: float) -> None:
-        if now < self._next_reap:
+    def _look(self, every_s: float) -> None:
+        """Once in `every_s`: reaps the dead; raises RingClosed when the owner is among them, for nobody else would end the ring."""
+        now = time.monotonic()
+        if now < self._looked + every_s:
             return
-        self._next_reap = now + REAP_EVERY_S
+        self._looked = now
         self.reap()
         if not self._owner and Identity.unpack(self.observer.header(layout.AT_OWNER)).health() is Health.DEAD:
             self.path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from ring_parts import eventually, fork, is_whole, kill, put, ring_spec, start, write
+from ring_parts import EVICT, eventually, fork, is_whole, kill, put, ring_spec, start, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import Observer, Ring, participants
@@ -208,6 +208,25 @@ def test_the_death_of_the_owner_ends_the_ring_and_leaves_no_file():
     with pytest.raises(RingClosed, match="died without closing"):
         ring.reserve(timeout_s=5.0)
     assert not path.exists()
+    ring.close()
+
+
+def own_with_eviction(paths):
+    ring = Ring.create(ring_spec(num_slots=2, full_policy=EVICT))
+    paths.put(ring.path)
+    time.sleep(60)
+
+
+def test_one_who_never_waits_notices_the_owners_death_as_well():
+    paths = fork.Queue()
+    owner = start(own_with_eviction, paths)
+    ring = Ring.attach(paths.get(timeout=10))
+    put(ring, 0)
+    kill(owner)
+    owner.join()
+    ring._member._looked -= 10.0  # as if some seconds had passed
+    with pytest.raises(RingClosed, match="died without closing"):
+        put(ring, 1)
     ring.close()
 
 

@@ -1,0 +1,214 @@
+"""A ring's arena on a CUDA device: one cudaMalloc, shared by one IPC handle, copies and events through cupy's runtime calls.
+
+Written against cupy 14 (CUDA 13) and the CUDA runtime's documentation; hardware has not seen it yet. `tests/gpu` is the suite to
+run on a machine with a GPU. What it takes from the documentation and no test on a CPU can show:
+
+- an event that has completed means that the copies before it are visible to kernels of other processes on the same device;
+- the driver ends a killed process's copies and kernels before its files are closed, hence before the proof of its death (a forked
+  child that inherits the driver's descriptors would break this: do not fork after the first use of a device);
+- `cudaIpcOpenMemHandle` is called once a process for one arena, as the runtime allows no more.
+
+`cupy` is imported by the first `CudaDevice`, nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError
+from embodichain.ring.placement import Events, Marker
+
+_SUCCESS, _NOT_READY = 0, 600
+"""cudaSuccess and cudaErrorNotReady."""
+_exported: dict[bytes, int] = {}
+"""Allocations of this process by handle: the runtime cannot open a handle in the process that exported it."""
+
+
+class CudaDevice:
+    """One GPU, for one process. `ordinal` counts the devices that this process sees (`CUDA_VISIBLE_DEVICES`).
+
+    Raises:
+        RingError: cupy, the driver or the device is missing; the message says which and what to do.
+    """
+
+    kind = "cuda"
+
+    def __init__(self, ordinal: int = 0) -> None:
+        self._cupy = _load(ordinal)
+        self._runtime = self._cupy.cuda.runtime
+        self._device = self._cupy.cuda.Device(ordinal)
+        self._pid = os.getpid()
+        self.ordinal = ordinal
+        with self._call("choosing the device"):
+            self._identity = str(self._runtime.deviceGetPCIBusId(ordinal))
+            # Not blocking: copies of a producer that simulates on the default stream must not wait for its kernels.
+            self._stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._events: Events[Any] = Events(lambda: self._cupy.cuda.Event(block=False, disable_timing=True))
+        self._opened: set[int] = set()
+
+    @property
+    def identity(self) -> str:
+        """PCI bus id."""
+        return self._identity
+
+    # ------------------------------------------------------------------------------------------------------- memory
+
+    def allocate(self, size_bytes: int) -> int:
+        """One cudaMalloc, not from cupy's pool: only a whole allocation can be exported."""
+        with self._call("asking for memory"):
+            free_bytes, _ = self._runtime.memGetInfo()
+        if size_bytes > free_bytes:
+            raise RingError(
+                f"an arena of {size_bytes:,} bytes does not fit on GPU {self._identity}: {free_bytes:,} bytes are free; "
+                "ask for fewer slots or smaller frames"
+            )
+        with self._call(f"allocating {size_bytes:,} bytes"):
+            return int(self._runtime.malloc(size_bytes))
+
+    def free(self, pointer: int) -> None:
+        """cudaFree."""
+        for handle in [handle for handle, known in _exported.items() if known == pointer]:
+            del _exported[handle]
+        with self._call("freeing the arena"):
+            self._runtime.free(pointer)
+
+    def export(self, pointer: int) -> bytes:
+        """cudaIpcGetMemHandle: 64 bytes."""
+        with self._call("exporting the arena (cudaIpcGetMemHandle; not every system allows it: WSL and some containers do not)"):
+            handle = bytes(self._runtime.ipcGetMemHandle(pointer))
+        _exported[handle] = pointer
+        return handle
+
+    def open(self, handle: bytes) -> int:
+        """cudaIpcOpenMemHandle; the pointer itself in the process that exported it."""
+        if handle in _exported:
+            return _exported[handle]
+        with self._call("opening the arena (cudaIpcOpenMemHandle): is its owner alive, and open to no other DeviceRing here?"):
+            pointer = int(self._runtime.ipcOpenMemHandle(handle))
+        self._opened.add(pointer)
+        return pointer
+
+    def unmap(self, pointer: int) -> None:
+        """cudaIpcCloseMemHandle."""
+        if pointer in self._opened:
+            self._opened.remove(pointer)
+            with self._call("closing the arena"):
+                self._runtime.ipcCloseMemHandle(pointer)
+
+    def staging(self, size_bytes: int) -> NDArray[np.uint8]:
+        """Page-locked host memory, returned to cupy's pool with the array."""
+        with self._call(f"pinning {size_bytes:,} bytes of host memory"):
+            return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(size_bytes), np.uint8, size_bytes)
+
+    def fill(self, pointer: int, value: int, size_bytes: int) -> None:
+        """cudaMemsetAsync on the copy stream, waited for."""
+        with self._call("filling"):
+            self._runtime.memsetAsync(pointer, value, size_bytes, self._stream.ptr)
+            self._stream.synchronize()
+
+    def write(self, pointer: int, data: bytes) -> None:
+        """cudaMemcpyAsync on the copy stream, waited for."""
+        source = np.frombuffer(data, np.uint8)
+        with self._call("writing"):
+            kind = self._runtime.memcpyHostToDevice
+            self._runtime.memcpyAsync(pointer, source.ctypes.data, source.size, kind, self._stream.ptr)
+            self._stream.synchronize()
+
+    def read(self, pointer: int, size_bytes: int) -> bytes:
+        """cudaMemcpyAsync on the copy stream, waited for."""
+        target = np.empty(size_bytes, np.uint8)
+        with self._call("reading"):
+            kind = self._runtime.memcpyDeviceToHost
+            self._runtime.memcpyAsync(target.ctypes.data, pointer, size_bytes, kind, self._stream.ptr)
+            self._stream.synchronize()
+        return target.tobytes()
+
+    def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
+        """A cupy array over the arena: `__cuda_array_interface__` and DLPack; `torch.from_dlpack(view)` shares its storage."""
+        extent = np.dtype(dtype).itemsize
+        if strides is None:
+            extent *= int(np.prod(shape, dtype=np.int64))
+        else:
+            extent += sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+        memory = self._cupy.cuda.UnownedMemory(pointer, extent, owner, self.ordinal)
+        return self._cupy.ndarray(shape, dtype, self._cupy.cuda.MemoryPointer(memory, 0), strides=strides)
+
+    # --------------------------------------------------------------------------------------------------------- work
+
+    def copy(self, pointer: int, source: NDArray[np.uint8]) -> None:
+        """cudaMemcpyAsync from pinned memory."""
+        with self._call("copying a trajectory"):
+            kind = self._runtime.memcpyHostToDevice
+            self._runtime.memcpyAsync(pointer, source.ctypes.data, source.size, kind, self._stream.ptr)
+
+    def streams(self) -> tuple[int, ...]:
+        """cupy's current stream, and torch's when torch uses CUDA in this process."""
+        found = {int(self._cupy.cuda.get_current_stream(self.ordinal).ptr)}
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            found.add(int(torch.cuda.current_stream(self.ordinal).cuda_stream))
+        return tuple(sorted(found))
+
+    def mark(self, stream: int | None = None) -> Marker:
+        """cudaEventRecord."""
+        marker, event = self._events.take()
+        try:
+            with self._call("recording an event"):
+                self._runtime.eventRecord(event.ptr, self._stream.ptr if stream is None else stream)
+        except RingError:
+            self._events.give_back(marker)
+            raise
+        return marker
+
+    def done(self, marker: Marker) -> bool:
+        """cudaEventQuery. Any status but success and "not ready" is a fault: cupy's `Event.done` would call it not ready for ever."""
+        event = self._events.of(marker)
+        with self._call("waiting for a copy or kernel"):
+            status = int(self._runtime.eventQuery(event.ptr))
+        if status not in (_SUCCESS, _NOT_READY):
+            raise RingError(f"work on GPU {self._identity} failed with CUDA error {status}: end this process, its context is lost")
+        return status == _SUCCESS
+
+    def forget(self, marker: Marker) -> None:
+        """The event may be recorded again."""
+        self._events.give_back(marker)
+
+    @property
+    def outstanding(self) -> int:
+        """Markers made and not yet forgotten."""
+        return self._events.outstanding
+
+    @contextmanager
+    def _call(self, what: str) -> Iterator[None]:
+        """Runtime calls on our device, whatever device the thread is on; their errors as RingError."""
+        if os.getpid() != self._pid:
+            raise RingError(f"GPU {self.ordinal} was opened by process {self._pid} before a fork, where CUDA ends: use spawn")
+        try:
+            with self._device:
+                yield
+        except self._runtime.CUDARuntimeError as error:
+            raise RingError(f"{what} failed on GPU {self.ordinal}: {error}") from error
+
+
+def _load(ordinal: int) -> Any:
+    """The cupy module; raises RingError naming what is missing."""
+    elsewhere = "or use a ring in host memory (Ring.create)"
+    try:
+        cupy: Any = importlib.import_module("cupy")
+    except ImportError as error:
+        raise RingError(f"a ring on a GPU needs cupy ({error}): pip install 'embodichain[cuda]', {elsewhere}") from error
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise RingError(f"no CUDA device ({error}): install the NVIDIA driver for CUDA 13, {elsewhere}") from error
+    if not 0 <= ordinal < count:
+        raise RingError(f"no CUDA device {ordinal}: {count} visible; choose 0..{count - 1} or set CUDA_VISIBLE_DEVICES, {elsewhere}")
+    return cupy
