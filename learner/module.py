@@ -27,9 +27,12 @@ from learner.policy import Agent, AgentConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps`; constant when that is 0."""
+    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps` (0: the training's last step).
 
-    rate: float = 1e-3
+    The rate is for the tiny model and a few thousand steps; models of billions of parameters take 1e-4 and less.
+    """
+
+    rate: float = 4e-3
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     warmup_steps: int = 50
@@ -40,13 +43,14 @@ class OptimizerConfig:
         if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0:
             raise ConfigError(f"optimizer needs rate > 0 and steps >= 0, got {self}")
 
-    def share(self, step: int) -> float:
-        """Learning rate at a step, as a share of `rate`."""
+    def share(self, step: int, training_steps: int) -> float:
+        """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
-        if not self.total_steps:
+        total = self.total_steps or training_steps
+        if total < 1:
             return 1.0
-        done = min(1.0, (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps))
+        done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
         return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
@@ -170,7 +174,8 @@ class ClwmModule(pl.LightningModule):
             {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=True)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, config.share)
+        training_steps = self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

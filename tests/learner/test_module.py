@@ -183,8 +183,9 @@ def test_on_step_can_stop_the_training(trajectories, tmp_path):
 
 def test_the_learning_rate_warms_up_and_decays():
     config = OptimizerConfig(warmup_steps=4, total_steps=20, final_share=0.1)
-    shares = [config.share(step) for step in range(25)]
+    shares = [config.share(step, 10) for step in range(25)]
     assert shares[:4] == [0.25, 0.5, 0.75, 1.0] and shares[4] == 1.0
     assert all(a >= b for a, b in pairwise(shares[4:]))
     assert shares[20:] == pytest.approx([0.1] * 5)
-    assert OptimizerConfig(warmup_steps=0).share(10**6) == 1.0
+    assert [OptimizerConfig(warmup_steps=4, final_share=0.1).share(step, 20) for step in range(25)] == shares
+    assert OptimizerConfig(warmup_steps=0).share(10**6, -1) == 1.0
