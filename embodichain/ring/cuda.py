@@ -74,21 +74,21 @@ class CudaDevice:
             return int(self._runtime.malloc(size_bytes))
 
     def free(self, pointer: int) -> None:
-        """cudaFree."""
+        """By cudaFree."""
         for handle in [handle for handle, known in _exported.items() if known == pointer]:
             del _exported[handle]
         with self._call("freeing the arena"):
             self._runtime.free(pointer)
 
     def export(self, pointer: int) -> bytes:
-        """cudaIpcGetMemHandle: 64 bytes."""
+        """By cudaIpcGetMemHandle: 64 bytes."""
         with self._call("exporting the arena (cudaIpcGetMemHandle; not every system allows it: WSL and some containers do not)"):
             handle = bytes(self._runtime.ipcGetMemHandle(pointer))
         _exported[handle] = pointer
         return handle
 
     def open(self, handle: bytes) -> int:
-        """cudaIpcOpenMemHandle; the pointer itself in the process that exported it."""
+        """By cudaIpcOpenMemHandle; the pointer itself in the process that exported it."""
         if handle in _exported:
             return _exported[handle]
         with self._call("opening the arena (cudaIpcOpenMemHandle): is its owner alive, and open to no other DeviceRing here?"):
@@ -97,7 +97,7 @@ class CudaDevice:
         return pointer
 
     def unmap(self, pointer: int) -> None:
-        """cudaIpcCloseMemHandle."""
+        """By cudaIpcCloseMemHandle."""
         if pointer in self._opened:
             self._opened.remove(pointer)
             with self._call("closing the arena"):
@@ -109,13 +109,13 @@ class CudaDevice:
             return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(size_bytes), np.uint8, size_bytes)
 
     def fill(self, pointer: int, value: int, size_bytes: int) -> None:
-        """cudaMemsetAsync on the copy stream, waited for."""
+        """By cudaMemsetAsync on the copy stream, waited for."""
         with self._call("filling"):
             self._runtime.memsetAsync(pointer, value, size_bytes, self._stream.ptr)
             self._stream.synchronize()
 
     def write(self, pointer: int, data: bytes) -> None:
-        """cudaMemcpyAsync on the copy stream, waited for."""
+        """By cudaMemcpyAsync on the copy stream, waited for."""
         source = np.frombuffer(data, np.uint8)
         with self._call("writing"):
             kind = self._runtime.memcpyHostToDevice
@@ -123,7 +123,7 @@ class CudaDevice:
             self._stream.synchronize()
 
     def read(self, pointer: int, size_bytes: int) -> bytes:
-        """cudaMemcpyAsync on the copy stream, waited for."""
+        """By cudaMemcpyAsync on the copy stream, waited for."""
         target = np.empty(size_bytes, np.uint8)
         with self._call("reading"):
             kind = self._runtime.memcpyDeviceToHost
@@ -144,13 +144,13 @@ class CudaDevice:
     # --------------------------------------------------------------------------------------------------------- work
 
     def copy(self, pointer: int, source: NDArray[np.uint8]) -> None:
-        """cudaMemcpyAsync from pinned memory."""
+        """By cudaMemcpyAsync from pinned memory."""
         with self._call("copying a trajectory"):
             kind = self._runtime.memcpyHostToDevice
             self._runtime.memcpyAsync(pointer, source.ctypes.data, source.size, kind, self._stream.ptr)
 
     def streams(self) -> tuple[int, ...]:
-        """cupy's current stream, and torch's when torch uses CUDA in this process."""
+        """The current stream of cupy, and torch's when torch uses CUDA in this process."""
         found = {int(self._cupy.cuda.get_current_stream(self.ordinal).ptr)}
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
@@ -158,7 +158,7 @@ class CudaDevice:
         return tuple(sorted(found))
 
     def mark(self, stream: int | None = None) -> Marker:
-        """cudaEventRecord."""
+        """By cudaEventRecord."""
         marker, event = self._events.take()
         try:
             with self._call("recording an event"):
@@ -169,7 +169,7 @@ class CudaDevice:
         return marker
 
     def done(self, marker: Marker) -> bool:
-        """cudaEventQuery. Any status but success and "not ready" is a fault: cupy's `Event.done` would call it not ready for ever."""
+        """By cudaEventQuery. Cupy's own `Event.done` would take a fault for "not ready", for ever."""
         event = self._events.of(marker)
         with self._call("waiting for a copy or kernel"):
             status = int(self._runtime.eventQuery(event.ptr))
@@ -210,5 +210,7 @@ def _load(ordinal: int) -> Any:
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise RingError(f"no CUDA device ({error}): install the NVIDIA driver for CUDA 13, {elsewhere}") from error
     if not 0 <= ordinal < count:
-        raise RingError(f"no CUDA device {ordinal}: {count} visible; choose 0..{count - 1} or set CUDA_VISIBLE_DEVICES, {elsewhere}")
+        raise RingError(
+            f"no CUDA device {ordinal}: {count} visible; choose 0..{count - 1} or set CUDA_VISIBLE_DEVICES, {elsewhere}"
+        )
     return cupy

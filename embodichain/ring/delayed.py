@@ -2,7 +2,7 @@
 
 It has what makes a GPU hard to share and none of its speed: work runs in order within a stream only, a copy reads its source when
 it runs and not when it was enqueued, half a copy can be seen, and what a killed process had enqueued is lost. With it the state
-machine of `DeviceRing` runs, and is tested, on any Linux machine; arenas may be shared between processes. Each process makes its own.
+machine of `DeviceRing` runs, and is tested, on any Linux machine. Processes share arenas; each makes its own device.
 """
 
 from __future__ import annotations

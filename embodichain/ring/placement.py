@@ -196,7 +196,8 @@ class ArenaNote:
         try:
             values = json.loads(data)
             fields = tuple(
-                control.field(f) if isinstance(f, str) else Field(name=f[0], shape=tuple(f[1]), dtype=f[2]) for f in values["fields"]
+                control.field(f) if isinstance(f, str) else Field(name=f[0], shape=tuple(f[1]), dtype=f[2])
+                for f in values["fields"]
             )
             return cls(
                 kind=values["kind"],

@@ -12,12 +12,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import host, layout, snapshot
+from embodichain.ring import host, layout, placement, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
@@ -28,6 +29,9 @@ from embodichain.types import FullPolicy, RingSpec, TrajectorySpec
 
 class Ring:
     """One attachment to a ring. Make one with `Ring.create` (the owner) or `Ring.attach`."""
+
+    reads_notes = False
+    """Whether this class knows what to do with a payload outside the ring's file, to which a note leads."""
 
     def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
         from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
@@ -46,13 +50,14 @@ class Ring:
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
 
     @classmethod
-    def create(cls, spec: RingSpec, path: Path | str | None = None, *, debug: bool = False) -> Ring:
+    def create(cls, spec: RingSpec, path: Path | str | None = None, *, debug: bool = False, note: bytes = b"") -> Self:
         """Creates a ring and owns it: reserves and touches all its memory now, and unlinks the file when closed.
 
         Args:
             spec: The trajectory schema, the number of slots, K, and what happens when full.
             path: Where the file goes; a fresh name in /dev/shm by default.
             debug: Fill retired slots with poison (0xFF bytes: NaN), so that a view kept too long is seen.
+            note: Where a payload outside of the file lies; see `placement.ArenaNote`.
 
         Raises:
             RingError: The memory does not fit (bytes asked and there), the folder cannot be written, or the name is taken.
@@ -83,6 +88,8 @@ class Ring:
         ):
             header[at // 8] = value
         memory[layout.HEADER_BYTES : layout.HEADER_BYTES + len(encoded)] = np.frombuffer(encoded, np.uint8)
+        header[placement.AT_NOTE_BYTES // 8] = len(note)
+        memory[placement.AT_NOTE : placement.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
         free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
         memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
         host.publish(unfinished, target)
@@ -93,7 +100,7 @@ class Ring:
             raise
 
     @classmethod
-    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Ring:
+    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Self:
         """Attaches to the ring at `path`; `trajectory` is the schema that the caller expects (None: whatever is there).
 
         Raises:
@@ -105,6 +112,8 @@ class Ring:
         memory = host.attach(path)
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         spec = read_spec(memory, path)
+        if header[placement.AT_NOTE_BYTES // 8] and not cls.reads_notes:
+            raise RingError(f"the payload of the ring at {path} lies on a device: attach with DeviceRing.attach(path, device)")
         if trajectory is not None and int(header[layout.AT_SCHEMA // 8]) != trajectory.schema_hash:
             raise RingError(
                 f"the ring at {path} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}: "

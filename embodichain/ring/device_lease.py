@@ -1,0 +1,251 @@
+"""What a ring on a device hands out: a slot published once its copies are complete, a lease that ends once its kernels are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError, RingTimeout
+from embodichain.ring import layout
+from embodichain.ring.lease import Lease, Sample, Slot
+from embodichain.ring.placement import in_host
+
+if TYPE_CHECKING:
+    from embodichain.ring.device_ring import DeviceRing
+
+
+class DeviceSlot(Mapping[str, NDArray]):
+    """One slot to write a trajectory into, from the host or by kernels on the device.
+
+    `slot[name]` is a NumPy array in staging memory (scalars: the ring's own), copied to the device when published;
+    `slot.device(name)` is the slot's own memory on the device, for kernels. A field is written one way or the other. As a context
+    manager, leaving the block publishes and waits for the copy; an exception abandons. What fields hold at first is whatever was
+    there before (poison in debug mode): write every field that is read. No view may be kept beyond.
+    """
+
+    __slots__ = ("__weakref__", "_buffer", "_control", "_device_fields", "_ring", "_staged", "index")
+
+    def __init__(self, ring: DeviceRing, control: Slot) -> None:
+        self._ring = ring
+        self._control: Slot | None = control
+        self._buffer: NDArray[np.uint8] | None = None
+        self._staged: dict[str, NDArray] = {}
+        self._device_fields: set[str] = set()
+        self.index = control.index
+
+    def __getitem__(self, name: str) -> NDArray:
+        control = self._open()
+        entry = self._ring.spec.trajectory.field(name)
+        if in_host(entry):
+            return control[name]
+        if name in self._device_fields:
+            raise RingError(
+                f"field {name!r} of slot {self.index} is written on the device: a copy from the host would race with that"
+            )
+        if name not in self._staged:
+            if self._buffer is None:
+                self._buffer = self._ring._stage(self.index)
+                if self._ring._control.header(layout.AT_DEBUG):
+                    self._buffer[:] = layout.POISON
+            start = self._ring._offsets[name]
+            self._staged[name] = self._buffer[start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+        return self._staged[name]
+
+    def device(self, name: str) -> Any:
+        """A field's memory on the device, speaking DLPack; name the stream of the kernels that write it when publishing."""
+        self._open()
+        if name in self._staged:
+            raise RingError(f"field {name!r} of slot {self.index} is staged on the host: a kernel would race with its copy")
+        if in_host(self._ring.spec.trajectory.field(name)):
+            raise RingError(f"field {name!r} is a scalar and lies in host memory: write slot[{name!r}][()]")
+        self._device_fields.add(name)
+        return self._ring._view(self.index, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(f.name for f in self._ring.spec.trajectory.fields)
+
+    def __len__(self) -> int:
+        return len(self._ring.spec.trajectory.fields)
+
+    def publish(self, timeout_s: float = 5.0, *, streams: Sequence[int] = ()) -> None:
+        """Enqueues the copies, and makes the trajectory readable once they and the work on `streams` are complete.
+
+        Waits for that at most `timeout_s`; 0 defers it to later calls of the ring. Streams on which this thread's kernels go by
+        default are waited for in any case when `device` was used.
+
+        Raises:
+            RingTimeout: The device takes longer. Nothing is lost: a later call of the ring publishes.
+            RingClosed: The owner closed the ring or died.
+        """
+        ring = self._ring
+        with ring._lock:
+            control = self._open()
+            ring._check()
+            self._control = None
+            # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
+            try:
+                for name, source in self._staged.items():
+                    address = ring._arena + ring._slot_at(self.index) + ring._offsets[name]
+                    ring.device.copy(address, source.reshape(-1).view(np.uint8))
+            except BaseException:
+                ring._defer(self._streams(streams), control.abandon, self._take_buffer())
+                raise
+            entry = ring._defer(self._streams(streams), control.publish, self._take_buffer())
+        ring.poll()
+        if timeout_s > 0 and not ring._await(lambda: ring.poll() == 0 or entry not in ring._pending, timeout_s):
+            raise RingTimeout(
+                f"slot {self.index} is not on the device after {timeout_s:g} s: a later call of the ring publishes it"
+            )
+
+    def abandon(self, *, streams: Sequence[int] = ()) -> None:
+        """Gives the slot back empty, once kernels that were writing it are complete. Once more does nothing. Never blocks."""
+        with self._ring._lock:
+            control, self._control = self._control, None
+            if control is None:
+                return
+            if self._device_fields:
+                self._ring._defer(self._streams(streams), control.abandon, self._take_buffer())
+                return
+            if (buffer := self._take_buffer()) is not None:
+                self._ring._free_buffers.append(buffer)
+            control.abandon()
+
+    def end(self) -> None:
+        """What closing the ring does to an open slot."""
+        self.abandon()
+
+    def _streams(self, named: Sequence[int]) -> list[int | None]:
+        """Where work on this slot may be; None is the stream of the copies."""
+        copies: list[int | None] = [None] if self._staged else []
+        return [*copies, *named, *(self._ring.device.streams() if self._device_fields else ())]
+
+    def _take_buffer(self) -> NDArray[np.uint8] | None:
+        buffer, self._buffer = self._buffer, None
+        return buffer
+
+    def _open(self) -> Slot:
+        if self._control is None:
+            raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
+        return self._control
+
+    def __enter__(self) -> DeviceSlot:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            self.abandon()
+        elif self._control is not None:
+            self.publish()
+
+
+class DeviceSample(Mapping[str, Any]):
+    """One trajectory of a lease: its fields on the device, its scalars in host memory, and who it is; see `ring.Sample`."""
+
+    __slots__ = ("_control", "_lease", "age_s", "read_index", "slot", "trajectory_id")
+
+    def __init__(self, lease: DeviceLease, control: Sample) -> None:
+        self._lease = lease
+        self._control = control
+        self.slot = control.slot
+        self.trajectory_id = control.trajectory_id
+        self.read_index = control.read_index
+        self.age_s = control.age_s
+
+    def __getitem__(self, name: str) -> Any:
+        self._lease.check()
+        ring = self._lease._ring
+        if in_host(ring.spec.trajectory.field(name)):
+            return self._control[name]
+        return ring._view(self.slot, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(f.name for f in self._lease._ring.spec.trajectory.fields)
+
+    def __len__(self) -> int:
+        return len(self._lease._ring.spec.trajectory.fields)
+
+
+class DeviceLease(Sequence[DeviceSample]):
+    """A batch of different trajectories on the device, held until every kernel is complete that was launched before `release`.
+
+    Those on streams that are current for this thread are known; name others to `used_on`. Views share the ring's storage
+    (`torch.from_dlpack(sample["rgb"])`); CUDA knows no read-only memory: never write to them, and keep none beyond the lease.
+    """
+
+    __slots__ = ("__weakref__", "_control", "_released", "_ring", "_streams")
+
+    def __init__(self, ring: DeviceRing, control: Lease) -> None:
+        self._ring = ring
+        self._control = control
+        self._streams: list[int] = []
+        self._released = False
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Slot indices: with `DeviceRing.field` they address a whole batch in one gather."""
+        return self._control.slots
+
+    @property
+    def read_indices(self) -> NDArray[np.int64]:
+        """How often each trajectory had been read before this draw."""
+        return self._control.read_indices
+
+    @property
+    def trajectory_ids(self) -> NDArray[np.uint64]:
+        """Packed trajectory ids."""
+        return self._control.trajectory_ids
+
+    @property
+    def published_ns(self) -> NDArray[np.int64]:
+        """When each trajectory was published."""
+        return self._control.published_ns
+
+    @property
+    def ages_s(self) -> NDArray[np.float64]:
+        """Time from publication to this draw [s]."""
+        return self._control.ages_s
+
+    def check(self) -> None:
+        """Raises RingError when the lease is over."""
+        if self._released:
+            raise RingError("this lease was released: its slots may be rewritten at any time; copy what must outlive it")
+
+    def used_on(self, stream: int) -> None:
+        """Names a stream (`cudaStream_t`) on which kernels read this lease's slots."""
+        self.check()
+        self._streams.append(stream)
+
+    def release(self) -> None:
+        """Lets go of every slot as soon as the kernels launched so far are complete. Never blocks; once more does nothing."""
+        with self._ring._lock:
+            if not self._released:
+                self._released = True
+                self._ring._defer([*self._streams, *self._ring.device.streams()], self._control.release)
+                self._ring.poll()
+
+    def end(self) -> None:
+        """What closing the ring does to a lease that is held."""
+        self.release()
+
+    def __len__(self) -> int:
+        return len(self._control)
+
+    @overload
+    def __getitem__(self, index: int) -> DeviceSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[DeviceSample]: ...
+    def __getitem__(self, index: int | slice) -> DeviceSample | list[DeviceSample]:
+        self.check()
+        if isinstance(index, slice):
+            return [DeviceSample(self, sample) for sample in self._control[index]]
+        return DeviceSample(self, self._control[index])
+
+    def __enter__(self) -> DeviceLease:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.release()

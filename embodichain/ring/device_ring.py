@@ -1,0 +1,448 @@
+"""A ring whose payload lies on a device: the same words and the same promises, kept while copies and kernels complete late.
+
+Two gates are added to the protocol. A slot is published only after the device has completed the copies and kernels that wrote it;
+a lease is released only after the device has completed the kernels that read it. Until then the slot stays WRITING, or its
+reader's bit stays set, in the words that everybody sees; so nothing else in the ring has to know about devices.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingClosed, RingError, RingTimeout
+from embodichain.ring import layout, placement
+from embodichain.ring.device_lease import DeviceLease, DeviceSlot
+from embodichain.ring.layout import RingLayout
+from embodichain.ring.lease import Lease
+from embodichain.ring.participants import Health, Identity
+from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import RingStats
+from embodichain.types import RingSpec, TrajectorySpec
+
+BUSY_SLICE_S = 0.001
+"""Longest sleep while our own copies or kernels are under way: what waits for them is served this soon."""
+IDLE_SLICE_S = 0.05
+EXIT_S = 30.0
+"""How long the end of the interpreter waits for the device before it leaves our slots to the proof of death."""
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """Something to be done to a slot once the device has passed all of `markers`."""
+
+    markers: list[Marker]
+    finish: Callable[[], None]
+    buffer: NDArray[np.uint8] | None = None
+    """Staging memory that the copies read: in use as long as they run."""
+
+
+class ControlRing(Ring):
+    """The words, participants and scalars of a ring on a device; poisons on the device too, in debug mode."""
+
+    reads_notes = True
+    poison_payload: Callable[[int], None] | None = None
+
+    def _poison(self, slot: int) -> None:
+        Ring._poison(self, slot)
+        if self.poison_payload is not None:
+            self.poison_payload(slot)
+
+    @property
+    def note(self) -> bytes:
+        """The header's note about the payload."""
+        size = self._member.observer.header(placement.AT_NOTE_BYTES)
+        return self._memory[placement.AT_NOTE : placement.AT_NOTE + size].tobytes()
+
+    def header(self, at: int) -> int:
+        """One cell of the header."""
+        return self._member.observer.header(at)
+
+    def others(self) -> list[int]:
+        """Process ids of living participants."""
+        return [view.identity.pid for view in self._member.observer.participants() if view.health is not Health.DEAD]
+
+    def keep_row(self) -> None:
+        """Keeps what this attachment holds out of use until its process is provably dead."""
+        self._member._finalizer.detach()
+
+
+class DeviceRing:
+    """One attachment to a ring on a device. Make one with `DeviceRing.create` (the owner, the learner) or `DeviceRing.attach`.
+
+    All methods may be called from any thread of the attaching process. Deferred publishes and releases are carried out by later
+    calls of the same attachment: whoever defers calls `poll` now and then, or `flush`. At most one attachment a process and ring
+    on CUDA, beside the owner's.
+    """
+
+    def __init__(self, control: ControlRing, spec: RingSpec, device: Device, arena: int, *, owner: bool, buffers: int) -> None:
+        self.spec = spec
+        self.path = control.path
+        self.device = device
+        self._control = control
+        self._owner = owner
+        self._arena = arena
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        _, on_device = placement.split(spec.trajectory)
+        self._layout = RingLayout.of(replace(spec, trajectory=on_device))
+        self._offsets = dict(zip((f.name for f in on_device.fields), self._layout.field_offsets, strict=True))
+        self._rng = np.random.default_rng(control._member.row)
+        self._buffers = buffers
+        self._free_buffers: list[NDArray[np.uint8]] = []
+        self._made_buffers = 0
+        self._pending: list[Pending] = []
+        self._loose: weakref.WeakValueDictionary[int, DeviceSlot | DeviceLease] = weakref.WeakValueDictionary()
+        self._closing = self._ended = False
+        self._fault = ""
+        if control.header(layout.AT_DEBUG):
+            size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES  # not self: the finalizer knows the control ring
+            control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
+        self._finalizer = weakref.finalize(self, _settle, self._pid, device, control, self._pending)
+
+    @classmethod
+    def create(
+        cls, spec: RingSpec, device: Device, path: Path | str | None = None, *, debug: bool = False, buffers: int = 2
+    ) -> DeviceRing:
+        """Creates a ring with its payload in one arena on `device`, and owns both: they end with this process.
+
+        Args:
+            spec: As for `Ring.create`. Scalar fields stay in host memory, all others lie in the arena.
+            device: Where the arena goes.
+            path: Where the ring's file goes; a fresh name in /dev/shm by default.
+            debug: Poison retired slots, in host memory and on the device (waits for the device each time).
+            buffers: Staging buffers, each of a slot's size: how many trajectories may be written or copied at once here.
+
+        Raises:
+            RingError: The arena or the file does not fit, or the device cannot share memory between processes.
+        """
+        on_host, on_device = placement.split(spec.trajectory)
+        lay = RingLayout.of(replace(spec, trajectory=on_device))
+        # Whole blocks of 2 MiB: from a smaller cudaMalloc, a handle would share its neighbours in the block too.
+        size = layout.align(ARENA_HEADER_BYTES + spec.num_slots * lay.slot_bytes, layout.PAYLOAD_ALIGNMENT)
+        generation = int.from_bytes(os.urandom(8), "little")
+        arena = device.allocate(size)
+        try:
+            device.write(arena, generation.to_bytes(8, "little"))
+            note = ArenaNote(
+                kind=device.kind,
+                identity=device.identity,
+                generation=generation,
+                size_bytes=size,
+                handle=device.export(arena),
+                trajectory=spec.trajectory,
+            )
+            control = ControlRing.create(replace(spec, trajectory=on_host), path, debug=debug, note=note.encode())
+        except BaseException:
+            device.free(arena)
+            raise
+        return cls(control, spec, device, arena, owner=True, buffers=buffers)
+
+    @classmethod
+    def attach(cls, path: Path | str, device: Device, trajectory: TrajectorySpec | None = None, *, buffers: int = 2) -> DeviceRing:
+        """Attaches to the ring at `path` whose arena lies on `device`; `trajectory` is the schema the caller expects.
+
+        Raises:
+            RingClosed: The owner closed it or is dead.
+            RingError: As `Ring.attach`; or the ring lies in host memory, on another device, or on memory that is not its own.
+        """
+        control = ControlRing.attach(path)
+        try:
+            note = _read_note(control)
+            if (note.kind, note.identity) != (device.kind, device.identity):
+                raise RingError(
+                    f"the ring at {path} lies on {note.kind} device {note.identity}, asked to attach with {device.kind} device "
+                    f"{device.identity}: open the device of the owner"
+                )
+            if trajectory is not None and trajectory.schema_hash != note.trajectory.schema_hash:
+                raise RingError(
+                    f"the ring at {path} holds trajectories of {_describe(note.trajectory)}, asked for {_describe(trajectory)}: "
+                    "attach with the schema it was created with"
+                )
+            arena = device.open(note.handle)
+            try:
+                stamp = int.from_bytes(device.read(arena, 8), "little")
+                if stamp != note.generation:
+                    raise RingError(
+                        f"the arena of the ring at {path} is of generation {stamp:#x}, the ring of {note.generation:#x}: "
+                        "its owner is gone; attach to the ring of the new one"
+                    )
+            except BaseException:
+                device.unmap(arena)
+                raise
+        except BaseException:
+            control.close()
+            raise
+        spec = replace(control.spec, trajectory=note.trajectory)
+        return cls(control, spec, device, arena, owner=False, buffers=buffers)
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def reserve(self, timeout_s: float = 5.0) -> DeviceSlot:
+        """Takes a slot to write one trajectory into; see `DeviceSlot`. Blocks while none is free, at most `timeout_s`.
+
+        Raises:
+            RingTimeout: No slot in time; the message says who is behind.
+            RingClosed: The owner closed the ring or died.
+        """
+        slot = DeviceSlot(self, self._patiently(self._control.reserve, timeout_s))
+        self._loose[id(slot)] = slot
+        return slot
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def acquire(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> DeviceLease:
+        """Draws one read each of `batch_size` different trajectories, as `Ring.acquire`."""
+        number = int((self._rng if rng is None else rng).bit_generator.random_raw())  # one number a call, however often we look
+
+        def draw(timeout_s: float) -> Lease:
+            return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
+
+        lease = DeviceLease(self, self._patiently(draw, timeout_s))
+        self._loose[id(lease)] = lease
+        return lease
+
+    def sample(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> DeviceLease:
+        """`acquire` for a `with` block. Kernels launched in the block may still run after it: the slots wait for them."""
+        return self.acquire(batch_size, timeout_s, rng, partial=partial)
+
+    def field(self, name: str) -> Any:
+        """One field of all slots, shape [num_slots, *shape]: on the device an array that speaks DLPack, for scalars NumPy.
+
+        Index it with `lease.slots` to gather a batch in one kernel. Only slots of a lease that is held may be looked at.
+        """
+        entry = self.spec.trajectory.field(name)
+        if placement.in_host(entry):
+            return self._control.field(name)
+        strides = (self._layout.slot_bytes, *np.empty(entry.shape, entry.dtype).strides)
+        address = self._arena + ARENA_HEADER_BYTES + self._offsets[name]
+        with self._lock:
+            self._check()
+            return self.device.view(address, (self.spec.num_slots, *entry.shape), entry.dtype, strides, self)
+
+    # ------------------------------------------------------------------------------------------------------ control
+
+    def poll(self) -> int:
+        """Carries out what the device has completed; returns how many publishes, abandons and releases still wait. Never blocks.
+
+        Raises:
+            RingError: Work on the device failed: its slots stay out of use until this process ends.
+            RingClosed: A publish came too late.
+        """
+        with self._lock:
+            if self._fault:
+                raise RingError(f"the device failed earlier ({self._fault}): its slots stay out of use until this process ends")
+            for entry in list(self._pending):
+                if self._passed(entry):
+                    self._pending.remove(entry)
+                    if entry.buffer is not None:
+                        self._free_buffers.append(entry.buffer)
+                    entry.finish()
+            return len(self._pending)
+
+    def flush(self, timeout_s: float = 5.0) -> None:
+        """Waits until nothing is pending; raises RingTimeout when the device takes longer."""
+        if not self._await(lambda: self.poll() == 0, timeout_s):
+            raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the device is behind; poll again later")
+
+    def stats(self) -> RingStats:
+        """One look at slots, counters and participants; slots that wait for the device count as WRITING or held."""
+        return self._control.stats()
+
+    def set_max_reads(self, max_reads: int) -> None:
+        """As `Ring.set_max_reads`."""
+        self._control.set_max_reads(max_reads)
+
+    def reap(self) -> int:
+        """As `Ring.reap`."""
+        return self._control.reap()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this attachment or the whole ring has ended."""
+        return self._closing or self._control.closed
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Leaves the ring once the device is done with our slots; by the owner: ends it for all and frees the arena.
+
+        The owner frees the arena only after every other participant has left or is dead, for freeing what others map is undefined
+        on CUDA. Safe to call twice; after a RingTimeout, call again.
+
+        Raises:
+            RingTimeout: The device is behind, or (owner) others still map the arena: names them. The arena stays.
+        """
+        if os.getpid() != self._pid or self._ended:
+            return
+        deadline = time.monotonic() + timeout_s
+        with self._lock:
+            if not self._closing:
+                for loose in list(self._loose.values()):
+                    loose.end()
+                # Kernels of a lease or slot that was dropped unended are on these streams.
+                self._defer([None, *self.device.streams()], lambda: None)
+                self._closing = True
+        if not self._await(self._drained, timeout_s):
+            raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the ring stays attached; close it again later")
+        self._control.close()
+        if self._owner and not self._await(lambda: not self._control.others(), max(0.0, deadline - time.monotonic())):
+            raise RingTimeout(
+                f"the ring at {self.path} has ended, but processes {sorted(set(self._control.others()))} still map its arena: "
+                "close it there (or end them), then here again"
+            )
+        with self._lock:
+            if not self._ended:
+                self._ended = True
+                self._finalizer.detach()
+                self._free_buffers.clear()
+                if self._owner:
+                    self.device.free(self._arena)
+                else:
+                    self.device.unmap(self._arena)
+
+    def __enter__(self) -> DeviceRing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------- inside
+
+    def _passed(self, entry: Pending) -> bool:
+        """The gate: whether the device has completed all before the entry's markers."""
+        while entry.markers:
+            if not self.device.done(entry.markers[-1]):
+                return False
+            self.device.forget(entry.markers.pop())
+        return True
+
+    def _defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> Pending:
+        """Has `finish` called once all that is now on `streams` is complete."""
+        with self._lock:
+            try:
+                markers = [self.device.mark(stream) for stream in dict.fromkeys(streams)]
+            except RingError as error:
+                # What cannot be marked cannot be known to be complete: nothing of ours is given up any more.
+                self._fault = str(error)
+                self._pending.append(Pending([_NEVER], finish, buffer))
+                raise
+            entry = Pending(markers, finish, buffer)
+            self._pending.append(entry)
+            return entry
+
+    def _patiently(self, attempt: Callable[[float], Result], timeout_s: float) -> Result:
+        """A blocking call of the control ring, in slices: what it waits for may be waiting for our own device."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._check()
+            pending = self.poll()
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                return attempt(min(left, BUSY_SLICE_S if pending else IDLE_SLICE_S))
+            except RingTimeout as error:
+                if time.monotonic() >= deadline:
+                    raise RingTimeout(f"waited {timeout_s:g} s, {self._describe_pending()}: {error}") from error
+
+    def _await(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Looks until it is so or time is up: busily at first, for a copy takes microseconds."""
+        deadline, pause_s = time.monotonic() + timeout_s, 0.0
+        while not condition():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(pause_s)
+            pause_s = min(BUSY_SLICE_S, pause_s + 1e-5)
+        return True
+
+    def _drained(self) -> bool:
+        """As poll, at the end: a publish that came too late is no fault, for nobody reads any more."""
+        while True:
+            try:
+                return self.poll() == 0
+            except RingClosed:
+                continue
+
+    def _check(self) -> None:
+        if os.getpid() != self._pid:
+            raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
+        if self._closing:
+            raise RingClosed(f"this attachment to the ring at {self.path} was closed")
+        if not self._owner and Identity.unpack(self._control.header(layout.AT_OWNER)).health() is Health.DEAD:
+            raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
+
+    def _stage(self, index: int) -> NDArray[np.uint8]:
+        """A staging buffer, made at first use; waits for our own copies when all are in use."""
+
+        def there() -> bool:
+            self.poll()
+            return bool(self._free_buffers) or self._made_buffers < self._buffers
+
+        if not self._await(there, 5.0 if self._pending else 0.0):
+            raise RingError(
+                f"slot {index} has no staging buffer: all {self._buffers} are in slots that are open or being copied; "
+                "publish one first, or attach with more buffers"
+            )
+        with self._lock:
+            if self._free_buffers:
+                return self._free_buffers.pop()
+            self._made_buffers += 1
+            return self.device.staging(self._layout.slot_bytes)
+
+    def _slot_at(self, slot: int) -> int:
+        return ARENA_HEADER_BYTES + slot * self._layout.slot_bytes
+
+    def _view(self, slot: int, name: str) -> Any:
+        entry = self.spec.trajectory.field(name)
+        address = self._arena + self._slot_at(slot) + self._offsets[name]
+        with self._lock:
+            return self.device.view(address, entry.shape, entry.dtype, None, self)
+
+    def _describe_pending(self) -> str:
+        return f"{len(self._pending)} of our own slots and leases wait for the device"
+
+
+_NEVER = Marker(-1, -1, -1)
+"""Of no device: asking about it raises."""
+
+
+def _settle(pid: int, device: Device, control: ControlRing, pending: list[Pending]) -> None:
+    """Ends an attachment nobody closed, before the control ring gives its slots up: not while the device may still touch them."""
+    if os.getpid() != pid:
+        return
+    deadline = time.monotonic() + EXIT_S
+    try:
+        pending.append(Pending([device.mark(stream) for stream in (None, *device.streams())], lambda: None))
+        while any(not device.done(marker) for entry in pending for marker in entry.markers):
+            if time.monotonic() > deadline:
+                control.keep_row()
+                return
+            time.sleep(BUSY_SLICE_S)
+    except RingError:
+        control.keep_row()
+        return
+    control.close()
+
+
+def _read_note(control: ControlRing) -> ArenaNote:
+    if not control.note:
+        raise RingError(f"the payload of the ring at {control.path} lies in host memory: attach with Ring.attach(path)")
+    return ArenaNote.decode(control.note, control.spec.trajectory)
+
+
+def _describe(trajectory: TrajectorySpec) -> str:
+    fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
+    return f"horizon {trajectory.horizon} with {fields}"
