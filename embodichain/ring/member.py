@@ -46,6 +46,7 @@ class Member:
         self._pid = os.getpid()
         self._base = memory.ctypes.data
         self._looked = time.monotonic()
+        self._look_ns = int((self._looked + LOOK_BUSY_S) * 1e9)
         self._held = np.zeros(spec.num_slots, np.int32)
         self._marks = np.zeros(spec.num_slots, np.int64)
         self._scratch = np.zeros(spec.num_slots, np.int32)
@@ -75,7 +76,8 @@ class Member:
 
     def claim(self, timeout_s: float) -> tuple[int, int]:
         """A slot to write and its version."""
-        self._look(LOOK_BUSY_S)
+        if time.monotonic_ns() > self._look_ns:
+            self._look(LOOK_BUSY_S)
         claimed = self._try_claim(False)
         if claimed < 0:
             claimed = self._wait(self._try_claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
@@ -126,7 +128,8 @@ class Member:
                 now_ns = time.monotonic_ns()
                 return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
 
-        self._look(LOOK_BUSY_S)
+        if time.monotonic_ns() > self._look_ns:
+            self._look(LOOK_BUSY_S)
         drawn = draw(False)
         if drawn < 0:
             drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
@@ -258,6 +261,7 @@ class Member:
         if now < self._looked + every_s:
             return
         self._looked = now
+        self._look_ns = int((now + LOOK_BUSY_S) * 1e9)
         self.reap()
         if not self._owner and Identity.unpack(self.observer.header(layout.AT_OWNER)).health() is Health.DEAD:
             self.path.unlink(missing_ok=True)
