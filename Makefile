@@ -1,5 +1,6 @@
 # Two commands start here: `make demo` and `make test`. Each sets everything up first.
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
@@ -36,5 +37,13 @@ KILLS ?= 10000
 soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked
 	nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002
 
+bench-peers: setup $(PEERS)/.installed ## the ring against Reverb, TorchRL and Ray's object store: 3 minutes, one JSON line
+	$(BIN)/python benchmarks/peers/compare.py
+
+$(PEERS)/.installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install -q -r $<
+	@touch $@
+
 clean: ## remove what setup and runs made
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(PEERS) runs build *.egg-info
