@@ -37,6 +37,10 @@ class RingClosed(RingError):
     """The ring's owner has closed it: stop producing or sampling."""
 
 
+class TrajectoryForfeited(RingError):
+    """A crash hid whether a trajectory was published: it is given up, for twice would be worse than never."""
+
+
 class StreamEnded(RingError):
     """The engine has made all it was asked for and every read is used up: the normal end of a limited stream."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,19 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError
 
 if TYPE_CHECKING:
-    from embodichain.ring.member import Member
     from embodichain.ring.ring import Ring
+
+
+class Keeper(Protocol):
+    """Whose slot it is. Implementations: `member.Member`, a participant of the ring; `gateway.RemoteRing`, on another node."""
+
+    def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
+        """Makes a claimed slot readable."""
+        ...
+
+    def abandon(self, slot: int, version: int) -> None:
+        """Gives a claimed slot back."""
+        ...
 
 
 class Slot(Mapping[str, NDArray]):
@@ -27,9 +38,9 @@ class Slot(Mapping[str, NDArray]):
     __slots__ = ("_id", "_member", "_version", "_views", "index")
 
     def __init__(
-        self, member: Member, index: int, version: int, views: Mapping[str, NDArray], trajectory_id: NDArray | None
+        self, member: Keeper, index: int, version: int, views: Mapping[str, NDArray], trajectory_id: NDArray | None
     ) -> None:
-        self._member: Member | None = member
+        self._member: Keeper | None = member
         self._version = version
         self._views = views
         self._id = trajectory_id

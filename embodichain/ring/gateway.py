@@ -1,0 +1,253 @@
+"""The ring's door for simulation on other nodes: whole trajectories come in, and each is published at most once.
+
+`Gateway` stands on the ring's node and writes; `RemoteRing` lends workers elsewhere private arrays in the ring's stead. How a
+trajectory travels from one to the other is the caller's business (`ray_engine`): nothing here knows a network.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
+from embodichain.ring import layout
+from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.lease import Slot
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
+from embodichain.types import TrajectoryId, TrajectorySpec
+
+REMEMBERED = 1024
+"""Sequence numbers of one worker's life that are remembered one by one; those before them count as delivered."""
+_RECORD = struct.Struct("<QQQQ")
+
+
+class _Kind(IntEnum):
+    INTENT = 1
+    DONE = 2
+    UNDONE = 3
+    FORFEIT = 4
+
+
+class Gateway:
+    """Publishes what arrives, once for each (worker, sequence, epoch), also across its own death. Owned by one thread.
+
+    Before each publish the identity, the slot and its state go into a journal, and after it the success. A successor opens the
+    same journal and looks at that slot: still there means published, untouched means not, and when others have used it
+    since, nobody can tell: the trajectory is then forfeited rather than published twice.
+
+    Args:
+        ring: An attachment of this process to the local ring; stays the caller's.
+        journal: A file of this ring's gateway, 64 bytes a trajectory; created when missing. Delete it after the ring's end.
+        timeout_s: How long to wait for a predecessor to let go of the journal.
+
+    Raises:
+        RingTimeout: Another living process is the gateway of this journal.
+    """
+
+    def __init__(self, ring: Ring, journal: Path, *, timeout_s: float = 10.0) -> None:
+        self._ring = ring
+        self._observer = Observer.open(ring.path)
+        self._seen = _Seen()
+        self._forfeited: set[int] = set()
+        self._journal = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            _lock(self._journal, journal, timeout_s)
+            self._recover()
+        except BaseException:
+            os.close(self._journal)
+            raise
+
+    def deliver(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, *, timeout_s: float = 5.0) -> bool:
+        """Copies one whole trajectory into the ring; False when it had been delivered before, and nothing is written.
+
+        Args:
+            arrays: Every field of the ring's trajectory, in its shape and dtype.
+            identity: Whose and which it is. Sequence numbers of one worker's life must grow.
+            timeout_s: Longest wait for a free slot [s]; 0 never sleeps.
+
+        Raises:
+            RingTimeout: The ring is full: deliver the same again later.
+            RingError: The arrays are not of the ring's schema, or carry another identity. Nothing is written.
+            TrajectoryForfeited: An earlier gateway died while it published this one, and the outcome cannot be known.
+            RingClosed: The ring has ended.
+        """
+        packed = identity.pack()
+        check(arrays, self._ring.spec.trajectory, packed)
+        if packed in self._forfeited:
+            raise TrajectoryForfeited(
+                f"the gateway died while it published {identity}; it may be in the ring and is not written again"
+            )
+        if packed in self._seen:
+            return False
+        with self._ring.reserve(timeout_s) as slot:
+            for name, view in slot.items():
+                np.copyto(view, arrays[name])
+            before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
+            version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
+            place = slot.index | version << 40
+            self._note(_Kind.INTENT, packed, place, before)
+            try:
+                slot.publish()
+            except BaseException:
+                self._settle(packed, self._judge(place, before))
+                raise
+        self._settle(packed, _Kind.DONE)
+        return True
+
+    def close(self) -> None:
+        """Lets go of the journal; safe to call twice."""
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
+
+    def __enter__(self) -> Gateway:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _note(self, kind: _Kind, packed: int, place: int = 0, before: int = 0) -> None:
+        os.write(self._journal, _RECORD.pack(packed, place, before, kind))
+
+    def _recover(self) -> None:
+        """Takes over from a predecessor: what it published counts as delivered, and its last, unfinished deed is judged."""
+        data = bytearray()
+        while block := os.pread(self._journal, 1 << 20, len(data)):
+            data += block
+        os.ftruncate(self._journal, len(data) // _RECORD.size * _RECORD.size)  # a record cut short was never acted upon
+        pending: tuple[int, int, int] | None = None
+        for packed, place, before, kind in _RECORD.iter_unpack(memoryview(data)[: len(data) // _RECORD.size * _RECORD.size]):
+            pending = (packed, place, before) if kind == _Kind.INTENT else None
+            if kind == _Kind.DONE:
+                self._seen.add(packed)
+            elif kind == _Kind.FORFEIT:
+                self._forfeited.add(packed)
+        if pending is None:
+            return
+        packed, place, before = pending
+        self._ring.reap()  # the author is dead, for its lock on the journal is gone: what it held is free now
+        self._settle(packed, self._judge(place, before))
+
+    def _judge(self, place: int, before: int) -> _Kind:
+        """What came of a publish that was noted and not confirmed."""
+        slot, version = place & 0xFF_FFFF_FFFF, place >> 40
+        word = SlotWord.unpack(self._observer.cell(slot, layout.SLOT_WORD))
+        if word.version == version and word.state is SlotState.READY:
+            return _Kind.DONE
+        if word.version == version and self._observer.cell(slot, layout.SLOT_PUBLISHED_NS) == before:
+            return _Kind.UNDONE
+        return _Kind.FORFEIT
+
+    def _settle(self, packed: int, outcome: _Kind) -> None:
+        self._note(outcome, packed)
+        if outcome is _Kind.DONE:
+            self._seen.add(packed)
+        elif outcome is _Kind.FORFEIT:
+            self._forfeited.add(packed)
+
+
+Deliver = Callable[[Mapping[str, NDArray], TrajectoryId, float], bool]
+"""Brings one trajectory to the gateway within so many seconds; as `Gateway.deliver`, over whatever lies between."""
+
+
+class RemoteRing:
+    """Stands in for the ring on a node that has none. Owned by one thread; one slot at a time.
+
+    Args:
+        trajectory: The ring's schema, with a scalar `trajectory_id`.
+        deliver: The way to the gateway.
+        patience_s: How long publishing may wait while the ring is full or the gateway is being replaced [s].
+    """
+
+    def __init__(self, trajectory: TrajectorySpec, deliver: Deliver, *, patience_s: float = 120.0) -> None:
+        if not any(field.name == "trajectory_id" and field.shape == () for field in trajectory.fields):
+            raise RingError(f"a gateway tells trajectories apart by a scalar field trajectory_id; fields: {_names(trajectory)}")
+        self.trajectory = trajectory
+        self._deliver = deliver
+        self._patience_s = patience_s
+        self._arrays = trajectory.allocate()
+        self._lent = False
+
+    def reserve(self, timeout_s: float = 5.0) -> Slot:
+        """Private arrays to write one trajectory into, used like a slot of the ring: leaving the block sends it.
+
+        Never waits, whatever `timeout_s`: the wait for a free slot comes when it is sent. Publishing raises what
+        `Gateway.deliver` raises; after RingTimeout the same trajectory may be made and sent again.
+        """
+        if self._lent:
+            raise RingError("the slot reserved before is still open: publish or abandon it first")
+        self._lent = True
+        return Slot(self, 0, 0, self._arrays, self._arrays["trajectory_id"])
+
+    def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
+        """Called by the slot: sends its arrays."""
+        self._lent = False
+        assert trajectory_id is not None
+        self._deliver(self._arrays, TrajectoryId.unpack(trajectory_id), self._patience_s)
+
+    def abandon(self, slot: int, version: int) -> None:
+        """Called by the slot: forgets its arrays."""
+        self._lent = False
+
+
+def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int) -> None:
+    """Raises RingError unless `arrays` are one trajectory of the schema, and carry the identity `packed` if they carry any."""
+    if missing := sorted({field.name for field in trajectory.fields} ^ set(arrays)):
+        raise RingError(f"a trajectory with fields {sorted(arrays)} came for a ring of {_names(trajectory)}: {missing} differ")
+    for field in trajectory.fields:
+        array = arrays[field.name]
+        if array.shape != field.shape or array.dtype != np.dtype(field.dtype):
+            raise RingError(
+                f"field {field.name!r} came as {array.dtype}{list(array.shape)}, the ring holds {field.dtype}{list(field.shape)}: "
+                "run one version and one configuration on every node"
+            )
+    if "trajectory_id" in arrays and int(arrays["trajectory_id"]) != packed:
+        raise RingError(f"trajectory {TrajectoryId.unpack(int(arrays['trajectory_id']))} came as {TrajectoryId.unpack(packed)}")
+
+
+class _Seen:
+    """Identities delivered: the last `REMEMBERED` of each worker's life, and everything before them."""
+
+    def __init__(self) -> None:
+        self._recent: dict[int, dict[int, None]] = {}
+        self._before: dict[int, int] = {}
+
+    def add(self, packed: int) -> None:
+        life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
+        recent = self._recent.setdefault(life, {})
+        recent[sequence] = None
+        if len(recent) > REMEMBERED:
+            oldest = next(iter(recent))
+            del recent[oldest]
+            self._before[life] = max(oldest, self._before.get(life, -1))
+
+    def __contains__(self, packed: int) -> bool:
+        life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
+        return sequence in self._recent.get(life, ()) or sequence <= self._before.get(life, -1)
+
+
+def _lock(descriptor: int, journal: Path, timeout_s: float) -> None:
+    """The kernel drops the lock with the process, however it ends: whoever gets it knows its predecessor dead."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() >= deadline:
+                raise RingTimeout(f"another process is the gateway of {journal}: end it, or use another journal") from error
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _names(trajectory: TrajectorySpec) -> list[str]:
+    return sorted(field.name for field in trajectory.fields)

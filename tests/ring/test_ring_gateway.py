@@ -1,0 +1,198 @@
+"""What comes through the gateway is published once, whole, and only when it fits, whoever dies on the way."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+from ring_parts import is_whole, kill, put, ring_spec, start, trajectory_spec, write
+
+from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
+from embodichain.ring import Ring
+from embodichain.ring.gateway import REMEMBERED, Gateway, RemoteRing
+from embodichain.types import TrajectoryId
+
+
+@pytest.fixture
+def ring():
+    with Ring.create(ring_spec(num_slots=4, max_reads=2)) as made:
+        yield made
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return tmp_path / "journal"
+
+
+def named(sequence: int, *, worker: int = 3, epoch: int = 1) -> TrajectoryId:
+    return TrajectoryId(worker=worker, epoch=epoch, sequence=sequence)
+
+
+def made(identity: TrajectoryId):
+    arrays = trajectory_spec().allocate()
+    write(arrays, identity.pack())
+    return arrays
+
+
+def drain(ring: Ring) -> list[int]:
+    ids = []
+    while True:
+        try:
+            with ring.sample(1, 0.0) as batch:
+                assert is_whole(batch[0])
+                ids.append(batch[0].trajectory_id)
+        except RingTimeout:
+            return ids
+
+
+def test_a_duplicate_is_dropped_and_other_epochs_workers_and_numbers_are_not(ring, journal):
+    several = [named(5), named(6), named(5, epoch=2), named(5, worker=4)]
+    with Gateway(ring, journal) as gateway:
+        for identity in several:
+            assert gateway.deliver(made(identity), identity, timeout_s=0.0)
+            assert not gateway.deliver(made(identity), identity, timeout_s=0.0)
+        assert sorted(drain(ring)) == sorted(2 * [identity.pack() for identity in several])
+        assert not gateway.deliver(made(named(5)), named(5), timeout_s=0.0), "still known when long read and gone"
+
+
+def test_memory_is_bounded_and_what_was_forgotten_counts_as_delivered(journal):
+    with Ring.create(ring_spec(num_slots=1, max_reads=1, words=1)) as ring, Gateway(ring, journal) as gateway:
+        arrays = trajectory_spec(1).allocate()
+        for sequence in range(REMEMBERED + 50):
+            arrays["trajectory_id"][()] = named(sequence).pack()
+            assert gateway.deliver(arrays, named(sequence))
+            ring.acquire(1, 0.0).release()
+        for sequence in (0, 49, 50, REMEMBERED):
+            arrays["trajectory_id"][()] = named(sequence).pack()
+            assert not gateway.deliver(arrays, named(sequence))
+
+
+def test_what_does_not_fit_the_schema_is_refused_and_nothing_is_written(ring, journal):
+    identity, free = named(1), ring.stats().free
+    good = made(identity)
+    wrong = {
+        "shape": {**good, "action": good["action"][:3]},
+        "dtype": {**good, "action": good["action"].astype(np.float64)},
+        "missing": {name: array for name, array in good.items() if name != "action"},
+        "extra": {**good, "smell": good["action"]},
+        "another identity": {**good, "trajectory_id": np.uint64(7)},
+    }
+    with Gateway(ring, journal) as gateway:
+        for kind, arrays in wrong.items():
+            with pytest.raises(RingError, match="came"):
+                gateway.deliver(arrays, identity)
+            assert ring.stats().free == free, kind
+        assert gateway.deliver(good, identity), "refusals do not count as deliveries"
+
+
+def test_a_full_ring_pushes_back_and_the_same_delivery_works_once_there_is_room(ring, journal):
+    for number in range(4):
+        put(ring, number)
+    identity = named(9)
+    with Gateway(ring, journal) as gateway:
+        with pytest.raises(RingTimeout, match="readers are behind"):
+            gateway.deliver(made(identity), identity, timeout_s=0.05)
+        drain(ring)
+        assert gateway.deliver(made(identity), identity, timeout_s=0.0)
+        assert drain(ring) == 2 * [identity.pack()]
+
+
+def test_a_closed_ring_ends_the_gateway(journal):
+    ring = Ring.create(ring_spec())
+    with Gateway(ring, journal) as gateway:
+        ring.close()
+        with pytest.raises(RingClosed):
+            gateway.deliver(made(named(1)), named(1))
+
+
+def dies(path, journal, moment: str) -> None:
+    """A gateway that is killed in the middle of its second delivery."""
+    ring = Ring.attach(path)
+    gateway = Gateway(ring, journal)
+    gateway.deliver(made(named(1)), named(1))
+    note = gateway._note
+
+    def deadly(kind, *rest) -> None:
+        if kind.name == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        note(kind, *rest)
+        if f"after {kind.name}" == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    gateway._note = deadly
+    gateway.deliver(made(named(2)), named(2))
+
+
+@pytest.mark.parametrize("moment", ["INTENT", "after INTENT", "DONE", "after DONE"])
+def test_whenever_the_gateway_dies_a_retry_with_its_successor_publishes_exactly_once(ring, journal, moment):
+    start(dies, ring.path, journal, moment).join()
+    with Gateway(ring, journal) as successor:
+        for number in (1, 2):
+            successor.deliver(made(named(number)), named(number), timeout_s=1.0)
+            assert not successor.deliver(made(named(number)), named(number))
+    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
+    ring.reap()
+    assert ring.stats().free == 4
+
+
+@pytest.mark.parametrize("moment", ["after INTENT", "DONE"])
+def test_when_the_slot_has_been_used_since_the_trajectory_is_forfeited_and_never_published_twice(ring, journal, moment):
+    start(dies, ring.path, journal, moment).join()
+    ring.reap()
+    before = drain(ring)
+    for number in range(20, 24):
+        put(ring, number)
+    drain(ring)
+    for _ in range(2):  # its successor's successor knows as well
+        with Gateway(ring, journal) as successor, pytest.raises(TrajectoryForfeited, match="sequence=2"):
+            successor.deliver(made(named(2)), named(2))
+    assert before.count(named(2).pack()) == (2 if moment == "DONE" else 0)
+
+
+def test_a_journal_cut_short_in_a_record_is_read_up_to_there(ring, journal):
+    with Gateway(ring, journal) as gateway:
+        gateway.deliver(made(named(1)), named(1))
+    with journal.open("ab") as file:
+        file.write(b"\1" * 11)
+    for _ in range(2):
+        with Gateway(ring, journal) as gateway:
+            assert not gateway.deliver(made(named(1)), named(1))
+            gateway.deliver(made(named(2)), named(2))
+    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
+
+
+def holds(path, journal, ready) -> None:
+    with Ring.attach(path) as ring, Gateway(ring, journal):
+        ready.set()
+        signal.pause()
+
+
+def test_two_living_gateways_never_share_a_journal_and_death_hands_it_over(ring, journal):
+    import multiprocessing
+
+    ready = multiprocessing.get_context("fork").Event()
+    first = start(holds, ring.path, journal, ready)
+    assert ready.wait(10)
+    with pytest.raises(RingTimeout, match="another process is the gateway"):
+        Gateway(ring, journal, timeout_s=0.05)
+    kill(first)
+    Gateway(ring, journal, timeout_s=5.0).close()
+
+
+def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):
+    with Gateway(ring, journal) as gateway:
+        remote = RemoteRing(trajectory_spec(), lambda arrays, identity, timeout_s: gateway.deliver(arrays, identity, timeout_s=0.0))
+        with remote.reserve() as slot:
+            write(slot, named(1).pack())
+            with pytest.raises(RingError, match="still open"):
+                remote.reserve()
+        with pytest.raises(RingError, match="no longer ours"):
+            slot["content"]
+        with remote.reserve() as slot:
+            write(slot, named(2).pack())
+            slot.abandon()
+        with pytest.raises(ZeroDivisionError), remote.reserve() as slot:
+            1 / 0  # noqa: B018
+        with remote.reserve() as slot:
+            write(slot, named(3).pack())
+    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(3).pack()])
