@@ -25,7 +25,7 @@ demo: setup ## the main job on this machine: assets, two workers, ring, learner,
 	$(BIN)/embodichain run tiny_cpu
 
 test: setup ## the default tests: no GPU, no network
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .
