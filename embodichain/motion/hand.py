@@ -12,7 +12,7 @@ from embodichain.errors import MotionError
 from embodichain.motion.frames import angle_between, compose, turn
 from embodichain.motion.ik import IkConfig, solve, solve_near
 from embodichain.motion.kinematics import Chain, Floats
-from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, table_clearance, timing
+from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, overrun, table_clearance, timing
 from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
 
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
@@ -168,20 +168,37 @@ class Hand:
         duration = duration_s(length, speed, limits.linear_acceleration)
         longest = 4.0 * duration + 1.0
         while duration <= longest:
-            path = [start]
+            path = np.empty((0, self.chain.dof))
+            joints = start
             for progress in timing(duration):
-                path.append(solve_near(self.chain, pose_at(float(progress)), path[-1], _SYMMETRIC))
-            velocity = np.diff(np.array([start, *path, path[-1]]), axis=0) * CONTROL_HZ
-            acceleration = np.diff(velocity, axis=0) * CONTROL_HZ
-            stretch = max(
-                float(np.abs(velocity).max()) / limits.joint_speed,
-                math.sqrt(float(np.abs(acceleration).max()) / limits.joint_acceleration),
-            )
+                joints = solve_near(self.chain, pose_at(float(progress)), joints, _SYMMETRIC)
+                path = np.concatenate([path, joints[None]])
+            stretch = overrun(start, path, limits)
             if stretch <= 1.0:
-                self._check_clearance(np.array(path), start)
-                return np.array(path[1:])
+                self._check_clearance(path, start)
+                return path
             duration *= 1.05 * stretch
         raise MotionError(f"the {self.name} arm cannot follow the curve within its joint limits; choose another orientation or arm")
+
+    def stop(self, velocity: Floats) -> Floats:
+        """Joint targets [rad], shape [T, dof], that bring the arm to rest when it moves by `velocity` [rad] each control step."""
+        steps = self._ramp(velocity)
+        fractions = np.cumsum(1.0 - np.arange(1, steps) / steps)
+        return self.joints + fractions[:, None] * velocity
+
+    def retrace(self, path: Floats) -> Floats:
+        """Joint targets [rad], shape [T, dof], back along `path` from the last command, at its own pace once it has picked up."""
+        points = np.concatenate([self.joints[None], path[::-1]])
+        steps = self._ramp(points[2] - points[1]) if len(points) > 2 else 1
+        rates = np.minimum(np.arange(1, len(points) + steps) / steps, 1.0)
+        covered = np.minimum(np.cumsum(rates), len(points) - 1)
+        covered = covered[: int(np.argmax(covered == len(points) - 1)) + 1]
+        return np.stack([np.interp(covered, np.arange(len(points)), joint) for joint in points.T], axis=1)
+
+    def _ramp(self, velocity: Floats) -> int:
+        """Control steps that it takes to come to rest from `velocity` [rad/step], or to reach it."""
+        fastest = float(np.max(np.abs(velocity))) * CONTROL_HZ**2
+        return max(1, math.ceil(fastest / self.config.limits.joint_acceleration))
 
     def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
         """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist."""

@@ -106,7 +106,7 @@ def cartesian_path(
             pose = Pose(position=(x, y, z), quaternion=as_quaternion(slerp(start_quaternion, end_quaternion, float(s))))
             q = solve_near(chain, pose, q, ik)
             path[i] = q
-        stretch = _overrun(q0, path, limits)
+        stretch = overrun(q0, path, limits)
         if stretch <= 1.0:
             return path
         duration = max(duration, progress.shape[0] / CONTROL_HZ) * stretch * 1.02
@@ -116,7 +116,7 @@ def cartesian_path(
     )
 
 
-def _overrun(q0: Floats, path: Floats, limits: Limits) -> float:
+def overrun(q0: Floats, path: Floats, limits: Limits) -> float:
     """Factor by which a path must be stretched in time to obey the joint limits; at most 1 when it does."""
     padded = np.concatenate([q0[None], q0[None], path, path[-1:]])
     velocity = np.diff(padded, axis=0) * CONTROL_HZ

@@ -23,21 +23,12 @@ Skill = Generator[Step, WorldState, WorldState]
 Chosen = TypeVar("Chosen")
 
 
-def follow(
-    hand: Hand,
-    state: WorldState,
-    path: Floats,
-    *,
-    opening: float | None = None,
-    until: Callable[[WorldState], bool] | None = None,
-) -> Skill:
-    """Drives the joints along `path` [T, dof], moving the gripper to `opening` [m] meanwhile; stops early once `until` holds."""
+def follow(hand: Hand, state: WorldState, path: Floats, *, opening: float | None = None) -> Skill:
+    """Drives the joints along `path` [T, dof], moving the gripper to `opening` [m] meanwhile."""
     start = hand.opening
     change = 0.0 if opening is None else opening - start
     progress = timing(max(len(path) / CONTROL_HZ, 1.875 * abs(change) / hand.config.opening_speed))
     for index in range(max(len(path), len(progress) if change else 0)):
-        if until is not None and until(state):
-            break
         joints = path[index] if index < len(path) else None
         state = yield hand.step(joints, start + change * float(progress[min(index, len(progress) - 1)]))
     return state
@@ -100,16 +91,16 @@ def lift(hand: Hand, state: WorldState, height: float) -> Skill:
 
 def place(hand: Hand, state: WorldState, path: Floats, role: str, support: str) -> Skill:
     """Lowers the object under `role` along `path` until it rests on `support`, lets go, and backs out the way it came."""
-    start = hand.joints
-    taken = 0
+    taken = [hand.joints]
     for joints in path:
         if state.touching(f"{role}/", support):
+            state = yield from follow(hand, state, hand.stop(taken[-1] - taken[-2] if len(taken) > 1 else np.zeros(len(joints))))
             break
         state = yield hand.step(joints)
-        taken += 1
+        taken.append(joints)
     state = yield from wait(hand, state, 0.1)
     state = yield from set_opening(hand, state, min(hand.measured_opening(state) + 0.012, hand.open))
-    return (yield from follow(hand, state, np.array([*path[:taken][::-1], start])))
+    return (yield from follow(hand, state, hand.retrace(np.array(taken))))
 
 
 def grasp(hand: Hand, state: WorldState, role: str) -> Skill:

@@ -69,7 +69,7 @@ class PlaceMousePad:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _PREGRASP_HEIGHT = 0.06
-_CARRY_HEIGHTS = (0.08, 0.06, 0.045)
+_CARRY_HEIGHTS = (0.08, 0.06, 0.045, 0.03)
 """How high the mouse is carried [m]: the first that the arm can do."""
 _GRIP_HEIGHT = 0.016
 """About how high above its underside the mouse is held [m]."""

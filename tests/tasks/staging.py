@@ -18,10 +18,12 @@ class Stage:
         self.physics, self.scene, self.grader = physics, scene, grader
         self.state = physics.reset(scene)
         self.command = self.state.measured.copy()
+        self.commands = [self.command]
         self.segments: list[Segment] = []
 
     def step(self, command: np.ndarray) -> WorldState:
         self.command = command.astype(np.float32).astype(np.float64)
+        self.commands.append(self.command)
         self.state = self.physics.step(self.command)
         self.grader.observe(self.state)
         return self.state
@@ -45,6 +47,15 @@ class Stage:
         except StopIteration:
             pass
         return self.state
+
+    @property
+    def peaks(self) -> tuple[float, float]:
+        """Largest joint speed [rad/s] and acceleration [rad/s^2] commanded so far, grippers left out."""
+        grippers = np.cumsum([arm.command_size for arm in self.physics.robot.arms]) - 1
+        joints = np.delete(np.array(self.commands), grippers, axis=1)
+        velocity = np.diff(joints, axis=0) * CONTROL_HZ
+        acceleration = np.diff(velocity, axis=0, prepend=0.0) * CONTROL_HZ
+        return float(np.abs(velocity).max()), float(np.abs(acceleration).max())
 
     def qpos(self, role: str) -> np.ndarray:
         """A writable view of an object's position in the simulator: where a cheat reaches in."""

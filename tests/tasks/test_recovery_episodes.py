@@ -7,6 +7,7 @@ from staging import Stage
 from embodichain import tasks
 from embodichain.expand.recovery import Miss, RecoveryConfig
 from embodichain.motion.action import ActionCodec
+from embodichain.motion.hand import HandConfig
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import Segment, camera_spec
 
@@ -26,6 +27,9 @@ def test_a_missed_attempt_is_seen_repeated_and_labelled(physics, sampler, name: 
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task, seed=seed_of(miss))
     assert stage.verdict.success, stage.verdict.reason
+    limits = HandConfig().limits
+    speed, acceleration = stage.peaks
+    assert speed <= 1.001 * limits.joint_speed and acceleration <= 1.11 * limits.joint_acceleration
     changes = [stage.segments[0], *(b for a, b in zip(stage.segments, stage.segments[1:], strict=False) if a != b)]
     assert changes == [Segment.FAILURE, Segment.RECOVERY]
     assert stage.segments.count(Segment.FAILURE) > 40 and stage.segments.count(Segment.RECOVERY) > 40
