@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import tempfile
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import ray
+from numpy.typing import NDArray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embodichain.engine import EngineReport
-from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingTimeout
-from embodichain.ring import Ring
-from embodichain.stages import Produced, RolloutStage, SceneStage, World, produce
+from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
+from embodichain.ring import Observer, Ring
+from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.layout import AT_GENERATION
+from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
+from embodichain.types import TrajectoryId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +35,96 @@ class RayConfig:
     """Of a running cluster; empty starts one on this machine."""
     max_deaths: int = 16
     """Workers that may die and be replaced before the run stops."""
+    gateway_only: bool = False
+    """Also workers on the ring's node write through the gateway: to test it, and to measure what it costs."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
 
 
-class SimulationWorker:
-    """One simulating process: attaches to the ring of its node and makes the numbers it is given."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingHome:
+    """Which ring, and on which of Ray's nodes it lies."""
 
-    def __init__(self, world: World, ring_path: Path, worker: int, epoch: int) -> None:
+    path: Path
+    generation: int
+    node: str
+
+    @classmethod
+    def of(cls, ring: Ring) -> RingHome:
+        """The home of a ring that lies on this process's node."""
+        node = ray.get_runtime_context().get_node_id()
+        return cls(path=ring.path, generation=Observer.open(ring.path).header(AT_GENERATION), node=node)
+
+    def is_here(self) -> bool:
+        """Whether this process is on the ring's node and sees that very ring."""
+        if ray.get_runtime_context().get_node_id() != self.node:
+            return False
+        try:
+            return Observer.open(self.path).header(AT_GENERATION) == self.generation
+        except RingError:
+            return False
+
+    @property
+    def journal(self) -> Path:
+        """The gateway's journal, on the ring's node."""
+        return Path(tempfile.gettempdir()) / f"embodichain-gateway-{self.generation:016x}"
+
+
+class GatewayActor:
+    """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
+
+    def __init__(self, home: RingHome) -> None:
+        self._ring = Ring.attach(home.path)
+        self._gateway = Gateway(self._ring, home.journal)
+
+    def pid(self) -> int:
+        """The process id, once the gateway is ready."""
+        return os.getpid()
+
+    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
+        """See `Gateway.deliver`."""
+        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
+
+
+class Courier:
+    """Carries trajectories to a `GatewayActor` through Ray's object store: a `Deliver`. One trajectory at a time."""
+
+    def __init__(self, gateway: ray.actor.ActorHandle) -> None:
+        self._gateway = gateway
+
+    def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
+        """Tries again while the ring is full or the gateway is being replaced, `timeout_s` at most.
+
+        Raises RingError when no gateway comes back, and what `Gateway.deliver` raises.
+        """
+        parcel = ray.put(dict(arrays))
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                # Short turns: the gateway serves one worker at a time.
+                return ray.get(self._gateway.deliver.remote(parcel, identity.pack(), 1.0))
+            except RingTimeout:
+                if time.monotonic() > deadline:
+                    raise
+            except ray.exceptions.RayActorError as error:
+                if time.monotonic() > deadline or getattr(error, "actor_init_failed", False):
+                    raise RingError(f"the gateway to the ring has not come back: {error}") from error
+                time.sleep(0.1)
+
+
+class SimulationWorker:
+    """One simulating process: writes in place where it shares the ring's node, through the gateway elsewhere."""
+
+    def __init__(
+        self, world: World, home: RingHome, gateway: ray.actor.ActorHandle | None, worker: int, epoch: int, far: bool = False
+    ) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-        self._ring = Ring.attach(ring_path, trajectory=world.trajectory_spec)
+        if gateway is not None and (far or not home.is_here()):
+            self._ring = RemoteRing(world.trajectory_spec, Courier(gateway))
+        else:
+            self._ring = Ring.attach(home.path, trajectory=world.trajectory_spec)
         self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
 
@@ -56,6 +141,8 @@ class SimulationWorker:
                 continue
             except RingClosed:
                 return None
+            except TrajectoryForfeited as error:
+                return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
 
 
 class RayEngine:
@@ -86,9 +173,16 @@ class RayEngine:
         self._failure: BaseException | None = None
         self._started_ray = start_ray(config)
         self._world = ray.put(world)
-        self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
+        self._home = RingHome.of(ring)
+        self._gateway = self._open_gateway()
+        # Spread: by default Ray would put actors that ask for no CPU on one node.
+        self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(
+            SimulationWorker
+        )
         self._workers = [self._spawn(worker, epoch=0) for worker in range(config.workers)]
         self._epochs = [0] * config.workers
+        self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
+        """Process of the gateway at the start; 0 when all workers are on the ring's node."""
         self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._workers])
         self._thread = threading.Thread(target=self._supervise, name="ray-engine", daemon=True)
         self._thread.start()
@@ -119,6 +213,10 @@ class RayEngine:
         for actor in self._workers:
             with contextlib.suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(actor, no_restart=True)
+        if self._gateway is not None:
+            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(self._gateway, no_restart=True)
+            self._home.journal.unlink(missing_ok=True)
         if self._started_ray:
             self._started_ray = False
             ray.shutdown()
@@ -130,7 +228,16 @@ class RayEngine:
         self.close()
 
     def _spawn(self, worker: int, epoch: int) -> ray.actor.ActorHandle:
-        return self._actor_class.remote(self._world, self._ring.path, worker, epoch)
+        return self._actor_class.remote(self._world, self._home, self._gateway, worker, epoch, self._config.gateway_only)
+
+    def _open_gateway(self) -> ray.actor.ActorHandle | None:
+        """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""
+        several = sum(bool(node["Alive"]) for node in ray.nodes()) > 1
+        if not (self._config.address or several or self._config.gateway_only):
+            return None
+        actor_class = ray.remote(num_cpus=0, max_restarts=self._config.max_deaths, max_task_retries=0)(GatewayActor)
+        here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
+        return actor_class.options(scheduling_strategy=here).remote(self._home)
 
     def _supervise(self) -> None:
         pending: dict[ray.ObjectRef, tuple[int, int]] = {}

@@ -1,0 +1,110 @@
+"""Workers on other nodes feed the ring through an actor: the same trajectories, each once, whoever dies."""
+
+import os
+import signal
+import time
+
+import pytest
+import ray
+
+from embodichain.errors import RingError, RingTimeout
+from embodichain.physics import counting
+from embodichain.ray_engine import RayConfig, RayEngine, start_ray
+from embodichain.ring import Ring
+from embodichain.stages import World, WorldConfig, prepare
+from embodichain.types import RingSpec, TrajectoryId
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
+
+
+@pytest.fixture(scope="module")
+def one_ray():
+    start_ray(RayConfig())
+    yield
+    ray.shutdown()
+
+
+def ring_for(world: World, *, reads: int) -> Ring:
+    return Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=4, max_reads=reads))
+
+
+def drain(ring: Ring, engine: RayEngine, world: World, timeout_s: float = 60.0) -> list[int]:
+    """Ids of every read until the stream has ended; each is verified in full."""
+    ids, deadline = [], time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        ended = engine.exhausted
+        try:
+            with ring.sample(1, timeout_s=0.0 if ended else 0.2) as batch:
+                counting.verify(batch[0], robot=world.robot)
+                ids.append(batch[0].trajectory_id)
+        except RingTimeout:
+            engine.check()
+            if ended:
+                return ids
+    raise AssertionError(f"not drained after {timeout_s} s: {engine.report}")
+
+
+def check_complete(ids: list[int], engine: RayEngine, *, limit: int, reads: int) -> None:
+    assert sum(engine.report.fates.values()) + len(engine.report.crashed) == limit
+    assert sorted(ids) == sorted(reads * list(set(ids))), "each exactly K times"
+    forfeited = sum(count for reason, count in engine.report.reasons.items() if "the gateway died" in reason)
+    assert 0 <= len(set(ids)) - engine.report.published <= forfeited, "one that was given up may be there, but once"
+
+
+def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_killed(world, one_ray, no_shared_memory_left):
+    limit = 40
+    with (
+        ring_for(world, reads=2) as ring,
+        RayEngine(world, ring, RayConfig(workers=2, gateway_only=True), limit=limit) as engine,
+    ):
+        assert ring.stats().participants == 2, "the owner and the gateway: no worker is attached"
+        journal = engine._home.journal
+        assert journal.exists()
+        while engine.report.published < 3:  # the ring is about to be full: both workers wait at the gateway
+            engine.check()
+            time.sleep(0.02)
+        os.kill(engine.gateway_pid, signal.SIGKILL)
+        ids = drain(ring, engine, world)
+        check_complete(ids, engine, limit=limit, reads=2)
+        assert {TrajectoryId.unpack(packed).worker for packed in ids} == {0, 1}
+        assert ring.stats().over_reads == 0
+    assert not journal.exists()
+
+
+@pytest.mark.cluster
+def test_workers_on_other_nodes_write_through_the_gateway_and_those_at_home_in_place(world, no_shared_memory_left):
+    from ray.cluster_utils import Cluster
+
+    assert not ray.is_initialized(), "needs a Ray of its own: run with -m cluster"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        cluster.add_node(num_cpus=2)
+        limit = 40
+        with ring_for(world, reads=2) as ring:
+            engine = RayEngine(world, ring, RayConfig(workers=4, address=str(cluster.address)), limit=limit)
+            with engine:
+                at_home = ring.stats().participants - 2
+                assert 1 <= at_home <= 3, "spread over both nodes"
+                ids = drain(ring, engine, world)
+                check_complete(ids, engine, limit=limit, reads=2)
+                assert {TrajectoryId.unpack(packed).worker for packed in ids} == {0, 1, 2, 3}
+    finally:
+        cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_a_trajectory_of_another_schema_stops_the_run_loudly(world, one_ray, no_shared_memory_left):
+    other = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=11), lambda name, done, total: None)
+    with (
+        ring_for(world, reads=1) as ring,
+        RayEngine(other, ring, RayConfig(workers=1, gateway_only=True), limit=5) as engine,
+    ):
+        deadline = time.monotonic() + 30
+        while not engine.exhausted and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with pytest.raises(RingError, match="the ring holds"):
+            engine.check()
+        assert ring.stats().published == 0
