@@ -1,4 +1,13 @@
-"""The bounded, lock-free ring of trajectories in shared memory."""
+"""The bounded, lock-free ring of trajectories in shared memory.
+
+Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody` (the
+transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side: waiting,
+reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
+
+Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
+nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
+their draw), fairness, wait-freedom, and taking anything from a process that is alive but silent: that is quarantined and shown.
+"""
 
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
