@@ -1,8 +1,8 @@
 """The bounded, lock-free ring of trajectories in shared memory.
 
-Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody` (the
-transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side: waiting,
-reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
+Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
+(the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
+waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
 
 Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
 nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
