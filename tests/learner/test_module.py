@@ -4,7 +4,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from learner_parts import SMALL, fill, fitted, spec, trajectory
+from learner_parts import SMALL, fill, fitted, shaken, spec, trajectory
 
 from embodichain.errors import LearnerError
 from embodichain.ring import Ring
@@ -122,6 +122,16 @@ def test_the_gradient_of_a_streamed_batch_reaches_every_part(dataset):
     still = [name for name, p in agent.model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not still
     assert all(p.grad is None for p in agent.encoder.parameters())
+
+
+def test_half_precision_gives_nearly_the_same_loss(dataset):
+    agent, batch = fitted(SMALL, dataset), dataset.draw().gather()
+    shaken(agent.model, scale=0.05)
+    exact = agent.losses(batch, torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        half = agent.losses(batch, torch.Generator().manual_seed(0))
+    half.total.backward()
+    torch.testing.assert_close(half.total.float(), exact.total, rtol=0.02, atol=0.0)
 
 
 def test_a_small_model_overfits_one_batch(tmp_path):
