@@ -3,15 +3,32 @@
 Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
 (the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
 waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
+With the payload on a GPU: `placement` (the seam) → `device_ring` and `device_lease` → `cuda`, or `delayed` where there is none.
 
 Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
 nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
 their draw), fairness, wait-freedom, and taking anything from a process that is alive but silent: that is quarantined and shown.
 """
 
+from embodichain.ring.cuda import CudaDevice
+from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
 from embodichain.ring.ring import Ring, warm_up
 from embodichain.ring.stats import Observer, RingStats
 
-__all__ = ["Event", "Lease", "Ledger", "LedgerReport", "Observer", "Ring", "RingStats", "Sample", "Slot", "verify", "warm_up"]
+__all__ = [
+    "CudaDevice",
+    "DeviceRing",
+    "Event",
+    "Lease",
+    "Ledger",
+    "LedgerReport",
+    "Observer",
+    "Ring",
+    "RingStats",
+    "Sample",
+    "Slot",
+    "verify",
+    "warm_up",
+]

@@ -6,7 +6,7 @@ run on a machine with a GPU. What it takes from the documentation and no test on
 - an event that has completed means that the copies before it are visible to kernels of other processes on the same device;
 - the driver ends a killed process's copies and kernels before its files are closed, hence before the proof of its death (a forked
   child that inherits the driver's descriptors would break this: do not fork after the first use of a device);
-- `cudaIpcOpenMemHandle` is called once a process for one arena, as the runtime allows no more.
+- a handle may be opened several times in a process, and is counted; not at all in the process that exported it.
 
 `cupy` is imported by the first `CudaDevice`, nowhere else.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,7 +53,7 @@ class CudaDevice:
             # Not blocking: copies of a producer that simulates on the default stream must not wait for its kernels.
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
         self._events: Events[Any] = Events(lambda: self._cupy.cuda.Event(block=False, disable_timing=True))
-        self._opened: set[int] = set()
+        self._opened: Counter[int] = Counter()
 
     @property
     def identity(self) -> str:
@@ -91,15 +92,15 @@ class CudaDevice:
         """By cudaIpcOpenMemHandle; the pointer itself in the process that exported it."""
         if handle in _exported:
             return _exported[handle]
-        with self._call("opening the arena (cudaIpcOpenMemHandle): is its owner alive, and open to no other DeviceRing here?"):
+        with self._call("opening the arena (cudaIpcOpenMemHandle; is its owner alive, on this GPU?)"):
             pointer = int(self._runtime.ipcOpenMemHandle(handle))
-        self._opened.add(pointer)
+        self._opened[pointer] += 1
         return pointer
 
     def unmap(self, pointer: int) -> None:
         """By cudaIpcCloseMemHandle."""
-        if pointer in self._opened:
-            self._opened.remove(pointer)
+        if self._opened[pointer]:
+            self._opened[pointer] -= 1
             with self._call("closing the arena"):
                 self._runtime.ipcCloseMemHandle(pointer)
 

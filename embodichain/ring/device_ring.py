@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -83,8 +84,7 @@ class DeviceRing:
     """One attachment to a ring on a device. Make one with `DeviceRing.create` (the owner, the learner) or `DeviceRing.attach`.
 
     All methods may be called from any thread of the attaching process. Deferred publishes and releases are carried out by later
-    calls of the same attachment: whoever defers calls `poll` now and then, or `flush`. At most one attachment a process and ring
-    on CUDA, beside the owner's.
+    calls of the same attachment: whoever defers calls `poll` now and then, or `flush`.
     """
 
     def __init__(self, control: ControlRing, spec: RingSpec, device: Device, arena: int, *, owner: bool, buffers: int) -> None:
@@ -293,7 +293,8 @@ class DeviceRing:
         with self._lock:
             if not self._closing:
                 for loose in list(self._loose.values()):
-                    loose.end()
+                    with suppress(RingClosed):  # a publish that came too late, met on the way
+                        loose.end()
                 # Kernels of a lease or slot that was dropped unended are on these streams.
                 self._defer([None, *self.device.streams()], lambda: None)
                 self._closing = True

@@ -8,8 +8,8 @@ import pytest
 from device_laws import DeviceLaws, put, write
 from ring_parts import ring_spec, start, trajectory_spec
 
-from embodichain.errors import RingError, RingTimeout
-from embodichain.ring import Ring, layout, placement
+from embodichain.errors import RingClosed, RingError, RingTimeout
+from embodichain.ring import Observer, Ring, layout, placement
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
@@ -45,8 +45,8 @@ class DelayedBench:
     def start(self, function, *arguments):
         return start(function, self, *arguments)
 
-    def handle_of(self, ring) -> bytes:
-        return placement.ArenaNote.decode(ring._control.note, ring._control.spec.trajectory).handle
+    def torch_reaches(self, _device) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -173,6 +173,34 @@ def test_a_late_copy_times_out_and_is_published_by_a_later_call(ring, device):
         ring.close(0.02)
     device._steps_per_poll = 2
     ring.close()
+
+
+def test_a_publish_that_the_owners_close_overtakes_is_refused_and_closing_goes_on():
+    ring = DeviceRing.create(ring_spec(4), DelayedDevice(1))
+    producer = DeviceRing.attach(ring.path, DelayedDevice(2))
+    put(producer, 1)
+    lease = producer.acquire(1)
+    producer.device._steps_per_poll = 0
+    slot = producer.reserve()
+    write(slot, 2)
+    slot.publish(0.0)
+    with pytest.raises(RingTimeout, match="still map its arena"):
+        ring.close(0.01)
+    producer.device._steps_per_poll = 2
+    with pytest.raises(RingClosed):
+        producer.flush()
+    producer.device.launch(lambda: None)
+    producer.close()
+    with pytest.raises(RingError, match="lease was released"):
+        lease.check()
+    ring.close()
+    assert not ring.device.outstanding
+    assert not producer.device.outstanding
+
+
+def test_observers_need_no_device(ring):
+    put(ring, 1)
+    assert Observer.open(ring.path).stats().ready == 1
 
 
 def test_waiting_for_a_slot_serves_what_it_waits_for(device):
