@@ -18,8 +18,7 @@ import numpy as np
 from ring_parts import die_with_parent, is_whole, ring_spec
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import Ledger, Ring, layout, verify
-from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring import Ledger, Ring, verify
 from embodichain.ring.ledger import Event, load
 
 TORN, READS, PUBLISHED = range(3)
@@ -98,19 +97,6 @@ def reaper(ring, board, rng):
         time.sleep(rng.random() * 0.001)
 
 
-def time_out_reaper(ring, board, rng):
-    """The sabotage: frees what has been WRITING for 3 ms, alive or not."""
-    lay, memory = ring._layout, ring._memory
-    words = memory[lay.words_at : lay.words_at + lay.num_slots * layout.SLOT_STRIDE].view(np.uint64).reshape(lay.num_slots, -1)
-    while True:
-        late = time.monotonic_ns() - words[:, layout.SLOT_CLAIMED_NS // 8].astype(np.int64) > 3_000_000
-        for slot in np.flatnonzero(late):
-            word = SlotWord.unpack(int(words[slot, 0]))
-            if word.state is SlotState.WRITING:
-                words[slot, 0] = SlotWord(SlotState.FREE, 0, word.version, 0).pack()
-        time.sleep(0.001)
-
-
 def run(
     seconds: float,
     *,
@@ -123,11 +109,11 @@ def run(
     sabotage: str = "",
     words: int = 512,
 ) -> FuzzReport:
-    """Runs the mix for `seconds` or `max_kills` and judges it. `sabotage`: "publish_first" or "time_out" must come out torn."""
+    """Runs the mix for `seconds` or `max_kills` and judges it. `sabotage`: "publish_first" must come out torn."""
     rng = np.random.default_rng(seed)
     shared = mmap.mmap(-1, 64 * 3 * 8)
     boards = np.frombuffer(shared, np.int64).reshape(64, 3)
-    roles = ["writer"] * writers + ["reader"] * readers + ["reaper"] * (reapers + (sabotage == "time_out"))
+    roles = ["writer"] * writers + ["reader"] * readers + ["reaper"] * reapers
     pids: list[int] = [0] * len(roles)
     stopped: dict[int, float] = {}
     lives = kills = stops = 0
@@ -152,8 +138,6 @@ def run(
                     writer(mine, boards[place], life, own, publish_first=sabotage == "publish_first")
                 elif roles[place] == "reader":
                     reader(mine, boards[place], Ledger.open(book), own)
-                elif sabotage == "time_out" and place == len(roles) - 1:
-                    time_out_reaper(mine, boards[place], own)
                 else:
                     reaper(mine, boards[place], own)
             except RingClosed:
