@@ -20,9 +20,13 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
+from embodichain.ring import Ring
 from embodichain.types import ACTION_DIM, CHUNK, Segment, TrajectorySpec, read_text
+from learner.ranks import Ranks
 
 _ENDLESS = 1 << 40
+_POLL_S = 0.05
+"""Longest single wait of a rank that is one of several: the others wait with it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +176,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         poll_s: longest single wait before `on_starved` is called [s]: 0 for an engine in this process, which must get its turn.
         record: ledger hook.
         inspect: content hook.
+        ranks: the learner processes that share the source, when they are several. `draw` is then a collective: every rank gets
+            a batch or none does. What some ranks had drawn when the stream ended for others is booked as read, not learned.
     """
 
     def __init__(
@@ -184,6 +190,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
         poll_s: float = 0.0,
         record: Record | None = None,
         inspect: Inspect | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         super().__init__()
         # A ring lends read-only arrays, and torch has no read-only tensors: nothing here writes into the views.
@@ -193,7 +200,10 @@ class RingDataset(IterableDataset[LeasedBatch]):
         self._exhausted, self._poll_s = exhausted, poll_s
         self._record, self._inspect = record, inspect
         self._coverage = Coverage()
-        self._rng = np.random.default_rng(config.seed)
+        self._ranks = ranks
+        if ranks is not None and isinstance(source, Ring):
+            ranks.check(source.spec.num_slots, config.batch_size)
+        self._rng = self._new_rng()
         self.leases = 0
         """Leases taken so far."""
         self.samples = 0
@@ -221,6 +231,13 @@ class RingDataset(IterableDataset[LeasedBatch]):
         began = time.monotonic()
         lease = self._acquire(began)
         self.wait_s += time.monotonic() - began
+        batch = self._take(lease)
+        self.leases += 1
+        self.samples += len(lease)
+        return batch
+
+    def _take(self, lease: Lease) -> LeasedBatch:
+        """Looks at every trajectory of a lease, cuts its window and books the read."""
         try:
             views = [lease[i] for i in range(len(lease))]
             if self._inspect is not None:
@@ -233,12 +250,12 @@ class RingDataset(IterableDataset[LeasedBatch]):
         except BaseException:
             lease.release()
             raise
-        self.leases += 1
-        self.samples += len(views)
         return batch
 
     def _acquire(self, began: float) -> Lease:
         config = self.config
+        if self._ranks is not None:
+            return self._acquire_together(self._ranks, began)
         if self._on_starved is None:
             return self._source.acquire(config.batch_size, config.timeout_s, rng=self._rng)
         while True:
@@ -254,14 +271,70 @@ class RingDataset(IterableDataset[LeasedBatch]):
                 self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
                 self._on_starved()
 
+    def _acquire_together(self, ranks: Ranks, began: float) -> Lease:
+        """A lease for every rank, or StreamEnded, or an error for every rank.
+
+        In each round those without a lease try once, then all agree. The end counts one round after a rank has seen it: whoever
+        finds nothing then knows that nothing is left, for no more is published and no read is given back.
+        """
+        lease: Lease | None = None
+        failure: BaseException | None = None
+        ended = False
+        poll_s = _POLL_S if self._on_starved is None else min(self._poll_s, _POLL_S)
+        try:
+            while True:
+                over = self._exhausted is not None and self._exhausted()
+                if lease is None and failure is None:
+                    state = self._rng.bit_generator.state
+                    try:
+                        wait_s = 0.0 if ended else poll_s
+                        lease = self._source.acquire(self.config.batch_size, wait_s, rng=self._rng, partial=ended)
+                    except RingTimeout as error:
+                        self._rng.bit_generator.state = state
+                        if not ended and time.monotonic() - began > self.config.timeout_s:
+                            failure = error
+                    except BaseException as error:
+                        failure = error
+                agreed = ranks.agree(has_batch=lease is not None, ended=over, failed=failure is not None)
+                if failure is not None:
+                    raise failure
+                if agreed.failed:
+                    raise LearnerError(
+                        f"rank {ranks.rank} stops, for {agreed.failed} of {ranks.count} ranks failed: see their errors"
+                    )
+                if lease is not None and agreed.have_batch == ranks.count:
+                    drawn, lease = lease, None
+                    return drawn
+                if ended:
+                    if lease is not None:
+                        self._take(lease)
+                    raise StreamEnded(f"the stream has ended after {self.leases} batches")
+                ended = agreed.ended > 0
+                if self._on_starved is not None and not ended:
+                    try:
+                        self._on_starved()  # also with a lease in hand: another rank may wait for what is produced here
+                    except BaseException as error:
+                        failure = error
+        finally:
+            if lease is not None:
+                lease.release()
+
+    def _new_rng(self, *more: int) -> np.random.Generator:
+        """The first rank draws as a single process would; the others independently of it."""
+        seed = self.config.seed
+        return np.random.default_rng((seed, self._ranks.rank, *more) if self._ranks is not None and self._ranks.rank else seed)
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint needs to go on drawing as if never stopped."""
         return {"rng": self._rng.bit_generator.state, "leases": self.leases, "samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`."""
-        self._rng.bit_generator.state = state["rng"]
+        """The inverse of `state_dict`. A checkpoint holds the first rank's state: the others go on with fresh draws."""
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
+        if self._ranks is not None and self._ranks.rank:
+            self._rng = self._new_rng(self.leases)
+        else:
+            self._rng.bit_generator.state = state["rng"]
 
 
 class Coverage:

@@ -17,12 +17,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import torch.distributed
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.data import Batch, DataConfig, LeasedBatch, RingDataset
 from learner.policy import Agent, AgentConfig
+from learner.ranks import Ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,7 @@ class ClwmModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch; raises LearnerError naming its trajectories when it is not finite."""
-        generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step)
+        generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40))
         try:
             losses = self.agent.losses(batch, generator)
             if not bool(losses.total.isfinite()):
@@ -229,7 +232,8 @@ class _Keeper(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if self._on_step(trainer.global_step, values):
+        asked = self._on_step(trainer.global_step, values)
+        if trainer.strategy.reduce_boolean_decision(asked, all=False):  # one rank that stops alone would leave the others waiting
             trainer.should_stop = True
         if trainer.global_step % self._every == 0:
             self._save(trainer)
@@ -246,7 +250,8 @@ class _Keeper(pl.Callback):
         self._saved = trainer.global_step
         partial = self._path.with_suffix(".partial")
         trainer.save_checkpoint(partial)
-        partial.replace(self._path)
+        if trainer.is_global_zero:
+            partial.replace(self._path)
 
 
 def fit(
@@ -259,8 +264,9 @@ def fit(
     checkpoint_every: int,
     resume: bool,
     on_step: OnStep,
+    ranks: Ranks | None = None,
 ) -> tuple[int, int]:
-    """Trains until step number `steps`, the end of the stream, or until `on_step` says so.
+    """Trains until step number `steps`, the end of the stream, or until `on_step` says so: with `ranks` all of them together.
 
     Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
     checkpoint then still holds the last good state.
@@ -269,7 +275,8 @@ def fit(
     torch.set_num_threads(module.config.threads)
     trainer = pl.Trainer(
         accelerator="auto",
-        devices=1,
+        devices=1 if ranks is None else ranks.count,
+        strategy="auto" if ranks is None else DDPStrategy(process_group_backend=torch.distributed.get_backend()),
         max_steps=steps,
         max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
         gradient_clip_val=clip,

@@ -1,0 +1,179 @@
+"""Several learner processes on one ring: the bound is one for all, and they step and stop together."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from learner_parts import SMALL, fill, spec
+
+from embodichain.errors import ConfigError, EmbodiChainError
+from embodichain.ring import Ring
+from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.types import RingSpec
+from learner.data import DataConfig, RingDataset
+from learner.ranks import Ranks
+
+COUNT, READS, TRAJECTORIES, SLOTS = 2, 3, 13, 8
+spawn = multiprocessing.get_context("spawn")
+
+
+def join(rank: int, meeting) -> Ranks:
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(COUNT), "RANK": str(rank)}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=COUNT)
+    return Ranks(timeout_s=30.0)
+
+
+def learn(rank: int, folder, path, ended, answers) -> None:
+    """One rank that trains for real until the stream ends."""
+    import pytorch_lightning as pl
+
+    from learner.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
+
+    ranks = join(rank, folder / "meeting")
+    config = LearnerConfig(
+        agent=SMALL,
+        data=DataConfig(batch_size=2, window=2, timeout_s=30.0),
+        optimizer=OptimizerConfig(warmup_steps=2),
+        measure_batches=1,
+        threads=1,
+    )
+    with Ring.attach(path, trajectory=spec()) as ring, Ledger.open(folder / "ledger") as ledger:
+        read: list[int] = []
+
+        def record(batch, pairs, step) -> None:
+            ledger.read(batch.lease, step=step)
+            read.extend(window.trajectory_id for window in batch.windows)
+
+        # Only the first rank knows of the stream's end.
+        exhausted = ended.is_set if rank == 0 else None
+        dataset = RingDataset(ring, config.data, exhausted=exhausted, record=record, ranks=ranks)
+        pl.seed_everything(rank, verbose=False)
+        module = ClwmModule(config)
+        steps, _ = fit(
+            module,
+            RingDataModule(dataset),
+            steps=10_000,
+            clip=1.0,
+            checkpoint=folder / "last.ckpt",
+            checkpoint_every=4,
+            resume=False,
+            on_step=lambda step, values: False,
+            ranks=ranks,
+        )
+        weights = b"".join(p.detach().numpy().tobytes() for p in module.agent.state_dict().values())
+        answers.put((rank, steps, dataset.leases, hashlib.sha256(weights).hexdigest(), read))
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_share_the_bound_learn_the_same_weights_and_stop_together(tmp_path, no_shared_memory_left):
+    ended, answers = spawn.Event(), spawn.Queue()
+    with Ring.create(RingSpec(trajectory=spec(), num_slots=SLOTS, max_reads=READS)) as ring:
+        ranks = [spawn.Process(target=learn, args=(r, tmp_path, ring.path, ended, answers), daemon=True) for r in range(COUNT)]
+        for process in ranks:
+            process.start()
+        for number in range(TRAJECTORIES):
+            with ring.reserve(timeout_s=60.0) as slot:
+                fill(slot, number)
+        ended.set()
+        found = sorted(answers.get(timeout=60) for _ in ranks)
+        for process in ranks:
+            process.join(20)
+            assert process.exitcode == 0
+        stats = ring.stats()
+        assert stats.over_reads == 0 and stats.free == SLOTS
+    (_, steps, leases, weights, read), (_, *same, other_read) = found
+    assert same == [steps, leases, weights], "the same steps, the same weights"
+    assert Counter(read + other_read) == dict.fromkeys(range(TRAJECTORIES), READS), "each exactly K times, whoever read it"
+    assert read and other_read
+    records, _ = load(tmp_path / "ledger")
+    booked = Counter(records["trajectory_id"][records["event"] == Event.READ].tolist())
+    assert booked == dict.fromkeys(range(TRAJECTORIES), READS), "and booked so"
+    assert (tmp_path / "last.ckpt").exists()
+
+
+def draws(rank: int, folder, path, fate: str, answers) -> None:
+    """One rank that draws until something happens; the second one meets its fate at its third batch."""
+    ranks = join(rank, folder / "meeting")
+
+    def meet(view) -> None:
+        if rank == 1 and dataset.leases == 3:
+            if fate == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise ValueError("found something wrong")
+
+    with Ring.attach(path) as ring:
+        dataset = RingDataset(ring, DataConfig(batch_size=1, window=1, timeout_s=1.0), inspect=meet, ranks=ranks)
+        try:
+            while True:
+                dataset.draw().release()
+        except (EmbodiChainError, ValueError) as error:
+            answers.put((rank, type(error).__name__, dataset.leases))
+    answers.close()
+    answers.join_thread()
+    os._exit(0)  # without waiting for the other rank
+
+
+@pytest.mark.parametrize("fate", ["killed", "failing", "starved"])
+def test_no_rank_waits_for_one_that_is_gone_failing_or_starved(tmp_path, fate):
+    answers = spawn.Queue()
+    # Three batches each, then the ring is empty and nothing says that the stream has ended.
+    reads = 3 if fate == "starved" else 1000
+    with Ring.create(RingSpec(trajectory=spec(), num_slots=2, max_reads=reads)) as ring:
+        for number in range(2):
+            with ring.reserve() as slot:
+                fill(slot, number)
+        ranks = [spawn.Process(target=draws, args=(r, tmp_path, ring.path, fate, answers), daemon=True) for r in range(COUNT)]
+        for process in ranks:
+            process.start()
+        if fate == "killed":
+            rank, kind, leases = answers.get(timeout=30)
+            assert (rank, kind, leases) == (0, "LearnerError", 4)
+        elif fate == "failing":
+            assert sorted(answers.get(timeout=30) for _ in ranks) == [(0, "LearnerError", 4), (1, "ValueError", 3)]
+        else:
+            found = sorted(answers.get(timeout=30) for _ in ranks)
+            assert {leases for *_, leases in found} == {3}
+            assert "RingTimeout" in {kind for _, kind, _ in found} <= {"RingTimeout", "LearnerError"}
+        for process in ranks:
+            process.join(20)
+        ring.reap()
+        assert ring.stats().held == 0
+
+
+def test_a_ring_too_small_for_all_ranks_is_refused(tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        ranks = Ranks()
+        ranks.count = 3
+        with Ring.create(RingSpec(trajectory=spec(), num_slots=5)) as ring, pytest.raises(ConfigError, match="at least 6 slots"):
+            RingDataset(ring, DataConfig(batch_size=2, window=1), ranks=ranks)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_one_rank_draws_what_a_single_process_draws(tmp_path):
+    def drawn(ranks):
+        with Ring.create(RingSpec(trajectory=spec(), num_slots=4, max_reads=5)) as ring:
+            for number in range(4):
+                with ring.reserve() as slot:
+                    fill(slot, number)
+            dataset, found = RingDataset(ring, DataConfig(batch_size=2, window=2), ranks=ranks), []
+            for _ in range(6):
+                batch = dataset.draw()
+                found += [(w.trajectory_id, w.start) for w in batch.windows]
+                batch.release()
+            return np.array(found)
+
+    alone = drawn(None)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        np.testing.assert_array_equal(alone, drawn(Ranks()))
+    finally:
+        torch.distributed.destroy_process_group()
