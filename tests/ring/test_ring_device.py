@@ -77,6 +77,8 @@ def test_a_stale_event_is_refused_not_answered_for_its_next_use(device):
     device.step(5)
     assert device.done(first)
     device.forget(first)
+    with pytest.raises(RingError, match="stale event"):
+        device.done(first)
     second = device.mark()
     assert second.event == first.event
     for refused in (first, DelayedDevice(2).mark()):
@@ -196,6 +198,17 @@ def test_a_publish_that_the_owners_close_overtakes_is_refused_and_closing_goes_o
     ring.close()
     assert not ring.device.outstanding
     assert not producer.device.outstanding
+
+
+def test_closing_waits_for_the_kernels_of_a_lease_that_was_dropped(device):
+    ring = DeviceRing.create(ring_spec(2), device)
+    put(ring, 1)
+    ran = []
+    view = ring.acquire(1)[0]["action"]
+    gc.collect()
+    device.launch(lambda: ran.append(float(view[0, 0])))
+    ring.close()
+    assert ran == [1.0]
 
 
 def test_observers_need_no_device(ring):
