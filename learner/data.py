@@ -178,6 +178,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
         inspect: content hook.
         ranks: the learner processes that share the source, when they are several. `draw` is then a collective: every rank gets
             a batch or none does. What some ranks had drawn when the stream ended for others is booked as read, not learned.
+            On one shared ring only one rank is given `exhausted`, for all must learn of the end in the same round.
     """
 
     def __init__(
@@ -274,16 +275,17 @@ class RingDataset(IterableDataset[LeasedBatch]):
     def _acquire_together(self, ranks: Ranks, began: float) -> Lease:
         """A lease for every rank, or StreamEnded, or an error for every rank.
 
-        In each round those without a lease try once, then all agree. The end counts one round after a rank has seen it: whoever
-        finds nothing then knows that nothing is left, for no more is published and no read is given back.
+        In each round those without a lease try once, then all agree. The end counts one round after a rank has seen it: from
+        then on nobody gives a draw back, so whoever finds nothing knows that nothing is left.
         """
         lease: Lease | None = None
         failure: BaseException | None = None
-        ended = False
+        known = empty = False
         poll_s = _POLL_S if self._on_starved is None else min(self._poll_s, _POLL_S)
         try:
             while True:
                 over = self._exhausted is not None and self._exhausted()
+                ended = known and (over or self._exhausted is None)
                 if lease is None and failure is None:
                     state = self._rng.bit_generator.state
                     try:
@@ -291,11 +293,12 @@ class RingDataset(IterableDataset[LeasedBatch]):
                         lease = self._source.acquire(self.config.batch_size, wait_s, rng=self._rng, partial=ended)
                     except RingTimeout as error:
                         self._rng.bit_generator.state = state
+                        empty = ended
                         if not ended and time.monotonic() - began > self.config.timeout_s:
                             failure = error
                     except BaseException as error:
                         failure = error
-                agreed = ranks.agree(has_batch=lease is not None, ended=over, failed=failure is not None)
+                agreed = ranks.agree(has_batch=lease is not None, ended=over, empty=empty, failed=failure is not None)
                 if failure is not None:
                     raise failure
                 if agreed.failed:
@@ -305,12 +308,12 @@ class RingDataset(IterableDataset[LeasedBatch]):
                 if lease is not None and agreed.have_batch == ranks.count:
                     drawn, lease = lease, None
                     return drawn
-                if ended:
+                if agreed.empty:
                     if lease is not None:
                         self._take(lease)
                     raise StreamEnded(f"the stream has ended after {self.leases} batches")
-                ended = agreed.ended > 0
-                if self._on_starved is not None and not ended:
+                known = agreed.ended > 0
+                if self._on_starved is not None and not over:
                     try:
                         self._on_starved()  # also with a lease in hand: another rank may wait for what is produced here
                     except BaseException as error:

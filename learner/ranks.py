@@ -1,6 +1,6 @@
-"""Several learner processes on one stream: each draws from the same ring, all step together and all stop together.
+"""Several learner processes on one stream: they draw from one ring or each from its own, step together and stop together.
 
-The ring alone keeps the replay bound, whoever draws. What is left to agree on is whether everybody has a batch: a rank that steps
+The rings alone keep the replay bound, whoever draws. What is left to agree on is whether everybody has a batch: a rank that steps
 alone would wait for the others' gradients for ever.
 """
 
@@ -20,13 +20,16 @@ class Agreed(NamedTuple):
 
     have_batch: int
     ended: int
+    """Nothing will be published any more."""
+    empty: int
+    """Nothing is left to read after the end."""
     failed: int
 
 
 class Ranks:
     """The ranks of `torch.distributed`'s default group, seen from one of them. Each method but `check` is a collective.
 
-    Messages of 24 bytes travel in a group of their own, over gloo: they neither wait for a device nor get between gradients.
+    Messages of 32 bytes travel in a group of their own, over gloo: they neither wait for a device nor get between gradients.
 
     Args:
         timeout_s: How long to wait for the slowest rank before giving up [s].
@@ -47,9 +50,9 @@ class Ranks:
                 f"slots, it has {num_slots}: enlarge the ring or make batches smaller"
             )
 
-    def agree(self, *, has_batch: bool, ended: bool, failed: bool) -> Agreed:
+    def agree(self, *, has_batch: bool, ended: bool, empty: bool, failed: bool) -> Agreed:
         """Everybody says how it stands and learns how all do; raises LearnerError when a rank has died."""
-        votes = torch.tensor([has_batch, ended, failed], dtype=torch.int64)
+        votes = torch.tensor([has_batch, ended, empty, failed], dtype=torch.int64)
         try:
             torch.distributed.all_reduce(votes, group=self._group)
         except RuntimeError as error:

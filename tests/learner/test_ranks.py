@@ -147,6 +147,49 @@ def test_no_rank_waits_for_one_that_is_gone_failing_or_starved(tmp_path, fate):
         assert ring.stats().held == 0
 
 
+def own(rank: int, folder, answers) -> None:
+    """One rank with a ring and a stream of its own: the second stream is longer."""
+    ranks = join(rank, folder / "meeting")
+    made = 3 if rank == 0 else 30
+    numbers = iter(range(100 * rank, 100 * rank + made))
+    with Ring.create(RingSpec(trajectory=spec(), num_slots=4, max_reads=READS)) as ring:
+        published = 0
+
+        def feed() -> None:
+            nonlocal published
+            if published < made and ring.stats().free:
+                with ring.reserve(timeout_s=0.0) as slot:
+                    fill(slot, next(numbers))
+                published += 1
+
+        read: list[int] = []
+        dataset = RingDataset(
+            ring,
+            DataConfig(batch_size=2, window=1, timeout_s=20.0),
+            on_starved=feed,
+            exhausted=lambda: published == made,
+            record=lambda batch, pairs, step: read.extend(window.trajectory_id for window in batch.windows),
+            ranks=ranks,
+        )
+        for batch in dataset:
+            batch.release()
+    answers.put((rank, dataset.leases, read))
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_with_a_ring_each_stop_together_when_the_first_stream_is_read_empty(tmp_path, no_shared_memory_left):
+    answers = spawn.Queue()
+    ranks = [spawn.Process(target=own, args=(r, tmp_path, answers), daemon=True) for r in range(COUNT)]
+    for process in ranks:
+        process.start()
+    (_, leases, short), (_, other_leases, long) = sorted(answers.get(timeout=30) for _ in ranks)
+    for process in ranks:
+        process.join(20)
+    assert leases == other_leases
+    assert Counter(short) == dict.fromkeys(range(3), READS)
+    assert max(Counter(long).values()) <= READS and min(long) >= 100
+
+
 def test_a_ring_too_small_for_all_ranks_is_refused(tmp_path):
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
     try:
