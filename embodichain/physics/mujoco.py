@@ -113,9 +113,9 @@ class MujocoPhysics:
         data.ctrl[world.actuators] = world.gains * command[world.channels]
         mujoco.mj_step(world.model, data, nstep=_SUBSTEPS)
         # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
-        # next reset, so that a look now and then finds them.
+        # next reset: a look at the first step, where the clock cannot tell, and once a chunk finds them.
         self._steps += 1
-        if data.time < end - 0.5 * TIMESTEP_S or (self._steps % CHUNK == 0 and data.warning.number.any()):
+        if data.time < end - 0.5 * TIMESTEP_S or (self._steps % CHUNK == 1 and data.warning.number.any()):
             self._raise_unstable(end)
         return self._state(world)
 
