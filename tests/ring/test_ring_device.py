@@ -14,6 +14,7 @@ from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.types import Field, RingSpec, TrajectorySpec
+from embodichain.types.trajectories import camera_spec
 
 
 class DelayedBench:
@@ -279,3 +280,16 @@ def test_the_note_fits_the_header():
     assert placement.AT_NOTE + placement.MAX_NOTE_BYTES <= layout.HEADER_BYTES
     assert placement.AT_NOTE_BYTES + 8 <= placement.AT_NOTE
     assert max(value for name, value in vars(layout).items() if name.startswith("AT_")) < placement.AT_NOTE_BYTES
+
+
+def test_the_standard_trajectory_lies_on_a_device_but_for_its_scalars():
+    spec = camera_spec(cameras=3, height=16, width=16, horizon=4, depth=True)
+    with DeviceRing.create(RingSpec(trajectory=spec, num_slots=2), DelayedDevice()) as ring:
+        with ring.reserve() as slot:
+            assert list(slot) == [f.name for f in spec.fields]
+            for name in slot:
+                slot[name][...] = 3
+        with ring.sample(1) as lease, DeviceRing.attach(ring.path, DelayedDevice(), spec) as other:
+            assert other.spec == ring.spec
+            assert all((np.asarray(lease[0][f.name]) == 3).all() and lease[0][f.name].dtype == f.dtype for f in spec.fields)
+            assert [f.name for f in spec.fields if placement.in_host(f)] == ["num_chunks", "trajectory_id"]
