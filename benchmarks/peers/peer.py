@@ -51,7 +51,7 @@ def read(store: Store, content: Content, seconds: float) -> float:
 
 
 def bare(content: Content, num_blocks: int, seconds: float = 0.3) -> float:
-    """The ceiling: full reads per second by this interpreter of as much private memory as the store has slots, without any store."""
+    """The ceiling: full reads per second of as much private memory as the store has slots, by this interpreter without a store."""
     blocks = [content.base.copy() for _ in range(num_blocks)]
     reads, start = 0, time.perf_counter()
     while (elapsed := time.perf_counter() - start) < seconds:
