@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-reads", type=int, default=50)
     options = parser.parse_args()
-    summary = run_once(steps=40 if options.quick else 400, workers=options.workers, max_reads=options.max_reads)
+    summary = run_once(steps=20 if options.quick else 400, workers=options.workers, max_reads=options.max_reads)
     result = {key: round(summary[key], 4) for key in KEYS}
     if not options.json:
         for name, value in result.items():
