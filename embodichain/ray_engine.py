@@ -299,6 +299,7 @@ def start_ray(config: RayConfig) -> bool:
             ) from error
         return True
     ray.init(
+        address="local",  # without it Ray joins whatever cluster somebody else has running here
         include_dashboard=False,
         object_store_memory=100 * 2**20,
         runtime_env=environment,

@@ -230,7 +230,7 @@ class RayStore:
         ray: Any = import_module("ray")
         self.version = f"ray {ray.__version__}"
         size = content.words * 8 * num_slots * 3
-        ray.init(include_dashboard=False, num_cpus=2, object_store_memory=max(size, 100 << 20), log_to_driver=False)
+        ray.init("local", include_dashboard=False, num_cpus=2, object_store_memory=max(size, 100 << 20), log_to_driver=False)
         self._ray = ray
         words = content.words
 
