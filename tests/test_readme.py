@@ -19,7 +19,8 @@ QUICK = [line.partition("#")[0].strip() for line in BLOCKS[1].splitlines()]
 
 def test_the_two_commands_are_targets_and_ci_runs_them():
     makefile = (ROOT / "Makefile").read_text()
-    assert [c for c in COMMANDS if c.startswith("make ")] == ["make demo", "make test"]
+    assert [line.partition("#")[0].strip() for line in BLOCKS[0].splitlines()] == ["make demo", "make test"]
+    assert all(re.search(rf"^{c.split()[1]}:", makefile, re.MULTILINE) for c in COMMANDS if c.startswith("make "))
     assert re.search(r"^demo: setup.*\n\t.*embodichain run tiny_cpu$", makefile, re.MULTILINE)
     assert re.search(r"^test: setup", makefile, re.MULTILINE)
     ci = (ROOT / ".ci" / "run").read_text().splitlines()
