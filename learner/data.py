@@ -21,7 +21,7 @@ from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
 from embodichain.ring import Ring
-from embodichain.types import ACTION_DIM, CHUNK, Segment, TrajectorySpec, read_text
+from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec, read_text
 from learner.ranks import Ranks
 
 _ENDLESS = 1 << 40
@@ -196,6 +196,9 @@ class RingDataset(IterableDataset[LeasedBatch]):
         super().__init__()
         # A ring lends read-only arrays, and torch has no read-only tensors: nothing here writes into the views.
         warnings.filterwarnings("ignore", message=".*NumPy array is not writable", category=UserWarning)
+        ring = getattr(source, "spec", None)
+        if isinstance(ring, RingSpec):
+            check_spec(ring.trajectory)
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s
@@ -371,7 +374,9 @@ def check_spec(spec: TrajectorySpec) -> None:
         raise LearnerError(f"trajectories lack {missing}; they have {sorted(names)}; the learner needs the fields of camera_spec")
     for name, tail in expected.items():
         if spec.field(name).shape[1:][: len(tail)] != tail:
-            raise LearnerError(f"field {name!r} has shape {spec.field(name).shape}; the learner expects [.., {tail}]")
+            raise LearnerError(
+                f"field {name!r} has shape {spec.field(name).shape}; the learner expects {tail} after the first axis"
+            )
 
 
 def cut(view: TrajectoryView, window: int, rng: np.random.Generator) -> WindowView:

@@ -8,7 +8,7 @@ from learner_parts import CAMERAS, HORIZON, SIDE, fill, spec, trajectory
 
 from embodichain.errors import ConfigError, LearnerError, RingError, RingTimeout
 from embodichain.ring import Ring
-from embodichain.types import CHUNK, RingSpec, Segment, TrajectorySpec
+from embodichain.types import CHUNK, Field, RingSpec, Segment, TrajectorySpec
 from learner.data import Coverage, DataConfig, MemorySource, RingDataset, check_spec, cut
 
 
@@ -191,8 +191,14 @@ def test_pairs_are_counted_once():
 def test_schemas_the_learner_cannot_read_are_refused():
     check_spec(spec())
     without = TrajectorySpec(horizon=HORIZON, fields=tuple(f for f in spec().fields if f.name not in ("proprio", "rgb")))
-    with pytest.raises(LearnerError, match=r"lack \['proprio', 'rgb'\]"):
-        check_spec(without)
+    with (
+        Ring.create(RingSpec(trajectory=without, num_slots=1)) as ring,
+        pytest.raises(LearnerError, match=r"lack \['proprio', 'rgb'\]"),
+    ):
+        RingDataset(ring, DataConfig(batch_size=1))
+    narrow = tuple(Field(name=f.name, shape=(HORIZON, CHUNK, 7), dtype=f.dtype) if f.name == "action" else f for f in spec().fields)
+    with pytest.raises(LearnerError, match=r"'action' has shape \(6, 16, 7\)"):
+        check_spec(TrajectorySpec(horizon=HORIZON, fields=narrow))
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"window": 0}, {"timeout_s": -1.0}])
