@@ -7,26 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from embodichain.assets.frames import axis_rotation, compose, inverse
 from embodichain.assets.shapes import Solid, to_solid
 from embodichain.errors import AssetError
 from embodichain.types import Body, Joint, JointKind, Mesh, Pose, rotate
+from embodichain.types.poses import compose, inverse
 
 GRAVITY = 9.81
 """[m/s^2]"""
 HOLD_MARGIN = 2.0
 """Coulomb friction of a joint that must stay where pushed, over the largest load of gravity on it."""
-
-
-def motion(joint: Joint, position: float) -> Pose:
-    """Where the child's frame goes, seen in the child's frame at zero, when the joint moves to `position` [rad or m]."""
-    if joint.kind is JointKind.REVOLUTE:
-        turn = axis_rotation(joint.axis, position)
-        anchor = np.asarray(joint.anchor)
-        x, y, z = (float(value) for value in anchor - rotate(turn, anchor))
-        return Pose(position=(x, y, z), quaternion=turn)
-    x, y, z = (float(value) * position for value in joint.axis)
-    return Pose(position=(x, y, z))
 
 
 def body_poses(bodies: Sequence[Body], joints: Sequence[Joint], positions: Mapping[str, float]) -> dict[str, Pose]:
@@ -40,7 +29,7 @@ def body_poses(bodies: Sequence[Body], joints: Sequence[Joint], positions: Mappi
             raise AssetError(f"articulate: joints {[joint.name for joint in pending]} hang on no root body; check for a loop")
         for joint in ready:
             parent_from_child = compose(inverse(rest[joint.parent]), rest[joint.child])
-            moved_child = compose(parent_from_child, motion(joint, positions.get(joint.name, 0.0)))
+            moved_child = compose(parent_from_child, joint.motion(positions.get(joint.name, 0.0)))
             poses[joint.child] = compose(poses[joint.parent], moved_child)
         pending = [joint for joint in pending if joint not in ready]
     return poses

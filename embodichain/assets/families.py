@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embodichain.assets.frames import frame
 from embodichain.assets.shapes import Solid, box, cylinder, lathe, slab, sweep, to_mesh
 from embodichain.types import Joint, JointKind, Mesh, Pose
+from embodichain.types.poses import frame
 
 Color = tuple[float, float, float, float]
 

@@ -8,9 +8,9 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
-from embodichain.assets.frames import compose
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.types import Asset, Pose, rotate
+from embodichain.types.poses import compose
 
 _GRASPS = ("grasp", "side_grasp", "handle")
 """Affordances that promise to be graspable, where an asset has them."""

@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from embodichain.assets.frames import compose, inverse
 from embodichain.types import Asset, Body, Joint, JointKind, Mesh, Pose
+from embodichain.types.poses import compose, inverse
 
 
 def to_mjcf(asset: Asset, *, floor: bool = False, visual: bool = True) -> str:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.frames import quaternion_of
 from embodichain.assets.shapes import signed_volume
 from embodichain.errors import AssetError
 from embodichain.types import Mesh, Quaternion, Vec3
+from embodichain.types.poses import quaternion_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

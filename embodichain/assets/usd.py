@@ -19,10 +19,10 @@ from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdSh
 
 import embodichain
 from embodichain.assets.facts import PrimFacts, StageFacts
-from embodichain.assets.frames import compose, inverse, quaternion_between
 from embodichain.assets.source import wikidata_codes
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Body, Joint, JointKind, Material, Mesh, Pose, Quaternion, Vec3, rotate
+from embodichain.types.poses import compose, inverse, quaternion_between
 
 GENERATOR = "embodichain"
 _DEGREES = 180.0 / math.pi

@@ -12,8 +12,8 @@ from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets import usd
 from embodichain.assets.facts import PrimFacts, StageFacts
-from embodichain.assets.frames import matrix_of
 from embodichain.errors import AssetError
+from embodichain.types.poses import matrix_of
 
 _BODY, _MASS, _COLLIDER = "PhysicsRigidBodyAPI", "PhysicsMassAPI", "PhysicsCollisionAPI"
 _MESH_COLLIDER, _MATERIAL, _ROOT = "PhysicsMeshCollisionAPI", "PhysicsMaterialAPI", "PhysicsArticulationRootAPI"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.frames import angle_between, compose, turn
 from embodichain.motion.ik import IkConfig, solve, solve_near
 from embodichain.motion.kinematics import Chain, Floats
 from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, overrun, table_clearance, timing
 from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
+from embodichain.types.poses import angle_between, compose, turn
 
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
 _DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)

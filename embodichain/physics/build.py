@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError, SceneError
-from embodichain.motion.frames import compose, inverse
 from embodichain.types import Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot, Vec3
+from embodichain.types.poses import compose, inverse
 
 TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
 """Extent of the table top [m]: X, Y, thickness; its upper face is z = 0."""

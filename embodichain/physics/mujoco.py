@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.motion.frames import compose
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
 from embodichain.types import CHUNK, CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
+from embodichain.types.poses import compose
 
 if TYPE_CHECKING:
     from embodichain.physics.render import Renderer, Viewpoint

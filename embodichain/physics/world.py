@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
-from embodichain.motion.frames import compose
 from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
 from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene
+from embodichain.types.poses import compose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,12 +9,13 @@ import numpy as np
 
 from embodichain.errors import SceneError
 from embodichain.expand.visual import VisualConfig, redraw
-from embodichain.motion.frames import affordance, compose, yaw_pose
+from embodichain.motion.frames import affordance
 from embodichain.protocols import Task
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.obstacles import standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
+from embodichain.types.poses import compose, yaw_pose
 
 TABLE = (0.7, 1.2)
 """Extent of the table top along X and Y [m]."""

@@ -10,12 +10,13 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
-from embodichain.motion.frames import affordance, compose, inverse, turn, turned, world_from_asset, wrap, yaw_of
+from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import compose, inverse, turn, turned, wrap, yaw_of
 
 COLORS: dict[str, tuple[float, float, float, float]] = {
     "red": (0.78, 0.16, 0.15, 1.0),

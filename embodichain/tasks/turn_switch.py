@@ -9,12 +9,13 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
-from embodichain.motion.frames import affordance, multiply, turn, turned, world_from_asset
+from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import choose, follow, lift, retreat, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import multiply, turn, turned
 
 START = 0.45
 """Angle of the lever at the start [rad], on the side it must leave; positive is on, the lever tipped towards the switch's +X."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
+from embodichain.types.poses import Pose, Quaternion, Vec3, rotate, turn, turned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,6 +79,18 @@ class Joint:
     upper: float = 0.0
     damping: float = 0.0
     friction: float = 0.0
+
+    def motion(self, position: float) -> Pose:
+        """Where the child's frame goes, seen in the child's frame at zero, when the joint moves to `position` [rad or m]."""
+        if self.kind is JointKind.PRISMATIC:
+            x, y, z = self.axis
+            return Pose(position=(position * x, position * y, position * z))
+        if self.kind is JointKind.REVOLUTE:
+            quaternion = turn(self.axis, position)
+            x, y, z = self.anchor
+            dx, dy, dz = turned(quaternion, self.anchor)
+            return Pose(position=(x - dx, y - dy, z - dz), quaternion=quaternion)
+        return Pose()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

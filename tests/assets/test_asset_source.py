@@ -76,7 +76,7 @@ def test_a_lever_clears_its_housing_throughout_its_range(seed):
     for piece in design.solids[1].pieces[1:]:
         lever = lever + to_solid(piece)
     for position in np.linspace(joint.lower, joint.upper, 5):
-        turn = articulate.motion(joint, float(position))
+        turn = joint.motion(float(position))
         columns = [rotate(turn.quaternion, axis) for axis in np.eye(3)]
         offset = np.asarray(design.solids[1].pose.position)
         assert base.min_gap(lever.transform(np.column_stack([*columns, offset])), 0.01) > 0.0015

@@ -8,11 +8,11 @@ from pxr import Usd, UsdGeom, UsdPhysics, UsdSemantics
 
 from embodichain.assets import articulate, usd
 from embodichain.assets.collision import convex_hull
-from embodichain.assets.frames import axis_rotation, compose
 from embodichain.assets.shapes import box, to_mesh
 from embodichain.assets.source import material
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Body, Joint, JointKind, Pose
+from embodichain.types.poses import compose, turn
 
 CUBE = to_mesh(box((0.1, 0.08, 0.06)))
 
@@ -22,7 +22,7 @@ def body(name, **changes):
         "mass": 0.123456789,
         "center_of_mass": (0.001, -0.002, 0.003),
         "diagonal_inertia": (1.1e-5, 2.2e-5, 2.9e-5),
-        "principal_axes": axis_rotation((0.6, 0.0, 0.8), 0.7),
+        "principal_axes": turn((0.6, 0.0, 0.8), 0.7),
         "visual": CUBE,
         "hulls": (convex_hull(CUBE.vertices),),
         "material": material("steel"),
@@ -85,7 +85,7 @@ points = st.tuples(*[st.floats(-0.2, 0.2)] * 3)
     axis=st.one_of(axes, st.sampled_from([(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 0.0, -1.0)])),
     anchor=points,
     place=points,
-    turn=st.tuples(axes, st.floats(-3, 3)),
+    about=st.tuples(axes, st.floats(-3, 3)),
     lower=st.floats(-2.0, 0.0),
     span=st.floats(0.1, 3.0),
     damping=st.floats(0.0, 1.0),
@@ -95,9 +95,9 @@ points = st.tuples(*[st.floats(-0.2, 0.2)] * 3)
 )
 @settings(max_examples=60, deadline=None)
 def test_any_articulated_asset_survives_the_file(
-    tmp_path_factory, kind, axis, anchor, place, turn, lower, span, damping, friction, mass, bolted
+    tmp_path_factory, kind, axis, anchor, place, about, lower, span, damping, friction, mass, bolted
 ):
-    pose = Pose(position=place, quaternion=axis_rotation(*turn))
+    pose = Pose(position=place, quaternion=turn(*about))
     joint = Joint(
         name="hinge", kind=kind, parent="base", child="arm", axis=axis, anchor=anchor,
         lower=lower, upper=lower + span, damping=damping, friction=friction,

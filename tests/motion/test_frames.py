@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embodichain.motion.frames import angle_between, compose, inverse, multiply, turn, turned, wrap, yaw_of, yaw_pose
 from embodichain.types import Pose, rotate
+from embodichain.types.poses import angle_between, compose, inverse, multiply, turn, turned, wrap, yaw_of, yaw_pose
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from embodichain.errors import MotionError
-from embodichain.motion.frames import angle_between, compose, multiply, turn
 from embodichain.motion.hand import Hand, HandConfig, Waypoint, moved
 from embodichain.motion.skills import choose, go_home, grasp, holds, lift, push, reach, retreat, set_opening, wait
 from embodichain.physics.mujoco import MujocoPhysics
@@ -20,6 +19,7 @@ from embodichain.types import (
     Scene,
     WorldState,
 )
+from embodichain.types.poses import angle_between, compose, multiply, turn
 
 ROBOT = dual_piper()
 DOWN = (0.0, 0.0, 1.0, 0.0)

@@ -9,13 +9,14 @@ from scene_parts import COARSE, ROBOT, assets, make_sampler, mouse, pad
 from embodichain import tasks
 from embodichain.errors import SceneError
 from embodichain.expand.visual import VisualConfig
-from embodichain.motion.frames import affordance, compose, wrap, yaw_of
+from embodichain.motion.frames import affordance
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
 from embodichain.tasks.place_mouse_pad import COLORS
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import ObjectRequest, Pose, Scene, SceneRequest
+from embodichain.types.poses import compose, wrap, yaw_of
 
 TASKS = ("turn_switch", "place_mouse_pad")
 

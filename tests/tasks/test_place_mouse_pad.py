@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from staging import Stage
 
-from embodichain.motion.frames import multiply, turn
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.skills import follow
 from embodichain.tasks.place_mouse_pad import COLORS, YAW_TOLERANCE, PlaceMousePad, misalignment
 from embodichain.types import Pose, Scene, WorldState
+from embodichain.types.poses import multiply, turn
 
 TASK = PlaceMousePad()
 

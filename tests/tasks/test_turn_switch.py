@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from staging import Stage
 
-from embodichain.motion.frames import affordance, turned
+from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.skills import follow
 from embodichain.tasks.turn_switch import THRESHOLD, TurnSwitch, wanted_side
 from embodichain.types import Pose, Scene
+from embodichain.types.poses import turned
 
 TASK = TurnSwitch()
 
