@@ -144,8 +144,8 @@ class SceneSampler:
         return tuple(placements), ""
 
     def _arms_reaching(self, wanted: ObjectRequest, asset: Asset, pose: Pose) -> frozenset[str]:
-        """Arms that reach every affordance the request names, the asset at `pose`: all of them when it names none."""
-        arms = self._all_arms
+        """Arms, of those allowed, that reach every affordance the request names, the asset at `pose`: all when it names none."""
+        arms = frozenset(wanted.arms) or self._all_arms
         for name in wanted.reach:
             if self._reach is None:
                 raise SceneError(f"role {wanted.role!r} must be reachable, but the sampler was given no reachability table")

@@ -17,15 +17,16 @@ TASKS: dict[str, str] = {
 """Every task by name: the import path of its class. A new task is one file and one line here."""
 
 
-def make(name: str, recovery: RecoveryConfig | None = None) -> Task:
+def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> Task:
     """The task called `name`; raises ConfigError listing those that exist.
 
     `recovery` says how often its expert is provoked into a failure; a task in which nothing can fail takes none and is not asked.
+    `held_out` asks for scenes unlike those streamed: placed more widely and asked for in other words, where the task has such.
     """
     if name not in TASKS:
         raise errors.unknown("task", name, TASKS)
     module, _, attribute = TASKS[name].partition(":")
     kind = getattr(importlib.import_module(module), attribute)
-    if recovery is not None and "recovery" in inspect.signature(kind).parameters:
-        return kind(recovery=recovery)
-    return kind()
+    options = {"recovery": recovery, "held_out": held_out or None}
+    takes = inspect.signature(kind).parameters
+    return kind(**{option: value for option, value in options.items() if value is not None and option in takes})

@@ -46,6 +46,8 @@ class ObjectRequest:
     reach: tuple[str, ...] = ()
     standoff: float = 0.0
     """How far before those affordances, against their approach, the tip must come [m]: what it sets down keeps it off."""
+    arms: tuple[str, ...] = ()
+    """Names of the arms of which one must reach them; any arm will do when empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

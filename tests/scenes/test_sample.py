@@ -142,3 +142,14 @@ def test_refusals_name_the_object_and_the_reason(sampler: SceneSampler, tmp_path
     huge = SceneSampler(ROBOT, [replace(pad(), bodies=mouse(1.5).bodies, category="mouse")], None)
     with pytest.raises(SceneError, match="larger than the table"):
         huge.sample(wish(), 0)
+
+
+def test_what_only_one_arm_may_reach_is_reached_by_that_arm(sampler: SceneSampler) -> None:
+    table = ReachTable.load_or_build(ROBOT, COARSE)
+    wish = Wish(ObjectRequest(role="mouse", category="mouse", reach=("grasp",), arms=("right",)))
+    for seed in range(20):
+        placed = sampler.sample(wish, seed).object("mouse")
+        assert "right" in table.arms_reaching(affordance(placed.asset, "grasp", placed.pose))
+    nobody = Wish(ObjectRequest(role="mouse", category="mouse", y=(0.2, 0.21), x=(-0.2, -0.15), reach=("grasp",), arms=("right",)))
+    with pytest.raises(SceneError, match="no arm reaches grasp"):
+        sampler.sample(nobody, 0)
