@@ -150,6 +150,6 @@ def test_what_only_one_arm_may_reach_is_reached_by_that_arm(sampler: SceneSample
     for seed in range(20):
         placed = sampler.sample(wish, seed).object("mouse")
         assert "right" in table.arms_reaching(affordance(placed.asset, "grasp", placed.pose))
-    nobody = Wish(ObjectRequest(role="mouse", category="mouse", y=(0.2, 0.21), x=(-0.2, -0.15), reach=("grasp",), arms=("right",)))
+    nobody = Wish(ObjectRequest(role="mouse", category="mouse", y=(0.40, 0.41), x=(-0.1, 0.0), reach=("grasp",), arms=("right",)))
     with pytest.raises(SceneError, match="no arm reaches grasp"):
         sampler.sample(nobody, 0)
