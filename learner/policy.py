@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -118,11 +120,46 @@ class Agent(nn.Module):
         return Measurement(self.config.normalizer, self.encoder.latent_dim)
 
 
+class Noise(NamedTuple):
+    """Where the paths of one generation begin: the next frame's noise and the chunk's."""
+
+    video_BNC: Tensor
+    action_BKA: Tensor
+
+
+class Outcome(StrEnum):
+    """How a chunk came about."""
+
+    SYNCHRONOUS = "synchronous"
+    SPECULATED = "speculated"
+    """Begun in the background, ended with the real observation."""
+    TAKEN_OVER = "taken over"
+    """The observation was early: the background had not come as far as planned."""
+    EXPIRED = "expired"
+    """The observation was late: the background's work was dropped."""
+    BLIND = "blind"
+    """The observation was lost: predictions alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inference:
+    """What the last chunk cost the one who waited for it: function evaluations of each stage, seconds in all and of them waiting
+    for the background.
+    """
+
+    outcome: Outcome
+    video_evaluations: int
+    action_evaluations: int
+    blocking_s: float
+    waited_s: float = 0.0
+
+
 class ClwmPolicy:
     """Drives one robot in closed loop; owned by one thread, shares nothing with other policies of the same agent but weights.
 
-    `begin` starts an episode. Each `act` takes in a real frame together with the chunk it returned before (taken as executed),
-    and returns the next chunk. After the agent's `memory_span` frames the memory starts afresh, as every training window did.
+    `begin` starts an episode. Each `act` takes in a real frame together with the chunk executed before it (the one it returned, if
+    not told otherwise), and returns the next chunk. After the agent's `memory_span` frames the memory starts afresh, as every
+    training window did.
     """
 
     def __init__(self, agent: Agent, *, seed: int = 0) -> None:
@@ -135,8 +172,14 @@ class ClwmPolicy:
         self._text: TextMemory | None = None
         self._memory = agent.model.empty_memory()
         self._executed: Tensor | None = None
+        self._measured: Tensor | None = None
+        self._grid = Grid(0, 0, 0)
         self.imagined: Tensor | None = None
         """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
+        self.seen: Tensor | None = None
+        """Normalised latents of the last real frame, float32 [N, C]."""
+        self.last: Inference | None = None
+        """What the last chunk cost."""
 
     @property
     def memory(self) -> LongTermMemory:
@@ -150,41 +193,95 @@ class ClwmPolicy:
         self._generator.manual_seed(self._seed)
         self._text = agent.model.read_text(agent.text([instruction]))
         self._memory = agent.model.empty_memory()
-        self._executed, self.imagined = None, None
+        self._executed, self._measured, self.imagined, self.seen, self.last = None, None, None, None, None
 
     @torch.inference_mode()
-    def act(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+    def act(
+        self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """The next chunk of actions for a frame.
 
         Args:
             rgb: uint8 [cameras, h, w, 3].
             proprio: measured state in the unified representation, [30].
+            executed: the 16 actions that the robot executed since the last frame, [16, 30], physical and absolute; None when
+                they were those of the last chunk.
 
         Returns:
             float32 [16, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
-            LearnerError: before `begin`, or for an observation of another shape or type.
+            LearnerError: before `begin`, or for an observation of another shape or type; the memory is then as before.
         """
+        began = time.perf_counter()
+        latents, measured, grid = self._see(rgb, proprio)
+        if executed is not None:
+            self._executed = self._as_executed(executed)
+        self._grid = grid
+        self._memory = self._remember(self._memory, latents, self._agent.normalizer.proprio(measured), self._executed)
+        self._measured, self.seen = measured, latents[0]
+        return self._generate(self._memory, latents, measured, began)
+
+    def close(self) -> None:
+        """Frees what the policy holds besides memory: nothing here."""
+
+    # ------------------------------------------------------------------------------------------------------------- parts
+
+    @property
+    def _reading(self) -> TextMemory:
         if self._text is None:
             raise LearnerError("the policy has no instruction: call begin(instruction) first")
+        return self._text
+
+    def _see(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> tuple[Tensor, Tensor, Grid]:
+        """Normalised latents [1, N, C], the measured state [1, A] as it is, and how the latents lie."""
+        _ = self._reading
         if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or proprio.shape != (ACTION_DIM,):
             raise LearnerError(
                 f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{ACTION_DIM}], "
                 f"got {rgb.dtype} {list(rgb.shape)} and {list(proprio.shape)}"
             )
-        agent, model = self._agent, self._agent.model
+        agent = self._agent
         device = agent.normalizer.latent_mean.device
-        pixels = torch.from_numpy(np.ascontiguousarray(rgb)).to(device)[None]
-        measured = torch.from_numpy(np.asarray(proprio, np.float32)).to(device)[None]
-        grid = agent.grid(pixels)
-        latents = agent.normalizer.latents(agent.encoder(pixels))
-        if self._memory.steps >= self._span:
-            self._memory, self._executed = model.empty_memory(), None
-        self._memory = model.observe(self._memory, latents, agent.normalizer.proprio(measured), self._executed, self._text, grid)
-        video_noise = torch.randn(latents.shape, generator=self._generator).to(latents)
-        action_noise = torch.randn((1, CHUNK, ACTION_DIM), generator=self._generator).to(latents)
-        frame, chunk = model.generate(self._memory, video_noise, action_noise, self._text, grid)
+        pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # a copy: a server's arrays are read only
+        measured = torch.from_numpy(np.array(proprio, np.float32)).to(device)[None]
+        return agent.normalizer.latents(agent.encoder(pixels)), measured, agent.grid(pixels)
+
+    def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
+        if executed.shape != (CHUNK, ACTION_DIM):
+            raise LearnerError(f"executed actions are [{CHUNK}, {ACTION_DIM}], got {list(executed.shape)}")
+        if self._measured is None:
+            raise LearnerError("executed actions belong between two frames: none was seen before this one")
+        actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
+        return self._agent.normalizer.actions(actions, self._measured)
+
+    def _remember(self, memory: LongTermMemory, latents: Tensor, proprio: Tensor, executed: Tensor | None) -> LongTermMemory:
+        """The memory after a frame; it starts afresh when its span is full."""
+        if memory.steps >= self._span:
+            memory, executed = self._agent.model.empty_memory(), None
+        return self._agent.model.observe(memory, latents, proprio, executed, self._reading, self._grid)
+
+    def _noise(self, like: Tensor) -> Noise:
+        video = torch.randn(like.shape, generator=self._generator).to(like)
+        action = torch.randn((1, CHUNK, ACTION_DIM), generator=self._generator).to(like)
+        return Noise(video, action)
+
+    def _generate(self, memory: LongTermMemory, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:
+        """Both stages, from noise to the physical chunk; `like` are the frame's latents."""
+        model = self._agent.model
+        frame, chunk = model.generate(memory, *self._noise(like), self._reading, self._grid)
+        actions = self._release(frame, chunk, measured)
+        self.last = Inference(
+            outcome=Outcome.SYNCHRONOUS,
+            video_evaluations=model.config.video_steps,
+            action_evaluations=model.config.action_steps,
+            blocking_s=time.perf_counter() - began,
+        )
+        return actions
+
+    def _release(self, frame: Tensor, chunk: Tensor, measured: Tensor) -> NDArray[np.float32]:
+        """Keeps the imagined frame and the chunk, taken as executed; the chunk in physical units."""
+        agent = self._agent
         self._executed = chunk.clamp(-agent.config.normalizer.clip, agent.config.normalizer.clip) * agent.normalizer.action_mask
         self.imagined = frame[0]
         return agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
