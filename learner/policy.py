@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embodichain.errors import LearnerError
@@ -287,23 +289,87 @@ class ClwmPolicy:
         return agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
 
 
+AGENT_FORMAT = "embodichain-agent-1"
+"""Of a `.safetensors` file: raised when an older version could not read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What an agent was trained on and must be driven with: needed to serve it, not to compute with it."""
+
+    robot: str = "dual_piper"
+    """A name from `embodichain list`, or the path of an MJCF file."""
+    width: int = 64
+    height: int = 64
+    """Of every camera's pictures [pixels]."""
+    tasks: tuple[str, ...] = ()
+
+
+def save_agent(agent: Agent, path: Path, setup: Setup) -> None:
+    """Writes one `.safetensors` file that `load_agent` and `load_setup` read: weights and configuration, no optimiser. Atomic."""
+    metadata = {
+        "format": AGENT_FORMAT,
+        "agent_config": json.dumps(agent.config.to_dict()),
+        "setup": json.dumps(asdict(setup)),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file({name: weight.detach().cpu().contiguous() for name, weight in agent.state_dict().items()}, partial, metadata)
+    partial.replace(path)
+
+
+def load_setup(path: Path) -> Setup:
+    """What `save_agent` was told; raises LearnerError for any other file."""
+    _, metadata = _read_safetensors(path, weights=False)
+    try:
+        saved = json.loads(metadata["setup"])
+        return Setup(**{**saved, "tasks": tuple(saved["tasks"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise LearnerError(f"{path} does not say what it was trained on: {error!r}; write it again with save_agent") from error
+
+
 def load_agent(path: Path | str, device: str = "cpu") -> Agent:
-    """The agent in a training checkpoint; raises LearnerError when there is none or it does not fit this version."""
+    """The agent in a training checkpoint or in a `.safetensors` file of `save_agent`; executes nothing that a file holds.
+
+    Raises LearnerError when there is none, or listing what does not fit this version.
+    """
     path = Path(path)
     if not path.exists():
         raise LearnerError(f"no checkpoint at {path}")
     try:
-        checkpoint = torch.load(path, map_location=device, weights_only=True)
-        agent = Agent(AgentConfig.from_dict(json.loads(checkpoint["agent_config"]))).to(device)
-        prefix = "agent."
-        weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+        if path.suffix == ".safetensors":
+            weights, metadata = _read_safetensors(path)
+            config = metadata["agent_config"]
+        else:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            prefix = "agent."
+            weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+            config = checkpoint["agent_config"]
+        agent = Agent(AgentConfig.from_dict(json.loads(config)))
     except (KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
         raise LearnerError(f"checkpoint {path} holds no agent that this version reads: {error!r}") from error
     mismatch = _mismatch(agent.state_dict(), weights)
     if mismatch:
         raise LearnerError(f"checkpoint {path} does not fit its own configuration: {'; '.join(mismatch)}")
     agent.load_state_dict(weights)
-    return agent.eval()
+    return agent.to(device).eval()
+
+
+def _read_safetensors(path: Path, *, weights: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+    if not path.exists():
+        raise LearnerError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118 not a mapping
+    except (SafetensorError, OSError) as error:
+        raise LearnerError(f"{path} is no safetensors file: {error}") from error
+    if metadata.get("format") != AGENT_FORMAT:
+        raise LearnerError(
+            f"{path} has the format {metadata.get('format', 'of other software')!r}, this version reads {AGENT_FORMAT!r}: "
+            "save the agent again with save_agent"
+        )
+    return tensors, metadata
 
 
 def _mismatch(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Sequence[str]:

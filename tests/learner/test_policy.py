@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from learner_parts import SMALL, fitted, shaken, trajectory
+from safetensors.torch import save_file
 
 from embodichain.errors import LearnerError
-from learner.policy import Agent, AgentConfig, ClwmPolicy, load_agent
+from learner.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
 
 
 @pytest.fixture
@@ -122,3 +123,35 @@ def test_checkpoints_that_do_not_fit_say_what_is_wrong(agent, tmp_path):
     torch.save({"agent_config": '{"encoder": 3}', "state_dict": weights}, path)
     with pytest.raises(LearnerError, match="no agent that this version reads"):
         load_agent(path)
+
+
+def test_a_saved_agent_acts_bit_for_bit_as_before_and_knows_what_it_was_trained_on(agent, tmp_path):
+    path = tmp_path / "policy.safetensors"
+    setup = Setup(robot="dual_piper", width=32, height=48, tasks=("turn_switch",))
+    save_agent(agent, path, setup)
+    assert load_setup(path) == setup
+    assert np.array_equal(play(ClwmPolicy(load_agent(path)), 3), play(ClwmPolicy(agent), 3))
+    assert [p.name for p in tmp_path.iterdir()] == ["policy.safetensors"]
+
+
+def test_safetensors_of_others_or_cut_short_are_refused(agent, tmp_path):
+    path = tmp_path / "policy.safetensors"
+    with pytest.raises(LearnerError, match="no checkpoint"):
+        load_setup(path)
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(LearnerError, match="of other software"):
+        load_agent(path)
+    save_agent(agent, path, Setup())
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(LearnerError, match="no safetensors file"):
+        load_agent(path)
+    save_file(
+        {n: w for n, w in agent.state_dict().items() if "view" not in n},
+        path,
+        {"format": "embodichain-agent-1", "agent_config": json.dumps(SMALL.to_dict())},
+    )
+    with pytest.raises(LearnerError, match=r"missing model\.view"):
+        load_agent(path)
+    with pytest.raises(LearnerError, match="trained on"):
+        load_setup(path)

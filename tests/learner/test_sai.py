@@ -95,10 +95,11 @@ def test_with_the_real_observation_as_surrogate_the_chunks_are_the_synchronous_o
 def test_with_its_own_forecast_chunks_differ_but_what_is_remembered_is_real(agent, speculative, variant):
     policy, plain = speculative(SaiConfig(variant=variant)), ClwmPolicy(agent)
     plain.begin("turn the switch on")
+    executed = None
     for t in range(4):
         chunk = policy.act(*frame(0, t))
-        plain.act(*frame(0, t), executed=None if t == 0 else last)  # the plain one is told what the other executed
-        last = chunk
+        plain.act(*frame(0, t), executed)  # the plain one is told what the other executed
+        executed = chunk
         policy.settle(10.0)
         assert policy.memory.steps == plain.memory.steps == t + 1
     assert policy.seen is not None and plain.seen is not None and torch.equal(policy.seen, plain.seen)
