@@ -25,6 +25,7 @@ TORSIONAL_FRICTION = 0.005
 """Torsional friction [m] of a contact patch: friction coefficient times about half the radius of a 1 cm patch."""
 _TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, 0.0001)  # MuJoCo takes the larger of two: the object decides
 _HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
+_ARENA_BYTES = 128 << 20  # address space, of which only what contacts fill is ever touched
 _VISUAL_GROUP, _HULL_GROUP = 2, 3
 _RESERVED = ("robot", "table", "world")
 _LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at the default 0.9 a loaded lever creeps
@@ -119,6 +120,7 @@ def _set_options(spec: mujoco.MjSpec) -> None:
     option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     option.impratio = 10.0
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.memory = _ARENA_BYTES
     spec.stat.extent = 1.0
     spec.stat.center = (0.0, 0.0, 0.0)
     spec.visual.map.znear = 0.01

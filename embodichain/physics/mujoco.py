@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
-from embodichain.types import CHUNK, CONTROL_HZ, Contact, Pose, Robot, Scene, WorldState
+from embodichain.types import CHUNK, CONTROL_HZ, Pose, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 
 if TYPE_CHECKING:
     from embodichain.physics.render import Renderer, Viewpoint
 
 _SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
-_REST = np.zeros(6)
-_REST.flags.writeable = False
 
 
 class MujocoPhysics:
@@ -95,29 +93,30 @@ class MujocoPhysics:
         self._scene_seed = scene.seed
         self._steps = 0
         write_scene(world, scene)
+        world.stepper.look()
         self._static = {
             index.role: compose(placement.pose, index.root_pose)
             for index, placement in zip(world.objects, scene.objects, strict=True)
             if index.mocap >= 0
         }
-        return self._state(world)
+        return world.readout.state(self._static, world.stepper.contacts())
 
     def step(self, command: NDArray[np.float64]) -> WorldState:
         """Holds the position targets `command` for one control period of 20 ms.
 
-        Contact forces are those of the period's last physics step. Raises SceneError when the simulation became unstable.
+        Contacts are those of the whole period. Raises SceneError when the simulation became unstable.
         """
         world = self.world
         data = world.data
         end = data.time + _SUBSTEPS * TIMESTEP_S
         data.ctrl[world.actuators] = world.gains * command[world.channels]
-        mujoco.mj_step(world.model, data, nstep=_SUBSTEPS)
+        world.stepper.advance(_SUBSTEPS)
         # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
         # next reset: a look at the first step, where the clock cannot tell, and once a chunk finds them.
         self._steps += 1
         if data.time < end - 0.5 * TIMESTEP_S or (self._steps % CHUNK == 1 and data.warning.number.any()):
             self._raise_unstable(end)
-        return self._state(world)
+        return world.readout.state(self._static, world.stepper.contacts())
 
     def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
         """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit."""
@@ -159,73 +158,6 @@ class MujocoPhysics:
             "an object is penetrating, too light or too fast for the 2 ms step"
         )
 
-    def _state(self, world: World) -> WorldState:
-        data = world.data
-        measured = np.add.reduceat(world.measured_signs * data.qpos[world.measured_qpos], world.measured_starts)
-        positions, velocities = data.qpos.tolist(), data.qvel.tolist()
-        poses: dict[str, Pose] = {}
-        speeds: dict[str, NDArray[np.float64]] = {}
-        joints: dict[str, tuple[float, ...]] = {}
-        for index in world.objects:
-            role = index.role
-            if index.mocap < 0:
-                start, speed = index.free_qpos[0], index.free_qvel[0]
-                poses[role] = _pose(positions[start : start + 3], positions[start + 3 : start + 7])
-                speeds[role] = _world_velocity(velocities[speed : speed + 6], positions[start + 3 : start + 7])
-            else:
-                poses[role] = self._static[role]
-                speeds[role] = _REST
-            joints[role] = tuple(positions[address] for address in index.joint_qpos)
-        return WorldState(
-            time_s=data.time,
-            measured=measured,
-            object_poses=poses,
-            object_velocities=speeds,
-            object_joints=joints,
-            contacts=_contacts(world),
-        )
-
 
 def _ignore(message: str) -> None:
     """Drops a warning of MuJoCo."""
-
-
-def _pose(position: list[float], quaternion: list[float]) -> Pose:
-    x, y, z = position
-    w, i, j, k = quaternion
-    return Pose(position=(x, y, z), quaternion=(w, i, j, k))
-
-
-def _world_velocity(velocity: list[float], quaternion: list[float]) -> NDArray[np.float64]:
-    """A free joint's velocity with its angular part turned from the body's frame into the world's; in plain floats for speed."""
-    linear_x, linear_y, linear_z, x, y, z = velocity
-    w, i, j, k = quaternion
-    cross_x, cross_y, cross_z = 2 * (j * z - k * y), 2 * (k * x - i * z), 2 * (i * y - j * x)
-    return np.array(
-        (
-            linear_x,
-            linear_y,
-            linear_z,
-            x + w * cross_x + j * cross_z - k * cross_y,
-            y + w * cross_y + k * cross_x - i * cross_z,
-            z + w * cross_z + i * cross_y - j * cross_x,
-        )
-    )
-
-
-def _contacts(world: World) -> tuple[Contact, ...]:
-    """Normal force between every pair of touching bodies. With elliptic cones it is the first row of each contact."""
-    data = world.data
-    if data.ncon == 0:
-        return ()
-    contact = data.contact
-    rows = contact.efc_address
-    bodies = world.geom_bodies
-    sums: dict[tuple[int, int], float] = {}
-    # Plain lists: twenty contacts are too few for array operations to pay.
-    for (first, second), row, force in zip(contact.geom.tolist(), rows.tolist(), data.efc_force[rows].tolist(), strict=True):
-        if row >= 0 and force > 0.0:  # row -1: a contact that touches nothing movable
-            pair = bodies[first], bodies[second]
-            sums[pair] = sums.get(pair, 0.0) + force
-    names = world.body_names
-    return tuple(Contact(first=names[first], second=names[second], force=force) for (first, second), force in sums.items())

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
 from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
+from embodichain.physics.readout import Readout
+from embodichain.physics.stepping import Stepper
 from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene
 from embodichain.types.poses import compose
 
@@ -53,8 +55,8 @@ class World:
     model: mujoco.MjModel
     data: mujoco.MjData
     objects: tuple[ObjectIndex, ...]
-    body_names: tuple[str, ...]
-    geom_bodies: tuple[int, ...]
+    stepper: Stepper
+    readout: Readout
     actuators: NDArray[np.intp]
     channels: NDArray[np.intp]
     gains: NDArray[np.float64]
@@ -158,18 +160,22 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
                 signs.append(sign)
                 home.append(travels[joint] * arm.gripper_open)
         channel += 1
+    data = mujoco.MjData(model)
+    found = tuple(_index_object(model, placement) for placement in objects)
+    measured = np.array(positions, np.intp), np.array(signs), np.array(starts, np.intp)
+    roots = {o.role: (-1, -1) if o.mocap >= 0 else (o.free_qpos[0], o.free_qvel[0]) for o in found}
     return World(
         model=model,
-        data=mujoco.MjData(model),
-        objects=tuple(_index_object(model, placement) for placement in objects),
-        body_names=tuple(model.body(index).name for index in range(model.nbody)),
-        geom_bodies=tuple(model.geom_bodyid.tolist()),
+        data=data,
+        objects=found,
+        stepper=Stepper(model, data, tuple(model.body(index).name for index in range(model.nbody))),
+        readout=Readout(data, roots, [o.joint_qpos for o in found], measured),
         actuators=np.array(actuators, np.intp),
         channels=np.array(channels, np.intp),
         gains=np.array(gains),
-        measured_qpos=np.array(positions, np.intp),
-        measured_signs=np.array(signs),
-        measured_starts=np.array(starts, np.intp),
+        measured_qpos=measured[0],
+        measured_signs=measured[1],
+        measured_starts=measured[2],
         home_qpos=np.array(home),
     )
 

@@ -92,11 +92,16 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
-    """Two touching bodies and their normal force [N]. Names: "robot/<arm>/<body>", "<role>/<body>", "table"."""
+    """Two bodies that touched within one control period. Names: "robot/<arm>/<body>", "<role>/<body>", "table".
+
+    `force` is the normal force [N] averaged over the period (times 20 ms: its impulse), `penetration` the deepest that the two
+    overlapped in it [m].
+    """
 
     first: str
     second: str
     force: float
+    penetration: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +120,7 @@ class WorldState:
     contacts: tuple[Contact, ...]
 
     def force_between(self, first: str, second: str) -> float:
-        """Sum of normal forces [N] between bodies whose names start with the two prefixes, in either order."""
+        """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""
         return sum(
             contact.force
             for contact in self.contacts
@@ -124,8 +129,12 @@ class WorldState:
         )
 
     def touching(self, first: str, second: str) -> bool:
-        """Whether any body named with the one prefix presses on one named with the other."""
+        """Whether any body named with the one prefix pressed on one named with the other at any moment of the period."""
         return self.force_between(first, second) > 0.0
+
+    def deepest(self) -> float:
+        """Largest penetration [m] of any two bodies within the period; 0 when nothing touches."""
+        return max((contact.penetration for contact in self.contacts), default=0.0)
 
 
 class Segment(IntEnum):

@@ -1,0 +1,239 @@
+"""A control period in one compiled loop: MuJoCo steps, and after each step its contacts are read out of its own memory and summed.
+
+Through Python's views one look at the contacts costs as much as a physics step; here it costs next to nothing. Where the numbers
+lie is derived from the struct declarations that MuJoCo ships (`mujoco.introspect`) and checked against its views before use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+from llvmlite import ir
+from mujoco.introspect.ast_nodes import ArrayType, PointerType, ValueType
+from mujoco.introspect.structs import STRUCTS
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from embodichain.types import Contact
+
+_intrinsic: Any = intrinsic
+_C_TYPES: dict[str, Any] = {
+    "int": ctypes.c_int,
+    "uint64_t": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+    "mjtNum": ctypes.c_double,
+    "mjtSize": ctypes.c_int64,
+    "mjtBool": ctypes.c_bool,
+    "size_t": ctypes.c_size_t,
+    "uintptr_t": ctypes.c_void_p,
+}
+
+
+class Stepper:
+    """Steps one `MjData` and gathers its contacts; owned by the thread that steps it. Model and data must live as long as this.
+
+    MuJoCo's fatal errors, of which running out of arena memory is the one that a step can cause, end the process from here: worlds
+    are compiled with memory to spare.
+    """
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...]) -> None:
+        self._offsets = _offsets()
+        self._step = _step_address()
+        self._addresses = model._address, data._address
+        self._bodies = np.ascontiguousarray(model.geom_bodyid, np.int32)
+        self._names = names
+        self._rows = np.full((model.nbody, model.nbody), -1, np.int32)
+        most = model.nbody * (model.nbody - 1) // 2 + 1
+        self._pairs = np.zeros((most, 2), np.int32)
+        self._sums = np.zeros((most, 2))
+        self._counts = np.zeros(2, np.int64)
+
+    def advance(self, num_steps: int) -> None:
+        """Makes physics steps; contacts are then those of all of them."""
+        _advance(
+            *(self._step, *self._addresses, num_steps),
+            *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts),
+        )
+
+    def look(self) -> None:
+        """Gathers the contacts of the state as it is, of which MuJoCo has computed the forces."""
+        _advance(*(0, *self._addresses, 1), *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts))
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """What was gathered, by pair of bodies in the order in which they first touched: mean force and deepest penetration."""
+        steps, num = self._counts.tolist()
+        names = self._names
+        return tuple(
+            Contact(first=names[first], second=names[second], force=force / steps, penetration=depth)
+            for (first, second), (force, depth) in zip(self._pairs[:num].tolist(), self._sums[:num].tolist(), strict=True)
+        )
+
+
+# -------------------------------------------------------------------------------------------------------------- memory
+
+
+def _layout(name: str) -> tuple[dict[str, int], int, int]:
+    """Offset of every field of one of MuJoCo's structs, its size and its alignment [bytes], by the rules of the C ABI."""
+    offsets: dict[str, int] = {}
+    end, widest = 0, 1
+    for field in STRUCTS[name].fields:
+        size, alignment = _size(field.type)
+        end += -end % alignment
+        offsets[field.name] = end
+        end, widest = end + size, max(widest, alignment)
+    return offsets, end + -end % widest, widest
+
+
+def _size(kind: Any) -> tuple[int, int]:
+    if isinstance(kind, PointerType):
+        return ctypes.sizeof(ctypes.c_void_p), ctypes.alignment(ctypes.c_void_p)
+    if isinstance(kind, ArrayType):
+        size, alignment = _size(kind.inner_type)
+        return size * int(np.prod(kind.extents)), alignment
+    assert isinstance(kind, ValueType), f"MuJoCo's structs hold a kind of field that is not known here: {kind}"
+    if kind.name in STRUCTS:
+        return _layout(kind.name)[1:]
+    return ctypes.sizeof(_C_TYPES[kind.name]), ctypes.alignment(_C_TYPES[kind.name])
+
+
+@lru_cache(maxsize=1)
+def _offsets() -> NDArray[np.int64]:
+    """Offsets in mjData (ncon, contact, efc_force), the size of mjContact, offsets in it (dist, geom, efc_address)."""
+    data, _, _ = _layout("mjData")
+    contact, size, _ = _layout("mjContact")
+    offsets = np.array(
+        (data["ncon"], data["contact"], data["efc_force"], size, contact["dist"], contact["geom"], contact["efc_address"]), np.int64
+    )
+    _check(data, contact, size)
+    return offsets
+
+
+def _check(data: dict[str, int], contact: dict[str, int], size: int) -> None:
+    """Compares the derived layout with what MuJoCo's Python views say of two spheres that touch a plane."""
+    spec = mujoco.MjSpec()
+    spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1))
+    for x in (0.0, 1.0):
+        ball = spec.worldbody.add_body(pos=(x, 0.0, 0.09))
+        ball.add_freejoint()
+        ball.add_geom(type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.1, 0, 0))
+    model = spec.compile()
+    probe = mujoco.MjData(model)
+    mujoco.mj_forward(model, probe)
+    address, views = probe._address, probe.contact
+    start = _pointer(address + data["contact"])
+    seen = (
+        ctypes.c_int.from_address(address + data["ncon"]).value,
+        start + contact["dist"],
+        start + contact["geom"],
+        start + contact["efc_address"],
+        size,
+        _pointer(address + data["efc_force"]),
+        _pointer(address + data["ctrl"]) if model.nu else 0,
+    )
+    known = (
+        probe.ncon,
+        *(view.__array_interface__["data"][0] for view in (views.dist, views.geom, views.efc_address)),
+        views.dist.strides[0],
+        probe.efc_force.__array_interface__["data"][0],
+        0,
+    )
+    assert seen == known, f"MuJoCo {mujoco.mj_versionString()} lays its data out as {known}, its declarations say {seen}"
+
+
+@lru_cache(maxsize=1)
+def _step_address() -> int:
+    """Where `mj_step` lies in the library that the bindings use."""
+    library = ctypes.CDLL(str(next(Path(mujoco.__file__).parent.glob("*mujoco.*[0-9bl]"))))
+    return ctypes.cast(library.mj_step, ctypes.c_void_p).value or 0
+
+
+def _pointer(address: int) -> int:
+    return ctypes.c_void_p.from_address(address).value or 0
+
+
+def _load(kind: Any, result: Any) -> Any:
+    @_intrinsic
+    def read(_context: Any, address: Any) -> Any:
+        def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+            return builder.load(builder.inttoptr(args[0], kind.as_pointer()))
+
+        return result(types.int64), codegen
+
+    return read
+
+
+_int32 = _load(ir.IntType(32), types.int32)
+_int64 = _load(ir.IntType(64), types.int64)
+_float64 = _load(ir.DoubleType(), types.float64)
+
+
+@_intrinsic
+def _call(_context: Any, function: Any, model: Any, data: Any) -> Any:
+    """Calls the C function `void (*)(const mjModel*, mjData*)` at an address."""
+
+    def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), (pointer, pointer)).as_pointer()
+        builder.call(builder.inttoptr(args[0], kind), [builder.inttoptr(address, pointer) for address in args[1:]])
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@njit(cache=True)
+def _advance(
+    step: int,
+    model: int,
+    data: int,
+    num_steps: int,
+    offsets: Any,
+    bodies: Any,
+    rows: Any,
+    pairs: Any,
+    sums: Any,
+    counts: Any,
+) -> None:
+    for i in range(counts[1]):
+        rows[pairs[i, 0], pairs[i, 1]] = -1
+    counts[0] = num_steps
+    counts[1] = 0
+    for _ in range(num_steps):
+        if step != 0:
+            _call(step, model, data)
+        _gather(data, offsets, bodies, rows, pairs, sums, counts)
+
+
+@njit(cache=True)
+def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums: Any, counts: Any) -> None:
+    num_contacts = _int32(address + offsets[0])
+    if num_contacts == 0:
+        return
+    contact = _int64(address + offsets[1])
+    forces = _int64(address + offsets[2])
+    for _ in range(num_contacts):
+        row = _int32(contact + offsets[6])
+        if row >= 0:  # -1: a contact that touches nothing movable
+            force = _float64(forces + 8 * row)  # with elliptic cones the first row of a contact is its normal force
+            if force > 0.0:
+                one = bodies[_int32(contact + offsets[5])]
+                other = bodies[_int32(contact + offsets[5] + 4)]
+                first, second = min(one, other), max(one, other)
+                found = rows[first, second]
+                if found < 0:
+                    found = counts[1]
+                    counts[1] += 1
+                    rows[first, second] = found
+                    pairs[found, 0] = first
+                    pairs[found, 1] = second
+                    sums[found, 0] = 0.0
+                    sums[found, 1] = 0.0
+                sums[found, 0] += force
+                sums[found, 1] = max(sums[found, 1], -_float64(contact + offsets[4]))
+        contact += offsets[3]
