@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.ik import IkConfig, solve, solve_near
+from embodichain.motion.ik import IkConfig, solve, trace
 from embodichain.motion.kinematics import Chain, Floats
 from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, overrun, table_clearance, timing
 from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
@@ -168,11 +168,9 @@ class Hand:
         duration = duration_s(length, speed, limits.linear_acceleration)
         longest = 4.0 * duration + 1.0
         while duration <= longest:
-            path = np.empty((0, self.chain.dof))
-            joints = start
-            for progress in timing(duration):
-                joints = solve_near(self.chain, pose_at(float(progress)), joints, _SYMMETRIC)
-                path = np.concatenate([path, joints[None]])
+            poses = [pose_at(float(progress)) for progress in timing(duration)]
+            positions, quaternions = np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses])
+            path = trace(self.chain, positions, quaternions, start, _SYMMETRIC)
             stretch = overrun(start, path, limits)
             if stretch <= 1.0:
                 self._check_clearance(path, start)

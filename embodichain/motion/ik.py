@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import lowest, place, smallest_gap
-from embodichain.motion.kinematics import Chain, Floats, forward_frames, forward_into, quaternion_to_matrix, site_jacobian
+from embodichain.motion.kinematics import (
+    Chain,
+    Floats,
+    as_quaternion,
+    forward_frames,
+    forward_into,
+    quaternion_to_matrix,
+    site_jacobian,
+)
 from embodichain.types import Pose
 
 _ROTATION_WEIGHT = 0.3
@@ -305,6 +313,70 @@ def solve_near(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEF
             f" {max_change:.2f} allowed; move more slowly or pass a via pose"
         )
     return q
+
+
+@njit(cache=True)
+def _trace(
+    positions: Floats,
+    rotations: Floats,
+    lower: Floats,
+    upper: Floats,
+    target_positions: Floats,
+    target_quaternions: Floats,
+    start: Floats,
+    iterations: int,
+    position_tolerance: float,
+    rotation_tolerance: float,
+    capsule_frame: NDArray[np.int64],
+    capsule_ends: Floats,
+    capsule_radius: Floats,
+    capsule_pairs: NDArray[np.int64],
+    clearance: float,
+    max_change: float,
+    out: Floats,
+) -> int:
+    """Fills `out` [T, n] with solutions that each continue from the one before; returns how many were found before one failed."""
+    seed = start.copy().reshape(1, -1)
+    for i in range(target_positions.shape[0]):
+        rotation = quaternion_to_matrix(target_quaternions[i])
+        q, _, _, solved = search(
+            positions, rotations, lower, upper, target_positions[i], rotation, False, False, seed, iterations,
+            position_tolerance, rotation_tolerance, capsule_frame, capsule_ends, capsule_radius, capsule_pairs,
+            clearance, -math.inf, False,
+        )  # fmt: skip
+        if not solved:
+            return i
+        for j in range(q.shape[0]):
+            if abs(q[j] - seed[0, j]) > max_change:
+                return i
+        out[i] = q
+        seed[0] = q
+    return target_positions.shape[0]
+
+
+def trace(
+    chain: Chain, positions: Floats, quaternions: Floats, start: Floats, config: IkConfig = _DEFAULT, *, max_change: float = 0.25
+) -> Floats:
+    """`solve_near` along a way of tip poses: positions [m], shape [T, 3], and quaternions, shape [T, 4]; joint angles, shape [T, n].
+
+    Raises the MotionError of the first pose that cannot be continued to.
+    """
+    margin = np.minimum(config.limit_margin, 0.25 * (chain.upper - chain.lower))
+    out = np.empty((len(positions), chain.dof))
+    start = np.ascontiguousarray(start, np.float64)
+    found = _trace(
+        *(chain.positions, chain.rotations, chain.lower + margin, chain.upper - margin),
+        *(np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(quaternions, np.float64), start),
+        *(config.iterations, config.position_tolerance, config.rotation_tolerance),
+        *(chain.capsules.frame, chain.capsules.ends, chain.capsules.radius, chain.capsules.pairs),
+        *(config.self_clearance, max_change, out),
+    )
+    if found < len(positions):
+        x, y, z = (float(value) for value in positions[found])
+        failed = Pose(position=(x, y, z), quaternion=as_quaternion(quaternions[found]))
+        solve_near(chain, failed, out[found - 1] if found else start, config, max_change=max_change)
+        raise MotionError(f"the {chain.arm} arm cannot continue to {_describe(failed)}; pass a via pose")
+    return out
 
 
 def reachable(chain: Chain, target: Pose, config: IkConfig = _DEFAULT) -> bool:

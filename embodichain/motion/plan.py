@@ -13,8 +13,8 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import place, smallest_gap
-from embodichain.motion.ik import IkConfig, solve_near
-from embodichain.motion.kinematics import Chain, Floats, as_quaternion, forward_frames
+from embodichain.motion.ik import IkConfig, trace
+from embodichain.motion.kinematics import Chain, Floats, forward_frames
 from embodichain.types import CONTROL_HZ, Pose
 
 _PEAK_SPEED = 15.0 / 8.0
@@ -99,13 +99,8 @@ def cartesian_path(
     longest = _MOST_STRETCH * duration + 1.0  # where joints jump to another branch, no stretch is ever enough
     while duration <= longest:
         progress = timing(duration)
-        path = np.empty((progress.shape[0], chain.dof))
-        q = q0
-        for i, s in enumerate(progress):
-            x, y, z = (float(v) for v in start_position + s * (end_position - start_position))
-            pose = Pose(position=(x, y, z), quaternion=as_quaternion(slerp(start_quaternion, end_quaternion, float(s))))
-            q = solve_near(chain, pose, q, ik)
-            path[i] = q
+        positions = start_position + progress[:, None] * (end_position - start_position)
+        path = trace(chain, positions, slerp(start_quaternion, end_quaternion, progress), q0, ik)
         stretch = overrun(q0, path, limits)
         if stretch <= 1.0:
             return path
@@ -136,17 +131,17 @@ def nearest_quaternion(reference: Floats, quaternion: Floats, symmetric: bool) -
     return -best if np.dot(reference, best) < 0.0 else best
 
 
-def slerp(a: Floats, b: Floats, s: float) -> Floats:
-    """The unit quaternion a fraction `s` along the shorter great arc from `a` to `b`."""
+def slerp(a: Floats, b: Floats, fractions: Floats) -> Floats:
+    """The unit quaternions fractions [T] along the shorter great arc from `a` to `b`, shape [T, 4]."""
     dot = float(np.dot(a, b))
     if dot < 0.0:
         b, dot = -b, -dot
     if dot > 1.0 - 1e-12:
-        mixed = a + s * (b - a)
+        mixed = a + fractions[:, None] * (b - a)
     else:
         angle = math.acos(dot)
-        mixed = (math.sin((1.0 - s) * angle) * a + math.sin(s * angle) * b) / math.sin(angle)
-    return mixed / np.linalg.norm(mixed)
+        mixed = (np.sin((1.0 - fractions) * angle)[:, None] * a + np.sin(fractions * angle)[:, None] * b) / math.sin(angle)
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ clearance

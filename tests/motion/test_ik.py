@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embodichain.errors import MotionError
-from embodichain.motion.ik import IkConfig, reachable, solve, solve_near
+from embodichain.motion.ik import IkConfig, reachable, solve, solve_near, trace
 from embodichain.motion.kinematics import Chain, quaternion_to_matrix
 from embodichain.motion.plan import self_clearance
 from embodichain.robots import dual_piper
@@ -129,3 +129,16 @@ def test_solution_inside_the_own_pedestal_is_refused():
 def test_config_refuses_no_effort():
     with pytest.raises(ValueError, match="seeds and iterations"):
         IkConfig(seeds=0)
+
+
+def test_tracing_is_solving_near_one_after_the_other() -> None:
+    q = solve(LEFT, down(0.05, 0.1, 0.1), LEFT.home, STRICT)
+    poses = [down(0.05 + 0.002 * i, 0.1, 0.1 - 0.001 * i) for i in range(20)]
+    positions, quaternions = np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses])
+    traced = trace(LEFT, positions, quaternions, q)
+    seed = q
+    for pose, found in zip(poses, traced, strict=True):
+        seed = solve_near(LEFT, pose, seed)
+        np.testing.assert_array_equal(found, seed)
+    with pytest.raises(MotionError, match="jump"):
+        trace(LEFT, positions[[0, -1]] + [[0, 0, 0], [0.1, -0.1, 0.1]], quaternions[[0, -1]], q)

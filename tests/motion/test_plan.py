@@ -109,7 +109,7 @@ def test_hold_stays():
 def test_slerp_divides_the_angle(s, seed):
     a, b = np.random.default_rng(seed).normal(size=(2, 4))
     a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    mixed = slerp(a, b, s)
+    mixed = slerp(a, b, np.array([s]))[0]
     assert np.linalg.norm(mixed) == pytest.approx(1.0)
     whole, part = (2 * math.acos(min(1.0, abs(float(np.dot(a, q))))) for q in (b, mixed))
     assert part == pytest.approx(s * whole, abs=1e-6)
