@@ -1,14 +1,14 @@
-"""Turns camera frames into the latents of the world model: patch tokens of a frozen DINOv3. Only file that imports transformers."""
+"""Turns camera frames into the latents of the world model: patch tokens of a frozen DINOv3."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
+from learner.pretrained import load_dinov3, new_dinov3
 
 _PIXEL_MEAN = (0.485, 0.456, 0.406)
 _PIXEL_STD = (0.229, 0.224, 0.225)
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.is_random = not config.source
-        self.vit = _pretrained(config.source) if config.source else _random(config)
+        self.vit = load_dinov3(config.source) if config.source else _random(config)
         self.vit.requires_grad_(False)
         self.register_buffer("pixel_mean", 255.0 * torch.tensor(_PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255.0 * torch.tensor(_PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -99,29 +99,12 @@ class Encoder(nn.Module):
         return hidden[:, 1 + self.vit.config.num_register_tokens :]
 
 
-def _random(config: EncoderConfig) -> Any:
-    from transformers.models.dinov3_vit import DINOv3ViTConfig, DINOv3ViTModel
-
-    vit_config = DINOv3ViTConfig(
-        hidden_size=config.dim,
-        intermediate_size=4 * config.dim,
-        num_hidden_layers=config.layers,
-        num_attention_heads=config.heads,
-        patch_size=config.patch,
-        num_register_tokens=config.registers,
+def _random(config: EncoderConfig) -> nn.Module:
+    return new_dinov3(
+        dim=config.dim,
+        layers=config.layers,
+        heads=config.heads,
+        patch=config.patch,
+        registers=config.registers,
+        seed=config.seed,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        return DINOv3ViTModel(vit_config)
-
-
-def _pretrained(source: str) -> Any:
-    from transformers.models.dinov3_vit import DINOv3ViTModel
-
-    try:
-        return DINOv3ViTModel.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"encoder weights {source!r} cannot be loaded: {error}; give a local folder with config.json and safetensors, "
-            "a hub id, or an empty source for the built-in encoder"
-        ) from error

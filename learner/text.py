@@ -1,24 +1,29 @@
-"""Turns instructions into tokens that the backbone cross-attends to: hashed n-grams of words, no download, no vocabulary."""
+"""Turns instructions into tokens that the backbone cross-attends to: a trained UMT5, or hashed n-grams of words without a download."""
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
+from learner.pretrained import load_umt5
+
+_CACHED = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """Sizes of the built-in text features."""
+    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint; "" takes the built-in ones, of the sizes below."""
 
+    source: str = ""
     dim: int = 64
     max_words: int = 16
+    """Tokens of an instruction: words of the built-in features, pieces of words of UMT5 (video models take 512)."""
     buckets: int = 4096
     ngram: int = 3
     seed: int = 0
@@ -29,52 +34,66 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """One token per word: the mean of fixed random vectors of the word and its byte n-grams, plus a sinusoid of its place.
+    """Tokens of instructions; equal text gives equal tokens. Nothing here is trained, and a checkpoint carries none of it.
 
-    Words that share n-grams ("switch", "switches") get similar tokens. The vectors are fixed, so equal text gives equal
-    tokens in any process; the backbone's learned projection gives them meaning. As with UMT5, unused places are zero.
+    Each instruction is encoded once, on the CPU, and remembered.
     """
 
-    table: Tensor
-    places: Tensor
+    _place: Tensor
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         self.config = config
-        generator = torch.Generator().manual_seed(config.seed)
-        table = torch.randn(config.buckets, config.dim, generator=generator)
-        self.register_buffer("table", table, persistent=False)
-        self.register_buffer("places", _sinusoid(config.max_words, config.dim), persistent=False)
+        if config.source:
+            self._encode, self.dim = load_umt5(config.source, config.max_words)
+        else:
+            self._encode, self.dim = HashedWords(config), config.dim
+        self.register_buffer("_place", torch.zeros(0), persistent=False)
         self._cache: dict[str, Tensor] = {}
 
-    @property
-    def dim(self) -> int:
-        """Channels of a text token."""
-        return self.config.dim
+    _encode: Callable[[str], Tensor]
+    dim: int
+    """Channels of a text token."""
 
-    @torch.no_grad()
     def forward(self, instructions: Sequence[str]) -> Tensor:
-        """Text tokens, float32 [B, max_words, dim]; words beyond `max_words` are dropped."""
-        return torch.stack([self._tokens(text) for text in instructions]).to(self.table.device)
+        """Text tokens, float32 [B, max_words, dim]; what is beyond `max_words` is dropped, unused places are zero."""
+        return torch.stack([self._tokens(text) for text in instructions]).to(self._place.device)
 
     def _tokens(self, text: str) -> Tensor:
-        if text in self._cache:
-            return self._cache[text]
-        tokens = torch.zeros(self.config.max_words, self.config.dim)
-        table, places = self.table.cpu(), self.places.cpu()
-        for place, word in enumerate(text.lower().split()[: self.config.max_words]):
-            vector = table[self._buckets(word)].sum(dim=0)
-            tokens[place] = vector * (math.sqrt(self.config.dim) / vector.norm()) + places[place]
-        if len(self._cache) >= 1024:
-            self._cache.clear()
-        self._cache[text] = tokens
+        if text not in self._cache:
+            if len(self._cache) >= _CACHED:
+                self._cache.clear()
+            self._cache[text] = self._encode(text)
+        return self._cache[text]
+
+
+class HashedWords:
+    """One token per word: the mean of fixed random vectors of the word and its byte n-grams, plus a sinusoid of its place.
+
+    Words that share n-grams ("switch", "switches") get similar tokens. The vectors are fixed, so equal text gives equal
+    tokens in any process; the backbone's learned projection gives them meaning.
+    """
+
+    def __init__(self, config: TextConfig) -> None:
+        self._config = config
+        self._table = torch.randn(config.buckets, config.dim, generator=torch.Generator().manual_seed(config.seed))
+        self.places = _sinusoid(config.max_words, config.dim)
+        """What is added to the word at each place, [max_words, dim]."""
+
+    def __call__(self, text: str) -> Tensor:
+        """Tokens of one instruction, [max_words, dim]."""
+        config = self._config
+        tokens = torch.zeros(config.max_words, config.dim)
+        for place, word in enumerate(text.lower().split()[: config.max_words]):
+            vector = self._table[self._buckets(word)].sum(dim=0)
+            tokens[place] = vector * (math.sqrt(config.dim) / vector.norm()) + self.places[place]
         return tokens
 
     def _buckets(self, word: str) -> list[int]:
         data = f"<{word.strip('.,;:!?')}>".encode()
-        size = self.config.ngram
+        size = self._config.ngram
         grams = [data, *(data[i : i + size] for i in range(max(len(data) - size + 1, 0)))]
-        return [zlib.crc32(gram) % self.config.buckets for gram in grams]
+        return [zlib.crc32(gram) % self._config.buckets for gram in grams]
 
 
 def _sinusoid(places: int, dim: int) -> Tensor:

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from learner_parts import SMALL as LEARNER
 from transformers.models.dinov3_vit import DINOv3ViTConfig, DINOv3ViTModel
 
 from embodichain.errors import ConfigError
+from learner.data import DataConfig, MemorySource, RingDataset
 from learner.encoder import Encoder, EncoderConfig
+from learner.module import ClwmModule, LearnerConfig, RingDataModule, fit
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 
@@ -58,6 +61,64 @@ def test_a_local_checkpoint_is_read_back_exactly(tmp_path):
     assert not encoder.is_random and encoder.latent_dim == 32 and encoder.patch == 8
     for mine, theirs in zip(encoder.vit.parameters(), saved.parameters(), strict=True):
         assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize(("name", "dim", "heads"), [("ViT-S", 384, 6), ("ViT-B", 768, 12), ("ViT-L", 1024, 16)])
+@pytest.mark.parametrize("registers", [0, 4])
+def test_released_widths_load_with_and_without_registers(name, dim, heads, registers, tmp_path):
+    """One layer of each; patches are what is left behind class token and registers, whatever the configuration's default."""
+    config = DINOv3ViTConfig(
+        hidden_size=dim, intermediate_size=4 * dim, num_hidden_layers=1, num_attention_heads=heads, num_register_tokens=registers
+    )
+    saved = DINOv3ViTModel(config).eval()
+    saved.save_pretrained(tmp_path)
+    encoder = Encoder(EncoderConfig(source=str(tmp_path)))
+    rgb = frames(1)[:, :1]
+    pixels = (rgb[0].permute(0, 3, 1, 2).float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.no_grad():
+        hidden = saved(pixel_values=pixels).last_hidden_state
+    assert encoder.latent_dim == dim and encoder(rgb).shape == (1, 6, dim)
+    torch.testing.assert_close(encoder(rgb)[0], hidden[0, 1 + registers :], rtol=1e-4, atol=1e-5)
+
+
+def test_the_encoder_stays_in_eval_mode_under_lightning(trajectories, tmp_path):
+    """Lightning calls train() on the whole module when a fit begins; in training mode positions would be rescaled at random."""
+    modes = []
+    dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=2, window=2))
+    module = ClwmModule(LearnerConfig(agent=LEARNER, data=dataset.config, measure_batches=1, threads=1))
+    forward = module.agent.encoder.vit.forward
+
+    def look(*args, **kwargs):
+        modes.append((module.training, module.agent.model.training, module.agent.encoder.vit.training))
+        return forward(*args, **kwargs)
+
+    module.agent.encoder.vit.forward = look
+    fit(
+        module,
+        RingDataModule(dataset),
+        steps=2,
+        clip=1.0,
+        checkpoint=tmp_path / "last.ckpt",
+        checkpoint_every=9,
+        resume=False,
+        on_step=lambda step, values: False,
+    )
+    assert modes[-1] == (True, True, False), "the model trains, the encoder does not"
+    assert not any(encoder for *_, encoder in modes) and len(modes) >= 3
+
+
+def test_encoder_weights_that_do_not_fit_are_listed(tmp_path):
+    saved = DINOv3ViTModel(DINOv3ViTConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    saved.config.num_hidden_layers = 2
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"do not fit a DINOv3ViTModel: missing .*layer\.1"):
+        Encoder(EncoderConfig(source=str(tmp_path)))
+    saved.config.num_hidden_layers, saved.config.intermediate_size = 1, 48
+    saved.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"instead of \["):
+        Encoder(EncoderConfig(source=str(tmp_path)))
 
 
 def test_unusable_settings_are_refused(tmp_path):
