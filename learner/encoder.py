@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
         return hidden[:, 1 + self.vit.config.num_register_tokens :]
 
 
-def _random(config: EncoderConfig) -> nn.Module:
+def _random(config: EncoderConfig) -> Any:
     return new_dinov3(
         dim=config.dim,
         layers=config.layers,

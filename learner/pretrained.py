@@ -1,4 +1,4 @@
-"""Models that others trained, from a local folder or hub id: DINOv3 for pictures, UMT5 for text. Only file that imports transformers.
+"""Models that others trained, from a local folder or hub id: DINOv3 and UMT5. Only file that imports transformers.
 
 Weights are read from safetensors, or from PyTorch files without unpickling (`weights_only`, transformers' own rule).
 """

@@ -1,4 +1,4 @@
-"""Turns instructions into tokens that the backbone cross-attends to: a trained UMT5, or hashed n-grams of words without a download."""
+"""Turns instructions into tokens that the backbone cross-attends to: a trained UMT5, else hashed n-grams of words."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CACHED = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint; "" takes the built-in ones, of the sizes below."""
+    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint, or "" for the built-in ones of the sizes below."""
 
     source: str = ""
     dim: int = 64

@@ -87,7 +87,7 @@ def test_long_instructions_are_cut_to_the_tokens_there_are(umt5):
 
 
 def test_text_weights_that_do_not_fit_are_listed(umt5, tmp_path):
-    with pytest.raises(ConfigError, match="text weights .* cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"text weights .* cannot be loaded"):
         TextEncoder(TextConfig(source=str(tmp_path / "nowhere")))
     model = UMT5EncoderModel.from_pretrained(umt5)
     model.config.num_layers = 3
