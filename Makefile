@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test check soak bench clean help
+.PHONY: setup demo test check validate-assets soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -32,6 +32,15 @@ check: setup ## lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/pytest tests/test_architecture.py
+
+validate-assets: setup $(VENV)/.validators ## one asset of every family, judged by our checks and both public validators
+	$(BIN)/embodichain asset build all -o build/catalogue --resume
+	$(BIN)/embodichain asset validate build/catalogue --public
+	$(BIN)/pytest tests/assets/test_asset_validators.py
+
+$(VENV)/.validators: $(STAMP)
+	$(BIN)/pip install -q -c constraints.txt -e '.[validate]'
+	@touch $@
 
 KILLS ?= 10000
 soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked

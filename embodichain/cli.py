@@ -29,7 +29,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command("learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
     "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
-    "asset": Command("embodichain.commands:asset", "build simulation-ready USD assets, or validate USD files"),
+    "asset": Command("embodichain.asset_commands:main", "build simulation-ready USD assets, validate, compare and show them"),
     "reach": Command("embodichain.commands:reach", "build a robot's reachability table and draw it"),
     "ring": Command("embodichain.commands:ring", "watch a ring of a running job: `ring top PATH`"),
     "ledger": Command("embodichain.commands:ledger", "prove from a run's ledger that no trajectory was read too often"),

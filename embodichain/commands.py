@@ -1,10 +1,9 @@
-"""The engine's smaller commands: list, asset, reach, ring, ledger. Each imports its room only when it is called."""
+"""The engine's smaller commands: list, reach, ring, ledger. Each imports its room only when it is called."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,71 +28,6 @@ def list_names(arguments: list[str]) -> int:
             print(f"{kind + ':':<18}{', '.join(values)}")
         print("recipes:          see `embodichain run --help`; a robot may also be the path of an MJCF file")
     return 0
-
-
-def asset(arguments: list[str]) -> int:
-    """`embodichain asset build|validate`."""
-    parser = argparse.ArgumentParser(prog="embodichain asset", description="Simulation-ready USD assets.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="make procedural assets: repaired, decomposed, weighed, validated")
-    build.add_argument("categories", nargs="+", metavar="CATEGORY", help="see `embodichain list`; CATEGORY:N makes N of them")
-    build.add_argument(
-        "-o", "--out", type=Path, required=True, help="where <category>/<name>/<name>.usd go; finished assets are kept"
-    )
-    build.add_argument("--seed", type=int, default=0)
-    build.add_argument("--jobs", type=int, default=0, help="processes; 0 is one per core, at most 4")
-    validate = commands.add_parser("validate", help="check USD files, on paper and at rest in simulation; 1 when any fails")
-    validate.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
-    for sub in (build, validate):
-        sub.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    return _build(options) if options.command == "build" else _validate(options)
-
-
-def _build(options: argparse.Namespace) -> int:
-    from embodichain.assets.optimize import AssetsConfig, build_catalog
-
-    counts: dict[str, int] = {}
-    for entry in options.categories:
-        category, _, count = entry.partition(":")
-        if count and not count.isdigit():
-            raise ConfigError(f"{entry!r}: the count after the colon must be a whole number, as in {category}:3")
-        counts[category] = int(count or 1)
-    config = AssetsConfig(counts=counts, seed=options.seed, jobs=options.jobs)
-    report = None if options.json else lambda done, total, name: print(f"[{done}/{total}] {name}", file=sys.stderr)
-    assets = build_catalog(config, options.out, progress=report)
-    rows = [{"name": a.name, "path": str(a.path), "mass_kg": round(sum(b.mass for b in a.bodies), 4)} for a in assets]
-    print(
-        json.dumps({"assets": rows})
-        if options.json
-        else "\n".join(f"{r['name']:<16}{r['mass_kg']:>8.3f} kg  {r['path']}" for r in rows)
-    )
-    return 0
-
-
-def _validate(options: argparse.Namespace) -> int:
-    from embodichain.assets import behave, usd, validate
-
-    files: list[Path] = []
-    for path in options.paths:
-        found = sorted(p for p in path.rglob("*") if p.suffix in (".usd", ".usda", ".usdc")) if path.is_dir() else [path]
-        if not found or not all(p.exists() for p in found):
-            raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
-        files += found
-    issues = {}
-    for path in files:
-        found = validate.check(path) or behave.check(usd.read(path))  # what is written wrongly is not simulated
-        issues[str(path)] = [asdict(issue) for issue in found]
-    failed = sum(bool(rows) for rows in issues.values())
-    if options.json:
-        print(json.dumps({"files": issues, "failed": failed}))
-    else:
-        for name, rows in issues.items():
-            print(f"{'FAIL' if rows else 'ok':<5}{name}")
-            for row in rows:
-                print(f"     {row['check']} at {row['prim']}: {row['message']}")
-        print(f"{len(files) - failed} of {len(files)} assets pass")
-    return 1 if failed else 0
 
 
 def reach(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
-from embodichain.assets.optimize import AssetsConfig, build_catalog
+from embodichain.assets.catalog import AssetsConfig, build_catalog
 from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig

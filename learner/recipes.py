@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from embodichain.assets.optimize import AssetsConfig
+from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import ray
 
-from embodichain.assets.optimize import AssetsConfig
+from embodichain.assets.catalog import AssetsConfig
 from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.expand.recovery import RecoveryConfig

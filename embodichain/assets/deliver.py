@@ -10,14 +10,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import embodichain
-from embodichain.assets import behave, grasp, preview, usd, validate
+from embodichain.assets import behave, grasp, jobs, preview, usd, validate
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.assets.source import Source
-from embodichain.assets.stages import Record, StageReport
+from embodichain.assets.stages import Number, Record
 from embodichain.errors import AssetError
 from embodichain.types import Asset
 
@@ -28,7 +29,7 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
     Raises:
         AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
     """
-    shelf = out_dir / asset.category
+    shelf = jobs.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
     temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
     provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}
@@ -40,24 +41,10 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
         raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
     try:
         file = temporary / f"{asset.name}.usd"
-        start = time.perf_counter()
-        usd.write(asset, file, provenance)
-        asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
-        usd.write(asset, file, provenance)
-        record.entries.append(StageReport(stage="usd", part="", seconds=round(time.perf_counter() - start, 4)))
-        start = time.perf_counter()
-        preview.save_thumbnail(asset, file)
-        record.entries.append(StageReport(stage="preview", part="", seconds=round(time.perf_counter() - start, 4)))
-        start = time.perf_counter()
-        issues = [*validate.check(file), *behave.check(asset)]
-        record.entries.append(
-            StageReport(stage="validate", part="", seconds=round(time.perf_counter() - start, 4), after={"issues": len(issues)})
-        )
-        if issues:
-            raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
-        start = time.perf_counter()
-        lifts = {name: asdict(grasp.lift(asset, name)) for name in grasp.grasps(asset)}
-        record.entries.append(StageReport(stage="grasp", part="", seconds=round(time.perf_counter() - start, 4)))
+        asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance))
+        record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
+        record.stage("validate", "", {}, lambda: _validated(asset, file))
+        lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
         report = {
             "name": asset.name,
             "category": asset.category,
@@ -79,6 +66,26 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return usd.read(final / f"{asset.name}.usd")
+
+
+def _written(asset: Asset, file: Path, provenance: Mapping[str, str | float]) -> tuple[Asset, Mapping[str, Number]]:
+    """The asset as its file holds it, with the hash of that content written into the file."""
+    usd.write(asset, file, provenance)
+    asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
+    usd.write(asset, file, provenance)
+    return asset, {"bytes": file.stat().st_size}
+
+
+def _validated(asset: Asset, file: Path) -> tuple[None, Mapping[str, Number]]:
+    issues = [*validate.check(file), *behave.check(asset)]
+    if issues:
+        raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
+    return None, {"issues": 0}
+
+
+def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
+    lifts = {name: asdict(grasp.lift(asset, name)) for name in grasp.grasps(asset)}
+    return lifts, {"grasps": len(lifts), "held": sum(lift["held"] for lift in lifts.values())}
 
 
 def _move_into_place(temporary: Path, final: Path) -> None:

@@ -14,6 +14,7 @@ from embodichain.assets.physical import MassProperties, shell_properties, solid_
 from embodichain.assets.repair import RepairConfig, repair
 from embodichain.assets.shapes import diagonal, signed_volume, to_mesh, to_solid
 from embodichain.assets.source import Part, material
+from embodichain.errors import EmbodiChainError
 from embodichain.types import Body, Mesh
 
 Number = float | int | str
@@ -35,22 +36,38 @@ class StageReport:
     seconds: float
     before: Mapping[str, Number] = field(default_factory=dict)
     after: Mapping[str, Number] = field(default_factory=dict)
+    refused: str = ""
+    """Why the stage refused; empty when it did its work."""
 
 
 @dataclass(slots=True)
 class Record:
-    """Collects the stage reports of one asset as it is built."""
+    """Collects the stage reports of one asset as it is built; `listener` is told each stage and part as they begin."""
 
     entries: list[StageReport] = field(default_factory=list)
+    listener: Callable[[str, str], None] | None = None
 
     def stage(
         self, stage: str, part: str, before: Mapping[str, Number], work: Callable[[], tuple[Result, Mapping[str, Number]]]
     ) -> Result:
-        """Runs `work`, which returns its result and the numbers after it, and enters both with the time it took."""
+        """Runs `work`, which returns its result and the numbers after it, and enters both with the time it took.
+
+        A refusal is entered with its reason and raised on.
+        """
+        if self.listener:
+            self.listener(stage, part)
         start = time.perf_counter()
-        result, after = work()
-        seconds = round(time.perf_counter() - start, 4)
-        self.entries.append(StageReport(stage=stage, part=part, seconds=seconds, before=before, after=after))
+
+        def enter(after: Mapping[str, Number], refused: str = "") -> None:
+            seconds = round(time.perf_counter() - start, 4)
+            self.entries.append(StageReport(stage=stage, part=part, seconds=seconds, before=before, after=after, refused=refused))
+
+        try:
+            result, after = work()
+        except EmbodiChainError as error:
+            enter({}, str(error))
+            raise
+        enter(after)
         return result
 
 

@@ -1,9 +1,12 @@
-"""What a build process runs. Imports nothing heavy, so that the core limit is set before any library counts the cores."""
+"""A build process: takes jobs from a pipe one by one and says what it does. Imports nothing heavy before the core limit is set."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import time
+import traceback
+from dataclasses import asdict
+from multiprocessing.connection import Connection
 
 
 def use_one_core() -> None:
@@ -12,8 +15,35 @@ def use_one_core() -> None:
         os.environ[name] = "1"
 
 
-def build_file(category: str, seed: int, out_dir: Path) -> Path:
-    """`optimize.build`, returning the file alone: the asset travels as its file."""
-    from embodichain.assets.optimize import build
+def serve(pipe: Connection) -> None:
+    """Builds what arrives as (job, out_dir, config), until the other side closes.
 
-    return build(category, seed, out_dir).path
+    Sends ("stage", stage, part) as work goes on, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
+    """
+    use_one_core()
+    from embodichain.assets import optimize, stages
+    from embodichain.errors import EmbodiChainError
+
+    while True:
+        try:
+            job, out_dir, config = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        record = stages.Record(listener=lambda stage, part: pipe.send(("stage", stage, part)))
+        start = time.perf_counter()
+        try:
+            asset = optimize.build_job(job, out_dir, config=config, record=record)
+        except (KeyboardInterrupt, BrokenPipeError):
+            return
+        except EmbodiChainError as error:
+            kind, result = "failed", str(error)
+        except Exception as error:  # one bad asset must not stop the others: the report names the place
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            kind, result = "failed", f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}: {error}"  # noqa: PTH119
+        else:
+            kind, result = "built", str(asset.path)
+        seconds = round(time.perf_counter() - start, 3)
+        try:
+            pipe.send((kind, result, seconds, [asdict(entry) for entry in record.entries]))
+        except BrokenPipeError:
+            return

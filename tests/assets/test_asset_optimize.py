@@ -10,6 +10,7 @@ import pytest
 from asset_parts import exact_union
 from PIL import Image
 
+from embodichain.assets import catalog as catalog_room
 from embodichain.assets import optimize, preview, source, usd
 from embodichain.assets.deliver import fingerprint
 from embodichain.assets.mess import MessConfig
@@ -46,10 +47,10 @@ def test_assets_rest_on_the_plane_over_their_origin(catalog):
 
 
 def test_a_second_call_reads_the_finished_catalogue(catalog, catalog_dir):
-    config = optimize.AssetsConfig(counts=dict.fromkeys(catalog, 1))
+    config = catalog_room.AssetsConfig(counts=dict.fromkeys(catalog, 1))
     seen = []
     start = time.perf_counter()
-    again = optimize.build_catalog(config, catalog_dir, lambda done, total, name: seen.append((done, total, name)))
+    again = catalog_room.build_catalog(config, catalog_dir, lambda done, total, name: seen.append((done, total, name)))
     assert time.perf_counter() - start < 1.0
     assert [asset.content_hash for asset in again] == [catalog[asset.category].content_hash for asset in again]
     assert [done for done, _, _ in seen] == list(range(1, len(again) + 1))
@@ -86,10 +87,10 @@ def test_every_stage_reports_its_numbers(catalog):
     for asset in catalog.values():
         report = json.loads(asset.path.with_suffix(".json").read_text())
         stages = [entry["stage"] for entry in report["stages"]]
-        assert stages[:2] == ["repair", "frame"]
+        assert stages[:3] == ["source", "repair", "frame"]
         assert {"simplify", "collision", "physical", "usd", "validate"} <= set(stages)
         assert all(entry["seconds"] >= 0 for entry in report["stages"])
-        repaired = report["stages"][0]
+        repaired = report["stages"][1]
         assert repaired["before"]["faces"] > repaired["after"]["faces_after"] * 0.5
         assert repaired["after"]["agreement"] > 0.97
         assert report["content_hash"] == asset.content_hash
@@ -156,6 +157,6 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 
 def test_a_bad_catalogue_is_refused():
     with pytest.raises(ConfigError, match=r"available: .*mug"):
-        optimize.AssetsConfig(counts={"teapot": 1})
+        catalog_room.AssetsConfig(counts={"teapot": 1})
     with pytest.raises(ConfigError, match="must not be negative"):
-        optimize.AssetsConfig(counts={"mug": -1})
+        catalog_room.AssetsConfig(counts={"mug": -1})

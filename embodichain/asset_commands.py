@@ -1,0 +1,236 @@
+"""`embodichain asset`: build, validate. Each imports its room only when it is called."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embodichain.errors import ConfigError
+
+if TYPE_CHECKING:
+    from embodichain.assets.batch import Outcome
+    from embodichain.assets.jobs import Job
+    from embodichain.assets.validate import Issue
+
+_SUFFIXES = (".usd", ".usda", ".usdc")
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain asset build|validate`."""
+    parser = argparse.ArgumentParser(prog="embodichain asset", description="Simulation-ready USD assets.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _build_options(commands.add_parser("build", help="make assets: repaired, decomposed, weighed, validated; 1 when any fails"))
+    sub = commands.add_parser("validate", help="check USD files on paper, in physics and by public validators; 1 when any fails")
+    sub.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
+    sub.add_argument("--own", action="store_true", help="our own checks alone, even where the public validators are installed")
+    sub.add_argument("--public", action="store_true", help="fail when a public validator is not installed")
+    for command in commands.choices.values():
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    return {"build": _build, "validate": _validate}[options.command](options)
+
+
+def _build_options(build: argparse.ArgumentParser) -> None:
+    build.add_argument(
+        "sources", nargs="+", metavar="SRC", help="FAMILY or FAMILY:N, see `embodichain list`; `all` is every family"
+    )
+    build.add_argument("-o", "--out", type=Path, required=True, help="where <category>/<name>/<name>.usd go")
+    build.add_argument("--seed", type=int, default=0, help="of procedural parameters and of the search (default 0)")
+    build.add_argument("--jobs", type=int, default=0, help="processes; 0 is one per core, at most 4")
+    build.add_argument("--resume", action="store_true", help="keep assets that are finished and would come out the same")
+    build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
+    build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
+    build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give an asset up after this many seconds")
+
+
+def _build(options: argparse.Namespace) -> int:
+    from embodichain.assets import batch
+
+    wanted = _jobs(options)
+    config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
+    if options.dry_run:
+        outcomes = batch.plan(wanted, options.out, config)
+        rows = [{"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state]} for o in outcomes]
+        _say(options, {"dry_run": True, "assets": rows}, "\n".join(f"{r['would']:<6}{r['name']:<24}{r['file']}" for r in rows))
+        return 0
+    with _Progress(len(wanted), quiet=options.json) as progress:
+        outcomes = batch.run(wanted, options.out, config, listener=progress.show)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if options.json:
+        print(json.dumps({"assets": [_row(outcome) for outcome in outcomes], "failed": len(failed)}))
+    else:
+        _tables(outcomes)
+    return 1 if failed else 0
+
+
+_WOULD = {"kept": "keep", "waiting": "build"}
+
+
+def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
+    """The jobs that the sources on the command line stand for, in order."""
+    from embodichain.assets import jobs, source
+
+    wanted: list[Job] = []
+    for entry in options.sources:
+        family, _, count = entry.partition(":")
+        if count and not (count.isdigit() and int(count) > 0):
+            raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {family}:3")
+        seeds = range(options.seed * 1000, options.seed * 1000 + int(count or 1))
+        for category in source.categories() if family == "all" else (family,):
+            wanted += [jobs.ProceduralJob(category=category, seed=seed, clean=options.clean) for seed in seeds]
+    return jobs.unique(tuple(wanted))
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    row = asdict(outcome)
+    row["file"] = str(outcome.file)
+    row["stages"] = list(outcome.stages)
+    return row
+
+
+def _tables(outcomes: Sequence[Outcome]) -> None:
+    """What was built, and why the rest was not."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from embodichain.assets import usd
+
+    console = Console()
+    table = Table("asset", "", "mass", "bodies", "seconds", "file", box=None, pad_edge=False)
+    for outcome in outcomes:
+        if outcome.state != "failed":
+            asset = usd.read(outcome.file)
+            mass = f"{sum(body.mass for body in asset.bodies):.3f} kg"
+            table.add_row(outcome.name, outcome.state, mass, str(len(asset.bodies)), f"{outcome.seconds:.1f}", str(outcome.file))
+    console.print(table, soft_wrap=True)
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    if failed:
+        table = Table("failed", "reason", title=f"{len(failed)} of {len(outcomes)} assets failed", title_justify="left")
+        for outcome in failed:
+            table.add_row(outcome.name, outcome.reason)
+        console.print(table)
+
+
+class _Progress:
+    """Bars on standard error: all assets, and each that is being built with its stage; plain lines where it is no terminal."""
+
+    def __init__(self, total: int, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        console = Console(stderr=True, quiet=quiet)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=console, transient=True)
+        self._plain = not console.is_terminal and not quiet
+        self._all = self._bars.add_task("assets", total=total)
+        self._each: dict[str, Any] = {}
+        self._done = 0
+        self._total = total
+
+    def __enter__(self) -> _Progress:
+        if not self._plain:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, outcome: Outcome) -> None:
+        """Takes a change of a job's state."""
+        if outcome.state == "building":
+            task = self._each.setdefault(outcome.name, None)
+            if task is None:
+                task = self._each[outcome.name] = self._bars.add_task(outcome.name, total=None)
+            self._bars.update(task, description=f"  {outcome.name}: {outcome.stage}")
+            return
+        task = self._each.pop(outcome.name, None)
+        if task is not None:
+            self._bars.remove_task(task)
+        self._done += 1
+        self._bars.update(self._all, completed=self._done)
+        if self._plain:
+            reason = f": {outcome.reason}" if outcome.reason else ""
+            print(f"[{self._done}/{self._total}] {outcome.name} {outcome.state}{reason}", file=sys.stderr, flush=True)
+
+
+def _say(options: argparse.Namespace, values: dict[str, Any], text: str) -> None:
+    print(json.dumps(values) if options.json else text)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The USD files among and below the paths."""
+    files: list[Path] = []
+    for path in paths:
+        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES) if path.is_dir() else [path]
+        if not found or not all(p.exists() for p in found):
+            raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def _validate(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from embodichain.assets import behave, usd, validate, validators
+    from embodichain.errors import AssetError
+
+    files = _files(options.paths)
+    public = () if options.own else validators.installed()
+    if options.public and set(public) != set(validators.PUBLIC):
+        missing = ", ".join(sorted(set(validators.PUBLIC) - set(public)))
+        raise ConfigError(f"public validators not installed: {missing}; {validators.INSTALL}")
+    verdicts: dict[str, dict[str, list[Issue]]] = {"on paper": {}, "in physics": {}}
+    with Progress(transient=True, disable=options.json) as bars:
+        bar = bars.add_task("validate", total=len(files))
+        for path in files:
+            bars.update(bar, description=path.name, advance=1)
+            verdicts["on paper"][str(path)] = found = validate.check(path)
+            if found:
+                continue  # what is written wrongly is not simulated
+            try:
+                verdicts["in physics"][str(path)] = behave.check(usd.read(path))
+            except AssetError as error:
+                verdicts["in physics"][str(path)] = [validate.Issue(check="simulate", prim="/", message=str(error))]
+        for name in public:
+            bars.update(bar, description=name)
+            verdicts[name] = validators.check(name, files)
+    failing = [str(path) for path in files if any(found.get(str(path)) for found in verdicts.values())]
+    if options.json:
+        issues = {
+            str(path): [{"by": by, **asdict(issue)} for by, found in verdicts.items() for issue in found.get(str(path), [])]
+            for path in files
+        }
+        print(
+            json.dumps({"files": issues, "checked_by": list(verdicts), "failed": len(failing), "passed": len(files) - len(failing)})
+        )
+    else:
+        _verdict_table(files, verdicts)
+        absent = [] if options.own else sorted(set(validators.PUBLIC) - set(public))
+        if absent:
+            print(f"not installed, so not asked: {', '.join(absent)} ({validators.INSTALL})")
+        print(f"{len(files) - len(failing)} of {len(files)} assets pass")
+    return 1 if failing else 0
+
+
+def _verdict_table(files: Sequence[Path], verdicts: dict[str, dict[str, list[Issue]]]) -> None:
+    """One row a file, one column a judge; below it every fault."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("asset", *verdicts)
+    mark: Callable[[list[Issue] | None], str] = lambda found: (  # noqa: E731
+        "-" if found is None else f"[red]{len(found)} faults" if found else "[green]ok"
+    )
+    for path in files:
+        table.add_row(path.stem, *(mark(found.get(str(path))) for found in verdicts.values()))
+    console.print(table)
+    for path in files:
+        for by, found in verdicts.items():
+            for issue in found.get(str(path), []):
+                print(f"{path}\n  {by}: {issue.check} at {issue.prim}: {issue.message}")

@@ -1,0 +1,50 @@
+import pytest
+from mutations import centimetres, spoil, y_up
+
+from embodichain import asset_commands
+from embodichain.assets import validators
+from embodichain.errors import AssetError, ConfigError
+
+needs_both = pytest.mark.skipif(
+    set(validators.installed()) != set(validators.PUBLIC), reason=f"public validators are not installed: {validators.INSTALL}"
+)
+
+
+@needs_both
+@pytest.mark.parametrize("name", validators.PUBLIC)
+def test_every_delivered_asset_passes_the_public_validators(catalog, name):
+    files = [asset.path for asset in catalog.values()]
+    assert validators.check(name, files) == {str(file): [] for file in files}
+
+
+@needs_both
+def test_the_public_validators_are_awake(catalog, tmp_path):
+    spoil(catalog["switch"].path, tmp_path / "small.usda", centimetres)
+    spoil(catalog["switch"].path, tmp_path / "lying.usda", y_up)
+    (tmp_path / "noise.usd").write_bytes(b"PXR-USDC nothing")
+    files = sorted(tmp_path.iterdir())
+    found = {name: validators.check(name, files) for name in validators.PUBLIC}
+    assert all(found["simready"][str(file)] for file in files)
+    assert "metersPerUnit" in " ".join(issue.message for issue in found["simready"][str(tmp_path / "small.usda")])
+    assert found["omniverse"][str(tmp_path / "noise.usd")]
+
+
+def test_an_absent_validator_is_named_with_its_remedy(catalog, monkeypatch, capsys):
+    monkeypatch.setattr(validators, "_has", lambda package: False)
+    with pytest.raises(AssetError, match="pip install"):
+        validators.check("simready", [])
+    path = str(catalog["pad"].path)
+    with pytest.raises(ConfigError, match="omniverse, simready"):
+        asset_commands.main(["validate", path, "--public"])
+    assert asset_commands.main(["validate", path]) == 0
+    assert "not asked: omniverse, simready" in capsys.readouterr().out
+
+
+def test_validate_prints_one_table_and_fails_when_any_asset_fails(catalog, tmp_path, capsys):
+    spoil(catalog["switch"].path, tmp_path / "lying.usda", y_up)
+    good = str(catalog["pad"].path)
+    assert asset_commands.main(["validate", good, "--own"]) == 0
+    assert asset_commands.main(["validate", good, str(tmp_path), "--own"]) == 1
+    shown = capsys.readouterr().out
+    assert "1 of 2 assets pass" in shown
+    assert "up_axis" in shown
