@@ -357,7 +357,7 @@ def _trace(
 def trace(
     chain: Chain, positions: Floats, quaternions: Floats, start: Floats, config: IkConfig = _DEFAULT, *, max_change: float = 0.25
 ) -> Floats:
-    """`solve_near` along a way of tip poses: positions [m], shape [T, 3], and quaternions, shape [T, 4]; joint angles, shape [T, n].
+    """`solve_near` along tip poses, positions [m] [T, 3] and quaternions [T, 4]: joint angles [rad], shape [T, n].
 
     Raises the MotionError of the first pose that cannot be continued to.
     """

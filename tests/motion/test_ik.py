@@ -132,8 +132,9 @@ def test_config_refuses_no_effort():
 
 
 def test_tracing_is_solving_near_one_after_the_other() -> None:
-    q = solve(LEFT, down(0.05, 0.1, 0.1), LEFT.home, STRICT)
-    poses = [down(0.05 + 0.002 * i, 0.1, 0.1 - 0.001 * i) for i in range(20)]
+    q = solve(LEFT, down(0.1, 0.2, 0.1), LEFT.home)
+    facing = LEFT.pose(q).quaternion
+    poses = [Pose(position=(0.1 + 0.002 * i, 0.2, 0.1 - 0.001 * i), quaternion=facing) for i in range(20)]
     positions, quaternions = np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses])
     traced = trace(LEFT, positions, quaternions, q)
     seed = q
