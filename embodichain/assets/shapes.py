@@ -82,15 +82,38 @@ def cylinder(radius: float, length: float, axis: str = "z", segments: int = 48) 
 
 def sweep(path: NDArray[np.float64], half_width: float, half_height: float, segments: int = 20) -> Solid:
     """A tube of elliptic section along a path in the XZ plane, shape [N, 3]: `half_width` along Y, `half_height` in the plane."""
+    count = len(path)
+    return loft(path, np.full(count, half_width), np.full(count, half_height), segments)
+
+
+def loft(
+    path: NDArray[np.float64],
+    half_widths: NDArray[np.float64],
+    half_heights: NDArray[np.float64],
+    segments: int = 20,
+    exponent: float = 2.0,
+) -> Solid:
+    """A bar along a path in the XZ plane, shape [N, 3], whose section changes along it.
+
+    Args:
+        path: centres of the sections [m].
+        half_widths: along Y [m], shape [N].
+        half_heights: in the plane, across the path [m], shape [N].
+        segments: points around a section.
+        exponent: of the superellipse |y/a|^n + |z/b|^n = 1: 2 is an ellipse, more is boxier.
+    """
     tangents = np.gradient(path, axis=0)
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     side = np.array([0.0, 1.0, 0.0])
     normals = np.cross(tangents, side)
     angles = np.arange(segments) * (2 * math.pi / segments)
+    cos, sin = np.cos(angles), np.sin(angles)
+    if exponent != 2.0:
+        cos, sin = (np.sign(wave) * np.abs(wave) ** (2 / exponent) for wave in (cos, sin))
     rings = (
         path[:, None]
-        + half_width * np.cos(angles)[None, :, None] * side
-        + half_height * np.sin(angles)[None, :, None] * normals[:, None]
+        + half_widths[:, None, None] * cos[None, :, None] * side
+        + half_heights[:, None, None] * sin[None, :, None] * normals[:, None]
     )
     count, ring = len(path), np.arange(segments)
     following = (ring + 1) % segments

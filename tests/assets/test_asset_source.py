@@ -3,11 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from asset_parts import exact_union
 
 from embodichain.assets import articulate, families, source
-from embodichain.assets.shapes import to_solid
+from embodichain.assets.shapes import box, to_solid
+from embodichain.assets.topology import components
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import rotate
+from embodichain.types.poses import compose, inverse
 
 SEEDS = range(6)
 
@@ -44,7 +47,7 @@ def test_a_70_mm_gripper_spans_every_grasp(seed):
             start, end = (np.asarray(pose.position) + sign * 0.035 * closing for sign in (-1, 1))
             hits = solid.ray_cast(start, end)
             assert hits, (category, name)
-            outside = [to_solid(part.mesh) ^ families.box((2e-4,) * 3).translate(point) for point in (start, end)]
+            outside = [to_solid(part.mesh) ^ box((2e-4,) * 3).translate(point) for point in (start, end)]
             assert all(piece.volume() < 1e-14 for piece in outside), (category, name)
 
 
@@ -55,6 +58,33 @@ def test_top_grasps_point_down_and_frames_are_right_handed():
             assert np.linalg.det(axes) == pytest.approx(1.0)
             if name in ("grasp", "lever_tip", "center"):
                 assert axes[2] == pytest.approx([0, 0, -1])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_any_lid_covers_any_pan_and_goes_into_it(seed):
+    for other in SEEDS:
+        pan, lid = source.procedural("pan", seed), source.procedural("lid", other)
+        inner, wall = float(pan.parameters["inner_radius"]), float(pan.parameters["wall"])
+        slack = inner - float(lid.parameters["ring_radius"])
+        assert 0.001 < slack < 0.007
+        assert float(lid.parameters["flange_radius"]) - slack > inner + wall, "pushed to one side it covers the other"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_hanging_mug_clears_the_rack_when_its_loop_lies_on_a_seat(seed):
+    """Frames that agree are a hung mug: the branch goes through the handle, and the cup hangs below it."""
+    for other in range(2):
+        mug, rack = source.procedural("mug", seed), source.procedural("rack", other)
+        cup, handle = (to_solid(piece) for piece in components(mug.parts[0].mesh))
+        tree = exact_union(rack.parts[0].mesh)
+        for index in range(int(rack.parameters["branches"])):
+            pose = compose(rack.affordances[f"seat_{index}"][1], inverse(mug.affordances["hang_loop"][1]))
+            columns = np.column_stack([*(rotate(pose.quaternion, axis) for axis in np.eye(3)), np.asarray(pose.position)])
+            hung = (cup + handle).transform(columns)
+            assert (hung ^ tree).volume() < 1e-12
+            middle = hung.bounding_box()
+            assert (middle[2] + middle[5]) / 2 < rack.affordances[f"seat_{index}"][1].position[2]
+            assert middle[2] > 0.02, "above the foot"
 
 
 def test_the_mouse_fits_a_gripper_and_stands_where_its_name_says():
