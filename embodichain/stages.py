@@ -15,6 +15,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.catalog import AssetsConfig, build_catalog
 from embodichain.errors import ConfigError, MotionError, SceneError
+from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
@@ -51,6 +52,7 @@ class WorldConfig:
     assets: AssetsConfig = field(default_factory=AssetsConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
+    physical: PhysicalConfig = field(default_factory=PhysicalConfig)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -136,7 +138,9 @@ class SceneStage:
 
     def __init__(self, world: World, split: Split = Split.STREAM) -> None:
         self._tasks = world.make_tasks()
-        self._sampler = SceneSampler(world.robot, world.assets, world.reach, visual=world.config.visual)
+        self._sampler = SceneSampler(
+            world.robot, world.assets, world.reach, visual=world.config.visual, physical=world.config.physical
+        )
         self._seed = world.config.seed
         self._split = split
 

@@ -26,6 +26,7 @@ TORSIONAL_FRICTION = 0.005
 _TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, 0.0001)  # MuJoCo takes the larger of two: the object decides
 _HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
 _ARENA_BYTES = 128 << 20  # address space, of which only what contacts fill is ever touched
+_OFF_CENTER = 1e-6
 _VISUAL_GROUP, _HULL_GROUP = 2, 3
 _RESERVED = ("robot", "table", "world")
 _LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at the default 0.9 a loaded lever creeps
@@ -165,7 +166,8 @@ def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Bo
     made = parent.add_body(name=name, pos=pose.position, quat=pose.quaternion)
     made.explicitinertial = True
     made.mass = body.mass
-    made.ipos = body.center_of_mass
+    # A centre in the frame's very origin would be compiled into short cuts that another centre, written later, contradicts.
+    made.ipos = np.add(body.center_of_mass, _OFF_CENTER)
     made.iquat = body.principal_axes
     made.inertia = body.diagonal_inertia
     _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)

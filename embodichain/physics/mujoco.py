@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import mujoco
@@ -62,7 +62,9 @@ class MujocoPhysics:
         self._world: World | None = None
         self._static: dict[str, Pose] = {}
         self._scene_seed = 0
-        self._steps = 0
+        self._steps = self._delay = 0
+        self._targets: deque[NDArray[np.float64]] = deque()
+        """The latest targets of the actuators, oldest first: as many as a delayed command waits for."""
 
     @property
     def robot(self) -> Robot:
@@ -93,6 +95,9 @@ class MujocoPhysics:
         self._scene_seed = scene.seed
         self._steps = 0
         write_scene(world, scene)
+        self._delay = round(scene.dynamics.delay_s / TIMESTEP_S)
+        kept = self._delay // _SUBSTEPS + 2
+        self._targets = deque([world.data.ctrl[world.actuators].copy()] * kept, maxlen=kept)
         world.stepper.look()
         self._static = {
             index.role: compose(placement.pose, index.root_pose)
@@ -104,13 +109,22 @@ class MujocoPhysics:
     def step(self, command: NDArray[np.float64]) -> WorldState:
         """Holds the position targets `command` for one control period of 20 ms.
 
-        Contacts are those of the whole period. Raises SceneError when the simulation became unstable.
+        A scene may delay it (`Dynamics.delay_s`). Contacts are those of the whole period. Raises SceneError when the simulation
+        became unstable.
         """
         world = self.world
         data = world.data
         end = data.time + _SUBSTEPS * TIMESTEP_S
-        data.ctrl[world.actuators] = world.gains * command[world.channels]
-        world.stepper.advance(_SUBSTEPS)
+        late = 0
+        if self._delay:
+            late, targets = self._delay % _SUBSTEPS, self._targets
+            targets.append(world.gains * command[world.channels])
+            data.ctrl[world.actuators] = targets[0]
+            world.stepper.advance(late)
+            data.ctrl[world.actuators] = targets[1]
+        else:
+            data.ctrl[world.actuators] = world.gains * command[world.channels]
+        world.stepper.advance(_SUBSTEPS - late, resume=late > 0)
         # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
         # next reset: a look at the first step, where the clock cannot tell, and once a chunk finds them.
         self._steps += 1

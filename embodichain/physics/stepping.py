@@ -55,16 +55,18 @@ class Stepper:
         self._sums = np.zeros((most, 2))
         self._counts = np.zeros(2, np.int64)
 
-    def advance(self, num_steps: int) -> None:
-        """Makes physics steps; contacts are then those of all of them."""
+    def advance(self, num_steps: int, *, resume: bool = False) -> None:
+        """Makes physics steps; contacts are then those of all of them, and with `resume` of those before as well."""
         _advance(
-            *(self._step, *self._addresses, num_steps),
+            *(self._step, *self._addresses, num_steps, resume),
             *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts),
         )
 
     def look(self) -> None:
         """Gathers the contacts of the state as it is, of which MuJoCo has computed the forces."""
-        _advance(*(0, *self._addresses, 1), *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts))
+        _advance(
+            *(0, *self._addresses, 1, False), *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts)
+        )
 
     def contacts(self) -> tuple[Contact, ...]:
         """What was gathered, by pair of bodies in the order in which they first touched: mean force and deepest penetration."""
@@ -193,6 +195,7 @@ def _advance(
     model: int,
     data: int,
     num_steps: int,
+    resume: bool,
     offsets: Any,
     bodies: Any,
     rows: Any,
@@ -200,10 +203,11 @@ def _advance(
     sums: Any,
     counts: Any,
 ) -> None:
-    for i in range(counts[1]):
-        rows[pairs[i, 0], pairs[i, 1]] = -1
-    counts[0] = num_steps
-    counts[1] = 0
+    if not resume:
+        for i in range(counts[1]):
+            rows[pairs[i, 0], pairs[i, 1]] = -1
+        counts[:] = 0
+    counts[0] += num_steps
     for _ in range(num_steps):
         if step != 0:
             _call(step, model, data)

@@ -1,7 +1,7 @@
 """Worlds: a compiled model with its one state, where its parts are, and everything a scene says written into it.
 
-What decides the shape of a model (robot, roles, geometry, joints) is compiled once; what a scene may vary cheaply (poses, masses,
-friction, damping, colours, lights) is written at every reset.
+What decides the shape of a model (robot, roles, geometry, joints) is compiled once; what a scene may vary cheaply (poses, masses
+and their centres, friction, damping, drives, colours, lights) is written at every reset.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
 from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
+from embodichain.physics.dynamics import Balance, Drives, loosen_frames
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
 from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene
@@ -43,6 +44,8 @@ class ObjectIndex:
     """Model body of each asset body, shape [B]."""
     geoms: tuple[NDArray[np.intp], ...]
     """Model geoms of each asset body."""
+    balances: tuple[Balance, ...]
+    """Inertial frame of each asset body as compiled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,6 +60,7 @@ class World:
     objects: tuple[ObjectIndex, ...]
     stepper: Stepper
     readout: Readout
+    drives: Drives
     actuators: NDArray[np.intp]
     channels: NDArray[np.intp]
     gains: NDArray[np.float64]
@@ -78,7 +82,7 @@ def shape_key(robot: Robot, objects: Sequence[ObjectPlacement]) -> tuple[str, ..
 def _shape_hash(asset: Asset) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for body in asset.bodies:
-        digest.update(repr((body.name, body.body_pose, body.center_of_mass, body.principal_axes)).encode())
+        digest.update(repr((body.name, body.body_pose)).encode())
         for mesh in (body.visual, *body.hulls):
             digest.update(np.ascontiguousarray(mesh.vertices, np.float32).tobytes())
             digest.update(np.ascontiguousarray(mesh.faces, np.int32).tobytes())
@@ -168,6 +172,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         model=model,
         data=data,
         objects=found,
+        drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
         stepper=Stepper(model, data, tuple(model.body(index).name for index in range(model.nbody))),
         readout=Readout(data, roots, [o.joint_qpos for o in found], measured),
         actuators=np.array(actuators, np.intp),
@@ -225,6 +230,7 @@ def _index_object(model: mujoco.MjModel, placement: ObjectPlacement) -> ObjectIn
     free = [model.joint(f"{role}/{body.name}").id for body in loose]
     joints = [model.joint(f"{role}/{joint.name}").id for joint in asset.movable_joints]
     bodies = [model.body(f"{role}/{body.name}").id for body in asset.bodies]
+    loosen_frames(model, bodies)
     return ObjectIndex(
         role=role,
         asset=asset,
@@ -237,6 +243,7 @@ def _index_object(model: mujoco.MjModel, placement: ObjectPlacement) -> ObjectIn
         joint_qvel=tuple(int(model.jnt_dofadr[joint]) for joint in joints),
         bodies=np.array(bodies, np.intp),
         geoms=tuple(np.flatnonzero(model.geom_bodyid == body) for body in bodies),
+        balances=tuple(Balance.of(model, body) for body in bodies),
     )
 
 
@@ -250,6 +257,7 @@ def write_scene(world: World, scene: Scene) -> None:
         raise SceneError(f"scene {scene.seed} has {len(scene.lights)} lights; at most {MAX_LIGHTS} can be rendered")
     for index, placement in zip(world.objects, scene.objects, strict=True):
         _write_object(model, index, placement)
+    world.drives.write(model, scene.dynamics)
     model.geom("table").rgba = scene.table_color
     _write_lights(model, scene.lights)
     mujoco.mj_setConst(model, data)
@@ -287,10 +295,9 @@ def _write_object(model: mujoco.MjModel, index: ObjectIndex, placement: ObjectPl
     if placement.joint_positions and len(placement.joint_positions) != len(index.joint_qpos):
         names = [joint.name for joint in asset.movable_joints]
         raise SceneError(f"object {placement.role!r} has {len(placement.joint_positions)} joint positions for its joints {names}")
-    for number, (body, geoms) in enumerate(zip(index.bodies, index.geoms, strict=True)):
+    for number, geoms in enumerate(index.geoms):
         source = asset.bodies[number]
-        model.body_mass[body] = source.mass
-        model.body_inertia[body] = source.diagonal_inertia
+        index.balances[number].write(model, source)
         model.geom_friction[geoms] = (source.material.dynamic_friction, TORSIONAL_FRICTION, 0.0001)
         model.geom_rgba[geoms] = placement.color or source.color
     for address, joint in zip(index.joint_qvel, asset.movable_joints, strict=True):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from embodichain.errors import SceneError
+from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Task
@@ -44,6 +45,7 @@ class SceneSampler:
         reach: ReachTable | None,
         *,
         visual: VisualConfig | None = None,
+        physical: PhysicalConfig | None = None,
         config: SampleConfig | None = None,
     ) -> None:
         """`reach` may be None as long as no task asks for reachable affordances."""
@@ -52,6 +54,7 @@ class SceneSampler:
         self._obstacles = standing_parts(robot)
         self._reach = reach
         self._visual = visual or VisualConfig()
+        self._physical = physical or PhysicalConfig()
         self._config = config or SampleConfig()
         self._footprints: dict[str, Footprint] = {}
 
@@ -61,8 +64,8 @@ class SceneSampler:
         Raises:
             SceneError: An asset is missing or too large, or no valid layout was found; the message says what stood in the way.
         """
-        streams = np.random.SeedSequence(seed).spawn(4)  # so that one part's draws never shift another's
-        request_rng, asset_rng, pose_rng, visual_rng = map(np.random.default_rng, streams)
+        streams = np.random.SeedSequence(seed).spawn(5)  # so that one part's draws never shift another's
+        request_rng, asset_rng, pose_rng, visual_rng, physical_rng = map(np.random.default_rng, streams)
         request = task.request(request_rng)
         assets = [self._choose(wanted, asset_rng) for wanted in request.objects]
         placements: tuple[ObjectPlacement, ...] = ()
@@ -77,7 +80,7 @@ class SceneSampler:
                 f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
             )
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
-        return redraw(scene, visual_rng, self._visual)
+        return vary(redraw(scene, visual_rng, self._visual), physical_rng, self._physical)
 
     def _choose(self, wanted: ObjectRequest, rng: np.random.Generator) -> Asset:
         fitting = [asset for asset in self._assets if asset.category == wanted.category]

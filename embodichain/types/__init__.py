@@ -8,6 +8,7 @@ from embodichain.types.rings import FullPolicy, RingSpec
 from embodichain.types.robots import Arm, Camera, Robot
 from embodichain.types.scenes import (
     Contact,
+    Dynamics,
     Light,
     ObjectPlacement,
     ObjectRequest,
@@ -45,6 +46,7 @@ __all__ = [
     "Body",
     "Camera",
     "Contact",
+    "Dynamics",
     "Field",
     "FullPolicy",
     "Joint",

@@ -69,6 +69,20 @@ class Light:
     diffuse: Vec3 = (0.6, 0.6, 0.6)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynamics:
+    """How a robot's drives differ from its description: factors of stiffness, servo damping, torque limit, joint damping and the
+    friction of whatever grips; `delay_s` [s] from a command to its effect, in whole physics steps.
+    """
+
+    stiffness: float = 1.0
+    servo_damping: float = 1.0
+    torque: float = 1.0
+    joint_damping: float = 1.0
+    grip_friction: float = 1.0
+    delay_s: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scene:
     """Everything that decides an episode before it starts: the same scene replays the same trajectory."""
@@ -79,6 +93,7 @@ class Scene:
     objects: tuple[ObjectPlacement, ...]
     lights: tuple[Light, ...] = (Light(),)
     table_color: tuple[float, float, float, float] = (0.62, 0.55, 0.47, 1.0)
+    dynamics: Dynamics = Dynamics()
     expansion: Mapping[str, float] = field(default_factory=dict)
     """What domain expansion drew: kept in the trajectory's provenance."""
 

@@ -69,7 +69,7 @@ class TrajectorySpec:
 
 
 INSTRUCTION_BYTES = 160
-INFO_BYTES = 2048
+INFO_BYTES = 4096
 
 
 def camera_spec(*, cameras: int, height: int, width: int, horizon: int, depth: bool = False) -> TrajectorySpec:

@@ -1,0 +1,180 @@
+"""Physical expansion: masses, centres of mass, friction, joints, drives and delays vary, but only to what could exist.
+
+Mass follows density. The centre of mass moves because ballast sits somewhere inside the hulls, never by a free draw: the inertia
+that goes with it is that of the composite body, so it is always one that a solid can have. Stiffness and damping of a servo scale
+together, so that its damping ratio stays in a range.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import ConfigError
+from embodichain.types import Asset, Body, Dynamics, Joint, Range, Scene
+from embodichain.types.poses import matrix_of, quaternion_of
+
+Floats = NDArray[np.float64]
+
+DENSITIES: Range = (5.0, 22_600.0)
+"""From expanded foam to osmium, the densest solid [kg/m^3]."""
+FRICTIONS: Range = (0.02, 1.6)
+"""From ice on steel to rubber on rubber (Blau 2001)."""
+MAX_DELAY_S = 0.1
+_STEP_S = 0.002
+_ALLOWED: dict[str, Range] = {
+    "density": (0.05, 20.0),
+    "ballast": (0.0, 0.5),
+    "friction": (0.1, 5.0),
+    "joint_damping": (0.05, 20.0),
+    "joint_friction": (0.05, 5.0),
+    "stiffness": (0.3, 3.0),
+    "damping_ratio": (0.5, 2.0),
+    "torque": (0.5, 2.0),
+    "arm_damping": (0.2, 5.0),
+    "grip_friction": (0.3, 1.6),
+    "delay_s": (0.0, MAX_DELAY_S),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhysicalConfig:
+    """Ranges of factors that the dynamics of a scene are drawn from, when `enabled`; 1 is what the assets and the robot say.
+
+    Of each object: `density`; `ballast`, the share of its mass that sits at one point inside it; `friction`; damping and Coulomb
+    friction of its joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque` limits, damping of its joints,
+    friction of its fingers, and the delay of its commands [s].
+    """
+
+    enabled: bool = False
+    density: Range = (0.7, 1.4)
+    ballast: Range = (0.0, 0.2)
+    friction: Range = (0.75, 1.3)
+    joint_damping: Range = (0.6, 1.6)
+    joint_friction: Range = (0.7, 1.3)
+    stiffness: Range = (0.8, 1.25)
+    damping_ratio: Range = (0.9, 1.15)
+    torque: Range = (0.9, 1.1)
+    arm_damping: Range = (0.7, 1.4)
+    grip_friction: Range = (0.8, 1.15)
+    delay_s: Range = (0.0, 0.02)
+
+    def __post_init__(self) -> None:
+        for name, (lowest, highest) in _ALLOWED.items():
+            low, high = getattr(self, name)
+            if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high <= highest):
+                raise ConfigError(
+                    f"physical expansion cannot draw {name} from {(low, high)}: it needs low <= high within {lowest}..{highest}, "
+                    "beyond which no real object or drive lies"
+                )
+
+
+def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scene:
+    """The scene with other masses, frictions, joints and drives; geometry and poses stay untouched.
+
+    What was drawn is added to `Scene.expansion`. Returns the scene itself when the expansion is not enabled.
+    """
+    if not config.enabled:
+        return scene
+    drawn: dict[str, float] = {}
+    objects = []
+    for placement in scene.objects:
+        asset, factors = _vary_asset(placement.asset, rng, config)
+        drawn |= {f"{placement.role}.{name}": value for name, value in factors.items()}
+        objects.append(replace(placement, asset=asset))
+    stiffness = _factor(rng, config.stiffness)
+    ratio = _factor(rng, config.damping_ratio)
+    dynamics = Dynamics(
+        stiffness=stiffness,
+        servo_damping=ratio * math.sqrt(stiffness),  # ratio = kv / (2 sqrt(kp m))
+        torque=_factor(rng, config.torque),
+        joint_damping=_factor(rng, config.arm_damping),
+        grip_friction=_factor(rng, config.grip_friction),
+        delay_s=_STEP_S * round(float(rng.uniform(*config.delay_s)) / _STEP_S),
+    )
+    drawn |= {f"robot.{name}": getattr(dynamics, name) for name in Dynamics.__slots__}
+    rounded = {name: float(f"{value:.4g}") for name, value in drawn.items()}
+    return replace(scene, objects=tuple(objects), dynamics=dynamics, expansion={**scene.expansion, **rounded})
+
+
+def _factor(rng: np.random.Generator, limits: Range) -> float:
+    """A factor, its logarithm uniform: halving is as likely as doubling."""
+    return math.exp(float(rng.uniform(math.log(limits[0]), math.log(limits[1]))))
+
+
+def _vary_asset(asset: Asset, rng: np.random.Generator, config: PhysicalConfig) -> tuple[Asset, dict[str, float]]:
+    """One asset, all of its bodies made a little denser or lighter, smoother or rougher, with ballast in the heaviest."""
+    density, friction = _factor(rng, config.density), _factor(rng, config.friction)
+    ballast = float(rng.uniform(*config.ballast))
+    damping, stiction = _factor(rng, config.joint_damping), _factor(rng, config.joint_friction)
+    weights = rng.dirichlet(np.ones(4))
+    choice = rng.random(4)
+    heaviest = max(range(len(asset.bodies)), key=lambda i: asset.bodies[i].mass)
+    bodies = list(asset.bodies)
+    shift = 0.0
+    for number, body in enumerate(bodies):
+        found = _denser(body, density, friction)
+        if number == heaviest and ballast > 0.0:
+            before = np.array(found.center_of_mass)
+            found = with_ballast(found, ballast, _inside(found, choice, weights))
+            shift = float(np.linalg.norm(np.array(found.center_of_mass) - before))
+        bodies[number] = found
+    joints = tuple(_looser(joint, damping, stiction) for joint in asset.joints)
+    factors = {"density": bodies[heaviest].material.density / asset.bodies[heaviest].material.density}
+    factors["friction"] = bodies[heaviest].material.dynamic_friction / asset.bodies[heaviest].material.dynamic_friction
+    factors["com_shift_m"] = shift
+    if asset.movable_joints:
+        factors |= {"joint_damping": damping, "joint_friction": stiction}
+    return replace(asset, bodies=tuple(bodies), joints=joints), factors
+
+
+def _denser(body: Body, density: float, friction: float) -> Body:
+    """The body with its density and friction multiplied, both kept to what solids have; mass and inertia follow the density."""
+    material = body.material
+    wanted = min(max(material.density * density, DENSITIES[0]), DENSITIES[1])
+    factor = wanted / material.density
+    x, y, z = (factor * moment for moment in body.diagonal_inertia)
+    low, high = FRICTIONS
+    changed = replace(
+        material,
+        density=wanted,
+        static_friction=min(max(material.static_friction * friction, low), high),
+        dynamic_friction=min(max(material.dynamic_friction * friction, low), high),
+    )
+    return replace(body, mass=body.mass * factor, diagonal_inertia=(x, y, z), material=changed)
+
+
+def _looser(joint: Joint, damping: float, friction: float) -> Joint:
+    return replace(joint, damping=joint.damping * damping, friction=joint.friction * friction)
+
+
+def _inside(body: Body, choice: Floats, weights: Floats) -> Floats:
+    """A point inside one of the body's hulls [m]: a convex combination of four of its corners."""
+    hull = body.hulls[int(choice[0] * len(body.hulls))].vertices
+    corners = hull[(choice * len(hull)).astype(np.int64) % len(hull)]
+    return weights @ corners
+
+
+def with_ballast(body: Body, share: float, point: Floats) -> Body:
+    """The body with `share` of its mass gathered at `point` [m] in its frame; its mass stays.
+
+    Composite of two rigid parts (parallel axes): I = (1 - s) I0 + s (1 - s) m (d.d E - d d^T), d from the old centre to the point.
+    """
+    if not 0.0 <= share < 1.0:
+        raise ConfigError(f"ballast must be 0 <= share < 1 of the mass of {body.name!r}, got {share}")
+    center = np.array(body.center_of_mass)
+    d = np.asarray(point, np.float64) - center
+    axes = matrix_of(body.principal_axes)
+    inertia = axes @ np.diag(body.diagonal_inertia) @ axes.T
+    inertia = (1.0 - share) * inertia + share * (1.0 - share) * body.mass * (float(d @ d) * np.eye(3) - np.outer(d, d))
+    moments, directions = np.linalg.eigh(0.5 * (inertia + inertia.T))
+    if np.linalg.det(directions) < 0.0:
+        directions[:, 2] = -directions[:, 2]
+    x, y, z = (float(v) for v in center + share * d)
+    first, second, third = (float(moment) for moment in moments)
+    return replace(
+        body, center_of_mass=(x, y, z), diagonal_inertia=(first, second, third), principal_axes=quaternion_of(directions)
+    )

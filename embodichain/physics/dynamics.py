@@ -1,0 +1,105 @@
+"""What a scene's physical expansion changes in a compiled model: drives and fingers of the robot, where the mass of a body sits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import SceneError
+from embodichain.types import Body, Dynamics
+from embodichain.types.poses import matrix_of
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Drives:
+    """The robot's own numbers as they were compiled, from which every scene starts again."""
+
+    gains: Floats
+    biases: Floats
+    forces: Floats
+    dofs: NDArray[np.intp]
+    damping: Floats
+    grip: NDArray[np.intp]
+    friction: Floats
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel, gripper_joints: list[int]) -> Drives:
+        """Reads them; `gripper_joints` are the joints whose bodies grip."""
+        robot = [body for body in range(model.nbody) if model.body(body).name.startswith("robot/")]
+        dofs = np.flatnonzero(np.isin(model.dof_bodyid, robot))
+        grip = np.flatnonzero(np.isin(model.geom_bodyid, model.jnt_bodyid[gripper_joints]))
+        return cls(
+            gains=model.actuator_gainprm[:, :3].copy(),
+            biases=model.actuator_biasprm[:, :3].copy(),
+            forces=model.actuator_forcerange.copy(),
+            dofs=dofs,
+            damping=model.dof_damping[dofs].copy(),
+            grip=grip,
+            friction=model.geom_friction[grip].copy(),
+        )
+
+    def write(self, model: mujoco.MjModel, dynamics: Dynamics) -> None:
+        """Makes the robot in `model` the nominal one changed by `dynamics`."""
+        model.actuator_gainprm[:, :3] = self.gains * dynamics.stiffness
+        model.actuator_biasprm[:, :3] = self.biases * (dynamics.stiffness, dynamics.stiffness, dynamics.servo_damping)
+        model.actuator_forcerange[:] = self.forces * dynamics.torque
+        model.dof_damping[self.dofs] = self.damping * dynamics.joint_damping
+        model.geom_friction[self.grip] = self.friction * (dynamics.grip_friction, 1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Balance:
+    """The inertial frame that a body was compiled with, in which its bounding volumes are kept."""
+
+    body: int
+    position: Floats
+    axes: Floats
+    volumes: slice
+    boxes: Floats
+    """Centre and half extents of each bounding volume [m], shape [V, 6]."""
+
+    @classmethod
+    def of(cls, model: mujoco.MjModel, body: int) -> Balance:
+        """Reads it."""
+        start = int(model.body_bvhadr[body])
+        volumes = slice(start, start + int(model.body_bvhnum[body])) if start >= 0 else slice(0, 0)
+        w, x, y, z = model.body_iquat[body].tolist()
+        return cls(
+            body=body,
+            position=model.body_ipos[body].copy(),
+            axes=matrix_of((w, x, y, z)),
+            volumes=volumes,
+            boxes=model.bvh_aabb[volumes].copy(),
+        )
+
+    def write(self, model: mujoco.MjModel, source: Body) -> None:
+        """Gives the body the mass, centre and inertia of `source`; its bounding volumes move to the new frame, a little larger.
+
+        Raises SceneError for a mass or an inertia that no body has.
+        """
+        moments = sorted(source.diagonal_inertia)
+        if not (source.mass > 0.0 and moments[0] > 0.0 and moments[0] + moments[1] >= moments[2] * (1.0 - 1e-6)):
+            raise SceneError(
+                f"body {model.body(self.body).name!r} has mass {source.mass} kg and moments {source.diagonal_inertia} "
+                "kg m^2, which no solid has: all must be positive and none larger than the sum of the others; weigh the asset again"
+            )
+        model.body_mass[self.body] = source.mass
+        model.body_inertia[self.body] = source.diagonal_inertia
+        model.body_ipos[self.body] = source.center_of_mass
+        model.body_iquat[self.body] = source.principal_axes
+        axes = matrix_of(source.principal_axes)
+        new_from_old = axes.T @ self.axes
+        offset = axes.T @ (self.position - np.array(source.center_of_mass))
+        model.bvh_aabb[self.volumes, :3] = self.boxes[:, :3] @ new_from_old.T + offset
+        model.bvh_aabb[self.volumes, 3:] = self.boxes[:, 3:] @ np.abs(new_from_old).T
+
+
+def loosen_frames(model: mujoco.MjModel, bodies: list[int]) -> None:
+    """Forgets that frames of these bodies and of their geoms coincide with inertial frames, since those will move."""
+    model.body_sameframe[bodies] = 0
+    model.geom_sameframe[np.isin(model.geom_bodyid, bodies)] = 0
