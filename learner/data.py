@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,8 +20,9 @@ from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
 from embodichain.ring import Ring
-from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec, read_text
+from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec
 from learner.ranks import Ranks
+from learner.windows import Coverage, Sampling, TrajectoryView, WindowView, cut
 
 _ENDLESS = 1 << 40
 _POLL_S = 0.05
@@ -38,30 +38,15 @@ class DataConfig:
 
     batch_size: int = 8
     window: int = 4
+    sampling: Sampling = Sampling.EPISODE
     seed: int = 0
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.window < 1 or self.timeout_s < 0:
             raise ConfigError(f"batch_size and window must be at least 1 and timeout_s not negative, got {self}")
-
-
-class TrajectoryView(Protocol):
-    """Read-only arrays of one trajectory, valid while its lease is held. Implementations: the ring's, `MemorySource`'s."""
-
-    @property
-    def trajectory_id(self) -> int:
-        """Packed TrajectoryId."""
-        ...
-
-    @property
-    def read_index(self) -> int:
-        """How many times the trajectory had been acquired before."""
-        ...
-
-    def __getitem__(self, name: str, /) -> NDArray:
-        """The field `name`, a view of the trajectory's storage."""
-        ...
+        if self.sampling is Sampling.BOUNDARY and self.window < 2:
+            raise ConfigError("a window of 1 chunk crosses no boundary: sampling boundary needs window >= 2")
 
 
 class Lease(Protocol):
@@ -110,22 +95,6 @@ class Batch:
     def imitate_BT(self) -> Tensor:
         """Steps whose actions are worth imitating: valid and not part of a failed attempt."""
         return self.valid_BT & (self.segment_BT != Segment.FAILURE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WindowView:
-    """Zero-copy tensors over the storage of one trajectory: `length` chunks from `start` and the frames around them."""
-
-    trajectory_id: int
-    read_index: int
-    start: int
-    length: int
-    rgb: Tensor
-    proprio: Tensor
-    action: Tensor
-    action_mask: Tensor
-    segment: Tensor
-    instruction: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -247,7 +216,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
             if self._inspect is not None:
                 for view in views:
                     self._inspect(view)
-            windows = tuple(cut(view, self.config.window, self._rng) for view in views)
+            windows = tuple(cut(view, self.config.window, self._rng, self.config.sampling) for view in views)
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
             if self._record is not None:
                 self._record(batch, self._coverage.take(windows), self.leases)
@@ -343,28 +312,6 @@ class RingDataset(IterableDataset[LeasedBatch]):
             self._rng.bit_generator.state = state["rng"]
 
 
-class Coverage:
-    """Which chunks of each trajectory have been read: the E of the Efficiency Law counts a state-action pair once.
-
-    Remembers the `capacity` trajectories read last: more than any ring holds.
-    """
-
-    def __init__(self, capacity: int = 1 << 16) -> None:
-        self._capacity = capacity
-        self._chunks: OrderedDict[int, int] = OrderedDict()
-
-    def take(self, windows: Sequence[WindowView]) -> list[int]:
-        """Adds windows; for each the pairs of its trajectory that were read at least once, this window included."""
-        counts = []
-        for view in windows:
-            seen = self._chunks.pop(view.trajectory_id, 0) | ((1 << view.length) - 1) << view.start
-            self._chunks[view.trajectory_id] = seen
-            counts.append(seen.bit_count() * CHUNK)
-        while len(self._chunks) > self._capacity:
-            self._chunks.popitem(last=False)
-        return counts
-
-
 def check_spec(spec: TrajectorySpec) -> None:
     """Raises LearnerError unless trajectories of `spec` carry what the learner reads, in the shapes it expects."""
     expected = {"proprio": (ACTION_DIM,), "action": (CHUNK, ACTION_DIM), "action_mask": (), "segment": (), "rgb": ()}
@@ -377,28 +324,6 @@ def check_spec(spec: TrajectorySpec) -> None:
             raise LearnerError(
                 f"field {name!r} has shape {spec.field(name).shape}; the learner expects {tail} after the first axis"
             )
-
-
-def cut(view: TrajectoryView, window: int, rng: np.random.Generator) -> WindowView:
-    """A window of at most `window` chunks, uniform over those that fit; all tensors share the trajectory's memory."""
-    chunks = int(view["num_chunks"])
-    if chunks < 1:
-        raise LearnerError(f"trajectory {view.trajectory_id} has {chunks} chunks; only complete attempts belong in the ring")
-    length = min(window, chunks)
-    start = int(rng.integers(chunks - length + 1))
-    stop = start + length
-    return WindowView(
-        trajectory_id=view.trajectory_id,
-        read_index=view.read_index,
-        start=start,
-        length=length,
-        rgb=torch.from_numpy(view["rgb"][start : stop + 1]),
-        proprio=torch.from_numpy(view["proprio"][start : stop + 1]),
-        action=torch.from_numpy(view["action"][start:stop]),
-        action_mask=torch.from_numpy(view["action_mask"]),
-        segment=torch.from_numpy(view["segment"][start:stop]),
-        instruction=read_text(view["instruction"]),
-    )
 
 
 def _stack(parts: list[Tensor], length: int, device: torch.device | str) -> Tensor:

@@ -11,7 +11,7 @@ from embodichain.errors import ConfigError, unknown
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.stages import WorldConfig
-from embodichain.types import FullPolicy, RingSpec, TrajectorySpec
+from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from learner.evaluate import EvaluateConfig
 from learner.module import LearnerConfig
 
@@ -28,10 +28,15 @@ class RingConfig:
     """When every slot is full and unread: block the simulation, or evict the oldest trajectory."""
     min_ready: int = 8
     """Trajectories before the first sample."""
+    mode: ReplayMode = ReplayMode.TRAJECTORY
+    """"trajectory": K bounds each trajectory. "aggregate": the whole ring is read K x num_slots times, then refilled, as earlier
+    engines did; set min_ready to num_slots to start as they did."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_reads <= 16_383:
             raise ConfigError(f"max_reads (K) must be 1..16383, got {self.max_reads}; the paper sweeps 213, 50, 10")
+        if self.mode is ReplayMode.AGGREGATE and self.full_policy is FullPolicy.EVICT_OLDEST:
+            raise ConfigError("ring.mode aggregate decides itself when writers may evict: leave ring.full_policy at block")
         if not 1 <= self.min_ready <= self.num_slots:
             raise ConfigError(f"min_ready must be 1..num_slots={self.num_slots}, got {self.min_ready}: more would never start")
 
@@ -100,8 +105,15 @@ class RunConfig:
             raise ConfigError(
                 f"a stream of {self.stream.limit} scenes never reaches min_ready={self.ring.min_ready}: raise stream.limit"
             )
+        if self.train.verify and self.ring.mode is ReplayMode.AGGREGATE:
+            raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
+
+    @property
+    def trajectory_bound(self) -> int:
+        """K when it bounds each trajectory, 0 when nothing does: what the ledger is told."""
+        return self.ring.max_reads if self.ring.mode is ReplayMode.TRAJECTORY else 0
 
     def ring_spec(self, trajectory: TrajectorySpec) -> RingSpec:
         """The ring for trajectories of that schema."""
@@ -112,6 +124,7 @@ class RunConfig:
             max_reads=ring.max_reads,
             full_policy=ring.full_policy,
             min_ready=ring.min_ready,
+            mode=ring.mode,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embodichain.metrics import read_metrics
+from embodichain.types import ReplayMode
 from learner import charts
 from learner.run_folder import RunFolder
 
@@ -105,6 +106,11 @@ def _replay(summary: dict[str, Any]) -> dict[str, str]:
         f"{summary['max_reads']}, {summary['bound_violations']} exceeded it. "
         "Trajectories below the bound were still in the ring at the end."
     )
+    if summary["replay_mode"] == ReplayMode.AGGREGATE:
+        text = (
+            f"{sum(histogram.values()):,} trajectories were read {sum(r * n for r, n in histogram.items()):,} times. No single one "
+            f"was bounded: the ring was refilled whenever it had been read {summary['max_reads']} times its size."
+        )
     return {"replay_chart": charts.replay_histogram(histogram, summary["max_reads"]), "replay_text": text}
 
 

@@ -69,7 +69,7 @@ def stream_and_learn(
     with ExitStack() as stack:
         ring = stack.enter_context(Ring.create(config.ring_spec(world.trajectory_spec)))
         ledger = stack.enter_context(Ledger.open(folder.ledger))
-        ledger.bound(config.ring.max_reads)
+        ledger.bound(config.trajectory_bound)
         began = time.monotonic()
         engine = stack.enter_context(open_engine(world, ring, config, board, first=int(state.get("next_number", 0))))
         dataset = RingDataset(
@@ -100,7 +100,7 @@ def stream_and_learn(
         ended = time.monotonic()
         watch.stream(steps)
         complete = engine.exhausted and not stopped()
-    report = verify(folder.ledger, config.ring.max_reads)
+    report = verify(folder.ledger, config.trajectory_bound)
     if config.train.verify and complete:
         check_complete(engine.report, reads_by_trajectory(folder.ledger), config.ring.max_reads)
     return Streamed(

@@ -23,6 +23,7 @@ from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
 from embodichain.ring.layout import RingLayout
 from embodichain.stages import World, check_names, prepare
+from embodichain.types import ReplayMode
 from learner.evaluate import Episode, PilotFactory, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.options import RunOptions, as_plain, parse
 from learner.pictures import save_film, save_strip, save_thumbnails
@@ -172,6 +173,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "learner_wait_share": streamed.wait_s / streamed.learn_s,
         "unique_pairs_per_iteration": ledger.unique_pairs_per_iteration,
         "max_reads": config.ring.max_reads,
+        "replay_mode": config.ring.mode.value,
         "reads": ledger.reads,
         "reads_histogram": {str(reads): count for reads, count in ledger.reads_histogram.items()},
         "bound_violations": len(ledger.violations),
@@ -182,6 +184,13 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "peak_memory_gib": peak_bytes / 2**30,
         "evaluation": as_rows(scores),
     }
+
+
+def _bound(summary: dict[str, Any]) -> str:
+    if summary["replay_mode"] == ReplayMode.AGGREGATE:
+        most = max(map(int, summary["reads_histogram"]), default=0)
+        return f"none for a trajectory: refilled after K = {summary['max_reads']} reads a slot on average; most read {most} times"
+    return f"K = {summary['max_reads']}, {summary['bound_violations']} violations in {summary['reads']} reads"
 
 
 def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
@@ -195,7 +204,7 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
         ("trajectories", f"{summary['published']} published, {summary['recovered']} of them with a recovery"),
         ("throughput", f"{summary['trajectories_per_s']:.2f} trajectories/s, {summary['samples_per_s']:.1f} samples/s"),
         ("E", f"{summary['unique_pairs_per_iteration']:.1f} unique state-action pairs per iteration"),
-        ("replay bound", f"K = {summary['max_reads']}, {summary['bound_violations']} violations in {summary['reads']} reads"),
+        ("replay bound", _bound(summary)),
         ("learner waited", f"{summary['learner_wait_share']:.1%} of its time"),
         ("peak memory", f"{summary['peak_memory_gib']:.2f} GiB"),
         ("wall time", f"{summary['wall_s']:.0f} s"),

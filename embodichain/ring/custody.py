@@ -9,6 +9,8 @@ from embodichain.ring import layout
 from embodichain.ring.atomics import add, cas, exchange, load, store
 from embodichain.ring.words import (
     ADJUST,
+    AGGREGATE,
+    ALL_BITS,
     BASE,
     FREE_HINTS,
     IS_FREE,
@@ -46,7 +48,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "0945b26049af8d53"
+COMPILED_FROM = "f259f1c34c134c68"
 """See `kernels.COMPILED_FROM`."""
 
 
@@ -126,7 +128,7 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
     store(at + layout.SLOT_TRAJECTORY, trajectory)
     store(at + layout.SLOT_READS, reads)
     store(at + layout.SLOT_BOUND, reads + remaining)
-    store(at + layout.SLOT_CEILING, reads + remaining)
+    store(at + layout.SLOT_CEILING, ALL_BITS if context[AGGREGATE] != 0 else reads + remaining)
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if not swap(context, slot, before, pack(IS_READY, remaining, U64(version), ZERO), PUBLISH):
         return REFUSED

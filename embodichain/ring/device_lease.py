@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DeviceSlot(Mapping[str, NDArray]):
     """One slot to write a trajectory into, from the host or by kernels on the device.
 
-    `slot[name]` is a NumPy array in staging memory (scalars: the ring's own), copied to the device when published;
+    `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts and labels: the ring's own);
     `slot.device(name)` is the slot's own memory on the device, for kernels. A field is written one way or the other. As a context
     manager, leaving the block publishes and waits for the copy; an exception abandons. What fields hold at first is whatever was
     there before (poison in debug mode): write every field that is read. No view may be kept beyond.
@@ -61,7 +61,7 @@ class DeviceSlot(Mapping[str, NDArray]):
         if name in self._staged:
             raise RingError(f"field {name!r} of slot {self.index} is staged on the host: a kernel would race with its copy")
         if in_host(self._ring.spec.trajectory.field(name)):
-            raise RingError(f"field {name!r} is a scalar and lies in host memory: write slot[{name!r}][()]")
+            raise RingError(f"field {name!r} lies in host memory: write slot[{name!r}]")
         self._device_fields.add(name)
         return self._ring._view(self.index, name)
 
@@ -143,7 +143,7 @@ class DeviceSlot(Mapping[str, NDArray]):
 
 
 class DeviceSample(Mapping[str, Any]):
-    """One trajectory of a lease: its fields on the device, its scalars in host memory, and who it is; see `ring.Sample`."""
+    """One trajectory of a lease: its fields on the device (scalars, texts and labels in host memory), and who it is."""
 
     __slots__ = ("_control", "_lease", "age_s", "read_index", "slot", "trajectory_id")
 

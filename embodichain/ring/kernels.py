@@ -11,10 +11,11 @@ from __future__ import annotations
 import numpy as np
 
 from embodichain.ring import layout
-from embodichain.ring.atomics import add, exchange, load, lowest_bit, store
+from embodichain.ring.atomics import add, cas, exchange, load, lowest_bit, store
 from embodichain.ring.words import (
     ABANDON,
     ACQUIRE,
+    AGGREGATE,
     ALL_BITS,
     BASE,
     CLAIM,
@@ -37,6 +38,7 @@ from embodichain.ring.words import (
     NUM_SLOTS,
     ONE,
     ONE_READ,
+    PIN,
     PUBLISH,
     READY_HINTS,
     REFUSED,
@@ -46,6 +48,7 @@ from embodichain.ring.words import (
     STRIDE,
     U64,
     UNDRAW,
+    WAKE,
     WORDS,
     ZERO,
     clear_hint,
@@ -68,7 +71,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "0945b26049af8d53"
+COMPILED_FROM = "f259f1c34c134c68"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)
@@ -129,6 +132,25 @@ def _claim_oldest(context):
             return best
 
 
+@part
+def _claim_for_refill(context):
+    """Aggregate mode: replaces the oldest trajectory, if a refill is under way and has some left to replace.
+
+    The count goes down before the eviction, for two writers may see the last one; who is killed in between leaves one slot
+    unreplaced in this refill.
+    """
+    refill = context[BASE] + layout.AT_REFILL
+    while True:
+        left = load(refill)
+        if left == ZERO:
+            return NOTHING
+        if cas(refill, left, left - ONE):
+            slot = _claim_oldest(context)
+            if slot < 0:
+                add(refill, ONE)
+            return slot
+
+
 @kernel("int64(int64[::1], int64, boolean)")
 def claim(context, now_ns, exact):
     """Takes a slot for writing: `slot | version << 40`, or NOTHING or CLOSED. `exact` looks at every word, not at hints."""
@@ -137,6 +159,8 @@ def claim(context, now_ns, exact):
     slot = _claim_free(context, exact)
     if slot < 0 and context[EVICT] != 0:
         slot = _claim_oldest(context)
+    if slot < 0 and context[AGGREGATE] != 0:
+        slot = _claim_for_refill(context)
     if slot < 0:
         return NOTHING
     at = context[WORDS] + slot * STRIDE
@@ -169,7 +193,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     store(at + layout.SLOT_TRAJECTORY, trajectory if named else sequence)
     store(at + layout.SLOT_READS, ZERO)
     store(at + layout.SLOT_BOUND, reads)
-    store(at + layout.SLOT_CEILING, reads)
+    store(at + layout.SLOT_CEILING, ALL_BITS if context[AGGREGATE] != 0 else reads)
     done = swap(context, slot, before, pack(IS_READY, reads, U64(version), ZERO), PUBLISH)
     store(publishing, ZERO)
     if not done:
@@ -203,10 +227,14 @@ def _draw(context, held, slot):
         word = load(context[WORDS] + slot * STRIDE)
         if not drawable(word):
             return False
-        if swap(context, slot, word, (word - ONE_READ) | own_bit(context), ACQUIRE):
+        if context[AGGREGATE] != 0:  # no read is spent: what the draws come to is counted for the whole ring
+            taken = swap(context, slot, word, word | own_bit(context), PIN)
+        else:
+            taken = swap(context, slot, word, (word - ONE_READ) | own_bit(context), ACQUIRE)
+        if taken:
             held[slot] += 1
             if remaining_of(word) == ONE:
-                withdraw_ready(context, slot)
+                withdraw_ready(context, slot)  # looks again: in aggregate mode nothing changes
             return True
 
 
@@ -215,6 +243,10 @@ def _undraw(context, held, slot, epoch):
     """Gives back a draw that was never handed out. When K changed since, the read is forfeited: the bound is what counts."""
     held[slot] -= 1
     bit = own_bit(context) if held[slot] == 0 else ZERO
+    if context[AGGREGATE] != 0:
+        if bit != ZERO:
+            drop(context, slot, bit, RELEASE)
+        return
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if load(context[BASE] + layout.AT_BUDGET_EPOCH) != epoch:
@@ -224,6 +256,30 @@ def _undraw(context, held, slot, epoch):
         if swap(context, slot, word, (word ^ bit) + ONE_READ, UNDRAW):
             offer(context[READY_HINTS], slot)
             return
+
+
+@part
+def _count_draws(context, drawn):
+    """Aggregate mode: adds to the draws of the whole ring; the one that reaches K x num_slots calls for a refill.
+
+    The compare-and-swap that starts the count anew is the permission to call. A refill called for while one is under way comes
+    after it; a third changes nothing. Killed in between, the caller takes one refill with it.
+    """
+    at = context[BASE] + layout.AT_DRAWN
+    limit = load(context[BASE] + layout.AT_MAX_READS) * U64(context[NUM_SLOTS])
+    while True:
+        before = load(at)
+        after = before + U64(drawn)
+        if cas(at, before, after if after < limit else ZERO):
+            break
+    if after < limit:
+        return
+    refill, slots = context[BASE] + layout.AT_REFILL, U64(context[NUM_SLOTS])
+    while True:
+        left = load(refill)
+        if left > slots or cas(refill, left, left + slots):
+            break
+    context[WAKE] = signal(context, layout.AT_FREE_EVENT)
 
 
 @part
@@ -337,6 +393,8 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         table[DRAWN_TRAJECTORY, column] = np.int64(load(at + layout.SLOT_TRAJECTORY))
         table[DRAWN_PUBLISHED_NS, column] = np.int64(load(at + layout.SLOT_PUBLISHED_NS))
     tally(context, layout.ROW_ACQUIRED, drawn)
+    if context[AGGREGATE] != 0:
+        _count_draws(context, drawn)
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
     return drawn
 

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Field, FullPolicy, RingSpec, TrajectorySpec
+from embodichain.types import Field, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
 MAGIC = 0x474E_4952_4F42_4D45
 """The bytes b"EMBORING"."""
-ABI = 1
+ABI = 2
 """Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
 MAX_PARTICIPANTS = 32
 """One holder bit a participant in the control word."""
@@ -38,6 +38,7 @@ AT_MIN_READY = 88
 AT_DEBUG = 96
 AT_SPEC_BYTES = 104
 AT_CREATED_NS = 112
+AT_AGGREGATE = 120
 # Header cells that live: one cache line (128 B with its neighbour) for each group of writers.
 AT_CLOSED = 512
 AT_MAX_READS = 640
@@ -48,6 +49,10 @@ AT_READY_WAITING = 904
 AT_FREE_EVENT = 1024
 AT_FREE_WAITING = 1032
 AT_SEQUENCE = 1152
+AT_DRAWN = 1280
+"""Aggregate mode: draws since the last refill was called for."""
+AT_REFILL = 1408
+"""Aggregate mode: trajectories that writers may still replace."""
 
 HEADER_BYTES = 4096
 ROW_BYTES = 256
@@ -175,4 +180,5 @@ def decode_spec(data: bytes) -> RingSpec:
         max_reads=values["max_reads"],
         full_policy=FullPolicy(values["full_policy"]),
         min_ready=values["min_ready"],
+        mode=ReplayMode(values["mode"]),
     )

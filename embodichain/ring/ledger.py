@@ -35,7 +35,7 @@ RECORD = np.dtype(
     ]
 )
 """`time_s` is Unix time; `pairs` the trajectory's state-action pairs; `age_s` the time since publication at a read; for BOUND,
-`trajectory_id` holds the K in force from then on."""
+`trajectory_id` holds the K in force from then on, 0 when no single trajectory is bounded."""
 _BUFFERED = 512
 
 
@@ -124,7 +124,7 @@ class Ledger:
         self.record(Event.READ, lease.trajectory_ids, read_index=lease.read_indices, step=step, pairs=pairs, age_s=lease.ages_s)
 
     def bound(self, max_reads: int) -> None:
-        """Books that K is `max_reads` from now on."""
+        """Books that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
         self.record(Event.BOUND, max_reads)
 
     def flush(self) -> None:
@@ -161,6 +161,7 @@ class LedgerReport:
 
     path: Path
     max_reads: int
+    """The largest K that was in force; 0 when no single trajectory was bounded."""
     trajectories: int
     """Different trajectories published or read."""
     reads: int
@@ -228,7 +229,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
 
     Args:
         path: The ledger.
-        max_reads: The bound; by default the largest K that the ledger itself states.
+        max_reads: The bound; by default the largest K that the ledger itself states. 0 counts without judging.
 
     Raises:
         RingError: No ledger, or it states no bound and none was given.
@@ -247,7 +248,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     pairs = np.zeros(len(ids), np.int64)
     np.maximum.at(pairs, inverse, traces["pairs"])
     claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
-    over = counts > max_reads
+    over = (counts > max_reads) & (max_reads > 0)
     steps = len(np.unique(reads["step"]))
     unique_pairs = int(pairs[counts > 0].sum())
     ages = reads["age_s"].astype(np.float64)
@@ -277,7 +278,7 @@ def _reads_at_retirement(ids: NDArray, counts: NDArray, reads: NDArray, max_read
     last = np.zeros(len(ids))
     np.maximum.at(last, np.searchsorted(ids, reads["trajectory_id"]), reads["time_s"])
     start, end = reads["time_s"].min(), reads["time_s"].max()
-    over = (counts >= max_reads) | ((counts > 0) & (last < end - 0.2 * (end - start)))
+    over = ((counts >= max_reads) & (max_reads > 0)) | ((counts > 0) & (last < end - 0.2 * (end - start)))
     return float(counts[over].mean()) if over.any() else 0.0
 
 

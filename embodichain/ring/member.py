@@ -138,6 +138,9 @@ class Member:
             if drawn == words.NOTHING:
                 lack = f"{minimum} trajectories with reads left"
             raise RingTimeout(f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}")
+        if self._context[words.WAKE]:
+            self._context[words.WAKE] = 0
+            self._wake(layout.AT_FREE_EVENT, 1)
         return (table if drawn == want else table[:, :drawn].copy()), now_ns
 
     def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
@@ -309,6 +312,7 @@ class Member:
         context[words.HINT_WORDS] = -(-lay.num_slots // 64)
         context[words.ROWS] = self._base + lay.participants_at
         context[words.EVICT] = self.observer.header(layout.AT_FULL_POLICY)
+        context[words.AGGREGATE] = self.observer.header(layout.AT_AGGREGATE)
         return context
 
     def _situation(self) -> str:

@@ -212,8 +212,8 @@ class ArenaNote:
 
 
 def in_host(field: Field) -> bool:
-    """Whether a field stays in the ring's file: scalars do (ids, outcomes), for the host branches on them without a copy."""
-    return field.shape == ()
+    """Whether a field stays in the ring's file: scalars, and texts and labels (rows of bytes), for the host decides by them."""
+    return field.shape == () or (field.dtype == "uint8" and len(field.shape) == 1)
 
 
 def split(trajectory: TrajectorySpec) -> tuple[TrajectorySpec, TrajectorySpec]:
@@ -221,5 +221,5 @@ def split(trajectory: TrajectorySpec) -> tuple[TrajectorySpec, TrajectorySpec]:
     host = tuple(f for f in trajectory.fields if in_host(f))
     arena = tuple(f for f in trajectory.fields if not in_host(f))
     if not arena:
-        raise RingError("a ring on a device needs a field that is no scalar: all of these lie in host memory; use Ring.create")
+        raise RingError("a ring on a device needs a field of numbers: all of these lie in host memory; use Ring.create")
     return TrajectorySpec(horizon=trajectory.horizon, fields=host), TrajectorySpec(horizon=trajectory.horizon, fields=arena)

@@ -24,7 +24,7 @@ from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
 from embodichain.ring.participants import Health, Identity, myself, namespace
 from embodichain.ring.stats import RingStats, read_spec
-from embodichain.types import FullPolicy, RingSpec, TrajectorySpec
+from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
 
 class Ring:
@@ -79,6 +79,7 @@ class Ring:
             (layout.AT_OWNER, myself().pack()),
             (layout.AT_NAMESPACE, namespace()),
             (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
+            (layout.AT_AGGREGATE, spec.mode is ReplayMode.AGGREGATE),
             (layout.AT_MIN_READY, spec.min_ready),
             (layout.AT_DEBUG, debug),
             (layout.AT_SPEC_BYTES, len(encoded)),
@@ -279,14 +280,15 @@ class Ring:
             RingError: The snapshot is missing, cut short, damaged or of another schema, or the ring cannot be created.
         """
         source = Path(snapshot_path)
-        spec, entries = snapshot.read_index(source)
+        index = snapshot.read_index(source)
+        spec = index.spec
         if trajectory is not None and spec.trajectory.schema_hash != trajectory.schema_hash:
             raise RingError(
                 f"the snapshot {source} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}"
             )
         ring = cls.create(spec, path, debug=debug)
         try:
-            snapshot.load(ring._member, ring._memory, ring._layout, source, entries)
+            snapshot.load(ring._member, ring._memory, ring._layout, source, index)
         except BaseException:
             ring.close()
             raise

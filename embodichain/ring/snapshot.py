@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -23,7 +23,7 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
-from embodichain.types import RingSpec
+from embodichain.types import ReplayMode, RingSpec
 
 if TYPE_CHECKING:
     from embodichain.ring.member import Member
@@ -40,6 +40,7 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
     Each slot is pinned while it is copied: readers go on, writers cannot reuse it. Reads drawn before the copy count as made.
     """
     lay, observer = member.observer.layout, member.observer
+    aggregate = spec.mode is ReplayMode.AGGREGATE
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     entries: list[dict[str, int]] = []
     try:
@@ -57,7 +58,9 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
                                 "at": file.tell(),
                                 "crc": zlib.crc32(payload),
                                 "remaining": word.remaining,
-                                "reads": observer.cell(slot, layout.SLOT_BOUND) - word.remaining,
+                                "reads": observer.cell(slot, layout.SLOT_READS)
+                                if aggregate
+                                else observer.cell(slot, layout.SLOT_BOUND) - word.remaining,
                                 "trajectory_id": observer.cell(slot, layout.SLOT_TRAJECTORY),
                                 "age_ns": time.monotonic_ns() - observer.cell(slot, layout.SLOT_PUBLISHED_NS),
                             }
@@ -66,7 +69,10 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
                 finally:
                     member.unpin(int(slot))
             current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
-            index: bytes = _pack({"spec": layout.encode_spec(current), "slot_bytes": lay.slot_bytes, "slots": entries})
+            counts = {"drawn": observer.header(layout.AT_DRAWN), "refill": observer.header(layout.AT_REFILL)}
+            index: bytes = _pack(
+                {"spec": layout.encode_spec(current), "slot_bytes": lay.slot_bytes, "slots": entries, "counts": counts}
+            )
             at = file.tell()
             file.write(index)
             file.write(_TRAILER.pack(at, zlib.crc32(index), _TRAILER_MAGIC))
@@ -79,8 +85,16 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
     return len(entries)
 
 
-def read_index(path: Path) -> tuple[RingSpec, list[Mapping[str, int]]]:
-    """The specification and the entries of a snapshot; raises RingError when it is missing, none, or cut short."""
+class Index(NamedTuple):
+    """What a snapshot holds: the ring's specification, one entry a trajectory, and the counts of aggregate mode."""
+
+    spec: RingSpec
+    entries: list[Mapping[str, int]]
+    counts: Mapping[str, int]
+
+
+def read_index(path: Path) -> Index:
+    """The index of a snapshot; raises RingError when it is missing, none, or cut short."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -98,13 +112,15 @@ def read_index(path: Path) -> tuple[RingSpec, list[Mapping[str, int]]]:
     if zlib.crc32(index) != crc:
         raise RingError(f"the snapshot {path} is damaged: its index fails the check sum; use an older one")
     values: dict[str, Any] = msgpack.unpackb(index)
-    return layout.decode_spec(values["spec"]), values["slots"]
+    return Index(layout.decode_spec(values["spec"]), values["slots"], values["counts"])
 
 
-def load(member: Member, memory: NDArray[np.uint8], lay: RingLayout, path: Path, entries: list[Mapping[str, int]]) -> None:
+def load(member: Member, memory: NDArray[np.uint8], lay: RingLayout, path: Path, index: Index) -> None:
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
+    header = memory[: layout.HEADER_BYTES].view(np.uint64)
+    header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     with path.open("rb") as file:
-        for entry in entries:
+        for entry in index.entries:
             slot, version = member.claim(0.0)
             payload = lay.buffer(memory, slot)
             file.seek(entry["at"])

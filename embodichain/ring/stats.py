@@ -35,7 +35,9 @@ class RingStats:
     """Slots whose holder lives but is stopped: out of use until it wakes up or dies, never taken away."""
     max_reads: int
     reads_left: int
-    """Draws that the READY slots still allow."""
+    """Draws that the READY slots still allow; in aggregate mode, draws until the next refill."""
+    refill_left: int
+    """Aggregate mode: trajectories that the refill under way has still to replace."""
     published: int
     acquired: int
     released: int
@@ -148,6 +150,10 @@ class Observer:
         claimed_ns = self.cells(layout.SLOT_CLAIMED_NS)[writing]
         totals = self._rows.sum(axis=0)
         now = time.monotonic_ns()
+        max_reads = self.header(layout.AT_MAX_READS)
+        reads_left = int(remaining[ready].sum())
+        if self.header(layout.AT_AGGREGATE):
+            reads_left = max(0, max_reads * self.layout.num_slots - self.header(layout.AT_DRAWN))
 
         def total(cell: int) -> int:
             return int(totals[cell // 8])
@@ -159,8 +165,9 @@ class Observer:
             ready=int(np.count_nonzero(ready)),
             held=int(np.count_nonzero(ready & (holders != 0))),
             quarantined=int(np.count_nonzero(quarantined)),
-            max_reads=self.header(layout.AT_MAX_READS),
-            reads_left=int(remaining[ready].sum()),
+            max_reads=max_reads,
+            reads_left=reads_left,
+            refill_left=self.header(layout.AT_REFILL),
             published=total(layout.ROW_PUBLISHED),
             acquired=total(layout.ROW_ACQUIRED),
             released=total(layout.ROW_RELEASED),

@@ -16,6 +16,7 @@ from rich.text import Text
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.layout import WAITING_READER, WAITING_WRITER
 from embodichain.ring.stats import Observer, RingStats
+from embodichain.types import ReplayMode
 
 _SHADES = " ▁▂▃▄▅▆▇█"
 _MAP_SLOTS = 1024
@@ -66,11 +67,17 @@ def top(path: Path | str, *, interval_s: float = 0.5, console: Console | None = 
 def render(observer: Observer, stats: RingStats, rates: Rates, path: Path) -> RenderableType:
     """One frame: a line of totals, the slot map, rates, participants."""
     size = observer.layout.total_bytes / 2**30
-    title = f"{path.name}  {stats.num_slots} slots, {size:.2f} GiB, K = {stats.max_reads}, {observer.spec.full_policy} when full"
+    title = f"{path.name}  {stats.num_slots} slots, {size:.2f} GiB, K = {stats.max_reads}{_rule(observer)}"
     parts: list[RenderableType] = [_totals(stats), _slot_map(observer, stats.max_reads), _rates(stats, rates), _people(observer)]
     if stats.closed:
         parts.append(Text("the owner has closed this ring", style="bold red"))
     return Panel(Group(*parts), title=title, expand=False)
+
+
+def _rule(observer: Observer) -> str:
+    if observer.spec.mode is ReplayMode.AGGREGATE:
+        return f" x {observer.layout.num_slots} reads a refill"
+    return f", {observer.spec.full_policy} when full"
 
 
 def _totals(stats: RingStats) -> Text:
@@ -85,6 +92,8 @@ def _totals(stats: RingStats) -> Text:
         ("reaped", stats.reaped, "magenta" if stats.reaped else "dim"),
     ):
         line.append(f"{label} {value}   ", style=style)
+    if stats.refill_left:
+        line.append(f"to refill {stats.refill_left}   ", style="yellow")
     line.append(f"reads left {stats.reads_left}   oldest {stats.oldest_s:.1f} s")
     return line
 

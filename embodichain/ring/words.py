@@ -18,8 +18,10 @@ from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
 # The context of one attachment: int64 cells, private to the process.
-BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END = range(13)
-CONTEXT_CELLS = 13
+BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END, AGGREGATE, WAKE = range(
+    15
+)
+CONTEXT_CELLS = 15
 
 # What kernels return instead of a slot, a count or a wake flag.
 NOTHING, CLOSED, REFUSED, NOT_PRIMED = -1, -2, -3, -4

@@ -4,7 +4,7 @@ the robot, Y to its left, Z up.
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
-from embodichain.types.rings import FullPolicy, RingSpec
+from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import Arm, Camera, Robot
 from embodichain.types.scenes import (
     Contact,
@@ -59,6 +59,7 @@ __all__ = [
     "Pose",
     "Quaternion",
     "Range",
+    "ReplayMode",
     "RingSpec",
     "Robot",
     "Scene",

@@ -15,6 +15,15 @@ class FullPolicy(StrEnum):
     EVICT_OLDEST = "evict_oldest"
 
 
+class ReplayMode(StrEnum):
+    """What the bound K limits."""
+
+    TRAJECTORY = "trajectory"
+    """Each trajectory is read at most K times."""
+    AGGREGATE = "aggregate"
+    """All trajectories together are read K x num_slots times; then writers may replace each slot once. No single one is bounded."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingSpec:
     """A ring: how a slot is laid out, how many there are, how often each trajectory may be read."""
@@ -25,6 +34,8 @@ class RingSpec:
     full_policy: FullPolicy = FullPolicy.BLOCK
     min_ready: int = 1
     """Trajectories that must be ready before the first sample."""
+    mode: ReplayMode = ReplayMode.TRAJECTORY
+    """Aggregate is the rule of earlier engines, kept to compare with: fill all slots (set `min_ready` so), read, refill."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_reads <= 16_383:
@@ -33,3 +44,5 @@ class RingSpec:
             raise ValueError(f"num_slots must be at least 1, got {self.num_slots}")
         if not 1 <= self.min_ready <= self.num_slots:
             raise ValueError(f"min_ready must be 1..num_slots={self.num_slots}, got {self.min_ready}: more would never start")
+        if self.mode is ReplayMode.AGGREGATE and self.full_policy is FullPolicy.EVICT_OLDEST:
+            raise ValueError("aggregate mode decides itself when writers may evict: leave full_policy at block")

@@ -9,7 +9,8 @@ from learner_parts import CAMERAS, HORIZON, SIDE, fill, spec, trajectory
 from embodichain.errors import ConfigError, LearnerError, RingError, RingTimeout
 from embodichain.ring import Ring
 from embodichain.types import CHUNK, Field, RingSpec, Segment, TrajectorySpec
-from learner.data import Coverage, DataConfig, MemorySource, RingDataset, check_spec, cut
+from learner.data import DataConfig, MemorySource, RingDataset, check_spec
+from learner.windows import Coverage, cut
 
 
 @pytest.fixture

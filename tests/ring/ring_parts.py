@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.types import Field, FullPolicy, RingSpec, TrajectorySpec
+from embodichain.types import Field, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
 WORDS = 512
 """64-bit words of content: 4 KiB, long enough for a torn one to be caught in the act."""
@@ -32,6 +32,7 @@ def ring_spec(num_slots: int = 8, max_reads: int = 3, *, words: int = WORDS, **c
 
 
 EVICT = FullPolicy.EVICT_OLDEST
+AGGREGATE = ReplayMode.AGGREGATE
 
 
 def write(slot, number: int) -> None:

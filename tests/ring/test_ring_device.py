@@ -282,7 +282,7 @@ def test_the_note_fits_the_header():
     assert max(value for name, value in vars(layout).items() if name.startswith("AT_")) < placement.AT_NOTE_BYTES
 
 
-def test_the_standard_trajectory_lies_on_a_device_but_for_its_scalars():
+def test_the_standard_trajectory_lies_on_a_device_but_for_what_the_host_decides_by():
     spec = camera_spec(cameras=3, height=16, width=16, horizon=4, depth=True)
     with DeviceRing.create(RingSpec(trajectory=spec, num_slots=2), DelayedDevice()) as ring:
         with ring.reserve() as slot:
@@ -292,4 +292,11 @@ def test_the_standard_trajectory_lies_on_a_device_but_for_its_scalars():
         with ring.sample(1) as lease, DeviceRing.attach(ring.path, DelayedDevice(), spec) as other:
             assert other.spec == ring.spec
             assert all((np.asarray(lease[0][f.name]) == 3).all() and lease[0][f.name].dtype == f.dtype for f in spec.fields)
-            assert [f.name for f in spec.fields if placement.in_host(f)] == ["num_chunks", "trajectory_id"]
+            assert [f.name for f in spec.fields if placement.in_host(f)] == [
+                "action_mask",
+                "segment",
+                "num_chunks",
+                "trajectory_id",
+                "instruction",
+                "info",
+            ]

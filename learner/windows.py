@@ -1,0 +1,127 @@
+"""Which part of a trajectory the learner looks at, as zero-copy tensors, and which parts it has seen."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embodichain.errors import LearnerError
+from embodichain.types import CHUNK, read_text
+
+
+class Sampling(StrEnum):
+    """Which windows of a trajectory are drawn; segments are its nominal, failed and recovering stretches (`types.Segment`)."""
+
+    EPISODE = "episode"
+    """Any window that fits, uniformly."""
+    SEGMENT = "segment"
+    """Windows inside one segment, segments by their length; a segment shorter than the window comes whole and is padded."""
+    BOUNDARY = "boundary"
+    """Windows that cross from one segment into the next, each crossing alike; a trajectory of one segment gives any window."""
+
+
+class TrajectoryView(Protocol):
+    """Read-only arrays of one trajectory, valid while its lease is held. Implementations: the ring's, `MemorySource`'s."""
+
+    @property
+    def trajectory_id(self) -> int:
+        """Packed TrajectoryId."""
+        ...
+
+    @property
+    def read_index(self) -> int:
+        """How many times the trajectory had been acquired before."""
+        ...
+
+    def __getitem__(self, name: str, /) -> Any:
+        """The field `name`, a view of the trajectory's storage: a NumPy array, or one on a device that speaks DLPack."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WindowView:
+    """Zero-copy tensors over the storage of one trajectory: `length` chunks from `start` and the frames around them."""
+
+    trajectory_id: int
+    read_index: int
+    start: int
+    length: int
+    rgb: Tensor
+    proprio: Tensor
+    action: Tensor
+    action_mask: Tensor
+    segment: Tensor
+    instruction: str
+
+
+def place_window(segment: NDArray[np.uint8], window: int, rng: np.random.Generator, sampling: Sampling) -> tuple[int, int]:
+    """First chunk and length of a window of at most `window` chunks in an episode with these segments, uint8 [chunks]."""
+    chunks = len(segment)
+    length = min(window, chunks)
+    crossings = np.flatnonzero(segment[1:] != segment[:-1]) + 1
+    if sampling is Sampling.EPISODE or not len(crossings) or length < 2:
+        return int(rng.integers(chunks - length + 1)), length
+    if sampling is Sampling.BOUNDARY:
+        crossing = int(rng.choice(crossings))
+        return int(rng.integers(max(0, crossing - length + 1), min(crossing - 1, chunks - length) + 1)), length
+    edges = np.array([0, *crossings, chunks])
+    run = int(np.searchsorted(edges, rng.integers(chunks), side="right")) - 1
+    first, end = int(edges[run]), int(edges[run + 1])
+    length = min(window, end - first)
+    return int(rng.integers(first, end - length + 1)), length
+
+
+def cut(view: TrajectoryView, window: int, rng: np.random.Generator, sampling: Sampling = Sampling.EPISODE) -> WindowView:
+    """A window of at most `window` chunks, drawn as `sampling` says; all tensors share the trajectory's memory."""
+    chunks = int(view["num_chunks"])
+    if chunks < 1:
+        raise LearnerError(f"trajectory {view.trajectory_id} has {chunks} chunks; only complete attempts belong in the ring")
+    start, length = place_window(view["segment"][:chunks], window, rng, sampling)
+    stop = start + length
+    return WindowView(
+        trajectory_id=view.trajectory_id,
+        read_index=view.read_index,
+        start=start,
+        length=length,
+        rgb=_tensor(view["rgb"])[start : stop + 1],
+        proprio=_tensor(view["proprio"])[start : stop + 1],
+        action=_tensor(view["action"])[start:stop],
+        action_mask=_tensor(view["action_mask"]),
+        segment=_tensor(view["segment"])[start:stop],
+        instruction=read_text(view["instruction"]),
+    )
+
+
+def _tensor(array: Any) -> Tensor:
+    """A tensor over the array's own memory, wherever that is."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
+
+
+class Coverage:
+    """Which chunks of each trajectory have been read: the E of the Efficiency Law counts a state-action pair once.
+
+    Remembers the `capacity` trajectories read last: more than any ring holds.
+    """
+
+    def __init__(self, capacity: int = 1 << 16) -> None:
+        self._capacity = capacity
+        self._chunks: OrderedDict[int, int] = OrderedDict()
+
+    def take(self, windows: Sequence[WindowView]) -> list[int]:
+        """Adds windows; for each the pairs of its trajectory that were read at least once, this window included."""
+        counts = []
+        for view in windows:
+            seen = self._chunks.pop(view.trajectory_id, 0) | ((1 << view.length) - 1) << view.start
+            self._chunks[view.trajectory_id] = seen
+            counts.append(seen.bit_count() * CHUNK)
+        while len(self._chunks) > self._capacity:
+            self._chunks.popitem(last=False)
+        return counts
