@@ -19,6 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q --no-deps openpi-client==0.1.2 # it pins numpy<2 but works with ours; the server's tests talk through it
 	@touch $@
 
 demo: setup ## the main job on this machine: assets, two workers, ring, learner, report

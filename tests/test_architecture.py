@@ -29,7 +29,7 @@ ARROWS = {  # which part may import which: the arrows of the picture
     ("tasks", "physics"),
 }
 LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
-COMPOSITION_ROOTS = {"train", "session", "evaluate", "recipes", "options", "pictures", "report", "run_folder"}
+COMPOSITION_ROOTS = {"train", "serve", "trained", "session", "evaluate", "recipes", "options", "pictures", "report", "run_folder"}
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
 
 

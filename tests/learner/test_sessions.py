@@ -1,0 +1,215 @@
+"""Sessions remember what they saw and nothing of each other; a request that is refused has changed nothing."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
+
+from embodichain import robots
+from embodichain.errors import ConfigError, EmbodiChainError
+from embodichain.motion.action import ActionCodec
+from learner.policy import ClwmPolicy
+from learner.sai import SaiConfig, SpeculativePolicy
+from learner.sessions import Connection, Embodiment, Reader, RequestError
+
+NAMES = ("head", "wrist")[:CAMERAS]
+PROMPT = "turn the switch on"
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return ActionCodec(robots.get("dual_piper"))
+
+
+@pytest.fixture(scope="module")
+def body(codec):
+    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, encode=codec.encode, decode=codec.decode)
+
+
+@pytest.fixture
+def agent(dataset):
+    made = fitted(SMALL, dataset)
+    shaken(made.model)
+    return made
+
+
+@pytest.fixture
+def connect(agent, body):
+    opened: list[Connection] = []
+
+    def make(*, sai: bool = False, rename=None, max_sessions: int = 4) -> Connection:
+        policy = partial(SpeculativePolicy, agent, SaiConfig(s_mid=1.0)) if sai else partial(ClwmPolicy, agent)
+        opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions))
+        return opened[-1]
+
+    yield make
+    for connection in opened:
+        connection.close()
+
+
+def request(t: int, number: int = 0, **extra) -> dict:
+    episode = trajectory(number)
+    pictures = dict(zip(NAMES, episode["rgb"][t % 6], strict=True))
+    return {"images": pictures, "state": episode["proprio"][t % 6], "prompt": PROMPT, **extra}
+
+
+def play(connection: Connection, frames: int, number: int = 0, **extra) -> np.ndarray:
+    return np.stack([connection.answer(request(t, number, **extra))["actions"] for t in range(frames)])
+
+
+def test_a_connection_answers_as_the_policy_in_this_process_does(connect, agent):
+    policy, episode = ClwmPolicy(agent), trajectory(0)
+    policy.begin(PROMPT)
+    expected = np.stack([policy.act(episode["rgb"][t], episode["proprio"][t]) for t in range(4)])
+    assert np.array_equal(play(connect(), 4), expected)
+
+
+def test_sessions_and_connections_are_as_if_each_were_alone(connect):
+    alone = play(connect(), 3)
+    one, two = connect(), connect()
+    mixed = []
+    for t in range(3):
+        mixed.append(one.answer(request(t))["actions"])
+        two.answer(request(t, 7))
+        one.answer(request(t, 5, session_id="other"))
+        one.answer(request(t, 9, session_id=4))
+    assert np.array_equal(np.stack(mixed), alone)
+
+
+@pytest.mark.parametrize("how", ["reset", "reset beside an observation", "another prompt", "reset with a prompt"])
+def test_reset_and_a_new_prompt_forget(connect, how):
+    connection, fresh = connect(), play(connect(), 2)
+    play(connection, 2, number=5)
+    if how == "reset":
+        assert connection.answer({"reset": True}) == {}
+    elif how == "reset with a prompt":
+        assert connection.answer({"reset": True, "prompt": PROMPT}) == {}
+    elif how == "another prompt":
+        connection.answer(request(3, prompt="place the mouse"))
+    first = connection.answer(request(0, reset=how == "reset beside an observation"))["actions"]
+    second = connection.answer(request(1))["actions"]
+    assert np.array_equal(np.stack([first, second]), fresh)
+
+
+def test_the_prompt_need_not_be_repeated_but_must_have_been_said(connect):
+    connection, expected = connect(), play(connect(), 3)
+    silent = [{key: value for key, value in request(t).items() if key != "prompt"} for t in range(3)]
+    with pytest.raises(RequestError, match="needs a prompt"):
+        connection.answer(silent[0])
+    got = [connection.answer(request(0))["actions"], *(connection.answer(silent[t])["actions"] for t in (1, 2))]
+    assert np.array_equal(np.stack(got), expected)
+
+
+def test_channels_first_and_last_flat_and_nested_are_the_same_picture(connect):
+    expected = play(connect(), 1)[0]
+    message = request(0)
+    first = {**message, "images": {name: picture.transpose(2, 0, 1) for name, picture in message["images"].items()}}
+    flat = {"state": message["state"], "prompt": PROMPT, **{f"images/{n}": p for n, p in message["images"].items()}}
+    for form in (first, flat):
+        assert np.array_equal(connect().answer(form)["actions"], expected)
+
+
+def test_other_clients_names_are_mapped_and_parts_of_a_state_joined(connect):
+    rename = {
+        "observation/image": "images/head",
+        "observation/wrist_image": "images/wrist",
+        "observation/joints": "state/0",
+        "observation/grippers": "state/1",
+    }
+    message = request(0)
+    theirs = {
+        "observation/image": message["images"]["head"],
+        "observation": {"wrist_image": message["images"]["wrist"]},
+        "observation/joints": message["state"][:28],
+        "observation/grippers": message["state"][28:],
+        "prompt": PROMPT,
+    }
+    assert np.array_equal(connect(rename=rename).answer(theirs)["actions"], play(connect(), 1)[0])
+    with pytest.raises(ConfigError, match="images/head"):
+        connect(rename={"observation/image": "picture"})
+
+
+def test_the_robots_own_vectors_give_its_own_actions(connect, codec):
+    home = codec.round(robots.get("dual_piper").home)
+    unified = connect().answer(request(0, state=codec.encode(home)))["actions"]
+    native = connect().answer(request(0, state=home))["actions"]
+    assert native.shape == (16, 14)
+    assert np.array_equal(native, codec.decode(unified).astype(np.float32))
+
+
+def test_what_the_robot_really_did_is_remembered_instead_of_what_was_asked(connect):
+    told, untold = connect(), connect()
+    first = told.answer(request(0))["actions"]
+    untold.answer(request(0))
+    same = told.answer(request(1, executed=first))["actions"]
+    np.testing.assert_allclose(same, untold.answer(request(1))["actions"], atol=1e-3)
+    stopped = np.repeat(trajectory(0)["proprio"][1][None], 16, axis=0)
+    other = connect()
+    other.answer(request(0))
+    assert not np.allclose(other.answer(request(1, executed=stopped))["actions"], same, atol=1e-3)
+
+
+def test_a_lost_observation_needs_a_server_that_speculates(connect):
+    connection = connect(sai=True)
+    with pytest.raises(RequestError, match="running session"):
+        connection.answer({"lost": True, "prompt": PROMPT})
+    connection.answer(request(0))
+    reply = connection.answer({"lost": True})
+    assert reply["actions"].shape == (16, 30) and reply["policy_timing"]["outcome"] == "blind"
+    plain = connect()
+    plain.answer(request(0))
+    with pytest.raises(RequestError, match="--sai"):
+        plain.answer({"lost": True})
+
+
+def wrong_requests() -> dict[str, tuple[dict, str]]:
+    message = request(1)
+    pictures = message["images"]
+    return {
+        "dtype": (
+            {**message, "images": {**pictures, "head": pictures["head"].astype(np.float32)}},
+            r"uint8 \[32, 32, 3\].*float32",
+        ),
+        "shape": ({**message, "images": {**pictures, "head": pictures["head"][:16]}}, r"got uint8 \[16, 32, 3\]"),
+        "no array": ({**message, "images": {**pictures, "head": [1, 2]}}, "got list"),
+        "camera": ({**message, "images": {**pictures, "nose": pictures["head"]}}, "unknown camera 'nose'; available: head, wrist"),
+        "missing": ({**message, "images": {"head": pictures["head"]}}, "no picture of camera wrist"),
+        "images": ({**message, "images": 3}, "unknown camera"),
+        "state size": ({**message, "state": np.zeros(9)}, r"state: needs shape \[30\].*got \[9\]"),
+        "state kind": ({**message, "state": "left"}, "array of numbers"),
+        "ragged state": ({**message, "state": [[1.0], [1.0, 2.0]]}, "array of numbers"),
+        "state nan": ({**message, "state": np.full(30, np.nan)}, "not finite"),
+        "no state": ({key: value for key, value in message.items() if key != "state"}, "no state"),
+        "unknown key": ({**message, "imgaes": 1}, "unknown key 'imgaes'"),
+        "prompt": ({**message, "prompt": 7}, "prompt must be a string"),
+        "long prompt": ({**message, "prompt": "x" * 4000}, "at most"),
+        "reset": ({**message, "reset": "yes"}, "reset must be true or false"),
+        "session": ({**message, "session_id": 1.5}, "session_id"),
+        "executed": ({**message, "executed": np.zeros((4, 30))}, r"executed: needs shape \[16, 30\]"),
+        "lost and seen": ({**message, "lost": True}, "lost observation"),
+        "executed at the start": ({**message, "executed": np.zeros((16, 30)), "reset": True}, "just begins"),
+    }
+
+
+@pytest.mark.parametrize("name", wrong_requests())
+@pytest.mark.parametrize("sai", [False, True])
+def test_a_refused_request_names_the_fault_and_leaves_the_session_as_it_was(connect, name, sai):
+    message, reason = wrong_requests()[name]
+    expected = play(connect(sai=sai), 3)
+    connection = connect(sai=sai)
+    got = [connection.answer(request(0))["actions"]]
+    with pytest.raises(EmbodiChainError, match=reason):
+        connection.answer(message)
+    got += [connection.answer(request(t))["actions"] for t in (1, 2)]
+    assert np.array_equal(np.stack(got), expected)
+
+
+def test_one_connection_holds_only_so_many_sessions(connect):
+    connection = connect(max_sessions=2)
+    for session_id in ("a", "b"):
+        connection.answer(request(0, session_id=session_id))
+    with pytest.raises(RequestError, match="2 sessions are open"):
+        connection.answer(request(0, session_id="c"))
+    connection.answer({"reset": True, "session_id": "a"})
+    connection.answer(request(0, session_id="c"))

@@ -1,0 +1,117 @@
+"""What openpi's own packer writes is read bit for bit and the other way round; everything else is refused, nothing executed."""
+
+import contextlib
+import pickle
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from openpi_client import msgpack_numpy
+
+from learner.wire import WireError, pack, unpack
+
+DTYPES = st.sampled_from(["?", "|u1", "<i4", ">i2", "<f2", "<f4", ">f8", "<u8"])
+ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, max_side=4)))
+LEAVES = st.one_of(ARRAYS, st.text(max_size=8), st.booleans(), st.floats(allow_nan=False), st.integers(-(2**60), 2**60), st.none())
+MESSAGES = st.dictionaries(
+    st.text(max_size=6), st.one_of(LEAVES, st.dictionaries(st.text(max_size=4), LEAVES, max_size=3)), max_size=4
+)
+
+
+def equal(one, other) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, np.ndarray | np.generic):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    return type(one) is type(other) and one == other
+
+
+@settings(max_examples=60, deadline=None)
+@given(MESSAGES)
+def test_both_ways_between_openpis_packer_and_ours(message):
+    assert equal(unpack(msgpack_numpy.packb(message)), message)
+    assert equal(msgpack_numpy.unpackb(pack(message)), message)
+    assert pack(message) == msgpack_numpy.packb(message)
+
+
+def test_numpy_scalars_travel():
+    message = {"a": np.float32(0.5), "b": np.int64(-3), "c": np.bool_(True)}
+    assert equal(unpack(msgpack_numpy.packb(message)), message)
+    assert equal(unpack(pack(message)), message)
+
+
+def array(**changes) -> bytes:
+    fields = {"data": bytes(24), "dtype": "<f4", "shape": [2, 3], **changes}
+    return msgpack.packb({"x": {b"__ndarray__": True, **{name.encode(): value for name, value in fields.items()}}})
+
+
+def test_the_array_that_the_refused_ones_are_made_from_is_accepted():
+    assert unpack(array())["x"].shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "|O"}, "do not travel"),
+        ({"dtype": "|V4"}, "do not travel"),
+        ({"dtype": "<c8"}, "do not travel"),
+        ({"dtype": "<U6"}, "do not travel"),
+        ({"dtype": "<M8[s]"}, "do not travel"),
+        ({"dtype": "f4,O"}, "do not travel"),
+        ({"dtype": [["a", "<f4"]]}, "short string"),
+        ({"dtype": "nonsense"}, "unknown dtype"),
+        ({"dtype": None}, "short string"),
+        ({"shape": [2, 4]}, "takes 32 bytes, got 24"),
+        ({"shape": [-2, -3]}, "list of at most"),
+        ({"shape": [2**62, 2**62]}, "bytes, got 24"),
+        ({"shape": [0, 2**62], "data": b""}, "is empty"),
+        ({"shape": [1] * 40}, "list of at most"),
+        ({"shape": "23"}, "list of at most"),
+        ({"shape": [True, 6]}, "list of at most"),
+        ({"data": "text"}, "data are bytes"),
+        ({"data": 7}, "data are bytes"),
+    ],
+)
+def test_arrays_that_lie_or_hold_what_must_not_travel_are_refused(changes, message):
+    with pytest.raises(WireError, match=message):
+        unpack(array(**changes))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a msgpack message"),
+        (b"\xc1", "not a msgpack message"),
+        (msgpack.packb([1, 2]), "a message is a map"),
+        (msgpack.packb({1: 2}), "keys of a message are strings"),
+        (msgpack.packb({"a": msgpack.ExtType(3, b"x")}), "not a msgpack message|extension type"),
+        (msgpack.packb({"a": list(range(5000))}), "not a msgpack message"),
+        (b"\x81\xa1a" + b"\x91" * 5000 + b"\x01", "not a msgpack message"),
+        (msgpack.packb({"a": 1}) + b"more", "not a msgpack message"),
+        (msgpack.packb({"a": {b"__npgeneric__": True, b"data": "x", b"dtype": "<f4"}}), "holds a number"),
+        (msgpack.packb({"a": {b"__npgeneric__": True, b"data": 300, b"dtype": "|u1"}}), "is no uint8"),
+        (pickle.dumps({"a": 1}), "a message|not a msgpack"),
+    ],
+)
+def test_what_is_no_message_is_refused(data, message):
+    with pytest.raises(WireError, match=message):
+        unpack(data)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.one_of(st.binary(max_size=60), MESSAGES.map(msgpack_numpy.packb)), st.data())
+def test_no_bytes_can_raise_anything_but_a_wire_error(data, draw):
+    damaged = bytearray(data)
+    if damaged:
+        damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
+    with contextlib.suppress(WireError):
+        assert isinstance(unpack(bytes(damaged)), dict)
+
+
+@pytest.mark.parametrize("value", [np.array([object()]), np.zeros(2, complex), object(), {1j: 2}, np.zeros(1, "V4")])
+def test_what_cannot_be_read_is_not_sent(value):
+    with pytest.raises(WireError, match=r"cannot send|do not travel"):
+        pack({"value": value})
