@@ -1,4 +1,4 @@
-"""`embodichain asset`: build, validate. Each imports its room only when it is called."""
+"""`embodichain asset`: build, validate, diff, gallery, schema. Each imports its room only when it is called."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SUFFIXES = (".usd", ".usda", ".usdc")
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain asset build|validate`."""
+    """`embodichain asset build|validate|diff|gallery|schema`."""
     parser = argparse.ArgumentParser(prog="embodichain asset", description="Simulation-ready USD assets.")
     commands = parser.add_subparsers(dest="command", required=True)
     _build_options(commands.add_parser("build", help="make assets: repaired, decomposed, weighed, validated; 1 when any fails"))
@@ -29,10 +29,17 @@ def main(arguments: list[str]) -> int:
     sub.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
     sub.add_argument("--own", action="store_true", help="our own checks alone, even where the public validators are installed")
     sub.add_argument("--public", action="store_true", help="fail when a public validator is not installed")
+    sub = commands.add_parser("diff", help="what changed between two assets, or two folders of them; 1 when anything did")
+    sub.add_argument("first", type=Path, metavar="A")
+    sub.add_argument("second", type=Path, metavar="B")
+    sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
+    sub.add_argument("folder", type=Path, metavar="OUT")
+    commands.add_parser("schema", help="print the JSON Schema of the sidecars")
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    return {"build": _build, "validate": _validate}[options.command](options)
+    commands_by_name = {"build": _build, "validate": _validate, "diff": _diff, "gallery": _gallery, "schema": _schema}
+    return commands_by_name[options.command](options)
 
 
 def _build_options(build: argparse.ArgumentParser) -> None:
@@ -45,6 +52,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--resume", action="store_true", help="keep assets that are finished and would come out the same")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
     build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
+    build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
     build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give an asset up after this many seconds")
 
 
@@ -60,12 +68,74 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     with _Progress(len(wanted), quiet=options.json) as progress:
         outcomes = batch.run(wanted, options.out, config, listener=progress.show)
-    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    written = _published(options, outcomes, pictures=not options.no_gallery)
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
     if options.json:
-        print(json.dumps({"assets": [_row(outcome) for outcome in outcomes], "failed": len(failed)}))
+        from embodichain.assets.publish import rows
+
+        print(json.dumps({"assets": rows(outcomes), "failed": failed, "written": [str(path) for path in written]}))
     else:
         _tables(outcomes)
+        print("\n".join(str(path) for path in written))
     return 1 if failed else 0
+
+
+def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pictures: bool) -> tuple[Path, ...]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from embodichain.assets.publish import publish
+
+    folder = options.out if options.command == "build" else options.folder
+    with Progress(transient=True, console=Console(stderr=True), disable=options.json) as bars:
+        bar = bars.add_task("gallery", total=None)
+        return publish(
+            folder, outcomes, pictures=pictures, progress=lambda _, done, total: bars.update(bar, completed=done, total=total)
+        )
+
+
+def _gallery(options: argparse.Namespace) -> int:
+    from embodichain.assets.publish import finished
+
+    if not finished(options.folder):
+        raise ConfigError(f"no delivered asset under {options.folder}; `embodichain asset build` makes some")
+    written = [str(path) for path in _published(options, (), pictures=True)]
+    _say(options, {"written": written}, "\n".join(written))
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from embodichain.assets.sidecar import schema
+
+    print(json.dumps(schema(), indent=None if options.json else 1))
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from embodichain.assets.compare import compare
+
+    changes = compare(options.first, options.second)
+    if options.json:
+        print(json.dumps({"changes": [asdict(change) for change in changes]}))
+    elif changes:
+        table = Table("asset", "what", "before", "after", "change")
+        for change in changes:
+            relative = "" if change.relative is None else f"{change.relative:.2%}"
+            table.add_row(*map(escape, (change.asset, change.what, _short(change.before), _short(change.after))), relative)
+        Console().print(table)
+    else:
+        print("no difference")
+    return 1 if changes else 0
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_short(entry) for entry in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 _WOULD = {"kept": "keep", "waiting": "build"}
@@ -86,33 +156,27 @@ def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
     return jobs.unique(tuple(wanted))
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
-    row = asdict(outcome)
-    row["file"] = str(outcome.file)
-    row["stages"] = list(outcome.stages)
-    return row
-
-
 def _tables(outcomes: Sequence[Outcome]) -> None:
     """What was built, and why the rest was not."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from embodichain.assets import usd
 
     console = Console()
-    table = Table("asset", "", "mass", "bodies", "seconds", "file", box=None, pad_edge=False)
+    table = Table("asset", "", "mass", "bodies", "seconds", box=None, pad_edge=False)
     for outcome in outcomes:
         if outcome.state != "failed":
             asset = usd.read(outcome.file)
             mass = f"{sum(body.mass for body in asset.bodies):.3f} kg"
-            table.add_row(outcome.name, outcome.state, mass, str(len(asset.bodies)), f"{outcome.seconds:.1f}", str(outcome.file))
+            table.add_row(outcome.name, outcome.state, mass, str(len(asset.bodies)), f"{outcome.seconds:.1f}")
     console.print(table, soft_wrap=True)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if failed:
         table = Table("failed", "reason", title=f"{len(failed)} of {len(outcomes)} assets failed", title_justify="left")
         for outcome in failed:
-            table.add_row(outcome.name, outcome.reason)
+            table.add_row(escape(outcome.name), escape(outcome.reason))
         console.print(table)
 
 

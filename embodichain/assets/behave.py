@@ -89,8 +89,12 @@ def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float]:
 
 def check(asset: Asset) -> list[Issue]:
     """Faults of behaviour: an asset that slides, tips or sinks at rest, or whose joints creep or stick."""
-    found = behave(asset)
-    issues = []
+    return faults(asset, behave(asset))
+
+
+def faults(asset: Asset, found: Behaviour) -> list[Issue]:
+    """What of a measured behaviour is out of bounds."""
+    issues: list[Issue] = []
 
     def fault(name: str, message: str) -> None:
         issues.append(Issue(check=name, prim=f"/{asset.name}", message=message))

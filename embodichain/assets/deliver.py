@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import embodichain
-from embodichain.assets import behave, grasp, jobs, preview, usd, validate
+from embodichain.assets import behave, grasp, jobs, preview, sidecar, usd, validate
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.assets.source import Source
 from embodichain.assets.stages import Number, Record
@@ -43,24 +42,22 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
         file = temporary / f"{asset.name}.usd"
         asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance))
         record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
-        record.stage("validate", "", {}, lambda: _validated(asset, file))
+        behaviour = record.stage("validate", "", {}, lambda: _validated(asset, file))
         lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
-        report = {
-            "name": asset.name,
-            "category": asset.category,
-            "key": key,
-            "content_hash": asset.content_hash,
-            "usd_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-            "engine_version": embodichain.__version__,
-            "licence": raw.licence,
-            "source": raw.origin,
-            "parameters": dict(raw.parameters),
-            "seconds": round(time.perf_counter() - started, 3),
-            "grasps": lifts,
-            "stages": [asdict(entry) for entry in record.entries],
-        }
-        (temporary / f"{asset.name}.json").write_text(json.dumps(report, indent=1))
+        values = sidecar.report(
+            asset,
+            key=key,
+            usd_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            parameters=raw.parameters,
+            behaviour=behaviour,
+            grasps=lifts,
+            stages=record.entries,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+        (temporary / f"{asset.name}.json").write_text(json.dumps(values, indent=1))
         (temporary / f"{asset.name}.xml").write_text(to_mjcf(asset))
+        if any(lift["held"] for lift in lifts.values()):
+            (temporary / f"{asset.name}.grasps.yaml").write_text(sidecar.isaac_grasps(asset, lifts))
         _move_into_place(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -76,11 +73,12 @@ def _written(asset: Asset, file: Path, provenance: Mapping[str, str | float]) ->
     return asset, {"bytes": file.stat().st_size}
 
 
-def _validated(asset: Asset, file: Path) -> tuple[None, Mapping[str, Number]]:
-    issues = [*validate.check(file), *behave.check(asset)]
+def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str, Number]]:
+    found = behave.behave(asset)
+    issues = [*validate.check(file), *behave.faults(asset, found)]
     if issues:
         raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
-    return None, {"issues": 0}
+    return asdict(found), {"issues": 0}
 
 
 def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:

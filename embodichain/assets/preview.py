@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numba
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embodichain.assets.articulate import body_poses
-from embodichain.types import Asset, rotate
+from embodichain.assets.shapes import moved
+from embodichain.types import Asset, Mesh, Vec3
+
+Color = tuple[float, float, float, float]
 
 THUMBNAIL_SIZE = 256
 _BACKGROUND = (0.80, 0.82, 0.85)
@@ -32,27 +36,61 @@ def save_thumbnail(asset: Asset, file: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """An orthographic camera: looks at `center` [m] from `azimuth` and `elevation` [rad] and shows `reach` [m] around it."""
+
+    center: Vec3
+    reach: float
+    azimuth: float = -0.9
+    elevation: float = 0.5
+
+
+def view_of(bounds: NDArray[np.float64], azimuth: float = -0.9, elevation: float = 0.5, room: float = 1.08) -> View:
+    """The view that shows a box, shape [2, 3], whole from any side, with some `room` around it."""
+    low, high = bounds
+    x, y, z = ((low + high) / 2).tolist()
+    return View(center=(x, y, z), reach=float(np.linalg.norm(high - low)) / 2 * room, azimuth=azimuth, elevation=elevation)
+
+
 def picture(
     asset: Asset, size: int, azimuth: float = -0.9, elevation: float = 0.5, positions: Mapping[str, float] | None = None
 ) -> NDArray[np.uint8]:
-    """A square orthographic picture, shape [size, size, 3]: seen from `azimuth` and `elevation` [rad], joints at `positions`."""
+    """A square picture, shape [size, size, 3]: seen from `azimuth` and `elevation` [rad], joints at `positions`."""
+    return flattened(draw(visuals(asset, positions), size, view_of(asset.bounds, azimuth, elevation)), _BACKGROUND)
+
+
+def visuals(asset: Asset, positions: Mapping[str, float] | None = None) -> list[tuple[Mesh, Color]]:
+    """What cameras see of an asset with its joints at `positions`, in the asset's frame."""
     poses = body_poses(asset.bodies, asset.joints, positions or {})
-    right = np.array([-math.sin(azimuth), math.cos(azimuth), 0.0])
-    towards = np.array([math.cos(azimuth) * math.cos(elevation), math.sin(azimuth) * math.cos(elevation), math.sin(elevation)])
-    view = np.stack([right, np.cross(towards, right), towards])
-    low, high = asset.bounds
-    center, reach = (low + high) / 2, np.linalg.norm(high - low) / 2 * 1.08
+    return [(moved(body.visual, poses[body.name]), body.color) for body in asset.bodies]
+
+
+def draw(shapes: Sequence[tuple[Mesh, Color]], size: int, view: View) -> NDArray[np.float64]:
+    """Shaded shapes as red, green, blue and coverage in 0..1, shape [size, size, 4]."""
+    cos, sin = math.cos(view.azimuth), math.sin(view.azimuth)
+    right = np.array([-sin, cos, 0.0])
+    towards = np.array([cos * math.cos(view.elevation), sin * math.cos(view.elevation), math.sin(view.elevation)])
+    axes = np.stack([right, np.cross(towards, right), towards])
     pixels = size * _SAMPLES
-    image = np.tile(np.array(_BACKGROUND), (pixels, pixels, 1))
+    image = np.zeros((pixels, pixels, 4), np.float32)
     depth = np.full((pixels, pixels), -np.inf)
-    for body in asset.bodies:
-        pose = poses[body.name]
-        points = (rotate(pose.quaternion, body.visual.vertices) + pose.position - center) @ view.T / reach
+    for mesh, color in shapes:
+        points = (mesh.vertices - view.center) @ axes.T / view.reach
         screen = np.column_stack([(points[:, 0] + 1) * pixels / 2, (1 - points[:, 1]) * pixels / 2, points[:, 2]])
-        shades = _shades(points, body.visual.faces)[..., None] * np.array(body.color[:3])
-        _draw(screen, body.visual.faces, np.clip(shades, 0.0, 1.0), image, depth)
-    small = image.reshape(size, _SAMPLES, size, _SAMPLES, 3).mean(axis=(1, 3))
-    return (np.clip(small, 0.0, 1.0) ** (1 / 1.2) * 255).astype(np.uint8)
+        shades = np.clip(_shades(points, mesh.faces)[..., None] * np.array(color[:3]), 0.0, 1.0)
+        _draw(screen, mesh.faces, shades, image, depth)
+    parts = [image[row::_SAMPLES, column::_SAMPLES] for row in range(_SAMPLES) for column in range(_SAMPLES)]
+    small = np.asarray(np.stack(parts).mean(axis=0), np.float64)
+    # Samples that nothing covers are black: colours are of what is covered.
+    small[..., :3] = np.clip(small[..., :3] / np.maximum(small[..., 3:], 1e-9), 0.0, 1.0)
+    return small
+
+
+def flattened(image: NDArray[np.float64], background: Sequence[float]) -> NDArray[np.uint8]:
+    """A drawing over one colour, ready to be shown, shape [size, size, 3]."""
+    over = image[..., :3] * image[..., 3:] + np.array(background[:3]) * (1.0 - image[..., 3:])
+    return (np.clip(over, 0.0, 1.0) ** (1 / 1.2) * 255).astype(np.uint8)
 
 
 def _shades(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -96,3 +134,4 @@ def _draw(screen, faces, shades, image, depth):  # noqa: ANN001, ANN202 - compil
                     depth[y, x] = z
                     for channel in range(3):
                         image[y, x, channel] = u * shades[f, 0, channel] + v * shades[f, 1, channel] + w * shades[f, 2, channel]
+                    image[y, x, 3] = 1.0
