@@ -18,7 +18,7 @@ _CACHED = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint, or "" for the built-in ones of the sizes below."""
+    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint, or "" for the built-in ones of these sizes."""
 
     source: str = ""
     dim: int = 64

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class DeviceSlot(Mapping[str, NDArray]):
     """One slot to write a trajectory into, from the host or by kernels on the device.
 
-    `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts and labels: the ring's own);
+    `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts, labels: the ring's own);
     `slot.device(name)` is the slot's own memory on the device, for kernels. A field is written one way or the other. As a context
     manager, leaving the block publishes and waits for the copy; an exception abandons. What fields hold at first is whatever was
     there before (poison in debug mode): write every field that is read. No view may be kept beyond.
