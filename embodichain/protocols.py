@@ -37,8 +37,16 @@ class Physics(Protocol):
         """Holds the position targets `command` (see `Robot`) for one control period of 20 ms."""
         ...
 
-    def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
-        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit."""
+    def render(
+        self,
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None = None,
+        segmentation: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
+
+        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i.
+        """
         ...
 
     def close(self) -> None:

@@ -98,7 +98,7 @@ def rollout(
     state = physics.reset(scene)
     write_text(out["instruction"], scene.instruction.encode())
     out["action_mask"][:] = codec.mask
-    depth = out.get("depth")
+    depth, segmentation = out.get("depth"), out.get("segmentation")
     command = codec.round(state.measured)
     commands = np.empty((CHUNK, len(command)))
     segment = Segment.NOMINAL
@@ -109,7 +109,11 @@ def rollout(
 
     def record_frame(index: int) -> None:
         before = clock()
-        physics.render(out["rgb"][index], None if depth is None else depth[index])
+        physics.render(
+            out["rgb"][index],
+            None if depth is None else depth[index],
+            None if segmentation is None else segmentation[index],
+        )
         out["proprio"][index] = codec.encode(state.measured)
         timings.render_s += clock() - before
         timings.frames += 1
@@ -151,7 +155,7 @@ def rollout(
         out["segment"][index] = next((s for s in (Segment.FAILURE, Segment.RECOVERY) if s in seen), Segment.NOMINAL)
     for name in ("action", "segment"):
         out[name][num_chunks:] = 0
-    for name in ("rgb", "proprio", *(["depth"] if depth is not None else [])):
+    for name in ("rgb", "proprio", *(name for name in ("depth", "segmentation") if name in out)):
         out[name][num_chunks + 1 :] = 0
     timings.write_s += clock() - before
     timings.physics_steps = num_chunks * CHUNK

@@ -45,6 +45,8 @@ class WorldConfig:
     """Resolution of every camera [pixels]."""
     depth: bool = False
     """Stream depth beside RGB."""
+    segmentation: bool = False
+    """Stream what each pixel shows: table, robot, or which object."""
     horizon: int = 36
     """Most chunks of 16 actions an episode may have (0.32 s each)."""
     seed: int = 0
@@ -63,7 +65,14 @@ class WorldConfig:
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
         """The schema of this world's trajectories."""
         cameras = len(robot.cameras)
-        return camera_spec(cameras=cameras, height=self.height, width=self.width, horizon=self.horizon, depth=self.depth)
+        return camera_spec(
+            cameras=cameras,
+            height=self.height,
+            width=self.width,
+            horizon=self.horizon,
+            depth=self.depth,
+            segmentation=self.segmentation,
+        )
 
 
 class Split(StrEnum):

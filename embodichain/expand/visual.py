@@ -1,14 +1,33 @@
-"""Visual expansion: each episode under its own light, on its own table, with its own shades of the objects' colours."""
+"""Visual expansion: each episode under its own light, on its own table, with its own surfaces, cameras and film.
+
+What changes while an episode lasts does so as Ornstein-Uhlenbeck processes (`types.Wander`), the same for all of its cameras.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from embodichain.errors import ConfigError
-from embodichain.types import Light, Range, Scene, Vec3
+from embodichain.types import CameraLook, Light, Looks, Range, Scene, Texture, Vec3, Wander
+
+_ALLOWED: dict[str, Range] = {
+    "patterned": (0.0, 1.0),
+    "zoom": (0.5, 2.0),
+    "shift": (0.0, 0.1),
+    "turn": (0.0, 0.5),
+    "exposure": (-2.0, 2.0),
+    "noise": (0.0, 0.2),
+    "time_constant_s": (0.1, 60.0),
+    "brightness": (0.0, 0.5),
+    "warmth": (0.0, 0.5),
+    "direction": (0.0, 0.5),
+    "wandering_exposure": (0.0, 0.5),
+    "shake": (0.0, 0.05),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +35,10 @@ class VisualConfig:
     """Ranges that the looks of a scene are drawn from, when `enabled`.
 
     `temperature` [K] and `intensity` (of white, 0..1) of the light; `tilt` [rad] of its direction from the vertical;
-    `table_shade` and `object_shade`: the largest change of a colour channel of the table and of an object (0..1).
+    `table_shade` and `object_shade`: the largest change of a colour channel of the table and of an object (0..1);
+    `patterned`: how often a surface has a pattern. Cameras: `zoom` of the focal length, largest `shift` [m] and `turn` [rad].
+    Film: `exposure` [stops], `noise` of a pixel (full scale 1). The rest are standard deviations of what wanders over
+    `time_constant_s` [s], see `types.Wander`.
     """
 
     enabled: bool = False
@@ -25,6 +47,18 @@ class VisualConfig:
     tilt: Range = (0.0, 0.7)
     table_shade: float = 0.18
     object_shade: float = 0.06
+    patterned: float = 0.6
+    zoom: Range = (0.94, 1.06)
+    shift: float = 0.012
+    turn: float = 0.025
+    exposure: Range = (-0.35, 0.35)
+    noise: Range = (0.0, 0.02)
+    time_constant_s: Range = (1.5, 8.0)
+    brightness: float = 0.06
+    warmth: float = 0.05
+    direction: float = 0.04
+    wandering_exposure: float = 0.06
+    shake: float = 0.0015
 
     def __post_init__(self) -> None:
         for name in ("temperature", "intensity", "tilt"):
@@ -33,14 +67,20 @@ class VisualConfig:
                 raise ConfigError(f"visual range {name} must be 0 <= low <= high, got {(low, high)}")
         if self.temperature[0] < 1000 or self.intensity[1] > 1 or self.tilt[1] > 1.4:
             raise ConfigError(f"visual expansion needs temperature >= 1000 K, intensity <= 1 and tilt <= 1.4 rad, got {self}")
+        for name, (lowest, highest) in _ALLOWED.items():
+            value = getattr(self, name)
+            low, high = value if isinstance(value, tuple) else (value, value)
+            if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high <= highest):
+                raise ConfigError(f"visual expansion cannot draw {name} from {value}: it needs values within {lowest}..{highest}")
         if not (0 <= self.table_shade <= 1 and 0 <= self.object_shade <= 1):
             raise ConfigError(f"shades must lie in 0..1, got table {self.table_shade} and object {self.object_shade}")
 
 
-def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig) -> Scene:
-    """The scene under a new light, with a new table and tinted objects; poses, joints and physics stay untouched.
+def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras: Sequence[str] = ()) -> Scene:
+    """The scene under a new light, with new surfaces, seen by other cameras; poses, joints and physics stay untouched.
 
-    The draw is added to `Scene.expansion`. Returns the scene itself when the expansion is not enabled.
+    `cameras` are the names of those that change. The draw is added to `Scene.expansion`. Returns the scene itself when the
+    expansion is not enabled.
     """
     if not config.enabled:
         return scene
@@ -74,13 +114,46 @@ def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig) -> Scen
         "table_green": table[1],
         "table_blue": table[2],
     }
+    looks, seen = _looks(scene, rng, config, cameras)
+    drawn |= seen
     return replace(
         scene,
+        looks=looks,
         lights=(light,),
         table_color=table,
         objects=tuple(objects),
         expansion={**scene.expansion, **{name: round(value, 4) for name, value in drawn.items()}},
     )
+
+
+def _looks(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras: Sequence[str]) -> tuple[Looks, dict[str, float]]:
+    """Surfaces, cameras, film and what wanders, and the numbers that tell them in the provenance."""
+    patterns = list(Texture)
+    textures = {}
+    for role in ("table", *(placement.role for placement in scene.objects)):
+        pattern = 1 + int(rng.integers(len(patterns) - 1))
+        textures[role] = patterns[pattern if rng.random() < config.patterned else 0]
+    found = {}
+    for name in cameras:
+        zoom = float(rng.uniform(*config.zoom))
+        shift, turn = (rng.uniform(-limit, limit, 3).tolist() for limit in (config.shift, config.turn))
+        shift[2] = -abs(shift[2])  # forward: behind a camera is what it is mounted on
+        found[name] = CameraLook(zoom=zoom, shift=(shift[0], shift[1], shift[2]), turn=(turn[0], turn[1], turn[2]))
+    wander = Wander(
+        seed=int(rng.integers(2**31)),
+        time_constant_s=float(rng.uniform(*config.time_constant_s)),
+        brightness=config.brightness,
+        warmth=config.warmth,
+        direction=config.direction,
+        exposure=config.wandering_exposure,
+        shake=config.shake,
+    )
+    exposure, noise = float(rng.uniform(*config.exposure)), float(rng.uniform(*config.noise))
+    looks = Looks(textures=textures, cameras=found, exposure=exposure, noise=noise, wander=wander)
+    drawn = {"exposure_stops": exposure, "noise": noise, "wander_seed": float(wander.seed), "wander_s": wander.time_constant_s}
+    drawn |= {f"{role}.texture": float(patterns.index(texture)) for role, texture in textures.items()}
+    drawn |= {f"{name}.zoom": look.zoom for name, look in found.items()}
+    return looks, drawn
 
 
 def blackbody(temperature: float) -> Vec3:

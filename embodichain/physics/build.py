@@ -9,6 +9,7 @@ import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError, SceneError
+from embodichain.physics.surfaces import add_surface, add_textures, coordinates
 from embodichain.types import Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot, Vec3
 from embodichain.types.poses import compose, inverse
 
@@ -46,6 +47,7 @@ def lit_spec() -> mujoco.MjSpec:
             specular=(0, 0, 0),
         )
     spec.worldbody.add_camera(name=FREE_CAMERA)
+    add_textures(spec)
     return spec
 
 
@@ -54,6 +56,7 @@ def add_table(spec: mujoco.MjSpec) -> None:
     if spec.body("table") is None:
         _add_plain_table(spec)
     spec.geom("table").friction = _TABLE_FRICTION
+    spec.geom("table").material = add_surface(spec, "table", spatial=True)
 
 
 def _add_plain_table(spec: mujoco.MjSpec) -> None:
@@ -137,6 +140,7 @@ def add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
     role, asset = placement.role, placement.asset
     if role in _RESERVED or "/" in role or spec.body(f"{role}/{asset.bodies[0].name}") is not None:
         raise SceneError(f"object role {role!r} cannot be used: roles are unique, without '/' and none of {_RESERVED}")
+    add_surface(spec, role)
     # A mocap body carries a bolted asset: its pose is state and not model, so a reset leaves every constant of the model alone.
     mount = spec.worldbody.add_body(name=role, mocap=True) if asset.fixed_base else spec.worldbody
     parents = {joint.child: joint for joint in asset.joints}
@@ -170,11 +174,12 @@ def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Bo
     made.ipos = np.add(body.center_of_mass, _OFF_CENTER)
     made.iquat = body.principal_axes
     made.inertia = body.diagonal_inertia
-    _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL)
+    _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL, textured=True)
     made.add_geom(
         name=f"{name}/visual",
         type=mujoco.mjtGeom.mjGEOM_MESH,
         meshname=f"{name}/visual",
+        material=f"surface/{prefix[:-1]}",
         contype=0,
         conaffinity=0,
         group=_VISUAL_GROUP,
@@ -194,13 +199,16 @@ def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Bo
     return made
 
 
-def _add_mesh(spec: mujoco.MjSpec, name: str, mesh: Mesh, inertia: mujoco.mjtMeshInertia) -> None:
-    spec.add_mesh(
+def _add_mesh(spec: mujoco.MjSpec, name: str, mesh: Mesh, inertia: mujoco.mjtMeshInertia, *, textured: bool = False) -> None:
+    made = spec.add_mesh(
         name=name,
         uservert=np.asarray(mesh.vertices, np.float64).ravel(),
         userface=np.asarray(mesh.faces, np.int32).ravel(),
         inertia=inertia,
     )
+    if textured:
+        points, faces = coordinates(mesh)
+        made.usertexcoord, made.userfacetexcoord = points.ravel(), faces.ravel()
 
 
 def _add_joint(body: mujoco.MjsBody, prefix: str, joint: Joint) -> None:

@@ -153,12 +153,19 @@ class CountingPhysics:
         self._steps += 1
         return self._state(seed)
 
-    def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
+    def render(
+        self,
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None = None,
+        segmentation: NDArray[np.uint8] | None = None,
+    ) -> None:
         """Writes the next frame: the first call after `reset` makes frame 0."""
         seed = self._current
         rgb[...] = _rgb(seed, self._rendered, 1, (*self._shape, 3))[0]
         if depth is not None:
             depth[...] = _depth(seed, self._rendered, 1, self._shape)[0]
+        if segmentation is not None:
+            segmentation[...] = _rgb(seed, self._rendered, 1, (*self._shape, 3))[0, ..., 0]
         self._rendered += 1
 
     def close(self) -> None:
@@ -193,7 +200,7 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
     """Recomputes every byte of a counting trajectory from its own provenance and compares.
 
     Args:
-        trajectory: Fields of `types.camera_spec`; `depth` is checked where there is one.
+        trajectory: Fields of `types.camera_spec`; `depth` and `segmentation` are checked where there are any.
         robot: The robot it was made with; None looks up the name in its provenance.
 
     Raises:
@@ -238,11 +245,14 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
     _filled(where, "proprio", trajectory["proprio"], codec.encode(measured))
     rgb = np.asarray(trajectory["rgb"])
     _filled(where, "rgb", rgb, _rgb(seed, 0, chunks + 1, rgb.shape[1:]))
-    try:
-        depth = np.asarray(trajectory["depth"])
-    except KeyError:
-        return
-    _filled(where, "depth", depth, _depth(seed, 0, chunks + 1, depth.shape[1:]))
+    for name in ("depth", "segmentation"):
+        try:
+            found = np.asarray(trajectory[name])
+        except KeyError:
+            continue
+        pictures = _rgb(seed, 0, chunks + 1, rgb.shape[1:])
+        expected = _depth(seed, 0, chunks + 1, found.shape[1:]) if name == "depth" else pictures[..., 0]
+        _filled(where, name, found, expected)
 
 
 def _same(where: str, name: str, got: object, expected: object) -> None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
+from embodichain.physics.film import Film
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
 from embodichain.types import CHUNK, CONTROL_HZ, Pose, Robot, Scene, WorldState
 from embodichain.types.poses import compose
@@ -63,6 +64,7 @@ class MujocoPhysics:
         self._static: dict[str, Pose] = {}
         self._scene_seed = 0
         self._steps = self._delay = 0
+        self._film: Film
         self._targets: deque[NDArray[np.float64]] = deque()
         """The latest targets of the actuators, oldest first: as many as a delayed command waits for."""
 
@@ -95,6 +97,7 @@ class MujocoPhysics:
         self._scene_seed = scene.seed
         self._steps = 0
         write_scene(world, scene)
+        self._film = Film(world.model, scene, world.cameras)
         self._delay = round(scene.dynamics.delay_s / TIMESTEP_S)
         kept = self._delay // _SUBSTEPS + 2
         self._targets = deque([world.data.ctrl[world.actuators].copy()] * kept, maxlen=kept)
@@ -132,11 +135,25 @@ class MujocoPhysics:
             self._raise_unstable(end)
         return world.readout.state(self._static, world.stepper.contacts())
 
-    def render(self, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
-        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit."""
+    def render(
+        self,
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None = None,
+        segmentation: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
+
+        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i.
+        """
         width, height = self._size
         cameras = tuple(f"robot/{name}" for name in self._cameras)
-        self._renderer(width, height, cameras, 1).draw(self.world.data, rgb, depth)
+        film, data = self._film, self.world.data
+        film.pose(self.world.model, data.time)
+        geoms = None if segmentation is None else np.empty(segmentation.shape, np.int32)
+        self._renderer(width, height, cameras, 1).draw(data, rgb, depth, geoms)
+        if segmentation is not None and geoms is not None:
+            segmentation[...] = self.world.labels[geoms]  # -1 takes the last entry: nothing
+        film.expose(rgb, data.time)
 
     def photograph(self, viewpoint: Viewpoint, *, width: int, height: int, samples: int = 1) -> NDArray[np.uint8]:
         """The scene now as seen from anywhere, for videos: uint8 [height, width, 3]."""

@@ -56,7 +56,7 @@ class Renderer:
     """Draws one model from several of its cameras at once; owned by one thread.
 
     Args:
-        model: The model; its cameras' fields of view are read now, colours and lights at every picture.
+        model: The model; its cameras, colours, surfaces and lights are read at every picture.
         width: Width of every picture [pixels].
         height: Height of every picture [pixels].
         cameras: Names of cameras in the model, in the order of the pictures.
@@ -87,8 +87,8 @@ class Renderer:
                 cam_active=list(cameras),
                 render_rgb=True,
                 render_depth=True,
-                render_seg=False,
-                use_textures=False,
+                render_seg=True,
+                use_textures=True,
                 use_shadows=shadows,
                 use_fast_math=False,
                 background_color=_BACKGROUND,
@@ -100,22 +100,38 @@ class Renderer:
         _share_kernel(self._warp_model, self._context)
         names = ("geom_xpos", "geom_xmat", "cam_xpos", "cam_xmat", "light_xpos", "light_xdir")
         self._poses = [(name, getattr(self._warp_data, name).numpy()) for name in names]
-        self._looks = [(name, getattr(self._warp_model, name).numpy()) for name in ("geom_rgba", "light_active", "light_diffuse")]
+        looks = ("geom_rgba", "light_active", "light_diffuse", "mat_texid")
+        self._looks = [(name, getattr(self._warp_model, name).numpy()) for name in looks]
+        self._cameras = [model.camera(name).id for name in cameras]
+        self._fovy = model.cam_fovy[self._cameras].copy()
+        rays = self._context.ray.numpy()
+        self._rays = rays.reshape(samples * samples, len(cameras), height * width, 3)
+        self._plane = self._rays[..., :2] / -self._rays[..., 2:]
+        self._half_heights = np.tan(np.radians(self._fovy) / 2)
         # The context packs a pixel as 0xAARRGGBB: in memory blue comes first.
         self._pixels = self._context.rgb_data.numpy().view(np.uint8).reshape(*self._shape, 4)[..., 2::-1]
         self._depth = self._context.depth_data.numpy().reshape(self._shape)
+        self._geoms = self._context.seg_data.numpy().reshape(*self._shape, 2)[..., 0]
 
-    def draw(self, data: mujoco.MjData, rgb: NDArray[np.uint8], depth: NDArray[np.float32] | None = None) -> None:
+    def draw(
+        self,
+        data: mujoco.MjData,
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None = None,
+        geoms: NDArray[np.int32] | None = None,
+    ) -> None:
         """Writes what the cameras see in the state `data`.
 
         Args:
             data: A state of the model; derived poses in it are brought up to date, which no later step notices.
             rgb: Filled with the pictures, uint8 [C, h, w, 3].
             depth: Filled, when given, with the distance along each camera's axis [m], float32 [C, h, w]; 0 where nothing is hit.
+            geoms: Filled, when given, with the geom that each pixel shows, int32 [C, h, w]; -1 where nothing is hit.
         """
         if rgb.shape != (*self._shape, 3) or (depth is not None and depth.shape != self._shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this renderer draws rgb {(*self._shape, 3)} and depth {self._shape}, got arrays of {got}")
+        self._zoom()
         mujoco.mj_kinematics(self._model, data)
         mujoco.mj_comPos(self._model, data)
         mujoco.mj_camlight(self._model, data)
@@ -129,6 +145,20 @@ class Renderer:
         rgb[...] = self._pixels
         if depth is not None:
             depth[...] = self._depth
+        if geoms is not None:
+            geoms[...] = self._geoms
+
+    def _zoom(self) -> None:
+        """Follows the cameras' fields of view: where a ray meets the picture's plane scales with the tangent of half of it."""
+        fovy = self._model.cam_fovy[self._cameras]
+        if np.array_equal(fovy, self._fovy):
+            return
+        self._fovy = fovy.copy()
+        scale = np.tan(np.radians(fovy) / 2) / self._half_heights
+        plane = self._plane * scale[:, None, None]
+        depth = 1.0 / np.sqrt(1.0 + np.sum(plane * plane, axis=-1, keepdims=True))
+        self._rays[..., :2] = plane * depth
+        self._rays[..., 2:] = -depth
 
 
 def _share_kernel(warp_model: Any, context: Any) -> None:

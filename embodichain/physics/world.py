@@ -19,7 +19,8 @@ from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object
 from embodichain.physics.dynamics import Balance, Drives, loosen_frames
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
-from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene
+from embodichain.physics.surfaces import paint
+from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
 
 
@@ -61,6 +62,10 @@ class World:
     stepper: Stepper
     readout: Readout
     drives: Drives
+    labels: NDArray[np.uint8]
+    """What each geom is part of, and a last entry for none: 0 the room, 1 the table, 2 the robot, 3 + i object i."""
+    cameras: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
+    """Position, quaternion and field of view [degrees] of each of the robot's cameras as compiled, by name."""
     actuators: NDArray[np.intp]
     channels: NDArray[np.intp]
     gains: NDArray[np.float64]
@@ -172,7 +177,9 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         model=model,
         data=data,
         objects=found,
+        labels=_labels(model, found),
         drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
+        cameras={name: _compiled_camera(model, name) for name in (camera.name for camera in robot.cameras)},
         stepper=Stepper(model, data, tuple(model.body(index).name for index in range(model.nbody))),
         readout=Readout(data, roots, [o.joint_qpos for o in found], measured),
         actuators=np.array(actuators, np.intp),
@@ -183,6 +190,21 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         measured_starts=measured[2],
         home_qpos=np.array(home),
     )
+
+
+def _labels(model: mujoco.MjModel, objects: Sequence[ObjectIndex]) -> NDArray[np.uint8]:
+    labels = np.zeros(model.ngeom + 1, np.uint8)
+    for geom in range(model.ngeom):
+        body = model.body(model.geom_bodyid[geom]).name
+        labels[geom] = 1 if body == "table" else 2 if body.startswith("robot/") else 0
+    for number, index in enumerate(objects):
+        labels[np.concatenate(index.geoms)] = 3 + number
+    return labels
+
+
+def _compiled_camera(model: mujoco.MjModel, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    index = model.camera(f"robot/{name}").id
+    return model.cam_pos[index].copy(), model.cam_quat[index].copy(), float(model.cam_fovy[index])
 
 
 def _joint(model: mujoco.MjModel, robot: Robot, name: str) -> int:
@@ -260,6 +282,8 @@ def write_scene(world: World, scene: Scene) -> None:
     world.drives.write(model, scene.dynamics)
     model.geom("table").rgba = scene.table_color
     _write_lights(model, scene.lights)
+    for role in ("table", *(placement.role for placement in scene.objects)):
+        paint(model, role, scene.looks.textures.get(role, Texture.PLAIN))
     mujoco.mj_setConst(model, data)
     mujoco.mj_resetData(model, data)
     driven = world.measured_signs != 0.0

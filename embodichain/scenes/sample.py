@@ -49,6 +49,7 @@ class SceneSampler:
         config: SampleConfig | None = None,
     ) -> None:
         """`reach` may be None as long as no task asks for reachable affordances."""
+        self._cameras = tuple(camera.name for camera in robot.cameras)
         self._all_arms = frozenset(arm.name for arm in robot.arms)
         self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
         self._obstacles = standing_parts(robot)
@@ -80,7 +81,7 @@ class SceneSampler:
                 f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
             )
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
-        return vary(redraw(scene, visual_rng, self._visual), physical_rng, self._physical)
+        return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
 
     def _choose(self, wanted: ObjectRequest, rng: np.random.Generator) -> Asset:
         fitting = [asset for asset in self._assets if asset.category == wanted.category]

@@ -7,9 +7,11 @@ from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import Arm, Camera, Robot
 from embodichain.types.scenes import (
+    CameraLook,
     Contact,
     Dynamics,
     Light,
+    Looks,
     ObjectPlacement,
     ObjectRequest,
     Range,
@@ -17,7 +19,9 @@ from embodichain.types.scenes import (
     SceneRequest,
     Segment,
     Step,
+    Texture,
     Verdict,
+    Wander,
     WorldState,
 )
 from embodichain.types.trajectories import (
@@ -45,6 +49,7 @@ __all__ = [
     "Asset",
     "Body",
     "Camera",
+    "CameraLook",
     "Contact",
     "Dynamics",
     "Field",
@@ -52,6 +57,7 @@ __all__ = [
     "Joint",
     "JointKind",
     "Light",
+    "Looks",
     "Material",
     "Mesh",
     "ObjectPlacement",
@@ -66,11 +72,13 @@ __all__ = [
     "SceneRequest",
     "Segment",
     "Step",
+    "Texture",
     "TrajectoryId",
     "TrajectoryInfo",
     "TrajectorySpec",
     "Vec3",
     "Verdict",
+    "Wander",
     "WorldState",
     "camera_spec",
     "read_text",

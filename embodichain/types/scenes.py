@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,57 @@ class Light:
     diffuse: Vec3 = (0.6, 0.6, 0.6)
 
 
+class Texture(StrEnum):
+    """What a surface may look like; its colour multiplies the pattern."""
+
+    PLAIN = "plain"
+    WOOD = "wood"
+    CLOTH = "cloth"
+    SPECKLE = "speckle"
+    CHECKER = "checker"
+    STRIPES = "stripes"
+    MARBLE = "marble"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraLook:
+    """How a camera differs from its description: factor of its focal length; in its own frame a shift [m] and a turn [rad]."""
+
+    zoom: float = 1.0
+    shift: Vec3 = (0.0, 0.0, 0.0)
+    turn: Vec3 = (0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wander:
+    """Ornstein-Uhlenbeck processes around what the scene says: their standard deviations and their common time constant [s].
+
+    `brightness` and `warmth` of the light (logarithms of its intensity and of red over blue), its `direction` [rad], `exposure`
+    [stops], and `shake` of each camera [rad]. Light and exposure are the same for all cameras.
+    """
+
+    seed: int = 0
+    time_constant_s: float = 3.0
+    brightness: float = 0.0
+    warmth: float = 0.0
+    direction: float = 0.0
+    exposure: float = 0.0
+    shake: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """What cameras make of a scene: textures by role ("table" is one), cameras by name, exposure [stops], noise of a pixel
+    (standard deviation, full scale 1), and how light and cameras change while the episode lasts.
+    """
+
+    textures: Mapping[str, Texture] = field(default_factory=dict)
+    cameras: Mapping[str, CameraLook] = field(default_factory=dict)
+    exposure: float = 0.0
+    noise: float = 0.0
+    wander: Wander = Wander()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
     """How a robot's drives differ from its description: factors of stiffness, servo damping, torque limit, joint damping and the
@@ -93,6 +144,7 @@ class Scene:
     objects: tuple[ObjectPlacement, ...]
     lights: tuple[Light, ...] = (Light(),)
     table_color: tuple[float, float, float, float] = (0.62, 0.55, 0.47, 1.0)
+    looks: Looks = field(default_factory=Looks)
     dynamics: Dynamics = Dynamics()
     expansion: Mapping[str, float] = field(default_factory=dict)
     """What domain expansion drew: kept in the trajectory's provenance."""

@@ -72,18 +72,23 @@ INSTRUCTION_BYTES = 160
 INFO_BYTES = 4096
 
 
-def camera_spec(*, cameras: int, height: int, width: int, horizon: int, depth: bool = False) -> TrajectorySpec:
+def camera_spec(
+    *, cameras: int, height: int, width: int, horizon: int, depth: bool = False, segmentation: bool = False
+) -> TrajectorySpec:
     """The standard trajectory of a dual-arm episode.
 
     Fields (F = horizon, C = cameras): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in metres, 0 where nothing
-    was hit (only when asked for); `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the
-    unified representation; `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F];
-    `num_chunks` int32 []; `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
+    was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i (each only when asked for);
+    `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the unified representation;
+    `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 [];
+    `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
     """
     frames = horizon + 1
     fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
     if depth:
         fields.append(Field(name="depth", shape=(frames, cameras, height, width), dtype="float32"))
+    if segmentation:
+        fields.append(Field(name="segmentation", shape=(frames, cameras, height, width), dtype="uint8"))
     fields += [
         Field(name="proprio", shape=(frames, ACTION_DIM), dtype="float32"),
         Field(name="action", shape=(horizon, CHUNK, ACTION_DIM), dtype="float32"),

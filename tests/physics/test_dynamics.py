@@ -1,6 +1,7 @@
 """Laws of physical expansion in MuJoCo: a reused model obeys the mass, balance, drives and delays of each new scene exactly."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,13 +84,8 @@ def test_a_delayed_command_acts_exactly_that_much_later(delay_s):
             stepped(num_steps, **kwargs)
 
         command = physics.robot.home
-        object.__setattr__(
-            physics,
-            "_world",
-            replace(
-                physics.world, stepper=type("", (), {"advance": staticmethod(record), "contacts": physics.world.stepper.contacts})()
-            ),
-        )
+        spy = SimpleNamespace(advance=record, contacts=physics.world.stepper.contacts)
+        physics._world = replace(physics.world, stepper=spy)
         for value in (0.1, 0.2, 0.3, 0.4):
             command[0] = value
             physics.step(command)

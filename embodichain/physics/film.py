@@ -1,0 +1,104 @@
+"""What cameras make of a scene as time passes: light and exposure that wander, cameras that shake, noise on every picture."""
+
+from __future__ import annotations
+
+import math
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from embodichain.errors import SceneError
+from embodichain.types import CONTROL_HZ, CameraLook, Scene
+
+Floats = NDArray[np.float64]
+_LONGEST_S = 60.0
+"""After that time nothing wanders any more."""
+
+
+class Film:
+    """The looks of one scene; owned by the physics that holds the scene."""
+
+    def __init__(self, model: mujoco.MjModel, scene: Scene, cameras: dict[str, tuple[Floats, Floats, float]]) -> None:
+        """`cameras` by name: position, quaternion and field of view [degrees] as compiled.
+
+        Raises SceneError when the scene speaks of a camera that the robot does not have.
+        """
+        looks = scene.looks
+        unknown = sorted(set(looks.cameras) - set(cameras))
+        if unknown:
+            raise SceneError(f"scene {scene.seed} changes camera {unknown[0]!r}; the robot has {', '.join(cameras)}")
+        self._scene = scene
+        self._ids = {name: model.camera(f"robot/{name}").id for name in cameras}
+        self._rest: dict[str, tuple[Floats, Floats]] = {}
+        for name, (position, quaternion, fovy) in cameras.items():
+            look = looks.cameras.get(name, CameraLook())
+            index = self._ids[name]
+            moved = np.empty(3)
+            mujoco.mju_rotVecQuat(moved, np.array(look.shift), quaternion)
+            self._rest[name] = (position + moved, _turned(quaternion, np.array(look.turn)))
+            model.cam_pos[index], model.cam_quat[index] = self._rest[name]
+            model.cam_fovy[index] = math.degrees(2.0 * math.atan(math.tan(math.radians(fovy) / 2.0) / look.zoom))
+        wander = looks.wander
+        deviations = [wander.brightness, wander.warmth, wander.direction, wander.direction, wander.exposure]
+        deviations += [wander.shake] * (3 * len(cameras))
+        self._paths = _wandering(wander.seed, np.array(deviations), wander.time_constant_s)
+        self._changes = bool(np.any(self._paths))
+        self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
+
+    def pose(self, model: mujoco.MjModel, time_s: float) -> None:
+        """Writes lights and cameras as they are at `time_s` [s]."""
+        if not self._changes:
+            return
+        brightness, warmth, *tilt = self._now(time_s)[:4]
+        channels = np.exp(brightness + np.array((warmth / 2, 0.0, -warmth / 2)))
+        for number, light in enumerate(self._scene.lights):
+            model.light_diffuse[number] = np.minimum(np.array(light.diffuse) * channels, 1.0)
+            x, y, z = np.asarray(light.direction) / np.linalg.norm(light.direction)
+            direction = np.array((x + tilt[0] * abs(z), y + tilt[1] * abs(z), z))
+            model.light_dir[number] = direction / np.linalg.norm(direction)
+        shakes = self._now(time_s)[5:].reshape(-1, 3)
+        for (name, index), shake in zip(self._ids.items(), shakes, strict=True):
+            model.cam_quat[index] = _turned(self._rest[name][1], shake)
+
+    def expose(self, rgb: NDArray[np.uint8], time_s: float) -> None:
+        """Brightens or darkens pictures [C, h, w, 3] in place and adds noise, the same for the same scene and time."""
+        if not self._developed:
+            return
+        looks = self._scene.looks
+        gain = 2.0 ** (looks.exposure + float(self._now(time_s)[4]))
+        developed = rgb.astype(np.float32) * np.float32(gain)
+        if looks.noise:
+            rng = np.random.default_rng((self._scene.seed, looks.wander.seed, round(time_s * CONTROL_HZ)))
+            developed += np.float32(255.0 * looks.noise) * rng.standard_normal(rgb.shape, np.float32)
+        np.clip(developed, 0.0, 255.0, out=developed)
+        rgb[...] = np.rint(developed)
+
+    def _now(self, time_s: float) -> Floats:
+        return self._paths[min(round(time_s * CONTROL_HZ), len(self._paths) - 1)]
+
+
+def _wandering(seed: int, deviations: Floats, time_constant_s: float) -> Floats:
+    """Stationary Ornstein-Uhlenbeck paths, one value for each control step: shape [T, len(deviations)].
+
+    Exact at the steps: x[k + 1] = a x[k] + s sqrt(1 - a^2) n[k] with a = exp(-dt / time constant) (Uhlenbeck and Ornstein 1930).
+    """
+    if not np.any(deviations):
+        return np.zeros((1, len(deviations)))
+    steps = int(_LONGEST_S * CONTROL_HZ)
+    decay = math.exp(-1.0 / (CONTROL_HZ * time_constant_s))
+    noise = np.random.default_rng(seed).standard_normal((steps, len(deviations)))
+    noise[1:] *= math.sqrt(1.0 - decay * decay)
+    return np.asarray(lfilter([1.0], [1.0, -decay], noise, axis=0)) * deviations
+
+
+def _turned(quaternion: Floats, vector: Floats) -> Floats:
+    """A camera's orientation turned about its own axes by a rotation vector [rad]."""
+    angle = float(np.linalg.norm(vector))
+    if angle == 0.0:
+        return quaternion
+    turn, result = np.empty(4), np.empty(4)
+    mujoco.mju_axisAngle2Quat(turn, vector / angle, angle)
+    mujoco.mju_mulQuat(result, quaternion, turn)
+    return result
