@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -24,15 +25,16 @@ TABLE = (0.7, 1.2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
-    """Effort per scene: layouts tried before it is refused, and poses drawn per object in one of them."""
+    """Effort per scene: layouts tried before it is refused, poses drawn per object in one of them, draws of ranked assets."""
 
     max_layouts: int = 40
     max_poses: int = 60
+    max_choices: int = 400
     layout: LayoutConfig = field(default_factory=LayoutConfig)
 
     def __post_init__(self) -> None:
-        if self.max_layouts < 1 or self.max_poses < 1:
-            raise ValueError(f"max_layouts and max_poses must be at least 1, got {self.max_layouts} and {self.max_poses}")
+        if self.max_layouts < 1 or self.max_poses < 1 or self.max_choices < 1:
+            raise ValueError(f"max_layouts, max_poses and max_choices must be at least 1, got {self}")
 
 
 class SceneSampler:
@@ -68,7 +70,7 @@ class SceneSampler:
         streams = np.random.SeedSequence(seed).spawn(5)  # so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, visual_rng, physical_rng = map(np.random.default_rng, streams)
         request = task.request(request_rng)
-        assets = [self._choose(wanted, asset_rng) for wanted in request.objects]
+        assets = self._choose_all(request, asset_rng)
         placements: tuple[ObjectPlacement, ...] = ()
         obstacle = ""
         for _ in range(self._config.max_layouts if request.objects else 0):
@@ -82,6 +84,20 @@ class SceneSampler:
             )
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+
+    def _choose_all(self, request: SceneRequest, rng: np.random.Generator) -> list[Asset]:
+        """An asset for every object, drawn again until those that the request ranks by size differ enough."""
+        for _ in range(self._config.max_choices):
+            assets = [self._choose(wanted, rng) for wanted in request.objects]
+            edges = {wanted.role: _edge(asset) for wanted, asset in zip(request.objects, assets, strict=True)}
+            ranked = [edges[role] for role in request.ascending]
+            if all(larger - smaller >= request.size_step for smaller, larger in itertools.pairwise(ranked)):
+                return assets
+        found = sorted(round(1000 * _edge(asset)) for asset in self._assets if asset.category == request.objects[0].category)
+        raise SceneError(
+            f"no assets for {', '.join(request.ascending)} that differ by {1000 * request.size_step:.0f} mm in size; "
+            f"their sizes are {found} mm: add instances to the catalogue"
+        )
 
     def _choose(self, wanted: ObjectRequest, rng: np.random.Generator) -> Asset:
         fitting = [asset for asset in self._assets if asset.category == wanted.category]
@@ -162,3 +178,8 @@ class SceneSampler:
         if key not in self._footprints:
             self._footprints[key] = Footprint.of_asset(asset)
         return self._footprints[key]
+
+
+def _edge(asset: Asset) -> float:
+    """Size of an asset [m]: the edge of a cube as large as its bounding box."""
+    return float(np.prod(asset.bounds[1] - asset.bounds[0])) ** (1 / 3)

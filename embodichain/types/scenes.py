@@ -58,6 +58,10 @@ class SceneRequest:
     objects: tuple[ObjectRequest, ...]
     same_arm: bool = False
     """Whether one arm must reach every affordance named, because the task hands nothing over."""
+    ascending: tuple[str, ...] = ()
+    """Roles whose assets must differ in size, smallest first: see `size_step`."""
+    size_step: float = 0.0
+    """Least difference [m] from one of `ascending` to the next in size: the edge of a cube as large as the bounding box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,14 @@ parts = importlib.import_module("scene_parts")
 
 
 @pytest.fixture(scope="session")
-def sampler(tmp_path_factory):
-    return parts.make_sampler(tmp_path_factory.mktemp("reach"))
+def reach_dir(tmp_path_factory):
+    """Where the coarse reachability table of these tests is kept: built once."""
+    return tmp_path_factory.mktemp("reach")
+
+
+@pytest.fixture(scope="session")
+def sampler(reach_dir):
+    return parts.make_sampler(reach_dir)
 
 
 @pytest.fixture(scope="session")

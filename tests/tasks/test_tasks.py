@@ -14,5 +14,5 @@ def test_every_task_is_made_by_its_name(name: str) -> None:
 
 
 def test_an_unknown_task_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ConfigError, match="unknown task 'pour_tea'; available: counting, place_mouse_pad, turn_switch"):
+    with pytest.raises(ConfigError, match=r"unknown task 'pour_tea'; available: counting, .*place_mouse_pad, .*turn_switch"):
         tasks.make("pour_tea")

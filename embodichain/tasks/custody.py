@@ -1,0 +1,122 @@
+"""Custody: what may become of an object that is to be carried, judged over the whole episode; a part that graders share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from embodichain.motion.frames import world_from_asset
+from embodichain.motion.skills import num_pressing
+from embodichain.types import CONTROL_HZ, Scene, WorldState
+from embodichain.types.poses import turned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CustodyConfig:
+    """What an object may do. Lengths in m, speeds in m/s.
+
+    `lift`: how high two fingers must have held it above where it lay, when it was moved at all. Without a finger on it: `fall`,
+    how far it may sink; `slide`, how far it may move across; `free_speed`, how fast. `push`: how far it may be shoved along its
+    support in all. `force` [N]: the most that the robot may press on it. `still`: slower than this is at rest.
+    """
+
+    lift: float = 0.02
+    fall: float = 0.008
+    slide: float = 0.015
+    free_speed: float = 0.35
+    push: float = 0.03
+    force: float = 120.0
+    still: float = 0.02
+
+
+_TOUCH_WINDOW = 2
+"""Contacts are seen once a control step: a touch counts for this many steps."""
+_PERIOD_M = 1e-4
+"""Creep [m] in one control step below which an object on its support does not count as pushed."""
+
+
+class Custody:
+    """Watches one object: every drop, throw, shove and squeeze leaves a fault that no later event takes away."""
+
+    def __init__(self, scene: Scene, role: str, config: CustodyConfig | None = None) -> None:
+        placed = scene.object(role)
+        self._asset, self._role, self._config = placed.asset, role, config or CustodyConfig()
+        self._start = self._previous = self._last_touched = np.array(placed.pose.position)
+        self._since_touch = _TOUCH_WINDOW + 1
+        self._was_supported = False
+        self._pushed = self._force = 0.0
+        self._fault = ""
+        self._rest_steps = 0
+        self.touched = False
+        """Whether the robot ever touched it."""
+        self.lifted = 0.0
+        """How high two fingers held it above where it lay [m]."""
+        self.moved = 0.0
+        """How far it ever was from where it lay, seen from above [m]."""
+        self.tilt = 0.0
+        """Angle [rad] of its Z axis from the vertical now."""
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        pose = world_from_asset(self._asset, state.object_poses[self._role])
+        position = np.array(pose.position)
+        speed = float(np.linalg.norm(state.object_velocities[self._role][:3]))
+        robot, supported = 0.0, False
+        name = f"{self._role}/"
+        for contact in state.contacts:
+            if contact.first.startswith(name) or contact.second.startswith(name):
+                other = contact.second if contact.first.startswith(name) else contact.first
+                if other.startswith("robot/"):
+                    robot += contact.force
+                else:
+                    supported = True
+        touching = robot > 0.0
+        self._force = max(self._force, robot)
+        self.touched |= touching
+        self._since_touch = 0 if touching else self._since_touch + 1
+        if touching:
+            self._last_touched = position
+        elif self._since_touch > _TOUCH_WINDOW:
+            self._judge_freedom(position, speed)
+        if not supported and num_pressing(state, self._role) >= 2:
+            self.lifted = max(self.lifted, float(position[2] - self._start[2]))
+        step = float(np.linalg.norm((position - self._previous)[:2]))
+        if supported and self._was_supported and step > _PERIOD_M:
+            self._pushed += step
+        self.moved = max(self.moved, float(np.linalg.norm((position - self._start)[:2])))
+        self.tilt = float(np.arccos(np.clip(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0, 1.0)))
+        self._was_supported, self._previous = supported, position
+        self._rest_steps = self._rest_steps + 1 if not touching and speed < self._config.still else 0
+
+    def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
+        """Remembers the first fault of an object that no finger touches."""
+        fall = float(self._last_touched[2] - position[2])
+        slide = float(np.linalg.norm(position[:2] - self._last_touched[:2]))
+        if self._fault:
+            return
+        if fall > self._config.fall:
+            self._fault = f"the {self._role} was dropped: it fell {1e3 * fall:.0f} mm, {1e3 * self._config.fall:.0f} mm allowed"
+        elif speed > self._config.free_speed:
+            self._fault = f"the {self._role} was thrown: it moved at {speed:.2f} m/s with nothing holding it"
+        elif slide > self._config.slide:
+            self._fault = f"the {self._role} slid {1e3 * slide:.0f} mm with nothing holding it"
+
+    @property
+    def rest_s(self) -> float:
+        """For how long it has been lying still and untouched [s]."""
+        return self._rest_steps / CONTROL_HZ
+
+    @property
+    def fault(self) -> str:
+        """What happened to it that must not; "" when nothing did."""
+        config = self._config
+        if self._fault:
+            return self._fault
+        if self._pushed > config.push:
+            return f"the {self._role} was pushed {1e3 * self._pushed:.0f} mm over its support, {1e3 * config.push:.0f} mm allowed"
+        if self._force > config.force:
+            return f"the robot pressed on the {self._role} with {self._force:.0f} N, {config.force:.0f} N allowed"
+        if self.moved > config.push and self.lifted < config.lift:
+            return f"the {self._role} was moved, but two fingers never held it {1e3 * config.lift:.0f} mm up"
+        return ""

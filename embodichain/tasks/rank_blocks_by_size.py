@@ -1,0 +1,257 @@
+"""rank_blocks_by_size: set three blocks in a row, by size, in the direction that the instruction names."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Mapping, Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, Outline, outline_of, outlines
+from embodichain.motion.transfer import Transfer, flips, has_room, object_pose, transfer
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import yaw_pose
+
+ROLES = ("left", "middle", "right")
+"""Where each block belongs, as the robot sees the table: its left is +Y."""
+LINE_TOLERANCE = 0.02
+"""Furthest that a block's centre may lie from the line through them all [m]."""
+HEADING_TOLERANCE = math.radians(45.0)
+"""Largest angle between the row and straight across in front of the robot [rad]."""
+LARGEST_GAP, UNEVEN = 0.06, 0.015
+"""Widest gap between neighbours [m], and most by which the two gaps may differ [m]."""
+SIZE_STEP = 0.0035
+"""Least difference [m] in size between two blocks: a task that eyes can do."""
+REST_S = 0.5
+"""How long the blocks must lie in their row untouched at the end [s]."""
+_INSTRUCTIONS = Phrases(
+    streamed=(
+        "Arrange the three blocks in a row from left to right, from the {first} to the {last}.",
+        "Line up the blocks by size, the {first} one on the left and the {last} one on the right.",
+        "Sort the blocks into a row by size that begins on the left with the {first}.",
+        "Put the blocks side by side in order of size, {first} on the left.",
+    ),
+    held_out=(
+        "Rank the blocks by size, {first} on the left, {last} on the right.",
+        "Make a row of the three cubes, ordered from the {first} at the left end to the {last} at the right end.",
+    ),
+)
+_COLORS = (
+    (0.78, 0.16, 0.15, 1.0),
+    (0.14, 0.33, 0.76, 1.0),
+    (0.16, 0.58, 0.27, 1.0),
+    (0.92, 0.77, 0.16, 1.0),
+    (0.48, 0.22, 0.62, 1.0),
+)
+
+
+class RankBlocksBySize:
+    """Three blocks of different sizes anywhere in 0.30 x 0.40 m of the table, turned any way; either arm takes each."""
+
+    name = "rank_blocks_by_size"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """Three blocks; the roles say where each belongs, so the sizes of their assets follow the instruction."""
+        growing = rng.random() < 0.5
+        first, last = ("smallest", "largest") if growing else ("largest", "smallest")
+        instruction = _INSTRUCTIONS.draw(rng, self._held_out, first=first, last=last)
+        colors = [_COLORS[int(index)] for index in rng.choice(len(_COLORS), len(ROLES), replace=False)]
+        objects = tuple(
+            ObjectRequest(role=role, category="block", color=color, reach=("grasp",))
+            for role, color in zip(ROLES, colors, strict=True)
+        )
+        ascending = ROLES if growing else ROLES[::-1]
+        request = SceneRequest(instruction=instruction, objects=objects, ascending=ascending, size_step=SIZE_STEP)
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Leaves one block where it is and sets the others beside it; tries again from wherever they are when that fails."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> RankBlocksGrader:
+        """A fresh grader for `scene`."""
+        return RankBlocksGrader(scene)
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_GAP = 0.024
+"""Gap [m] that the expert leaves between neighbours."""
+_IN_PLACE = 0.006
+"""A block so near its goal [m] is left alone."""
+_HEADINGS = tuple(math.radians(degrees) for degrees in (0.0, 12.0, -12.0, 25.0, -25.0, 36.0, -36.0))
+_CENTERS_X, _CENTERS_Y = (-0.08, 0.0, 0.06), (-0.08, 0.0, 0.08)
+"""Middles of rows [m] that leave no block where it is, for want of a better."""
+_X, _Y = (-0.17, 0.12), (-0.23, 0.23)
+"""Where the row may lie [m]."""
+_MOST_ROWS = 12
+"""Rows that are planned for before the expert gives up."""
+
+Moves = tuple[tuple[str, Pose], ...]
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """Carries every block that is not in its place there."""
+    asset = scene.object(ROLES[0]).asset
+    extent = float(np.linalg.norm(asset.bounds[1, :2] - asset.bounds[0, :2])) / 2
+    shift = (miss.aside(extent + FINGER_HALF_WIDTH), 0.0, -miss.above(asset.bounds[1, 2] / 2 + FINGER_BELOW))
+    failure = MotionError("the blocks have no row to go to: they stand too near the border")
+    for moves in itertools.islice(_rows(scene, state), _MOST_ROWS):
+        try:
+            for number, (role, goal) in enumerate(moves):
+                task = _transfer(scene, role, goal)
+                problem, state = yield from transfer(hands, scene, state, task, shift if number == 0 else (0.0, 0.0, 0.0))
+                if problem:
+                    return Attempt(state=state, failure=problem)
+                failure = None
+        except MotionError as error:
+            if failure is None:
+                return Attempt(state=state, failure=str(error))
+            failure = error
+            continue
+        return Attempt(state=state, failure=misplaced(scene, state))
+    assert failure is not None
+    raise failure
+
+
+def _transfer(scene: Scene, role: str, goal: Pose) -> Transfer:
+    """A block is held by either pair of its sides and lies as well after a quarter turn."""
+    asset = scene.object(role).asset
+    opening = float((asset.bounds[1, :2] - asset.bounds[0, :2]).max()) + 0.016
+    grip = affordance(asset, "grasp", Pose())
+    return Transfer(role=role, grips=(grip, flips(grip, 4)[1]), goals=flips(goal, 4), opening=opening)
+
+
+def _rows(scene: Scene, state: WorldState) -> Generator[Moves]:
+    """Blocks to move and where to, one after the other, for every row that can be made so; least to carry first."""
+    present = outlines(scene, state)
+    poses = {role: object_pose(scene, state, role) for role in ROLES}
+    rows: list[dict[str, Pose] | None] = []
+    for heading in _HEADINGS:
+        along = np.array((math.sin(heading), -math.cos(heading)))
+        for anchor in ROLES:
+            rows.append(_row(scene, poses, anchor, present[anchor], along))
+        for x, y in itertools.product(_CENTERS_X, _CENTERS_Y):
+            center = yaw_pose(x, y, 0.0, math.atan2(along[1], along[0]))
+            middle = outline_of(scene.object("middle").asset, center)
+            rows.append(_row(scene, {"middle": center}, "middle", middle, along))
+    found: list[tuple[float, tuple[str, ...], dict[str, Pose]]] = []
+    for goals in rows:
+        if goals is None:
+            continue
+        distances = {role: math.dist(goals[role].position, poses[role].position) for role in ROLES}
+        moving = [role for role in ROLES if distances[role] > _IN_PLACE]
+        cost = sum(0.5 + distances[role] for role in moving)
+        found += [(cost, order, goals) for order in itertools.permutations(moving)]
+    found.sort(key=lambda row: row[0])
+    for _, order, goals in found:
+        if _feasible(scene, present, order, goals, poses):
+            yield tuple((role, goals[role]) for role in order)
+
+
+def _row(scene: Scene, poses: Mapping[str, Pose], anchor: str, outline: Outline, along: Floats) -> dict[str, Pose] | None:
+    """Poses of all blocks in a row along a direction beside the anchor; None when one leaves the area."""
+    goals = {anchor: poses[anchor]}
+    yaw = math.atan2(along[1], along[0])
+    for neighbours in (ROLES[: ROLES.index(anchor)][::-1], ROLES[ROLES.index(anchor) + 1 :]):
+        sense = 1.0 if ROLES.index(neighbours[0] if neighbours else anchor) > ROLES.index(anchor) else -1.0
+        center = np.array(poses[anchor].position[:2])
+        edge = max(sense * end for end in (outline.vertices - center) @ along)
+        for role in neighbours:
+            asset = scene.object(role).asset
+            half = float(asset.bounds[1, 0] - asset.bounds[0, 0]) / 2
+            x, y = (float(v) for v in center + sense * (edge + _GAP + half) * along)
+            if not (_X[0] <= x <= _X[1] and _Y[0] <= y <= _Y[1]):
+                return None
+            goals[role] = yaw_pose(x, y, 0.0, yaw)
+            edge += _GAP + 2 * half
+    return goals
+
+
+def _feasible(
+    scene: Scene, present: Mapping[str, Outline], order: Sequence[str], goals: Mapping[str, Pose], now: Mapping[str, Pose]
+) -> bool:
+    """Whether every goal is free when its turn comes, and fingers have room around the block both here and there."""
+    standing = dict(present)
+    for role in order:
+        asset = scene.object(role).asset
+        others = [thing for other, thing in standing.items() if other != role]
+        if not has_room(_transfer(scene, role, goals[role]), asset, now[role], others):
+            return False
+        standing[role] = outline_of(asset, goals[role])
+    return True
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+def misplaced(scene: Scene, state: WorldState) -> str:
+    """What is wrong with how the blocks lie; "" when they are a row in order."""
+    centers = np.array([object_pose(scene, state, role).position[:2] for role in ROLES])
+    _, _, axes = np.linalg.svd(centers - centers.mean(axis=0))
+    along = axes[0] if axes[0] @ (centers[2] - centers[0]) > 0 else -axes[0]
+    aside = float(np.abs((centers - centers.mean(axis=0)) @ np.array((-along[1], along[0]))).max())
+    if aside > LINE_TOLERANCE:
+        return f"a block lies {1e3 * aside:.0f} mm beside the line, {1e3 * LINE_TOLERANCE:.0f} mm allowed"
+    heading = math.acos(float(np.clip(-along[1], -1.0, 1.0)))
+    if heading > HEADING_TOLERANCE:
+        return f"the blocks do not run from left to right: the row is turned by {math.degrees(heading):.0f} degrees"
+    spans = [outlines(scene, state)[role].span(along) for role in ROLES]
+    gaps = [second[0] - first[1] for first, second in itertools.pairwise(spans)]
+    if min(gaps) < 0.0:
+        return "the blocks are not in order beside each other"
+    if max(gaps) > LARGEST_GAP:
+        return f"two neighbours are {1e3 * max(gaps):.0f} mm apart, {1e3 * LARGEST_GAP:.0f} mm allowed"
+    if max(gaps) - min(gaps) > UNEVEN:
+        return f"the gaps of {1e3 * gaps[0]:.0f} and {1e3 * gaps[1]:.0f} mm are uneven"
+    return ""
+
+
+class RankBlocksGrader:
+    """Success: blocks that moved were carried, none was dropped, thrown or shoved, and they rest in a row in the right order."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._blocks = [Custody(scene, role) for role in ROLES]
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        for block in self._blocks:
+            block.observe(state)
+        self._state = state
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        faults = [block.fault for block in self._blocks if block.fault]
+        placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"
+        rest_s = min(block.rest_s for block in self._blocks)
+        tilted = max(block.tilt for block in self._blocks)
+        if faults:
+            reason = faults[0]
+        elif not any(block.touched for block in self._blocks):
+            reason = "the robot never touched a block"
+        elif placing:
+            reason = placing
+        elif tilted > math.radians(10.0):
+            reason = "a block lies tilted"
+        elif rest_s < REST_S:
+            reason = f"the blocks lay still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the blocks lie in a row by size", progress=1.0)
+        carried = sum(block.lifted > 0.02 for block in self._blocks)
+        return Verdict(success=False, reason=reason, progress=min(0.3 * carried, 0.9))
