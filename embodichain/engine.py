@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from embodichain.ring import Ring
+from embodichain.ring import AnyRing
 from embodichain.rollout import Timings
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
 
@@ -24,6 +24,8 @@ class EngineReport:
     recovered: int = 0
     crashed: tuple[int, ...] = ()
     """Numbers whose worker died while it worked on them: replaced, counted, not repeated."""
+    gateway_deaths: int = 0
+    """How often the gateway to the ring died and was replaced."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -51,7 +53,7 @@ class Engine:
     A learner that finds the ring empty calls `feed()`, so that producing and learning take turns.
     """
 
-    def __init__(self, world: World, ring: Ring, *, first: int = 0, limit: int | None = None) -> None:
+    def __init__(self, world: World, ring: AnyRing, *, first: int = 0, limit: int | None = None) -> None:
         self.report = EngineReport()
         self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, ring, worker=0, epoch=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,8 +18,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embodichain.engine import EngineReport
 from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
-from embodichain.ring import Observer, Ring
+from embodichain.ring import AnyRing, Observer, attach_ring
 from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.host import JOURNAL
 from embodichain.ring.layout import AT_GENERATION
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
 from embodichain.types import TrajectoryId
@@ -52,7 +52,7 @@ class RingHome:
     node: str
 
     @classmethod
-    def of(cls, ring: Ring) -> RingHome:
+    def of(cls, ring: AnyRing) -> RingHome:
         """The home of a ring that lies on this process's node."""
         node = ray.get_runtime_context().get_node_id()
         return cls(path=ring.path, generation=Observer.open(ring.path).header(AT_GENERATION), node=node)
@@ -68,15 +68,19 @@ class RingHome:
 
     @property
     def journal(self) -> Path:
-        """The gateway's journal, on the ring's node."""
-        return Path(tempfile.gettempdir()) / f"embodichain-gateway-{self.generation:016x}"
+        """The gateway's journal, beside the ring; whoever clears a dead owner's ring away clears this away too."""
+        return self.path.with_name(self.path.name + JOURNAL)
+
+
+_WATCH_S = 0.5
+"""How often the gateway is asked who it is."""
 
 
 class GatewayActor:
     """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
 
     def __init__(self, home: RingHome) -> None:
-        self._ring = Ring.attach(home.path)
+        self._ring = attach_ring(home.path)
         self._gateway = Gateway(self._ring, home.journal)
 
     def pid(self) -> int:
@@ -124,7 +128,7 @@ class SimulationWorker:
         if gateway is not None and (far or not home.is_here()):
             self._ring = RemoteRing(world.trajectory_spec, Courier(gateway))
         else:
-            self._ring = Ring.attach(home.path, trajectory=world.trajectory_spec)
+            self._ring = attach_ring(home.path, world.trajectory_spec)
         self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
 
@@ -155,7 +159,7 @@ class RayEngine:
     def __init__(
         self,
         world: World,
-        ring: Ring,
+        ring: AnyRing,
         config: RayConfig,
         *,
         first: int = 0,
@@ -182,7 +186,9 @@ class RayEngine:
         self._workers = [self._spawn(worker, epoch=0) for worker in range(config.workers)]
         self._epochs = [0] * config.workers
         self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
-        """Process of the gateway at the start; 0 when all workers are on the ring's node."""
+        """Process of the gateway; 0 when all workers are on the ring's node."""
+        self._asked: ray.ObjectRef | None = None
+        self._look_at = 0.0
         self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._workers])
         self._thread = threading.Thread(target=self._supervise, name="ray-engine", daemon=True)
         self._thread.start()
@@ -251,6 +257,7 @@ class RayEngine:
             for worker in range(self._config.workers):
                 submit(worker)
             while pending and not self._stop.is_set():
+                self._watch_gateway()
                 for reference in ray.wait(list(pending), timeout=0.2)[0]:
                     worker, number = pending.pop(reference)
                     try:
@@ -269,6 +276,20 @@ class RayEngine:
             self._failure = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         finally:
             self._done.set()
+
+    def _watch_gateway(self) -> None:
+        """Counts the gateway's deaths: Ray replaces it in silence, and workers only wait a little."""
+        if self._gateway is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _WATCH_S
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            with contextlib.suppress(ray.exceptions.RayError):
+                pid = ray.get(self._asked)
+                self.report.gateway_deaths += pid != self.gateway_pid
+                self.gateway_pid = pid
+            self._asked = None
+        if self._asked is None:
+            self._asked = self._gateway.pid.remote()
 
     def _replace(self, worker: int, number: int) -> None:
         """A new actor in the place of a dead one; its life gets the next epoch, so that ids never repeat."""

@@ -20,7 +20,7 @@ from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Task
-from embodichain.ring import Ring
+from embodichain.ring import AnyRing
 from embodichain.ring.gateway import RemoteRing
 from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
 from embodichain.scenes.reach import ReachTable
@@ -185,7 +185,7 @@ class Produced:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring."""
 
-    def __init__(self, world: World, ring: Ring | RemoteRing, *, worker: int, epoch: int) -> None:
+    def __init__(self, world: World, ring: AnyRing | RemoteRing, *, worker: int, epoch: int) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker

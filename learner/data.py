@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
-from embodichain.ring import Ring
 from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec
 from learner.ranks import Ranks
 from learner.windows import Coverage, Sampling, TrajectoryView, WindowView, cut
@@ -174,8 +173,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         self._record, self._inspect = record, inspect
         self._coverage = Coverage()
         self._ranks = ranks
-        if ranks is not None and isinstance(source, Ring):
-            ranks.check(source.spec.num_slots, config.batch_size)
+        if ranks is not None and isinstance(ring, RingSpec):
+            ranks.check(ring.num_slots, config.batch_size)
         self._rng = self._new_rng()
         self.leases = 0
         """Leases taken so far."""

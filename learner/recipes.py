@@ -10,6 +10,7 @@ from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
+from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from learner.evaluate import EvaluateConfig
@@ -32,7 +33,12 @@ class RingConfig:
     """"trajectory": K bounds each trajectory. "aggregate": the whole ring is read K x num_slots times, then refilled, as earlier
     engines did; set min_ready to num_slots to start as they did."""
 
+    placement: str = "host"
+    """Where trajectories lie: "host" memory, or "cuda", the learner's GPU ("delayed" is host memory that behaves like one)."""
+
     def __post_init__(self) -> None:
+        if self.placement not in (HOST, *DEVICES):
+            raise unknown("ring placement", self.placement, (HOST, *DEVICES))
         if not 1 <= self.max_reads <= 16_383:
             raise ConfigError(f"max_reads (K) must be 1..16383, got {self.max_reads}; the paper sweeps 213, 50, 10")
         if self.mode is ReplayMode.AGGREGATE and self.full_policy is FullPolicy.EVICT_OLDEST:
@@ -107,6 +113,8 @@ class RunConfig:
             )
         if self.train.verify and self.ring.mode is ReplayMode.AGGREGATE:
             raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
+        if self.train.verify and self.ring.placement == "cuda":
+            raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
 

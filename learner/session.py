@@ -17,7 +17,7 @@ from embodichain.engine import Engine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
-from embodichain.ring import Ring
+from embodichain.ring import AnyRing, create_ring
 from embodichain.ring.lease import Lease
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
 from embodichain.stages import World
@@ -67,7 +67,7 @@ def stream_and_learn(
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
     with ExitStack() as stack:
-        ring = stack.enter_context(Ring.create(config.ring_spec(world.trajectory_spec)))
+        ring = stack.enter_context(create_ring(config.ring_spec(world.trajectory_spec), config.ring.placement))
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         ledger.bound(config.trajectory_bound)
         began = time.monotonic()
@@ -117,7 +117,7 @@ def stream_and_learn(
     )
 
 
-def open_engine(world: World, ring: Ring, config: RunConfig, board: Board, *, first: int) -> Engine | Any:
+def open_engine(world: World, ring: AnyRing, config: RunConfig, board: Board, *, first: int) -> Engine | Any:
     """The configured engine, producing from scene number `first` on."""
     limit = config.stream.limit or None
     if config.stream.engine == "serial":
@@ -158,7 +158,13 @@ class _Watch:
     """Called after every training step: writes metrics, moves the bar, asks whether to stop."""
 
     def __init__(
-        self, config: RunConfig, ring: Ring, engine: Engine | Any, metrics: MetricsWriter, board: Board, stopped: Callable[[], bool]
+        self,
+        config: RunConfig,
+        ring: AnyRing,
+        engine: Engine | Any,
+        metrics: MetricsWriter,
+        board: Board,
+        stopped: Callable[[], bool],
     ) -> None:
         self._config = config
         self._ring = ring

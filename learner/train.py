@@ -168,6 +168,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "reasons": dict(engine.reasons),
         "recovered": engine.recovered,
         "crashed": list(engine.crashed),
+        "gateway_deaths": engine.gateway_deaths,
         "trajectories_per_s": engine.published / streamed.stream_s,
         "samples_per_s": streamed.samples / streamed.learn_s,
         "learner_wait_share": streamed.wait_s / streamed.learn_s,

@@ -71,6 +71,7 @@ def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_
         check_complete(ids, engine, limit=limit, reads=2)
         assert {TrajectoryId.unpack(packed).worker for packed in ids} == {0, 1}
         assert ring.stats().over_reads == 0
+        assert engine.report.gateway_deaths == 1
     assert not journal.exists()
 
 

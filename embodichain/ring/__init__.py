@@ -3,7 +3,8 @@
 Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
 (the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
 waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
-With the payload on a GPU: `placement` (the seam) → `device_ring` and `device_lease` → `cuda`, or `delayed` where there is none.
+With the payload on a GPU: `placement` (the seam) → `control_ring`, `device_ring` and `device_lease` → `cuda`, or `delayed` where
+there is none. `open` creates and attaches wherever the payload lies.
 
 Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
 nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
@@ -14,10 +15,12 @@ from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
+from embodichain.ring.open import AnyRing, attach_ring, create_ring
 from embodichain.ring.ring import Ring, warm_up
 from embodichain.ring.stats import Observer, RingStats
 
 __all__ = [
+    "AnyRing",
     "CudaDevice",
     "DeviceRing",
     "Event",
@@ -29,6 +32,8 @@ __all__ = [
     "RingStats",
     "Sample",
     "Slot",
+    "attach_ring",
+    "create_ring",
     "verify",
     "warm_up",
 ]

@@ -48,7 +48,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "f259f1c34c134c68"
+COMPILED_FROM = "872dd31cb9ebcfe1"
 """See `kernels.COMPILED_FROM`."""
 
 

@@ -89,8 +89,7 @@ class DeviceSlot(Mapping[str, NDArray]):
             # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
             try:
                 for name, source in self._staged.items():
-                    address = ring._arena + ring._slot_at(self.index) + ring._offsets[name]
-                    ring.device.copy(address, source.reshape(-1).view(np.uint8))
+                    ring.device.copy(ring._address(self.index, name), source.reshape(-1).view(np.uint8))
             except BaseException:
                 ring._defer(self._streams(streams), control.abandon, self._take_buffer())
                 raise

@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import layout, placement
+from embodichain.ring import layout, placement, snapshot
+from embodichain.ring.control_ring import ControlRing
 from embodichain.ring.device_lease import DeviceLease, DeviceSlot
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.participants import Health, Identity
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
-from embodichain.ring.ring import Ring
 from embodichain.ring.stats import RingStats
-from embodichain.types import RingSpec, TrajectorySpec
+from embodichain.types import Field, RingSpec, TrajectorySpec
 
 BUSY_SLICE_S = 0.001
 """Longest sleep while our own copies or kernels are under way: what waits for them is served this soon."""
@@ -48,36 +48,6 @@ class Pending:
     finish: Callable[[], None]
     buffer: NDArray[np.uint8] | None = None
     """Staging memory that the copies read: in use as long as they run."""
-
-
-class ControlRing(Ring):
-    """The words, participants and scalars of a ring on a device; poisons on the device too, in debug mode."""
-
-    reads_notes = True
-    poison_payload: Callable[[int], None] | None = None
-
-    def _poison(self, slot: int) -> None:
-        Ring._poison(self, slot)
-        if self.poison_payload is not None:
-            self.poison_payload(slot)
-
-    @property
-    def note(self) -> bytes:
-        """The header's note about the payload."""
-        size = self._member.observer.header(placement.AT_NOTE_BYTES)
-        return self._memory[placement.AT_NOTE : placement.AT_NOTE + size].tobytes()
-
-    def header(self, at: int) -> int:
-        """One cell of the header."""
-        return self._member.observer.header(at)
-
-    def others(self) -> list[int]:
-        """Process ids of living participants."""
-        return [view.identity.pid for view in self._member.observer.participants() if view.health is not Health.DEAD]
-
-    def keep_row(self) -> None:
-        """Keeps what this attachment holds out of use until its process is provably dead."""
-        self._member._finalizer.detach()
 
 
 class DeviceRing:
@@ -168,8 +138,7 @@ class DeviceRing:
                 )
             if trajectory is not None and trajectory.schema_hash != note.trajectory.schema_hash:
                 raise RingError(
-                    f"the ring at {path} holds trajectories of {_describe(note.trajectory)}, asked for {_describe(trajectory)}: "
-                    "attach with the schema it was created with"
+                    f"the ring at {path} {layout.differ(note.trajectory, trajectory)}: attach with the schema it was created with"
                 )
             arena = device.open(note.handle)
             try:
@@ -268,6 +237,35 @@ class DeviceRing:
     def set_max_reads(self, max_reads: int) -> None:
         """As `Ring.set_max_reads`."""
         self._control.set_max_reads(max_reads)
+
+    def snapshot(self, path: Path | str) -> int:
+        """As `Ring.snapshot`, by copies to the host. The file tells nothing of a device: either kind of ring restores it."""
+        if not self._owner:
+            raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
+        with self._lock:
+            self._check()
+            return snapshot.save(self._control._member, self.spec, Path(path), self._read_payload)
+
+    @classmethod
+    def restore(
+        cls,
+        snapshot_path: Path | str,
+        device: Device,
+        path: Path | str | None = None,
+        *,
+        trajectory: TrajectorySpec | None = None,
+        debug: bool = False,
+    ) -> DeviceRing:
+        """Creates a ring on `device` from a snapshot of a ring on any; see `Ring.restore`."""
+        index = snapshot.read_index(Path(snapshot_path), trajectory)
+        ring = cls.create(index.spec, device, path, debug=debug)
+        try:
+            control = ring._control
+            snapshot.load(control._member, control._header, Path(snapshot_path), index, ring._write_payload)
+        except BaseException:
+            ring.close()
+            raise
+        return ring
 
     def reap(self) -> int:
         """As `Ring.reap`."""
@@ -403,14 +401,39 @@ class DeviceRing:
             self._made_buffers += 1
             return self.device.staging(self._layout.slot_bytes)
 
+    def _read_payload(self, slot: int) -> memoryview:
+        whole = np.zeros(RingLayout.of(self.spec).slot_bytes, np.uint8)
+        for field, part in self._parts(whole):
+            if placement.in_host(field):
+                part[:] = np.atleast_1d(self._control._read_views(slot)[field.name]).view(np.uint8)
+            else:
+                part[:] = np.frombuffer(self.device.read(self._address(slot, field.name), field.size_bytes), np.uint8)
+        return whole.data
+
+    def _write_payload(self, slot: int, payload: memoryview) -> None:
+        on_host = self._control._layout.views(self._control._memory, slot, writable=True)
+        for field, part in self._parts(np.frombuffer(payload, np.uint8)):
+            if placement.in_host(field):
+                on_host[field.name][...] = part.view(field.dtype).reshape(field.shape)
+            else:
+                self.device.write(self._address(slot, field.name), part.tobytes())
+
+    def _parts(self, whole: NDArray[np.uint8]) -> Iterator[tuple[Field, NDArray[np.uint8]]]:
+        """Every field of a slot with its bytes in a payload laid out as in host memory."""
+        fields = self.spec.trajectory.fields
+        for field, offset in zip(fields, RingLayout.of(self.spec).field_offsets, strict=True):
+            yield field, whole[offset : offset + field.size_bytes]
+
+    def _address(self, slot: int, name: str) -> int:
+        return self._arena + self._slot_at(slot) + self._offsets[name]
+
     def _slot_at(self, slot: int) -> int:
         return ARENA_HEADER_BYTES + slot * self._layout.slot_bytes
 
     def _view(self, slot: int, name: str) -> Any:
         entry = self.spec.trajectory.field(name)
-        address = self._arena + self._slot_at(slot) + self._offsets[name]
         with self._lock:
-            return self.device.view(address, entry.shape, entry.dtype, None, self)
+            return self.device.view(self._address(slot, name), entry.shape, entry.dtype, None, self)
 
     def _describe_pending(self) -> str:
         return f"{len(self._pending)} of our own slots and leases wait for the device"
@@ -442,8 +465,3 @@ def _read_note(control: ControlRing) -> ArenaNote:
     if not control.note:
         raise RingError(f"the payload of the ring at {control.path} lies in host memory: attach with Ring.attach(path)")
     return ArenaNote.decode(control.note, control.spec.trajectory)
-
-
-def _describe(trajectory: TrajectorySpec) -> str:
-    fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
-    return f"horizon {trajectory.horizon} with {fields}"

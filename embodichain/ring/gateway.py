@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.device_lease import DeviceSlot
 from embodichain.ring.lease import Slot
-from embodichain.ring.ring import Ring
+from embodichain.ring.open import AnyRing
 from embodichain.ring.stats import Observer
 from embodichain.types import TrajectoryId, TrajectorySpec
 
 REMEMBERED = 1024
 """Sequence numbers of one worker's life that are remembered one by one; those before them count as delivered."""
+DEVICE_S = 60.0
+"""How long the copy of one trajectory to a device may take before it is given up [s]."""
 _RECORD = struct.Struct("<QQQQ")
 
 
@@ -53,7 +56,7 @@ class Gateway:
         RingTimeout: Another living process is the gateway of this journal.
     """
 
-    def __init__(self, ring: Ring, journal: Path, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
         self._ring = ring
         self._observer = Observer.open(ring.path)
         self._seen = _Seen()
@@ -96,9 +99,14 @@ class Gateway:
             place = slot.index | version << 40
             self._note(_Kind.INTENT, packed, place, before)
             try:
-                slot.publish()
-            except BaseException:
-                self._settle(packed, self._judge(place, before))
+                if isinstance(slot, DeviceSlot):
+                    slot.publish(DEVICE_S)
+                else:
+                    slot.publish()
+            except BaseException as error:
+                # A copy that is still under way publishes it later, or never: it must not be sent again.
+                late = isinstance(slot, DeviceSlot) and isinstance(error, RingTimeout)
+                self._settle(packed, _Kind.FORFEIT if late else self._judge(place, before))
                 raise
         self._settle(packed, _Kind.DONE)
         return True

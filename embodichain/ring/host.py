@@ -20,6 +20,8 @@ from embodichain.ring.participants import Health, Identity
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "embodichain-"
+JOURNAL = ".journal"
+"""Suffix of the file in which a ring's gateway notes what it delivers."""
 _UNFINISHED = ".unfinished"
 
 
@@ -120,7 +122,7 @@ def available(folder: Path) -> tuple[int, str]:
 
 
 def remove_stale(folder: Path = SHARED_MEMORY) -> list[Path]:
-    """Unlinks rings in `folder` that this user's dead processes left behind (`kill -9` of an owner); returns what went."""
+    """Unlinks rings, and journals of gateways, that this user's dead processes left in `folder` (`kill -9`); returns what went."""
     from embodichain.ring.participants import namespace
 
     removed: list[Path] = []
@@ -128,6 +130,10 @@ def remove_stale(folder: Path = SHARED_MEMORY) -> list[Path]:
         try:
             with path.open("rb") as file:
                 header = np.frombuffer(file.read(layout.HEADER_BYTES), np.uint64)
+            if path.name.endswith(JOURNAL) and path.stat().st_uid == os.geteuid() and not path.with_suffix("").exists():
+                path.unlink()
+                removed.append(path)
+                continue
             if path.stat().st_uid != os.geteuid() or len(header) * 8 < layout.HEADER_BYTES:
                 continue
             named = int(header[layout.AT_MAGIC // 8]) == layout.MAGIC

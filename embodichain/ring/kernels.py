@@ -71,7 +71,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "f259f1c34c134c68"
+COMPILED_FROM = "872dd31cb9ebcfe1"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)

@@ -53,6 +53,9 @@ AT_DRAWN = 1280
 """Aggregate mode: draws since the last refill was called for."""
 AT_REFILL = 1408
 """Aggregate mode: trajectories that writers may still replace."""
+AT_NOTE_BYTES = 2040
+"""How long the note is that leads to a payload elsewhere; 0 in a ring whose payload lies in its own file."""
+AT_NOTE = 2048
 
 HEADER_BYTES = 4096
 ROW_BYTES = 256
@@ -182,3 +185,14 @@ def decode_spec(data: bytes) -> RingSpec:
         min_ready=values["min_ready"],
         mode=ReplayMode(values["mode"]),
     )
+
+
+def describe(trajectory: TrajectorySpec) -> str:
+    """A schema in words, for messages."""
+    fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
+    return f"horizon {trajectory.horizon} with {fields}"
+
+
+def differ(held: TrajectorySpec, asked: TrajectorySpec) -> str:
+    """What a message says of two schemas that are not the same."""
+    return f"holds trajectories of {describe(held)}, asked for {describe(asked)}"

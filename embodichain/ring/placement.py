@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError
 from embodichain.types import Field, TrajectorySpec
 
-AT_NOTE_BYTES = 2040
-"""Header cell: how long the note is; 0 in a ring whose payload lies in its own file."""
-AT_NOTE = 2048
 MAX_NOTE_BYTES = 2048
 ARENA_HEADER_BYTES = 4096
 """First page of an arena: the ring's generation in its first 8 bytes, so that a handle to other memory is found out."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import host, layout, placement, snapshot
+from embodichain.ring import host, layout, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
@@ -40,6 +40,7 @@ class Ring:
         self.path = path
         self._owner = owner
         self._memory = memory
+        self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
         self._layout = RingLayout.of(spec)
         self._member = Member(memory, spec, path, owner=owner)
         self._rng = np.random.default_rng(self._member.row)
@@ -89,8 +90,8 @@ class Ring:
         ):
             header[at // 8] = value
         memory[layout.HEADER_BYTES : layout.HEADER_BYTES + len(encoded)] = np.frombuffer(encoded, np.uint8)
-        header[placement.AT_NOTE_BYTES // 8] = len(note)
-        memory[placement.AT_NOTE : placement.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
+        header[layout.AT_NOTE_BYTES // 8] = len(note)
+        memory[layout.AT_NOTE : layout.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
         free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
         memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
         host.publish(unfinished, target)
@@ -113,12 +114,11 @@ class Ring:
         memory = host.attach(path)
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         spec = read_spec(memory, path)
-        if header[placement.AT_NOTE_BYTES // 8] and not cls.reads_notes:
+        if header[layout.AT_NOTE_BYTES // 8] and not cls.reads_notes:
             raise RingError(f"the payload of the ring at {path} lies on a device: attach with DeviceRing.attach(path, device)")
         if trajectory is not None and int(header[layout.AT_SCHEMA // 8]) != trajectory.schema_hash:
             raise RingError(
-                f"the ring at {path} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}: "
-                "attach with the schema it was created with"
+                f"the ring at {path} {layout.differ(spec.trajectory, trajectory)}: attach with the schema it was created with"
             )
         if int(header[layout.AT_TOTAL_BYTES // 8]) != RingLayout.of(spec).total_bytes:
             raise RingError(f"the ring at {path} is damaged: its size does not agree with its specification; create it again")
@@ -263,7 +263,7 @@ class Ring:
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
         with self._control:
-            return snapshot.save(self._member, self._memory, self.spec, Path(path))
+            return snapshot.save(self._member, self.spec, Path(path), lambda slot: self._layout.buffer(self._memory, slot))
 
     @classmethod
     def restore(
@@ -279,16 +279,14 @@ class Ring:
         Raises:
             RingError: The snapshot is missing, cut short, damaged or of another schema, or the ring cannot be created.
         """
-        source = Path(snapshot_path)
-        index = snapshot.read_index(source)
-        spec = index.spec
-        if trajectory is not None and spec.trajectory.schema_hash != trajectory.schema_hash:
-            raise RingError(
-                f"the snapshot {source} holds trajectories of {_describe(spec.trajectory)}, asked for {_describe(trajectory)}"
-            )
-        ring = cls.create(spec, path, debug=debug)
+        index = snapshot.read_index(Path(snapshot_path), trajectory)
+        ring = cls.create(index.spec, path, debug=debug)
+
+        def write(slot: int, payload: memoryview) -> None:
+            ring._layout.buffer(ring._memory, slot)[:] = payload
+
         try:
-            snapshot.load(ring._member, ring._memory, ring._layout, source, index)
+            snapshot.load(ring._member, ring._header, Path(snapshot_path), index, write)
         except BaseException:
             ring.close()
             raise
@@ -297,11 +295,6 @@ class Ring:
     def reap(self) -> int:
         """Clears away every participant that is provably dead; returns how many. Waiting calls do this by themselves."""
         return self._member.reap()
-
-
-def _describe(trajectory: TrajectorySpec) -> str:
-    fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
-    return f"horizon {trajectory.horizon} with {fields}"
 
 
 def warm_up() -> None:

@@ -10,7 +10,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,7 +23,7 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
-from embodichain.types import ReplayMode, RingSpec
+from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
 if TYPE_CHECKING:
     from embodichain.ring.member import Member
@@ -34,12 +34,18 @@ _TRAILER_MAGIC = b"RINGEND1"
 _pack: Any = msgpack.packb
 
 
-def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) -> int:
+Read = Callable[[int], memoryview]
+"""The payload of a slot, laid out as in host memory, wherever it lies."""
+Write = Callable[[int, memoryview], None]
+"""Its inverse; complete on return."""
+
+
+def save(member: Member, spec: RingSpec, path: Path, read: Read) -> int:
     """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
 
     Each slot is pinned while it is copied: readers go on, writers cannot reuse it. Reads drawn before the copy count as made.
     """
-    lay, observer = member.observer.layout, member.observer
+    observer, slot_bytes = member.observer, RingLayout.of(spec).slot_bytes
     aggregate = spec.mode is ReplayMode.AGGREGATE
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     entries: list[dict[str, int]] = []
@@ -52,7 +58,7 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
                 try:
                     word = SlotWord.unpack(observer.cell(slot, layout.SLOT_WORD))
                     if word.remaining:
-                        payload = lay.buffer(memory, slot)
+                        payload = read(slot)
                         entries.append(
                             {
                                 "at": file.tell(),
@@ -71,7 +77,7 @@ def save(member: Member, memory: NDArray[np.uint8], spec: RingSpec, path: Path) 
             current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
             counts = {"drawn": observer.header(layout.AT_DRAWN), "refill": observer.header(layout.AT_REFILL)}
             index: bytes = _pack(
-                {"spec": layout.encode_spec(current), "slot_bytes": lay.slot_bytes, "slots": entries, "counts": counts}
+                {"spec": layout.encode_spec(current), "slot_bytes": slot_bytes, "slots": entries, "counts": counts}
             )
             at = file.tell()
             file.write(index)
@@ -93,8 +99,8 @@ class Index(NamedTuple):
     counts: Mapping[str, int]
 
 
-def read_index(path: Path) -> Index:
-    """The index of a snapshot; raises RingError when it is missing, none, or cut short."""
+def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
+    """The index of a snapshot; raises RingError when it is missing, none, cut short, or of another schema than `trajectory`."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -112,20 +118,23 @@ def read_index(path: Path) -> Index:
     if zlib.crc32(index) != crc:
         raise RingError(f"the snapshot {path} is damaged: its index fails the check sum; use an older one")
     values: dict[str, Any] = msgpack.unpackb(index)
-    return Index(layout.decode_spec(values["spec"]), values["slots"], values["counts"])
+    spec = layout.decode_spec(values["spec"])
+    if trajectory is not None and spec.trajectory.schema_hash != trajectory.schema_hash:
+        raise RingError(f"the snapshot {path} {layout.differ(spec.trajectory, trajectory)}")
+    return Index(spec, values["slots"], values["counts"])
 
 
-def load(member: Member, memory: NDArray[np.uint8], lay: RingLayout, path: Path, index: Index) -> None:
+def load(member: Member, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
-    header = memory[: layout.HEADER_BYTES].view(np.uint64)
+    payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     with path.open("rb") as file:
         for entry in index.entries:
             slot, version = member.claim(0.0)
-            payload = lay.buffer(memory, slot)
             file.seek(entry["at"])
-            if file.readinto(payload) != lay.slot_bytes or zlib.crc32(payload) != entry["crc"]:
+            if file.readinto(payload) != len(payload) or zlib.crc32(payload) != entry["crc"]:
                 raise RingError(f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} fails its check sum")
+            write(slot, payload)
             member.republish(
                 slot,
                 version,

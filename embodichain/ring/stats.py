@@ -98,6 +98,12 @@ class Observer:
         """One header cell by its byte offset."""
         return int(self._header[at // 8])
 
+    @property
+    def note(self) -> bytes:
+        """The header's note about a payload outside of the ring's file; empty without one."""
+        size = self.header(layout.AT_NOTE_BYTES)
+        return self._header.tobytes()[layout.AT_NOTE : layout.AT_NOTE + size]
+
     def words(self) -> NDArray[np.uint64]:
         """A copy of every slot's control word, shape [num_slots], each read in one piece."""
         return self._slots[:, layout.SLOT_WORD // 8].copy()

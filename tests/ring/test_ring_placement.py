@@ -1,0 +1,109 @@
+"""Wherever the payload lies, the ring is used alike: by engines, gateways, learners, and from a snapshot."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from ring_parts import is_whole, ring_spec, trajectory_spec, write
+
+from embodichain.engine import Engine
+from embodichain.errors import ConfigError, RingError, RingTimeout, StreamEnded
+from embodichain.physics import counting
+from embodichain.ring import DeviceRing, Ring, attach_ring, create_ring
+from embodichain.ring.delayed import DelayedDevice
+from embodichain.ring.gateway import Gateway
+from embodichain.stages import WorldConfig, prepare
+from embodichain.types import RingSpec, TrajectoryId
+from learner.data import DataConfig, RingDataset
+
+PLACEMENTS = ["host", "delayed"]
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_who_attaches_need_not_know_where_the_payload_lies(placement):
+    with create_ring(ring_spec(), placement) as ring:
+        with attach_ring(ring.path, ring.spec.trajectory) as other:
+            assert type(other) is type(ring) is (Ring if placement == "host" else DeviceRing)
+            with other.reserve() as slot:
+                write(slot, 5)
+        with ring.sample(1) as lease:
+            assert is_whole(lease[0])
+        with pytest.raises(RingError, match="asked for"):
+            attach_ring(ring.path, trajectory_spec(9))
+
+
+def test_an_unknown_placement_names_those_that_exist():
+    with pytest.raises(ConfigError, match=r"cloud.*cuda.*host"):
+        create_ring(ring_spec(), "cloud")
+
+
+@pytest.mark.parametrize("source", PLACEMENTS)
+@pytest.mark.parametrize("target", PLACEMENTS)
+def test_a_snapshot_moves_between_placements_with_the_reads_that_are_left(tmp_path, source, target):
+    reads, rng = Counter(), np.random.default_rng(0)
+
+    def draw(ring, draws):
+        for _ in range(draws):
+            with ring.sample(2, 0.0, rng, partial=True) as lease:
+                assert all(is_whole(sample) for sample in lease)
+                reads.update(lease.trajectory_ids.tolist())
+
+    with create_ring(ring_spec(num_slots=4, max_reads=5), source) as ring:
+        for number in range(1, 5):
+            with ring.reserve() as slot:
+                write(slot, number)
+        draw(ring, 4)
+        assert ring.snapshot(tmp_path / "ring") == 4
+    restore = Ring.restore if target == "host" else lambda path: DeviceRing.restore(path, DelayedDevice(3))
+    with restore(tmp_path / "ring") as ring:
+        with pytest.raises(RingTimeout):
+            draw(ring, 100)
+        assert ring.stats().over_reads == 0
+    assert reads == dict.fromkeys(range(1, 5), 5)
+
+
+def test_only_the_owner_of_a_ring_on_a_device_takes_its_snapshot(tmp_path):
+    with create_ring(ring_spec(), "delayed") as ring, attach_ring(ring.path) as other:
+        assert isinstance(other, DeviceRing)
+        with pytest.raises(RingError, match="owner"):
+            other.snapshot(tmp_path / "ring")
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_gateway_delivers_each_trajectory_once(tmp_path, placement):
+    with create_ring(ring_spec(max_reads=1), placement) as ring, Gateway(ring, tmp_path / "journal") as gateway:
+        for number, is_new in ((7, True), (8, True), (7, False)):
+            identity = TrajectoryId(worker=1, epoch=0, sequence=number)
+            arrays = trajectory_spec().allocate()
+            write(arrays, identity.pack())
+            assert gateway.deliver(arrays, identity) is is_new
+        with ring.sample(2) as lease:
+            assert sorted(TrajectoryId.unpack(int(i)).sequence for i in lease.trajectory_ids) == [7, 8]
+            assert all(is_whole(sample) for sample in lease)
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_a_learner_reads_every_trajectory_of_an_engine_k_times_and_whole(placement, no_shared_memory_left):
+    world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=8), lambda name, done, total: None)
+    reads: Counter = Counter()
+    with (
+        create_ring(RingSpec(trajectory=world.trajectory_spec, num_slots=4, max_reads=3), placement) as ring,
+        Engine(world, ring, limit=12) as engine,
+    ):
+        dataset = RingDataset(
+            ring,
+            DataConfig(batch_size=2, window=2),
+            on_starved=engine.feed,
+            exhausted=lambda: engine.exhausted,
+            inspect=lambda view: counting.verify(view, robot=world.robot),
+        )
+        with pytest.raises(StreamEnded):
+            while True:
+                leased = dataset.draw()
+                batch = leased.gather()
+                reads.update(batch.trajectory_ids)
+                assert bool(batch.actions_BTKA[batch.valid_BT].isfinite().all())
+                leased.release()
+        assert reads == dict.fromkeys(reads, 3)
+        assert len(reads) == engine.report.published == 12
+        assert ring.stats().over_reads == 0
