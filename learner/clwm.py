@@ -16,12 +16,13 @@ Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A act
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from embodichain.errors import ConfigError
 from embodichain.types import ACTION_DIM, CHUNK
@@ -40,7 +41,7 @@ from learner.layers import (
     wide,
 )
 from learner.memory import LongTermMemory, WorkingMemory
-from learner.ttt import FastWeights, TttConfig, TttLayer, Written, apply, deltas, descend, summed, update
+from learner.ttt import FastWeights, Recompute, Rotations, TttConfig, TttLayer, apply, update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +140,8 @@ class _Conditioned(NamedTuple):
     rotation: Rotation
 
 
-class _Rotations(NamedTuple):
-    """Rotations of the three sets of tokens that a memory layer scans over."""
-
-    frame: Rotation
-    video: Rotation
-    action: Rotation
+BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
+"""Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
 
 
 class Clwm(nn.Module):
@@ -170,6 +167,9 @@ class Clwm(nn.Module):
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
+        self._block_pass: Callable[..., BlockPassed] = block_pass
+        self.recompute = Recompute()
+        """How training trades work for memory; may be set at any time."""
 
     # ------------------------------------------------------------------------------------------------------------ training
 
@@ -216,36 +216,16 @@ class Clwm(nn.Module):
             self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
             self._action(interpolate(draws.action_noise_BTKA, actions, action_time[..., None, None]), action_time),
         ]
-        text = self.read_text(window.text_BLC)
-        rotations = [group.rotation for group in groups]
-        scanned = _Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], rotations[3])
+        text = self.text_in(window.text_BLC.to(self.place))
         tokens = [group.tokens for group in groups]
         weights, context = [], []
         for index, block in enumerate(self.blocks):
+            slot = self._memory_of.get(index)
+            memory = None if slot is None else self.memories[slot]
             last = index == len(self.blocks) - 1
-            modulations = [block.modulation(group.modulation) for group in groups]
-            scene, body, video, action = block.project(tokens, modulations, rotations)
-            seen = join(scene.own, body.own)
-            context.append(KeyValue(seen.keys[:, -1:], seen.values[:, -1:]))
-            now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
-            reads = [(scene, scene.own), (body, seen), (video, join(now, video.own)), (action, join(now, action.own))]
-            memory = self._memory_of.get(index)
-            # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
-            # computed in the same shapes, hence to the same bits, with and without memory.
-            parts = [slice(0, 4)]
-            if last:
-                parts = [slice(2, 4)] if memory is None else [slice(0, 2), slice(2, 4)]
-            for part in parts:
-                attended = [attend(group.queries, own) for group, own in reads[part]]
-                tokens[part] = block.merge(tokens[part], attended, modulations[part])
-            if memory is not None:
-                frames = torch.cat(tokens[:2], dim=2)
-                layer = self.memories[memory]
-                frames, tokens[2], tokens[3], state = scan(layer, frames, *tokens[2:], scanned, grid.size, last=last)
-                tokens[:2] = frames.split([grid.size, frames.shape[2] - grid.size], dim=2)
-                weights.append(state)
-            keep = 2 if last else 0
-            tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], text[index])
+            tokens, seen, state = block(self._train_block, block, memory, tokens, groups, text, grid.size, last)
+            context.append(seen)
+            weights += state
         long_term = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=latents.shape[1])
         return self.video_out(tokens[2], groups[2].embedding), self.action_out(tokens[3], groups[3].embedding), long_term
 
@@ -261,8 +241,8 @@ class Clwm(nn.Module):
     ) -> Losses:
         """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
         video, action, _ = self.velocities(window, draws, grid)
-        video_error = (video - velocity(draws.video_noise_BTNC, window.latents_BTNC[:, 1:])).square().mean(dim=(2, 3))
-        action_error = (action - velocity(draws.action_noise_BTKA, window.actions_BTKA)).square().mean(dim=2)
+        video_error = (wide(video) - velocity(draws.video_noise_BTNC, window.latents_BTNC[:, 1:])).square().mean(dim=(2, 3))
+        action_error = (wide(action) - velocity(draws.action_noise_BTKA, window.actions_BTKA)).square().mean(dim=2)
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
         video_loss = _mean(video_error, valid_BT.to(video_error))
         action_loss = _mean(action_error, weights)
@@ -276,7 +256,7 @@ class Clwm(nn.Module):
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
         """Keys and values of an instruction for every block: once per instruction."""
-        text = self.text_in(text_BLC)
+        text = self.text_in(text_BLC.to(self.place))
         return tuple(block.text_memory(text) for block in self.blocks)
 
     def observe(
@@ -323,6 +303,16 @@ class Clwm(nn.Module):
         action_grid = time_grid(self.config.action_steps, self.config.action_shift)
         chunk = euler(lambda x, s: self.action_velocity(working, x, s, text), action_noise_BKA, action_grid)
         return frame, chunk
+
+    def compile_blocks(self, **options: Any) -> None:
+        """Has `torch.compile` make training's pass through a block, once for all that are alike; options are its own."""
+        self._block_pass = torch.compile(block_pass, dynamic=False, **options)
+
+    def _train_block(self, *inputs: Any) -> BlockPassed:
+        """`block_pass`, kept for the backward pass or not."""
+        if self.recompute.blocks and torch.is_grad_enabled():
+            return checkpoint(self._block_pass, *inputs, self.recompute, use_reentrant=False)
+        return self._block_pass(*inputs, self.recompute)
 
     # ------------------------------------------------------------------------------------------------------------- passes
 
@@ -391,75 +381,66 @@ class Clwm(nn.Module):
                 f"{self.config.max_cameras} cameras (max_cameras)"
             )
         view = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
-        positions = grid_positions(*grid, step_time)
-        return self._condition(self.video_in(latents) + view, self.video_time(time), positions)
+        positions = grid_positions(*grid, step_time, device=self.place.device)
+        return self._condition(self.video_in(latents.to(self.place)) + view, self.video_time(time), positions)
 
     def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> _Conditioned:
-        proprio = self.proprio_in(proprio_BTA).unsqueeze(2)
-        past = self.action_in(past_BTKA)
+        proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
+        past = self.action_in(past_BTKA.to(self.place))
         if first:
             past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
         tokens = torch.cat([proprio, past + self.place], dim=2)
-        here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64)
-        positions = torch.cat([here, chunk_positions(CHUNK, -1.0)])
+        here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
+        positions = torch.cat([here, chunk_positions(CHUNK, -1.0, self.place.device)])
         return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), positions)
 
     def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> _Conditioned:
-        tokens = self.action_in(actions_BTKA) + self.place
-        return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0))
+        tokens = self.action_in(actions_BTKA.to(self.place)) + self.place
+        return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0, self.place.device))
 
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> _Conditioned:
         cos, sin = rotary(positions, self.config.dim // self.config.heads)
         return _Conditioned(tokens, *time, Rotation(wide(cos.to(self.place)), wide(sin.to(self.place))))
 
 
-def scan(
-    layer: TttLayer, frames: Tensor, video: Tensor, action: Tensor, rotations: _Rotations, scene: int, *, last: bool
-) -> tuple[Tensor, Tensor, Tensor, FastWeights]:
-    """A memory layer over a whole window.
-
-    Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
-    action t reads the working memory, which also holds the scene of frame t + 1.
-
-    Args:
-        layer: the memory layer.
-        frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
-        video: tokens of the noisy frames 1..T, [B, T, N, D].
-        action: tokens of the noisy chunks 0..T-1, [B, T, K, D].
-        rotations: of the three.
-        scene: N, how many tokens of a frame come first as its scene.
-        last: whether this is the last layer: frames are written but need not read.
-
-    Returns:
-        The three after reading, and the long-term memory after frame T.
-    """
-    writes = [Written(*step) for step in zip(*(x.unbind(1) for x in layer.writes(frames, rotations.frame, scene)), strict=True)]
-    asks = layer.queries(video, rotations.video)
-    if not last:
-        frame_asks = layer.queries(frames, rotations.frame)
-        asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
-    action_asks = layer.queries(action, rotations.action)
-
-    state = layer.initial()
-    frame_reads = [] if last else [apply(state, frame_asks[:, 0])]
-    reads, action_reads = [], []
-    parts = deltas(state, *writes[0])
-    working = descend(state, summed(state, parts.tokens(0, scene)))
-    for ask, action_ask, write in zip(asks.unbind(1), action_asks.unbind(1), writes[1:], strict=True):
-        state = descend(working, summed(working, parts.tokens(scene, None)))
-        reads.append(apply(state, ask))
-        parts = deltas(state, *write)
-        working = descend(state, summed(state, parts.tokens(0, scene)))
-        action_reads.append(apply(working, action_ask))
-    state = descend(working, summed(working, parts.tokens(scene, None)))
-
-    read = torch.stack(reads, dim=1)
-    video = layer.gated(video, read[..., : video.shape[2], :])
-    action = layer.gated(action, torch.stack(action_reads, dim=1))
-    if not last:
-        frame_reads.extend(read[..., video.shape[2] :, :].unbind(1))
-        frames = layer.gated(frames, torch.stack(frame_reads, dim=1))
-    return frames, video, action, state
+def block_pass(
+    block: Block,
+    memory: TttLayer | None,
+    tokens: Sequence[Tensor],
+    groups: Sequence[_Conditioned],
+    text: Tensor,
+    scene_size: int,
+    last: bool,
+    recompute: Recompute,
+) -> BlockPassed:
+    """One block and its memory over a whole window of scene, body, video and action tokens."""
+    tokens = list(tokens)
+    rotations = [group.rotation for group in groups]
+    modulations = [block.modulation(group.modulation) for group in groups]
+    scene, body, video, action = block.project(tokens, modulations, rotations)
+    seen = join(scene.own, body.own)
+    now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
+    reads = [(scene, scene.own), (body, seen), (video, join(now, video.own)), (action, join(now, action.own))]
+    # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
+    # computed in the same shapes, hence to the same bits, with and without memory.
+    parts = [slice(0, 4)]
+    if last:
+        parts = [slice(2, 4)] if memory is None else [slice(0, 2), slice(2, 4)]
+    for part in parts:
+        attended = [attend(group.queries, own) for group, own in reads[part]]
+        tokens[part] = block.merge(tokens[part], attended, modulations[part])
+    state: tuple[FastWeights, ...] = ()
+    if memory is not None:
+        frames = torch.cat(tokens[:2], dim=2)
+        scanned = Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], rotations[3])
+        frames, tokens[2], tokens[3], after = memory(
+            frames, tokens[2], tokens[3], scanned, scene_size, last=last, recompute=recompute
+        )
+        tokens[:2] = frames.split([scene_size, frames.shape[2] - scene_size], dim=2)
+        state = (after,)
+    keep = 2 if last else 0
+    tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], block.text_memory(text))
+    return tokens, KeyValue(seen.keys[:, -1:], seen.values[:, -1:]), state
 
 
 def _cat_rotations(*rotations: Rotation) -> Rotation:

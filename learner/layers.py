@@ -9,8 +9,8 @@ Shapes: B batch, T time steps, N tokens of a group, D width, H heads, d = D / H.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,36 +64,34 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     return torch.addcmul(x * rotation.cos, swapped, rotation.sin).to(x.dtype)
 
 
-def grid_positions(cameras: int, rows: int, columns: int, time: float) -> Tensor:
+def grid_positions(cameras: int, rows: int, columns: int, time: float, device: torch.device | None = None) -> Tensor:
     """Positions of the patches of every camera at a time, [cameras x rows x columns, 3]."""
-    h, w = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    h, w = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     one = torch.stack([torch.full_like(h, 0), h, w], dim=-1).reshape(-1, 3).double()
     one[:, 0] = time
     return one.repeat(cameras, 1)
 
 
-def chunk_positions(count: int, time: float) -> Tensor:
+def chunk_positions(count: int, time: float, device: torch.device | None = None) -> Tensor:
     """Positions of the actions after the frame at `time`: action j of n at time + (j + 1) / (n + 1), h = w = -1; [count, 3]."""
-    t = time + torch.arange(1, count + 1, dtype=torch.float64) / (count + 1)
+    t = time + torch.arange(1, count + 1, dtype=torch.float64, device=device) / (count + 1)
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
 
 
 class TimeEmbedding(nn.Module):
     """Flow time of one modality → a vector for the output head and the six-way modulation of every block."""
 
-    scale: Tensor
-
     def __init__(self, dim: int, frequencies: int) -> None:
         super().__init__()
-        half = frequencies // 2
-        self.register_buffer("scale", torch.exp(-math.log(1e4) * torch.arange(half) / half), persistent=False)
+        self.count = frequencies // 2
         self.embed = nn.Sequential(nn.Linear(frequencies, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.project = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Flow times [B, T] → (embedding [B, T, 1, D], modulation [B, T, 6, D])."""
-        angle = 1000.0 * (1.0 - wide(time))[..., None] * self.scale
-        embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(self.scale))
+        scale = torch.exp(-math.log(1e4) * torch.arange(self.count, device=time.device) / self.count)  # not in half precision
+        angle = 1000.0 * (1.0 - wide(time))[..., None] * scale
+        embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(cast("nn.Linear", self.embed[0]).weight))
         return embedding.unsqueeze(-2), self.project(embedding).unflatten(-1, (6, -1))
 
 
@@ -152,6 +150,10 @@ class Block(nn.Module):
         self.text_output = nn.Linear(dim, dim)
         self.expand = nn.Linear(dim, ffn)
         self.contract = nn.Linear(ffn, dim)
+
+    def forward(self, act: Callable[..., Any], *inputs: Any) -> Any:
+        """act(*inputs), which uses this block: sharded training has its weights gathered only inside."""
+        return act(*inputs)
 
     def modulation(self, modulation: Tensor) -> tuple[Tensor, ...]:
         """Shift, scale, gate of attention, then of the feed-forward, each [B, T, 1, D], from [B, T, 6, D]."""

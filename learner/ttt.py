@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from embodichain.errors import ConfigError
 from learner.layers import Rotation, rotate, wide
@@ -183,6 +184,30 @@ class TttConfig:
             raise ConfigError(f"TTT needs ratio >= 1, base_rate > 0 and initial_std > 0, got {self}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recompute:
+    """What the backward pass of training computes again instead of keeping it: less memory for about a third more work."""
+
+    blocks: bool = False
+    """Keep only the inputs of each transformer block. Changes no result."""
+    scan_steps: int = 0
+    """Keep only every how many-th state of a memory's scan over time; 0 keeps everything. Changes no result."""
+    truncate: bool = False
+    """Stop gradients of the memory where such a stretch of `scan_steps` begins: cheaper still, but another gradient."""
+
+    def __post_init__(self) -> None:
+        if self.scan_steps < 0 or (self.truncate and not self.scan_steps):
+            raise ConfigError(f"recompute needs scan_steps >= 0, and more than 0 to truncate, got {self}")
+
+
+class Rotations(NamedTuple):
+    """Rotations of the three sets of tokens that a memory layer scans over."""
+
+    frame: Rotation
+    video: Rotation
+    action: Rotation
+
+
 class Written(NamedTuple):
     """What tokens write: keys, values and step sizes, [B, H, N, d], [B, H, N, d], [B, H, N, 1]."""
 
@@ -234,12 +259,62 @@ class TttLayer(nn.Module):
         values = wide(self._split(values))
         rates = torch.sigmoid(wide(self.rate(normed))).transpose(-1, -2).unsqueeze(-1)
         scale = self.config.base_rate / (self.width * frame_tokens)
-        return Written(keys, keys + wide(self.target_norm(values - keys)), scale * rates)
+        return Written(keys, keys + self._target(values - keys), scale * rates)
+
+    def forward(
+        self,
+        frames: Tensor,
+        video: Tensor,
+        action: Tensor,
+        rotations: Rotations,
+        scene: int,
+        *,
+        last: bool,
+        recompute: Recompute,
+    ) -> tuple[Tensor, Tensor, Tensor, FastWeights]:
+        """The layer over a whole window.
+
+        Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
+        action t reads the working memory, which also holds the scene of frame t + 1.
+
+        Args:
+            frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
+            video: tokens of the noisy frames 1..T, [B, T, N, D].
+            action: tokens of the noisy chunks 0..T-1, [B, T, K, D].
+            rotations: of the three.
+            scene: N, how many tokens of a frame come first as its scene.
+            last: whether this is the last layer: frames are written but need not read.
+            recompute: what of it is kept for the backward pass.
+
+        Returns:
+            The three after reading, and the long-term memory after frame T.
+        """
+        writes = self.writes(frames, rotations.frame, scene)
+        asks = self.queries(video, rotations.video)
+        state = self.initial()
+        first = []
+        if not last:
+            frame_asks = self.queries(frames, rotations.frame)
+            asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
+            first = [apply(state, frame_asks[:, 0])]
+        action_asks = self.queries(action, rotations.action)
+        state, reads, action_reads = scan(state, writes, asks, action_asks, scene, recompute)
+        read = torch.stack(reads, dim=1)
+        read_by_video, read_by_frames = read[..., : video.shape[2], :], read[..., video.shape[2] :, :]
+        video = self.gated(video, read_by_video)
+        action = self.gated(action, torch.stack(action_reads, dim=1))
+        if not last:
+            frames = self.gated(frames, torch.stack([*first, *read_by_frames.unbind(1)], dim=1))
+        return frames, video, action, state
 
     def gated(self, tokens: Tensor, read: Tensor) -> Tensor:
         """Adds what was read through the gate: tokens + tanh(alpha) * out, from what was read [..., H, N, d]."""
         out = self.output(self.post_norm(read.transpose(-2, -3).flatten(-2).to(tokens.dtype)))
         return tokens + torch.tanh(self.alpha) * out
+
+    def _target(self, differences: Tensor) -> Tensor:
+        norm = self.target_norm
+        return F.layer_norm(differences, norm.normalized_shape, wide(norm.weight), wide(norm.bias), norm.eps)
 
     def _normed(self, tokens: Tensor) -> Tensor:
         return F.layer_norm(wide(tokens), (self.dim,), eps=_EPS).to(tokens.dtype)
@@ -249,3 +324,61 @@ class TttLayer(nn.Module):
 
     def _unit(self, flat: Tensor, rotation: Rotation) -> Tensor:
         return rotate(F.normalize(wide(self._split(flat)), dim=-1), rotation)
+
+
+def scan(
+    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, recompute: Recompute
+) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
+    """Writes frames 0..T one after the other, and reads in between.
+
+    Args:
+        state: the memory before frame 0.
+        writes: of frames 0..T, [B, T + 1, H, N + M, .].
+        asks: queries of the long-term memory after frames 0..T-1, [B, T, H, ., d].
+        action_asks: queries of the working memory, which holds frame t + 1's first `scene` tokens too, [B, T, H, K, d].
+        scene: N.
+        recompute: whether stretches of it are computed again in the backward pass.
+
+    Returns:
+        The memory after frame T, and T answers to each of the two.
+    """
+    steps = asks.shape[1]
+    size = recompute.scan_steps or steps + 1
+    reads: list[Tensor] = []
+    action_reads: list[Tensor] = []
+    for begin in range(0, steps + 1, size):
+        end = min(begin + size, steps + 1)
+        stretch = (
+            Written(*(part[:, begin:end] for part in writes)),
+            asks[:, begin:end],
+            action_asks[:, max(begin - 1, 0) : end - 1],
+        )
+        if recompute.truncate and begin:
+            w1, b1, w2, b2 = (part.detach() for part in state[:4])
+            state = FastWeights(w1, b1, w2, b2, state.gain, state.shift)
+        if recompute.scan_steps and torch.is_grad_enabled():
+            state, read, action_read = checkpoint(_stretch, state, *stretch, scene, begin == 0, use_reentrant=False)
+        else:
+            state, read, action_read = _stretch(state, *stretch, scene, begin == 0)
+        reads += read
+        action_reads += action_read
+    return state, reads, action_reads
+
+
+def _stretch(
+    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, first: bool
+) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
+    """Some steps of `scan`. No action reads the working memory of frame 0: nothing imagined it."""
+    action_queries = [None, *action_asks.unbind(1)] if first else list(action_asks.unbind(1))
+    queries = [*asks.unbind(1), *[None] * (writes.keys.shape[1] - asks.shape[1])]
+    reads, action_reads = [], []
+    keys, values, rates = (part.unbind(1) for part in writes)
+    for key, value, rate, ask, action_ask in zip(keys, values, rates, queries, action_queries, strict=True):
+        parts = deltas(state, key, value, rate)
+        working = descend(state, summed(state, parts.tokens(0, scene)))
+        if action_ask is not None:
+            action_reads.append(apply(working, action_ask))
+        state = descend(working, summed(working, parts.tokens(scene, None)))
+        if ask is not None:
+            reads.append(apply(state, ask))
+    return state, reads, action_reads
