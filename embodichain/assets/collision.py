@@ -1,32 +1,29 @@
-"""Convex pieces for physics: CoACD, then each hull reduced to few vertices, with what was added and lost measured."""
+"""Convex pieces for physics: nearly convex cuts, joined again where that costs little, each hull reduced to few vertices."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
-import coacd
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
-from embodichain.assets.shapes import Solid, diagonal, to_mesh, to_solid
+from embodichain.assets.cuts import CutConfig, Piece, pieces
+from embodichain.assets.shapes import Solid, to_mesh, to_solid
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollisionConfig:
-    """CoACD's concavity threshold and tree search (Wei et al. 2022), and the budget of a hull."""
+    """The budget: what one more hull is worth, as a share of the volume, and how many vertices a hull may have."""
 
-    threshold: float = 0.05
-    mcts_iterations: int = 60
-    mcts_max_depth: int = 2
-    mcts_nodes: int = 10
+    hull_cost: float = 0.003
     max_vertices: int = 64
     convex_fill: float = 0.985
     """Share of its hull that a solid fills to count as convex already."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,32 +37,55 @@ class CollisionFit:
 
 
 def decompose(mesh: Mesh, config: CollisionConfig | None = None) -> tuple[Mesh, ...]:
-    """Convex hulls that cover a closed mesh, deterministic by seed.
+    """Convex hulls that cover a closed mesh.
 
     Raises:
-        AssetError: CoACD found no piece with volume.
+        AssetError: no piece has volume.
     """
     config = config or CollisionConfig()
     solid = to_solid(mesh)
     whole = solid.hull()
     if solid.volume() >= config.convex_fill * whole.volume():
         return (reduce_hull(to_mesh(whole), config.max_vertices),)
-    coacd.set_log_level("error")
-    pieces = coacd.run_coacd(
-        coacd.Mesh(mesh.vertices, mesh.faces),
-        threshold=config.threshold,
-        preprocess_mode="off",
-        mcts_iterations=config.mcts_iterations,
-        mcts_max_depth=config.mcts_max_depth,
-        mcts_nodes=config.mcts_nodes,
-        seed=config.seed,
-    )
-    tiny = (1e-3 * diagonal(mesh)) ** 3
-    hulls = [to_mesh(Solid.hull_points(np.asarray(vertices, np.float64))) for vertices, _ in pieces]
-    kept = tuple(reduce_hull(hull, config.max_vertices) for hull in hulls if len(hull.faces) and to_solid(hull).volume() > tiny)
-    if not kept:
+    found = pieces(solid, CutConfig(hull_cost=config.hull_cost))
+    if not found:
         raise AssetError(f"collision: no convex piece with volume in a mesh of {len(mesh.faces)} faces")
-    return kept
+    joined = join(found, config.hull_cost * solid.volume())
+    return tuple(reduce_hull(to_mesh(hull), config.max_vertices) for hull in joined)
+
+
+def join(found: Sequence[Piece], price: float) -> list[Solid]:
+    """Hulls of the pieces; those that touch become one while that adds less than `price` [m^3], the least addition first."""
+    hulls = {index: piece.hull for index, piece in enumerate(found)}
+    numbers = count(len(hulls))
+    added: dict[tuple[int, int], tuple[float, Solid]] = {}
+
+    def consider(first: int, second: int) -> None:
+        one, two = hulls[first], hulls[second]
+        low, high = (
+            np.maximum(one.bounding_box()[:3], two.bounding_box()[:3]),
+            np.minimum(one.bounding_box()[3:], two.bounding_box()[3:]),
+        )
+        if (low > high + 1e-6).any():
+            return
+        both = Solid.batch_hull([one, two])
+        gain = both.volume() - one.volume() - two.volume()
+        if gain < price:
+            added[first, second] = (gain, both)
+
+    for second in hulls:
+        for first in range(second):
+            consider(first, second)
+    while added:
+        first, second = min(added, key=lambda pair: (added[pair][0], pair))
+        both = added[first, second][1]
+        del hulls[first], hulls[second]
+        added = {pair: value for pair, value in added.items() if first not in pair and second not in pair}
+        others, number = list(hulls), next(numbers)
+        hulls[number] = both
+        for other in others:
+            consider(other, number)
+    return list(hulls.values())
 
 
 def reduce_hull(hull: Mesh, max_vertices: int) -> Mesh:
@@ -81,6 +101,11 @@ def reduce_hull(hull: Mesh, max_vertices: int) -> Mesh:
         [[x, y, z] for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if abs(x) + abs(y) + abs(z) in (1, 3)]
     )
     chosen = list(dict.fromkeys((points @ directions.T).argmax(axis=0).tolist()))
+    # The extreme vertices of a sliver may lie in one plane.
+    middle = points[chosen].mean(axis=0)
+    flat = np.linalg.svd(points[chosen] - middle)[2][2]
+    heights = (points - middle) @ flat
+    chosen = list(dict.fromkeys([*chosen, int(heights.argmax()), int(heights.argmin())]))
     while len(chosen) < max_vertices:
         facets = ConvexHull(points[chosen])
         corners = points[chosen][facets.simplices]

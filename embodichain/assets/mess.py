@@ -8,7 +8,7 @@ import manifold3d
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.shapes import concatenate, diagonal, to_mesh
+from embodichain.assets.shapes import concatenate, diagonal, face_areas, signed_volume, to_mesh
 from embodichain.assets.topology import compact, components
 from embodichain.types import Mesh
 
@@ -20,7 +20,7 @@ class MessConfig:
     edge: float = 0.03
     """Longest edge after subdivision: generators mesh evenly and finely."""
     noise: float = 0.0003
-    """Standard deviation of every vertex; for a flat object, a share of twenty times its thickness."""
+    """Standard deviation of every vertex; a share of twenty times the height of a flat thing, of sixty times a thin wall."""
     unwelded: float = 0.3
     """Share of faces that get vertices of their own, a hair apart."""
     flipped: float = 0.03
@@ -39,7 +39,8 @@ def broken(mesh: Mesh, rng: np.random.Generator, config: MessConfig) -> Mesh:
     """A triangle soup whose repaired union is the union of the mesh's closed components."""
     size = diagonal(mesh)
     soup = concatenate([_holed(_refined(piece, config.edge * size), rng, config) for piece in components(mesh)])
-    spread = config.noise * min(size, 20.0 * float(np.ptp(mesh.vertices, axis=0).min()))
+    thickness = 2.0 * abs(signed_volume(mesh)) / float(face_areas(mesh).sum())
+    spread = config.noise * min(size, 20.0 * float(np.ptp(mesh.vertices, axis=0).min()), 60.0 * thickness)
     vertices = soup.vertices + rng.normal(0.0, spread, soup.vertices.shape)
     soup = Mesh(vertices=vertices, faces=soup.faces)
     floaters = [_floater(soup, rng, config.floater_size * size) for _ in range(config.floaters)]

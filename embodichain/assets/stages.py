@@ -25,6 +25,8 @@ _SNAP = 0.002
 _SIMPLIFY = 0.002
 _MAX_VISUAL_FACES = 5000
 _VOLUME_KEPT = 0.01
+_SHAPE_KEPT = 0.01
+"""Most of the volume that simplification may cut off or add."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,13 +127,13 @@ def _framed(solid: Mesh) -> tuple[tuple[Mesh, float], Mapping[str, Number]]:
 
 
 def _simplified(solid: Mesh) -> tuple[Mesh, Mapping[str, Number]]:
-    """The coarsest simplification that keeps the volume to one percent."""
+    """The coarsest simplification that keeps the volume, and the shape, to one percent."""
     exact = to_solid(solid)
     size, volume = diagonal(solid), exact.volume()
     tolerance, tried = _SIMPLIFY, exact
     for tolerance in (_SIMPLIFY, _SIMPLIFY / 2, _SIMPLIFY / 4, _SIMPLIFY / 8):
         tried = exact.simplify(tolerance * size)
-        if abs(tried.volume() / volume - 1) <= _VOLUME_KEPT:
+        if abs(tried.volume() / volume - 1) <= _VOLUME_KEPT and (exact - tried).volume() <= _SHAPE_KEPT * volume:
             break
     while tried.num_tri() > _MAX_VISUAL_FACES and tolerance < 0.02:
         tolerance *= 1.5

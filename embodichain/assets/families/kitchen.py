@@ -24,10 +24,11 @@ _LACQUERS: tuple[Color, ...] = (*PALETTE, (0.13, 0.13, 0.14, 1.0), STEEL)
 
 def plate(rng: np.random.Generator) -> Design:
     """A coupe plate: a flat middle and a rim steep enough for a gripper to pinch from above; ceramic when small, else melamine."""
-    radius = rng.uniform(0.066, 0.092)
+    radius = rng.uniform(0.066, 0.088)
     material = "melamine" if radius > 0.075 or rng.random() < 0.5 else "ceramic"
     height = rng.uniform(0.020, 0.028)
-    wall = rng.uniform(0.0032, 0.0042)
+    # Light enough to be lifted by its rim: what a gripper can hold there is limited by torque, not by weight.
+    wall = rng.uniform(0.0026, 0.0031) if material == "melamine" else rng.uniform(0.0031, 0.0036)
     flat = radius - height * rng.uniform(0.65, 1.0)
     foot = 0.86 * flat
     # A quarter of an ellipse: level where it leaves the flat, steep at the rim.
@@ -59,7 +60,7 @@ def plate(rng: np.random.Generator) -> Design:
 def pan(rng: np.random.Generator) -> Design:
     """A small aluminium saucepan with a stick handle along +X; every `lid` fits it."""
     inner = rng.uniform(*PAN_INNER_RADII)
-    wall = rng.uniform(0.0018, 0.0024)
+    wall = rng.uniform(0.0024, 0.0030)
     height = rng.uniform(0.042, 0.062)
     bottom = rng.uniform(0.0024, 0.0034)
     round_ = rng.uniform(0.004, 0.009)
