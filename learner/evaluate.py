@@ -1,10 +1,10 @@
-"""Closed loop in held-out scenes: the trained policy beside a pilot that does nothing and one that moves at random."""
+"""Closed loop in held-out scenes: the trained policy beside a pilot that does nothing, one that moves at random, and the expert."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,8 +14,9 @@ from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, Outcome, rollout
-from embodichain.stages import SceneStage, Split, World
+from embodichain.stages import World
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from learner.held_out import HeldOut, Shift, of_world, scenes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,32 @@ class Policy(Protocol):
         """The next 16 actions in the unified representation, shape [16, 30], for what all cameras see now."""
         ...
 
+    def close(self) -> None:
+        """Frees what the policy holds."""
+        ...
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a world model saw and expected, frame by frame: normalised latents [N, C]. `imagined[t]` stands for `seen[t + 1]`."""
+
+    seen: list[NDArray[np.float32]] = field(default_factory=list)
+    imagined: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def note(self, policy: Policy) -> None:
+        """Takes in what a policy that imagines has just seen and expects; nothing of any other."""
+        seen, imagined = getattr(policy, "seen", None), getattr(policy, "imagined", None)
+        if seen is not None and imagined is not None:
+            self.seen.append(seen.float().cpu().numpy())
+            self.imagined.append(imagined.float().cpu().numpy())
+
+    def errors(self) -> tuple[float, float] | None:
+        """Mean squared error of the imagined frames and that of expecting no change; None for fewer than two frames."""
+        if len(self.seen) < 2:
+            return None
+        seen, imagined = np.stack(self.seen), np.stack(self.imagined)
+        return float(np.square(imagined[:-1] - seen[1:]).mean()), float(np.square(seen[:-1] - seen[1:]).mean())
+
 
 class PolicyPilot:
     """Drives the robot with a policy: one inference per frame, whose chunk is played open loop."""
@@ -65,12 +92,14 @@ class PolicyPilot:
         self._codec = codec
         self._chunk: NDArray[np.float32] | None = None
         self._k = 0
+        self.trace = Trace()
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
         """Plans the next chunk from the frame."""
         if self._chunk is None:
             self._policy.begin(read_text(frame["instruction"]))
         self._chunk = self._policy.act(frame["rgb"], frame["proprio"])
+        self.trace.note(self._policy)
         self._k = 0
 
     def command(self, state: WorldState) -> Step | None:
@@ -79,6 +108,10 @@ class PolicyPilot:
         action = self._chunk[self._k]
         self._k += 1
         return Step(command=self._codec.decode(action))
+
+    def close(self) -> None:
+        """Ends the policy."""
+        self._policy.close()
 
 
 class StillPilot:
@@ -127,12 +160,51 @@ PilotFactory = Callable[[Task, Scene, Physics], Pilot]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Episode:
-    """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec."""
+    """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec, valid until the next episode."""
 
+    number: int
+    """Of the scene among those of its task."""
     pilot: str
     scene: Scene
     trajectory: Mapping[str, NDArray]
     outcome: Outcome
+    trace: Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """What remains of an episode: enough to score it, and to find its scene again."""
+
+    shift: str
+    task: str
+    pilot: str
+    number: int
+    seed: int
+    success: bool
+    progress: float
+    reason: str
+    chunks: int
+    imagined_error: float | None = None
+    unchanged_error: float | None = None
+    """Mean squared errors of the imagined latents, and of expecting each frame to stay as it is."""
+
+    @classmethod
+    def of(cls, episode: Episode, shift: Shift) -> Graded:
+        """The grades of one episode."""
+        verdict, errors = episode.outcome.verdict, episode.trace.errors()
+        return cls(
+            shift=shift.value,
+            task=episode.scene.task,
+            pilot=episode.pilot,
+            number=episode.number,
+            seed=episode.scene.seed,
+            success=verdict.success,
+            progress=verdict.progress,
+            reason=verdict.reason,
+            chunks=episode.outcome.num_chunks,
+            imagined_error=errors and errors[0],
+            unchanged_error=errors and errors[1],
+        )
 
 
 def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
@@ -148,6 +220,42 @@ def expert(task: Task, scene: Scene, physics: Physics) -> Pilot:
     return ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
 
 
+def episodes(
+    held: HeldOut,
+    pilots: Mapping[str, PilotFactory],
+    count: int,
+    *,
+    known: Callable[[str, str, int], bool] = lambda pilot, task, number: False,
+) -> Iterator[Episode]:
+    """Plays the same `count` scenes of each task with every pilot, but for those that are `known` by pilot, task and number.
+
+    A pilot that finds no way, or drives the simulation into instability, has failed that episode.
+    """
+    world = held.world
+    physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    out = spec.allocate()
+    try:
+        rows = scenes(held, count)
+        for name, factory in pilots.items():
+            for index, (task, scene) in enumerate(rows):
+                number = index % count
+                if known(name, task.name, number):
+                    continue
+                pilot = factory(task, scene, physics)
+                out["num_chunks"][()] = 0
+                try:
+                    outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec)
+                except (MotionError, SceneError) as error:
+                    verdict = Verdict(success=False, reason=str(error))
+                    outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)
+                trace = pilot.trace if isinstance(pilot, PolicyPilot) else Trace()
+                yield Episode(number=number, pilot=name, scene=scene, trajectory=out, outcome=outcome, trace=trace)
+                if isinstance(pilot, PolicyPilot):
+                    pilot.close()
+    finally:
+        physics.close()
+
+
 def evaluate(
     world: World,
     pilots: Mapping[str, PilotFactory],
@@ -157,71 +265,37 @@ def evaluate(
     on_first: Callable[[Episode], None],
     stop: Callable[[], bool],
 ) -> list[Score]:
-    """Plays the same held-out scenes with every pilot; `on_first` gets the first episode of each pilot and task.
+    """Scores every pilot in held-out scenes of the training's world; `on_first` gets the first episode of each pilot and task.
 
     Scenes that cannot be sampled are passed over, alike for all pilots. Ends early, without scores, when `stop()`.
     """
-    physics = world.make_physics()
-    codec = ActionCodec(world.robot)
-    spec = world.trajectory_spec
-    scenes = held_out_scenes(world, config.episodes)
-    total, done = len(scenes) * len(pilots), 0
-    scores: list[Score] = []
-    try:
-        for pilot_name, factory in pilots.items():
-            results: dict[str, list[tuple[bool, float]]] = {}
-            for task, scene in scenes:
-                if stop():
-                    return []
-                out = spec.allocate()
-                try:
-                    outcome = rollout(physics, codec, scene, factory(task, scene, physics), task.grader(scene), out, spec)
-                except MotionError as error:  # only an expert plans: it found no way
-                    verdict = Verdict(success=False, reason=str(error))
-                    outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)
-                if task.name not in results and outcome.num_chunks:
-                    on_first(Episode(pilot=pilot_name, scene=scene, trajectory=out, outcome=outcome))
-                results.setdefault(task.name, []).append((outcome.verdict.success, outcome.verdict.progress))
-                done += 1
-                progress("evaluate", done, total)
-            for task_name, graded in results.items():
-                successes = sum(success for success, _ in graded)
-                low, high = wilson(successes, len(graded))
-                mean_progress = float(np.mean([p for _, p in graded]))
-                scores.append(
-                    Score(
-                        pilot=pilot_name,
-                        task=task_name,
-                        successes=successes,
-                        episodes=len(graded),
-                        low=low,
-                        high=high,
-                        progress=mean_progress,
-                    )
-                )
-    finally:
-        physics.close()
-    return scores
+    total = config.episodes * len(world.config.tasks) * len(pilots)
+    graded: list[Graded] = []
+    seen: set[tuple[str, str]] = set()
+    for episode in episodes(of_world(world), pilots, config.episodes):
+        if stop():
+            return []
+        kind = (episode.pilot, episode.scene.task)
+        if kind not in seen and episode.outcome.num_chunks:
+            seen.add(kind)
+            on_first(episode)
+        graded.append(Graded.of(episode, Shift.NONE))
+        progress("evaluate", len(graded), total)
+    return scores(graded)
 
 
-def held_out_scenes(world: World, episodes: int) -> list[tuple[Task, Scene]]:
-    """`episodes` scenes of each task from the held-out split; raises SceneError when more than half of the seeds have none."""
-    stage = SceneStage(world, Split.HELD_OUT)
-    num_tasks = len(world.config.tasks)
-    found: dict[str, list[tuple[Task, Scene]]] = {}
-    reasons: list[str] = []
-    for number in range(2 * episodes * num_tasks):
-        try:
-            task, scene = stage.step(number)
-        except SceneError as error:
-            reasons.append(str(error))
-            continue
-        rows = found.setdefault(task.name, [])
-        if len(rows) < episodes:
-            rows.append((task, scene))
-    if any(len(rows) < episodes for rows in found.values()) or (episodes and len(found) < num_tasks):
-        raise SceneError(f"too few held-out scenes could be sampled; last reason: {reasons[-1] if reasons else 'none'}")
-    return [row for rows in found.values() for row in rows]
+def scores(graded: Iterable[Graded]) -> list[Score]:
+    """The score of each pilot on each task, in order of appearance."""
+    groups: dict[tuple[str, str], list[Graded]] = {}
+    for row in graded:
+        groups.setdefault((row.pilot, row.task), []).append(row)
+    found = []
+    for (pilot, task), rows in groups.items():
+        successes = sum(row.success for row in rows)
+        low, high = wilson(successes, len(rows))
+        mean = float(np.mean([row.progress for row in rows]))
+        found.append(Score(pilot=pilot, task=task, successes=successes, episodes=len(rows), low=low, high=high, progress=mean))
+    return found
 
 
 def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:

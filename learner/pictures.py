@@ -1,13 +1,13 @@
-"""What people look at: thumbnails of assets, strips of frames, and films made by replaying recorded actions."""
+"""What people look at: thumbnails of assets, strips of frames, imagined latents, and films made by replaying recorded actions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from embodichain.export.video import mosaic, write_video
 from embodichain.motion.action import ActionCodec
@@ -64,3 +64,74 @@ def save_film(path: Path, world: World, scene: Scene, trajectory: Mapping[str, N
         physics.close()
     write_video(path, frames, fps=CONTROL_HZ / _FILM_EVERY)
     path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
+
+
+def save_latents(
+    path: Path,
+    rgb: NDArray[np.uint8],
+    seen: Sequence[NDArray[np.float32]],
+    imagined: Sequence[NDArray[np.float32]],
+    caption: str,
+    *,
+    columns: int = 8,
+    side: int = 112,
+) -> None:
+    """Imagined beside real latents: for each camera the frames, their latents, and what was imagined one chunk before.
+
+    Colours are the three principal components of the episode's real latents, the same for both rows: equal colour, equal latent.
+
+    Args:
+        path: the PNG to write.
+        rgb: frames, uint8 [T or more, cameras, h, w, 3].
+        seen: T latents [N, C] of these frames, cameras in order, patches row by row.
+        imagined: T latents [N, C]; imagined[t] stands for seen[t + 1].
+        caption: what is shown, for the report.
+        columns: most frames shown, evenly spread.
+        side: of one tile [pixels].
+
+    Raises:
+        ValueError: for fewer than two frames, or latents that do not tile the frames.
+    """
+    count, (cameras, height, width) = len(seen), rgb.shape[1:4]
+    if count < 2 or len(imagined) != count or len(rgb) < count:
+        raise ValueError(
+            f"need as many frames and imagined latents as real ones, at least 2, got {len(rgb)}, {len(imagined)}, {count}"
+        )
+    rows = round((seen[0].shape[0] / cameras * height / width) ** 0.5)
+    tiles = (cameras, rows, -1)
+    if seen[0].shape[0] % (cameras * rows):
+        raise ValueError(f"{seen[0].shape[0]} latents do not tile {cameras} pictures of {height} x {width}")
+    real = np.stack(seen)
+    mean, axes = _principal(real.reshape(-1, real.shape[-1]))
+    coloured = (real - mean) @ axes
+    low, high = np.percentile(coloured.reshape(-1, 3), (1, 99), axis=0)
+
+    def paint(latents: NDArray[np.float32]) -> NDArray[np.uint8]:
+        shades = np.clip(((latents - mean) @ axes - low) / np.maximum(high - low, 1e-9), 0, 1)
+        return (255 * shades).astype(np.uint8).reshape(*tiles, 3)
+
+    picks = np.unique(np.linspace(1, count - 1, min(columns, count - 1)).round().astype(int))
+    label = 84
+    sheet = Image.new("RGB", (label + len(picks) * side, 3 * cameras * side + 14), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, t in enumerate(picks):
+        x = label + column * side
+        draw.text((x + 4, 1), f"frame {t}", fill="black")
+        shown = (rgb[t], paint(real[t]), paint(imagined[t - 1]))
+        for camera in range(cameras):
+            for row, pictures in enumerate(shown):
+                tile = Image.fromarray(pictures[camera]).resize((side - 4, side - 4), Image.Resampling.NEAREST)
+                sheet.paste(tile, (x, 14 + (3 * camera + row) * side))
+    for camera in range(cameras):
+        for row, name in enumerate((f"camera {camera}", "real latents", "imagined")):
+            draw.text((4, 14 + (3 * camera + row) * side + side // 2 - 6), name, fill="black")
+    save_picture(path, np.asarray(sheet), caption)
+
+
+def _principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean [C] and the three leading principal axes [C, 3]; the sign of each makes its largest entry positive."""
+    mean = rows.mean(axis=0)
+    _, vectors = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
+    axes = vectors[:, -1:-4:-1]
+    signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    return mean, (axes * signs).astype(np.float32)

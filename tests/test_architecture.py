@@ -29,7 +29,20 @@ ARROWS = {  # which part may import which: the arrows of the picture
     ("tasks", "physics"),
 }
 LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
-COMPOSITION_ROOTS = {"train", "serve", "trained", "session", "evaluate", "recipes", "options", "pictures", "report", "run_folder"}
+COMPOSITION_ROOTS = {
+    "evaluate",
+    "held_out",
+    "judge",
+    "options",
+    "pictures",
+    "recipes",
+    "report",
+    "run_folder",
+    "serve",
+    "session",
+    "train",
+    "trained",
+}
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
 
 
