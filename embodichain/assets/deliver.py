@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -78,7 +79,8 @@ def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str,
     issues = [*validate.check(file), *behave.faults(asset, found)]
     if issues:
         raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
-    return asdict(found), {"issues": 0}
+    measured = {name: value for name, value in asdict(found).items() if math.isfinite(value)}
+    return measured, {"issues": 0}
 
 
 def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
