@@ -17,6 +17,9 @@ def test_delivered_assets_rest_where_they_are_put_and_their_joints_stay(catalog)
         assert np.degrees(found.rest_turn) < 1.0, asset.name
         assert found.joint_creep < 0.005, asset.name
         assert found.joint_reach > 0.99, asset.name
+        assert found.drop_energy < 1.005, asset.name
+        assert found.drop_depth < 5e-4, asset.name
+        assert found.push_held < 5e-4 < 0.1 < found.push_slid, asset.name
         assert behave.check(asset) == []
 
 
@@ -61,6 +64,26 @@ def test_a_top_heavy_thing_on_a_point_is_caught(catalog):
     ]
     falling = replace(bottle, bodies=(replace(body, hulls=tuple(lifted), center_of_mass=(0.0, 0.0, 0.08)),))
     assert "rest" in {issue.check for issue in behave.check(falling)}
+
+
+def test_a_push_moves_things_as_far_as_friction_says(catalog):
+    # Under 1.6 of what friction bears, the rest accelerates: half of 0.6 mu g t^2 in a second, once it has settled.
+    for category in ("block", "mug"):
+        found = behave.behave(catalog[category])
+        friction = max(0.3, catalog[category].bodies[0].material.dynamic_friction)
+        assert found.push_slid == pytest.approx(0.3 * friction * 9.81, rel=0.05)
+
+
+def test_gained_energy_sinking_slipping_and_sticking_are_faults(catalog):
+    found = behave.behave(catalog["block"])
+    for changes, check in (
+        ({"drop_energy": 1.2}, "drop"),
+        ({"drop_depth": 0.01}, "drop"),
+        ({"push_held": 0.01}, "push"),
+        ({"push_slid": 0.001}, "push"),
+        ({"penetration": 0.01}, "sink"),
+    ):
+        assert [issue.check for issue in behave.faults(catalog["block"], replace(found, **changes))] == [check]
 
 
 def test_a_lever_without_enough_friction_is_caught(catalog):
