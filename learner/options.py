@@ -24,6 +24,7 @@ SHORTHANDS = {
     "--tasks": "--world.tasks",
     "--engine": "--stream.engine",
     "--workers": "--stream.workers",
+    "--ranks": "--train.ranks",
     "--max-reads": "--ring.max-reads",
     "--steps": "--train.steps",
     "--episodes": "--evaluate.episodes",
@@ -160,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", help="the run folder; by default the recipe's, numbered when it holds a run already")
     add("--engine", help="ray (workers) or serial (this process)")
     add("--workers", help="simulating processes")
+    add("--ranks", help="learner processes that share the ring")
     add("--max-reads", help="K: how often each trajectory may be read")
     add("--steps", help="training steps")
     add("--episodes", help="held-out episodes for each task and pilot")

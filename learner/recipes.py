@@ -80,8 +80,12 @@ class TrainConfig:
     """Largest gradient norm."""
     verify: bool = False
     """Check every byte of every read against its provenance (counting physics only)."""
+    ranks: int = 1
+    """Learner processes on this machine, one a GPU where there are some: each draws its own batches from the one ring."""
 
     def __post_init__(self) -> None:
+        if self.ranks < 1:
+            raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
         if self.steps < 1 or self.checkpoint_every < 1:
             raise ConfigError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
         if self.clip <= 0:
@@ -102,10 +106,11 @@ class RunConfig:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
 
     def __post_init__(self) -> None:
-        if self.learner.data.batch_size > self.ring.num_slots:
+        held = self.train.ranks * self.learner.data.batch_size
+        if held > self.ring.num_slots:
             raise ConfigError(
-                f"a batch_size of {self.learner.data.batch_size} trajectories cannot come from {self.ring.num_slots} slots: "
-                "raise ring.num_slots or lower learner.data.batch_size"
+                f"a batch_size of {self.learner.data.batch_size} trajectories for {self.train.ranks} ranks cannot come from "
+                f"{self.ring.num_slots} slots: raise ring.num_slots or lower learner.data.batch_size"
             )
         if self.stream.limit and self.stream.limit < self.ring.min_ready:
             raise ConfigError(

@@ -22,6 +22,7 @@ from embodichain.ring.lease import Lease
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
 from embodichain.stages import World
 from embodichain.types import TrajectoryId
+from learner.companions import companions
 from learner.data import RingDataset
 from learner.module import ClwmModule, RingDataModule, fit, saved_stream_state
 from learner.progress import Board
@@ -41,7 +42,7 @@ class Streamed:
     """Training steps in all, those before a resume included."""
     new_steps: int
     samples: int
-    """Reads in this session, those that measured the normalizer included."""
+    """Reads in this session by all ranks, those that measured the normalizer included."""
     wait_s: float
     stream_s: float
     """From the first scene to the last step."""
@@ -72,6 +73,8 @@ def stream_and_learn(
         ledger.bound(config.trajectory_bound)
         began = time.monotonic()
         engine = stack.enter_context(open_engine(world, ring, config, board, first=int(state.get("next_number", 0))))
+        join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
+        ranks = join() if join is not None else None
         dataset = RingDataset(
             ring,
             config.learner.data,
@@ -80,6 +83,7 @@ def stream_and_learn(
             poll_s=0.0 if isinstance(engine, Engine) else 0.5,
             record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
+            ranks=ranks,
         )
         module = ClwmModule(config.learner)
         data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
@@ -95,6 +99,7 @@ def stream_and_learn(
             checkpoint_every=config.train.checkpoint_every,
             resume=resume,
             on_step=watch.step,
+            ranks=ranks,
         )
         engine.check()
         ended = time.monotonic()
@@ -108,7 +113,7 @@ def stream_and_learn(
         ledger=report,
         steps=steps,
         new_steps=new_steps,
-        samples=dataset.samples,
+        samples=dataset.samples * config.train.ranks,
         wait_s=dataset.wait_s,
         stream_s=ended - began,
         learn_s=ended - learning,

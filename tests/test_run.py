@@ -15,7 +15,7 @@ import torch
 from embodichain import cli
 from embodichain.metrics import read_metrics
 from embodichain.ring import Ring
-from embodichain.ring.ledger import verify
+from embodichain.ring.ledger import Event, load, verify
 from embodichain.stages import prepare
 from learner import recipes
 from learner.data import DataConfig, MemorySource, RingDataset
@@ -172,3 +172,15 @@ def test_a_resumed_training_continues_the_loss_curve_bit_for_bit(tmp_path, traje
     second = train(tmp_path / "parts.ckpt", steps=6, resume=True)
     assert first + second == whole
     assert whole[-1] < whole[0]
+
+
+def test_ranks_of_one_run_share_the_bound_and_are_gone_with_it(tmp_path, no_shared_memory_left):
+    result = run(*COUNTING, *TINY, "--engine", "serial", "--ranks", "2", "--ring.placement", "delayed", out=tmp_path / "run")
+    assert result.returncode == 0, result.stderr
+    summary = json.loads(result.stdout.splitlines()[-1])
+    assert summary["bound_violations"] == 0
+    assert summary["reads_histogram"] == {"3": summary["published"]}
+    assert not list((tmp_path / "run").glob(".meeting*"))
+    records, _ = load(tmp_path / "run" / "ledger.bin")
+    by_step = np.unique(records["step"][records["event"] == Event.READ], return_counts=True)[1]
+    assert by_step.max() >= 2 * 8, "both ranks read in one step"
