@@ -2,8 +2,8 @@
 
 A shifted world goes where the training never went:
 
-visual      light colder, dimmer and more slanted than any streamed; tables and objects up to twice as far from their own colours;
-            other instances of every object
+visual      light colder, dimmer and more slanted than any streamed; patterns that no surface had; tables and objects up to twice
+            as far from their own colours; other instances of every object
 physics     objects heavier and smoother, joints stiffer, servos softer, weaker and later than any streamed
 placement   task objects anywhere in ranges half as wide again
 all at once the three together, and held-out words where the task has such
@@ -26,7 +26,7 @@ from embodichain.protocols import Expert, Grader, Task
 from embodichain.scenes.sample import SceneSampler
 from embodichain.stages import Split, World, WorldConfig, prepare, scene_seed
 from embodichain.tasks.variants import widened
-from embodichain.types import Range, Robot, Scene, SceneRequest, WorldState
+from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
 
 _OTHER_INSTANCES = 7_919
 """Added to the seed of the assets: a catalogue that shares no instance with the training's."""
@@ -109,8 +109,9 @@ def other_instances(assets: AssetsConfig, names: Iterable[str]) -> AssetsConfig:
 
 
 def beyond_visual(visual: VisualConfig) -> VisualConfig:
-    """Light colder, dimmer and more slanted than any of the training's; colours up to twice as far from their own."""
+    """Light colder, dimmer and more slanted than the training's, other patterns; colours up to twice as far from their own."""
     low, high = visual.intensity
+    unseen = tuple(texture for texture in Texture if texture not in (*visual.textures, Texture.PLAIN))
     tilt = visual.tilt[1]
     return replace(
         visual,
@@ -118,6 +119,8 @@ def beyond_visual(visual: VisualConfig) -> VisualConfig:
         temperature=(visual.temperature[1], _BEYOND * visual.temperature[1]),
         intensity=(low / _BEYOND, low) if low > 0 else (high, 1.0),
         tilt=(min(tilt, 1.0), min(max(_BEYOND * tilt, 0.4), 1.2)),
+        textures=unseen or visual.textures,
+        patterned=1.0,
         table_shade=min(1.0, 2.0 * visual.table_shade),
         object_shade=min(1.0, 2.0 * visual.object_shade),
     )

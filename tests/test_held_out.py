@@ -53,6 +53,7 @@ def test_lights_beyond_the_training_share_no_value_with_it(one, other, tilt):
     assert moved.temperature[0] >= trained.temperature[1]
     assert moved.intensity[1] <= trained.intensity[0]
     assert moved.tilt[0] >= trained.tilt[1] or trained.tilt[1] > 1.0
+    assert moved.textures and not set(moved.textures) & set(trained.textures) and moved.patterned == 1.0
     assert moved.table_shade > trained.table_shade and moved.object_shade > trained.object_shade
 
 

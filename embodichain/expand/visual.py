@@ -36,9 +36,9 @@ class VisualConfig:
 
     `temperature` [K] and `intensity` (of white, 0..1) of the light; `tilt` [rad] of its direction from the vertical;
     `table_shade` and `object_shade`: the largest change of a colour channel of the table and of an object (0..1);
-    `patterned`: how often a surface has a pattern. Cameras: `zoom` of the focal length, largest `shift` [m] and `turn` [rad].
-    Film: `exposure` [stops], `noise` of a pixel (full scale 1). The rest are standard deviations of what wanders over
-    `time_constant_s` [s], see `types.Wander`.
+    `patterned`: how often a surface has a pattern, one of `textures` (those left out are for held-out scenes). Cameras: `zoom` of
+    the focal length, largest `shift` [m] and `turn` [rad]. Film: `exposure` [stops], `noise` of a pixel (full scale 1). Others are
+    standard deviations of what wanders over `time_constant_s` [s], see `types.Wander`.
     """
 
     enabled: bool = False
@@ -48,6 +48,7 @@ class VisualConfig:
     table_shade: float = 0.18
     object_shade: float = 0.06
     patterned: float = 0.6
+    textures: tuple[Texture, ...] = (Texture.WOOD, Texture.CLOTH, Texture.SPECKLE, Texture.CHECKER)
     zoom: Range = (0.94, 1.06)
     shift: float = 0.012
     turn: float = 0.025
@@ -72,6 +73,8 @@ class VisualConfig:
             low, high = value if isinstance(value, tuple) else (value, value)
             if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high <= highest):
                 raise ConfigError(f"visual expansion cannot draw {name} from {value}: it needs values within {lowest}..{highest}")
+        if not self.textures or Texture.PLAIN in self.textures:
+            raise ConfigError(f"textures must name patterns, at least one and not plain, got {[str(t) for t in self.textures]}")
         if not (0 <= self.table_shade <= 1 and 0 <= self.object_shade <= 1):
             raise ConfigError(f"shades must lie in 0..1, got table {self.table_shade} and object {self.object_shade}")
 
@@ -131,8 +134,8 @@ def _looks(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
     patterns = list(Texture)
     textures = {}
     for role in ("table", *(placement.role for placement in scene.objects)):
-        pattern = 1 + int(rng.integers(len(patterns) - 1))
-        textures[role] = patterns[pattern if rng.random() < config.patterned else 0]
+        pattern = config.textures[int(rng.integers(len(config.textures)))]
+        textures[role] = pattern if rng.random() < config.patterned else Texture.PLAIN
     found = {}
     for name in cameras:
         zoom = float(rng.uniform(*config.zoom))
