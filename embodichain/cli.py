@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command("learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report"),
     "serve": Command("learner.serve:main", "serve a trained policy to robots over openpi's websocket protocol"),
     "eval": Command("learner.judge:main", "judge a trained policy in held-out scenes, in and out of distribution"),
+    "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
     "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
     "asset": Command("embodichain.asset_commands:main", "build simulation-ready USD assets, validate, compare and show them"),

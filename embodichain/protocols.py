@@ -54,6 +54,18 @@ class Physics(Protocol):
         ...
 
 
+class FrameEncoder(Protocol):
+    """Turns camera frames into what a learner reads of them, in the worker that rendered them. Owned by one thread."""
+
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Rows, columns and channels of the latents of one image of `height` x `width` pixels."""
+        ...
+
+    def encode(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Latents [F, C, rows, columns, channels] of frames uint8 [F, C, h, w, 3]."""
+        ...
+
+
 class Grader(Protocol):
     """Judges one trajectory while it happens: sees every control step, so that a dropped or thrown object cannot pass."""
 

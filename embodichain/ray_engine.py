@@ -126,9 +126,9 @@ class SimulationWorker:
     ) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         if gateway is not None and (far or not home.is_here()):
-            self._ring = RemoteRing(world.trajectory_spec, Courier(gateway))
+            self._ring = RemoteRing(world.stream_spec, Courier(gateway))
         else:
-            self._ring = attach_ring(home.path, world.trajectory_spec)
+            self._ring = attach_ring(home.path, world.stream_spec)
         self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
 

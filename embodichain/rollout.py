@@ -34,6 +34,8 @@ class Timings:
     render_s: float = 0.0
     pilot_s: float = 0.0
     write_s: float = 0.0
+    encode_s: float = 0.0
+    """Encode-on-write; 0 where the learner encodes."""
     physics_steps: int = 0
     frames: int = 0
 

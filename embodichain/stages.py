@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -19,7 +22,7 @@ from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
-from embodichain.protocols import Physics, Task
+from embodichain.protocols import FrameEncoder, Physics, Task
 from embodichain.ring import AnyRing
 from embodichain.ring.gateway import RemoteRing
 from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
@@ -29,6 +32,29 @@ from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec,
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, total)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeConfig:
+    """Encode-on-write: workers put latents into the ring instead of pixels, computed once for each trajectory.
+
+    `factory` is the import path "module:function" of what makes a `FrameEncoder`, called with the keywords in `options` (JSON);
+    empty streams pixels, which the learner encodes at every read.
+    """
+
+    factory: str = ""
+    options: str = "{}"
+
+    def make(self) -> FrameEncoder:
+        """The encoder; raises ConfigError when the path or its options are wrong."""
+        module, _, function = self.factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)(**json.loads(self.options))
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"frames cannot be encoded by {self.factory!r} with {self.options}: {error}; "
+                "give 'module:function' and its keywords as a JSON object"
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +81,7 @@ class WorldConfig:
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
     physical: PhysicalConfig = field(default_factory=PhysicalConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
 
     def __post_init__(self) -> None:
         if not self.tasks:
@@ -63,7 +90,7 @@ class WorldConfig:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
 
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
-        """The schema of this world's trajectories."""
+        """The schema of this world's trajectories as they are played, with pixels."""
         cameras = len(robot.cameras)
         return camera_spec(
             cameras=cameras,
@@ -72,6 +99,20 @@ class WorldConfig:
             horizon=self.horizon,
             depth=self.depth,
             segmentation=self.segmentation,
+        )
+
+    def stream_spec(self, robot: Robot) -> TrajectorySpec:
+        """The schema of what goes into the ring: latents instead of pixels when frames are encoded on write."""
+        if not self.encode.factory:
+            return self.trajectory_spec(robot)
+        return camera_spec(
+            cameras=len(robot.cameras),
+            height=self.height,
+            width=self.width,
+            horizon=self.horizon,
+            depth=self.depth,
+            segmentation=self.segmentation,
+            latents=self.encode.make().latent_shape(self.height, self.width),
         )
 
 
@@ -100,8 +141,13 @@ class World:
 
     @property
     def trajectory_spec(self) -> TrajectorySpec:
-        """The schema of this world's trajectories."""
+        """The schema of this world's trajectories as they are played, with pixels."""
         return self.config.trajectory_spec(self.robot)
+
+    @property
+    def stream_spec(self) -> TrajectorySpec:
+        """The schema of what goes into the ring."""
+        return self.config.stream_spec(self.robot)
 
     def make_physics(self) -> Physics:
         """A fresh physics of the configured kind."""
@@ -193,6 +239,8 @@ class RolloutStage:
         self._physics = world.make_physics()
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
+        self._encoder = world.config.encode.make() if world.config.encode.factory else None
+        self._pixels = self._spec.field("rgb").allocate() if self._encoder is not None else None
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
@@ -219,9 +267,19 @@ class RolloutStage:
         )
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
-        """One expert episode into any arrays of the trajectory's spec."""
+        """One expert episode into any arrays of the stream's spec."""
         pilot = ExpertPilot(task, scene, self._physics, np.random.default_rng(scene.seed))
-        return rollout(self._physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
+        if self._encoder is None or self._pixels is None:
+            return rollout(self._physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
+        arrays = {name: out[name] for name in out if name != "latents"} | {"rgb": self._pixels}
+        outcome = rollout(self._physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
+        if outcome.verdict.success:  # what failed is not published: nobody will look
+            before = time.perf_counter()
+            frames = outcome.num_chunks + 1
+            out["latents"][:frames] = self._encoder.encode(self._pixels[:frames])
+            out["latents"][frames:] = 0
+            outcome.timings.encode_s += time.perf_counter() - before
+        return outcome
 
     def close(self) -> None:
         """Frees the physics; the ring belongs to the caller."""

@@ -76,8 +76,8 @@ class Source(Protocol):
 class Batch:
     """One gathered batch, physical units, T chunks and T + 1 frames a window; steps after an episode's end are zero, not valid."""
 
-    rgb_BThw3: Tensor
-    """uint8 [B, T + 1, cameras, h, w, 3]."""
+    rgb_BThw3: Tensor | None
+    """uint8 [B, T + 1, cameras, h, w, 3]; None where workers encoded the frames."""
     proprio_BTA: Tensor
     actions_BTKA: Tensor
     action_mask_BA: Tensor
@@ -89,6 +89,8 @@ class Batch:
     trajectory_ids: tuple[int, ...]
     starts: tuple[int, ...]
     """First chunk of each window."""
+    latents_BTvrcC: Tensor | None = None
+    """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
 
     @property
     def imitate_BT(self) -> Tensor:
@@ -107,9 +109,11 @@ class LeasedBatch:
     def gather(self, device: torch.device | str = "cpu") -> Batch:
         """The one copy on the way: stacks the windows on `device`, padding those of short episodes."""
         w, size = self.windows, self.window
+        encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
         return Batch(
-            rgb_BThw3=_stack([view.rgb for view in w], size + 1, device),
+            rgb_BThw3=_stack([rgb for view in w if (rgb := view.rgb) is not None], size + 1, device) if not encoded else None,
+            latents_BTvrcC=_stack([z for view in w if (z := view.latents) is not None], size + 1, device) if encoded else None,
             proprio_BTA=_stack([view.proprio for view in w], size + 1, device),
             actions_BTKA=_stack([view.action for view in w], size, device),
             action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, device).bool(),
@@ -167,6 +171,9 @@ class RingDataset(IterableDataset[LeasedBatch]):
         ring = getattr(source, "spec", None)
         if isinstance(ring, RingSpec):
             check_spec(ring.trajectory)
+            self._encoded = any(entry.name == "latents" for entry in ring.trajectory.fields)
+        else:
+            self._encoded = isinstance(source, MemorySource) and source.encoded
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s
@@ -215,7 +222,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
             if self._inspect is not None:
                 for view in views:
                     self._inspect(view)
-            windows = tuple(cut(view, self.config.window, self._rng, self.config.sampling) for view in views)
+            config = self.config
+            windows = tuple(cut(v, config.window, self._rng, config.sampling, encoded=self._encoded) for v in views)
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
             if self._record is not None:
                 self._record(batch, self._coverage.take(windows), self.leases)
@@ -313,8 +321,9 @@ class RingDataset(IterableDataset[LeasedBatch]):
 
 def check_spec(spec: TrajectorySpec) -> None:
     """Raises LearnerError unless trajectories of `spec` carry what the learner reads, in the shapes it expects."""
-    expected = {"proprio": (ACTION_DIM,), "action": (CHUNK, ACTION_DIM), "action_mask": (), "segment": (), "rgb": ()}
+    expected = {"proprio": (ACTION_DIM,), "action": (CHUNK, ACTION_DIM), "action_mask": (), "segment": ()}
     names = {entry.name for entry in spec.fields}
+    expected["latents" if "latents" in names else "rgb"] = ()
     missing = sorted((set(expected) | {"num_chunks", "instruction"}) - names)
     if missing:
         raise LearnerError(f"trajectories lack {missing}; they have {sorted(names)}; the learner needs the fields of camera_spec")
@@ -366,6 +375,11 @@ class MemorySource:
             raise ConfigError("a memory source needs at least one trajectory")
         self._trajectories = list(trajectories)
         self._reads = [0] * len(self._trajectories)
+
+    @property
+    def encoded(self) -> bool:
+        """Whether the trajectories carry latents instead of pixels."""
+        return "latents" in self._trajectories[0]
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _StoredLease:
         """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""

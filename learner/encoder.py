@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
@@ -17,7 +20,9 @@ _PIXEL_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """Which DINOv3 to use: `source` is a local folder or hub id; "" builds a small one with seeded random weights."""
+    """Which DINOv3 to use: `source` is a local folder or hub id, "builtin" for the small one that ships with this package and was
+    trained on its own rendered stream (`embodichain encoder train`), or "" for a small one with seeded random weights.
+    """
 
     source: str = ""
     dim: int = 96
@@ -28,12 +33,14 @@ class EncoderConfig:
     seed: int = 0
     max_images: int = 256
     """Images per forward pass: bounds the encoder's memory."""
+    merge: int = 1
+    """Squares of so many patches a side become one latent of all their channels: fewer tokens for the model, nothing lost."""
 
     def __post_init__(self) -> None:
         if self.dim % (4 * self.heads):
             raise ConfigError(f"encoder dim must be a multiple of 4 x heads (2D rotary), got dim={self.dim}, heads={self.heads}")
-        if self.max_images < 1:
-            raise ConfigError(f"encoder max_images must be at least 1, got {self.max_images}")
+        if self.max_images < 1 or self.merge < 1:
+            raise ConfigError(f"encoder max_images and merge must be at least 1, got {self.max_images} and {self.merge}")
 
 
 class Encoder(nn.Module):
@@ -51,7 +58,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.is_random = not config.source
-        self.vit = load_dinov3(config.source) if config.source else _random(config)
+        self.vit = load_dinov3(weights_folder(config.source)) if config.source else _random(config)
         self.vit.requires_grad_(False)
         self.register_buffer("pixel_mean", 255.0 * torch.tensor(_PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255.0 * torch.tensor(_PIXEL_STD).view(3, 1, 1), persistent=False)
@@ -60,7 +67,7 @@ class Encoder(nn.Module):
     @property
     def latent_dim(self) -> int:
         """Channels C of a latent."""
-        return int(self.vit.config.hidden_size)
+        return int(self.vit.config.hidden_size) * self.config.merge**2
 
     @property
     def patch(self) -> int:
@@ -68,11 +75,18 @@ class Encoder(nn.Module):
         size = self.vit.config.patch_size
         return int(size if isinstance(size, int) else size[0])
 
-    def grid(self, height: int, width: int) -> tuple[int, int]:
+    def patches(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches in an image; raises ConfigError when patches do not tile it."""
         if height % self.patch or width % self.patch:
             raise ConfigError(f"images of {height}x{width} pixels are not tiled by patches of {self.patch}: choose a multiple")
         return height // self.patch, width // self.patch
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of latents of an image; raises ConfigError when they do not tile it."""
+        rows, columns = self.patches(height, width)
+        if rows % self.config.merge or columns % self.config.merge:
+            raise ConfigError(f"{rows}x{columns} patches cannot be merged by {self.config.merge} a side: choose another merge")
+        return rows // self.config.merge, columns // self.config.merge
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in eval mode whatever `mode` says."""
@@ -91,13 +105,55 @@ class Encoder(nn.Module):
         *lead, cameras, height, width, _ = rgb.shape
         rows, columns = self.grid(height, width)
         images = rgb.reshape(-1, height, width, 3)
-        tokens = torch.cat([self._patch_tokens(part) for part in images.split(self.config.max_images)])
+        tokens = torch.cat([self._latents(part) for part in images.split(self.config.max_images)])
         return tokens.reshape(*lead, cameras * rows * columns, self.latent_dim)
 
-    def _patch_tokens(self, images: Tensor) -> Tensor:
-        pixels = (images.permute(0, 3, 1, 2).to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        hidden = self.vit(pixel_values=pixels).last_hidden_state
-        return hidden[:, 1 + self.vit.config.num_register_tokens :]
+    def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+        """Rows, columns and channels of the latents of one image."""
+        return (*self.grid(height, width), self.latent_dim)
+
+    def encode(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
+        """Encode-on-write: latents [F, C, rows, columns, channels] of frames uint8 [F, C, h, w, 3]."""
+        latents = self(torch.from_numpy(rgb)).half()
+        return latents.reshape(*rgb.shape[:2], *self.latent_shape(*rgb.shape[2:4])).numpy()
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """What the transformer is given for uint8 images [B, h, w, 3]: floats [B, 3, h, w] in deviations of ImageNet's."""
+        return (images.permute(0, 3, 1, 2).to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
+
+    def tokens_of(self, pixels: Tensor, seen: Tensor) -> Tensor:
+        """Tokens [B, M, C] of the patches `seen`, indices [B, M], of `pixels`, when the transformer is shown no others."""
+        vit = self.vit
+        tokens, (cos, sin) = vit.embeddings(pixels), vit.rope_embeddings(pixels)
+        prefix = 1 + vit.config.num_register_tokens
+        picked = tokens[:, prefix:].gather(1, seen[..., None].expand(-1, -1, tokens.shape[-1]))
+        hidden = torch.cat([tokens[:, :prefix], picked], dim=1)
+        for layer in vit.model.layer:
+            hidden = layer(hidden, position_embeddings=(cos[seen].unsqueeze(1), sin[seen].unsqueeze(1)))
+        return vit.norm(hidden)[:, prefix:]
+
+    def _latents(self, images: Tensor) -> Tensor:
+        hidden = self.vit(pixel_values=self.pixels(images)).last_hidden_state
+        tokens = hidden[:, 1 + self.vit.config.num_register_tokens :]
+        side = self.config.merge
+        if side == 1:
+            return tokens
+        rows, columns = self.grid(images.shape[1], images.shape[2])
+        square = tokens.reshape(-1, rows, side, columns, side, tokens.shape[-1]).transpose(2, 3)
+        return square.reshape(len(images), rows * columns, -1)
+
+
+def for_writing(**options: Any) -> Encoder:
+    """The encoder of a stream's workers, from the keywords of `EncoderConfig`."""
+    return Encoder(EncoderConfig(**options))
+
+
+BUILTIN = "builtin"
+
+
+def weights_folder(source: str) -> str:
+    """Where the weights of a source lie."""
+    return str(Path(__file__).parent / "weights" / "encoder") if source == BUILTIN else source
 
 
 def _random(config: EncoderConfig) -> Any:

@@ -85,10 +85,27 @@ class Agent(nn.Module):
         return Grid(rgb.shape[-4], *self.encoder.grid(rgb.shape[-3], rgb.shape[-2]))
 
     @torch.no_grad()
+    def encoded(self, batch: Batch) -> tuple[Tensor, Grid]:
+        """The latents of a batch's frames [B, T, N, C], not normalised, and how they lie: encoded here, or by the workers."""
+        if batch.latents_BTvrcC is not None:
+            ready = batch.latents_BTvrcC
+            if ready.shape[-1] != self.encoder.latent_dim:
+                raise LearnerError(
+                    f"the stream's latents have {ready.shape[-1]} channels, the agent's encoder makes {self.encoder.latent_dim}: "
+                    "world.encode and learner.agent.encoder must name the same encoder"
+                )
+            return ready.flatten(2, 4).to(self.normalizer.latent_mean), Grid(*ready.shape[2:5])
+        assert batch.rgb_BThw3 is not None, "a batch carries pixels or latents"
+        return self.encoder(batch.rgb_BThw3), self.grid(batch.rgb_BThw3)
+
+    @torch.no_grad()
     def window(self, batch: Batch) -> Window:
         """A batch, encoded and normalised."""
+        return self._window(batch, self.encoded(batch)[0])
+
+    def _window(self, batch: Batch, latents: Tensor) -> Window:
         return Window(
-            latents_BTNC=self.normalizer.latents(self.encoder(batch.rgb_BThw3)),
+            latents_BTNC=self.normalizer.latents(latents),
             proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
             actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
             text_BLC=self.text(batch.instructions),
@@ -96,11 +113,12 @@ class Agent(nn.Module):
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The training losses of a batch, with noise from `generator` (on the CPU)."""
-        window = self.window(batch)
+        latents, grid = self.encoded(batch)
+        window = self._window(batch, latents)
         return self.model.losses(
             window,
             self.model.draw(window, generator),
-            self.grid(batch.rgb_BThw3),
+            grid,
             valid_BT=batch.valid_BT,
             imitate_BT=batch.imitate_BT,
             action_mask_BA=batch.action_mask_BA,
@@ -113,7 +131,7 @@ class Agent(nn.Module):
             action_BTKA=batch.actions_BTKA,
             proprio_BTA=batch.proprio_BTA,
             action_mask_BA=batch.action_mask_BA,
-            latents_BTNC=self.encoder(batch.rgb_BThw3),
+            latents_BTNC=self.encoded(batch)[0],
             valid_BT=batch.valid_BT,
         )
 

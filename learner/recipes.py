@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from embodichain.assets.catalog import AssetsConfig
@@ -11,8 +12,9 @@ from embodichain.errors import ConfigError, unknown
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.ring.open import DEVICES, HOST
-from embodichain.stages import WorldConfig
+from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from learner.encoder import EncoderConfig
 from learner.evaluate import EvaluateConfig
 from learner.module import LearnerConfig
 
@@ -122,6 +124,12 @@ class RunConfig:
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
+        encode, encoder = self.world.encode, self.learner.agent.encoder
+        if encode.factory == _ENCODER and json.loads(encode.options) != asdict(encoder):
+            raise ConfigError(
+                f"workers would encode with {encode.options}, the agent with {json.dumps(asdict(encoder))}: "
+                "set world.encode.options and learner.agent.encoder alike"
+            )
 
     @property
     def trajectory_bound(self) -> int:
@@ -139,6 +147,14 @@ class RunConfig:
             min_ready=ring.min_ready,
             mode=ring.mode,
         )
+
+
+_ENCODER = "learner.encoder:for_writing"
+
+
+def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:
+    """Lets the workers encode frames with the agent's encoder: once for each trajectory, instead of at every read."""
+    return EncodeConfig(factory=_ENCODER, options=json.dumps(asdict(encoder)))
 
 
 def tiny_cpu() -> RunConfig:

@@ -26,7 +26,7 @@ from learner.companions import companions
 from learner.data import RingDataset
 from learner.module import ClwmModule, RingDataModule, fit, saved_stream_state
 from learner.progress import Board
-from learner.recipes import RunConfig
+from learner.recipes import RunConfig, StreamConfig
 from learner.run_folder import RunFolder
 
 _STREAM_EVERY_S = 2.0
@@ -68,11 +68,11 @@ def stream_and_learn(
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
     with ExitStack() as stack:
-        ring = stack.enter_context(create_ring(config.ring_spec(world.trajectory_spec), config.ring.placement))
+        ring = stack.enter_context(create_ring(config.ring_spec(world.stream_spec), config.ring.placement))
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         ledger.bound(config.trajectory_bound)
         began = time.monotonic()
-        engine = stack.enter_context(open_engine(world, ring, config, board, first=int(state.get("next_number", 0))))
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=int(state.get("next_number", 0))))
         join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
         ranks = join() if join is not None else None
         dataset = RingDataset(
@@ -122,18 +122,16 @@ def stream_and_learn(
     )
 
 
-def open_engine(world: World, ring: AnyRing, config: RunConfig, board: Board, *, first: int) -> Engine | Any:
+def open_engine(world: World, ring: AnyRing, config: StreamConfig, board: Board, *, first: int) -> Engine | Any:
     """The configured engine, producing from scene number `first` on."""
-    limit = config.stream.limit or None
-    if config.stream.engine == "serial":
+    limit = config.limit or None
+    if config.engine == "serial":
         return Engine(world, ring, first=first, limit=limit)
     from embodichain.ray_engine import RayConfig, RayEngine  # a serial run does not pay for Ray
 
-    board.update("start workers", 0, config.stream.workers)
-    engine = RayEngine(
-        world, ring, RayConfig(workers=config.stream.workers, address=config.stream.address), first=first, limit=limit
-    )
-    board.update("start workers", config.stream.workers, config.stream.workers)
+    board.update("start workers", 0, config.workers)
+    engine = RayEngine(world, ring, RayConfig(workers=config.workers, address=config.address), first=first, limit=limit)
+    board.update("start workers", config.workers, config.workers)
     return engine
 
 

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
 def describe(config: RunConfig) -> str:
     """The resolved configuration and the memory its ring will take, as text."""
     robot, _ = check_names(config.world)
-    spec = config.ring_spec(config.world.trajectory_spec(robot))
+    spec = config.ring_spec(config.world.stream_spec(robot))
     needed = RingLayout.of(spec).total_bytes
     text = yaml.safe_dump(as_plain(config), sort_keys=False)
     return f"{text}\n# ring: {needed / 2**20:.0f} MiB of shared memory for {spec.num_slots} trajectories"
@@ -151,6 +151,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "rendering": timings.render_s,
         "inverse kinematics": timings.pilot_s,
         "writing": timings.write_s,
+        **({"encoding": timings.encode_s} if timings.encode_s else {}),
     }
     busy_s = sum(parts.values())
     return {

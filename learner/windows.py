@@ -54,7 +54,9 @@ class WindowView:
     read_index: int
     start: int
     length: int
-    rgb: Tensor
+    rgb: Tensor | None
+    """None when the trajectory carries latents, which workers encoded."""
+    latents: Tensor | None
     proprio: Tensor
     action: Tensor
     action_mask: Tensor
@@ -79,8 +81,18 @@ def place_window(segment: NDArray[np.uint8], window: int, rng: np.random.Generat
     return int(rng.integers(first, end - length + 1)), length
 
 
-def cut(view: TrajectoryView, window: int, rng: np.random.Generator, sampling: Sampling = Sampling.EPISODE) -> WindowView:
-    """A window of at most `window` chunks, drawn as `sampling` says; all tensors share the trajectory's memory."""
+def cut(
+    view: TrajectoryView,
+    window: int,
+    rng: np.random.Generator,
+    sampling: Sampling = Sampling.EPISODE,
+    *,
+    encoded: bool = False,
+) -> WindowView:
+    """A window of at most `window` chunks, drawn as `sampling` says; all tensors share the trajectory's memory.
+
+    `encoded` says that the trajectory carries latents instead of pixels.
+    """
     chunks = int(view["num_chunks"])
     if chunks < 1:
         raise LearnerError(f"trajectory {view.trajectory_id} has {chunks} chunks; only complete attempts belong in the ring")
@@ -91,7 +103,8 @@ def cut(view: TrajectoryView, window: int, rng: np.random.Generator, sampling: S
         read_index=view.read_index,
         start=start,
         length=length,
-        rgb=_tensor(view["rgb"])[start : stop + 1],
+        rgb=None if encoded else _tensor(view["rgb"])[start : stop + 1],
+        latents=_tensor(view["latents"])[start : stop + 1] if encoded else None,
         proprio=_tensor(view["proprio"])[start : stop + 1],
         action=_tensor(view["action"])[start:stop],
         action_mask=_tensor(view["action_mask"]),

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from embodichain.errors import ConfigError, MotionError
-from embodichain.types import Range, Segment, Step, WorldState
+from embodichain.types import Range, Segment, Step, Vec3, WorldState
 
 
 class Miss(StrEnum):
@@ -26,6 +26,8 @@ class Miss(StrEnum):
     """Past the object, across the direction in which it is held or pushed."""
     ABOVE = "above"
     """Short of the object, against the approach."""
+    ASTRAY = "astray"
+    """To some point near the goal, where it gives up before it has touched anything: the way back from there is worth learning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,8 @@ class Disturbance:
     miss: Miss = Miss.NOWHERE
     by: float = 0.0
     side: int = 1
+    stray: Vec3 = (0.0, 0.0, 0.0)
+    """Offset [m] in the world frame of the point where an attempt gives up, from the goal of its approach, when it goes astray."""
 
     def aside(self, half_extent: float) -> float:
         """Signed offset [m] past an object that reaches `half_extent` [m] to either side; 0 unless the miss is aside."""
@@ -56,12 +60,22 @@ class RecoveryConfig:
     probability: float = 0.0
     by: Range = (0.010, 0.025)
     max_attempts: int = 3
+    astray: float = 0.0
+    """Share of the disturbed attempts that go astray, in tasks whose experts can; the others miss."""
+    stray_aside: float = 0.06
+    stray_above: Range = (0.03, 0.10)
+    """How far an attempt goes astray [m]: along X and Y at most, and above its goal."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
             raise ConfigError(f"recovery probability must be 0..1, got {self.probability}")
         if not 0.0 <= self.by[0] <= self.by[1]:
             raise ConfigError(f"recovery must miss by 0 <= low <= high [m], got {self.by}")
+        if not 0.0 <= self.astray <= 1.0 or self.stray_aside < 0.0 or not 0.0 <= self.stray_above[0] <= self.stray_above[1]:
+            raise ConfigError(
+                f"recovery needs astray in 0..1, stray_aside >= 0 and stray_above 0 <= low <= high [m], "
+                f"got {self.astray}, {self.stray_aside} and {self.stray_above}"
+            )
         if self.max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
@@ -70,7 +84,11 @@ class RecoveryConfig:
         provoked, by = rng.random() < self.probability, float(rng.uniform(*self.by))
         miss = (Miss.ASIDE, Miss.ABOVE)[int(rng.integers(2))]
         side = (-1, 1)[int(rng.integers(2))]
-        return Disturbance(miss=miss, by=by, side=side) if provoked else UNDISTURBED
+        x, y = (float(v) for v in rng.uniform(-self.stray_aside, self.stray_aside, 2))
+        if rng.random() < self.astray:
+            miss = Miss.ASTRAY
+        stray = (x, y, float(rng.uniform(*self.stray_above)))
+        return Disturbance(miss=miss, by=by, side=side, stray=stray) if provoked else UNDISTURBED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, Miss, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
-from embodichain.motion.skills import choose, follow, lift, retreat, wait
+from embodichain.motion.skills import Skill, choose, follow, lift, retreat, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import multiply, turn, turned
@@ -79,6 +79,7 @@ _GAP = 0.012
 """Distance [m] between fingers and lever before the push."""
 _YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
 """Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
+_NEARLY_HOME = tuple(math.radians(degrees) for degrees in (0.0, 20.0, -20.0, 40.0, -40.0))
 _END = START - 0.01
 """Where the push takes the lever [rad], short of its stop."""
 
@@ -89,6 +90,9 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     if state.object_joints["switch"][0] * side > THRESHOLD:
         return Attempt(state=state)
     (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
+    if miss.miss is Miss.ASTRAY:
+        state = yield from _stray(hand, state, hand.chain.pose(approach[-1]), miss)
+        return Attempt(state=state, failure="the hand went astray")
     state = yield from follow(hand, state, approach, opening=0.0)
     before = state.object_joints["switch"][0]
     state = yield from follow(hand, state, press)
@@ -104,12 +108,26 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     return Attempt(state=state, failure="" if angle * side > THRESHOLD else f"the lever went back to {angle:.2f} rad")
 
 
+def _stray(hand: Hand, state: WorldState, goal: Pose, miss: Disturbance) -> Skill:
+    """Brings the hand to a point above and beside its goal instead, or nowhere when it cannot come there."""
+    try:
+        path = hand.route([Waypoint(pose=moved(goal, miss.stray), straight=False)])
+    except MotionError:
+        path = hand.joints[None]
+    return (yield from follow(hand, state, path, opening=0.0))
+
+
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
-    """A hand that can press the lever over with little travel, its way to behind the lever, and the push."""
-    ways = [(hand, _push_curve(scene, state, yaw, miss)) for hand in hands for yaw in _YAWS]
-    ways.sort(key=lambda way: way[0].travel(moved(way[1](0.0), (0.0, 0.0, _ABOVE))))
+    """The hand whose home is nearer to the switch, if it can, its way to behind the lever, and the push.
+
+    The first turn of the gripper that works is taken, and first of all none: a hand that looks the same way everywhere is easier
+    to learn from than the way that is quickest.
+    """
+    x, y, _ = state.object_poses["switch"].position
+    nearest = sorted(hands, key=lambda hand: math.dist(hand.chain.pose(hand.chain.home).position[:2], (x, y)))
     failure: MotionError | None = None
-    for hand, curve in ways:
+    for hand, yaw in _choices(nearest, scene, state):
+        curve = _push_curve(scene, state, yaw, miss)
         ready = curve(0.0)
         try:
             approach = hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, _ABOVE)), straight=False), Waypoint(pose=ready)])
@@ -118,6 +136,21 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
             failure = failure or error
     assert failure is not None
     raise failure
+
+
+def _choices(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, float]]:
+    """Each hand with each of its turns, in order."""
+    return [(hand, yaw) for hand in hands for yaw in _yaws(hand, scene, state)]
+
+
+def _yaws(hand: Hand, scene: Scene, state: WorldState) -> list[float]:
+    """Turns of the gripper from the lever's axis [rad], the best first: as it stands at home, nearly so, then whatever works."""
+    switch = scene.object("switch")
+    upright = affordance(switch.asset, "lever_tip", world_from_asset(switch.asset, state.object_poses["switch"]), (0.0,))
+    x, y, _ = turned(upright.quaternion, (1.0, 0.0, 0.0))
+    home_x, home_y, _ = turned(hand.chain.pose(hand.chain.home).quaternion, (1.0, 0.0, 0.0))
+    home = math.atan2(y, x) - math.atan2(home_y, home_x)  # the tip's Z points down: turning about it turns X clockwise
+    return [*(home + more for more in _NEARLY_HOME), *_YAWS]
 
 
 def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) -> Callable[[float], Pose]:

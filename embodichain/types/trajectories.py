@@ -32,6 +32,10 @@ class Field:
         """Bytes of the array, unpadded."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
+    def allocate(self) -> NDArray:
+        """A zeroed private array."""
+        return np.zeros(self.shape, self.dtype)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectorySpec:
@@ -65,7 +69,7 @@ class TrajectorySpec:
 
     def allocate(self) -> dict[str, NDArray]:
         """Zeroed private arrays of every field: a slot outside any ring, for tests, replay and evaluation."""
-        return {f.name: np.zeros(f.shape, f.dtype) for f in self.fields}
+        return {f.name: f.allocate() for f in self.fields}
 
 
 INSTRUCTION_BYTES = 160
@@ -73,7 +77,14 @@ INFO_BYTES = 4096
 
 
 def camera_spec(
-    *, cameras: int, height: int, width: int, horizon: int, depth: bool = False, segmentation: bool = False
+    *,
+    cameras: int,
+    height: int,
+    width: int,
+    horizon: int,
+    depth: bool = False,
+    segmentation: bool = False,
+    latents: tuple[int, int, int] | None = None,
 ) -> TrajectorySpec:
     """The standard trajectory of a dual-arm episode.
 
@@ -82,9 +93,15 @@ def camera_spec(
     `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the unified representation;
     `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 [];
     `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
+
+    With `latents` (rows, columns, channels) the frames come encoded: `latents` float16 [F+1, C, rows, columns, channels] instead
+    of `rgb`.
     """
     frames = horizon + 1
-    fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
+    if latents is None:
+        fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
+    else:
+        fields = [Field(name="latents", shape=(frames, cameras, *latents), dtype="float16")]
     if depth:
         fields.append(Field(name="depth", shape=(frames, cameras, height, width), dtype="float32"))
     if segmentation:
