@@ -34,6 +34,8 @@ COMMANDS: dict[str, Command] = {
     "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
     "asset": Command("embodichain.asset_commands:main", "build simulation-ready USD assets, validate, compare and show them"),
     "reach": Command("embodichain.commands:reach", "build a robot's reachability table and draw it"),
+    "scene": Command("embodichain.world_commands:scene", "sample scenes of a task as USD files, with pictures: `scene sample`"),
+    "tasks": Command("embodichain.world_commands:tasks", "play tasks and make pictures and videos of them: `tasks show`"),
     "ring": Command("embodichain.commands:ring", "watch a ring of a running job: `ring top PATH`"),
     "ledger": Command("embodichain.commands:ledger", "prove from a run's ledger that no trajectory was read too often"),
 }

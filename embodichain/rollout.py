@@ -167,6 +167,22 @@ def rollout(
     return Outcome(verdict=verdict, num_chunks=num_chunks, recovered=recovered, timings=timings)
 
 
+def replay(
+    physics: Physics, codec: ActionCodec, scene: Scene, actions: NDArray[np.float32], grader: Grader | None = None
+) -> WorldState:
+    """Plays stored actions, shape [F, 16, 30], from the scene they were recorded in and returns the state they end in.
+
+    The inverse of `rollout`: with the same physics that state is bitwise the one the recording ended in. A `grader` sees every
+    step, so that a stored label can be checked.
+    """
+    state = physics.reset(scene)
+    for action in actions.reshape(-1, actions.shape[-1]):
+        state = physics.step(codec.decode(action))
+        if grader is not None:
+            grader.observe(state)
+    return state
+
+
 def write_provenance(
     out: Mapping[str, NDArray], scene: Scene, outcome: Outcome, *, identity: TrajectoryId, robot: str, physics: str
 ) -> None:

@@ -15,12 +15,22 @@ SOURCES = sorted([*ROOT.glob("embodichain/**/*.py"), *ROOT.glob("learner/**/*.py
 TIER_0 = {"types", "errors", "protocols"}
 PARTS = {"robots", "assets", "scenes", "expand", "motion", "tasks", "physics", "ring"}
 TIERS = {**dict.fromkeys(TIER_0, 0), **dict.fromkeys(PARTS, 1), "metrics": 1, "export": 1}
-TIERS |= {"rollout": 2, "stages": 2.1, "engine": 2.2, "ray_engine": 3, "commands": 3.1, "asset_commands": 3.1, "cli": 3.2}
+TIERS |= {
+    "rollout": 2,
+    "stages": 2.1,
+    "engine": 2.2,
+    "ray_engine": 3,
+    "commands": 3.1,
+    "world_commands": 3.1,
+    "asset_commands": 3.1,
+    "cli": 3.2,
+}
 ARROWS = {  # which part may import which: the arrows of the picture
     ("motion", "robots"),
     ("scenes", "motion"),
     ("scenes", "robots"),
     ("scenes", "expand"),
+    ("scenes", "assets"),
     ("tasks", "motion"),
     ("tasks", "expand"),
     ("expand", "motion"),

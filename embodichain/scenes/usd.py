@@ -1,0 +1,249 @@
+"""Scenes as USD: assets by reference, poses, lights and masses for any USD tool, and everything else to simulate them bit for bit.
+
+The text is written by hand and read through `assets.usd`, where pxr lives. Poses are read from the prims, so that an object moved
+in another tool is moved; the rest from one attribute of JSON, whose numbers are exact.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodichain import __version__
+from embodichain.assets import usd
+from embodichain.errors import AssetError, SceneError
+from embodichain.types import (
+    Asset,
+    Body,
+    CameraLook,
+    Dynamics,
+    Joint,
+    Light,
+    Looks,
+    ObjectPlacement,
+    Pose,
+    Scene,
+    Texture,
+    Wander,
+)
+from embodichain.types.poses import quaternion_between
+
+_ATTRIBUTE = "embodichain:scene"
+_TABLE = (0.7, 1.2, 0.04)
+
+
+def write(scene: Scene, path: Path) -> Path:
+    """Writes `scene` to `path`, a .usda file; it appears whole or not at all.
+
+    Raises SceneError when an asset has no file to refer to, or the file cannot be written.
+    """
+    if path.suffix != ".usda":
+        raise SceneError(f"a scene is written as USD text: name the file {path.with_suffix('.usda').name}, not {path.name}")
+    lines = [
+        "#usda 1.0",
+        '(\n    defaultPrim = "scene"\n    metersPerUnit = 1\n    kilogramsPerUnit = 1\n    upAxis = "Z"',
+        f"    doc = {_quoted(f'{scene.task}: {scene.instruction}')}\n)",
+        'def Xform "scene"\n{',
+        f"    custom string {_ATTRIBUTE} = {_quoted(json.dumps(_facts(scene, path.parent)))}",
+        *_table(scene),
+        *(line for number, light in enumerate(scene.lights) for line in _light(number, light)),
+        '    def Xform "objects"\n    {',
+        *(line for placement in scene.objects for line in _object(placement, path.parent)),
+        "    }\n}",
+    ]
+    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise SceneError(f"cannot write the scene to {path}: {error}") from error
+    return path
+
+
+def read(path: Path) -> Scene:
+    """The scene that `write` wrote; raises SceneError when it is none, or when an asset is gone or no longer what it was."""
+    try:
+        prims = {prim.path: prim for prim in usd.inspect(path).prims}
+    except AssetError as error:
+        raise SceneError(f"cannot read a scene from {path}: {error}") from error
+    if "/scene" not in prims or _ATTRIBUTE not in prims["/scene"].values:
+        raise SceneError(
+            f"{path} is no scene of this engine: it has no attribute {_ATTRIBUTE} at /scene; sample one with `scene sample`"
+        )
+    facts = json.loads(prims["/scene"].values[_ATTRIBUTE])
+    objects = []
+    for entry in facts["objects"]:
+        prim = prims.get(f"/scene/objects/{entry['role']}")
+        if prim is None:
+            raise SceneError(f"{path} has lost the prim of its object {entry['role']!r}")
+        objects.append(_placement(entry, prim.values, path.parent))
+    looks = facts["looks"]
+    return Scene(
+        seed=facts["seed"],
+        task=facts["task"],
+        instruction=facts["instruction"],
+        objects=tuple(objects),
+        lights=tuple(Light(**{name: tuple(value) for name, value in light.items()}) for light in facts["lights"]),
+        table_color=tuple(facts["table_color"]),
+        looks=Looks(
+            textures={role: Texture(name) for role, name in looks["textures"].items()},
+            cameras={
+                name: CameraLook(zoom=look["zoom"], shift=tuple(look["shift"]), turn=tuple(look["turn"]))
+                for name, look in looks["cameras"].items()
+            },
+            exposure=looks["exposure"],
+            noise=looks["noise"],
+            wander=Wander(**looks["wander"]),
+        ),
+        dynamics=Dynamics(**facts["dynamics"]),
+        expansion=facts["expansion"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
+    """Everything of a scene that is no pose, in plain values."""
+    return {
+        "version": __version__,
+        "seed": scene.seed,
+        "task": scene.task,
+        "instruction": scene.instruction,
+        "lights": [asdict(light) for light in scene.lights],
+        "table_color": scene.table_color,
+        "looks": asdict(scene.looks),
+        "dynamics": asdict(scene.dynamics),
+        "expansion": dict(scene.expansion),
+        "objects": [
+            {
+                "role": placement.role,
+                "asset": _reference(placement.asset, folder),
+                "content_hash": placement.asset.content_hash,
+                "joint_positions": placement.joint_positions,
+                "color": placement.color,
+                "bodies": [_mass(body) for body in placement.asset.bodies],
+                "joints": [{"damping": joint.damping, "friction": joint.friction} for joint in placement.asset.joints],
+            }
+            for placement in scene.objects
+        ],
+    }
+
+
+def _mass(body: Body) -> dict[str, Any]:
+    return {
+        "mass": body.mass,
+        "center_of_mass": body.center_of_mass,
+        "diagonal_inertia": body.diagonal_inertia,
+        "principal_axes": body.principal_axes,
+        "density": body.material.density,
+        "static_friction": body.material.static_friction,
+        "dynamic_friction": body.material.dynamic_friction,
+    }
+
+
+def _reference(asset: Asset, folder: Path) -> str:
+    """Path of the asset's file as seen from the scene's folder."""
+    if not asset.path.is_file():
+        raise SceneError(f"asset {asset.name!r} has no file to refer to ({asset.path}): build it with `embodichain asset build`")
+    return Path(os.path.relpath(asset.path.resolve(), folder.resolve())).as_posix()
+
+
+def _table(scene: Scene) -> list[str]:
+    x, y, z = _TABLE
+    return [
+        '    def Cube "table" (\n        prepend apiSchemas = ["PhysicsCollisionAPI"]\n    )\n    {',
+        "        double size = 1",
+        f"        color3f[] primvars:displayColor = [{_tuple(scene.table_color[:3])}]",
+        f"        double3 xformOp:translate = {_tuple((0.0, 0.0, -z / 2))}",
+        f"        double3 xformOp:scale = {_tuple((x, y, z))}",
+        '        uniform token[] xformOpOrder = ["xformOp:translate", "xformOp:scale"]\n    }',
+    ]
+
+
+def _light(number: int, light: Light) -> list[str]:
+    direction = np.asarray(light.direction) / np.linalg.norm(light.direction)
+    x, y, z = (float(v) for v in direction)
+    return [
+        f'    def DistantLight "light{number}"\n    {{',
+        f"        color3f inputs:color = {_tuple(light.diffuse)}",
+        "        float inputs:intensity = 1000",
+        f"        quatd xformOp:orient = {_tuple(quaternion_between((0.0, 0.0, -1.0), (x, y, z)))}",
+        '        uniform token[] xformOpOrder = ["xformOp:orient"]\n    }',
+    ]
+
+
+def _object(placement: ObjectPlacement, folder: Path) -> list[str]:
+    if not placement.role.isidentifier():
+        raise SceneError(f"role {placement.role!r} is no valid prim name; use letters, digits and underscores")
+    lines = [
+        f'        def Xform "{placement.role}" (',
+        f"            prepend references = @{_reference(placement.asset, folder)}@\n        )\n        {{",
+        f"            double3 xformOp:translate = {_tuple(placement.pose.position)}",
+        f"            quatd xformOp:orient = {_tuple(placement.pose.quaternion)}",
+        '            uniform token[] xformOpOrder = ["xformOp:translate", "xformOp:orient"]',
+    ]
+    for body in placement.asset.bodies:
+        lines += [
+            f'            over "{body.name}"\n            {{',
+            f"                float physics:mass = {body.mass!r}",
+            f"                point3f physics:centerOfMass = {_tuple(body.center_of_mass)}",
+            f"                float3 physics:diagonalInertia = {_tuple(body.diagonal_inertia)}",
+            f"                quatf physics:principalAxes = {_tuple(body.principal_axes)}\n            }}",
+        ]
+    return [*lines, "        }"]
+
+
+def _tuple(values: Sequence[float]) -> str:
+    return f"({', '.join(repr(float(value)) for value in values)})"
+
+
+def _quoted(text: str) -> str:
+    """A string of USD's text format."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _placement(entry: Mapping[str, Any], values: Mapping[str, Any], folder: Path) -> ObjectPlacement:
+    try:
+        asset = usd.read((folder / entry["asset"]).resolve())
+    except AssetError as error:
+        raise SceneError(f"cannot read the asset of {entry['role']!r}: {error}") from error
+    if asset.content_hash != entry["content_hash"]:
+        raise SceneError(
+            f"asset {asset.name!r} of {entry['role']!r} has content {asset.content_hash}, the scene was made with "
+            f"{entry['content_hash']}: it would not replay; sample it again"
+        )
+    bodies = tuple(_weighed(body, found) for body, found in zip(asset.bodies, entry["bodies"], strict=True))
+    joints: tuple[Joint, ...] = tuple(replace(joint, **found) for joint, found in zip(asset.joints, entry["joints"], strict=True))
+    x, y, z = (float(v) for v in values["xformOp:translate"])
+    a, i, j, k = (float(v) for v in values["xformOp:orient"])
+    return ObjectPlacement(
+        role=entry["role"],
+        asset=replace(asset, bodies=bodies, joints=joints),
+        pose=Pose(position=(x, y, z), quaternion=(a, i, j, k)),
+        joint_positions=tuple(entry["joint_positions"]),
+        color=tuple(entry["color"]) if entry["color"] is not None else None,
+    )
+
+
+def _weighed(body: Body, found: Mapping[str, Any]) -> Body:
+    material = replace(body.material, **{name: found[name] for name in ("density", "static_friction", "dynamic_friction")})
+    return replace(
+        body,
+        mass=found["mass"],
+        center_of_mass=tuple(found["center_of_mass"]),
+        diagonal_inertia=tuple(found["diagonal_inertia"]),
+        principal_axes=tuple(found["principal_axes"]),
+        material=material,
+    )

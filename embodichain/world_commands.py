@@ -1,0 +1,277 @@
+"""The commands that let people look at worlds: scenes as files and pictures, tasks as pictures and videos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embodichain.errors import ConfigError, MotionError, SceneError, unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from embodichain.physics.mujoco import MujocoPhysics
+    from embodichain.stages import World, WorldConfig
+
+_OVERVIEW = {"eye": (-0.62, -0.62, 0.72), "target": (0.0, 0.0, 0.06), "fovy": 48.0}
+
+
+# --------------------------------------------------------------------------------------------------------------- scene
+
+
+def scene(arguments: list[str]) -> int:
+    """`embodichain scene sample`."""
+    parser = argparse.ArgumentParser(prog="embodichain scene", description="Scenes as USD files.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    sample = commands.add_parser("sample", help="sample scenes of a task: USD files, pictures and a contact sheet")
+    sample.add_argument("--task", required=True, help="see `embodichain list`")
+    sample.add_argument("-n", "--count", type=int, default=12, help="scenes to make (default 12)")
+    sample.add_argument(
+        "-o", "--out", type=Path, required=True, help="folder for scene_*.usda, scene_*.png, contact.png, scenes.json"
+    )
+    sample.add_argument("--robot", default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--first", type=int, default=0, help="number of the first scene: a number decides a scene (default 0)")
+    sample.add_argument("--visual", action="store_true", help="with visual expansion")
+    sample.add_argument("--physical", action="store_true", help="with physical expansion")
+    sample.add_argument("--diverse", action="store_true", help="with reachability-aware diversity")
+    sample.add_argument("--size", type=int, default=256, help="edge of a picture [pixels]; 0 makes none")
+    sample.add_argument("--dry-run", action="store_true", help="say what would be made")
+    sample.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    _check_task(options.task)
+    if options.count < 1 or options.size < 0 or options.size % 2:
+        raise ConfigError(f"--count must be at least 1 and --size even and not negative, got {options.count} and {options.size}")
+    if options.dry_run:
+        print(
+            f"{options.count} scenes of {options.task} for {options.robot}, numbers {options.first}.. of seed {options.seed}: {options.out}"
+        )
+        return 0
+    return _sample(options)
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from embodichain.scenes import usd
+    from embodichain.stages import SceneStage
+
+    world = _prepare(_config(options, (options.task,)), quiet=options.json)
+    stage = SceneStage(world)
+    physics = _mujoco(world) if options.size else None
+    rows: list[dict[str, Any]] = []
+    pictures: list[NDArray[np.uint8]] = []
+    refused: Counter[str] = Counter()
+    for number in _progress(range(options.first, options.first + options.count), f"scenes of {options.task}", quiet=options.json):
+        try:
+            _, found = stage.step(number)
+        except SceneError as error:
+            refused[str(error)] += 1
+            continue
+        path = usd.write(found, options.out / f"scene_{number:05d}.usda")
+        rows.append({"number": number, "seed": found.seed, "path": str(path), "instruction": found.instruction})
+        if physics is not None:
+            physics.reset(found)
+            pictures.append(_overview(physics, options.size))
+            _save(pictures[-1], path.with_suffix(".png"))
+    if not rows:
+        raise SceneError(f"none of {options.count} scenes could be made: {refused.most_common(1)[0][0]}")
+    if pictures:
+        _save(_sheet(pictures), options.out / "contact.png")
+    report = {"task": options.task, "scenes": rows, "refused": sum(refused.values()), "reasons": dict(refused)}
+    (options.out / "scenes.json").write_text(json.dumps(report, indent=1))
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(f"{len(rows)} scenes in {options.out}, {report['refused']} refused")
+        for reason, count in refused.most_common(3):
+            print(f"  {count} x {reason}")
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------------------- tasks
+
+
+def tasks(arguments: list[str]) -> int:
+    """`embodichain tasks show`."""
+    parser = argparse.ArgumentParser(prog="embodichain tasks", description="What tasks look like.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    show = commands.add_parser("show", help="a contact sheet of start, middle and end, and a video, of each task's expert")
+    show.add_argument("tasks", nargs="*", metavar="TASK", help="see `embodichain list`; all when none is named")
+    show.add_argument("-o", "--out", type=Path, required=True, help="folder for contact.png, TASK.png, TASK.mp4 and tasks.json")
+    show.add_argument("-n", "--count", type=int, default=3, help="episodes of each task on its own sheet (default 3)")
+    show.add_argument("--robot", default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file")
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--visual", action="store_true", help="with visual expansion")
+    show.add_argument("--physical", action="store_true", help="with physical expansion")
+    show.add_argument("--diverse", action="store_true", help="with reachability-aware diversity")
+    show.add_argument("--recovery", type=float, default=0.0, help="how often an episode is provoked into a failure (default 0)")
+    show.add_argument("--size", type=int, default=320, help="edge of a picture [pixels]")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    from embodichain.tasks import TASKS
+
+    names = tuple(options.tasks) or tuple(name for name in TASKS if name != "counting")
+    for name in names:
+        _check_task(name)
+    if options.count < 1 or options.size < 16 or options.size % 2:
+        raise ConfigError(f"--count must be at least 1 and --size even and at least 16, got {options.count} and {options.size}")
+    return _show(options, names)
+
+
+def _show(options: argparse.Namespace, names: tuple[str, ...]) -> int:
+    from embodichain.export.video import write_video
+
+    rows: list[dict[str, Any]] = []
+    sheet: list[NDArray[np.uint8]] = []
+    world = _prepare(_config(options, names), quiet=options.json)
+    physics = _mujoco(world)
+    for name in _progress(names, "tasks", quiet=options.json):
+        stills: list[NDArray[np.uint8]] = []
+        for episode in range(options.count):
+            found = _play(world, physics, name, names, episode, options.size)
+            rows.append({"task": name, "episode": episode} | found["facts"])
+            frames = found["frames"]
+            if not frames:
+                continue
+            stills += [frames[0], frames[len(frames) // 2], frames[-1]]
+            if len(stills) == 3:
+                sheet += stills
+                video = write_video(options.out / f"{name}.mp4", frames, fps=25)
+                rows[-1]["video"] = str(video)
+        if stills:
+            _save(_sheet(stills, columns=3), options.out / f"{name}.png")
+    if not sheet:
+        raise SceneError(f"no episode of {', '.join(names)} could be played: {rows[0]['reason']}")
+    _save(_sheet(sheet, columns=3), options.out / "contact.png")
+    report = {"episodes": rows, "contact_sheet": str(options.out / "contact.png")}
+    (options.out / "tasks.json").write_text(json.dumps(report, indent=1))
+    if options.json:
+        print(json.dumps(report))
+    else:
+        for row in rows:
+            print(
+                f"{row['task']:<22}{row['duration_s']:>6.1f} s  {'ok  ' if row['success'] else 'FAIL'}  {row['instruction']}: {row['reason']}"
+            )
+        print(f"pictures and videos: {options.out}")
+    return 0
+
+
+def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...], episode: int, size: int) -> dict[str, Any]:
+    """One episode of a task's expert, photographed 25 times a second."""
+    import numpy as np
+
+    from embodichain.rollout import ExpertPilot
+    from embodichain.stages import SceneStage
+    from embodichain.types import CHUNK
+
+    facts: dict[str, Any] = {"success": False, "duration_s": 0.0, "instruction": "", "reason": ""}
+    frames: list[NDArray[np.uint8]] = []
+    try:
+        task, found = SceneStage(world).step(names.index(name) + episode * len(names))
+        facts["instruction"] = found.instruction
+        state = physics.reset(found)
+        pilot, grader = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), task.grader(found)
+        command, after, number = state.measured, 0, 0
+        while after < 2 * CHUNK and number < world.config.horizon * CHUNK:
+            if number % 2 == 0:
+                frames.append(_overview(physics, size))
+            step = pilot.command(state)
+            after += step is None
+            command = command if step is None else step.command
+            state = physics.step(command)
+            grader.observe(state)
+            number += 1
+        frames.append(_overview(physics, size))
+        verdict = grader.verdict()
+        facts |= {"success": verdict.success, "duration_s": round(state.time_s, 2), "reason": verdict.reason}
+    except (SceneError, MotionError) as error:
+        facts["reason"] = str(error)
+    return {"facts": facts, "frames": frames}
+
+
+# -------------------------------------------------------------------------------------------------------------- shared
+
+
+def _check_task(name: str) -> None:
+    from embodichain.tasks import TASKS
+
+    if name not in TASKS or name == "counting":
+        raise unknown("task", name, [task for task in TASKS if task != "counting"])
+
+
+def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
+    from embodichain.expand.physical import PhysicalConfig
+    from embodichain.expand.recovery import RecoveryConfig
+    from embodichain.expand.visual import VisualConfig
+    from embodichain.stages import WorldConfig
+
+    return WorldConfig(
+        robot=options.robot,
+        tasks=names,
+        seed=options.seed,
+        recovery=RecoveryConfig(probability=getattr(options, "recovery", 0.0)),
+        visual=VisualConfig(enabled=options.visual),
+        physical=PhysicalConfig(enabled=options.physical),
+    )
+
+
+def _prepare(config: WorldConfig, *, quiet: bool) -> World:
+    from rich.progress import Progress
+
+    from embodichain.stages import prepare
+
+    with Progress(transient=True, disable=quiet) as bars:
+        tracked: dict[str, Any] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tracked:
+                tracked[what] = bars.add_task(what, total=total)
+            bars.update(tracked[what], completed=done, total=total)
+
+        return prepare(config, report)
+
+
+def _mujoco(world: World) -> MujocoPhysics:
+    from embodichain.physics.mujoco import MujocoPhysics
+
+    return MujocoPhysics(world.robot, width=world.config.width, height=world.config.height)
+
+
+def _progress(items: Sequence[Any] | range, what: str, *, quiet: bool) -> Iterator[Any]:
+    from rich.progress import track
+
+    return iter(items) if quiet else iter(track(items, what, transient=True))
+
+
+def _overview(physics: MujocoPhysics, size: int) -> NDArray[np.uint8]:
+    """The whole table from over the robot's shoulder."""
+    from embodichain.physics.render import Viewpoint
+
+    return physics.photograph(Viewpoint(**_OVERVIEW), width=size, height=size, samples=2)
+
+
+def _sheet(pictures: list[NDArray[np.uint8]], columns: int = 6) -> NDArray[np.uint8]:
+    """Pictures of one size in rows, white between them."""
+    import numpy as np
+
+    height, width = pictures[0].shape[:2]
+    rows = -(-len(pictures) // columns)
+    gap = 4
+    sheet = np.full((rows * (height + gap) - gap, min(columns, len(pictures)) * (width + gap) - gap, 3), 255, np.uint8)
+    for index, picture in enumerate(pictures):
+        row, column = divmod(index, columns)
+        sheet[row * (height + gap) : row * (height + gap) + height, column * (width + gap) : column * (width + gap) + width] = (
+            picture
+        )
+    return sheet
+
+
+def _save(picture: NDArray[np.uint8], path: Path) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)

@@ -1,0 +1,98 @@
+"""Laws of scenes as files: what is read is what was written, bit for bit, and replays the same; what cannot be is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scene_parts as parts
+
+from embodichain.assets import usd as asset_usd
+from embodichain.errors import SceneError
+from embodichain.expand.physical import PhysicalConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.scenes import usd
+from embodichain.scenes.reach import ReachTable
+from embodichain.scenes.sample import SceneSampler
+from embodichain.tasks.place_mouse_pad import PlaceMousePad
+from embodichain.tasks.turn_switch import TurnSwitch
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory):
+    """Samples scenes of assets that lie in files, all expansion on."""
+    folder = tmp_path_factory.mktemp("catalog")
+    found = []
+    for asset in parts.assets():
+        path = folder / f"{asset.name}.usd"
+        asset_usd.write(replace(asset, licence="Apache-2.0", source="test"), path)
+        found.append(asset_usd.read(path))
+    reach = ReachTable.load_or_build(parts.ROBOT, parts.COARSE, cache_dir=folder)
+    expansion = {"visual": VisualConfig(enabled=True), "physical": PhysicalConfig(enabled=True)}
+    return SceneSampler(parts.ROBOT, found, reach, **expansion)
+
+
+def test_a_scene_read_back_is_the_scene_written_and_replays_bitwise(sampler, tmp_path):
+    rng = np.random.default_rng(0)
+    physics = MujocoPhysics(parts.ROBOT, width=32, height=32)
+    for number, task in enumerate((TurnSwitch(), PlaceMousePad())):
+        scene = sampler.sample(task, 40 + number)
+        read = usd.read(usd.write(scene, tmp_path / "deep" / f"{number}.usda"))
+        for name in ("seed", "task", "instruction", "lights", "table_color", "looks", "dynamics", "expansion"):
+            assert getattr(read, name) == getattr(scene, name), name
+        for before, after in zip(scene.objects, read.objects, strict=True):
+            assert (after.role, after.pose, after.color) == (before.role, before.pose, before.color)
+            assert after.joint_positions == before.joint_positions
+        commands = parts.ROBOT.home + 0.2 * rng.standard_normal((30, parts.ROBOT.command_size)).cumsum(axis=0) / 10
+        shape = (len(parts.ROBOT.cameras), 32, 32, 3)
+        ends = []
+        for played in (scene, read):
+            physics.reset(played)
+            rgb = np.zeros(shape, np.uint8)
+            for command in commands:
+                physics.step(command)
+            physics.render(rgb)
+            ends.append((physics.world.data.qpos.tobytes(), physics.world.data.qvel.tobytes(), rgb.tobytes()))
+        assert ends[0] == ends[1]
+
+
+def test_other_usd_tools_see_references_poses_and_masses(sampler, tmp_path):
+    scene = sampler.sample(PlaceMousePad(), 7)
+    path = usd.write(scene, tmp_path / "scene.usda")
+    facts = asset_usd.inspect(path)
+    assert (facts.up_axis, facts.meters_per_unit, facts.default_prim) == ("Z", 1.0, "/scene")
+    prims = {prim.path: prim for prim in facts.prims}
+    for placement in scene.objects:
+        body = placement.asset.bodies[0]
+        prim = prims[f"/scene/objects/{placement.role}/{body.name}"]
+        assert prim.values["physics:mass"] == pytest.approx(body.mass, rel=1e-6)
+        assert f"/scene/objects/{placement.role}/{body.name}/visual" in prims
+        at_origin = np.array((*body.body_pose.position, 1.0)) @ prims[f"/scene/objects/{placement.role}"].matrix
+        np.testing.assert_allclose(prim.matrix[3], at_origin, atol=1e-9)
+
+
+def test_an_object_moved_in_the_file_is_moved(sampler, tmp_path):
+    scene = sampler.sample(TurnSwitch(), 3)
+    path = usd.write(scene, tmp_path / "scene.usda")
+    x, y, z = scene.objects[0].pose.position
+    text = path.read_text().replace(f"({x!r}, {y!r}, {z!r})", f"({x + 0.01!r}, {y!r}, {z!r})")
+    path.write_text(text)
+    assert usd.read(path).objects[0].pose.position == (x + 0.01, y, z)
+
+
+def test_what_cannot_be_written_or_read_is_named(sampler, tmp_path):
+    scene = sampler.sample(TurnSwitch(), 3)
+    with pytest.raises(SceneError, match=r"name the file scene\.usda"):
+        usd.write(scene, tmp_path / "scene.usd")
+    homeless = replace(scene.objects[0], asset=replace(scene.objects[0].asset, path=Path("nowhere.usd")))
+    with pytest.raises(SceneError, match="no file to refer to"):
+        usd.write(replace(scene, objects=(homeless,)), tmp_path / "scene.usda")
+    with pytest.raises(SceneError, match="is no scene of this engine"):
+        usd.read(scene.objects[0].asset.path)
+    with pytest.raises(SceneError, match="cannot read a scene"):
+        usd.read(tmp_path / "missing.usda")
+    path = usd.write(scene, tmp_path / "scene.usda")
+    path.write_text(path.read_text().replace(scene.objects[0].asset.content_hash, "another"))
+    with pytest.raises(SceneError, match="it would not replay"):
+        usd.read(path)
