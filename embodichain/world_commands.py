@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from embodichain.physics.mujoco import MujocoPhysics
     from embodichain.stages import World, WorldConfig
 
-_OVERVIEW = {"eye": (-0.62, -0.62, 0.72), "target": (0.0, 0.0, 0.06), "fovy": 48.0}
+_OVERVIEW = {"eye": (0.68, -0.30, 0.56), "target": (-0.03, 0.0, 0.05), "fovy": 48.0}
 
 
 # --------------------------------------------------------------------------------------------------------------- scene
@@ -48,9 +48,8 @@ def scene(arguments: list[str]) -> int:
     if options.count < 1 or options.size < 0 or options.size % 2:
         raise ConfigError(f"--count must be at least 1 and --size even and not negative, got {options.count} and {options.size}")
     if options.dry_run:
-        print(
-            f"{options.count} scenes of {options.task} for {options.robot}, numbers {options.first}.. of seed {options.seed}: {options.out}"
-        )
+        numbers = f"{options.first}..{options.first + options.count - 1} of seed {options.seed}"
+        print(f"scenes {numbers} of {options.task} for {options.robot} would go to {options.out}")
         return 0
     return _sample(options)
 
@@ -153,9 +152,8 @@ def _show(options: argparse.Namespace, names: tuple[str, ...]) -> int:
         print(json.dumps(report))
     else:
         for row in rows:
-            print(
-                f"{row['task']:<22}{row['duration_s']:>6.1f} s  {'ok  ' if row['success'] else 'FAIL'}  {row['instruction']}: {row['reason']}"
-            )
+            fate = "ok  " if row["success"] else "FAIL"
+            print(f"{row['task']:<22}{row['duration_s']:>6.1f} s  {fate}  {row['instruction']}: {row['reason']}")
         print(f"pictures and videos: {options.out}")
     return 0
 
@@ -248,7 +246,7 @@ def _progress(items: Sequence[Any] | range, what: str, *, quiet: bool) -> Iterat
 
 
 def _overview(physics: MujocoPhysics, size: int) -> NDArray[np.uint8]:
-    """The whole table from over the robot's shoulder."""
+    """The working area from the far side of the table, the robot behind it."""
     from embodichain.physics.render import Viewpoint
 
     return physics.photograph(Viewpoint(**_OVERVIEW), width=size, height=size, samples=2)
