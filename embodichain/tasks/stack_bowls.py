@@ -1,0 +1,248 @@
+"""stack_bowls: nest the bowls in one upright stack, each set gently into the one below."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+import numpy as np
+from scipy.spatial import ConvexHull
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand, HandConfig
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.transfer import Transfer, flips, object_pose, transfer
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import compose, turn, yaw_of, yaw_pose
+
+REST_S = 0.5
+"""How long the stack must stand still and untouched at the end [s]."""
+TILT_TOLERANCE = math.radians(12.0)
+"""Largest angle [rad] between a bowl's axis and the vertical."""
+CENTER_TOLERANCE = 0.012
+"""Furthest that a bowl's axis may stand from that of the one below [m]."""
+NEST_DEPTH = 0.010
+"""How far a bowl's foot must stand below the rim of the bowl under it [m]."""
+_PHRASES = Phrases(
+    streamed=(
+        "Stack the bowls.",
+        "Put the bowls into one another.",
+        "Make one stack of the {number} bowls.",
+        "Nest the bowls in a single pile.",
+    ),
+    held_out=("Pile the {number} bowls up.", "Tidy the bowls into one tower, each inside the next."),
+)
+_COLORS = (
+    (0.80, 0.22, 0.20, 1.0),
+    (0.20, 0.42, 0.75, 1.0),
+    (0.24, 0.60, 0.34, 1.0),
+    (0.93, 0.76, 0.26, 1.0),
+    (0.90, 0.88, 0.84, 1.0),
+)
+
+
+class StackBowls:
+    """Two or three bowls anywhere in 0.30 x 0.40 m of the table; either arm takes each."""
+
+    name = "stack_bowls"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False, numbers: tuple[int, ...] = (2, 3)) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+        self._numbers = numbers
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """Bowls of different colours; any may become the lowest."""
+        number = self._numbers[int(rng.integers(len(self._numbers)))]
+        colors = [_COLORS[int(index)] for index in rng.choice(len(_COLORS), number, replace=False)]
+        objects = tuple(
+            ObjectRequest(role=f"bowl{index + 1}", category="bowl", color=color, reach=("grasp",))
+            for index, color in enumerate(colors)
+        )
+        words = {2: "two", 3: "three"}
+        request = SceneRequest(
+            instruction=_PHRASES.draw(rng, self._held_out, number=words.get(number, str(number))), objects=objects
+        )
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Carries every other bowl onto the one that stays; goes on from wherever they stand when that fails."""
+        hands = Hand.all_of(robot, state, HandConfig(squeeze=0.015))
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> StackBowlsGrader:
+        """A fresh grader for `scene`."""
+        return StackBowlsGrader(scene)
+
+
+def bowls(scene: Scene) -> tuple[str, ...]:
+    """Roles of all bowls in the scene."""
+    return tuple(placed.role for placed in scene.objects)
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_GRIP_DEPTH = 0.010
+"""How far below the rim a bowl is held [m]: less than a grasp could be, so that the fingers stay clear of the bowl below."""
+_RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
+"""Least height [m] of a bowl's rim above that of the bowl it stands in that leaves room for the fingers."""
+_OPENING = 0.030
+_GRIPS, _TURNS = 12, 12
+"""Ways round the rim in which a bowl is held, and turns in which it is set down."""
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """Sets the bowls that are not in the stack yet into it, from the bottom up."""
+    failure: MotionError | None = None
+    for order in _orders(scene, state):
+        try:
+            for number in range(1, len(order)):
+                below, upper = order[:number], order[number]
+                if not unstacked(scene, state, below[-1], upper):
+                    continue
+                onto = _onto(scene, state, below, upper)
+                problem, state = yield from transfer(hands, scene, state, onto, _missing(scene, upper, miss))
+                miss = Disturbance()
+                if problem:
+                    return Attempt(state=state, failure=problem)
+                failure = None
+        except MotionError as error:
+            failure = error
+            continue
+        return Attempt(state=state, failure=next(iter(_faults(scene, state)), ""))
+    assert failure is not None
+    raise failure
+
+
+def _missing(scene: Scene, role: str, miss: Disturbance) -> tuple[float, float, float]:
+    """Where a disturbed grasp of a rim goes, in the tip's frame [m]."""
+    radius = float(scene.object(role).asset.bounds[1, 0])
+    return miss.aside(radius + FINGER_HALF_WIDTH), 0.0, -miss.above(_GRIP_DEPTH + FINGER_BELOW)
+
+
+def _onto(scene: Scene, state: WorldState, below: tuple[str, ...], upper: str) -> Transfer:
+    """The transfer that sets `upper`, held anywhere around its rim, into the last of the stack below."""
+    lower = below[-1]
+    asset = scene.object(upper).asset
+    grip = affordance(asset, "grasp", Pose())
+    x, y, _ = grip.position
+    shallow = Pose(position=(x, y, float(asset.bounds[1, 2]) - _GRIP_DEPTH), quaternion=grip.quaternion)
+    around = tuple(compose(Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / _GRIPS)), shallow) for k in range(_GRIPS))
+    base = object_pose(scene, state, lower)
+    x, y, z = base.position
+    goal = yaw_pose(x, y, z + nested_height(scene.object(lower).asset, asset), yaw_of(base.quaternion))
+    return Transfer(role=upper, grips=around, goals=flips(goal, _TURNS), support=f"{lower}/", around=below, opening=_OPENING)
+
+
+def _orders(scene: Scene, state: WorldState) -> Iterator[tuple[str, ...]]:
+    """Stacks from the bottom up that leave room for the fingers; those that are partly made first, then wide bowls below."""
+    ranked = []
+    for order in itertools.permutations(bowls(scene)):
+        pairs = list(itertools.pairwise([scene.object(role).asset for role in order]))
+        room = min(nested_height(lower, upper) + _height(upper) - _height(lower) for lower, upper in pairs)
+        made = sum(not unstacked(scene, state, lower, upper) for lower, upper in itertools.pairwise(order))
+        widths = sum(max(float(upper.bounds[1, 0] - lower.bounds[1, 0]), 0.0) for lower, upper in pairs)
+        ranked.append((-made, room < _RIM_GAP, widths, order))
+    ranked.sort(key=lambda entry: entry[:3])
+    return (entry[3] for entry in ranked)
+
+
+def _height(asset: Asset) -> float:
+    return float(asset.bounds[1, 2])
+
+
+@lru_cache(maxsize=64)
+def nested_height(lower: Asset, upper: Asset) -> float:
+    """How high [m] the foot of `upper` stands above that of `lower` when it is nested in it upright: where hulls first meet."""
+    reach = min(float(asset.bounds[1, 0]) for asset in (lower, upper))
+    x, y = np.meshgrid(*[np.linspace(-reach, reach, 33)] * 2)
+    columns = np.stack([x.ravel(), y.ravel()], axis=1)[np.hypot(x, y).ravel() < reach]
+    return float(np.max(_surface(lower, columns, 1.0) - _surface(upper, columns, -1.0)))
+
+
+def _surface(asset: Asset, columns: np.ndarray, side: float) -> np.ndarray:
+    """Height [m] of the highest (+1) or lowest (-1) point of an asset's hulls over each column [N, 2]; minus or plus infinity off it."""
+    heights = np.full(len(columns), -side * np.inf)
+    for body in asset.bodies:
+        for hull in body.hulls:
+            planes = ConvexHull(hull.vertices).equations  # n . p + d <= 0 inside
+            level = -(planes[:, 3] + columns @ planes[:, :2].T)
+            steep = np.abs(planes[:, 2]) < 1e-9
+            bounds = level / np.where(steep, 1.0, planes[:, 2])
+            top = np.where(~steep & (planes[:, 2] > 0), bounds, np.inf).min(axis=1)
+            bottom = np.where(~steep & (planes[:, 2] < 0), bounds, -np.inf).max(axis=1)
+            over = (top >= bottom) & (level[:, steep] >= 0).all(axis=1)
+            extreme = top if side > 0 else bottom
+            heights[over] = side * np.maximum(side * heights[over], side * extreme[over])
+    return heights
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+def unstacked(scene: Scene, state: WorldState, lower: str, upper: str) -> str:
+    """What keeps one bowl from being nested in another; "" when it is."""
+    above, below = object_pose(scene, state, upper), object_pose(scene, state, lower)
+    if not state.touching(f"{upper}/", f"{lower}/") or state.touching(f"{upper}/", "table"):
+        return f"{upper} does not stand in {lower}"
+    aside = math.dist(above.position[:2], below.position[:2])
+    if aside > CENTER_TOLERANCE:
+        return f"{upper} stands {1e3 * aside:.0f} mm beside the middle of {lower}, {1e3 * CENTER_TOLERANCE:.0f} mm allowed"
+    depth = below.position[2] + _height(scene.object(lower).asset) - above.position[2]
+    if depth < NEST_DEPTH:
+        return f"{upper} stands only {1e3 * depth:.0f} mm deep in {lower}, {1e3 * NEST_DEPTH:.0f} mm needed"
+    return ""
+
+
+def _faults(scene: Scene, state: WorldState) -> list[str]:
+    """What keeps the bowls from being one stack: the faults of the stack that comes nearest to it."""
+    stacks = (
+        [fault for lower, upper in itertools.pairwise(order) if (fault := unstacked(scene, state, lower, upper))]
+        for order in itertools.permutations(bowls(scene))
+    )
+    return min(stacks, key=len)
+
+
+class StackBowlsGrader:
+    """Success: every bowl that moved was carried, none was dropped, thrown or shoved, and they stand nested and at rest."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010)) for role in bowls(scene)]
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        for bowl in self._bowls:
+            bowl.observe(state)
+        self._state = state
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        faults = [bowl.fault for bowl in self._bowls if bowl.fault]
+        missing = _faults(self._scene, self._state) if self._state else ["nothing was observed"]
+        rest_s = min(bowl.rest_s for bowl in self._bowls)
+        tilt = max(bowl.tilt for bowl in self._bowls)
+        if faults:
+            reason = faults[0]
+        elif not any(bowl.touched for bowl in self._bowls):
+            reason = "the robot never touched a bowl"
+        elif missing:
+            reason = missing[0]
+        elif sum(bowl.lifted > 0.02 for bowl in self._bowls) < len(self._bowls) - 1:
+            reason = "two fingers did not hold all but one of the bowls up"
+        elif tilt > TILT_TOLERANCE:
+            reason = f"a bowl leans by {math.degrees(tilt):.0f} degrees"
+        elif rest_s < REST_S:
+            reason = f"the bowls stood still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the bowls stand nested in one stack", progress=1.0)
+        stacked = len(self._bowls) - 1 - len(missing) if self._state else 0
+        return Verdict(success=False, reason=reason, progress=0.9 * max(stacked, 0) / max(len(self._bowls) - 1, 1))
