@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
 from embodichain.types.poses import angle_between, compose, turn
 
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
-_DIRECT, _SYMMETRIC = IkConfig(symmetric=False), IkConfig(seeds=1)
+_DIRECT, _SYMMETRIC, _EXACT = IkConfig(symmetric=False), IkConfig(seeds=1), IkConfig(seeds=1, symmetric=False)
+_ANY = IkConfig()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class HandConfig:
     limits: Limits = field(default_factory=lambda: Limits(linear_speed=0.3, angular_speed=2.5))
     table_clearance: float = 0.002
     arms_clearance: float = 0.02
+    meeting_clearance: float = 0.003
     opening_speed: float = 0.15
     line_tolerance: float = 0.006
     tilt_tolerance: float = 0.15
@@ -44,11 +47,17 @@ class HandConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waypoint:
-    """Where the tip goes next: on a straight line at `speed` [m/s] (0 takes the limit), or the way the joints turn easiest."""
+    """Where the tip goes next: on a straight line at `speed` [m/s] (0 takes the limit), or the way the joints turn easiest.
+
+    With something in the fingers the pose is `exact`; else the gripper turned by half a turn about its approach is as good.
+    `meeting` lets it come as near to another arm as hands do that pass something on.
+    """
 
     pose: Pose
     straight: bool = True
     speed: float = 0.0
+    exact: bool = False
+    meeting: bool = False
 
 
 def moved(pose: Pose, offset: Sequence[float]) -> Pose:
@@ -78,6 +87,14 @@ class Hand:
         """A hand for every arm of `robot`, commanded to stay where it is measured."""
         command = state.measured.copy()
         return tuple(Hand(robot, index, command, config) for index in range(len(robot.arms)))
+
+    def imagined(self, *moved: tuple[Hand, Floats], joints: Floats | None = None) -> Hand:
+        """The same hand as if it, and other hands of the robot, were commanded to other joints [rad]: to plan what comes later."""
+        twin = copy.copy(self)
+        twin._command = self._command.copy()
+        for hand, elsewhere in (*moved, *(((self, joints),) if joints is not None else ())):
+            twin._command[hand._joints] = elsewhere
+        return twin
 
     @property
     def joints(self) -> Floats:
@@ -138,7 +155,7 @@ class Hand:
         for way in self._ways(waypoints[0], start):
             try:
                 path = way()
-                self._check_clearance(path, start)
+                self.check_clearance(path, start, meeting=waypoints[0].meeting)
                 return [path, *self.legs(waypoints[1:], path[-1])]
             except MotionError as error:
                 failure = failure or error
@@ -173,7 +190,7 @@ class Hand:
             path = trace(self.chain, positions, quaternions, start, _SYMMETRIC)
             stretch = overrun(start, path, limits)
             if stretch <= 1.0:
-                self._check_clearance(path, start)
+                self.check_clearance(path, start)
                 return path
             duration *= 1.05 * stretch
         raise MotionError(f"the {self.name} arm cannot follow the curve within its joint limits; choose another orientation or arm")
@@ -203,27 +220,28 @@ class Hand:
         limits = self.config.limits
         if waypoint.straight:
             speed = waypoint.speed or limits.linear_speed
+            ik = _EXACT if waypoint.exact else _SYMMETRIC
             return [
-                lambda: self._quick_line(waypoint.pose, start, speed),
-                lambda: self._nearly_straight(waypoint.pose, start),
-                lambda: cartesian_path(self.chain, start, waypoint.pose, speed=0.4 * speed, limits=limits, ik=_SYMMETRIC),
+                lambda: self._quick_line(waypoint.pose, start, speed, ik),
+                lambda: self._nearly_straight(waypoint.pose, start, waypoint.exact),
+                lambda: cartesian_path(self.chain, start, waypoint.pose, speed=0.4 * speed, limits=limits, ik=ik),
             ]
         goals = []
-        for pose in (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
+        for pose in (waypoint.pose,) if waypoint.exact else (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
             for seed in (start, self.chain.home):
                 try:
                     goals.append(solve(self.chain, pose, seed, _DIRECT))
                 except MotionError:
                     break
         if not goals:
-            return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start), limits)]
+            return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start, _DIRECT), limits)]
         goals.sort(key=lambda goal: float(np.max(np.abs(goal - start))))
         return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
 
-    def _quick_line(self, pose: Pose, start: Floats, speed: float) -> Floats:
+    def _quick_line(self, pose: Pose, start: Floats, speed: float, ik: IkConfig) -> Floats:
         """The exact line, unless a wrist singularity on it makes the arm crawl."""
         limits = self.config.limits
-        path = cartesian_path(self.chain, start, pose, speed=speed, limits=limits, ik=_SYMMETRIC)
+        path = cartesian_path(self.chain, start, pose, speed=speed, limits=limits, ik=ik)
         first, last = self.chain.pose(start), self.chain.pose(path[-1])
         unhindered = max(
             duration_s(math.dist(first.position, last.position), speed, limits.linear_acceleration),
@@ -233,9 +251,10 @@ class Hand:
             raise MotionError(f"the {self.name} arm passes a wrist singularity on the line to {pose.position}; use a via pose")
         return path
 
-    def _nearly_straight(self, pose: Pose, start: Floats) -> Floats:
+    def _nearly_straight(self, pose: Pose, start: Floats, exact: bool) -> Floats:
         """The way the joints turn easiest, where it stays near the line: past wrist singularities that an exact line cannot."""
-        path = joint_path(start, solve(self.chain, pose, start), self.config.limits)
+        goal = solve(self.chain, pose, start, _DIRECT if exact else _ANY)
+        path = joint_path(start, goal, self.config.limits)
         first, last = self.chain.pose(start), self.chain.pose(path[-1])
         line = np.subtract(last.position, first.position)
         length = float(np.linalg.norm(line))
@@ -252,15 +271,17 @@ class Hand:
                 )
         return path
 
-    def _check_clearance(self, path: Floats, start: Floats) -> None:
+    def check_clearance(self, path: Floats, start: Floats, *, meeting: bool = False) -> None:
+        """Raises MotionError when a path from `start` brings the arm too near to the table or to where another arm rests."""
         path = np.concatenate([path[::3], path[-1:]])  # 60 ms apart: less than 2 cm of any part
         low = table_clearance(self.chain, path)
         if low < min(self.config.table_clearance, table_clearance(self.chain, start)):
             raise MotionError(f"the {self.name} arm would come within {1e3 * low:.0f} mm of the table; approach from higher up")
+        apart = self.config.meeting_clearance if meeting else self.config.arms_clearance
         for chain, joints in self._others:
             resting = self._command[joints]
             gap = arms_clearance(self.chain, path, chain, resting)
-            if gap < min(self.config.arms_clearance, arms_clearance(self.chain, start, chain, resting)):
+            if gap < min(apart, arms_clearance(self.chain, start, chain, resting)):
                 raise MotionError(
                     f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
                 )

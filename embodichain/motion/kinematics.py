@@ -105,7 +105,8 @@ class Chain:
     """One arm as numba sees it, in the world frame.
 
     `positions` [n+1, 3] [m] and `rotations` [n+1, 3, 3] are the constant transforms before each joint's turn about Z, the last
-    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]; `capsules` is what may collide.
+    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]; `capsules` is what may collide; `bodies` are the
+    names that contacts give its moving parts.
     """
 
     arm: str
@@ -115,6 +116,7 @@ class Chain:
     upper: Floats
     home: Floats
     capsules: Capsules
+    bodies: frozenset[str] = frozenset()
 
     @property
     def dof(self) -> int:
@@ -197,7 +199,20 @@ def _chain(robot: Robot, arm_index: int) -> Chain:
         upper=np.where(limited, model.jnt_range[joints, 1], np.pi),
         home=home,
         capsules=replace(capsules, pairs=pairs),
+        bodies=frozenset(_moved_by(model, joints)),
     )
+
+
+def _moved_by(model: mujoco.MjModel, joints: list[int]) -> list[str]:
+    """Names in contacts of the bodies that the joints move."""
+    roots, found = {int(model.jnt_bodyid[joint]) for joint in joints}, []
+    for body in range(1, model.nbody):
+        ancestor = body
+        while ancestor and ancestor not in roots:
+            ancestor = int(model.body_parentid[ancestor])
+        if ancestor:
+            found.append(f"robot/{model.body(body).name}")
+    return found
 
 
 def _frame_with_z(axis: Floats) -> Floats:

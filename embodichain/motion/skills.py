@@ -6,7 +6,7 @@ obey the joint limits of the hand's configuration; they continue from the last c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -72,6 +72,25 @@ def go_home(hand: Hand, state: WorldState) -> Skill:
     return (yield from follow(hand, state, path, opening=hand.open))
 
 
+def together(state: WorldState, *skills: Skill) -> Skill:
+    """Hands of one robot move at once, each by its own skill begun at `state`; those that are done wait for the others."""
+    step, running = None, []
+    for skill in skills:
+        try:
+            step = next(skill)  # all hands write into one command: the last step has what every hand asked for
+            running.append(skill)
+        except StopIteration:
+            continue
+    while running and step is not None:
+        state = yield step
+        for skill in tuple(running):
+            try:
+                step = skill.send(state)
+            except StopIteration:
+                running.remove(skill)
+    return state
+
+
 def wait(hand: Hand, state: WorldState, duration_s: float) -> Skill:
     """Stays still for `duration_s` [s]."""
     for _ in range(round(duration_s * CONTROL_HZ)):
@@ -119,15 +138,15 @@ def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
 
 
 def holds(hand: Hand, state: WorldState, role: str) -> bool:
-    """Whether two parts of the robot press on the object from its sides, as the fingers of one hand do."""
-    return num_pressing(state, role, hand.config.contact_force) >= 2
+    """Whether two parts of this hand press on the object from its sides, as its fingers do."""
+    return num_pressing(state, role, hand.config.contact_force, hand.chain.bodies) >= 2
 
 
-def num_pressing(state: WorldState, role: str, force: float = 0.0) -> int:
-    """How many different robot bodies press on the object under `role` with more than `force` [N]."""
+def num_pressing(state: WorldState, role: str, force: float = 0.0, bodies: Collection[str] | None = None) -> int:
+    """How many different robot bodies (of `bodies`, else all) press on the object under `role` with more than `force` [N]."""
     pressing: dict[str, float] = {}
     for contact in state.contacts:
         for body, other in ((contact.first, contact.second), (contact.second, contact.first)):
-            if body.startswith("robot/") and other.startswith(f"{role}/"):
+            if body.startswith("robot/") and other.startswith(f"{role}/") and (bodies is None or body in bodies):
                 pressing[body] = pressing.get(body, 0.0) + contact.force
     return sum(total > force for total in pressing.values())

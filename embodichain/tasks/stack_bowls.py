@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -13,13 +13,15 @@ from scipy.spatial import ConvexHull
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand, HandConfig
+from embodichain.motion.hand import Hand, HandConfig, moved
+from embodichain.motion.handling import object_pose, over, pick, put_back, set_down, tallest, tip_from_object, turns
+from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
-from embodichain.motion.transfer import Transfer, flips, object_pose, transfer
+from embodichain.motion.skills import follow, holds
 from embodichain.protocols import Expert
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState
 from embodichain.types.poses import compose, turn, yaw_of, yaw_pose
 
 REST_S = 0.5
@@ -93,7 +95,9 @@ _GRIP_DEPTH = 0.010
 """How far below the rim a bowl is held [m]: less than a grasp could be, so that the fingers stay clear of the bowl below."""
 _RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
 """Least height [m] of a bowl's rim above that of the bowl it stands in that leaves room for the fingers."""
-_OPENING = 0.030
+_OPENING, _WIDER, _PRESS = 0.030, 0.020, 2.0
+_CLEAR, _DROOP = 0.010, 0.018
+"""How far a bowl passes above the rims of others [m], and how far one side of it may sink in the fingers meanwhile."""
 _GRIPS, _TURNS = 12, 12
 """Ways round the rim in which a bowl is held, and turns in which it is set down."""
 
@@ -107,8 +111,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
                 below, upper = order[:number], order[number]
                 if not unstacked(scene, state, below[-1], upper):
                     continue
-                onto = _onto(scene, state, below, upper)
-                problem, state = yield from transfer(hands, scene, state, onto, _missing(scene, upper, miss))
+                problem, state = yield from _nest(hands, scene, state, below, upper, miss)
                 miss = Disturbance()
                 if problem:
                     return Attempt(state=state, failure=problem)
@@ -121,24 +124,40 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     raise failure
 
 
-def _missing(scene: Scene, role: str, miss: Disturbance) -> tuple[float, float, float]:
-    """Where a disturbed grasp of a rim goes, in the tip's frame [m]."""
-    radius = float(scene.object(role).asset.bounds[1, 0])
-    return miss.aside(radius + FINGER_HALF_WIDTH), 0.0, -miss.above(_GRIP_DEPTH + FINGER_BELOW)
-
-
-def _onto(scene: Scene, state: WorldState, below: tuple[str, ...], upper: str) -> Transfer:
-    """The transfer that sets `upper`, held anywhere around its rim, into the last of the stack below."""
-    lower = below[-1]
-    asset = scene.object(upper).asset
-    grip = affordance(asset, "grasp", Pose())
-    x, y, _ = grip.position
-    shallow = Pose(position=(x, y, float(asset.bounds[1, 2]) - _GRIP_DEPTH), quaternion=grip.quaternion)
-    around = tuple(compose(Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / _GRIPS)), shallow) for k in range(_GRIPS))
-    base = object_pose(scene, state, lower)
+def _nest(
+    hands: Sequence[Hand], scene: Scene, state: WorldState, below: tuple[str, ...], upper: str, miss: Disturbance
+) -> Generator[Step, WorldState, tuple[str, WorldState]]:
+    """Takes `upper` anywhere around its rim and sets it, turned as is easiest, into the last of the stack below."""
+    lower, asset = scene.object(below[-1]).asset, scene.object(upper).asset
+    base = object_pose(scene, state, below[-1])
     x, y, z = base.position
-    goal = yaw_pose(x, y, z + nested_height(scene.object(lower).asset, asset), yaw_of(base.quaternion))
-    return Transfer(role=upper, grips=around, goals=flips(goal, _TURNS), support=f"{lower}/", around=below, opening=_OPENING)
+    goals = turns(yaw_pose(x, y, z + nested_height(lower, asset), yaw_of(base.quaternion)), _TURNS)
+    rim_grip = affordance(asset, "grasp", Pose())
+    grip = moved(rim_grip, (0.0, 0.0, _height(asset) - _GRIP_DEPTH - rim_grip.position[2]))
+    around = [compose(Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / _GRIPS)), grip) for k in range(_GRIPS)]
+    astray = (miss.aside(float(asset.bounds[1, 0]) + FINGER_HALF_WIDTH), 0.0, -miss.above(_GRIP_DEPTH + FINGER_BELOW))
+
+    rim = z + _height(lower) + _CLEAR
+    floor = max(rim, tallest(scene, state, (upper,)))
+
+    def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+        return over(hand, start, held, asset, goals, (rim - goals[0].position[2],), floor=floor)
+
+    problem, hand, state = yield from pick(
+        hands, scene, state, upper, around, onward, lift=floor + _DROOP, opening=_OPENING, miss=astray
+    )
+    if problem:
+        return problem, state
+    try:
+        way, goal = onward(hand, hand.joints, tip_from_object(hand, scene, state, upper))
+    except MotionError as error:
+        state = yield from put_back(hand, scene, state, upper)
+        return f"{upper} was put back: {error}", state
+    state = yield from follow(hand, state, way)
+    if not holds(hand, state, upper):
+        return f"{upper} slipped while it was carried", state
+    state = yield from set_down(hand, scene, state, upper, goal, f"{below[-1]}/", press=_PRESS, wider=_WIDER)
+    return "", state
 
 
 def _orders(scene: Scene, state: WorldState) -> Iterator[tuple[str, ...]]:
@@ -168,7 +187,7 @@ def nested_height(lower: Asset, upper: Asset) -> float:
 
 
 def _surface(asset: Asset, columns: np.ndarray, side: float) -> np.ndarray:
-    """Height [m] of the highest (+1) or lowest (-1) point of an asset's hulls over each column [N, 2]; minus or plus infinity off it."""
+    """Height [m] of the highest (+1) or lowest (-1) point of an asset's hulls over each column [N, 2], else infinite."""
     heights = np.full(len(columns), -side * np.inf)
     for body in asset.bodies:
         for hull in body.hulls:
@@ -215,7 +234,7 @@ class StackBowlsGrader:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010)) for role in bowls(scene)]
+        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010, push=0.06)) for role in bowls(scene)]
         self._state: WorldState | None = None
 
     def observe(self, state: WorldState) -> None:

@@ -1,0 +1,230 @@
+"""Handling: picks an object up by a grip that leaves it a way onward, brings it over its goal and sets it down there.
+
+What happens next decides how to grip: `pick` takes a function that plans onward from each grip and passes over those from which
+nothing follows. Poses in the hand are measured again before an object is lowered, for it may have turned between the fingers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.motion.frames import world_from_asset
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.outlines import Outline, outline_of, outlines, room_for_fingers
+from embodichain.motion.skills import Skill, choose, follow, grasp, holds, set_opening, wait
+from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
+from embodichain.types.poses import angle_between, compose, inverse, turn, turned, yaw_of, yaw_pose
+
+Onward = Callable[[Hand, Floats, Pose], object]
+"""Plans what follows a grip: takes the hand, its joints [rad] once it has lifted, and tip_from_object; MotionError when nothing."""
+
+_BEFORE = 0.06
+"""How far before the grip [m], against its approach, the straight part of the approach begins."""
+_CLEARANCE = 0.004
+"""Least distance [m] of open fingers from other objects."""
+_NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.25, 0.025
+"""An object is lowered at the one speed to so near above its goal [m], then at the other until it touches [m/s]."""
+_DIP = 0.002
+"""Most by which a way may pass below its floor [m]."""
+_VIAS = ("joints", "line", "turn first")
+
+
+def object_pose(scene: Scene, state: WorldState, role: str) -> Pose:
+    """world_from_asset of the object under `role` now."""
+    return world_from_asset(scene.object(role).asset, state.object_poses[role])
+
+
+def tip_from_object(hand: Hand, scene: Scene, state: WorldState, role: str) -> Pose:
+    """Where the object is in the hand now."""
+    return compose(inverse(hand.measured_pose(state)), object_pose(scene, state, role))
+
+
+def turns(pose: Pose, count: int) -> tuple[Pose, ...]:
+    """The pose turned about its own Z axis by equal parts of a full turn: `count` ways that look or hold alike."""
+    return tuple(compose(pose, Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / count))) for k in range(count))
+
+
+def tallest(scene: Scene, state: WorldState, leaving_out: Sequence[str] = ()) -> float:
+    """Height [m] of the tallest object on the table."""
+    return max((outline.top for outline in outlines(scene, state, leaving_out).values()), default=0.0)
+
+
+def pick(
+    hands: Sequence[Hand],
+    scene: Scene,
+    state: WorldState,
+    role: str,
+    grips: Sequence[Pose],
+    onward: Onward,
+    *,
+    lift: float,
+    opening: float = 0.0,
+    miss: Vec3 = (0.0, 0.0, 0.0),
+) -> Generator[Step, WorldState, tuple[str, Hand, WorldState]]:
+    """Grips the object under `role` and lifts it by `lift` [m]; returns what went wrong ("" when nothing did), the hand, the state.
+
+    `grips` are object_from_tip; of those that leave room for fingers `opening` [m] apart (0: fully) and a way `onward`, the one
+    that a hand reaches with least travel is taken. `miss` [m] displaces the grip in the tip's frame. Raises MotionError when there
+    is none, even with all hands at home.
+    """
+    chosen, state = yield from choose(
+        hands, state, lambda hands, state: _grip(hands, scene, state, role, grips, onward, lift, opening, miss)
+    )
+    hand, approach, descent = chosen
+    state = yield from follow(hand, state, approach, opening=opening or hand.open)
+    state = yield from follow(hand, state, descent)
+    state = yield from grasp(hand, state, role)
+    if not holds(hand, state, role):
+        state = yield from follow(hand, state, hand.retrace(descent), opening=opening or hand.open)
+        return f"the fingers closed without the {role} between them", hand, state
+    state = yield from follow(hand, state, hand.shift((0.0, 0.0, lift)))
+    return ("" if holds(hand, state, role) else f"the {role} slipped while it was lifted"), hand, state
+
+
+def _grip(
+    hands: Sequence[Hand],
+    scene: Scene,
+    state: WorldState,
+    role: str,
+    grips: Sequence[Pose],
+    onward: Onward,
+    lift: float,
+    opening: float,
+    miss: Vec3,
+) -> tuple[Hand, Floats, Floats]:
+    """A hand, its way to before the grip, and the way to the grip, displaced by `miss`."""
+    world_from_object = object_pose(scene, state, role)
+    others = outlines(scene, state, (role,)).values()
+    ways: list[tuple[float, Hand, Pose]] = []
+    failure = MotionError(f"no grip of the {role} leaves room for the fingers; move what stands beside it")
+    for grip in grips:
+        tip = compose(world_from_object, grip)
+        for hand in hands:
+            if room_for_fingers(tip, opening or hand.open, others) >= _CLEARANCE:
+                ways.append((hand.travel(_back(tip, _BEFORE)), hand, grip))
+    for travel, hand, grip in sorted(ways, key=lambda way: way[0]):
+        if travel == math.inf:
+            failure = MotionError(f"no arm reaches a grip of the {role}; move it nearer")
+            break
+        tip = compose(world_from_object, grip)
+        try:
+            approach, descent = hand.legs([Waypoint(pose=_back(tip, _BEFORE), straight=False), Waypoint(pose=tip)])
+            lifted = hand.route([Waypoint(pose=moved(tip, (0.0, 0.0, lift)))], descent[-1])
+            onward(hand, lifted[-1], compose(inverse(hand.chain.pose(descent[-1])), world_from_object))
+            goal = _astray(tip, opening or hand.open, miss, others)
+            if goal is not tip:
+                approach, descent = hand.legs([Waypoint(pose=_back(goal, _BEFORE), straight=False), Waypoint(pose=goal)])
+            return hand, approach, descent
+        except MotionError as error:
+            failure = error
+    raise failure
+
+
+def _back(tip: Pose, distance: float) -> Pose:
+    return compose(tip, Pose(position=(0.0, 0.0, -distance)))
+
+
+def _astray(tip: Pose, opening: float, miss: Vec3, others: Sequence[Outline]) -> Pose:
+    """Where a displaced grip goes: to the other side, or nowhere else at all, when the fingers would come down on something."""
+    x, y, z = miss
+    for offset in ((x, y, z), (-x, y, z)) if any(miss) else ():
+        goal = compose(tip, Pose(position=offset))
+        if room_for_fingers(goal, opening, others) > 0.0:
+            return goal
+    return tip
+
+
+def over(
+    hand: Hand,
+    start: Floats,
+    held: Pose,
+    asset: Asset,
+    goals: Sequence[Pose],
+    heights: Sequence[float],
+    *,
+    floor: float = 0.0,
+    most: int = 8,
+) -> tuple[Floats, Pose]:
+    """The way of an object in the hand (`held`: tip_from_object) from `start` to above one of its goals, and that goal.
+
+    Takes the goal that the gripper must turn least for, at the first of `heights` [m] above it from which it can be lowered. No
+    part of the object comes lower than `floor` [m] on the way. Raises MotionError when there is none.
+    """
+    tip = hand.chain.pose(start)
+    ways = [(compose(goal, inverse(held)), goal) for goal in goals]
+    ways.sort(key=lambda way: angle_between(way[0].quaternion, tip.quaternion))
+    failure = MotionError("there is no goal to carry to")
+    for at_goal, goal in ways[:most]:
+        for height, via in itertools.product(heights, _VIAS):
+            above = moved(at_goal, (0.0, 0.0, height))
+            turned_first = Pose(position=tip.position, quaternion=above.quaternion)
+            ways_there = {
+                "joints": [Waypoint(pose=above, straight=False, exact=True)],
+                "line": [Waypoint(pose=above, exact=True)],
+                "turn first": [
+                    Waypoint(pose=moved(turned_first, (0.0, 0.0, 0.02)), exact=True),
+                    Waypoint(pose=above, exact=True),
+                ],
+            }
+            try:
+                *legs, _ = hand.legs([*ways_there[via], Waypoint(pose=at_goal, exact=True)], start)
+            except MotionError as error:
+                failure = error
+                continue
+            carried = np.concatenate(legs)
+            ends = (compose(tip, held), compose(above, held))
+            allowed = min(floor, *(outline_of(asset, end).bottom for end in ends))
+            lowest = min(outline_of(asset, compose(hand.chain.pose(joints), held)).bottom for joints in carried[::5])
+            if lowest >= allowed - _DIP:
+                return carried, goal
+            failure = MotionError(
+                f"the way to above {goal.position} comes {1e3 * (allowed - lowest):.0f} mm too low; use a via pose"
+            )
+    raise failure
+
+
+def set_down(
+    hand: Hand, scene: Scene, state: WorldState, role: str, goal: Pose, support: str, *, press: float = 0.0, wider: float = 0.012
+) -> Skill:
+    """Lowers the object from above `goal` (world_from_object) until it presses on `support` with `press` [N]; lets go.
+
+    The fingers open by `wider` [m] and draw back.
+    """
+    at_goal = compose(goal, inverse(tip_from_object(hand, scene, state, role)))
+    near, touch = moved(at_goal, (0.0, 0.0, _NEAR)), moved(at_goal, (0.0, 0.0, -_NEAR))
+    way = hand.route([Waypoint(pose=near, speed=_LOWER_SPEED), Waypoint(pose=touch, speed=_TOUCH_SPEED)])
+    taken = [hand.joints]
+    for joints in way:
+        if state.force_between(f"{role}/", support) > press:
+            velocity = taken[-1] - taken[-2] if len(taken) > 1 else np.zeros(len(joints))
+            state = yield from follow(hand, state, hand.stop(velocity))
+            break
+        state = yield hand.step(joints)
+        taken.append(joints)
+    state = yield from wait(hand, state, 0.06)
+    return (yield from let_go(hand, state, wider=wider, taken=np.array(taken)))
+
+
+def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
+    """Sets the object down upright on the table below where the hand holds it."""
+    pose = object_pose(scene, state, role)
+    x, y, _ = pose.position
+    return (yield from set_down(hand, scene, state, role, yaw_pose(x, y, 0.0, yaw_of(pose.quaternion)), "table"))
+
+
+def let_go(hand: Hand, state: WorldState, *, wider: float = 0.012, back: float = 0.06, taken: Floats | None = None) -> Skill:
+    """Opens the fingers by `wider` [m] and draws the hand back by `back` [m] against its approach, or the way it came."""
+    state = yield from set_opening(hand, state, min(hand.measured_opening(state) + wider, hand.open))
+    try:
+        away = hand.shift(turned(hand.pose.quaternion, (0.0, 0.0, -back)))
+    except MotionError:
+        if taken is None:
+            raise
+        away = hand.retrace(taken)
+    return (yield from follow(hand, state, away))

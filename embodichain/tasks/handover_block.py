@@ -1,0 +1,197 @@
+"""handover_block: the left arm picks the block, the right arm takes it over in the air and sets it down on the target."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand, moved
+from embodichain.motion.handling import object_pose, over, pick, put_back, set_down, tip_from_object, turns
+from embodichain.motion.handover import hand_over, plan_meeting, relieve
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, outline_of
+from embodichain.motion.skills import go_home, holds
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody
+from embodichain.tasks.passing import Passing
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import compose, frame, turn
+
+REST_S = 0.5
+"""How long the block must lie on the target untouched at the end [s]."""
+CENTER_TOLERANCE = 0.05
+"""Furthest that the block's middle may lie from the target's [m], seen from above."""
+_PHRASES = Phrases(
+    streamed=(
+        "Hand the block from the left arm to the right arm and put it on the {color} pad.",
+        "Pick up the block with the left hand, pass it to the right hand and place it on the {color} pad.",
+        "Left arm: take the block. Right arm: receive it and set it down on the {color} pad.",
+    ),
+    held_out=("Give the block to the right gripper in the air, then lay it on the {color} pad.",),
+)
+_COLORS = {
+    "red": (0.78, 0.16, 0.15, 1.0),
+    "blue": (0.14, 0.33, 0.76, 1.0),
+    "green": (0.16, 0.58, 0.27, 1.0),
+    "purple": (0.48, 0.22, 0.62, 1.0),
+}
+
+
+class HandoverBlock:
+    """A block that the left arm reaches and a pad that the right arm reaches, in 0.30 x 0.40 m of the table, turned any way."""
+
+    name = "handover_block"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """A block on the left arm's side of what it reaches, and a pad where the right arm can set something down."""
+        color = list(_COLORS)[int(rng.integers(len(_COLORS)))]
+        objects = (
+            ObjectRequest(role="block", category="block", reach=("grasp",), arms=("left",)),
+            ObjectRequest(role="target", category="pad", color=_COLORS[color], reach=("center",), standoff=0.025, arms=("right",)),
+        )
+        request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out, color=color), objects=objects)
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Picks, meets, passes on and places; begins again from wherever the block is when an attempt fails."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> HandoverBlockGrader:
+        """A fresh grader for `scene`."""
+        return HandoverBlockGrader(scene)
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_LIFT = 0.06
+_HEIGHTS = (0.05, 0.03)
+"""How high above the target the block is brought there [m]: the first that the arm can do."""
+
+
+def grips_of(asset: Asset) -> tuple[Pose, ...]:
+    """Ways to hold a box (object_from_tip): by the middle of two opposite faces, from any side."""
+    lower, upper = asset.bounds
+    middle = tuple(float(value) for value in (lower + upper) / 2)
+    axes = np.eye(3)
+    return tuple(
+        frame(middle, (sense * axes[along]).tolist(), axes[across].tolist())
+        for along, across in itertools.permutations(range(3), 2)
+        for sense in (1.0, -1.0)
+    )
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """One pick, handover and place."""
+    giver, receiver = (next(hand for hand in hands if hand.name == name) for name in ("left", "right"))
+    if not receiver.at_home:
+        state = yield from go_home(receiver, state)
+    asset = scene.object("block").asset
+    world_from_block = object_pose(scene, state, "block")
+    grips = grips_of(asset)
+    size = asset.bounds[1] - asset.bounds[0]
+    down = [grip for grip in grips if _points_down(compose(world_from_block, grip))]
+    astray = (miss.aside(float(np.linalg.norm(size)) / 2 + FINGER_HALF_WIDTH), 0.0, -miss.above(float(size[2]) / 2 + FINGER_BELOW))
+
+    def place(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+        return over(hand, start, held, asset, _goals(scene, state, asset, held), _HEIGHTS)
+
+    def meet(hand: Hand, start: Floats, held: Pose) -> object:
+        return plan_meeting(giver, receiver, start, held, grips, place)
+
+    problem, _, state = yield from pick([giver], scene, state, "block", down, meet, lift=_LIFT, miss=astray)
+    if problem:
+        return Attempt(state=state, failure=problem)
+    try:
+        meeting = plan_meeting(giver, receiver, giver.joints, tip_from_object(giver, scene, state, "block"), grips, place)
+    except MotionError as error:
+        state = yield from put_back(giver, scene, state, "block")
+        return Attempt(state=state, failure=f"the block was put back: {error}")
+    problem, state = yield from hand_over(giver, receiver, scene, state, "block", meeting)
+    if problem:
+        return Attempt(state=state, failure=problem)
+    later = receiver.imagined((giver, giver.chain.home))
+    way, goal = place(later, receiver.joints, tip_from_object(receiver, scene, state, "block"))
+    state = yield from relieve(giver, receiver, state, way)
+    if not holds(receiver, state, "block"):
+        return Attempt(state=state, failure="the block slipped while the right hand carried it")
+    state = yield from set_down(receiver, scene, state, "block", goal, "target/")
+    return Attempt(state=state, failure=misplaced(scene, state))
+
+
+def _points_down(tip: Pose) -> bool:
+    return compose(tip, Pose(position=(0.0, 0.0, 1.0))).position[2] - tip.position[2] < -0.99
+
+
+def _goals(scene: Scene, state: WorldState, asset: Asset, held: Pose) -> list[Pose]:
+    """Where the block may lie on the target when a hand that holds it so points straight down: any turn, on any face."""
+    center = affordance(scene.object("target").asset, "center", object_pose(scene, state, "target"))
+    found = []
+    for tip in turns(Pose(position=center.position, quaternion=turn((1.0, 0.0, 0.0), math.pi)), 12):
+        placed = compose(tip, held)
+        found.append(moved(placed, (0.0, 0.0, center.position[2] - outline_of(asset, placed).bottom)))
+    return found
+
+
+def misplaced(scene: Scene, state: WorldState) -> str:
+    """What is wrong with where the block lies; "" when nothing is."""
+    if not state.touching("block/", "target/") or state.touching("block/", "table"):
+        return "the block does not lie on the pad"
+    block, pad = _middle(scene, state, "block"), _middle(scene, state, "target")
+    aside = math.dist(block[:2], pad[:2])
+    if aside > CENTER_TOLERANCE:
+        return f"the block lies {1e3 * aside:.0f} mm from the middle of the pad, {1e3 * CENTER_TOLERANCE:.0f} mm allowed"
+    return ""
+
+
+def _middle(scene: Scene, state: WorldState, role: str) -> tuple[float, float, float]:
+    lower, upper = scene.object(role).asset.bounds
+    x, y, z = (float(value) for value in (lower + upper) / 2)
+    return compose(object_pose(scene, state, role), Pose(position=(x, y, z))).position
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+class HandoverBlockGrader:
+    """Success: the left hand lifted the block, both held it in the air, then the right alone; it lies on the target."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._block = Custody(scene, "block")
+        self._passing = Passing(scene, "block", "left", "right")
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self._block.observe(state)
+        self._passing.observe(state)
+        self._state = state
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"
+        if self._block.fault:
+            reason = self._block.fault
+        elif not self._block.touched:
+            reason = "the robot never touched the block"
+        elif self._passing.missing:
+            reason = self._passing.missing
+        elif placing:
+            reason = placing
+        elif self._block.rest_s < REST_S:
+            reason = f"the block lay still and untouched for {self._block.rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the block was handed over and lies on the pad", progress=1.0)
+        return Verdict(success=False, reason=reason, progress=0.3 * self._passing.stage if self._block.touched else 0.0)
