@@ -73,7 +73,7 @@ class WorldConfig:
     """Stream depth beside RGB."""
     segmentation: bool = False
     """Stream what each pixel shows: table, robot, or which object."""
-    horizon: int = 36
+    horizon: int = 48
     """Most chunks of 16 actions an episode may have (0.32 s each)."""
     seed: int = 0
     """Decides every scene, and the learner's weights and draws."""

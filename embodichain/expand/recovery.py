@@ -48,6 +48,17 @@ class Disturbance:
         """Offset [m] against the approach that clears `height` [m] of object; 0 unless the miss is above."""
         return height + self.by if self.miss is Miss.ABOVE else 0.0
 
+    def offsets(self, half_extent: float, height: float) -> tuple[Vec3, ...]:
+        """Where a grip goes instead [m], in the frame of a tip that approaches along Z and closes along Y; empty when undisturbed.
+
+        First choice first: an arm that cannot pass on one side passes on the other, or above.
+        """
+        if self.miss is Miss.NOWHERE:
+            return ()
+        aside = self.side * (half_extent + self.by)
+        above = (0.0, 0.0, -(height + self.by))
+        return (above,) if self.miss is Miss.ABOVE else ((aside, 0.0, 0.0), (-aside, 0.0, 0.0), above)
+
 
 UNDISTURBED = Disturbance()
 """An attempt that goes where it should."""

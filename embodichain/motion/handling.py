@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 
 import numpy as np
 
@@ -65,16 +65,17 @@ def pick(
     *,
     lift: float,
     opening: float = 0.0,
-    miss: Vec3 = (0.0, 0.0, 0.0),
+    astray: Sequence[Vec3] = (),
 ) -> Generator[Step, WorldState, tuple[str, Hand, WorldState]]:
     """Grips the object under `role` and lifts it by `lift` [m]; returns what went wrong ("" when nothing did), the hand, the state.
 
     `grips` are object_from_tip; of those that leave room for fingers `opening` [m] apart (0: fully) and a way `onward`, the one
-    that a hand reaches with least travel is taken. `miss` [m] displaces the grip in the tip's frame. Raises MotionError when there
+    that a hand reaches with least travel is taken. `astray` [m] displaces the grip in the tip's frame, by the first of these
+    that the arm can do. Raises MotionError when there
     is none, even with all hands at home.
     """
     chosen, state = yield from choose(
-        hands, state, lambda hands, state: _grip(hands, scene, state, role, grips, onward, lift, opening, miss)
+        hands, state, lambda hands, state: _grip(hands, scene, state, role, grips, onward, lift, opening, astray)
     )
     hand, approach, descent = chosen
     state = yield from follow(hand, state, approach, opening=opening or hand.open)
@@ -96,9 +97,9 @@ def _grip(
     onward: Onward,
     lift: float,
     opening: float,
-    miss: Vec3,
+    astray: Sequence[Vec3],
 ) -> tuple[Hand, Floats, Floats]:
-    """A hand, its way to before the grip, and the way to the grip, displaced by `miss`."""
+    """A hand, its way to before the grip, and the way to the grip, displaced if that is asked for and can be done."""
     world_from_object = object_pose(scene, state, role)
     others = outlines(scene, state, (role,)).values()
     ways: list[tuple[float, Hand, Pose]] = []
@@ -117,9 +118,10 @@ def _grip(
             approach, descent = hand.legs([Waypoint(pose=_back(tip, _BEFORE), straight=False), Waypoint(pose=tip)])
             lifted = hand.route([Waypoint(pose=moved(tip, (0.0, 0.0, lift)))], descent[-1])
             onward(hand, lifted[-1], compose(inverse(hand.chain.pose(descent[-1])), world_from_object))
-            goal = _astray(tip, opening or hand.open, miss, others)
-            if goal is not tip:
-                approach, descent = hand.legs([Waypoint(pose=_back(goal, _BEFORE), straight=False), Waypoint(pose=goal)])
+            for offset in astray:
+                missed = _missing(hand, compose(tip, Pose(position=offset)), opening, others)
+                if missed is not None:
+                    return hand, *missed
             return hand, approach, descent
         except MotionError as error:
             failure = error
@@ -130,14 +132,15 @@ def _back(tip: Pose, distance: float) -> Pose:
     return compose(tip, Pose(position=(0.0, 0.0, -distance)))
 
 
-def _astray(tip: Pose, opening: float, miss: Vec3, others: Sequence[Outline]) -> Pose:
-    """Where a displaced grip goes: to the other side, or nowhere else at all, when the fingers would come down on something."""
-    x, y, z = miss
-    for offset in ((x, y, z), (-x, y, z)) if any(miss) else ():
-        goal = compose(tip, Pose(position=offset))
-        if room_for_fingers(goal, opening, others) > 0.0:
-            return goal
-    return tip
+def _missing(hand: Hand, tip: Pose, opening: float, others: Collection[Outline]) -> tuple[Floats, Floats] | None:
+    """The way to before a displaced grip and to it; None when the fingers would come down on something or the arm cannot."""
+    if room_for_fingers(tip, opening or hand.open, others) <= 0.0:
+        return None
+    try:
+        approach, descent = hand.legs([Waypoint(pose=_back(tip, _BEFORE), straight=False), Waypoint(pose=tip)])
+    except MotionError:
+        return None
+    return approach, descent
 
 
 def over(

@@ -11,8 +11,10 @@ from embodichain.protocols import Task
 
 TASKS: dict[str, str] = {
     "counting": "embodichain.tasks.counting:CountingTask",
+    "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
+    "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",
     "turn_switch": "embodichain.tasks.turn_switch:TurnSwitch",
 }
 """Every task by name: the import path of its class. A new task is one file and one line here."""

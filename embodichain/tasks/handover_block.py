@@ -102,7 +102,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     grips = grips_of(asset)
     size = asset.bounds[1] - asset.bounds[0]
     down = [grip for grip in grips if _points_down(compose(world_from_block, grip))]
-    astray = (miss.aside(float(np.linalg.norm(size)) / 2 + FINGER_HALF_WIDTH), 0.0, -miss.above(float(size[2]) / 2 + FINGER_BELOW))
+    astray = miss.offsets(float(np.linalg.norm(size)) / 2 + FINGER_HALF_WIDTH, float(size[2]) / 2 + FINGER_BELOW)
 
     def place(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         return over(hand, start, held, asset, _goals(scene, state, asset, held), _HEIGHTS)
@@ -110,7 +110,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     def meet(hand: Hand, start: Floats, held: Pose) -> object:
         return plan_meeting(giver, receiver, start, held, grips, place)
 
-    problem, _, state = yield from pick([giver], scene, state, "block", down, meet, lift=_LIFT, miss=astray)
+    problem, _, state = yield from pick([giver], scene, state, "block", down, meet, lift=_LIFT, astray=astray)
     if problem:
         return Attempt(state=state, failure=problem)
     try:

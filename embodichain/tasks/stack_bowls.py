@@ -135,7 +135,7 @@ def _nest(
     rim_grip = affordance(asset, "grasp", Pose())
     grip = moved(rim_grip, (0.0, 0.0, _height(asset) - _GRIP_DEPTH - rim_grip.position[2]))
     around = [compose(Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / _GRIPS)), grip) for k in range(_GRIPS)]
-    astray = (miss.aside(float(asset.bounds[1, 0]) + FINGER_HALF_WIDTH), 0.0, -miss.above(_GRIP_DEPTH + FINGER_BELOW))
+    astray = miss.offsets(float(asset.bounds[1, 0]) + FINGER_HALF_WIDTH, _GRIP_DEPTH + FINGER_BELOW)
 
     rim = z + _height(lower) + _CLEAR
     floor = max(rim, tallest(scene, state, (upper,)))
@@ -144,7 +144,7 @@ def _nest(
         return over(hand, start, held, asset, goals, (rim - goals[0].position[2],), floor=floor)
 
     problem, hand, state = yield from pick(
-        hands, scene, state, upper, around, onward, lift=floor + _DROOP, opening=_OPENING, miss=astray
+        hands, scene, state, upper, around, onward, lift=floor + _DROOP, opening=_OPENING, astray=astray
     )
     if problem:
         return problem, state
