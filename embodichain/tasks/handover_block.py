@@ -83,10 +83,10 @@ _HEIGHTS = (0.05, 0.03)
 def grips_of(asset: Asset) -> tuple[Pose, ...]:
     """Ways to hold a box (object_from_tip): by the middle of two opposite faces, from any side."""
     lower, upper = asset.bounds
-    middle = tuple(float(value) for value in (lower + upper) / 2)
+    x, y, z = (float(value) for value in (lower + upper) / 2)
     axes = np.eye(3)
     return tuple(
-        frame(middle, (sense * axes[along]).tolist(), axes[across].tolist())
+        frame((x, y, z), (sense * axes[along]).tolist(), axes[across].tolist())
         for along, across in itertools.permutations(range(3), 2)
         for sense in (1.0, -1.0)
     )
