@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test check validate-assets soak bench clean help
+.PHONY: setup demo test slow check validate-assets soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -27,6 +27,9 @@ demo: setup ## the main job on this machine: assets, two workers, ring, learner,
 
 test: setup ## the default tests: no GPU, no network
 	$(BIN)/pytest -n 2 --dist loadfile
+
+slow: setup ## the tests that take longer: a minute of kills, a thousand broken meshes, larger models
+	$(BIN)/pytest -m 'slow and not gpu and not cluster' -n 2 --dist worksteal --timeout 900
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .

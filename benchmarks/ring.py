@@ -12,10 +12,12 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ from embodichain.ring import Ring, warm_up
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
 MIB = 1 << 20
+PEERS = ("over_reverb", "over_torchrl", "over_ray")
 ENDLESS = 16_383
 """K for latency runs: nothing retires while it is timed."""
 
@@ -185,15 +188,68 @@ def two_readers_over_one(seconds: float) -> float:
     return two / samples_per_s(1, seconds, max_reads=ENDLESS)
 
 
+def ring_share_of_step(steps: int) -> float:
+    """Drawing and releasing a batch as a share of one training step of the `tiny_cpu` recipe on it; medians."""
+    import torch
+
+    from embodichain.types import camera_spec, write_text
+    from learner.data import RingDataset
+    from learner.module import ClwmModule
+    from learner.recipes import tiny_cpu
+
+    config, rng = tiny_cpu(), np.random.default_rng(0)
+    world = config.world
+    spec = camera_spec(cameras=3, height=world.height, width=world.width, horizon=world.horizon)
+    torch.set_num_threads(config.learner.threads)
+    agent = ClwmModule(config.learner).agent
+    with Ring.create(RingSpec(trajectory=spec, num_slots=config.learner.data.batch_size, max_reads=ENDLESS)) as ring:
+        for number in range(config.learner.data.batch_size):
+            with ring.reserve() as slot:
+                slot["rgb"][...] = rng.integers(0, 255, slot["rgb"].shape, np.uint8)
+                for name in ("proprio", "action"):
+                    slot[name][...] = rng.normal(size=slot[name].shape)
+                slot["action_mask"][...], slot["segment"][...], slot["num_chunks"][...] = 1, 0, world.horizon
+                slot["trajectory_id"][...] = number
+                write_text(slot["instruction"], b"turn the switch on")
+        dataset = RingDataset(ring, config.learner.data)
+        measurement = agent.new_measurement()
+        leased = dataset.draw()
+        agent.measure(leased.gather(), measurement)
+        leased.release()
+        agent.normalizer.fit(measurement)
+        in_ring, whole = [], []
+        for step in range(steps):
+            began = time.perf_counter()
+            leased = dataset.draw()
+            drawn = time.perf_counter()
+            agent.losses(leased.gather(), torch.Generator().manual_seed(step)).total.backward()
+            learned = time.perf_counter()
+            leased.release()
+            ended = time.perf_counter()
+            in_ring.append(drawn - began + ended - learned)
+            whole.append(ended - began)
+    return statistics.median(in_ring) / statistics.median(whole)
+
+
+def peers() -> dict[str, Any]:
+    """What `benchmarks/peers/compare.py` finds, in the venv that `make bench-peers` makes."""
+    script = Path(__file__).parent / "peers" / "compare.py"
+    output = subprocess.run([sys.executable, script, "--peers-only"], capture_output=True, text=True, check=True)
+    found = json.loads(output.stdout.splitlines()[-1])
+    return {name: found[name] for name in PEERS}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="end within 50 s")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--peers", action="store_true", help="Reverb, TorchRL and Ray too: needs `make bench-peers` once")
     arguments = parser.parse_args()
     repeats, seconds = (15, 1.5) if arguments.quick else (60, 6.0)
     warm_up()
     calls = 20_000
     one_mib = sorted(latencies_us(1, 16, calls))
+    over: dict[str, Any] = peers() if arguments.peers else dict.fromkeys(PEERS)
     figures = {
         "put_over_memcpy": {str(size): round(put_over_memcpy(size, repeats), 3) for size in (1, 8, 32)},
         "samples_per_s": {str(size): round(samples_per_s(size, seconds), 1) for size in (1, 8, 32)},
@@ -201,6 +257,8 @@ def main() -> None:
         "sample_p50_us": round(one_mib[calls // 2], 2),
         "sample_p99_us": round(one_mib[calls * 99 // 100], 2),
         "scale_10000_over_100": round(scale(100, 10_000, 40 if arguments.quick else 150), 3),
+        "ring_share_of_step": round(ring_share_of_step(8 if arguments.quick else 40), 5),
+        **over,
         "cores": os.cpu_count(),
         "machine": platform.machine(),
         "numpy": np.__version__,
