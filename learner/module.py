@@ -8,53 +8,48 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 import torch.distributed
-from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from embodichain.errors import ConfigError, LearnerError
+from embodichain.errors import ConfigError, LearnerError, unknown
+from learner.clwm import Losses
 from learner.data import Batch, DataConfig, LeasedBatch, RingDataset
-from learner.policy import Agent, AgentConfig
+from learner.efficiency import Experience
+from learner.optimizer import AverageConfig, OptimizerConfig, WeightAverage, whole
+from learner.policy import Agent, AgentConfig, mismatches
 from learner.ranks import Ranks
+from learner.sharding import Parallel, shard
+from learner.throughput import Extent, peak_flops, utilisation
+from learner.ttt import Recompute
+from learner.wan import load_wan
+
+_LOG = logging.getLogger(__name__)
+_LOG_EVERY = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps` (0: the training's last step).
+class Precision(StrEnum):
+    """In which precision the model computes; its weights, the memory's state and the optimiser stay float32."""
 
-    The rate is for the tiny model and a few thousand steps; models of billions of parameters take 1e-4 and less.
-    """
+    SINGLE = "32-true"
+    HALF = "bf16-mixed"
 
-    rate: float = 4e-3
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    warmup_steps: int = 50
-    total_steps: int = 0
-    final_share: float = 0.05
 
-    def __post_init__(self) -> None:
-        if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0:
-            raise ConfigError(f"optimizer needs rate > 0 and steps >= 0, got {self}")
-
-    def share(self, step: int, training_steps: int) -> float:
-        """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        total = self.total_steps or training_steps
-        if total < 1:
-            return 1.0
-        done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
-        return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +59,17 @@ class LearnerConfig:
     agent: AgentConfig = field(default_factory=AgentConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
+    backbone: str = ""
+    """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
+    precision: Precision = Precision.SINGLE
+    compile: bool = False
+    """Whether `torch.compile` makes the blocks of training: minutes at the start, faster steps on a GPU."""
+    recompute: Recompute = field(default_factory=Recompute)
+    parallel: Parallel = Parallel.DDP
+    """How several learner processes share the model."""
+    loggers: tuple[str, ...] = ("csv", "tensorboard")
+    """Where curves go, besides the run's own metrics; also wandb and mlflow where they are installed."""
     measure_batches: int = 8
     threads: int = 2
     """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
@@ -71,6 +77,9 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         if self.measure_batches < 1 or self.threads < 1:
             raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise unknown("logger", name, LOGGERS)
 
 
 class ClwmModule(pl.LightningModule):
@@ -81,8 +90,23 @@ class ClwmModule(pl.LightningModule):
         self.config = config
         self.agent = Agent(config.agent)
         self.agent.memory_span.fill_(config.data.window)
+        if config.backbone:
+            self.backbone_report = load_wan(self.agent.model, config.backbone)
+            _LOG.warning("backbone from %s: %s", config.backbone, self.backbone_report)
+        self.agent.model.recompute = config.recompute
+        if config.compile:
+            self.agent.model.compile_blocks()
+        self.average = WeightAverage(config.average, self.agent)
+        self.experience = Experience()
         self._leased: LeasedBatch | None = None
         self._clock = (0.0, 0.0)
+        self._peak: float | None = None
+        self._saved: Mapping[str, Any] | None = None
+
+    def configure_model(self) -> None:
+        """Slices the model where a strategy asks for it."""
+        if self.config.parallel is Parallel.FSDP and self.device_mesh is not None:
+            shard(self.agent.model, self.device_mesh["data_parallel"])
 
     # ------------------------------------------------------------------------------------------------------------- data
 
@@ -94,6 +118,7 @@ class ClwmModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Backward and optimiser are done: nothing reads the views any more."""
         self._release()
+        self.average.follow(self.agent, self.global_step)
 
     def on_fit_start(self) -> None:
         """Measures the normalizer on the stream, once: a resumed run has its statistics in the checkpoint."""
@@ -107,6 +132,14 @@ class ClwmModule(pl.LightningModule):
                 finally:
                     leased.release()
             self.agent.normalizer.fit(measurement)
+        if self.trainer.world_size > 1:  # each rank measured batches of its own
+            for buffer in self.agent.normalizer.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        self.average = WeightAverage(self.config.average, self.agent)  # as placed by now
+        if self._saved is not None:
+            self.average.load(self.agent, self._saved["average"])
+            self.experience.new_pairs = int(self._saved["new_pairs"])
+        self._peak = peak_flops(self.device)
         self._clock = (time.monotonic(), dataset.wait_s)
 
     def teardown(self, stage: str) -> None:
@@ -136,17 +169,42 @@ class ClwmModule(pl.LightningModule):
         except BaseException:
             self._release()
             raise
+        self._log_step(batch, losses)
+        return losses.total
+
+    def _log_step(self, batch: Batch, losses: Losses) -> None:
         now, waited = time.monotonic(), self._dataset.wait_s
-        elapsed, self._clock = (now - self._clock[0], waited - self._clock[1]), (now, waited)
+        (before, waited_before), self._clock = self._clock, (now, waited)
+        elapsed = max(now - before, 1e-9)
+        count = len(batch.trajectory_ids)
         values = {
             "loss": losses.total.detach(),
             "loss/video": losses.video.detach(),
             "loss/action": losses.action.detach(),
-            "wait_share": min(1.0, elapsed[1] / max(elapsed[0], 1e-9)),
+            "wait_share": min(1.0, (waited - waited_before) / elapsed),
             "samples": float(self._dataset.samples),
+            "samples_per_s": count / elapsed,
         }
-        self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=len(batch.trajectory_ids))
-        return losses.total
+        if self._leased is not None:
+            taken = self.experience.take(self._leased)
+            values |= {
+                "experience/new_pairs": float(taken.new_pairs),
+                "experience/new_pairs_per_s": taken.new_pairs / elapsed,
+                "experience/total_pairs": float(self.experience.new_pairs),
+                "experience/reads": taken.reads,
+                "experience/age_s": taken.age_s,
+            }
+        if self._peak is not None:
+            mfu = utilisation(self.config.agent.model, self._extent(batch), elapsed, self._peak)
+            assert mfu is not None
+            values["mfu"] = mfu
+        self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=count)
+
+    def _extent(self, batch: Batch) -> Extent:
+        windows, steps = batch.valid_BT.shape
+        text = self.config.agent.text.max_words
+        grid = self.agent.grid(batch.rgb_BThw3)
+        return Extent(windows, steps, grid.size, self.agent.encoder.latent_dim, text, self.agent.text.dim)
 
     def configure_gradient_clipping(
         self,
@@ -156,7 +214,7 @@ class ClwmModule(pl.LightningModule):
     ) -> None:
         """Clips by the norm over all parameters and logs it; raises LearnerError, before weights change, if it is not finite."""
         trained = [p for p in self.agent.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf)
+        norm = whole(torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf))
         if not bool(norm.isfinite()):
             raise self._not_finite(f"gradient norm is {norm.item()}")
         self.log("gradient_norm", norm, on_step=True, on_epoch=False)
@@ -169,21 +227,22 @@ class ClwmModule(pl.LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+        """AdamW and its schedule, step by step."""
         config = self.config.optimizer
-        trained = [p for p in self.agent.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=True)
+        optimizer = config.adamw(self.agent, fused=self.config.parallel is not Parallel.FSDP)
         training_steps = self.trainer.max_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the agent's configuration: `learner.policy.load_agent` needs nothing else."""
+        """Adds the agent's configuration, so that `learner.policy.load_agent` needs nothing else, and the averaged weights."""
         checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
+        checkpoint["average"] = self.average.state_dict()
+        checkpoint["new_pairs"] = self.experience.new_pairs
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what `on_fit_start` goes on from, when weights are where they belong."""
+        self._saved = checkpoint
 
 
 class RingDataModule(pl.LightningDataModule):
@@ -265,35 +324,89 @@ def fit(
     resume: bool,
     on_step: OnStep,
     ranks: Ranks | None = None,
+    logs: Path | None = None,
 ) -> tuple[int, int]:
     """Trains until step number `steps`, the end of the stream, or until `on_step` says so: with `ranks` all of them together.
 
     Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
-    checkpoint then still holds the last good state.
+    checkpoint then still holds the last good state. With `logs`, curves go to the configured loggers in that folder. A checkpoint
+    that does not fit the module raises LearnerError listing what did not match.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(module.config.threads)
+    first = check_resumable(module, checkpoint) if resume else 0
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1 if ranks is None else ranks.count,
-        strategy="auto" if ranks is None else DDPStrategy(process_group_backend=torch.distributed.get_backend()),
+        strategy="auto" if ranks is None else _strategy(module.config.parallel, ranks),
+        precision=module.config.precision.value,
         max_steps=steps,
         max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
         gradient_clip_val=clip,
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
-        logger=False,
+        logger=[make_logger(name, logs, first) for name in module.config.loggers] if logs is not None else False,
+        log_every_n_steps=min(_LOG_EVERY, max(1, steps // 20)),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=checkpoint.parent,
     )
-    first = int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"]) if resume else 0
     with warnings.catch_warnings():
         # Advice about worker processes, lengths and frozen encoders that the ring's design answers.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     return trainer.global_step, trainer.global_step - first
+
+
+def check_resumable(module: ClwmModule, checkpoint: Path) -> int:
+    """The step at which a checkpoint was made; raises LearnerError when it cannot go on with this module, listing why not."""
+    if not checkpoint.exists():
+        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        step, weights = int(saved["global_step"]), saved["state_dict"]
+        missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
+    except (KeyError, TypeError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r}") from error
+    problems = mismatches(module.state_dict(), weights) + [f"missing {name}" for name in missing]
+    if problems:
+        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise LearnerError(
+            f"checkpoint {checkpoint} does not fit this configuration: {shown}; resume with the configuration it was made with, "
+            "or start a new run"
+        )
+    return step
+
+
+def make_logger(name: str, folder: Path, first: int) -> Logger:
+    """The logger called `name`, writing into `folder`; what goes on from step `first` is kept apart.
+
+    Raises ConfigError naming the package when it is not installed.
+    """
+    version = f"from_step_{first}"
+    try:
+        match name:
+            case "csv":
+                return CSVLogger(folder, name=name, version=version)
+            case "tensorboard":
+                return TensorBoardLogger(folder, name=name, version=version)
+            case "wandb":
+                return WandbLogger(name=folder.parent.name, save_dir=folder, offline=os.environ.get("WANDB_MODE") == "offline")
+            case _:
+                uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{folder.absolute()}/mlflow"
+                return MLFlowLogger(experiment_name=folder.parent.name, tracking_uri=uri)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the logger {name!r} is not installed ({error}): pip install {name}, or choose others") from error
+
+
+def _strategy(parallel: Parallel, ranks: Ranks) -> Strategy:
+    backend = torch.distributed.get_backend()
+    if parallel is Parallel.FSDP:
+        return ModelParallelStrategy(
+            data_parallel_size=ranks.count, tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=backend
+        )
+    return DDPStrategy(process_group_backend=backend)
 
 
 def _as_is(batch: Any) -> Any:

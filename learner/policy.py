@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -362,11 +362,12 @@ def load_agent(path: Path | str, device: str = "cpu") -> Agent:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             prefix = "agent."
             weights = {name.removeprefix(prefix): w for name, w in checkpoint["state_dict"].items() if name.startswith(prefix)}
+            weights |= checkpoint.get("average", {})
             config = checkpoint["agent_config"]
         agent = Agent(AgentConfig.from_dict(json.loads(config)))
     except (KeyError, TypeError, RuntimeError, ValueError, UnpicklingError) as error:
         raise LearnerError(f"checkpoint {path} holds no agent that this version reads: {error!r}") from error
-    mismatch = _mismatch(agent.state_dict(), weights)
+    mismatch = mismatches(agent.state_dict(), weights)
     if mismatch:
         raise LearnerError(f"checkpoint {path} does not fit its own configuration: {'; '.join(mismatch)}")
     agent.load_state_dict(weights)
@@ -390,7 +391,8 @@ def _read_safetensors(path: Path, *, weights: bool = True) -> tuple[dict[str, Te
     return tensors, metadata
 
 
-def _mismatch(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> Sequence[str]:
+def mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """How `other` differs from the weights `own`: names missing and unexpected, and shapes."""
     problems = [f"missing {name}" for name in own.keys() - other.keys()]
     problems += [f"unexpected {name}" for name in other.keys() - own.keys()]
     problems += [

@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def logs(self) -> Path:
+        """What the learner's loggers wrote, a folder for each."""
+        return self.path / "logs"
+
+    @property
     def assets(self) -> Path:
         """The USD assets that the run simulated."""
         return self.path / "assets"

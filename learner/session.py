@@ -100,6 +100,7 @@ def stream_and_learn(
             resume=resume,
             on_step=watch.step,
             ranks=ranks,
+            logs=folder.logs,
         )
         engine.check()
         ended = time.monotonic()

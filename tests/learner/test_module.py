@@ -182,8 +182,11 @@ def test_the_checkpoint_carries_the_agent_with_its_statistics(trajectories, tmp_
     agent = load_agent(path)
     assert agent.config == SMALL and agent.normalizer.is_fitted and not agent.training
     assert int(agent.memory_span) == CONFIG.data.window
-    for mine, theirs in zip(agent.state_dict().values(), module.agent.state_dict().values(), strict=True):
-        assert torch.equal(mine, theirs)
+    averages = module.average.state_dict()
+    assert averages.keys() == {name for name, p in module.agent.named_parameters() if p.requires_grad}
+    for name, theirs in module.agent.state_dict().items():
+        assert torch.equal(agent.state_dict()[name], averages.get(name, theirs)), "evaluation uses the averaged weights"
+    assert any(not torch.equal(average, module.agent.state_dict()[name]) for name, average in averages.items())
 
 
 def test_on_step_can_stop_the_training(trajectories, tmp_path):

@@ -1,0 +1,128 @@
+"""How weights move: AdamW with warm-up and a schedule, and the average of the weights that evaluation and export use."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+
+
+class Schedule(StrEnum):
+    """What the learning rate does after its warm-up."""
+
+    COSINE = "cosine"
+    CONSTANT = "constant"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps` (0: the training's last step).
+
+    The rate is for the tiny model and a few thousand steps; models of billions of parameters take 1e-4 and less.
+    """
+
+    rate: float = 4e-3
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    schedule: Schedule = Schedule.COSINE
+    warmup_steps: int = 50
+    total_steps: int = 0
+    final_share: float = 0.05
+    memory_rate: float = 1.0
+    """Rate of the memory layers as a multiple of the others': 10 where a trained backbone is finetuned with new memories."""
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0 or self.memory_rate <= 0:
+            raise ConfigError(f"optimizer needs rate and memory_rate > 0 and steps >= 0, got {self}")
+
+    def share(self, step: int, training_steps: int) -> float:
+        """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        total = self.total_steps or training_steps
+        if total < 1 or self.schedule is Schedule.CONSTANT:
+            return 1.0
+        done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
+        return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+
+    def adamw(self, module: nn.Module, *, fused: bool = True) -> torch.optim.AdamW:
+        """The optimiser of what is trained in `module`; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+        groups = []
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        for factor in (1.0, self.memory_rate) if self.memory_rate != 1.0 else (None,):
+            mine = [p for name, p in named if factor is None or ("memories." in name) == (factor != 1.0)]
+            rate = {} if factor is None else {"lr": self.rate * factor}
+            groups.append({"params": [p for p in mine if p.ndim >= 2], "weight_decay": self.weight_decay, **rate})
+            groups.append({"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0, **rate})
+        return torch.optim.AdamW(groups, lr=self.rate, betas=self.betas, fused=fused)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AverageConfig:
+    """Exponential moving average of the weights: after n steps it keeps min(decay, (1 + n) / (10 + n)) of itself; 0 has none."""
+
+    decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.decay < 1.0:
+            raise ConfigError(f"average.decay must be in 0..1 and below 1, got {self.decay}")
+
+
+class WeightAverage:
+    """The average, outside of the module it follows: no optimiser or distributed wrapper sees it."""
+
+    def __init__(self, config: AverageConfig, module: nn.Module) -> None:
+        self.config = config
+        self._averages: dict[str, Tensor] = {}
+        self._begin(module)
+
+    def _begin(self, module: nn.Module) -> None:
+        if self.config.decay:
+            self._averages = {name: p.detach().clone() for name, p in module.named_parameters() if p.requires_grad}
+
+    @torch.no_grad()
+    def follow(self, module: nn.Module, steps: int) -> None:
+        """Takes in the weights after `steps` optimiser steps."""
+        if not self._averages:
+            return
+        if steps <= 1:
+            self._begin(module)  # wherever the weights are by now
+        keep = min(self.config.decay, (1 + steps) / (10 + steps))
+        current = dict(module.named_parameters())
+        for name, average in self._averages.items():
+            average.lerp_(current[name].detach(), 1.0 - keep)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by name, whole: a collective where weights are sharded."""
+        return {name: whole(average) for name, average in self._averages.items()}
+
+    def load(self, module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+        """Goes on from `saved`, placed as the module's weights are."""
+        self._begin(module)
+        for name, average in self._averages.items():
+            if name in saved:
+                average.copy_(placed(saved[name], average))
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A sharded tensor gathered on the CPU, any other as it is."""
+    gather: Any = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather().cpu()
+
+
+def placed(tensor: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor sharded as `like` is."""
+    mesh: Any = getattr(like, "device_mesh", None)
+    if mesh is None:
+        return tensor.to(like)
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(like, DTensor)
+    return distribute_tensor(tensor.to(device=mesh.device_type, dtype=like.dtype), mesh, like.placements)

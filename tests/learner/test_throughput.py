@@ -1,0 +1,24 @@
+import pytest
+import torch
+from learner_parts import GRID, exact_model, window
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from learner.throughput import Extent, forward_flops, peak_flops, utilisation
+
+
+@pytest.mark.parametrize("changes", [{}, {"memory_every": 0}, {"memory_every": 2}, {"dim": 48, "ffn": 160, "heads": 4}])
+def test_counted_flops_are_those_that_torch_counts(changes):
+    model, w = exact_model(**changes), window(batch=3, steps=4)
+    draws = model.draw(w, torch.Generator().manual_seed(0))
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model.velocities(w, draws, GRID)
+    assert forward_flops(model.config, Extent(3, 4, GRID.size, 6, 3, 5)) == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+def test_a_device_without_a_known_peak_has_no_utilisation():
+    assert peak_flops("cpu") is None
+    config, extent = exact_model().config, Extent(3, 4, 8, 6, 3, 5)
+    assert utilisation(config, extent, 1.0, None) is None
+    assert utilisation(config, extent, 1.0, 3.0 * forward_flops(config, extent)) == pytest.approx(1.0)
+    assert utilisation(config, extent, 0.5, 3.0 * forward_flops(config, extent), devices=4) == pytest.approx(0.5)

@@ -1,0 +1,157 @@
+"""What a training leaves behind: averaged weights, curves, and checkpoints that go on bit for bit or say why they cannot."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+from learner_parts import SMALL
+
+from embodichain.errors import ConfigError, LearnerError
+from learner.data import DataConfig, MemorySource, RingDataset
+from learner.module import ClwmModule, LearnerConfig, Precision, RingDataModule, fit, make_logger
+from learner.optimizer import AverageConfig, OptimizerConfig, Schedule, WeightAverage
+from learner.policy import load_agent
+
+CONFIG = LearnerConfig(
+    agent=SMALL,
+    data=DataConfig(batch_size=3, window=2),
+    optimizer=OptimizerConfig(rate=3e-3, warmup_steps=2, total_steps=6),
+    measure_batches=2,
+    threads=1,
+)
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None):
+    """What was logged at each step, and the module."""
+    module, seen = ClwmModule(config), []
+
+    def note(step, values) -> bool:
+        seen.append(dict(values))
+        return False
+
+    data = RingDataModule(RingDataset(MemorySource(trajectories), config.data))
+    fit(module, data, steps=steps, clip=1.0, checkpoint=path, checkpoint_every=100, resume=resume, on_step=note, logs=logs)
+    return seen, module
+
+
+def test_three_steps_and_three_more_are_six_bit_for_bit(trajectories, tmp_path):
+    whole, module = train(trajectories, tmp_path / "whole.ckpt", 6)
+    head, _ = train(trajectories, tmp_path / "last.ckpt", 3)
+    tail, resumed = train(trajectories, tmp_path / "last.ckpt", 6, resume=True)
+    for name in ("loss", "loss/video", "loss/action", "gradient_norm"):
+        assert [values[name] for values in head + tail] == [values[name] for values in whole]
+    for mine, theirs in (
+        (resumed.agent.state_dict(), module.agent.state_dict()),
+        (resumed.average.state_dict(), module.average.state_dict()),
+    ):
+        assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    one, other = (
+        torch.load(tmp_path / name, weights_only=True)["optimizer_states"][0]["state"] for name in ("whole.ckpt", "last.ckpt")
+    )
+    assert all(torch.equal(one[i][name], other[i][name]) for i in one for name in one[i])
+
+
+def test_curves_are_written_for_people_and_for_programs(trajectories, tmp_path):
+    train(trajectories, tmp_path / "last.ckpt", 6, logs=tmp_path / "logs")
+    with (tmp_path / "logs/csv/from_step_0/metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(6))
+    for name in ("loss", "loss/video", "loss/action", "gradient_norm", "samples_per_s", "experience/new_pairs", "experience/reads"):
+        assert all(float(row[name]) > 0 for row in rows), name
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(tmp_path / "logs/tensorboard/from_step_0")).Reload()
+    assert [event.value for event in events.Scalars("loss/video")] == pytest.approx([float(row["loss/video"]) for row in rows])
+    train(trajectories, tmp_path / "last.ckpt", 8, resume=True, logs=tmp_path / "logs")
+    assert (tmp_path / "logs/csv/from_step_6/metrics.csv").exists() and (tmp_path / "logs/csv/from_step_0/metrics.csv").exists()
+
+
+def test_a_logger_that_is_not_there_says_how_to_get_it(tmp_path):
+    with pytest.raises(ConfigError, match="unknown logger 'paper'; available: csv, mlflow"):
+        replace(CONFIG, loggers=("paper",))
+    for name in ("wandb", "mlflow"):
+        try:
+            __import__(name)
+        except ModuleNotFoundError:
+            with pytest.raises(ConfigError, match=f"pip install {name}"):
+                make_logger(name, tmp_path, 0)
+
+
+def test_each_iteration_accounts_for_what_it_was_fed(trajectories, tmp_path):
+    seen, module = train(trajectories, tmp_path / "last.ckpt", 6)
+    total = 0.0
+    for values in seen:
+        total += values["experience/new_pairs"]
+        assert values["experience/total_pairs"] == total <= 6 * 3 * 2 * 16
+        assert values["experience/new_pairs_per_s"] > 0 or values["experience/new_pairs"] == 0
+        assert 0.0 <= values["wait_share"] <= 1.0 and values["samples_per_s"] > 0
+        assert "mfu" not in values, "no figure without a device whose peak is known"
+    tail, _ = train(trajectories, tmp_path / "last.ckpt", 7, resume=True)
+    assert tail[0]["experience/total_pairs"] >= module.experience.new_pairs, "a resumed run goes on counting"
+
+
+def test_a_checkpoint_of_another_model_lists_what_does_not_fit(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    train(trajectories, path, 1)
+    before = path.read_bytes()
+    wider = replace(CONFIG, agent=replace(SMALL, model=replace(SMALL.model, ffn=96)))
+    with pytest.raises(
+        LearnerError, match=r"does not fit this configuration: .*blocks\.0\.contract\.weight: \[32, 64\] instead of"
+    ):
+        train(trajectories, path, 2, config=wider, resume=True)
+    deeper = replace(CONFIG, agent=replace(SMALL, model=replace(SMALL.model, layers=3)))
+    with pytest.raises(LearnerError, match=r"missing agent\.model\.blocks\.2\."):
+        train(trajectories, path, 2, config=deeper, resume=True)
+    assert path.read_bytes() == before
+    torch.save({"some": "thing"}, path)
+    with pytest.raises(LearnerError, match="no training checkpoint that this version reads"):
+        train(trajectories, path, 2, resume=True)
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(LearnerError, match="no training checkpoint that this version reads"):
+        train(trajectories, path, 2, resume=True)
+
+
+def test_the_average_follows_the_weights_ever_more_slowly():
+    layer = torch.nn.Linear(1, 1, bias=False)
+    average, exact, kept = WeightAverage(AverageConfig(decay=0.9), layer), 0.0, []
+    for step in range(1, 200):
+        with torch.no_grad():
+            layer.weight.fill_(float(step))
+        average.follow(layer, step)
+        keep = min(0.9, (1 + step) / (10 + step))
+        exact = float(step) if step == 1 else keep * exact + (1 - keep) * step
+        kept.append(keep)
+        assert average.state_dict()["weight"].item() == pytest.approx(exact, rel=1e-5)
+    assert kept[0] < 0.2 and kept[-1] == 0.9
+    assert exact == pytest.approx(199 - 9, rel=0.01), "behind by its horizon"
+
+
+def test_without_an_average_the_weights_themselves_are_used(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    _, module = train(trajectories, path, 2, config=replace(CONFIG, average=AverageConfig(decay=0.0)))
+    agent = load_agent(path)
+    assert all(torch.equal(weight, agent.state_dict()[name]) for name, weight in module.agent.state_dict().items())
+    with pytest.raises(ConfigError, match=r"average\.decay"):
+        AverageConfig(decay=1.0)
+
+
+def test_schedules_and_the_rate_of_memories():
+    constant = OptimizerConfig(schedule=Schedule.CONSTANT, warmup_steps=4, total_steps=20)
+    assert [constant.share(step, 10) for step in (0, 3, 4, 19, 500)] == [0.25, 1.0, 1.0, 1.0, 1.0]
+    module = ClwmModule(CONFIG).agent
+    groups = OptimizerConfig(rate=1e-4, memory_rate=10.0).adamw(module).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    assert rates.keys() == {id(p) for p in trained.values()}
+    assert all(rates[id(p)] == pytest.approx(1e-3 if "memories." in name else 1e-4) for name, p in trained.items())
+    assert all((decays[id(p)] > 0) == (p.ndim >= 2) for p in trained.values())
+
+
+def test_half_precision_training_keeps_single_precision_weights(trajectories, tmp_path):
+    exact, _ = train(trajectories, tmp_path / "a.ckpt", 2)
+    half, module = train(trajectories, tmp_path / "b.ckpt", 2, config=replace(CONFIG, precision=Precision.HALF))
+    assert half[-1]["loss"] == pytest.approx(exact[-1]["loss"], rel=0.03) and half[-1]["loss"] != exact[-1]["loss"]
+    assert {p.dtype for p in module.agent.parameters()} == {torch.float32}
