@@ -203,8 +203,9 @@ class ClwmModule(pl.LightningModule):
     def _extent(self, batch: Batch) -> Extent:
         windows, steps = batch.valid_BT.shape
         text = self.config.agent.text.max_words
-        grid = self.agent.grid(batch.rgb_BThw3)
-        return Extent(windows, steps, grid.size, self.agent.encoder.latent_dim, text, self.agent.text.dim)
+        ready, pixels = batch.latents_BTvrcC, batch.rgb_BThw3
+        latents = math.prod(ready.shape[2:5]) if ready is not None else self.agent.grid(pixels).size if pixels is not None else 0
+        return Extent(windows, steps, latents, self.agent.encoder.latent_dim, text, self.agent.text.dim)
 
     def configure_gradient_clipping(
         self,
