@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from embodichain.assets.families import cutlery, desk, kitchen, switches, vessels
+from embodichain.assets.families import cutlery, desk, furniture, kitchen, switches, vessels
 from embodichain.assets.families.design import Family
 
 FAMILIES: Mapping[str, Family] = {
@@ -28,4 +28,10 @@ FAMILIES: Mapping[str, Family] = {
     "fork": cutlery.fork,
     "knife": cutlery.knife,
     "spoon": cutlery.spoon,
+    "rotary_switch": switches.rotary_switch,
+    "faucet": switches.faucet,
+    "button_panel": switches.button_panel,
+    "drawer_cabinet": furniture.drawer_cabinet,
+    "door_box": furniture.door_box,
+    "laptop": furniture.laptop,
 }

@@ -24,15 +24,15 @@ _LACQUERS: tuple[Color, ...] = (*PALETTE, (0.13, 0.13, 0.14, 1.0), STEEL)
 
 def plate(rng: np.random.Generator) -> Design:
     """A coupe plate: a flat middle and a rim steep enough for a gripper to pinch from above; ceramic when small, else melamine."""
-    radius = rng.uniform(0.066, 0.088)
-    material = "melamine" if radius > 0.075 or rng.random() < 0.5 else "ceramic"
-    height = rng.uniform(0.020, 0.028)
+    radius = rng.uniform(0.062, 0.080)
+    material = "melamine" if radius > 0.068 or rng.random() < 0.5 else "ceramic"
+    height = rng.uniform(0.025, 0.032)
     # Light enough to be lifted by its rim: what a gripper can hold there is limited by torque, not by weight.
-    wall = rng.uniform(0.0026, 0.0031) if material == "melamine" else rng.uniform(0.0031, 0.0036)
-    flat = radius - height * rng.uniform(0.65, 1.0)
+    wall = rng.uniform(0.0024, 0.0029) if material == "melamine" else rng.uniform(0.0031, 0.0036)
+    flat = radius - height * rng.uniform(0.5, 0.75)
     foot = 0.86 * flat
-    # A quarter of an ellipse: level where it leaves the flat, steep at the rim.
-    quarter = [(math.sin(a), 1 - math.cos(a)) for a in np.linspace(0.0, math.pi / 2, 12)]
+    # A quarter of an ellipse bulged outwards: level where it leaves the flat, upright at the rim, which is what a gripper holds.
+    quarter = [(math.sin(a) ** 0.5, 1 - math.cos(a)) for a in np.linspace(0.0, math.pi / 2, 12)]
     rise = height - wall / 2 - 0.002
     outer = [(flat + (radius - flat) * across, 0.002 + rise * up) for across, up in quarter]
     lip = wall / 2
@@ -43,7 +43,7 @@ def plate(rng: np.random.Generator) -> Design:
     ][1:]
     solid = lathe([(0.0, 0.0), (foot, 0.0), *outer, *rim, *inner, (0.0, 0.002 + wall)], segments=112)
     # Pads reach 10 mm below the frame: the inner one stays clear of the plate's floor while the gripper is open.
-    grip_z = max(height - 0.009, 0.002 + wall + 0.0115)
+    grip_z = max(height - 0.010, 0.002 + wall + 0.0115)
     return Design(
         solids=(SolidPart(name="body", pieces=pieces(solid), material=material, color=tint(rng)),),
         parameters={"radius": radius, "height": height, "wall": wall, "flat_radius": flat, "material": material},
