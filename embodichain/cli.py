@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embodichain import __version__
@@ -41,6 +42,19 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+@contextmanager
+def announced(text: str) -> Iterator[None]:
+    """Shows `text` on a terminal until the block ends: simulator and learner take seconds to load."""
+    shown = sys.stderr.isatty()
+    if shown:
+        print(text, end="", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        if shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 def help_text() -> str:
     """The overview: usage and one line for each command."""
     lines = ["usage: embodichain COMMAND [OPTIONS]", "", "commands:"]
@@ -64,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise unknown("command", name, COMMANDS)
-        return COMMANDS[name].load()(rest)
+        with announced(f"{name}: loading"):
+            command = COMMANDS[name].load()
+        return command(rest)
     except EmbodiChainError as error:
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise
