@@ -19,7 +19,7 @@ from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import Outline, outline_of, outlines, room_for_fingers
 from embodichain.motion.skills import Skill, choose, follow, grasp, holds, set_opening, wait
 from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
-from embodichain.types.poses import angle_between, compose, inverse, turn, turned, yaw_of, yaw_pose
+from embodichain.types.poses import angle_between, compose, frame, inverse, turn, turned, yaw_of, yaw_pose
 
 Onward = Callable[[Hand, Floats, Pose], object]
 """Plans what follows a grip: takes the hand, its joints [rad] once it has lifted, and tip_from_object; MotionError when nothing."""
@@ -53,6 +53,34 @@ def turns(pose: Pose, count: int) -> tuple[Pose, ...]:
 def tallest(scene: Scene, state: WorldState, leaving_out: Sequence[str] = ()) -> float:
     """Height [m] of the tallest object on the table."""
     return max((outline.top for outline in outlines(scene, state, leaving_out).values()), default=0.0)
+
+
+def box_grips(asset: Asset) -> tuple[Pose, ...]:
+    """Ways to hold a box (object_from_tip): by the middle of two opposite faces, from any side."""
+    lower, upper = asset.bounds
+    x, y, z = (float(value) for value in (lower + upper) / 2)
+    axes = np.eye(3)
+    return tuple(
+        frame((x, y, z), (sense * axes[along]).tolist(), axes[across].tolist())
+        for along, across in itertools.permutations(range(3), 2)
+        for sense in (1.0, -1.0)
+    )
+
+
+def from_above(world_from_object: Pose, grips: Sequence[Pose]) -> list[Pose]:
+    """Those grips (object_from_tip) whose hand points straight down when the object is at this pose."""
+    return [grip for grip in grips if turned(compose(world_from_object, grip).quaternion, (0.0, 0.0, 1.0))[2] < -0.99]
+
+
+def landings(asset: Asset, held: Pose, center: Vec3, count: int = 12) -> list[Pose]:
+    """Where the object may come to lie on a level place around `center` [m] (world_from_object), on whatever side is down when
+    the hand that holds it so (`held`: tip_from_object) points straight down, in `count` turns.
+    """
+    found = []
+    for tip in turns(Pose(position=center, quaternion=turn((1.0, 0.0, 0.0), math.pi)), count):
+        placed = compose(tip, held)
+        found.append(moved(placed, (0.0, 0.0, center[2] - outline_of(asset, placed).bottom)))
+    return found
 
 
 def pick(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from embodichain.errors import MotionError
 from embodichain.motion.hand import Hand, Waypoint
-from embodichain.motion.handling import Onward, object_pose
+from embodichain.motion.handling import Onward, object_pose, pick, put_back, tip_from_object
 from embodichain.motion.ik import IkConfig, solve
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.plan import arms_clearance, joint_path
@@ -192,3 +192,44 @@ def relieve(giver: Hand, receiver: Hand, state: WorldState, way: Floats) -> Skil
         return (yield from together(state, follow(receiver, state, way), go_home(giver, state)))
     state = yield from go_home(giver, state)
     return (yield from follow(receiver, state, way))
+
+
+def pick_and_pass(
+    giver: Hand,
+    receiver: Hand,
+    scene: Scene,
+    state: WorldState,
+    role: str,
+    grips: tuple[Sequence[Pose], Sequence[Pose]],
+    onward: Callable[[Hand, Floats, Pose], tuple[Floats, Pose]],
+    *,
+    lift: float,
+    astray: Sequence[Vec3] = (),
+    config: HandoverConfig | None = None,
+) -> Generator[Step, WorldState, tuple[str, Pose, WorldState]]:
+    """The giver picks the object up, the receiver takes it over and brings it `onward`, while the giver goes home.
+
+    `grips` are those of the giver and of the receiver (object_from_tip); `onward` plans the receiver's way and names its goal.
+    Returns what went wrong ("" when nothing did), the goal, and the state. Raises MotionError when there is no way to begin.
+    """
+
+    def meet(hand: Hand, start: Floats, held: Pose) -> Meeting:
+        return plan_meeting(hand, receiver, start, held, grips[1], onward, config)
+
+    if not receiver.at_home:
+        state = yield from go_home(receiver, state)
+    problem, _, state = yield from pick([giver], scene, state, role, grips[0], meet, lift=lift, astray=astray)
+    if problem:
+        return problem, Pose(), state
+    try:
+        meeting = meet(giver, giver.joints, tip_from_object(giver, scene, state, role))
+    except MotionError as error:
+        state = yield from put_back(giver, scene, state, role)
+        return f"the {role} was put back: {error}", Pose(), state
+    problem, state = yield from hand_over(giver, receiver, scene, state, role, meeting, config=config)
+    if problem:
+        return problem, Pose(), state
+    later = receiver.imagined((giver, giver.chain.home))
+    way, goal = onward(later, receiver.joints, tip_from_object(receiver, scene, state, role))
+    state = yield from relieve(giver, receiver, state, way)
+    return ("" if holds(receiver, state, role) else f"the {role} slipped from the {receiver.name} hand"), goal, state

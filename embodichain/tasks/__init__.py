@@ -11,6 +11,7 @@ from embodichain.protocols import Task
 
 TASKS: dict[str, str] = {
     "counting": "embodichain.tasks.counting:CountingTask",
+    "handover_and_place": "embodichain.tasks.handover_and_place:HandoverAndPlace",
     "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",

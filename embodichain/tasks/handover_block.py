@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance
-from embodichain.motion.hand import Hand, moved
-from embodichain.motion.handling import object_pose, over, pick, put_back, set_down, tip_from_object, turns
-from embodichain.motion.handover import hand_over, plan_meeting, relieve
+from embodichain.motion.hand import Hand
+from embodichain.motion.handling import box_grips, from_above, landings, object_pose, over, set_down
+from embodichain.motion.handover import pick_and_pass
 from embodichain.motion.kinematics import Floats
-from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, outline_of
-from embodichain.motion.skills import go_home, holds
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.protocols import Expert
 from embodichain.tasks.custody import Custody
 from embodichain.tasks.passing import Passing
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
-from embodichain.types.poses import compose, frame, turn
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import compose
 
 REST_S = 0.5
 """How long the block must lie on the target untouched at the end [s]."""
@@ -80,68 +77,26 @@ _HEIGHTS = (0.05, 0.03)
 """How high above the target the block is brought there [m]: the first that the arm can do."""
 
 
-def grips_of(asset: Asset) -> tuple[Pose, ...]:
-    """Ways to hold a box (object_from_tip): by the middle of two opposite faces, from any side."""
-    lower, upper = asset.bounds
-    x, y, z = (float(value) for value in (lower + upper) / 2)
-    axes = np.eye(3)
-    return tuple(
-        frame((x, y, z), (sense * axes[along]).tolist(), axes[across].tolist())
-        for along, across in itertools.permutations(range(3), 2)
-        for sense in (1.0, -1.0)
-    )
-
-
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
     """One pick, handover and place."""
     giver, receiver = (next(hand for hand in hands if hand.name == name) for name in ("left", "right"))
-    if not receiver.at_home:
-        state = yield from go_home(receiver, state)
     asset = scene.object("block").asset
-    world_from_block = object_pose(scene, state, "block")
-    grips = grips_of(asset)
+    pad = affordance(scene.object("target").asset, "center", object_pose(scene, state, "target"))
+    grips = box_grips(asset)
     size = asset.bounds[1] - asset.bounds[0]
-    down = [grip for grip in grips if _points_down(compose(world_from_block, grip))]
     astray = miss.offsets(float(np.linalg.norm(size)) / 2 + FINGER_HALF_WIDTH, float(size[2]) / 2 + FINGER_BELOW)
 
     def place(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
-        return over(hand, start, held, asset, _goals(scene, state, asset, held), _HEIGHTS)
+        return over(hand, start, held, asset, landings(asset, held, pad.position), _HEIGHTS)
 
-    def meet(hand: Hand, start: Floats, held: Pose) -> object:
-        return plan_meeting(giver, receiver, start, held, grips, place)
-
-    problem, _, state = yield from pick([giver], scene, state, "block", down, meet, lift=_LIFT, astray=astray)
+    down = from_above(object_pose(scene, state, "block"), grips)
+    problem, goal, state = yield from pick_and_pass(
+        giver, receiver, scene, state, "block", (down, grips), place, lift=_LIFT, astray=astray
+    )
     if problem:
         return Attempt(state=state, failure=problem)
-    try:
-        meeting = plan_meeting(giver, receiver, giver.joints, tip_from_object(giver, scene, state, "block"), grips, place)
-    except MotionError as error:
-        state = yield from put_back(giver, scene, state, "block")
-        return Attempt(state=state, failure=f"the block was put back: {error}")
-    problem, state = yield from hand_over(giver, receiver, scene, state, "block", meeting)
-    if problem:
-        return Attempt(state=state, failure=problem)
-    later = receiver.imagined((giver, giver.chain.home))
-    way, goal = place(later, receiver.joints, tip_from_object(receiver, scene, state, "block"))
-    state = yield from relieve(giver, receiver, state, way)
-    if not holds(receiver, state, "block"):
-        return Attempt(state=state, failure="the block slipped while the right hand carried it")
     state = yield from set_down(receiver, scene, state, "block", goal, "target/")
     return Attempt(state=state, failure=misplaced(scene, state))
-
-
-def _points_down(tip: Pose) -> bool:
-    return compose(tip, Pose(position=(0.0, 0.0, 1.0))).position[2] - tip.position[2] < -0.99
-
-
-def _goals(scene: Scene, state: WorldState, asset: Asset, held: Pose) -> list[Pose]:
-    """Where the block may lie on the target when a hand that holds it so points straight down: any turn, on any face."""
-    center = affordance(scene.object("target").asset, "center", object_pose(scene, state, "target"))
-    found = []
-    for tip in turns(Pose(position=center.position, quaternion=turn((1.0, 0.0, 0.0), math.pi)), 12):
-        placed = compose(tip, held)
-        found.append(moved(placed, (0.0, 0.0, center.position[2] - outline_of(asset, placed).bottom)))
-    return found
 
 
 def misplaced(scene: Scene, state: WorldState) -> str:
