@@ -22,7 +22,17 @@ class AssetsConfig:
     """A catalogue: how many instances of each procedural family, and the seed of their parameters."""
 
     counts: Mapping[str, int] = field(
-        default_factory=lambda: {"mug": 2, "bowl": 2, "block": 3, "switch": 2, "pad": 2, "bottle": 1, "mouse": 2}
+        default_factory=lambda: {
+            "mug": 2,
+            "bowl": 2,
+            "block": 3,
+            "switch": 2,
+            "pad": 2,
+            "bottle": 1,
+            "mouse": 2,
+            "basket": 2,
+            "rack": 2,
+        }
     )
     seed: int = 0
     jobs: int = 0
