@@ -28,7 +28,8 @@ class Transfer:
     """What is to be carried where.
 
     `grips` are object_from_tip poses to hold it by and `goals` world_from_object poses to set it down at, both best first;
-    `support` prefixes the body that it is set down on. `around` lists roles that fingers may come near. `opening` [m] is how wide
+    `support` prefixes the body that it is set down on. `around` lists roles that fingers may come near,
+    `apart` those of them that the object must be clear of once it is set down. `opening` [m] is how wide
     the fingers open before they close; 0 opens them fully.
     """
 
@@ -37,6 +38,7 @@ class Transfer:
     goals: tuple[Pose, ...]
     support: str = "table"
     around: tuple[str, ...] = ()
+    apart: tuple[str, ...] = ()
     opening: float = 0.0
     clearance: float = 0.004
     """Least distance [m] of open fingers from other objects."""
@@ -58,6 +60,7 @@ class _Way:
 _PREGRASP_HEIGHT = 0.06
 _OVER = 0.025
 """How far [m] what is carried passes above whatever stands on the table."""
+_LEAST_LIFT = 0.045
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.3, 0.025
 """An object is lowered at the one speed to so near above its goal [m], then at the other until it touches [m/s]."""
 _DIP = 0.008
@@ -92,20 +95,30 @@ def together(first: Skill, second: Skill) -> Skill:
             return state
 
 
-def transfer(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer, miss: Vec3 = (0.0, 0.0, 0.0)) -> Ending:
+def transfer(
+    hands: Sequence[Hand],
+    scene: Scene,
+    state: WorldState,
+    task: Transfer,
+    miss: Vec3 = (0.0, 0.0, 0.0),
+    *,
+    using: Sequence[Hand] | None = None,
+) -> Ending:
     """One pick and place; ends early, saying why, when the object is not held or has no place to go.
 
-    `miss` [m] displaces the grasp in the tip's frame. Raises MotionError when no hand has a way, even with all others at home.
+    `hands` are all hands of the robot, `using` those that may carry (all of them by default). `miss` [m] displaces the grasp in
+    the tip's frame. Raises MotionError when no hand has a way, even with all others at home.
     """
+    using = hands if using is None else using
     try:
-        way = _plan(hands, scene, state, task, miss)
+        way = _plan(using, scene, state, task, miss)
     except MotionError:
         out = [hand for hand in hands if not hand.at_home]
         if not out:
             raise
         for hand in out:
             state = yield from go_home(hand, state)
-        way = _plan(hands, scene, state, task, miss)
+        way = _plan(using, scene, state, task, miss)
     hand = way.hand
     state = yield from _approach(hands, way, state)
     state = yield from follow(hand, state, way.descent)
@@ -117,7 +130,7 @@ def transfer(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Trans
     state = yield from follow(hand, state, raised)
     if not holds(hand, state, task.role):
         return f"the {task.role} slipped while it was lifted", state
-    tip_from_object = compose(inverse(hand.pose), _levelled(object_pose(scene, state, task.role)))
+    tip_from_object = compose(inverse(hand.pose), _levelled(object_pose(scene, state, task.role), hand.pose.position))
     try:
         carry, lower = _carry(hand, scene, state, task, tip_from_object, way.opening)
     except MotionError as error:
@@ -163,11 +176,13 @@ def _graspable(task: Transfer, tip: Pose, opening: float, others: Collection[Out
     return room_for_fingers(tip, opening, others) >= task.clearance
 
 
-def _levelled(pose: Pose) -> Pose:
-    """A pose that is upright but for a few degrees, made upright: what tilts in the fingers straightens when it is set down."""
+def _levelled(pose: Pose, about: Vec3) -> Pose:
+    """A pose that is upright but for a few degrees, made upright about a point: what tilts in the fingers will straighten."""
     if turned(pose.quaternion, (0.0, 0.0, 1.0))[2] < _UPRIGHT:
         return pose
-    return Pose(position=pose.position, quaternion=turn((0.0, 0.0, 1.0), yaw_of(pose.quaternion)))
+    upright = Pose(quaternion=turn((0.0, 0.0, 1.0), yaw_of(pose.quaternion)))
+    held_at = compose(inverse(pose), Pose(position=about)).position
+    return compose(Pose(position=about), compose(upright, inverse(Pose(position=held_at))))
 
 
 def _approach(hands: Sequence[Hand], way: _Way, state: WorldState) -> Skill:
@@ -189,7 +204,9 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
     """A hand that can pick and then place, the one with little travel first."""
     world_from_object = object_pose(scene, state, task.role)
     others = outlines(scene, state, (task.role, *task.around))
-    height = max((thing.top for thing in others.values()), default=0.0) + _OVER
+    all_things = outlines(scene, state)
+    top = max((thing.top for role, thing in all_things.items() if role != task.role), default=0.0)
+    height = max(top + _OVER - all_things[task.role].bottom, _LEAST_LIFT)
     heights = (height, height + 0.03)
     ways: list[tuple[float, Hand, Pose, float]] = []
     failure = MotionError(f"no grasp of the {task.role} leaves room for the fingers; move what stands beside it")
@@ -235,7 +252,7 @@ def _carry(
     """The way to above a goal and the way down onto it, for the goal that the gripper must turn least for."""
     start = hand.joints if start is None else start
     tip = hand.chain.pose(start)
-    obstacles = outlines(scene, state, (task.role, *task.around)).values()
+    obstacles = outlines(scene, state, (task.role, *(role for role in task.around if role not in task.apart))).values()
     asset = scene.object(task.role).asset
     failure = MotionError(f"no goal of the {task.role} leaves room for it and for the fingers around it")
     goals = [(compose(goal, inverse(tip_from_object)), goal) for goal in task.goals]

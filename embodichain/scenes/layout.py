@@ -71,6 +71,14 @@ class Footprint:
                 points.append(rotate(pose.quaternion, body.visual.vertices)[:, :2] + pose.position[:2])
         return cls.of_points(np.concatenate(points))
 
+    def grown(self, margin: float) -> Footprint:
+        """The outline of all points within `margin` [m] of it, its corners rounded by octagons; itself when `margin` is 0."""
+        if margin == 0.0:
+            return self
+        angles = np.arange(8) * (np.pi / 4) + np.pi / 8
+        ring = margin / np.cos(np.pi / 8) * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        return Footprint.of_points((self.vertices[:, None] + ring).reshape(-1, 2))
+
     def turned(self, yaw: float) -> Footprint:
         """The same polygon turned about its origin by `yaw` [rad]."""
         c, s = np.cos(yaw), np.sin(yaw)

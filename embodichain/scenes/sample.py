@@ -17,7 +17,7 @@ from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.obstacles import standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
-from embodichain.types.poses import compose, yaw_pose
+from embodichain.types.poses import compose, inverse, turn, yaw_pose
 
 TABLE = (0.7, 1.2)
 """Extent of the table top along X and Y [m]."""
@@ -130,6 +130,9 @@ class SceneSampler:
         drawn: list[tuple[float, float, float]] = []
         arms = self._all_arms
         for wanted, asset in zip(request.objects, assets, strict=True):
+            if wanted.onto is not None:
+                drawn.append((0.0, 0.0, float(rng.uniform(*wanted.yaw))))
+                continue
             for _ in range(self._config.max_poses):
                 x, y, yaw = (float(rng.uniform(*limits)) for limits in (wanted.x, wanted.y, wanted.yaw))
                 reaching = self._arms_reaching(wanted, asset, yaw_pose(x, y, 0.0, yaw)) & arms
@@ -139,22 +142,28 @@ class SceneSampler:
                 return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) within its ranges"
             drawn.append((x, y, yaw))
             arms = reaching if request.same_arm else arms
+        standing = [index for index, wanted in enumerate(request.objects) if wanted.onto is None]
+        ranges = [request.objects[index] for index in standing]
         layout = separate(
-            [self._footprint(asset).turned(yaw) for asset, (_, _, yaw) in zip(assets, drawn, strict=True)],
-            np.array([(x, y) for x, y, _ in drawn]),
-            np.array([(wanted.x[0], wanted.y[0]) for wanted in request.objects]),
-            np.array([(wanted.x[1], wanted.y[1]) for wanted in request.objects]),
+            [self._footprint(assets[i]).grown(request.objects[i].margin).turned(drawn[i][2]) for i in standing],
+            np.array([drawn[i][:2] for i in standing]),
+            np.array([(wanted.x[0], wanted.y[0]) for wanted in ranges]),
+            np.array([(wanted.x[1], wanted.y[1]) for wanted in ranges]),
             self._config.layout,
             self._obstacles,
         )
         if layout.gap < self._config.layout.clearance - self._config.layout.tolerance:
-            names = [repr(wanted.role) for wanted in request.objects] + ["the robot"] * len(self._obstacles)
+            names = [repr(wanted.role) for wanted in ranges] + ["the robot"] * len(self._obstacles)
             first, second = (names[index] for index in layout.tightest)
             return (), f"{first} and {second} stay {layout.gap * 1000:.1f} mm apart"
         arms = self._all_arms
         placements: list[ObjectPlacement] = []
-        for wanted, asset, (x, y), (_, _, yaw) in zip(request.objects, assets, layout.positions, drawn, strict=True):
-            pose = yaw_pose(float(x), float(y), 0.0, yaw)
+        positions = {index: (float(x), float(y)) for index, (x, y) in zip(standing, layout.positions, strict=True)}
+        for index, (wanted, asset, (_, _, yaw)) in enumerate(zip(request.objects, assets, drawn, strict=True)):
+            if index in positions:
+                pose = yaw_pose(positions[index][0], positions[index][1], 0.0, yaw)
+            else:
+                pose = _seated(wanted, asset, yaw, placements)
             reaching = self._arms_reaching(wanted, asset, pose) & arms
             if not reaching:
                 return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) once it is moved clear"
@@ -183,3 +192,16 @@ class SceneSampler:
 def _edge(asset: Asset) -> float:
     """Size of an asset [m]: the edge of a cube as large as its bounding box."""
     return float(np.prod(asset.bounds[1] - asset.bounds[0])) ** (1 / 3)
+
+
+def _seated(wanted: ObjectRequest, asset: Asset, yaw: float, placements: list[ObjectPlacement]) -> Pose:
+    """Where an object stands that is put onto one placed before."""
+    assert wanted.onto is not None
+    role, seat, own = wanted.onto
+    for base in placements:
+        if base.role == role:
+            world_from_seat = affordance(base.asset, seat, base.pose, base.joint_positions)
+            turned_seat = compose(world_from_seat, Pose(quaternion=turn((0.0, 0.0, 1.0), yaw)))
+            return compose(turned_seat, inverse(affordance(asset, own, Pose())))
+    placed = ", ".join(base.role for base in placements) or "none"
+    raise SceneError(f"role {wanted.role!r} must stand on {role!r}, which is not placed before it; placed: {placed}")

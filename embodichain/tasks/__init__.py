@@ -15,6 +15,7 @@ TASKS: dict[str, str] = {
     "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
+    "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",
     "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",
     "turn_switch": "embodichain.tasks.turn_switch:TurnSwitch",
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import scene_parts as parts
+import trimesh
 from staging import Stage
 
 from embodichain.motion.hand import Hand, Waypoint, moved
@@ -87,3 +88,67 @@ def put(stage: Stage, role: str, x: float, y: float, yaw: float = 0.0, z: float 
     stage.qpos(role)[:3] = (x, y, z)
     stage.qpos(role)[3:] = turn((0.0, 0.0, 1.0), yaw)
     stage.qvel(role)[:] = 0.0
+
+
+def cylinder(radius: float, height: float, z: float) -> trimesh.Trimesh:
+    """A cylinder that stands on the height `z`."""
+    return trimesh.creation.cylinder(
+        radius=radius, height=height, sections=32, transform=trimesh.transformations.translation_matrix((0, 0, z + height / 2))
+    )
+
+
+def plate(radius: float = 0.08) -> Asset:
+    return Asset(
+        name=f"plate_{round(1000 * radius)}",
+        category="plate",
+        bodies=(parts.body("body", cylinder(radius, 0.018, 0.0), mass=0.25),),
+        affordances={"center": ("body", Pose(position=(0.0, 0.0, 0.018), quaternion=parts.DOWN))},
+        content_hash=f"plate{radius}",
+    )
+
+
+def cutlery(category: str, length: float = 0.17) -> Asset:
+    """A bar with a broad end towards +X."""
+    handle = parts.box((length, 0.013, 0.014), (0, 0, 0.007))
+    head = parts.box((0.03, 0.026, 0.004), (length / 2 - 0.015, 0, 0.002))
+    return Asset(
+        name=f"{category}_{round(1000 * length)}",
+        category=category,
+        bodies=(parts.body("body", handle, head, mass=0.04),),
+        affordances={"grasp": ("body", Pose(position=(-0.03, 0.0, 0.011), quaternion=parts.DOWN))},
+        content_hash=f"{category}{length}",
+    )
+
+
+def pan(inner: float = 0.062, height: float = 0.05) -> Asset:
+    wall, sides = 0.004, 16
+    width = 2 * (inner + wall) * math.tan(math.pi / sides)
+    pieces = [cylinder(inner + wall, 0.003, 0.0)]
+    for k in range(sides):
+        piece = parts.box((wall, width, height), (inner + wall / 2, 0.0, height / 2))
+        piece.apply_transform(trimesh.transformations.rotation_matrix(2 * math.pi * k / sides, (0, 0, 1)))
+        pieces.append(piece)
+    return Asset(
+        name="pan_62",
+        category="pan",
+        bodies=(parts.body("body", *pieces, mass=0.3),),
+        affordances={
+            "center": ("body", Pose(position=(0.0, 0.0, 0.003), quaternion=parts.DOWN)),
+            "lid_seat": ("body", Pose(position=(0.0, 0.0, height), quaternion=parts.DOWN)),
+        },
+        content_hash=f"pan{inner}",
+    )
+
+
+def lid(ring: float = 0.056) -> Asset:
+    pieces = (cylinder(ring, 0.006, 0.0), cylinder(0.074, 0.003, 0.006), cylinder(0.014, 0.026, 0.009))
+    return Asset(
+        name="lid_56",
+        category="lid",
+        bodies=(parts.body("body", *pieces, mass=0.15),),
+        affordances={
+            "grasp": ("body", Pose(position=(0.0, 0.0, 0.026), quaternion=parts.DOWN)),
+            "fit": ("body", Pose(position=(0.0, 0.0, 0.006), quaternion=parts.DOWN)),
+        },
+        content_hash=f"lid{ring}",
+    )

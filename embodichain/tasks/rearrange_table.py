@@ -1,0 +1,214 @@
+"""rearrange_table: lay two pieces of cutlery on the sides of the plate that the instruction names, lined up with each other."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand
+from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines
+from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
+
+PIECES = ("fork", "knife", "spoon")
+SIDES = ("left", "right")
+"""Roles of the two pieces: the side of the plate where each belongs, as the robot sees it; its left is +Y."""
+LARGEST_GAP, FURTHEST_ALONG = 0.09, 0.045
+"""Widest gap between a piece and the plate's edge, and most that its middle may lie before or behind the plate's [m]."""
+YAW_TOLERANCE = math.radians(15.0)
+"""Largest angle [rad] of a piece from straight away from the robot, its head on either end."""
+PLATE_SHIFT = 0.015
+"""Furthest that the plate may be moved [m]."""
+REST_S = 0.5
+"""How long everything must lie still and untouched at the end [s]."""
+_ROOM = 0.02
+"""Kept free around each piece at the start [m]: a finger goes down beside its handle."""
+INSTRUCTIONS = Phrases(
+    streamed=(
+        "Lay the table: {left} to the left of the plate, {right} to the right.",
+        "Put the {left} on the left side of the plate and the {right} on its right side.",
+        "Place the {right} right of the plate and the {left} left of it, lined up.",
+        "Arrange the {left} and the {right} beside the plate, the {left} on the left.",
+    ),
+    held_out=(
+        "Set a place with the {left} left and the {right} right of the plate.",
+        "The {right} belongs to the right of the plate, the {left} to its left: tidy up.",
+    ),
+)
+
+
+class RearrangeTable:
+    """A plate within 0.14 x 0.12 m of the middle, two of fork, knife and spoon in 0.30 x 0.40 m around it, turned any way."""
+
+    name = "rearrange_table"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """The plate, and the two pieces under the sides where they belong."""
+        left, right = (PIECES[int(index)] for index in rng.choice(len(PIECES), 2, replace=False))
+        instruction = INSTRUCTIONS.draw(rng, self._held_out, left=left, right=right)
+        objects = (
+            ObjectRequest(role="plate", category="plate", x=(-0.09, 0.05), y=(-0.06, 0.06)),
+            ObjectRequest(role="left", category=left, reach=("grasp",), margin=_ROOM),
+            ObjectRequest(role="right", category=right, reach=("grasp",), margin=_ROOM),
+        )
+        request = SceneRequest(instruction=instruction, objects=objects)
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Carries each piece to its side, first the one whose place is free; tries again from wherever they are."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> RearrangeTableGrader:
+        """A fresh grader for `scene`."""
+        return RearrangeTableGrader(scene)
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_GRIP_HEIGHT = 0.0168
+"""Lowest that a tip may go [m]: fingers reach a centimetre below it."""
+_GRIPS = (0.0, 0.018, -0.018)
+"""Where along the handle it may be held [m]."""
+_BESIDE = (0.046, 0.060, 0.074, 0.088)
+"""Distances [m] of a piece's middle line from the plate's edge that the expert chooses from."""
+_ALONG = (0.0, 0.015, -0.015, 0.03, -0.03)
+"""How far before or behind the plate's middle [m]."""
+_ASIDE_X, _ASIDE_Y = (-0.16, -0.08, 0.0, 0.08, 0.14), (0.0, 0.08, -0.08, 0.14, -0.14, 0.2, -0.2)
+_HANDLE_HALF = 0.012
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """Carries every piece that is not in its place there."""
+    shift = (0.0, miss.aside(_HANDLE_HALF + 0.022), -miss.above(_GRIP_HEIGHT + FINGER_BELOW)) if miss.by else (0.0, 0.0, 0.0)
+    for _ in range(2 * len(SIDES)):
+        waiting = [side for side in SIDES if misplaced(scene, state, side)]
+        if not waiting:
+            break
+        try:
+            problem, state = yield from transfer(hands, scene, state, _next(scene, state, waiting), shift)
+        except MotionError:  # no arm reaches both ends: one brings the piece to the middle, where the other reaches it too
+            problem, state = yield from transfer(hands, scene, state, _transfer(scene, waiting[0], _spots(scene, state)), shift)
+        if problem:
+            return Attempt(state=state, failure=problem)
+        shift = (0.0, 0.0, 0.0)
+    return Attempt(state=state, failure=" and ".join(filter(None, (misplaced(scene, state, side) for side in SIDES))))
+
+
+def _next(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Transfer:
+    """The next piece to carry: one whose place is free, or else one to be put out of the way."""
+    spots = _spots(scene, state)
+    for goals_of in (lambda side: _goals(scene, state, side), lambda side: spots):
+        for side in waiting:
+            task = _transfer(scene, side, goals_of(side))
+            others = list(outlines(scene, state, (side,)).values())
+            if has_room(task, scene.object(side).asset, object_pose(scene, state, side), others):
+                return task
+    raise MotionError("no piece can be laid where it belongs or out of the way; the table is too full")
+
+
+def _spots(scene: Scene, state: WorldState) -> tuple[Pose, ...]:
+    """Poses where a piece is out of the way of both places beside the plate."""
+    assets = {side: scene.object(side).asset for side in SIDES}
+    places = [outline_of(assets[side], _goals(scene, state, side)[0]) for side in SIDES]
+    spots = [yaw_pose(x, y, 0.0, yaw) for x, y in itertools.product(_ASIDE_X, _ASIDE_Y) for yaw in (0.0, math.pi / 2)]
+    spots.sort(key=lambda spot: abs(spot.position[1]))
+    return tuple(spot for spot in spots if all(gap(outline_of(assets["left"], spot), place) > 0.04 for place in places))
+
+
+def _transfer(scene: Scene, side: str, goals: tuple[Pose, ...]) -> Transfer:
+    grip = affordance(scene.object(side).asset, "grasp", Pose())
+    up = min(grip.position[2] - _GRIP_HEIGHT, 0.0)
+    grips = tuple(compose(grip, Pose(position=(along, 0.0, up))) for along in _GRIPS)
+    return Transfer(role=side, grips=grips, goals=goals, opening=0.026, clearance=0.002)
+
+
+def _goals(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
+    """Poses beside the plate, the nearest first, the head away from the robot or towards it."""
+    plate = object_pose(scene, state, "plate")
+    radius = float(scene.object("plate").asset.bounds[1, 1])
+    sense = 1.0 if side == "left" else -1.0
+    return tuple(
+        yaw_pose(plate.position[0] + along, plate.position[1] + sense * (radius + beside), 0.0, yaw)
+        for beside, along, yaw in itertools.product(_BESIDE, _ALONG, (0.0, math.pi))
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+_CUTLERY = CustodyConfig(lift=0.015, push=0.03)
+
+
+def misplaced(scene: Scene, state: WorldState, side: str) -> str:
+    """What is wrong with where one piece lies; "" when nothing is."""
+    present = outlines(scene, state)
+    piece, plate = present[side], present["plate"]
+    across = np.array((0.0, 1.0 if side == "left" else -1.0))
+    apart = piece.span(across)[0] - plate.span(across)[1]
+    if apart < 0.0:
+        return f"the piece for the {side} does not lie on the {side} of the plate"
+    if apart > LARGEST_GAP:
+        return f"the piece on the {side} lies {1e3 * apart:.0f} mm from the plate, {1e3 * LARGEST_GAP:.0f} mm allowed"
+    ahead = np.array((1.0, 0.0))
+    along = abs(sum(piece.span(ahead)) - sum(plate.span(ahead))) / 2
+    if along > FURTHEST_ALONG:
+        return f"the piece on the {side} lies {1e3 * along:.0f} mm before or behind the plate's middle"
+    turned = abs(wrap(2 * yaw_of(object_pose(scene, state, side).quaternion))) / 2
+    if turned > YAW_TOLERANCE:
+        return f"the piece on the {side} is turned by {math.degrees(turned):.0f} degrees, not lined up"
+    return ""
+
+
+class RearrangeTableGrader:
+    """Success: both pieces were carried, none dropped, thrown or shoved, and rest on their sides of a plate that stayed."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._pieces = {side: Custody(scene, side, _CUTLERY) for side in SIDES}
+        self._plate = Custody(scene, "plate", CustodyConfig(push=PLATE_SHIFT))
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        for thing in (*self._pieces.values(), self._plate):
+            thing.observe(state)
+        self._state = state
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        pieces = list(self._pieces.values())
+        faults = [thing.fault for thing in (*pieces, self._plate) if thing.fault]
+        if self._state is None:
+            return Verdict(success=False, reason="nothing was observed", progress=0.0)
+        placing = [wrong for side in SIDES if (wrong := misplaced(self._scene, self._state, side))]
+        rest_s = min(thing.rest_s for thing in (*pieces, self._plate))
+        if faults:
+            reason = faults[0]
+        elif not any(thing.touched for thing in pieces):
+            reason = "the robot never touched the cutlery"
+        elif self._plate.moved > PLATE_SHIFT:
+            reason = f"the plate was moved by {1e3 * self._plate.moved:.0f} mm, {1e3 * PLATE_SHIFT:.0f} mm allowed"
+        elif placing:
+            reason = placing[0]
+        elif self._plate.tilt > math.radians(5.0) or max(thing.tilt for thing in pieces) > math.radians(20.0):
+            reason = "a piece lies on something, or on its side"
+        elif rest_s < REST_S:
+            reason = f"everything lay still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="both pieces lie on their sides of the plate", progress=1.0)
+        carried = sum(thing.lifted > _CUTLERY.lift for thing in pieces)
+        return Verdict(success=False, reason=reason, progress=0.45 * carried)
