@@ -18,6 +18,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.catalog import AssetsConfig, build_catalog
 from embodichain.errors import ConfigError, MotionError, SceneError
+from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
@@ -80,6 +81,7 @@ class WorldConfig:
     assets: AssetsConfig = field(default_factory=AssetsConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
     physical: PhysicalConfig = field(default_factory=PhysicalConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
 
@@ -188,21 +190,49 @@ def prepare(config: WorldConfig, progress: Progress) -> World:
     return World(config=config, robot=robot, assets=assets, reach=reach)
 
 
+_CANDIDATES = 1 << 32
+"""Numbers from here on are candidates for diversity: no run counts so far."""
+
+
 class SceneStage:
     """Turns a number into a task and a valid scene of it."""
 
     def __init__(self, world: World, split: Split = Split.STREAM) -> None:
         self._tasks = world.make_tasks()
         self._sampler = SceneSampler(
-            world.robot, world.assets, world.reach, visual=world.config.visual, physical=world.config.physical
+            world.robot,
+            world.assets,
+            world.reach,
+            visual=world.config.visual,
+            physical=world.config.physical,
+            diversity=world.config.diversity,
         )
         self._seed = world.config.seed
         self._split = split
+        self._diversity = world.config.diversity
+        self._chosen: dict[tuple[str, int], list[int]] = {}
+        """Seeds chosen for a block of a task's numbers, the last ones met."""
 
     def step(self, number: int) -> tuple[Task, Scene]:
         """Scene `number` of this run; raises SceneError when its seed has none."""
         task = self._tasks[number % len(self._tasks)]
-        return task, self._sampler.sample(task, scene_seed(self._seed, self._split, number))
+        return task, self._sampler.sample(task, self._scene_seed(task, number))
+
+    def _scene_seed(self, task: Task, number: int) -> int:
+        """The seed of scene `number`; with diversity one of its block's candidates, which are numbered after all of the run's."""
+        diversity = self._diversity
+        if not diversity.enabled:
+            return scene_seed(self._seed, self._split, number)
+        block, place = divmod(number // len(self._tasks), diversity.block)
+        key = (task.name, block)
+        if key not in self._chosen:
+            index = self._tasks.index(task)
+            size = diversity.block * diversity.candidates
+            numbers = ((_CANDIDATES + (block * size + i) * len(self._tasks) + index) for i in range(size))
+            self._chosen[key] = self._sampler.choose(task, [scene_seed(self._seed, self._split, n) for n in numbers])
+            while len(self._chosen) > 2 * len(self._tasks):
+                self._chosen.pop(next(iter(self._chosen)))
+        return self._chosen[key][place]
 
 
 class Fate(StrEnum):

@@ -202,6 +202,7 @@ def _check_task(name: str) -> None:
 
 
 def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
+    from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
     from embodichain.expand.recovery import RecoveryConfig
     from embodichain.expand.visual import VisualConfig
@@ -214,6 +215,7 @@ def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
         recovery=RecoveryConfig(probability=getattr(options, "recovery", 0.0)),
         visual=VisualConfig(enabled=options.visual),
         physical=PhysicalConfig(enabled=options.physical),
+        diversity=DiversityConfig(enabled=options.diverse),
     )
 
 

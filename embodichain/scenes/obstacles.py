@@ -8,10 +8,20 @@ import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError
+from embodichain.motion.kinematics import Chain
 from embodichain.scenes.layout import Footprint
-from embodichain.types import Robot, rotate
+from embodichain.types import Robot, Vec3, rotate
 
 _TABLE_TOP = 1e-3
+
+
+def arm_bases(robot: Robot) -> tuple[tuple[str, Vec3], ...]:
+    """Where each arm's first joint stands [m, world frame], by the arm's name."""
+    found = []
+    for number, arm in enumerate(robot.arms):
+        x, y, z = Chain.of(robot, number).positions[0].tolist()
+        found.append((arm.name, (x, y, z)))
+    return tuple(found)
 
 
 def standing_parts(robot: Robot) -> tuple[Footprint, ...]:

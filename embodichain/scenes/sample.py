@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from embodichain.errors import SceneError
+from embodichain.expand.diversity import DiversityConfig, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Task
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
-from embodichain.scenes.obstacles import standing_parts
+from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
-from embodichain.types.poses import compose, inverse, turn, yaw_pose
+from embodichain.types.poses import compose, inverse, turn, turned, yaw_pose
 
 TABLE = (0.7, 1.2)
 """Extent of the table top along X and Y [m]."""
@@ -48,6 +49,7 @@ class SceneSampler:
         *,
         visual: VisualConfig | None = None,
         physical: PhysicalConfig | None = None,
+        diversity: DiversityConfig | None = None,
         config: SampleConfig | None = None,
     ) -> None:
         """`reach` may be None as long as no task asks for reachable affordances."""
@@ -57,6 +59,8 @@ class SceneSampler:
         self._obstacles = standing_parts(robot)
         self._reach = reach
         self._visual = visual or VisualConfig()
+        self._diversity = diversity or DiversityConfig()
+        self._bases = arm_bases(robot)
         self._physical = physical or PhysicalConfig()
         self._config = config or SampleConfig()
         self._footprints: dict[str, Footprint] = {}
@@ -84,6 +88,50 @@ class SceneSampler:
             )
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+
+    def choose(self, task: Task, seeds: Sequence[int]) -> list[int]:
+        """For each of a block's scenes the seed, out of all `seeds`, chosen so that their scenes differ (`diversity.spread`).
+
+        Seeds without a scene are passed over; raises SceneError when too few have one.
+        """
+        reachable, found = [], []
+        refusal = ""
+        for seed in seeds:
+            try:
+                found.append(features(self.interaction(task, self.sample(task, seed))))
+                reachable.append(seed)
+            except SceneError as error:
+                refusal = refusal or str(error)
+        count = min(self._diversity.block, len(seeds))
+        if len(reachable) < count:
+            raise SceneError(f"only {len(reachable)} of {len(seeds)} candidates of {task.name!r} have a scene: {refusal}")
+        return [reachable[index] for index in spread(np.array(found), count)]
+
+    def interaction(self, task: Task, scene: Scene) -> Interaction:
+        """What a scene of `task` asks of a hand first, and where that leads."""
+        frames = []
+        roles = {placement.role for placement in scene.objects}
+        for wanted in task.request(np.random.default_rng(0)).objects:
+            if wanted.role not in roles:
+                continue
+            placement = scene.object(wanted.role)
+            joints = placement.joint_positions
+            frames += [(wanted, affordance(placement.asset, name, placement.pose, joints)) for name in wanted.reach]
+        if not frames:
+            frames = [(None, placement.pose) for placement in scene.objects[:1]]
+        wanted, contact = frames[0]
+        arms = self._all_arms
+        if wanted is not None:
+            arms = self._arms_reaching(wanted, scene.object(wanted.role).asset, scene.object(wanted.role).pose)
+        x, y, z = contact.position
+        if len(frames) > 1:
+            a, b, c = frames[1][1].position
+            result = (a - x, b - y, c - z)
+        else:  # an articulation turns away from where it stands
+            turn = -sum(scene.objects[0].joint_positions)
+            direction = turned(scene.objects[0].pose.quaternion, (0.2 * turn, 0.0, 0.0))
+            result = (direction[0], direction[1], direction[2])
+        return Interaction(contact=contact, arms=arms, bases=self._bases, result=result)
 
     def _choose_all(self, request: SceneRequest, rng: np.random.Generator) -> list[Asset]:
         """An asset for every object, drawn again until those that the request ranks by size differ enough."""

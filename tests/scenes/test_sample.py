@@ -8,11 +8,13 @@ from scene_parts import COARSE, ROBOT, assets, make_sampler, mouse, pad
 
 from embodichain import tasks
 from embodichain.errors import SceneError
+from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.frames import affordance
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
+from embodichain.stages import SceneStage, Split, World, WorldConfig
 from embodichain.tasks.place_mouse_pad import COLORS
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import ObjectRequest, Pose, Scene, SceneRequest
@@ -153,3 +155,20 @@ def test_what_only_one_arm_may_reach_is_reached_by_that_arm(sampler: SceneSample
     nobody = Wish(ObjectRequest(role="mouse", category="mouse", y=(0.40, 0.41), x=(-0.1, 0.0), reach=("grasp",), arms=("right",)))
     with pytest.raises(SceneError, match="no arm reaches grasp"):
         sampler.sample(nobody, 0)
+
+
+def test_with_diversity_a_number_still_decides_its_scene_whoever_asks_in_whatever_order(tmp_path_factory):
+    reach = ReachTable.load_or_build(ROBOT, COARSE, cache_dir=tmp_path_factory.mktemp("reach"))
+    diversity = DiversityConfig(enabled=True, candidates=2, block=4)
+    config = WorldConfig(tasks=("turn_switch", "place_mouse_pad"), diversity=diversity)
+    world = World(config=config, robot=ROBOT, assets=tuple(assets()), reach=reach)
+    forth, back = SceneStage(world), SceneStage(world)
+    numbers = list(range(12))
+    first = {number: forth.step(number) for number in numbers}
+    for number in reversed(numbers):
+        task, scene = back.step(number)
+        assert (task.name, scene.seed) == (first[number][0].name, first[number][1].seed)
+        assert [o.pose for o in scene.objects] == [o.pose for o in first[number][1].objects]
+    assert len({scene.seed for _, scene in first.values()}) == len(numbers)
+    held_out = SceneStage(world, Split.HELD_OUT)
+    assert {scene.seed for _, scene in first.values()}.isdisjoint(held_out.step(number)[1].seed for number in numbers)
