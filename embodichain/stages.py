@@ -18,7 +18,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.catalog import AssetsConfig, build_catalog
 from embodichain.errors import ConfigError, MotionError, SceneError
-from embodichain.expand.diversity import DiversityConfig
+from embodichain.expand.diversity import DiversityConfig, Interaction
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
@@ -217,6 +217,10 @@ class SceneStage:
         """Scene `number` of this run; raises SceneError when its seed has none."""
         task = self._tasks[number % len(self._tasks)]
         return task, self._sampler.sample(task, self._scene_seed(task, number))
+
+    def interaction(self, task: Task, scene: Scene) -> Interaction:
+        """What a scene asks of a hand: what diversity is told by."""
+        return self._sampler.interaction(task, scene)
 
     def _scene_seed(self, task: Task, number: int) -> int:
         """The seed of scene `number`; with diversity one of its block's candidates, which are numbered after all of the run's."""

@@ -1,0 +1,315 @@
+"""Is the experience worth learning from? Experts, recovery, cheats, replay and limits of every task, under each stage of expansion.
+
+    python benchmarks/experience.py [--quick] [--json] [--episodes N] [--tasks TASK ...] [--jobs J] [--keep ROWS] [--out REPORT.md]
+
+Each task is played `--episodes` times for each stage: placement alone; with visual, with physical expansion and provoked failures;
+with reachability-aware diversity as well. A scene that the sampler refuses is no episode (counted apart); one for which the expert
+finds no way is a failure. Limits are checked on every control step, replays and cheats on the first episodes of each task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from experience_cheats import CHEATS, Played, cheat
+from experience_report import table
+
+from embodichain.errors import EmbodiChainError, MotionError, SceneError
+from embodichain.expand.diversity import DiversityConfig, coverage, distances, features
+from embodichain.expand.physical import PhysicalConfig
+from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.motion.action import ActionCodec
+from embodichain.motion.plan import Limits
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.protocols import Grader, Task
+from embodichain.rollout import ExpertPilot, replay, rollout
+from embodichain.stages import SceneStage, World, WorldConfig, prepare
+from embodichain.tasks import TASKS
+from embodichain.types import Robot, Scene, Segment, Verdict, WorldState
+
+DEPTH_M, SUSTAINED_STEPS = 0.002, 5
+"""Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
+SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
+STAGES = ("spatial", "visual", "physical", "diverse")
+
+
+class Blind(MujocoPhysics):
+    """MuJoCo without pictures: experts and graders need none, and physics does not depend on them."""
+
+    def render(self, rgb: Any, depth: Any = None, segmentation: Any = None) -> None:
+        """Draws nothing."""
+
+
+@dataclass(slots=True)
+class Watch:
+    """A grader that also looks for what no trajectory may contain."""
+
+    grader: Grader
+    ranges: np.ndarray
+    states: list[WorldState] = field(default_factory=list)
+    longest: int = 0
+    deepest: float = 0.0
+    out_of_range: float = 0.0
+    _since: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self.grader.observe(state)
+        self.states.append(state)
+        deep = {(c.first, c.second) for c in state.contacts if c.penetration > DEPTH_M}
+        self._since = Counter({pair: self._since[pair] + 1 for pair in deep})
+        self.longest = max([self.longest, *self._since.values()])
+        self.deepest = max(self.deepest, state.deepest())
+        beyond = np.maximum(self.ranges[:, 0] - state.measured, state.measured - self.ranges[:, 1])
+        self.out_of_range = max(self.out_of_range, float(beyond.max()))
+
+    def verdict(self) -> Verdict:
+        """The grader's."""
+        return self.grader.verdict()
+
+
+def config(task: str, stage: str) -> WorldConfig:
+    """The world of one task under one stage of expansion; each stage keeps what the one before has."""
+    level = STAGES.index(stage)
+    return WorldConfig(
+        tasks=(task,),
+        width=16,
+        height=16,
+        horizon=96,
+        recovery=RecoveryConfig(probability=0.5 if level >= 2 else 0.0),
+        visual=VisualConfig(enabled=level >= 1),
+        physical=PhysicalConfig(enabled=level >= 2),
+        diversity=DiversityConfig(enabled=level >= 3, candidates=3, block=50),
+    )
+
+
+def joint_ranges(robot: Robot) -> np.ndarray:
+    """Limits of everything measured, shape [command_size, 2]."""
+    codec = ActionCodec(robot)
+    rows: list[tuple[float, float]] = []
+    for arm, chain in zip(robot.arms, codec.chains, strict=True):
+        rows += list(zip(chain.lower.tolist(), chain.upper.tolist(), strict=True))
+        rows.append((-RANGE_MARGIN, arm.gripper_open + RANGE_MARGIN))
+    return np.array(rows) + np.array((-RANGE_MARGIN, RANGE_MARGIN))
+
+
+# ------------------------------------------------------------------------------------------------------------ episodes
+
+
+def play(
+    task: Task, scene: Scene, physics: MujocoPhysics, codec: ActionCodec, world: World, out: dict
+) -> tuple[Watch, Any, np.ndarray]:
+    """One expert episode: what was watched, its outcome, its stored actions."""
+    watch = Watch(task.grader(scene), joint_ranges(world.robot))
+    pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+    outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec)
+    return watch, outcome, out["action"][: outcome.num_chunks].copy()
+
+
+def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
+    """Largest joint speed commanded [rad/s], grippers left out."""
+    commands = np.stack([codec.decode(action) for action in actions.reshape(-1, actions.shape[-1])])
+    grippers = np.cumsum([arm.command_size for arm in codec.robot.arms]) - 1
+    return float(np.abs(np.diff(np.delete(commands, grippers, axis=1), axis=0)).max(initial=0.0) * 50)
+
+
+def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
+    """Plays one task under one stage; runs in a process of its own."""
+    world = prepare(config(name, stage), lambda what, done, total: None)
+    physics, codec, scenes = Blind(world.robot, width=16, height=16), ActionCodec(world.robot), SceneStage(world)
+    out = world.trajectory_spec.allocate()
+    result: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    deepest, features_found, sampling_s, before = [0.0], [], 0.0, time.perf_counter()
+    played_rows: list[Played] = []
+    for number in range(count):
+        started = time.process_time()
+        try:
+            task, scene = scenes.step(number)
+        except SceneError as error:
+            result["refused"] += 1
+            reasons[f"refused: {error}"[:160]] += 1
+            continue
+        finally:
+            sampling_s += time.process_time() - started
+        features_found.append(features(scenes.interaction(task, scene)).tolist())
+        result["episodes"] += 1
+        try:
+            watch, outcome, actions = play(task, scene, physics, codec, world, out)
+        except (MotionError, SceneError) as error:
+            reasons[f"no way: {error}"[:160]] += 1
+            continue
+        final = physics.world.data.qpos.copy()
+        success, labels = outcome.verdict.success, out["segment"][: outcome.num_chunks]
+        result["success"] += success
+        result["failed_attempts"] += bool((labels == Segment.FAILURE).any())
+        result["recovered"] += bool((labels == Segment.FAILURE).any()) and success
+        if not success:
+            reasons[outcome.verdict.reason[:160]] += 1
+            continue  # what fails is never published
+        deepest.append(watch.deepest)
+        result["penetrations"] += watch.longest >= SUSTAINED_STEPS
+        result["range_violations"] += watch.out_of_range > 0.0
+        result["speed_violations"] += fastest(codec, actions) > Limits().joint_speed * SPEED_MARGIN
+        if len(played_rows) < checks:
+            grader = task.grader(scene)
+            replay(physics, codec, scene, actions, grader)
+            result["replays"] += 1
+            result["replay_mismatches"] += not np.array_equal(final, physics.world.data.qpos)
+            result["label_mismatches"] += grader.verdict() != outcome.verdict
+            played_rows.append(Played(scene=scene, actions=actions, states=watch.states))
+    passed = {}
+    if stage == "spatial":
+        passed = {which: sum(cheat(which, task, row, physics, codec) for row in played_rows) for which in CHEATS}
+        result["cheats"] += len(CHEATS) * len(played_rows)
+    return {
+        "task": name,
+        "stage": stage,
+        **result,
+        "reasons": dict(reasons.most_common(5)),
+        "deepest_mm": round(1e3 * max(deepest), 2),
+        "cheats_passed": passed,
+        "features": features_found,
+        "scenes_per_s": count / max(sampling_s, 1e-9),
+        "episodes_per_s": result["episodes"] / (time.perf_counter() - before),
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- figures
+
+
+def coverage_ratio(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> dict[str, float]:
+    """By task: how much nearer diverse scenes lie to any scene that could be asked for than as many uniform ones."""
+    found = {}
+    for name in names:
+        uniform, diverse = (np.array(rows[name, stage]["features"]) for stage in ("spatial", "diverse"))
+        half = min(len(diverse), len(uniform) // 2)
+        if half < 4:
+            continue
+        reachable, uniform = uniform[half:], uniform[:half]  # one half stands for what is reachable, the other competes
+        nearest = [np.mean([distances(sample, member).min() for member in reachable]) for sample in (uniform, diverse[:half])]
+        found[name] = round(float(nearest[0] / nearest[1]), 3)
+        rows[name, "diverse"]["covered"] = round(coverage(diverse[:half], reachable), 3)
+        rows[name, "diverse"]["covered_uniform"] = round(coverage(uniform, reachable), 3)
+    return found
+
+
+def measure(names: list[str], count: int, checks: int, jobs: int, kept: Path | None = None) -> dict[str, Any]:
+    """All tasks under all stages, and the figures that follow; `kept` holds rows measured before and takes the new ones."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    stages = STAGES
+    if kept is not None and kept.exists():
+        for line in kept.read_text().splitlines():
+            row = json.loads(line)
+            if row["task"] in names and "error" not in row:
+                rows[row["task"], row["stage"]] = row
+    for name in names:
+        prepare(config(name, "spatial"), lambda what, done, total: None)  # caches are filled once, before anything is timed
+    # Visual expansion changes no number of the physics (a law of tests/physics/test_looks.py): a few episodes confirm it.
+    work = [(name, stage, min(count, 10) if stage == "visual" else count, checks) for stage in stages for name in names]
+    work = [entry for entry in work if entry[:2] not in rows]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for row in pool.map(_guarded, work):
+            rows[row["task"], row["stage"]] = row
+            if kept is not None:
+                with kept.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+    return summary(rows, names, stages)
+
+
+def _guarded(work: tuple[str, str, int, int]) -> dict[str, Any]:
+    """One task whose file is broken must not take the others' figures with it."""
+    try:
+        return episodes(*work)
+    except EmbodiChainError as error:
+        return {"task": work[0], "stage": work[1], "error": str(error), "features": [], "cheats_passed": {}, "reasons": {}}
+
+
+def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str], stages: tuple[str, ...]) -> dict[str, Any]:
+    """The figures of the report."""
+
+    def rate(name: str, stage: str) -> float:
+        row = rows[name, stage]
+        return round(row.get("success", 0) / max(row.get("episodes", 0), 1), 4)
+
+    def total(key: str) -> int:
+        return sum(row.get(key, 0) for row in rows.values())
+
+    last = stages[-1]
+    ratios = coverage_ratio(rows, names) if {"spatial", "diverse"} <= set(stages) else {}
+    result = {
+        "expert_success": {name: rate(name, "spatial") for name in names},
+        "expert_success_expanded": {name: rate(name, last) for name in names},
+        "recovery_rate": round(total("recovered") / max(total("failed_attempts"), 1), 4),
+        "scenes_per_s_core": round(min((rows[name, "spatial"].get("scenes_per_s", 0.0) for name in names), default=0.0), 1),
+        "coverage_over_uniform": round(statistics.mean(ratios.values()), 3) if ratios else None,
+        "coverage_by_task": ratios,
+        "replay_mismatches": total("replay_mismatches"),
+        "label_mismatches": total("label_mismatches"),
+        "replays": total("replays"),
+        "grader_cheats_passed": sum(sum(row["cheats_passed"].values()) for row in rows.values()),
+        "grader_cheats_tried": total("cheats"),
+        "penetrations": total("penetrations"),
+        "range_violations": total("range_violations"),
+        "speed_violations": total("speed_violations"),
+        "failed_attempts": total("failed_attempts"),
+        "stages": [],
+    }
+    for stage in stages:
+        picked = [rows[name, stage] for name in names]
+        attempts = sum(row.get("failed_attempts", 0) for row in picked)
+        result["stages"].append(
+            {
+                "stage": stage,
+                "success": {name: rate(name, stage) for name in names},
+                "episodes": sum(row.get("episodes", 0) for row in picked),
+                "refused": sum(row.get("refused", 0) for row in picked),
+                "recovered": round(sum(row.get("recovered", 0) for row in picked) / attempts, 3) if attempts else None,
+                "scenes_per_s": {row["task"]: round(row.get("scenes_per_s", 0.0), 1) for row in picked},
+                "deepest_mm": {row["task"]: row.get("deepest_mm") for row in picked},
+            }
+        )
+    result["rows"] = [{key: value for key, value in row.items() if key != "features"} for row in rows.values()]
+    return result
+
+
+def main() -> None:
+    """Parses the command line, measures, prints."""
+    known = [name for name in TASKS if name != "counting"]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="6 episodes of each task and stage")
+    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser.add_argument("--episodes", type=int, help="of each task under each stage (default 200)")
+    parser.add_argument("--checks", type=int, help="episodes of each task that are replayed and cheated on (default 10)")
+    parser.add_argument("--tasks", nargs="+", choices=known, default=known)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="file of rows: those in it are not measured again, new ones are added")
+    parser.add_argument("--out", type=Path, help="write the report there as Markdown, and the figures beside it as JSON")
+    options = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    count = options.episodes or (6 if options.quick else 200)
+    started = time.perf_counter()
+    result = measure(options.tasks, count, options.checks or (2 if options.quick else 10), options.jobs, options.keep)
+    result["wall_s"] = round(time.perf_counter() - started)
+    if options.out:
+        options.out.write_text(table(result, count))
+        options.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
+    if not options.json:
+        print(table(result, count))
+    print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
+
+
+if __name__ == "__main__":
+    main()
