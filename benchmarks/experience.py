@@ -15,6 +15,7 @@ import os
 import statistics
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -206,10 +207,11 @@ def coverage_ratio(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]
     return found
 
 
-def measure(names: list[str], count: int, checks: int, jobs: int, kept: Path | None = None) -> dict[str, Any]:
+def measure(
+    names: list[str], count: int, checks: int, jobs: int, kept: Path | None = None, stages: Sequence[str] = STAGES
+) -> dict[str, Any]:
     """All tasks under all stages, and the figures that follow; `kept` holds rows measured before and takes the new ones."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
-    stages = STAGES
     if kept is not None and kept.exists():
         for line in kept.read_text().splitlines():
             row = json.loads(line)
@@ -226,7 +228,7 @@ def measure(names: list[str], count: int, checks: int, jobs: int, kept: Path | N
             if kept is not None:
                 with kept.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-    return summary(rows, names, stages)
+    return summary(rows, names)
 
 
 def _guarded(work: tuple[str, str, int, int]) -> dict[str, Any]:
@@ -237,12 +239,16 @@ def _guarded(work: tuple[str, str, int, int]) -> dict[str, Any]:
         return {"task": work[0], "stage": work[1], "error": str(error), "features": [], "cheats_passed": {}, "reasons": {}}
 
 
-def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str], stages: tuple[str, ...]) -> dict[str, Any]:
+def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> dict[str, Any]:
     """The figures of the report."""
+    stages = [stage for stage in STAGES if any(found == stage for _, found in rows)]
+    for name in names:
+        for stage in stages:
+            rows.setdefault((name, stage), {"task": name, "stage": stage, "features": [], "cheats_passed": {}, "reasons": {}})
 
-    def rate(name: str, stage: str) -> float:
+    def rate(name: str, stage: str) -> float | None:
         row = rows[name, stage]
-        return round(row.get("success", 0) / max(row.get("episodes", 0), 1), 4)
+        return round(row.get("success", 0) / row["episodes"], 4) if row.get("episodes") else None
 
     def total(key: str) -> int:
         return sum(row.get(key, 0) for row in rows.values())
@@ -294,6 +300,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, help="of each task under each stage (default 200)")
     parser.add_argument("--checks", type=int, help="episodes of each task that are replayed and cheated on (default 10)")
     parser.add_argument("--tasks", nargs="+", choices=known, default=known)
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="file of rows: those in it are not measured again, new ones are added")
     parser.add_argument("--out", type=Path, help="write the report there as Markdown, and the figures beside it as JSON")
@@ -301,7 +308,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     count = options.episodes or (6 if options.quick else 200)
     started = time.perf_counter()
-    result = measure(options.tasks, count, options.checks or (2 if options.quick else 10), options.jobs, options.keep)
+    result = measure(
+        options.tasks, count, options.checks or (2 if options.quick else 10), options.jobs, options.keep, options.stages
+    )
     result["wall_s"] = round(time.perf_counter() - started)
     if options.out:
         options.out.write_text(table(result, count))

@@ -17,7 +17,7 @@ def table(result: dict[str, Any], count: int) -> str:
     names = list(result["expert_success"])
     lines = [f"| expert success, {count} seeds each | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for stage in result["stages"]:
-        cells = [f"{100 * stage['success'][name]:.1f}%" for name in names]
+        cells = ["–" if stage["success"][name] is None else f"{100 * stage['success'][name]:.1f}%" for name in names]
         lines.append(f"| {_TITLES[stage['stage']]} | " + " | ".join(cells) + " |")
     rates = result["stages"][0]["scenes_per_s"]
     lines.append("| scenes/s a core | " + " | ".join(f"{rates[name]:.0f}" for name in names) + " |")
