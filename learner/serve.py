@@ -116,6 +116,7 @@ class PolicyServer:
                 config.port,
                 compression=None,
                 max_size=config.max_message_bytes,
+                max_queue=2,  # messages that wait while one is answered: a client cannot fill our memory
                 origins=[None],  # a web page must not drive a robot through its visitor's browser
                 process_request=self._admit,
             )

@@ -1,0 +1,375 @@
+"""How long does a robot wait for its next chunk, and what does speculating cost in accuracy?
+
+    python benchmarks/inference.py [--quick] [--json]
+
+Three measurements in one run, on experience that the run makes itself:
+
+sai_action_error   two tiny models are trained on the same expert episodes from the same weights with the same draws, one with noisy
+                   history and one without. On held-out episodes each chunk is then sampled synchronously and speculatively from the
+                   same memory and noise; the error is the RMS difference of the two, in normalised action units, for s_mid 0..1.
+sai_blocking_over_sync   the robot's wait with half of both stages pre-denoised over the wait without, calls taking turns, nothing
+                   running beside. Checked first: with the real observation as surrogate both give the same chunks bit for bit.
+p50_ms, p99_ms     round trips of the real client (openpi-client) with a real server process.
+
+The wait is everything from the picture to the chunk: encoding, memory update and denoising. Only denoising can be done in advance,
+so half of it leaves a little more than half of the wait; `sai_denoising_over_sync` is the ratio of the denoising alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from rich.progress import Progress
+from torch import Tensor
+
+from embodichain.errors import MotionError, SceneError
+from embodichain.motion.action import ActionCodec
+from embodichain.rollout import ExpertPilot, rollout
+from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
+from learner.clwm import ClwmConfig, Grid, Window
+from learner.memory import LongTermMemory
+from learner.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
+from learner.sai import SaiConfig, SpeculativePolicy, Started, Variant, finish, start
+from learner.sai import Split as Steps
+
+TRAINED = ClwmConfig(dim=64, layers=2, heads=2, ffn=256, memory_every=1)
+"""What is trained here, on the head camera alone: seconds on one core."""
+SERVED = AgentConfig(model=ClwmConfig(video_steps=10, action_steps=20))
+"""What is timed: the tiny model for CPUs with three cameras, sampled as finely as public policies are."""
+S_MIDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+WINDOW, BATCH = 4, 8
+PROMPT = "Turn the switch on."
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """An expert episode as the model sees it, normalised: latents [T + 1, N, C], proprio [T + 1, A], actions [T, K, A].
+
+    `measured` is the proprio as it was, [T + 1, A].
+    """
+
+    latents: Tensor
+    proprio: Tensor
+    actions: Tensor
+    measured: Tensor
+    instruction: str
+
+
+def play(world: World, split: Split, count: int, tell: Tell) -> list[Mapping[str, NDArray]]:
+    """Expert episodes that succeeded."""
+    stage, physics, codec, spec = SceneStage(world, split), world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    found: list[Mapping[str, NDArray]] = []
+    number = 0
+    while len(found) < count:
+        out = spec.allocate()
+        number += 1
+        try:
+            task, scene = stage.step(number)
+            pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+            outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec)
+        except (SceneError, MotionError):
+            continue
+        if outcome.verdict.success and outcome.num_chunks >= WINDOW:
+            found.append(out)
+            tell(f"episodes {split}", len(found), count)
+    physics.close()
+    return found
+
+
+def fit_normalizer(agent: Agent, episodes: list[Mapping[str, NDArray]]) -> None:
+    """Measures the agent's normalizer on whole episodes."""
+    measurement = agent.new_measurement()
+    for episode in episodes:
+        chunks = int(episode["num_chunks"])
+        measurement.add(
+            action_BTKA=torch.from_numpy(episode["action"][None, :chunks]),
+            proprio_BTA=torch.from_numpy(episode["proprio"][None, : chunks + 1]),
+            action_mask_BA=torch.from_numpy(episode["action_mask"][None]),
+            latents_BTNC=agent.encoder(torch.from_numpy(episode["rgb"][None, : chunks + 1, :1])),
+            valid_BT=torch.ones(1, chunks, dtype=torch.bool),
+        )
+    agent.normalizer.fit(measurement)
+    agent.memory_span.fill_(WINDOW)
+
+
+def record(agent: Agent, episode: Mapping[str, NDArray]) -> Recorded:
+    """Encodes an episode once: training then costs the model alone."""
+    chunks = int(episode["num_chunks"])
+    measured = torch.from_numpy(episode["proprio"][: chunks + 1])
+    actions = torch.from_numpy(episode["action"][:chunks])
+    return Recorded(
+        latents=agent.normalizer.latents(agent.encoder(torch.from_numpy(episode["rgb"][: chunks + 1, :1]))),
+        proprio=agent.normalizer.proprio(measured),
+        actions=agent.normalizer.actions(actions, measured[:-1]),
+        measured=measured,
+        instruction=bytes(episode["instruction"]).rstrip(b"\0").decode(),
+    )
+
+
+def train(agent: Agent, episodes: list[Recorded], grid: Grid, steps: int, tell: Callable[[int, int], None]) -> float:
+    """AdamW on windows drawn at random; the mean loss of the last tenth. The same seed draws the same for every model."""
+    model = agent.model
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.1)
+    mask = agent.normalizer.action_mask.expand(BATCH, -1)
+    whole = torch.ones(BATCH, WINDOW, dtype=torch.bool)
+    losses = []
+    for step in range(steps):
+        picks = [episodes[i] for i in rng.integers(len(episodes), size=BATCH)]
+        begins = [int(rng.integers(len(e.actions) - WINDOW + 1)) for e in picks]
+        window = Window(
+            latents_BTNC=torch.stack([e.latents[b : b + WINDOW + 1] for e, b in zip(picks, begins, strict=True)]),
+            proprio_BTA=torch.stack([e.proprio[b : b + WINDOW + 1] for e, b in zip(picks, begins, strict=True)]),
+            actions_BTKA=torch.stack([e.actions[b : b + WINDOW] for e, b in zip(picks, begins, strict=True)]),
+            text_BLC=agent.text([e.instruction for e in picks]),
+        )
+        loss = model.losses(
+            window, model.draw(window, generator), grid, valid_BT=whole, imitate_BT=whole, action_mask_BA=mask
+        ).total
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(float(loss.detach()))
+        tell(step + 1, steps)
+    return statistics.fmean(losses[-max(1, steps // 10) :])
+
+
+@torch.inference_mode()
+def action_errors(agent: Agent, episodes: list[Recorded], grid: Grid) -> dict[str, dict[str, float]]:
+    """RMS difference between speculative and synchronous chunks by variant and s_mid, over the channels that the robot has.
+
+    All episodes run as one batch, as long as the shortest of them.
+    """
+    model, normalizer, clip = agent.model.eval(), agent.normalizer, agent.config.normalizer.clip
+    horizon = min(len(episode.actions) for episode in episodes)
+    latents, proprio, actions, measured = (
+        torch.stack([getattr(episode, name)[:horizon] for episode in episodes])
+        for name in ("latents", "proprio", "actions", "measured")
+    )
+    squares: dict[str, dict[str, list[float]]] = {variant.value: {f"{s:g}": [] for s in S_MIDS} for variant in Variant}
+    generator = torch.Generator().manual_seed(0)
+    text = model.read_text(agent.text([episode.instruction for episode in episodes]))
+    memory, executed = model.empty_memory(), None
+    surrogate: LongTermMemory | None = None
+    for t in range(horizon):
+        if memory.steps >= WINDOW:
+            memory, executed = model.empty_memory(), None
+        memory = model.observe(memory, latents[:, t], proprio[:, t], executed, text, grid)
+        noise = Noise(torch.randn(latents[:, t].shape, generator=generator), torch.randn(actions[:, t].shape, generator=generator))
+        frame, chunk = model.generate(memory, *noise, text, grid)
+        for variant in Variant if surrogate is not None else ():
+            assert surrogate is not None
+            for s_mid in S_MIDS:
+                started = start(
+                    model, surrogate, noise, text, grid, Steps.of(SaiConfig(variant=variant, s_mid=s_mid), model.config)
+                )
+                _, speculated = finish(model, memory, started, text, grid)
+                difference = (speculated.clamp(-clip, clip) - chunk.clamp(-clip, clip))[..., normalizer.action_mask]
+                squares[variant.value][f"{s_mid:g}"].append(float(difference.square().mean()))
+        # The robot executes what was recorded; what the policy would expect to see then stands in for the next observation.
+        executed = actions[:, t]
+        last = normalizer.physical_actions(executed, measured[:, t])[:, -1]
+        base, done = (model.empty_memory(), None) if memory.steps >= WINDOW else (memory, executed)
+        surrogate = model.observe(base, frame, normalizer.proprio(last), done, text, grid)
+    return {v: {s: round(float(np.sqrt(np.mean(values))), 4) for s, values in by.items()} for v, by in squares.items()}
+
+
+def compare_histories(world: World, train_episodes: int, judge_episodes: int, steps: int, tell: Tell) -> dict[str, Any]:
+    """Trains with and without noisy history and measures what speculating changes in the chunks of each."""
+    streamed, unseen = play(world, Split.STREAM, train_episodes, tell), play(world, Split.HELD_OUT, judge_episodes, tell)
+    errors: dict[str, dict[str, dict[str, float]]] = {}
+    losses: dict[str, float] = {}
+    for name, share in (("with", 0.5), ("without", 0.0)):
+        agent = Agent(AgentConfig(model=replace(TRAINED, history_noise_prob=share)))
+        fit_normalizer(agent, streamed)
+        grid = agent.grid(torch.from_numpy(streamed[0]["rgb"][0, :1]))
+        recorded = [record(agent, episode) for episode in streamed]
+        losses[name] = train(agent, recorded, grid, steps, partial(tell, f"train {name} noisy history"))
+        errors[name] = action_errors(agent, [record(agent, episode) for episode in unseen], grid)
+        for by_mid in errors[name].values():
+            assert by_mid["0"] == 0.0, "with nothing speculated the chunk is the synchronous one"
+    both = Variant.VIDEO_ACTION.value
+    return {
+        "sai_action_error": {name: errors[name][both] for name in errors},
+        "sai_action_error_video_only": {name: errors[name][Variant.VIDEO.value] for name in errors},
+        "sai_action_error_with_over_without": round(errors["with"][both]["0.5"] / errors["without"][both]["0.5"], 3),
+        "final_loss": {name: round(loss, 4) for name, loss in losses.items()},
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------------- waiting
+
+
+def fitted_agent() -> Agent:
+    """The served model with random weights and made-up statistics: time does not depend on their values."""
+    agent = Agent(SERVED)
+    agent.normalizer.fitted.fill_(True)
+    agent.memory_span.fill_(WINDOW)
+    return agent
+
+
+def observations(count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+    """Random pictures of three cameras and a random state."""
+    rng = np.random.default_rng(0)
+    return [(rng.integers(0, 255, (3, 64, 64, 3), dtype=np.uint8), rng.normal(0, 0.1, 30).astype(np.float32)) for _ in range(count)]
+
+
+def waits(calls: int, tell: Tell) -> dict[str, Any]:
+    """Seconds from picture to chunk, synchronous and speculative in turns, in one thread with an idle background.
+
+    Ratios are of lower quartiles: what busy neighbours add comes on top of both.
+    """
+    agent = fitted_agent()
+    policies = {"sync": ClwmPolicy(agent), **{f"{s:g}": SpeculativePolicy(agent, SaiConfig(s_mid=s)) for s in (0.5, 0.6)}}
+    frames = observations(calls + 3)
+    for policy in policies.values():
+        policy.begin(PROMPT)
+    for index, (rgb, proprio) in enumerate(frames[:8]):
+        chunk = policies["sync"].act(rgb, proprio)
+        for policy in policies.values():
+            if isinstance(policy, SpeculativePolicy):
+                if index:
+                    policy.expect(rgb, proprio)
+                assert np.array_equal(policy.act(rgb, proprio), chunk), "with a perfect surrogate speculation changes nothing"
+    for policy in policies.values():
+        policy.begin(PROMPT)
+    times: dict[str, list[float]] = {name: [] for name in policies}
+    evaluations: dict[str, int] = {}
+    for index, (rgb, proprio) in enumerate(frames):
+        for name, policy in policies.items():
+            before = time.perf_counter()
+            policy.act(rgb, proprio)
+            elapsed = time.perf_counter() - before
+            assert policy.last is not None
+            evaluations[name] = policy.last.video_evaluations + policy.last.action_evaluations
+            if isinstance(policy, SpeculativePolicy):
+                assert policy.settle(60.0)  # Phase 1 of its next chunk must not run beside the others' calls
+            if index >= 3:
+                times[name].append(elapsed)
+        if index >= 3:
+            tell("wait for a chunk", index - 2, calls)
+    for policy in policies.values():
+        policy.close()
+    quartile = {name: float(np.percentile(spent, 25)) for name, spent in times.items()}
+    return {
+        "sai_blocking_over_sync": round(quartile["0.5"] / quartile["sync"], 3),
+        "sai_blocking_over_sync_at_0.6": round(quartile["0.6"] / quartile["sync"], 3),
+        "sai_denoising_over_sync": round(denoising_ratio(agent, calls), 3),
+        "sai_evaluations_over_sync": evaluations["0.5"] / evaluations["sync"],
+        "wait_ms": {name: round(1e3 * value, 2) for name, value in quartile.items()},
+    }
+
+
+@torch.inference_mode()
+def denoising_ratio(agent: Agent, calls: int) -> float:
+    """Phase 2's integration over the whole one, encoding and the long-term update left out, in turns; of lower quartiles."""
+    model = agent.model
+    rgb, proprio = observations(1)[0]
+    pixels = torch.from_numpy(rgb)[None]
+    grid, text = agent.grid(pixels), model.read_text(agent.text([PROMPT]))
+    latents = agent.normalizer.latents(agent.encoder(pixels))
+    memory = model.observe(model.empty_memory(), latents, torch.from_numpy(proprio)[None], None, text, grid)
+    noise = Noise(torch.randn(latents.shape), torch.randn(1, 16, 30))
+    steps = Steps.of(SaiConfig(s_mid=0.5), model.config)
+    begun = start(model, memory, noise, text, grid, steps)
+    spent: tuple[list[float], list[float]] = ([], [])
+    for _ in range(calls):
+        for times, started in zip(spent, (begun, Started.at_noise(noise)), strict=True):
+            before = time.perf_counter()
+            finish(model, memory, started, text, grid)
+            times.append(time.perf_counter() - before)
+    return float(np.percentile(spent[0], 25) / np.percentile(spent[1], 25))
+
+
+def round_trips(calls: int, sai: str, tell: Tell) -> tuple[float, float]:
+    """Median and 99th percentile [ms] of the real client's calls to a real server process, one client, one call after another."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "policy.safetensors"
+        agent = Agent(replace(SERVED, model=replace(SERVED.model, video_steps=4, action_steps=8)))
+        agent.normalizer.fitted.fill_(True)
+        save_agent(agent, path, Setup(robot="dual_piper", width=64, height=64))
+        command = [
+            sys.executable,
+            "-m",
+            "embodichain.cli",
+            "serve",
+            str(path),
+            "--port",
+            "0",
+            "--json",
+            "--threads",
+            "1",
+            "--sai",
+            sai,
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout is not None
+            client = WebsocketClientPolicy("127.0.0.1", json.loads(process.stdout.readline())["port"])
+            cameras = client.get_server_metadata()["cameras"]
+            spent = []
+            for index, (rgb, proprio) in enumerate(observations(calls + 5)):
+                request = {"images": dict(zip(cameras, rgb, strict=True)), "state": proprio, "prompt": PROMPT}
+                before = time.perf_counter()
+                reply = client.infer(request)
+                elapsed = time.perf_counter() - before
+                assert reply["actions"].shape == (16, 30) and np.isfinite(reply["actions"]).all()
+                if index >= 5:
+                    spent.append(1e3 * elapsed)
+                    tell(f"round trips, speculation {sai}", index - 4, calls)
+                if sai != "off":
+                    time.sleep(0.05)  # a robot moves between two requests; a chunk of 16 actions takes 0.32 s
+        finally:
+            process.terminate()
+            process.wait(30)
+    return round(float(np.percentile(spent, 50)), 2), round(float(np.percentile(spent, 99)), 2)
+
+
+def main() -> None:
+    """Parses the command line, measures, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="less of everything: about two minutes on an idle core")
+    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # threads that spin beside busy neighbours would be what is measured
+    quick = options.quick
+    with Progress(disable=options.json) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(name: str, done: int, total: int) -> None:
+            if name not in tasks:
+                tasks[name] = bars.add_task(name, total=total)
+            bars.update(tasks[name], completed=done, total=total)
+
+        world = prepare(WorldConfig(tasks=("turn_switch",), width=48, height=48), tell)
+        result = compare_histories(world, 32 if quick else 96, 12 if quick else 48, 250 if quick else 1000, tell)
+        result |= waits(20 if quick else 60, tell)
+        result["p50_ms"], result["p99_ms"] = round_trips(60 if quick else 300, "off", tell)
+        result["p50_ms_speculative"], result["p99_ms_speculative"] = round_trips(60 if quick else 300, "video+action", tell)
+    if not options.json:
+        for name, value in result.items():
+            print(f"{name:>34}  {value}")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
