@@ -14,9 +14,12 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
-from learner.encoder import EncoderConfig
+from learner.clwm import ClwmConfig
+from learner.data import DataConfig
+from learner.encoder import BUILTIN, EncoderConfig
 from learner.evaluate import EvaluateConfig
-from learner.module import LearnerConfig
+from learner.module import LearnerConfig, OptimizerConfig
+from learner.policy import AgentConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +182,44 @@ def seconds_cpu() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny_cpu, seconds_cpu)}
+def turn_switch_cpu() -> RunConfig:
+    """A policy for one task on two cores: workers encode with the built-in encoder, the learner sees latents alone.
+
+    The model has no memory, for a frame and the chunk before it say all that this task asks; so all its frames are clean. Actions
+    weigh more than the imagined frame, and their flow times lie nearer to noise, where only the observation can help.
+    """
+    encoder = EncoderConfig(source=BUILTIN, merge=2)
+    model = ClwmConfig(
+        layers=4,
+        memory_every=0,
+        history_noise_prob=0.0,
+        action_weight=5.0,
+        action_shift=2.0,
+        video_steps=2,
+    )
+    return RunConfig(
+        recipe="turn_switch_cpu",
+        out=Path("runs/turn_switch_cpu"),
+        world=WorldConfig(
+            tasks=("turn_switch",),
+            width=128,
+            height=128,
+            horizon=20,
+            recovery=RecoveryConfig(probability=0.4, astray=0.75),
+            encode=encode_on_write(encoder),
+        ),
+        ring=RingConfig(num_slots=128, max_reads=40, min_ready=32),
+        learner=LearnerConfig(
+            agent=AgentConfig(encoder=encoder, model=model),
+            data=DataConfig(batch_size=16, window=4),
+            optimizer=OptimizerConfig(rate=4e-3, warmup_steps=100),
+        ),
+        train=TrainConfig(steps=2000),
+        evaluate=EvaluateConfig(episodes=50),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny_cpu, seconds_cpu, turn_switch_cpu)}
 
 
 def make(name: str) -> RunConfig:
@@ -202,7 +242,7 @@ def counting(config: RunConfig) -> RunConfig:
         config,
         recipe=f"{config.recipe} (counting)",
         out=config.out.with_name(config.out.name + "_counting"),
-        world=replace(config.world, physics="counting", tasks=("counting",), horizon=12),
+        world=replace(config.world, physics="counting", tasks=("counting",), horizon=12, encode=EncodeConfig()),
         stream=replace(config.stream, limit=config.stream.limit or 64),
         ring=replace(config.ring, max_reads=min(config.ring.max_reads, 10), num_slots=16, min_ready=2),
         learner=learner,
