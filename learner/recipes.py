@@ -208,10 +208,10 @@ def turn_switch_cpu() -> RunConfig:
             recovery=RecoveryConfig(probability=0.4, astray=0.75),
             encode=encode_on_write(encoder),
         ),
-        ring=RingConfig(num_slots=128, max_reads=40, min_ready=32),
+        ring=RingConfig(num_slots=128, max_reads=50, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
-            data=DataConfig(batch_size=16, window=4),
+            data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=4e-3, warmup_steps=100),
         ),
         train=TrainConfig(steps=2000),
