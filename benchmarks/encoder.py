@@ -157,7 +157,9 @@ def main() -> None:
         return
     for question, row in result["errors"].items():
         print(f"{question:<20}" + "  ".join(f"{kind} {error:.3g}" for kind, error in row.items()))
-    print(f"random / trained {result['probe_over_random']:.2f}   pixels / trained {result['probe_over_pixels']:.2f} (geometric means)")
+    print(
+        f"random / trained {result['probe_over_random']:.2f}   pixels / trained {result['probe_over_pixels']:.2f} (geometric means)"
+    )
 
 
 if __name__ == "__main__":

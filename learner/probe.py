@@ -19,7 +19,7 @@ from embodichain.errors import ConfigError
 class ProbeConfig:
     """How a probe is fitted: AdamW with a cosine schedule."""
 
-    epochs: int = 60
+    epochs: int = 150
     batch: int = 100
     rate: float = 1e-2
     weight_decay: float = 1e-2
@@ -38,7 +38,6 @@ class Probe(nn.Module):
         self.look = nn.Linear(channels, 1, bias=False)
         self.read = nn.Linear(channels, targets)
         self.place = nn.Parameter(torch.zeros(patches, targets))
-        nn.init.zeros_(self.look.weight)
         nn.init.zeros_(self.read.weight)
         nn.init.zeros_(self.read.bias)
 
@@ -58,7 +57,9 @@ def probe(train: Tensor, answers: Tensor, test: Tensor, config: ProbeConfig | No
     centre, spread = answers.mean(dim=0), answers.std(dim=0) + 1e-9
     wanted = (answers - centre) / spread
     generator = torch.Generator().manual_seed(config.seed)
-    model = Probe(train.shape[1], train.shape[2], answers.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = Probe(train.shape[1], train.shape[2], answers.shape[1])
     groups = [
         {"params": [model.look.weight, model.read.weight], "weight_decay": config.weight_decay},
         {"params": [model.read.bias, model.place], "weight_decay": 0.0},
