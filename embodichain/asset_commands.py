@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from embodichain.assets.jobs import Job
     from embodichain.assets.validate import Issue
 
+_VARIED = ("scale", "material", "collision", "support")
 _SUFFIXES = (".usd", ".usda", ".usdc")
 
 
@@ -53,21 +54,27 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
     build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
+    build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
+    build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
     build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give an asset up after this many seconds")
 
 
 def _build(options: argparse.Namespace) -> int:
     from embodichain.assets import batch
+    from embodichain.assets.candidates import SearchConfig
+    from embodichain.assets.stages import ChainConfig
 
     wanted = _jobs(options)
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
+    over = tuple(name for name in options.search_over.split(",") if name)
+    chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
-        outcomes = batch.plan(wanted, options.out, config)
+        outcomes = batch.plan(wanted, options.out, config, chain)
         rows = [{"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state]} for o in outcomes]
         _say(options, {"dry_run": True, "assets": rows}, "\n".join(f"{r['would']:<6}{r['name']:<24}{r['file']}" for r in rows))
         return 0
     with _Progress(len(wanted), quiet=options.json) as progress:
-        outcomes = batch.run(wanted, options.out, config, listener=progress.show)
+        outcomes = batch.run(wanted, options.out, config, chain, listener=progress.show)
     written = _published(options, outcomes, pictures=not options.no_gallery)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if options.json:

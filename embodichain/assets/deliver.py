@@ -23,7 +23,15 @@ from embodichain.errors import AssetError
 from embodichain.types import Asset
 
 
-def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, started: float) -> Asset:
+def deliver(
+    asset: Asset,
+    raw: Source,
+    out_dir: Path,
+    key: str,
+    record: Record,
+    started: float,
+    score: Mapping[str, Any] | None = None,
+) -> Asset:
     """Writes, reads back, hashes, pictures, validates and moves the finished folder into place with one rename.
 
     Raises:
@@ -54,6 +62,7 @@ def deliver(asset: Asset, raw: Source, out_dir: Path, key: str, record: Record, 
             grasps=lifts,
             stages=record.entries,
             seconds=round(time.perf_counter() - started, 3),
+            score=score,
         )
         (temporary / f"{asset.name}.json").write_text(json.dumps(values, indent=1))
         (temporary / f"{asset.name}.xml").write_text(to_mjcf(asset))

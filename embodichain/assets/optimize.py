@@ -1,8 +1,8 @@
 """The chain from a messy source to a simulation-ready asset: read this first.
 
-source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp. Every asset lands in a
-folder of its own, complete or not at all, and what is returned was read back from its USD file: what is
-shipped is what is simulated.
+source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp; a search, where asked
+for, tries frame to articulate many ways. Every asset lands in a folder of its own, complete or not at all, and what is returned was
+read back from its USD file: what is shipped is what is simulated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets import articulate, jobs, source, stages
+from embodichain.assets import articulate, jobs, search, source, stages
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Pose
 
@@ -67,13 +67,28 @@ def optimize(
     config = config or stages.ChainConfig()
     started = time.perf_counter() if started is None else started
     record = record or stages.Record()
+    raw = replace(raw, parts=tuple(stages.repaired(part, config, record) for part in raw.parts))
+    score = None
+    if config.search.budget:
+        found = record.stage("search", "", {}, lambda: _searched(raw, config))
+        asset, score = found.asset, search.summary(found)
+        record.entries += found.record.entries
+    else:
+        asset = assembled(raw, config, record)
+    from embodichain.assets.deliver import deliver  # brings pxr, which only writing and reading files needs
+
+    return deliver(asset, raw, out_dir, key, record, started, score)
+
+
+def assembled(raw: source.Source, config: stages.ChainConfig, record: stages.Record) -> Asset:
+    """The asset that a source of repaired solids becomes, in memory; raises AssetError when a stage refuses."""
     carried = {joint.child for joint in raw.joints if joint.parent}
     bodies, lowered = [], {}
     for part in raw.parts:
         body, lowered[part.name] = stages.build_body(part, config, record, resting=part.name not in carried)
         bodies.append(body)
     joints = record.stage("articulate", "", {"joints": len(raw.joints)}, lambda: _articulated(bodies, raw)) if raw.joints else ()
-    asset = Asset(
+    return Asset(
         name=raw.name,
         category=raw.category,
         bodies=tuple(bodies),
@@ -82,9 +97,15 @@ def optimize(
         licence=raw.licence,
         source=raw.origin,
     )
-    from embodichain.assets.deliver import deliver  # brings pxr, which only writing and reading files needs
 
-    return deliver(asset, raw, out_dir, key, record, started)
+
+def _searched(raw: source.Source, config: stages.ChainConfig) -> tuple[search.Found, dict[str, float]]:
+    def assemble(turned: source.Source, settings: stages.ChainConfig) -> tuple[Asset, stages.Record]:
+        record = stages.Record()
+        return assembled(turned, settings, record), record
+
+    found = search.search(raw, config, config.search, assemble)
+    return found, {"tried": found.tried, "plain": found.plain.total, "total": found.score.total}
 
 
 def _articulated(bodies: list, raw: source.Source) -> tuple[tuple, dict[str, float]]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
+from embodichain.assets.candidates import SearchConfig
 from embodichain.assets.collision import CollisionConfig, decompose, measure
 from embodichain.assets.physical import MassProperties, shell_properties, solid_properties, with_mass
 from embodichain.assets.repair import RepairConfig, repair
@@ -79,23 +80,27 @@ class ChainConfig:
 
     repair: RepairConfig = field(default_factory=RepairConfig)
     collision: CollisionConfig = field(default_factory=CollisionConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
 
 
-def build_body(part: Part, config: ChainConfig, record: Record, *, resting: bool) -> tuple[Body, float]:
-    """One body from one part, and by how much its frame was lowered [m] so that a `resting` part stands on z = 0.
+def repaired(part: Part, config: ChainConfig, record: Record) -> Part:
+    """The part with its soup turned into one closed solid; raises AssetError when that cannot be trusted."""
 
-    Raises:
-        AssetError: a stage refused the part.
-    """
-
-    def repaired() -> tuple[Mesh, Mapping[str, Number]]:
+    def work() -> tuple[Mesh, Mapping[str, Number]]:
         mesh, report = repair(part.mesh, config.repair)
         return mesh, {key: str(value) if isinstance(value, str) else value for key, value in asdict(report).items()}
 
     size = {"vertices": len(part.mesh.vertices), "faces": len(part.mesh.faces)}
-    solid = record.stage("repair", part.name, size, repaired)
+    return replace(part, mesh=record.stage("repair", part.name, size, work))
 
-    lowered = 0.0
+
+def build_body(part: Part, config: ChainConfig, record: Record, *, resting: bool) -> tuple[Body, float]:
+    """One body from one repaired part, and by how much its frame was lowered [m] so that a `resting` part stands on z = 0.
+
+    Raises:
+        AssetError: a stage refused the part.
+    """
+    solid, lowered = part.mesh, 0.0
     if resting:
         solid, lowered = record.stage("frame", part.name, {"lowest": float(solid.vertices[:, 2].min())}, lambda: _framed(solid))
     visual = record.stage("simplify", part.name, {"faces": len(solid.faces)}, lambda: _simplified(solid))
