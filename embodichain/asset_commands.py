@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embodichain.assets.validate import Issue
 
 _VARIED = ("scale", "material", "collision", "support")
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
 
 
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument(
-        "sources", nargs="+", metavar="SRC", help="FAMILY or FAMILY:N, see `embodichain list`; `all` is every family"
+        "sources", nargs="+", metavar="SRC", help="FAMILY or FAMILY:N (`embodichain list`), `all`, a file or folder, a prompt"
     )
     build.add_argument("-o", "--out", type=Path, required=True, help="where <category>/<name>/<name>.usd go")
     build.add_argument("--seed", type=int, default=0, help="of procedural parameters and of the search (default 0)")
@@ -56,6 +57,19 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
     build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
     build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
+    known = build.add_argument_group("what is known of files and of what generators make")
+    known.add_argument("--licence", default="", help="SPDX identifier, or `unknown`; files without one are refused")
+    known.add_argument("--category", default="", help="kind of thing: decides plausible sizes")
+    known.add_argument("--material", default="", help="a name of the material table (default abs)")
+    known.add_argument("--size", dest="size_m", type=float, default=0.0, metavar="M", help="longest side")
+    known.add_argument("--mass", dest="mass_kg", type=float, default=0.0, metavar="KG", help="of the whole")
+    known.add_argument("--up", default="", metavar="AXIS", help="x, y, z or one of them negative")
+    known.add_argument("--unit", default="", help="of the file's lengths: m, cm, mm, in")
+    hook = build.add_argument_group("external generator; SRC are prompts or pictures then (docs/generators.md)")
+    hook.add_argument("--generator", default="", metavar="URL", help="asked by POST, answers with binary glTF")
+    hook.add_argument("--generator-command", default="", metavar="LINE", help="run as 'program {prompt} {out}'")
+    hook.add_argument("--generator-timeout", type=float, default=600.0, metavar="S", help="for one answer (default 600)")
+    hook.add_argument("--generator-max-mb", type=float, default=256.0, metavar="MB", help="of one answer (default 256)")
     build.add_argument("--timeout", type=float, default=900.0, metavar="S", help="give an asset up after this many seconds")
 
 
@@ -145,7 +159,7 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-_WOULD = {"kept": "keep", "waiting": "build"}
+_WOULD = {"kept": "keep", "waiting": "build", "failed": "fail"}
 
 
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
@@ -154,13 +168,61 @@ def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
 
     wanted: list[Job] = []
     for entry in options.sources:
+        if options.generator or options.generator_command:
+            wanted.append(_generated(options, entry))
+            continue
         family, _, count = entry.partition(":")
+        if family != "all" and family not in source.categories() and (Path(entry).exists() or "/" in entry or "." in entry):
+            wanted += _from_files(options, Path(entry))
+            continue
         if count and not (count.isdigit() and int(count) > 0):
             raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {family}:3")
         seeds = range(options.seed * 1000, options.seed * 1000 + int(count or 1))
         for category in source.categories() if family == "all" else (family,):
             wanted += [jobs.ProceduralJob(category=category, seed=seed, clean=options.clean) for seed in seeds]
-    return jobs.unique(tuple(wanted))
+    return jobs.unique(wanted)
+
+
+def _facts(options: argparse.Namespace) -> dict[str, Any]:
+    """What the command line says about sources, by field of `FileFacts`."""
+    given = {name: getattr(options, name) for name in ("licence", "category", "material", "size_m", "mass_kg", "up", "unit")}
+    return {name: value for name, value in given.items() if value}
+
+
+def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
+    from dataclasses import replace
+
+    from embodichain.assets.files import FileJob, facts_of, files_in
+    from embodichain.errors import EmbodiChainError
+
+    said = _facts(options)
+    wanted: list[Job] = []
+    for file in files_in(path):
+        try:
+            facts = replace(facts_of(file), **said) if said else None
+        except EmbodiChainError:
+            facts = None  # the job meets the same fault, and fails with its reason and alone
+        wanted.append(FileJob(path=file, facts=facts))
+    return wanted
+
+
+def _generated(options: argparse.Namespace, entry: str) -> Job:
+    from embodichain.assets.files import FileFacts
+    from embodichain.assets.generated import GeneratedJob
+    from embodichain.assets.generator import GenerateRequest, GeneratorConfig
+
+    picture = Path(entry) if Path(entry).suffix.lower() in _PICTURES else None
+    return GeneratedJob(
+        request=GenerateRequest(prompt="" if picture else entry, image=picture, seed=options.seed),
+        generator=GeneratorConfig(
+            url=options.generator,
+            command=options.generator_command,
+            timeout_s=options.generator_timeout,
+            max_bytes=int(options.generator_max_mb * 2**20),
+            licence=options.licence,
+        ),
+        facts=FileFacts(**{name: value for name, value in _facts(options).items() if name != "licence"}),
+    )
 
 
 def _tables(outcomes: Sequence[Outcome]) -> None:

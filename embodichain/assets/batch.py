@@ -16,7 +16,7 @@ from typing import Any
 from embodichain.assets import jobs, optimize, worker
 from embodichain.assets.jobs import Job
 from embodichain.assets.stages import ChainConfig
-from embodichain.errors import AssetError, ConfigError
+from embodichain.errors import AssetError, ConfigError, EmbodiChainError
 
 Listener = Callable[["Outcome"], None]
 """Told whenever a job's state changes."""
@@ -57,13 +57,16 @@ class Outcome:
 
 
 def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: ChainConfig | None = None) -> tuple[Outcome, ...]:
-    """What a batch would do, without doing it: "kept" or "waiting" for each job, in order."""
+    """What a batch would do, without doing it: "kept", "waiting" or "failed" for each job, in order."""
     chain = chain or ChainConfig()
     outcomes = []
-    for job in jobs.unique(tuple(wanted)):
-        file = jobs.file_of(job, out_dir)
-        kept = config.resume and optimize.unharmed(file, jobs.key(job, chain))
-        outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
+    for job in jobs.unique(wanted):
+        try:
+            file = jobs.file_of(job, out_dir)
+            kept = config.resume and optimize.unharmed(file, jobs.key(job, chain))
+            outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
+        except EmbodiChainError as error:  # its source is not there, or what is said about it makes no sense
+            outcomes.append(Outcome(name=job.name, category="", state="failed", reason=str(error)))
     return tuple(outcomes)
 
 
@@ -82,6 +85,7 @@ def run(
     """
     config, chain = config or BatchConfig(), chain or ChainConfig()
     check_writable(out_dir)
+    wanted = jobs.unique(wanted)
     outcomes = list(plan(wanted, out_dir, config, chain))
 
     def become(index: int, **changes: Any) -> None:
@@ -91,7 +95,7 @@ def run(
 
     waiting = []
     for index, outcome in enumerate(outcomes):
-        if outcome.state == "kept":
+        if outcome.state != "waiting":
             become(index)
         else:
             waiting.append(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -85,14 +85,40 @@ def shelf(out_dir: Path, category: str, name: str) -> Path:
     return out_dir / (category if category and category in name else name)
 
 
-def unique(jobs: tuple[Job, ...]) -> tuple[Job, ...]:
-    """The jobs, when no two of them make an asset of one name; raises ConfigError naming the first pair otherwise."""
-    seen: dict[str, Job] = {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedJob:
+    """Another job under a name of its own, for two files of one name in one batch."""
+
+    job: Job
+    name: str
+
+    @property
+    def category(self) -> str:
+        """The other job's."""
+        return self.job.category
+
+    def identity(self) -> Mapping[str, object]:
+        """The other job's."""
+        return self.job.identity()
+
+    def source(self) -> source.Source:
+        """The other job's."""
+        return self.job.source()
+
+
+def unique(jobs: Sequence[Job]) -> tuple[Job, ...]:
+    """The jobs with a number behind every name that came before; raises ConfigError when one and the same job is there twice."""
+    taken: set[str] = set()
+    result: list[Job] = []
     for job in jobs:
-        if job.name in seen:
-            raise ConfigError(f"two sources make an asset called {job.name!r}: {seen[job.name]} and {job}; rename one")
-        seen[job.name] = job
-    return jobs
+        if job in jobs[: len(result)]:
+            raise ConfigError(f"{job.name!r} is asked for twice: {job}")
+        name, number = job.name, 2
+        while name in taken:
+            name, number = f"{job.name}_{number}", number + 1
+        taken.add(name)
+        result.append(job if name == job.name else NamedJob(job=job, name=name))
+    return tuple(result)
 
 
 @cache

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import trimesh
 
-RED_MUG = trimesh.creation.annulus(0.030, 0.040, 0.09).export(file_type="glb")
+_UPRIGHT = trimesh.transformations.rotation_matrix(-np.pi / 2, (1, 0, 0))  # glTF's up is Y
+RED_MUG = trimesh.creation.annulus(0.030, 0.040, 0.09, transform=_UPRIGHT).export(file_type="glb")
 POINTS = trimesh.Scene(trimesh.PointCloud(np.eye(3))).export(file_type="glb")
 
 
