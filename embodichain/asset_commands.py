@@ -14,8 +14,8 @@ from embodichain.errors import ConfigError
 
 if TYPE_CHECKING:
     from embodichain.assets.batch import Outcome
+    from embodichain.assets.facts import Issue
     from embodichain.assets.jobs import Job
-    from embodichain.assets.validate import Issue
 
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -309,7 +309,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _validate(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from embodichain.assets import behave, usd, validate, validators
+    from embodichain.assets import behave, facts, usd, validate, validators
     from embodichain.errors import AssetError
 
     files = _files(options.paths)
@@ -328,7 +328,7 @@ def _validate(options: argparse.Namespace) -> int:
             try:
                 verdicts["in physics"][str(path)] = behave.check(usd.read(path))
             except AssetError as error:
-                verdicts["in physics"][str(path)] = [validate.Issue(check="simulate", prim="/", message=str(error))]
+                verdicts["in physics"][str(path)] = [facts.Issue(check="simulate", prim="/", message=str(error))]
         for name in public:
             bars.update(bar, description=name)
             verdicts[name] = validators.check(name, files)

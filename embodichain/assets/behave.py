@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from embodichain.assets.facts import Issue
 from embodichain.assets.mjcf import to_mjcf
-from embodichain.assets.validate import Issue
 from embodichain.types import Asset, JointKind
 
 REST_DRIFT_M = 1e-3

@@ -1,4 +1,4 @@
-"""What is authored in a USD file, in plain values: what checks look at, so that they need no pxr."""
+"""What is authored in a USD file, in plain values: what checks look at, and what they find, so that they need no pxr."""
 
 from __future__ import annotations
 
@@ -34,3 +34,12 @@ class StageFacts:
     up_axis: str
     default_prim: str
     prims: tuple[PrimFacts, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """One fault: which check found it, at which prim, and what is wrong."""
+
+    check: str
+    prim: str
+    message: str

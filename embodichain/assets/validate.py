@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets import usd
-from embodichain.assets.facts import PrimFacts, StageFacts
+from embodichain.assets.facts import Issue, PrimFacts, StageFacts
 from embodichain.errors import AssetError
 from embodichain.types.poses import matrix_of
 
@@ -21,15 +20,6 @@ _JOINTS = ("PhysicsFixedJoint", "PhysicsRevoluteJoint", "PhysicsPrismaticJoint",
 _DYNAMIC_SHAPES = ("convexHull", "convexDecomposition", "boundingCube", "boundingSphere", "sdf")
 _DENSITIES = (5.0, 25_000.0)
 """Mean densities [kg/m^3] of anything that stands on a table: from foam to heavy metal."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue:
-    """One fault: which check found it, at which prim, and what is wrong."""
-
-    check: str
-    prim: str
-    message: str
 
 
 def check(path: Path) -> list[Issue]:

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from embodichain.assets.validate import Issue
+from embodichain.assets.facts import Issue
 from embodichain.errors import AssetError
 
 PROFILE, PROFILE_VERSION = "Robotics-Prop", "3.2.0"
