@@ -49,6 +49,21 @@ def replay_histogram(trajectories_by_reads: Mapping[int, int], bound: int) -> st
     return _svg(figure)
 
 
+def efficiency(
+    pairs: Sequence[float], values: Sequence[float], curve: tuple[Sequence[float], Sequence[float]], *, x: str, y: str, note: str
+) -> str:
+    """Loss (or what else should fall) against experience on a logarithmic axis, with the fitted law."""
+    figure, axes = _canvas(6.4, 2.9)
+    axes.plot(*curve, color=_ORANGE, linewidth=1.8, label=note)
+    axes.plot(pairs, values, "o", color=_BLUE, markersize=4)
+    axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
 def shares(parts: Mapping[str, float]) -> str:
     """One horizontal bar split by share of time."""
     figure, axes = _canvas(6.4, 1.1)

@@ -16,6 +16,7 @@ from embodichain.errors import ConfigError, EmbodiChainError
 from learner import recipes
 from learner.recipes import RunConfig
 from learner.run_folder import RunFolder
+from learner.sizes import SIZES, model_size
 
 SHORTHANDS = {
     "--seed": "--world.seed",
@@ -132,6 +133,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 def _recipe(known: argparse.Namespace) -> RunConfig:
     config = recipes.make(known.recipe)
+    if known.size is not None:
+        agent = dataclasses.replace(config.learner.agent, model=model_size(known.size))
+        config = dataclasses.replace(config, learner=dataclasses.replace(config.learner, agent=agent))
     if known.physics is None:
         return config
     if known.physics == "counting":
@@ -151,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="this text, then every dotted option")
     add("--config", type=Path, help="a YAML file whose values override the recipe's")
+    add("--size", help=f"the world model: {', '.join(SIZES)}; by default the recipe's")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
     add("--resume", action="store_true", help="go on with the run in the folder --out")
     add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")

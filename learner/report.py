@@ -8,13 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from embodichain.errors import ConfigError
 from embodichain.metrics import read_metrics
 from embodichain.types import ReplayMode
 from learner import charts
+from learner.efficiency import fit_efficiency, windowed
 from learner.run_folder import RunFolder
 
+_LAW_POINTS = 12
 _MIME = {".png": "image/png", ".mp4": "video/mp4"}
 
 
@@ -34,6 +38,7 @@ def write_report(folder: RunFolder) -> Path:
         versions=", ".join(f"{k} {v}" for k, v in json.loads((folder.path / "versions.json").read_text()).items()),
         **_success(summary),
         **_learning(folder),
+        **_efficiency(folder),
         **_replay(summary),
         **_stream(summary),
         videos=_pictures(folder.videos, "*.mp4"),
@@ -95,6 +100,41 @@ def _learning(folder: RunFolder) -> dict[str, str]:
         return {"loss_chart": ""}
     curves = {name: [r[name] for r in records] for name in ("loss_video", "loss_action")}
     return {"loss_chart": charts.losses([r["step"] for r in records], curves)}
+
+
+def _efficiency(folder: RunFolder) -> dict[str, str]:
+    """How the loss fell with the state-action pairs that had been read at least once by then, and what each step was fed."""
+    nothing = {"efficiency_chart": "", "efficiency_text": ""}
+    records = [r for r in read_metrics(folder.metrics, "train") if r.get("experience_total_pairs")]
+    if len(records) < 2 * _LAW_POINTS:
+        return nothing
+    pairs = windowed([r["experience_total_pairs"] for r in records], _LAW_POINTS)
+    losses = windowed([r["loss"] for r in records], _LAW_POINTS)
+    try:
+        law = fit_efficiency(pairs, losses, rng=np.random.default_rng(0))
+    except ConfigError:
+        return nothing  # a run that saw next to nothing new has no law to show
+    x = np.geomspace(pairs[0], pairs[-1], 100)
+    note = f"{law.floor:.2f} + {law.scale:.3g} E^-{law.exponent:.2f}"
+    chart = charts.efficiency(
+        pairs.tolist(),
+        losses.tolist(),
+        (x.tolist(), law.loss(x).tolist()),
+        x="different state-action pairs read so far",
+        y="loss",
+        note=note,
+    )
+
+    def mean(name: str) -> float:
+        return float(np.mean([r[name] for r in records]))
+
+    text = (
+        f"A step read {mean('experience_new_pairs'):.0f} state-action pairs for the first time "
+        f"({mean('experience_new_pairs_per_s'):.0f} a second), from trajectories read {mean('experience_reads'):.1f} times by then "
+        f"on average and published {mean('experience_age_s'):.1f} s before; it waited {mean('wait_share'):.1%} of its time. "
+        f"The floor of the fit is {law.floor:.2f} (95% interval {law.floor_interval[0]:.2f} to {law.floor_interval[1]:.2f})."
+    )
+    return {"efficiency_chart": chart, "efficiency_text": text}
 
 
 def _replay(summary: dict[str, Any]) -> dict[str, str]:

@@ -7,8 +7,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embodichain.errors import ConfigError
 from learner import recipes
-from learner.options import as_plain, flatten, override
+from learner.options import as_plain, flatten, override, parse
+from learner.sizes import model_size
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
@@ -26,3 +28,20 @@ def test_changed_values_survive_the_file(reads, depth, probability):
     config = dataclasses.replace(base, ring=dataclasses.replace(base.ring, max_reads=reads), world=world)
     saved = yaml.safe_load(yaml.safe_dump(as_plain(config)))
     assert override(recipes.tiny_cpu(), list(flatten(saved))) == config
+
+
+def test_a_size_sets_the_whole_model_and_can_be_overridden():
+    model = parse(["tiny_cpu", "--size", "small", "--learner.agent.model.layers", "4"]).config.learner.agent.model
+    assert model == dataclasses.replace(model_size("small"), layers=4)
+    with pytest.raises(ConfigError, match="unknown model size 'vast'"):
+        parse(["tiny_cpu", "--size", "vast"])
+
+
+def test_every_setting_of_the_training_survives_the_file():
+    base = recipes.tiny_cpu()
+    arguments = ["--learner.loggers", "csv", "wandb", "--learner.parallel", "fsdp", "--learner.precision", "bf16-mixed"]
+    arguments += ["--learner.recompute.scan-steps", "16", "--learner.recompute.truncate", "True", "--learner.compile", "True"]
+    arguments += ["--learner.optimizer.schedule", "constant", "--learner.average.decay", "0.5", "--learner.backbone", "folder"]
+    config = override(base, arguments)
+    assert config != base and config.learner.loggers == ("csv", "wandb")
+    assert override(recipes.tiny_cpu(), list(flatten(yaml.safe_load(yaml.safe_dump(as_plain(config)))))) == config

@@ -59,13 +59,14 @@ def recall(model: Clwm, frames: int) -> float:
     return (chunk[:, :, 0].mean(dim=1) * cue > 0).float().mean().item()
 
 
-@pytest.mark.parametrize("frames", [2, TRAINED_STEPS, 5 * TRAINED_STEPS])
-def test_a_cue_is_recalled_even_five_windows_later(remembering, frames):
+@pytest.mark.parametrize("frames", [2, TRAINED_STEPS, 100])
+def test_a_cue_is_recalled_a_hundred_steps_later(remembering, frames):
     assert recall(remembering, frames) > 0.95
 
 
 def test_without_memory_it_is_a_coin_toss():
-    assert 0.3 < recall(trained(memory_every=0), TRAINED_STEPS) < 0.7
+    without = trained(memory_every=0)
+    assert all(0.3 < recall(without, frames) < 0.7 for frames in (TRAINED_STEPS, 100))
 
 
 @pytest.fixture(scope="module")

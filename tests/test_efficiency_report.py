@@ -1,0 +1,48 @@
+"""The report shows how a run's loss fell with what it had seen, from the run's records alone."""
+
+import numpy as np
+import pytest
+
+from embodichain.metrics import MetricsWriter
+from learner.report import _efficiency
+from learner.run_folder import RunFolder
+
+
+def records(folder: RunFolder, count: int, *, new_pairs: int = 96) -> None:
+    writer = MetricsWriter(folder.metrics)
+    rng = np.random.default_rng(0)
+    for step in range(1, count + 1):
+        seen = max(1, new_pairs) * step if new_pairs else 500
+        writer.write(
+            "train",
+            {
+                "step": step,
+                "loss": 0.8 + 30.0 * seen**-0.5 + 0.01 * rng.normal(),
+                "experience_total_pairs": float(seen),
+                "experience_new_pairs": float(new_pairs),
+                "experience_new_pairs_per_s": 10.0 * new_pairs,
+                "experience_reads": 4.5,
+                "experience_age_s": 2.0,
+                "wait_share": 0.25,
+            },
+        )
+    writer.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunFolder.create(tmp_path / "run")
+
+
+def test_the_law_of_a_run_is_drawn_and_put_into_words(folder):
+    records(folder, 200)
+    shown = _efficiency(folder)
+    assert shown["efficiency_chart"].startswith("<svg") and "different state-action pairs" in shown["efficiency_chart"]
+    assert "read 96 state-action pairs for the first time (960 a second)" in shown["efficiency_text"]
+    assert "read 4.5 times by then" in shown["efficiency_text"] and "waited 25.0%" in shown["efficiency_text"]
+
+
+@pytest.mark.parametrize(("count", "new_pairs"), [(5, 96), (100, 0)])
+def test_a_run_too_short_or_without_anything_new_shows_no_law(folder, count, new_pairs):
+    records(folder, count, new_pairs=new_pairs)
+    assert _efficiency(folder) == {"efficiency_chart": "", "efficiency_text": ""}
