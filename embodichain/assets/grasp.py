@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import mujoco
@@ -10,10 +11,12 @@ import numpy as np
 
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.types import Asset, Pose, rotate
-from embodichain.types.poses import compose
+from embodichain.types.poses import compose, turn
 
 _GRASPS = ("grasp", "side_grasp", "handle")
 """Affordances that promise to be graspable, where an asset has them."""
+FOUND = "antipodal_"
+"""How the names of grasps begin that were found by search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,9 @@ class GripperConfig:
     """Along the frame's X, its closing axis Y, and its approach axis Z."""
     force: float = 15.0
     friction: float = 0.8
+    palm_distance: float = 0.058
+    """From between the pads back to the palm [m]."""
+    palm_half: tuple[float, float, float] = (0.022, 0.050, 0.016)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,21 +42,54 @@ class Lift:
     rise: float
     slip: float
     reason: str
+    success_rate: float = 0.0
+    """Share of lifts that held, the true one and others that missed a little; 0 or 1 where only the true one was tried."""
 
 
 def grasps(asset: Asset) -> tuple[str, ...]:
     """The affordances of an asset that a gripper may lift it by; none when it is bolted down."""
-    return () if asset.fixed_base else tuple(name for name in _GRASPS if name in asset.affordances)
+    found = (name for name in asset.affordances if name.startswith(FOUND))
+    return () if asset.fixed_base else (*(name for name in _GRASPS if name in asset.affordances), *found)
 
 
-def lift(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *, height: float = 0.10, hold_s: float = 3.0) -> Lift:
+def prove(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *, misses: int = 2, seed: int = 0) -> Lift:
+    """The lift by an affordance with its success rate: over the lift itself and, where it held, `misses` others.
+
+    Those are up to 2 mm beside the affordance and up to 3 degrees askew.
+    """
+    first = lift(asset, affordance, gripper)
+    if not first.held:
+        return first
+    rng = np.random.default_rng(seed)
+    held = 1
+    for _ in range(misses):
+        x, y, z = (float(value) for value in rng.uniform(-0.002, 0.002, 3))
+        direction = rng.normal(size=3)
+        ax, ay, az = (float(value) for value in direction / np.linalg.norm(direction))
+        miss = Pose(position=(x, y, z), quaternion=turn((ax, ay, az), float(rng.uniform(0.0, math.radians(3.0)))))
+        held += lift(asset, affordance, gripper, hold_s=1.0, miss=miss).held
+    return replace(first, success_rate=held / (1 + misses))
+
+
+def lift(
+    asset: Asset,
+    affordance: str,
+    gripper: GripperConfig | None = None,
+    *,
+    height: float = 0.10,
+    hold_s: float = 3.0,
+    miss: Pose | None = None,
+) -> Lift:
     """Closes a gripper on an affordance of an asset at rest, lifts it by `height` [m] in a second, and holds it.
+
+    With `miss`, the gripper is off by that pose, seen in the affordance's frame.
 
     Raises:
         KeyError: the asset has no such affordance.
     """
     gripper = gripper or GripperConfig()
     owner, frame = asset.affordances[affordance]
+    frame = compose(frame, miss) if miss else frame
     body = next(body for body in asset.bodies if body.name == owner)
     model = mujoco.MjModel.from_xml_string(_world(asset, compose(body.body_pose, frame), gripper))
     data = mujoco.MjData(model)
@@ -84,7 +123,8 @@ def lift(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *,
         reason = "not both fingers touch it"
     else:
         reason = "held"
-    return Lift(affordance=affordance, held=reason == "held", rise=rise, slip=slip, reason=reason)
+    held = reason == "held"
+    return Lift(affordance=affordance, held=held, rise=rise, slip=slip, reason=reason, success_rate=float(held))
 
 
 def _blocked(model: mujoco.MjModel, data: mujoco.MjData, fingers: set[int]) -> bool:
