@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.grasp import GripperConfig
+from embodichain.assets.grasp import FOUND, GripperConfig, lift
 from embodichain.assets.remesh import sample_surface
-from embodichain.types import Body, Pose
+from embodichain.types import Asset, Body, Pose
 from embodichain.types.poses import frame
 
 _GRAVITY = 9.81
@@ -34,7 +34,7 @@ class AntipodalConfig:
     rolls: int = 12
     tries: int = 16
     """Misses by which a grasp is judged: up to `miss` beside the contact, up to `tilt` askew."""
-    miss: float = 0.005
+    miss: float = 0.003
     tilt: float = 0.09
     clearance: float = 0.004
     """Between the widest thing that is grasped and the opening."""
@@ -81,8 +81,8 @@ def search(
     axes = axes[rows]
     centers = starts[rows] + axes * widths[:, None] / 2
     worth = _robustness(triangles, centers, axes, widths, cone, gripper, config, rng)
-    keep = np.flatnonzero(worth > 0.25)
-    keep = keep[np.argsort(-worth[keep], kind="stable")][:400]
+    keep = np.flatnonzero(worth > 0.2)
+    keep = keep[np.argsort(-worth[keep], kind="stable")][:2000]
     cloud = np.concatenate([sample_surface(mesh, 4000, rng)[0], mesh.vertices])
     boxes = gripper_boxes(gripper)
     approaches, angles = [], np.arange(config.rolls) * (2 * math.pi / config.rolls)
@@ -92,19 +92,50 @@ def search(
         approaches.append(np.cos(angles)[:, None] * side + np.sin(angles)[:, None] * np.cross(axis, side))
     directions = np.array(approaches).reshape(len(keep), config.rolls, 3)
     low = -np.inf if floor is None else floor + 0.001
-    clear = _clear(cloud, centers[keep], axes[keep], directions, widths[keep], boxes, np.array(gripper.pad_half), low)
+    # Where the pads' middles reach too deep, their tips may do.
+    backs = (0.0, 0.6 * gripper.pad_half[2])
+    clear = [
+        _clear(cloud, centers[keep], axes[keep], directions, widths[keep], boxes, np.array(gripper.pad_half), low, back)
+        for back in backs
+    ]
     found = []
     for row, index in enumerate(keep):
         lever = float(np.linalg.norm((centers[index] - np.asarray(body.center_of_mass))[:2]))
         weight = math.exp(-body.mass * _GRAVITY * lever / config.torque)
-        for roll in np.flatnonzero(clear[row]):
-            approach = directions[row, roll]
+        for roll in np.flatnonzero(clear[0][row] | clear[1][row]):
+            approach, back = directions[row, roll], backs[0 if clear[0][row, roll] else 1]
             # From above a hand gets everywhere, from the side not always.
             score = float(worth[index]) * weight * (0.75 - 0.25 * float(approach[2]))
-            x, y, z = (float(value) for value in centers[index])
+            x, y, z = (float(value) for value in centers[index] - back * approach)
             pose = frame((x, y, z), approach.tolist(), axes[index].tolist())
             found.append((score, Candidate(pose=pose, width=float(widths[index]), score=score), approach))
     return _apart(found, config)
+
+
+def with_grasps(
+    asset: Asset, gripper: GripperConfig | None = None, config: AntipodalConfig | None = None, *, tries: int = 8, keep: int = 4
+) -> tuple[Asset, dict[str, int]]:
+    """The asset with the first `keep` of the best `tries` grasps of its root that a simulated lift proves, and what was counted.
+
+    They become affordances `antipodal_0`, `antipodal_1` ... An asset that is bolted down gets none.
+    """
+    if asset.fixed_base:
+        return asset, {"candidates": 0, "lifted": 0, "kept": 0}
+    carried = {joint.child for joint in asset.joints if joint.parent}
+    root = next(body for body in asset.bodies if body.name not in carried)
+    candidates = search(root, gripper, config)
+    found: dict[str, tuple[str, Pose]] = {}
+    lifted = 0
+    for candidate in candidates[:tries]:
+        if len(found) == keep:
+            break
+        name = f"{FOUND}{len(found)}"
+        trial = replace(asset, affordances={**asset.affordances, name: (root.name, candidate.pose)})
+        lifted += 1
+        if lift(trial, name, gripper).held:
+            found[name] = trial.affordances[name]
+    counts = {"candidates": len(candidates), "lifted": lifted, "kept": len(found)}
+    return replace(asset, affordances={**asset.affordances, **found}), counts
 
 
 def _apart(found: Sequence[tuple[float, Candidate, NDArray[np.float64]]], config: AntipodalConfig) -> list[Candidate]:
@@ -116,7 +147,7 @@ def _apart(found: Sequence[tuple[float, Candidate, NDArray[np.float64]]], config
             np.linalg.norm(place - other.pose.position) < config.apart and approach @ direction > 0.8 for other, direction in chosen
         ):
             chosen.append((candidate, approach))
-        if len(chosen) >= 64:
+        if len(chosen) >= 256:
             break
     return [candidate for candidate, _ in chosen]
 
@@ -224,8 +255,8 @@ def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
             if t <= 0.0:
                 continue
             qx, qy, qz = sy * dz - sz * dy, sz * dx - sx * dz, sx * dy - sy * dx
-            u = (e2x * qx + e2y * qy + e2z * qz) / det
-            v = -(e1x * qx + e1y * qy + e1z * qz) / det
+            u = -(e2x * qx + e2y * qy + e2z * qz) / det
+            v = (e1x * qx + e1y * qy + e1z * qz) / det
             if u < 0.0 or v < 0.0 or u + v > 1.0:
                 continue
             distances[r, counts[r]] = t
@@ -235,14 +266,15 @@ def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
 
 
 @numba.njit(cache=True)
-def _clear(cloud, centers, axes, directions, widths, boxes, pad, low):  # noqa: ANN001, ANN202 - compiled
-    """Whether a gripper at each centre, from each direction, is free of the cloud and of what lies below `low`, shape [N, R]."""
+def _clear(cloud, centers, axes, directions, widths, boxes, pad, low, back):  # noqa: ANN001, ANN202 - compiled
+    """Whether a gripper `back` from each centre, for each direction, is clear of the cloud and of all below `low`, shape [N, R]."""
     number, rolls = directions.shape[0], directions.shape[1]
     result = np.ones((number, rolls), np.bool_)
     for n in range(number):
-        c, y = centers[n], axes[n]
+        y = axes[n]
         for r in range(rolls):
             z = directions[n, r]
+            c = centers[n] - back * z
             x = np.array([y[1] * z[2] - y[2] * z[1], y[2] * z[0] - y[0] * z[2], y[0] * z[1] - y[1] * z[0]])
             for b in range(len(boxes)):
                 bottom = c[2]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from embodichain.assets import behave, grasp, jobs, preview, sidecar, usd, validate
+from embodichain.assets import antipodal, behave, grasp, jobs, preview, sidecar, usd, validate
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.assets.source import Source
 from embodichain.assets.stages import Number, Record
@@ -37,6 +37,7 @@ def deliver(
     Raises:
         AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
     """
+    asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: antipodal.with_grasps(asset))
     shelf = jobs.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
     temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
@@ -93,7 +94,7 @@ def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str,
 
 
 def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
-    lifts = {name: asdict(grasp.lift(asset, name)) for name in grasp.grasps(asset)}
+    lifts = {name: asdict(grasp.prove(asset, name)) for name in grasp.grasps(asset)}
     return lifts, {"grasps": len(lifts), "held": sum(lift["held"] for lift in lifts.values())}
 
 

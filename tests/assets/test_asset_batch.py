@@ -62,6 +62,7 @@ def test_a_bad_asset_costs_only_itself(tmp_path):
         "simplify",
         "collision",
         "physical",
+        "antipodal",
         "usd",
         "preview",
         "validate",
