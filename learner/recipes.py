@@ -166,6 +166,7 @@ def tiny_cpu() -> RunConfig:
         recipe="tiny_cpu",
         out=Path("runs/tiny_cpu"),
         world=WorldConfig(recovery=RecoveryConfig(probability=0.2), visual=VisualConfig(enabled=True), assets=AssetsConfig()),
+        learner=LearnerConfig(agent=AgentConfig(encoder=EncoderConfig(source=BUILTIN))),
     )
 
 
