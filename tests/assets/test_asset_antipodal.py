@@ -46,7 +46,7 @@ def test_a_ray_meets_every_wall_in_its_way(seed):
 
 
 def test_a_hollow_thing_is_held_by_its_wall_and_around_its_body():
-    tube = cylinder(0.028, 0.1).translate((0, 0, 0.05)) - cylinder(0.025, 0.1).translate((0, 0, 0.055))
+    tube = cylinder(0.032, 0.1).translate((0, 0, 0.05)) - cylinder(0.029, 0.1).translate((0, 0, 0.055))
     widths = [candidate.width for candidate in antipodal.search(body(tube))]
     assert min(widths) < 0.005
     assert max(widths) > 0.05
