@@ -99,6 +99,7 @@ def measure(episodes: int, repeats: int) -> dict[str, Any]:
         "share_unaccounted": round(1 - accounted_s / wall_s, 3),
         "trajectories_per_s_core": round(played / wall_s, 2),
         "mean_episode_s": round(steps / played / CONTROL_HZ, 2),
+        "pipeline_over_physics_and_render": round((bare_s + total.render_s) / wall_s, 3),
         "scenes_refused": refused,
         "success_rate": round(successes / played, 3),
         "chunks_per_episode": round(steps / played / CHUNK, 1),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain import __version__
+from embodichain.errors import SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Expert, Grader, Physics, Pilot, Task
 from embodichain.types import (
@@ -24,6 +25,9 @@ from embodichain.types import (
     WorldState,
     write_text,
 )
+
+_INSIDE = 0.004
+"""Deepest that bodies may overlap at the start of an episode [m]."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -98,6 +102,7 @@ def rollout(
     clock = time.perf_counter
     started = clock()
     state = physics.reset(scene)
+    check_start(scene, state)
     write_text(out["instruction"], scene.instruction.encode())
     out["action_mask"][:] = codec.mask
     depth, segmentation = out.get("depth"), out.get("segmentation")
@@ -165,6 +170,16 @@ def rollout(
     verdict = grader.verdict()
     recovered = verdict.success and bool((labels == Segment.RECOVERY).any())
     return Outcome(verdict=verdict, num_chunks=num_chunks, recovered=recovered, timings=timings)
+
+
+def check_start(scene: Scene, state: WorldState) -> None:
+    """Raises SceneError when bodies stand inside each other at the start: they would be thrown apart."""
+    worst = max(state.contacts, key=lambda contact: contact.penetration, default=None)
+    if worst is not None and worst.penetration > _INSIDE:
+        raise SceneError(
+            f"scene {scene.seed} of {scene.task!r} begins with {worst.first!r} {1e3 * worst.penetration:.1f} mm inside "
+            f"{worst.second!r}, {1e3 * _INSIDE:.0f} mm allowed: move them apart, or sample the scene again"
+        )
 
 
 def replay(

@@ -281,7 +281,7 @@ class RolloutStage:
         with self._ring.reserve(timeout_s=timeout_s) as slot:
             try:
                 outcome = self.play(task, scene, slot)
-            except MotionError as error:
+            except (MotionError, SceneError) as error:
                 slot.abandon()
                 return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
             if outcome.verdict.success:

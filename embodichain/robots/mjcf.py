@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -37,11 +37,24 @@ def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot
     Raises RobotError when the file does not exist, does not parse or has no actuated hinge chain.
     """
     path = Path(path)
-    spec, model = _parse(path)
-    limbs = find_limbs(model, str(path))
+    spec, model = parse(path)
+    return complete(spec, model, name=path.stem, what=str(path), world_from_base=world_from_base)
+
+
+def complete(
+    spec: mujoco.MjSpec,
+    model: mujoco.MjModel,
+    *,
+    name: str,
+    what: str,
+    world_from_base: Pose | None = None,
+    mounted: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> Robot:
+    """The robot of a parsed file, `what` names it in errors; `mounted` are cameras to add, by arm, in the frame of its tip."""
+    limbs = find_limbs(model, what)
     if len(limbs) > len(_ARM_NAMES):
         chains = [[model.joint(j).name for j in limb.joints] for limb in limbs]
-        raise RobotError(f"{path} has {len(limbs)} arms, {chains}; a robot here has one or two: remove the actuators of the others")
+        raise RobotError(f"{what} has {len(limbs)} arms, {chains}; a robot here has one or two: remove the actuators of the others")
     data = mujoco.MjData(model)
     home = next((i for i in range(model.nkey) if model.key(i).name == "home"), 0 if model.nkey else None)
     if home is not None:
@@ -55,10 +68,13 @@ def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot
     has_table = _prepare_table(spec, model, data)
     if world_from_base is None:
         world_from_base = Pose() if has_table else _stand_back(model, data, limbs)
-    arms = tuple(_rewrite_arm(spec, model, data, limb, name) for limb, name in zip(limbs, names, strict=True))
+    arms = tuple(_rewrite_arm(spec, model, data, limb, side) for limb, side in zip(limbs, names, strict=True))
+    for side, limb in zip(names, limbs, strict=True):
+        for camera in (mounted or {}).get(side, ()):
+            _mount(spec, model, limb, side, camera)
     if not has_table:
         _add_table(spec, world_from_base)
-    cameras = tuple(Camera(name=c.name, fovy=float(model.camera(c.name).fovy[0])) for c in spec.cameras)
+    cameras = tuple(Camera(name=c.name, fovy=float(c.fovy)) for c in spec.cameras)
     if not cameras:
         _add_head(spec, world_from_base)
         cameras = (_HEAD,)
@@ -69,23 +85,23 @@ def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot
     _replace(spec, spec.texts, "mesh_sha256")
     spec.add_text(name="mesh_sha256", data=_mesh_hash(spec))
     prefixes = {
-        model.body(body).name: name
-        for limb, name in zip(limbs, names, strict=True)
+        model.body(body).name: side
+        for limb, side in zip(limbs, names, strict=True)
         for body in limb.bodies
-        if not model.body(body).name.startswith(f"{name}/")
+        if not model.body(body).name.startswith(f"{side}/")
     }
     try:
         spec.compile()
         mjcf = _prefix_bodies(spec.to_xml(), prefixes)
         mujoco.MjModel.from_xml_string(mjcf)
     except ValueError as error:
-        raise RobotError(f"{path} cannot be completed to a robot: {error}") from error
+        raise RobotError(f"{what} cannot be completed to a robot: {error}") from error
     return Robot(
-        name=path.stem, mjcf=mjcf, arms=arms, cameras=cameras, world_from_base=world_from_base, mesh_dir=Path(spec.compiler.meshdir)
+        name=name, mjcf=mjcf, arms=arms, cameras=cameras, world_from_base=world_from_base, mesh_dir=Path(spec.compiler.meshdir)
     )
 
 
-def _parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
+def parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
     """The file's spec with every body, joint, camera and actuator named and asset folders absolute, and its model."""
     if not path.is_file():
         raise RobotError(
@@ -156,6 +172,16 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
         gripper_joints=tuple(model.joint(slide).name for slide in limb.slides),
         gripper_open=opening,
     )
+
+
+def _mount(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, name: str, camera: Mapping[str, Any]) -> None:
+    """Adds a camera given in the frame of the arm's tip to the body that carries the tip."""
+    tip = spec.site(f"{name}/tip")
+    position, quaternion = np.empty(3), np.empty(4)
+    mujoco.mju_rotVecQuat(position, np.asarray(camera["pos"], np.float64), np.asarray(tip.quat))
+    mujoco.mju_mulQuat(quaternion, np.asarray(tip.quat), np.asarray(camera["quat"], np.float64))
+    body = spec.body(model.body(limb.hand).name)
+    body.add_camera(name=camera["name"], pos=np.asarray(tip.pos) + position, quat=quaternion, fovy=camera["fovy"])
 
 
 def _replace(spec: mujoco.MjSpec, elements: Iterable[Any], name: str) -> None:

@@ -221,6 +221,8 @@ class ReachTable:
         straight = self.approaches[:, 2] < -0.999
         rows = [(name, which) for name, which in (("straight down", straight), ("leaning", ~straight)) if which.any()]
         reached = [*((chain.arm, low[i]) for i, chain in enumerate(self.chains)), ("any arm", low.any(axis=0))]
+        if len(self.chains) > 1:
+            reached.append(("all arms", low.all(axis=0)))
         figure = Figure(figsize=(4.2 * len(reached), 3.0 * len(rows)), layout="constrained")
         grid = figure.subplots(len(rows), len(reached), squeeze=False)
         for row, (approach, which) in zip(grid, rows, strict=True):

@@ -1,0 +1,165 @@
+"""A dual-arm from any two single-arm files by a short description: which files, where they stand, what watches them.
+
+    name: lab
+    arms:
+      left: {file: ur5.urdf, position: [-0.3, 0.3, 0.0], yaw_deg: -20}
+      right: {file: panda.xml, position: [-0.3, -0.3, 0.0], home: [0, 0.4, 0, -1.8, 0, 2.2, 0.8]}
+    cameras:
+      - {name: head, position: [-0.5, 0, 0.8], target: [0, 0, 0], fovy: 50}
+      - {name: left_wrist, arm: left, position: [-0.07, 0, -0.06], target: [0, 0, 0.05], fovy: 75}
+
+Positions [m] of arms and cameras are in the world frame, those of a camera with an `arm` in the frame of that arm's tip. Files are
+found beside the description; URDF or MJCF. Reach, inverse kinematics, gripper and action channels follow as for any file.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import numpy as np
+import yaml
+
+from embodichain.errors import RobotError
+from embodichain.robots.chains import find_limbs
+from embodichain.robots.mjcf import complete, parse
+from embodichain.types import Arm, Pose, Robot
+from embodichain.types.poses import turn
+
+_SIDES = ("left", "right")
+_ARM_KEYS = ("file", "position", "yaw_deg", "home")
+_CAMERA_KEYS = ("name", "arm", "position", "target", "fovy")
+_NEAREST_BASES = 0.1
+
+
+def load_description(path: str | Path) -> Robot:
+    """The robot that a YAML file describes; raises RobotError when it cannot be read or does not describe one."""
+    path = Path(path)
+    if not path.is_file():
+        raise RobotError(f"no robot description at {path}: give the path of a YAML file")
+    try:
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RobotError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    return assemble(described, folder=path.parent, name=path.stem)
+
+
+def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str = "dual_arm") -> Robot:
+    """The robot of a description as in the first lines of this file; files are relative to `folder`.
+
+    Raises RobotError naming what is missing, unknown or cannot stand there.
+    """
+    if not isinstance(described, Mapping) or not isinstance(described.get("arms"), Mapping):
+        raise RobotError(f"a robot description needs arms: {{left: ..., right: ...}}, got {described!r}")
+    _only(described, ("name", "arms", "cameras"), "a robot description")
+    arms = described["arms"]
+    if sorted(arms) != sorted(_SIDES):
+        raise RobotError(f"a dual-arm has arms {', '.join(_SIDES)}, got {', '.join(map(str, arms)) or 'none'}")
+    places = {side: _vector(arms[side], "position", f"arm {side!r}", (0.0, 0.0, 0.0)) for side in _SIDES}
+    if math.dist(*places.values()) < _NEAREST_BASES:
+        raise RobotError(f"the arms stand {math.dist(*places.values()):.2f} m apart, inside each other: give them other positions")
+    whole = mujoco.MjSpec()
+    whole.compiler.degree = False
+    for side in _SIDES:
+        _attach(whole, side, arms[side], places[side], folder)
+    cameras = described.get("cameras") or ()
+    for camera in cameras:
+        if camera.get("arm") is None:
+            _add_camera(whole.worldbody, camera)
+    what = f"robot description {described.get('name', name)!r}"
+    try:
+        model = whole.compile()
+    except ValueError as error:
+        raise RobotError(f"{what}: the two arms do not compile together: {' '.join(str(error).split())}") from error
+    mounted = [camera for camera in cameras if camera.get("arm") is not None]
+    called = str(described.get("name", name))
+    robot = complete(whole, model, name=called, what=what, world_from_base=Pose(), mounted=_mounted_on(mounted))
+    return replace(robot, arms=tuple(_at_home(arm, arms[arm.name]) for arm in robot.arms))
+
+
+def _attach(whole: mujoco.MjSpec, side: str, described: Any, position: Sequence[float], folder: Path) -> None:
+    if not isinstance(described, Mapping) or "file" not in described:
+        raise RobotError(f"arm {side!r} needs a file, got {described!r}")
+    _only(described, _ARM_KEYS, f"arm {side!r}")
+    path = folder / str(described["file"])
+    child, model = parse(path)
+    if not child.actuators:  # URDF knows no actuators, only efforts: motors as strong as those stand in until servos replace them
+        driven = [j for j in child.joints if j.type in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)]
+        for joint in driven:
+            child.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT).set_to_motor()
+        model = child.compile()
+    limbs = find_limbs(model, str(path))
+    if len(limbs) != 1:
+        raise RobotError(f"{path} has {len(limbs)} arms; each file of a dual-arm must hold one")
+    for mesh in child.meshes:
+        if mesh.file:
+            mesh.file = str((Path(child.compiler.meshdir) / mesh.file).resolve())
+    for texture in child.textures:
+        if texture.file:
+            texture.file = str((Path(child.compiler.texturedir) / texture.file).resolve())
+    child.compiler.meshdir = child.compiler.texturedir = ""
+    for element in [*child.keys, *child.lights]:
+        child.delete(element)
+    quaternion = turn((0.0, 0.0, 1.0), math.radians(float(described.get("yaw_deg", 0.0))))
+    whole.attach(child, prefix=f"{side}/", frame=whole.worldbody.add_frame(pos=position, quat=quaternion))
+
+
+def _at_home(arm: Arm, described: Mapping[str, Any]) -> Arm:
+    home = described.get("home")
+    if home is None:
+        return arm
+    if not isinstance(home, Sequence) or len(home) != len(arm.joints):
+        raise RobotError(f"arm {arm.name!r} has {len(arm.joints)} joints {list(arm.joints)}, its home has {home!r}")
+    return replace(arm, home=tuple(float(value) for value in home))
+
+
+def _mounted_on(cameras: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Cameras by the arm whose tip they move with, as attributes of a camera element in the tip's frame."""
+    found: dict[str, list[dict[str, Any]]] = {side: [] for side in _SIDES}
+    for camera in cameras:
+        if camera["arm"] not in found:
+            raise RobotError(f"camera {camera.get('name')!r} sits on arm {camera['arm']!r}; arms: {', '.join(_SIDES)}")
+        found[camera["arm"]].append(_camera(camera))
+    return found
+
+
+def _add_camera(body: mujoco.MjsBody, camera: Mapping[str, Any]) -> None:
+    body.add_camera(**_camera(camera))
+
+
+def _camera(camera: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, position, orientation and field of view of an upright camera that looks at its target."""
+    what = f"camera {camera.get('name')!r}"
+    _only(camera, _CAMERA_KEYS, what)
+    if not camera.get("name"):
+        raise RobotError(f"a camera needs a name, got {dict(camera)!r}")
+    eye, target = np.array(_vector(camera, "position", what)), np.array(_vector(camera, "target", what, (0.0, 0.0, 0.0)))
+    fovy = float(camera.get("fovy", 60.0))
+    if np.linalg.norm(eye - target) < 1e-6 or not 1.0 <= fovy <= 170.0:
+        raise RobotError(f"{what} must look at another point than its own, with fovy 1..170 degrees, got {dict(camera)!r}")
+    back = (eye - target) / np.linalg.norm(eye - target)
+    up = (0.0, 0.0, 1.0) if abs(back[2]) < 0.999 else (1.0, 0.0, 0.0)
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    quaternion = np.empty(4)
+    mujoco.mju_mat2Quat(quaternion, np.stack([right, np.cross(back, right), back], axis=1).ravel())
+    return {"name": str(camera["name"]), "pos": eye, "quat": quaternion, "fovy": fovy}
+
+
+def _vector(described: Any, key: str, what: str, default: Sequence[float] | None = None) -> tuple[float, float, float]:
+    value = described.get(key, default) if isinstance(described, Mapping) else None
+    try:
+        x, y, z = (float(v) for v in value)
+    except (TypeError, ValueError):
+        raise RobotError(f"{what} needs {key}: [x, y, z] in metres, got {value!r}") from None
+    return x, y, z
+
+
+def _only(described: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for key in itertools.filterfalse(known.__contains__, described):
+        raise RobotError(f"{what} has an unknown entry {key!r}; known: {', '.join(known)}")

@@ -1,0 +1,138 @@
+"""Laws of assembled dual-arms: two files of different kinds become one robot that stands, reaches and acts like any other."""
+
+import mujoco
+import numpy as np
+import pytest
+import yaml
+from test_robots import ONE_ARM, write
+
+from embodichain import robots
+from embodichain.errors import RobotError
+from embodichain.motion.action import ActionCodec
+from embodichain.motion.ik import solve
+from embodichain.motion.kinematics import Chain
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.robots.assemble import assemble
+from embodichain.types import Pose, Scene
+
+
+def link(name, mass=0.4, size="0.05 0.05 0.2", z=0.1):
+    inertia = '<inertia ixx="0.004" iyy="0.004" izz="0.002" ixy="0" ixz="0" iyz="0"/>'
+    shape = f'<origin xyz="0 0 {z}"/><geometry><box size="{size}"/></geometry>'
+    return (
+        f'<link name="{name}"><inertial><origin xyz="0 0 {z}"/><mass value="{mass}"/>{inertia}</inertial>'
+        f"<visual>{shape}</visual><collision>{shape}</collision></link>"
+    )
+
+
+def joint(name, kind, parent, child, z, axis, lower, upper, effort=60):
+    return (
+        f'<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/><origin xyz="0 0 {z}"/>'
+        f'<axis xyz="{axis}"/><limit lower="{lower}" upper="{upper}" effort="{effort}" velocity="2"/></joint>'
+    )
+
+
+def urdf():
+    """A 7-joint arm with two sliding fingers, as URDF: no actuators, no keyframe."""
+    parts = [link("base", 2.0, "0.1 0.1 0.08", 0.04)]
+    axes = ("0 0 1", "0 1 0", "0 0 1", "0 1 0", "0 0 1", "0 1 0", "0 0 1")
+    heights = (0.1, 0.12, 0.15, 0.15, 0.14, 0.14, 0.06)
+    parent = "base"
+    for number, (axis, height) in enumerate(zip(axes, heights, strict=True)):
+        size = "0.04 0.04 0.08" if number < 6 else "0.05 0.09 0.03"
+        parts.append(link(f"l{number}", 0.4, size, 0.05 if number < 6 else 0.02))
+        parts.append(joint(f"j{number}", "revolute", parent, f"l{number}", height, axis, -1.8 if number % 2 else -2.8, 2.0))
+        parent = f"l{number}"
+    for side, sign in (("a", 1), ("b", -1)):
+        parts.append(link(f"finger_{side}", 0.02, "0.02 0.01 0.05", 0.03))
+        parts.append(joint(f"slide_{side}", "prismatic", parent, f"finger_{side}", 0.05, f"0 {sign} 0", 0.0, 0.035, 20))
+    return f'<robot name="seven">{"".join(parts)}</robot>'
+
+
+def description():
+    return {
+        "name": "mixed",
+        "arms": {
+            "left": {"file": "six.xml", "position": [-0.3, 0.35, 0.0], "yaw_deg": -20},
+            "right": {"file": "seven.urdf", "position": [-0.3, -0.35, 0.05], "home": [0.3, 0.6, 0.0, 1.0, 0.0, 1.2, 0.0]},
+        },
+        "cameras": [
+            {"name": "head", "position": [-0.5, 0, 0.8], "target": [0, 0, 0], "fovy": 50},
+            {"name": "left_wrist", "arm": "left", "position": [-0.09, 0, -0.1], "target": [0, 0, 0.05], "fovy": 75},
+        ],
+    }
+
+
+@pytest.fixture
+def robot(tmp_path):
+    write(tmp_path, ONE_ARM, "six.xml")
+    write(tmp_path, urdf(), "seven.urdf")
+    return robots.get(write(tmp_path, yaml.safe_dump(description()), "mixed.yaml"))
+
+
+def test_two_files_become_one_dual_arm_with_everything_derived(robot):
+    left, right = robot.arms
+    assert (robot.name, left.name, right.name) == ("mixed", "left", "right")
+    assert (len(left.joints), len(right.joints)) == (6, 7)
+    assert left.gripper_open == pytest.approx(0.08) and right.gripper_open == pytest.approx(0.07)
+    assert right.home == (0.3, 0.6, 0.0, 1.0, 0.0, 1.2, 0.0)
+    assert [camera.name for camera in robot.cameras] == ["head", "left_wrist"]
+    codec = ActionCodec(robot)
+    assert codec.mask.sum() == 7 + 7 + 6 + 7 + 2
+    command = codec.round(robot.home)
+    np.testing.assert_array_equal(codec.decode(codec.encode(command[None])[0]), command)
+
+
+def test_its_kinematics_are_those_of_the_simulated_robot_and_inverse_kinematics_finds_them(robot):
+    physics = MujocoPhysics(robot, width=16, height=16)
+    physics.reset(Scene(seed=0, task="none", instruction="", objects=()))
+    data, model = physics.world.data, physics.world.model
+    rng = np.random.default_rng(0)
+    for number, arm in enumerate(robot.arms):
+        chain = Chain.of(robot, number)
+        q = 0.5 * (chain.lower + chain.upper) + 0.3 * rng.uniform(-1, 1, chain.dof) * (chain.upper - chain.lower) / 2
+        for name, value in zip(arm.joints, q, strict=True):
+            data.qpos[model.joint(f"robot/{name}").qposadr[0]] = value
+        mujoco.mj_kinematics(model, data)
+        position, quaternion = chain.forward(q)
+        np.testing.assert_allclose(position, data.site(f"robot/{arm.site}").xpos, atol=1e-9)
+        x, y, z = position.tolist()
+        w, i, j, k = quaternion.tolist()
+        found = solve(chain, Pose(position=(x, y, z), quaternion=(w, i, j, k)), q + 0.1)
+        np.testing.assert_allclose(chain.forward(found)[0], position, atol=2e-3)
+
+
+def test_its_servos_reach_their_targets_and_its_grippers_open(robot):
+    physics = MujocoPhysics(robot, width=16, height=16)
+    state = physics.reset(Scene(seed=0, task="none", instruction="", objects=()))
+    assert state.deepest() < 1e-3
+    command = robot.home
+    command[0] += 0.2
+    command[6], command[-1] = 0.02, 0.03
+    for _ in range(150):
+        state = physics.step(command)
+    np.testing.assert_allclose(state.measured, command, atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("arms"), "needs arms"),
+        (lambda d: d["arms"].pop("right"), "has arms left, right, got left"),
+        (lambda d: d["arms"]["left"].pop("file"), "arm 'left' needs a file"),
+        (lambda d: d["arms"]["left"].update(file="none.xml"), "no robot file at .*none.xml"),
+        (lambda d: d["arms"]["left"].update(postion=[0, 0, 0]), "unknown entry 'postion'; known: file, position"),
+        (lambda d: d["arms"]["left"].update(position=[0, 0]), r"needs position: \[x, y, z\]"),
+        (lambda d: d["arms"]["right"].update(position=[-0.3, 0.35, 0.02]), "0.02 m apart, inside each other"),
+        (lambda d: d["arms"]["right"].update(home=[0.0]), "has 7 joints .* its home has"),
+        (lambda d: d["cameras"][1].update(arm="middle"), "sits on arm 'middle'; arms: left, right"),
+        (lambda d: d["cameras"][0].update(fovy=400), "fovy 1..170"),
+    ],
+)  # fmt: skip
+def test_a_description_that_cannot_be_is_refused_with_the_reason(tmp_path, change, message):
+    write(tmp_path, ONE_ARM, "six.xml")
+    write(tmp_path, urdf(), "seven.urdf")
+    described = description()
+    change(described)
+    with pytest.raises(RobotError, match=message):
+        assemble(described, folder=tmp_path)
