@@ -28,7 +28,7 @@ from embodichain.ring import AnyRing
 from embodichain.ring.gateway import RemoteRing
 from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
 from embodichain.scenes.reach import ReachTable
-from embodichain.scenes.sample import SceneSampler
+from embodichain.scenes.sample import SampleConfig, SceneSampler
 from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec, camera_spec
 
 Progress = Callable[[str, int, int], None]
@@ -81,6 +81,7 @@ class WorldConfig:
     assets: AssetsConfig = field(default_factory=AssetsConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
+    scenes: SampleConfig = field(default_factory=SampleConfig)
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
     physical: PhysicalConfig = field(default_factory=PhysicalConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
@@ -206,6 +207,7 @@ class SceneStage:
             visual=world.config.visual,
             physical=world.config.physical,
             diversity=world.config.diversity,
+            config=world.config.scenes,
         )
         self._seed = world.config.seed
         self._split = split

@@ -154,7 +154,7 @@ def _camera(camera: Mapping[str, Any]) -> dict[str, Any]:
 def _vector(described: Any, key: str, what: str, default: Sequence[float] | None = None) -> tuple[float, float, float]:
     value = described.get(key, default) if isinstance(described, Mapping) else None
     try:
-        x, y, z = (float(v) for v in value)
+        x, y, z = (float(v) for v in value or ())
     except (TypeError, ValueError):
         raise RobotError(f"{what} needs {key}: [x, y, z] in metres, got {value!r}") from None
     return x, y, z

@@ -8,17 +8,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embodichain.errors import SceneError
+from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import DiversityConfig, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Task
+from embodichain.scenes.distractors import scatter
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
+from embodichain.scenes.visibility import Views
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
-from embodichain.types.poses import compose, inverse, turn, turned, yaw_pose
+from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 TABLE = (0.7, 1.2)
 """Extent of the table top along X and Y [m]."""
@@ -26,16 +28,24 @@ TABLE = (0.7, 1.2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
-    """Effort per scene: layouts tried before it is refused, poses drawn per object in one of them, draws of ranked assets."""
+    """Effort per scene: layouts tried before it is refused, poses drawn per object in one of them, draws of ranked assets.
+
+    `min_visible` is the least share of each object that some fixed camera must have in its picture; `distractors` the most objects
+    that no task asks for: each scene has some number of them up to that.
+    """
 
     max_layouts: int = 40
     max_poses: int = 60
     max_choices: int = 400
+    min_visible: float = 0.5
+    distractors: int = 0
     layout: LayoutConfig = field(default_factory=LayoutConfig)
 
     def __post_init__(self) -> None:
         if self.max_layouts < 1 or self.max_poses < 1 or self.max_choices < 1:
             raise ValueError(f"max_layouts, max_poses and max_choices must be at least 1, got {self}")
+        if not 0.0 <= self.min_visible <= 1.0 or not 0 <= self.distractors <= 20:
+            raise ConfigError(f"min_visible must be 0..1 and distractors 0..20, got {self.min_visible} and {self.distractors}")
 
 
 class SceneSampler:
@@ -57,6 +67,7 @@ class SceneSampler:
         self._all_arms = frozenset(arm.name for arm in robot.arms)
         self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
         self._obstacles = standing_parts(robot)
+        self._views = Views(robot)
         self._reach = reach
         self._visual = visual or VisualConfig()
         self._diversity = diversity or DiversityConfig()
@@ -71,8 +82,8 @@ class SceneSampler:
         Raises:
             SceneError: An asset is missing or too large, or no valid layout was found; the message says what stood in the way.
         """
-        streams = np.random.SeedSequence(seed).spawn(5)  # so that one part's draws never shift another's
-        request_rng, asset_rng, pose_rng, visual_rng, physical_rng = map(np.random.default_rng, streams)
+        streams = np.random.SeedSequence(seed).spawn(6)  # so that one part's draws never shift another's
+        request_rng, asset_rng, pose_rng, visual_rng, physical_rng, clutter_rng = map(np.random.default_rng, streams)
         request = task.request(request_rng)
         assets = self._choose_all(request, asset_rng)
         placements: tuple[ObjectPlacement, ...] = ()
@@ -86,8 +97,21 @@ class SceneSampler:
                 f"no scene of {task.name!r} for seed {seed} after {self._config.max_layouts} layouts; the last one failed because "
                 f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
             )
+        placements += self._scatter(placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+
+    def _scatter(self, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
+        """Distractors for a scene of these objects."""
+        if not self._config.distractors:
+            return ()
+        taken = list(self._obstacles)
+        for placement in placements:
+            outline = self._footprint(placement.asset).turned(yaw_of(placement.pose.quaternion))
+            taken.append(Footprint(vertices=outline.vertices + placement.pose.position[:2], normals=outline.normals))
+        count = int(rng.integers(self._config.distractors + 1))
+        outlines = {asset.name: self._footprint(asset) for asset in self._assets}
+        return scatter(count, self._assets, outlines, placements, taken, rng)
 
     def choose(self, task: Task, seeds: Sequence[int]) -> list[int]:
         """For each of a block's scenes the seed, out of all `seeds`, chosen so that their scenes differ (`diversity.spread`).
@@ -216,6 +240,10 @@ class SceneSampler:
             if not reaching:
                 return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) once it is moved clear"
             arms = reaching if request.same_arm else arms
+            visible = self._views.share(asset, pose)
+            if visible < self._config.min_visible:
+                least = f"{100 * self._config.min_visible:.0f}%"
+                return (), f"no fixed camera has more than {100 * visible:.0f}% of {wanted.role!r} in its picture, {least} needed"
             joints = wanted.joint_positions or (0.0,) * len(asset.movable_joints)
             placements.append(ObjectPlacement(role=wanted.role, asset=asset, pose=pose, joint_positions=joints, color=wanted.color))
         return tuple(placements), ""

@@ -7,18 +7,19 @@ import pytest
 from scene_parts import COARSE, ROBOT, assets, make_sampler, mouse, pad
 
 from embodichain import tasks
-from embodichain.errors import SceneError
+from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.frames import affordance
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.scenes.reach import ReachTable
-from embodichain.scenes.sample import SceneSampler
+from embodichain.scenes.sample import SampleConfig, SceneSampler
+from embodichain.scenes.visibility import Views
 from embodichain.stages import SceneStage, Split, World, WorldConfig
 from embodichain.tasks.place_mouse_pad import COLORS
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import ObjectRequest, Pose, Scene, SceneRequest
-from embodichain.types.poses import compose, wrap, yaw_of
+from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
 
 TASKS = ("turn_switch", "place_mouse_pad")
 
@@ -172,3 +173,35 @@ def test_with_diversity_a_number_still_decides_its_scene_whoever_asks_in_whateve
     assert len({scene.seed for _, scene in first.values()}) == len(numbers)
     held_out = SceneStage(world, Split.HELD_OUT)
     assert {scene.seed for _, scene in first.values()}.isdisjoint(held_out.step(number)[1].seed for number in numbers)
+
+
+def test_every_object_shows_to_a_fixed_camera_and_what_cannot_is_refused(sampler):
+    views = Views(ROBOT)
+    for seed in range(25):
+        scene = sampler.sample(tasks.make("place_mouse_pad"), seed)
+        assert all(views.share(placement.asset, placement.pose) >= 0.5 for placement in scene.objects)
+    assert views.share(mouse(), yaw_pose(0.0, 0.0, 0.0, 0.3)) == 1.0
+    assert views.share(mouse(), yaw_pose(0.0, 3.0, 0.0, 0.3)) == 0.0
+    assert 0.05 < min(views.share(pad(), yaw_pose(0.0, y / 100, 0.0, 0.0)) for y in range(20, 45, 2)) < 0.95
+
+
+def test_distractors_lie_still_leave_room_and_change_nothing_else(sampler, tmp_path_factory):
+    config = SampleConfig(distractors=4)
+    crowded = make_sampler(tmp_path_factory.mktemp("reach"), config=config)
+    physics = MujocoPhysics(ROBOT, width=16, height=16)
+    seen = set()
+    for seed in range(6):
+        plain, found = (which.sample(TurnSwitch(), seed) for which in (sampler, crowded))
+        assert layout(found.objects[0]) == layout(plain.objects[0])
+        extras = found.objects[1:]
+        seen.add(len(extras))
+        assert all(extra.asset.category != "switch" and extra.role == f"distractor_{i}" for i, extra in enumerate(extras))
+        start = physics.reset(found).object_poses
+        for _ in range(25):
+            state = physics.step(ROBOT.home)
+        for extra in extras:
+            np.testing.assert_allclose(state.object_poses[extra.role].position, start[extra.role].position, atol=1e-3)
+            assert not any(state.touching(f"{extra.role}/", other) for other in ("switch/", "robot/"))
+    assert len(seen) > 1
+    with pytest.raises(ConfigError, match=r"min_visible must be 0\.\.1"):
+        SampleConfig(min_visible=2.0)
