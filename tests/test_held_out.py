@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain import tasks
@@ -32,6 +32,7 @@ def expert(task, scene, physics):
 # ------------------------------------------------------------------------------------------------------------------ shifts
 
 
+@settings(max_examples=40)
 @given(st.floats(0.5, 1.0), st.floats(1.0, 1.5), st.booleans())
 def test_physics_beyond_the_training_shares_no_value_with_it(low, high, enabled):
     trained = PhysicalConfig(enabled=enabled, density=(low, high), friction=(low, high), damping_ratio=(0.9, min(high, 1.3)))
@@ -46,6 +47,7 @@ def test_physics_beyond_the_training_shares_no_value_with_it(low, high, enabled)
     assert moved.enabled
 
 
+@settings(max_examples=40)
 @given(st.floats(0.1, 0.9), st.floats(0.1, 0.9), st.floats(0.0, 1.0))
 def test_lights_beyond_the_training_share_no_value_with_it(one, other, tilt):
     trained = VisualConfig(enabled=True, intensity=(min(one, other), max(one, other)), tilt=(0.0, tilt))
@@ -83,7 +85,7 @@ def test_wider_placement_is_half_as_wide_again_about_the_same_middle():
 def test_held_out_seeds_are_the_same_each_time_and_never_streamed(held):
     first, again = ([scene.seed for _, scene in scenes(held, 6)] for _ in range(2))
     assert first == again and len(set(first)) == 6
-    streamed = {scene_seed(held.world.config.seed, Split.STREAM, number) for number in range(10_000)}
+    streamed = {scene_seed(held.world.config.seed, Split.STREAM, number) for number in range(2_000)}
     assert not streamed & set(first)
 
 

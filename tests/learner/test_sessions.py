@@ -9,6 +9,7 @@ from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
+from learner.data import DataConfig, MemorySource, RingDataset
 from learner.policy import ClwmPolicy
 from learner.sai import SaiConfig, SpeculativePolicy
 from learner.sessions import Connection, Embodiment, Reader, RequestError
@@ -27,9 +28,9 @@ def body(codec):
     return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, encode=codec.encode, decode=codec.decode)
 
 
-@pytest.fixture
-def agent(dataset):
-    made = fitted(SMALL, dataset)
+@pytest.fixture(scope="module")
+def agent(trajectories):
+    made = fitted(SMALL, RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3)))
     shaken(made.model)
     return made
 
@@ -192,15 +193,14 @@ def wrong_requests() -> dict[str, tuple[dict, str]]:
     }
 
 
-@pytest.mark.parametrize("name", wrong_requests())
 @pytest.mark.parametrize("sai", [False, True])
-def test_a_refused_request_names_the_fault_and_leaves_the_session_as_it_was(connect, name, sai):
-    message, reason = wrong_requests()[name]
+def test_refused_requests_name_the_fault_and_leave_the_session_as_it_was(connect, sai):
     expected = play(connect(sai=sai), 3)
     connection = connect(sai=sai)
     got = [connection.answer(request(0))["actions"]]
-    with pytest.raises(EmbodiChainError, match=reason):
-        connection.answer(message)
+    for message, reason in wrong_requests().values():
+        with pytest.raises(EmbodiChainError, match=reason):
+            connection.answer(message)
     got += [connection.answer(request(t))["actions"] for t in (1, 2)]
     assert np.array_equal(np.stack(got), expected)
 
