@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("learner.judge:main", "judge a trained policy in held-out scenes, in and out of distribution"),
     "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
+    "efficiency": Command("learner.law:main", "fit what runs reached against the experience that their iterations took in"),
     "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
     "asset": Command("embodichain.asset_commands:main", "build simulation-ready USD assets, validate, compare and show them"),
     "reach": Command("embodichain.commands:reach", "build a robot's reachability table and draw it"),
@@ -58,7 +59,7 @@ def announced(text: str) -> Iterator[None]:
 def help_text() -> str:
     """The overview: usage and one line for each command."""
     lines = ["usage: embodichain COMMAND [OPTIONS]", "", "commands:"]
-    lines += [f"  {name:<8} {command.summary}" for name, command in COMMANDS.items()]
+    lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join([*lines, "", "`embodichain COMMAND --help` explains a command. `embodichain run tiny_cpu` is the demo."])
 
 

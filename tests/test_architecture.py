@@ -49,6 +49,7 @@ COMPOSITION_ROOTS = {
     "pictures",
     "recipes",
     "report",
+    "law",
     "run_folder",
     "serve",
     "session",
