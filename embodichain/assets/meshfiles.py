@@ -176,6 +176,8 @@ class _Beside(trimesh.resolvers.Resolver):
 def _placed(shape: trimesh.Trimesh, transform: NDArray[np.float64]) -> Mesh:
     vertices = np.asarray(shape.vertices, np.float64)
     faces = np.asarray(shape.faces, np.int64)
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise AssetError(f"read: vertices {vertices.shape} and faces {faces.shape} of a mesh must be [V, 3] and [F, 3]")
     if np.abs(faces).max(initial=0) >= 2**31:
         raise AssetError(f"read: face index {int(np.abs(faces).max())} is out of any range")
     if not np.array_equal(transform, np.eye(4)):

@@ -1,6 +1,9 @@
 """Files of every format become the sources they describe; whatever cannot is refused with a reason."""
 
+import itertools
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -243,3 +246,36 @@ def test_a_job_is_known_by_what_its_file_and_the_meshes_below_it_hold(door):
     leaf = door.parent.parent / "meshes" / "leaf.stl"
     leaf.write_bytes(leaf.read_bytes() + b"\0")
     assert job.identity() != before
+
+
+READ = """
+import resource, sys
+from pathlib import Path
+from embodichain.assets.files import FileFacts, from_file
+found = from_file(Path(sys.argv[1]), FileFacts(licence="MIT", unit="m"))
+print(len(found.parts[0].mesh.faces), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_five_million_faces_are_read_in_bounded_memory_and_thinned(tmp_path):
+    path, count = tmp_path / "torus.stl", 1600
+    angles = np.arange(count + 1) * (2 * np.pi / count)
+    with path.open("wb") as file:
+        file.write(b"\0" * 80 + (2 * count * count).to_bytes(4, "little"))
+        for u, following in itertools.pairwise(angles):
+            ring = [
+                np.stack(
+                    [np.cos(a) * (0.05 + 0.02 * np.cos(angles)), np.sin(a) * (0.05 + 0.02 * np.cos(angles)), 0.02 * np.sin(angles)],
+                    1,
+                )
+                for a in (u, following)
+            ]
+            rows = np.zeros(2 * count, np.dtype([("n", "<f4", 3), ("v", "<f4", (3, 3)), ("a", "<u2")]))
+            rows["v"][:count] = np.stack([ring[0][:-1], ring[1][:-1], ring[1][1:]], axis=1)
+            rows["v"][count:] = np.stack([ring[0][:-1], ring[1][1:], ring[0][1:]], axis=1)
+            file.write(rows.tobytes())
+    done = subprocess.run([sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True)
+    faces, peak_kib = (int(word) for word in done.stdout.split())
+    assert 100_000 < faces <= meshfiles.THIN_ABOVE
+    assert peak_kib < 3.5 * 2**20

@@ -4,8 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from file_faults import KINDS, encoded, harmed
 
 from embodichain.assets import source
+from embodichain.assets.files import FileFacts, from_file
 from embodichain.assets.mess import MessConfig, broken
 from embodichain.assets.repair import RepairConfig, repair
 from embodichain.assets.shapes import Solid, box, concatenate, cylinder, to_mesh, to_solid
@@ -76,3 +78,38 @@ def test_any_triangles_are_repaired_or_refused(block):
 def test_a_thousand_meshes_are_repaired_or_refused():
     for seed in range(1000):
         accepted_or_refused(seed)
+
+
+def read_or_refused(seed, folder):
+    """A fuzzed mesh through a file that may be harmed: read and repaired, or refused with a reason."""
+    rng = np.random.default_rng([seed, 1])
+    kind = KINDS[rng.integers(len(KINDS))]
+    path = folder / f"mug {seed}.{kind}"
+    start = time.perf_counter()
+    with np.errstate(all="ignore"):
+        mesh = fuzzed(seed)
+        if not len(mesh.vertices) or not len(mesh.faces):
+            kind = "off"
+            path = path.with_suffix(".off")
+        path.write_bytes(harmed(encoded(mesh, kind), rng))
+        try:
+            found = from_file(path, FileFacts(licence="CC0-1.0"))
+            solid, _ = repair(found.parts[0].mesh, CONFIG)
+        except AssetError as error:
+            assert ": " in str(error)
+        else:
+            assert to_solid(solid).volume() > 0
+            assert 0.03 < np.ptp(found.parts[0].mesh.vertices[np.unique(found.parts[0].mesh.faces)], axis=0).max() < 0.3
+    assert time.perf_counter() - start < 60
+
+
+def test_any_file_is_read_or_refused(tmp_path):
+    for seed in range(20):
+        read_or_refused(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_thousand_files_are_read_or_refused(tmp_path):
+    for seed in range(1000):
+        read_or_refused(seed, tmp_path)
