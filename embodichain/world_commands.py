@@ -133,15 +133,13 @@ def _show(options: argparse.Namespace, names: tuple[str, ...]) -> int:
         for episode in range(options.count):
             found = _play(world, physics, name, names, episode, options.size)
             rows.append({"task": name, "episode": episode} | found["facts"])
-            frames = found["frames"]
-            if not frames:
-                continue
-            stills += [frames[0], frames[len(frames) // 2], frames[-1]]
-            if len(stills) == 3:
-                sheet += stills
-                video = write_video(options.out / f"{name}.mp4", frames, fps=25)
-                rows[-1]["video"] = str(video)
+            seen, film = found["stills"], found["film"]
+            if seen:
+                stills += [seen[0], seen[len(seen) // 2], seen[-1]]
+            if film:
+                rows[-1]["video"] = str(write_video(options.out / f"{name}.mp4", film, fps=25))
         if stills:
+            sheet += stills[:3]
             _save(_sheet(stills, columns=3), options.out / f"{name}.png")
     if not sheet:
         raise SceneError(f"no episode of {', '.join(names)} could be played: {rows[0]['reason']}")
@@ -159,7 +157,7 @@ def _show(options: argparse.Namespace, names: tuple[str, ...]) -> int:
 
 
 def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...], episode: int, size: int) -> dict[str, Any]:
-    """One episode of a task's expert, photographed 25 times a second."""
+    """One episode of a task's expert: facts, a picture for every half second, and of the first episode 25 for every second."""
     import numpy as np
 
     from embodichain.rollout import ExpertPilot
@@ -167,7 +165,8 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     from embodichain.types import CHUNK
 
     facts: dict[str, Any] = {"success": False, "duration_s": 0.0, "instruction": "", "reason": ""}
-    frames: list[NDArray[np.uint8]] = []
+    stills: list[NDArray[np.uint8]] = []
+    film: list[NDArray[np.uint8]] = []
     try:
         task, found = SceneStage(world).step(names.index(name) + episode * len(names))
         facts["instruction"] = found.instruction
@@ -175,20 +174,22 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
         pilot, grader = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), task.grader(found)
         command, after, number = state.measured, 0, 0
         while after < 2 * CHUNK and number < world.config.horizon * CHUNK:
-            if number % 2 == 0:
-                frames.append(_overview(physics, size))
+            if number % 25 == 0:
+                stills.append(_overview(physics, size))
+            if number % 2 == 0 and episode == 0:
+                film.append(_overview(physics, size, samples=1))
             step = pilot.command(state)
             after += step is None
             command = command if step is None else step.command
             state = physics.step(command)
             grader.observe(state)
             number += 1
-        frames.append(_overview(physics, size))
+        stills.append(_overview(physics, size))
         verdict = grader.verdict()
         facts |= {"success": verdict.success, "duration_s": round(state.time_s, 2), "reason": verdict.reason}
     except (SceneError, MotionError) as error:
         facts["reason"] = str(error)
-    return {"facts": facts, "frames": frames}
+    return {"facts": facts, "stills": stills, "film": film}
 
 
 # -------------------------------------------------------------------------------------------------------------- shared
@@ -247,11 +248,11 @@ def _progress(items: Sequence[Any] | range, what: str, *, quiet: bool) -> Iterat
     return iter(items) if quiet else iter(track(items, what, transient=True))
 
 
-def _overview(physics: MujocoPhysics, size: int) -> NDArray[np.uint8]:
+def _overview(physics: MujocoPhysics, size: int, samples: int = 2) -> NDArray[np.uint8]:
     """The working area from the far side of the table, the robot behind it."""
     from embodichain.physics.render import Viewpoint
 
-    return physics.photograph(Viewpoint(**_OVERVIEW), width=size, height=size, samples=2)
+    return physics.photograph(Viewpoint(**_OVERVIEW), width=size, height=size, samples=samples)
 
 
 def _sheet(pictures: list[NDArray[np.uint8]], columns: int = 6) -> NDArray[np.uint8]:

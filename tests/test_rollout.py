@@ -66,11 +66,9 @@ def test_sampled_scenes_are_settled(sampler, physics):
 
 def test_a_scene_that_begins_inside_itself_is_named(sampler, physics):
     scene = sampler.sample(TurnSwitch(), 3)
-    pads = tuple(
-        ObjectPlacement(role=role, asset=parts.mouse(), pose=Pose(position=(0.0, y, 0.0)))
-        for role, y in (("one", 0.3), ("two", 0.32))
-    )
-    crossed = replace(scene, objects=(*scene.objects, *pads))
+    places = {"one": Pose(position=(0.0, 0.3, 0.0)), "two": Pose(position=(0.0, 0.32, 0.0))}
+    mice = tuple(ObjectPlacement(role=role, asset=parts.mouse(), pose=pose) for role, pose in places.items())
+    crossed = replace(scene, objects=(*scene.objects, *mice))
     spec = camera_spec(cameras=3, height=16, width=16, horizon=2)
     task = TurnSwitch()
     pilot = ExpertPilot(task, crossed, physics, np.random.default_rng(0))
