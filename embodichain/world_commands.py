@@ -40,6 +40,7 @@ def scene(arguments: list[str]) -> int:
     sample.add_argument("--visual", action="store_true", help="with visual expansion")
     sample.add_argument("--physical", action="store_true", help="with physical expansion")
     sample.add_argument("--diverse", action="store_true", help="with reachability-aware diversity")
+    sample.add_argument("--distractors", type=int, default=0, help="most objects that the task does not ask for (default 0)")
     sample.add_argument("--size", type=int, default=256, help="edge of a picture [pixels]; 0 makes none")
     sample.add_argument("--dry-run", action="store_true", help="say what would be made")
     sample.add_argument("--json", action="store_true", help="print one JSON object")
@@ -207,6 +208,7 @@ def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
     from embodichain.expand.physical import PhysicalConfig
     from embodichain.expand.recovery import RecoveryConfig
     from embodichain.expand.visual import VisualConfig
+    from embodichain.scenes.sample import SampleConfig
     from embodichain.stages import WorldConfig
 
     return WorldConfig(
@@ -216,6 +218,7 @@ def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
         recovery=RecoveryConfig(probability=getattr(options, "recovery", 0.0)),
         visual=VisualConfig(enabled=options.visual),
         physical=PhysicalConfig(enabled=options.physical),
+        scenes=SampleConfig(distractors=getattr(options, "distractors", 0)),
         diversity=DiversityConfig(enabled=options.diverse),
     )
 
