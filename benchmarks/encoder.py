@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
@@ -33,6 +34,7 @@ from learner.probe import probe
 SIDE = 128
 OBJECTS = {"turn_switch": "switch", "place_mouse_pad": "mouse"}
 """Of each probed task, the role of the object whose place is asked for."""
+CATEGORIES = {"turn_switch": ("switch",), "place_mouse_pad": ("mouse", "pad")}
 
 
 class Frames(NamedTuple):
@@ -110,7 +112,12 @@ def measure(source: str, episodes: int, held_out: int, moments: int) -> dict[str
     errors: dict[str, dict[str, float]] = {}
     for name, role in OBJECTS.items():
         config = WorldConfig(
-            tasks=(name,), width=SIDE, height=SIDE, recovery=RecoveryConfig(probability=0.3), visual=VisualConfig(enabled=True)
+            tasks=(name,),
+            width=SIDE,
+            height=SIDE,
+            assets=AssetsConfig(counts=dict.fromkeys(CATEGORIES[name], 2)),
+            recovery=RecoveryConfig(probability=0.3),
+            visual=VisualConfig(enabled=True),
         )
         world = prepare(config, lambda *_: None)
         train, test = observe(world, Split.STREAM, episodes, moments), observe(world, Split.HELD_OUT, held_out, moments)
@@ -150,7 +157,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.add_argument("--source", default=BUILTIN, help="the encoder: builtin, or a folder of `embodichain encoder train`")
     options = parser.parse_args()
-    counts = (40, 20, 2) if options.quick else (500, 150, 3)
+    counts = (40, 20, 2) if options.quick else (240, 80, 3)
     result = measure(options.source, *counts)
     if options.json:
         print(json.dumps(result))

@@ -16,6 +16,7 @@ Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A act
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -57,6 +58,11 @@ class ClwmConfig:
     """Every how many blocks one has a memory layer; 0 for a model without memory."""
     ttt: TttConfig = field(default_factory=TttConfig)
     max_cameras: int = 4
+    told_place: bool = False
+    """Whether latents are told where in their picture they lie, beside the rotary positions: those turn queries and keys alone, so
+    that what is read of a latent does not say where it was."""
+    told_past: bool = True
+    """Whether the model sees the chunk executed before a frame. Without it it cannot learn to go on as before, unseeing."""
 
     history_noise_prob: float = 0.5
     history_noise_low: float = 0.5
@@ -144,6 +150,16 @@ BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
 """Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
 
 
+_PLACE_WAVES = 4
+
+
+def place_waves(rows: int, columns: int) -> Tensor:
+    """Sines and cosines of half a wave, one, two and four over the picture, for the centre of each patch: [rows x columns, 16]."""
+    y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+    angles = torch.stack([y, x], dim=-1).reshape(-1, 2, 1) * (math.pi * 2.0 ** torch.arange(_PLACE_WAVES))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
 class Clwm(nn.Module):
     """The model between normalised latents and normalised actions; it holds parameters and no state."""
 
@@ -166,6 +182,7 @@ class Clwm(nn.Module):
         memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
+        self.where = nn.Linear(2 * _PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass
         self.recompute = Recompute()
@@ -382,10 +399,17 @@ class Clwm(nn.Module):
             )
         view = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
         positions = grid_positions(*grid, step_time, device=self.place.device)
+        if self.where is not None:
+            waves = place_waves(grid.rows, grid.columns).to(self.place)
+            told = self.where(waves).unflatten(-1, (self.config.max_cameras, -1))[:, : grid.cameras]
+            view = view + told.transpose(0, 1).flatten(0, 1)
         return self._condition(self.video_in(latents.to(self.place)) + view, self.video_time(time), positions)
 
     def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> _Conditioned:
         proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
+        if not self.config.told_past:
+            here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
+            return self._condition(proprio, self.action_time(proprio_BTA.new_ones(1, 1)), here)
         past = self.action_in(past_BTKA.to(self.place))
         if first:
             past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)

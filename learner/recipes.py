@@ -186,7 +186,7 @@ def seconds_cpu() -> RunConfig:
 def turn_switch_cpu() -> RunConfig:
     """A policy for one task on two cores: workers encode with the built-in encoder, the learner sees latents alone.
 
-    The model has no memory, for a frame and the chunk before it say all that this task asks; so all its frames are clean. Actions
+    The model has no memory, for a frame says all that this task asks; so all its frames are clean. Actions
     weigh more than the imagined frame, and their flow times lie nearer to noise, where only the observation can help.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2)
@@ -194,6 +194,8 @@ def turn_switch_cpu() -> RunConfig:
         layers=4,
         memory_every=0,
         history_noise_prob=0.0,
+        told_place=True,
+        told_past=False,
         action_weight=5.0,
         action_shift=2.0,
         video_steps=2,
@@ -206,14 +208,15 @@ def turn_switch_cpu() -> RunConfig:
             width=128,
             height=128,
             horizon=20,
+            assets=AssetsConfig(counts={"switch": 2}),
             recovery=RecoveryConfig(probability=0.4, astray=0.75),
             encode=encode_on_write(encoder),
         ),
-        ring=RingConfig(num_slots=128, max_reads=50, min_ready=24),
+        ring=RingConfig(num_slots=128, max_reads=10, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
             data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
-            optimizer=OptimizerConfig(rate=4e-3, warmup_steps=100),
+            optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100),
         ),
         train=TrainConfig(steps=2000),
         evaluate=EvaluateConfig(episodes=50),

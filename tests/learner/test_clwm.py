@@ -9,7 +9,7 @@ from learner_parts import GRID, exact_model, window
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner import clwm
-from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.clwm import Clwm, ClwmConfig, Grid, Window, place_waves
 from learner.flow import interpolate
 from learner.memory import LongTermMemory
 
@@ -258,6 +258,36 @@ def test_every_parameter_learns():
     model.losses(w, draws_of(model, w), GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).total.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert not without
+
+
+def test_a_model_told_of_places_looks_at_them_and_learns_them():
+    model, w = exact_model(told_place=True), window()
+    assert set(dict(model.named_parameters())) - set(dict(exact_model().named_parameters())) == {"where.weight", "where.bias"}
+    waves = place_waves(3, 2)
+    assert waves.shape == (6, 16) and len(waves.unique(dim=0)) == 6
+    ones, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    draws = draws_of(model, w)
+    before = model.velocities(w, draws, GRID)[1]
+    with torch.no_grad():
+        model.where.weight += torch.randn_like(model.where.weight)
+    assert (model.velocities(w, draws, GRID)[1] - before).abs().max() > 1e-6
+    model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).total.backward()
+    assert model.where.weight.grad.abs().max() > 0
+
+
+def test_a_model_not_told_of_the_past_gives_the_same_whatever_was_executed():
+    model, w = exact_model(told_past=False, memory_every=0), window()
+    text = model.read_text(w.text_BLC)
+    seen = []
+    with torch.no_grad():
+        for executed in (None, w.actions_BTKA[:, 0], -w.actions_BTKA[:, 0]):
+            memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 1], w.proprio_BTA[:, 1], executed, text, GRID)
+            seen.append(memory.context)
+    assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(tensors_of(seen[0]), tensors_of(other), strict=True))
+
+
+def tensors_of(context):
+    return [x for pair in context for x in pair]
 
 
 def test_instructions_steer_the_actions():
