@@ -12,7 +12,17 @@ import numpy as np
 from embodichain.errors import MotionError
 from embodichain.motion.ik import IkConfig, solve, trace
 from embodichain.motion.kinematics import Chain, Floats
-from embodichain.motion.plan import Limits, arms_clearance, cartesian_path, duration_s, joint_path, overrun, table_clearance, timing
+from embodichain.motion.plan import (
+    Limits,
+    arms_clearance,
+    cartesian_path,
+    duration_s,
+    joint_path,
+    obstacle_clearance,
+    overrun,
+    table_clearance,
+    timing,
+)
 from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
 from embodichain.types.poses import angle_between, compose, turn
 
@@ -33,6 +43,7 @@ class HandConfig:
     table_clearance: float = 0.002
     arms_clearance: float = 0.02
     meeting_clearance: float = 0.003
+    obstacle_clearance: float = 0.008
     opening_speed: float = 0.15
     line_tolerance: float = 0.006
     tilt_tolerance: float = 0.15
@@ -74,6 +85,8 @@ class Hand:
         self.chain = Chain.of(robot, index)
         self.config = config or HandConfig()
         self.open = robot.arms[index].gripper_open
+        self.obstacles: tuple[Floats, Floats] | None = None
+        """Capsules that the arm keeps clear of: end points [m], shape [k, 2, 3], and radii [m], shape [k]."""
         self._command = command
         starts = np.cumsum([0, *(arm.command_size for arm in robot.arms)])
         self._joints = slice(int(starts[index]), int(starts[index + 1]) - 1)
@@ -277,6 +290,10 @@ class Hand:
         low = table_clearance(self.chain, path)
         if low < min(self.config.table_clearance, table_clearance(self.chain, start)):
             raise MotionError(f"the {self.name} arm would come within {1e3 * low:.0f} mm of the table; approach from higher up")
+        if self.obstacles is not None:
+            gap = obstacle_clearance(self.chain, path, *self.obstacles)
+            if gap < min(self.config.obstacle_clearance, obstacle_clearance(self.chain, start, *self.obstacles)):
+                raise MotionError(f"the {self.name} arm would pass {1e3 * gap:.0f} mm from an obstacle; use a via pose")
         apart = self.config.meeting_clearance if meeting else self.config.arms_clearance
         for chain, joints in self._others:
             resting = self._command[joints]

@@ -24,8 +24,10 @@ from embodichain.types.poses import angle_between, compose, frame, inverse, turn
 Onward = Callable[[Hand, Floats, Pose], object]
 """Plans what follows a grip: takes the hand, its joints [rad] once it has lifted, and tip_from_object; MotionError when nothing."""
 
-_BEFORE = 0.06
-"""How far before the grip [m], against its approach, the straight part of the approach begins."""
+_BEFORE = (0.06, 0.035)
+"""How far before the grip [m], against its approach, the straight part of the approach begins: the first that the arm can do."""
+_AROUND = 0.10
+"""How much higher a hand passes that cannot come straight [m]."""
 _CLEARANCE = 0.004
 """Least distance [m] of open fingers from other objects."""
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.25, 0.025
@@ -131,19 +133,20 @@ def _grip(
     world_from_object = object_pose(scene, state, role)
     others = outlines(scene, state, (role,)).values()
     ways: list[tuple[float, Hand, Pose]] = []
-    failure = MotionError(f"no grip of the {role} leaves room for the fingers; move what stands beside it")
+    failure: MotionError | None = None
+    cramped = MotionError(f"no grip of the {role} leaves room for the fingers; move what stands beside it")
     for grip in grips:
         tip = compose(world_from_object, grip)
         for hand in hands:
             if room_for_fingers(tip, opening or hand.open, others) >= _CLEARANCE:
-                ways.append((hand.travel(_back(tip, _BEFORE)), hand, grip))
+                ways.append((hand.travel(tip), hand, grip))
     for travel, hand, grip in sorted(ways, key=lambda way: way[0]):
         if travel == math.inf:
-            failure = MotionError(f"no arm reaches a grip of the {role}; move it nearer")
+            failure = failure or MotionError(f"no arm reaches a grip of the {role}; move it nearer")
             break
         tip = compose(world_from_object, grip)
         try:
-            approach, descent = hand.legs([Waypoint(pose=_back(tip, _BEFORE), straight=False), Waypoint(pose=tip)])
+            approach, descent = _approach(hand, tip)
             lifted = hand.route([Waypoint(pose=moved(tip, (0.0, 0.0, lift)))], descent[-1])
             onward(hand, lifted[-1], compose(inverse(hand.chain.pose(descent[-1])), world_from_object))
             for offset in astray:
@@ -152,8 +155,8 @@ def _grip(
                     return hand, *missed
             return hand, approach, descent
         except MotionError as error:
-            failure = error
-    raise failure
+            failure = failure or error
+    raise failure or cramped
 
 
 def _back(tip: Pose, distance: float) -> Pose:
@@ -165,10 +168,24 @@ def _missing(hand: Hand, tip: Pose, opening: float, others: Collection[Outline])
     if room_for_fingers(tip, opening or hand.open, others) <= 0.0:
         return None
     try:
-        approach, descent = hand.legs([Waypoint(pose=_back(tip, _BEFORE), straight=False), Waypoint(pose=tip)])
+        return _approach(hand, tip)
     except MotionError:
         return None
-    return approach, descent
+
+
+def _approach(hand: Hand, tip: Pose) -> tuple[Floats, Floats]:
+    """The way to before a grip, from higher up where something stands in the way, and the way to it."""
+    failure: MotionError | None = None
+    for distance, higher in itertools.product(_BEFORE, (False, True)):
+        before = _back(tip, distance)
+        above = [Waypoint(pose=moved(before, (0.0, 0.0, _AROUND)), straight=False)] if higher else []
+        try:
+            *legs, descent = hand.legs([*above, Waypoint(pose=before, straight=higher), Waypoint(pose=tip)])
+            return np.concatenate(legs), descent
+        except MotionError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
 
 
 def over(
@@ -252,10 +269,17 @@ def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
 def let_go(hand: Hand, state: WorldState, *, wider: float = 0.012, back: float = 0.06, taken: Floats | None = None) -> Skill:
     """Opens the fingers by `wider` [m] and draws the hand back by `back` [m] against its approach, or the way it came."""
     state = yield from set_opening(hand, state, min(hand.measured_opening(state) + wider, hand.open))
-    try:
-        away = hand.shift(turned(hand.pose.quaternion, (0.0, 0.0, -back)))
-    except MotionError:
-        if taken is None:
-            raise
-        away = hand.retrace(taken)
-    return (yield from follow(hand, state, away))
+    return (yield from follow(hand, state, _away(hand, back, taken)))
+
+
+def _away(hand: Hand, back: float, taken: Floats | None) -> Floats:
+    """Back against the approach by `back` [m], straight or as the joints turn easiest, else the way it came, else less far."""
+    target = _back(hand.pose, back)
+    for straight in (True, False):
+        try:
+            return hand.route([Waypoint(pose=target, straight=straight, exact=True)])
+        except MotionError:
+            continue
+    if taken is not None:
+        return hand.retrace(taken)
+    return hand.shift(turned(hand.pose.quaternion, (0.0, 0.0, -back)))

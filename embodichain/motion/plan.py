@@ -180,3 +180,11 @@ def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path:
         mine, theirs = capsules(first, a[min(t, a.shape[0] - 1)]), capsules(second, b[min(t, b.shape[0] - 1)])
         smallest = min(smallest, smallest_gap(mine, first.capsules.radius, theirs, second.capsules.radius, pairs))
     return float(smallest)
+
+
+def obstacle_clearance(chain: Chain, path: Floats, ends: Floats, radius: Floats) -> float:
+    """Smallest distance [m] of the moving arm along `path` [T, dof] from capsules of end points [k, 2, 3] and `radius` [k]."""
+    moving = np.flatnonzero(chain.capsules.frame >= 0)
+    pairs = np.stack(np.meshgrid(moving, np.arange(len(radius)), indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
+    placed = (capsules(chain, q) for q in np.atleast_2d(path))
+    return min(float(smallest_gap(parts, chain.capsules.radius, ends, radius, pairs)) for parts in placed)

@@ -28,6 +28,8 @@ class CustodyConfig:
     push: float = 0.03
     force: float = 120.0
     still: float = 0.02
+    support: str = ""
+    """Prefix of what it may not be shoved along; whatever it rests on when empty."""
 
 
 _TOUCH_WINDOW = 2
@@ -69,7 +71,7 @@ class Custody:
                 other = contact.second if contact.first.startswith(name) else contact.first
                 if other.startswith("robot/"):
                     robot += contact.force
-                else:
+                elif other.startswith(self._config.support):
                     supported = True
         touching = robot > 0.0
         self._force = max(self._force, robot)

@@ -234,7 +234,7 @@ class StackBowlsGrader:
 
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
-        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010, push=0.06)) for role in bowls(scene)]
+        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010, push=0.06, force=200.0)) for role in bowls(scene)]
         self._state: WorldState | None = None
 
     def observe(self, state: WorldState) -> None:

@@ -1,0 +1,364 @@
+"""hanging_mug: take the mug by its rim and slip its handle over a branch of the rack, so that it hangs there by itself."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Iterator, Sequence
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.clearance import segment_distance
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.handling import let_go, object_pose, pick, put_back, tip_from_object
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.skills import follow, go_home, holds, wait
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types.poses import compose, inverse, turn, turned
+
+REST_S = 1.0
+"""How long the mug must hang still and untouched at the end [s]."""
+HOLE = 0.016
+"""Furthest from the middle of the handle's hole that the branch may pass [m] across, and twice that along the handle."""
+RACK_SHIFT = 0.03
+"""Furthest that the rack may be moved [m]."""
+RACK_X, RACK_Y = (0.02, 0.14), (-0.10, 0.10)
+"""Where the rack stands [m], turned any way."""
+_PHRASES = Phrases(
+    streamed=(
+        "Hang the mug on the rack.",
+        "Hang the mug by its handle on a branch of the mug tree.",
+        "Pick up the mug and hang it on the rack.",
+        "Put the mug's handle over one of the rack's branches.",
+    ),
+    held_out=("Let the mug dangle from the mug tree.", "Store the mug on the stand, hanging by its handle."),
+)
+
+
+class HangingMug:
+    """A mug in 0.30 x 0.40 m of the table and a rack in 0.12 x 0.20 m of it, both turned any way; either arm may do it."""
+
+    name = "hanging_mug"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """An upright mug and a rack with its branches free."""
+        objects = (
+            ObjectRequest(role="rack", category="rack", x=RACK_X, y=RACK_Y),
+            ObjectRequest(role="mug", category="mug", reach=("grasp",)),
+        )
+        request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out), objects=objects)
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Grips the rim, threads the branch, lowers and lets go; begins again from wherever the mug is when that fails."""
+        hands = Hand.all_of(robot, state)
+        spent: set[str] = set()
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss, spent), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> HangingMugGrader:
+        """A fresh grader for `scene`."""
+        return HangingMugGrader(scene)
+
+
+def branches(rack: Asset) -> tuple[str, ...]:
+    """Names of the rack's branches: each has a tip `branch_*` and a place to hang `seat_*`."""
+    return tuple(sorted(name.removeprefix("branch_") for name in rack.affordances if name.startswith("branch_")))
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_LIFT = 0.10
+_RIM_DEPTH = 0.012
+"""How far below its rim the mug is held [m]."""
+_OUTSIDE = 0.03
+"""How far beyond the tip of the branch the handle starts to be slipped over it [m]."""
+_OPENING = 0.034
+_THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
+"""The handle is slipped over the branch, then lowered by at most so much [m] until it presses on the branch so much [N]."""
+_TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
+"""Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
+_RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 6.0
+"""The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
+_SINK = math.radians(5.0)
+_BACK = 0.07
+"""How far the hand draws back from the hanging mug [m]."""
+_MUG_RADIUS, _ROD = 0.046, 0.006
+_AWAY = 0.004
+"""Least distance [m] of mug and rack where they do not mean to touch."""
+
+
+def rim_grips(mug: Asset) -> tuple[Pose, ...]:
+    """Ways to hold the mug from above by its rim (object_from_tip): opposite the handle, and at its sides."""
+    grip = affordance(mug, "grasp", Pose())
+    x, y, _ = grip.position
+    level = Pose(position=(x, y, float(mug.bounds[1, 2]) - _RIM_DEPTH), quaternion=grip.quaternion)
+    angles = (0.0, 0.5 * math.pi, -0.5 * math.pi, 0.25 * math.pi, -0.25 * math.pi)
+    return tuple(compose(Pose(quaternion=turn((0.0, 0.0, 1.0), angle)), level) for angle in angles)
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, spent: set[str]) -> Attempting:
+    """One pick and hang, by a hand that has not had to put the mug back yet (`spent`) where there is one."""
+    if not unhung(scene, state):
+        return Attempt(state=state)
+    mug = scene.object("mug").asset
+    ends, radius = _rack_capsules(scene, state)
+    for hand in hands:
+        hand.obstacles = (ends, radius)
+    radius_of_mug = float(-mug.bounds[0, 0])
+    astray = miss.offsets(radius_of_mug + FINGER_HALF_WIDTH, _RIM_DEPTH + FINGER_BELOW)
+
+    def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+        return _plan(hand, start, held, scene, state)
+
+    def surely(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+        onward(hand, start, _sunk(held))
+        return onward(hand, start, held)
+
+    for tired in [hand for hand in hands if hand.name in spent and not hand.at_home]:
+        state = yield from go_home(tired, state)
+    fresh = [hand for hand in hands if hand.name not in spent]
+    ways = [(fresh, surely), (fresh, onward), (hands, onward)] if fresh else [(hands, surely), (hands, onward)]
+    grips = rim_grips(mug)
+    while True:
+        some, plan = ways.pop(0)
+        try:
+            problem, hand, state = yield from pick(
+                some, scene, state, "mug", grips, plan, lift=_LIFT, opening=_OPENING, astray=astray
+            )
+            break
+        except MotionError:
+            if not ways:
+                raise
+    if problem:
+        return Attempt(state=state, failure=problem)
+    held = tip_from_object(hand, scene, state, "mug")
+    try:
+        approach, seated = onward(hand, hand.joints, held)
+    except MotionError as error:
+        spent.add(hand.name)
+        state = yield from put_back(hand, scene, state, "mug")
+        return Attempt(state=state, failure=f"the mug was put back: {error}")
+    state = yield from follow(hand, state, approach)
+    if not holds(hand, state, "mug"):
+        return Attempt(state=state, failure="the mug slipped while it was carried")
+    problem, state = yield from _hang(hand, scene, state, approach, seated, held)
+    return Attempt(state=state, failure=problem or unhung(scene, state))
+
+
+def _sunk(held: Pose) -> Pose:
+    """The mug in the hand, its far side sunk as far as it may between the fingers."""
+    return compose(Pose(quaternion=turn((1.0, 0.0, 0.0), math.copysign(_SINK, held.position[1]))), held)
+
+
+def _hang(
+    hand: Hand, scene: Scene, state: WorldState, came: Floats, seated: Pose, held: Pose
+) -> Generator[Step, WorldState, tuple[str, WorldState]]:
+    """From before the branch: threads it, lowers the mug until the branch carries it, lets go, and waits until it hangs still."""
+    problem, way = "the handle never came to rest on the branch", came
+    try:
+        thread, lower = _over_branch(hand, seated, (tip_from_object(hand, scene, state, "mug"), held))
+    except MotionError as error:
+        problem = str(error)
+    else:
+        state = yield from follow(hand, state, thread)
+        taken = [hand.joints]
+        for joints in lower:
+            if state.force_between("mug/", "rack/") > _PRESS:
+                state = yield from follow(hand, state, hand.stop(taken[-1] - taken[-2] if len(taken) > 1 else 0.0 * joints))
+                break
+            state = yield hand.step(joints)
+            taken.append(joints)
+        if not holds(hand, state, "mug"):
+            return "the mug slipped while its handle was put over the branch", state
+        way = np.concatenate([came, thread, np.array(taken)])
+    if not (state.touching("mug/", "rack/") and threaded(scene, state)):
+        state = yield from follow(hand, state, hand.retrace(way))
+        state = yield from put_back(hand, scene, state, "mug")
+        return problem, state
+    state = yield from wait(hand, state, 0.1)
+    # Slowly, so that the mug swings down on the lower finger instead of falling.
+    slowly = np.tile(hand.joints, (round(_RELEASE_S * CONTROL_HZ), 1))
+    state = yield from follow(hand, state, slowly, opening=min(hand.measured_opening(state) + _WIDER, hand.open))
+    state = yield from let_go(hand, state, wider=0.0, back=_BACK)
+    still = 0
+    for _ in range(round(_SETTLE_S * CONTROL_HZ)):
+        if still >= REST_S * CONTROL_HZ:
+            break
+        state = yield hand.step()
+        still = still + 1 if float(np.linalg.norm(state.object_velocities["mug"][:3])) < _SWINGING.still else 0
+    return "", state
+
+
+def _over_branch(hand: Hand, seated: Pose, held: Sequence[Pose]) -> list[Floats]:
+    """The ways over the branch and down, as the mug is in the hand now; where the arm just cannot, as it was when it was lifted."""
+    failure: MotionError | None = None
+    for tip_from_mug in held:
+        try:
+            return hand.legs(_onto(compose(seated, inverse(tip_from_mug))))
+        except MotionError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _onto(at_seat: Pose) -> list[Waypoint]:
+    """The tip's way over the branch and down."""
+    below = moved(at_seat, (0.0, 0.0, -_LOWER))
+    return [Waypoint(pose=at_seat, exact=True, speed=_THREAD_SPEED), Waypoint(pose=below, exact=True, speed=_LOWER_SPEED)]
+
+
+def _plan(hand: Hand, start: Floats, held: Pose, scene: Scene, state: WorldState) -> tuple[Floats, Pose]:
+    """A branch that the mug in the hand can be hung on: the way to before it, and the mug's pose on it."""
+    failure = MotionError("no branch of the rack can be reached; turn the rack or move it nearer")
+    ends, radius = _rack_capsules(scene, state)
+    for before, seated in _hangings(hand, scene, state):
+        try:
+            at_seat = compose(seated, inverse(held))
+            start_pose = Waypoint(pose=compose(before, inverse(held)), straight=False, exact=True)
+            approach, _, lower = hand.legs([start_pose, *_onto(at_seat)], start)
+            back = compose(hand.chain.pose(lower[-1]), Pose(position=(0.0, 0.0, -_BACK)))
+            hand.route([Waypoint(pose=back, exact=True)], lower[-1])
+        except MotionError as error:
+            failure = error
+            continue
+        away = min(_mug_gap(compose(hand.chain.pose(joints), held), ends, radius) for joints in (*approach[::4], approach[-1]))
+        if away >= _AWAY:
+            return approach, seated
+        failure = MotionError(f"the mug would pass {1e3 * away:.0f} mm from the rack; turn the rack")
+    raise failure
+
+
+def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pose, Pose]]:
+    """Poses of the mug before a branch and on it (world_from_mug), level mugs first, then those of the nearer branches."""
+    rack, mug = scene.object("rack").asset, scene.object("mug").asset
+    loop = affordance(mug, "hang_loop", Pose())
+    world_from_rack = object_pose(scene, state, "rack")
+    found = []
+    for tilt, name, half, sense in itertools.product(_TILTS, branches(rack), (0.0, math.pi), (1.0, -1.0)):
+        seat = affordance(rack, f"seat_{name}", world_from_rack)
+        tip = affordance(rack, f"branch_{name}", world_from_rack)
+        about = Pose(quaternion=turn((0.0, 0.0, 1.0), sense * tilt))
+        seated = compose(compose(compose(seat, Pose(quaternion=turn((1.0, 0.0, 0.0), half))), about), inverse(loop))
+        if turned(seated.quaternion, (0.0, 0.0, 1.0))[2] < 0.0:
+            continue  # its mouth would point down
+        out = np.subtract(tip.position, seat.position)
+        out *= 1.0 + _OUTSIDE / float(np.linalg.norm(out))
+        found.append((tilt, hand.travel(compose(seated, rim_grips(mug)[0])), moved(seated, out.tolist()), seated))
+    found.sort(key=lambda entry: entry[:2])
+    return ((before, seated) for _, _, before, seated in found)
+
+
+def _rack_capsules(scene: Scene, state: WorldState) -> tuple[Floats, Floats]:
+    """The rack as capsules in the world: post and branches, end points [m] [k, 2, 3] and radii [m] [k]."""
+    rack = scene.object("rack").asset
+    pose = object_pose(scene, state, "rack")
+    top = compose(pose, Pose(position=(0.0, 0.0, float(rack.bounds[1, 2]))))
+    ends = [(pose.position, top.position)]
+    for name in branches(rack):
+        seat, tip = (np.array(affordance(rack, f"{kind}_{name}", pose).position) for kind in ("seat", "branch"))
+        foot = np.array(pose.position[:2])
+        share = float(np.linalg.norm(seat[:2] - foot)) / float(np.linalg.norm(tip[:2] - seat[:2]))
+        ends.append(((seat - share * (tip - seat)).tolist(), tip.tolist()))
+    return np.array(ends, np.float64), np.array([0.010] + [_ROD] * (len(ends) - 1))
+
+
+def _mug_gap(mug: Pose, ends: Floats, radius: Floats) -> float:
+    """About how far a mug's body stays from capsules [m]."""
+    low, high = (np.array(compose(mug, Pose(position=(0.0, 0.0, z))).position) for z in (0.040, 0.055))
+    return min(
+        float(segment_distance(low, high, first, last)) - _MUG_RADIUS - float(r)
+        for (first, last), r in zip(ends, radius, strict=True)
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+def unhung(scene: Scene, state: WorldState) -> str:
+    """What keeps the mug from hanging on a branch; "" when a branch passes through its handle and carries it."""
+    if not state.touching("mug/", "rack/"):
+        return "the mug does not touch the rack"
+    if state.touching("mug/", "table"):
+        return "the mug stands on the table"
+    return "" if threaded(scene, state) else "no branch passes through the mug's handle"
+
+
+def threaded(scene: Scene, state: WorldState) -> bool:
+    """Whether a branch of the rack passes through the hole of the mug's handle."""
+    rack, mug = scene.object("rack").asset, scene.object("mug").asset
+    loop = affordance(mug, "hang_loop", object_pose(scene, state, "mug"))
+    world_from_rack = object_pose(scene, state, "rack")
+    for name in branches(rack):
+        seat, tip = (affordance(rack, f"{kind}_{name}", world_from_rack) for kind in ("seat", "branch"))
+        (a, b, c), (d, e, f) = (compose(inverse(loop), end).position for end in (seat, tip))
+        # In the loop's frame the hole lies in the plane z = 0, X across it and Y along the handle; the branch ends at its tip.
+        root = tuple(start - 1.5 * (end - start) for start, end in ((a, d), (b, e), (c, f)))
+        if root[2] * f >= 0.0:
+            continue
+        share = root[2] / (root[2] - f)
+        x, y = (start + share * (end - start) for start, end in ((root[0], d), (root[1], e)))
+        if abs(x) <= HOLE and abs(y) <= 2 * HOLE:
+            return True
+    return False
+
+
+_SWINGING = CustodyConfig(fall=0.04, slide=0.12, free_speed=0.8, push=0.05, force=300.0, support="table")
+"""A mug that is let go of with its handle over a branch swings until it hangs: so far and so fast, but no further."""
+_TOUCH_WINDOW = 2
+"""Contacts are seen once a control step: a touch counts for this many steps."""
+
+
+class HangingMugGrader:
+    """Success: two fingers carried the mug, a branch passes through its handle, and it hangs there untouched and still."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._mug = Custody(scene, "mug", _SWINGING)
+        self._shift = 0.0
+        self._free_steps = 0
+        self._let_go = ""
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self._mug.observe(state)
+        rack, start = object_pose(self._scene, state, "rack"), self._scene.object("rack").pose
+        self._shift = max(self._shift, math.dist(rack.position, start.position))
+        resting = state.touching("robot/", "mug/") or state.touching("mug/", "table")
+        self._free_steps = 0 if resting else self._free_steps + 1
+        if self._free_steps > _TOUCH_WINDOW and not self._let_go and not threaded(self._scene, state):
+            self._let_go = "the mug was let go of in the air with no branch through its handle"
+        self._state = state
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        hanging = unhung(self._scene, self._state) if self._state else "nothing was observed"
+        if self._mug.fault:
+            reason = self._mug.fault
+        elif self._let_go:
+            reason = self._let_go
+        elif self._shift > RACK_SHIFT:
+            reason = f"the rack was moved by {1e3 * self._shift:.0f} mm, {1e3 * RACK_SHIFT:.0f} mm allowed"
+        elif not self._mug.touched:
+            reason = "the robot never touched the mug"
+        elif self._mug.lifted < 0.05:
+            reason = f"two fingers never held the mug 50 mm up, only {1e3 * self._mug.lifted:.0f} mm"
+        elif hanging:
+            reason = hanging
+        elif self._mug.rest_s < REST_S:
+            reason = f"the mug hung still and untouched for {self._mug.rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the mug hangs on the rack", progress=1.0)
+        reached = (self._mug.touched, self._mug.lifted >= 0.05, self._mug.lifted >= 0.05 and not hanging)
+        return Verdict(success=False, reason=reason, progress=0.3 * sum(reached))
