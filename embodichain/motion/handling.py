@@ -260,10 +260,14 @@ def set_down(
 
 
 def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
-    """Sets the object down upright on the table below where the hand holds it."""
+    """Sets the object down on the table below where the hand holds it: upright, or as it is held where the arm cannot do that."""
     pose = object_pose(scene, state, role)
     x, y, _ = pose.position
-    return (yield from set_down(hand, scene, state, role, yaw_pose(x, y, 0.0, yaw_of(pose.quaternion)), "table"))
+    lowered = moved(pose, (0.0, 0.0, -outline_of(scene.object(role).asset, pose).bottom))
+    try:
+        return (yield from set_down(hand, scene, state, role, yaw_pose(x, y, 0.0, yaw_of(pose.quaternion)), "table"))
+    except MotionError:
+        return (yield from set_down(hand, scene, state, role, lowered, "table"))
 
 
 def let_go(hand: Hand, state: WorldState, *, wider: float = 0.012, back: float = 0.06, taken: Floats | None = None) -> Skill:

@@ -13,6 +13,7 @@ TASKS: dict[str, str] = {
     "counting": "embodichain.tasks.counting:CountingTask",
     "handover_and_place": "embodichain.tasks.handover_and_place:HandoverAndPlace",
     "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
+    "hanging_mug": "embodichain.tasks.hanging_mug:HangingMug",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
     "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",

@@ -31,6 +31,8 @@ RACK_SHIFT = 0.03
 """Furthest that the rack may be moved [m]."""
 RACK_X, RACK_Y = (0.02, 0.14), (-0.10, 0.10)
 """Where the rack stands [m], turned any way."""
+ROOM = 0.04
+"""How much room the mug has around it at least [m]: for the hand that takes it."""
 _PHRASES = Phrases(
     streamed=(
         "Hang the mug on the rack.",
@@ -55,7 +57,7 @@ class HangingMug:
         """An upright mug and a rack with its branches free."""
         objects = (
             ObjectRequest(role="rack", category="rack", x=RACK_X, y=RACK_Y),
-            ObjectRequest(role="mug", category="mug", reach=("grasp",)),
+            ObjectRequest(role="mug", category="mug", reach=("grasp",), margin=ROOM),
         )
         request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out), objects=objects)
         return widened(request) if self._held_out else request
