@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 _INK, _BLUE, _ORANGE, _GREY, _RED = "#1d2733", "#2563a8", "#d9822b", "#9aa5b1", "#b3261e"
 
@@ -57,6 +58,10 @@ def efficiency(
     axes.plot(*curve, color=_ORANGE, linewidth=1.8, label=note)
     axes.plot(pairs, values, "o", color=_BLUE, markersize=4)
     axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axes.tick_params(axis="x", which="minor", labelsize=8, colors=_INK)
+    for axis_formatter in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_ylim(bottom=0)
