@@ -32,6 +32,12 @@ class AssetsConfig:
             "mouse": 2,
             "basket": 2,
             "rack": 2,
+            "plate": 2,
+            "fork": 2,
+            "knife": 2,
+            "spoon": 2,
+            "pan": 2,
+            "lid": 2,
         }
     )
     seed: int = 0

@@ -47,6 +47,14 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Held:
+    """An object in the air: the hand that holds it, and the way [T, dof] on which it was lifted."""
+
+    hand: Hand
+    raised: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Way:
     """A hand and its motions: to above the object, down to it, and how high to lift [m]."""
 
@@ -109,6 +117,26 @@ def transfer(
     `hands` are all hands of the robot, `using` those that may carry (all of them by default). `miss` [m] displaces the grasp in
     the tip's frame. Raises MotionError when no hand has a way, even with all others at home.
     """
+    held, state = yield from pick(hands, scene, state, task, miss, using=using)
+    if isinstance(held, str):
+        return held, state
+    try:
+        return (yield from deliver(held.hand, scene, state, task))
+    except MotionError as error:
+        state = yield from set_down(held.hand, state, held.raised[::-1], task.role, "table")
+        return f"the {task.role} was put back: {error}", state
+
+
+def pick(
+    hands: Sequence[Hand],
+    scene: Scene,
+    state: WorldState,
+    task: Transfer,
+    miss: Vec3 = (0.0, 0.0, 0.0),
+    *,
+    using: Sequence[Hand] | None = None,
+) -> Generator[Step, WorldState, tuple[Held | str, WorldState]]:
+    """The first half of `transfer`: the object held up, in a grasp from which some goal can be reached; or why it is not."""
     using = hands if using is None else using
     try:
         way = _plan(using, scene, state, task, miss)
@@ -130,17 +158,17 @@ def transfer(
     state = yield from follow(hand, state, raised)
     if not holds(hand, state, task.role):
         return f"the {task.role} slipped while it was lifted", state
+    return Held(hand=hand, raised=raised), state
+
+
+def deliver(hand: Hand, scene: Scene, state: WorldState, task: Transfer) -> Ending:
+    """The second half of `transfer`: carries what the hand holds to a goal and sets it down; MotionError when there is no way."""
     tip_from_object = compose(inverse(hand.pose), _levelled(object_pose(scene, state, task.role), hand.pose.position))
-    try:
-        carry, lower = _carry(hand, scene, state, task, tip_from_object, way.opening)
-    except MotionError as error:
-        state = yield from set_down(hand, state, raised[::-1], task.role, "table")
-        return f"the {task.role} was put back: {error}", state
+    carry, lower = _carry(hand, scene, state, task, tip_from_object, task.opening or hand.open)
     state = yield from follow(hand, state, carry)
     if not holds(hand, state, task.role):
         return f"the {task.role} slipped while it was carried", state
-    state = yield from set_down(hand, state, lower, task.role, task.support)
-    return "", state
+    return "", (yield from set_down(hand, state, lower, task.role, task.support))
 
 
 def set_down(hand: Hand, state: WorldState, path: Floats, role: str, support: str, *, back: float = 0.06) -> Skill:
@@ -205,7 +233,8 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
     world_from_object = object_pose(scene, state, task.role)
     others = outlines(scene, state, (task.role, *task.around))
     all_things = outlines(scene, state)
-    top = max((thing.top for role, thing in all_things.items() if role != task.role), default=0.0)
+    standing = (thing for role, thing in all_things.items() if role != task.role and not _aloft(state, role))
+    top = max((thing.top for thing in standing), default=0.0)
     height = max(top + _OVER - all_things[task.role].bottom, _LEAST_LIFT)
     heights = (height, height + 0.03)
     ways: list[tuple[float, Hand, Pose, float]] = []
@@ -234,6 +263,13 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
         except MotionError as error:
             failure = error
     raise failure
+
+
+def _aloft(state: WorldState, role: str) -> bool:
+    """Whether nothing but the robot touches an object: another hand holds it in the air."""
+    name = f"{role}/"
+    pairs = [(c.first, c.second) for c in state.contacts if c.first.startswith(name) or c.second.startswith(name)]
+    return bool(pairs) and all(pair[0].startswith("robot/") or pair[1].startswith("robot/") for pair in pairs)
 
 
 def _astray(tip: Pose, opening: float, miss: Vec3, obstacles: Collection[Outline]) -> Pose:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -176,6 +177,15 @@ class SceneSampler:
         if not fitting:
             available = ", ".join(sorted({asset.category for asset in self._assets})) or "none"
             raise SceneError(f"no asset of category {wanted.category!r} for role {wanted.role!r}; available: {available}")
+        low, high = wanted.height
+        heights = [float(asset.bounds[1, 2] - asset.bounds[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
+        if heights:
+            fitting = [asset for asset, height in zip(fitting, heights, strict=True) if low <= height <= high]
+        if not fitting:
+            raise SceneError(
+                f"no {wanted.category!r} for role {wanted.role!r} is {low:.3f} to {high:.3f} m high; the catalogue's are "
+                f"{', '.join(f'{height:.3f}' for height in sorted(heights))} m: add instances"
+            )
         asset = fitting[int(rng.integers(len(fitting)))]
         extent = asset.bounds[1, :2] - asset.bounds[0, :2]
         if min(extent) > min(TABLE) or max(extent) > max(TABLE):

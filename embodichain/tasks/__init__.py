@@ -14,6 +14,7 @@ TASKS: dict[str, str] = {
     "handover_and_place": "embodichain.tasks.handover_and_place:HandoverAndPlace",
     "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
     "hanging_mug": "embodichain.tasks.hanging_mug:HangingMug",
+    "open_pan_and_place": "embodichain.tasks.open_pan_and_place:OpenPanAndPlace",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
     "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",

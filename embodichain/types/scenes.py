@@ -48,6 +48,8 @@ class ObjectRequest:
     """How far before those affordances, against their approach, the tip must come [m]: what it sets down keeps it off."""
     arms: tuple[str, ...] = ()
     """Names of the arms of which one must reach them; any arm will do when empty."""
+    height: Range = (0.0, math.inf)
+    """Heights [m] that the asset may have: what must fit into another has a highest."""
     margin: float = 0.0
     """Room [m] kept free around it beyond what the layout keeps between any two objects: fingers must come in there."""
     onto: tuple[str, str, str] | None = None

@@ -40,6 +40,7 @@ def test_the_expert_lays_the_table(physics, tables, seed: int) -> None:
     assert speed <= 1.001 * limits.joint_speed and acceleration <= 1.11 * limits.joint_acceleration
 
 
+@pytest.mark.slow
 def test_a_missed_piece_is_tried_again(physics, tables) -> None:
     task = RearrangeTable(RecoveryConfig(probability=1.0))
     scene = tables.sample(task, 1)
@@ -122,6 +123,7 @@ def test_a_thrown_piece_fails(stage: Stage) -> None:
     assert not stage.verdict.success and ("thrown" in stage.verdict.reason or "dropped" in stage.verdict.reason)
 
 
+@pytest.mark.slow
 def test_a_pushed_plate_fails(stage: Stage) -> None:
     shove(stage, "plate", 0.11)
     stage.expert(TASK)
