@@ -218,7 +218,7 @@ def turn_switch_cpu() -> RunConfig:
             data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100),
         ),
-        train=TrainConfig(steps=2000),
+        train=TrainConfig(steps=3400),
         evaluate=EvaluateConfig(episodes=50),
     )
 
