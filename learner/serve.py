@@ -11,6 +11,7 @@ import asyncio
 import hmac
 import http
 import json
+import math
 import os
 import signal
 import sys
@@ -266,14 +267,18 @@ def _config(options: argparse.Namespace) -> ServeConfig:
 
 def sai_config(options: argparse.Namespace) -> SaiConfig | None:
     """The speculation that `add_sai_options` asked for."""
-    return None if options.sai == _OFF else SaiConfig(variant=Variant(options.sai), s_mid=options.s_mid)
+    if options.sai == _OFF:
+        return None
+    return SaiConfig(variant=Variant(options.sai), s_mid=options.s_mid, patience_s=options.patience_s)
 
 
 def add_sai_options(parser: argparse.ArgumentParser) -> None:
-    """--sai and --s-mid."""
+    """--sai, --s-mid and --patience-s."""
     choices = [_OFF, *(variant.value for variant in Variant)]
     parser.add_argument("--sai", choices=choices, default=_OFF, help="which stages are begun while the robot moves (default off)")
     parser.add_argument("--s-mid", type=float, default=0.5, help="share of the sampling steps made in advance (default 0.5)")
+    patience = "seconds that an early observation waits for the background before it takes over (default: until it is done)"
+    parser.add_argument("--patience-s", type=float, default=math.inf, help=patience)
 
 
 def _parser() -> argparse.ArgumentParser:
