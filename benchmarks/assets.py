@@ -39,11 +39,11 @@ _QUICK = ("mug", "block", "switch", "bottle", "mouse", "spoon", "drawer_cabinet"
 
 def broken_parts(number: int) -> list[tuple[str, int, int]]:
     """(family, seed, part) of `number` parts, family by family and seed by seed."""
-    counts = {category: len(source.procedural(category, 0).parts) for category in source.categories()}
     cases: list[tuple[str, int, int]] = []
     seed = 0
     while len(cases) < number:
-        cases += [(category, seed, part) for category, count in counts.items() for part in range(count)]
+        for category in source.categories():
+            cases += [(category, seed, part) for part in range(len(source.procedural(category, seed).parts))]
         seed += 1
     return cases[:number]
 
