@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -61,12 +61,12 @@ def parse(arguments: list[str]) -> RunOptions:
         out = Path(known.out or _recipe(known).out)
         saved = load_yaml(RunFolder.open(out).config)
         base = recipes.make(str(saved["recipe"]).partition(" ")[0])
-        config = override(base, [*flatten(saved), "--out", str(out), *given, *rest])
+        config = restore(base, saved, ["--out", str(out), *given, *rest])
     else:
-        from_file = list(flatten(load_yaml(known.config))) if known.config else []
+        from_file = load_yaml(known.config) if known.config else {}
         base = _recipe(known)
         base = dataclasses.replace(base, out=fresh(base.out))
-        config = override(base, [*from_file, *given, *rest], show_help=known.help)
+        config = restore(base, from_file, [*given, *rest], show_help=known.help)
     return RunOptions(config=config, resume=known.resume, dry_run=known.dry_run, json=known.json)
 
 
@@ -76,6 +76,25 @@ def fresh(path: Path) -> Path:
     while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).joinpath("config.yaml").exists():
         number += 1
     return candidate
+
+
+def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = (), *, show_help: bool = False) -> RunConfig:
+    """`base` with the values in `saved`, as `as_plain` gives them, then dotted overrides. A saved table replaces the base's."""
+    return override(_with_tables(base, saved), [*flatten(saved), *arguments], show_help=show_help)
+
+
+def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
+    """Takes over mappings whole: dotted names alone could only add to a table, not take away."""
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        old, new = getattr(config, field.name), saved.get(field.name)
+        if not isinstance(new, Mapping):
+            continue
+        if isinstance(old, Mapping):
+            changes[field.name] = dict(new)
+        elif dataclasses.is_dataclass(old):
+            changes[field.name] = _with_tables(old, new)
+    return dataclasses.replace(config, **changes) if changes else config
 
 
 def override(config: RunConfig, arguments: list[str], *, show_help: bool = False) -> RunConfig:

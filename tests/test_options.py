@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
 from learner import recipes
-from learner.options import as_plain, flatten, override, parse
+from learner.options import as_plain, override, parse, restore
 from learner.sizes import model_size
 
 
@@ -17,7 +17,7 @@ from learner.sizes import model_size
 def test_a_saved_configuration_restores_itself(name):
     config = recipes.make(name)
     saved = yaml.safe_load(yaml.safe_dump(as_plain(config)))
-    assert override(recipes.make("tiny_cpu"), list(flatten(saved))) == config
+    assert restore(recipes.make("tiny_cpu"), saved) == config
 
 
 @settings(max_examples=10, deadline=None)
@@ -27,7 +27,7 @@ def test_changed_values_survive_the_file(reads, depth, probability):
     world = dataclasses.replace(base.world, depth=depth, recovery=dataclasses.replace(base.world.recovery, probability=probability))
     config = dataclasses.replace(base, ring=dataclasses.replace(base.ring, max_reads=reads), world=world)
     saved = yaml.safe_load(yaml.safe_dump(as_plain(config)))
-    assert override(recipes.tiny_cpu(), list(flatten(saved))) == config
+    assert restore(recipes.tiny_cpu(), saved) == config
 
 
 def test_a_size_sets_the_whole_model_and_can_be_overridden():
@@ -44,4 +44,4 @@ def test_every_setting_of_the_training_survives_the_file():
     arguments += ["--learner.optimizer.schedule", "constant", "--learner.average.decay", "0.5", "--learner.backbone", "folder"]
     config = override(base, arguments)
     assert config != base and config.learner.loggers == ("csv", "wandb")
-    assert override(recipes.tiny_cpu(), list(flatten(yaml.safe_load(yaml.safe_dump(as_plain(config)))))) == config
+    assert restore(recipes.tiny_cpu(), yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config
