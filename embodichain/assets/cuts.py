@@ -97,9 +97,10 @@ class Piece:
                 if counts[best] <= 0.01 * areas.sum():
                     break
                 here = (level >= edges[best]) & (level <= edges[best + 1])
-                # On the empty side of the face: what is cut off then ends with it.
-                beside = 0.002 * span * np.sign(side[here] @ weights[here])
-                yield axis, float(np.average(level[here], weights=weights[here])) + float(beside), True
+                mean = float(np.average(level[here], weights=weights[here]))
+                rough = float(np.sqrt(np.average((level[here] - mean) ** 2, weights=weights[here])))
+                # On the empty side of the face, clear of its roughness: what is cut off then ends with it, without a film.
+                yield axis, mean + max(0.001 * span, 3.0 * rough) * float(np.sign(side[here] @ weights[here])), True
 
     def round_axes(self) -> list[NDArray[np.float64]]:
         """Axes about which the piece spreads evenly, as turned things do."""

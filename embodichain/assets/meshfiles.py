@@ -124,15 +124,18 @@ def thinned(mesh: Mesh, faces: int) -> Mesh:
     low, size = mesh.vertices.min(axis=0), diagonal(mesh)
     result, cells = mesh, 1.5 * float(np.sqrt(faces))
     while len(result.faces) > faces and cells > 8:
-        keys = ((mesh.vertices - low) * (cells / size)).astype(np.int64)
+        keys = ((result.vertices - low) * (cells / size)).astype(np.int64)
         flat = (keys[:, 0] * 1_000_003 + keys[:, 1]) * 1_000_003 + keys[:, 2]
-        unique, owner = np.unique(flat, return_inverse=True)
-        counts = np.bincount(owner)
-        vertices = np.stack([np.bincount(owner, mesh.vertices[:, axis]) / counts for axis in range(3)], axis=1)
-        moved = owner[mesh.faces].astype(np.int32)
-        kept = moved[(moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 2] != moved[:, 0])]
-        result = Mesh(vertices=vertices[: len(unique)], faces=np.unique(_rolled(kept), axis=0))
-        cells *= 0.8
+        _, owner, counts = np.unique(flat, return_inverse=True, return_counts=True)
+        vertices = np.stack([np.bincount(owner, result.vertices[:, axis]) / counts for axis in range(3)], axis=1)
+        moved = owner[result.faces].astype(np.int32)
+        kept = _rolled(moved[(moved[:, 0] != moved[:, 1]) & (moved[:, 1] != moved[:, 2]) & (moved[:, 2] != moved[:, 0])])
+        number = len(vertices)
+        if number < 2_000_000:  # the three indices fit into one
+            wide = kept.astype(np.int64)
+            kept = kept[np.unique((wide[:, 0] * number + wide[:, 1]) * number + wide[:, 2], return_index=True)[1]]
+        result = Mesh(vertices=vertices, faces=kept)
+        cells *= 0.7
     return result
 
 

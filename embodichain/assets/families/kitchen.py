@@ -70,9 +70,9 @@ def pan(rng: np.random.Generator) -> Design:
     inside = [(inner - hollow * (1 - math.cos(a)), bottom + hollow * (1 - math.sin(a))) for a in np.linspace(0, math.pi / 2, 7)]
     vessel = lathe([(0.0, 0.0), *corner, (radius, height), (inner, height), *inside, (0.0, bottom)], segments=112)
     length = rng.uniform(0.090, 0.125)
-    rise = rng.uniform(0.06, 0.26)
+    rise = rng.uniform(0.0, 0.09)
     half_width, half_height = rng.uniform(0.0070, 0.0095), rng.uniform(0.0042, 0.0058)
-    start_z = height - rng.uniform(0.010, 0.014)
+    start_z = height - rng.uniform(0.014, 0.018)
     along = np.linspace(0.0, 1.0, 16)
     path = np.stack(
         [
