@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -223,7 +223,8 @@ def measure(
     work = [(name, stage, min(count, 10) if stage == "visual" else count, checks) for stage in stages for name in names]
     work = [entry for entry in work if entry[:2] not in rows]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for row in pool.map(_guarded, work):
+        for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
+            row = done.result()
             rows[row["task"], row["stage"]] = row
             if kept is not None:
                 with kept.open("a") as file:
