@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,8 @@ from embodichain.types import (
     write_text,
 )
 
+_DEEP, _SUSTAINED = 0.002, 5
+"""No trajectory is a success in which bodies stay deeper than this inside each other [m] for so many control steps in a row."""
 _INSIDE = 0.004
 """Deepest that bodies may overlap at the start of an episode [m]."""
 
@@ -111,7 +113,7 @@ def rollout(
     segment = Segment.NOMINAL
     segments: list[Segment] = []
     finished = False
-    num_chunks = 0
+    num_chunks = deep_steps = longest_deep = 0
     timings.physics_s += clock() - started
 
     def record_frame(index: int) -> None:
@@ -146,6 +148,8 @@ def rollout(
             after_physics = clock()
             commands[k] = command
             grader.observe(state)
+            deep_steps = deep_steps + 1 if state.deepest() > _DEEP else 0
+            longest_deep = max(longest_deep, deep_steps)
             timings.pilot_s += after_pilot - before
             timings.physics_s += after_physics - after_pilot
             timings.write_s += clock() - after_physics
@@ -168,6 +172,8 @@ def rollout(
     timings.physics_steps = num_chunks * CHUNK
     labels = out["segment"][:num_chunks]
     verdict = grader.verdict()
+    if verdict.success and longest_deep >= _SUSTAINED:
+        verdict = replace(verdict, success=False, reason=f"bodies stayed over {1e3 * _DEEP:.0f} mm inside each other")
     recovered = verdict.success and bool((labels == Segment.RECOVERY).any())
     return Outcome(verdict=verdict, num_chunks=num_chunks, recovered=recovered, timings=timings)
 
