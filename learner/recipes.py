@@ -186,8 +186,9 @@ def seconds_cpu() -> RunConfig:
 def turn_switch_cpu() -> RunConfig:
     """A policy for one task on two cores: workers encode with the built-in encoder, the learner sees latents alone.
 
-    The model has no memory, for a frame says all that this task asks; so all its frames are clean. Actions
-    weigh more than the imagined frame, and their flow times lie nearer to noise, where only the observation can help.
+    The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
+    from it: it would go on as before instead of looking. Actions weigh more than the imagined frame, and their flow times lie
+    nearer to noise, where only the observation can help.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2)
     model = ClwmConfig(
