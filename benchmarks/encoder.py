@@ -13,7 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from pathlib import Path
 from typing import Any, NamedTuple
+
+# ruff: noqa: E402 the package learner comes before the script of that name beside this one
+sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
 import numpy as np
 import torch
