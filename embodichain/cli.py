@@ -33,13 +33,13 @@ COMMANDS: dict[str, Command] = {
     "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
     "efficiency": Command("learner.law:main", "fit what runs reached against the experience that their iterations took in"),
-    "list": Command("embodichain.commands:list_names", "list recipes, tasks, robots, physics and asset categories"),
-    "asset": Command("embodichain.asset_commands:main", "build simulation-ready USD assets, validate, compare and show them"),
-    "reach": Command("embodichain.commands:reach", "build a robot's reachability table and draw it"),
-    "scene": Command("embodichain.world_commands:scene", "sample scenes of a task as USD files, with pictures: `scene sample`"),
-    "tasks": Command("embodichain.world_commands:tasks", "play tasks and make pictures and videos of them: `tasks show`"),
-    "ring": Command("embodichain.commands:ring", "watch a ring of a running job: `ring top PATH`"),
-    "ledger": Command("embodichain.commands:ledger", "prove from a run's ledger that no trajectory was read too often"),
+    "list": Command("embodichain.commands.names:list_names", "list recipes, tasks, robots, physics and asset categories"),
+    "asset": Command("embodichain.commands.assets:main", "build simulation-ready USD assets, validate, compare and show them"),
+    "reach": Command("embodichain.commands.names:reach", "build a robot's reachability table and draw it"),
+    "scene": Command("embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`"),
+    "tasks": Command("embodichain.commands.worlds:tasks", "play tasks and make pictures and videos of them: `tasks show`"),
+    "ring": Command("embodichain.commands.rings:ring", "watch a ring of a running job: `ring top PATH`"),
+    "ledger": Command("embodichain.commands.rings:ledger", "prove from a run's ledger that no trajectory was read too often"),
 }
 
 

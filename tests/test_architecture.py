@@ -21,8 +21,6 @@ TIERS |= {
     "engine": 2.2,
     "ray_engine": 3,
     "commands": 3.1,
-    "world_commands": 3.1,
-    "asset_commands": 3.1,
     "cli": 3.2,
 }
 ARROWS = {  # which part may import which: the arrows of the picture

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from embodichain import asset_commands
 from embodichain.assets import batch, jobs, optimize, source
 from embodichain.assets.batch import BatchConfig
+from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 
 

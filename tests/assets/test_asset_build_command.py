@@ -4,8 +4,8 @@ import pytest
 import trimesh
 from generator_parts import Handler, running
 
-from embodichain import asset_commands
 from embodichain.assets import jobs, publish, usd, validate
+from embodichain.commands import assets as asset_commands
 from embodichain.errors import ConfigError
 
 

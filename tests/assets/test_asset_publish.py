@@ -9,10 +9,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from embodichain import asset_commands
 from embodichain.assets import compare, gallery, grasp, publish, sidecar, turntable, usd
 from embodichain.assets.batch import Outcome
 from embodichain.assets.physical import solid_properties, with_mass
+from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import rotate
 from embodichain.types.poses import compose

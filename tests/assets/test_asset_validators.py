@@ -1,8 +1,8 @@
 import pytest
 from mutations import centimetres, spoil, y_up
 
-from embodichain import asset_commands
 from embodichain.assets import validators
+from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 
 needs_both = pytest.mark.skipif(

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from embodichain import cli
+from embodichain.commands.worlds import _sheet
 from embodichain.scenes import usd
-from embodichain.world_commands import _sheet
 
 
 @pytest.mark.parametrize(
