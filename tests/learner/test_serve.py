@@ -14,6 +14,7 @@ import urllib.request
 
 import numpy as np
 import pytest
+import torch
 import websockets.sync.client
 from learner_parts import SIDE, SMALL, fitted, shaken, trajectory
 from openpi_client import msgpack_numpy
@@ -38,6 +39,15 @@ def policy_file(tmp_path_factory, trajectories):
     path = tmp_path_factory.mktemp("policy") / "policy.safetensors"
     save_agent(agent, path, Setup(robot="dual_piper", width=SIDE, height=SIDE))
     return path
+
+
+@pytest.fixture
+def one_thread():
+    """Sums round alike for as many threads: as many as the server here has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def start(path, *options: str) -> tuple[subprocess.Popen[str], int]:
@@ -94,7 +104,7 @@ def healthy(port: int) -> bool:
         return reply.status == 200 and reply.read() == b"OK\n"
 
 
-def test_openpis_client_gets_what_the_policy_in_this_process_says(port, policy_file):
+def test_openpis_client_gets_what_the_policy_in_this_process_says(port, policy_file, one_thread):
     policy = SpeculativePolicy(load_agent(policy_file), SaiConfig(s_mid=1.0))
     policy.begin(PROMPT)
     expected = np.stack([policy.act(pictures(t, 0), trajectory(0)["proprio"][t]) for t in range(4)])
