@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -175,14 +175,20 @@ def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
 def prepare(config: WorldConfig, progress: Progress) -> World:
     """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
 
+    Of the catalogue only what the tasks ask for is built, unless there are distractors.
+
     Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
     """
     robot, chosen = check_names(config)
-    needed = {o.category for task in chosen for o in task.request(np.random.default_rng(0)).objects}
+    needed = tasks.categories(chosen)
     if not needed:
         return World(config=config, robot=robot, assets=(), reach=None)
+    everything = config.scenes.distractors > 0  # which may be of any category
+    counts = {category: count for category, count in config.assets.counts.items() if everything or category in needed}
     assets = build_catalog(
-        config.assets, cache_dir() / "assets", progress=lambda done, total, name: progress("assets", done, total)
+        replace(config.assets, counts=counts),
+        cache_dir() / "assets",
+        progress=lambda done, total, name: progress("assets", done, total),
     )
     progress("compile renderer", 0, 1)
     physics_room.warm_up(config.physics)

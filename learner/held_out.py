@@ -30,8 +30,6 @@ from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldS
 
 _OTHER_INSTANCES = 7_919
 """Added to the seed of the assets: a catalogue that shares no instance with the training's."""
-_DRAWS = 64
-"""Requests looked at to learn which categories a task may ask for."""
 _BEYOND = 1.6
 """How far a shifted range reaches beyond the edge of the training's: a factor."""
 
@@ -98,12 +96,7 @@ def shifted(config: WorldConfig, shift: Shift) -> WorldConfig:
 
 def other_instances(assets: AssetsConfig, names: Iterable[str]) -> AssetsConfig:
     """As many assets of each category that the tasks called `names` ask for, none of them the training's."""
-    asked = {
-        wanted.category
-        for name in names
-        for draw in range(_DRAWS)
-        for wanted in tasks.make(name).request(np.random.default_rng(draw)).objects
-    }
+    asked = tasks.categories(tasks.make(name) for name in names)
     counts = {category: count for category, count in assets.counts.items() if category in asked}
     return replace(assets, seed=assets.seed + _OTHER_INSTANCES, counts=counts)
 
