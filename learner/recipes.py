@@ -213,7 +213,7 @@ def turn_switch_cpu() -> RunConfig:
             recovery=RecoveryConfig(probability=0.4, astray=0.75),
             encode=encode_on_write(encoder),
         ),
-        ring=RingConfig(num_slots=128, max_reads=10, min_ready=24),
+        ring=RingConfig(num_slots=128, max_reads=20, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
             data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
