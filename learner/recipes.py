@@ -161,7 +161,7 @@ def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:
 
 
 def tiny_cpu() -> RunConfig:
-    """The demo: two tasks with recovery, two workers, a tiny world model; about five minutes on two cores."""
+    """The demo: two tasks with recovery, two workers, a tiny world model; about six minutes on two cores."""
     return RunConfig(
         recipe="tiny_cpu",
         out=Path("runs/tiny_cpu"),
