@@ -87,8 +87,8 @@ def histories(seconds=0.6, **spec):
 
 @pytest.mark.parametrize("policy", [{}, {"full_policy": EVICT}, {"mode": AGGREGATE}], ids=["block", "evict_oldest", "aggregate"])
 def test_a_concurrent_history_is_a_run_of_the_sequential_model(policy):
-    entries, last, bounds = histories(**policy)
-    assert len(entries) > 1_000, "too few steps to have met each other"
+    entries, last, bounds = histories(1.5, **policy)
+    assert len(entries) > 5_000, "too few steps to have met each other"
     by_slot = defaultdict(list)
     for slot, operation, before, after, row in entries:
         words_ = SlotWord.unpack(before), SlotWord.unpack(after)
