@@ -74,6 +74,8 @@ class RingHome:
 
 _WATCH_S = 0.5
 """How often the gateway is asked who it is."""
+_LAST_WATCH_S = 20.0
+"""How long the end of the stream waits for a gateway that is being replaced."""
 
 
 class GatewayActor:
@@ -272,6 +274,7 @@ class RayEngine:
                         self.report.add(produced)
                         self._on_produced(produced)
                     submit(worker)
+            self._watch_gateway_to_the_end()
         except BaseException as error:
             self._failure = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
         finally:
@@ -282,14 +285,32 @@ class RayEngine:
         if self._gateway is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _WATCH_S
-        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-            with contextlib.suppress(ray.exceptions.RayError):
-                pid = ray.get(self._asked)
-                self.report.gateway_deaths += pid != self.gateway_pid
-                self.gateway_pid = pid
-            self._asked = None
         if self._asked is None:
             self._asked = self._gateway.pid.remote()
+        elif ray.wait([self._asked], timeout=0)[0]:
+            self._hear_gateway(self._asked)
+            self._asked = self._gateway.pid.remote()
+
+    def _watch_gateway_to_the_end(self) -> None:
+        """Asks once more when all is accounted for, and waits for the answer: a death since the last look counts too."""
+        if self._gateway is None:
+            return
+        deadline = time.monotonic() + _LAST_WATCH_S
+        while not self._stop.is_set() and time.monotonic() < deadline:
+            asked = self._gateway.pid.remote()  # anew: an older question may have been answered by one that died since
+            if ray.wait([asked], timeout=max(0.0, deadline - time.monotonic()))[0] and self._hear_gateway(asked):
+                return
+            time.sleep(0.1)
+
+    def _hear_gateway(self, asked: ray.ObjectRef) -> bool:
+        """Counts a death when another process answers than last time; False when none answers because it is being replaced."""
+        try:
+            pid = int(ray.get(asked))
+        except ray.exceptions.RayError:
+            return False
+        self.report.gateway_deaths += pid != self.gateway_pid
+        self.gateway_pid = pid
+        return True
 
     def _replace(self, worker: int, number: int) -> None:
         """A new actor in the place of a dead one; its life gets the next epoch, so that ids never repeat."""
