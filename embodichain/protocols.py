@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Verdict, WorldState
 
 Expert = Generator[Step, WorldState, None]
 """Yields one Step per control step and is sent the WorldState after it; returns when it has nothing left to do.
@@ -33,8 +33,8 @@ class Physics(Protocol):
         """Builds or reuses the world of `scene` and returns its initial state; raises SceneError when it cannot be built."""
         ...
 
-    def step(self, command: NDArray[np.float64]) -> WorldState:
-        """Holds the position targets `command` (see `Robot`) for one control period of 20 ms."""
+    def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
+        """Holds the position targets `command` (see `Robot`) for one control period of 20 ms, while `pushes` act as well."""
         ...
 
     def render(
@@ -71,6 +71,10 @@ class Grader(Protocol):
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
+        ...
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a failure that is labelled as one: it has to be made good, and counts no more."""
         ...
 
     def verdict(self) -> Verdict:

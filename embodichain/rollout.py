@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +15,9 @@ from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Expert, Grader, Physics, Pilot, Task
 from embodichain.types import (
     CHUNK,
+    Failed,
+    Push,
+    Pushed,
     Scene,
     Segment,
     Step,
@@ -25,6 +28,7 @@ from embodichain.types import (
     WorldState,
     write_text,
 )
+from embodichain.types.mishaps import pushes_at, runs
 
 _DEEP, _SUSTAINED = 0.002, 5
 """No trajectory is a success in which bodies stay deeper than this inside each other [m] for so many control steps in a row."""
@@ -58,6 +62,10 @@ class Outcome:
     verdict: Verdict
     num_chunks: int
     recovered: bool
+    failed: tuple[Failed, ...] = ()
+    """Failed attempts, in order."""
+    pushed: tuple[Pushed, ...] = ()
+    """External forces that acted."""
     timings: Timings = field(default_factory=Timings)
 
 
@@ -96,7 +104,8 @@ def rollout(
     A frame is rendered before each chunk of 16 control steps and once after the last. When the pilot finishes inside a chunk the
     rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored actions
     replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL; steps that
-    turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first.
+    turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first, and the grader pardons what has been made good
+    by the end.
 
     Raises whatever the pilot or physics raises (MotionError, SceneError); `out` is then incomplete and must not be published.
     """
@@ -112,6 +121,8 @@ def rollout(
     commands = np.empty((CHUNK, len(command)))
     segment = Segment.NOMINAL
     segments: list[Segment] = []
+    failed: list[Failed] = []
+    pushes: list[tuple[Push, ...]] = []
     finished = False
     num_chunks = deep_steps = longest_deep = 0
     timings.physics_s += clock() - started
@@ -142,9 +153,14 @@ def rollout(
             else:
                 command = codec.round(step.command)
                 segment = step.segment
-                segments[len(segments) - step.failed_steps :] = [Segment.FAILURE] * step.failed_steps
+                if step.failed_steps:
+                    begin, noticed = len(segments) - step.failed_steps, len(segments)
+                    segments[begin:] = [Segment.FAILURE] * step.failed_steps
+                    failed.append(Failed(begin=begin, noticed=noticed, mishap=step.mishap, provoked=step.provoked))
+                    grader.pardon()
             segments.append(segment)
-            state = physics.step(command)
+            pushes.append(() if step is None else step.pushes)
+            state = physics.step(command, pushes[-1])
             after_physics = clock()
             commands[k] = command
             grader.observe(state)
@@ -175,7 +191,14 @@ def rollout(
     if verdict.success and longest_deep >= _SUSTAINED:
         verdict = replace(verdict, success=False, reason=f"bodies stayed over {1e3 * _DEEP:.0f} mm inside each other")
     recovered = verdict.success and bool((labels == Segment.RECOVERY).any())
-    return Outcome(verdict=verdict, num_chunks=num_chunks, recovered=recovered, timings=timings)
+    return Outcome(
+        verdict=verdict,
+        num_chunks=num_chunks,
+        recovered=recovered,
+        failed=tuple(failed),
+        pushed=runs(pushes),
+        timings=timings,
+    )
 
 
 def check_start(scene: Scene, state: WorldState) -> None:
@@ -189,16 +212,26 @@ def check_start(scene: Scene, state: WorldState) -> None:
 
 
 def replay(
-    physics: Physics, codec: ActionCodec, scene: Scene, actions: NDArray[np.float32], grader: Grader | None = None
+    physics: Physics,
+    codec: ActionCodec,
+    scene: Scene,
+    actions: NDArray[np.float32],
+    grader: Grader | None = None,
+    *,
+    failed: Sequence[Failed] = (),
+    pushed: Sequence[Pushed] = (),
 ) -> WorldState:
     """Plays stored actions, shape [F, 16, 30], from the scene they were recorded in and returns the state they end in.
 
-    The inverse of `rollout`: with the same physics that state is bitwise the one the recording ended in. A `grader` sees every
-    step, so that a stored label can be checked.
+    The inverse of `rollout`: with the same physics, and pushed by the same forces, that state is bitwise the one the recording
+    ended in. A `grader` sees every step, so that a stored label can be checked, and pardons the failed attempts.
     """
     state = physics.reset(scene)
-    for action in actions.reshape(-1, actions.shape[-1]):
-        state = physics.step(codec.decode(action))
+    noticed = {attempt.noticed for attempt in failed}
+    for number, action in enumerate(actions.reshape(-1, actions.shape[-1])):
+        if grader is not None and number in noticed:
+            grader.pardon()
+        state = physics.step(codec.decode(action), pushes_at(pushed, number))
         if grader is not None:
             grader.observe(state)
     return state
@@ -220,6 +253,8 @@ def write_provenance(
         success=outcome.verdict.success,
         reason=outcome.verdict.reason,
         recovered=outcome.recovered,
+        failed=outcome.failed,
+        pushed=outcome.pushed,
     )
     write_text(out["info"], info.encode())
     out["trajectory_id"][()] = identity.pack()

@@ -20,6 +20,7 @@ from embodichain.types import (
     CHUNK,
     CONTROL_HZ,
     INSTRUCTION_BYTES,
+    Push,
     Robot,
     Scene,
     Segment,
@@ -147,8 +148,8 @@ class CountingPhysics:
         self._seed, self._steps, self._rendered = scene.seed, 0, 0
         return self._state(scene.seed)
 
-    def step(self, command: NDArray[np.float64]) -> WorldState:
-        """Counts one control step, whatever the command."""
+    def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
+        """Counts one control step, whatever the command and whatever pushes."""
         seed = self._current
         self._steps += 1
         return self._state(seed)

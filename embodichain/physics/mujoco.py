@@ -13,7 +13,7 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
 from embodichain.physics.film import Film
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
-from embodichain.types import CHUNK, CONTROL_HZ, Pose, Robot, Scene, WorldState
+from embodichain.types import CHUNK, CONTROL_HZ, Pose, Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 
 if TYPE_CHECKING:
@@ -109,14 +109,16 @@ class MujocoPhysics:
         }
         return world.readout.state(self._static, world.stepper.contacts())
 
-    def step(self, command: NDArray[np.float64]) -> WorldState:
-        """Holds the position targets `command` for one control period of 20 ms.
+    def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
+        """Holds the position targets `command` for one control period of 20 ms, while external forces act at centres of mass.
 
         A scene may delay it (`Dynamics.delay_s`). Contacts are those of the whole period. Raises SceneError when the simulation
-        became unstable.
+        became unstable, or when a body to be pushed is unknown.
         """
         world = self.world
         data = world.data
+        for push in pushes:
+            data.xfrc_applied[self._pushed_body(push.body), :3] += push.force
         end = data.time + _SUBSTEPS * TIMESTEP_S
         late = 0
         if self._delay:
@@ -128,6 +130,8 @@ class MujocoPhysics:
         else:
             data.ctrl[world.actuators] = world.gains * command[world.channels]
         world.stepper.advance(_SUBSTEPS - late, resume=late > 0)
+        if pushes:
+            data.xfrc_applied[:] = 0.0
         # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
         # next reset: a look at the first step, where the clock cannot tell, and once a chunk finds them.
         self._steps += 1
@@ -180,6 +184,17 @@ class MujocoPhysics:
         self._worlds.clear()
         self._renderers.clear()
         self._world = None
+
+    def _pushed_body(self, name: str) -> int:
+        """Index of the root body of a loose object under a role, or of a body by its name in contacts."""
+        model = self.world.model
+        roots = {index.role: int(model.dof_bodyid[index.free_qvel[0]]) for index in self.world.objects if index.free_qvel}
+        found = roots.get(name, -1)
+        if found < 0:
+            found = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, name)
+        if found < 0:
+            raise SceneError(f"scene {self._scene_seed} has no body {name!r} to push; loose objects: {', '.join(roots) or 'none'}")
+        return found
 
     def _raise_unstable(self, time_s: float) -> None:
         warnings = self.world.data.warning

@@ -45,6 +45,9 @@ class CountingGrader:
         if round(state.time_s * CONTROL_HZ) != self._observed:
             raise IntegrityError(f"counting grader: state {self._observed} of scene {self._seed} is that of {state.time_s:.2f} s")
 
+    def pardon(self) -> None:
+        """Counting knows no failures."""
+
     def verdict(self) -> Verdict:
         """Success for all but one in sixteen scenes."""
         if self._observed == 0:

@@ -50,6 +50,9 @@ class Custody:
         self._pushed = self._force = 0.0
         self._fault = ""
         self._rest_steps = 0
+        self._owed = False
+        self.excused = False
+        """Whether it still flies or slides after a labelled failure: nothing that it does until it rests or is held counts."""
         self.touched = False
         """Whether the robot ever touched it."""
         self.lifted = 0.0
@@ -83,6 +86,9 @@ class Custody:
             self._judge_freedom(position, speed)
         if not supported and num_pressing(state, self._role) >= 2:
             self.lifted = max(self.lifted, float(position[2] - self._start[2]))
+        if self.excused:
+            self._forget(position)
+            self.excused = num_pressing(state, self._role) < 2 and self._rest_steps < _TOUCH_WINDOW
         step = float(np.linalg.norm((position - self._previous)[:2]))
         if supported and self._was_supported and step > _PERIOD_M:
             self._pushed += step
@@ -90,6 +96,26 @@ class Custody:
         self.tilt = float(np.arccos(np.clip(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0, 1.0)))
         self._was_supported, self._previous = supported, position
         self._rest_steps = self._rest_steps + 1 if not touching and speed < self._config.still else 0
+
+    def pardon(self) -> bool:
+        """What was observed so far ends in a labelled failure: if the object has a fault or is loose, that counts no more.
+
+        When a hand had touched it before, it must then be picked up again. How hard the robot pressed on it is not forgiven.
+        Returns whether there was anything to forgive.
+        """
+        loose = self._since_touch > 0 and self._rest_steps == 0
+        if not (loose or self._wrong):
+            return False
+        self._owed |= self.touched
+        self._forget(self._previous)
+        self.excused = loose
+        return True
+
+    def _forget(self, position: np.ndarray) -> None:
+        """Begins anew with the object at `position` [m]."""
+        self._fault, self._pushed, self._was_supported = "", 0.0, False
+        self._start = self._previous = self._last_touched = position
+        self.lifted = self.moved = 0.0
 
     def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
         """Remembers the first fault of an object that no finger touches."""
@@ -113,12 +139,22 @@ class Custody:
     def fault(self) -> str:
         """What happened to it that must not; "" when nothing did."""
         config = self._config
+        if not self._fault and self._owed and self.lifted < config.lift:
+            return f"the {self._role} was lost, and two fingers never held it {1e3 * config.lift:.0f} mm up again"
+        if self._wrong:
+            return self._wrong
+        if self._force > config.force:
+            return f"the robot pressed on the {self._role} with {self._force:.0f} N, {config.force:.0f} N allowed"
+        return ""
+
+    @property
+    def _wrong(self) -> str:
+        """What happened to it that must not and can be made good; "" when nothing did."""
+        config = self._config
         if self._fault:
             return self._fault
         if self._pushed > config.push:
             return f"the {self._role} was pushed {1e3 * self._pushed:.0f} mm over its support, {1e3 * config.push:.0f} mm allowed"
-        if self._force > config.force:
-            return f"the robot pressed on the {self._role} with {self._force:.0f} N, {config.force:.0f} N allowed"
         if self.moved > config.push and self.lifted < config.lift:
             return f"the {self._role} was moved, but two fingers never held it {1e3 * config.lift:.0f} mm up"
         return ""

@@ -154,6 +154,11 @@ class HandoverAndPlaceGrader:
         self._tilt = 1.0 - turned(pose.quaternion, (0.0, 0.0, 1.0))[2]
         self._state = state
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        if self._object.pardon():
+            self._passing.restart()
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"

@@ -134,6 +134,11 @@ class HandoverBlockGrader:
         self._passing.observe(state)
         self._state = state
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        if self._block.pardon():
+            self._passing.restart()
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"

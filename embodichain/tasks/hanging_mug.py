@@ -339,9 +339,14 @@ class HangingMugGrader:
         self._shift = max(self._shift, math.dist(rack.position, start.position))
         resting = state.touching("robot/", "mug/") or state.touching("mug/", "table")
         self._free_steps = 0 if resting else self._free_steps + 1
-        if self._free_steps > _TOUCH_WINDOW and not self._let_go and not threaded(self._scene, state):
+        if self._free_steps > _TOUCH_WINDOW and not (self._let_go or self._mug.excused) and not threaded(self._scene, state):
             self._let_go = "the mug was let go of in the air with no branch through its handle"
         self._state = state
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        if self._mug.pardon():
+            self._let_go = ""
 
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""

@@ -311,6 +311,11 @@ class OpenPanAndPlaceGrader:
         self._opened |= self._custody[self._lid].lifted > _CARRIED.lift
         self._state = state
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        for thing in (*self._custody.values(), self._pan):
+            thing.pardon()
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         if self._state is None:

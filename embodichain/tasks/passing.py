@@ -56,6 +56,10 @@ class Passing:
                 if self._steps[stage] >= round(self.HOLD_S * CONTROL_HZ):
                     self.stage = max(self.stage, stage + 1)
 
+    def restart(self) -> None:
+        """Whatever happened so far counts no more."""
+        self.stage, self._steps = 0, [0, 0, 0]
+
     @property
     def missing(self) -> str:
         """What has not happened yet; "" when the object was passed on."""

@@ -234,6 +234,9 @@ class PlaceMousePadGrader:
         self._rest_steps = 0
         self._placing = "nothing was observed"
         self._fault = ""
+        self._still_steps = 0
+        self._excused = False
+        """Whether the mouse still flies or slides after a labelled failure: nothing that it does meanwhile counts."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
@@ -252,6 +255,10 @@ class PlaceMousePadGrader:
             self._pushed += float(np.linalg.norm(position[:2] - self._previous[:2]))
         self._previous, self._was_supported = position, supported
         self._pad_shift = max(self._pad_shift, math.dist(pad.position[:2], self._pad_start[:2]))
+        self._still_steps = self._still_steps + 1 if speed < _REST_SPEED else 0
+        if self._excused:
+            self._forget(position)
+            self._excused = num_pressing(state, "mouse") < 2 and self._still_steps < _TOUCH_WINDOW
         if self._since_touch > _TOUCH_WINDOW:
             self._judge_freedom(position, speed)
         self._placing = self._judge_placing(state, mouse, pad)
@@ -281,6 +288,18 @@ class PlaceMousePadGrader:
         if turned(mouse.quaternion, (0.0, 0.0, 1.0))[2] < math.cos(math.radians(10.0)):
             return "the mouse lies tilted"
         return _misplaced(self._scene, state)
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: a mouse that was lost or shoved must be lifted anew."""
+        loose = self._since_touch > 0 and self._still_steps == 0
+        if loose or self._fault or self._pushed > _PUSH:
+            self._forget(self._previous)
+            self._excused = loose
+
+    def _forget(self, position: np.ndarray) -> None:
+        """Begins anew with the mouse at `position` [m]."""
+        self._fault, self._pushed, self._lifted, self._was_supported = "", 0.0, 0.0, False
+        self._start = self._last_touched = position
 
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""

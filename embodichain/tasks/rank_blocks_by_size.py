@@ -235,6 +235,11 @@ class RankBlocksGrader:
             block.observe(state)
         self._state = state
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        for block in self._blocks:
+            block.pardon()
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         faults = [block.fault for block in self._blocks if block.fault]

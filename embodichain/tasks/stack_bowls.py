@@ -243,6 +243,11 @@ class StackBowlsGrader:
             bowl.observe(state)
         self._state = state
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        for bowl in self._bowls:
+            bowl.pardon()
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         faults = [bowl.fault for bowl in self._bowls if bowl.fault]

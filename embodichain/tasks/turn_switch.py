@@ -235,6 +235,11 @@ class TurnSwitchGrader:
         else:
             self._resting.append(angle)
 
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        if self._base_force <= _LEVER_FORCE:
+            self._base_force = 0.0
+
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         travel = min(max((self._angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)

@@ -3,6 +3,7 @@ the robot, Y to its left, Z up.
 """
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
+from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import Arm, Camera, Robot
@@ -52,6 +53,7 @@ __all__ = [
     "CameraLook",
     "Contact",
     "Dynamics",
+    "Failed",
     "Field",
     "FullPolicy",
     "Joint",
@@ -60,9 +62,12 @@ __all__ = [
     "Looks",
     "Material",
     "Mesh",
+    "Mishap",
     "ObjectPlacement",
     "ObjectRequest",
     "Pose",
+    "Push",
+    "Pushed",
     "Quaternion",
     "Range",
     "ReplayMode",

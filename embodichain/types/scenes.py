@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.types.assets import Asset
+from embodichain.types.mishaps import Push
 from embodichain.types.poses import Pose, Vec3
 
 
@@ -231,6 +232,12 @@ class Step:
     segment: Segment = Segment.NOMINAL
     failed_steps: int = 0
     """How many of the steps just before this one turn out to be a failed attempt: the rollout relabels them FAILURE."""
+    mishap: str = ""
+    """How that attempt failed, one of `Mishap`; "" when `failed_steps` is 0."""
+    provoked: bool = False
+    """Whether that attempt was disturbed."""
+    pushes: tuple[Push, ...] = ()
+    """External forces that act during this step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

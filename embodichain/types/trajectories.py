@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.types.mishaps import Failed, Pushed
+
 ACTION_DIM = 30
 """Unified dual-arm action: left EEF pose 0-6, right EEF pose 7-13, left joints 14-20, right joints 21-27, grippers 28-29."""
 CHUNK = 16
@@ -153,6 +155,10 @@ class TrajectoryInfo:
     success: bool
     reason: str
     recovered: bool = False
+    failed: tuple[Failed, ...] = ()
+    """Its failed attempts."""
+    pushed: tuple[Pushed, ...] = ()
+    """External forces that acted on it: a replay needs them beside the actions."""
 
     def encode(self) -> bytes:
         """UTF-8 JSON of at most INFO_BYTES; `reason` is cut first when it is longer. Raises ValueError when that is not enough."""
@@ -167,7 +173,10 @@ class TrajectoryInfo:
     @classmethod
     def decode(cls, data: bytes | NDArray[np.uint8]) -> TrajectoryInfo:
         """Reads what `encode` wrote, from bytes or from a slot's `info` field."""
-        return cls(**json.loads(bytes(data).rstrip(b"\0").decode()))
+        values = json.loads(bytes(data).rstrip(b"\0").decode())
+        failed = tuple(Failed(**entry) for entry in values.pop("failed", ()))
+        pushed = tuple(Pushed(**{**entry, "force": tuple(entry["force"])}) for entry in values.pop("pushed", ()))
+        return cls(**values, failed=failed, pushed=pushed)
 
 
 def write_text(out: NDArray[np.uint8], data: bytes) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Grader, Task
-from embodichain.types import CONTROL_HZ, Scene, Segment, Verdict, WorldState
+from embodichain.types import CONTROL_HZ, Push, Scene, Segment, Verdict, WorldState
 
 Stop = Callable[[WorldState], bool]
 
@@ -20,11 +20,12 @@ class Stage:
         self.command = self.state.measured.copy()
         self.commands = [self.command]
         self.segments: list[Segment] = []
+        self.mishaps: list[str] = []
 
-    def step(self, command: np.ndarray) -> WorldState:
+    def step(self, command: np.ndarray, pushes: tuple[Push, ...] = ()) -> WorldState:
         self.command = command.astype(np.float32).astype(np.float64)
         self.commands.append(self.command)
-        self.state = self.physics.step(self.command)
+        self.state = self.physics.step(self.command, pushes)
         self.grader.observe(self.state)
         return self.state
 
@@ -42,8 +43,10 @@ class Stage:
             while until is None or not until(self.state):
                 if step.failed_steps:
                     self.segments[-step.failed_steps :] = [Segment.FAILURE] * step.failed_steps
+                    self.mishaps.append(step.mishap)
+                    self.grader.pardon()
                 self.segments.append(step.segment)
-                step = expert.send(self.step(step.command))
+                step = expert.send(self.step(step.command, step.pushes))
         except StopIteration:
             pass
         return self.state
