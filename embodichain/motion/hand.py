@@ -85,6 +85,8 @@ class Hand:
         self.chain = Chain.of(robot, index)
         self.config = config or HandConfig()
         self.open = robot.arms[index].gripper_open
+        self.tightest = -robot.arms[index].gripper_squeeze
+        """Smallest opening that may be commanded [m]."""
         self.obstacles: tuple[Floats, Floats] | None = None
         """Capsules that the arm keeps clear of: end points [m], shape [k, 2, 3], and radii [m], shape [k]."""
         self._command = command

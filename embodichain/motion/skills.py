@@ -131,7 +131,7 @@ def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
     while hand.opening > 0.0 and not holds(hand, state, role):
         state = yield hand.step(opening=max(hand.opening - speed, 0.0))
     if holds(hand, state, role):
-        target = max(hand.measured_opening(state) - hand.config.squeeze, 0.0)
+        target = max(hand.measured_opening(state) - hand.config.squeeze, hand.tightest)
         for _ in range(8):
             state = yield hand.step(opening=max(hand.opening - speed / 2, target))
     return state

@@ -26,6 +26,8 @@ class Arm:
     home: tuple[float, ...]
     gripper_joints: tuple[str, ...] = ()
     gripper_open: float = 0.0
+    gripper_squeeze: float = 0.0
+    """How far below closed the commanded opening may go [m]: what thin things are held with."""
 
     @property
     def command_size(self) -> int:
