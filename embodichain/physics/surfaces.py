@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import mujoco
 import numpy as np
@@ -20,9 +21,15 @@ _ROLE = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 def add_textures(spec: mujoco.MjSpec) -> None:
     """Adds every pattern to a world's specification."""
     for name in Texture:
-        pixels = np.clip(_PATTERNS[name]() * 255.0, 0.0, 255.0).astype(np.uint8)
         texture = spec.add_texture(name=name.value, type=mujoco.mjtTexture.mjTEXTURE_2D, width=_SIZE, height=_SIZE, nchannel=3)
-        texture.data = np.repeat(pixels[..., None], 3, axis=-1).tobytes()
+        texture.data = _pixels(name)
+
+
+@lru_cache(maxsize=len(Texture))
+def _pixels(name: Texture) -> bytes:
+    """A pattern's RGB values: made once a process, for they take as long as all else of a small world."""
+    grey = np.clip(_PATTERNS[name]() * 255.0, 0.0, 255.0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1).tobytes()
 
 
 def add_surface(spec: mujoco.MjSpec, role: str, *, spatial: bool = False) -> str:
