@@ -52,7 +52,8 @@ class Frames(NamedTuple):
 
 def observe(world: World, split: Split, episodes: int, moments: int) -> Frames:
     """`moments` random frames of each of `episodes` expert episodes of the world's one task."""
-    stage, physics = SceneStage(world, split), world.make_physics()
+    physics = world.make_physics()
+    stage = SceneStage(world, split, physics)
     assert isinstance(physics, MujocoPhysics)
     cameras = len(world.robot.cameras)
     rgb = np.zeros((episodes * moments, cameras, SIDE, SIDE, 3), np.uint8)

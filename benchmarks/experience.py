@@ -133,7 +133,8 @@ def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
 def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
     """Plays one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
-    physics, codec, scenes = Blind(world.robot, width=16, height=16), ActionCodec(world.robot), SceneStage(world)
+    physics, codec = Blind(world.robot, width=16, height=16), ActionCodec(world.robot)
+    scenes = SceneStage(world, physics=physics)
     out = world.trajectory_spec.allocate()
     result: Counter[str] = Counter()
     reasons: Counter[str] = Counter()

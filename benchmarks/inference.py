@@ -77,7 +77,8 @@ class Recorded:
 
 def play(world: World, split: Split, count: int, tell: Tell) -> list[Mapping[str, NDArray]]:
     """Expert episodes that succeeded."""
-    stage, physics, codec, spec = SceneStage(world, split), world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    stage = SceneStage(world, split, physics)
     found: list[Mapping[str, NDArray]] = []
     number = 0
     while len(found) < count:

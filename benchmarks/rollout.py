@@ -35,7 +35,7 @@ def measure(episodes: int, repeats: int) -> dict[str, Any]:
     physics = world.make_physics()
     assert isinstance(physics, MujocoPhysics)
     codec, spec = ActionCodec(world.robot), world.trajectory_spec
-    stage = SceneStage(world)
+    stage = SceneStage(world, physics=physics)
     scenes: list[tuple[Task, Scene]] = []
 
     def play(index: int, timings: Timings) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -55,8 +55,8 @@ class Engine:
 
     def __init__(self, world: World, ring: AnyRing, *, first: int = 0, limit: int | None = None) -> None:
         self.report = EngineReport()
-        self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, ring, worker=0, epoch=0)
+        self._scenes = SceneStage(world, physics=self._rollouts.physics)
         self._next = first
         self._end = None if limit is None else first + limit
 

@@ -131,8 +131,8 @@ class SimulationWorker:
             self._ring = RemoteRing(world.stream_spec, Courier(gateway))
         else:
             self._ring = attach_ring(home.path, world.stream_spec)
-        self._scenes = SceneStage(world)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
+        self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
     def pid(self) -> int:
         """The process id, once the worker is ready."""

@@ -204,7 +204,8 @@ _CANDIDATES = 1 << 32
 class SceneStage:
     """Turns a number into a task and a valid scene of it."""
 
-    def __init__(self, world: World, split: Split = Split.STREAM) -> None:
+    def __init__(self, world: World, split: Split = Split.STREAM, physics: Physics | None = None) -> None:
+        """Scenes settle in `physics`, best the one that plays them next, whose world is then built once; None makes one."""
         self._tasks = world.make_tasks()
         self._sampler = SceneSampler(
             world.robot,
@@ -214,6 +215,7 @@ class SceneStage:
             physical=world.config.physical,
             diversity=world.config.diversity,
             config=world.config.scenes,
+            physics=world.make_physics() if physics is None else physics,
         )
         self._seed = world.config.seed
         self._split = split
@@ -278,7 +280,7 @@ class RolloutStage:
         self._ring = ring
         self._worker = worker
         self._epoch = epoch
-        self._physics = world.make_physics()
+        self.physics = world.make_physics()
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
         self._encoder = world.config.encode.make() if world.config.encode.factory else None
@@ -310,11 +312,11 @@ class RolloutStage:
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
         """One expert episode into any arrays of the stream's spec."""
-        pilot = ExpertPilot(task, scene, self._physics, np.random.default_rng(scene.seed))
+        pilot = ExpertPilot(task, scene, self.physics, np.random.default_rng(scene.seed))
         if self._encoder is None or self._pixels is None:
-            return rollout(self._physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
+            return rollout(self.physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
         arrays = {name: out[name] for name in out if name != "latents"} | {"rgb": self._pixels}
-        outcome = rollout(self._physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
+        outcome = rollout(self.physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
         if outcome.verdict.success:  # what failed is not published: nobody will look
             before = time.perf_counter()
             frames = outcome.num_chunks + 1
@@ -325,7 +327,7 @@ class RolloutStage:
 
     def close(self) -> None:
         """Frees the physics; the ring belongs to the caller."""
-        self._physics.close()
+        self.physics.close()
 
 
 def produce(number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float) -> Produced:

@@ -155,7 +155,8 @@ def _ranges(task: Task) -> list[tuple[Range, Range]]:
 def scenes(held: HeldOut, episodes: int) -> list[tuple[Task, Scene]]:
     """`episodes` scenes of each task, the same whenever asked; raises SceneError when more than half of the seeds have none."""
     world, config = held.world, held.world.config
-    sampler = SceneSampler(world.robot, world.assets, world.reach, visual=config.visual, physical=config.physical)
+    robot, assets, physics = world.robot, world.assets, world.make_physics()
+    sampler = SceneSampler(robot, assets, world.reach, visual=config.visual, physical=config.physical, physics=physics)
     found: dict[str, list[tuple[Task, Scene]]] = {task.name: [] for task in held.tasks}
     if len(found) < len(held.tasks):
         raise ConfigError(f"tasks must differ, got {', '.join(task.name for task in held.tasks)}")

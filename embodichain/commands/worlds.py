@@ -60,8 +60,8 @@ def _sample(options: argparse.Namespace) -> int:
     from embodichain.stages import SceneStage
 
     world = _prepare(_config(options, (options.task,)), quiet=options.json)
-    stage = SceneStage(world)
-    physics = _mujoco(world) if options.size else None
+    physics = _mujoco(world)
+    stage = SceneStage(world, physics=physics)
     rows: list[dict[str, Any]] = []
     pictures: list[NDArray[np.uint8]] = []
     refused: Counter[str] = Counter()
@@ -73,7 +73,7 @@ def _sample(options: argparse.Namespace) -> int:
             continue
         path = usd.write(found, options.out / f"scene_{number:05d}.usda")
         rows.append({"number": number, "seed": found.seed, "path": str(path), "instruction": found.instruction})
-        if physics is not None:
+        if options.size:
             physics.reset(found)
             pictures.append(_overview(physics, options.size))
             _save(pictures[-1], path.with_suffix(".png"))
@@ -169,7 +169,7 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     stills: list[NDArray[np.uint8]] = []
     film: list[NDArray[np.uint8]] = []
     try:
-        task, found = SceneStage(world).step(names.index(name) + episode * len(names))
+        task, found = SceneStage(world, physics=physics).step(names.index(name) + episode * len(names))
         facts["instruction"] = found.instruction
         state = physics.reset(found)
         pilot, grader = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), task.grader(found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ def scatter(
     placements: Sequence[ObjectPlacement],
     taken: Sequence[Footprint],
     rng: np.random.Generator,
+    hide: Callable[[Sequence[ObjectPlacement]], bool] = lambda extras: False,
 ) -> tuple[ObjectPlacement, ...]:
     """Up to `count` distractors; fewer where the table has no room left.
 
@@ -35,6 +36,7 @@ def scatter(
         placements: The task's objects.
         taken: Where those and the robot stand, in world coordinates.
         rng: Decides everything.
+        hide: Whether these distractors would hide what the task speaks of from the cameras.
     """
     asked = {placement.asset.category for placement in placements}
     usable = [asset for asset in assets if asset.category not in asked and len(asset.bodies) == 1 and not asset.fixed_base]
@@ -52,7 +54,8 @@ def scatter(
             continue
         x, y = (float(rng.uniform(*limits)) for limits in room)
         here = Footprint(vertices=outline.vertices + np.array((x, y)), normals=outline.normals)
-        if all(signed_distance(other, here, np.zeros(2))[0] >= _GAP for other in occupied):
+        extra = ObjectPlacement(role=f"distractor_{len(found)}", asset=asset, pose=yaw_pose(x, y, 0.0, yaw))
+        if all(signed_distance(other, here, np.zeros(2))[0] >= _GAP for other in occupied) and not hide([*found, extra]):
             occupied.append(here)
-            found.append(ObjectPlacement(role=f"distractor_{len(found)}", asset=asset, pose=yaw_pose(x, y, 0.0, yaw)))
+            found.append(extra)
     return tuple(found)

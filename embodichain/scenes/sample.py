@@ -6,19 +6,22 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import DiversityConfig, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
-from embodichain.protocols import Task
+from embodichain.protocols import Physics, Task
 from embodichain.scenes.distractors import scatter
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
+from embodichain.scenes.settle import SettleConfig, settle
 from embodichain.scenes.visibility import Views
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
@@ -41,6 +44,7 @@ class SampleConfig:
     min_visible: float = 0.5
     distractors: int = 0
     layout: LayoutConfig = field(default_factory=LayoutConfig)
+    settle: SettleConfig = field(default_factory=SettleConfig)
 
     def __post_init__(self) -> None:
         if self.max_layouts < 1 or self.max_poses < 1 or self.max_choices < 1:
@@ -62,8 +66,12 @@ class SceneSampler:
         physical: PhysicalConfig | None = None,
         diversity: DiversityConfig | None = None,
         config: SampleConfig | None = None,
+        physics: Physics | None = None,
     ) -> None:
-        """`reach` may be None as long as no task asks for reachable affordances."""
+        """`reach` may be None as long as no task asks for reachable affordances.
+
+        Objects come to rest in `physics`, where it is given; the world it builds for that serves whoever plays the scene in it.
+        """
         self._cameras = tuple(camera.name for camera in robot.cameras)
         self._all_arms = frozenset(arm.name for arm in robot.arms)
         self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
@@ -75,14 +83,21 @@ class SceneSampler:
         self._bases = arm_bases(robot)
         self._physical = physical or PhysicalConfig()
         self._config = config or SampleConfig()
+        self._physics = physics
         self._footprints: dict[str, Footprint] = {}
 
     def sample(self, task: Task, seed: int) -> Scene:
-        """A scene of `task`.
+        """A scene of `task`, its objects at rest.
 
         Raises:
-            SceneError: An asset is missing or too large, or no valid layout was found; the message says what stood in the way.
+            SceneError: An asset is missing or too large, no valid layout was found, or an object does not rest where it was put;
+                the message says what stood in the way.
         """
+        scene = self._laid_out(task, seed)
+        return scene if self._physics is None else settle(self._physics, scene, self._config.settle)
+
+    def _laid_out(self, task: Task, seed: int) -> Scene:
+        """A scene of `task` as the layout leaves it."""
         streams = np.random.SeedSequence(seed).spawn(6)  # so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, visual_rng, physical_rng, clutter_rng = map(np.random.default_rng, streams)
         request = task.request(request_rng)
@@ -112,7 +127,12 @@ class SceneSampler:
             taken.append(Footprint(vertices=outline.vertices + placement.pose.position[:2], normals=outline.normals))
         count = int(rng.integers(self._config.distractors + 1))
         outlines = {asset.name: self._footprint(asset) for asset in self._assets}
-        return scatter(count, self._assets, outlines, placements, taken, rng)
+
+        def hide(extras: Sequence[ObjectPlacement]) -> bool:
+            least = self._config.min_visible
+            return any(self._shown(placement, extras) < least <= self._shown(placement, ()) for placement in placements)
+
+        return scatter(count, self._assets, outlines, placements, taken, rng, hide)
 
     def choose(self, task: Task, seeds: Sequence[int]) -> list[int]:
         """For each of a block's scenes the seed, out of all `seeds`, chosen so that their scenes differ (`diversity.spread`).
@@ -123,7 +143,7 @@ class SceneSampler:
         refusal = ""
         for seed in seeds:
             try:
-                found.append(features(self.interaction(task, self.sample(task, seed))))
+                found.append(features(self.interaction(task, self._laid_out(task, seed))))
                 reachable.append(seed)
             except SceneError as error:
                 refusal = refusal or str(error)
@@ -178,7 +198,9 @@ class SceneSampler:
             available = ", ".join(sorted({asset.category for asset in self._assets})) or "none"
             raise SceneError(f"no asset of category {wanted.category!r} for role {wanted.role!r}; available: {available}")
         low, high = wanted.height
-        heights = [float(asset.bounds[1, 2] - asset.bounds[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
+        heights = (
+            [float(_bounds(asset)[1, 2] - _bounds(asset)[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
+        )
         if heights:
             fitting = [asset for asset, height in zip(fitting, heights, strict=True) if low <= height <= high]
         if not fitting:
@@ -187,7 +209,7 @@ class SceneSampler:
                 f"{', '.join(f'{height:.3f}' for height in sorted(heights))} m: add instances"
             )
         asset = fitting[int(rng.integers(len(fitting)))]
-        extent = asset.bounds[1, :2] - asset.bounds[0, :2]
+        extent = _bounds(asset)[1, :2] - _bounds(asset)[0, :2]
         if min(extent) > min(TABLE) or max(extent) > max(TABLE):
             raise SceneError(
                 f"asset {asset.name!r} of {extent[0]:.2f} x {extent[1]:.2f} m is larger than the table of {TABLE[0]} x {TABLE[1]} m"
@@ -250,13 +272,28 @@ class SceneSampler:
             if not reaching:
                 return (), f"no arm reaches {' and '.join(wanted.reach)} of {wanted.role!r} ({asset.name}) once it is moved clear"
             arms = reaching if request.same_arm else arms
-            visible = self._views.share(asset, pose)
-            if visible < self._config.min_visible:
-                least = f"{100 * self._config.min_visible:.0f}%"
-                return (), f"no fixed camera has more than {100 * visible:.0f}% of {wanted.role!r} in its picture, {least} needed"
             joints = wanted.joint_positions or (0.0,) * len(asset.movable_joints)
             placements.append(ObjectPlacement(role=wanted.role, asset=asset, pose=pose, joint_positions=joints, color=wanted.color))
-        return tuple(placements), ""
+        return tuple(placements), self._too_little_seen(request, placements)
+
+    def _too_little_seen(self, request: SceneRequest, placements: Sequence[ObjectPlacement]) -> str:
+        """Which object shows too little of itself to the fixed cameras, and why; "" when none does."""
+        least = self._config.min_visible
+        stacked = {(wanted.role, wanted.onto[0]) for wanted in request.objects if wanted.onto is not None}
+        stacked |= {(below, above) for above, below in stacked}  # what stands in or on another may well be hidden by it
+        for shown in placements:
+            before = [other for other in placements if other is not shown and (other.role, shown.role) not in stacked]
+            visible = self._shown(shown, before)
+            if visible < least:
+                alone = self._shown(shown, ())
+                why = "in its picture" if alone < least else f"in sight behind {' and '.join(repr(o.role) for o in before)}"
+                return f"no fixed camera has more than {100 * visible:.0f}% of {shown.role!r} {why}, {100 * least:.0f}% needed"
+        return ""
+
+    def _shown(self, shown: ObjectPlacement, before: Iterable[ObjectPlacement]) -> float:
+        """Share of an object that some fixed camera sees with others standing before it."""
+        others = [(other.asset, other.pose, other.joint_positions) for other in before]
+        return self._views.share(shown.asset, shown.pose, shown.joint_positions, others)
 
     def _arms_reaching(self, wanted: ObjectRequest, asset: Asset, pose: Pose) -> frozenset[str]:
         """Arms, of those allowed, that reach every affordance the request names, the asset at `pose`: all when it names none."""
@@ -277,7 +314,14 @@ class SceneSampler:
 
 def _edge(asset: Asset) -> float:
     """Size of an asset [m]: the edge of a cube as large as its bounding box."""
-    return float(np.prod(asset.bounds[1] - asset.bounds[0])) ** (1 / 3)
+    lower, upper = _bounds(asset)
+    return float(np.prod(upper - lower)) ** (1 / 3)
+
+
+@lru_cache(maxsize=512)
+def _bounds(asset: Asset) -> NDArray[np.float64]:
+    """`asset.bounds`, which are looked up for every draw."""
+    return asset.bounds
 
 
 def _seated(wanted: ObjectRequest, asset: Asset, yaw: float, placements: list[ObjectPlacement]) -> Pose:

@@ -1,24 +1,84 @@
-"""Who sees what: the share of an object that lies inside the picture of some camera that stands still."""
+"""Who sees what: the share of an object that lies inside the picture of a camera that stands still, with nothing before it.
+
+An object counts as hidden where the straight way from the camera to it passes through a convex piece of another: the way is clipped
+by the piece's planes (Cyrus and Beck 1978). The robot's arms, which are about to move, hide nothing.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import mujoco
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
 from embodichain.errors import RobotError
+from embodichain.motion.frames import asset_from_body
 from embodichain.types import Asset, Pose, Robot, rotate
-from embodichain.types.poses import matrix_of
+from embodichain.types.poses import inverse, matrix_of, turned
 
 Floats = NDArray[np.float64]
-_CORNERS = 96
-"""At most so many of an object's vertices are looked for."""
+_SAMPLES = 128
+"""So many points of an object's surface are looked for."""
+_NEAR = 0.002
+"""A piece that begins less than this before a point [m] does not hide it: colliders are a little larger than what is seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pieces:
+    """The convex pieces of an asset in its own frame: planes [K, 4] (n, d) with n . x + d <= 0 inside, piece i from `starts[i]` to
+    `starts[i + 1]`; spheres [P, 4] around them (center, radius) [m]. Of what is seen, points spread evenly over the surface
+    [N, 3] [m] and its outward normals there [N, 3].
+    """
+
+    planes: Floats
+    starts: NDArray[np.int64]
+    spheres: Floats
+    points: Floats
+    normals: Floats
+
+    @classmethod
+    def of(cls, asset: Asset, joint_positions: tuple[float, ...]) -> _Pieces:
+        planes, spheres, corners_of_faces = [], [], []
+        for body in asset.bodies:
+            pose = asset_from_body(asset, body.name, joint_positions)
+            corners_of_faces.append((rotate(pose.quaternion, body.visual.vertices) + pose.position)[body.visual.faces])
+            for hull in body.hulls:
+                corners = rotate(pose.quaternion, hull.vertices) + pose.position
+                center = (corners.min(axis=0) + corners.max(axis=0)) / 2
+                spheres.append((*center, np.linalg.norm(corners - center, axis=1).max()))
+                planes.append(ConvexHull(corners).equations)
+        points, normals = _spread(np.concatenate(corners_of_faces))
+        return cls(
+            planes=np.concatenate(planes) if planes else np.empty((0, 4)),
+            starts=np.cumsum([0, *map(len, planes)]),
+            spheres=np.array(spheres).reshape(-1, 4),
+            points=points,
+            normals=normals,
+        )
+
+
+def _spread(faces: Floats) -> tuple[Floats, Floats]:
+    """Points on triangles [F, 3, 3] in proportion to their areas, and the normals there: always the same ones."""
+    normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
+    areas = np.linalg.norm(normals, axis=1)
+    ticks = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    chosen = np.minimum(np.searchsorted(np.cumsum(areas), ticks * areas.sum()), len(faces) - 1)
+    # The additive recurrence of the plastic number fills the unit square evenly; its upper half is folded into the triangle.
+    u, v = (np.arange(1, _SAMPLES + 1) * step % 1.0 for step in (0.7548776662466927, 0.5698402909980532))
+    u, v = np.where(u + v > 1.0, 1.0 - u, u), np.where(u + v > 1.0, 1.0 - v, v)
+    corners = faces[chosen]
+    points = corners[:, 0] + u[:, None] * (corners[:, 1] - corners[:, 0]) + v[:, None] * (corners[:, 2] - corners[:, 0])
+    return points, normals[chosen] / areas[chosen, None]
 
 
 class Views:
-    """The cameras of a robot that no joint moves; pictures are taken to be square. What stands in between is not seen here."""
+    """The cameras of a robot that no joint moves; pictures are taken to be square."""
 
     def __init__(self, robot: Robot) -> None:
         """Raises RobotError when the robot's MJCF does not compile."""
@@ -38,23 +98,79 @@ class Views:
             eye = base @ data.cam_xpos[index] + robot.world_from_base.position
             axes = base @ data.cam_xmat[index].reshape(3, 3)
             self._cameras.append((eye, axes, math.tan(math.radians(camera.fovy) / 2)))
-        self._points: dict[str, Floats] = {}
+        self._pieces: dict[tuple[str, str, tuple[float, ...]], _Pieces] = {}
 
-    def share(self, asset: Asset, pose: Pose) -> float:
-        """How much of an asset at `pose` the camera that sees most of it has in its picture, 0..1; 1 without such cameras."""
+    def share(
+        self,
+        asset: Asset,
+        pose: Pose,
+        joint_positions: tuple[float, ...] = (),
+        others: Iterable[tuple[Asset, Pose, tuple[float, ...]]] = (),
+    ) -> float:
+        """How much of an asset at `pose` the camera that sees most of it has in its picture, 0..1; 1 without such cameras.
+
+        Counted is the surface that faces the camera, by the area that it takes in the picture. `others` are what may stand before
+        it: asset, pose and joint positions of each.
+        """
         if not self._cameras:
             return 1.0
-        key = f"{asset.name}:{asset.content_hash}"
-        if key not in self._points:
-            points = np.concatenate(
-                [rotate(body.body_pose.quaternion, body.visual.vertices) + body.body_pose.position for body in asset.bodies]
-            )
-            self._points[key] = points[:: max(1, len(points) // _CORNERS)]
-        points = rotate(pose.quaternion, self._points[key]) + pose.position
+        own = self._of(asset, joint_positions)
+        points, normals = rotate(pose.quaternion, own.points) + pose.position, rotate(pose.quaternion, own.normals)
+        standing = [(self._of(other, joints), inverse(where)) for other, where, joints in others]
         best = 0.0
         for eye, axes, half in self._cameras:
-            seen = (points - eye) @ axes
+            ways = points - eye
+            facing = np.maximum(-np.einsum("ij,ij->i", ways, normals), 0.0) / np.linalg.norm(ways, axis=1) ** 3
+            seen = ways @ axes
             depth = -seen[:, 2]
             inside = (depth > 0.0) & (np.abs(seen[:, :2]).max(axis=1) <= half * depth)
-            best = max(best, float(inside.mean()))
+            for pieces, own_from_world in standing:
+                quaternion, shift = own_from_world.quaternion, np.array(own_from_world.position)
+                start = np.array(turned(quaternion, (float(eye[0]), float(eye[1]), float(eye[2])))) + shift
+                inside &= ~_hidden(start, rotate(quaternion, points) + shift, pieces.planes, pieces.starts, pieces.spheres)
+            best = max(best, float(facing[inside].sum() / max(float(facing.sum()), 1e-12)))
         return best
+
+    def _of(self, asset: Asset, joint_positions: tuple[float, ...]) -> _Pieces:
+        key = (asset.name, asset.content_hash, joint_positions)
+        if key not in self._pieces:
+            self._pieces[key] = _Pieces.of(asset, joint_positions)
+        return self._pieces[key]
+
+
+@njit(cache=True)
+def _hidden(eye: Any, points: Any, planes: Any, starts: Any, spheres: Any) -> Any:
+    """Whether each of the points [N, 3] has a convex piece between it and `eye` [3], all in one frame: shape [N]."""
+    hidden = np.zeros(points.shape[0], np.bool_)
+    for i in range(points.shape[0]):
+        way = points[i] - eye
+        length = math.sqrt(way[0] * way[0] + way[1] * way[1] + way[2] * way[2])
+        last = 1.0 - _NEAR / length
+        for piece in range(spheres.shape[0]):
+            along = 0.0
+            for k in range(3):
+                along += (spheres[piece, k] - eye[k]) * way[k]
+            along = min(max(along / (length * length), 0.0), 1.0)
+            squared = 0.0
+            for k in range(3):
+                squared += (eye[k] + along * way[k] - spheres[piece, k]) ** 2
+            if squared > spheres[piece, 3] ** 2:
+                continue
+            enter, leave = 0.0, last
+            for row in range(starts[piece], starts[piece + 1]):
+                slope, height = 0.0, planes[row, 3]
+                for k in range(3):
+                    slope += planes[row, k] * way[k]
+                    height += planes[row, k] * eye[k]
+                if slope < 0.0:
+                    enter = max(enter, -height / slope)
+                elif slope > 0.0:
+                    leave = min(leave, -height / slope)
+                elif height > 0.0:
+                    leave = -1.0
+                if enter >= leave:
+                    break
+            if enter < leave:
+                hidden[i] = True
+                break
+    return hidden

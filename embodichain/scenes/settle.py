@@ -1,0 +1,106 @@
+"""Settling: a scene's objects come to rest in physics before anybody acts, and where they lie then is where the scene has them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embodichain.errors import SceneError
+from embodichain.motion.frames import world_from_asset
+from embodichain.protocols import Physics
+from embodichain.types import CONTROL_HZ, ObjectPlacement, Pose, Scene, WorldState
+from embodichain.types.poses import turned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettleConfig:
+    """When objects are at rest, and how far they may have gone by then.
+
+    At rest: slower than `speed` [m/s] and `turning` [rad/s] at every control step of `quiet_s` [s], within `longest_s` [s]. An
+    object may move by `shift` [m], tilt by `tilt` [rad], and its joints by `give` [rad or m].
+    """
+
+    enabled: bool = True
+    speed: float = 0.002
+    turning: float = 0.05
+    quiet_s: float = 0.1
+    longest_s: float = 1.0
+    shift: float = 0.004
+    tilt: float = math.radians(3.0)
+    give: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in ("speed", "turning", "quiet_s", "shift", "tilt", "give"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.longest_s < self.quiet_s:
+            raise ValueError(f"longest_s must be at least quiet_s, got {self.longest_s} and {self.quiet_s}")
+
+
+def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -> Scene:
+    """`scene` with its objects where they come to rest, the robot at home.
+
+    Raises SceneError naming the object that does not come to rest, moves away, tips or falls.
+    """
+    config = config or SettleConfig()
+    loose = [placement for placement in scene.objects if not placement.asset.fixed_base]
+    if not config.enabled or not scene.objects:
+        return scene
+    state, quiet = physics.reset(scene), 0
+    home = state.measured
+    for _ in range(round(config.longest_s * CONTROL_HZ)):
+        state = physics.step(home)
+        quiet = quiet + 1 if all(_at_rest(state, placement.role, config) for placement in loose) else 0
+        if quiet >= round(config.quiet_s * CONTROL_HZ):
+            break
+    else:
+        moving = next(placement for placement in loose if not _at_rest(state, placement.role, config))
+        speed = float(np.linalg.norm(state.object_velocities[moving.role][:3]))
+        raise SceneError(
+            f"{_where(scene, moving)} does not come to rest: after {config.longest_s} s it moves at {1e3 * speed:.1f} mm/s; "
+            "give it a flat place, or another pose"
+        )
+    return replace(scene, objects=tuple(_settled(scene, placement, state, config) for placement in scene.objects))
+
+
+def _at_rest(state: WorldState, role: str, config: SettleConfig) -> bool:
+    velocity = state.object_velocities[role]
+    return bool(np.linalg.norm(velocity[:3]) < config.speed and np.linalg.norm(velocity[3:]) < config.turning)
+
+
+def _settled(scene: Scene, placement: ObjectPlacement, state: WorldState, config: SettleConfig) -> ObjectPlacement:
+    """Where one object is now; raises SceneError when that is too far from where it was put."""
+    joints = state.object_joints[placement.role]
+    for joint, before, after in zip(placement.asset.movable_joints, placement.joint_positions, joints, strict=False):
+        if abs(after - before) > config.give:
+            raise SceneError(
+                f"{_where(scene, placement)} does not hold its {joint.name}: {before:.3f} becomes {after:.3f}, "
+                f"{config.give} allowed; give it friction, or start where it rests"
+            )
+    if placement.asset.fixed_base:
+        return replace(placement, joint_positions=joints)
+    pose = world_from_asset(placement.asset, state.object_poses[placement.role])
+    _check(scene, placement, pose, config)
+    return replace(placement, pose=pose, joint_positions=joints)
+
+
+def _check(scene: Scene, placement: ObjectPlacement, pose: Pose, config: SettleConfig) -> None:
+    before = placement.pose
+    up, was_up = (np.array(turned(q, (0.0, 0.0, 1.0))) for q in (pose.quaternion, before.quaternion))
+    tilt = math.acos(float(np.clip(up @ was_up, -1.0, 1.0)))
+    fall, shift = before.position[2] - pose.position[2], math.dist(before.position, pose.position)
+    if tilt > config.tilt:
+        problem = f"tips by {math.degrees(tilt):.0f} degrees, {math.degrees(config.tilt):.0f} allowed"
+    elif fall > config.shift:
+        problem = f"falls by {1e3 * fall:.0f} mm, {1e3 * config.shift:.0f} mm allowed"
+    elif shift > config.shift:
+        problem = f"moves by {1e3 * shift:.0f} mm, {1e3 * config.shift:.0f} mm allowed"
+    else:
+        return
+    raise SceneError(f"{_where(scene, placement)} {problem}, before anybody touches it: give it a flat place, or another pose")
+
+
+def _where(scene: Scene, placement: ObjectPlacement) -> str:
+    return f"scene {scene.seed} of {scene.task!r}: {placement.role!r} ({placement.asset.name})"
