@@ -47,7 +47,7 @@ def ring_for(world: World, *, slots: int = 8, reads: int = 1) -> Ring:
     return Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=slots, max_reads=reads))
 
 
-def drain(ring: Ring, engine: RayEngine | Engine, timeout_s: float = 60.0) -> list[dict[str, np.ndarray]]:
+def drain(ring: Ring, engine: RayEngine | Engine, timeout_s: float = 300.0) -> list[dict[str, np.ndarray]]:
     """Copies of every trajectory read until the engine is exhausted and the ring is empty."""
     read: list[dict[str, np.ndarray]] = []
     deadline = time.monotonic() + timeout_s

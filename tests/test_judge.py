@@ -133,7 +133,7 @@ def test_a_policy_is_judged_in_every_set_and_the_evidence_is_kept(tmp_path, poli
     def judged(*extra: str) -> dict:
         out = ["--out", str(tmp_path / "eval"), "--sai", "video+action", "--json", *extra]
         command = [sys.executable, "-m", "embodichain.cli", "eval", str(folder), "--pilots", "policy", "expert", *out]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout.splitlines()[-1])
 

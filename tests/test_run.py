@@ -28,7 +28,7 @@ TINY = ["--stream.limit", "10", "--max-reads", "3"]
 
 def run(*arguments: str, out: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "embodichain.cli", *arguments, "--out", str(out)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
 
 
 def test_counting_data_reach_a_non_zero_gradient(no_shared_memory_left):
@@ -98,13 +98,13 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
         str(out),
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while len(read_metrics(out / "metrics.jsonl", "train")) < 3:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 130, errors
     folder = RunFolder.open(out)
     assert folder.checkpoint.exists()
@@ -120,7 +120,7 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
 
 def children_in_session(session: int) -> list[int]:
     """Processes of a session that outlive its leader."""
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while True:
         found = []
         for entry in Path("/proc").glob("[0-9]*"):

@@ -38,7 +38,7 @@ class Handler(BaseHTTPRequestHandler):
             case "elsewhere":
                 status, headers = 302, {"Location": "http://127.0.0.1:1/"}
             case "mute":
-                time.sleep(30)
+                time.sleep(300)
             case "large":
                 data = RED_MUG + bytes(1 << 20)
         self.send_response(status)

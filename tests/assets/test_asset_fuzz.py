@@ -55,7 +55,7 @@ def fuzzed(seed):
 
 
 def accepted_or_refused(seed):
-    start = time.perf_counter()
+    start = time.process_time()
     with np.errstate(all="ignore"):
         try:
             mesh, report = repair(fuzzed(seed), CONFIG)
@@ -64,7 +64,7 @@ def accepted_or_refused(seed):
         else:
             assert to_solid(mesh).volume() > 0
             assert report.agreement >= CONFIG.agreement
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
 
 
 @pytest.mark.parametrize("block", range(2))
@@ -85,7 +85,7 @@ def read_or_refused(seed, folder):
     rng = np.random.default_rng([seed, 1])
     kind = KINDS[rng.integers(len(KINDS))]
     path = folder / f"mug {seed}.{kind}"
-    start = time.perf_counter()
+    start = time.process_time()
     with np.errstate(all="ignore"):
         mesh = fuzzed(seed)
         if not len(mesh.vertices) or not len(mesh.faces):
@@ -100,7 +100,7 @@ def read_or_refused(seed, folder):
         else:
             assert to_solid(solid).volume() > 0
             assert 0.03 < np.ptp(found.parts[0].mesh.vertices[np.unique(found.parts[0].mesh.faces)], axis=0).max() < 0.3
-    assert time.perf_counter() - start < 60
+    assert time.process_time() - start < 60
 
 
 def test_any_file_is_read_or_refused(tmp_path):

@@ -45,10 +45,10 @@ def test_a_generator_is_asked_and_answers_as_the_contract_says(url, tmp_path):
     ],
 )
 def test_what_is_no_answer_is_refused_with_its_reason(url, path, reason):
-    start = time.monotonic()
+    start, patience_s = time.monotonic(), 1.0 if "has not answered" in reason else 100.0
     with pytest.raises(AssetError, match=rf"^generate: .*{reason}"):
-        generate(MUG, GeneratorConfig(url=f"{url}/{path}", timeout_s=1.0, max_bytes=100_000))
-    assert time.monotonic() - start < 5.0
+        generate(MUG, GeneratorConfig(url=f"{url}/{path}", timeout_s=patience_s, max_bytes=100_000))
+    assert time.monotonic() - start < 100.0, "it ends by our patience, not by the server's"
 
 
 def test_a_licence_that_the_user_knows_wins(url):
@@ -91,15 +91,15 @@ def test_a_command_is_run_without_a_shell(tmp_path):
         ("print('done')", "wrote no file"),
         ("import sys; open(sys.argv[2], 'w').write('x' * 100)", "no binary glTF"),
         ("import sys, time\nwith open(sys.argv[2], 'wb') as f:\n while True: f.write(bytes(9999)); f.flush()", "more than the"),
-        ("import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])", "within 2 s"),
+        ("import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])", "within 2 s"),
         ("import sys; open(sys.argv[2], 'wb').write(b'x'); open(sys.argv[2] + '.json', 'w').write('{')", "no binary glTF|no JSON"),
     ],
 )
 def test_a_command_that_fails_is_refused_with_its_reason(tmp_path, script, reason):
-    start = time.monotonic()
+    start, patience_s = time.monotonic(), 2.0 if reason == "within 2 s" else 100.0
     with pytest.raises(AssetError, match=rf"^generate: .*({reason})"):
-        generate(MUG, GeneratorConfig(command=command(script, tmp_path), timeout_s=2.0, max_bytes=1 << 20))
-    assert time.monotonic() - start < 10.0
+        generate(MUG, GeneratorConfig(command=command(script, tmp_path), timeout_s=patience_s, max_bytes=1 << 20))
+    assert time.monotonic() - start < 100.0, "it ends by our patience, not by the command's"
 
 
 def test_a_command_that_does_not_exist_is_named():

@@ -122,12 +122,21 @@ def test_serial_streams_are_a_function_of_the_seed():
 
 
 def test_waiting_for_workers_is_measured(ring):
-    dataset = RingDataset(ring, DataConfig(batch_size=1, window=2, timeout_s=5.0))
-    worker = threading.Thread(target=lambda: (time.sleep(0.2), put(ring, 1)))
+    dataset = RingDataset(ring, DataConfig(batch_size=1, window=2, timeout_s=120.0))
+
+    def late() -> None:
+        while not ring.stats().waiting_readers:
+            time.sleep(0.001)
+        time.sleep(0.2)
+        put(ring, 1)
+
+    worker = threading.Thread(target=late)
     worker.start()
+    before = time.monotonic()
     dataset.draw().release()
+    took = time.monotonic() - before
     worker.join()
-    assert 0.15 < dataset.wait_s < 2.0
+    assert 0.15 < dataset.wait_s <= took
 
 
 def test_an_exhausted_stream_is_read_empty_and_ends(ring):

@@ -27,7 +27,7 @@ def join(rank: int, meeting) -> Ranks:
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(COUNT), "RANK": str(rank)}
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=COUNT)
-    return Ranks(timeout_s=30.0)
+    return Ranks(timeout_s=200.0)
 
 
 def learn(rank: int, folder, path, ended, answers) -> None:
@@ -39,7 +39,7 @@ def learn(rank: int, folder, path, ended, answers) -> None:
     ranks = join(rank, folder / "meeting")
     config = LearnerConfig(
         agent=SMALL,
-        data=DataConfig(batch_size=2, window=2, timeout_s=30.0),
+        data=DataConfig(batch_size=2, window=2, timeout_s=200.0),
         optimizer=OptimizerConfig(warmup_steps=2),
         measure_batches=1,
         threads=1,
@@ -79,12 +79,12 @@ def test_ranks_share_the_bound_learn_the_same_weights_and_stop_together(tmp_path
         for process in ranks:
             process.start()
         for number in range(TRAJECTORIES):
-            with ring.reserve(timeout_s=60.0) as slot:
+            with ring.reserve(timeout_s=200.0) as slot:
                 fill(slot, number)
         ended.set()
-        found = sorted(answers.get(timeout=60) for _ in ranks)
+        found = sorted(answers.get(timeout=200) for _ in ranks)
         for process in ranks:
-            process.join(20)
+            process.join(200)
             assert process.exitcode == 0
         stats = ring.stats()
         assert stats.over_reads == 0 and stats.free == SLOTS
@@ -133,16 +133,16 @@ def test_no_rank_waits_for_one_that_is_gone_failing_or_starved(tmp_path, fate):
         for process in ranks:
             process.start()
         if fate == "killed":
-            rank, kind, leases = answers.get(timeout=30)
+            rank, kind, leases = answers.get(timeout=200)
             assert (rank, kind, leases) == (0, "LearnerError", 4)
         elif fate == "failing":
-            assert sorted(answers.get(timeout=30) for _ in ranks) == [(0, "LearnerError", 4), (1, "ValueError", 3)]
+            assert sorted(answers.get(timeout=200) for _ in ranks) == [(0, "LearnerError", 4), (1, "ValueError", 3)]
         else:
-            found = sorted(answers.get(timeout=30) for _ in ranks)
+            found = sorted(answers.get(timeout=200) for _ in ranks)
             assert {leases for *_, leases in found} == {3}
             assert "RingTimeout" in {kind for _, kind, _ in found} <= {"RingTimeout", "LearnerError"}
         for process in ranks:
-            process.join(20)
+            process.join(200)
         ring.reap()
         assert ring.stats().held == 0
 
@@ -165,7 +165,7 @@ def own(rank: int, folder, answers) -> None:
         read: list[int] = []
         dataset = RingDataset(
             ring,
-            DataConfig(batch_size=2, window=1, timeout_s=20.0),
+            DataConfig(batch_size=2, window=1, timeout_s=200.0),
             on_starved=feed,
             exhausted=lambda: published == made,
             record=lambda batch, pairs, step: read.extend(window.trajectory_id for window in batch.windows),
@@ -182,9 +182,9 @@ def test_ranks_with_a_ring_each_stop_together_when_the_first_stream_is_read_empt
     ranks = [spawn.Process(target=own, args=(r, tmp_path, answers), daemon=True) for r in range(COUNT)]
     for process in ranks:
         process.start()
-    (_, leases, short), (_, other_leases, long) = sorted(answers.get(timeout=30) for _ in ranks)
+    (_, leases, short), (_, other_leases, long) = sorted(answers.get(timeout=200) for _ in ranks)
     for process in ranks:
-        process.join(20)
+        process.join(200)
     assert leases == other_leases
     assert Counter(short) == dict.fromkeys(range(3), READS)
     assert max(Counter(long).values()) <= READS and min(long) >= 100

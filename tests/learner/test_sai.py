@@ -101,7 +101,7 @@ def test_with_its_own_forecast_chunks_differ_but_what_is_remembered_is_real(agen
         chunk = policy.act(*frame(0, t))
         plain.act(*frame(0, t), executed)  # the plain one is told what the other executed
         executed = chunk
-        policy.settle(10.0)
+        assert policy.settle(120.0)
         assert policy.memory.steps == plain.memory.steps == t + 1
     assert policy.seen is not None and plain.seen is not None and torch.equal(policy.seen, plain.seen)
     for mine, other in zip(policy.memory.weights, plain.memory.weights, strict=True):
@@ -126,7 +126,7 @@ def test_blocking_evaluations_are_exactly_what_phase_1_leaves(agent, speculative
         monkeypatch.setattr(agent.model, name, counted)
     policy = speculative(SaiConfig(variant=variant, s_mid=s_mid))
     policy.act(*frame(0, 0))
-    policy.settle(10.0)
+    assert policy.settle(120.0)
     counts = {key: count for key, count in counts.items() if not key[1]}
     policy.act(*frame(0, 1))
     action_mid = s_mid if variant is Variant.VIDEO_ACTION else 0.0
@@ -137,7 +137,7 @@ def test_blocking_evaluations_are_exactly_what_phase_1_leaves(agent, speculative
 
 
 def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculative, monkeypatch):
-    entered, release = threading.Event(), threading.Event()
+    entered, told = threading.Event(), threading.Event()
     here, plain = threading.get_ident(), agent.model.video_velocity
     steps = []
 
@@ -146,14 +146,15 @@ def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculati
             steps.append(1)
             if len(steps) == 2:  # inside the second evaluation of Phase 1
                 entered.set()
-                release.wait(20.0)
+                told.wait(120.0)
         return plain(*arguments)
 
     monkeypatch.setattr(agent.model, "video_velocity", slow)
     hasty = speculative(SaiConfig(variant=Variant.VIDEO, s_mid=1.0, patience_s=0.02))
     first = hasty.act(*frame(0, 0))
-    entered.wait(20.0)
-    threading.Timer(0.2, release.set).start()
+    assert entered.wait(120.0) and hasty._pending is not None
+    stop = hasty._pending.stop
+    threading.Thread(target=lambda: (stop.wait(120.0), told.set())).start()  # the evaluation lasts until it is told to stop
     hasty.act(*frame(0, 1))
     assert hasty.last is not None and hasty.last.outcome is Outcome.TAKEN_OVER
     assert hasty.last.video_evaluations == 2, "two evaluations were done or under way, two remain"
@@ -163,7 +164,7 @@ def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculati
 def test_an_observation_before_phase_1_has_begun_is_answered_synchronously(agent, speculative):
     with ThreadPoolExecutor(1) as worker:
         busy = threading.Event()
-        worker.submit(busy.wait, 20.0)
+        worker.submit(busy.wait, 200.0)
         policy = speculative(SaiConfig(patience_s=0.0), worker=worker)
         chunks = play(policy, 3)
         busy.set()

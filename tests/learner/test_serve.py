@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 
 import numpy as np
@@ -54,7 +53,7 @@ def start(path, *options: str) -> tuple[subprocess.Popen[str], int]:
 def stopped(process: subprocess.Popen[str], number: int) -> str:
     """Standard error of a server that a signal has ended."""
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     return errors
 
@@ -90,7 +89,7 @@ def play(policy: WebsocketClientPolicy, frames: int, number: int = 0) -> np.ndar
 
 
 def healthy(port: int) -> bool:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=120) as reply:
         return reply.status == 200 and reply.read() == b"OK\n"
 
 
@@ -200,19 +199,22 @@ def test_ctrl_c_ends_a_server_in_the_middle_of_requests(policy_file):
     process, port = start(policy_file)
     remote = WebsocketClientPolicy("127.0.0.1", port)
     failures: list[Exception] = []
+    busy = threading.Event()
 
     def drive() -> None:
         try:
             while True:
                 remote.infer(request(0))
+                busy.set()
         except Exception as error:
             failures.append(error)
 
     thread = threading.Thread(target=drive)
     thread.start()
-    time.sleep(1.0)
+    assert busy.wait(120.0)
     errors = stopped(process, signal.SIGINT)
-    thread.join(timeout=10)
+    thread.join(timeout=120)
+    assert not thread.is_alive()
     assert "Traceback" not in errors
     assert isinstance(failures[0], ConnectionClosedError | ConnectionClosedOK)
 

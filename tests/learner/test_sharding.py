@@ -82,7 +82,7 @@ def together(target, folder, *more):
         process.start()
     found = sorted(answers.get(timeout=200) for _ in processes)
     for process in processes:
-        process.join(30)
+        process.join(200)
         assert process.exitcode == 0
     return [answer for _, *answer in found]
 
@@ -106,7 +106,7 @@ def fit_a_slice(rank: int, folder, steps: int, resume: bool, answers) -> None:
     from learner.ranks import Ranks
 
     begin(rank, folder)
-    ranks = Ranks(timeout_s=60.0)
+    ranks = Ranks(timeout_s=200.0)
     config = LearnerConfig(
         agent=SMALL, data=DataConfig(batch_size=2, window=2), measure_batches=1, threads=1, parallel=Parallel.FSDP
     )

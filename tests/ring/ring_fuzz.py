@@ -49,7 +49,7 @@ class FuzzReport:
 def writer(ring, board, life, rng, *, publish_first=False):
     for sequence in range(1 << 30):
         number = life << 24 | sequence
-        slot = ring.reserve(timeout_s=60.0)
+        slot = ring.reserve(timeout_s=600.0)
         slot["trajectory_id"][()] = number
         if publish_first:  # the sabotage: readable before it is written
             views = dict(slot)
@@ -73,7 +73,7 @@ def writer(ring, board, life, rng, *, publish_first=False):
 def reader(ring, board, ledger, rng):
     while True:
         try:
-            lease = ring.acquire(int(rng.integers(1, 5)), 60.0, rng, partial=True)
+            lease = ring.acquire(int(rng.integers(1, 5)), 600.0, rng, partial=True)
         except RingTimeout:
             continue
         ledger.read(lease, step=0)
@@ -84,7 +84,7 @@ def reader(ring, board, ledger, rng):
             time.sleep(rng.random() * 0.003)
         board[TORN] += sum(not is_whole(sample) for sample in lease)
         if rng.random() < 0.02:
-            second = ring.acquire(1, 60.0, rng)  # two leases at once, perhaps on one slot
+            second = ring.acquire(1, 600.0, rng)  # two leases at once, perhaps on one slot
             ledger.read(second, step=0)
             ledger.flush()
             second.release()
@@ -106,10 +106,14 @@ def run(
     reapers: int = 1,
     kill_every_s: float = 0.01,
     max_kills: int = 1 << 60,
+    least_reads: int = 0,
     sabotage: str = "",
     words: int = 512,
 ) -> FuzzReport:
-    """Runs the mix for `seconds` or `max_kills` and judges it. `sabotage`: "publish_first" must come out torn."""
+    """Runs the mix for `seconds`, or until `max_kills` and `least_reads` are reached, and judges it.
+
+    `sabotage`: "publish_first" must come out torn.
+    """
     rng = np.random.default_rng(seed)
     shared = mmap.mmap(-1, 64 * 3 * 8)
     boards = np.frombuffer(shared, np.int64).reshape(64, 3)
@@ -152,7 +156,7 @@ def run(
 
         begin = time.monotonic()
         try:
-            while (now := time.monotonic()) - begin < seconds and kills < max_kills:
+            while (now := time.monotonic()) - begin < seconds and (kills < max_kills or boards[:, READS].sum() < least_reads):
                 for place, pid in enumerate(pids):
                     if pid and os.waitpid(pid, os.WNOHANG)[0]:
                         assert sabotage, f"a {roles[place]} failed by itself"

@@ -80,7 +80,7 @@ def kill(process) -> None:
     os.kill(process.pid, signal.SIGKILL)
 
 
-def eventually(condition, timeout_s: float = 10.0) -> None:
+def eventually(condition, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "did not happen in time"

@@ -128,7 +128,7 @@ def test_whenever_the_gateway_dies_a_retry_with_its_successor_publishes_exactly_
     start(dies, ring.path, journal, moment).join()
     with Gateway(ring, journal) as successor:
         for number in (1, 2):
-            successor.deliver(made(named(number)), named(number), timeout_s=1.0)
+            successor.deliver(made(named(number)), named(number), timeout_s=60.0)
             assert not successor.deliver(made(named(number)), named(number))
     assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
     ring.reap()
@@ -172,11 +172,11 @@ def test_two_living_gateways_never_share_a_journal_and_death_hands_it_over(ring,
 
     ready = multiprocessing.get_context("fork").Event()
     first = start(holds, ring.path, journal, ready)
-    assert ready.wait(10)
+    assert ready.wait(120)
     with pytest.raises(RingTimeout, match="another process is the gateway"):
         Gateway(ring, journal, timeout_s=0.05)
     kill(first)
-    Gateway(ring, journal, timeout_s=5.0).close()
+    Gateway(ring, journal, timeout_s=60.0).close()
 
 
 def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):

@@ -90,13 +90,13 @@ def test_full_blocks_the_writer_and_names_the_slow_side():
     with Ring.create(ring_spec(num_slots=2)) as ring:
         put(ring, 0)
         put(ring, 1)
-        before = time.monotonic()
         with pytest.raises(RingTimeout, match="readers are behind; of 2 slots 2 are ready"):
             ring.reserve(timeout_s=0.0)
-        assert time.monotonic() - before < 0.02
+        assert ring.stats().blocked_writer_s == 0.0, "without patience nobody waits"
+        before = time.monotonic()
         with pytest.raises(RingTimeout):
             ring.reserve(timeout_s=0.05)
-        assert 0.04 < ring.stats().blocked_writer_s < 0.5
+        assert 0.04 < ring.stats().blocked_writer_s <= time.monotonic() - before
 
 
 def test_empty_blocks_the_reader_and_names_the_slow_side():
@@ -107,12 +107,12 @@ def test_empty_blocks_the_reader_and_names_the_slow_side():
 def test_a_waiting_writer_wakes_when_a_slot_is_freed(rng):
     with Ring.create(ring_spec(num_slots=1, max_reads=1)) as ring:
         put(ring, 0)
-        waiter = threading.Thread(target=put, args=(ring, 1, 10.0))
+        waiter = threading.Thread(target=put, args=(ring, 1, 200.0))
         waiter.start()
         while not ring.stats().waiting_writers:
             time.sleep(0.001)
         ring.sample(1, 0.0, rng).release()
-        waiter.join(1.0)
+        waiter.join(120.0)
         assert not waiter.is_alive()
         assert ring.sample(1, 0.0, rng)[0].trajectory_id == 1
         assert ring.stats().waiting_writers == 0
