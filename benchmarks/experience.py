@@ -1,10 +1,13 @@
 """Is the experience worth learning from? Experts, recovery, cheats, replay and limits of every task, under each stage of expansion.
 
-    python benchmarks/experience.py [--quick] [--json] [--episodes N] [--tasks TASK ...] [--jobs J] [--keep ROWS] [--out REPORT.md]
+    python benchmarks/experience.py [--quick] [--json] [--episodes N] [--provoked N] [--tasks TASK ...] [--jobs J] [--keep ROWS]
+        [--out REPORT.md]
 
 Each task is played `--episodes` times for each stage: placement alone; with visual, with physical expansion and provoked failures;
 with reachability-aware diversity as well. A scene that the sampler refuses is no episode (counted apart); one for which the expert
-finds no way is a failure. Limits are checked on every control step, replays and cheats on the first episodes of each task.
+finds no way is a failure. `--provoked` plays so many episodes more of each task for each kind of disturbance, every one of them
+disturbed in that way, and says how many of the failures that followed ended in success. Limits are checked on every control step,
+replays and cheats on the first episodes of each task.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,7 @@ from experience_report import table
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
 from embodichain.expand.diversity import DiversityConfig, coverage, distances, features
 from embodichain.expand.physical import PhysicalConfig
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import Kinds, RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.plan import Limits
@@ -38,12 +41,14 @@ from embodichain.protocols import Grader, Task
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.stages import SceneStage, World, WorldConfig, prepare
 from embodichain.tasks import TASKS
-from embodichain.types import Robot, Scene, Segment, Verdict, WorldState
+from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
 
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 """Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
 SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
 STAGES = ("spatial", "visual", "physical", "diverse")
+PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
+"""Stages that are no stage of expansion: placement alone, every episode disturbed in one way."""
 
 
 class Blind(MujocoPhysics):
@@ -87,13 +92,16 @@ class Watch:
 
 def config(task: str, stage: str) -> WorldConfig:
     """The world of one task under one stage of expansion; each stage keeps what the one before has."""
-    level = STAGES.index(stage)
+    level = STAGES.index(stage) if stage in STAGES else 0
+    recovery = RecoveryConfig(probability=0.5 if level >= 2 else 0.0)
+    if stage in PROVOKED:
+        recovery = RecoveryConfig(probability=1.0, kinds=Kinds.only(PROVOKED[stage]))
     return WorldConfig(
         tasks=(task,),
         width=16,
         height=16,
         horizon=96,
-        recovery=RecoveryConfig(probability=0.5 if level >= 2 else 0.0),
+        recovery=recovery,
         visual=VisualConfig(enabled=level >= 1),
         physical=PhysicalConfig(enabled=level >= 2),
         diversity=DiversityConfig(enabled=level >= 3, candidates=3, block=50),
@@ -140,6 +148,7 @@ def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     deepest, features_found, sampling_s, before = [0.0], [], 0.0, time.perf_counter()
     played_rows: list[Played] = []
+    mishaps: dict[str, list[int]] = {}
     for number in range(count):
         started = time.process_time()
         try:
@@ -162,6 +171,10 @@ def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
         result["success"] += success
         result["failed_attempts"] += bool((labels == Segment.FAILURE).any())
         result["recovered"] += bool((labels == Segment.FAILURE).any()) and success
+        for attempt in outcome.failed[:1]:
+            kind = f"{attempt.mishap}{'' if attempt.provoked else ', not provoked'}"
+            mishaps.setdefault(kind, [0, 0])
+            mishaps[kind] = [mishaps[kind][0] + 1, mishaps[kind][1] + success]
         if not success:
             reasons[outcome.verdict.reason[:160]] += 1
             continue  # what fails is never published
@@ -185,6 +198,7 @@ def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
         "stage": stage,
         **result,
         "reasons": dict(reasons.most_common(5)),
+        "mishaps": mishaps,
         "deepest_mm": round(1e3 * max(deepest), 2),
         "cheats_passed": passed,
         "features": features_found,
@@ -213,9 +227,18 @@ def coverage_ratio(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]
 
 
 def measure(
-    names: list[str], count: int, checks: int, jobs: int, kept: Path | None = None, stages: Sequence[str] = STAGES
+    names: list[str],
+    count: int,
+    checks: int,
+    jobs: int,
+    kept: Path | None = None,
+    stages: Sequence[str] = STAGES,
+    provoked: int = 0,
 ) -> dict[str, Any]:
-    """All tasks under all stages, and the figures that follow; `kept` holds rows measured before and takes the new ones."""
+    """All tasks under all stages, and the figures that follow; `kept` holds rows measured before and takes the new ones.
+
+    `provoked` is how many episodes of each task are played for each kind of disturbance.
+    """
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     if kept is not None and kept.exists():
         for line in kept.read_text().splitlines():
@@ -226,6 +249,7 @@ def measure(
         prepare(config(name, "spatial"), lambda what, done, total: None)  # caches are filled once, before anything is timed
     # Visual expansion changes no number of the physics (a law of tests/physics/test_looks.py): a few episodes confirm it.
     work = [(name, stage, min(count, 10) if stage == "visual" else count, checks) for stage in stages for name in names]
+    work += [(name, stage, provoked, checks) for stage in PROVOKED for name in names if provoked]
     work = [entry for entry in work if entry[:2] not in rows]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
@@ -265,6 +289,7 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
         "expert_success": {name: rate(name, "spatial") for name in names},
         "expert_success_expanded": {name: rate(name, last) for name in names},
         "recovery_rate": round(total("recovered") / max(total("failed_attempts"), 1), 4),
+        "recovery_by_kind": recovery_by_kind(rows),
         "scenes_per_s_core": round(min((rows[name, "spatial"].get("scenes_per_s", 0.0) for name in names), default=0.0), 1),
         "coverage_over_uniform": round(statistics.mean(ratios.values()), 3) if ratios else None,
         "coverage_by_task": ratios,
@@ -297,6 +322,16 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
     return result
 
 
+def recovery_by_kind(rows: dict[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Of episodes by how their first failed attempt failed: how many there were, and the share that ended in success."""
+    found: dict[str, list[int]] = {}
+    for row in rows.values():
+        for kind, (failed, recovered) in row.get("mishaps", {}).items():
+            before = found.get(kind, [0, 0])
+            found[kind] = [before[0] + failed, before[1] + recovered]
+    return {kind: {"failed": failed, "rate": round(recovered / failed, 3)} for kind, (failed, recovered) in sorted(found.items())}
+
+
 def main() -> None:
     """Parses the command line, measures, prints."""
     known = [name for name in TASKS if name != "counting"]
@@ -304,6 +339,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="6 episodes of each task and stage")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     parser.add_argument("--episodes", type=int, help="of each task under each stage (default 200)")
+    parser.add_argument("--provoked", type=int, help="of each task for each kind of disturbance (default 0; 2 with --quick)")
     parser.add_argument("--checks", type=int, help="episodes of each task that are replayed and cheated on (default 10)")
     parser.add_argument("--tasks", nargs="+", choices=known, default=known)
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
@@ -314,9 +350,9 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     count = options.episodes or (6 if options.quick else 200)
     started = time.perf_counter()
-    result = measure(
-        options.tasks, count, options.checks or (2 if options.quick else 10), options.jobs, options.keep, options.stages
-    )
+    checks = options.checks or (2 if options.quick else 10)
+    provoked = options.provoked if options.provoked is not None else 2 if options.quick else 0
+    result = measure(options.tasks, count, checks, options.jobs, options.keep, options.stages, provoked)
     result["wall_s"] = round(time.perf_counter() - started)
     if options.out:
         options.out.write_text(table(result, count))

@@ -39,6 +39,9 @@ def table(result: dict[str, Any], count: int) -> str:
         ("coverage over uniform, mean of tasks", "coverage_over_uniform"),
     ):
         lines.append(f"| {title} | {result[key]} |")
+    if result["recovery_by_kind"]:
+        lines += ["", "| first attempt failed by | episodes | ended in success |", "|---|---|---|"]
+        lines += [f"| {kind} | {row['failed']} | {100 * row['rate']:.0f}% |" for kind, row in result["recovery_by_kind"].items()]
     failures = [(row["task"], row["stage"], row.get("error"), row["reasons"]) for row in result["rows"]]
     listed = [f"- {task}, {stage}: {error or reasons}" for task, stage, error, reasons in failures if error or reasons]
     return "\n".join([*lines, "", "What failed, and why:", "", *(listed or ["- nothing"]), ""])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import ConfigError, unknown
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import EncodeConfig, WorldConfig
@@ -210,7 +210,7 @@ def turn_switch_cpu() -> RunConfig:
             height=128,
             horizon=20,
             assets=AssetsConfig(counts={"switch": 2}),
-            recovery=RecoveryConfig(probability=0.4, astray=0.75),
+            recovery=RecoveryConfig(probability=0.4, astray=0.75, kinds=MISALIGNED),
             encode=encode_on_write(encoder),
         ),
         ring=RingConfig(num_slots=128, max_reads=20, min_ready=24),

@@ -1,20 +1,30 @@
-"""Closed-loop recovery: provokes a failed attempt, and turns a failure that the expert detects into a labelled second try.
+"""Closed-loop recovery: provokes a failed attempt, and turns a failure that is noticed into a labelled second try.
 
-An attempt judges itself from the state of the world alone and does not know whether it was disturbed. Labels follow from that
-judgement: the steps of an attempt that failed are FAILURE, those after the detection RECOVERY. Failures that nobody provoked are
-labelled the same way, and a disturbance that did no harm leaves the episode NOMINAL.
+An attempt judges itself from the state of the world alone and does not know whether it was disturbed; beside it a watch looks at
+every step (`watch`). Labels follow from these judgements: the steps of an attempt that failed are FAILURE, those after that are
+RECOVERY. Failures that nobody provoked are labelled the same way, and a disturbance that did no harm leaves the episode NOMINAL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import TypeVar
 
 import numpy as np
 
 from embodichain.errors import ConfigError, MotionError
-from embodichain.types import Range, Segment, Step, Vec3, WorldState
+from embodichain.expand.provoke import Provocation, ProvocationConfig, graspable
+from embodichain.expand.trial import Attempt, Attempting, Trial, back_off
+from embodichain.expand.watch import Watch
+from embodichain.motion.hand import Hand
+from embodichain.types import Mishap, Range, Scene, Segment, Step, Vec3, WorldState
+
+__all__ = ["MISALIGNED", "UNDISTURBED", "Attempt", "Attempting", "Disturbance", "Kinds", "Miss", "RecoveryConfig", "pursue"]
+
+Ended = TypeVar("Ended")
 
 
 class Miss(StrEnum):
@@ -65,8 +75,46 @@ UNDISTURBED = Disturbance()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """How often a disturbance is of each kind, as weights; a kind that a scene has nothing for is left out."""
+
+    misaligned: float = 0.4
+    slip: float = 0.15
+    out_of_bounds: float = 0.15
+    collision: float = 0.15
+    time_out: float = 0.15
+
+    def __post_init__(self) -> None:
+        weights = [getattr(self, entry.name) for entry in fields(self)]
+        if not (all(0.0 <= weight < math.inf for weight in weights) and sum(weights) > 0.0):
+            raise ConfigError(f"the kinds of recovery need weights >= 0 that are not all 0, got {self}")
+
+    @classmethod
+    def only(cls, mishap: Mishap) -> Kinds:
+        """Every disturbance is of this kind."""
+        return cls(**{entry.name: float(entry.name == mishap) for entry in fields(cls)})
+
+    def draw(self, rng: np.random.Generator, scene: Scene) -> Mishap:
+        """A kind that `scene` has something for: MISALIGNED when it has nothing for any that has a weight."""
+        loose = any(graspable(placement.asset) for placement in scene.objects)
+        weights = {Mishap(entry.name): getattr(self, entry.name) for entry in fields(self)}
+        possible = {mishap: weight for mishap, weight in weights.items() if loose or mishap not in _OF_LOOSE_OBJECTS}
+        total, drawn = sum(possible.values()), float(rng.random())
+        for mishap, weight in possible.items():
+            drawn -= weight / max(total, 1e-12)
+            if drawn < 0.0:
+                return mishap
+        return Mishap.MISALIGNED
+
+
+_OF_LOOSE_OBJECTS = (Mishap.SLIP, Mishap.OUT_OF_BOUNDS)
+MISALIGNED = Kinds.only(Mishap.MISALIGNED)
+"""The fingers miss, and nothing else goes wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryConfig:
-    """How often the first attempt of an episode is disturbed, by how much [m], and how many attempts an episode may have."""
+    """How often an episode is disturbed, in which way and by how much [m], and how many attempts it may have."""
 
     probability: float = 0.0
     by: Range = (0.010, 0.025)
@@ -76,6 +124,9 @@ class RecoveryConfig:
     stray_aside: float = 0.06
     stray_above: Range = (0.03, 0.10)
     """How far an attempt goes astray [m]: along X and Y at most, and above its goal."""
+    kinds: Kinds = field(default_factory=Kinds)
+    """What happens to the disturbed attempts that do not go astray."""
+    provocation: ProvocationConfig = field(default_factory=ProvocationConfig)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.probability <= 1.0:
@@ -102,48 +153,80 @@ class RecoveryConfig:
         return Disturbance(miss=miss, by=by, side=side, stray=stray) if provoked else UNDISTURBED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """How one attempt ended: the state it left, and what went wrong ("" when nothing did)."""
-
-    state: WorldState
-    failure: str = ""
-
-
-Attempting = Generator[Step, WorldState, Attempt]
-"""An attempt in progress: yields steps, is sent the state after each, returns how it ended."""
-
-
 def pursue(
     attempt: Callable[[WorldState, Disturbance], Attempting],
     state: WorldState,
     config: RecoveryConfig,
     rng: np.random.Generator,
+    *,
+    hands: Sequence[Hand] = (),
+    scene: Scene | None = None,
 ) -> Attempting:
     """Attempts again from the actual state until an attempt ends without failure or none is left.
 
-    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`). An attempt that gets
-    stuck halfway has failed too; MotionError is raised when there is no way to begin one.
+    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`) and its kind. An attempt
+    that gets stuck halfway has failed too; MotionError is raised when there is no way to begin one. With `hands` and `scene`, and
+    unless the probability of disturbances is 0, every attempt is watched: it is given up as soon as something is seen to go wrong,
+    the hands back off, and the next begins once everything lies still.
     """
     disturbance = config.draw(rng)
-    segment, failed_steps = Segment.NOMINAL, 0
+    provocation: Provocation | None = None
+    if scene is not None and hands and disturbance.miss in (Miss.ASIDE, Miss.ABOVE):
+        aside = rng.spawn(1)[0]  # so that the kind's draws shift no others
+        mishap = config.kinds.draw(aside, scene)
+        if mishap is not Mishap.MISALIGNED:
+            disturbance = UNDISTURBED
+            provocation = Provocation(mishap=mishap, hands=hands, scene=scene, rng=aside, config=config.provocation)
+    labels = _Labels()
     ended = Attempt(state=state, failure="no attempt was made")
     for remaining in reversed(range(config.max_attempts)):
-        trying, sent, num_steps = attempt(ended.state, disturbance), None, 0
+        watch = Watch(hands, scene, ended.state) if scene is not None and hands and config.probability > 0.0 else None
+        trial = Trial(attempt(ended.state, disturbance), ended.state, hands, watch, provocation)
+        labels.steps, mishap = 0, Mishap.STUCK
         try:
-            while True:
-                step = next(trying) if sent is None else trying.send(sent)
-                sent = yield replace(step, segment=segment, failed_steps=failed_steps)
-                num_steps, failed_steps = num_steps + 1, 0
-        except StopIteration as stop:
-            ended = stop.value
+            ended = yield from labels.put(trial.run())
+            mishap = trial.mishap
         except MotionError as error:
-            if not remaining or (sent is None and disturbance == UNDISTURBED):
+            if not remaining or (trial.state is None and disturbance == UNDISTURBED):
                 raise  # planning again from the same state would fail again
-            ended = Attempt(state=sent or ended.state, failure=str(error))
+            ended = Attempt(state=trial.state or ended.state, failure=str(error))
         if not ended.failure:
             break
+        if disturbance != UNDISTURBED and mishap is not Mishap.STUCK:
+            mishap = Mishap.ASTRAY if disturbance.miss is Miss.ASTRAY else Mishap.MISALIGNED
+        labels.fail(mishap, provoked=disturbance != UNDISTURBED or trial.provoked)
         disturbance = UNDISTURBED
-        if num_steps:
-            segment, failed_steps = Segment.RECOVERY, num_steps
+        if trial.noticed is not None and scene is not None and remaining:
+            ended = replace(ended, state=(yield from labels.put(back_off(hands, scene, ended.state, trial))))
     return ended
+
+
+class _Labels:
+    """Labels steps as they are yielded; what an attempt turns out to be is told with the first step after it."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        """Steps labelled since this was set to 0."""
+        self._segment = Segment.NOMINAL
+        self._failed_steps, self._mishap, self._provoked = 0, "", False
+
+    def put(self, steps: Generator[Step, WorldState, Ended]) -> Generator[Step, WorldState, Ended]:
+        """The same steps with their labels."""
+        try:
+            step = next(steps)
+            while True:
+                step = replace(
+                    step, segment=self._segment, failed_steps=self._failed_steps, mishap=self._mishap, provoked=self._provoked
+                )
+                self._failed_steps, self._mishap, self._provoked = 0, "", False
+                state = yield step
+                self.steps += 1
+                step = steps.send(state)
+        except StopIteration as stop:
+            return stop.value
+
+    def fail(self, mishap: Mishap, *, provoked: bool) -> None:
+        """The steps labelled since `steps` was set to 0 were a failed attempt; nothing happens when there were none."""
+        if self.steps:
+            self._segment = Segment.RECOVERY
+            self._failed_steps, self._mishap, self._provoked = self.steps, str(mishap), provoked

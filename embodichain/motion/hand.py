@@ -139,6 +139,24 @@ class Hand:
         """world_from_tip where the arm actually is."""
         return self.chain.pose(state.measured[self._joints])
 
+    def joints_in(self, command: Floats) -> Floats:
+        """The hand's joints [rad] in a command or measurement of the whole robot."""
+        return command[self._joints]
+
+    def opening_in(self, command: Floats) -> float:
+        """The hand's opening [m] in a command or measurement of the whole robot."""
+        return float(command[self._gripper])
+
+    def opened(self, command: Floats, opening: float) -> Floats:
+        """The command with another opening [m] of this hand."""
+        changed = command.copy()
+        changed[self._gripper] = opening
+        return changed
+
+    def adopt(self, command: Floats) -> None:
+        """Goes on from a command that was sent in place of the one that this hand gave."""
+        self._command[self._joints], self._command[self._gripper] = command[self._joints], command[self._gripper]
+
     def step(self, joints: Floats | None = None, opening: float | None = None) -> Step:
         """The next step with these targets; what is not given stays as it was."""
         if joints is not None:

@@ -76,7 +76,9 @@ class HandoverAndPlace:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Picks, passes on and puts into the basket; begins again from wherever the object is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> HandoverAndPlaceGrader:
         """A fresh grader for `scene`."""

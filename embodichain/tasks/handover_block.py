@@ -63,7 +63,9 @@ class HandoverBlock:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Picks, meets, passes on and places; begins again from wherever the block is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> HandoverBlockGrader:
         """A fresh grader for `scene`."""

@@ -66,7 +66,9 @@ class HangingMug:
         """Grips the rim, threads the branch, lowers and lets go; begins again from wherever the mug is when that fails."""
         hands = Hand.all_of(robot, state)
         spent: set[str] = set()
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss, spent), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss, spent), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> HangingMugGrader:
         """A fresh grader for `scene`."""

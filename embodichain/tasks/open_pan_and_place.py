@@ -80,7 +80,9 @@ class OpenPanAndPlace:
         """Lid off, block in, lid back if it must; goes on from wherever things are when an attempt fails."""
         hands = Hand.all_of(robot, state)
         pairs = _pairs(hands, scene, state)
-        yield from pursue(lambda state, miss: _attempt(hands, pairs, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, pairs, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> OpenPanAndPlaceGrader:
         """A fresh grader for `scene`."""

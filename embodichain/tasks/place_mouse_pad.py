@@ -60,7 +60,9 @@ class PlaceMousePad:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> PlaceMousePadGrader:
         """A fresh grader for `scene`."""

@@ -77,7 +77,9 @@ class StackBowls:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Carries every other bowl onto the one that stays; goes on from wherever they stand when that fails."""
         hands = Hand.all_of(robot, state, HandConfig(squeeze=0.015))
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> StackBowlsGrader:
         """A fresh grader for `scene`."""

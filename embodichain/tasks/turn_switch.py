@@ -55,7 +55,9 @@ class TurnSwitch:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> TurnSwitchGrader:
         """A fresh grader for `scene`."""

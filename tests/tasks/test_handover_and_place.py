@@ -6,7 +6,7 @@ import scene_parts as parts
 from staging import Stage
 from table_parts import block, drop, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.motion.skills import num_pressing
 from embodichain.tasks.handover_and_place import HandoverAndPlace, arms_of
@@ -71,7 +71,7 @@ def test_either_arm_may_give(things) -> None:
 
 @pytest.mark.slow
 def test_a_missed_object_is_tried_again(physics, things) -> None:
-    task = HandoverAndPlace(RecoveryConfig(probability=1.0))
+    task = HandoverAndPlace(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = things.sample(task, 1)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

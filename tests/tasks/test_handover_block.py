@@ -6,7 +6,7 @@ import scene_parts as parts
 from staging import Stage
 from table_parts import block, carried, drop, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.motion.skills import num_pressing
 from embodichain.tasks.handover_block import HandoverBlock
@@ -44,7 +44,7 @@ def test_the_expert_hands_the_block_over_within_all_limits(physics, blocks, seed
 
 
 def test_a_missed_block_is_tried_again(physics, blocks) -> None:
-    task = HandoverBlock(RecoveryConfig(probability=1.0))
+    task = HandoverBlock(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = blocks.sample(task, 1)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

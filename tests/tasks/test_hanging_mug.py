@@ -6,7 +6,7 @@ from mug_parts import mug, rack
 from staging import Stage
 from table_parts import carried, drop, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import HandConfig
 from embodichain.tasks.hanging_mug import HangingMug, threaded
@@ -58,7 +58,7 @@ def test_the_expert_hangs_the_mug_within_all_limits(physics, things, seed: int) 
 
 @pytest.mark.slow
 def test_a_missed_mug_is_tried_again(physics, things) -> None:
-    task = HangingMug(RecoveryConfig(probability=1.0))
+    task = HangingMug(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = things.sample(task, 1)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

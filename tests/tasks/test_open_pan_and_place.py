@@ -7,7 +7,7 @@ import pytest
 from staging import Stage
 from table_parts import block, carried, drop, let_go, lid, pan, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.tasks.open_pan_and_place import LIDS, OpenPanAndPlace, ajar, lid_role, outside
 from embodichain.types import Contact, Scene, Segment, WorldState
@@ -46,7 +46,7 @@ def test_the_expert_uncovers_fills_and_leaves_the_lid_where_it_should(physics, k
 
 @pytest.mark.slow
 def test_a_missed_knob_is_tried_again(physics, kitchen) -> None:
-    task = OpenPanAndPlace(RecoveryConfig(probability=1.0))
+    task = OpenPanAndPlace(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = scene_with(kitchen, "lid_aside")
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

@@ -8,7 +8,7 @@ from staging import Stage
 from table_parts import block, carried, drop, let_go, put, sampler_of, shove, throw
 
 from embodichain.errors import SceneError
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.tasks.rank_blocks_by_size import ROLES, SIZE_STEP, RankBlocksBySize, misplaced
 from embodichain.types import Contact, Segment
@@ -43,7 +43,7 @@ def test_the_expert_ranks_the_blocks(physics, blocks, seed: int) -> None:
 
 @pytest.mark.slow
 def test_a_missed_block_is_tried_again(physics, blocks) -> None:
-    task = RankBlocksBySize(RecoveryConfig(probability=1.0))
+    task = RankBlocksBySize(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = blocks.sample(task, 2)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

@@ -8,7 +8,7 @@ import pytest
 from staging import Stage
 from table_parts import carried, cutlery, drop, plate, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.tasks.rearrange_table import INSTRUCTIONS, PIECES, SIDES, RearrangeTable, misplaced
 from embodichain.types import Contact, Segment
@@ -42,7 +42,7 @@ def test_the_expert_lays_the_table(physics, tables, seed: int) -> None:
 
 @pytest.mark.slow
 def test_a_missed_piece_is_tried_again(physics, tables) -> None:
-    task = RearrangeTable(RecoveryConfig(probability=1.0))
+    task = RearrangeTable(RecoveryConfig(probability=1.0, kinds=MISALIGNED))
     scene = tables.sample(task, 1)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

@@ -5,13 +5,13 @@ import pytest
 from staging import Stage
 
 from embodichain import tasks
-from embodichain.expand.recovery import Miss, RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, Miss, RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import Segment, camera_spec
 
-ALWAYS = RecoveryConfig(probability=1.0)
+ALWAYS = RecoveryConfig(probability=1.0, kinds=MISALIGNED)
 
 
 def seed_of(miss: Miss) -> int:

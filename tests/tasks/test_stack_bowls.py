@@ -6,7 +6,7 @@ from bowl_parts import bowl
 from staging import Stage
 from table_parts import carried, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.tasks.stack_bowls import StackBowls, nested_height
 from embodichain.types import Segment
@@ -48,7 +48,7 @@ def test_the_expert_stacks_the_bowls_within_all_limits(physics, bowls, number: i
 
 
 def test_a_missed_bowl_is_tried_again(physics, bowls) -> None:
-    task = StackBowls(RecoveryConfig(probability=1.0), numbers=(2,))
+    task = StackBowls(RecoveryConfig(probability=1.0, kinds=MISALIGNED), numbers=(2,))
     scene = bowls.sample(task, 1)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task)

@@ -1,0 +1,177 @@
+"""The watch of an attempt: from commands and states alone it notices, while it runs, that something went wrong, and names it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embodichain.motion.hand import Hand
+from embodichain.motion.kinematics import Floats
+from embodichain.types import CONTROL_HZ, Mishap, Scene, Vec3, WorldState
+
+_CARRIED_STEPS, _LOST_STEPS = 3, 2
+"""What two fingers hold in the air for so many control steps is carried; what nothing touches for so many is lost."""
+_RELEASE = 0.003
+"""A gripper that opens by more than this [m] lets go on purpose."""
+_LEFT_STEPS = round(0.5 * CONTROL_HZ)
+"""An object is where it was left when no hand has touched it for so many control steps."""
+_STRAY, _BELOW_TABLE = 0.025, -0.05
+"""Further than this from where it was left [m], or lower than this, an object is out of bounds."""
+_LATE_STEPS, _LATE = round(0.4 * CONTROL_HZ), 0.12
+"""A joint is late that is further than so many radians from everything it was told within so many control steps."""
+_LATE_EVERY = 5
+_TABLE_FORCE, _ARM_FORCE, _LED_FORCE = 40.0, 8.0, 1.5
+"""A hand collides that presses so hard on the table, on another arm, or, where it was to touch nothing at all, on anything [N]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noticed:
+    """What went wrong, in words too, and the hand that it happened to (None: it concerns no hand)."""
+
+    mishap: Mishap
+    words: str
+    hand: Hand | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Carrying:
+    """An object that a hand holds up: since how many control steps, how far it closed [m], and where the object was first [m]."""
+
+    role: str
+    hand: Hand
+    opening: float
+    start: Vec3
+    steps: int = 0
+    free_steps: int = 0
+
+
+class Watch:
+    """Looks at every control step of one attempt."""
+
+    def __init__(self, hands: Sequence[Hand], scene: Scene, state: WorldState) -> None:
+        self._hands = tuple(hands)
+        self._hand_of = {body: hand for hand in hands for body in hand.chain.bodies}
+        loose = [placement.role for placement in scene.objects if not placement.asset.fixed_base]
+        self._left: dict[str, tuple[Vec3, int]] = {role: (state.object_poses[role].position, _LEFT_STEPS) for role in loose}
+        """Where each loose object was left [m], and for how many steps no hand has touched it."""
+        self._told: deque[Floats] = deque(maxlen=_LATE_STEPS)
+        self._late = self._steps = 0
+        self._grasps: dict[tuple[str, str], Carrying] = {}
+        self._widest = {hand.name: 0.0 for hand in hands}
+        self._closed_empty = False
+        self.touched: frozenset[str] = frozenset()
+        """Roles that a hand touched in the last control step."""
+        self.led: Hand | None = None
+        """A hand that is to touch nothing."""
+
+    @property
+    def carrying(self) -> list[Carrying]:
+        """What hands hold in the air."""
+        return [grasp for grasp in self._grasps.values() if grasp.steps >= _CARRIED_STEPS]
+
+    def left(self, role: str) -> bool:
+        """Whether a loose object has not been touched for a while."""
+        return self._left.get(role, ((0.0, 0.0, 0.0), 0))[1] >= _LEFT_STEPS
+
+    def observe(self, told: Floats, state: WorldState) -> Noticed | None:
+        """Takes in what the robot was to do and the state after it; returns what went wrong."""
+        self._steps += 1
+        self._told.append(told)
+        struck: dict[str, tuple[Hand, float, str]] = {}
+        pressing: dict[str, dict[str, set[str]]] = {}
+        supported: set[str] = set()
+        for contact in state.contacts:
+            first, second = self._hand_of.get(contact.first), self._hand_of.get(contact.second)
+            if first is None and second is None:
+                supported |= {contact.first.partition("/")[0], contact.second.partition("/")[0]}
+                continue
+            hand = first or second
+            assert hand is not None
+            body, other = (contact.first, contact.second) if first is not None else (contact.second, contact.first)
+            if first is not None and second is not None:
+                if first is not second and contact.force > _ARM_FORCE:
+                    return Noticed(mishap=Mishap.COLLISION, words="the arms ran into each other", hand=hand)
+                continue
+            role = other.partition("/")[0]
+            if role in self._left:
+                pressing.setdefault(role, {}).setdefault(hand.name, set()).add(body)
+            _, force, _ = struck.get(hand.name, (hand, 0.0, ""))
+            if other == "table" or hand is self.led:
+                struck[hand.name] = (hand, force + contact.force, role)
+        self.touched = frozenset(pressing)
+        for hand, force, what in struck.values():
+            if force > (_LED_FORCE if hand is self.led else _TABLE_FORCE):
+                return Noticed(mishap=Mishap.COLLISION, words=f"the {hand.name} hand ran into the {what}", hand=hand)
+        return self._slip(told, state, pressing, supported) or self._stray(state, pressing) or self._tardy(state)
+
+    def why(self) -> Mishap:
+        """What an attempt that failed by its own account suffered from, as far as it was seen."""
+        if any(grasp.free_steps for grasp in self.carrying):
+            return Mishap.SLIP
+        return Mishap.MISALIGNED if self._closed_empty else Mishap.MISPLACED
+
+    def _slip(
+        self, told: Floats, state: WorldState, pressing: dict[str, dict[str, set[str]]], supported: set[str]
+    ) -> Noticed | None:
+        """Follows what the hands hold up, and notices when it is lost."""
+        for hand in self._hands:
+            opening = hand.opening_in(told)
+            self._widest[hand.name] = max(self._widest[hand.name], opening)
+            if opening <= 0.001 and self._widest[hand.name] > 0.02:
+                self._closed_empty = True
+        for role, hands in pressing.items():
+            for hand in self._hands:
+                if len(hands.get(hand.name, ())) < 2 or role in supported:
+                    continue
+                found = self._grasps.get((role, hand.name))
+                if found is None:
+                    position = state.object_poses[role].position
+                    found = Carrying(role=role, hand=hand, opening=hand.opening_in(told), start=position)
+                    self._grasps[role, hand.name] = found
+                found.steps += 1
+                found.opening = min(found.opening, hand.opening_in(told))
+        for key, grasp in tuple(self._grasps.items()):
+            if grasp.hand.opening_in(told) > grasp.opening + _RELEASE:
+                del self._grasps[key]
+                continue
+            grasp.free_steps = 0 if grasp.role in pressing else grasp.free_steps + 1
+            if grasp.free_steps >= _LOST_STEPS:
+                if grasp.steps >= _CARRIED_STEPS:
+                    return Noticed(mishap=Mishap.SLIP, words=f"the {grasp.role} slipped out of the fingers", hand=grasp.hand)
+                del self._grasps[key]
+        return None
+
+    def _stray(self, state: WorldState, pressing: dict[str, dict[str, set[str]]]) -> Noticed | None:
+        """Notices an object that moves although no hand touches it."""
+        for role, (where, steps) in self._left.items():
+            position = state.object_poses[role].position
+            if role in pressing:
+                self._left[role] = (position, 0)
+            elif steps < _LEFT_STEPS:
+                self._left[role] = (position, steps + 1)
+            elif math.dist(where[:2], position[:2]) > _STRAY or position[2] < _BELOW_TABLE:
+                words = f"the {role} lies {1e3 * math.dist(where, position):.0f} mm from where it was left"
+                return Noticed(mishap=Mishap.OUT_OF_BOUNDS, words=words)
+        return None
+
+    def _tardy(self, state: WorldState) -> Noticed | None:
+        """Notices an arm that is far from everything it was told for some time."""
+        if self._steps % _LATE_EVERY or len(self._told) < _LATE_STEPS:
+            return None
+        worst = 0.0
+        for hand in self._hands:
+            gaps = np.abs(np.stack([hand.joints_in(told) for told in self._told]) - hand.joints_in(state.measured))
+            late = float(gaps.max(axis=1).min())
+            if late > max(_LATE, worst):
+                worst, slow = late, hand
+        if not worst:
+            self._late = 0
+            return None
+        self._late += 1
+        if self._late < 2:
+            return None
+        return Noticed(mishap=Mishap.TIME_OUT, words=f"the {slow.name} arm is {worst:.2f} rad behind for over 0.4 s", hand=slow)
