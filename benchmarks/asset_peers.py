@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import statistics
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 import trimesh
 
+from embodichain.assets import source
 from embodichain.assets.collision import measure
 from embodichain.assets.remesh import winding_numbers
 from embodichain.assets.repair import repair
@@ -51,35 +52,19 @@ def sampled_overlap(mesh: Mesh, truth: Solid, samples: int = 4000) -> float:
     return float((inside & known).sum() / max((inside | known).sum(), 1))
 
 
-def trimesh_row(cases: list[tuple[str, Any, Any]]) -> dict[str, Any]:
-    """`trimesh.repair` beside ours on the same broken meshes, both judged by winding number."""
-    ours, theirs, closed, ours_s, theirs_s = [], [], 0, [], []
-    for _, clean, messy in cases:
-        truth = exact(clean.mesh)
-        start = time.process_time()
-        fixed = plain_repair(messy.mesh)
-        theirs_s.append(time.process_time() - start)
-        theirs.append(sampled_overlap(fixed, truth))
-        closed += not to_solid(fixed).is_empty()
-        start = time.process_time()
-        try:
-            mesh = repair(messy.mesh)[0]
-        except AssetError:
-            ours.append(0.0)
-            continue
-        ours_s.append(time.process_time() - start)
-        ours.append(sampled_overlap(mesh, truth))
-    return {
-        "meshes": len(cases),
-        "trimesh_iou_median": statistics.median(theirs),
-        "trimesh_iou_min": min(theirs),
-        "trimesh_closed_rate": closed / len(cases),
-        "trimesh_seconds_median": statistics.median(theirs_s),
-        "our_iou_median": statistics.median(ours),
-        "our_iou_min": min(ours),
-        "our_closed_rate": sum(value > 0 for value in ours) / len(cases),
-        "our_seconds_median": statistics.median(ours_s),
-    }
+def trimesh_case(name: str, clean: source.Part, messy: source.Part) -> dict[str, Any]:
+    """`trimesh.repair` beside ours on the same broken mesh, both judged by winding number."""
+    truth = exact(clean.mesh)
+    start = time.process_time()
+    fixed = plain_repair(messy.mesh)
+    row: dict[str, Any] = {"name": name, "seconds": time.process_time() - start}
+    row |= {"iou": sampled_overlap(fixed, truth), "closed": not to_solid(fixed).is_empty()}
+    start = time.process_time()
+    try:
+        mesh = repair(messy.mesh)[0]
+    except AssetError as error:
+        return row | {"our_iou": 0.0, "our_closed": False, "our_refused": str(error)}
+    return row | {"our_seconds": time.process_time() - start, "our_iou": sampled_overlap(mesh, truth), "our_closed": True}
 
 
 _COACD = """
@@ -93,54 +78,54 @@ np.savez(sys.argv[2], seconds=time.process_time() - start, **{f"p{i}": vertices 
 """
 
 
-def coacd_row(cases: list[tuple[str, Any, Any]], timeout_s: float) -> dict[str, Any]:
-    """CoACD with its defaults beside our collision stage on the same repaired solids."""
-    rows: list[dict[str, Any]] = []
-    for name, _, messy in cases:
-        record = Record()
-        part = repaired(messy, ChainConfig(), record)
-        start = time.process_time()
-        body, _ = build_body(part, ChainConfig(), record, resting=False)
-        ours = next(entry for entry in record.entries if entry.stage == "collision")
-        row = {"name": name, "our_seconds": ours.seconds, **{f"our_{key}": ours.after[key] for key in ("hulls", "over", "missing")}}
-        row["our_cpu_seconds"] = round(time.process_time() - start, 2)
-        with tempfile.TemporaryDirectory() as folder:
-            given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
-            np.savez(given, vertices=body.visual.vertices, faces=body.visual.faces)
-            try:
-                subprocess.run([sys.executable, "-c", _COACD, str(given), str(made)], check=True, timeout=timeout_s)
-                found = np.load(made)
-                hulls = [to_mesh(Solid.hull_points(found[key])) for key in found.files if key != "seconds"]
-                fit = measure(part.mesh, [hull for hull in hulls if len(hull.faces)])
-                row |= {"hulls": fit.hulls, "over": fit.over, "missing": fit.missing, "seconds": round(float(found["seconds"]), 2)}
-            except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-                row["failed"] = type(error).__name__
-        rows.append(row)
-    return {"timeout_s": timeout_s, "rows": rows}
+def coacd_case(name: str, messy: source.Part, limit_s: float) -> dict[str, Any]:
+    """CoACD with its defaults beside our collision stage on the same repaired and simplified solid."""
+    record = Record()
+    part = repaired(messy, ChainConfig(), record)
+    body, _ = build_body(part, ChainConfig(), record, resting=False)
+    ours = next(entry for entry in record.entries if entry.stage == "collision")
+    row: dict[str, Any] = {"name": name, "our_seconds": ours.seconds}
+    row |= {f"our_{key}": ours.after[key] for key in ("hulls", "over", "missing")}
+    with tempfile.TemporaryDirectory() as folder:
+        given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
+        np.savez(given, vertices=body.visual.vertices, faces=body.visual.faces)
+        seconds, failed = _timed([sys.executable, "-c", _COACD, str(given), str(made)], limit_s)
+        if failed:
+            return row | {"seconds": seconds, "failed": failed}
+        found = np.load(made)
+        hulls = [to_mesh(Solid.hull_points(found[key])) for key in found.files if key != "seconds"]
+        fit = measure(part.mesh, [hull for hull in hulls if len(hull.faces)])
+    return row | {"hulls": fit.hulls, "over": fit.over, "missing": fit.missing, "seconds": round(float(found["seconds"]), 2)}
 
 
-def obj2mjcf_row(cases: list[tuple[str, Any, Any]], timeout_s: float) -> dict[str, Any]:
-    """obj2mjcf with decomposition on the broken meshes as files: what it makes of them, and whether MuJoCo loads it."""
+def obj2mjcf_case(name: str, clean: source.Part, mesh: Mesh, limit_s: float) -> dict[str, Any]:
+    """obj2mjcf with decomposition on a mesh as a file: what it makes of it, and whether it weighs it."""
     program = Path(sys.executable).with_name("obj2mjcf")
+    row: dict[str, Any] = {"name": name, "faces": len(mesh.faces)}
     if not program.exists():
-        return {"skipped": "obj2mjcf is not installed: pip install 'embodichain[bench]'"}
-    rows: list[dict[str, Any]] = []
-    for name, clean, messy in cases:
-        row: dict[str, Any] = {"name": name}
-        with tempfile.TemporaryDirectory() as folder:
-            stem = "thing"
-            trimesh.Trimesh(messy.mesh.vertices, messy.mesh.faces, process=False).export(Path(folder) / f"{stem}.obj")
-            start = time.monotonic()
-            command = [str(program), "--obj-dir", folder, "--save-mjcf", "--decompose", "--overwrite"]
-            try:
-                subprocess.run(command, check=True, timeout=timeout_s, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                row["wall_seconds"] = round(time.monotonic() - start, 2)
-                row |= _judged(Path(folder) / stem, exact(clean.mesh))
-            except (subprocess.TimeoutExpired, subprocess.CalledProcessError) as error:
-                row["failed"] = type(error).__name__
-            shutil.rmtree(Path(folder) / stem, ignore_errors=True)
-        rows.append(row)
-    return {"timeout_s": timeout_s, "rows": rows}
+        return row | {"failed": "obj2mjcf is not installed: pip install 'embodichain[bench]'"}
+    with tempfile.TemporaryDirectory() as folder:
+        stem = "thing"
+        trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).export(Path(folder) / f"{stem}.obj")
+        command = [str(program), "--obj-dir", folder, "--save-mjcf", "--decompose", "--overwrite"]
+        row["seconds"], failed = _timed(command, limit_s)
+        return row | {"failed": failed} if failed else row | _judged(Path(folder) / stem, exact(clean.mesh))
+
+
+def _timed(command: list[str], limit_s: float) -> tuple[float, str]:
+    """Core seconds of a command, and why it failed: it is stopped after `limit_s` of a core's own time."""
+
+    def bounded() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=bounded)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 2)
+    if done.returncode == 0:
+        return seconds, ""
+    late = done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+    return seconds, f"not finished after {limit_s:.0f} core seconds" if late else f"exit code {done.returncode}"
 
 
 def _judged(folder: Path, truth: Solid) -> dict[str, Any]:

@@ -1,159 +1,208 @@
 """How well does a broken mesh come back? Repair against the known truth, and the whole chain's figures, in one run.
 
-    python benchmarks/assets.py [--quick] [--json] [--meshes N] [--jobs N]
+    python benchmarks/assets.py [--quick] [--json] [--jobs N] [--keep FOLDER]
 
 The truth is exact: the mess-maker broke clean solids. `iou_*`, `volume_error_*` are of repair over many broken meshes of every
-family; the other figures are of finished assets of every family, built from scratch into a temporary folder. Seconds are of one
-core's own time, so that a busy machine does not change them. `peers` are the plain alternatives on the same inputs.
+family; the other figures are of finished assets of every family, built from scratch. `dense` are instances meshed with up to
+200,000 faces. Seconds are of one core's own time, so that a busy machine does not change them. `peers` are the plain alternatives
+on the same inputs, each within a bound of time that is reported.
+
+With `--keep`, every case's result lands in FOLDER at once, and a later run measures only what is missing there or was measured with
+other code: a run that was cut off goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
 import json
 import multiprocessing
+import signal
 import statistics
-import sys
 import tempfile
-import time
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import asset_cases
 import asset_peers
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from embodichain.assets import behave, grasp, jobs, optimize, source, stages, usd, validate, validators, worker
+from embodichain.assets import jobs, source, validators, worker
 from embodichain.assets.mess import MessConfig
-from embodichain.assets.physical import shell_properties, solid_properties
-from embodichain.assets.repair import RepairMethod, repair
-from embodichain.assets.shapes import Solid, to_mesh, to_solid
+from embodichain.assets.repair import repair
 from embodichain.errors import AssetError
-from embodichain.types import Asset
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "assets"))
 
 _QUICK_MESHES, _FULL_MESHES = 40, 500
 _QUICK = ("mug", "block", "switch", "bottle", "mouse", "spoon", "drawer_cabinet")
+_CASE_LIMIT_S = 900
+"""Most seconds of the clock that one case may take; one that takes longer counts as refused."""
+_REPAIR_CODE = ("mess.py", "remesh.py", "repair.py", "shapes.py", "source.py", "topology.py", "families/*.py")
+
+Case = tuple[str, str, int, int]
+"""What is measured, of which family, seed and part."""
 
 
-def broken_parts(number: int) -> list[tuple[str, int, int]]:
-    """(family, seed, part) of `number` parts, family by family and seed by seed."""
-    cases: list[tuple[str, int, int]] = []
-    seed = 0
-    while len(cases) < number:
-        for category in source.categories():
-            cases += [(category, seed, part) for part in range(len(source.procedural(category, seed).parts))]
-        seed += 1
-    return cases[:number]
+def plan(*, quick: bool, meshes: int, seeds: int) -> list[Case]:
+    """Every case of a run."""
+    families = _QUICK if quick else source.categories()
+    some = [(category, 0, 0) for category in (("block", "mug") if quick else families)]
+    few = [("block", 0, 0), ("mug", 0, 0)] if quick else [(name, 0, 0) for name in ("block", "mug", "spoon", "switch")]
+    dense = ("mug", "switch") if quick else families
+    return [
+        *(("repair", *which) for which in asset_cases.broken_parts(meshes)),
+        *(("trimesh", *which) for which in some),
+        *(("obj2mjcf_broken", *which) for which in few),
+        *(("obj2mjcf_repaired", *which) for which in few),
+        *(("coacd", *which) for which in some),
+        *(("dense", category, 0, 0) for category in dense),
+        *(("asset", category, seed, 0) for category in families for seed in range(seeds)),
+    ]
 
 
-def case(category: str, seed: int, part: int) -> tuple[str, source.Part, source.Part]:
-    """A part's name, clean and broken."""
-    clean, messy = source.procedural(category, seed), source.procedural(category, seed, MessConfig())
-    return f"{category}_{seed}/{clean.parts[part].name}", clean.parts[part], messy.parts[part]
+def measured(case: Case, out: Path, limit_s: float) -> dict[str, Any]:
+    """The row of one case."""
+    kind, category, seed, part = case
 
+    def late(*_: object) -> None:
+        raise AssetError(f"not finished after {_CASE_LIMIT_S} s of the clock")
 
-def overlap(solid: Solid, truth: Solid) -> float:
-    """Intersection over union of two solids."""
-    union = (solid + truth).volume()
-    return (solid ^ truth).volume() / union if union > 0 else 0.0
-
-
-def repaired_case(given: tuple[str, int, int]) -> dict[str, Any]:
-    """One broken part repaired, and compared with its truth."""
-    name, clean, messy = case(*given)
-    truth = asset_peers.exact(clean.mesh)
-    start = time.process_time()
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(_CASE_LIMIT_S)
     try:
-        mesh, report = repair(messy.mesh)
+        if kind == "repair":
+            return asset_cases.repaired_case(category, seed, part)
+        if kind == "asset":
+            return asset_cases.built_case(jobs.ProceduralJob(category=category, seed=seed), out)
+        if kind == "dense":
+            return asset_cases.built_case(asset_cases.DenseJob(category=category, seed=seed), out)
+        name, clean, messy = asset_cases.case(category, seed, part)
+        if kind == "trimesh":
+            return asset_peers.trimesh_case(name, clean, messy)
+        if kind == "coacd":
+            return asset_peers.coacd_case(name, messy, limit_s)
+        mesh = messy.mesh if kind == "obj2mjcf_broken" else repair(messy.mesh)[0]
+        return asset_peers.obj2mjcf_case(name, clean, mesh, limit_s)
     except AssetError as error:
-        return {"name": name, "refused": str(error), "iou": 0.0}
-    seconds = time.process_time() - start
-    solid = to_solid(mesh)
-    return {
-        "name": name,
-        "iou": overlap(solid, truth),
-        "volume_error": abs(solid.volume() / truth.volume() - 1),
-        "seconds": seconds,
-        "remeshed": report.method is RepairMethod.REMESH,
-    }
+        return {"name": f"{category}_{seed}", "category": category, "iou": 0.0, "refused": str(error)}
+    finally:
+        signal.alarm(0)
 
 
-def mass_error(asset: Asset, clean: source.Source) -> float:
-    """Worst relative error of mass, centre of mass (over size) and moments against the clean solid."""
-    worst = 0.0
-    for part, body in zip(clean.parts, asset.bodies, strict=True):
-        truth = to_mesh(asset_peers.exact(part.mesh))
-        density = source.material(part.material).density
-        known = solid_properties(truth, density)
-        if part.shell_thickness:
-            known = shell_properties(truth, density, part.shell_thickness)
-        factor = part.mass / known.mass if part.mass else 1.0
-        size = float(np.ptp(truth.vertices, axis=0).max())
-        moments = np.abs(np.divide(body.diagonal_inertia, np.multiply(known.diagonal_inertia, factor)) - 1).max()
-        center = np.linalg.norm(np.subtract(body.center_of_mass, known.center_of_mass)) / size
-        worst = max(worst, abs(body.mass / (known.mass * factor) - 1), float(center), float(moments))
-    return worst
+def code(kind: str) -> str:
+    """Hash of the code that a kind of case depends on."""
+    if kind not in ("repair", "trimesh", "obj2mjcf_broken", "obj2mjcf_repaired"):
+        return jobs.code_digest()
+    digest = hashlib.sha256()
+    root = Path(jobs.__file__).parent
+    for pattern in _REPAIR_CODE:
+        for file in sorted(root.glob(pattern)):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
-def built_case(category: str, seed: int, out: Path) -> dict[str, Any]:
-    """One finished asset: what it cost, what it is and what it does."""
-    record = stages.Record()
-    job = jobs.ProceduralJob(category=category, seed=seed)
-    start = time.process_time()
-    try:
-        asset = optimize.build_job(job, out, config=stages.ChainConfig(), record=record)
-    except AssetError as error:
-        return {"name": job.name, "refused": str(error)}
-    seconds = time.process_time() - start
-    wall = sum(entry.seconds for entry in record.entries)
-    asset = usd.read(asset.path)
-    return {
-        "name": job.name,
-        "file": str(asset.path),
-        "bodies": len(asset.bodies),
-        "seconds": seconds,
-        # Stage times are of the clock; on a busy machine they are scaled to the core's own time.
-        "stages": [(entry.stage, entry.seconds * seconds / wall) for entry in record.entries],
-        "fits": [(entry.after["over"], entry.after["missing"]) for entry in record.entries if entry.stage == "collision"],
-        "mass_error": mass_error(asset, source.procedural(category, seed)),
-        "rest_drift": behave.behave(asset).rest_drift,
-        "lifts": {name: grasp.lift(asset, name).held for name in grasp.grasps(asset)},
-        "passed": not validate.check(asset.path) and not behave.check(asset),
-    }
+class Kept:
+    """Rows of earlier cases in a file of JSON lines, each under its case and the code that made it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in file.read_text().splitlines():
+                with contextlib.suppress(ValueError, KeyError):  # a line cut short is a case to measure again
+                    entry = json.loads(line)
+                    self.rows[entry["key"]] = entry["row"]
+
+    @staticmethod
+    def key(case: Case, limit_s: float) -> str:
+        """What a row is found by."""
+        bound = limit_s if case[0] in ("coacd", "obj2mjcf_broken", "obj2mjcf_repaired") else 0
+        return json.dumps([*case, bound, code(case[0])])
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Keeps a row, on disk before this returns."""
+        self.rows[key] = row
+        with self.file.open("a") as file:
+            file.write(json.dumps({"key": key, "row": row}) + "\n")
 
 
-def mutations(out: Path) -> tuple[int, int]:
-    """How many of the spoiled copies of a switch are caught by the check that must, of how many."""
-    from mutations import MUTATIONS, spoil  # pyright: ignore[reportMissingImports]
+def run(cases: list[Case], kept: Kept, out: Path, limit_s: float, processes: int) -> dict[str, list[dict[str, Any]]]:
+    """The rows of all cases by kind, measured where they are not kept."""
+    keys = {case: kept.key(case, limit_s) for case in cases}
+    # An asset that is judged by its file must be there still.
+    missing = [case for case in cases if keys[case] not in kept.rows or not Path(kept.rows[keys[case]].get("file", out)).exists()]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with (
+        Progress(*columns, console=Console(stderr=True)) as bar,
+        ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
+    ):
+        line = bar.add_task("cases", total=len(cases), completed=len(cases) - len(missing))
+        tasks = {pool.submit(measured, case, out, limit_s): case for case in missing}
+        for task in as_completed(tasks):
+            kept.add(keys[tasks[task]], task.result())
+            bar.update(line, advance=1, description=" ".join(str(value) for value in tasks[task][:3]))
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for case in cases:
+        rows.setdefault(case[0], []).append(kept.rows[keys[case]])
+    return rows
 
-    switch = optimize.build("switch", 0, out)
-    caught = 0
-    for mutation, check in MUTATIONS.items():
-        spoil(switch.path, out / "mutant.usda", mutation)
-        caught += check in {issue.check for issue in validate.check(out / "mutant.usda")}
-    return caught, len(MUTATIONS)
 
-
-def summarised(repairs: list[dict[str, Any]], built: list[dict[str, Any]]) -> dict[str, Any]:
-    """The figures of many cases."""
-    good = [row for row in repairs if "refused" not in row]
-    done = [row for row in built if "refused" not in row]
-    ious = [row["iou"] for row in repairs]
-    table: dict[str, dict[str, float]] = {}
-    for row in done:
+def by_stage(built: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Median seconds of every stage, of assets of one link and of two."""
+    table: dict[str, dict[str, list[float]]] = {}
+    for row in built:
+        if row["bodies"] > 2:
+            continue
         each: dict[str, float] = {}
         for stage, seconds in row["stages"]:
             each[stage] = each.get(stage, 0.0) + seconds
         for stage, seconds in each.items():
-            table.setdefault(stage, {})[row["name"]] = seconds
+            lists = table.setdefault(stage, {"rigid": [], "two_link": []})
+            lists["rigid" if row["bodies"] == 1 else "two_link"].append(seconds)
+    return {
+        stage: {links: round(statistics.median(times or [0.0]), 3) for links, times in row.items()} for stage, row in table.items()
+    }
+
+
+def by_family(repairs: list[dict[str, Any]], built: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What came of each family."""
+    table: dict[str, dict[str, Any]] = {}
+    for category in sorted({row["category"] for row in built}):
+        rows = [row for row in built if row["category"] == category]
+        broken = [row for row in repairs if row["category"] == category]
+        fits = [fit for row in rows for fit in row["fits"]]
+        lifts = [held for row in rows for held in row["lifts"].values()]
+        table[category] = {
+            "meshes": len(broken),
+            "iou_min": min((row["iou"] for row in broken), default=None),
+            "hulls": max(sum(fit[1] for fit in row["fits"]) for row in rows),
+            "over": max(fit[2] for fit in fits),
+            "missing": max(fit[3] for fit in fits),
+            "mass_error": max(row["mass_error"] for row in rows),
+            "rest_drift_mm": max(row["rest_drift"] for row in rows) * 1e3,
+            "lifts": f"{sum(lifts)}/{len(lifts)}",
+            "seconds": statistics.median(row["seconds"] for row in rows),
+            "passed": f"{sum(row['passed'] for row in rows)}/{len(rows)}",
+        }
+    return table
+
+
+def summarised(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """The figures of many cases."""
+    repairs, built, dense = rows["repair"], rows["asset"], rows["dense"]
+    good = [row for row in repairs if "refused" not in row]
+    done = [row for row in built if "refused" not in row]
+    heavy = [row for row in dense if "refused" not in row]
+    ious = [row["iou"] for row in repairs]
     lifts = [held for row in done for held in row["lifts"].values()]
     fits = [fit for row in done for fit in row["fits"]]
-    links = {row["name"]: row["bodies"] for row in done}
     return {
         "repaired": len(repairs),
-        "refused": [f"{row['name']}: {row['refused']}" for row in [*repairs, *built] if "refused" in row],
+        "refused": [f"{row['name']}: {row['refused']}" for row in [*repairs, *built, *dense] if "refused" in row],
         "remeshed": sum(row["remeshed"] for row in good),
         "iou_p05": float(np.percentile(ious, 5)),
         "iou_median": statistics.median(ious),
@@ -166,21 +215,41 @@ def summarised(repairs: list[dict[str, Any]], built: list[dict[str, Any]]) -> di
         "built": len(done),
         "mass_error_max": max(row["mass_error"] for row in done),
         "mass_error_median": statistics.median(row["mass_error"] for row in done),
-        "collision_over_median": statistics.median(over for over, _ in fits),
-        "collision_missing_median": statistics.median(missing for _, missing in fits),
+        "bodies": len(fits),
+        "collision_over_median": statistics.median(fit[2] for fit in fits),
+        "collision_missing_median": statistics.median(fit[3] for fit in fits),
         "rest_drift_mm_max": max(row["rest_drift"] for row in done) * 1e3,
         "grasps_tried": len(lifts),
         "grasp_lift_rate": sum(lifts) / len(lifts),
         "seconds_rigid_median": statistics.median(row["seconds"] for row in done if row["bodies"] == 1),
+        "seconds_rigid_max": max(row["seconds"] for row in done if row["bodies"] == 1),
         "seconds_two_link_median": statistics.median(row["seconds"] for row in done if row["bodies"] == 2),
-        "seconds_by_stage": {
-            stage: {
-                "rigid": round(statistics.median([s for name, s in rows.items() if links[name] == 1] or [0.0]), 3),
-                "two_link": round(statistics.median([s for name, s in rows.items() if links[name] == 2] or [0.0]), 3),
-            }
-            for stage, rows in table.items()
-        },
+        "seconds_two_link_max": max(row["seconds"] for row in done if row["bodies"] == 2),
+        "seconds_by_stage": by_stage(done),
+        "dense_built": len(heavy),
+        "dense_faces": [min(row["faces"] for row in heavy), max(row["faces"] for row in heavy)],
+        "dense_seconds_rigid_median": statistics.median(row["seconds"] for row in heavy if row["bodies"] == 1),
+        "dense_seconds_two_link_median": statistics.median(row["seconds"] for row in heavy if row["bodies"] == 2),
+        "dense_mass_error_max": max(row["mass_error"] for row in heavy),
+        "dense_seconds_by_stage": by_stage(heavy),
         "own_checks_pass_rate": sum(row["passed"] for row in done) / len(done),
+        "families": by_family(repairs, done),
+    }
+
+
+def peers(rows: Mapping[str, list[dict[str, Any]]], limit_s: float) -> dict[str, Any]:
+    """The rows of the plain alternatives, and what they come to."""
+    sides = {
+        side: {
+            "iou_median": statistics.median(row[f"{prefix}iou"] for row in rows["trimesh"]),
+            "iou_min": min(row[f"{prefix}iou"] for row in rows["trimesh"]),
+            "closed": sum(row[f"{prefix}closed"] for row in rows["trimesh"]),
+            "seconds_median": statistics.median(row.get(f"{prefix}seconds", _CASE_LIMIT_S) for row in rows["trimesh"]),
+        }
+        for side, prefix in (("trimesh.repair", ""), ("ours", "our_"))
+    }
+    return {"limit_s": limit_s, "repair": {"meshes": len(rows["trimesh"]), **sides}} | {
+        kind: rows[kind] for kind in ("coacd", "obj2mjcf_broken", "obj2mjcf_repaired")
     }
 
 
@@ -196,40 +265,36 @@ def judged(built: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 meshes, 7 assets, 2 of each peer; two core-minutes")
+    parser.add_argument("--quick", action="store_true", help="40 meshes, 7 assets, 2 of each peer; some core-minutes")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--meshes", type=int, default=0, help=f"broken meshes (default {_FULL_MESHES}, quick {_QUICK_MESHES})")
     parser.add_argument("--seeds", type=int, default=0, help="assets of each family (default 2, quick 1 of some)")
-    parser.add_argument("--peers", type=int, default=-1, help="meshes for the peers (default 8, quick 2)")
+    parser.add_argument(
+        "--peer-seconds", type=float, default=0.0, help="core seconds that a peer may take for one case (default 120, quick 60)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--keep", type=Path, help="folder of results: what is there and not stale is not measured again")
     options = parser.parse_args()
     meshes = options.meshes or (_QUICK_MESHES if options.quick else _FULL_MESHES)
     seeds = options.seeds or (1 if options.quick else 2)
-    families = _QUICK if options.quick else source.categories()
-    number = options.peers if options.peers >= 0 else (2 if options.quick else 8)
+    limit_s = options.peer_seconds or (60.0 if options.quick else 120.0)
     repair(source.procedural("block", 0, MessConfig()).parts[0].mesh)  # compiles, into a cache that all processes share
     worker.use_one_core()  # for the processes that start now: seconds are of one core
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() if options.keep is None else contextlib.nullcontext(options.keep) as folder:
         out = Path(folder)
-        pool = ProcessPoolExecutor(options.jobs, mp_context=multiprocessing.get_context("spawn"))
-        with pool:
-            building = [pool.submit(built_case, category, seed, out) for category in families for seed in range(seeds)]
-            repairing = [pool.submit(repaired_case, given) for given in broken_parts(meshes)]
-            for done, _ in enumerate(as_completed([*building, *repairing]), 1):
-                if done % 10 == 0:
-                    print(f"{done} of {len(building) + len(repairing)}", file=sys.stderr, flush=True)
-            built, repairs = [task.result() for task in building], [task.result() for task in repairing]
-        result = summarised(repairs, built) | judged(built)
-        result["mutations_caught"], result["mutations_total"] = mutations(out)
-    if number:
-        some = [case(*given) for given in [("block", 0, 0), ("mug", 0, 0), *broken_parts(60)[2:]][:number]]
-        result["peers"] = {
-            "trimesh": asset_peers.trimesh_row(some),
-            "coacd": asset_peers.coacd_row(some, timeout_s=120.0 if options.quick else 600.0),
-            "obj2mjcf": asset_peers.obj2mjcf_row(some[:2], timeout_s=60.0 if options.quick else 900.0),
-        }
+        out.mkdir(parents=True, exist_ok=True)
+        cases = plan(quick=options.quick, meshes=meshes, seeds=seeds)
+        rows = run(cases, Kept(out / "rows.jsonl"), out, limit_s, options.jobs)
+        result = summarised(rows) | judged([*rows["asset"], *rows["dense"]])
+        result["mutations_caught"], result["mutations_total"] = asset_cases.mutations(out)
+        result["peers"] = peers(rows, limit_s)
     for key, value in result.items():
-        print(f"{key:28} {value}")
+        if not isinstance(value, dict):
+            print(f"{key:28} {value}")
+            continue
+        print(key)
+        for name, row in value.items():
+            print(f"  {name:26} {row}")
     if options.json:
         print(json.dumps(result))
 

@@ -25,7 +25,8 @@ class Behaviour:
 
     `rest_drift` [m] and `rest_turn` [rad] over the watched time after settling; `settle_turn` [rad] is how far it tipped from the
     pose it is delivered in; `penetration` [m] is the deepest contact at rest; `joint_creep` [rad or m] is the worst movement of a
-    joint left alone for a second anywhere in its range, `joint_reach` the share of its range that a gentle push can cover.
+    joint left alone for a second anywhere in its range, `joint_reach` the share of its range that a gentle push can cover,
+    `joint_return` the least share of its range that a joint on a spring has come back through a second after it was pushed.
 
     Of a loose asset also: dropped a little tilted from 30 mm, `drop_energy` is its highest total energy over the one it started
     with and `drop_depth` [m] its deepest contact in the end; pushed at its foot for a second, `push_held` [m] is how far it went
@@ -38,6 +39,7 @@ class Behaviour:
     penetration: float
     joint_creep: float
     joint_reach: float
+    joint_return: float = 1.0
     drop_energy: float = 1.0
     drop_depth: float = 0.0
     push_held: float = 0.0
@@ -60,7 +62,7 @@ def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behavio
         drift = max(drift, float(np.linalg.norm(data.xpos[root] - position)))
         spin = max(spin, _angle(data.xquat[root], turn))
     depth = max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
-    creep, reach = _work_joints(model, asset)
+    creep, reach, back = _work_joints(model, asset)
     loose: dict[str, float] = {}
     if not asset.fixed_base:
         loose["drop_energy"], loose["drop_depth"] = _drop(model, root)
@@ -72,6 +74,7 @@ def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behavio
         penetration=depth,
         joint_creep=creep,
         joint_reach=reach,
+        joint_return=back,
         **loose,
     )
 
@@ -128,9 +131,9 @@ def _push(model: mujoco.MjModel, settled: mujoco.MjData, root: int, share: float
     return float(np.linalg.norm(data.xpos[root][:2] - start[:2]))
 
 
-def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float]:
-    """Worst creep of any joint left alone, and the least share of a range that pushing covers; (0, 1) without joints."""
-    creep, reach = 0.0, 1.0
+def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float, float]:
+    """Worst creep of any joint left alone, and the least shares of a range that pushing covers and that a spring brings back."""
+    creep, reach, back = 0.0, 1.0, 1.0
     for joint in asset.movable_joints:
         index = model.joint(joint.name)
         address, dof = int(index.qposadr[0]), int(index.dofadr[0])
@@ -150,7 +153,15 @@ def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float]:
                 mujoco.mj_step(model, data)
             ends.append(float(data.qpos[address]))
         reach = min(reach, (ends[1] - ends[0]) / (joint.upper - joint.lower))
-    return creep, reach
+        if joint.stiffness > 0.0:
+            home = min(max(joint.rest, joint.lower), joint.upper)
+            far = max(joint.lower, joint.upper, key=lambda end: abs(end - home))
+            data = mujoco.MjData(model)
+            data.qpos[address] = far
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            back = min(back, (float(data.qpos[address]) - far) / (home - far))
+    return creep, reach, back
 
 
 def check(asset: Asset) -> list[Issue]:
@@ -181,6 +192,8 @@ def faults(asset: Asset, found: Behaviour) -> list[Issue]:
         fault("push", f"moved only {found.push_slid * 1e3:.2f} mm under more force than its friction bears")
     if not found.joint_creep <= 0.02:
         fault("joint_creep", f"a joint with friction crept by {found.joint_creep:.3f} where it was left")
+    if not found.joint_return >= 0.95:
+        fault("joint_return", f"a spring brings a joint back through only {found.joint_return:.0%} of its range")
     if not found.joint_reach >= 0.95:
         fault("joint_reach", f"a push moves a joint through only {found.joint_reach:.0%} of its range")
     return issues

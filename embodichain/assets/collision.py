@@ -36,8 +36,8 @@ class CollisionFit:
     missing: float
 
 
-def decompose(mesh: Mesh, config: CollisionConfig | None = None) -> tuple[Mesh, ...]:
-    """Convex hulls that cover a closed mesh.
+def decompose(mesh: Mesh, config: CollisionConfig | None = None, seams: Sequence[float] = ()) -> tuple[Mesh, ...]:
+    """Convex hulls that cover a closed mesh; none reaches across a seam, a height [m].
 
     Raises:
         AssetError: no piece has volume.
@@ -45,13 +45,24 @@ def decompose(mesh: Mesh, config: CollisionConfig | None = None) -> tuple[Mesh, 
     config = config or CollisionConfig()
     solid = to_solid(mesh)
     whole = solid.hull()
-    if solid.volume() >= config.convex_fill * whole.volume():
+    if not seams and solid.volume() >= config.convex_fill * whole.volume():
         return (reduce_hull(to_mesh(whole), config.max_vertices),)
-    found = pieces(solid, CutConfig(hull_cost=config.hull_cost))
-    if not found:
+    joined: list[Solid] = []
+    for layer in _layers(solid, seams):
+        cuts = CutConfig(hull_cost=config.hull_cost * (solid.volume() / layer.volume()))
+        joined += join(pieces(layer, cuts), config.hull_cost * solid.volume())
+    if not joined:
         raise AssetError(f"collision: no convex piece with volume in a mesh of {len(mesh.faces)} faces")
-    joined = join(found, config.hull_cost * solid.volume())
     return tuple(reduce_hull(to_mesh(hull), config.max_vertices) for hull in joined)
+
+
+def _layers(solid: Solid, seams: Sequence[float]) -> list[Solid]:
+    """What lies between the seams, from the top down; all of it without any."""
+    layers = []
+    for height in sorted(seams, reverse=True):
+        above, solid = solid.split_by_plane((0.0, 0.0, 1.0), height)
+        layers.append(above)
+    return [layer for layer in (*layers, solid) if layer.volume() > 0.0]
 
 
 def join(found: Sequence[Piece], price: float) -> list[Solid]:

@@ -93,6 +93,7 @@ def _facts(exhibit: Exhibit) -> Mapping[str, Any]:
         facts[f"joint {joint.name}: range"] = [joint.lower, joint.upper]
         facts[f"joint {joint.name}: axis and anchor"] = [*joint.axis, *joint.anchor]
         facts[f"joint {joint.name}: damping and friction"] = [joint.damping, joint.friction]
+        facts[f"joint {joint.name}: spring"] = [joint.stiffness, joint.rest]
     for name, (owner, pose) in asset.affordances.items():
         facts[f"frame {name}"] = [*pose.position, *pose.quaternion]
         facts[f"frame {name}: body"] = owner

@@ -54,6 +54,8 @@ def deliver(
         record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
         behaviour = record.stage("validate", "", {}, lambda: _validated(asset, file))
         lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
+        if lifts:
+            usd.write(asset, file, provenance, {name: float(lift["success_rate"]) for name, lift in lifts.items()})
         values = sidecar.report(
             asset,
             key=key,
@@ -94,7 +96,7 @@ def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str,
 
 
 def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
-    lifts = {name: asdict(grasp.prove(asset, name)) for name in grasp.grasps(asset)}
+    lifts = {name: asdict(grasp.prove(asset, name)) for name in grasp.holds(asset)}
     return lifts, {"grasps": len(lifts), "held": sum(lift["held"] for lift in lifts.values())}
 
 
@@ -147,6 +149,8 @@ def fingerprint(asset: Asset) -> str:
     for joint in asset.joints:
         add(joint.name, str(joint.kind), joint.parent, joint.child)
         add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))
+        if joint.stiffness:
+            add(np.array([joint.stiffness, joint.rest]))
     for name in sorted(asset.affordances):
         body, pose = asset.affordances[name]
         add(name, body, np.array([*pose.position, *pose.quaternion]))

@@ -15,6 +15,8 @@ from embodichain.types.poses import compose, turn
 
 _GRASPS = ("grasp", "side_grasp", "handle")
 """Affordances that promise to be graspable, where an asset has them."""
+_HOLDS = ("handle_side", "pan_handle", "rim_")
+"""How the names of affordances begin that a hand may take hold of, but that alone need not bear the whole."""
 FOUND = "antipodal_"
 """How the names of grasps begin that were found by search."""
 
@@ -50,6 +52,14 @@ def grasps(asset: Asset) -> tuple[str, ...]:
     """The affordances of an asset that a gripper may lift it by; none when it is bolted down."""
     found = (name for name in asset.affordances if name.startswith(FOUND))
     return () if asset.fixed_base else (*(name for name in _GRASPS if name in asset.affordances), *found)
+
+
+def holds(asset: Asset) -> tuple[str, ...]:
+    """Every affordance of an asset that a lift is tried by: its grasps first, then where else a hand may take hold."""
+    if asset.fixed_base:
+        return ()
+    promised = grasps(asset)
+    return (*promised, *(name for name in asset.affordances if name.startswith(_HOLDS) and name not in promised))
 
 
 def prove(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *, misses: int = 2, seed: int = 0) -> Lift:

@@ -72,6 +72,8 @@ def _body(
             range=_text((joint.lower, joint.upper)),
             damping=repr(joint.damping),
             frictionloss=repr(joint.friction),
+            stiffness=repr(joint.stiffness),
+            springref=repr(joint.rest),
             # With the default impedance a joint held by friction alone creeps by 5 hundredths of a radian a second.
             solimpfriction="0.9999 0.9999 0.001",
         )

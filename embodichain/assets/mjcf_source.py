@@ -97,6 +97,8 @@ def _joints(model: mujoco.MjModel, body: int, name: str, parent: str) -> list[Jo
             upper=upper - zero,
             damping=float(model.dof_damping[address]),
             friction=float(model.dof_frictionloss[address]),
+            stiffness=float(np.ravel(model.jnt_stiffness[first])[0]),
+            rest=float(model.qpos_spring[int(model.jnt_qposadr[first])]) - zero,
         )
     ]
 

@@ -198,7 +198,7 @@ def turned(raw: Source, quaternion: Quaternion) -> Source:
     shift = (-float(middle[0]), -float(middle[1]), -float(vertices[:, 2].min()))
     placed = compose(Pose(position=shift, quaternion=quaternion), part.pose)
     affordances = {name: (owner, compose(placed, pose)) for name, (owner, pose) in raw.affordances.items()}
-    return replace(raw, parts=(replace(part, mesh=moved(part.mesh, placed), pose=Pose()),), affordances=affordances)
+    return replace(raw, parts=(replace(part, mesh=moved(part.mesh, placed), pose=Pose(), seams=()),), affordances=affordances)
 
 
 def scaled(asset: Asset, raw: Source, factor: float) -> Asset:
@@ -266,6 +266,8 @@ def _scaled_joint(joint: Joint, factor: float) -> Joint:
         upper=joint.upper * length,
         friction=joint.friction * load,
         damping=joint.damping * load,
+        stiffness=joint.stiffness * load / length,
+        rest=joint.rest * length,
     )
 
 

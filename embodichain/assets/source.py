@@ -34,6 +34,8 @@ class Part:
     pose: Pose = field(default_factory=Pose)
     shell_thickness: float = 0.0
     mass: float | None = None
+    seams: tuple[float, ...] = ()
+    """Heights in the part's frame [m] that no convex piece reaches across: where another thing fits closely."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,6 +100,7 @@ def procedural(category: str, seed: int, mess: MessConfig | None = None) -> Sour
             pose=solid.pose,
             shell_thickness=solid.shell_thickness,
             mass=solid.mass,
+            seams=solid.seams,
         )
         for solid in design.solids
     )

@@ -104,7 +104,10 @@ def build_body(part: Part, config: ChainConfig, record: Record, *, resting: bool
     if resting:
         solid, lowered = record.stage("frame", part.name, {"lowest": float(solid.vertices[:, 2].min())}, lambda: _framed(solid))
     visual = record.stage("simplify", part.name, {"faces": len(solid.faces)}, lambda: _simplified(solid))
-    hulls = record.stage("collision", part.name, {"faces": len(visual.faces)}, lambda: _collided(visual, solid, config.collision))
+    seams = tuple(height - lowered for height in part.seams)
+    hulls = record.stage(
+        "collision", part.name, {"faces": len(visual.faces)}, lambda: _collided(visual, solid, config.collision, seams)
+    )
     mass = record.stage("physical", part.name, {"volume": signed_volume(solid)}, lambda: _weighed(solid, part))
     body = Body(
         name=part.name,
@@ -146,8 +149,10 @@ def _simplified(solid: Mesh) -> tuple[Mesh, Mapping[str, Number]]:
     return to_mesh(tried), {"faces": tried.num_tri(), "volume_ratio": tried.volume() / volume, "tolerance": tolerance * size}
 
 
-def _collided(visual: Mesh, solid: Mesh, config: CollisionConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
-    hulls = decompose(visual, config)
+def _collided(
+    visual: Mesh, solid: Mesh, config: CollisionConfig, seams: tuple[float, ...]
+) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
+    hulls = decompose(visual, config, seams)
     return hulls, asdict(measure(solid, hulls))
 
 

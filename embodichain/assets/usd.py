@@ -37,13 +37,16 @@ _JOINTS = {
 # ---------------------------------------------------------------------------------------------------------------- writing
 
 
-def write(asset: Asset, path: Path, provenance: Mapping[str, str | float] | None = None) -> None:
+def write(
+    asset: Asset, path: Path, provenance: Mapping[str, str | float] | None = None, rates: Mapping[str, float] | None = None
+) -> None:
     """Writes `asset` to `path`: `.usd` and `.usdc` as crate, `.usda` as text.
 
     Args:
         asset: what to write; its `path` is not used.
         path: the file, replaced when it exists.
         provenance: parameters and other facts to keep in the layer's metadata.
+        rates: share of simulated lifts that held, of the affordances that were lifted by.
 
     Raises:
         AssetError: the file cannot be written, or a name is no valid prim name.
@@ -71,7 +74,9 @@ def write(asset: Asset, path: Path, provenance: Mapping[str, str | float] | None
     for body in asset.bodies:
         _write_body(stage, root, body)
     for name, (body_name, pose) in asset.affordances.items():
-        _write_affordance(stage, f"/{asset.name}/{body_name}/affordances/{name}", pose)
+        prim = _write_affordance(stage, f"/{asset.name}/{body_name}/affordances/{name}", pose)
+        if rates and name in rates:
+            _number(prim, "liftSuccessRate", rates[name])
     _write_joints(stage, root, asset)
     layer = stage.GetRootLayer()
     metadata = _metadata(asset)
@@ -160,7 +165,7 @@ def _set_pose(xform: UsdGeom.Xform, pose: Pose) -> None:
     xform.AddOrientOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Quatd(*pose.quaternion))
 
 
-def _write_affordance(stage: Usd.Stage, path: str, pose: Pose) -> None:
+def _write_affordance(stage: Usd.Stage, path: str, pose: Pose) -> Usd.Prim:
     group = UsdGeom.Xform.Define(stage, Sdf.Path(path).GetParentPath())
     group.CreatePurposeAttr(UsdGeom.Tokens.guide)
     xform = UsdGeom.Xform.Define(stage, path)
@@ -168,6 +173,7 @@ def _write_affordance(stage: Usd.Stage, path: str, pose: Pose) -> None:
     _set_pose(xform, pose)
     _text(xform.GetPrim(), "affordance", xform.GetPath().name)
     _text(xform.GetPrim(), "convention", "Z approaches, Y closes")
+    return xform.GetPrim()
 
 
 def _write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
@@ -187,10 +193,11 @@ def _write_joints(stage: Usd.Stage, root: Usd.Prim, asset: Asset) -> None:
             scale = _DEGREES if joint.kind is JointKind.REVOLUTE else 1.0
             prim_joint.CreateLowerLimitAttr(joint.lower * scale)
             prim_joint.CreateUpperLimitAttr(joint.upper * scale)
-            # A drive of zero stiffness is USD's standard place for damping; per degree where the joint turns.
+            # USD's standard place for damping and for a spring, whose rest is the drive's target; per degree where the joint turns.
             drive = UsdPhysics.DriveAPI.Apply(prim, "angular" if joint.kind is JointKind.REVOLUTE else "linear")
             drive.CreateTypeAttr(UsdPhysics.Tokens.force)
-            drive.CreateStiffnessAttr(0.0)
+            drive.CreateStiffnessAttr(joint.stiffness / scale)
+            drive.CreateTargetPositionAttr(joint.rest * scale)
             drive.CreateDampingAttr(joint.damping / scale)
             drive.CreateTargetVelocityAttr(0.0)
             _number(prim, "jointDamping", joint.damping)
@@ -412,6 +419,8 @@ def _read_joint(prim: Usd.Prim, names: Mapping[str, str]) -> Joint:
         upper=float(typed.GetUpperLimitAttr().Get()) / scale,
         damping=float(damping.Get()) if damping else float(drive.GetDampingAttr().Get() or 0.0) * scale,
         friction=float(friction.Get()) if friction else 0.0,
+        stiffness=float(drive.GetStiffnessAttr().Get() or 0.0) * scale,
+        rest=float(drive.GetTargetPositionAttr().Get() or 0.0) / scale,
     )
 
 

@@ -24,7 +24,7 @@ _KINDS = {
     "PhysicsPrismaticJoint": JointKind.PRISMATIC,
 }
 _AXES = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
-_DRIVES = {JointKind.REVOLUTE: "drive:angular:physics:damping", JointKind.PRISMATIC: "drive:linear:physics:damping"}
+_DRIVES = {JointKind.REVOLUTE: "drive:angular:physics", JointKind.PRISMATIC: "drive:linear:physics"}
 
 
 def read_usd(path: Path) -> Reading:
@@ -155,8 +155,10 @@ def _joint(prim: PrimFacts, names: dict[str, str]) -> Joint:
     along = rotate((w, x, y, z), np.array(_AXES[str(prim.values.get("physics:axis", "X"))]))
     ax, ay, az = (float(value) for value in along)
     px, py, pz = (float(value) for value in np.asarray(prim.values.get("physics:localPos1", (0.0, 0.0, 0.0)), np.float64))
-    damping = float(prim.values.get(_DRIVES[kind], 0.0) or 0.0) / scale
+    damping, stiffness, rest = (
+        float(prim.values.get(f"{_DRIVES[kind]}:{name}", 0.0) or 0.0) for name in ("damping", "stiffness", "targetPosition")
+    )
     return Joint(
         name=name, kind=kind, parent=owner, child=names[child[0]], axis=(ax, ay, az), anchor=(px, py, pz),
-        lower=lower * scale, upper=upper * scale, damping=damping,
+        lower=lower * scale, upper=upper * scale, damping=damping / scale, stiffness=stiffness / scale, rest=rest * scale,
     )  # fmt: skip

@@ -93,7 +93,7 @@ def _shape_hash(asset: Asset) -> str:
             digest.update(np.ascontiguousarray(mesh.faces, np.int32).tobytes())
     for joint in asset.joints:
         digest.update(repr((joint.name, joint.kind, joint.parent, joint.child, joint.axis, joint.anchor)).encode())
-        digest.update(repr((joint.lower, joint.upper)).encode())
+        digest.update(repr((joint.lower, joint.upper, joint.stiffness, joint.rest)).encode())
     return digest.hexdigest()
 
 

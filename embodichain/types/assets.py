@@ -67,6 +67,7 @@ class Joint:
 
     `axis` is a unit vector in the child's frame, `anchor` [m] a point in the child's frame; limits in rad or m; damping in
     N m s/rad or N s/m; friction (Coulomb) in N m or N. `parent` "" is the world: the body is bolted where the asset is placed.
+    A spring of `stiffness` [N m/rad or N/m] pulls towards the position `rest` [rad or m], which may lie beyond the limits.
     """
 
     name: str
@@ -79,6 +80,8 @@ class Joint:
     upper: float = 0.0
     damping: float = 0.0
     friction: float = 0.0
+    stiffness: float = 0.0
+    rest: float = 0.0
 
     def motion(self, position: float) -> Pose:
         """Where the child's frame goes, seen in the child's frame at zero, when the joint moves to `position` [rad or m]."""

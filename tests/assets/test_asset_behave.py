@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets import behave, grasp
+from embodichain.assets import behave, grasp, source
 from embodichain.assets.articulate import gravity_load
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.types import Mesh
@@ -51,6 +51,8 @@ def test_mjcf_has_the_mass_friction_and_joints_of_the_asset(catalog):
             assert index.range == pytest.approx((joint.lower, joint.upper))
             assert model.dof_frictionloss[index.dofadr[0]] == pytest.approx(joint.friction)
             assert model.dof_damping[index.dofadr[0]] == pytest.approx(joint.damping)
+            assert model.jnt_stiffness[index.id] == pytest.approx(joint.stiffness)
+            assert model.qpos_spring[index.qposadr[0]] == pytest.approx(joint.rest)
         assert {model.site(i).name for i in range(model.nsite)} == set(asset.affordances)
 
 
@@ -92,6 +94,25 @@ def test_a_lever_without_enough_friction_is_caught(catalog):
     weak = 0.5 * gravity_load(switch.bodies, switch.joints, lever)
     joints = tuple(replace(joint, friction=weak, damping=1e-4) if joint == lever else joint for joint in switch.joints)
     assert "joint_creep" in {issue.check for issue in behave.check(replace(switch, joints=joints))}
+
+
+def sprung(asset, **changes):
+    return replace(asset, joints=tuple(replace(joint, **changes) if joint.upper > joint.lower else joint for joint in asset.joints))
+
+
+def test_a_spring_brings_a_joint_back_and_one_too_weak_for_it_is_caught(catalog):
+    springy = sprung(catalog["switch"], stiffness=0.1, rest=-1.0, friction=0.0)
+    assert behave.behave(springy).joint_return > 0.99
+    assert behave.check(springy) == []
+    weak = sprung(catalog["switch"], stiffness=0.001, rest=-1.0)
+    assert [issue.check for issue in behave.check(weak)] == ["joint_return"]
+
+
+def test_a_button_is_pressed_by_a_finger_and_comes_back():
+    for seed in range(10):
+        for joint in source.procedural("button_panel", seed).joints[1:]:
+            pressed, out = (joint.stiffness * (joint.rest - end) for end in (joint.lower, joint.upper))
+            assert 0.5 < out < pressed < 4.0, "newton"
 
 
 def test_a_stuck_lever_is_caught(catalog):

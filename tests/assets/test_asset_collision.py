@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
 from embodichain.assets import source
-from embodichain.assets.collision import convex_hull, decompose, measure, reduce_hull
+from embodichain.assets.collision import CollisionConfig, convex_hull, decompose, measure, reduce_hull
 from embodichain.assets.shapes import box, signed_volume, to_mesh
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
@@ -44,6 +44,17 @@ def test_hulls_cover_a_hollow_thing_without_filling_it():
     assert fit.missing < 0.01
     assert fit.over < 0.05
     assert all(len(hull.vertices) <= 64 for hull in hulls)
+
+
+def test_no_hull_reaches_across_a_seam():
+    # A plate on a block: one hull of both fills the corner under the plate, where something else is to fit.
+    flanged = to_mesh(box((0.04, 0.04, 0.02)).translate((0, 0, 0.01)) + box((0.05, 0.05, 0.002)).translate((0, 0, 0.021)))
+    (whole,) = decompose(flanged, CollisionConfig(hull_cost=0.5))
+    assert whole.vertices[:, 2].min() < 0.001 < 0.021 < whole.vertices[:, 2].max()
+    hulls = decompose(flanged, CollisionConfig(hull_cost=0.5), seams=(0.0195,))
+    heights = [(hull.vertices[:, 2].min(), hull.vertices[:, 2].max()) for hull in hulls]
+    assert sorted(heights) == pytest.approx([(0.0, 0.0195), (0.0195, 0.022)], abs=1e-9)
+    assert measure(flanged, hulls).missing < 1e-6
 
 
 def test_the_same_mesh_gives_the_same_hulls():

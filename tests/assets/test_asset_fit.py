@@ -1,4 +1,6 @@
-"""What the frames of two assets promise about each other holds in physics: mugs hang on racks."""
+"""What the frames of two assets promise about each other holds in physics: mugs hang on racks, lids sit on pans."""
+
+from dataclasses import replace
 
 import mujoco
 import numpy as np
@@ -34,3 +36,15 @@ def test_a_mug_let_go_on_a_branch_hangs_there(tmp_path):
         assert end[2] > 0.03, "it fell down"
         assert np.linalg.norm(end - seat.position) < 0.06
         assert speed < 0.01
+
+
+@pytest.mark.slow
+def test_a_lid_let_go_above_its_pan_sits_on_the_rim(tmp_path):
+    pan, lid = (optimize.build(category, 0, tmp_path) for category in ("pan", "lid"))
+    seat = compose(pan.affordances["lid_seat"][1], inverse(lid.affordances["fit"][1]))
+    x, y, z = seat.position
+    end, upright, speed = settled(pan, lid, replace(seat, position=(x + 0.001, y - 0.001, z + 0.004)))
+    assert abs(end[2] - z) < 0.0015, "it stands on something between its ring and its flange"
+    assert np.linalg.norm(end[:2] - (x, y)) < 0.006
+    assert upright * np.sign(1 - 2 * (seat.quaternion[1] ** 2 + seat.quaternion[2] ** 2)) > np.cos(np.radians(1.0))
+    assert speed < 0.01

@@ -63,6 +63,18 @@ def test_grasp_files_hold_every_lift_that_held_where_it_was_made(catalog):
                 assert 0 < entry["confidence"] <= 1
 
 
+def test_the_usd_file_says_how_often_every_lift_held(catalog):
+    for asset in catalog.values():
+        lifts = json.loads(asset.path.with_suffix(".json").read_text())["grasps"]
+        assert lifts.keys() == set(grasp.holds(asset))
+        rates = {
+            prim.path.rpartition("/")[2]: prim.values["embodichain:liftSuccessRate"]
+            for prim in usd.inspect(asset.path).prims
+            if "embodichain:liftSuccessRate" in prim.values
+        }
+        assert rates == {name: lift["success_rate"] for name, lift in lifts.items()}
+
+
 def test_the_page_stands_alone_and_tells_everything(shown):
     html = (shown / publish.GALLERY).read_text()
     assert not re.findall(r"""(?:src|href)=["'](?!data:)|url\((?!data:|\$\{)|https?://|@import""", html)

@@ -57,7 +57,7 @@ def assert_same(first: Asset, second: Asset, tolerance: float = 1e-6):
         assert (joint.name, joint.kind, joint.parent, joint.child) == (copy.name, copy.kind, copy.parent, copy.child)
         for field in ("anchor", "axis") if joint.kind is not JointKind.FIXED else ("anchor",):
             assert getattr(joint, field) == pytest.approx(getattr(copy, field), abs=tolerance)
-        for field in ("lower", "upper", "damping", "friction"):
+        for field in ("lower", "upper", "damping", "friction", "stiffness", "rest"):
             assert getattr(joint, field) == pytest.approx(getattr(copy, field), rel=tolerance, abs=1e-9)
     assert first.affordances.keys() == second.affordances.keys()
     for name, (owner, pose) in first.affordances.items():
@@ -90,17 +90,19 @@ points = st.tuples(*[st.floats(-0.2, 0.2)] * 3)
     span=st.floats(0.1, 3.0),
     damping=st.floats(0.0, 1.0),
     friction=st.floats(0.0, 1.0),
+    stiffness=st.floats(0.0, 500.0),
+    rest=st.floats(-1.0, 1.0),
     mass=st.floats(1e-3, 50.0),
     bolted=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_any_articulated_asset_survives_the_file(
-    tmp_path_factory, kind, axis, anchor, place, about, lower, span, damping, friction, mass, bolted
+    tmp_path_factory, kind, axis, anchor, place, about, lower, span, damping, friction, stiffness, rest, mass, bolted
 ):
     pose = Pose(position=place, quaternion=turn(*about))
     joint = Joint(
         name="hinge", kind=kind, parent="base", child="arm", axis=axis, anchor=anchor,
-        lower=lower, upper=lower + span, damping=damping, friction=friction,
+        lower=lower, upper=lower + span, damping=damping, friction=friction, stiffness=stiffness, rest=rest,
     )  # fmt: skip
     mount = (Joint(name="mount", kind=JointKind.FIXED, parent="", child="base"),) if bolted else ()
     asset = Asset(

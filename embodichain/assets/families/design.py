@@ -25,6 +25,7 @@ class SolidPart:
     pose: Pose = field(default_factory=Pose)
     shell_thickness: float = 0.0
     mass: float | None = None
+    seams: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,6 +19,8 @@ PAN_INNER_RADII = (0.0600, 0.0640)
 """Range of the inner radius of pans [m]: what a lid must enter, and cover when it lies to one side."""
 _RING_RADII = (0.0572, 0.0586)
 _FLANGE_RADII = (0.0735, 0.0760)
+_SEAM = 0.0008
+"""How far below a flange its seam lies [m]: clear of what noise and simplification make of the flange."""
 _LACQUERS: tuple[Color, ...] = (*PALETTE, (0.13, 0.13, 0.14, 1.0), STEEL)
 
 
@@ -147,7 +149,10 @@ def lid(rng: np.random.Generator) -> Design:
         segments=48,
     )
     return Design(
-        solids=(SolidPart(name="body", pieces=pieces(cover, knob), material="aluminium", color=STEEL),),
+        solids=(
+            # A piece of ring and flange together would fill the corner between them, where the pan's rim goes.
+            SolidPart(name="body", pieces=pieces(cover, knob), material="aluminium", color=STEEL, seams=(depth - _SEAM,)),
+        ),
         parameters={"ring_radius": ring, "flange_radius": flange, "dome": dome, "knob_radius": knob_radius, "ring_depth": depth},
         affordances={
             "grasp": ("body", down(0.0, 0.0, top + 0.62 * knob_height)),

@@ -174,7 +174,7 @@ def faucet(rng: np.random.Generator) -> Design:
 
 
 def button_panel(rng: np.random.Generator) -> Design:
-    """A panel with one to four push buttons between guard rails; a button stays where it was pushed, as latching ones do."""
+    """A panel with one to four push buttons between guard rails, each on a spring that brings it back."""
     number = int(rng.integers(1, 5))
     radius = rng.uniform(0.010, 0.014)
     travel = rng.uniform(0.004, 0.007)
@@ -212,7 +212,9 @@ def button_panel(rng: np.random.Generator) -> Design:
                 lower=-travel,
                 upper=0.0,
                 damping=2.0,
-                friction=0.6,
+                # Pressed a little already when it is out: a newton to begin with, up to two and a half when it is in.
+                stiffness=250.0,
+                rest=0.004,
             )
         )
         frames[name] = (name, down(0.0, 0.0, cap))
