@@ -74,8 +74,8 @@ class WorldConfig:
     """Stream depth beside RGB."""
     segmentation: bool = False
     """Stream what each pixel shows: table, robot, or which object."""
-    horizon: int = 48
-    """Most chunks of 16 actions an episode may have (0.32 s each)."""
+    horizon: int = 64
+    """Most chunks of 16 actions an episode may have (0.32 s each): the tasks of three objects take up to 20 s."""
     seed: int = 0
     """Decides every scene, and the learner's weights and draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
