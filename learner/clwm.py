@@ -16,7 +16,6 @@ Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A act
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
@@ -29,6 +28,7 @@ from embodichain.errors import ConfigError
 from embodichain.types import ACTION_DIM, CHUNK
 from learner.flow import euler, interpolate, shift_time, time_grid, velocity
 from learner.layers import (
+    PLACE_WAVES,
     Block,
     Head,
     KeyValue,
@@ -38,6 +38,7 @@ from learner.layers import (
     chunk_positions,
     grid_positions,
     join,
+    place_waves,
     rotary,
     wide,
 )
@@ -72,6 +73,8 @@ class ClwmConfig:
     video_shift: float = 1.0
     action_shift: float = 1.0
     action_weight: float = 1.0
+    action_draws: int = 1
+    """Noises and flow times that each chunk of a training step is seen with: what is seen of the frames serves them all."""
     video_steps: int = 4
     action_steps: int = 8
 
@@ -82,8 +85,8 @@ class ClwmConfig:
             raise ConfigError("history_noise_prob and history_noise_low must be in 0..1")
         if not 0 <= self.memory_every <= self.layers:
             raise ConfigError(f"memory_every must be 0 (none) to layers={self.layers}, got {self.memory_every}")
-        if min(self.video_steps, self.action_steps, self.layers, self.max_cameras) < 1:
-            raise ConfigError("layers, max_cameras, video_steps and action_steps must be at least 1")
+        if min(self.video_steps, self.action_steps, self.action_draws, self.layers, self.max_cameras) < 1:
+            raise ConfigError("layers, max_cameras, action_draws, video_steps and action_steps must be at least 1")
 
     @property
     def memory_blocks(self) -> tuple[int, ...]:
@@ -113,6 +116,13 @@ class Window(NamedTuple):
     text_BLC: Tensor
 
 
+class ActionDraw(NamedTuple):
+    """Noise and flow times of all chunks."""
+
+    noise_BTKA: Tensor
+    time_BT: Tensor
+
+
 class Draws(NamedTuple):
     """The random part of a training step."""
 
@@ -123,6 +133,8 @@ class Draws(NamedTuple):
     history_noise_BTNC: Tensor
     history_time_BT: Tensor
     """1 where the frame stays clean; [B, T + 1]."""
+    further: tuple[ActionDraw, ...] = ()
+    """More noises and flow times for the same chunks."""
 
 
 class Losses(NamedTuple):
@@ -150,16 +162,6 @@ BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
 """Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
 
 
-_PLACE_WAVES = 4
-
-
-def place_waves(rows: int, columns: int) -> Tensor:
-    """Sines and cosines of half a wave, one, two and four over the picture, for the centre of each patch: [rows x columns, 16]."""
-    y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
-    angles = torch.stack([y, x], dim=-1).reshape(-1, 2, 1) * (math.pi * 2.0 ** torch.arange(_PLACE_WAVES))
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
-
-
 class Clwm(nn.Module):
     """The model between normalised latents and normalised actions; it holds parameters and no state."""
 
@@ -182,7 +184,7 @@ class Clwm(nn.Module):
         memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
-        self.where = nn.Linear(2 * _PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
+        self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass
         self.recompute = Recompute()
@@ -215,6 +217,10 @@ class Clwm(nn.Module):
             action_time_BT=shift_time(uniform(*steps), config.action_shift),
             history_noise_BTNC=normal(latents),
             history_time_BT=torch.where(noisy, share, torch.ones_like(share)),
+            further=tuple(
+                ActionDraw(normal(actions), shift_time(uniform(*steps), config.action_shift))
+                for _ in range(config.action_draws - 1)
+            ),
         )
 
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
@@ -222,17 +228,23 @@ class Clwm(nn.Module):
 
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
+        video, actions, long_term = self._velocities(window, draws, grid)
+        return video, actions[0], long_term
+
+    def _velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, list[Tensor], LongTermMemory]:
+        """`velocities`, with those of the chunks for every draw."""
         latents, actions = window.latents_BTNC, window.actions_BTKA
         share = draws.history_time_BT[..., None, None]
         history = interpolate(draws.history_noise_BTNC, latents, share)
-        video_time, action_time = draws.video_time_BT, draws.action_time_BT
+        video_time = draws.video_time_BT
         past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
         groups = [
             self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
             self._body(window.proprio_BTA, past, first=True),
             self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
-            self._action(interpolate(draws.action_noise_BTKA, actions, action_time[..., None, None]), action_time),
         ]
+        for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
+            groups.append(self._action(interpolate(noise, actions, time[..., None, None]), time))
         text = self.text_in(window.text_BLC.to(self.place))
         tokens = [group.tokens for group in groups]
         weights, context = [], []
@@ -244,7 +256,8 @@ class Clwm(nn.Module):
             context.append(seen)
             weights += state
         long_term = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=latents.shape[1])
-        return self.video_out(tokens[2], groups[2].embedding), self.action_out(tokens[3], groups[3].embedding), long_term
+        chunks = [self.action_out(noisy, group.embedding) for noisy, group in zip(tokens[3:], groups[3:], strict=True)]
+        return self.video_out(tokens[2], groups[2].embedding), chunks, long_term
 
     def losses(
         self,
@@ -257,9 +270,15 @@ class Clwm(nn.Module):
         action_mask_BA: Tensor,
     ) -> Losses:
         """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
-        video, action, _ = self.velocities(window, draws, grid)
+        video, chunks, _ = self._velocities(window, draws, grid)
         video_error = (wide(video) - velocity(draws.video_noise_BTNC, window.latents_BTNC[:, 1:])).square().mean(dim=(2, 3))
-        action_error = (wide(action) - velocity(draws.action_noise_BTKA, window.actions_BTKA)).square().mean(dim=2)
+        noises = (draws.action_noise_BTKA, *(draw.noise_BTKA for draw in draws.further))
+        action_error = torch.stack(
+            [
+                (wide(chunk) - velocity(noise, window.actions_BTKA)).square().mean(dim=2)
+                for chunk, noise in zip(chunks, noises, strict=True)
+            ]
+        ).mean(dim=0)
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
         video_loss = _mean(video_error, valid_BT.to(video_error))
         action_loss = _mean(action_error, weights)
@@ -437,29 +456,31 @@ def block_pass(
     last: bool,
     recompute: Recompute,
 ) -> BlockPassed:
-    """One block and its memory over a whole window of scene, body, video and action tokens."""
+    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more."""
     tokens = list(tokens)
     rotations = [group.rotation for group in groups]
     modulations = [block.modulation(group.modulation) for group in groups]
-    scene, body, video, action = block.project(tokens, modulations, rotations)
+    scene, body, video, *actions = block.project(tokens, modulations, rotations)
     seen = join(scene.own, body.own)
     now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
-    reads = [(scene, scene.own), (body, seen), (video, join(now, video.own)), (action, join(now, action.own))]
+    reads = [(scene, scene.own), (body, seen), (video, join(now, video.own))]
+    reads += [(action, join(now, action.own)) for action in actions]
     # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
     # computed in the same shapes, hence to the same bits, with and without memory.
-    parts = [slice(0, 4)]
+    parts = [slice(0, None)]
     if last:
-        parts = [slice(2, 4)] if memory is None else [slice(0, 2), slice(2, 4)]
+        parts = [slice(2, None)] if memory is None else [slice(0, 2), slice(2, None)]
     for part in parts:
         attended = [attend(group.queries, own) for group, own in reads[part]]
         tokens[part] = block.merge(tokens[part], attended, modulations[part])
     state: tuple[FastWeights, ...] = ()
     if memory is not None:
         frames = torch.cat(tokens[:2], dim=2)
-        scanned = Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], rotations[3])
-        frames, tokens[2], tokens[3], after = memory(
-            frames, tokens[2], tokens[3], scanned, scene_size, last=last, recompute=recompute
-        )
+        scanned = Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], _cat_rotations(*rotations[3:]))
+        sizes = [action.shape[2] for action in tokens[3:]]
+        chunks = torch.cat(tokens[3:], dim=2)
+        frames, tokens[2], chunks, after = memory(frames, tokens[2], chunks, scanned, scene_size, last=last, recompute=recompute)
+        tokens[3:] = chunks.split(sizes, dim=2)
         tokens[:2] = frames.split([scene_size, frames.shape[2] - scene_size], dim=2)
         state = (after,)
     keep = 2 if last else 0

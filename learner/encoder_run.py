@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from torch import Tensor
 
 from embodichain.errors import ConfigError, EmbodiChainError, RingTimeout, RunError
 from embodichain.expand.recovery import RecoveryConfig
@@ -24,7 +23,7 @@ from embodichain.stages import WorldConfig, prepare
 from embodichain.tasks import TASKS
 from embodichain.types import RingSpec
 from learner.encoder import Encoder, EncoderConfig
-from learner.pretrain import PretrainConfig, pretrain
+from learner.pretrain import PretrainConfig, Views, pretrain
 from learner.progress import Board
 from learner.recipes import RingConfig, StreamConfig
 from learner.run_folder import command_line
@@ -45,6 +44,8 @@ class EncoderRunConfig:
             tasks=tuple(name for name in TASKS if name not in _NOT_LOOKED_AT),
             width=128,
             height=128,
+            depth=True,
+            segmentation=True,
             recovery=RecoveryConfig(probability=0.3),
             visual=VisualConfig(enabled=True),
         )
@@ -73,7 +74,7 @@ class EncoderRunConfig:
 
 
 class FrameStream:
-    """Batches of single camera frames, uint8 [trajectories x images, h, w, 3], drawn from the trajectories of a ring."""
+    """Batches of single camera frames [trajectories x images] with all that the stream carries of them, drawn from a ring."""
 
     def __init__(self, ring: Ring, engine: Any, config: EncoderRunConfig) -> None:
         self._ring, self._engine, self._config = ring, engine, config
@@ -81,7 +82,7 @@ class FrameStream:
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]."""
 
-    def __iter__(self) -> Iterator[Tensor]:
+    def __iter__(self) -> Iterator[Views]:
         """Endless while the engine lives; raises what stopped it, or RingTimeout."""
         poll_s = 0.0 if self._config.stream.engine == "serial" else 0.1
         began = time.monotonic()
@@ -99,17 +100,23 @@ class FrameStream:
                 continue
             self.wait_s += time.monotonic() - began
             try:
-                picked = np.concatenate([self._pick(lease[i]) for i in range(len(lease))])
+                views = self._views([self._pick(lease[i]) for i in range(len(lease))])
             finally:
                 lease.release()
-            yield torch.from_numpy(picked)
+            yield views
             began = time.monotonic()
 
-    def _pick(self, trajectory: Any) -> np.ndarray:
+    def _pick(self, trajectory: Any) -> dict[str, np.ndarray]:
         """Different images of one trajectory, or as many as are asked with repetition from a short one."""
-        rgb = trajectory["rgb"][: int(trajectory["num_chunks"]) + 1]
-        every = rgb.reshape(-1, *rgb.shape[2:])
-        return every[self._rng.choice(len(every), self._config.images, replace=self._config.images > len(every))]
+        frames = int(trajectory["num_chunks"]) + 1
+        present = {name: trajectory[name][:frames] for name in Views._fields if name in trajectory}
+        count = frames * present["rgb"].shape[1]
+        chosen = self._rng.choice(count, self._config.images, replace=self._config.images > count)
+        return {name: array.reshape(count, *array.shape[2:])[chosen] for name, array in present.items()}
+
+    @staticmethod
+    def _views(picked: list[dict[str, np.ndarray]]) -> Views:
+        return Views(**{name: torch.from_numpy(np.concatenate([part[name] for part in picked])) for name in picked[0]})
 
 
 def main(arguments: list[str]) -> int:

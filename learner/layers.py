@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _EPS = 1e-6
+PLACE_WAVES = 4
+"""Lengths of wave that tell a patch where it lies."""
 
 
 class Rotation(NamedTuple):
@@ -70,6 +72,13 @@ def grid_positions(cameras: int, rows: int, columns: int, time: float, device: t
     one = torch.stack([torch.full_like(h, 0), h, w], dim=-1).reshape(-1, 3).double()
     one[:, 0] = time
     return one.repeat(cameras, 1)
+
+
+def place_waves(rows: int, columns: int) -> Tensor:
+    """Sines and cosines of half a wave, one, two and four over the picture, for the centre of each patch: [rows x columns, 16]."""
+    y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
+    angles = torch.stack([y, x], dim=-1).reshape(-1, 2, 1) * (math.pi * 2.0 ** torch.arange(PLACE_WAVES))
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
 def chunk_positions(count: int, time: float, device: torch.device | None = None) -> Tensor:

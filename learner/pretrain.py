@@ -1,9 +1,11 @@
-"""Trains an encoder by itself: hides most patches of camera frames and asks a small decoder for their pixels. No labels.
+"""Trains an encoder by itself: hides most patches of camera frames and asks a small decoder for all that the camera measured there.
 
 Masked autoencoding (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners") with a DINOv3 vision transformer as the
-encoder: it sees only the patches that stay, so a step costs less than half of a pass over whole images. The decoder also gives
-back the patches that were seen, at a lower weight, so that tokens keep where exactly in its patch a thing lies: control asks for
-that. The decoder is thrown away.
+encoder: it sees only the patches that stay, and of them only colours. The decoder gives back colours, depth and what each pixel
+shows (Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them: a renderer knows them
+anyway, nobody labels anything. So tokens must know where in space things are and where one ends, which colours alone would not
+ask of them. Patches that were seen count too, at a lower weight, so that tokens keep where exactly in its patch a thing lies:
+control asks for that. The decoder is thrown away.
 
 Shapes: B images, N patches, M of them seen, C channels of a token, P side of a patch [pixels].
 """
@@ -16,7 +18,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
@@ -28,25 +29,38 @@ class PretrainConfig:
     """How the encoder trains. `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`."""
 
     steps: int = 1500
-    mask_share: float = 0.6
+    mask_share: float = 0.7
     """Share of the patches that the encoder does not see."""
+    asked_share: float = 0.4
+    """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
     seen_weight: float = 0.25
     """Weight of the error on patches that it saw, beside 1 on the hidden ones."""
     contrast_floor: float = 0.2
     """Errors count relative to the patch's own contrast (variance of its pixels, in deviations of ImageNet's) plus this: a small
     object counts as much as a large bare table, whose noise does not."""
+    depth_floor: float = 2e-4
+    """The same for the relief inside a patch, in logarithms of depth; how far the patch is as a whole is asked for apart."""
+    segmentation_floor: float = 0.05
+    """The same for shares of room, table, robot and object."""
+    depth_weight: float = 1.0
+    segmentation_weight: float = 1.0
+    """How much depth and segmentation count beside colours at 1."""
     decoder_dim: int = 96
     decoder_layers: int = 1
     rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     clip: float = 1.0
-    bf16: bool = True
+    bf16: bool = False
+    """Attention runs backwards several times slower in bfloat16 on CPUs."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or self.contrast_floor <= 0.0:
-            raise ConfigError(f"pretraining needs mask_share in (0, 1), seen_weight in 0..1 and contrast_floor > 0, got {self}")
+        floors = (self.contrast_floor, self.depth_floor, self.segmentation_floor)
+        if not 0.0 < self.asked_share <= 1.0:
+            raise ConfigError(f"pretraining needs asked_share in (0, 1], got {self.asked_share}")
+        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or min(floors) <= 0.0:
+            raise ConfigError(f"pretraining needs mask_share in (0, 1), seen_weight in 0..1 and floors > 0, got {self}")
         if min(self.steps, self.decoder_layers) < 1 or self.decoder_dim % 32 or self.rate <= 0:
             raise ConfigError(f"pretraining needs steps and decoder_layers >= 1, decoder_dim in 32s and rate > 0, got {self}")
 
@@ -56,6 +70,25 @@ class PretrainConfig:
             return self.rate * (step + 1) / self.warmup_steps
         done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
         return self.rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done)))
+
+
+class Views(NamedTuple):
+    """Camera frames: colours, and what else the camera measured, where the stream carries it."""
+
+    rgb: Tensor
+    """uint8 [B, h, w, 3]."""
+    depth: Tensor | None = None
+    """Distance along the camera's axis [m], [B, h, w]; 0 where nothing was hit."""
+    segmentation: Tensor | None = None
+    """uint8 [B, h, w]: 0 room, 1 table, 2 robot, 3 and more objects."""
+
+
+_KINDS = 4
+"""Room, table, robot, object: which object it is differs by task."""
+_LEVEL_CONTRAST = 0.05
+"""Variance of log depth to which errors of a patch's depth as a whole are held: 0.22, or 22% of the depth, counts 1."""
+_NEAR, _FAR = 0.02, 4.0
+"""Depths [m] between which logarithms are asked for; where nothing was hit is far."""
 
 
 class Errors(NamedTuple):
@@ -68,12 +101,15 @@ class Errors(NamedTuple):
 class MaskedAutoencoder(nn.Module):
     """An encoder under training and the decoder that asks of it; `rows` and `columns` are the patches of its images."""
 
-    def __init__(self, encoder: Encoder, config: PretrainConfig, *, rows: int, columns: int) -> None:
+    def __init__(
+        self, encoder: Encoder, config: PretrainConfig, *, rows: int, columns: int, depth: bool = False, segmentation: bool = False
+    ) -> None:
         super().__init__()
         self.encoder, self.config = encoder, config
         encoder.vit.requires_grad_(True)
         channels, dim = int(encoder.vit.config.hidden_size), config.decoder_dim
         self.patch = int(encoder.vit.config.patch_size)
+        values = (3 + depth + _KINDS * segmentation) * self.patch**2 + depth
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.enter = nn.Linear(channels, dim)
@@ -83,33 +119,76 @@ class MaskedAutoencoder(nn.Module):
                 dim, dim // 32, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
             )
             self.blocks = nn.TransformerEncoder(layer, config.decoder_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
-            self.leave = nn.Linear(dim, 3 * self.patch**2)
+            self.leave = nn.Linear(dim, values)
+            nn.init.zeros_(self.leave.weight)  # where there is no contrast the smallest noise would be a large error
+            nn.init.zeros_(self.leave.bias)
 
-    def forward(self, images: Tensor, generator: torch.Generator) -> Errors:
-        """Errors on images, uint8 [B, h, w, 3], with patches hidden by `generator` (on the CPU)."""
-        pixels = self.encoder.pixels(images)
-        target = F.unfold(pixels, self.patch, stride=self.patch).transpose(1, 2)
-        count = target.shape[1]
-        order = torch.rand(target.shape[:2], generator=generator).argsort(dim=1).to(pixels.device)
-        seen = order[:, : max(1, round(count * (1.0 - self.config.mask_share)))]
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=self.config.bf16):
+    def forward(self, views: Views, generator: torch.Generator) -> Errors:
+        """Errors on images with patches hidden by `generator` (on the CPU)."""
+        config, pixels = self.config, self.encoder.pixels(views.rgb)
+        count = len(self.place)
+        num_seen = max(1, round(count * (1.0 - config.mask_share)))
+        num_asked = num_seen + max(1, round((count - num_seen) * config.asked_share))
+        order = torch.rand(len(pixels), count, generator=generator).argsort(dim=1).to(pixels.device)
+        seen, asked = order[:, :num_seen], order[:, :num_asked]
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.bf16):
             tokens = self.enter(self.encoder.tokens_of(pixels, seen))
-            wide = seen[..., None].expand(-1, -1, tokens.shape[-1])
-            everywhere = self.hidden.to(tokens).expand(len(images), count, -1).scatter(1, wide, tokens)
-            predicted = self.leave(self.blocks(everywhere + self.place))
-        contrast = target.var(dim=-1) + self.config.contrast_floor
-        errors = (predicted.float() - target).square().mean(dim=-1) / contrast
-        hidden = torch.ones_like(errors).scatter(1, seen, 0.0)
-        weights = hidden + (1.0 - hidden) * self.config.seen_weight
-        return Errors((errors * weights).mean(), (errors * hidden).sum() / hidden.sum())
+            hidden = self.hidden.to(tokens).expand(len(pixels), num_asked - num_seen, -1)
+            predicted = self.leave(self.blocks(torch.cat([tokens, hidden], dim=1) + self.place[asked])).float()
+        targets = self.targets(views, pixels, asked)
+        parts = predicted.split([target.values.shape[-1] for target in targets], dim=-1)
+        errors = predicted.new_zeros(predicted.shape[:2])
+        for part, target in zip(parts, targets, strict=True):
+            errors = errors + target.weight * (part - target.values).square().mean(dim=-1) / target.contrast
+        errors = errors / sum(target.weight for target in targets)
+        unseen = errors[:, num_seen:].mean()
+        share = config.mask_share
+        return Errors(share * unseen + (1.0 - share) * config.seen_weight * errors[:, :num_seen].mean(), unseen)
+
+    def targets(self, views: Views, pixels: Tensor, asked: Tensor) -> list[Target]:
+        """What is expected of the patches `asked` [B, A]: colours, then depth and segmentation where the views carry them."""
+        config = self.config
+        targets = [_target(self._patches(pixels, asked), config.contrast_floor, 1.0)]
+        if views.depth is not None:
+            depth = torch.where(views.depth > 0, views.depth, _FAR).clamp(_NEAR, _FAR).float().log()
+            depth = self._patches(depth[:, None], asked)
+            level = depth.mean(dim=-1, keepdim=True)
+            targets.append(_target(depth - level, config.depth_floor, config.depth_weight))
+            targets.append(Target(level, torch.full_like(level[..., 0], _LEVEL_CONTRAST), config.depth_weight))
+        if views.segmentation is not None:
+            kinds = views.segmentation.clamp(max=_KINDS - 1)[:, None]
+            kinds = self._patches(kinds == torch.arange(_KINDS, device=kinds.device).view(-1, 1, 1), asked).float()
+            targets.append(_target(kinds, config.segmentation_floor, config.segmentation_weight))
+        return targets
+
+    def _patches(self, planes: Tensor, asked: Tensor) -> Tensor:
+        """The patches `asked` of planes [B, planes, h, w], each [planes x P x P] values."""
+        side = self.patch
+        images, count, height, width = planes.shape
+        columns = width // side
+        squares = planes.reshape(images, count, height // side, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        rows = torch.arange(images, device=planes.device)[:, None]
+        return squares[rows, asked // columns, asked % columns].flatten(2)
+
+
+class Target(NamedTuple):
+    """One thing that is asked for: values [B, A, V], the contrast [B, A] to which their errors are held, and their weight."""
+
+    values: Tensor
+    contrast: Tensor
+    weight: float
+
+
+def _target(values: Tensor, floor: float, weight: float) -> Target:
+    return Target(values, values.var(dim=-1) + floor, weight)
 
 
 OnStep = Callable[[int, float, float], bool]
 """Told of every step: its number, the loss, and the error on hidden patches; True ends the training after it."""
 
 
-def pretrain(encoder: Encoder, images: Iterator[Tensor], config: PretrainConfig, on_step: OnStep) -> int:
-    """Trains `encoder` in place on batches of uint8 images [B, h, w, 3]; returns the number of steps made.
+def pretrain(encoder: Encoder, images: Iterator[Views], config: PretrainConfig, on_step: OnStep) -> int:
+    """Trains `encoder` in place on batches of views; returns the number of steps made.
 
     Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises LearnerError when the loss is not finite.
     """
@@ -119,8 +198,9 @@ def pretrain(encoder: Encoder, images: Iterator[Tensor], config: PretrainConfig,
     try:
         for step, batch in enumerate(images):
             if model is None:
-                rows, columns = encoder.patches(batch.shape[1], batch.shape[2])
-                model = MaskedAutoencoder(encoder, config, rows=rows, columns=columns)
+                rows, columns = encoder.patches(*batch.rgb.shape[1:3])
+                depth, segmentation = batch.depth is not None, batch.segmentation is not None
+                model = MaskedAutoencoder(encoder, config, rows=rows, columns=columns, depth=depth, segmentation=segmentation)
                 optimizer = _optimizer(model, config)
             errors = model(batch, generator)
             if not bool(errors.loss.isfinite()):

@@ -9,8 +9,9 @@ from learner_parts import GRID, exact_model, window
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner import clwm
-from learner.clwm import Clwm, ClwmConfig, Grid, Window, place_waves
+from learner.clwm import ActionDraw, Clwm, ClwmConfig, Grid, Window
 from learner.flow import interpolate
+from learner.layers import place_waves
 from learner.memory import LongTermMemory
 
 
@@ -122,7 +123,13 @@ def test_padding_after_an_episode_changes_nothing_before_it():
 
 
 def clm_draws(draws, steps):
-    return type(draws)(*(x[:, : steps + 1] if "history" in name else x[:, :steps] for name, x in draws._asdict().items()))
+    return draws._replace(
+        **{
+            name: x[:, : steps + 1] if "history" in name else x[:, :steps]
+            for name, x in draws._asdict().items()
+            if name != "further"
+        }
+    )
 
 
 def test_a_closed_gate_gives_the_backbone_bit_for_bit():
@@ -319,3 +326,19 @@ def test_errors_name_what_does_not_fit():
     for wrong in ({"dim": 25}, {"memory_every": 9}, {"history_noise_prob": 1.5}, {"layers": 0, "memory_every": 0}):
         with pytest.raises(ConfigError):
             replace(ClwmConfig(), **wrong)
+
+
+def test_further_draws_of_a_chunk_see_the_same_frames_and_nothing_of_each_other():
+    model, w = exact_model(), window()
+    draws = draws_of(model, w)
+    other = draws_of(model, w, seed=5)
+    further = ActionDraw(other.action_noise_BTKA, other.action_time_BT)
+    ones, mask = w.actions_BTKA.new_ones(w.actions_BTKA.shape[:2], dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+
+    def action_loss(draws):
+        return model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).action
+
+    alone = draws._replace(action_noise_BTKA=further.noise_BTKA, action_time_BT=further.time_BT)
+    both = action_loss(draws._replace(further=(further,)))
+    torch.testing.assert_close(both, (action_loss(draws) + action_loss(alone)) / 2, rtol=1e-11, atol=1e-11)
+    assert (action_loss(draws) - action_loss(alone)).abs() > 1e-4

@@ -3,7 +3,7 @@ import torch
 
 from embodichain.errors import ConfigError
 from learner.encoder import Encoder, EncoderConfig
-from learner.pretrain import MaskedAutoencoder, PretrainConfig, pretrain
+from learner.pretrain import MaskedAutoencoder, PretrainConfig, Views, pretrain
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 QUICK = PretrainConfig(steps=30, decoder_dim=32, warmup_steps=5, rate=5e-3, bf16=False)
@@ -43,7 +43,9 @@ def test_hidden_patches_are_invisible_to_the_encoder():
 def test_training_lowers_the_error_changes_the_encoder_and_leaves_it_frozen():
     encoder, errors = Encoder(SMALL), []
     before = {name: p.clone() for name, p in encoder.named_parameters()}
-    made = pretrain(encoder, (scenes(16, seed) for seed in range(100)), QUICK, lambda _, loss, hidden: errors.append(loss) or False)
+    made = pretrain(
+        encoder, (Views(scenes(16, seed)) for seed in range(100)), QUICK, lambda _, loss, hidden: errors.append(loss) or False
+    )
     assert made == len(errors) == 30
     assert sum(errors[-5:]) < 0.7 * sum(errors[:5])
     changed = {name for name, p in encoder.named_parameters() if not torch.equal(p, before[name])}
@@ -55,12 +57,12 @@ def test_the_same_seed_trains_the_same_encoder():
     one, same = Encoder(SMALL), Encoder(SMALL)
     for encoder in (one, same):
         torch.randn(3)  # the global generator must not matter
-        pretrain(encoder, iter([scenes(4), scenes(4, 1)]), QUICK, lambda *_: False)
+        pretrain(encoder, iter([Views(scenes(4)), Views(scenes(4, 1))]), QUICK, lambda *_: False)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
 
 
 def test_the_callback_ends_the_training():
-    assert pretrain(Encoder(SMALL), iter([scenes(2)] * 9), QUICK, lambda step, *_: step == 3) == 3
+    assert pretrain(Encoder(SMALL), iter([Views(scenes(2))] * 9), QUICK, lambda step, *_: step == 3) == 3
 
 
 def test_an_error_on_bare_ground_counts_no_more_than_its_contrast_floor():
@@ -73,7 +75,7 @@ def test_an_error_on_bare_ground_counts_no_more_than_its_contrast_floor():
         channels = encoder.pixels(flat)[0, :, 0, 0]
         contrast = channels.repeat_interleave(256).var()  # of a patch: its three channels differ, its places do not
         expected = channels.square().mean() / (contrast + QUICK.contrast_floor)
-        torch.testing.assert_close(model(flat, torch.Generator()).hidden, expected)
+        torch.testing.assert_close(model(Views(flat), torch.Generator()).hidden, expected)
 
 
 @pytest.mark.parametrize("wrong", [{"mask_share": 1.0}, {"steps": 0}, {"contrast_floor": 0.0}, {"decoder_dim": 33}])
