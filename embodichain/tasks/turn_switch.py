@@ -12,7 +12,7 @@ from embodichain.expand.recovery import Attempt, Attempting, Disturbance, Miss, 
 from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
-from embodichain.motion.skills import Skill, choose, follow, lift, retreat, wait
+from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import multiply, turn, turned
@@ -82,6 +82,8 @@ _GAP = 0.012
 _YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
 """Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
 _NEARLY_HOME = tuple(math.radians(degrees) for degrees in (0.0, 20.0, -20.0, 40.0, -40.0))
+_DONE_OPENING = 0.02
+"""Opening of the gripper [m] after the push."""
 _END = START - 0.01
 """Where the push takes the lever [rad], short of its stop."""
 
@@ -104,8 +106,9 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
         state = yield from lift(hand, state, 0.08)
         return Attempt(state=state, failure=f"the lever went from {before:.2f} to {angle:.2f} rad, not over {THRESHOLD * side:.2f}")
     back_off = turned(scene.object("switch").pose.quaternion, (-0.03 * side, 0.0, 0.06))
-    state = yield from retreat(hand, state, back_off)
-    state = yield from wait(hand, state, 0.1)
+    # The fingers open on the way back: a hand that has done its work must not look like one about to begin.
+    state = yield from follow(hand, state, hand.shift(back_off), opening=_DONE_OPENING)
+    state = yield from wait(hand, state, 0.3)
     angle = state.object_joints["switch"][0]
     return Attempt(state=state, failure="" if angle * side > THRESHOLD else f"the lever went back to {angle:.2f} rad")
 
