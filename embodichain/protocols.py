@@ -45,7 +45,8 @@ class Physics(Protocol):
     ) -> None:
         """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
 
-        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i.
+        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then
+        the grains.
         """
         ...
 

@@ -38,6 +38,8 @@ class AssetsConfig:
             "spoon": 2,
             "pan": 2,
             "lid": 2,
+            "carafe": 2,
+            "cup": 2,
         }
     )
     seed: int = 0

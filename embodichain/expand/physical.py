@@ -44,9 +44,9 @@ _ALLOWED: dict[str, Range] = {
 class PhysicalConfig:
     """Ranges of factors that the dynamics of a scene are drawn from, when `enabled`; 1 is what the assets and the robot say.
 
-    Of each object: `density`; `ballast`, the share of its mass that sits at one point inside it; `friction`; damping and Coulomb
-    friction of its joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque` limits, damping of its joints,
-    friction of its fingers, and the delay of its commands [s].
+    Of each object and of grains: `density`. Of each object: `ballast`, the share of its mass that sits at one point inside it;
+    `friction`; damping and Coulomb friction of its joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque`
+    limits, damping of its joints, friction of its fingers, and the delay of its commands [s].
     """
 
     enabled: bool = False
@@ -96,8 +96,13 @@ def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scen
         delay_s=_STEP_S * round(float(rng.uniform(*config.delay_s)) / _STEP_S),
     )
     drawn |= {f"robot.{name}": getattr(dynamics, name) for name in Dynamics.__slots__}
+    grains = scene.grains
+    if grains.positions:  # drawn last: scenes without grains keep their draws
+        factor = _factor(rng, config.density)
+        grains = replace(grains, density=grains.density * factor)
+        drawn["grains.density"] = factor
     rounded = {name: float(f"{value:.4g}") for name, value in drawn.items()}
-    return replace(scene, objects=tuple(objects), dynamics=dynamics, expansion={**scene.expansion, **rounded})
+    return replace(scene, objects=tuple(objects), dynamics=dynamics, grains=grains, expansion={**scene.expansion, **rounded})
 
 
 def _factor(rng: np.random.Generator, limits: Range) -> float:

@@ -119,8 +119,12 @@ def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
     }
     looks, seen = _looks(scene, rng, config, cameras)
     drawn |= seen
+    grains = scene.grains
+    if grains.positions:  # drawn last: scenes without grains keep their draws
+        grains = replace(grains, color=_tint(grains.color, rng.uniform(-config.object_shade, config.object_shade, 3)))
     return replace(
         scene,
+        grains=grains,
         looks=looks,
         lights=(light,),
         table_color=table,

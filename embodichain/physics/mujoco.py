@@ -85,10 +85,10 @@ class MujocoPhysics:
 
         Raises SceneError when MuJoCo cannot build it.
         """
-        key = shape_key(self._robot, scene.objects)
+        key = shape_key(self._robot, scene.objects, scene.grains)
         world = self._worlds.pop(key, None)
         if world is None:
-            world = compile_world(self._robot, scene.objects)
+            world = compile_world(self._robot, scene.objects, scene.grains)
         self._worlds[key] = world
         while len(self._worlds) > self._cached_worlds:
             dropped, _ = self._worlds.popitem(last=False)
@@ -147,7 +147,8 @@ class MujocoPhysics:
     ) -> None:
         """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
 
-        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i.
+        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then
+        the grains.
         """
         width, height = self._size
         cameras = tuple(f"robot/{name}" for name in self._cameras)

@@ -25,6 +25,7 @@ class Readout:
         roles: Every object by role, with the first qpos and qvel of the free joint that its root has; -1 for one that is bolted.
         joints: The qpos of each object's joints.
         measured: qpos, sign and start of each measured value (see `World`).
+        grains: The stretches of qpos and qvel that grains have.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Readout:
         roles: Mapping[str, tuple[int, int]],
         joints: Sequence[Sequence[int]],
         measured: tuple[NDArray[np.intp], Floats, NDArray[np.intp]],
+        grains: tuple[slice, slice] = (slice(0, 0), slice(0, 0)),
     ) -> None:
         self._data = data
         self._qpos, self._qvel = data.qpos, data.qvel
@@ -44,6 +46,7 @@ class Readout:
         positions, signs, starts = measured
         self._measured = (positions.astype(np.int64), signs, np.append(starts, len(positions)).astype(np.int64))
         self._poses = np.empty((len(free), 7))
+        self._grains = self._qpos[grains[0]].reshape(-1, 3), self._qvel[grains[1]].reshape(-1, 3)
 
     def state(self, bolted: Mapping[str, Pose], contacts: tuple[Contact, ...]) -> WorldState:
         """The state now; `bolted` are the poses of objects that cannot move as a whole."""
@@ -70,6 +73,8 @@ class Readout:
             object_velocities=speeds,
             object_joints={role: tuple([float(qpos[address]) for address in addresses]) for role, addresses in self._joints},
             contacts=contacts,
+            grain_positions=self._grains[0].copy(),
+            grain_velocities=self._grains[1].copy(),
         )
 
 

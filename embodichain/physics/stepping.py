@@ -43,14 +43,17 @@ class Stepper:
     are compiled with memory to spare.
     """
 
-    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...]) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...], owners: NDArray[np.int32] | None = None
+    ) -> None:
+        """`names` are those of the bodies; `owners` the body that each geom's contacts are counted for, its own when not given."""
         self._offsets = _offsets()
         self._step = _step_address()
         self._addresses = model._address, data._address
-        self._bodies = np.ascontiguousarray(model.geom_bodyid, np.int32)
+        self._bodies = np.ascontiguousarray(model.geom_bodyid if owners is None else owners, np.int32)
         self._names = names
         self._rows = np.full((model.nbody, model.nbody), -1, np.int32)
-        most = model.nbody * (model.nbody - 1) // 2 + 1
+        most = model.nbody * (model.nbody - 1) // 2 + 1  # all pairs, and one of grains among themselves
         self._pairs = np.zeros((most, 2), np.int32)
         self._sums = np.zeros((most, 2))
         self._counts = np.zeros(2, np.int64)

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from embodichain.errors import RobotError, SceneError
 from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
 from embodichain.physics.dynamics import Balance, Drives, loosen_frames
+from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
 from embodichain.physics.surfaces import paint
-from embodichain.types import Asset, Light, ObjectPlacement, Pose, Robot, Scene, Texture
+from embodichain.types import Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
 
 
@@ -59,11 +60,13 @@ class World:
     model: mujoco.MjModel
     data: mujoco.MjData
     objects: tuple[ObjectIndex, ...]
+    grains: GrainIndex
     stepper: Stepper
     readout: Readout
     drives: Drives
     labels: NDArray[np.uint8]
-    """What each geom is part of, and a last entry for none: 0 the room, 1 the table, 2 the robot, 3 + i object i."""
+    """What each geom is part of, and a last entry for none: 0 the room, 1 the table, 2 the robot, 3 + i object i,
+    then the grains."""
     cameras: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
     """Position, quaternion and field of view [degrees] of each of the robot's cameras as compiled, by name."""
     actuators: NDArray[np.intp]
@@ -78,10 +81,13 @@ class World:
 
 # ------------------------------------------------------------------------------------------------------------ compiling
 
+_NO_GRAINS = Grains()
 
-def shape_key(robot: Robot, objects: Sequence[ObjectPlacement]) -> tuple[str, ...]:
-    """Equal exactly when two scenes can share a compiled model: same robot, roles, geometry and joints."""
-    return (robot.content_hash, *(f"{placement.role}:{_shape_hash(placement.asset)}" for placement in objects))
+
+def shape_key(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> tuple[str, ...]:
+    """Equal exactly when two scenes can share a compiled model: same robot, roles, geometry and joints, grains of one number and size."""
+    shapes = (f"{placement.role}:{_shape_hash(placement.asset)}" for placement in objects)
+    return (robot.content_hash, *shapes, f"{len(grains.positions)} grains of {grains.radius!r}" if grains.positions else "")
 
 
 def _shape_hash(asset: Asset) -> str:
@@ -97,13 +103,14 @@ def _shape_hash(asset: Asset) -> str:
     return digest.hexdigest()
 
 
-def compile_world(robot: Robot, objects: Sequence[ObjectPlacement]) -> World:
-    """Builds the model of a robot at its table with these objects. Raises RobotError or SceneError naming what cannot be built."""
+def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> World:
+    """Builds the model of a robot at its table with these objects and grains. Raises RobotError or SceneError naming what cannot be built."""
     spec = lit_spec()
     attach_robot(spec, robot)
     add_table(spec)
     for placement in objects:
         add_object(spec, placement)
+    add_grains(spec, grains)
     try:
         model = spec.compile()
     except ValueError as error:
@@ -172,16 +179,20 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
     data = mujoco.MjData(model)
     found = tuple(_index_object(model, placement) for placement in objects)
     measured = np.array(positions, np.intp), np.array(signs), np.array(starts, np.intp)
+    loose = GrainIndex.of(model)
+    names = [model.body(index).name for index in range(model.nbody)]
+    names[loose.bodies] = [NAME] * loose.count
     roots = {o.role: (-1, -1) if o.mocap >= 0 else (o.free_qpos[0], o.free_qvel[0]) for o in found}
     return World(
         model=model,
         data=data,
         objects=found,
-        labels=_labels(model, found),
+        grains=loose,
+        labels=_labels(model, found, loose),
         drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
         cameras={name: _compiled_camera(model, name) for name in (camera.name for camera in robot.cameras)},
-        stepper=Stepper(model, data, tuple(model.body(index).name for index in range(model.nbody))),
-        readout=Readout(data, roots, [o.joint_qpos for o in found], measured),
+        stepper=Stepper(model, data, tuple(names), loose.owners(model)),
+        readout=Readout(data, roots, [o.joint_qpos for o in found], measured, (loose.qpos, loose.qvel)),
         actuators=np.array(actuators, np.intp),
         channels=np.array(channels, np.intp),
         gains=np.array(gains),
@@ -192,13 +203,14 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
     )
 
 
-def _labels(model: mujoco.MjModel, objects: Sequence[ObjectIndex]) -> NDArray[np.uint8]:
+def _labels(model: mujoco.MjModel, objects: Sequence[ObjectIndex], grains: GrainIndex) -> NDArray[np.uint8]:
     labels = np.zeros(model.ngeom + 1, np.uint8)
     for geom in range(model.ngeom):
         body = model.body(model.geom_bodyid[geom]).name
         labels[geom] = 1 if body == "table" else 2 if body.startswith("robot/") else 0
     for number, index in enumerate(objects):
         labels[np.concatenate(index.geoms)] = 3 + number
+    labels[grains.geoms] = 3 + len(objects)
     return labels
 
 
@@ -279,6 +291,7 @@ def write_scene(world: World, scene: Scene) -> None:
         raise SceneError(f"scene {scene.seed} has {len(scene.lights)} lights; at most {MAX_LIGHTS} can be rendered")
     for index, placement in zip(world.objects, scene.objects, strict=True):
         _write_object(model, index, placement)
+    world.grains.weigh(model, scene.grains)
     world.drives.write(model, scene.dynamics)
     model.geom("table").rgba = scene.table_color
     _write_lights(model, scene.lights)
@@ -297,6 +310,7 @@ def write_scene(world: World, scene: Scene) -> None:
             data.mocap_quat[index.mocap] = placement.pose.quaternion
         if placement.joint_positions:
             data.qpos[list(index.joint_qpos)] = placement.joint_positions
+    world.grains.place(data, scene.grains)
     data.ctrl[world.actuators] = world.gains * _home_command(world)[world.channels]
     mujoco.mj_forward(model, data)
 

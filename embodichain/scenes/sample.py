@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,6 +18,7 @@ from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Physics, Task
 from embodichain.scenes.distractors import scatter
+from embodichain.scenes.filling import Vessels
 from embodichain.scenes.layout import Footprint, LayoutConfig, separate
 from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
@@ -85,6 +86,7 @@ class SceneSampler:
         self._config = config or SampleConfig()
         self._physics = physics
         self._footprints: dict[str, Footprint] = {}
+        self._vessels = Vessels()
 
     def sample(self, task: Task, seed: int) -> Scene:
         """A scene of `task`, its objects at rest.
@@ -98,8 +100,8 @@ class SceneSampler:
 
     def _laid_out(self, task: Task, seed: int) -> Scene:
         """A scene of `task` as the layout leaves it."""
-        streams = np.random.SeedSequence(seed).spawn(6)  # so that one part's draws never shift another's
-        request_rng, asset_rng, pose_rng, visual_rng, physical_rng, clutter_rng = map(np.random.default_rng, streams)
+        streams = np.random.SeedSequence(seed).spawn(7)  # so that one part's draws never shift another's
+        request_rng, asset_rng, pose_rng, visual_rng, physical_rng, clutter_rng, grain_rng = map(np.random.default_rng, streams)
         request = task.request(request_rng)
         assets = self._choose_all(request, asset_rng)
         placements: tuple[ObjectPlacement, ...] = ()
@@ -115,6 +117,8 @@ class SceneSampler:
             )
         placements += self._scatter(placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
+        if request.filling is not None:
+            scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
 
     def _scatter(self, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:

@@ -40,7 +40,7 @@ class SettleConfig:
 
 
 def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -> Scene:
-    """`scene` with its objects where they come to rest, the robot at home.
+    """`scene` with its objects where they come to rest, and its grains where they are by then; the robot is at home.
 
     Raises SceneError naming the object that does not come to rest, moves away, tips or falls.
     """
@@ -62,7 +62,12 @@ def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -
             f"{_where(scene, moving)} does not come to rest: after {config.longest_s} s it moves at {1e3 * speed:.1f} mm/s; "
             "give it a flat place, or another pose"
         )
-    return replace(scene, objects=tuple(_settled(scene, placement, state, config) for placement in scene.objects))
+    loosely = state.grain_positions.astype(np.float32).astype(np.float64).tolist()  # as a scene file keeps them
+    return replace(
+        scene,
+        objects=tuple(_settled(scene, placement, state, config) for placement in scene.objects),
+        grains=replace(scene.grains, positions=tuple((x, y, z) for x, y, z in loosely)),
+    )
 
 
 def _at_rest(state: WorldState, role: str, config: SettleConfig) -> bool:

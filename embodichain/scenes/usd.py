@@ -23,6 +23,7 @@ from embodichain.types import (
     Body,
     CameraLook,
     Dynamics,
+    Grains,
     Joint,
     Light,
     Looks,
@@ -55,7 +56,9 @@ def write(scene: Scene, path: Path) -> Path:
         *(line for number, light in enumerate(scene.lights) for line in _light(number, light)),
         '    def Xform "objects"\n    {',
         *(line for placement in scene.objects for line in _object(placement, path.parent)),
-        "    }\n}",
+        "    }",
+        *_grains(scene.grains),
+        "}",
     ]
     partial = path.with_name(f"{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
@@ -104,6 +107,7 @@ def read(path: Path) -> Scene:
         ),
         dynamics=Dynamics(**facts["dynamics"]),
         expansion=facts["expansion"],
+        grains=_loose(facts.get("grains"), prims),
     )
 
 
@@ -122,6 +126,7 @@ def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
         "looks": asdict(scene.looks),
         "dynamics": asdict(scene.dynamics),
         "expansion": dict(scene.expansion),
+        **({"grains": _kind(scene.grains)} if scene.grains.positions else {}),
         "objects": [
             {
                 "role": placement.role,
@@ -135,6 +140,24 @@ def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
             for placement in scene.objects
         ],
     }
+
+
+def _kind(grains: Grains) -> dict[str, Any]:
+    return {"radius": grains.radius, "density": grains.density, "drag": grains.drag, "color": grains.color}
+
+
+def _grains(grains: Grains) -> list[str]:
+    """Where the grains are, as points that any USD tool shows as balls; their coordinates are 32-bit numbers."""
+    if not grains.positions:
+        return []
+    if not np.array_equal(np.float32(grains.positions), grains.positions):
+        raise SceneError("grains are written with 32-bit coordinates: round their positions first, or they would not replay")
+    return [
+        '    def Points "grains"\n    {',
+        f"        point3f[] points = [{', '.join(map(_tuple, grains.positions))}]",
+        f'        float[] widths = [{2.0 * grains.radius!r}] (\n            interpolation = "constant"\n        )',
+        f"        color3f[] primvars:displayColor = [{_tuple(grains.color[:3])}]\n    }}",
+    ]
 
 
 def _mass(body: Body) -> dict[str, Any]:
@@ -212,6 +235,17 @@ def _quoted(text: str) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
+
+
+def _loose(kind: Mapping[str, Any] | None, prims: Mapping[str, Any]) -> Grains:
+    """The scene's grains; none where it says nothing of any."""
+    if kind is None:
+        return Grains()
+    if "/scene/grains" not in prims:
+        raise SceneError("the scene has lost the prim of its grains")
+    points = np.asarray(prims["/scene/grains"].values["points"], np.float64).reshape(-1, 3)
+    positions = tuple((x, y, z) for x, y, z in points.tolist())
+    return Grains(**{**kind, "color": tuple(kind["color"])}, positions=positions)
 
 
 def _placement(entry: Mapping[str, Any], values: Mapping[str, Any], folder: Path) -> ObjectPlacement:

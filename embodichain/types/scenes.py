@@ -59,6 +59,36 @@ class ObjectRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Grains:
+    """Loose balls in a scene that stand in for a liquid: they roll and slide without friction and lose speed to what they hit.
+
+    `radius` [m], `density` [kg/m^3], `drag` [1/s] (how fast a ball that touches nothing comes to rest), `positions` of their
+    centres at the start [m], in world coordinates.
+    """
+
+    radius: float = 0.0045
+    density: float = 1000.0
+    drag: float = 0.5
+    color: tuple[float, float, float, float] = (0.25, 0.55, 0.90, 1.0)
+    positions: tuple[Vec3, ...] = ()
+
+    @property
+    def mass(self) -> float:
+        """Of one ball [kg]."""
+        return 4.0 / 3.0 * math.pi * self.radius**3 * self.density
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filling:
+    """A wish for grains: how many, of what radius [m] and colour, in the object under `role`, above its affordance "inside"."""
+
+    role: str
+    count: int
+    radius: float = 0.0045
+    color: tuple[float, float, float, float] = (0.25, 0.55, 0.90, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SceneRequest:
     """A task's wish for one scene: its objects and the instruction in words."""
 
@@ -70,6 +100,8 @@ class SceneRequest:
     """Roles whose assets must differ in size, smallest first: see `size_step`."""
     size_step: float = 0.0
     """Least difference [m] from one of `ascending` to the next in size: the edge of a cube as large as the bounding box."""
+    filling: Filling | None = None
+    """Grains that one of the objects holds; no grains when None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +192,8 @@ class Scene:
     dynamics: Dynamics = Dynamics()
     expansion: Mapping[str, float] = field(default_factory=dict)
     """What domain expansion drew: kept in the trajectory's provenance."""
+    grains: Grains = Grains()
+    """Loose balls; a scene without a liquid has none."""
 
     def object(self, role: str) -> ObjectPlacement:
         """The placement under `role`; raises KeyError naming the roles that exist."""
@@ -171,7 +205,9 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact:
-    """Two bodies that touched within one control period. Names: "robot/<arm>/<body>", "<role>/<body>", "table".
+    """Two bodies that touched within one control period. Names: "robot/<arm>/<body>", "<role>/<body>", "table", "grains".
+
+    All grains of a scene count as one body.
 
     `force` is the normal force [N] averaged over the period (times 20 ms: its impulse), `penetration` the deepest that the two
     overlapped in it [m].
@@ -188,7 +224,8 @@ class WorldState:
     """What experts and graders may know at one control step.
 
     `measured` has the layout of a command (joint positions [rad], gripper opening [m]). Object poses are of each object's
-    root body frame, `object_velocities` its (linear [m/s], angular [rad/s]) velocity, shape [6].
+    root body frame, `object_velocities` its (linear [m/s], angular [rad/s]) velocity, shape [6]. `grain_positions` [m] and
+    `grain_velocities` [m/s] are of the grains' centres, shape [N, 3].
     """
 
     time_s: float
@@ -197,6 +234,8 @@ class WorldState:
     object_velocities: Mapping[str, NDArray[np.float64]]
     object_joints: Mapping[str, tuple[float, ...]]
     contacts: tuple[Contact, ...]
+    grain_positions: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    grain_velocities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
 
     def force_between(self, first: str, second: str) -> float:
         """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""

@@ -18,6 +18,7 @@ FAMILIES: Mapping[str, Family] = {
     "switch": switches.switch,
     "pad": desk.pad,
     "bottle": vessels.bottle,
+    "carafe": vessels.carafe,
     "mouse": desk.mouse,
     "rack": kitchen.rack,
     "cup": vessels.cup,

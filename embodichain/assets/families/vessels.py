@@ -1,4 +1,4 @@
-"""Things that hold liquid: mug, cup, bowl and bottle, turned on a lathe."""
+"""Things that hold liquid: mug, cup, bowl, bottle and carafe, turned on a lathe."""
 
 from __future__ import annotations
 
@@ -120,6 +120,38 @@ def bottle(rng: np.random.Generator) -> Design:
             "pour_rim": ("body", frame((neck, 0.0, height), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
         },
     )
+
+
+def carafe(rng: np.random.Generator) -> Design:
+    """An open bottle to pour from: hollow, its walls straight from a belly that a hand grips to a narrower mouth."""
+    radius = rng.uniform(0.0270, 0.0290)
+    mouth = radius * rng.uniform(0.80, 0.88)
+    height = rng.uniform(0.135, 0.160)
+    wall = rng.uniform(0.0028, 0.0036)
+    bottom = rng.uniform(0.006, 0.010)
+    material = ("polypropylene", "glass")[int(rng.integers(2))]
+    belly, round_ = rng.uniform(0.46, 0.52) * height, rng.uniform(0.002, 0.005)
+    corner = [(radius - round_ * (1 - math.sin(a)), round_ * (1 - math.cos(a))) for a in np.linspace(0, math.pi / 2, 6)]
+    lip = wall / 2
+    rim = [(mouth - lip + lip * math.cos(a), height - lip + lip * math.sin(a)) for a in np.linspace(0, math.pi, 8)]
+    inner = [
+        (radius - wall - round_ * (1 - math.cos(a)), bottom + round_ * (1 - math.sin(a))) for a in np.linspace(0, math.pi / 2, 6)
+    ]
+    vessel = lathe([(0.0, 0.0), *corner, (radius, belly), *rim, (radius - wall, belly), *inner, (0.0, bottom)])
+    return Design(
+        solids=(SolidPart(name="body", pieces=pieces(vessel), material=material, color=tint(rng)),),
+        parameters={
+            "radius": radius, "mouth_radius": mouth, "height": height, "wall": wall, "bottom": bottom, "belly": belly,
+            "material": material,
+        },
+        affordances={
+            "grasp": ("body", down(-(mouth - wall / 2), 0.0, height - 0.012, (1.0, 0.0, 0.0))),
+            "side_grasp": ("body", frame((0.0, 0.0, 0.6 * belly), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
+            "inside": ("body", frame((0.0, 0.0, bottom), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))),
+            "mouth": ("body", down(0.0, 0.0, height)),
+            "pour_rim": ("body", frame((mouth - wall / 2, 0.0, height), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
+        },
+    )  # fmt: skip
 
 
 def cup(rng: np.random.Generator) -> Design:

@@ -1,0 +1,89 @@
+"""Filling: grains packed into a vessel that stands in a scene, clear of its walls and of one another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
+
+from embodichain.errors import SceneError
+from embodichain.motion.frames import affordance, asset_from_body
+from embodichain.types import Asset, Filling, Grains, ObjectPlacement, Pose, rotate
+from embodichain.types.poses import compose, inverse
+
+Array = NDArray[np.float64]
+
+_GAP = 0.0003
+"""Between grains, and from them to a wall [m]."""
+_PROBES = 6
+"""Points looked at on the way from the vessel's axis to a grain: no wall may lie between."""
+_LAYERS = 60
+
+
+class Vessels:
+    """What fits into vessels; remembers their walls."""
+
+    def __init__(self) -> None:
+        self._walls: dict[str, list[Array]] = {}
+
+    def fill(self, wanted: Filling, placements: Sequence[ObjectPlacement], rng: np.random.Generator) -> Grains:
+        """Grains in one of the objects, layer upon layer from its floor up, each layer turned and shifted at random.
+
+        Positions are what 32-bit numbers can say, so that a scene file keeps them exactly. Raises SceneError when the object is
+        missing, or when they do not all fit in below its rim.
+        """
+        found = [placement for placement in placements if placement.role == wanted.role]
+        if not found:
+            raise SceneError(f"grains are asked for in {wanted.role!r}; the scene has {[entry.role for entry in placements]}")
+        placement = found[0]
+        walls, floor, height = self._inside(placement.asset)
+        spacing = 2.0 * wanted.radius + _GAP
+        rise = math.sqrt(2.0 / 3.0) * spacing
+        points: list[Array] = []
+        for layer in range(_LAYERS):
+            z = wanted.radius + _GAP + layer * rise
+            if len(points) >= wanted.count or z + wanted.radius > height:
+                break
+            points += list(self._layer(walls, floor, z, spacing, wanted.radius, rng))
+        if len(points) < wanted.count:
+            raise SceneError(
+                f"{placement.asset.name!r} holds {len(points)} grains of radius {wanted.radius} m, {wanted.count} are asked for: "
+                "ask for fewer or smaller ones, or use a larger vessel"
+            )
+        world_from_floor = compose(placement.pose, floor)
+        world = rotate(world_from_floor.quaternion, np.array(points[: wanted.count])) + world_from_floor.position
+        rows = world.astype(np.float32).astype(np.float64).tolist()
+        return Grains(radius=wanted.radius, color=wanted.color, positions=tuple((x, y, z) for x, y, z in rows))
+
+    def _inside(self, asset: Asset) -> tuple[list[Array], Pose, float]:
+        """The vessel's hulls as planes in the frame of its floor, asset_from_floor, and the height of its rim above that [m]."""
+        floor = affordance(asset, "inside", Pose())
+        key = f"{asset.name}:{asset.content_hash}"
+        if key not in self._walls:
+            self._walls[key] = []
+            for body in asset.bodies:
+                pose = compose(inverse(floor), asset_from_body(asset, body.name))
+                for hull in body.hulls:
+                    self._walls[key].append(ConvexHull(rotate(pose.quaternion, hull.vertices) + pose.position).equations)
+        return self._walls[key], floor, float(asset.bounds[1, 2]) - floor.position[2]
+
+    def _layer(self, walls: list[Array], floor: Pose, z: float, spacing: float, radius: float, rng: np.random.Generator) -> Array:
+        """Centres [N, 3] of one layer in the frame of the floor, nearest to the axis first."""
+        angle, shift = float(rng.uniform(0.0, math.pi / 3)), rng.uniform(-0.5, 0.5, 2) * spacing
+        steps = np.arange(-12, 13)
+        rows, columns = np.meshgrid(steps, steps, indexing="ij")
+        grid = spacing * np.stack([columns + 0.5 * rows, math.sqrt(0.75) * rows], axis=-1).reshape(-1, 2) + shift
+        turned = grid @ np.array(((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))))
+        turned = turned[np.argsort(np.linalg.norm(turned, axis=1), kind="stable")]
+        reach = max(np.abs(planes[:, 3]).max() for planes in walls)
+        turned = turned[np.linalg.norm(turned, axis=1) < reach]
+        centers = np.column_stack([turned, np.full(len(turned), z)])
+        shares = np.arange(1, _PROBES + 1) / _PROBES
+        probes = np.concatenate([centers * (share, share, 1.0) for share in shares])
+        free = np.full(len(probes), np.inf)
+        for planes in walls:  # outside a convex hull the farthest of its planes is a lower bound of the distance
+            free = np.minimum(free, (probes @ planes[:, :3].T + planes[:, 3]).max(axis=1))
+        return centers[(free.reshape(_PROBES, -1) >= radius + _GAP).all(axis=0)]
