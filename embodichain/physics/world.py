@@ -85,7 +85,7 @@ _NO_GRAINS = Grains()
 
 
 def shape_key(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> tuple[str, ...]:
-    """Equal exactly when two scenes can share a compiled model: same robot, roles, geometry and joints, grains of one number and size."""
+    """Equal exactly when two scenes can share a compiled model: same robot, roles, geometry, joints and grains."""
     shapes = (f"{placement.role}:{_shape_hash(placement.asset)}" for placement in objects)
     return (robot.content_hash, *shapes, f"{len(grains.positions)} grains of {grains.radius!r}" if grains.positions else "")
 
@@ -104,7 +104,10 @@ def _shape_hash(asset: Asset) -> str:
 
 
 def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> World:
-    """Builds the model of a robot at its table with these objects and grains. Raises RobotError or SceneError naming what cannot be built."""
+    """Builds the model of a robot at its table with these objects and grains.
+
+    Raises RobotError or SceneError naming what cannot be built.
+    """
     spec = lit_spec()
     attach_robot(spec, robot)
     add_table(spec)

@@ -39,15 +39,14 @@ class Vessels:
         if not found:
             raise SceneError(f"grains are asked for in {wanted.role!r}; the scene has {[entry.role for entry in placements]}")
         placement = found[0]
-        walls, floor, height = self._inside(placement.asset)
+        walls, floor, height, width = self._inside(placement.asset)
         spacing = 2.0 * wanted.radius + _GAP
-        rise = math.sqrt(2.0 / 3.0) * spacing
         points: list[Array] = []
         for layer in range(_LAYERS):
-            z = wanted.radius + _GAP + layer * rise
+            z = wanted.radius + _GAP + layer * spacing
             if len(points) >= wanted.count or z + wanted.radius > height:
                 break
-            points += list(self._layer(walls, floor, z, spacing, wanted.radius, rng))
+            points += list(self._layer(walls, width - wanted.radius, z, spacing, wanted.radius, rng))
         if len(points) < wanted.count:
             raise SceneError(
                 f"{placement.asset.name!r} holds {len(points)} grains of radius {wanted.radius} m, {wanted.count} are asked for: "
@@ -58,8 +57,8 @@ class Vessels:
         rows = world.astype(np.float32).astype(np.float64).tolist()
         return Grains(radius=wanted.radius, color=wanted.color, positions=tuple((x, y, z) for x, y, z in rows))
 
-    def _inside(self, asset: Asset) -> tuple[list[Array], Pose, float]:
-        """The vessel's hulls as planes in the frame of its floor, asset_from_floor, and the height of its rim above that [m]."""
+    def _inside(self, asset: Asset) -> tuple[list[Array], Pose, float, float]:
+        """The vessel's hulls as planes in the frame of its floor, asset_from_floor, its rim's height and its radius [m]."""
         floor = affordance(asset, "inside", Pose())
         key = f"{asset.name}:{asset.content_hash}"
         if key not in self._walls:
@@ -68,9 +67,9 @@ class Vessels:
                 pose = compose(inverse(floor), asset_from_body(asset, body.name))
                 for hull in body.hulls:
                     self._walls[key].append(ConvexHull(rotate(pose.quaternion, hull.vertices) + pose.position).equations)
-        return self._walls[key], floor, float(asset.bounds[1, 2]) - floor.position[2]
+        return self._walls[key], floor, float(asset.bounds[1, 2]) - floor.position[2], float(asset.bounds[1, 0])
 
-    def _layer(self, walls: list[Array], floor: Pose, z: float, spacing: float, radius: float, rng: np.random.Generator) -> Array:
+    def _layer(self, walls: list[Array], reach: float, z: float, spacing: float, radius: float, rng: np.random.Generator) -> Array:
         """Centres [N, 3] of one layer in the frame of the floor, nearest to the axis first."""
         angle, shift = float(rng.uniform(0.0, math.pi / 3)), rng.uniform(-0.5, 0.5, 2) * spacing
         steps = np.arange(-12, 13)
@@ -78,7 +77,6 @@ class Vessels:
         grid = spacing * np.stack([columns + 0.5 * rows, math.sqrt(0.75) * rows], axis=-1).reshape(-1, 2) + shift
         turned = grid @ np.array(((math.cos(angle), math.sin(angle)), (-math.sin(angle), math.cos(angle))))
         turned = turned[np.argsort(np.linalg.norm(turned, axis=1), kind="stable")]
-        reach = max(np.abs(planes[:, 3]).max() for planes in walls)
         turned = turned[np.linalg.norm(turned, axis=1) < reach]
         centers = np.column_stack([turned, np.full(len(turned), z)])
         shares = np.arange(1, _PROBES + 1) / _PROBES

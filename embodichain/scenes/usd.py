@@ -150,7 +150,7 @@ def _grains(grains: Grains) -> list[str]:
     """Where the grains are, as points that any USD tool shows as balls; their coordinates are 32-bit numbers."""
     if not grains.positions:
         return []
-    if not np.array_equal(np.float32(grains.positions), grains.positions):
+    if not np.array_equal(np.asarray(grains.positions, np.float32), grains.positions):
         raise SceneError("grains are written with 32-bit coordinates: round their positions first, or they would not replay")
     return [
         '    def Points "grains"\n    {',

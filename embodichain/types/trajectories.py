@@ -91,8 +91,8 @@ def camera_spec(
     """The standard trajectory of a dual-arm episode.
 
     Fields (F = horizon, C = cameras): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in metres, 0 where nothing
-    was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i, then grains (each only when asked for);
-    `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the unified representation;
+    was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i, then grains (each only when
+    asked for); `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the unified representation;
     `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 [];
     `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
 

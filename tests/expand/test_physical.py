@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
 from embodichain.expand.physical import DENSITIES, FRICTIONS, PhysicalConfig, vary, with_ballast
-from embodichain.types import Dynamics
+from embodichain.types import Dynamics, Grains
 from embodichain.types.poses import matrix_of
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "physics"))
@@ -78,3 +78,13 @@ def test_an_impossible_range_is_refused_with_what_is_possible(name):
     for limits in ((high + 0.01, low), (-1.0, high), (low, 1e6), (low, float("nan"))):
         with pytest.raises(ConfigError, match=rf"cannot draw {name} from .* within "):
             replace(PhysicalConfig(), **{name: limits})
+
+
+def test_grains_become_denser_or_lighter_and_change_no_other_draw():
+    grains = Grains(positions=((0.0, 0.0, 0.1),))
+    config = PhysicalConfig(enabled=True)
+    dry, wet = (vary(scene, np.random.default_rng(5), config) for scene in (SCENE, replace(SCENE, grains=grains)))
+    low, high = config.density
+    assert low <= wet.grains.density / grains.density <= high and wet.grains.density != grains.density
+    assert wet.expansion == {**dry.expansion, "grains.density": pytest.approx(wet.grains.density / grains.density, rel=1e-3)}
+    assert wet.dynamics == dry.dynamics and wet.grains.positions == grains.positions and dry.grains == Grains()

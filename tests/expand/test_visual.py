@@ -1,5 +1,7 @@
 """Laws of visual expansion: within its ranges, recorded, and only when asked for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
 from embodichain.expand.visual import VisualConfig, blackbody, redraw
-from embodichain.types import Scene
+from embodichain.types import Grains, Scene
 
 SCENE = Scene(seed=0, task="none", instruction="", objects=())
 
@@ -42,3 +44,12 @@ def test_a_hotter_light_is_bluer(temperature: float, factor: float) -> None:
 def test_impossible_ranges_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         VisualConfig(**wrong)
+
+
+def test_grains_change_colour_and_no_other_draw() -> None:
+    grains = Grains(positions=((0.0, 0.0, 0.1),))
+    dry, wet = (
+        redraw(scene, np.random.default_rng(5), VisualConfig(enabled=True)) for scene in (SCENE, replace(SCENE, grains=grains))
+    )
+    assert wet.grains.color != grains.color and wet.grains.positions == grains.positions and dry.grains == Grains()
+    assert wet.looks == dry.looks and wet.expansion == dry.expansion and wet.lights == dry.lights

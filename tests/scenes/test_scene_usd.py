@@ -17,6 +17,7 @@ from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
 from embodichain.tasks.place_mouse_pad import PlaceMousePad
 from embodichain.tasks.turn_switch import TurnSwitch
+from embodichain.types import Grains
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +39,11 @@ def test_a_scene_read_back_is_the_scene_written_and_replays_bitwise(sampler, tmp
     physics = MujocoPhysics(parts.ROBOT, width=32, height=32)
     for number, task in enumerate((TurnSwitch(), PlaceMousePad())):
         scene = sampler.sample(task, 40 + number)
+        if number:
+            loose = rng.uniform((-0.1, -0.2, 0.2), (0.1, 0.2, 0.5), (6, 3)).astype(np.float32).tolist()
+            scene = replace(scene, grains=Grains(radius=0.0061, density=777.7, positions=tuple((x, y, z) for x, y, z in loose)))
         read = usd.read(usd.write(scene, tmp_path / "deep" / f"{number}.usda"))
-        for name in ("seed", "task", "instruction", "lights", "table_color", "looks", "dynamics", "expansion"):
+        for name in ("seed", "task", "instruction", "lights", "table_color", "looks", "dynamics", "expansion", "grains"):
             assert getattr(read, name) == getattr(scene, name), name
         for before, after in zip(scene.objects, read.objects, strict=True):
             assert (after.role, after.pose, after.color) == (before.role, before.pose, before.color)
@@ -96,3 +100,13 @@ def test_what_cannot_be_written_or_read_is_named(sampler, tmp_path):
     path.write_text(path.read_text().replace(scene.objects[0].asset.content_hash, "another"))
     with pytest.raises(SceneError, match="it would not replay"):
         usd.read(path)
+
+
+def test_grains_are_points_to_other_tools_and_must_be_32_bit_numbers(sampler, tmp_path):
+    scene = replace(sampler.sample(TurnSwitch(), 1), grains=Grains(radius=0.005, positions=((0.125, 0.25, 0.5), (0.0, -0.5, 1.0))))
+    prims = {prim.path: prim for prim in asset_usd.inspect(usd.write(scene, tmp_path / "grains.usda")).prims}
+    found = prims["/scene/grains"].values
+    np.testing.assert_array_equal(found["points"], scene.grains.positions)
+    np.testing.assert_allclose(found["widths"], 0.01)
+    with pytest.raises(SceneError, match="32-bit coordinates"):
+        usd.write(replace(scene, grains=Grains(positions=((0.1, 0.0, 0.3),))), tmp_path / "refused.usda")
