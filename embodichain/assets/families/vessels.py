@@ -146,7 +146,7 @@ def carafe(rng: np.random.Generator) -> Design:
         },
         affordances={
             "grasp": ("body", down(-(mouth - wall / 2), 0.0, height - 0.012, (1.0, 0.0, 0.0))),
-            "side_grasp": ("body", frame((0.0, 0.0, 0.6 * belly), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
+            "side_grasp": ("body", frame((0.0, 0.0, 0.7 * belly), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
             "inside": ("body", frame((0.0, 0.0, bottom), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))),
             "mouth": ("body", down(0.0, 0.0, height)),
             "pour_rim": ("body", frame((mouth - wall / 2, 0.0, height), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
