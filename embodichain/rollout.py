@@ -98,6 +98,8 @@ def rollout(
     grader: Grader,
     out: Mapping[str, NDArray],
     spec: TrajectorySpec,
+    *,
+    until_success: bool = False,
 ) -> Outcome:
     """Plays `scene` once and writes the trajectory into `out`, the writable arrays of `spec`'s fields.
 
@@ -105,7 +107,8 @@ def rollout(
     rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored actions
     replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL; steps that
     turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first, and the grader pardons what has been made good
-    by the end.
+    by the end. With `until_success` the episode ends with the first chunk after which the grader is content: for pilots that
+    cannot say that they are done.
 
     Raises whatever the pilot or physics raises (MotionError, SceneError); `out` is then incomplete and must not be published.
     """
@@ -173,6 +176,7 @@ def rollout(
         out["action"][num_chunks] = codec.encode(commands)
         timings.write_s += clock() - before
         num_chunks += 1
+        finished = finished or (until_success and grader.verdict().success)
     record_frame(num_chunks)
 
     before = clock()

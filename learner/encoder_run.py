@@ -52,7 +52,7 @@ class EncoderRunConfig:
     )
     stream: StreamConfig = field(default_factory=StreamConfig)
     ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=24, min_ready=16))
-    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3))
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3, patch=8))
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     trajectories: int = 8
     """In each batch."""

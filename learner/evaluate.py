@@ -229,7 +229,8 @@ def episodes(
 ) -> Iterator[Episode]:
     """Plays the same `count` scenes of each task with every pilot, but for those that are `known` by pilot, task and number.
 
-    A pilot that finds no way, or drives the simulation into instability, has failed that episode.
+    An episode ends when its grader is content, or at the horizon: a policy cannot say that it is done. A pilot that finds no way,
+    or drives the simulation into instability, has failed that episode.
     """
     world = held.world
     physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
@@ -244,7 +245,7 @@ def episodes(
                 pilot = factory(task, scene, physics)
                 out["num_chunks"][()] = 0
                 try:
-                    outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec)
+                    outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec, until_success=True)
                 except (MotionError, SceneError) as error:
                     verdict = Verdict(success=False, reason=str(error))
                     outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)

@@ -28,7 +28,7 @@ from learner.encoder import Encoder
 class PretrainConfig:
     """How the encoder trains. `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`."""
 
-    steps: int = 1500
+    steps: int = 3600
     mask_share: float = 0.7
     """Share of the patches that the encoder does not see."""
     asked_share: float = 0.4

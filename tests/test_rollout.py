@@ -74,3 +74,31 @@ def test_a_scene_that_begins_inside_itself_is_named(sampler, physics):
     pilot = ExpertPilot(task, crossed, physics, np.random.default_rng(0))
     with pytest.raises(SceneError, match=r"begins with '(one|two)/body' \d+\.\d mm inside '(one|two)/body', 4 mm allowed"):
         rollout(physics, ActionCodec(parts.ROBOT), crossed, pilot, task.grader(crossed), spec.allocate(), spec)
+
+
+class NeverDone(ExpertPilot):
+    """An expert that goes on holding its last command, as a policy would."""
+
+    def command(self, state):
+        step = super().command(state)
+        self.last = step or self.last
+        return self.last
+
+
+def test_an_episode_until_success_ends_with_the_chunk_that_makes_the_grader_content(sampler, physics):
+    codec, spec, task = ActionCodec(parts.ROBOT), camera_spec(cameras=3, height=16, width=16, horizon=20), TurnSwitch()
+    scene = sampler.sample(task, 1)
+
+    def play(**options):
+        out = spec.allocate()
+        pilot = NeverDone(task, scene, physics, np.random.default_rng(1))
+        return rollout(physics, codec, scene, pilot, task.grader(scene), out, spec, **options), out
+
+    whole, first = play()
+    short, second = play(until_success=True)
+    assert whole.verdict.success and short.verdict.success
+    assert short.num_chunks < whole.num_chunks == spec.horizon
+    np.testing.assert_array_equal(first["action"][: short.num_chunks], second["action"][: short.num_chunks])
+    grader = task.grader(scene)
+    replay(physics, codec, scene, second["action"][: short.num_chunks - 1], grader)
+    assert not grader.verdict().success
