@@ -7,6 +7,7 @@ led down onto what is below it. Physics does the rest, and the attempt does not 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +18,7 @@ from embodichain.errors import MotionError
 from embodichain.expand.watch import Watch
 from embodichain.motion.hand import Hand, moved
 from embodichain.motion.kinematics import Floats
-from embodichain.motion.outlines import FINGER_BELOW, Outline, gap, outlines, room_for_fingers
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_THICKNESS, Outline, gap, outlines, room_for_fingers
 from embodichain.motion.plan import cartesian_path
 from embodichain.motion.skills import Skill, follow
 from embodichain.types import CONTROL_HZ, Asset, Mishap, Pose, Push, Range, Scene, Step, Vec3, WorldState
@@ -32,8 +33,8 @@ _AREA: tuple[Range, Range] = ((-0.14, 0.14), (-0.19, 0.19))
 _APART = 0.02
 """How far from others it must then lie [m]."""
 _DIRECTIONS = 12
-_LED_DEPTH, _LED_SLOWLY = 0.012, 0.02
-"""How far below what it runs into a hand is led, and how far above that it slows down [m]."""
+_LED_SLOWLY = 0.02
+"""How far above what it runs into a hand that is led slows down [m]."""
 _LED_ASIDE = (0.0, 0.05, 0.09)
 _LED_HEIGHT = 0.01
 """Least height [m] from which a hand is led down before it slows down."""
@@ -49,7 +50,7 @@ class ProvocationConfig:
     the arms stand still `stall_after` the attempt has begun.
     """
 
-    slip_rise: Range = (0.008, 0.025)
+    slip_rise: Range = (0.004, 0.012)
     slip_gap: Range = (0.004, 0.010)
     slip_s: Range = (0.10, 0.24)
     knock: Range = (0.04, 0.08)
@@ -112,8 +113,9 @@ class Provocation:
             return None
         halt = np.concatenate([hand.joints[None], hand.stop(hand.joints_in(velocity))])
         speed, limits = _between(self.config.led_speed, float(self.rng.random())), hand.config.limits
-        for goal in self._collisions(hand, role, state):
-            above = moved(goal, (0.0, 0.0, _LED_DEPTH + _LED_SLOWLY))
+        for goal, top in self._collisions(hand, role, state):
+            x, y, z = goal.position
+            above = Pose(position=(x, y, max(top, z) + _LED_SLOWLY), quaternion=goal.quaternion)
             try:
                 there = cartesian_path(hand.chain, halt[-1], above, limits=limits)
                 down = cartesian_path(hand.chain, there[-1], goal, speed=speed, limits=limits)
@@ -207,27 +209,25 @@ class Provocation:
 
     # ------------------------------------------------------------------------------------------------------- collision
 
-    def _collisions(self, hand: Hand, role: str, state: WorldState) -> list[Pose]:
-        """Tip poses inside what is below: the table beside all objects, or the object with one finger over it."""
+    def _collisions(self, hand: Hand, role: str, state: WorldState) -> list[tuple[Pose, float]]:
+        """Tip poses below the table's top: beside all objects, or with one finger over the object; and how high it is there [m]."""
         tip = hand.measured_pose(state)
+        x, y, z = tip.position
         present = outlines(self.scene, state)
-        into_table = []
-        for aside in _LED_ASIDE:
-            for number in range(8 if aside else 1):
-                heading = 2 * math.pi * number / 8
-                pose = moved(tip, (aside * math.cos(heading), aside * math.sin(heading), 0.0))
-                low = Pose(position=(pose.position[0], pose.position[1], FINGER_BELOW - _LED_DEPTH), quaternion=tip.quaternion)
-                if room_for_fingers(moved(low, (0.0, 0.0, _LED_DEPTH)), hand.opening, present.values()) > _ROOM:
-                    into_table.append(low)
-        if self.scene.object(role).asset.fixed_base:  # what cannot give way would break
-            return into_table[:4]
-        top = present[role].top
+        beside = []
+        for aside, number in [(_LED_ASIDE[0], 0), *itertools.product(_LED_ASIDE[1:], range(8))]:
+            heading = 2 * math.pi * number / 8
+            there = Pose(position=(x + aside * math.cos(heading), y + aside * math.sin(heading), 0.0), quaternion=tip.quaternion)
+            if room_for_fingers(moved(there, (0.0, 0.0, FINGER_BELOW)), hand.opening, present.values()) > _ROOM:
+                beside.append((there, FINGER_BELOW))
         x, y, _ = state.object_poses[role].position
-        half = hand.opening / 2 + 0.008
-        across = turned(tip.quaternion, (0.0, half, 0.0))
-        onto = Pose(position=(x + across[0], y + across[1], top + FINGER_BELOW - _LED_DEPTH), quaternion=tip.quaternion)
-        goals = [onto, *into_table[:4]] if self.rng.random() < 0.5 else [*into_table[:4], onto]
-        return [goal for goal in goals if tip.position[2] - goal.position[2] > _LED_HEIGHT + _LED_DEPTH + _LED_SLOWLY]
+        across = turned(tip.quaternion, (0.0, hand.opening / 2 + FINGER_THICKNESS / 2, 0.0))
+        onto = Pose(position=(x + across[0], y + across[1], 0.0), quaternion=tip.quaternion), present[role].top + FINGER_BELOW
+        beside = beside[:4]
+        goals = [onto, *beside] if self.rng.random() < 0.5 else [*beside, onto]
+        if self.scene.object(role).asset.fixed_base:  # what cannot give way would break
+            goals = beside
+        return [(goal, top) for goal, top in goals if z - top > _LED_HEIGHT + _LED_SLOWLY]
 
     def _nearest(self, state: WorldState, watch: Watch, *, also_bolted: bool = False) -> tuple[Hand, str, float] | None:
         """The hand that is out and the object, one that can be picked up, nearest to it seen from above; their distance [m]."""

@@ -17,8 +17,8 @@ _CARRIED_STEPS, _LOST_STEPS = 3, 2
 """What two fingers hold in the air for so many control steps is carried; what nothing touches for so many is lost."""
 _RELEASE = 0.003
 """A gripper that opens by more than this [m] lets go on purpose."""
-_LEFT_STEPS = round(0.5 * CONTROL_HZ)
-"""An object is where it was left when no hand has touched it for so many control steps."""
+_LEFT_STEPS, _STILL = round(0.2 * CONTROL_HZ), 0.02
+"""An object is where it was left once it has lain still for so many control steps, untouched: slower than this [m/s]."""
 _STRAY, _BELOW_TABLE = 0.025, -0.05
 """Further than this from where it was left [m], or lower than this, an object is out of bounds."""
 _LATE_STEPS, _LATE = round(0.4 * CONTROL_HZ), 0.12
@@ -57,7 +57,7 @@ class Watch:
         self._hand_of = {body: hand for hand in hands for body in hand.chain.bodies}
         loose = [placement.role for placement in scene.objects if not placement.asset.fixed_base]
         self._left: dict[str, tuple[Vec3, int]] = {role: (state.object_poses[role].position, _LEFT_STEPS) for role in loose}
-        """Where each loose object was left [m], and for how many steps no hand has touched it."""
+        """Where each loose object was left [m], and for how many steps it had lain still there by then."""
         self._told: deque[Floats] = deque(maxlen=_LATE_STEPS)
         self._late = self._steps = 0
         self._grasps: dict[tuple[str, str], Carrying] = {}
@@ -74,7 +74,7 @@ class Watch:
         return [grasp for grasp in self._grasps.values() if grasp.steps >= _CARRIED_STEPS]
 
     def left(self, role: str) -> bool:
-        """Whether a loose object has not been touched for a while."""
+        """Whether a loose object lay still untouched for a while, and has not been touched since."""
         return self._left.get(role, ((0.0, 0.0, 0.0), 0))[1] >= _LEFT_STEPS
 
     def observe(self, told: Floats, state: WorldState) -> Noticed | None:
@@ -152,7 +152,8 @@ class Watch:
             if role in pressing:
                 self._left[role] = (position, 0)
             elif steps < _LEFT_STEPS:
-                self._left[role] = (position, steps + 1)
+                speed = float(np.linalg.norm(state.object_velocities[role][:3]))
+                self._left[role] = (position, steps + 1 if speed < _STILL else 0)
             elif math.dist(where[:2], position[:2]) > _STRAY or position[2] < _BELOW_TABLE:
                 words = f"the {role} lies {1e3 * math.dist(where, position):.0f} mm from where it was left"
                 return Noticed(mishap=Mishap.OUT_OF_BOUNDS, words=words)
