@@ -82,11 +82,11 @@ def test_without_its_forces_a_pushed_episode_ends_elsewhere(unseen, sampler) -> 
 
 
 def test_a_grader_does_not_pardon_what_is_not_labelled(unseen, sampler) -> None:
-    task, scene, outcome, out = first_provoked(unseen, sampler, "place_mouse_pad", Mishap.SLIP)
-    grader = task.grader(scene)
-    replay(unseen, ActionCodec(unseen.robot), scene, out["action"][: outcome.num_chunks], grader, pushed=outcome.pushed)
+    task, scene, outcome, out = first_provoked(unseen, sampler, "place_mouse_pad", Mishap.OUT_OF_BOUNDS)
+    actions, codec, grader = out["action"][: outcome.num_chunks], ActionCodec(unseen.robot), task.grader(scene)
+    replay(unseen, codec, scene, actions, grader, pushed=outcome.pushed)
     assert outcome.verdict.success and not grader.verdict().success
-    assert "dropped" in grader.verdict().reason or "slid" in grader.verdict().reason
+    assert "with nothing holding it" in grader.verdict().reason
 
 
 @pytest.mark.parametrize("name", ["turn_switch", "place_mouse_pad"])
