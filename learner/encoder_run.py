@@ -51,14 +51,14 @@ class EncoderRunConfig:
         )
     )
     stream: StreamConfig = field(default_factory=StreamConfig)
-    ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=24, min_ready=16))
-    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3, patch=8))
+    ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=32, min_ready=16))
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3))
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     trajectories: int = 8
     """In each batch."""
-    images: int = 16
+    images: int = 8
     """From each of them, drawn from all its frames and cameras."""
-    threads: int = 1
+    threads: int = 2
     timeout_s: float = 120.0
     json: bool = False
     """Print the summary as one JSON object on the last line."""

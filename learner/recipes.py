@@ -199,6 +199,7 @@ def turn_switch_cpu() -> RunConfig:
         told_past=False,
         action_weight=5.0,
         action_shift=2.0,
+        action_draws=4,
         video_steps=2,
     )
     return RunConfig(
@@ -210,7 +211,7 @@ def turn_switch_cpu() -> RunConfig:
             height=128,
             horizon=20,
             assets=AssetsConfig(counts={"switch": 2}),
-            recovery=RecoveryConfig(probability=0.4, astray=0.75, kinds=MISALIGNED),
+            recovery=RecoveryConfig(probability=0.5, astray=0.8, kinds=MISALIGNED),
             encode=encode_on_write(encoder),
         ),
         ring=RingConfig(num_slots=128, max_reads=20, min_ready=24),
@@ -219,7 +220,7 @@ def turn_switch_cpu() -> RunConfig:
             data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100),
         ),
-        train=TrainConfig(steps=3400),
+        train=TrainConfig(steps=3000),
         evaluate=EvaluateConfig(episodes=50),
     )
 
