@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "run": Command("learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report"),
     "serve": Command("learner.serve:main", "serve a trained policy to robots over openpi's websocket protocol"),
     "eval": Command("learner.judge:main", "judge a trained policy in held-out scenes, in and out of distribution"),
+    "export": Command("learner.trained:main", "write the policy of a run as one safetensors file"),
     "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
     "efficiency": Command("learner.law:main", "fit what runs reached against the experience that their iterations took in"),

@@ -321,6 +321,8 @@ class Setup:
     height: int = 64
     """Of every camera's pictures [pixels]."""
     tasks: tuple[str, ...] = ()
+    horizon: int = 64
+    """Most chunks an episode had."""
 
 
 def save_agent(agent: Agent, path: Path, setup: Setup) -> None:

@@ -1,17 +1,35 @@
-"""Finds a trained agent and the world it belongs to: in a run's folder, a checkpoint beside its run, or one safetensors file."""
+"""Finds a trained agent and the world it belongs to: in a run's folder, a checkpoint beside its run, one file, or this package."""
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embodichain.errors import RunError
+from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
 from learner import recipes
 from learner.options import flatten, load_yaml, override
-from learner.policy import load_setup
+from learner.policy import Setup, load_agent, load_setup, save_agent
 from learner.recipes import RunConfig
 from learner.run_folder import RunFolder
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain export RUN [-o FILE]`: the policy of a run as one file without pickles, averaged weights, no optimiser."""
+    parser = argparse.ArgumentParser(prog="embodichain export", description=main.__doc__)
+    parser.add_argument("run", type=Path, help="a run's folder or a checkpoint in one")
+    parser.add_argument("-o", "--out", type=Path, help="the file to write, RUN/policy.safetensors if not given")
+    options = parser.parse_args(arguments)
+    trained = find(options.run)
+    out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "policy.safetensors"
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"a policy is one .safetensors file, got {out}: give it that ending")
+    world = trained.world
+    setup = Setup(robot=world.robot, width=world.width, height=world.height, tasks=world.tasks, horizon=world.horizon)
+    save_agent(load_agent(trained.checkpoint), out, setup)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +40,18 @@ class Trained:
     world: WorldConfig
 
 
-def find(path: Path) -> Trained:
-    """What is at `path`: a run folder, a checkpoint inside one, or a `.safetensors` file of `save_agent`.
+BUILTIN = "builtin:"
+"""Before the name of a policy that ships with this package."""
+_POLICIES = Path(__file__).parent / "weights" / "policies"
 
-    Raises RunError when there is neither, LearnerError for a file that says nothing of its world.
+
+def find(path: Path) -> Trained:
+    """What is at `path`: a run folder, a checkpoint inside one, a `.safetensors` file of `save_agent`, or `builtin:NAME`.
+
+    Raises RunError when there is none of them, LearnerError for a file that says nothing of its world.
     """
+    if str(path).startswith(BUILTIN):
+        path = shipped(str(path).removeprefix(BUILTIN))
     if path.is_dir():
         folder = RunFolder.open(path)
         if not folder.checkpoint.exists():
@@ -39,7 +64,7 @@ def find(path: Path) -> Trained:
         )
     if path.suffix == ".safetensors":
         setup = load_setup(path)
-        world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height)
+        world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height, horizon=setup.horizon)
         return Trained(checkpoint=path, world=replace(world, tasks=setup.tasks or world.tasks))
     for folder in (path.parent, path.parent.parent):
         if (folder / "config.yaml").exists():
@@ -47,6 +72,14 @@ def find(path: Path) -> Trained:
     raise RunError(
         f"{path} has no config.yaml beside it, so its robot and cameras are unknown; give its run folder, or a policy file"
     )
+
+
+def shipped(name: str) -> Path:
+    """The file of the policy `name` that ships with this package; raises RunError listing those that do."""
+    known = sorted(p.stem for p in _POLICIES.glob("*.safetensors"))
+    if name not in known:
+        raise RunError(f"no policy {name!r} ships with this package; available: {', '.join(known) or 'none'}")
+    return _POLICIES / f"{name}.safetensors"
 
 
 def run_config(folder: RunFolder) -> RunConfig:

@@ -20,6 +20,7 @@ from embodichain.stages import prepare
 from learner import recipes
 from learner.data import DataConfig, MemorySource, RingDataset
 from learner.module import ClwmModule, RingDataModule, fit
+from learner.policy import load_agent
 from learner.run_folder import RunFolder
 
 COUNTING = ["run", "--physics", "counting", "--json"]
@@ -81,6 +82,9 @@ def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(tmp_path):
     assert steps == list(range(1, len(steps) + 1))
     assert folder.checkpoint.exists()
     assert folder.command.startswith("embodichain run --physics counting")
+    assert cli.main(["export", str(folder.path)]) == 0
+    exported, trained = load_agent(folder.path / "policy.safetensors"), load_agent(folder.checkpoint)
+    assert all(torch.equal(mine, trained.state_dict()[name]) for name, mine in exported.state_dict().items())
 
 
 def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of):

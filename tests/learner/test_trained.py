@@ -1,0 +1,39 @@
+"""Where policies are found: files that `embodichain export` writes, and those that ship with the package."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from embodichain import cli
+from embodichain.errors import RunError
+from learner import trained
+from learner.clwm import ClwmConfig
+from learner.encoder import EncoderConfig
+from learner.policy import Agent, AgentConfig, Setup, load_agent, load_setup, save_agent
+
+SMALL = AgentConfig(
+    encoder=EncoderConfig(dim=24, layers=2, heads=2),
+    model=ClwmConfig(dim=32, layers=2, heads=2, ffn=64, memory_every=0, video_steps=1, action_steps=1),
+)
+SETUP = Setup(robot="dual_piper", width=32, height=48, tasks=("turn_switch",), horizon=21)
+
+
+def test_an_exported_policy_is_the_same_agent_and_knows_its_world(tmp_path: Path):
+    source, out = tmp_path / "one.safetensors", tmp_path / "new" / "two.safetensors"
+    save_agent(Agent(SMALL), source, SETUP)
+    assert cli.main(["export", str(source), "-o", str(out)]) == 0
+    assert load_setup(out) == SETUP
+    mine, theirs = load_agent(source).state_dict(), load_agent(out).state_dict()
+    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
+    world = trained.find(out).world
+    assert (world.width, world.height, world.tasks, world.horizon) == (32, 48, ("turn_switch",), 21)
+
+
+def test_a_policy_has_one_ending_and_names_that_do_not_ship_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    source = tmp_path / "one.safetensors"
+    save_agent(Agent(SMALL), source, SETUP)
+    assert cli.main(["export", str(source), "-o", str(tmp_path / "two.pt")]) == 2
+    assert "one .safetensors file" in capsys.readouterr().err
+    with pytest.raises(RunError, match="no policy 'nobody' ships with this package; available: "):
+        trained.find(Path("builtin:nobody"))
