@@ -74,6 +74,8 @@ _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.3, 0.025
 _DIP = 0.008
 """Most that a way which the joints choose may sink below its ends [m]."""
 _MOST_GOALS = 8
+_CENTERED = 0.006
+"""An object whose origin lies so near the gripper's axis [m] does not move when the gripper makes half a turn."""
 _UPRIGHT = math.cos(math.radians(8.0))
 
 
@@ -293,13 +295,15 @@ def _carry(
     failure = MotionError(f"no goal of the {task.role} leaves room for it and for the fingers around it")
     goals = [(compose(goal, inverse(tip_from_object)), goal) for goal in task.goals]
     goals.sort(key=lambda pair: round(2 * angle_between(pair[0].quaternion, tip.quaternion)))
+    # The gripper may come turned by half a turn only where that leaves the object in the same place.
+    exact = math.hypot(*tip_from_object.position[:2]) > _CENTERED
     fitting = (pair[0] for pair in goals if _fits(*pair, asset, opening, task.clearance, obstacles))
     for at_goal in itertools.islice(fitting, _MOST_GOALS):
         height = max(tip.position[2] - at_goal.position[2], task.lowering)
         for over in (height, height + 0.03, max(0.7 * height, task.lowering)):
             above = moved(at_goal, (0.0, 0.0, over))
             try:
-                return _lowered(hand, start, above, at_goal)
+                return _lowered(hand, start, above, at_goal, exact)
             except MotionError as error:
                 failure = error
     raise failure
@@ -315,16 +319,17 @@ def _fits(at_goal: Pose, goal: Pose, asset: Asset, opening: float, clearance: fl
     return room_for_fingers(at_goal, min(high - low + 0.014, opening), obstacles) >= clearance / 2
 
 
-def _lowered(hand: Hand, start: Floats, above: Pose, at_goal: Pose) -> tuple[Floats, Floats]:
+def _lowered(hand: Hand, start: Floats, above: Pose, at_goal: Pose, exact: bool) -> tuple[Floats, Floats]:
     """To above the goal as the joints turn easiest, or on a line where that would sink; then straight down."""
     down = [
-        Waypoint(pose=moved(at_goal, (0.0, 0.0, up)), speed=speed) for up, speed in ((_NEAR, _LOWER_SPEED), (-_NEAR, _TOUCH_SPEED))
+        Waypoint(pose=moved(at_goal, (0.0, 0.0, up)), speed=speed, exact=exact)
+        for up, speed in ((_NEAR, _LOWER_SPEED), (-_NEAR, _TOUCH_SPEED))
     ]
     floor = min(hand.chain.pose(start).position[2], above.position[2]) - _DIP
     failure: MotionError | None = None
     for straight in (False, True):
         try:
-            carry, *lowering = hand.legs([Waypoint(pose=above, straight=straight), *down], start)
+            carry, *lowering = hand.legs([Waypoint(pose=above, straight=straight, exact=exact), *down], start)
         except MotionError as error:
             failure = failure or error
             continue

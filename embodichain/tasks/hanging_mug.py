@@ -13,7 +13,7 @@ from embodichain.expand.recovery import Attempt, Attempting, Disturbance, Recove
 from embodichain.motion.clearance import segment_distance
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.handling import let_go, object_pose, pick, put_back, tip_from_object
+from embodichain.motion.handling import let_go, object_pose, over, pick, put_back, set_down, tip_from_object
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
@@ -21,7 +21,7 @@ from embodichain.protocols import Expert
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState
-from embodichain.types.poses import compose, inverse, turn, turned
+from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 REST_S = 1.0
 """How long the mug must hang still and untouched at the end [s]."""
@@ -82,7 +82,11 @@ def branches(rack: Asset) -> tuple[str, ...]:
 
 # -------------------------------------------------------------------------------------------------------------- expert
 
-_LIFT = 0.10
+_LIFT, _LOW_LIFT = 0.10, 0.05
+"""How high the mug is lifted [m] to be hung, and to be set down elsewhere."""
+_MIDDLE_X, _MIDDLE_Y = (0.0, 0.05, -0.05), (0.0, 0.06, -0.06, 0.12, -0.12)
+_ELSEWHERE = 0.12
+"""A mug that is brought to the middle stands so far from the rack, and from where it was [m]."""
 _RIM_DEPTH = 0.012
 """How far below its rim the mug is held [m]."""
 _OUTSIDE = 0.03
@@ -111,8 +115,13 @@ def rim_grips(mug: Asset) -> tuple[Pose, ...]:
     return tuple(compose(Pose(quaternion=turn((0.0, 0.0, 1.0), angle)), level) for angle in angles)
 
 
-def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, spent: set[str]) -> Attempting:
-    """One pick and hang, by a hand that has not had to put the mug back yet (`spent`) where there is one."""
+def _attempt(
+    hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, spent: set[str], brought: bool = False
+) -> Attempting:
+    """One pick and hang, by a hand that has not had to put the mug back yet (`spent`) where there is one.
+
+    A mug that nobody can hang from where it stands is brought to the middle first, once.
+    """
     if not unhung(scene, state):
         return Attempt(state=state)
     mug = scene.object("mug").asset
@@ -122,8 +131,13 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     radius_of_mug = float(-mug.bounds[0, 0])
     astray = miss.offsets(radius_of_mug + FINGER_HALF_WIDTH, _RIM_DEPTH + FINGER_BELOW)
 
+    known: dict[tuple[str, bytes, Pose], list[tuple[Pose, Pose]]] = {}
+
     def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
-        return _plan(hand, start, held, scene, state)
+        key = (hand.name, hand.joints.tobytes(), object_pose(scene, state, "rack"))
+        if key not in known:  # every grip that is weighed asks for them
+            known[key] = list(_hangings(hand, scene, state))
+        return _plan(hand, start, held, scene, state, known[key])
 
     def surely(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         onward(hand, start, _sunk(held))
@@ -142,8 +156,14 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
             )
             break
         except MotionError:
-            if not ways:
+            if ways:
+                continue
+            if brought:
                 raise
+            problem, state = yield from _bring(hands, scene, state)
+            if problem:
+                return Attempt(state=state, failure=problem)
+            return (yield from _attempt(hands, scene, state, miss, spent, brought=True))
     if problem:
         return Attempt(state=state, failure=problem)
     held = tip_from_object(hand, scene, state, "mug")
@@ -158,6 +178,29 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
         return Attempt(state=state, failure="the mug slipped while it was carried")
     problem, state = yield from _hang(hand, scene, state, approach, seated, held)
     return Attempt(state=state, failure=problem or unhung(scene, state))
+
+
+def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[Step, WorldState, tuple[str, WorldState]]:
+    """Sets the mug down nearer to the middle, where hands have more ways with it; MotionError when no hand can."""
+    mug, here = scene.object("mug").asset, object_pose(scene, state, "mug")
+    rack = object_pose(scene, state, "rack").position
+    ends, radius = _rack_capsules(scene, state)
+    goals = [yaw_pose(x, y, 0.0, yaw_of(here.quaternion)) for x, y in itertools.product(_MIDDLE_X, _MIDDLE_Y)]
+    goals = [goal for goal in goals if min(math.dist(goal.position[:2], where[:2]) for where in (rack, here.position)) > _ELSEWHERE]
+
+    def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+        way, goal = over(hand, start, held, mug, goals, (_LOW_LIFT,), floor=_LOW_LIFT / 2, most=len(goals))
+        if min(_mug_gap(compose(hand.chain.pose(joints), held), ends, radius) for joints in way[::4]) < _AWAY:
+            raise MotionError("the mug would touch the rack on its way to the middle; turn the rack")
+        return way, goal
+
+    problem, hand, state = yield from pick(hands, scene, state, "mug", rim_grips(mug), onward, lift=_LOW_LIFT, opening=_OPENING)
+    if problem:
+        return problem, state
+    way, goal = onward(hand, hand.joints, tip_from_object(hand, scene, state, "mug"))
+    state = yield from follow(hand, state, way)
+    state = yield from set_down(hand, scene, state, "mug", goal, "table")
+    return "", (yield from go_home(hand, state))
 
 
 def _sunk(held: Pose) -> Pose:
@@ -222,11 +265,13 @@ def _onto(at_seat: Pose) -> list[Waypoint]:
     return [Waypoint(pose=at_seat, exact=True, speed=_THREAD_SPEED), Waypoint(pose=below, exact=True, speed=_LOWER_SPEED)]
 
 
-def _plan(hand: Hand, start: Floats, held: Pose, scene: Scene, state: WorldState) -> tuple[Floats, Pose]:
+def _plan(
+    hand: Hand, start: Floats, held: Pose, scene: Scene, state: WorldState, hangings: Sequence[tuple[Pose, Pose]]
+) -> tuple[Floats, Pose]:
     """A branch that the mug in the hand can be hung on: the way to before it, and the mug's pose on it."""
     failure = MotionError("no branch of the rack can be reached; turn the rack or move it nearer")
     ends, radius = _rack_capsules(scene, state)
-    for before, seated in _hangings(hand, scene, state):
+    for before, seated in hangings:
         try:
             at_seat = compose(seated, inverse(held))
             start_pose = Waypoint(pose=compose(before, inverse(held)), straight=False, exact=True)
@@ -248,7 +293,7 @@ def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pos
     rack, mug = scene.object("rack").asset, scene.object("mug").asset
     loop = affordance(mug, "hang_loop", Pose())
     world_from_rack = object_pose(scene, state, "rack")
-    found = []
+    found, grip = [], rim_grips(mug)[0]
     for tilt, name, half, sense in itertools.product(_TILTS, branches(rack), (0.0, math.pi), (1.0, -1.0)):
         seat = affordance(rack, f"seat_{name}", world_from_rack)
         tip = affordance(rack, f"branch_{name}", world_from_rack)
@@ -258,7 +303,7 @@ def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pos
             continue  # its mouth would point down
         out = np.subtract(tip.position, seat.position)
         out *= 1.0 + _OUTSIDE / float(np.linalg.norm(out))
-        found.append((tilt, hand.travel(compose(seated, rim_grips(mug)[0])), moved(seated, out.tolist()), seated))
+        found.append((tilt, hand.travel(compose(seated, grip)), moved(seated, out.tolist()), seated))
     found.sort(key=lambda entry: entry[:2])
     return ((before, seated) for _, _, before, seated in found)
 

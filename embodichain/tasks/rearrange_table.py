@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand
-from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines
+from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
 from embodichain.protocols import Expert
 from embodichain.tasks.custody import Custody, CustodyConfig
@@ -92,44 +92,83 @@ _ALONG = (0.0, 0.015, -0.015, 0.03, -0.03)
 """How far before or behind the plate's middle [m]."""
 _ASIDE_X, _ASIDE_Y = (-0.16, -0.08, 0.0, 0.08, 0.14), (0.0, 0.08, -0.08, 0.14, -0.14, 0.2, -0.2)
 _HANDLE_HALF = 0.012
+_MIDDLE = 0.09
+"""Both hands reach as far to either side as this [m]."""
+_APART, _ELSEWHERE = 0.015, 0.06
+"""A piece put out of the way lies so far from everything else, and from where it was [m]."""
+_MOST_MOVES = 5
+"""Each piece to the middle and on to its place, and one that was in the way."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
     """Carries every piece that is not in its place there."""
     shift = (0.0, miss.aside(_HANDLE_HALF + 0.022), -miss.above(_GRIP_HEIGHT + FINGER_BELOW)) if miss.by else (0.0, 0.0, 0.0)
-    for _ in range(2 * len(SIDES)):
+    for _ in range(_MOST_MOVES):
         waiting = [side for side in SIDES if misplaced(scene, state, side)]
         if not waiting:
             break
-        try:
-            problem, state = yield from transfer(hands, scene, state, _next(scene, state, waiting), shift)
-        except MotionError:  # no arm reaches both ends: one brings the piece to the middle, where the other reaches it too
-            problem, state = yield from transfer(hands, scene, state, _transfer(scene, waiting[0], _spots(scene, state)), shift)
+        failure = MotionError("no piece can be laid where it belongs or out of the way; the table is too full")
+        for move in _moves(scene, state, waiting):
+            try:
+                problem, state = yield from transfer(hands, scene, state, move, shift)
+                break
+            except MotionError as error:
+                failure = error
+        else:
+            raise failure
         if problem:
             return Attempt(state=state, failure=problem)
         shift = (0.0, 0.0, 0.0)
     return Attempt(state=state, failure=" and ".join(filter(None, (misplaced(scene, state, side) for side in SIDES))))
 
 
-def _next(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Transfer:
-    """The next piece to carry: one whose place is free, or else one to be put out of the way."""
-    spots = _spots(scene, state)
-    for goals_of in (lambda side: _goals(scene, state, side), lambda side: spots):
+def _moves(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Iterator[Transfer]:
+    """What to carry next, best first: a piece to its place, so that fingers reach the other one still; else to the middle.
+
+    In the middle both hands reach it, and from there it goes on; a spot further out is the last resort.
+    """
+    for wanted in (_goals, _near_spots, _spots):
+        crowding: list[Transfer] = []
         for side in waiting:
-            task = _transfer(scene, side, goals_of(side))
-            others = list(outlines(scene, state, (side,)).values())
-            if has_room(task, scene.object(side).asset, object_pose(scene, state, side), others):
-                return task
-    raise MotionError("no piece can be laid where it belongs or out of the way; the table is too full")
+            here, present = object_pose(scene, state, side), outlines(scene, state, (side,))
+            goals = wanted(scene, state, side)
+            others = [other for other in waiting if other != side]
+            leaving = tuple(goal for goal in goals if all(_leaves_room(scene, state, side, goal, other) for other in others))
+            asset = scene.object(side).asset
+            if leaving and has_room(move := _transfer(scene, side, leaving), asset, here, list(present.values())):
+                yield move
+            elif len(leaving) < len(goals):
+                move = _transfer(scene, side, goals)
+                crowding += [move] if has_room(move, asset, here, list(present.values())) else []
+        yield from crowding
 
 
-def _spots(scene: Scene, state: WorldState) -> tuple[Pose, ...]:
-    """Poses where a piece is out of the way of both places beside the plate."""
-    assets = {side: scene.object(side).asset for side in SIDES}
-    places = [outline_of(assets[side], _goals(scene, state, side)[0]) for side in SIDES]
-    spots = [yaw_pose(x, y, 0.0, yaw) for x, y in itertools.product(_ASIDE_X, _ASIDE_Y) for yaw in (0.0, math.pi / 2)]
-    spots.sort(key=lambda spot: abs(spot.position[1]))
-    return tuple(spot for spot in spots if all(gap(outline_of(assets["left"], spot), place) > 0.04 for place in places))
+def _leaves_room(scene: Scene, state: WorldState, side: str, goal: Pose, other: str) -> bool:
+    """Whether fingers still have room around another piece once this one lies at `goal`."""
+    moved = outline_of(scene.object(side).asset, goal)
+    standing = [moved, *outlines(scene, state, (side, other)).values()]
+    task, here = _transfer(scene, other, ()), object_pose(scene, state, other)
+    return any(room_for_fingers(compose(here, grip), task.opening, standing) >= task.clearance for grip in task.grips)
+
+
+def _near_spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
+    """The spots that both hands reach."""
+    return tuple(spot for spot in _spots(scene, state, side) if abs(spot.position[1]) <= _MIDDLE)
+
+
+def _spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
+    """Poses elsewhere on the table, clear of both places beside the plate and of whatever lies there."""
+    asset, here = scene.object(side).asset, object_pose(scene, state, side)
+    places = [outline_of(scene.object(which).asset, _goals(scene, state, which)[0]) for which in SIDES]
+    present = outlines(scene, state, (side,)).values()
+    found = []
+    for x, y, yaw in itertools.product(_ASIDE_X, _ASIDE_Y, (0.0, math.pi / 2)):
+        spot = yaw_pose(x, y, 0.0, yaw)
+        lying = outline_of(asset, spot)
+        clear = all(gap(lying, place) > 0.04 for place in places) and all(gap(lying, thing) > _APART for thing in present)
+        if clear and math.dist(spot.position, here.position) > _ELSEWHERE:
+            found.append(spot)
+    return tuple(sorted(found, key=lambda spot: abs(spot.position[1])))
 
 
 def _transfer(scene: Scene, side: str, goals: tuple[Pose, ...]) -> Transfer:
