@@ -84,8 +84,8 @@ def branches(rack: Asset) -> tuple[str, ...]:
 
 _LIFT, _LOW_LIFT = 0.10, 0.05
 """How high the mug is lifted [m] to be hung, and to be set down elsewhere."""
-_MIDDLE_X, _MIDDLE_Y = (0.0, 0.05, -0.05), (0.0, 0.06, -0.06, 0.12, -0.12)
-_ELSEWHERE = 0.12
+_MIDDLE_X, _MIDDLE_Y = (0.0, 0.05, -0.05, -0.1), (0.0, 0.06, -0.06, 0.12, -0.12)
+_FROM_RACK, _ELSEWHERE = 0.17, 0.08
 """A mug that is brought to the middle stands so far from the rack, and from where it was [m]."""
 _RIM_DEPTH = 0.012
 """How far below its rim the mug is held [m]."""
@@ -96,7 +96,7 @@ _THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
 """The handle is slipped over the branch, then lowered by at most so much [m] until it presses on the branch so much [N]."""
 _TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
 """Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
-_RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 6.0
+_RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 """The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
 _SINK = math.radians(5.0)
 _BACK = 0.07
@@ -186,7 +186,8 @@ def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[
     rack = object_pose(scene, state, "rack").position
     ends, radius = _rack_capsules(scene, state)
     goals = [yaw_pose(x, y, 0.0, yaw_of(here.quaternion)) for x, y in itertools.product(_MIDDLE_X, _MIDDLE_Y)]
-    goals = [goal for goal in goals if min(math.dist(goal.position[:2], where[:2]) for where in (rack, here.position)) > _ELSEWHERE]
+    goals = [goal for goal in goals if math.dist(goal.position[:2], rack[:2]) > _FROM_RACK]
+    goals = [goal for goal in goals if math.dist(goal.position[:2], here.position[:2]) > _ELSEWHERE]
 
     def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         way, goal = over(hand, start, held, mug, goals, (_LOW_LIFT,), floor=_LOW_LIFT / 2, most=len(goals))
