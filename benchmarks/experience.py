@@ -46,6 +46,8 @@ from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 """Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
 SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
+BLOCK = 50
+"""Scenes that one process plays in a row: what a run that was broken off has to do again at most."""
 STAGES = ("spatial", "visual", "physical", "diverse")
 PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
 """Stages that are no stage of expansion: placement alone, every episode disturbed in one way."""
@@ -138,8 +140,8 @@ def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
     return float(np.abs(np.diff(np.delete(commands, grippers, axis=1), axis=0)).max(initial=0.0) * 50)
 
 
-def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
-    """Plays one task under one stage; runs in a process of its own."""
+def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> dict[str, Any]:
+    """Plays scenes `first` to `first + count` of one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
     physics, codec = Blind(world.robot, width=16, height=16), ActionCodec(world.robot)
     scenes = SceneStage(world, physics=physics)
@@ -149,7 +151,7 @@ def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
     deepest, features_found, sampling_s, before = [0.0], [], 0.0, time.perf_counter()
     played_rows: list[Played] = []
     mishaps: dict[str, list[int]] = {}
-    for number in range(count):
+    for number in range(first, first + count):
         started = time.process_time()
         try:
             task, scene = scenes.step(number)
@@ -196,15 +198,41 @@ def episodes(name: str, stage: str, count: int, checks: int) -> dict[str, Any]:
     return {
         "task": name,
         "stage": stage,
+        "first": first,
         **result,
-        "reasons": dict(reasons.most_common(5)),
+        "reasons": dict(reasons),
         "mishaps": mishaps,
         "deepest_mm": round(1e3 * max(deepest), 2),
         "cheats_passed": passed,
         "features": features_found,
-        "scenes_per_s": count / max(sampling_s, 1e-9),
-        "episodes_per_s": result["episodes"] / (time.perf_counter() - before),
+        "scenes": count,
+        "sampling_s": sampling_s,
+        "wall_s": time.perf_counter() - before,
     }
+
+
+def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """One row of blocks of the same task and stage: numbers are summed, features stay in the order of the scenes."""
+    blocks = sorted(blocks, key=lambda block: block["first"])
+    total: dict[str, Any] = {"task": blocks[0]["task"], "stage": blocks[0]["stage"]}
+    for block in blocks:
+        for key, value in block.items():
+            if key == "deepest_mm":
+                total[key] = max(value, total.get(key, 0.0))
+            elif key == "mishaps":
+                known = total.setdefault(key, {})
+                known |= {
+                    kind: [sum(both) for both in zip(known.get(kind, (0, 0)), found, strict=True)] for kind, found in value.items()
+                }
+            elif isinstance(value, dict):
+                total[key] = dict(Counter(total.get(key, {})) + Counter(value))
+            elif isinstance(value, list):
+                total[key] = total.get(key, []) + value
+            elif key not in ("task", "stage", "first"):
+                total[key] = total.get(key, 0) + value
+    total["scenes_per_s"] = total["scenes"] / max(total["sampling_s"], 1e-9)
+    total["episodes_per_s"] = total["episodes"] / total["wall_s"]
+    return total
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
@@ -239,29 +267,38 @@ def measure(
 
     `provoked` is how many episodes of each task are played for each kind of disturbance.
     """
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    blocks: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
     if kept is not None and kept.exists():
         for line in kept.read_text().splitlines():
             row = json.loads(line)
             if row["task"] in names and "error" not in row:
-                rows[row["task"], row["stage"]] = row
+                blocks.setdefault((row["task"], row["stage"]), {})[row["first"]] = row
     for name in names:
         prepare(config(name, "spatial"), lambda what, done, total: None)  # caches are filled once, before anything is timed
     # Visual expansion changes no number of the physics (a law of tests/physics/test_looks.py): a few episodes confirm it.
-    work = [(name, stage, min(count, 10) if stage == "visual" else count, checks) for stage in stages for name in names]
-    work += [(name, stage, provoked, checks) for stage in PROVOKED for name in names if provoked]
-    work = [entry for entry in work if entry[:2] not in rows]
+    wanted = [(name, stage, min(count, 10) if stage == "visual" else count) for stage in stages for name in names]
+    wanted += [(name, stage, provoked) for stage in PROVOKED for name in names if provoked]
+    work = [
+        (name, stage, min(BLOCK, whole - first), checks if first == 0 else 0, first)
+        for name, stage, whole in wanted
+        for first in range(0, whole, BLOCK)
+        if first not in blocks.get((name, stage), {})
+    ]
+    failed: dict[tuple[str, str], dict[str, Any]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
             row = done.result()
-            rows[row["task"], row["stage"]] = row
+            if "error" in row:
+                failed[row["task"], row["stage"]] = row
+            else:
+                blocks.setdefault((row["task"], row["stage"]), {})[row["first"]] = row
             if kept is not None:
                 with kept.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-    return summary(rows, names)
+    return summary({key: merged(list(found.values())) for key, found in blocks.items()} | failed, names)
 
 
-def _guarded(work: tuple[str, str, int, int]) -> dict[str, Any]:
+def _guarded(work: tuple[str, str, int, int, int]) -> dict[str, Any]:
     """One task whose file is broken must not take the others' figures with it."""
     try:
         return episodes(*work)
@@ -312,6 +349,7 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
                 "stage": stage,
                 "success": {name: rate(name, stage) for name in names},
                 "episodes": sum(row.get("episodes", 0) for row in picked),
+                "episodes_by_task": {row["task"]: row.get("episodes", 0) for row in picked},
                 "refused": sum(row.get("refused", 0) for row in picked),
                 "recovered": round(sum(row.get("recovered", 0) for row in picked) / attempts, 3) if attempts else None,
                 "scenes_per_s": {row["task"]: round(row.get("scenes_per_s", 0.0), 1) for row in picked},

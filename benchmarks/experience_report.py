@@ -15,9 +15,10 @@ _TITLES = {
 def table(result: dict[str, Any], count: int) -> str:
     """One row for each stage of expansion, one column for each task, and what must be zero."""
     names = list(result["expert_success"])
-    lines = [f"| expert success, {count} seeds each | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = [f"| expert success of up to {count} seeds each | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for stage in result["stages"]:
-        cells = ["–" if stage["success"][name] is None else f"{100 * stage['success'][name]:.1f}%" for name in names]
+        played = stage["episodes_by_task"]
+        cells = ["–" if rate is None else f"{100 * rate:.1f}% of {played[name]}" for name, rate in stage["success"].items()]
         lines.append(f"| {_TITLES[stage['stage']]} | " + " | ".join(cells) + " |")
     rates = result["stages"][0]["scenes_per_s"]
     lines.append("| scenes/s a core | " + " | ".join(f"{rates[name]:.0f}" for name in names) + " |")
