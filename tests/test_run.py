@@ -56,21 +56,27 @@ def test_counting_data_reach_a_non_zero_gradient(no_shared_memory_left):
     assert sum(float(g.abs().sum()) > 0 for g in gradients.values()) > 0.8 * len(gradients) > 10
 
 
-def test_a_counting_run_on_workers_delivers_every_trajectory_exactly_k_times(tmp_path):
-    result = run(*COUNTING, *TINY, out=tmp_path / "run")
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory):
+    """The folder of a counting run on two workers, and its last words."""
+    folder = tmp_path_factory.mktemp("counted") / "run"
+    result = run(*COUNTING, *TINY, "--workers", "2", out=folder)
     assert result.returncode == 0, result.stderr
-    summary = json.loads(result.stdout.splitlines()[-1])
+    return folder, json.loads(result.stdout.splitlines()[-1])
+
+
+def test_a_counting_run_on_workers_delivers_every_trajectory_exactly_k_times(counted):
+    folder, summary = counted
     assert summary["bound_violations"] == 0
     assert summary["reads_histogram"] == {"3": summary["published"]}
     assert summary["reads"] == 3 * summary["published"]
-    report = verify(tmp_path / "run" / "ledger.bin", 3)
+    report = verify(folder / "ledger.bin", 3)
     assert (report.trajectories, len(report.violations), report.duplicates) == (summary["published"], 0, 0)
-    assert cli.main(["ledger", "verify", str(tmp_path / "run")]) == 0
+    assert cli.main(["ledger", "verify", str(folder)]) == 0
 
 
-def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(tmp_path):
-    assert run(*COUNTING, *TINY, "--engine", "serial", out=tmp_path / "run").returncode == 0
-    folder = RunFolder.open(tmp_path / "run")
+def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(counted):
+    folder = RunFolder.open(counted[0])
     html = folder.report.read_text()
     assert folder.command in html
     assert "<svg" in html
@@ -98,6 +104,8 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
         "counting",
         "--stream.limit",
         "100000",
+        "--workers",
+        "1",
         "--out",
         str(out),
     ]
@@ -116,7 +124,7 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
     assert not rings_of(process.pid)
     assert not children_in_session(process.pid)
     before = len(read_metrics(folder.metrics, "train"))
-    result = run("run", "--resume", "--train.steps", str(before + 2), out=out)
+    result = run("run", "--resume", "--engine", "serial", "--train.steps", str(before + 2), out=out)
     assert result.returncode == 0, result.stderr
     steps = [record["step"] for record in read_metrics(folder.metrics, "train")]
     assert steps == list(range(1, before + 3))

@@ -28,8 +28,8 @@ def settled(carrier, thing, pose, seconds=3.0):
 
 
 @pytest.mark.slow
-def test_a_mug_let_go_on_a_branch_hangs_there(tmp_path):
-    rack, mug = (optimize.build(category, 0, tmp_path) for category in ("rack", "mug"))
+def test_a_mug_let_go_on_a_branch_hangs_there(catalog, tmp_path):
+    rack, mug = optimize.build("rack", 0, tmp_path), catalog["mug"]
     for index in range(sum(name.startswith("seat_") for name in rack.affordances)):
         seat = compose(rack.affordances[f"seat_{index}"][1], inverse(mug.affordances["hang_loop"][1]))
         end, _, speed = settled(rack, mug, seat)

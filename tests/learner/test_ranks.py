@@ -20,7 +20,8 @@ from learner.data import DataConfig, RingDataset
 from learner.ranks import Ranks
 
 COUNT, READS, TRAJECTORIES, SLOTS = 2, 3, 13, 8
-spawn = multiprocessing.get_context("spawn")
+fresh = multiprocessing.get_context("forkserver")
+fresh.set_forkserver_preload(["learner.module", "learner.ranks"])  # what takes seconds is imported once, before anything runs
 
 
 def join(rank: int, meeting) -> Ranks:
@@ -73,9 +74,9 @@ def learn(rank: int, folder, path, ended, answers) -> None:
 
 
 def test_ranks_share_the_bound_learn_the_same_weights_and_stop_together(tmp_path, no_shared_memory_left):
-    ended, answers = spawn.Event(), spawn.Queue()
+    ended, answers = fresh.Event(), fresh.Queue()
     with Ring.create(RingSpec(trajectory=spec(), num_slots=SLOTS, max_reads=READS)) as ring:
-        ranks = [spawn.Process(target=learn, args=(r, tmp_path, ring.path, ended, answers), daemon=True) for r in range(COUNT)]
+        ranks = [fresh.Process(target=learn, args=(r, tmp_path, ring.path, ended, answers), daemon=True) for r in range(COUNT)]
         for process in ranks:
             process.start()
         for number in range(TRAJECTORIES):
@@ -122,14 +123,14 @@ def draws(rank: int, folder, path, fate: str, answers) -> None:
 
 @pytest.mark.parametrize("fate", ["killed", "failing", "starved"])
 def test_no_rank_waits_for_one_that_is_gone_failing_or_starved(tmp_path, fate):
-    answers = spawn.Queue()
+    answers = fresh.Queue()
     # Three batches each, then the ring is empty and nothing says that the stream has ended.
     reads = 3 if fate == "starved" else 1000
     with Ring.create(RingSpec(trajectory=spec(), num_slots=2, max_reads=reads)) as ring:
         for number in range(2):
             with ring.reserve() as slot:
                 fill(slot, number)
-        ranks = [spawn.Process(target=draws, args=(r, tmp_path, ring.path, fate, answers), daemon=True) for r in range(COUNT)]
+        ranks = [fresh.Process(target=draws, args=(r, tmp_path, ring.path, fate, answers), daemon=True) for r in range(COUNT)]
         for process in ranks:
             process.start()
         if fate == "killed":
@@ -178,8 +179,8 @@ def own(rank: int, folder, answers) -> None:
 
 
 def test_ranks_with_a_ring_each_stop_together_when_the_first_stream_is_read_empty(tmp_path, no_shared_memory_left):
-    answers = spawn.Queue()
-    ranks = [spawn.Process(target=own, args=(r, tmp_path, answers), daemon=True) for r in range(COUNT)]
+    answers = fresh.Queue()
+    ranks = [fresh.Process(target=own, args=(r, tmp_path, answers), daemon=True) for r in range(COUNT)]
     for process in ranks:
         process.start()
     (_, leases, short), (_, other_leases, long) = sorted(answers.get(timeout=200) for _ in ranks)
