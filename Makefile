@@ -26,7 +26,7 @@ demo: setup ## the main job on this machine: assets, two workers, ring, learner,
 	$(BIN)/embodichain run tiny_cpu
 
 test: setup ## the default tests: no GPU, no network
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 slow: setup ## the tests that take longer: a minute of kills, a thousand broken meshes, larger models
 	$(BIN)/pytest -m 'slow and not gpu and not cluster' -n 2 --dist worksteal --timeout 900

@@ -15,6 +15,30 @@ settings.register_profile("explore", deadline=None, suppress_health_check=[Healt
 settings.register_profile("repeat", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("repeat")
 
+LONGEST_FIRST = (
+    "test_run.py",
+    "test_readme.py",
+    "test_asset_batch.py",
+    "test_asset_optimize.py",
+    "test_engine.py",
+    "test_ranks.py",
+    "test_serve.py",
+    "test_asset_build_command.py",
+    "test_asset_repair.py",
+    "test_ring_fuzz.py",
+    "test_ring_spin.py",
+    "test_gateway_actor.py",
+    "test_turn_switch.py",
+    "test_encode_on_write.py",
+    "test_recall.py",
+)
+"""Files that take longest begin first, and the many short ones fill up the processes at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    rank = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
 
 def _rings_of(pid: int) -> set[str]:
     """Files of rings in /dev/shm that the process owns or owned."""

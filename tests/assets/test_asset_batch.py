@@ -102,7 +102,7 @@ def test_an_unwritable_folder_stops_a_batch_before_any_work(tmp_path):
 
 
 def build(out, *more):
-    return [sys.executable, "-m", "embodichain.cli", "asset", "build", "block:4", "-o", str(out), "--jobs", "2", *more]
+    return [sys.executable, "-m", "embodichain.cli", "asset", "build", "pad:6", "-o", str(out), "--jobs", "2", *more]
 
 
 def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
@@ -115,8 +115,8 @@ def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
         driver.send_signal(signal.SIGKILL)
     assert len(workers) >= 2
     assert not psutil.wait_procs(workers, timeout=120.0)[1], "orphaned workers notice at their next word"
-    whole = [path for path in (tmp_path / "block").iterdir() if not path.name.startswith(".")]
-    assert 1 <= len(whole) < 4
+    whole = [path for path in (tmp_path / "pad").iterdir() if not path.name.startswith(".")]
+    assert 1 <= len(whole) < 6
     for folder in whole:
         report = json.loads((folder / f"{folder.name}.json").read_text())
         assert optimize.unharmed(folder / f"{folder.name}.usd", report["key"])
@@ -124,7 +124,7 @@ def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
     states = [row["state"] for row in json.loads(again.stdout)["assets"]]
     assert states.count("kept") >= len(whole)
     assert set(states) == {"kept", "built"}
-    assert not [path for path in (tmp_path / "block").iterdir() if path.name.startswith(".")]
+    assert not [path for path in (tmp_path / "pad").iterdir() if path.name.startswith(".")]
 
 
 def test_a_dry_run_says_what_it_would_do_and_writes_nothing(tmp_path, capsys, catalog_dir, catalog):

@@ -67,7 +67,7 @@ def test_the_same_seed_gives_the_same_content_in_another_process(catalog, tmp_pa
 
 
 def test_another_seed_gives_other_content(catalog, tmp_path):
-    assert optimize.build("block", 1, tmp_path).content_hash != catalog["block"].content_hash
+    assert optimize.build("pad", 1, tmp_path).content_hash != catalog["pad"].content_hash
 
 
 def test_what_is_returned_was_read_from_the_file(catalog):
@@ -101,12 +101,12 @@ def test_every_stage_reports_its_numbers(catalog):
 
 
 def test_a_damaged_file_is_built_again(tmp_path):
-    asset = optimize.build("block", 2, tmp_path)
+    asset = optimize.build("pad", 2, tmp_path)
     data = bytearray(asset.path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     asset.path.write_bytes(data)
-    assert optimize.cached("block", 2, tmp_path) is None
-    assert optimize.build("block", 2, tmp_path).content_hash == asset.content_hash
+    assert optimize.cached("pad", 2, tmp_path) is None
+    assert optimize.build("pad", 2, tmp_path).content_hash == asset.content_hash
 
 
 KILLED = """
@@ -116,19 +116,19 @@ from embodichain.assets import optimize, usd, validate
 write = usd.write
 usd.write = lambda *a: (write(*a), {at_write} and os.kill(os.getpid(), 9))
 validate.check = lambda *a: os.kill(os.getpid(), 9)
-optimize.build("block", 3, Path({folder!r}))
+optimize.build("pad", 3, Path({folder!r}))
 """
 
 
 def test_killed_half_way_leaves_nothing_half_written(tmp_path):
-    finished = optimize.build("block", 4, tmp_path)
+    finished = optimize.build("pad", 4, tmp_path)
     shelf = finished.path.parent.parent
     for at_write in (True, False):
         code = KILLED.format(at_write=at_write, folder=str(tmp_path))
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
         assert [path.name for path in shelf.iterdir() if not path.name.startswith(".")] == [finished.name]
-        assert optimize.cached("block", 3, tmp_path) is None
-    assert optimize.build("block", 3, tmp_path).name == "block_003"
+        assert optimize.cached("pad", 3, tmp_path) is None
+    assert optimize.build("pad", 3, tmp_path).name == "pad_003"
     assert not [path for path in shelf.iterdir() if path.name.startswith(".")]
 
 
