@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
 
+from embodichain.assets.facts import Issue
 from embodichain.assets.mjcf import to_mjcf
 from embodichain.types import Asset, Pose, rotate
 from embodichain.types.poses import compose, turn
@@ -79,6 +81,19 @@ def prove(asset: Asset, affordance: str, gripper: GripperConfig | None = None, *
         miss = Pose(position=(x, y, z), quaternion=turn((ax, ay, az), float(rng.uniform(0.0, math.radians(3.0)))))
         held += lift(asset, affordance, gripper, hold_s=1.0, miss=miss).held
     return replace(first, success_rate=held / (1 + misses))
+
+
+def check(asset: Asset, rates: Mapping[str, float], gripper: GripperConfig | None = None) -> list[Issue]:
+    """Lifts an asset again by every affordance that is said to bear it, by its success rate or, without one, by its name."""
+    said = [name for name, rate in rates.items() if rate > 0.0] if rates else grasps(asset)
+    issues = []
+    for name in said:
+        found = lift(asset, name, gripper)
+        if not found.held:
+            issues.append(
+                Issue(check="lift", prim=f"/{asset.name}/{asset.affordances[name][0]}", message=f"{name}: {found.reason}")
+            )
+    return issues
 
 
 def lift(

@@ -103,7 +103,7 @@ def _shades(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np
     smooth /= np.maximum(np.linalg.norm(smooth, axis=1, keepdims=True), 1e-30)
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     shared = smooth[faces]
-    gentle = np.einsum("fci,fi->fc", shared, normals) > 0.8
+    gentle = np.einsum("fci,fi->fc", shared, normals) > 0.95
     chosen = np.where(gentle[..., None], shared, normals[:, None])
     light = np.array([-0.4, 0.65, 0.65])
     return 0.38 + 0.68 * np.clip(chosen @ light, 0.0, 1.0)

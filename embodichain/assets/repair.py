@@ -30,6 +30,8 @@ class RepairConfig:
     """Least intersection over union with the input's inside, by winding number at random points."""
     distance: float = 0.01
     """Largest distance between the two surfaces, at the 98th percentile, either way."""
+    folded: float = 0.002
+    """Largest share of the inside where the surface may pass through itself."""
     samples: int = 3000
     resolution: int = 160
     """Cells along the longest side when remeshing."""
@@ -133,7 +135,10 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
             notes.append(f"{method}: no volume")
             continue
         result = to_mesh(solid)
-        agreement, distance = compare(result, reference, surface, config.samples)
+        agreement, distance, folded = compare(result, reference, surface, config.samples)
+        if folded > config.folded:
+            notes.append(f"{method}: passes through itself in {folded:.1%} of its inside, which would count twice")
+            continue
         if agreement >= config.agreement and distance <= config.distance * diagonal(reference):
             return result, RepairReport(
                 method=method,
@@ -193,8 +198,10 @@ def unite(closed: list[Mesh]) -> tuple[Solid, list[str]]:
     return solid, failures
 
 
-def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple[float, float]:
+def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple[float, float, float]:
     """Agreement of a solid with its input: IoU of the insides at random points, 98th percentile of surface distances [m].
+
+    Third comes the share of the inside that the solid's surface winds around more than once.
 
     Args:
         result: the solid.
@@ -204,7 +211,9 @@ def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple
     """
     rng = np.random.default_rng(0)
     low, high = reference.vertices.min(axis=0), reference.vertices.max(axis=0)
-    inside, truth = _inside(rng, result, reference, low, high, samples)
+    windings, truth = _windings(rng, result, reference, low, high, samples)
+    inside = windings > 0.5
+    folded = float((windings > 1.5).sum() / max(inside.sum(), 1))
     union = int((inside | truth).sum())
     agreement = float((inside & truth).sum() / union) if union else 0.0
     there = surface_distances(sample_surface(result, samples, rng)[0], surface)
@@ -212,11 +221,12 @@ def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple
     points, normals = sample_surface(reference, samples, rng)
     outer = winding_numbers(points + 1e-4 * diagonal(reference) * normals, reference) < 0.5
     back = surface_distances(points[outer] if outer.any() else points, result)
-    return agreement, float(max(np.percentile(there, 98), np.percentile(back, 98)))
+    return agreement, float(max(np.percentile(there, 98), np.percentile(back, 98))), folded
 
 
-def _inside(
+def _windings(
     rng: np.random.Generator, result: Mesh, reference: Mesh, low: NDArray, high: NDArray, samples: int
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How often the result winds around random points, and whether the reference holds them."""
     points = rng.uniform(low, high, (samples, 3))
-    return winding_numbers(points, result) > 0.5, winding_numbers(points, reference) > 0.5
+    return winding_numbers(points, result), winding_numbers(points, reference) > 0.5

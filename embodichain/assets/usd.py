@@ -313,6 +313,13 @@ def read(path: Path) -> Asset:
     )
 
 
+def lift_rates(path: Path) -> dict[str, float]:
+    """Share of simulated lifts that held, of every affordance that says so in a file; raises AssetError when it is unreadable."""
+    stage = open_stage(path)
+    found = {prim.GetName(): prim.GetAttribute("embodichain:liftSuccessRate") for prim in stage.TraverseAll()}
+    return {name: float(rate.Get()) for name, rate in found.items() if rate and rate.HasAuthoredValue()}
+
+
 def open_stage(path: Path) -> Usd.Stage:
     """The stage at `path`; raises AssetError when there is none or it cannot be parsed."""
     if not path.is_file():

@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> int:
     sub.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
     sub.add_argument("--own", action="store_true", help="our own checks alone, even where the public validators are installed")
     sub.add_argument("--public", action="store_true", help="fail when a public validator is not installed")
+    sub.add_argument("--lifts", action="store_true", help="also lift by every grasp again that is said to hold")
     sub = commands.add_parser("diff", help="what changed between two assets, or two folders of them; 1 when anything did")
     sub.add_argument("first", type=Path, metavar="A")
     sub.add_argument("second", type=Path, metavar="B")
@@ -309,7 +310,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _validate(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from embodichain.assets import behave, facts, usd, validate, validators
+    from embodichain.assets import behave, facts, grasp, usd, validate, validators
     from embodichain.errors import AssetError
 
     files = _files(options.paths)
@@ -318,6 +319,8 @@ def _validate(options: argparse.Namespace) -> int:
         missing = ", ".join(sorted(set(validators.PUBLIC) - set(public)))
         raise ConfigError(f"public validators not installed: {missing}; {validators.INSTALL}")
     verdicts: dict[str, dict[str, list[Issue]]] = {"on paper": {}, "in physics": {}}
+    if options.lifts:
+        verdicts["lifts"] = {}
     with Progress(transient=True, disable=options.json) as bars:
         bar = bars.add_task("validate", total=len(files))
         for path in files:
@@ -326,7 +329,10 @@ def _validate(options: argparse.Namespace) -> int:
             if found:
                 continue  # what is written wrongly is not simulated
             try:
-                verdicts["in physics"][str(path)] = behave.check(usd.read(path))
+                asset = usd.read(path)
+                verdicts["in physics"][str(path)] = behave.check(asset)
+                if options.lifts:
+                    verdicts["lifts"][str(path)] = grasp.check(asset, usd.lift_rates(path))
             except AssetError as error:
                 verdicts["in physics"][str(path)] = [facts.Issue(check="simulate", prim="/", message=str(error))]
         for name in public:

@@ -8,7 +8,7 @@ from embodichain.assets.mess import MessConfig, broken
 from embodichain.assets.physical import solid_properties
 from embodichain.assets.remesh import remesh, surface_distances, winding_numbers
 from embodichain.assets.repair import RepairConfig, RepairMethod, refuse, repair
-from embodichain.assets.shapes import Solid, box, concatenate, cylinder, diagonal, moved, signed_volume, to_mesh, to_solid
+from embodichain.assets.shapes import Solid, box, concatenate, cylinder, diagonal, moved, signed_volume, sweep, to_mesh, to_solid
 from embodichain.assets.topology import boundary_loops, close_holes, components, drop_fins, oriented, weld
 from embodichain.errors import AssetError
 from embodichain.types import Mesh, Pose
@@ -92,6 +92,30 @@ def test_a_cavity_stays_hollow():
 def test_junk_inside_a_solid_is_swallowed():
     junk = concatenate([CUBE, to_mesh(box((0.06, 0.06, 0.06)))])
     assert signed_volume(repair(junk)[0]) == pytest.approx(0.001, rel=1e-6)
+
+
+def test_a_solid_that_passes_through_itself_counts_the_overlap_once():
+    # A tube along an eight that crosses itself in the middle; its ends stay apart.
+    turn = np.linspace(-0.4 * np.pi, 1.4 * np.pi, 121)
+    path = np.stack([0.06 * np.sin(turn), np.zeros_like(turn), 0.04 * np.sin(2 * turn)], axis=1)
+    tube = to_mesh(sweep(path, 0.008, 0.008, 16))
+    truth = (sweep(path[:62], 0.008, 0.008, 16) + sweep(path[60:], 0.008, 0.008, 16)).volume()
+    assert signed_volume(tube) > 1.03 * truth
+    result, report = repair(tube, RepairConfig(resolution=96))
+    assert signed_volume(result) == pytest.approx(truth, rel=0.01)
+    assert report.method is RepairMethod.REMESH
+    assert "passes through itself" in report.note
+
+
+def test_thousands_of_shells_are_dropped_beside_a_thing_and_refused_alone():
+    rng = np.random.default_rng(0)
+    crumb = to_mesh(box((0.004, 0.004, 0.004)))
+    crumbs = [Mesh(vertices=crumb.vertices + rng.uniform(-0.2, 0.2, 3), faces=crumb.faces) for _ in range(3000)]
+    with pytest.raises(AssetError, match="none of 3000 components"):
+        repair(concatenate(crumbs))
+    result, report = repair(concatenate([CUBE, *crumbs]))
+    assert report.floaters_dropped == 3000
+    assert signed_volume(result) == pytest.approx(0.001)
 
 
 def test_solids_that_share_an_edge_come_apart_and_unite():

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import pytest
 from mutations import centimetres, spoil, y_up
 
-from embodichain.assets import validators
+from embodichain.assets import usd, validators
 from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 
@@ -38,6 +40,18 @@ def test_an_absent_validator_is_named_with_its_remedy(catalog, monkeypatch, caps
         asset_commands.main(["validate", path, "--public"])
     assert asset_commands.main(["validate", path]) == 0
     assert "not asked: omniverse, simready" in capsys.readouterr().out
+
+
+def test_lifts_are_repeated_on_demand_and_a_false_promise_fails(catalog, tmp_path, capsys):
+    block = catalog["block"]
+    rates = usd.lift_rates(block.path)
+    assert asset_commands.main(["validate", str(block.path), "--own", "--lifts"]) == 0
+    owner, pose = block.affordances["grasp"]
+    false = replace(block, affordances={"grasp": (owner, replace(pose, position=(0.0, 0.2, 0.1)))})
+    usd.write(false, tmp_path / "false.usd", rates={"grasp": rates["grasp"]})
+    assert asset_commands.main(["validate", str(tmp_path), "--own"]) == 0
+    assert asset_commands.main(["validate", str(tmp_path), "--own", "--lifts"]) == 1
+    assert "grasp: it rose only" in capsys.readouterr().out
 
 
 def test_validate_prints_one_table_and_fails_when_any_asset_fails(catalog, tmp_path, capsys):
