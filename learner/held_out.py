@@ -6,12 +6,14 @@ visual      light colder, dimmer and more slanted than any streamed; patterns th
             as far from their own colours; other instances of every object
 physics     objects heavier and smoother, joints stiffer, servos softer, weaker and later than any streamed
 placement   task objects anywhere in ranges half as wide again
-all at once the three together, and held-out words where the task has such
+words       asked for in phrases that no streamed episode used; the scenes are those in distribution
+all at once the four together
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
@@ -41,19 +43,16 @@ class Shift(StrEnum):
     VISUAL = "visual"
     PHYSICS = "physics"
     PLACEMENT = "placement"
+    WORDS = "words"
     ALL = "all at once"
 
 
-class Widened:
-    """A task whose objects lie in ranges half as wide again; everything else is the task's own."""
+class _Varied:
+    """A task that asks for other scenes; its expert and its grader are the task's own."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self.name = task.name
-
-    def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The task's wish, placed more widely."""
-        return widened(self._task.request(rng))
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """The task's expert."""
@@ -62,6 +61,27 @@ class Widened:
     def grader(self, scene: Scene) -> Grader:
         """The task's grader."""
         return self._task.grader(scene)
+
+
+class Widened(_Varied):
+    """A task whose objects lie in ranges half as wide again; everything else is the task's own."""
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """The task's wish, placed more widely."""
+        return widened(self._task.request(rng))
+
+
+class Reworded(_Varied):
+    """A task that asks in the words of its held-out variant for the scene that it would ask for itself."""
+
+    def __init__(self, task: Task, speaker: Task) -> None:
+        super().__init__(task)
+        self._speaker = speaker
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """The task's wish in the speaker's words; takes as much from `rng` as the task does."""
+        said = self._speaker.request(deepcopy(rng)).instruction
+        return replace(self._task.request(rng), instruction=said)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -140,6 +160,8 @@ def _mild(name: str) -> float:
 
 
 def _variant(name: str, shift: Shift) -> Task:
+    if shift is Shift.WORDS:
+        return Reworded(tasks.make(name), tasks.make(name, held_out=True))
     if shift is Shift.ALL:
         task, plain = tasks.make(name, held_out=True), tasks.make(name)
         if _ranges(task) != _ranges(plain):

@@ -55,7 +55,8 @@ _SHIFTS = {
     "visual": (Shift.VISUAL,),
     "physics": (Shift.PHYSICS,),
     "placement": (Shift.PLACEMENT,),
-    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.ALL),
+    "words": (Shift.WORDS,),
+    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
 }
 
 
@@ -332,7 +333,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="embodichain eval",
         description="Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
-        epilog="`--ood all` adds the sets visual, physics and placement, and one that is all of them at once.",
+        epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
     )
     add: Callable[..., Any] = parser.add_argument
     add("path", type=Path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")

@@ -9,7 +9,7 @@ from pathlib import Path
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
 from learner import recipes
-from learner.options import flatten, load_yaml, override
+from learner.options import load_yaml, restore
 from learner.policy import Setup, load_agent, load_setup, save_agent
 from learner.recipes import RunConfig
 from learner.run_folder import RunFolder
@@ -85,4 +85,4 @@ def shipped(name: str) -> Path:
 def run_config(folder: RunFolder) -> RunConfig:
     """The resolved configuration that a run saved."""
     saved = load_yaml(folder.config)
-    return override(recipes.make(str(saved.get("recipe", "")).partition(" ")[0]), list(flatten(saved)))
+    return restore(recipes.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)

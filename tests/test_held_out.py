@@ -16,7 +16,7 @@ from embodichain.rollout import ExpertPilot
 from embodichain.stages import Split, WorldConfig, prepare, scene_seed
 from learner import recipes
 from learner.evaluate import EvaluateConfig, Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
-from learner.held_out import HeldOut, Shift, Widened, beyond_physical, beyond_visual, of_world, scenes, shifted
+from learner.held_out import HeldOut, Shift, Widened, _variant, _Varied, beyond_physical, beyond_visual, of_world, scenes, shifted
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_lights_beyond_the_training_share_no_value_with_it(one, other, tilt):
 
 def test_each_shift_moves_what_it_says_and_nothing_else():
     config = WorldConfig(assets=AssetsConfig(counts={"switch": 2, "mouse": 1, "mug": 3}), tasks=("turn_switch",))
-    visual, physics, placement, everything = (shifted(config, s) for s in list(Shift)[1:])
-    assert shifted(config, Shift.NONE) == placement == config
+    visual, physics, placement, words, everything = (shifted(config, s) for s in list(Shift)[1:])
+    assert shifted(config, Shift.NONE) == placement == words == config
     assert replace(visual, visual=config.visual, assets=config.assets) == config != visual
     assert replace(physics, physical=config.physical) == config != physics
     assert everything.visual == visual.visual and everything.physical == physics.physical
@@ -80,6 +80,22 @@ def test_wider_placement_is_half_as_wide_again_about_the_same_middle():
             assert sum(now) == pytest.approx(sum(was))
         assert before.yaw == after.yaw
     assert plain.instruction == wide.instruction
+
+
+@pytest.mark.parametrize("name", sorted(set(tasks.TASKS) - {"counting"}))
+def test_words_held_out_ask_for_the_same_scenes_in_phrases_that_no_training_heard(name):
+    def requests(task):
+        return [task.request(np.random.default_rng(seed)) for seed in range(60)]
+
+    plain, other, both = (requests(_variant(name, shift)) for shift in (Shift.NONE, Shift.WORDS, Shift.ALL))
+    assert [replace(request, instruction="") for request in other] == [replace(request, instruction="") for request in plain]
+    heard = {request.instruction for request in plain}
+    assert not heard & {request.instruction for request in [*other, *both]}
+    assert len({request.instruction for request in other}) >= 2
+    one, again = np.random.default_rng(0), np.random.default_rng(0)
+    _variant(name, Shift.NONE).request(one)
+    _variant(name, Shift.WORDS).request(again)
+    assert one.random() == again.random(), "what is drawn next is the same too"
 
 
 def test_held_out_seeds_are_the_same_each_time_and_never_streamed(held):
@@ -156,6 +172,19 @@ class Seer:
         return _tensor(self.t + 1)
 
 
+class NeverContent(_Varied):
+    """A task that nobody accomplishes: its episodes last to the end."""
+
+    def request(self, rng):
+        return self._task.request(rng)
+
+    def grader(self, scene):
+        grader = self._task.grader(scene)
+        judged = grader.verdict
+        grader.verdict = lambda: replace(judged(), success=False)
+        return grader
+
+
 def _tensor(value: float):
     import torch
 
@@ -169,7 +198,8 @@ def test_what_a_policy_imagined_is_compared_with_what_came(held):
         made.append(Seer())
         return PolicyPilot(made[-1], held_codec(held))
 
-    (episode,) = episodes(held, {"seer": pilot}, 1)
+    (task,) = held.tasks
+    (episode,) = episodes(replace(held, tasks=(NeverContent(task),)), {"seer": pilot}, 1)
     assert episode.trace.errors() == (0.0, 1.0), "it imagines exactly; frames change by one"
     assert len(episode.trace.seen) == episode.outcome.num_chunks
     assert made[0].closed

@@ -15,6 +15,7 @@ from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
+from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, wrap, yaw_of
 
@@ -30,11 +31,14 @@ YAW_TOLERANCE = math.radians(15.0)
 """Largest angle [rad] between mouse and pad; a plain pad looks the same after half a turn, so either way round counts."""
 REST_S = 0.5
 """How long the mouse must lie on the pad untouched at the end [s]."""
-_INSTRUCTIONS = (
-    "Place the mouse on the {color} pad.",
-    "Put the computer mouse on the {color} mouse pad.",
-    "Pick up the mouse and set it down on the {color} pad.",
-    "Move the mouse onto the {color} pad, lined up with it.",
+_PHRASES = Phrases(
+    streamed=(
+        "Place the mouse on the {color} pad.",
+        "Put the computer mouse on the {color} mouse pad.",
+        "Pick up the mouse and set it down on the {color} pad.",
+        "Move the mouse onto the {color} pad, lined up with it.",
+    ),
+    held_out=("The mouse belongs on the {color} pad.", "Lay the mouse straight upon the pad that is {color}."),
 )
 
 
@@ -43,19 +47,21 @@ class PlaceMousePad:
 
     name = "place_mouse_pad"
 
-    def __init__(self, recovery: RecoveryConfig | None = None) -> None:
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
         """The mouse, the pad that the instruction names and another one."""
         first, second = (list(COLORS)[int(index)] for index in rng.choice(len(COLORS), 2, replace=False))
-        instruction = _INSTRUCTIONS[int(rng.integers(len(_INSTRUCTIONS)))].format(color=first)
+        instruction = _PHRASES.draw(rng, self._held_out, color=first)
         objects = (
             ObjectRequest(role="mouse", category="mouse", reach=("grasp",)),
             ObjectRequest(role="pad_target", category="pad", color=COLORS[first], reach=("center",), standoff=_GRIP_HEIGHT),
             ObjectRequest(role="pad_other", category="pad", color=COLORS[second]),
         )
-        return SceneRequest(instruction=instruction, objects=objects, same_arm=True)
+        request = SceneRequest(instruction=instruction, objects=objects, same_arm=True)
+        return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""

@@ -14,6 +14,7 @@ from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
+from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import multiply, turn, turned
 
@@ -23,11 +24,14 @@ THRESHOLD = 0.25
 """The lever is over when its angle on the wanted side exceeds this [rad]."""
 REST_S = 0.5
 """How long the lever must stay over after the robot has let go [s]."""
-_INSTRUCTIONS = (
-    "Turn the switch {state}.",
-    "Turn {state} the switch.",
-    "Flip the lever to {state}.",
-    "Push the switch lever over to the {state} position.",
+_PHRASES = Phrases(
+    streamed=(
+        "Turn the switch {state}.",
+        "Turn {state} the switch.",
+        "Flip the lever to {state}.",
+        "Push the switch lever over to the {state} position.",
+    ),
+    held_out=("Switch it {state}.", "Tip the lever of the switch so that it is {state}.", "The switch should be {state}."),
 )
 
 
@@ -36,13 +40,14 @@ class TurnSwitch:
 
     name = "turn_switch"
 
-    def __init__(self, recovery: RecoveryConfig | None = None) -> None:
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
         self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
         """One switch, its lever on the side that the instruction asks it to leave."""
         wanted = 1.0 if rng.random() < 0.5 else -1.0
-        instruction = _INSTRUCTIONS[int(rng.integers(len(_INSTRUCTIONS)))].format(state="on" if wanted > 0 else "off")
+        instruction = _PHRASES.draw(rng, self._held_out, state="on" if wanted > 0 else "off")
         switch = ObjectRequest(
             role="switch",
             category="switch",
@@ -50,7 +55,8 @@ class TurnSwitch:
             joint_positions=(-wanted * START,),
             reach=("lever_tip",),
         )
-        return SceneRequest(instruction=instruction, objects=(switch,))
+        request = SceneRequest(instruction=instruction, objects=(switch,))
+        return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""

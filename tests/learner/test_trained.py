@@ -1,16 +1,21 @@
 """Where policies are found: files that `embodichain export` writes, and those that ship with the package."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from embodichain import cli
 from embodichain.errors import RunError
 from learner import trained
 from learner.clwm import ClwmConfig
 from learner.encoder import EncoderConfig
+from learner.options import as_plain
 from learner.policy import Agent, AgentConfig, Setup, load_agent, load_setup, save_agent
+from learner.recipes import seconds_cpu
+from learner.run_folder import RunFolder
 
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),
@@ -37,3 +42,11 @@ def test_a_policy_has_one_ending_and_names_that_do_not_ship_are_refused(tmp_path
     assert "one .safetensors file" in capsys.readouterr().err
     with pytest.raises(RunError, match="no policy 'nobody' ships with this package; available: "):
         trained.find(Path("builtin:nobody"))
+
+
+def test_a_run_is_found_with_the_catalogue_that_it_had_and_no_more(tmp_path: Path):
+    run = seconds_cpu()
+    world = replace(run.world, tasks=("turn_switch",), width=48, assets=replace(run.world.assets, counts={"switch": 3}))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(replace(run, world=world))))
+    found = trained.run_config(RunFolder(path=tmp_path))
+    assert found.world == world, "a table replaces the recipe's: categories that the run had not are not built"
