@@ -65,6 +65,10 @@ class ClwmConfig:
     told_past: bool = True
     """Whether the model sees the chunk executed before a frame. Without it it cannot learn to go on as before, unseeing."""
 
+    proprio_noise: float = 0.0
+    """Deviation of the noise on the measured state in training, in its normalised units. A path that has begun tells where it will
+    end: a model that knows the state exactly prolongs it instead of looking, and never corrects its first guess."""
+
     history_noise_prob: float = 0.5
     history_noise_low: float = 0.5
     """Noisy history: with this probability a frame is mixed with noise at a clean share U[low, 1], on the unshifted grid."""
@@ -77,12 +81,16 @@ class ClwmConfig:
     """Noises and flow times that each chunk of a training step is seen with: what is seen of the frames serves them all."""
     video_steps: int = 4
     action_steps: int = 8
+    action_temperature: float = 1.0
+    """Deviation of the noise from which a policy's chunks start: below 1 they keep to what is most likely."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:
             raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
         if not 0.0 <= self.history_noise_prob <= 1.0 or not 0.0 <= self.history_noise_low <= 1.0:
             raise ConfigError("history_noise_prob and history_noise_low must be in 0..1")
+        if self.proprio_noise < 0.0 or not 0.0 <= self.action_temperature <= 1.0:
+            raise ConfigError("proprio_noise must not be negative and action_temperature be in 0..1")
         if not 0 <= self.memory_every <= self.layers:
             raise ConfigError(f"memory_every must be 0 (none) to layers={self.layers}, got {self.memory_every}")
         if min(self.video_steps, self.action_steps, self.action_draws, self.layers, self.max_cameras) < 1:
@@ -135,6 +143,8 @@ class Draws(NamedTuple):
     """1 where the frame stays clean; [B, T + 1]."""
     further: tuple[ActionDraw, ...] = ()
     """More noises and flow times for the same chunks."""
+    proprio_noise_BTA: Tensor | None = None
+    """Added to the measured states."""
 
 
 class Losses(NamedTuple):
@@ -221,6 +231,7 @@ class Clwm(nn.Module):
                 ActionDraw(normal(actions), shift_time(uniform(*steps), config.action_shift))
                 for _ in range(config.action_draws - 1)
             ),
+            proprio_noise_BTA=config.proprio_noise * normal(window.proprio_BTA) if config.proprio_noise else None,
         )
 
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
@@ -238,9 +249,10 @@ class Clwm(nn.Module):
         history = interpolate(draws.history_noise_BTNC, latents, share)
         video_time = draws.video_time_BT
         past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
+        proprio = window.proprio_BTA if draws.proprio_noise_BTA is None else window.proprio_BTA + draws.proprio_noise_BTA
         groups = [
             self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
-            self._body(window.proprio_BTA, past, first=True),
+            self._body(proprio, past, first=True),
             self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
         ]
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):

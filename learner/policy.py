@@ -284,7 +284,7 @@ class ClwmPolicy:
     def _noise(self, like: Tensor) -> Noise:
         video = torch.randn(like.shape, generator=self._generator).to(like)
         action = torch.randn((1, CHUNK, ACTION_DIM), generator=self._generator).to(like)
-        return Noise(video, action)
+        return Noise(video, self._agent.config.model.action_temperature * action)
 
     def _generate(self, memory: LongTermMemory, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:
         """Both stages, from noise to the physical chunk; `like` are the frame's latents."""

@@ -200,6 +200,7 @@ def turn_switch_cpu() -> RunConfig:
         action_weight=5.0,
         action_shift=2.0,
         action_draws=4,
+        proprio_noise=0.2,
         video_steps=2,
     )
     return RunConfig(
@@ -220,7 +221,7 @@ def turn_switch_cpu() -> RunConfig:
             data=DataConfig(batch_size=16, window=4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100),
         ),
-        train=TrainConfig(steps=3000),
+        train=TrainConfig(steps=2600),
         evaluate=EvaluateConfig(episodes=50),
     )
 
