@@ -43,7 +43,8 @@ from learner.layers import (
     wide,
 )
 from learner.memory import LongTermMemory, WorkingMemory
-from learner.ttt import FastWeights, Recompute, Rotations, TttConfig, TttLayer, apply, update
+from learner.passes import BlockPassed, Conditioned, block_pass, cat_rotations
+from learner.ttt import FastWeights, Recompute, TttConfig, TttLayer, apply, update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,19 +158,6 @@ class Losses(NamedTuple):
 
 TextMemory = tuple[KeyValue, ...]
 """Keys and values of one instruction, per block."""
-
-
-class _Conditioned(NamedTuple):
-    """A group of tokens with its flow-time embedding, modulation and rotation."""
-
-    tokens: Tensor
-    embedding: Tensor
-    modulation: Tensor
-    rotation: Rotation
-
-
-BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
-"""Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
 
 
 class Clwm(nn.Module):
@@ -365,13 +353,13 @@ class Clwm(nn.Module):
     # ------------------------------------------------------------------------------------------------------------- passes
 
     def _absorb(
-        self, weights: tuple[FastWeights, ...], groups: list[_Conditioned], text: TextMemory
+        self, weights: tuple[FastWeights, ...], groups: list[Conditioned], text: TextMemory
     ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
         """Runs scene tokens, and body tokens if any, through the blocks and writes them into the memory of each."""
         tokens = [group.tokens for group in groups]
         rotations = [group.rotation for group in groups]
         sizes = [group.shape[2] for group in tokens]
-        scanned = _cat_rotations(*rotations)
+        scanned = cat_rotations(*rotations)
         written, context = [], []
         for index, block in enumerate(self.blocks):
             last = index == len(self.blocks) - 1
@@ -396,7 +384,7 @@ class Clwm(nn.Module):
                 tokens = block.express(tokens, modulations, text[index])
         return tuple(written), tuple(context)
 
-    def _consult(self, memory: WorkingMemory, group: _Conditioned, text: TextMemory) -> Tensor:
+    def _consult(self, memory: WorkingMemory, group: Conditioned, text: TextMemory) -> Tensor:
         """Runs noisy tokens through the blocks, reading the memory."""
         tokens = group.tokens
         for index, block in enumerate(self.blocks):
@@ -416,13 +404,13 @@ class Clwm(nn.Module):
 
     # ------------------------------------------------------------------------------------------------------------- tokens
 
-    def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> _Conditioned:
+    def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
         return self._latents(latents_BTNC, grid, 0.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
 
-    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> _Conditioned:
+    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> Conditioned:
         return self._latents(latents_BTNC, grid, 1.0, time_BT)
 
-    def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> _Conditioned:
+    def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
         if grid.cameras > self.config.max_cameras or latents.shape[-2] != grid.size:
             raise ConfigError(
                 f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}; the model takes up to "
@@ -436,7 +424,7 @@ class Clwm(nn.Module):
             view = view + told.transpose(0, 1).flatten(0, 1)
         return self._condition(self.video_in(latents.to(self.place)) + view, self.video_time(time), positions)
 
-    def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> _Conditioned:
+    def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Conditioned:
         proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
         if not self.config.told_past:
             here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
@@ -449,59 +437,13 @@ class Clwm(nn.Module):
         positions = torch.cat([here, chunk_positions(CHUNK, -1.0, self.place.device)])
         return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), positions)
 
-    def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> _Conditioned:
+    def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> Conditioned:
         tokens = self.action_in(actions_BTKA.to(self.place)) + self.place
         return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0, self.place.device))
 
-    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> _Conditioned:
+    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> Conditioned:
         cos, sin = rotary(positions, self.config.dim // self.config.heads)
-        return _Conditioned(tokens, *time, Rotation(wide(cos.to(self.place)), wide(sin.to(self.place))))
-
-
-def block_pass(
-    block: Block,
-    memory: TttLayer | None,
-    tokens: Sequence[Tensor],
-    groups: Sequence[_Conditioned],
-    text: Tensor,
-    scene_size: int,
-    last: bool,
-    recompute: Recompute,
-) -> BlockPassed:
-    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more."""
-    tokens = list(tokens)
-    rotations = [group.rotation for group in groups]
-    modulations = [block.modulation(group.modulation) for group in groups]
-    scene, body, video, *actions = block.project(tokens, modulations, rotations)
-    seen = join(scene.own, body.own)
-    now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
-    reads = [(scene, scene.own), (body, seen), (video, join(now, video.own))]
-    reads += [(action, join(now, action.own)) for action in actions]
-    # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
-    # computed in the same shapes, hence to the same bits, with and without memory.
-    parts = [slice(0, None)]
-    if last:
-        parts = [slice(2, None)] if memory is None else [slice(0, 2), slice(2, None)]
-    for part in parts:
-        attended = [attend(group.queries, own) for group, own in reads[part]]
-        tokens[part] = block.merge(tokens[part], attended, modulations[part])
-    state: tuple[FastWeights, ...] = ()
-    if memory is not None:
-        frames = torch.cat(tokens[:2], dim=2)
-        scanned = Rotations(_cat_rotations(rotations[0], rotations[1]), rotations[2], _cat_rotations(*rotations[3:]))
-        sizes = [action.shape[2] for action in tokens[3:]]
-        chunks = torch.cat(tokens[3:], dim=2)
-        frames, tokens[2], chunks, after = memory(frames, tokens[2], chunks, scanned, scene_size, last=last, recompute=recompute)
-        tokens[3:] = chunks.split(sizes, dim=2)
-        tokens[:2] = frames.split([scene_size, frames.shape[2] - scene_size], dim=2)
-        state = (after,)
-    keep = 2 if last else 0
-    tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], block.text_memory(text))
-    return tokens, KeyValue(seen.keys[:, -1:], seen.values[:, -1:]), state
-
-
-def _cat_rotations(*rotations: Rotation) -> Rotation:
-    return Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True)))
+        return Conditioned(tokens, *time, Rotation(wide(cos.to(self.place)), wide(sin.to(self.place))))
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:

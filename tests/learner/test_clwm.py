@@ -127,7 +127,7 @@ def clm_draws(draws, steps):
         **{
             name: x[:, : steps + 1] if "history" in name else x[:, :steps]
             for name, x in draws._asdict().items()
-            if name != "further"
+            if isinstance(x, torch.Tensor)
         }
     )
 
@@ -342,3 +342,18 @@ def test_further_draws_of_a_chunk_see_the_same_frames_and_nothing_of_each_other(
     both = action_loss(draws._replace(further=(further,)))
     torch.testing.assert_close(both, (action_loss(draws) + action_loss(alone)) / 2, rtol=1e-11, atol=1e-11)
     assert (action_loss(draws) - action_loss(alone)).abs() > 1e-4
+
+
+def test_noise_on_the_measured_state_blurs_training_alone():
+    model, w = exact_model(proprio_noise=0.5), window()
+    plain = exact_model()
+    noisy, clear = draws_of(model, w), draws_of(plain, w)
+    assert clear.proprio_noise_BTA is None and noisy.proprio_noise_BTA is not None
+    assert 0.4 < noisy.proprio_noise_BTA.std() < 0.6
+    for name in ("video_noise_BTNC", "action_noise_BTKA", "action_time_BT", "history_time_BT"):
+        assert torch.equal(getattr(noisy, name), getattr(clear, name)), "what else is random stays as it was"
+    with torch.no_grad():
+        blurred = model.velocities(w, noisy, GRID)[1]
+        moved = plain.velocities(w._replace(proprio_BTA=w.proprio_BTA + noisy.proprio_noise_BTA), clear, GRID)[1]
+        assert torch.equal(blurred, moved)
+        assert not torch.equal(blurred, plain.velocities(w, clear, GRID)[1])

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,17 @@ def test_a_chunk_is_in_physical_units_and_absent_channels_are_zero(agent):
 def test_the_same_seed_and_observations_give_the_same_chunks(agent):
     assert np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=1), 3))
     assert not np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=2), 3))
+
+
+def test_at_temperature_zero_the_seed_decides_no_chunk_of_a_model_without_memory(dataset):
+    model = replace(SMALL.model, memory_every=0, action_temperature=0.0)
+    cold = fitted(replace(SMALL, model=model), dataset)
+    shaken(cold.model)
+    first, second = (play(ClwmPolicy(cold, seed=seed), 1) for seed in (1, 2))
+    assert np.array_equal(first, second), "without a memory chunks do not see the frame that was imagined"
+    warm = fitted(replace(SMALL, model=replace(model, action_temperature=1.0)), dataset)
+    warm.load_state_dict(cold.state_dict())
+    assert not np.array_equal(play(ClwmPolicy(warm, seed=1), 1), play(ClwmPolicy(warm, seed=2), 1))
 
 
 def test_begin_forgets_the_last_episode(agent):
