@@ -19,6 +19,7 @@ TASKS: dict[str, str] = {
     "hanging_mug": "embodichain.tasks.hanging_mug:HangingMug",
     "open_pan_and_place": "embodichain.tasks.open_pan_and_place:OpenPanAndPlace",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
+    "pour_water": "embodichain.tasks.pour_water:PourWater",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
     "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",
     "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",

@@ -1,0 +1,311 @@
+"""pour_water: one hand holds the cup, the other empties the bottle into it and sets it down; grains stand in for the water."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.expand.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.handling import put_back, tip_from_object
+from embodichain.motion.handover import apart
+from embodichain.motion.kinematics import Floats
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
+from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
+from embodichain.protocols import Expert
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.flow import Flow, within
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import Filling, ObjectRequest, Range, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
+
+SHARE = 0.8
+"""Least share of the grains that must be in the cup at the end."""
+CUP_TILT = math.radians(15.0)
+"""Most that the cup may ever lean."""
+BOTTLE_TILT = math.radians(5.0)
+"""Most that the bottle may lean at the end."""
+CUP_SHIFT = 0.03
+"""Furthest that the cup may be moved [m]."""
+REST_S = 0.4
+"""How long everything must stand still and untouched at the end [s]."""
+STILL = 0.06
+"""Speed of a grain [m/s] below which it is at rest."""
+_PHRASES = Phrases(
+    streamed=(
+        "Pour the {drink} from the bottle into the cup.",
+        "Hold the cup and fill it with {drink} from the bottle.",
+        "Empty the bottle into the cup, then set it down.",
+        "Fill the cup with the {drink} in the bottle.",
+    ),
+    held_out=(
+        "The {drink} belongs into the cup: pour it without spilling.",
+        "Serve a cup of {drink} out of the bottle.",
+    ),
+)
+_DRINKS = {
+    "water": (0.25, 0.55, 0.90, 1.0),
+    "juice": (0.95, 0.60, 0.12, 1.0),
+    "milk": (0.95, 0.94, 0.90, 1.0),
+    "tea": (0.58, 0.32, 0.12, 1.0),
+}
+_COUNTS = (32, 40)
+_RADIUS = 0.0045
+_BOTTLE_X, _BOTTLE_Y = (-0.10, 0.08), (0.08, 0.26)
+_CUP_X, _CUP_Y = (-0.08, 0.08), (-0.14, 0.02)
+
+
+class PourWater:
+    """A bottle with 32 or 40 grains in 0.18 x 0.18 m on either arm's side, and a cup in 0.16 x 0.16 m beside it, any yaw."""
+
+    name = "pour_water"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """An open bottle that holds something, where the arm that will pour reaches it, and an empty cup."""
+        pourer = ("left", "right")[int(rng.integers(2))]
+        drink = list(_DRINKS)[int(rng.integers(len(_DRINKS)))]
+        count = _COUNTS[int(rng.integers(len(_COUNTS)))]
+
+        def across(limits: Range) -> Range:
+            return limits if pourer == "left" else (-limits[1], -limits[0])
+
+        objects = (
+            ObjectRequest(role="bottle", category="carafe", x=_BOTTLE_X, y=across(_BOTTLE_Y), margin=_ROOM),
+            ObjectRequest(role="cup", category="cup", x=_CUP_X, y=across(_CUP_Y), margin=_ROOM),
+        )
+        request = SceneRequest(
+            instruction=_PHRASES.draw(rng, self._held_out, drink=drink),
+            objects=objects,
+            filling=Filling(role="bottle", count=count, radius=_RADIUS, color=_DRINKS[drink]),
+        )
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
+        hands = Hand.all_of(robot, state)
+        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+
+    def grader(self, scene: Scene) -> PourWaterGrader:
+        """A fresh grader for `scene`."""
+        return PourWaterGrader(scene)
+
+
+def arms_of(scene: Scene) -> tuple[str, str]:
+    """Names of the arm that pours and of the one that holds the cup: the bottle stands on the side of the one that pours."""
+    left = scene.object("bottle").pose.position[1] > scene.object("cup").pose.position[1]
+    return ("left", "right") if left else ("right", "left")
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_ROOM = 0.02
+"""Kept free around each vessel at the start [m]."""
+_POUR = PourConfig()
+_TRIES = 3
+"""Ways to hold the cup that are looked at."""
+_RAISE_CUP, _RAISE_BOTTLE = (0.08, 0.05), (0.10, 0.07)
+"""How far cup and bottle are lifted [m]: the first from which there is a way to pour."""
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
+    """Whatever is still to be done of: take both, pour, set both down."""
+    pourer, holder = (next(hand for hand in hands if hand.name == name) for name in arms_of(scene))
+    problem = ""
+    if missing(scene, state):
+        if not (_in(pourer, state, "bottle") and _in(holder, state, "cup")):
+            problem, state = yield from _take(pourer, holder, scene, state, miss)
+        if not problem:
+            problem, state = yield from _fill(pourer, holder, scene, state)
+        if problem:
+            return Attempt(state=state, failure=problem)
+    held = [(hand, role) for hand, role in ((holder, "cup"), (pourer, "bottle")) if _in(hand, state, role)]
+    state = yield from together(state, *(put_back(hand, scene, state, role) for hand, role in held))
+    state = yield from wait(pourer, state, REST_S)
+    return Attempt(state=state, failure=missing(scene, state))
+
+
+def _in(hand: Hand, state: WorldState, role: str) -> bool:
+    return hand.opening < 0.95 * hand.open and holds(hand, state, role)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Plan:
+    """How both vessels are taken and how far they are lifted [m]; no way for a cup that is held already."""
+
+    cup: Taking | None
+    raise_cup: float
+    bottle: Taking
+    raise_bottle: float
+
+
+def _take(
+    pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Disturbance
+) -> Generator[Step, WorldState, tuple[str, WorldState]]:
+    """Both hands take what is theirs, at once where they do not meet, and lift it."""
+    try:
+        plan = _plan(pourer, holder, scene, state, miss)
+    except MotionError:
+        out = [hand for hand, role in ((pourer, "bottle"), (holder, "cup")) if not (hand.at_home or _in(hand, state, role))]
+        if not out:
+            raise
+        for hand in out:
+            state = yield from go_home(hand, state)
+        plan = _plan(pourer, holder, scene, state, miss)
+    if plan.cup is None:
+        state = yield from take(plan.bottle, pourer, state, "bottle")
+    elif apart(holder, plan.cup.path, pourer, plan.bottle.path):
+        both = take(plan.cup, holder, state, "cup"), take(plan.bottle, pourer, state, "bottle")
+        state = yield from together(state, *both)
+    else:
+        state = yield from take(plan.cup, holder, state, "cup")
+        state = yield from take(plan.bottle, pourer, state, "bottle")
+    if not holds(holder, state, "cup"):
+        return "the fingers closed without the cup between them", state
+    if not holds(pourer, state, "bottle"):
+        return "the fingers closed without the bottle between them", state
+    lifting = [lift(pourer, state, plan.raise_bottle)]
+    if plan.cup is not None:
+        lifting.append(lift(holder, state, plan.raise_cup))
+    state = yield from together(state, *lifting)
+    lost = [role for hand, role in ((pourer, "bottle"), (holder, "cup")) if not holds(hand, state, role)]
+    return (f"the {lost[0]} slipped while it was lifted" if lost else ""), state
+
+
+def _plan(pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Disturbance) -> _Plan:
+    """Ways to take cup and bottle from which the one can be emptied into the other."""
+    bottle, cup = (Standing.of(scene, state, role) for role in ("bottle", "cup"))
+    failure = MotionError(f"the {holder.name} arm has no way to hold the cup; move it nearer")
+    if _in(holder, state, "cup"):
+        holding: list[tuple[Taking | None, Floats, float]] = [(None, holder.joints, 0.0)]
+    else:
+        takes = list(takings(holder, cup, (bottle,), most=_TRIES))
+        holding = [(taking, taking.descent[-1], height) for height in _RAISE_CUP for taking in takes]
+    for held, gripping, raised in holding:
+        beside = pourer.imagined((holder, gripping))
+        try:
+            there = _raised(holder, gripping, raised)
+        except MotionError as error:
+            failure = error
+            continue
+        other, later = pourer.imagined((holder, there)), holder.imagined(joints=there)
+        up = replace(cup, pose=moved(cup.pose, (0.0, 0.0, raised)))
+        for taking, height in itertools.product(takings(beside, bottle, (cup,)), _RAISE_BOTTLE):
+            try:
+                plan_pour(other, _raised(beside, taking.descent[-1], height), taking.held, bottle, up, later, _POUR)
+            except MotionError as error:
+                failure = error
+                continue
+            found = _Plan(cup=held, raise_cup=raised, bottle=taking, raise_bottle=height)
+            for missed in takings(beside, bottle, (cup,), _astray(miss, bottle), most=1) if miss != UNDISTURBED else ():
+                return replace(found, bottle=missed)
+            return found
+    raise failure
+
+
+def _raised(hand: Hand, joints: Floats, height: float) -> Floats:
+    """Joints [rad] once a hand has lifted straight up by `height` [m]."""
+    return hand.route([Waypoint(pose=moved(hand.chain.pose(joints), (0.0, 0.0, height)))], joints)[-1] if height else joints
+
+
+def _astray(miss: Disturbance, bottle: Standing) -> tuple[Vec3, ...]:
+    """Where a disturbed grip goes instead [m], in the tip's frame, whose X axis is upright: over the bottle, or short of it."""
+    over = bottle.height - bottle.grip + FINGER_HALF_WIDTH + 0.01 + miss.by
+    short = (0.0, 0.0, -(bottle.radius + FINGER_BELOW + miss.by))
+    return (short,) if miss.miss.value == "above" else ((over, 0.0, 0.0), (-over, 0.0, 0.0), short)
+
+
+def _fill(pourer: Hand, holder: Hand, scene: Scene, state: WorldState) -> Generator[Step, WorldState, tuple[str, WorldState]]:
+    """Brings the bottle over the cup, empties it, and brings it back to above where it stood."""
+    bottle, cup = (Standing.of(scene, state, role) for role in ("bottle", "cup"))
+    held = tip_from_object(pourer, scene, state, "bottle")
+    try:
+        way = plan_pour(pourer, pourer.joints, held, bottle, cup, holder, _POUR)
+    except MotionError as error:
+        state = yield from put_back(pourer, scene, state, "bottle")
+        return f"the bottle was put back: {error}", state
+    state = yield from follow(pourer, state, way.carry)
+    if not holds(pourer, state, "bottle"):
+        return "the bottle slipped while it was carried", state
+    state = yield from pour(pourer, state, way, _POUR)
+    state = yield from follow(pourer, state, pourer.retrace(way.carry))
+    if not holds(pourer, state, "bottle"):
+        return "the bottle slipped while it was carried back", state
+    return "", state
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+def missing(scene: Scene, state: WorldState) -> str:
+    """What is wrong with where the grains are; "" when enough of them are in the cup."""
+    inside = int(within(scene, state, "cup").sum())
+    total = len(scene.grains.positions)
+    if inside < SHARE * total:
+        return f"{inside} of {total} grains are in the cup, {math.ceil(SHARE * total)} needed"
+    return ""
+
+
+class PourWaterGrader:
+    """Success: the grains flowed through the mouths of the bottle, in one hand, and of the cup, in the other, and rest there.
+
+    Neither vessel was dropped, thrown or shoved, the cup never leaned, and both stand untouched at the end.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self._bottle = Custody(scene, "bottle", CustodyConfig(support="table", push=0.04, fall=0.010))
+        self._cup = Custody(scene, "cup", CustodyConfig(support="table", push=CUP_SHIFT))
+        self._flow = Flow(scene, "bottle", "cup")
+        self._leaned = 0.0
+        self._state: WorldState | None = None
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self._bottle.observe(state)
+        self._cup.observe(state)
+        self._flow.observe(state)
+        self._leaned = max(self._leaned, self._cup.tilt)
+        self._state = state
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        self._bottle.pardon()
+        if self._cup.pardon():
+            self._leaned = self._cup.tilt
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        if self._state is None:
+            return Verdict(success=False, reason="nothing was observed")
+        total = len(self._scene.grains.positions)
+        needed, poured = math.ceil(SHARE * total), self._flow.arrived
+        rest_s = min(self._bottle.rest_s, self._cup.rest_s)
+        speed = float(np.abs(self._state.grain_velocities[within(self._scene, self._state, "cup")]).max(initial=0.0))
+        if self._bottle.fault or self._cup.fault:
+            reason = self._bottle.fault or self._cup.fault
+        elif self._leaned > CUP_TILT:
+            reason = f"the cup leaned by {math.degrees(self._leaned):.0f} degrees, {math.degrees(CUP_TILT):.0f} allowed"
+        elif not (self._bottle.touched and self._cup.touched):
+            reason = f"the robot never touched the {'cup' if self._bottle.touched else 'bottle'}"
+        elif missing(self._scene, self._state):
+            reason = missing(self._scene, self._state)
+        elif poured < needed:
+            reason = f"only {poured} of {total} grains flowed from the held bottle into the held cup, {needed} needed"
+        elif self._bottle.tilt > BOTTLE_TILT:
+            reason = f"the bottle leans by {math.degrees(self._bottle.tilt):.0f} degrees at the end"
+        elif rest_s < REST_S:
+            reason = f"bottle and cup stood still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
+        elif speed > STILL:
+            reason = f"grains in the cup still move at {speed:.2f} m/s"
+        else:
+            return Verdict(success=True, reason=f"{poured} of {total} grains were poured into the cup", progress=1.0)
+        return Verdict(success=False, reason=reason, progress=0.9 * poured / max(total, 1))
