@@ -77,8 +77,11 @@ def _first_columns(codec: ActionCodec) -> list[int]:
 
 
 def _move(physics: MujocoPhysics, end: WorldState, start: np.ndarray, share: float) -> None:
-    """Puts every object a share of the way to where it ended, at rest."""
+    """Puts every object, and every grain, a share of the way to where it ended, at rest."""
     data = physics.world.data
+    grains = physics.world.grains
+    data.qpos[grains.qpos] = start[grains.qpos] + share * (end.grain_positions.ravel() - start[grains.qpos])
+    data.qvel[grains.qvel] = 0.0
     for index in physics.world.objects:
         if index.free_qpos:
             address = index.free_qpos[0]

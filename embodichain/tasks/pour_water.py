@@ -71,7 +71,7 @@ class PourWater:
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
         """An open bottle that holds something, where the arm that will pour reaches it, and an empty cup."""
-        pourer = ("left", "right")[int(rng.integers(2))]
+        pourer, holder = (("left", "right"), ("right", "left"))[int(rng.integers(2))]
         drink = list(_DRINKS)[int(rng.integers(len(_DRINKS)))]
         count = _COUNTS[int(rng.integers(len(_COUNTS)))]
 
@@ -79,8 +79,8 @@ class PourWater:
             return limits if pourer == "left" else (-limits[1], -limits[0])
 
         objects = (
-            ObjectRequest(role="bottle", category="carafe", x=_BOTTLE_X, y=across(_BOTTLE_Y), margin=_ROOM),
-            ObjectRequest(role="cup", category="cup", x=_CUP_X, y=across(_CUP_Y), margin=_ROOM),
+            _vessel("bottle", "carafe", pourer, _BOTTLE_X, across(_BOTTLE_Y)),
+            _vessel("cup", "cup", holder, _CUP_X, across(_CUP_Y)),
         )
         request = SceneRequest(
             instruction=_PHRASES.draw(rng, self._held_out, drink=drink),
@@ -97,6 +97,11 @@ class PourWater:
     def grader(self, scene: Scene) -> PourWaterGrader:
         """A fresh grader for `scene`."""
         return PourWaterGrader(scene)
+
+
+def _vessel(role: str, category: str, arm: str, x: Range, y: Range) -> ObjectRequest:
+    """Something upright whose mouth an arm reaches, with room around it for a hand that comes from the side."""
+    return ObjectRequest(role=role, category=category, x=x, y=y, reach=("mouth",), arms=(arm,), margin=_ROOM)
 
 
 def arms_of(scene: Scene) -> tuple[str, str]:
