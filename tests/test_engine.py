@@ -15,7 +15,7 @@ from embodichain.errors import RingTimeout
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.physics import counting
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
-from embodichain.ring import Ring
+from embodichain.ring import Observer, Ring
 from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, WorldConfig, prepare, scene_seed
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
 
@@ -122,6 +122,12 @@ def test_a_killed_worker_is_replaced_and_counted_and_nothing_is_torn(counting_wo
             engine.check()
             time.sleep(0.02)
         os.kill(engine.pids[0], signal.SIGKILL)
+        known, observer = {os.getpid(), *engine.pids}, Observer.open(ring.path)
+        deadline = time.monotonic() + 300.0
+        while {view.identity.pid for view in observer.participants()} <= known:  # the ring stays full until its heir is there
+            engine.check()
+            assert time.monotonic() < deadline, "nobody came in its place"
+            time.sleep(0.02)
         read = drain(ring, engine)
         for trajectory in read:
             counting.verify(trajectory, robot=counting_world.robot)

@@ -70,9 +70,8 @@ def test_a_slot_taken_from_a_live_writer_by_time_is_torn_when_it_wakes_up(lease_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [3, 4])
-def test_kill_9_and_sigstop_for_a_minute(seed):
-    report = ring_fuzz.run(60.0, seed=seed, kill_every_s=0.005)
+def test_kill_9_and_sigstop_for_a_minute():
+    report = ring_fuzz.run(60.0, seed=3, kill_every_s=0.005)
     assert report.clean, report
 
 
