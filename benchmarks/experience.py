@@ -27,10 +27,11 @@ from typing import Any
 
 import numpy as np
 from experience_cheats import CHEATS, Played, cheat
+from experience_coverage import coverage
 from experience_report import table
 
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
-from embodichain.expand.diversity import DiversityConfig, coverage, distances, features
+from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import Kinds, RecoveryConfig
 from embodichain.expand.visual import VisualConfig
@@ -45,6 +46,8 @@ from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
 
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 """Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
+COUNT = 200
+"""Scenes of each task of which coverage is told."""
 SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
 BLOCK = 50
 """Scenes that one process plays in a row: what a run that was broken off has to do again at most."""
@@ -106,7 +109,8 @@ def config(task: str, stage: str) -> WorldConfig:
         recovery=recovery,
         visual=VisualConfig(enabled=level >= 1),
         physical=PhysicalConfig(enabled=level >= 2),
-        diversity=DiversityConfig(enabled=level >= 3, candidates=3, block=50),
+        # Every process makes one block, which here knows of no other: it would sample theirs as well.
+        diversity=DiversityConfig(enabled=level >= 3, block=BLOCK, series=1),
     )
 
 
@@ -148,7 +152,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
     out = world.trajectory_spec.allocate()
     result: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
-    deepest, features_found, sampling_s, before = [0.0], [], 0.0, time.perf_counter()
+    deepest, sampling_s, before = [0.0], 0.0, time.perf_counter()
     played_rows: list[Played] = []
     mishaps: dict[str, list[int]] = {}
     for number in range(first, first + count):
@@ -161,7 +165,6 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
             continue
         finally:
             sampling_s += time.process_time() - started
-        features_found.append(features(scenes.interaction(task, scene)).tolist())
         result["episodes"] += 1
         try:
             watch, outcome, actions = play(task, scene, physics, codec, world, out)
@@ -204,7 +207,6 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
         "mishaps": mishaps,
         "deepest_mm": round(1e3 * max(deepest), 2),
         "cheats_passed": passed,
-        "features": features_found,
         "scenes": count,
         "sampling_s": sampling_s,
         "wall_s": time.perf_counter() - before,
@@ -212,7 +214,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
 
 
 def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One row of blocks of the same task and stage: numbers are summed, features stay in the order of the scenes."""
+    """One row of blocks of the same task and stage: numbers are summed."""
     blocks = sorted(blocks, key=lambda block: block["first"])
     total: dict[str, Any] = {"task": blocks[0]["task"], "stage": blocks[0]["stage"]}
     for block in blocks:
@@ -226,8 +228,6 @@ def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 }
             elif isinstance(value, dict):
                 total[key] = dict(Counter(total.get(key, {})) + Counter(value))
-            elif isinstance(value, list):
-                total[key] = total.get(key, []) + value
             elif key not in ("task", "stage", "first"):
                 total[key] = total.get(key, 0) + value
     total["scenes_per_s"] = total["scenes"] / max(total["sampling_s"], 1e-9)
@@ -236,22 +236,6 @@ def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------------------------------------------------- figures
-
-
-def coverage_ratio(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> dict[str, float]:
-    """By task: how much nearer diverse scenes lie to any scene that could be asked for than as many uniform ones."""
-    found = {}
-    for name in names:
-        uniform, diverse = (np.array(rows[name, stage]["features"]) for stage in ("spatial", "diverse"))
-        half = min(len(diverse), len(uniform) // 2)
-        if half < 4:
-            continue
-        reachable, uniform = uniform[half:], uniform[:half]  # one half stands for what is reachable, the other competes
-        nearest = [np.mean([distances(sample, member).min() for member in reachable]) for sample in (uniform, diverse[:half])]
-        found[name] = round(float(nearest[0] / nearest[1]), 3)
-        rows[name, "diverse"]["covered"] = round(coverage(diverse[:half], reachable), 3)
-        rows[name, "diverse"]["covered_uniform"] = round(coverage(uniform, reachable), 3)
-    return found
 
 
 def measure(
@@ -295,7 +279,10 @@ def measure(
             if kept is not None:
                 with kept.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-    return summary({key: merged(list(found.values())) for key, found in blocks.items()} | failed, names)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        wide = [pool.submit(coverage, name, min(count, COUNT), 3 if count >= 100 else 2) for name in names if "diverse" in stages]
+        covered = {row["task"]: row for row in (done.result() for done in wide)}
+    return summary({key: merged(list(found.values())) for key, found in blocks.items()} | failed, names, covered)
 
 
 def _guarded(work: tuple[str, str, int, int, int]) -> dict[str, Any]:
@@ -303,15 +290,15 @@ def _guarded(work: tuple[str, str, int, int, int]) -> dict[str, Any]:
     try:
         return episodes(*work)
     except EmbodiChainError as error:
-        return {"task": work[0], "stage": work[1], "error": str(error), "features": [], "cheats_passed": {}, "reasons": {}}
+        return {"task": work[0], "stage": work[1], "error": str(error), "cheats_passed": {}, "reasons": {}}
 
 
-def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> dict[str, Any]:
+def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str], covered: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The figures of the report."""
     stages = [stage for stage in STAGES if any(found == stage for _, found in rows)]
     for name in names:
         for stage in stages:
-            rows.setdefault((name, stage), {"task": name, "stage": stage, "features": [], "cheats_passed": {}, "reasons": {}})
+            rows.setdefault((name, stage), {"task": name, "stage": stage, "cheats_passed": {}, "reasons": {}})
 
     def rate(name: str, stage: str) -> float | None:
         row = rows[name, stage]
@@ -321,7 +308,7 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
         return sum(row.get(key, 0) for row in rows.values())
 
     last = stages[-1]
-    ratios = coverage_ratio(rows, names) if {"spatial", "diverse"} <= set(stages) else {}
+    ratios = {name: row["coverage"] for name, row in covered.items()}
     result = {
         "expert_success": {name: rate(name, "spatial") for name in names},
         "expert_success_expanded": {name: rate(name, last) for name in names},
@@ -329,7 +316,9 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
         "recovery_by_kind": recovery_by_kind(rows),
         "scenes_per_s_core": round(min((rows[name, "spatial"].get("scenes_per_s", 0.0) for name in names), default=0.0), 1),
         "coverage_over_uniform": round(statistics.mean(ratios.values()), 3) if ratios else None,
+        "nearer_than_uniform": round(statistics.mean(row["distance"] for row in covered.values()), 3) if covered else None,
         "coverage_by_task": ratios,
+        "coverage": list(covered.values()),
         "replay_mismatches": total("replay_mismatches"),
         "label_mismatches": total("label_mismatches"),
         "replays": total("replays"),
@@ -356,7 +345,7 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> di
                 "deepest_mm": {row["task"]: row.get("deepest_mm") for row in picked},
             }
         )
-    result["rows"] = [{key: value for key, value in row.items() if key != "features"} for row in rows.values()]
+    result["rows"] = list(rows.values())
     return result
 
 

@@ -37,9 +37,20 @@ def table(result: dict[str, Any], count: int) -> str:
         ("trajectories with penetration over 2 mm for 0.1 s", "penetrations"),
         ("trajectories beyond a joint limit", "range_violations"),
         ("trajectories beyond the commanded speed limit", "speed_violations"),
-        ("coverage over uniform, mean of tasks", "coverage_over_uniform"),
+        ("share of the reachable set covered, diverse ÷ uniform, mean of tasks", "coverage_over_uniform"),
+        ("mean distance to the nearest scene, uniform ÷ diverse, mean of tasks", "nearer_than_uniform"),
     ):
         lines.append(f"| {title} | {result[key]} |")
+    if result["coverage"]:
+        lines += [
+            "",
+            "| scenes | covered, diverse ÷ uniform | nearer, uniform ÷ diverse | scenes/s, uniform · diverse |",
+            "|---" * 4 + "|",
+        ]
+    for row in result["coverage"]:
+        (low, high), (least, most), (plain, chosen) = row["coverage_spread"], row["distance_spread"], row["scenes_per_s"]
+        cells = [f"{row['task']}, {row['count']}", f"{row['coverage']} ({low}–{high})", f"{row['distance']} ({least}–{most})"]
+        lines.append("| " + " | ".join([*cells, f"{plain} · {chosen}"]) + " |")
     if result["recovery_by_kind"]:
         lines += ["", "| first attempt failed by | episodes | ended in success |", "|---|---|---|"]
         lines += [f"| {kind} | {row['failed']} | {100 * row['rate']:.0f}% |" for kind, row in result["recovery_by_kind"].items()]

@@ -18,7 +18,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.catalog import AssetsConfig, build_catalog
 from embodichain.errors import ConfigError, MotionError, SceneError
-from embodichain.expand.diversity import DiversityConfig, Interaction
+from embodichain.expand.diversity import FEATURES, Choice, DiversityConfig, Floats, Interaction
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
@@ -220,8 +220,8 @@ class SceneStage:
         self._seed = world.config.seed
         self._split = split
         self._diversity = world.config.diversity
-        self._chosen: dict[tuple[str, int], list[int]] = {}
-        """Seeds chosen for a block of a task's numbers, the last ones met."""
+        self._chosen: dict[tuple[str, int], Choice] = {}
+        """What was chosen for the blocks of a task's numbers that were met last."""
 
     def step(self, number: int) -> tuple[Task, Scene]:
         """Scene `number` of this run; raises SceneError when its seed has none."""
@@ -238,15 +238,28 @@ class SceneStage:
         if not diversity.enabled:
             return scene_seed(self._seed, self._split, number)
         block, place = divmod(number // len(self._tasks), diversity.block)
+        return self._choice(task, block).seeds[place]
+
+    def _choice(self, task: Task, block: int) -> Choice:
+        """What is chosen for a block of a task's numbers: to differ among themselves and from the blocks before in its series."""
         key = (task.name, block)
         if key not in self._chosen:
+            diversity = self._diversity
+            earlier = range(block - block % diversity.series, block)
+            archive = np.concatenate([np.empty((0, len(FEATURES))), *(self._choice(task, before).features for before in earlier)])
             index = self._tasks.index(task)
             size = diversity.block * diversity.candidates
             numbers = ((_CANDIDATES + (block * size + i) * len(self._tasks) + index) for i in range(size))
-            self._chosen[key] = self._sampler.choose(task, [scene_seed(self._seed, self._split, n) for n in numbers])
-            while len(self._chosen) > 2 * len(self._tasks):
+            seeds = [scene_seed(self._seed, self._split, number) for number in numbers]
+            self._chosen[key] = self._sampler.choose(task, seeds, archive)
+            while len(self._chosen) > (diversity.series + 1) * len(self._tasks):
                 self._chosen.pop(next(iter(self._chosen)))
-        return self._chosen[key][place]
+        return self._chosen[key]
+
+    def features(self, number: int) -> Floats:
+        """What scene `number` asks of a hand, as numbers; raises SceneError when its seed has none."""
+        task = self._tasks[number % len(self._tasks)]
+        return self._sampler.features(task, self._scene_seed(task, number))
 
 
 class Fate(StrEnum):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.expand.diversity import DiversityConfig, Interaction, features, spread
+from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
@@ -100,8 +100,17 @@ class SceneSampler:
 
     def _laid_out(self, task: Task, seed: int) -> Scene:
         """A scene of `task` as the layout leaves it."""
+        request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng) = self._arranged(task, seed)
+        placements += self._scatter(placements, clutter_rng)
+        scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
+        if request.filling is not None:
+            scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
+        return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+
+    def _arranged(self, task: Task, seed: int) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
+        """What a scene of `task` asks for, where that stands, and the generators that decide the rest of it."""
         streams = np.random.SeedSequence(seed).spawn(7)  # so that one part's draws never shift another's
-        request_rng, asset_rng, pose_rng, visual_rng, physical_rng, clutter_rng, grain_rng = map(np.random.default_rng, streams)
+        request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
         request = task.request(request_rng)
         assets = self._choose_all(request, asset_rng)
         placements: tuple[ObjectPlacement, ...] = ()
@@ -115,11 +124,7 @@ class SceneSampler:
                 f"no scene of {task.name!r} for seed {seed} after {self._config.max_layouts} layouts; the last one failed because "
                 f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
             )
-        placements += self._scatter(placements, clutter_rng)
-        scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
-        if request.filling is not None:
-            scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
-        return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
+        return request, placements, others
 
     def _scatter(self, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
         """Distractors for a scene of these objects."""
@@ -138,23 +143,32 @@ class SceneSampler:
 
         return scatter(count, self._assets, outlines, placements, taken, rng, hide)
 
-    def choose(self, task: Task, seeds: Sequence[int]) -> list[int]:
+    def choose(self, task: Task, seeds: Sequence[int], archive: Floats | None = None) -> Choice:
         """For each of a block's scenes the seed, out of all `seeds`, chosen so that their scenes differ (`diversity.spread`).
 
-        Seeds without a scene are passed over; raises SceneError when too few have one.
+        They differ from those whose features are in `archive` as well, shape [N, F]. Seeds without a scene are passed over; raises
+        SceneError when too few have one.
         """
         reachable, found = [], []
         refusal = ""
         for seed in seeds:
             try:
-                found.append(features(self.interaction(task, self._laid_out(task, seed))))
+                found.append(self.features(task, seed))
                 reachable.append(seed)
             except SceneError as error:
                 refusal = refusal or str(error)
         count = min(self._diversity.block, len(seeds))
         if len(reachable) < count:
             raise SceneError(f"only {len(reachable)} of {len(seeds)} candidates of {task.name!r} have a scene: {refusal}")
-        return [reachable[index] for index in spread(np.array(found), count)]
+        chosen = spread(np.array(found), count, archive)
+        return Choice(seeds=tuple(reachable[index] for index in chosen), features=np.array(found)[chosen])
+
+    def features(self, task: Task, seed: int) -> Floats:
+        """What the scene of a seed asks of a hand, as numbers (`diversity.features`), before its looks, masses and clutter."""
+        request, placements, _ = self._arranged(task, seed)
+        return features(
+            self.interaction(task, Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements))
+        )
 
     def interaction(self, task: Task, scene: Scene) -> Interaction:
         """What a scene of `task` asks of a hand first, and where that leads."""
@@ -180,7 +194,10 @@ class SceneSampler:
             turn = -sum(scene.objects[0].joint_positions)
             direction = turned(scene.objects[0].pose.quaternion, (0.2 * turn, 0.0, 0.0))
             result = (direction[0], direction[1], direction[2])
-        return Interaction(contact=contact, arms=arms, bases=self._bases, result=result)
+        bounds = scene.objects[0].asset.bounds if wanted is None else scene.object(wanted.role).asset.bounds
+        return Interaction(
+            contact=contact, arms=arms, bases=self._bases, result=result, size=float(np.ptp(bounds[:, :2], axis=0).min())
+        )
 
     def _choose_all(self, request: SceneRequest, rng: np.random.Generator) -> list[Asset]:
         """An asset for every object, drawn again until those that the request ranks by size differ enough."""
