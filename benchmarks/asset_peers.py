@@ -82,9 +82,11 @@ def coacd_case(name: str, messy: source.Part, limit_s: float) -> dict[str, Any]:
     """CoACD with its defaults beside our collision stage on the same repaired and simplified solid."""
     record = Record()
     part = repaired(messy, ChainConfig(), record)
+    start = time.process_time()
     body, _ = build_body(part, ChainConfig(), record, resting=False)
+    simplified_to_weighed_s = time.process_time() - start
     ours = next(entry for entry in record.entries if entry.stage == "collision")
-    row: dict[str, Any] = {"name": name, "our_seconds": ours.seconds}
+    row: dict[str, Any] = {"name": name, "our_seconds": simplified_to_weighed_s}
     row |= {f"our_{key}": ours.after[key] for key in ("hulls", "over", "missing")}
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder) / "in.npz", Path(folder) / "out.npz"
