@@ -145,7 +145,7 @@ def takings(
     for _, tip in ways:
         if found == most:
             return
-        for offset in (*astray, (0.0, 0.0, 0.0)):
+        for offset in astray or ((0.0, 0.0, 0.0),):
             try:
                 approach, descent = _approach(hand, compose(tip, Pose(position=offset)), vessel, others)
             except MotionError:
