@@ -49,7 +49,7 @@ DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 COUNT = 200
 """Scenes of each task of which coverage is told."""
 SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
-BLOCK = 50
+BLOCK = 25
 """Scenes that one process plays in a row: what a run that was broken off has to do again at most."""
 STAGES = ("spatial", "visual", "physical", "diverse")
 PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
@@ -268,6 +268,7 @@ def measure(
         for first in range(0, whole, BLOCK)
         if first not in blocks.get((name, stage), {})
     ]
+    work.sort(key=lambda entry: entry[4])  # a run that is broken off has a little of everything
     failed: dict[tuple[str, str], dict[str, Any]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
