@@ -266,7 +266,7 @@ def measure(
         (name, stage, min(BLOCK, whole - first), checks if first == 0 else 0, first)
         for name, stage, whole in wanted
         for first in range(0, whole, BLOCK)
-        if first not in blocks.get((name, stage), {})
+        if not any(known <= first < known + row["scenes"] for known, row in blocks.get((name, stage), {}).items())
     ]
     work.sort(key=lambda entry: entry[4])  # a run that is broken off has a little of everything
     failed: dict[tuple[str, str], dict[str, Any]] = {}
