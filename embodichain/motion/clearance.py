@@ -18,6 +18,8 @@ _CAPSULE, _CYLINDER, _SPHERE = (
     int(kind) for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE)
 )
 _PLANE = int(mujoco.mjtGeom.mjGEOM_PLANE)
+_ROUNDING = 1e-9
+"""More than rounding can change a distance by [m]: a pair is passed over only when it surely decides nothing."""
 _NEIGHBOURS = 3
 """Links fewer than this many joints apart cannot meet or touch by construction."""
 
@@ -162,10 +164,44 @@ def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.in
 def smallest_gap(first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64]) -> float:
     """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative where they overlap."""
     smallest = math.inf
+    first_center, first_half = _spheres(first)
+    second_center, second_half = _spheres(second)
     for k in range(pairs.shape[0]):
         i, j = pairs[k, 0], pairs[k, 1]
+        thick = float(first_radius[i]) + float(second_radius[j])
+        bound = smallest + thick + first_half[i] + second_half[j] + _ROUNDING
+        squared = 0.0
+        for axis in range(3):
+            squared += (first_center[i, axis] - second_center[j, axis]) ** 2
+        if bound > 0.0 and squared > bound * bound:
+            continue  # the balls around the two are further apart than the smallest gap found
         distance = segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
         smallest = min(smallest, distance - float(first_radius[i]) - float(second_radius[j]))
+    return smallest
+
+
+@njit(cache=True)
+def _spheres(ends: Floats) -> tuple[Floats, Floats]:
+    """Middles [k, 3] and half lengths [k] of segments [k, 2, 3]."""
+    centers, halves = np.empty((ends.shape[0], 3)), np.empty(ends.shape[0])
+    for k in range(ends.shape[0]):
+        squared = 0.0
+        for axis in range(3):
+            centers[k, axis] = 0.5 * (ends[k, 0, axis] + ends[k, 1, axis])
+            squared += (ends[k, 1, axis] - ends[k, 0, axis]) ** 2
+        halves[k] = 0.5 * np.sqrt(squared)
+    return centers, halves
+
+
+@njit(cache=True)
+def smallest_gap_along(
+    first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64]
+) -> float:
+    """`smallest_gap` over two sets [T, k, 2, 3] that move together; the one with fewer points waits at its last."""
+    smallest = math.inf
+    for t in range(max(first.shape[0], second.shape[0])):
+        one, other = first[min(t, first.shape[0] - 1)], second[min(t, second.shape[0] - 1)]
+        smallest = min(smallest, smallest_gap(one, first_radius, other, second_radius, pairs))
     return smallest
 
 

@@ -12,9 +12,10 @@ from functools import lru_cache
 import mujoco
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
-from embodichain.motion.clearance import Capsules, Floats, capsules_of, pairs_apart
+from embodichain.motion.clearance import Capsules, Floats, capsules_of, pairs_apart, place
 from embodichain.types import Pose, Quaternion, Robot
 
 
@@ -54,6 +55,16 @@ def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Flo
     out_rotation = np.empty_like(rotations)
     forward_into(positions, rotations, q, out_position, out_rotation)
     return out_position, out_rotation
+
+
+@njit(cache=True)
+def place_along(positions: Floats, rotations: Floats, path: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
+    """World end points [m] of capsules carried by the frames of a chain at each of its joints `path` [T, n]: [T, k, 2, 3]."""
+    out = np.empty((path.shape[0], *ends.shape))
+    for t in range(path.shape[0]):
+        frame_positions, frame_rotations = forward_frames(positions, rotations, path[t])
+        out[t] = place(frame_positions, frame_rotations, frame, ends)
+    return out
 
 
 @njit(cache=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import place, smallest_gap
+from embodichain.motion.clearance import place, smallest_gap_along
 from embodichain.motion.ik import IkConfig, trace
-from embodichain.motion.kinematics import Chain, Floats, forward_frames
+from embodichain.motion.kinematics import Chain, Floats, forward_frames, place_along
 from embodichain.types import CONTROL_HZ, Pose
 
 _PEAK_SPEED = 15.0 / 8.0
@@ -153,6 +153,12 @@ def capsules(chain: Chain, q: Floats) -> Floats:
     return place(*frames, chain.capsules.frame, chain.capsules.ends)
 
 
+def _swept(chain: Chain, path: Floats) -> Floats:
+    """`capsules` at every point of `path` [T, dof] or [dof], shape [T, k, 2, 3]."""
+    points = np.ascontiguousarray(np.atleast_2d(path), np.float64)
+    return place_along(chain.positions, chain.rotations, points, chain.capsules.frame, chain.capsules.ends)
+
+
 def table_clearance(chain: Chain, path: Floats) -> float:
     """Smallest height [m] of any moving part of the arm above the plane z = 0 along `path` [T, dof]; negative where it digs in.
 
@@ -160,31 +166,25 @@ def table_clearance(chain: Chain, path: Floats) -> float:
     """
     moving = chain.capsules.frame >= 0
     radius = chain.capsules.radius[moving, None]
-    return min(float(np.min(capsules(chain, q)[moving, :, 2] - radius)) for q in np.atleast_2d(path))
+    return float(np.min(_swept(chain, path)[..., 2][:, moving] - radius))
 
 
 def self_clearance(chain: Chain, path: Floats) -> float:
     """Smallest distance [m] of the arm from itself and from all that is bolted down, the table apart, along `path` [T, dof]."""
-    own = chain.capsules
-    placed = (capsules(chain, q) for q in np.atleast_2d(path))
-    return min(float(smallest_gap(p, own.radius, p, own.radius, own.pairs)) for p in placed)
+    own, placed = chain.capsules, _swept(chain, path)
+    return float(smallest_gap_along(placed, own.radius, placed, own.radius, own.pairs))
 
 
 def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats) -> float:
     """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end."""
-    a, b = np.atleast_2d(first_path), np.atleast_2d(second_path)
     moving = (np.flatnonzero(chain.capsules.frame >= 0) for chain in (first, second))
     pairs = np.stack(np.meshgrid(*moving, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
-    smallest = math.inf
-    for t in range(max(a.shape[0], b.shape[0])):
-        mine, theirs = capsules(first, a[min(t, a.shape[0] - 1)]), capsules(second, b[min(t, b.shape[0] - 1)])
-        smallest = min(smallest, smallest_gap(mine, first.capsules.radius, theirs, second.capsules.radius, pairs))
-    return float(smallest)
+    mine, theirs = _swept(first, first_path), _swept(second, second_path)
+    return float(smallest_gap_along(mine, first.capsules.radius, theirs, second.capsules.radius, pairs))
 
 
 def obstacle_clearance(chain: Chain, path: Floats, ends: Floats, radius: Floats) -> float:
     """Smallest distance [m] of the moving arm along `path` [T, dof] from capsules of end points [k, 2, 3] and `radius` [k]."""
     moving = np.flatnonzero(chain.capsules.frame >= 0)
     pairs = np.stack(np.meshgrid(moving, np.arange(len(radius)), indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
-    placed = (capsules(chain, q) for q in np.atleast_2d(path))
-    return min(float(smallest_gap(parts, chain.capsules.radius, ends, radius, pairs)) for parts in placed)
+    return float(smallest_gap_along(_swept(chain, path), chain.capsules.radius, ends[None], radius, pairs))
