@@ -1,6 +1,6 @@
 """How much of a core's time is physics? Steps/s of the rollout loop against a bare MuJoCo loop on the same scene in the same run.
 
-    python benchmarks/rollout.py [--quick] [--json]
+    python benchmarks/rollout.py [--quick] [--json] [--tasks TASK ...]
 
 The same scenes are played twice: by the whole loop (expert, state extraction, grading, rendering, writing), and by MuJoCo alone
 fed with the actions that the loop recorded. Both must end in bitwise the same state before anything is timed.
@@ -12,6 +12,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import mujoco
@@ -23,14 +24,15 @@ from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Task
 from embodichain.rollout import ExpertPilot, Timings, rollout
 from embodichain.stages import SceneStage, WorldConfig, prepare
+from embodichain.tasks import TASKS
 from embodichain.types import CHUNK, CONTROL_HZ, Scene
 
 SUBSTEPS = 10
 
 
-def measure(episodes: int, repeats: int) -> dict[str, Any]:
-    """Plays `episodes` scenes `repeats` times and returns medians and ratios."""
-    config = WorldConfig()
+def measure(episodes: int, repeats: int, tasks: Sequence[str] = ()) -> dict[str, Any]:
+    """Plays `episodes` scenes (of `tasks`, else of the default ones) `repeats` times and returns medians and ratios."""
+    config = WorldConfig(tasks=tuple(tasks) or WorldConfig().tasks)
     world = prepare(config, lambda name, done, total: None)
     physics = world.make_physics()
     assert isinstance(physics, MujocoPhysics)
@@ -138,8 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer episodes and repeats; ends within 50 s")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser.add_argument(
+        "--tasks", nargs="+", choices=[name for name in TASKS if name != "counting"], help="whose episodes are played"
+    )
     options = parser.parse_args()
-    result = measure(4 if options.quick else 20, 3 if options.quick else 7)
+    result = measure(4 if options.quick else 20, 3 if options.quick else 7, options.tasks or ())
     result["render_fps_128"] = render_fps(128, 2.0 if options.quick else 10.0)
     if not options.json:
         for name, value in result.items():
