@@ -42,7 +42,7 @@ class MujocoPhysics:
         height: int,
         cameras: tuple[str, ...] | None = None,
         shadows: bool = True,
-        cached_worlds: int = 8,
+        cached_worlds: int = 16,
     ) -> None:
         names = tuple(camera.name for camera in robot.cameras)
         for name in cameras or ():
