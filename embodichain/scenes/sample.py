@@ -6,10 +6,8 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
@@ -219,9 +217,7 @@ class SceneSampler:
             available = ", ".join(sorted({asset.category for asset in self._assets})) or "none"
             raise SceneError(f"no asset of category {wanted.category!r} for role {wanted.role!r}; available: {available}")
         low, high = wanted.height
-        heights = (
-            [float(_bounds(asset)[1, 2] - _bounds(asset)[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
-        )
+        heights = [float(asset.bounds[1, 2] - asset.bounds[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
         if heights:
             fitting = [asset for asset, height in zip(fitting, heights, strict=True) if low <= height <= high]
         if not fitting:
@@ -230,7 +226,7 @@ class SceneSampler:
                 f"{', '.join(f'{height:.3f}' for height in sorted(heights))} m: add instances"
             )
         asset = fitting[int(rng.integers(len(fitting)))]
-        extent = _bounds(asset)[1, :2] - _bounds(asset)[0, :2]
+        extent = asset.bounds[1, :2] - asset.bounds[0, :2]
         if min(extent) > min(TABLE) or max(extent) > max(TABLE):
             raise SceneError(
                 f"asset {asset.name!r} of {extent[0]:.2f} x {extent[1]:.2f} m is larger than the table of {TABLE[0]} x {TABLE[1]} m"
@@ -335,14 +331,8 @@ class SceneSampler:
 
 def _edge(asset: Asset) -> float:
     """Size of an asset [m]: the edge of a cube as large as its bounding box."""
-    lower, upper = _bounds(asset)
+    lower, upper = asset.bounds
     return float(np.prod(upper - lower)) ** (1 / 3)
-
-
-@lru_cache(maxsize=512)
-def _bounds(asset: Asset) -> NDArray[np.float64]:
-    """`asset.bounds`, which are looked up for every draw."""
-    return asset.bounds
 
 
 def _seated(wanted: ObjectRequest, asset: Asset, yaw: float, placements: list[ObjectPlacement]) -> Pose:

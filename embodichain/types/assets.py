@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,15 @@ class Asset:
     @property
     def bounds(self) -> NDArray[np.float64]:
         """Axis-aligned bounds of all visual vertices at joint position zero [m], shape [2, 3]."""
-        points = np.concatenate(
-            [rotate(body.body_pose.quaternion, body.visual.vertices) + body.body_pose.position for body in self.bodies]
-        )
-        return np.stack([points.min(axis=0), points.max(axis=0)])
+        return _bounds(self)
+
+
+@lru_cache(maxsize=128)
+def _bounds(asset: Asset) -> NDArray[np.float64]:
+    """Looked up hundreds of times an episode, by planners and by those who draw scenes."""
+    points = np.concatenate(
+        [rotate(body.body_pose.quaternion, body.visual.vertices) + body.body_pose.position for body in asset.bodies]
+    )
+    found = np.stack([points.min(axis=0), points.max(axis=0)])
+    found.flags.writeable = False
+    return found
