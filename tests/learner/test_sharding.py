@@ -20,7 +20,11 @@ def batch(rows: slice):
     model = exact_model().train()
     whole = window(batch=4)
     draws = model.draw(whole, torch.Generator().manual_seed(0))
-    return model, Window(*(x[rows] for x in whole)), type(draws)(*(x[rows] for x in draws))
+    return (
+        model,
+        Window(*(x[rows] for x in whole)),
+        draws._replace(**{name: x[rows] for name, x in draws._asdict().items() if isinstance(x, torch.Tensor)}),
+    )
 
 
 def learn(model, losses, w, draws) -> list[float]:
