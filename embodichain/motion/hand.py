@@ -11,7 +11,7 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.ik import IkConfig, solve, trace
-from embodichain.motion.kinematics import Chain, Floats
+from embodichain.motion.kinematics import Chain, Floats, place_along
 from embodichain.motion.plan import (
     Limits,
     arms_clearance,
@@ -303,6 +303,17 @@ class Hand:
                     f"the {self.name} arm strays {1e3 * aside:.0f} mm from the line to {pose.position}; use a via pose"
                 )
         return path
+
+    def surroundings(self) -> tuple[Floats, Floats]:
+        """Other arms as they are commanded, and what is bolted down: capsules of end points [m] [k, 2, 3] and radii [m] [k]."""
+        parts = self.chain.capsules
+        ends, radii = [parts.ends[parts.frame < 0]], [parts.radius[parts.frame < 0]]
+        for chain, joints in self._others:
+            parts, moving = chain.capsules, chain.capsules.frame >= 0
+            here = place_along(chain.positions, chain.rotations, self._command[joints][None], parts.frame, parts.ends)
+            ends.append(here[0, moving])
+            radii.append(parts.radius[moving])
+        return np.concatenate(ends), np.concatenate(radii)
 
     def check_clearance(self, path: Floats, start: Floats, *, meeting: bool = False) -> None:
         """Raises MotionError when a path from `start` brings the arm too near to the table or to where another arm rests."""

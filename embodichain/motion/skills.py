@@ -6,21 +6,25 @@ obey the joint limits of the hand's configuration; they continue from the last c
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Generator, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.hand import Hand, Waypoint
+from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.plan import joint_path, timing
 from embodichain.types import CONTROL_HZ, Pose, Step, Vec3, WorldState
+from embodichain.types.poses import turned
 
 Skill = Generator[Step, WorldState, WorldState]
 """A motion in progress: yields one Step per control step, is sent the state after it, returns the last state."""
 
 Chosen = TypeVar("Chosen")
+_DETOURS = ((0.0, 0.0), (0.05, 0.0), (0.10, 0.0), (0.16, 0.0), (0.0, 0.06), (0.06, 0.06), (0.0, 0.12), (0.12, 0.12))
+"""Ways out, up and back against the hand's approach [m], before an arm goes home."""
 
 
 def follow(hand: Hand, state: WorldState, path: Floats, *, opening: float | None = None) -> Skill:
@@ -67,9 +71,31 @@ def choose(
 
 
 def go_home(hand: Hand, state: WorldState) -> Skill:
-    """Brings the arm back to its home and opens the gripper."""
-    path = joint_path(hand.joints, hand.chain.home, hand.config.limits)
-    return (yield from follow(hand, state, path, opening=hand.open))
+    """Brings the arm back to its home and opens the gripper; round the obstacles that the hand knows, where it can."""
+    return (yield from follow(hand, state, _homeward(hand), opening=hand.open))
+
+
+def _homeward(hand: Hand) -> Floats:
+    """The joints' way home: the first that is clear of the hand's obstacles of one at once, one on which the arm is drawn in before
+    it turns about its first joint, and those that begin a short way up or back. At once where none is, or no obstacle is known.
+    """
+    home, limits = hand.chain.home, hand.config.limits
+    direct = joint_path(hand.joints, home, limits)
+    if hand.obstacles is None:
+        return direct
+    for (rise, back), folded in itertools.product(_DETOURS, (False, True)):
+        x, y, z = turned(hand.pose.quaternion, (0.0, 0.0, -back))
+        away = [Waypoint(pose=moved(hand.pose, (x, y, z + rise)))] if rise or back else []
+        try:
+            legs = [hand.joints[None], *hand.legs(away)]
+            for goal in (np.concatenate([legs[-1][-1][:1], home[1:]]), home) if folded else (home,):
+                start = legs[-1][-1]
+                legs.append(joint_path(start, goal, limits))
+                hand.check_clearance(legs[-1], start)
+            return np.concatenate(legs[1:])
+        except MotionError:
+            continue
+    return direct
 
 
 def together(state: WorldState, *skills: Skill) -> Skill:

@@ -15,7 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
-from embodichain.physics.build import MAX_LIGHTS, TORSIONAL_FRICTION, add_object, add_table, attach_robot, lit_spec
+from embodichain.physics.build import (
+    MAX_LIGHTS,
+    ROLLING_ARMS,
+    ROLLING_FRICTION,
+    TORSIONAL_FRICTION,
+    add_object,
+    add_table,
+    attach_robot,
+    lit_spec,
+)
 from embodichain.physics.dynamics import Balance, Drives, loosen_frames
 from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
@@ -94,6 +103,7 @@ def _shape_hash(asset: Asset) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for body in asset.bodies:
         digest.update(repr((body.name, body.body_pose)).encode())
+        digest.update(str(body.material.name in ROLLING_ARMS).encode())
         for mesh in (body.visual, *body.hulls):
             digest.update(np.ascontiguousarray(mesh.vertices, np.float32).tobytes())
             digest.update(np.ascontiguousarray(mesh.faces, np.int32).tobytes())
@@ -339,7 +349,8 @@ def _write_object(model: mujoco.MjModel, index: ObjectIndex, placement: ObjectPl
     for number, geoms in enumerate(index.geoms):
         source = asset.bodies[number]
         index.balances[number].write(model, source)
-        model.geom_friction[geoms] = (source.material.dynamic_friction, TORSIONAL_FRICTION, 0.0001)
+        rolling = ROLLING_ARMS.get(source.material.name, ROLLING_FRICTION)
+        model.geom_friction[geoms] = (source.material.dynamic_friction, TORSIONAL_FRICTION, rolling)
         model.geom_rgba[geoms] = placement.color or source.color
     for address, joint in zip(index.joint_qvel, asset.movable_joints, strict=True):
         model.dof_damping[address] = joint.damping

@@ -10,10 +10,10 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
-from embodichain.motion.clearance import segment_distance
+from embodichain.motion.clearance import smallest_gap_along
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.handling import let_go, object_pose, over, pick, put_back, set_down, tip_from_object
+from embodichain.motion.handling import Onward, let_go, object_pose, over, pick, put_back, set_down, tip_from_object
 from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
@@ -101,7 +101,7 @@ _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 _SINK = math.radians(5.0)
 _BACK = 0.07
 """How far the hand draws back from the hanging mug [m]."""
-_MUG_RADIUS, _ROD = 0.046, 0.006
+_MUG_RADIUS, _MUG_CORE, _ROD = 0.046, (0.040, 0.055), 0.006
 _AWAY = 0.004
 """Least distance [m] of mug and rack where they do not mean to touch."""
 
@@ -146,26 +146,31 @@ def _attempt(
     for tired in [hand for hand in hands if hand.name in spent and not hand.at_home]:
         state = yield from go_home(tired, state)
     fresh = [hand for hand in hands if hand.name not in spent]
-    ways = [(fresh, surely), (fresh, onward), (hands, onward)] if fresh else [(hands, surely), (hands, onward)]
-    grips = rim_grips(mug)
-    while True:
-        some, plan = ways.pop(0)
+    ways: list[tuple[Sequence[Hand], Onward] | None] = [(fresh, surely), (fresh, onward)] if fresh else []
+    if not brought:
+        ways.append(None)  # elsewhere: a hand that had to put it back here would only have to do so again
+    if spent:
+        ways += [(hands, onward)] if fresh else [(hands, surely), (hands, onward)]
+    grips, hand, failure = rim_grips(mug), hands[0], MotionError("no arm has a way with the mug; move it nearer")
+    for way in ways:
         try:
-            problem, hand, state = yield from pick(
-                some, scene, state, "mug", grips, plan, lift=_LIFT, opening=_OPENING, astray=astray
-            )
+            if way is None:
+                problem, state = yield from _bring(hands, scene, state)
+            else:
+                some, plan = way
+                problem, hand, state = yield from pick(
+                    some, scene, state, "mug", grips, plan, lift=_LIFT, opening=_OPENING, astray=astray
+                )
             break
-        except MotionError:
-            if ways:
-                continue
-            if brought:
-                raise
-            problem, state = yield from _bring(hands, scene, state)
-            if problem:
-                return Attempt(state=state, failure=problem)
-            return (yield from _attempt(hands, scene, state, miss, spent, brought=True))
+        except MotionError as error:
+            failure = error
+    else:
+        raise failure
     if problem:
         return Attempt(state=state, failure=problem)
+    if way is None:
+        spent.clear()
+        return (yield from _attempt(hands, scene, state, miss, spent, brought=True))
     held = tip_from_object(hand, scene, state, "mug")
     try:
         approach, seated = onward(hand, hand.joints, held)
@@ -191,8 +196,9 @@ def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[
 
     def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         way, goal = over(hand, start, held, mug, goals, (_LOW_LIFT,), floor=_LOW_LIFT / 2, most=len(goals))
-        if min(_mug_gap(compose(hand.chain.pose(joints), held), ends, radius) for joints in way[::4]) < _AWAY:
+        if _mug_gap(hand, way, held, ends, radius) < _AWAY:
             raise MotionError("the mug would touch the rack on its way to the middle; turn the rack")
+        _keep_off_arms(hand, start, way, held)
         return way, goal
 
     problem, hand, state = yield from pick(hands, scene, state, "mug", rim_grips(mug), onward, lift=_LOW_LIFT, opening=_OPENING)
@@ -282,10 +288,16 @@ def _plan(
         except MotionError as error:
             failure = error
             continue
-        away = min(_mug_gap(compose(hand.chain.pose(joints), held), ends, radius) for joints in (*approach[::4], approach[-1]))
-        if away >= _AWAY:
-            return approach, seated
-        failure = MotionError(f"the mug would pass {1e3 * away:.0f} mm from the rack; turn the rack")
+        away = _mug_gap(hand, approach, held, ends, radius)
+        if away < _AWAY:
+            failure = MotionError(f"the mug would pass {1e3 * away:.0f} mm from the rack; turn the rack")
+            continue
+        try:
+            _keep_off_arms(hand, start, approach, held)
+        except MotionError as error:
+            failure = error
+            continue
+        return approach, seated
     raise failure
 
 
@@ -323,13 +335,20 @@ def _rack_capsules(scene: Scene, state: WorldState) -> tuple[Floats, Floats]:
     return np.array(ends, np.float64), np.array([0.010] + [_ROD] * (len(ends) - 1))
 
 
-def _mug_gap(mug: Pose, ends: Floats, radius: Floats) -> float:
-    """About how far a mug's body stays from capsules [m]."""
-    low, high = (np.array(compose(mug, Pose(position=(0.0, 0.0, z))).position) for z in (0.040, 0.055))
-    return min(
-        float(segment_distance(low, high, first, last)) - _MUG_RADIUS - float(r)
-        for (first, last), r in zip(ends, radius, strict=True)
-    )
+def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats) -> float:
+    """About how far the body of a mug in the hand (`held`: tip_from_mug) stays from capsules along `path` [T, dof] [m]."""
+    mugs = [compose(hand.chain.pose(joints), held) for joints in (*path[::4], *path[-1:])]
+    axis = [[compose(mug, Pose(position=(0.0, 0.0, z))).position for z in _MUG_CORE] for mug in mugs]
+    pairs = np.stack([np.zeros(len(radius), np.int64), np.arange(len(radius))], axis=1)
+    return float(smallest_gap_along(np.array(axis)[:, None], np.array([_MUG_RADIUS]), ends[None], radius, pairs))
+
+
+def _keep_off_arms(hand: Hand, start: Floats, path: Floats, held: Pose) -> None:
+    """Raises MotionError when a mug in the hand would come nearer to other arms or bolted parts than it may, or is at `start`."""
+    parts = hand.surroundings()
+    away = _mug_gap(hand, path, held, *parts)
+    if away < min(_AWAY, _mug_gap(hand, start[None], held, *parts)):
+        raise MotionError(f"the mug would pass {1e3 * away:.0f} mm from an arm or its base; move it away from there first")
 
 
 # -------------------------------------------------------------------------------------------------------------- grader

@@ -6,6 +6,7 @@ from motion_parts import ROBOT, Drive, above
 
 from embodichain.errors import MotionError
 from embodichain.motion.hand import HandConfig, Waypoint, moved
+from embodichain.motion.plan import joint_path, obstacle_clearance
 from embodichain.motion.skills import choose, go_home, grasp, holds, lift, push, reach, retreat, set_opening, wait
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import CONTROL_HZ, Pose
@@ -125,6 +126,29 @@ def test_choosing_another_hand_brings_the_first_one_home(drive: Drive) -> None:
 
     drive(skill())
     assert chosen == ["plan"] and drive.left.at_home
+
+
+def test_an_arm_goes_home_round_the_obstacles_it_knows(drive: Drive) -> None:
+    hand = drive.left
+    drive(reach(hand, drive.state, above(0.14, 0.05, -0.1)))
+    direct = joint_path(hand.joints, hand.chain.home, hand.config.limits)
+    elbow = hand.chain.pose(direct[len(direct) // 2]).position
+    post = np.array([[[elbow[0], elbow[1], 0.0], elbow]]), np.array([0.010])
+    assert obstacle_clearance(hand.chain, direct, *post) < 0.0
+    taken = len(drive.commands)
+    hand.obstacles = post
+    drive(go_home(hand, drive.state))
+    path = np.array(drive.commands)[taken:, :6]
+    assert hand.at_home and obstacle_clearance(hand.chain, path, *post) >= hand.config.obstacle_clearance - 2e-3
+
+
+def test_an_arm_that_finds_no_way_round_still_goes_home(drive: Drive) -> None:
+    hand = drive.left
+    drive(reach(hand, drive.state, above(0.14, 0.05, -0.1)))
+    x, y, z = hand.chain.pose(hand.chain.home).position
+    hand.obstacles = np.array([[[x, y, 0.0], [x, y, z]]]), np.array([0.010])
+    drive(go_home(hand, drive.state))
+    assert hand.at_home
 
 
 def test_a_half_turn_of_the_gripper_is_as_good(drive: Drive) -> None:
