@@ -43,7 +43,7 @@ from learner.layers import (
     wide,
 )
 from learner.memory import LongTermMemory, WorkingMemory
-from learner.passes import BlockPassed, Conditioned, block_pass, cat_rotations
+from learner.passes import BlockPassed, Conditioned, Setting, block_pass, cat_rotations
 from learner.ttt import FastWeights, Recompute, TttConfig, TttLayer, apply, update
 
 
@@ -295,6 +295,22 @@ class Clwm(nn.Module):
         text = self.text_in(text_BLC.to(self.place))
         return tuple(block.text_memory(text) for block in self.blocks)
 
+    def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
+        """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
+        here = self.place.new_ones(1, 1)
+        scene = self._setting(self._views(grid), self.video_time(here), grid_positions(*grid, 0.0, device=self.place.device))
+        return scene, self._setting(self.place, self.action_time(here), self._body_positions())
+
+    def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
+        """What a Stage 1 evaluation at flow time s needs beside point and memory."""
+        positions = grid_positions(*grid, 1.0, device=self.place.device)
+        return self._setting(self._views(grid), self.video_time(time_B[:, None]), positions)
+
+    def action_setting(self, time_B: Tensor) -> Setting:
+        """What a Stage 2 evaluation at flow time s needs beside point and memory."""
+        positions = chunk_positions(CHUNK, 0.0, self.place.device)
+        return self._setting(self.place, self.action_time(time_B[:, None]), positions)
+
     def observe(
         self,
         memory: LongTermMemory,
@@ -303,30 +319,44 @@ class Clwm(nn.Module):
         executed_BKA: Tensor | None,
         text: TextMemory,
         grid: Grid,
+        made: tuple[Setting, Setting] | None = None,
     ) -> LongTermMemory:
         """Long-term memory after a real frame and the chunk executed before it (None at the first frame)."""
         past = proprio_BA.new_zeros(proprio_BA.shape[0], CHUNK, ACTION_DIM) if executed_BKA is None else executed_BKA
-        groups = [
-            self._scene(latents_BNC[:, None], grid, None),
-            self._body(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
+        scene, body = made or self.frame_settings(grid)
+        tokens = [
+            self._latent_tokens(latents_BNC[:, None], grid, scene.place),
+            self._body_tokens(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
         ]
-        weights, context = self._absorb(memory.weights, groups, text)
+        weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
         return LongTermMemory(weights=weights, context=context, steps=memory.steps + 1)
 
-    def imagine(self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid) -> WorkingMemory:
+    def imagine(
+        self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+    ) -> WorkingMemory:
         """Working memory after its one update, with the frame that Stage 1 predicted."""
-        weights, _ = self._absorb(working.weights, [self._scene(latents_BNC[:, None], grid, None)], text)
+        if not self._memory_of:
+            return working.imagine(())
+        scene = made or self.frame_settings(grid)[0]
+        tokens = [self._latent_tokens(latents_BNC[:, None], grid, scene.place)]
+        weights, _ = self._absorb(working.weights, tokens, [scene], text, last=max(self._memory_of))
         return working.imagine(weights)
 
-    def video_velocity(self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid) -> Tensor:
+    def video_velocity(
+        self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+    ) -> Tensor:
         """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
-        group = self._video(point_BNC[:, None], grid, time_B[:, None])
-        return self.video_out(self._consult(memory, group, text), group.embedding)[:, 0]
+        setting = made or self.video_setting(time_B, grid)
+        tokens = self._latent_tokens(point_BNC[:, None], grid, setting.place)
+        return self.video_out(self._consult(memory, tokens, setting, text), setting.embedding)[:, 0]
 
-    def action_velocity(self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory) -> Tensor:
+    def action_velocity(
+        self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
+    ) -> Tensor:
         """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing."""
-        group = self._action(point_BKA[:, None], time_B[:, None])
-        return self.action_out(self._consult(memory, group, text), group.embedding)[:, 0]
+        setting = made or self.action_setting(time_B)
+        tokens = self.action_in(point_BKA[:, None].to(self.place)) + setting.place
+        return self.action_out(self._consult(memory, tokens, setting, text), setting.embedding)[:, 0]
 
     def generate(
         self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
@@ -353,48 +383,46 @@ class Clwm(nn.Module):
     # ------------------------------------------------------------------------------------------------------------- passes
 
     def _absorb(
-        self, weights: tuple[FastWeights, ...], groups: list[Conditioned], text: TextMemory
+        self, weights: tuple[FastWeights, ...], tokens: list[Tensor], settings: list[Setting], text: TextMemory, *, last: int
     ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
-        """Runs scene tokens, and body tokens if any, through the blocks and writes them into the memory of each."""
-        tokens = [group.tokens for group in groups]
-        rotations = [group.rotation for group in groups]
+        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each."""
+        rotations = [setting.rotation for setting in settings]
         sizes = [group.shape[2] for group in tokens]
         scanned = cat_rotations(*rotations)
         written, context = [], []
-        for index, block in enumerate(self.blocks):
-            last = index == len(self.blocks) - 1
-            modulations = [block.modulation(group.modulation) for group in groups]
+        for index, block in enumerate(self.blocks[: last + 1]):
+            modulations = [setting.modulations[index] for setting in settings]
             projected = block.project(tokens, modulations, rotations)
-            seen = projected[0].own
-            attended = [attend(projected[0].queries, seen)]
+            seen = [projected[0].own]
             for body in projected[1:]:
-                seen = join(seen, body.own)
-                attended.append(attend(body.queries, seen))
-            context.append(seen)
+                seen.append(join(seen[-1], body.own))
+            context.append(seen[-1])
+            slot = self._memory_of.get(index)
+            if index == last and slot is None:
+                break  # nobody reads or remembers what tokens become here
+            attended = [attend(group.queries, whom) for group, whom in zip(projected, seen, strict=True)]
             tokens = block.merge(tokens, attended, modulations)
-            memory = self._memory_of.get(index)
-            if memory is not None:
-                layer, state = self.memories[memory], weights[memory]
+            if slot is not None:
+                layer, state = self.memories[slot], weights[slot]
                 frame = torch.cat(tokens, dim=2)
                 write = layer.writes(frame, scanned, sizes[0])
                 written.append(update(state, *(part[:, 0] for part in write)))
-                if not last:
+                if index != last:
                     tokens = list(self._recall(layer, state, frame, scanned).split(sizes, dim=2))
-            if not last:
+            if index != last:
                 tokens = block.express(tokens, modulations, text[index])
         return tuple(written), tuple(context)
 
-    def _consult(self, memory: WorkingMemory, group: Conditioned, text: TextMemory) -> Tensor:
+    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory) -> Tensor:
         """Runs noisy tokens through the blocks, reading the memory."""
-        tokens = group.tokens
         for index, block in enumerate(self.blocks):
-            modulation = [block.modulation(group.modulation)]
-            (projected,) = block.project([tokens], modulation, [group.rotation])
+            modulation = [setting.modulations[index]]
+            (projected,) = block.project([tokens], modulation, [setting.rotation])
             attended = attend(projected.queries, join(memory.context[index], projected.own))
             (tokens,) = block.merge([tokens], [attended], modulation)
             slot = self._memory_of.get(index)
             if slot is not None:
-                tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, group.rotation)
+                tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, setting.rotation)
             (tokens,) = block.express([tokens], modulation, text[index])
         return tokens
 
@@ -411,39 +439,60 @@ class Clwm(nn.Module):
         return self._latents(latents_BTNC, grid, 1.0, time_BT)
 
     def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
-        if grid.cameras > self.config.max_cameras or latents.shape[-2] != grid.size:
-            raise ConfigError(
-                f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}; the model takes up to "
-                f"{self.config.max_cameras} cameras (max_cameras)"
-            )
-        view = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
         positions = grid_positions(*grid, step_time, device=self.place.device)
+        tokens = self._latent_tokens(latents, grid, self._views(grid))
+        return self._condition(tokens, self.video_time(time), positions)
+
+    def _latent_tokens(self, latents: Tensor, grid: Grid, views: Tensor) -> Tensor:
+        if latents.shape[-2] != grid.size:
+            raise ConfigError(f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}")
+        return self.video_in(latents.to(self.place)) + views
+
+    def _views(self, grid: Grid) -> Tensor:
+        """What tells latents which camera saw them and, where the model is told, where in its picture, [N, D]."""
+        if grid.cameras > self.config.max_cameras:
+            raise ConfigError(
+                f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"
+            )
+        views = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
         if self.where is not None:
             waves = place_waves(grid.rows, grid.columns).to(self.place)
             told = self.where(waves).unflatten(-1, (self.config.max_cameras, -1))[:, : grid.cameras]
-            view = view + told.transpose(0, 1).flatten(0, 1)
-        return self._condition(self.video_in(latents.to(self.place)) + view, self.video_time(time), positions)
+            views = views + told.transpose(0, 1).flatten(0, 1)
+        return views
 
     def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Conditioned:
+        tokens = self._body_tokens(proprio_BTA, past_BTKA, first=first)
+        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), self._body_positions())
+
+    def _body_tokens(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Tensor:
         proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
         if not self.config.told_past:
-            here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
-            return self._condition(proprio, self.action_time(proprio_BTA.new_ones(1, 1)), here)
+            return proprio
         past = self.action_in(past_BTKA.to(self.place))
         if first:
             past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
-        tokens = torch.cat([proprio, past + self.place], dim=2)
+        return torch.cat([proprio, past + self.place], dim=2)
+
+    def _body_positions(self) -> Tensor:
         here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
-        positions = torch.cat([here, chunk_positions(CHUNK, -1.0, self.place.device)])
-        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), positions)
+        return torch.cat([here, chunk_positions(CHUNK, -1.0, self.place.device)]) if self.config.told_past else here
 
     def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> Conditioned:
         tokens = self.action_in(actions_BTKA.to(self.place)) + self.place
         return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0, self.place.device))
 
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> Conditioned:
+        return Conditioned(tokens, *time, self._rotation(positions))
+
+    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> Setting:
+        embedding, modulation = time
+        modulations = tuple(block.modulation(modulation) for block in self.blocks)
+        return Setting(place, embedding, modulations, self._rotation(positions))
+
+    def _rotation(self, positions: Tensor) -> Rotation:
         cos, sin = rotary(positions, self.config.dim // self.config.heads)
-        return Conditioned(tokens, *time, Rotation(wide(cos.to(self.place)), wide(sin.to(self.place))))
+        return Rotation(wide(cos.to(self.place)), wide(sin.to(self.place)))
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:

@@ -24,6 +24,20 @@ class Conditioned(NamedTuple):
     rotation: Rotation
 
 
+class Setting(NamedTuple):
+    """What one pass over a group of tokens needs beside tokens and memory: follows from flow time, layout and weights alone.
+
+    Inference makes it for every pass, unless it is handed the one that somebody `made` before.
+    """
+
+    place: Tensor
+    """Added to the projected tokens: which camera, or which action of the chunk, [N, D]."""
+    embedding: Tensor
+    modulations: tuple[tuple[Tensor, ...], ...]
+    """Of each block."""
+    rotation: Rotation
+
+
 BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
 """Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
 

@@ -25,6 +25,7 @@ from learner.data import Batch
 from learner.encoder import Encoder, EncoderConfig
 from learner.memory import LongTermMemory
 from learner.normalize import Measurement, Normalizer, NormalizerConfig
+from learner.passes import Setting
 from learner.text import TextConfig, TextEncoder
 from learner.ttt import TttConfig
 
@@ -238,7 +239,8 @@ class ClwmPolicy:
         if executed is not None:
             self._executed = self._as_executed(executed)
         self._grid = grid
-        self._memory = self._remember(self._memory, latents, self._agent.normalizer.proprio(measured), self._executed)
+        state = self._agent.normalizer.proprio(measured)
+        self._memory = self._remember(self._memory, latents, state, self._executed, self._reading, grid, self._settings(grid))
         self._measured, self.seen = measured, latents[0]
         return self._generate(self._memory, latents, measured, began)
 
@@ -275,11 +277,24 @@ class ClwmPolicy:
         actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
         return self._agent.normalizer.actions(actions, self._measured)
 
-    def _remember(self, memory: LongTermMemory, latents: Tensor, proprio: Tensor, executed: Tensor | None) -> LongTermMemory:
-        """The memory after a frame; it starts afresh when its span is full."""
+    def _settings(self, grid: Grid) -> tuple[Setting, Setting] | None:
+        """What observing a frame needs beside the frame, if it was made before: here everything is made when asked."""
+        return None
+
+    def _remember(
+        self,
+        memory: LongTermMemory,
+        latents: Tensor,
+        proprio: Tensor,
+        executed: Tensor | None,
+        text: TextMemory,
+        grid: Grid,
+        made: tuple[Setting, Setting] | None,
+    ) -> LongTermMemory:
+        """The memory after a frame; it starts afresh when its span is full. Reads nothing of the policy that ever changes."""
         if memory.steps >= self._span:
             memory, executed = self._agent.model.empty_memory(), None
-        return self._agent.model.observe(memory, latents, proprio, executed, self._reading, self._grid)
+        return self._agent.model.observe(memory, latents, proprio, executed, text, grid, made)
 
     def _noise(self, like: Tensor) -> Noise:
         video = torch.randn(like.shape, generator=self._generator).to(like)

@@ -2,7 +2,8 @@
 
 Phase 1 runs in the background as soon as chunk t - 1 is out: the frame that Stage 1 predicted stands in for observation t, and
 Euler integrates from s = 0 to s_mid. Phase 2 runs when the real observation t is there: encode, update the long-term memory, swap
-the context, integrate s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations.
+the context, integrate s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations, and of those what
+depends on the observation: flow-time embeddings, the modulations of every block and rotary tables are made in the background too.
 
 Which stages are pre-denoised is a choice. Stage 2 needs Stage 1's frame, so pre-denoising actions completes a provisional frame in
 the background; Phase 2 makes its own frame from s_mid on.
@@ -28,7 +29,8 @@ from torch import Tensor
 from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
 from learner.clwm import Clwm, ClwmConfig, Grid, TextMemory
 from learner.flow import euler, time_grid
-from learner.memory import LongTermMemory
+from learner.memory import LongTermMemory, WorkingMemory
+from learner.passes import Setting
 from learner.policy import Agent, ClwmPolicy, Inference, Noise, Outcome
 
 
@@ -93,6 +95,60 @@ class Started(NamedTuple):
         return cls(noise.video_BNC, 0, noise.action_BKA, 0)
 
 
+class Preparation(NamedTuple):
+    """All that Phases 1 and 2 need beside points and memories: follows from weights, sampling steps and the frames' layout."""
+
+    grid: Grid
+    frame: tuple[Setting, Setting]
+    """Of a frame that is observed: scene and body; the scene's also serves the frame that is imagined."""
+    video: tuple[Setting, ...]
+    """Of each Stage 1 evaluation."""
+    action: tuple[Setting, ...]
+    """Of each Stage 2 evaluation."""
+
+    @classmethod
+    def of(cls, model: Clwm, grid: Grid, like: Noise) -> Preparation:
+        """The same numbers that the model would make when asked; for batches of the size of `like`."""
+        config = model.config
+
+        def times(steps: int, shift: float, point: Tensor) -> list[Tensor]:
+            return [point.new_full(point.shape[:1], now) for now in time_grid(steps, shift)[:-1].tolist()]
+
+        return cls(
+            grid=grid,
+            frame=model.frame_settings(grid),
+            video=tuple(model.video_setting(s, grid) for s in times(config.video_steps, config.video_shift, like.video_BNC)),
+            action=tuple(model.action_setting(s) for s in times(config.action_steps, config.action_shift, like.action_BKA)),
+        )
+
+
+class Sampler:
+    """Both stages of one chunk, step by step, on the memory they are given; holds nothing that changes."""
+
+    def __init__(self, model: Clwm, text: TextMemory, grid: Grid, made: Preparation | None = None) -> None:
+        """`made` must be of this model and grid."""
+        self._model, self._text, self._grid, self._made = model, text, grid, made
+        config = model.config
+        self._frames = time_grid(config.video_steps, config.video_shift)
+        self._actions = time_grid(config.action_steps, config.action_shift)
+
+    def video(self, working: WorkingMemory, point: Tensor, step: int) -> Tensor:
+        """One Euler step of Stage 1."""
+        made = self._made and self._made.video[step]
+        velocity = self._model.video_velocity
+        return euler(lambda x, s: velocity(working, x, s, self._text, self._grid, made), point, self._frames[step : step + 2])
+
+    def imagine(self, working: WorkingMemory, frame: Tensor) -> WorkingMemory:
+        """The working memory after its one update."""
+        return self._model.imagine(working, frame, self._text, self._grid, self._made and self._made.frame[0])
+
+    def action(self, working: WorkingMemory, point: Tensor, step: int) -> Tensor:
+        """One Euler step of Stage 2."""
+        made = self._made and self._made.action[step]
+        velocity = self._model.action_velocity
+        return euler(lambda x, s: velocity(working, x, s, self._text, made), point, self._actions[step : step + 2])
+
+
 def _never() -> bool:
     return False
 
@@ -105,43 +161,46 @@ def start(
     grid: Grid,
     split: Split,
     stopped: Callable[[], bool] = _never,
+    made: Preparation | None = None,
 ) -> Started:
     """Phase 1: integrates as far as `split` says, or until `stopped()`, asked before each function evaluation.
 
     `memory` already holds the surrogate observation; it stays as it is.
     """
-    config, working = model.config, memory.fork()
-    frames, actions = time_grid(config.video_steps, config.video_shift), time_grid(config.action_steps, config.action_shift)
+    sampler, working = Sampler(model, text, grid, made), memory.fork()
     frame, done = noise.video_BNC, 0
     point = noise.video_BNC
-    for step in range(config.video_steps if split.action else split.video):
+    for step in range(model.config.video_steps if split.action else split.video):
         if stopped():
             return Started(frame, done, noise.action_BKA, 0)
-        point = euler(lambda x, s: model.video_velocity(working, x, s, text, grid), point, frames[step : step + 2])
+        point = sampler.video(working, point, step)
         if step < split.video:
             frame, done = point, step + 1
     if not split.action or stopped():
         return Started(frame, done, noise.action_BKA, 0)
-    working = model.imagine(working, point, text, grid)
+    working = sampler.imagine(working, point)
     chunk = noise.action_BKA
     for step in range(split.action):
         if stopped():
             return Started(frame, done, chunk, step)
-        chunk = euler(lambda x, s: model.action_velocity(working, x, s, text), chunk, actions[step : step + 2])
+        chunk = sampler.action(working, chunk, step)
     return Started(frame, done, chunk, split.action)
 
 
-def finish(model: Clwm, memory: LongTermMemory, started: Started, text: TextMemory, grid: Grid) -> tuple[Tensor, Tensor]:
+def finish(
+    model: Clwm, memory: LongTermMemory, started: Started, text: TextMemory, grid: Grid, made: Preparation | None = None
+) -> tuple[Tensor, Tensor]:
     """Phase 2: from where `started` came to s = 1, with `memory` that holds the real observation. Returns frame and chunk.
 
     With the memory that `start` had, the result is bit for bit that of `Clwm.generate`.
     """
-    config, working = model.config, memory.fork()
-    frames = time_grid(config.video_steps, config.video_shift)[started.video_steps :]
-    frame = euler(lambda x, s: model.video_velocity(working, x, s, text, grid), started.video_BNC, frames)
-    working = model.imagine(working, frame, text, grid)
-    actions = time_grid(config.action_steps, config.action_shift)[started.action_steps :]
-    chunk = euler(lambda x, s: model.action_velocity(working, x, s, text), started.action_BKA, actions)
+    sampler, working = Sampler(model, text, grid, made), memory.fork()
+    frame, chunk = started.video_BNC, started.action_BKA
+    for step in range(started.video_steps, model.config.video_steps):
+        frame = sampler.video(working, frame, step)
+    working = sampler.imagine(working, frame)
+    for step in range(started.action_steps, model.config.action_steps):
+        chunk = sampler.action(working, chunk, step)
     return frame, chunk
 
 
@@ -155,13 +214,21 @@ class _Surrogate:
     executed_BKA: Tensor
 
 
+class _Phase1(NamedTuple):
+    """What the background hands over: the memory with the surrogate, how far generation came, and what it prepared."""
+
+    memory: LongTermMemory
+    started: Started
+    made: Preparation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Speculation:
     """Phase 1 of one chunk, under way or done."""
 
     surrogate: _Surrogate
     noise: Noise
-    future: Future[tuple[LongTermMemory, Started]]
+    future: Future[_Phase1]
     stop: threading.Event
     begun_s: float
 
@@ -186,12 +253,13 @@ class SpeculativePolicy(ClwmPolicy):
         self._worker = worker or self._own
         self._pending: _Speculation | None = None
         self._basis: LongTermMemory | None = None
+        self._made: Preparation | None = None
         self._lost = 0
 
     def begin(self, instruction: str) -> None:
         """Starts an episode; what was being speculated for the last one is dropped."""
         self._drop()
-        self._lost = 0
+        self._lost, self._made = 0, None
         super().begin(instruction)
 
     def act(
@@ -224,7 +292,7 @@ class SpeculativePolicy(ClwmPolicy):
             )
         began = time.perf_counter()
         pending, self._pending = self._pending, None
-        memory, started = pending.future.result()
+        memory, started, self._made = pending.future.result()
         waited = time.perf_counter() - began
         chunk = self._complete(memory, started, pending.surrogate.measured_BA)
         self._account(Outcome.BLIND, started, began, waited)
@@ -281,21 +349,29 @@ class SpeculativePolicy(ClwmPolicy):
         waiting = time.perf_counter()
         patience = None if math.isinf(self.config.patience_s) else self.config.patience_s
         try:
-            _, started = pending.future.result(timeout=patience)
+            _, started, self._made = pending.future.result(timeout=patience)
             outcome = Outcome.SPECULATED
         except Unfinished:
             pending.stop.set()
             if pending.future.cancel():  # it had not even begun: the worker is busy with others
                 started = Started.at_noise(pending.noise)
             else:
-                _, started = pending.future.result()
+                _, started, self._made = pending.future.result()
             outcome = Outcome.TAKEN_OVER
         except CancelledError:
             raise LearnerError("the background worker was shut down while a policy still uses it") from None
         return started, time.perf_counter() - waiting, outcome
 
+    def _prepared(self, grid: Grid) -> Preparation | None:
+        return self._made if self._made is not None and self._made.grid == grid else None
+
+    def _settings(self, grid: Grid) -> tuple[Setting, Setting] | None:
+        """Those that the background made for the chunk before, in this episode."""
+        made = self._prepared(grid)
+        return made and made.frame
+
     def _complete(self, memory: LongTermMemory, started: Started, measured: Tensor) -> NDArray[np.float32]:
-        frame, chunk = finish(self._agent.model, memory, started, self._reading, self._grid)
+        frame, chunk = finish(self._agent.model, memory, started, self._reading, self._grid, self._prepared(self._grid))
         return self._release(frame, chunk, measured)
 
     def _account(self, outcome: Outcome, started: Started, began: float, waited_s: float) -> None:
@@ -323,12 +399,16 @@ class SpeculativePolicy(ClwmPolicy):
 
     def _launch(self, surrogate: _Surrogate, noise: Noise) -> None:
         agent, text, grid, split, stop = self._agent, self._reading, self._grid, self._split, threading.Event()
+        kept = self._prepared(grid)
 
-        def phase_1() -> tuple[LongTermMemory, Started]:
+        def phase_1() -> _Phase1:
             with torch.inference_mode():
+                made = kept or Preparation.of(agent.model, grid, noise)
                 proprio = agent.normalizer.proprio(surrogate.measured_BA)
-                memory = self._remember(surrogate.basis, surrogate.latents_BNC, proprio, surrogate.executed_BKA)
-                return memory, start(agent.model, memory, noise, text, grid, split, stop.is_set)
+                memory = self._remember(
+                    surrogate.basis, surrogate.latents_BNC, proprio, surrogate.executed_BKA, text, grid, made.frame
+                )
+                return _Phase1(memory, start(agent.model, memory, noise, text, grid, split, stop.is_set, made), made)
 
         assert self._worker is not None
         try:

@@ -26,8 +26,8 @@ def trained(memory_every: int, seed: int = 0) -> Clwm:
     torch.manual_seed(seed)
     sizes = {"dim": 32, "layers": 2, "heads": 2, "ffn": 64, "time_frequencies": 16, "max_cameras": 1}
     model = Clwm(ClwmConfig(**sizes, memory_every=memory_every, history_noise_prob=0.0), latent_dim=4, text_dim=4)
-    body = model._body  # executed chunks are hidden from it: else it would copy the one before
-    model._body = lambda proprio, past, *, first: body(proprio, torch.zeros_like(past), first=first)
+    body = model._body_tokens  # executed chunks are hidden from it: else it would copy the one before
+    model._body_tokens = lambda proprio, past, *, first: body(proprio, torch.zeros_like(past), first=first)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     valid = torch.ones(BATCH, TRAINED_STEPS, dtype=torch.bool)
     imitate, channels = valid.clone(), torch.zeros(BATCH, 30, dtype=torch.bool)
