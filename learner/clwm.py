@@ -35,11 +35,12 @@ from learner.layers import (
     Rotation,
     TimeEmbedding,
     attend,
+    body_positions,
     chunk_positions,
     grid_positions,
     join,
     place_waves,
-    rotary,
+    rotations,
     wide,
 )
 from learner.memory import LongTermMemory, WorkingMemory
@@ -298,18 +299,16 @@ class Clwm(nn.Module):
     def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
         """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
         here = self.place.new_ones(1, 1)
-        scene = self._setting(self._views(grid), self.video_time(here), grid_positions(*grid, 0.0, device=self.place.device))
-        return scene, self._setting(self.place, self.action_time(here), self._body_positions())
+        scene = self._setting(self._views(grid), self.video_time(here), grid_positions, *grid, 0.0)
+        return scene, self._setting(self.place, self.action_time(here), body_positions, self._past)
 
     def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
         """What a Stage 1 evaluation at flow time s needs beside point and memory."""
-        positions = grid_positions(*grid, 1.0, device=self.place.device)
-        return self._setting(self._views(grid), self.video_time(time_B[:, None]), positions)
+        return self._setting(self._views(grid), self.video_time(time_B[:, None]), grid_positions, *grid, 1.0)
 
     def action_setting(self, time_B: Tensor) -> Setting:
         """What a Stage 2 evaluation at flow time s needs beside point and memory."""
-        positions = chunk_positions(CHUNK, 0.0, self.place.device)
-        return self._setting(self.place, self.action_time(time_B[:, None]), positions)
+        return self._setting(self.place, self.action_time(time_B[:, None]), chunk_positions, CHUNK, 0.0)
 
     def observe(
         self,
@@ -439,9 +438,8 @@ class Clwm(nn.Module):
         return self._latents(latents_BTNC, grid, 1.0, time_BT)
 
     def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
-        positions = grid_positions(*grid, step_time, device=self.place.device)
         tokens = self._latent_tokens(latents, grid, self._views(grid))
-        return self._condition(tokens, self.video_time(time), positions)
+        return self._condition(tokens, self.video_time(time), grid_positions, *grid, step_time)
 
     def _latent_tokens(self, latents: Tensor, grid: Grid, views: Tensor) -> Tensor:
         if latents.shape[-2] != grid.size:
@@ -463,7 +461,7 @@ class Clwm(nn.Module):
 
     def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Conditioned:
         tokens = self._body_tokens(proprio_BTA, past_BTKA, first=first)
-        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), self._body_positions())
+        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), body_positions, self._past)
 
     def _body_tokens(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Tensor:
         proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
@@ -474,25 +472,25 @@ class Clwm(nn.Module):
             past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
         return torch.cat([proprio, past + self.place], dim=2)
 
-    def _body_positions(self) -> Tensor:
-        here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=self.place.device)
-        return torch.cat([here, chunk_positions(CHUNK, -1.0, self.place.device)]) if self.config.told_past else here
+    @property
+    def _past(self) -> int:
+        """How many executed actions the model sees with a frame."""
+        return CHUNK if self.config.told_past else 0
 
     def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> Conditioned:
         tokens = self.action_in(actions_BTKA.to(self.place)) + self.place
-        return self._condition(tokens, self.action_time(time_BT), chunk_positions(CHUNK, 0.0, self.place.device))
+        return self._condition(tokens, self.action_time(time_BT), chunk_positions, CHUNK, 0.0)
 
-    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> Conditioned:
-        return Conditioned(tokens, *time, self._rotation(positions))
+    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
+        return Conditioned(tokens, *time, self._rotation(*positions))
 
-    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], positions: Tensor) -> Setting:
+    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Setting:
         embedding, modulation = time
         modulations = tuple(block.modulation(modulation) for block in self.blocks)
-        return Setting(place, embedding, modulations, self._rotation(positions))
+        return Setting(place, embedding, modulations, self._rotation(*positions))
 
-    def _rotation(self, positions: Tensor) -> Rotation:
-        cos, sin = rotary(positions, self.config.dim // self.config.heads)
-        return Rotation(wide(cos.to(self.place)), wide(sin.to(self.place)))
+    def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
+        return rotations(positions, arguments, self.config.dim // self.config.heads, self.place)
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -85,6 +86,27 @@ def chunk_positions(count: int, time: float, device: torch.device | None = None)
     """Positions of the actions after the frame at `time`: action j of n at time + (j + 1) / (n + 1), h = w = -1; [count, 3]."""
     t = time + torch.arange(1, count + 1, dtype=torch.float64, device=device) / (count + 1)
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
+
+
+def body_positions(count: int, device: torch.device | None = None) -> Tensor:
+    """Positions of the state at a frame and of the `count` actions before it, [1 + count, 3]."""
+    here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=device)
+    return torch.cat([here, chunk_positions(count, -1.0, device)])
+
+
+def rotations(positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, like: Tensor) -> Rotation:
+    """Rotary angles of positions(*arguments, device), on the device of `like` and at least as wide; in inference made only once."""
+    make = _kept_rotations if torch.is_inference_mode_enabled() else _kept_rotations.__wrapped__
+    return make(positions, arguments, width, like.device, like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _kept_rotations(
+    positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, device: torch.device, dtype: torch.dtype
+) -> Rotation:
+    with torch.inference_mode(False):  # who trains in the same process may meet this table
+        cos, sin = rotary(positions(*arguments, device), width)
+        return Rotation(wide(cos.to(device, dtype)), wide(sin.to(device, dtype)))
 
 
 class TimeEmbedding(nn.Module):
