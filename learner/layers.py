@@ -139,13 +139,13 @@ class Head(nn.Module):
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
         """Tokens [B, T, N, D] and flow-time embedding [B, T, 1, D] → [B, T, N, channels]."""
         shift, scale = (self.table + embedding).chunk(2, dim=-2)
-        return self.output(modulated(tokens, shift, scale))
+        return self.output(modulated(tokens, shift, 1.0 + scale))
 
 
-def modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """LN(tokens) (1 + scale) + shift, the norm in float32 and without affine."""
+def modulated(tokens: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
+    """LN(tokens) gain + shift, the norm in float32 and without affine."""
     normed = F.layer_norm(wide(tokens), tokens.shape[-1:], eps=_EPS).to(tokens.dtype)
-    return torch.addcmul(shift, normed, 1.0 + scale)
+    return torch.addcmul(shift, normed, gain)
 
 
 def pack(groups: Sequence[Tensor]) -> Tensor:
@@ -187,8 +187,9 @@ class Block(nn.Module):
         return act(*inputs)
 
     def modulation(self, modulation: Tensor) -> tuple[Tensor, ...]:
-        """Shift, scale, gate of attention, then of the feed-forward, each [B, T, 1, D], from [B, T, 6, D]."""
-        return (self.table + modulation).split(1, dim=-2)
+        """Shift, gain, gate of attention, then of the feed-forward, each [B, T, 1, D], from [B, T, 6, D]; gain is 1 + scale."""
+        parts = (self.table + modulation).split(1, dim=-2)
+        return parts[0], 1.0 + parts[1], parts[2], parts[3], 1.0 + parts[4], parts[5]
 
     def project(
         self, groups: Sequence[Tensor], modulations: Sequence[tuple[Tensor, ...]], rotations: Sequence[Rotation]
