@@ -161,9 +161,14 @@ def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.in
 
 
 @njit(cache=True)
-def smallest_gap(first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64]) -> float:
-    """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative where they overlap."""
-    smallest = math.inf
+def smallest_gap(
+    first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
+) -> float:
+    """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative where they overlap.
+
+    Whoever only asks whether it is below `at_most` [m] gets that where it is not: pairs further apart are hardly looked at.
+    """
+    smallest = at_most
     first_center, first_half = _spheres(first)
     second_center, second_half = _spheres(second)
     for k in range(pairs.shape[0]):
@@ -195,13 +200,13 @@ def _spheres(ends: Floats) -> tuple[Floats, Floats]:
 
 @njit(cache=True)
 def smallest_gap_along(
-    first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64]
+    first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
 ) -> float:
     """`smallest_gap` over two sets [T, k, 2, 3] that move together; the one with fewer points waits at its last."""
-    smallest = math.inf
+    smallest = at_most
     for t in range(max(first.shape[0], second.shape[0])):
         one, other = first[min(t, first.shape[0] - 1)], second[min(t, second.shape[0] - 1)]
-        smallest = min(smallest, smallest_gap(one, first_radius, other, second_radius, pairs))
+        smallest = smallest_gap(one, first_radius, other, second_radius, pairs, smallest)
     return smallest
 
 
@@ -212,4 +217,13 @@ def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
     for k in range(frame.shape[0]):
         if frame[k] >= 0:
             height = min(height, float(placed[k, 0, 2] - radius[k]), float(placed[k, 1, 2] - radius[k]))
+    return height
+
+
+@njit(cache=True)
+def lowest_along(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
+    """`lowest` over a set [T, k, 2, 3] that moves."""
+    height = math.inf
+    for t in range(placed.shape[0]):
+        height = min(height, lowest(placed[t], radius, frame))
     return height

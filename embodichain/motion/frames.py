@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Pose
 from embodichain.types.poses import compose, inverse
@@ -26,9 +28,13 @@ def asset_from_body(asset: Asset, name: str, joint_positions: tuple[float, ...] 
 
 def world_from_asset(asset: Asset, world_from_root: Pose) -> Pose:
     """Where an asset's frame is when its root body is at `world_from_root`, the pose that `WorldState` reports."""
+    return compose(world_from_root, _root_from_asset(asset))
+
+
+@lru_cache(maxsize=256)
+def _root_from_asset(asset: Asset) -> Pose:
     children = {joint.child for joint in asset.joints if joint.parent}
-    root = next(body for body in asset.bodies if body.name not in children)
-    return compose(world_from_root, inverse(root.body_pose))
+    return inverse(next(body for body in asset.bodies if body.name not in children).body_pose)
 
 
 def affordance(asset: Asset, name: str, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> Pose:

@@ -6,21 +6,20 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.ik import IkConfig, solve, trace
+from embodichain.motion.ik import IkConfig, reachable, solve, trace
 from embodichain.motion.kinematics import Chain, Floats, place_along
 from embodichain.motion.plan import (
     Limits,
-    arms_clearance,
+    Sweep,
     cartesian_path,
     duration_s,
     joint_path,
-    obstacle_clearance,
     overrun,
-    table_clearance,
     timing,
 )
 from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
@@ -29,6 +28,12 @@ from embodichain.types.poses import angle_between, compose, turn
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
 _DIRECT, _SYMMETRIC, _EXACT = IkConfig(symmetric=False), IkConfig(seeds=1), IkConfig(seeds=1, symmetric=False)
 _ANY = IkConfig()
+
+
+@lru_cache(maxsize=4096)
+def _attainable(chain: Chain, pose: Pose, exact: bool) -> bool:
+    """`Hand.attains`, remembered: whoever looks for a way asks for the same few poses again and again."""
+    return reachable(chain, pose, _DIRECT if exact else _ANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,6 +177,10 @@ class Hand:
         except MotionError:
             return math.inf
 
+    def attains(self, pose: Pose, *, exact: bool = False) -> bool:
+        """Whether any joints bring the tip to `pose`, or unless it is `exact` to its half turn, whatever the way there."""
+        return _attainable(self.chain, pose, exact)
+
     def route(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> Floats:
         """Joint targets [rad], shape [T, dof], through the waypoints from `start` (the last command), at rest at each of them.
 
@@ -185,13 +194,19 @@ class Hand:
         if not waypoints:
             return []
         failure: MotionError | None = None
-        for way in self._ways(waypoints[0], start):
+        ways = self._ways(waypoints[0], start)
+        while ways:
+            way = ways.pop(0)
             try:
                 path = way()
+                if waypoints[0].straight and len(ways) == 2:
+                    ways.pop()  # the same line more slowly passes the same places and ends in the same joints
                 self.check_clearance(path, start, meeting=waypoints[0].meeting)
                 return [path, *self.legs(waypoints[1:], path[-1])]
             except MotionError as error:
                 failure = failure or error
+                if not all(self.attains(waypoint.pose, exact=waypoint.exact) for waypoint in waypoints):
+                    break  # no branch and no detour leads to where the arm cannot be
         assert failure is not None
         raise failure
 
@@ -249,7 +264,7 @@ class Hand:
         return max(1, math.ceil(fastest / self.config.limits.joint_acceleration))
 
     def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
-        """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist."""
+        """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist, or all at once do."""
         limits = self.config.limits
         if waypoint.straight:
             speed = waypoint.speed or limits.linear_speed
@@ -259,15 +274,18 @@ class Hand:
                 lambda: self._nearly_straight(waypoint.pose, start, waypoint.exact),
                 lambda: cartesian_path(self.chain, start, waypoint.pose, speed=0.4 * speed, limits=limits, ik=ik),
             ]
-        goals = []
+        goals: list[Floats] = []
+        failure: MotionError | None = None
         for pose in (waypoint.pose,) if waypoint.exact else (waypoint.pose, compose(waypoint.pose, _HALF_TURN)):
             for seed in (start, self.chain.home):
                 try:
                     goals.append(solve(self.chain, pose, seed, _DIRECT))
-                except MotionError:
+                except MotionError as error:
+                    failure = failure or error
                     break
         if not goals:
-            return [lambda: joint_path(start, solve(self.chain, waypoint.pose, start, _DIRECT), limits)]
+            assert failure is not None
+            raise failure
         goals.sort(key=lambda goal: float(np.max(np.abs(goal - start))))
         return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
 
@@ -289,19 +307,16 @@ class Hand:
         goal = solve(self.chain, pose, start, _DIRECT if exact else _ANY)
         path = joint_path(start, goal, self.config.limits)
         first, last = self.chain.pose(start), self.chain.pose(path[-1])
-        line = np.subtract(last.position, first.position)
-        length = float(np.linalg.norm(line))
-        for joints in path[::2]:
-            tip = self.chain.pose(joints)
-            along = np.subtract(tip.position, first.position)
-            aside = float(np.linalg.norm(along - line * (along @ line) / max(length * length, 1e-12)))
-            tilt = max(min(angle_between(tip.quaternion, end.quaternion) for end in (first, last)), 0.0)
-            if aside > self.config.line_tolerance or tilt > self.config.tilt_tolerance + angle_between(
-                first.quaternion, last.quaternion
-            ):
-                raise MotionError(
-                    f"the {self.name} arm strays {1e3 * aside:.0f} mm from the line to {pose.position}; use a via pose"
-                )
+        tips, quaternions = self.chain.tips(path[::2])
+        line, along = np.subtract(last.position, first.position), tips - first.position
+        aside = np.linalg.norm(along - np.outer(along @ line, line) / max(float(line @ line), 1e-12), axis=1)
+        likeness = np.abs(quaternions @ np.transpose((first.quaternion, last.quaternion))).max(axis=1)
+        tilt = 2.0 * np.arccos(np.minimum(likeness, 1.0))
+        turning = angle_between(first.quaternion, last.quaternion)
+        strays = (aside > self.config.line_tolerance) | (tilt > self.config.tilt_tolerance + turning)
+        if strays.any():
+            strayed = 1e3 * aside[np.argmax(strays)]
+            raise MotionError(f"the {self.name} arm strays {strayed:.0f} mm from the line to {pose.position}; use a via pose")
         return path
 
     def surroundings(self) -> tuple[Floats, Floats]:
@@ -317,19 +332,22 @@ class Hand:
 
     def check_clearance(self, path: Floats, start: Floats, *, meeting: bool = False) -> None:
         """Raises MotionError when a path from `start` brings the arm too near to the table or to where another arm rests."""
-        path = np.concatenate([path[::3], path[-1:]])  # 60 ms apart: less than 2 cm of any part
-        low = table_clearance(self.chain, path)
-        if low < min(self.config.table_clearance, table_clearance(self.chain, start)):
+        config = self.config
+        along = Sweep.of(self.chain, np.concatenate([path[::3], path[-1:]]))  # 60 ms apart: less than 2 cm of any part
+        begin = Sweep.of(self.chain, start)
+        low = along.height()
+        if low < min(config.table_clearance, begin.height()):
             raise MotionError(f"the {self.name} arm would come within {1e3 * low:.0f} mm of the table; approach from higher up")
         if self.obstacles is not None:
-            gap = obstacle_clearance(self.chain, path, *self.obstacles)
-            if gap < min(self.config.obstacle_clearance, obstacle_clearance(self.chain, start, *self.obstacles)):
+            allowed = begin.from_capsules(*self.obstacles, config.obstacle_clearance)
+            gap = along.from_capsules(*self.obstacles, allowed)
+            if gap < allowed:
                 raise MotionError(f"the {self.name} arm would pass {1e3 * gap:.0f} mm from an obstacle; use a via pose")
-        apart = self.config.meeting_clearance if meeting else self.config.arms_clearance
         for chain, joints in self._others:
-            resting = self._command[joints]
-            gap = arms_clearance(self.chain, path, chain, resting)
-            if gap < min(apart, arms_clearance(self.chain, start, chain, resting)):
+            resting = Sweep.of(chain, self._command[joints])
+            allowed = begin.from_arm(resting, config.meeting_clearance if meeting else config.arms_clearance)
+            gap = along.from_arm(resting, allowed)
+            if gap < allowed:
                 raise MotionError(
                     f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
                 )

@@ -16,7 +16,7 @@ from embodichain.errors import MotionError
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
-from embodichain.motion.outlines import Outline, outline_of, outlines, room_for_fingers
+from embodichain.motion.outlines import Outline, bottom_of, outlines, room_for_fingers
 from embodichain.motion.skills import Skill, choose, follow, grasp, holds, set_opening, wait
 from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import angle_between, compose, frame, inverse, turn, turned, yaw_of, yaw_pose
@@ -81,7 +81,7 @@ def landings(asset: Asset, held: Pose, center: Vec3, count: int = 12) -> list[Po
     found = []
     for tip in turns(Pose(position=center, quaternion=turn((1.0, 0.0, 0.0), math.pi)), count):
         placed = compose(tip, held)
-        found.append(moved(placed, (0.0, 0.0, center[2] - outline_of(asset, placed).bottom)))
+        found.append(moved(placed, (0.0, 0.0, center[2] - bottom_of(asset, placed))))
     return found
 
 
@@ -209,6 +209,9 @@ def over(
     ways.sort(key=lambda way: angle_between(way[0].quaternion, tip.quaternion))
     failure = MotionError("there is no goal to carry to")
     for at_goal, goal in ways[:most]:
+        if not hand.attains(at_goal, exact=True):
+            failure = MotionError(f"the {hand.name} arm does not reach {at_goal.position} with what it holds; move the goal")
+            continue
         for height, via in itertools.product(heights, _VIAS):
             above = moved(at_goal, (0.0, 0.0, height))
             turned_first = Pose(position=tip.position, quaternion=above.quaternion)
@@ -227,8 +230,8 @@ def over(
                 continue
             carried = np.concatenate(legs)
             ends = (compose(tip, held), compose(above, held))
-            allowed = min(floor, *(outline_of(asset, end).bottom for end in ends))
-            lowest = min(outline_of(asset, compose(hand.chain.pose(joints), held)).bottom for joints in carried[::5])
+            allowed = min(floor, *(bottom_of(asset, end) for end in ends))
+            lowest = min(bottom_of(asset, compose(hand.chain.pose(joints), held)) for joints in carried[::5])
             if lowest >= allowed - _DIP:
                 return carried, goal
             failure = MotionError(
@@ -263,7 +266,7 @@ def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
     """Sets the object down on the table below where the hand holds it: upright, or as it is held where the arm cannot do that."""
     pose = object_pose(scene, state, role)
     x, y, _ = pose.position
-    lowered = moved(pose, (0.0, 0.0, -outline_of(scene.object(role).asset, pose).bottom))
+    lowered = moved(pose, (0.0, 0.0, -bottom_of(scene.object(role).asset, pose)))
     try:
         return (yield from set_down(hand, scene, state, role, yaw_pose(x, y, 0.0, yaw_of(pose.quaternion)), "table"))
     except MotionError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numba import njit
@@ -210,7 +211,42 @@ def descend(
 
 
 @njit(cache=True)
-def search(
+def attempt(
+    positions: Floats,
+    rotations: Floats,
+    lower: Floats,
+    upper: Floats,
+    target_position: Floats,
+    target_rotation: Floats,
+    free_yaw: bool,
+    iterations: int,
+    position_tolerance: float,
+    rotation_tolerance: float,
+    capsule_frame: NDArray[np.int64],
+    capsule_ends: Floats,
+    capsule_radius: Floats,
+    capsule_pairs: NDArray[np.int64],
+    clearance: float,
+    table: float,
+    q: Floats,
+) -> tuple[float, float, bool]:
+    """`descend`, and whether what it comes to is a solution as `explore` understands it: position error, rotation error, solved."""
+    position_error, rotation_error = descend(
+        positions, rotations, lower, upper, target_position, target_rotation, free_yaw, iterations, q
+    )
+    reached = position_error <= position_tolerance and rotation_error <= rotation_tolerance
+    if reached and (clearance > -math.inf or table > -math.inf):
+        frame_positions, frame_rotations = forward_frames(positions, rotations, q)
+        parts = place(frame_positions, frame_rotations, capsule_frame, capsule_ends)
+        reached = (
+            smallest_gap(parts, capsule_radius, parts, capsule_radius, capsule_pairs, clearance) >= clearance
+            and lowest(parts, capsule_radius, capsule_frame) >= table
+        )
+    return position_error, rotation_error, reached
+
+
+@njit(cache=True)
+def explore(
     positions: Floats,
     rotations: Floats,
     lower: Floats,
@@ -230,60 +266,66 @@ def search(
     clearance: float,
     table: float,
     first_only: bool,
-) -> tuple[Floats, float, float, bool]:
-    """Descends from every row of `seeds` [s, n]; the solution nearest to the first row wins.
+) -> Floats:
+    """Descends from every row of `seeds` [s, n], to the target and, if `symmetric`, to its half turn.
 
-    A solution keeps `clearance` [m] from the arm itself and its moving parts `table` [m] above z = 0. With `first_only` the
-    first one found is taken. Returns (q [n], position error [m], rotation error [rad], solved); without a solution, the attempt
-    that came closest.
+    A solution keeps `clearance` [m] from the arm itself and its moving parts `table` [m] above z = 0. With `first_only` it ends
+    with the first one. Returns a row for each attempt, shape [m, n + 3]: joints, position error [m], rotation error [rad], and 1
+    where it is a solution.
     """
     n = lower.shape[0]
-    best = seeds[0].copy()
-    best_score = math.inf
-    best_position = best_rotation = math.inf
-    solved = False
+    flips = 2 if symmetric and not free_yaw else 1
+    found = np.empty((seeds.shape[0] * flips, n + 3))
     flipped = target_rotation.copy()
     flipped[:, :2] *= -1.0
-    q = np.empty(n)
-    for s in range(seeds.shape[0]):
-        for flip in range(2 if symmetric and not free_yaw else 1):
+    for k in range(found.shape[0]):
+        q = found[k, :n]
+        for j in range(n):
+            q[j] = min(max(seeds[k // flips, j], lower[j]), upper[j])
+        position_error, rotation_error, reached = attempt(
+            positions, rotations, lower, upper, target_position, flipped if k % flips else target_rotation, free_yaw, iterations,
+            position_tolerance, rotation_tolerance, capsule_frame, capsule_ends, capsule_radius, capsule_pairs,
+            clearance, table, q,
+        )  # fmt: skip
+        found[k, n], found[k, n + 1], found[k, n + 2] = position_error, rotation_error, 1.0 if reached else 0.0
+        if reached and first_only:
+            return found[: k + 1]
+    return found
+
+
+@njit(cache=True)
+def _nearest(attempts: Floats, seed: Floats) -> int:
+    """Which of the attempts of `explore` is the solution nearest to `seed` [n]; without a solution, the one that came closest."""
+    n = seed.shape[0]
+    best, best_score = 0, math.inf
+    solved = False
+    for k in range(attempts.shape[0]):
+        reached = attempts[k, n + 2] > 0.0
+        if solved and not reached:
+            continue
+        score = 0.0
+        if reached:
             for j in range(n):
-                q[j] = min(max(seeds[s, j], lower[j]), upper[j])
-            rotation = flipped if flip else target_rotation
-            position_error, rotation_error = descend(
-                positions, rotations, lower, upper, target_position, rotation, free_yaw, iterations, q
-            )
-            reached = position_error <= position_tolerance and rotation_error <= rotation_tolerance
-            if reached and (clearance > -math.inf or table > -math.inf):
-                frame_positions, frame_rotations = forward_frames(positions, rotations, q)
-                parts = place(frame_positions, frame_rotations, capsule_frame, capsule_ends)
-                reached = (
-                    smallest_gap(parts, capsule_radius, parts, capsule_radius, capsule_pairs) >= clearance
-                    and lowest(parts, capsule_radius, capsule_frame) >= table
-                )
-            if solved and not reached:
-                continue
-            score = 0.0
-            if reached:
-                for j in range(n):
-                    score += (q[j] - seeds[0, j]) ** 2
-            else:
-                score = position_error + _ROTATION_WEIGHT * rotation_error
-            if (reached and not solved) or score < best_score - 1e-9:
-                best[:] = q
-                best_score, best_position, best_rotation = score, position_error, rotation_error
-            solved = solved or reached
-            if solved and first_only:
-                return best, best_position, best_rotation, True
-    return best, best_position, best_rotation, solved
+                score += (attempts[k, j] - seed[j]) ** 2
+        else:
+            score = attempts[k, n] + _ROTATION_WEIGHT * attempts[k, n + 1]
+        if (reached and not solved) or score < best_score - 1e-9:
+            best, best_score = k, score
+        solved = solved or reached
+    return best
 
 
 def seed_grid(chain: Chain, seed: Floats, count: int) -> Floats:
     """`count` starting points [count, n]: the given one, home, then a Halton sequence inside the joint limits."""
-    rows = np.empty((max(count, 1), chain.dof))
+    rows = _grid(chain, count).copy()
     rows[0] = seed
-    if count > 1:
-        rows[1] = chain.home
+    return rows
+
+
+@lru_cache(maxsize=64)
+def _grid(chain: Chain, count: int) -> Floats:
+    rows = np.empty((max(count, 1), chain.dof))
+    rows[:2] = chain.home
     for j, prime in enumerate(_PRIMES[: chain.dof]):
         for i in range(2, count):
             value, scale, index = 0.0, 1.0, i
@@ -295,17 +337,24 @@ def seed_grid(chain: Chain, seed: Floats, count: int) -> Floats:
     return rows
 
 
+@lru_cache(maxsize=64)
+def joint_range(chain: Chain, margin: float = _DEFAULT.limit_margin) -> tuple[Floats, Floats]:
+    """Lower and upper joint limits [rad], shape [n] each, drawn in by `margin` [rad], at most a quarter of the range."""
+    inward = np.minimum(margin, 0.25 * (chain.upper - chain.lower))
+    return chain.lower + inward, chain.upper - inward
+
+
 def solve(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT) -> Floats:
     """Joint angles [rad], shape [n], whose site is at `target` (world_from_site), of all solutions found the nearest to `seed`.
 
     Raises MotionError saying how far the closest attempt stayed away.
     """
-    return _solve(chain, target, seed_grid(chain, seed, config.seeds), config)
+    return _solve(chain, target, seed, config)
 
 
 def solve_near(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT, *, max_change: float = 0.25) -> Floats:
     """The solution that continues from `seed`: no joint moves further than `max_change` [rad]; raises MotionError otherwise."""
-    q = _solve(chain, target, np.asarray(seed, np.float64)[None], replace(config, symmetric=False))
+    q = _solve(chain, target, seed, replace(config, seeds=1, symmetric=False))
     change = float(np.max(np.abs(q - seed)))
     if change > max_change:
         raise MotionError(
@@ -332,25 +381,29 @@ def _trace(
     capsule_radius: Floats,
     capsule_pairs: NDArray[np.int64],
     clearance: float,
+    table: float,
+    free_yaw: bool,
     max_change: float,
     out: Floats,
 ) -> int:
     """Fills `out` [T, n] with solutions that each continue from the one before; returns how many were found before one failed."""
-    seed = start.copy().reshape(1, -1)
+    before = start
     for i in range(target_positions.shape[0]):
+        q = out[i]
+        for j in range(q.shape[0]):
+            q[j] = min(max(before[j], lower[j]), upper[j])
         rotation = quaternion_to_matrix(target_quaternions[i])
-        q, _, _, solved = search(
-            positions, rotations, lower, upper, target_positions[i], rotation, False, False, seed, iterations,
+        _, _, solved = attempt(
+            positions, rotations, lower, upper, target_positions[i], rotation, free_yaw, iterations,
             position_tolerance, rotation_tolerance, capsule_frame, capsule_ends, capsule_radius, capsule_pairs,
-            clearance, -math.inf, False,
+            clearance, table, q,
         )  # fmt: skip
         if not solved:
             return i
         for j in range(q.shape[0]):
-            if abs(q[j] - seed[0, j]) > max_change:
+            if abs(q[j] - before[j]) > max_change:
                 return i
-        out[i] = q
-        seed[0] = q
+        before = q
     return target_positions.shape[0]
 
 
@@ -361,15 +414,14 @@ def trace(
 
     Raises the MotionError of the first pose that cannot be continued to.
     """
-    margin = np.minimum(config.limit_margin, 0.25 * (chain.upper - chain.lower))
     out = np.empty((len(positions), chain.dof))
     start = np.ascontiguousarray(start, np.float64)
     found = _trace(
-        *(chain.positions, chain.rotations, chain.lower + margin, chain.upper - margin),
+        *(chain.positions, chain.rotations, *joint_range(chain, config.limit_margin)),
         *(np.ascontiguousarray(positions, np.float64), np.ascontiguousarray(quaternions, np.float64), start),
         *(config.iterations, config.position_tolerance, config.rotation_tolerance),
         *(chain.capsules.frame, chain.capsules.ends, chain.capsules.radius, chain.capsules.pairs),
-        *(config.self_clearance, max_change, out),
+        *(config.self_clearance, -math.inf, config.free_yaw, max_change, out),
     )
     if found < len(positions):
         x, y, z = (float(value) for value in positions[found])
@@ -381,48 +433,45 @@ def trace(
 
 def reachable(chain: Chain, target: Pose, config: IkConfig = _DEFAULT) -> bool:
     """Whether `solve` from home finds a solution."""
-    try:
-        solve(chain, target, chain.home, config)
-    except MotionError:
-        return False
-    return True
+    return bool(_explore(chain, target, _grid(chain, config.seeds), config, first_only=True)[-1, -1])
 
 
-def _solve(chain: Chain, target: Pose, seeds: Floats, config: IkConfig) -> Floats:
-    margin = np.minimum(config.limit_margin, 0.25 * (chain.upper - chain.lower))
-    q, position_error, rotation_error, solved = search(
-        chain.positions,
-        chain.rotations,
-        chain.lower + margin,
-        chain.upper - margin,
-        np.array(target.position, np.float64),
-        quaternion_to_matrix(np.array(target.quaternion, np.float64)),
-        config.symmetric,
-        config.free_yaw,
-        np.ascontiguousarray(seeds, np.float64),
-        config.iterations,
-        config.position_tolerance,
-        config.rotation_tolerance,
-        chain.capsules.frame,
-        chain.capsules.ends,
-        chain.capsules.radius,
-        chain.capsules.pairs,
-        config.self_clearance,
-        -math.inf,
-        False,
+def _explore(chain: Chain, target: Pose, seeds: Floats, config: IkConfig, *, first_only: bool = False) -> Floats:
+    return explore(
+        *(chain.positions, chain.rotations, *joint_range(chain, config.limit_margin)),
+        *(np.array(target.position, np.float64), quaternion_to_matrix(np.array(target.quaternion, np.float64))),
+        *(config.symmetric, config.free_yaw, seeds),
+        *(config.iterations, config.position_tolerance, config.rotation_tolerance),
+        *(chain.capsules.frame, chain.capsules.ends, chain.capsules.radius, chain.capsules.pairs),
+        *(config.self_clearance, -math.inf, first_only),
     )
-    if not solved and position_error <= config.position_tolerance and rotation_error <= config.rotation_tolerance:
+
+
+@lru_cache(maxsize=2048)
+def _elsewhere(chain: Chain, target: Pose, config: IkConfig) -> Floats:
+    """What all seeds of `seed_grid` but the first lead to: who asks for a target often asks again from other joints."""
+    return _explore(chain, target, _grid(chain, config.seeds)[1:], config)
+
+
+def _solve(chain: Chain, target: Pose, seed: Floats, config: IkConfig) -> Floats:
+    seed = np.ascontiguousarray(seed, np.float64)
+    attempts = _explore(chain, target, seed.reshape(1, -1), config)
+    if config.seeds > 1:
+        attempts = np.concatenate([attempts, _elsewhere(chain, target, config)])
+    row = attempts[_nearest(attempts, seed)]
+    if row[-1]:
+        return row[: chain.dof].copy()
+    position_error, rotation_error = row[-3:-1].tolist()
+    if position_error <= config.position_tolerance and rotation_error <= config.rotation_tolerance:
         raise MotionError(
-            f"the {chain.arm} arm would hit itself or its base at {_describe(target)} in all of {seeds.shape[0]} attempts;"
+            f"the {chain.arm} arm would hit itself or its base at {_describe(target)} in all of {config.seeds} attempts;"
             " move the target, allow another yaw, or use the other arm"
         )
-    if not solved:
-        raise MotionError(
-            f"the {chain.arm} arm cannot reach {_describe(target)}: the best of {seeds.shape[0]} attempts stayed"
-            f" {1e3 * position_error:.1f} mm and {math.degrees(rotation_error):.1f} degrees away;"
-            " move the target, allow another yaw, or use the other arm"
-        )
-    return q
+    raise MotionError(
+        f"the {chain.arm} arm cannot reach {_describe(target)}: the best of {config.seeds} attempts stayed"
+        f" {1e3 * position_error:.1f} mm and {math.degrees(rotation_error):.1f} degrees away;"
+        " move the target, allow another yaw, or use the other arm"
+    )
 
 
 def _describe(target: Pose) -> str:

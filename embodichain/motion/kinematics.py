@@ -111,6 +111,17 @@ def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Fl
         jacobian[3, i], jacobian[4, i], jacobian[5, i] = ax, ay, az
 
 
+@njit(cache=True)
+def tips_along(positions: Floats, rotations: Floats, path: Floats) -> tuple[Floats, Floats]:
+    """Where the site is at each of the joints `path` [T, n]: positions [m] [T, 3] and quaternions (w, x, y, z) [T, 4], w >= 0."""
+    points, quaternions = np.empty((path.shape[0], 3)), np.empty((path.shape[0], 4))
+    for t in range(path.shape[0]):
+        frame_positions, frame_rotations = forward_frames(positions, rotations, path[t])
+        points[t] = frame_positions[-1]
+        quaternions[t] = matrix_to_quaternion(frame_rotations[-1])
+    return points, quaternions
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chain:
     """One arm as numba sees it, in the world frame.
@@ -149,6 +160,10 @@ class Chain:
         position, quaternion = self.forward(q)
         x, y, z = (float(value) for value in position)
         return Pose(position=(x, y, z), quaternion=as_quaternion(quaternion))
+
+    def tips(self, path: Floats) -> tuple[Floats, Floats]:
+        """`forward` at each of the joints `path` [rad], shape [T, n]: positions [m] [T, 3] and quaternions [T, 4]."""
+        return tips_along(self.positions, self.rotations, np.ascontiguousarray(path, np.float64))
 
     def jacobian(self, q: Floats) -> Floats:
         """Linear [m/rad] over angular [rad/rad] velocity of the site per joint velocity, world frame, shape [6, n]."""

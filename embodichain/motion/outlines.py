@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numba import njit
 from scipy.spatial import ConvexHull
 
 from embodichain.motion.frames import asset_from_body, world_from_asset
@@ -51,6 +54,15 @@ def _corners(asset: Asset, joint_positions: tuple[float, ...]) -> Floats:
     return whole[ConvexHull(whole).vertices]
 
 
+def bottom_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> float:
+    """Height [m] of the lowest point of an asset at a pose: the bottom of its outline, without the outline."""
+    a, b, c = _corners(asset, joint_positions).T
+    w, x, y, z = world_from_asset.quaternion
+    i, j, k = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
+    return float((c + w * k + (x * j - y * i) + world_from_asset.position[2]).min())
+
+
+@lru_cache(maxsize=1024)
 def outline_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> Outline:
     """What an asset covers when it stands at a pose."""
     corners = _corners(asset, joint_positions)
@@ -73,29 +85,76 @@ def fingers(world_from_tip: Pose, opening: float) -> tuple[Outline, Outline]:
     """What the two fingers of a hand cover when they are `opening` [m] apart."""
     found = []
     for side in (-1.0, 1.0):
-        inner, outer = side * opening / 2, side * (opening / 2 + FINGER_THICKNESS)
-        corners = np.array(
-            [
-                (x, y, z)
-                for x in (-FINGER_HALF_WIDTH, FINGER_HALF_WIDTH)
-                for y in (inner, outer)
-                for z in (-FINGER_ABOVE, FINGER_BELOW)
-            ]
-        )
-        found.append(Outline.of_points(rotate(world_from_tip.quaternion, corners) + world_from_tip.position))
+        ends = (side * opening / 2, side * (opening / 2 + FINGER_THICKNESS))
+        corners = rotate(world_from_tip.quaternion, _FINGER * (1.0, ends[1] - ends[0], 1.0) + (0.0, ends[0], 0.0))
+        corners += world_from_tip.position
+        heights = corners[:, 2]
+        found.append(Outline(vertices=_hull(corners), bottom=float(heights.min()), top=float(heights.max())))
     return found[0], found[1]
+
+
+_FINGER = np.array(tuple(itertools.product((-FINGER_HALF_WIDTH, FINGER_HALF_WIDTH), (0.0, 1.0), (-FINGER_ABOVE, FINGER_BELOW))))
+"""Corners of a finger as a box, shape [8, 3]: along Y from 0 to 1."""
+_SAME, _STRAIGHT = 1e-9, 1e-13
+"""Points nearer than this are one [m]; corners that stand out by less than this [m^2, of their triangle's double area] are none."""
+
+
+@njit(cache=True)
+def _hull(points: Floats) -> Floats:
+    """Corners [N, 2] of the convex hull of a few points [n, 3] seen from above, counter-clockwise (Andrew's monotone chain)."""
+    order = np.argsort(points[:, 0], kind="mergesort")
+    kept = np.empty((points.shape[0], 2))
+    count = 0
+    for index in order:
+        x, y = points[index, 0], points[index, 1]
+        known = False
+        for i in range(count):
+            known |= abs(kept[i, 0] - x) < _SAME and abs(kept[i, 1] - y) < _SAME
+        if not known:
+            place = count
+            while place > 0 and kept[place - 1, 0] >= x - _SAME and kept[place - 1, 1] > y:
+                kept[place] = kept[place - 1]
+                place -= 1
+            kept[place, 0], kept[place, 1] = x, y
+            count += 1
+    chain = np.empty((2 * count + 1, 2))
+    size = 0
+    for sense in range(2):
+        base = size
+        for step in range(count):
+            corner = kept[step if sense == 0 else count - 1 - step]
+            while size - base >= 2:
+                ax, ay = chain[size - 1, 0] - chain[size - 2, 0], chain[size - 1, 1] - chain[size - 2, 1]
+                bx, by = corner[0] - chain[size - 2, 0], corner[1] - chain[size - 2, 1]
+                if ax * by - ay * bx > _STRAIGHT:
+                    break
+                size -= 1
+            chain[size] = corner
+            size += 1
+        size -= 1  # each half ends where the other begins
+    return chain[:size].copy()
+
+
+@njit(cache=True)
+def _gap(first: Floats, second: Floats) -> float:
+    """`gap` between two polygons [N, 2] and [M, 2]."""
+    widest = -math.inf
+    for turn in range(2):
+        polygon, others = (first, second) if turn == 0 else (second, first)
+        for i in range(polygon.shape[0]):
+            after = polygon[(i + 1) % polygon.shape[0]]
+            x, y = after[1] - polygon[i, 1], polygon[i, 0] - after[0]
+            length = math.sqrt(x * x + y * y)
+            nearest = math.inf
+            for k in range(others.shape[0]):
+                nearest = min(nearest, x * (others[k, 0] - polygon[i, 0]) + y * (others[k, 1] - polygon[i, 1]))
+            widest = max(widest, nearest / length)
+    return widest
 
 
 def gap(first: Outline, second: Outline) -> float:
     """Distance between two outlines [m], negative when they overlap; exact but where two corners face each other."""
-    return max(_separation(first.vertices, second.vertices), _separation(second.vertices, first.vertices))
-
-
-def _separation(polygon: Floats, others: Floats) -> float:
-    edges = np.roll(polygon, -1, axis=0) - polygon
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1)
-    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return float(((normals @ others.T).min(axis=1) - np.einsum("ij,ij->i", normals, polygon)).max())
+    return float(_gap(first.vertices, second.vertices))
 
 
 def room_for_fingers(world_from_tip: Pose, opening: float, obstacles: Iterable[Outline]) -> float:

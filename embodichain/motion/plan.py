@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import place, smallest_gap_along
+from embodichain.motion.clearance import lowest_along, place, smallest_gap_along
 from embodichain.motion.ik import IkConfig, trace
 from embodichain.motion.kinematics import Chain, Floats, forward_frames, place_along
 from embodichain.types import CONTROL_HZ, Pose
@@ -153,10 +155,45 @@ def capsules(chain: Chain, q: Floats) -> Floats:
     return place(*frames, chain.capsules.frame, chain.capsules.ends)
 
 
-def _swept(chain: Chain, path: Floats) -> Floats:
-    """`capsules` at every point of `path` [T, dof] or [dof], shape [T, k, 2, 3]."""
-    points = np.ascontiguousarray(np.atleast_2d(path), np.float64)
-    return place_along(chain.positions, chain.rotations, points, chain.capsules.frame, chain.capsules.ends)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Sweep:
+    """What an arm passes through: its capsules at every point of a path, end points [m], shape [T, k, 2, 3]."""
+
+    chain: Chain
+    placed: Floats
+
+    @staticmethod
+    def of(chain: Chain, path: Floats) -> Sweep:
+        """The sweep of `chain` along joints `path` [rad], shape [T, dof] or [dof]."""
+        points = np.ascontiguousarray(np.atleast_2d(path), np.float64)
+        own = chain.capsules
+        return Sweep(chain=chain, placed=place_along(chain.positions, chain.rotations, points, own.frame, own.ends))
+
+    def height(self) -> float:
+        """Smallest height [m] of any moving part above z = 0."""
+        return float(lowest_along(self.placed, self.chain.capsules.radius, self.chain.capsules.frame))
+
+    def from_arm(self, other: Sweep, at_most: float = math.inf) -> float:
+        """Smallest distance [m] to an arm that moves at the same time, `at_most` where that is smaller: a bound is cheaper."""
+        radii = self.chain.capsules.radius, other.chain.capsules.radius
+        pairs = _pairs(self.chain, other.chain)
+        return float(smallest_gap_along(self.placed, radii[0], other.placed, radii[1], pairs, at_most))
+
+    def from_capsules(self, ends: Floats, radius: Floats, at_most: float = math.inf) -> float:
+        """As `from_arm`, to capsules that stand still: end points [m], shape [k, 2, 3], and `radius` [m], shape [k]."""
+        pairs = _all(np.flatnonzero(self.chain.capsules.frame >= 0), np.arange(len(radius)))
+        return float(smallest_gap_along(self.placed, self.chain.capsules.radius, ends[None], radius, pairs, at_most))
+
+
+@lru_cache(maxsize=64)
+def _pairs(first: Chain, second: Chain) -> NDArray[np.int64]:
+    """Moving parts of one arm and moving parts of another, all with all: shape [p, 2]."""
+    first_moving, second_moving = (np.flatnonzero(chain.capsules.frame >= 0) for chain in (first, second))
+    return _all(first_moving, second_moving)
+
+
+def _all(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.stack(np.meshgrid(first, second, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
 
 
 def table_clearance(chain: Chain, path: Floats) -> float:
@@ -164,27 +201,23 @@ def table_clearance(chain: Chain, path: Floats) -> float:
 
     Exact for capsules and boxes; a cylinder counts with rounded ends. Fingers count as wide open.
     """
-    moving = chain.capsules.frame >= 0
-    radius = chain.capsules.radius[moving, None]
-    return float(np.min(_swept(chain, path)[..., 2][:, moving] - radius))
+    return Sweep.of(chain, path).height()
 
 
 def self_clearance(chain: Chain, path: Floats) -> float:
     """Smallest distance [m] of the arm from itself and from all that is bolted down, the table apart, along `path` [T, dof]."""
-    own, placed = chain.capsules, _swept(chain, path)
-    return float(smallest_gap_along(placed, own.radius, placed, own.radius, own.pairs))
+    own, placed = chain.capsules, Sweep.of(chain, path).placed
+    return float(smallest_gap_along(placed, own.radius, placed, own.radius, own.pairs, math.inf))
 
 
-def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats) -> float:
-    """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end."""
-    moving = (np.flatnonzero(chain.capsules.frame >= 0) for chain in (first, second))
-    pairs = np.stack(np.meshgrid(*moving, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
-    mine, theirs = _swept(first, first_path), _swept(second, second_path)
-    return float(smallest_gap_along(mine, first.capsules.radius, theirs, second.capsules.radius, pairs))
+def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats, at_most: float = math.inf) -> float:
+    """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end.
+
+    `at_most` [m] is returned where that is smaller.
+    """
+    return Sweep.of(first, first_path).from_arm(Sweep.of(second, second_path), at_most)
 
 
 def obstacle_clearance(chain: Chain, path: Floats, ends: Floats, radius: Floats) -> float:
     """Smallest distance [m] of the moving arm along `path` [T, dof] from capsules of end points [k, 2, 3] and `radius` [k]."""
-    moving = np.flatnonzero(chain.capsules.frame >= 0)
-    pairs = np.stack(np.meshgrid(moving, np.arange(len(radius)), indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
-    return float(smallest_gap_along(_swept(chain, path), chain.capsules.radius, ends[None], radius, pairs))
+    return Sweep.of(chain, path).from_capsules(ends, radius)

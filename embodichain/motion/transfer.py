@@ -249,22 +249,30 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
                 ways.append((hand.travel(moved(tip, (0.0, 0.0, _PREGRASP_HEIGHT))), hand, grip, opening))
     ways = [way for way in ways if way[0] < math.inf]
     ways.sort(key=lambda way: way[0])
-    for (_, hand, grip, opening), height in itertools.product(ways, heights):
+    for _, hand, grip, opening in ways:
         tip = compose(world_from_object, grip)
         goal = _astray(tip, opening, miss, others.values())
-        before, raised = moved(tip, (0.0, 0.0, _PREGRASP_HEIGHT)), moved(tip, (0.0, 0.0, height))
         try:
-            approach, descent = hand.legs([Waypoint(pose=before, straight=False), Waypoint(pose=tip)])
-            held = hand.route([Waypoint(pose=raised)], descent[-1])[-1]
-            tip_from_object = compose(inverse(hand.chain.pose(descent[-1])), world_from_object)
-            _carry(hand, scene, state, task, tip_from_object, opening, held)
-            if goal != tip:
-                before = moved(goal, (0.0, 0.0, _PREGRASP_HEIGHT))
-                approach, descent = hand.legs([Waypoint(pose=before, straight=False), Waypoint(pose=goal)])
-            return _Way(hand=hand, approach=approach, descent=descent, height=height, opening=opening)
+            approach, descent = _down_to(hand, tip)
         except MotionError as error:
             failure = error
+            continue
+        tip_from_object = compose(inverse(hand.chain.pose(descent[-1])), world_from_object)
+        for height in heights:
+            try:
+                held = hand.route([Waypoint(pose=moved(tip, (0.0, 0.0, height)))], descent[-1])[-1]
+                _carry(hand, scene, state, task, tip_from_object, opening, held)
+                if goal != tip:
+                    approach, descent = _down_to(hand, goal)
+                return _Way(hand=hand, approach=approach, descent=descent, height=height, opening=opening)
+            except MotionError as error:
+                failure = error
     raise failure
+
+
+def _down_to(hand: Hand, tip: Pose) -> list[Floats]:
+    """To above a grip, and straight down to it."""
+    return hand.legs([Waypoint(pose=moved(tip, (0.0, 0.0, _PREGRASP_HEIGHT)), straight=False), Waypoint(pose=tip)])
 
 
 def _aloft(state: WorldState, role: str) -> bool:
@@ -299,6 +307,9 @@ def _carry(
     exact = math.hypot(*tip_from_object.position[:2]) > _CENTERED
     fitting = (pair[0] for pair in goals if _fits(*pair, asset, opening, task.clearance, obstacles))
     for at_goal in itertools.islice(fitting, _MOST_GOALS):
+        if not hand.attains(moved(at_goal, (0.0, 0.0, -_NEAR)), exact=exact):
+            failure = MotionError(f"the {hand.name} arm does not reach {at_goal.position} with the {task.role}; move the goal")
+            continue
         height = max(tip.position[2] - at_goal.position[2], task.lowering)
         for over in (height, height + 0.03, max(0.7 * height, task.lowering)):
             above = moved(at_goal, (0.0, 0.0, over))
@@ -333,6 +344,6 @@ def _lowered(hand: Hand, start: Floats, above: Pose, at_goal: Pose, exact: bool)
         except MotionError as error:
             failure = failure or error
             continue
-        if straight or min(hand.chain.pose(joints).position[2] for joints in carry[::4]) >= floor:
+        if straight or hand.chain.tips(carry[::4])[0][:, 2].min() >= floor:
             return carry, np.concatenate(lowering)
     raise failure or MotionError(f"the {hand.name} arm cannot carry to {above.position} without sinking; use a via pose")

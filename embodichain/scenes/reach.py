@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
-from embodichain.motion.ik import search, seed_grid
+from embodichain.motion.ik import explore, joint_range, seed_grid
 from embodichain.motion.kinematics import Chain, Floats, quaternion_to_matrix
 from embodichain.types import Pose, Range, Robot
 
@@ -109,12 +109,13 @@ class ReachTable:
         total = len(chains) * len(x)
         for arm, chain in enumerate(chains):
             seeds = seed_grid(chain, chain.home, config.seeds)
-            lower, upper = _limits(chain)
+            lower, upper = joint_range(chain)
             for i in range(len(x)):
                 _fill_slice(
                     *(chain.positions, chain.rotations, lower, upper, seeds),
                     *(chain.capsules.frame, chain.capsules.ends, chain.capsules.radius, chain.capsules.pairs),
-                    *(limits, points[i], rotations, quality[arm, i].reshape(len(points[i]), len(approaches), config.yaws)),
+                    *(limits, points[i], rotations, True, True),
+                    quality[arm, i].reshape(len(points[i]), len(approaches), config.yaws),
                 )
                 if progress is not None:
                     progress(arm * len(x) + i + 1, total)
@@ -169,14 +170,14 @@ class ReachTable:
     def solvable(self, arm: int, pose: Pose) -> bool:
         """Whether inverse kinematics reaches `pose` with arm number `arm`, under the table's own criteria."""
         chain, config = self.chains[arm], self.config
-        lower, upper = _limits(chain)
-        return search(
-            *(chain.positions, chain.rotations, lower, upper),
+        found = explore(
+            *(chain.positions, chain.rotations, *joint_range(chain)),
             *(np.array(pose.position, np.float64), quaternion_to_matrix(np.array(pose.quaternion, np.float64)), True, False),
             *(self._seeds[arm], config.iterations, config.position_tolerance, config.rotation_tolerance),
             *(chain.capsules.frame, chain.capsules.ends, chain.capsules.radius, chain.capsules.pairs),
             *(config.self_clearance, config.table_clearance, True),
-        )[3]
+        )
+        return bool(found[-1, -1])
 
     def fraction(self, arm: int | None = None) -> float:
         """Share of the grid's poses that arm number `arm` reaches, or any arm does."""
@@ -235,12 +236,6 @@ class ReachTable:
         figure.savefig(path, dpi=100)
 
 
-def _limits(chain: Chain) -> tuple[Floats, Floats]:
-    """Joint limits with the margin that `motion.ik` keeps by default."""
-    margin = np.minimum(0.01, 0.25 * (chain.upper - chain.lower))
-    return chain.lower + margin, chain.upper - margin
-
-
 def _frame(approach: Floats) -> Floats:
     """The gripper's rotation [3, 3] for an approach at yaw 0: the shortest turn from straight down, fingers closing along Y."""
     down = np.diag((1.0, -1.0, -1.0))
@@ -267,6 +262,8 @@ def _fill_cell(
     limits: Floats,
     target: Floats,
     approaches: Floats,
+    symmetric: bool,
+    first_only: bool,
     out: NDArray[np.uint8],
 ) -> None:
     """Fills quality [A, W] of one arm at one point; `approaches` are rotations [A, 3, 3] at yaw 0."""
@@ -288,13 +285,14 @@ def _fill_cell(
                 rotation[row, 1] = approaches[a, row, 1] * cosine - approaches[a, row, 0] * sine
                 rotation[row, 2] = approaches[a, row, 2]
             free = turn < 0
-            q, _, _, reached = search(
-                positions, rotations, lower, upper, target, rotation, True, free,
+            found = explore(
+                positions, rotations, lower, upper, target, rotation, symmetric, free,
                 seeds if free else (seeds[:_FEW] if thorough else near),
                 int(iterations), position_tolerance, rotation_tolerance,
                 capsule_frame, capsule_ends, capsule_radius, capsule_pairs,
-                -math.inf if free else clearance, -math.inf if free else table, True,
+                -math.inf if free else clearance, -math.inf if free else table, first_only,
             )  # fmt: skip
+            q, reached = found[-1, :n], found[-1, -1] > 0.0
             if reached:
                 near[0] = q
             if free and not reached:
@@ -320,11 +318,13 @@ def _fill_slice(
     limits: Floats,
     points: Floats,
     approaches: Floats,
+    symmetric: bool,
+    first_only: bool,
     out: NDArray[np.uint8],
 ) -> None:
     """`_fill_cell` for each of the points [P, 3], into quality [P, A, W]."""
     for i in prange(points.shape[0]):
         _fill_cell(
             positions, rotations, lower, upper, seeds, capsule_frame, capsule_ends, capsule_radius, capsule_pairs,
-            limits, points[i], approaches, out[i],
+            limits, points[i], approaches, symmetric, first_only, out[i],
         )  # fmt: skip

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.skills import num_pressing
-from embodichain.types import CONTROL_HZ, Scene, WorldState
+from embodichain.types import CONTROL_HZ, Scene, Vec3, WorldState
 from embodichain.types.poses import turned
 
 
@@ -44,7 +43,7 @@ class Custody:
     def __init__(self, scene: Scene, role: str, config: CustodyConfig | None = None) -> None:
         placed = scene.object(role)
         self._asset, self._role, self._config = placed.asset, role, config or CustodyConfig()
-        self._start = self._previous = self._last_touched = np.array(placed.pose.position)
+        self._start = self._previous = self._last_touched = placed.pose.position
         self._since_touch = _TOUCH_WINDOW + 1
         self._was_supported = False
         self._pushed = self._force = 0.0
@@ -65,17 +64,21 @@ class Custody:
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
         pose = world_from_asset(self._asset, state.object_poses[self._role])
-        position = np.array(pose.position)
-        speed = float(np.linalg.norm(state.object_velocities[self._role][:3]))
+        position = pose.position
+        speed = math.hypot(*state.object_velocities[self._role][:3].tolist())
         robot, supported = 0.0, False
         name = f"{self._role}/"
         for contact in state.contacts:
-            if contact.first.startswith(name) or contact.second.startswith(name):
-                other = contact.second if contact.first.startswith(name) else contact.first
-                if other.startswith("robot/"):
-                    robot += contact.force
-                elif other.startswith(self._config.support):
-                    supported = True
+            if contact.first.startswith(name):
+                other = contact.second
+            elif contact.second.startswith(name):
+                other = contact.first
+            else:
+                continue
+            if other.startswith("robot/"):
+                robot += contact.force
+            elif other.startswith(self._config.support):
+                supported = True
         touching = robot > 0.0
         self._force = max(self._force, robot)
         self.touched |= touching
@@ -84,16 +87,16 @@ class Custody:
             self._last_touched = position
         elif self._since_touch > _TOUCH_WINDOW:
             self._judge_freedom(position, speed)
-        if not supported and num_pressing(state, self._role) >= 2:
-            self.lifted = max(self.lifted, float(position[2] - self._start[2]))
+        if touching and not supported and num_pressing(state, self._role) >= 2:
+            self.lifted = max(self.lifted, position[2] - self._start[2])
         if self.excused:
             self._forget(position)
             self.excused = num_pressing(state, self._role) < 2 and self._rest_steps < _TOUCH_WINDOW
-        step = float(np.linalg.norm((position - self._previous)[:2]))
+        step = math.dist(position[:2], self._previous[:2])
         if supported and self._was_supported and step > _PERIOD_M:
             self._pushed += step
-        self.moved = max(self.moved, float(np.linalg.norm((position - self._start)[:2])))
-        self.tilt = float(np.arccos(np.clip(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0, 1.0)))
+        self.moved = max(self.moved, math.dist(position[:2], self._start[:2]))
+        self.tilt = math.acos(min(max(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0), 1.0))
         self._was_supported, self._previous = supported, position
         self._rest_steps = self._rest_steps + 1 if not touching and speed < self._config.still else 0
 
@@ -111,16 +114,16 @@ class Custody:
         self.excused = loose
         return True
 
-    def _forget(self, position: np.ndarray) -> None:
+    def _forget(self, position: Vec3) -> None:
         """Begins anew with the object at `position` [m]."""
         self._fault, self._pushed, self._was_supported = "", 0.0, False
         self._start = self._previous = self._last_touched = position
         self.lifted = self.moved = 0.0
 
-    def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
+    def _judge_freedom(self, position: Vec3, speed: float) -> None:
         """Remembers the first fault of an object that no finger touches."""
-        fall = float(self._last_touched[2] - position[2])
-        slide = float(np.linalg.norm(position[:2] - self._last_touched[:2]))
+        fall = self._last_touched[2] - position[2]
+        slide = math.dist(position[:2], self._last_touched[:2])
         if self._fault:
             return
         if fall > self._config.fall:

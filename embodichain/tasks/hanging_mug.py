@@ -340,7 +340,7 @@ def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats)
     mugs = [compose(hand.chain.pose(joints), held) for joints in (*path[::4], *path[-1:])]
     axis = [[compose(mug, Pose(position=(0.0, 0.0, z))).position for z in _MUG_CORE] for mug in mugs]
     pairs = np.stack([np.zeros(len(radius), np.int64), np.arange(len(radius))], axis=1)
-    return float(smallest_gap_along(np.array(axis)[:, None], np.array([_MUG_RADIUS]), ends[None], radius, pairs))
+    return float(smallest_gap_along(np.array(axis)[:, None], np.array([_MUG_RADIUS]), ends[None], radius, pairs, math.inf))
 
 
 def _keep_off_arms(hand: Hand, start: Floats, path: Floats, held: Pose) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from embodichain.motion.frames import world_from_asset
-from embodichain.motion.outlines import outline_of
+from embodichain.motion.outlines import bottom_of
 from embodichain.types import CONTROL_HZ, Scene, WorldState
 
 
@@ -44,7 +44,7 @@ class Passing:
             if self.stage < 3:
                 self.stage, self._steps = 0, [0, 0, 0]
             return
-        high = outline_of(self._asset, world_from_asset(self._asset, state.object_poses[self._role])).bottom >= self.LIFT
+        high = bottom_of(self._asset, world_from_asset(self._asset, state.object_poses[self._role])) >= self.LIFT
         reached = (
             by_giver and self._receiver not in pressing,
             by_giver and by_receiver and high,

@@ -98,6 +98,17 @@ def test_free_yaw_only_asks_for_the_approach():
         assert rotation_of(LEFT, q)[2, 2] < -1 + 1e-5
 
 
+def test_what_was_asked_before_changes_no_answer():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        pose = LEFT.pose(rng.uniform(LEFT.lower + 0.05, LEFT.upper - 0.05))
+        seeds = rng.uniform(LEFT.lower, LEFT.upper, (3, LEFT.dof))
+        config = IkConfig(self_clearance=-math.inf)
+        forwards = [solve(LEFT, pose, seed, config) for seed in seeds]
+        assert all(np.array_equal(solve(LEFT, pose, seed, config), q) for seed, q in zip(seeds[::-1], forwards[::-1], strict=True))
+        assert reachable(LEFT, pose, config)
+
+
 def test_solve_is_deterministic():
     pose = down(0.1, 0.1, 0.05, 0.7)
     assert all(np.array_equal(solve(LEFT, pose, LEFT.home), solve(LEFT, pose, LEFT.home)) for _ in range(5))

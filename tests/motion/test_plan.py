@@ -169,6 +169,16 @@ def test_clearances_agree_with_mujoco_contacts():
     assert hits > 20
 
 
+@given(st.integers(0, 100_000), st.floats(-0.05, 0.6))
+@settings(max_examples=60, deadline=None)
+def test_a_distance_asked_for_at_most_is_the_smaller_of_the_two_bit_for_bit(seed, at_most):
+    rng = np.random.default_rng(seed)
+    first, second = (rng.uniform(chain.lower, chain.upper, (5, chain.dof)) for chain in (LEFT, RIGHT))
+    exact = arms_clearance(LEFT, first, RIGHT, second[:2])
+    assert exact == min(arms_clearance(LEFT, joints, RIGHT, second[min(t, 1)]) for t, joints in enumerate(first))
+    assert arms_clearance(LEFT, first, RIGHT, second[:2], at_most) == min(exact, at_most)
+
+
 def test_clearances_of_home_and_of_a_grasp():
     assert table_clearance(LEFT, LEFT.home) > 0.1 and self_clearance(LEFT, LEFT.home) > 0.05
     assert arms_clearance(LEFT, LEFT.home, RIGHT, RIGHT.home) > 0.3
