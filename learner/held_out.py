@@ -150,6 +150,7 @@ def beyond_physical(physical: PhysicalConfig) -> PhysicalConfig:
     share, delay = (physical.ballast[1], physical.delay_s[1]) if physical.enabled else (0.0, 0.0)
     found = PhysicalConfig(enabled=True)
     known = {field.name for field in fields(PhysicalConfig)}
+    ranges["scale"] = (1.0, 1.0)  # held-out sets swap instances, not the sizes of those there are
     ranges |= {"ballast": (share, min(0.5, share + 0.15)), "delay_s": (delay, min(0.1, delay + 0.02))}
     return replace(found, **{name: limits for name, limits in ranges.items() if name in known})
 

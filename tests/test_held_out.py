@@ -38,13 +38,13 @@ def test_physics_beyond_the_training_shares_no_value_with_it(low, high, enabled)
     trained = PhysicalConfig(enabled=enabled, density=(low, high), friction=(low, high), damping_ratio=(0.9, min(high, 1.3)))
     moved = beyond_physical(trained)
     for field in fields(PhysicalConfig):
-        if field.name == "enabled":
+        if field.name in ("enabled", "scale"):
             continue
         neutral = (0.0, 0.0) if field.name in ("ballast", "delay_s") else (1.0, 1.0)
         before, after = getattr(trained, field.name) if enabled else neutral, getattr(moved, field.name)
         assert after[0] < after[1]
         assert after[0] >= before[1] - 1e-12 or after[1] <= before[0] + 1e-12, field.name
-    assert moved.enabled
+    assert moved.enabled and moved.scale == (1.0, 1.0)
 
 
 @settings(max_examples=40)

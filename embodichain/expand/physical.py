@@ -26,6 +26,7 @@ FRICTIONS: Range = (0.02, 1.6)
 MAX_DELAY_S = 0.1
 _STEP_S = 0.002
 _ALLOWED: dict[str, Range] = {
+    "scale": (0.5, 2.0),
     "density": (0.05, 20.0),
     "ballast": (0.0, 0.5),
     "friction": (0.1, 5.0),
@@ -44,12 +45,14 @@ _ALLOWED: dict[str, Range] = {
 class PhysicalConfig:
     """Ranges of factors that the dynamics of a scene are drawn from, when `enabled`; 1 is what the assets and the robot say.
 
-    Of each object and of grains: `density`. Of each object: `ballast`, the share of its mass that sits at one point inside it;
+    Of each object: `scale`, its size, which is drawn before it is placed. Of each object and of grains: `density`. Of each object:
+    `ballast`, the share of its mass that sits at one point inside it;
     `friction`; damping and Coulomb friction of its joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque`
     limits, damping of its joints, friction of its fingers, and the delay of its commands [s].
     """
 
     enabled: bool = False
+    scale: Range = (0.95, 1.05)
     density: Range = (0.7, 1.4)
     ballast: Range = (0.0, 0.2)
     friction: Range = (0.75, 1.3)
@@ -73,7 +76,7 @@ class PhysicalConfig:
 
 
 def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scene:
-    """The scene with other masses, frictions, joints and drives; geometry and poses stay untouched.
+    """The scene with other masses, frictions, joints and drives; geometry and poses stay untouched (for sizes see `size`).
 
     What was drawn is added to `Scene.expansion`. Returns the scene itself when the expansion is not enabled.
     """
@@ -83,6 +86,8 @@ def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scen
     objects = []
     for placement in scene.objects:
         asset, factors = _vary_asset(placement.asset, rng, config)
+        if config.scale != (1.0, 1.0):
+            factors["scale"] = asset.scale
         drawn |= {f"{placement.role}.{name}": value for name, value in factors.items()}
         objects.append(replace(placement, asset=asset))
     stiffness = _factor(rng, config.stiffness)

@@ -60,7 +60,7 @@ class Vessels:
     def _inside(self, asset: Asset) -> tuple[list[Array], Pose, float, float]:
         """The vessel's hulls as planes in the frame of its floor, asset_from_floor, its rim's height and its radius [m]."""
         floor = affordance(asset, "inside", Pose())
-        key = f"{asset.name}:{asset.content_hash}"
+        key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._walls:
             self._walls[key] = []
             for body in asset.bodies:

@@ -12,6 +12,7 @@ import numpy as np
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
+from embodichain.expand.size import draw_sizes, resized
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Physics, Task
@@ -98,7 +99,7 @@ class SceneSampler:
 
     def _laid_out(self, task: Task, seed: int) -> Scene:
         """A scene of `task` as the layout leaves it."""
-        request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng) = self._arranged(task, seed)
+        request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed)
         placements += self._scatter(placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
         if request.filling is not None:
@@ -107,10 +108,10 @@ class SceneSampler:
 
     def _arranged(self, task: Task, seed: int) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
         """What a scene of `task` asks for, where that stands, and the generators that decide the rest of it."""
-        streams = np.random.SeedSequence(seed).spawn(7)  # so that one part's draws never shift another's
+        streams = np.random.SeedSequence(seed).spawn(8)  # so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
         request = task.request(request_rng)
-        assets = self._choose_all(request, asset_rng)
+        assets = self._sized(request, self._choose_all(request, asset_rng), others[-1])
         placements: tuple[ObjectPlacement, ...] = ()
         obstacle = ""
         for _ in range(self._config.max_layouts if request.objects else 0):
@@ -123,6 +124,13 @@ class SceneSampler:
                 f"{obstacle}. Widen the task's ranges, use smaller assets, or a robot that reaches further"
             )
         return request, placements, others
+
+    def _sized(self, request: SceneRequest, assets: list[Asset], rng: np.random.Generator) -> list[Asset]:
+        """The assets a little larger or smaller, where physical expansion varies sizes."""
+        if not self._physical.enabled or self._physical.scale == (1.0, 1.0):
+            return assets
+        factors = draw_sizes(request, assets, rng, self._physical.scale)
+        return [resized(asset, factor) for asset, factor in zip(assets, factors, strict=True)]
 
     def _scatter(self, placements: tuple[ObjectPlacement, ...], rng: np.random.Generator) -> tuple[ObjectPlacement, ...]:
         """Distractors for a scene of these objects."""
@@ -323,7 +331,7 @@ class SceneSampler:
         return arms
 
     def _footprint(self, asset: Asset) -> Footprint:
-        key = f"{asset.name}:{asset.content_hash}"
+        key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._footprints:
             self._footprints[key] = Footprint.of_asset(asset)
         return self._footprints[key]

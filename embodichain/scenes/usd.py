@@ -18,6 +18,7 @@ import numpy as np
 from embodichain import __version__
 from embodichain.assets import usd
 from embodichain.errors import AssetError, SceneError
+from embodichain.expand.size import resized
 from embodichain.types import (
     Asset,
     Body,
@@ -132,6 +133,7 @@ def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
                 "role": placement.role,
                 "asset": _reference(placement.asset, folder),
                 "content_hash": placement.asset.content_hash,
+                **({"scale": placement.asset.scale} if placement.asset.scale != 1.0 else {}),
                 "joint_positions": placement.joint_positions,
                 "color": placement.color,
                 "bodies": [_mass(body) for body in placement.asset.bodies],
@@ -206,18 +208,24 @@ def _light(number: int, light: Light) -> list[str]:
 def _object(placement: ObjectPlacement, folder: Path) -> list[str]:
     if not placement.role.isidentifier():
         raise SceneError(f"role {placement.role!r} is no valid prim name; use letters, digits and underscores")
+    scale, order = placement.asset.scale, ["xformOp:translate", "xformOp:orient"]
+    larger = []
+    if scale != 1.0:
+        order.append("xformOp:scale")
+        larger.append(f"            float3 xformOp:scale = {_tuple((scale, scale, scale))}")
     lines = [
         f'        def Xform "{placement.role}" (',
         f"            prepend references = @{_reference(placement.asset, folder)}@\n        )\n        {{",
         f"            double3 xformOp:translate = {_tuple(placement.pose.position)}",
         f"            quatd xformOp:orient = {_tuple(placement.pose.quaternion)}",
-        '            uniform token[] xformOpOrder = ["xformOp:translate", "xformOp:orient"]',
+        *larger,
+        f"            uniform token[] xformOpOrder = [{', '.join(map(_quoted, order))}]",
     ]
     for body in placement.asset.bodies:
         lines += [
             f'            over "{body.name}"\n            {{',
             f"                float physics:mass = {body.mass!r}",
-            f"                point3f physics:centerOfMass = {_tuple(body.center_of_mass)}",
+            f"                point3f physics:centerOfMass = {_tuple([value / scale for value in body.center_of_mass])}",
             f"                float3 physics:diagonalInertia = {_tuple(body.diagonal_inertia)}",
             f"                quatf physics:principalAxes = {_tuple(body.principal_axes)}\n            }}",
         ]
@@ -258,6 +266,7 @@ def _placement(entry: Mapping[str, Any], values: Mapping[str, Any], folder: Path
             f"asset {asset.name!r} of {entry['role']!r} has content {asset.content_hash}, the scene was made with "
             f"{entry['content_hash']}: it would not replay; sample it again"
         )
+    asset = resized(asset, entry.get("scale", 1.0))
     bodies = tuple(_weighed(body, found) for body, found in zip(asset.bodies, entry["bodies"], strict=True))
     joints: tuple[Joint, ...] = tuple(replace(joint, **found) for joint, found in zip(asset.joints, entry["joints"], strict=True))
     x, y, z = (float(v) for v in values["xformOp:translate"])

@@ -98,7 +98,7 @@ class Views:
             eye = base @ data.cam_xpos[index] + robot.world_from_base.position
             axes = base @ data.cam_xmat[index].reshape(3, 3)
             self._cameras.append((eye, axes, math.tan(math.radians(camera.fovy) / 2)))
-        self._pieces: dict[tuple[str, str, tuple[float, ...]], _Pieces] = {}
+        self._pieces: dict[tuple[str, str, float, tuple[float, ...]], _Pieces] = {}
 
     def share(
         self,
@@ -132,7 +132,7 @@ class Views:
         return best
 
     def _of(self, asset: Asset, joint_positions: tuple[float, ...]) -> _Pieces:
-        key = (asset.name, asset.content_hash, joint_positions)
+        key = (asset.name, asset.content_hash, asset.scale, joint_positions)
         if key not in self._pieces:
             self._pieces[key] = _Pieces.of(asset, joint_positions)
         return self._pieces[key]

@@ -113,6 +113,8 @@ class Asset:
     source: str = ""
     content_hash: str = ""
     path: Path = Path()
+    scale: float = 1.0
+    """How many times as large it is as in its file, whose content `content_hash` is of."""
 
     @property
     def fixed_base(self) -> bool:

@@ -9,6 +9,7 @@ from scene_parts import COARSE, ROBOT, assets, body, box, make_sampler, mouse, p
 from embodichain import tasks
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import DiversityConfig
+from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.frames import affordance
 from embodichain.physics.mujoco import MujocoPhysics
@@ -63,6 +64,28 @@ def test_objects_stand_inside_the_ranges_that_the_task_asks_for(sampler: SceneSa
             assert wanted.yaw[0] - 1e-9 <= yaw <= wanted.yaw[1] + 1e-9 or abs(wrap(yaw - wanted.yaw[0])) < 1e-9
             assert placed.asset.category == wanted.category
             assert placed.joint_positions == (wanted.joint_positions or (0.0,) * len(placed.asset.movable_joints))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_sizes_vary_with_physical_expansion_alone_and_shift_no_other_draw(name: str, tmp_path_factory) -> None:
+    folder, task = tmp_path_factory.mktemp("reach"), tasks.make(name)
+    plain, same, sized = (
+        make_sampler(folder, physical=config)
+        for config in (None, PhysicalConfig(enabled=True, scale=(1.0, 1.0)), PhysicalConfig(enabled=True, scale=(0.9, 1.1)))
+    )
+    factors = set()
+    for seed in range(12):
+        one, two, three = (some.sample(task, seed) for some in (plain, same, sized))
+        assert looks(one) == looks(two) and not any("scale" in key for key in two.expansion)
+        assert [placed.asset.name for placed in three.objects] == [placed.asset.name for placed in one.objects]
+        assert three.expansion["robot.stiffness"] == two.expansion["robot.stiffness"]
+        for placed, before in zip(three.objects, one.objects, strict=True):
+            factors.add(placed.asset.scale)
+            assert 0.9 <= placed.asset.scale <= 1.1 and three.expansion[f"{placed.role}.scale"] == placed.asset.scale
+            np.testing.assert_allclose(
+                np.ptp(placed.asset.bounds, axis=0), placed.asset.scale * np.ptp(before.asset.bounds, axis=0)
+            )
+    assert len(factors) > 6
 
 
 @pytest.mark.parametrize("name", TASKS)

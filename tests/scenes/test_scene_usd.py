@@ -110,3 +110,16 @@ def test_grains_are_points_to_other_tools_and_must_be_32_bit_numbers(sampler, tm
     np.testing.assert_allclose(found["widths"], 0.01)
     with pytest.raises(SceneError, match="32-bit coordinates"):
         usd.write(replace(scene, grains=Grains(positions=((0.1, 0.0, 0.3),))), tmp_path / "refused.usda")
+
+
+def test_resized_objects_are_resized_for_other_tools_too(sampler, tmp_path):
+    scene = sampler.sample(PlaceMousePad(), 7)
+    prims = {prim.path: prim for prim in asset_usd.inspect(usd.write(scene, tmp_path / "scene.usda")).prims}
+    assert any(placement.asset.scale != 1.0 for placement in scene.objects)
+    for placement in scene.objects:
+        asset, body = placement.asset, placement.asset.bodies[0]
+        at = f"/scene/objects/{placement.role}"
+        assert np.linalg.det(prims[at].matrix[:3, :3]) == pytest.approx(asset.scale**3, rel=1e-5)
+        center = np.array(prims[f"{at}/{body.name}"].values["physics:centerOfMass"])
+        np.testing.assert_allclose(asset.scale * center, body.center_of_mass, atol=1e-7)
+        assert scene.expansion[f"{placement.role}.scale"] == pytest.approx(asset.scale, rel=1e-3)
