@@ -20,7 +20,7 @@ from embodichain.motion.skills import follow, go_home, holds, wait
 from embodichain.protocols import Expert
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 REST_S = 1.0
@@ -101,7 +101,7 @@ _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 _SINK = math.radians(5.0)
 _BACK = 0.07
 """How far the hand draws back from the hanging mug [m]."""
-_MUG_RADIUS, _MUG_CORE, _ROD = 0.046, (0.040, 0.055), 0.006
+_MUG_RADIUS, _MUG_CORE, _HANDLE, _ROD = 0.046, (0.040, 0.055), 0.012, 0.006
 _AWAY = 0.004
 """Least distance [m] of mug and rack where they do not mean to touch."""
 
@@ -133,15 +133,15 @@ def _attempt(
 
     known: dict[tuple[str, bytes, Pose], list[tuple[Pose, Pose]]] = {}
 
-    def onward(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
+    def onward(hand: Hand, start: Floats, held: Pose, careful: bool = False) -> tuple[Floats, Pose]:
         key = (hand.name, hand.joints.tobytes(), object_pose(scene, state, "rack"))
         if key not in known:  # every grip that is weighed asks for them
             known[key] = list(_hangings(hand, scene, state))
-        return _plan(hand, start, held, scene, state, known[key])
+        return _plan(hand, start, held, scene, state, known[key], careful)
 
     def surely(hand: Hand, start: Floats, held: Pose) -> tuple[Floats, Pose]:
         onward(hand, start, _sunk(held))
-        return onward(hand, start, held)
+        return onward(hand, start, held, careful=True)
 
     for tired in [hand for hand in hands if hand.name in spent and not hand.at_home]:
         state = yield from go_home(tired, state)
@@ -198,7 +198,8 @@ def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[
         way, goal = over(hand, start, held, mug, goals, (_LOW_LIFT,), floor=_LOW_LIFT / 2, most=len(goals))
         if _mug_gap(hand, way, held, ends, radius) < _AWAY:
             raise MotionError("the mug would touch the rack on its way to the middle; turn the rack")
-        _keep_off_arms(hand, start, way, held)
+        if _spare(hand, way, held, hand.surroundings(), (start[None],)) < 0.0:
+            raise MotionError("the mug would touch an arm or its base on its way to the middle; move it away from there first")
         return way, goal
 
     problem, hand, state = yield from pick(hands, scene, state, "mug", rim_grips(mug), onward, lift=_LOW_LIFT, opening=_OPENING)
@@ -273,11 +274,21 @@ def _onto(at_seat: Pose) -> list[Waypoint]:
 
 
 def _plan(
-    hand: Hand, start: Floats, held: Pose, scene: Scene, state: WorldState, hangings: Sequence[tuple[Pose, Pose]]
+    hand: Hand,
+    start: Floats,
+    held: Pose,
+    scene: Scene,
+    state: WorldState,
+    hangings: Sequence[tuple[Pose, Pose]],
+    careful: bool = False,
 ) -> tuple[Floats, Pose]:
-    """A branch that the mug in the hand can be hung on: the way to before it, and the mug's pose on it."""
-    failure = MotionError("no branch of the rack can be reached; turn the rack or move it nearer")
-    ends, radius = _rack_capsules(scene, state)
+    """A branch that the mug in the hand can be hung on: the way to before it, and the mug's pose on it.
+
+    Ways on which the handle, too, keeps clear of everything are preferred, and asked for by `careful`.
+    """
+    failure, second = MotionError("no branch of the rack can be reached; turn the rack or move it nearer"), None
+    handle = affordance(scene.object("mug").asset, "hang_loop", Pose()).position
+    rack, arms = _rack_capsules(scene, state), hand.surroundings()
     for before, seated in hangings:
         try:
             at_seat = compose(seated, inverse(held))
@@ -288,17 +299,17 @@ def _plan(
         except MotionError as error:
             failure = error
             continue
-        away = _mug_gap(hand, approach, held, ends, radius)
-        if away < _AWAY:
-            failure = MotionError(f"the mug would pass {1e3 * away:.0f} mm from the rack; turn the rack")
+        if _spare(hand, approach, held, rack) < 0.0 or _spare(hand, approach, held, arms, (start[None],)) < 0.0:
+            failure = MotionError("the mug would pass too near to the rack or an arm; turn the rack")
             continue
-        try:
-            _keep_off_arms(hand, start, approach, held)
-        except MotionError as error:
-            failure = error
-            continue
-        return approach, seated
-    raise failure
+        ends = start[None], approach[-1:]  # in the end the handle is next to a branch, on purpose
+        if min(_spare(hand, approach, held, parts, ends, handle) for parts in (rack, arms)) >= 0.0:
+            return approach, seated
+        second = second or (approach, seated)
+        failure = MotionError("the mug's handle would pass too near to the rack or an arm; turn the rack")
+    if second is None or careful:
+        raise failure
+    return second
 
 
 def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pose, Pose]]:
@@ -335,20 +346,28 @@ def _rack_capsules(scene: Scene, state: WorldState) -> tuple[Floats, Floats]:
     return np.array(ends, np.float64), np.array([0.010] + [_ROD] * (len(ends) - 1))
 
 
-def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats) -> float:
-    """About how far the body of a mug in the hand (`held`: tip_from_mug) stays from capsules along `path` [T, dof] [m]."""
+def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats, handle: Vec3 | None = None) -> float:
+    """About how far the body of a mug in the hand (`held`: tip_from_mug) stays from capsules along `path` [T, dof] [m].
+
+    Its handle counts as well where the middle of that is given [m].
+    """
+    low, high = _MUG_CORE
+    core, thick = [((0.0, 0.0, low), (0.0, 0.0, high))], [_MUG_RADIUS]
+    if handle is not None:
+        x, y, z = handle
+        core, thick = [*core, ((x, y, z - _HANDLE), (x, y, z + _HANDLE))], [*thick, 2.0 * _HANDLE]
     mugs = [compose(hand.chain.pose(joints), held) for joints in (*path[::4], *path[-1:])]
-    axis = [[compose(mug, Pose(position=(0.0, 0.0, z))).position for z in _MUG_CORE] for mug in mugs]
-    pairs = np.stack([np.zeros(len(radius), np.int64), np.arange(len(radius))], axis=1)
-    return float(smallest_gap_along(np.array(axis)[:, None], np.array([_MUG_RADIUS]), ends[None], radius, pairs, math.inf))
+    placed = [[[compose(mug, Pose(position=end)).position for end in ends_of] for ends_of in core] for mug in mugs]
+    pairs = np.stack(np.meshgrid(np.arange(len(core)), np.arange(len(radius)), indexing="ij"), axis=-1).reshape(-1, 2)
+    return float(smallest_gap_along(np.array(placed), np.array(thick), ends[None], radius, pairs.astype(np.int64), math.inf))
 
 
-def _keep_off_arms(hand: Hand, start: Floats, path: Floats, held: Pose) -> None:
-    """Raises MotionError when a mug in the hand would come nearer to other arms or bolted parts than it may, or is at `start`."""
-    parts = hand.surroundings()
-    away = _mug_gap(hand, path, held, *parts)
-    if away < min(_AWAY, _mug_gap(hand, start[None], held, *parts)):
-        raise MotionError(f"the mug would pass {1e3 * away:.0f} mm from an arm or its base; move it away from there first")
+def _spare(
+    hand: Hand, path: Floats, held: Pose, parts: tuple[Floats, Floats], ends: Sequence[Floats] = (), handle: Vec3 | None = None
+) -> float:
+    """By how much a mug in the hand keeps further from capsules than it must [m]; where it is at `ends`, it may be."""
+    least = min([_AWAY, *(_mug_gap(hand, end, held, *parts, handle) for end in ends)])
+    return _mug_gap(hand, path, held, *parts, handle) - least
 
 
 # -------------------------------------------------------------------------------------------------------------- grader
