@@ -3,7 +3,7 @@
 Phase 1 runs in the background as soon as chunk t - 1 is out: the frame that Stage 1 predicted stands in for observation t, and
 Euler integrates from s = 0 to s_mid. Phase 2 runs when the real observation t is there: encode, update the long-term memory, swap
 the context, integrate s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations, and of those what
-depends on the observation: flow-time embeddings, the modulations of every block and rotary tables are made in the background too.
+depends on the observation: flow-time embeddings and the modulations of every block are made in the background too.
 
 Which stages are pre-denoised is a choice. Stage 2 needs Stage 1's frame, so pre-denoising actions completes a provisional frame in
 the background; Phase 2 makes its own frame from s_mid on.
