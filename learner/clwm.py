@@ -39,6 +39,7 @@ from learner.layers import (
     chunk_positions,
     grid_positions,
     join,
+    modulated,
     place_waves,
     rotations,
     wide,
@@ -299,16 +300,16 @@ class Clwm(nn.Module):
     def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
         """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
         here = self.place.new_ones(1, 1)
-        scene = self._setting(self._views(grid), self.video_time(here), grid_positions, *grid, 0.0)
-        return scene, self._setting(self.place, self.action_time(here), body_positions, self._past)
+        scene = self._setting(self._views(grid), self.video_time(here), None, grid_positions, *grid, 0.0)
+        return scene, self._setting(self.place, self.action_time(here), None, body_positions, self._past)
 
     def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
         """What a Stage 1 evaluation at flow time s needs beside point and memory."""
-        return self._setting(self._views(grid), self.video_time(time_B[:, None]), grid_positions, *grid, 1.0)
+        return self._setting(self._views(grid), self.video_time(time_B[:, None]), self.video_out, grid_positions, *grid, 1.0)
 
     def action_setting(self, time_B: Tensor) -> Setting:
         """What a Stage 2 evaluation at flow time s needs beside point and memory."""
-        return self._setting(self.place, self.action_time(time_B[:, None]), chunk_positions, CHUNK, 0.0)
+        return self._setting(self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, CHUNK, 0.0)
 
     def observe(
         self,
@@ -347,7 +348,7 @@ class Clwm(nn.Module):
         """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
         setting = made or self.video_setting(time_B, grid)
         tokens = self._latent_tokens(point_BNC[:, None], grid, setting.place)
-        return self.video_out(self._consult(memory, tokens, setting, text), setting.embedding)[:, 0]
+        return self._consult(memory, tokens, setting, text, self.video_out)[:, 0]
 
     def action_velocity(
         self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
@@ -355,7 +356,7 @@ class Clwm(nn.Module):
         """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing."""
         setting = made or self.action_setting(time_B)
         tokens = self.action_in(point_BKA[:, None].to(self.place)) + setting.place
-        return self.action_out(self._consult(memory, tokens, setting, text), setting.embedding)[:, 0]
+        return self._consult(memory, tokens, setting, text, self.action_out)[:, 0]
 
     def generate(
         self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
@@ -412,8 +413,8 @@ class Clwm(nn.Module):
                 tokens = block.express(tokens, modulations, text[index])
         return tuple(written), tuple(context)
 
-    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory) -> Tensor:
-        """Runs noisy tokens through the blocks, reading the memory."""
+    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory, head: Head) -> Tensor:
+        """Runs noisy tokens through the blocks, reading the memory, and projects what they became."""
         for index, block in enumerate(self.blocks):
             modulation = [setting.modulations[index]]
             (projected,) = block.project([tokens], modulation, [setting.rotation])
@@ -423,7 +424,7 @@ class Clwm(nn.Module):
             if slot is not None:
                 tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, setting.rotation)
             (tokens,) = block.express([tokens], modulation, text[index])
-        return tokens
+        return head.output(modulated(tokens, *setting.head))
 
     @staticmethod
     def _recall(layer: TttLayer, state: FastWeights, tokens: Tensor, rotation: Rotation) -> Tensor:
@@ -484,10 +485,9 @@ class Clwm(nn.Module):
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
         return Conditioned(tokens, *time, self._rotation(*positions))
 
-    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Setting:
-        embedding, modulation = time
-        modulations = tuple(block.modulation(modulation) for block in self.blocks)
-        return Setting(place, embedding, modulations, self._rotation(*positions))
+    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], head: Head | None, *positions: Any) -> Setting:
+        modulations = tuple(block.modulation(time[1]) for block in self.blocks)
+        return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
 
     def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
         return rotations(positions, arguments, self.config.dim // self.config.heads, self.place)

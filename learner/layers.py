@@ -138,8 +138,12 @@ class Head(nn.Module):
 
     def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
         """Tokens [B, T, N, D] and flow-time embedding [B, T, 1, D] → [B, T, N, channels]."""
+        return self.output(modulated(tokens, *self.modulation(embedding)))
+
+    def modulation(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and gain of the norm, each [B, T, 1, D]."""
         shift, scale = (self.table + embedding).chunk(2, dim=-2)
-        return self.output(modulated(tokens, shift, 1.0 + scale))
+        return shift, 1.0 + scale
 
 
 def modulated(tokens: Tensor, shift: Tensor, gain: Tensor) -> Tensor:

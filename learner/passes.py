@@ -32,9 +32,10 @@ class Setting(NamedTuple):
 
     place: Tensor
     """Added to the projected tokens: which camera, or which action of the chunk, [N, D]."""
-    embedding: Tensor
     modulations: tuple[tuple[Tensor, ...], ...]
     """Of each block."""
+    head: tuple[Tensor, ...]
+    """Modulation of the output projection; () where nothing is put out."""
     rotation: Rotation
 
 
