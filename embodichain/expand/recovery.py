@@ -98,7 +98,9 @@ class Kinds:
         """A kind that `scene` has something for: MISALIGNED when it has nothing for any that has a weight."""
         loose = any(graspable(placement.asset) for placement in scene.objects)
         weights = {Mishap(entry.name): getattr(self, entry.name) for entry in fields(self)}
-        possible = {mishap: weight for mishap, weight in weights.items() if loose or mishap not in _OF_LOOSE_OBJECTS}
+        bolted = any(placement.asset.fixed_base for placement in scene.objects)
+        without = () if loose else _OF_LOOSE_OBJECTS if bolted else (*_OF_LOOSE_OBJECTS, Mishap.COLLISION)
+        possible = {mishap: weight for mishap, weight in weights.items() if mishap not in without}
         total, drawn = sum(possible.values()), float(rng.random())
         for mishap, weight in possible.items():
             drawn -= weight / max(total, 1e-12)

@@ -92,7 +92,9 @@ class PourWater:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng)
+        yield from pursue(
+            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+        )
 
     def grader(self, scene: Scene) -> PourWaterGrader:
         """A fresh grader for `scene`."""

@@ -1,6 +1,7 @@
 """Laws of the kinds of disturbance: weights decide, what a scene has nothing for is left out, and nonsense is refused."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ def test_only_one_kind_is_drawn_when_only_it_has_a_weight(kind: Mishap, seed: in
     assert Kinds.only(kind).draw(np.random.default_rng(seed), LOOSE) is kind
     possible = kind if kind not in (Mishap.SLIP, Mishap.OUT_OF_BOUNDS) else Mishap.MISALIGNED
     assert Kinds.only(kind).draw(np.random.default_rng(seed), BOLTED) is possible
+
+
+@given(st.sampled_from(PROVOKED), st.integers(0, 99))
+def test_hands_are_led_onto_nothing_where_nothing_is_held_from_above_or_bolted_down(kind: Mishap, seed: int) -> None:
+    bare = replace(parts.mouse(), affordances={"side_grasp": ("body", Pose())})
+    possible = kind if kind in (Mishap.MISALIGNED, Mishap.TIME_OUT) else Mishap.MISALIGNED
+    assert Kinds.only(kind).draw(np.random.default_rng(seed), scene(bare)) is possible
 
 
 def test_weights_are_shares_of_what_is_possible() -> None:

@@ -10,13 +10,13 @@ from staging import Stage
 from table_parts import drop, sampler_of, shove, throw
 from vessel_parts import vessel
 
-from embodichain.expand.recovery import Miss, RecoveryConfig
+from embodichain.expand.recovery import MISALIGNED, Kinds, Miss, RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.tasks.flow import within
 from embodichain.tasks.pour_water import PourWater, arms_of, missing
-from embodichain.types import Contact, Pose, Scene, Segment, WorldState, camera_spec
+from embodichain.types import Contact, Mishap, Pose, Scene, Segment, WorldState, camera_spec
 from embodichain.types.poses import multiply, turn
 
 TASK = PourWater()
@@ -114,12 +114,21 @@ def test_requests_mirror_and_name_the_drink_they_colour(kitchen) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("miss", [Miss.ASIDE, Miss.ABOVE])
 def test_a_missed_grip_is_seen_repeated_and_labelled(physics, scene, miss: Miss) -> None:
-    always = RecoveryConfig(probability=1.0)
+    always = RecoveryConfig(probability=1.0, kinds=MISALIGNED)
     task = PourWater(always)
     stage = Stage(physics, scene, task.grader(scene))
     stage.expert(task, seed=next(seed for seed in range(20) if always.draw(np.random.default_rng(seed)).miss is miss))
     assert stage.verdict.success, stage.verdict.reason
     assert stage.segments.count(Segment.FAILURE) > 40 and stage.segments.count(Segment.RECOVERY) > 40
+
+
+@pytest.mark.slow
+def test_arms_that_stand_still_for_no_reason_are_noticed_and_pour_all_the_same(physics, scene) -> None:
+    task = PourWater(RecoveryConfig(probability=1.0, kinds=Kinds.only(Mishap.TIME_OUT)))
+    stage = Stage(physics, scene, task.grader(scene))
+    stage.expert(task)
+    assert stage.verdict.success, stage.verdict.reason
+    assert {Segment.FAILURE, Segment.RECOVERY} <= set(stage.segments)
 
 
 @pytest.mark.slow
