@@ -228,7 +228,7 @@ def remember(steps: tuple[int, ...], caching: bool, answers: Any) -> None:
     with torch.inference_mode():
         memory, text = model.empty_memory(), model.read_text(torch.zeros(1, 4, 64))
         latents, proprio, chunk = torch.randn(1, grid.size, 96), torch.randn(1, 30), torch.randn(1, CHUNK, 30)
-        for _ in range(300):  # of another episode, for the allocator's pools
+        for _ in range(3000):  # of another episode, until the allocator has the pools it wants
             memory = model.observe(memory, latents, proprio, chunk, text, grid)
         memory = model.empty_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts here: a process inherits that of its parent
