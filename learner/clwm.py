@@ -8,7 +8,7 @@ Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
     scene    latents of frame t           attends to itself
     body     proprio and executed chunk   attends to scene and itself
     video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
-    action   noisy chunk t                attends to scene, body and itself; reads the working memory
+    action   noisy chunk t                attends to scene, body and itself; reads the working memory; may see frame t at a glance
 The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
@@ -30,6 +30,7 @@ from learner.flow import euler, interpolate, shift_time, time_grid, velocity
 from learner.layers import (
     PLACE_WAVES,
     Block,
+    Glance,
     Head,
     KeyValue,
     Rotation,
@@ -65,6 +66,10 @@ class ClwmConfig:
     told_place: bool = False
     """Whether latents are told where in their picture they lie, beside the rotary positions: those turn queries and keys alone, so
     that what is read of a latent does not say where it was."""
+    glance: int = 0
+    """Latents in a frame, N, for a model whose actions also see each frame at a glance: all its latents, weighed by where they
+    lie, in one vector. Attention takes thousands of steps to find a thing in a picture; until then a policy goes by its joints
+    alone. 0 for a model without, which takes frames of any size."""
     told_past: bool = True
     """Whether the model sees the chunk executed before a frame. Without it it cannot learn to go on as before, unseeing."""
 
@@ -96,6 +101,8 @@ class ClwmConfig:
             raise ConfigError("proprio_noise must not be negative and action_temperature be in 0..1")
         if not 0 <= self.memory_every <= self.layers:
             raise ConfigError(f"memory_every must be 0 (none) to layers={self.layers}, got {self.memory_every}")
+        if self.glance < 0:
+            raise ConfigError(f"glance is how many latents a frame has, or 0 for none, got {self.glance}")
         if min(self.video_steps, self.action_steps, self.action_draws, self.layers, self.max_cameras) < 1:
             raise ConfigError("layers, max_cameras, action_draws, video_steps and action_steps must be at least 1")
 
@@ -185,6 +192,7 @@ class Clwm(nn.Module):
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
+        self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass
         self.recompute = Recompute()
@@ -245,8 +253,9 @@ class Clwm(nn.Module):
             self._body(proprio, past, first=True),
             self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
         ]
+        glance = self._look(history[:, :-1])
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
-            groups.append(self._action(interpolate(noise, actions, time[..., None, None]), time))
+            groups.append(self._action(interpolate(noise, actions, time[..., None, None]), time, glance))
         text = self.text_in(window.text_BLC.to(self.place))
         tokens = [group.tokens for group in groups]
         weights, context = [], []
@@ -329,7 +338,8 @@ class Clwm(nn.Module):
             self._body_tokens(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
         ]
         weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
-        return LongTermMemory(weights=weights, context=context, steps=memory.steps + 1)
+        glance = self._look(latents_BNC[:, None])
+        return LongTermMemory(weights=weights, context=context, glance=glance, steps=memory.steps + 1)
 
     def imagine(
         self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
@@ -355,7 +365,7 @@ class Clwm(nn.Module):
     ) -> Tensor:
         """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing."""
         setting = made or self.action_setting(time_B)
-        tokens = self.action_in(point_BKA[:, None].to(self.place)) + setting.place
+        tokens = self._action_tokens(point_BKA[:, None], memory.glance, setting.place)
         return self._consult(memory, tokens, setting, text, self.action_out)[:, 0]
 
     def generate(
@@ -478,9 +488,17 @@ class Clwm(nn.Module):
         """How many executed actions the model sees with a frame."""
         return CHUNK if self.config.told_past else 0
 
-    def _action(self, actions_BTKA: Tensor, time_BT: Tensor) -> Conditioned:
-        tokens = self.action_in(actions_BTKA.to(self.place)) + self.place
+    def _action(self, actions_BTKA: Tensor, time_BT: Tensor, glance_BT1D: Tensor | None) -> Conditioned:
+        tokens = self._action_tokens(actions_BTKA, glance_BT1D, self.place)
         return self._condition(tokens, self.action_time(time_BT), chunk_positions, CHUNK, 0.0)
+
+    def _action_tokens(self, actions_BTKA: Tensor, glance_BT1D: Tensor | None, place: Tensor) -> Tensor:
+        tokens = self.action_in(actions_BTKA.to(self.place)) + place
+        return tokens if glance_BT1D is None else tokens + glance_BT1D
+
+    def _look(self, latents_BTNC: Tensor) -> Tensor | None:
+        """Frames at a glance, [B, T, 1, D]."""
+        return None if self.glance is None else self.glance(latents_BTNC.to(self.place))
 
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
         return Conditioned(tokens, *time, self._rotation(*positions))

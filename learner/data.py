@@ -38,12 +38,17 @@ class DataConfig:
     batch_size: int = 8
     window: int = 4
     sampling: Sampling = Sampling.EPISODE
+    openings: float = 0.0
+    """Share of windows, beside those drawn by `sampling`, that begin with their episode: there alone does nothing but the picture
+    tell what to do, and one window in many begins there by chance."""
     seed: int = 0
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.window < 1 or self.timeout_s < 0:
             raise ConfigError(f"batch_size and window must be at least 1 and timeout_s not negative, got {self}")
+        if not 0.0 <= self.openings <= 1.0:
+            raise ConfigError(f"openings is a share of windows, 0 to 1, got {self.openings}")
         if self.sampling is Sampling.BOUNDARY and self.window < 2:
             raise ConfigError("a window of 1 chunk crosses no boundary: sampling boundary needs window >= 2")
 
@@ -223,7 +228,9 @@ class RingDataset(IterableDataset[LeasedBatch]):
                 for view in views:
                     self._inspect(view)
             config = self.config
-            windows = tuple(cut(v, config.window, self._rng, config.sampling, encoded=self._encoded) for v in views)
+            windows = tuple(
+                cut(v, config.window, self._rng, config.sampling, openings=config.openings, encoded=self._encoded) for v in views
+            )
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
             if self._record is not None:
                 self._record(batch, self._coverage.take(windows), self.leases)

@@ -17,9 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from embodichain.errors import ConfigError
+
 _EPS = 1e-6
 PLACE_WAVES = 4
 """Lengths of wave that tell a patch where it lies."""
+
+GLANCE_CHANNELS = 32
+"""Channels that a glance keeps of each latent."""
 
 
 class Rotation(NamedTuple):
@@ -124,6 +129,30 @@ class TimeEmbedding(nn.Module):
         angle = 1000.0 * (1.0 - wide(time))[..., None] * scale
         embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(cast("nn.Linear", self.embed[0]).weight))
         return embedding.unsqueeze(-2), self.project(embedding).unflatten(-1, (6, -1))
+
+
+class Glance(nn.Module):
+    """All latents of a frame in one vector: few channels of each, weighed by where it lies, through one hidden layer.
+
+    What a linear probe of a picture reads, and what visuomotor policies begin with when they flatten their last feature map.
+    """
+
+    def __init__(self, latent_dim: int, count: int, dim: int) -> None:
+        super().__init__()
+        self.count = count
+        self.narrow = nn.Linear(latent_dim, GLANCE_CHANNELS)
+        self.gather = nn.Linear(count * GLANCE_CHANNELS, 2 * dim)
+        self.output = nn.Linear(2 * dim, dim)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents [B, T, N, C] → [B, T, 1, D]; raises ConfigError unless N is what it was made for."""
+        if latents.shape[-2] != self.count:
+            raise ConfigError(
+                f"a frame has {latents.shape[-2]} latents and this model's glance reads {self.count}: "
+                "cameras, sizes of pictures and encoder must be those of training (model.glance)"
+            )
+        narrow = F.gelu(self.narrow(latents), approximate="tanh").flatten(-2)
+        return self.output(F.gelu(self.gather(narrow), approximate="tanh")).unsqueeze(-2)
 
 
 class Head(nn.Module):

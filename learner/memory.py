@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from embodichain.errors import LearnerError
 from learner.layers import KeyValue
 from learner.ttt import FastWeights
@@ -22,6 +24,8 @@ class LongTermMemory:
 
     weights: tuple[FastWeights, ...]
     context: tuple[KeyValue, ...] = ()
+    glance: Tensor | None = None
+    """What the model saw of the present frame at a glance, [B, 1, 1, D]; None for a model without, and before the first frame."""
     steps: int = 0
 
     @property
@@ -32,7 +36,7 @@ class LongTermMemory:
 
     def fork(self) -> WorkingMemory:
         """Working memory for one chunk: shares every tensor."""
-        return WorkingMemory(weights=self.weights, context=self.context)
+        return WorkingMemory(weights=self.weights, context=self.context, glance=self.glance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +45,11 @@ class WorkingMemory:
 
     weights: tuple[FastWeights, ...]
     context: tuple[KeyValue, ...]
+    glance: Tensor | None = None
     imagined: bool = False
 
     def imagine(self, weights: tuple[FastWeights, ...]) -> WorkingMemory:
         """The memory after its one update; raises LearnerError on a second."""
         if self.imagined:
             raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
-        return WorkingMemory(weights=weights, context=self.context, imagined=True)
+        return WorkingMemory(weights=weights, context=self.context, glance=self.glance, imagined=True)

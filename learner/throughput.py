@@ -12,6 +12,7 @@ import torch
 
 from embodichain.types import ACTION_DIM, CHUNK
 from learner.clwm import ClwmConfig
+from learner.layers import GLANCE_CHANNELS
 
 PEAK_BF16 = {  # dense bf16 tensor-core FLOP/s in the vendors' data sheets, by a part of the device's name; the first match counts
     "B200": 2.25e15,
@@ -54,11 +55,14 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     """FLOPs of the forward pass of one training step."""
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
-    scene, body, video, action = N, CHUNK + 1, N, CHUNK  # tokens of a step; scene and body have T + 1 of them
-    still, noisy = (T + 1) * (scene + body), T * (video + action)
-    total = 2.0 * D * ((T + 1) * scene * C + T * video * C * 2 + still_inputs(T) * ACTION_DIM + T * action * ACTION_DIM * 2)
+    past, draws = CHUNK if config.told_past else 0, config.action_draws
+    scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; scene and body have T + 1 of them, actions several draws
+    still, noisy = (T + 1) * (scene + body), T * (video + draws * action)
+    total = 2.0 * D * ((T + 1) * (scene * C + body * ACTION_DIM) + T * video * C * 2 + T * draws * action * ACTION_DIM * 2)
+    if config.glance:
+        total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     total += 2.0 * L * (E * D + D * D)
-    flow_times = 2 * T + 2  # of both noisy groups, and the two clean ones'
+    flow_times = (1 + draws) * T + 2  # of both noisy groups, and the two clean ones'
     total += flow_times * 2.0 * (config.time_frequencies * D + D * D + 6 * D * D)
     for index in range(config.layers):
         last, memory = index == config.layers - 1, index in config.memory_blocks
@@ -69,7 +73,7 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
             (T + 1, scene, scene),
             (T + 1, body, scene + body),
             (T, video, scene + body + video),
-            (T, action, scene + body + action),
+            (T * draws, action, scene + body + action),
         ]
         seen = seen[2:] if merged == noisy else seen
         total += sum(4.0 * D * steps * queries * keys for steps, queries, keys in seen)
@@ -81,11 +85,6 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
             total += 2.0 * D * D * (reading + 2 * still + reading) + 2.0 * D * config.heads * still
             total += hidden * (10.0 * still + 4.0 * reading)
     return B * total
-
-
-def still_inputs(steps: int) -> int:
-    """Tokens of proprioception and executed chunks that are projected from actions."""
-    return (steps + 1) * (CHUNK + 1)
 
 
 def utilisation(config: ClwmConfig, extent: Extent, step_s: float, peak: float | None, devices: int = 1) -> float | None:

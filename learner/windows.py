@@ -64,10 +64,17 @@ class WindowView:
     instruction: str
 
 
-def place_window(segment: NDArray[np.uint8], window: int, rng: np.random.Generator, sampling: Sampling) -> tuple[int, int]:
-    """First chunk and length of a window of at most `window` chunks in an episode with these segments, uint8 [chunks]."""
+def place_window(
+    segment: NDArray[np.uint8], window: int, rng: np.random.Generator, sampling: Sampling, openings: float = 0.0
+) -> tuple[int, int]:
+    """First chunk and length of a window of at most `window` chunks in an episode with these segments, uint8 [chunks].
+
+    With probability `openings` the window is the episode's first.
+    """
     chunks = len(segment)
     length = min(window, chunks)
+    if openings and rng.random() < openings:
+        return 0, length
     crossings = np.flatnonzero(segment[1:] != segment[:-1]) + 1
     if sampling is Sampling.EPISODE or not len(crossings) or length < 2:
         return int(rng.integers(chunks - length + 1)), length
@@ -87,16 +94,17 @@ def cut(
     rng: np.random.Generator,
     sampling: Sampling = Sampling.EPISODE,
     *,
+    openings: float = 0.0,
     encoded: bool = False,
 ) -> WindowView:
-    """A window of at most `window` chunks, drawn as `sampling` says; all tensors share the trajectory's memory.
+    """A window of at most `window` chunks, drawn as `sampling` and `openings` say; all tensors share the trajectory's memory.
 
     `encoded` says that the trajectory carries latents instead of pixels.
     """
     chunks = int(view["num_chunks"])
     if chunks < 1:
         raise LearnerError(f"trajectory {view.trajectory_id} has {chunks} chunks; only complete attempts belong in the ring")
-    start, length = place_window(view["segment"][:chunks], window, rng, sampling)
+    start, length = place_window(view["segment"][:chunks], window, rng, sampling, openings)
     stop = start + length
     return WindowView(
         trajectory_id=view.trajectory_id,

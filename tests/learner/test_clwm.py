@@ -41,9 +41,9 @@ def tensors(memory) -> list[torch.Tensor]:
     return [x for group in (*memory.weights, *memory.context) for x in group]
 
 
-@pytest.mark.parametrize("memory_every", [0, 1, 2])
-def test_a_parallel_scan_over_t_is_t_online_calls(memory_every):
-    model, w = exact_model(memory_every=memory_every), window()
+@pytest.mark.parametrize(("memory_every", "glance"), [(0, 0), (1, 0), (2, 0), (0, GRID.size), (2, GRID.size)])
+def test_a_parallel_scan_over_t_is_t_online_calls(memory_every, glance):
+    model, w = exact_model(memory_every=memory_every, glance=glance), window()
     draws = clean(draws_of(model, w))
     with torch.no_grad():
         video, action, after = model.velocities(w, draws, GRID)
@@ -280,6 +280,27 @@ def test_a_model_told_of_places_looks_at_them_and_learns_them():
     assert (model.velocities(w, draws, GRID)[1] - before).abs().max() > 1e-6
     model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).total.backward()
     assert model.where.weight.grad.abs().max() > 0
+
+
+def test_a_glance_sees_the_present_frame_and_where_in_it_a_thing_lies():
+    """Beside the memory and attention: with both the same, actions differ by what the glance says, and imagined frames don't."""
+    model, w = exact_model(glance=GRID.size), window()
+    text = model.read_text(w.text_BLC)
+    swapped = w.latents_BTNC[:, 0].roll(1, dims=1)
+    with torch.no_grad():
+        memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None, text, GRID)
+        other = model.observe(model.empty_memory(), swapped, w.proprio_BTA[:, 0], None, text, GRID)
+        working = memory.fork()
+        glanced = replace(working, glance=other.glance)
+        time, chunk = torch.full((2,), 0.5, dtype=torch.float64), w.actions_BTKA[:, 0]
+        actions = [model.action_velocity(seen, chunk, time, text) for seen in (working, glanced)]
+        frames = [model.video_velocity(seen, w.latents_BTNC[:, 1], time, text, GRID) for seen in (working, glanced)]
+    assert (actions[0] - actions[1]).abs().max() > 1e-4
+    assert torch.equal(*frames)
+    assert working.glance is not None and model.imagine(working, swapped, text, GRID).glance is working.glance
+    wide = Grid(GRID.cameras, GRID.rows, GRID.columns + 1)
+    with pytest.raises(ConfigError, match=f"{wide.size} latents and this model's glance reads {GRID.size}"):
+        model.observe(memory, torch.zeros(2, wide.size, 6, dtype=torch.float64), w.proprio_BTA[:, 1], None, text, wide)
 
 
 def test_a_model_not_told_of_the_past_gives_the_same_whatever_was_executed():

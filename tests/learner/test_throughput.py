@@ -7,7 +7,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from learner.throughput import Extent, forward_flops, peak_flops, utilisation
 
 
-@pytest.mark.parametrize("changes", [{}, {"memory_every": 0}, {"memory_every": 2}, {"dim": 48, "ffn": 160, "heads": 4}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"memory_every": 0},
+        {"memory_every": 2},
+        {"dim": 48, "ffn": 160, "heads": 4},
+        {"action_draws": 3, "told_past": False, "glance": GRID.size},
+    ],
+)
 def test_counted_flops_are_those_that_torch_counts(changes):
     model, w = exact_model(**changes), window(batch=3, steps=4)
     draws = model.draw(w, torch.Generator().manual_seed(0))

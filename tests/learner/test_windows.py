@@ -66,6 +66,16 @@ def test_a_short_segment_comes_whole_and_is_padded():
         assert batch.valid_BT.sum() == {N: 3, F: 1, R: 2}[Segment(int(kinds[0]))]
 
 
+def test_openings_are_drawn_as_often_as_asked_beside_the_rule():
+    segment, rng = np.zeros(20, np.uint8), np.random.default_rng(0)
+    starts = np.array([place_window(segment, 4, rng, Sampling.EPISODE, 0.3)[0] for _ in range(8000)])
+    counts = np.bincount(starts, minlength=17)
+    assert counts[0] / 8000 == pytest.approx(0.3 + 0.7 / 17, abs=0.02)
+    assert counts[1:] / 8000 == pytest.approx(0.7 / 17, abs=0.012)
+    with pytest.raises(ConfigError, match=r"got 1\.5"):
+        DataConfig(openings=1.5)
+
+
 def test_one_chunk_crosses_nothing():
     with pytest.raises(ConfigError, match="window >= 2"):
         DataConfig(window=1, sampling=Sampling.BOUNDARY)
