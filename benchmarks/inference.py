@@ -48,11 +48,12 @@ from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
 from embodichain.types import CHUNK, CONTROL_HZ
-from learner.clwm import ClwmConfig, Grid, Window
+from learner.clwm import Grid, Window
 from learner.memory import LongTermMemory
 from learner.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
 from learner.sai import Preparation, SaiConfig, SpeculativePolicy, Started, Variant, finish, start
 from learner.sai import Split as Steps
+from learner.sizes import ClwmConfig
 
 TRAINED = ClwmConfig(dim=64, layers=2, heads=2, ffn=256, memory_every=1)
 """What is trained here, on the head camera alone: seconds on one core."""

@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from embodichain.errors import LearnerError
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.clwm import Clwm, ClwmConfig, Grid, Losses, TextMemory, Window
+from learner.clwm import Clwm, Grid, Losses, TextMemory, Window
 from learner.data import Batch
 from learner.encoder import Encoder, EncoderConfig
 from learner.memory import LongTermMemory
 from learner.normalize import Measurement, Normalizer, NormalizerConfig
 from learner.passes import Setting
+from learner.sizes import ClwmConfig
 from learner.text import TextConfig, TextEncoder
 from learner.ttt import TttConfig
 

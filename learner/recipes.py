@@ -14,12 +14,12 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
-from learner.clwm import ClwmConfig
 from learner.data import DataConfig
 from learner.encoder import BUILTIN, EncoderConfig
 from learner.evaluate import EvaluateConfig
 from learner.module import LearnerConfig, OptimizerConfig
 from learner.policy import AgentConfig
+from learner.sizes import ClwmConfig
 
 
 @dataclass(frozen=True, kw_only=True)

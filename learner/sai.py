@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
-from learner.clwm import Clwm, ClwmConfig, Grid, TextMemory
+from learner.clwm import Clwm, Grid, TextMemory
 from learner.flow import euler, time_grid
 from learner.memory import LongTermMemory, WorkingMemory
 from learner.passes import Setting
 from learner.policy import Agent, ClwmPolicy, Inference, Noise, Outcome
+from learner.sizes import ClwmConfig
 
 
 class Variant(StrEnum):

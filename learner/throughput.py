@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.clwm import ClwmConfig
 from learner.layers import GLANCE_CHANNELS
+from learner.sizes import ClwmConfig
 
 PEAK_BF16 = {  # dense bf16 tensor-core FLOP/s in the vendors' data sheets, by a part of the device's name; the first match counts
     "B200": 2.25e15,

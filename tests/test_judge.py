@@ -12,7 +12,6 @@ import yaml
 from embodichain import cli
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
-from learner.clwm import ClwmConfig
 from learner.encoder import EncoderConfig
 from learner.evaluate import EvaluateConfig, Graded
 from learner.held_out import Shift
@@ -21,6 +20,7 @@ from learner.options import as_plain
 from learner.policy import Agent, AgentConfig, Setup, load_agent, save_agent
 from learner.recipes import seconds_cpu
 from learner.sai import SaiConfig
+from learner.sizes import ClwmConfig
 
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from embodichain.types import CHUNK
-from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.clwm import Clwm, Grid, Window
 from learner.optimizer import OptimizerConfig
-from learner.sizes import model_size
+from learner.sizes import ClwmConfig, model_size
 from learner.throughput import peak_flops
 from learner.ttt import Recompute
 

@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from embodichain.types import CHUNK, Segment, camera_spec, write_text
-from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.clwm import Clwm, Grid, Window
 from learner.data import RingDataset
 from learner.encoder import EncoderConfig
 from learner.policy import Agent, AgentConfig
+from learner.sizes import ClwmConfig
 from learner.text import TextConfig
 from learner.ttt import TttConfig
 

@@ -9,10 +9,11 @@ from learner_parts import GRID, exact_model, window
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner import clwm
-from learner.clwm import ActionDraw, Clwm, ClwmConfig, Grid, Window
+from learner.clwm import ActionDraw, Clwm, Grid, Window
 from learner.flow import interpolate
 from learner.layers import place_waves
 from learner.memory import LongTermMemory
+from learner.sizes import ClwmConfig
 
 
 def draws_of(model: Clwm, w: Window, seed: int = 0):

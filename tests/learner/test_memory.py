@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.clwm import Clwm, ClwmConfig, Grid
+from learner.clwm import Clwm, Grid
 from learner.memory import LongTermMemory
+from learner.sizes import ClwmConfig
 
 FRAMES = (10, 100, 1_000, 10_000)
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.clwm import Clwm, Grid, Window
 from learner.flow import euler, time_grid
+from learner.sizes import ClwmConfig
 
 GRID = Grid(1, 1, 2)
 BATCH, TRAINED_STEPS = 16, 6

@@ -10,12 +10,12 @@ import yaml
 from embodichain import cli
 from embodichain.errors import RunError
 from learner import trained
-from learner.clwm import ClwmConfig
 from learner.encoder import EncoderConfig
 from learner.options import as_plain
 from learner.policy import Agent, AgentConfig, Setup, load_agent, load_setup, save_agent
 from learner.recipes import seconds_cpu
 from learner.run_folder import RunFolder
+from learner.sizes import ClwmConfig
 
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),

@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from embodichain.errors import LearnerError
-from learner.clwm import Clwm, ClwmConfig
+from learner.clwm import Clwm
 from learner.layers import Rotation, attend, grid_positions, rotary
+from learner.sizes import ClwmConfig
 from learner.wan import load_wan
 
 DIM, HEADS, FFN, TEXT, FREQUENCIES, LAYERS = 48, 2, 64, 10, 16, 2
