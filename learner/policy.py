@@ -339,6 +339,9 @@ class Setup:
     tasks: tuple[str, ...] = ()
     horizon: int = 64
     """Most chunks an episode had."""
+    instances: Mapping[str, int] = field(default_factory=dict)
+    """How many instances of each family its scenes were made of; empty for those that a world has if not told otherwise."""
+    instances_seed: int = 0
 
 
 def save_agent(agent: Agent, path: Path, setup: Setup) -> None:

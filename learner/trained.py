@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
 from learner import recipes
@@ -25,11 +26,22 @@ def main(arguments: list[str]) -> int:
     out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "policy.safetensors"
     if out.suffix != ".safetensors":
         raise ConfigError(f"a policy is one .safetensors file, got {out}: give it that ending")
-    world = trained.world
-    setup = Setup(robot=world.robot, width=world.width, height=world.height, tasks=world.tasks, horizon=world.horizon)
-    save_agent(load_agent(trained.checkpoint), out, setup)
+    save_agent(load_agent(trained.checkpoint), out, setup_of(trained.world))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def setup_of(world: WorldConfig) -> Setup:
+    """What a policy trained in `world` must be driven with."""
+    return Setup(
+        robot=world.robot,
+        width=world.width,
+        height=world.height,
+        tasks=world.tasks,
+        horizon=world.horizon,
+        instances=dict(world.assets.counts),
+        instances_seed=world.assets.seed,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +77,8 @@ def find(path: Path) -> Trained:
     if path.suffix == ".safetensors":
         setup = load_setup(path)
         world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height, horizon=setup.horizon)
+        if setup.instances:
+            world = replace(world, assets=AssetsConfig(counts=setup.instances, seed=setup.instances_seed))
         return Trained(checkpoint=path, world=replace(world, tasks=setup.tasks or world.tasks))
     for folder in (path.parent, path.parent.parent):
         if (folder / "config.yaml").exists():

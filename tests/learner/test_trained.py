@@ -21,7 +21,7 @@ SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),
     model=ClwmConfig(dim=32, layers=2, heads=2, ffn=64, memory_every=0, video_steps=1, action_steps=1),
 )
-SETUP = Setup(robot="dual_piper", width=32, height=48, tasks=("turn_switch",), horizon=21)
+SETUP = Setup(robot="dual_piper", width=32, height=48, tasks=("turn_switch",), horizon=21, instances={"switch": 3})
 
 
 def test_an_exported_policy_is_the_same_agent_and_knows_its_world(tmp_path: Path):
@@ -33,6 +33,8 @@ def test_an_exported_policy_is_the_same_agent_and_knows_its_world(tmp_path: Path
     assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
     world = trained.find(out).world
     assert (world.width, world.height, world.tasks, world.horizon) == (32, 48, ("turn_switch",), 21)
+    assert world.assets.counts == {"switch": 3}
+    assert trained.setup_of(world) == SETUP
 
 
 def test_a_policy_has_one_ending_and_names_that_do_not_ship_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
