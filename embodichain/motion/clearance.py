@@ -211,6 +211,74 @@ def smallest_gap_along(
 
 
 @njit(cache=True)
+def smallest_gap_between(
+    first: Floats,
+    first_radius: Floats,
+    first_links: NDArray[np.int64],
+    second: Floats,
+    second_radius: Floats,
+    second_links: NDArray[np.int64],
+    at_most: float,
+    enough: float,
+) -> float:
+    """`smallest_gap_along` over all pairs of moving parts of two arms, link by link: most links are nowhere near one another.
+
+    Each row of the links [l, 1 + m] says how many capsules a link has, and then which. Looks no further along the path once the
+    distance is below `enough` [m].
+    """
+    smallest = at_most
+    last = second.shape[0] - 1
+    ours, theirs = np.empty((first_links.shape[0], 4)), np.empty((second_links.shape[0], 4))
+    for t in range(max(first.shape[0], second.shape[0])):
+        one, other = first[min(t, first.shape[0] - 1)], second[min(t, last)]
+        _balls(one, first_radius, first_links, ours)
+        if t <= last:
+            _balls(other, second_radius, second_links, theirs)
+        for a in range(ours.shape[0]):
+            for b in range(theirs.shape[0]):
+                bound = smallest + ours[a, 3] + theirs[b, 3] + _ROUNDING
+                squared = 0.0
+                for axis in range(3):
+                    squared += (ours[a, axis] - theirs[b, axis]) ** 2
+                if bound > 0.0 and squared > bound * bound:
+                    continue  # the balls around the two links are further apart than the smallest gap found
+                for i in first_links[a, 1 : 1 + first_links[a, 0]]:
+                    length = squared = 0.0
+                    for axis in range(3):
+                        length += (one[i, 1, axis] - one[i, 0, axis]) ** 2
+                        squared += (0.5 * (one[i, 0, axis] + one[i, 1, axis]) - theirs[b, axis]) ** 2
+                    bound = smallest + 0.5 * math.sqrt(length) + first_radius[i] + theirs[b, 3] + _ROUNDING
+                    if bound > 0.0 and squared > bound * bound:
+                        continue  # nor is this part of the one link near the other
+                    for j in second_links[b, 1 : 1 + second_links[b, 0]]:
+                        distance = segment_distance(one[i, 0], one[i, 1], other[j, 0], other[j, 1])
+                        smallest = min(smallest, distance - float(first_radius[i]) - float(second_radius[j]))
+        if smallest < enough:
+            break
+    return smallest
+
+
+@njit(cache=True)
+def _balls(placed: Floats, radius: Floats, links: NDArray[np.int64], out: Floats) -> None:
+    """Middle and radius [l, 4] of a ball around all capsules of each link."""
+    for link in range(links.shape[0]):
+        parts = links[link, 1 : 1 + links[link, 0]]
+        for axis in range(3):
+            low, high = math.inf, -math.inf
+            for k in parts:
+                low = min(low, placed[k, 0, axis], placed[k, 1, axis])
+                high = max(high, placed[k, 0, axis], placed[k, 1, axis])
+            out[link, axis] = 0.5 * (low + high)
+        out[link, 3] = 0.0
+        for k in parts:
+            for end in range(2):
+                squared = 0.0
+                for axis in range(3):
+                    squared += (placed[k, end, axis] - out[link, axis]) ** 2
+                out[link, 3] = max(out[link, 3], math.sqrt(squared) + radius[k])
+
+
+@njit(cache=True)
 def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
     """Smallest height [m] of a moving capsule above z = 0."""
     height = math.inf

@@ -30,7 +30,7 @@ _DIRECT, _SYMMETRIC, _EXACT = IkConfig(symmetric=False), IkConfig(seeds=1), IkCo
 _ANY = IkConfig()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=128)
 def _attainable(chain: Chain, pose: Pose, exact: bool) -> bool:
     """`Hand.attains`, remembered: whoever looks for a way asks for the same few poses again and again."""
     return reachable(chain, pose, _DIRECT if exact else _ANY)
@@ -346,8 +346,8 @@ class Hand:
         for chain, joints in self._others:
             resting = Sweep.of(chain, self._command[joints])
             allowed = begin.from_arm(resting, config.meeting_clearance if meeting else config.arms_clearance)
-            gap = along.from_arm(resting, allowed)
+            gap = along.from_arm(resting, allowed, allowed)
             if gap < allowed:
                 raise MotionError(
-                    f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
+                    f"the {self.name} arm would come within {1e3 * gap:.0f} mm of the {chain.arm} arm; move that one first"
                 )

@@ -447,7 +447,7 @@ def _explore(chain: Chain, target: Pose, seeds: Floats, config: IkConfig, *, fir
     )
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=64)
 def _elsewhere(chain: Chain, target: Pose, config: IkConfig) -> Floats:
     """What all seeds of `seed_grid` but the first lead to: who asks for a target often asks again from other joints."""
     return _explore(chain, target, _grid(chain, config.seeds)[1:], config)

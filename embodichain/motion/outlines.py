@@ -62,7 +62,7 @@ def bottom_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float
     return float((c + w * k + (x * j - y * i) + world_from_asset.position[2]).min())
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)
 def outline_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> Outline:
     """What an asset covers when it stands at a pose."""
     corners = _corners(asset, joint_positions)

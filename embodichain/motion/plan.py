@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import lowest_along, place, smallest_gap_along
+from embodichain.motion.clearance import BOLTED, lowest_along, place, smallest_gap_along, smallest_gap_between
 from embodichain.motion.ik import IkConfig, trace
 from embodichain.motion.kinematics import Chain, Floats, forward_frames, place_along
 from embodichain.types import CONTROL_HZ, Pose
@@ -173,27 +173,30 @@ class Sweep:
         """Smallest height [m] of any moving part above z = 0."""
         return float(lowest_along(self.placed, self.chain.capsules.radius, self.chain.capsules.frame))
 
-    def from_arm(self, other: Sweep, at_most: float = math.inf) -> float:
-        """Smallest distance [m] to an arm that moves at the same time, `at_most` where that is smaller: a bound is cheaper."""
-        radii = self.chain.capsules.radius, other.chain.capsules.radius
-        pairs = _pairs(self.chain, other.chain)
-        return float(smallest_gap_along(self.placed, radii[0], other.placed, radii[1], pairs, at_most))
+    def from_arm(self, other: Sweep, at_most: float = math.inf, enough: float = -math.inf) -> float:
+        """Smallest distance [m] to an arm that moves at the same time, `at_most` where that is smaller: a bound is cheaper.
+
+        Below `enough` [m] it is the smallest up to the first point of the path that is so near.
+        """
+        ours = self.placed, self.chain.capsules.radius, _links(self.chain)
+        theirs = other.placed, other.chain.capsules.radius, _links(other.chain)
+        return float(smallest_gap_between(*ours, *theirs, at_most, enough))
 
     def from_capsules(self, ends: Floats, radius: Floats, at_most: float = math.inf) -> float:
         """As `from_arm`, to capsules that stand still: end points [m], shape [k, 2, 3], and `radius` [m], shape [k]."""
-        pairs = _all(np.flatnonzero(self.chain.capsules.frame >= 0), np.arange(len(radius)))
+        moving, still = np.flatnonzero(self.chain.capsules.frame != BOLTED), np.arange(len(radius))
+        pairs = np.stack(np.meshgrid(moving, still, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
         return float(smallest_gap_along(self.placed, self.chain.capsules.radius, ends[None], radius, pairs, at_most))
 
 
 @lru_cache(maxsize=64)
-def _pairs(first: Chain, second: Chain) -> NDArray[np.int64]:
-    """Moving parts of one arm and moving parts of another, all with all: shape [p, 2]."""
-    first_moving, second_moving = (np.flatnonzero(chain.capsules.frame >= 0) for chain in (first, second))
-    return _all(first_moving, second_moving)
-
-
-def _all(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.stack(np.meshgrid(first, second, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
+def _links(chain: Chain) -> NDArray[np.int64]:
+    """How many capsules each moving link has, and which: shape [l, 1 + m], filled up with zeros."""
+    carried = [np.flatnonzero(chain.capsules.frame == frame) for frame in sorted({*chain.capsules.frame.tolist()} - {BOLTED})]
+    links = np.zeros((len(carried), 1 + max(map(len, carried), default=0)), np.int64)
+    for row, parts in zip(links, carried, strict=True):
+        row[0], row[1 : 1 + len(parts)] = len(parts), parts
+    return links
 
 
 def table_clearance(chain: Chain, path: Floats) -> float:
