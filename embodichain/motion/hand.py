@@ -349,5 +349,5 @@ class Hand:
             gap = along.from_arm(resting, allowed, allowed)
             if gap < allowed:
                 raise MotionError(
-                    f"the {self.name} arm would come within {1e3 * gap:.0f} mm of the {chain.arm} arm; move that one first"
+                    f"the {self.name} arm would pass {1e3 * gap:.0f} mm from the {chain.arm} arm; move that one first"
                 )
