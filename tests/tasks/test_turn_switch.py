@@ -28,7 +28,7 @@ def stage(physics, scene) -> Stage:
 
 def over(stage: Stage):
     side = wanted_side(stage.scene)
-    return lambda state: state.object_joints["switch"][0] * side > THRESHOLD + 0.1
+    return lambda state: state.object_joints["switch"][0] * side > THRESHOLD + 0.05
 
 
 @pytest.mark.parametrize("seed", range(6))
