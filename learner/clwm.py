@@ -17,6 +17,7 @@ Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A act
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -176,10 +177,12 @@ class Clwm(nn.Module):
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
         video, actions, long_term = self._velocities(window, draws, grid)
-        return video, actions[0], long_term
+        noise, time = draws.history_noise_BTNC[:, -1:], draws.history_time_BT[:, -1:, None, None]
+        glance = self._look(interpolate(noise, window.latents_BTNC[:, -1:], time))
+        return video, actions[0], replace(long_term, glance=glance)
 
     def _velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, list[Tensor], LongTermMemory]:
-        """`velocities`, with those of the chunks for every draw."""
+        """`velocities`, with those of the chunks for every draw; the memory lacks the glance, which training has no use for."""
         latents, actions = window.latents_BTNC, window.actions_BTKA
         share = draws.history_time_BT[..., None, None]
         history = interpolate(draws.history_noise_BTNC, latents, share)
@@ -392,7 +395,10 @@ class Clwm(nn.Module):
 
     def _latent_tokens(self, latents: Tensor, grid: Grid, views: Tensor) -> Tensor:
         if latents.shape[-2] != grid.size:
-            raise ConfigError(f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}")
+            raise ConfigError(
+                f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}, which are {grid.size}: "
+                "give the layout that the encoder gave with these latents"
+            )
         return self.video_in(latents.to(self.place)) + views
 
     def _views(self, grid: Grid) -> Tensor:

@@ -30,9 +30,9 @@ class LongTermMemory:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the fast weights and of the context: does not depend on `steps`."""
-        context = sum(x.numel() * x.element_size() for entry in self.context for x in entry)
-        return context + sum(weights.size_bytes for weights in self.weights)
+        """Bytes of the fast weights, of the context and of the glance: does not depend on `steps`."""
+        present = [x for entry in self.context for x in entry] + ([] if self.glance is None else [self.glance])
+        return sum(x.numel() * x.element_size() for x in present) + sum(weights.size_bytes for weights in self.weights)
 
     def fork(self) -> WorkingMemory:
         """Working memory for one chunk: shares every tensor."""

@@ -33,9 +33,9 @@ class Setting(NamedTuple):
     place: Tensor
     """Added to the projected tokens: which camera, or which action of the chunk, [N, D]."""
     modulations: tuple[tuple[Tensor, ...], ...]
-    """Of each block."""
+    """Of each block, as `Block.modulation` gives it: six, each [B, T, 1, D]."""
     head: tuple[Tensor, ...]
-    """Modulation of the output projection; () where nothing is put out."""
+    """Shift and gain of the output projection, each [B, T, 1, D]; () where nothing is put out."""
     rotation: Rotation
 
 

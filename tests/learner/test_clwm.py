@@ -39,7 +39,8 @@ def memories(model: Clwm, w: Window) -> list[LongTermMemory]:
 
 
 def tensors(memory) -> list[torch.Tensor]:
-    return [x for group in (*memory.weights, *memory.context) for x in group]
+    glance = () if memory.glance is None else (memory.glance,)
+    return [x for group in (*memory.weights, *memory.context, glance) for x in group]
 
 
 @pytest.mark.parametrize(("memory_every", "glance"), [(0, 0), (1, 0), (2, 0), (0, GRID.size), (2, GRID.size)])

@@ -7,9 +7,10 @@ the same weights with the same draws. Each speculates on forecasts that are equa
 import pytest
 import torch
 
-from learner.clwm import Clwm, ClwmConfig, Grid, Window
+from learner.clwm import Clwm, Grid, Window
 from learner.policy import Noise
 from learner.sai import SaiConfig, Split, finish, start
+from learner.sizes import ClwmConfig
 
 TOKENS, CHANNELS, STEPS, BATCH, TRAINED = 2, 8, 4, 16, 200
 GRID = Grid(1, 1, TOKENS)

@@ -32,6 +32,7 @@ def agent(trajectories):
         {"memory_every": 2},
         {"told_place": True},
         {"told_past": False},
+        {"glance": GRID.size},
         {"video_shift": 3.0, "action_shift": 0.5},
     ],
     ids=str,
@@ -46,6 +47,7 @@ def test_with_everything_prepared_frames_chunks_and_memories_are_the_same_to_the
     plain, prepared = model.observe(*arguments), model.observe(*arguments, made.frame)
     for one, other in zip((*plain.weights, *plain.context), (*prepared.weights, *prepared.context), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert plain.glance is prepared.glance is None or torch.equal(plain.glance, prepared.glance)
     started = start(model, prepared, noise, text, GRID, Split.of(SaiConfig(), model.config), made=made)
     ended, whole = finish(model, prepared, started, text, GRID, made), model.generate(plain, *noise, text, GRID)
     assert all(torch.equal(a, b) for a, b in zip(ended, whole, strict=True))

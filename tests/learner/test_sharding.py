@@ -17,7 +17,7 @@ spawn = multiprocessing.get_context("spawn")
 
 def batch(rows: slice):
     """A model, some windows of a batch of four, and the draws for them; the same in every process."""
-    model = exact_model().train()
+    model = exact_model(glance=GRID.size, told_place=True).train()
     whole = window(batch=4)
     draws = model.draw(whole, torch.Generator().manual_seed(0))
     return (

@@ -20,8 +20,9 @@ from learner.throughput import Extent, forward_flops, peak_flops, utilisation
 def test_counted_flops_are_those_that_torch_counts(changes):
     model, w = exact_model(**changes), window(batch=3, steps=4)
     draws = model.draw(w, torch.Generator().manual_seed(0))
+    whole, channels = torch.ones(3, 4, dtype=torch.bool), torch.ones(3, 30, dtype=torch.bool)
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model.velocities(w, draws, GRID)
+        model.losses(w, draws, GRID, valid_BT=whole, imitate_BT=whole, action_mask_BA=channels)
     assert forward_flops(model.config, Extent(3, 4, GRID.size, 6, 3, 5)) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
