@@ -186,7 +186,10 @@ def _attempt(
 
 
 def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """Sets the mug down nearer to the middle, where hands have more ways with it; MotionError when no hand can."""
+    """Sets the mug down nearer to the middle, where hands have more ways with it; MotionError when no hand can.
+
+    Returns what went wrong, "" when nothing did, and the state: a mug that no way leads on with once it is held is put back.
+    """
     mug, here = scene.object("mug").asset, object_pose(scene, state, "mug")
     rack = object_pose(scene, state, "rack").position
     ends, radius = _rack_capsules(scene, state)
@@ -205,7 +208,11 @@ def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[
     problem, hand, state = yield from pick(hands, scene, state, "mug", rim_grips(mug), onward, lift=_LOW_LIFT, opening=_OPENING)
     if problem:
         return problem, state
-    way, goal = onward(hand, hand.joints, tip_from_object(hand, scene, state, "mug"))
+    try:
+        way, goal = onward(hand, hand.joints, tip_from_object(hand, scene, state, "mug"))
+    except MotionError as error:
+        state = yield from put_back(hand, scene, state, "mug")
+        return f"the mug was put back: {error}", state
     state = yield from follow(hand, state, way)
     state = yield from set_down(hand, scene, state, "mug", goal, "table")
     return "", (yield from go_home(hand, state))

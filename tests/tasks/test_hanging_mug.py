@@ -6,12 +6,14 @@ from mug_parts import mug, rack
 from staging import Stage
 from table_parts import carried, drop, let_go, put, sampler_of, shove, throw
 
+from embodichain.errors import MotionError
 from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import HandConfig
+from embodichain.tasks import hanging_mug
 from embodichain.tasks.hanging_mug import HangingMug, threaded
 from embodichain.types import Pose, Segment, WorldState
-from embodichain.types.poses import compose, inverse, turn
+from embodichain.types.poses import compose, inverse, turn, turned
 
 TASK = HangingMug()
 
@@ -64,6 +66,28 @@ def test_a_missed_mug_is_tried_again(physics, things) -> None:
     stage.expert(task)
     assert stage.verdict.success, stage.verdict.reason
     assert {Segment.FAILURE, Segment.RECOVERY} <= set(stage.segments)
+
+
+@pytest.mark.slow
+def test_a_mug_that_no_way_leads_on_with_once_it_is_held_is_put_back(physics, things, monkeypatch) -> None:
+    scene = things.sample(TASK, 1)
+    stage, over, carried_off = Stage(physics, scene, TASK.grader(scene)), hanging_mug.over, []
+
+    def nowhere(*_):
+        raise MotionError("no branch can be reached")
+
+    def only_before_it_is_held(*arguments, **more):
+        if stage.state.object_poses["mug"].position[2] > 0.02:
+            carried_off.append(stage.state.time_s)
+            raise MotionError("no way on")
+        return over(*arguments, **more)
+
+    monkeypatch.setattr(hanging_mug, "_plan", nowhere)
+    monkeypatch.setattr(hanging_mug, "over", only_before_it_is_held)
+    state = stage.expert(TASK)
+    assert carried_off and stage.mishaps
+    assert state.touching("mug/", "table") and not state.touching("mug/", "robot/")
+    assert abs(turned(state.object_poses["mug"].quaternion, (0.0, 0.0, 1.0))[2] - 1.0) < 1e-3
 
 
 def test_held_out_scenes_use_other_words_and_more_room() -> None:
