@@ -115,10 +115,12 @@ class Preparation(NamedTuple):
         def times(steps: int, shift: float, point: Tensor) -> list[Tensor]:
             return [point.new_full(point.shape[:1], now) for now in time_grid(steps, shift)[:-1].tolist()]
 
+        frame = model.frame_settings(grid)
+        steps = (model.video_setting(s, grid) for s in times(config.video_steps, config.video_shift, like.video_BNC))
         return cls(
             grid=grid,
-            frame=model.frame_settings(grid),
-            video=tuple(model.video_setting(s, grid) for s in times(config.video_steps, config.video_shift, like.video_BNC)),
+            frame=frame,
+            video=tuple(setting._replace(place=frame[0].place) for setting in steps),  # one table of places serves all
             action=tuple(model.action_setting(s) for s in times(config.action_steps, config.action_shift, like.action_BKA)),
         )
 
