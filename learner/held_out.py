@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -148,11 +148,9 @@ def beyond_physical(physical: PhysicalConfig) -> PhysicalConfig:
         low, high = getattr(physical, name) if physical.enabled else (1.0, 1.0)
         ranges[name] = (high, high * _mild(name)) if name in heavier else (low / _mild(name), low)
     share, delay = (physical.ballast[1], physical.delay_s[1]) if physical.enabled else (0.0, 0.0)
-    found = PhysicalConfig(enabled=True)
-    known = {field.name for field in fields(PhysicalConfig)}
     ranges["scale"] = (1.0, 1.0)  # held-out sets swap instances, not the sizes of those there are
     ranges |= {"ballast": (share, min(0.5, share + 0.15)), "delay_s": (delay, min(0.1, delay + 0.02))}
-    return replace(found, **{name: limits for name, limits in ranges.items() if name in known})
+    return PhysicalConfig(enabled=True, **ranges)
 
 
 def _mild(name: str) -> float:

@@ -45,10 +45,10 @@ _ALLOWED: dict[str, Range] = {
 class PhysicalConfig:
     """Ranges of factors that the dynamics of a scene are drawn from, when `enabled`; 1 is what the assets and the robot say.
 
-    Of each object: `scale`, its size, which is drawn before it is placed. Of each object and of grains: `density`. Of each object:
-    `ballast`, the share of its mass that sits at one point inside it;
-    `friction`; damping and Coulomb friction of its joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque`
-    limits, damping of its joints, friction of its fingers, and the delay of its commands [s].
+    Of each object that a task asks for: `scale`, its size, drawn before it is placed. Of each object and of grains: `density`. Of
+    each object: `ballast`, the share of its mass that sits at one point inside it; `friction`; damping and Coulomb friction of its
+    joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque` limits, damping of its joints, friction of its
+    fingers, and the delay of its commands [s].
     """
 
     enabled: bool = False

@@ -224,7 +224,7 @@ def smallest_gap_between(
     """`smallest_gap_along` over all pairs of moving parts of two arms, link by link: most links are nowhere near one another.
 
     Each row of the links [l, 1 + m] says how many capsules a link has, and then which. Looks no further along the path once the
-    distance is below `enough` [m].
+    distance [m] is below `enough` [m].
     """
     smallest = at_most
     last = second.shape[0] - 1

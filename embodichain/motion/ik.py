@@ -230,7 +230,10 @@ def attempt(
     table: float,
     q: Floats,
 ) -> tuple[float, float, bool]:
-    """`descend`, and whether what it comes to is a solution as `explore` understands it: position error, rotation error, solved."""
+    """`descend` from `q` [n] in place, and whether what it comes to is a solution as `explore` understands it.
+
+    Returns position error [m], rotation error [rad], solved.
+    """
     position_error, rotation_error = descend(
         positions, rotations, lower, upper, target_position, target_rotation, free_yaw, iterations, q
     )

@@ -32,7 +32,7 @@ ROLLING_ARMS = {"steel": 0.0005}
 Engineering tables give 0.5 mm for steel on steel and more for everything softer. Without it what hangs on a round branch swings on
 for tens of seconds, for it rolls and never slides. Other materials leave it out: two more rows for each contact.
 """
-_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, 0.0001)  # MuJoCo takes the larger of two: the object decides
+_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, ROLLING_FRICTION)  # MuJoCo takes the larger of two: the object decides
 _HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
 _ARENA_BYTES = 128 << 20  # address space, of which only what contacts fill is ever touched
 _OFF_CENTER = 1e-6

@@ -266,7 +266,10 @@ def _fill_cell(
     first_only: bool,
     out: NDArray[np.uint8],
 ) -> None:
-    """Fills quality [A, W] of one arm at one point; `approaches` are rotations [A, 3, 3] at yaw 0."""
+    """Fills quality [A, W] of one arm at one point; `approaches` are rotations [A, 3, 3] at yaw 0.
+
+    `symmetric` and `first_only` are those of `explore`: numba would compile that once more for constants written out here.
+    """
     iterations, position_tolerance, rotation_tolerance, clearance, table = limits
     n, num_yaws = lower.shape[0], out.shape[1]
     rotation = np.empty((3, 3))

@@ -14,12 +14,14 @@ from embodichain.motion.ik import IkConfig, solve
 from embodichain.motion.kinematics import Chain, quaternion_to_matrix
 from embodichain.motion.plan import (
     Limits,
+    Sweep,
     arms_clearance,
     cartesian_path,
     duration_s,
     hold,
     joint_path,
     nearest_quaternion,
+    obstacle_clearance,
     self_clearance,
     slerp,
     table_clearance,
@@ -177,6 +179,20 @@ def test_a_distance_asked_for_at_most_is_the_smaller_of_the_two_bit_for_bit(seed
     exact = arms_clearance(LEFT, first, RIGHT, second[:2])
     assert exact == min(arms_clearance(LEFT, joints, RIGHT, second[min(t, 1)]) for t, joints in enumerate(first))
     assert arms_clearance(LEFT, first, RIGHT, second[:2], at_most) == min(exact, at_most)
+    still = rng.uniform(-0.3, 0.3, (4, 2, 3)), rng.uniform(0.005, 0.02, 4)
+    away = obstacle_clearance(LEFT, first, *still)
+    assert Sweep.of(LEFT, first).from_capsules(*still, at_most) == min(away, at_most)
+
+
+@given(st.integers(0, 100_000), st.floats(-0.05, 0.3))
+@settings(max_examples=60, deadline=None)
+def test_whether_arms_come_nearer_than_enough_is_seen_wherever_on_the_path_they_do(seed, enough):
+    rng = np.random.default_rng(seed)
+    first, second = (rng.uniform(chain.lower, chain.upper, (5, chain.dof)) for chain in (LEFT, RIGHT))
+    exact = arms_clearance(LEFT, first, RIGHT, second)
+    found = Sweep.of(LEFT, first).from_arm(Sweep.of(RIGHT, second), math.inf, enough)
+    assert found >= exact and (found < enough) == (exact < enough)
+    assert found == exact or exact < enough
 
 
 def test_clearances_of_home_and_of_a_grasp():
