@@ -184,7 +184,7 @@ def seconds_cpu() -> RunConfig:
 
 
 def turn_switch_cpu() -> RunConfig:
-    """A policy for one task on two cores: workers encode with the built-in encoder, the learner sees latents alone.
+    """A policy for one task on two cores: the worker encodes with the built-in encoder, the learner sees latents alone.
 
     The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
     from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
@@ -219,11 +219,13 @@ def turn_switch_cpu() -> RunConfig:
             recovery=RecoveryConfig(probability=0.5, astray=0.8, kinds=MISALIGNED),
             encode=encode_on_write(encoder),
         ),
+        stream=StreamConfig(workers=1),
         ring=RingConfig(num_slots=128, max_reads=20, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
             data=DataConfig(batch_size=16, window=4, openings=0.4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=2e-3, warmup_steps=100),
+            threads=1,
         ),
         train=TrainConfig(steps=3300),
         evaluate=EvaluateConfig(episodes=50),
