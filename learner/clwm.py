@@ -304,7 +304,13 @@ class Clwm(nn.Module):
     def action_velocity(
         self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
     ) -> Tensor:
-        """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing."""
+        """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing.
+
+        There may be several chunks for each trajectory that the memory is of: n B in all, those of one after each other.
+        """
+        count = len(point_BKA) // len(memory.context[0].keys)
+        if count > 1:
+            memory, text = memory.spread(count), tuple(entry.spread(count) for entry in text)
         setting = made or self.action_setting(time_B)
         tokens = self._action_tokens(point_BKA[:, None], memory.glance, setting.place)
         return self._consult(memory, tokens, setting, text, self.action_out)[:, 0]
@@ -312,7 +318,10 @@ class Clwm(nn.Module):
     def generate(
         self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
     ) -> tuple[Tensor, Tensor]:
-        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is."""
+        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is.
+
+        Of noises for n B chunks all n B are made.
+        """
         working = memory.fork()
         video_grid = time_grid(self.config.video_steps, self.config.video_shift)
         frame = euler(lambda x, s: self.video_velocity(working, x, s, text, grid), video_noise_BNC, video_grid)

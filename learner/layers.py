@@ -40,6 +40,10 @@ class KeyValue(NamedTuple):
     keys: Tensor
     values: Tensor
 
+    def spread(self, count: int) -> KeyValue:
+        """The same for `count` neighbours in the batch."""
+        return KeyValue(self.keys.repeat_interleave(count, dim=0), self.values.repeat_interleave(count, dim=0))
+
 
 class Projected(NamedTuple):
     """What one group brings to self-attention; queries [B, T, H, N, d]."""

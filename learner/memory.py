@@ -48,8 +48,21 @@ class WorkingMemory:
     glance: Tensor | None = None
     imagined: bool = False
 
+    def spread(self, count: int) -> WorkingMemory:
+        """The same memory for `count` chunks of each trajectory, which follow each other in the batch."""
+        return WorkingMemory(
+            weights=tuple(FastWeights(*(_spread(w, count) for w in state[:4]), *state[4:]) for state in self.weights),
+            context=tuple(seen.spread(count) for seen in self.context),
+            glance=None if self.glance is None else _spread(self.glance, count),
+            imagined=self.imagined,
+        )
+
     def imagine(self, weights: tuple[FastWeights, ...]) -> WorkingMemory:
         """The memory after its one update; raises LearnerError on a second."""
         if self.imagined:
             raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
         return WorkingMemory(weights=weights, context=self.context, glance=self.glance, imagined=True)
+
+
+def _spread(x: Tensor, count: int) -> Tensor:
+    return x.repeat_interleave(count, dim=0)

@@ -143,7 +143,7 @@ class Agent(nn.Module):
 
 
 class Noise(NamedTuple):
-    """Where the paths of one generation begin: the next frame's noise and the chunk's."""
+    """Where the paths of one generation begin: the next frame's noise and the chunk's, or several chunks' of the same frame."""
 
     video_BNC: Tensor
     action_BKA: Tensor
@@ -299,8 +299,9 @@ class ClwmPolicy:
 
     def _noise(self, like: Tensor) -> Noise:
         video = torch.randn(like.shape, generator=self._generator).to(like)
-        action = torch.randn((1, CHUNK, ACTION_DIM), generator=self._generator).to(like)
-        return Noise(video, self._agent.config.model.action_temperature * action)
+        model = self._agent.config.model
+        action = torch.randn((model.action_samples, CHUNK, ACTION_DIM), generator=self._generator).to(like)
+        return Noise(video, model.action_temperature * action)
 
     def _generate(self, memory: LongTermMemory, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:
         """Both stages, from noise to the physical chunk; `like` are the frame's latents."""
@@ -316,8 +317,9 @@ class ClwmPolicy:
         return actions
 
     def _release(self, frame: Tensor, chunk: Tensor, measured: Tensor) -> NDArray[np.float32]:
-        """Keeps the imagined frame and the chunk, taken as executed; the chunk in physical units."""
+        """Keeps the imagined frame and the chunk (the mean, if there are several), taken as executed; the chunk in physical units."""
         agent = self._agent
+        chunk = chunk.mean(dim=0, keepdim=True)
         self._executed = chunk.clamp(-agent.config.normalizer.clip, agent.config.normalizer.clip) * agent.normalizer.action_mask
         self.imagined = frame[0]
         return agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()

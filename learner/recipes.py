@@ -189,7 +189,7 @@ def turn_switch_cpu() -> RunConfig:
     The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
     from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
     and their flow times lie nearer to noise, where only the observation can help. Four windows in ten begin with their episode,
-    where an arm is chosen; chunks start from no noise, for the likeliest one.
+    where an arm is chosen. The policy plays the mean of eight chunks.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2)
     grid = 128 // encoder.patch // encoder.merge
@@ -205,7 +205,7 @@ def turn_switch_cpu() -> RunConfig:
         action_draws=2,
         proprio_noise=0.2,
         video_steps=2,
-        action_temperature=0.0,
+        action_samples=8,
     )
     return RunConfig(
         recipe="turn_switch_cpu",

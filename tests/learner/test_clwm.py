@@ -305,6 +305,19 @@ def test_a_glance_sees_the_present_frame_and_where_in_it_a_thing_lies():
         model.observe(memory, torch.zeros(2, wide.size, 6, dtype=torch.float64), w.proprio_BTA[:, 1], None, text, wide)
 
 
+@pytest.mark.parametrize("changes", [{"glance": GRID.size}, {"memory_every": 0}])
+def test_several_chunks_of_a_frame_are_those_made_one_by_one(changes):
+    model, w = exact_model(video_steps=1, action_steps=3, **changes), window()
+    text = model.read_text(w.text_BLC)
+    noises = torch.randn(3, *w.actions_BTKA[:, 0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None, text, GRID)
+        single = torch.stack([model.generate(memory, w.latents_BTNC[:, 1], noise, text, GRID)[1] for noise in noises])
+        frame, together = model.generate(memory, w.latents_BTNC[:, 1], noises.transpose(0, 1).flatten(0, 1), text, GRID)
+    assert len(frame) == 2
+    torch.testing.assert_close(together.unflatten(0, (2, 3)).transpose(0, 1), single, rtol=1e-10, atol=1e-10)
+
+
 def test_a_model_not_told_of_the_past_gives_the_same_whatever_was_executed():
     model, w = exact_model(told_past=False, memory_every=0), window()
     text = model.read_text(w.text_BLC)

@@ -1,4 +1,5 @@
 import json
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from safetensors.torch import save_file
 
 from embodichain.errors import LearnerError
 from learner.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
+from learner.sai import SaiConfig, SpeculativePolicy
 
 
 @pytest.fixture
@@ -51,6 +53,24 @@ def test_at_temperature_zero_the_seed_decides_no_chunk_of_a_model_without_memory
     warm = fitted(replace(SMALL, model=replace(model, action_temperature=1.0)), dataset)
     warm.load_state_dict(cold.state_dict())
     assert not np.array_equal(play(ClwmPolicy(warm, seed=1), 1), play(ClwmPolicy(warm, seed=2), 1))
+
+
+def test_a_policy_of_several_samples_plays_their_mean_and_speculates_as_it_acts(dataset):
+    model = replace(SMALL.model, video_steps=2, action_steps=2)
+    one = fitted(replace(SMALL, model=model), dataset)
+    shaken(one.model)
+    many = fitted(replace(SMALL, model=replace(model, action_samples=16)), dataset)
+    many.load_state_dict(one.state_dict())
+    single = np.stack([play(ClwmPolicy(one, seed=seed), 1) for seed in range(60)])
+    means = np.stack([play(ClwmPolicy(many, seed=seed), 1) for seed in range(20)])
+    loose = single.std(axis=0) > 1e-3
+    assert loose.any()
+    assert np.median(means.std(axis=0)[loose] / single.std(axis=0)[loose]) == pytest.approx(0.25, rel=0.3)
+    error = np.abs(means.mean(axis=0) - single.mean(axis=0))[loose] / single.std(axis=0)[loose]
+    assert np.median(error) < 0.2
+    synchronous = play(ClwmPolicy(many), 2)
+    with closing(SpeculativePolicy(many, SaiConfig(s_mid=0.0))) as speculative:
+        assert np.array_equal(play(speculative, 2), synchronous)
 
 
 def test_begin_forgets_the_last_episode(agent):
