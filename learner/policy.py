@@ -317,7 +317,7 @@ class ClwmPolicy:
         return actions
 
     def _release(self, frame: Tensor, chunk: Tensor, measured: Tensor) -> NDArray[np.float32]:
-        """Keeps the imagined frame and the chunk (the mean, if there are several), taken as executed; the chunk in physical units."""
+        """Keeps the imagined frame and the chunk (of several the mean), taken as executed; the chunk in physical units."""
         agent = self._agent
         chunk = chunk.mean(dim=0, keepdim=True)
         self._executed = chunk.clamp(-agent.config.normalizer.clip, agent.config.normalizer.clip) * agent.normalizer.action_mask
