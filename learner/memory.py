@@ -51,7 +51,7 @@ class WorkingMemory:
     def spread(self, count: int) -> WorkingMemory:
         """The same memory for `count` chunks of each trajectory, which follow each other in the batch."""
         return WorkingMemory(
-            weights=tuple(FastWeights(*(_spread(w, count) for w in state[:4]), *state[4:]) for state in self.weights),
+            weights=tuple(state.spread(count) for state in self.weights),
             context=tuple(seen.spread(count) for seen in self.context),
             glance=None if self.glance is None else _spread(self.glance, count),
             imagined=self.imagined,

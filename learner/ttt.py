@@ -42,6 +42,11 @@ class FastWeights(NamedTuple):
     shift: Tensor
     """[H, 1, d]: its offset."""
 
+    def spread(self, count: int) -> FastWeights:
+        """The same for `count` neighbours in the batch."""
+        w1, b1, w2, b2 = (w.repeat_interleave(count, dim=0) for w in self[:4])
+        return FastWeights(w1, b1, w2, b2, self.gain, self.shift)
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the weights that updates change."""
