@@ -233,16 +233,15 @@ class ClwmPolicy:
             float32 [16, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
-            LearnerError: before `begin`, or for an observation of another shape or type; the memory is then as before.
+            LearnerError: before `begin`, or for an observation of another shape or type.
+            ConfigError: for cameras or sizes of pictures that the model does not take. After either the policy is as before.
         """
         began = time.perf_counter()
         latents, measured, grid = self._see(rgb, proprio)
-        if executed is not None:
-            self._executed = self._as_executed(executed)
-        self._grid = grid
+        done = self._executed if executed is None else self._as_executed(executed)
         state = self._agent.normalizer.proprio(measured)
-        self._memory = self._remember(self._memory, latents, state, self._executed, self._reading, grid, self._settings(grid))
-        self._measured, self.seen = measured, latents[0]
+        self._memory = self._remember(self._memory, latents, state, done, self._reading, grid, self._settings(grid))
+        self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
         return self._generate(self._memory, latents, measured, began)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from learner_parts import GRID, SMALL, exact_model, fitted, shaken, trajectory, window
 
 from embodichain.errors import ConfigError, LearnerError
+from embodichain.types import CHUNK
 from learner.data import DataConfig, MemorySource, RingDataset
 from learner.policy import ClwmPolicy, Noise, Outcome
 from learner.sai import SaiConfig, SpeculativePolicy, Split, Variant, finish, start
@@ -251,6 +252,19 @@ def test_a_refused_observation_leaves_memory_and_speculation_as_they_were(specul
             policy.act(*wrong)
     chunks += [policy.act(*frame(0, t)) for t in (1, 2)]
     assert np.array_equal(np.stack(chunks), whole)
+
+
+def test_an_observation_that_the_model_refuses_leaves_even_what_was_executed_and_how_frames_lie(speculative):
+    chunks = []
+    for refused in (False, True):
+        policy = speculative()
+        policy.act(*frame(0, 0))
+        if refused:
+            rgb, proprio = frame(0, 1)
+            with pytest.raises(ConfigError, match="max_cameras"):
+                policy.act(np.concatenate([rgb] * 3), proprio, np.zeros((CHUNK, 30), np.float32))
+        chunks.append([policy.act_blind(), policy.act(*frame(0, 2))])
+    assert np.array_equal(*chunks)
 
 
 def test_a_failure_in_the_background_is_raised_where_its_result_is_wanted(agent, speculative, monkeypatch):
