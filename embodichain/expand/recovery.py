@@ -95,11 +95,16 @@ class Kinds:
         return cls(**{entry.name: float(entry.name == mishap) for entry in fields(cls)})
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Mishap:
-        """A kind that `scene` has something for: MISALIGNED when it has nothing for any that has a weight."""
+        """A kind that `scene` has something for: MISALIGNED when it has nothing for any that has a weight.
+
+        Nothing slips where there are grains: a vessel that falls over spills them, and nobody can put those back.
+        """
         loose = any(graspable(placement.asset) for placement in scene.objects)
         weights = {Mishap(entry.name): getattr(self, entry.name) for entry in fields(self)}
         bolted = any(placement.asset.fixed_base for placement in scene.objects)
         without = () if loose else _OF_LOOSE_OBJECTS if bolted else (*_OF_LOOSE_OBJECTS, Mishap.COLLISION)
+        if scene.grains.positions:
+            without = (*without, Mishap.SLIP)
         possible = {mishap: weight for mishap, weight in weights.items() if mishap not in without}
         total, drawn = sum(possible.values()), float(rng.random())
         for mishap, weight in possible.items():

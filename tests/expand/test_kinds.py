@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
 from embodichain.expand.recovery import MISALIGNED, Kinds
-from embodichain.types import Mishap, ObjectPlacement, Pose, Scene
+from embodichain.types import Grains, Mishap, ObjectPlacement, Pose, Scene
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scenes"))
 import scene_parts as parts
@@ -39,6 +39,13 @@ def test_hands_are_led_onto_nothing_where_nothing_is_held_from_above_or_bolted_d
     bare = replace(parts.mouse(), affordances={"side_grasp": ("body", Pose())})
     possible = kind if kind in (Mishap.MISALIGNED, Mishap.TIME_OUT) else Mishap.MISALIGNED
     assert Kinds.only(kind).draw(np.random.default_rng(seed), scene(bare)) is possible
+
+
+@given(st.sampled_from(PROVOKED), st.integers(0, 99))
+def test_nothing_slips_that_would_spill(kind: Mishap, seed: int) -> None:
+    filled = replace(LOOSE, grains=Grains(positions=((0.0, 0.0, 0.1),)))
+    possible = kind if kind is not Mishap.SLIP else Mishap.MISALIGNED
+    assert Kinds.only(kind).draw(np.random.default_rng(seed), filled) is possible
 
 
 def test_weights_are_shares_of_what_is_possible() -> None:

@@ -31,6 +31,7 @@ def vessel(category: str, radius: float, height: float, *, mass: float = 0.09, m
         bodies=(parts.body("body", *pieces, mass=mass),),
         affordances={
             "inside": ("body", Pose(position=(0.0, 0.0, FLOOR))),
+            "grasp": ("body", Pose(position=(0.0, 0.0, height - 0.012), quaternion=parts.DOWN)),
             "side_grasp": ("body", frame((0.0, 0.0, 0.36 * height), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
             "mouth": ("body", Pose(position=(0.0, 0.0, height), quaternion=parts.DOWN)),
             "pour_rim": ("body", frame((radius * mouth - WALL / 2, 0.0, height), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0))),
