@@ -22,8 +22,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install -q --no-deps openpi-client==0.1.2 # it pins numpy<2 but works with ours; the server's tests talk through it
 	@touch $@
 
-demo: setup ## the main job on this machine: assets, two workers, ring, learner, report
+demo: setup ## the main job on this machine: assets, two workers, ring, learner, report; then the policy that ships
 	$(BIN)/embodichain run tiny_cpu
+	$(BIN)/embodichain eval builtin:turn_switch --episodes 10
 
 test: setup ## the default tests: no GPU, no network
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -48,7 +48,7 @@ from learner.progress import Board
 from learner.run_folder import RunFolder, command_line, versions
 from learner.sai import SaiConfig, SpeculativePolicy
 from learner.serve import add_sai_options, sai_config
-from learner.trained import Trained, find
+from learner.trained import BUILTIN, Trained, find
 
 PILOTS = ("policy", "do nothing", "random", "expert")
 _SHIFTS = {
@@ -152,7 +152,8 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     trained = find(options.path)
     config = configure(options, trained)
-    default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("evaluations") / options.path.stem
+    name = options.path.stem.removeprefix(BUILTIN)
+    default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
     if options.resume:
         judgement = Judgement.resume(options.out or default, config)
     else:
@@ -336,14 +337,19 @@ def _parser() -> argparse.ArgumentParser:
         epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
     )
     add: Callable[..., Any] = parser.add_argument
-    add("path", type=Path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
+    add(
+        "path",
+        type=Path,
+        metavar="RUN|CHECKPOINT|POLICY",
+        help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
+    )
     add("--task", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
     add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
     add("--ood", nargs="+", default=[], choices=list(_SHIFTS), help="out-of-distribution sets beside the in-distribution one")
     add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
     add("--seed", type=int, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
     add_sai_options(parser)
-    add("--out", type=Path, help="the folder for the evidence; by default inside the run, numbered")
+    add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
     add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
     add("--no-films", action="store_true", help="neither films nor pictures")
     add("--device", help="cpu or cuda; by default the GPU when there is one")
