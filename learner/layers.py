@@ -104,9 +104,16 @@ def body_positions(count: int, device: torch.device | None = None) -> Tensor:
 
 
 def rotations(positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, like: Tensor) -> Rotation:
-    """Rotary angles of positions(*arguments, device), on the device of `like` and at least as wide; in inference made only once."""
-    make = _kept_rotations if torch.is_inference_mode_enabled() else _kept_rotations.__wrapped__
+    """Rotary angles of positions(*arguments, device), where `like` is and at least as wide; kept where no gradient is wanted."""
+    make = _rotations if torch.compiler.is_compiling() or torch.is_grad_enabled() else _kept_rotations
     return make(positions, arguments, width, like.device, like.dtype)
+
+
+def _rotations(
+    positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, device: torch.device, dtype: torch.dtype
+) -> Rotation:
+    cos, sin = rotary(positions(*arguments, device), width)
+    return Rotation(wide(cos.to(device, dtype)), wide(sin.to(device, dtype)))
 
 
 @lru_cache(maxsize=256)
@@ -114,8 +121,7 @@ def _kept_rotations(
     positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, device: torch.device, dtype: torch.dtype
 ) -> Rotation:
     with torch.inference_mode(False):  # who trains in the same process may meet this table
-        cos, sin = rotary(positions(*arguments, device), width)
-        return Rotation(wide(cos.to(device, dtype)), wide(sin.to(device, dtype)))
+        return _rotations(positions, arguments, width, device, dtype)
 
 
 class TimeEmbedding(nn.Module):
