@@ -53,7 +53,7 @@ class WorkingMemory:
         return WorkingMemory(
             weights=tuple(state.spread(count) for state in self.weights),
             context=tuple(seen.spread(count) for seen in self.context),
-            glance=None if self.glance is None else _spread(self.glance, count),
+            glance=None if self.glance is None else self.glance.repeat_interleave(count, dim=0),
             imagined=self.imagined,
         )
 
@@ -62,7 +62,3 @@ class WorkingMemory:
         if self.imagined:
             raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
         return WorkingMemory(weights=weights, context=self.context, glance=self.glance, imagined=True)
-
-
-def _spread(x: Tensor, count: int) -> Tensor:
-    return x.repeat_interleave(count, dim=0)
