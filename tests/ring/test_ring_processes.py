@@ -11,6 +11,7 @@ from ring_parts import EVICT, eventually, fork, is_whole, kill, put, ring_spec, 
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import Observer, Ring, participants
+from embodichain.ring.host import PREFIX
 from embodichain.ring.participants import Health, Identity, RowState
 
 
@@ -191,8 +192,8 @@ def test_closing_wakes_those_who_wait(waiter, ready):
     assert not ring.path.exists()
 
 
-def own_and_sleep(paths):
-    ring = Ring.create(ring_spec(num_slots=1))
+def own_and_sleep(paths, path=None):
+    ring = Ring.create(ring_spec(num_slots=1), path)
     put(ring, 0)
     paths.put(ring.path)
     time.sleep(600)
@@ -230,16 +231,17 @@ def test_one_who_never_waits_notices_the_owners_death_as_well():
     ring.close()
 
 
-def test_a_ring_whose_owner_died_alone_is_removed_by_the_next_create():
+def test_a_ring_whose_owner_died_alone_is_removed_by_the_next_create(tmp_path):
+    """In a folder of its own: in /dev/shm any ring that another test creates meanwhile would rightly remove it."""
     paths = fork.Queue()
-    owner = start(own_and_sleep, paths)
+    owner = start(own_and_sleep, paths, tmp_path / f"{PREFIX}dead")
     path = paths.get(timeout=120)
     kill(owner)
     owner.join()
     assert path.exists()
     with pytest.raises(RingClosed, match=r"owner .* is gone"):
         Ring.attach(path)
-    Ring.create(ring_spec()).close()
+    Ring.create(ring_spec(), tmp_path / f"{PREFIX}next").close()
     assert not path.exists()
 
 
