@@ -4,8 +4,12 @@ Masked autoencoding (He et al. 2022, "Masked Autoencoders Are Scalable Vision Le
 encoder: it sees only the patches that stay, and of them only colours. The decoder gives back colours, depth and what each pixel
 shows (Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them: a renderer knows them
 anyway, nobody labels anything. So tokens must know where in space things are and where one ends, which colours alone would not
-ask of them. Patches that were seen count too, at a lower weight, so that tokens keep where exactly in its patch a thing lies:
-control asks for that. The decoder is thrown away.
+ask of them. Patches that were seen count too, at a lower weight. The decoder is thrown away.
+
+Control asks where exactly in its patch a thing lies, and a token that holds this as a picture does not say it to who reads tokens
+by linear maps. So each seen token must also tell, through one linear map and no decoder, the low moments of its own patch: how
+much of it a thing covers, around which point, how it is stretched, and in which colours. Places found in different patches then
+add up.
 
 Shapes: B images, N patches, M of them seen, C channels of a token, P side of a patch [pixels].
 """
@@ -13,7 +17,7 @@ Shapes: B images, N patches, M of them seen, C channels of a token, P side of a 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,11 +33,12 @@ class PretrainConfig:
     """How the encoder trains. `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`."""
 
     steps: int = 3600
-    mask_share: float = 0.7
-    """Share of the patches that the encoder does not see."""
+    mask_share: float = 0.3
+    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but who reads its tokens later
+    shows it whole frames: places were found worse after training at 0.7."""
     asked_share: float = 0.4
     """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
-    seen_weight: float = 0.25
+    seen_weight: float = 1.0
     """Weight of the error on patches that it saw, beside 1 on the hidden ones."""
     contrast_floor: float = 0.2
     """Errors count relative to the patch's own contrast (variance of its pixels, in deviations of ImageNet's) plus this: a small
@@ -45,6 +50,10 @@ class PretrainConfig:
     depth_weight: float = 1.0
     segmentation_weight: float = 1.0
     """How much depth and segmentation count beside colours at 1."""
+    moment_weight: float = 10.0
+    """Weight of the error on the moments of seen patches, beside 1 on the hidden ones."""
+    moment_floor: float = 0.01
+    """`contrast_floor` for moments."""
     decoder_dim: int = 96
     decoder_layers: int = 1
     rate: float = 2e-3
@@ -56,11 +65,13 @@ class PretrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        floors = (self.contrast_floor, self.depth_floor, self.segmentation_floor)
+        floors = (self.contrast_floor, self.depth_floor, self.segmentation_floor, self.moment_floor)
         if not 0.0 < self.asked_share <= 1.0:
             raise ConfigError(f"pretraining needs asked_share in (0, 1], got {self.asked_share}")
-        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or min(floors) <= 0.0:
-            raise ConfigError(f"pretraining needs mask_share in (0, 1), seen_weight in 0..1 and floors > 0, got {self}")
+        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or min(floors) <= 0.0 or self.moment_weight < 0.0:
+            raise ConfigError(
+                f"pretraining needs mask_share in (0, 1), seen_weight in 0..1, moment_weight >= 0 and floors > 0, got {self}"
+            )
         if min(self.steps, self.decoder_layers) < 1 or self.decoder_dim % 32 or self.rate <= 0:
             raise ConfigError(f"pretraining needs steps and decoder_layers >= 1, decoder_dim in 32s and rate > 0, got {self}")
 
@@ -120,6 +131,7 @@ class MaskedAutoencoder(nn.Module):
             )
             self.blocks = nn.TransformerEncoder(layer, config.decoder_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
             self.leave = nn.Linear(dim, values)
+            self.tell = nn.Linear(channels, len(patch_waves(self.patch)) * (3 + (1 + 1 + 3) * segmentation))
             nn.init.zeros_(self.leave.weight)  # where there is no contrast the smallest noise would be a large error
             nn.init.zeros_(self.leave.bias)
 
@@ -132,18 +144,14 @@ class MaskedAutoencoder(nn.Module):
         order = torch.rand(len(pixels), count, generator=generator).argsort(dim=1).to(pixels.device)
         seen, asked = order[:, :num_seen], order[:, :num_asked]
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.bf16):
-            tokens = self.enter(self.encoder.tokens_of(pixels, seen))
+            told = self.encoder.tokens_of(pixels, seen)
+            tokens, told = self.enter(told), self.tell(told).float()
             hidden = self.hidden.to(tokens).expand(len(pixels), num_asked - num_seen, -1)
             predicted = self.leave(self.blocks(torch.cat([tokens, hidden], dim=1) + self.place[asked])).float()
-        targets = self.targets(views, pixels, asked)
-        parts = predicted.split([target.values.shape[-1] for target in targets], dim=-1)
-        errors = predicted.new_zeros(predicted.shape[:2])
-        for part, target in zip(parts, targets, strict=True):
-            errors = errors + target.weight * (part - target.values).square().mean(dim=-1) / target.contrast
-        errors = errors / sum(target.weight for target in targets)
-        unseen = errors[:, num_seen:].mean()
-        share = config.mask_share
-        return Errors(share * unseen + (1.0 - share) * config.seen_weight * errors[:, :num_seen].mean(), unseen)
+        errors = _errors(predicted, self.targets(views, pixels, asked))
+        unseen, share = errors[:, num_seen:].mean(), config.mask_share
+        loss = share * unseen + (1.0 - share) * config.seen_weight * errors[:, :num_seen].mean()
+        return Errors(loss + config.moment_weight * _errors(told, self.moments(views, pixels, seen)).mean(), unseen)
 
     def targets(self, views: Views, pixels: Tensor, asked: Tensor) -> list[Target]:
         """What is expected of the patches `asked` [B, A]: colours, then depth and segmentation where the views carry them."""
@@ -161,6 +169,19 @@ class MaskedAutoencoder(nn.Module):
             targets.append(_target(kinds, config.segmentation_floor, config.segmentation_weight))
         return targets
 
+    def moments(self, views: Views, pixels: Tensor, seen: Tensor) -> list[Target]:
+        """Low moments over the patches `seen` [B, M]: of colours, then of robot, object and the object's colours, where told apart."""
+        floor = self.config.moment_floor
+        targets = [_target(self._moments(pixels, seen), floor, 1.0)]
+        if views.segmentation is not None:
+            robot, thing = (views.segmentation == 2)[:, None].to(pixels), (views.segmentation > 2)[:, None].to(pixels)
+            targets.append(_target(self._moments(torch.cat([robot, thing, thing * pixels], dim=1), seen), floor, 1.0))
+        return targets
+
+    def _moments(self, planes: Tensor, seen: Tensor) -> Tensor:
+        waves = patch_waves(self.patch).to(planes)
+        return (self._patches(planes, seen).unflatten(-1, (planes.shape[1], -1)) @ waves.T).flatten(2) / waves.shape[1]
+
     def _patches(self, planes: Tensor, asked: Tensor) -> Tensor:
         """The patches `asked` of planes [B, planes, h, w], each [planes x P x P] values."""
         side = self.patch
@@ -171,12 +192,29 @@ class MaskedAutoencoder(nn.Module):
         return squares[rows, asked // columns, asked % columns].flatten(2)
 
 
+def patch_waves(side: int) -> Tensor:
+    """Polynomials up to the second degree over a patch of `side` pixels, orthonormal in the mean: [6, side x side]."""
+    at = (2.0 * torch.arange(side) + 1.0) / side - 1.0
+    v, u = (part.flatten() for part in torch.meshgrid(at, at, indexing="ij"))
+    bent = [math.sqrt(5.0) / 2.0 * (3.0 * x.square() - 1.0) for x in (u, v)]
+    return torch.stack([torch.ones_like(u), math.sqrt(3.0) * u, math.sqrt(3.0) * v, *bent, 3.0 * u * v])
+
+
 class Target(NamedTuple):
     """One thing that is asked for: values [B, A, V], the contrast [B, A] to which their errors are held, and their weight."""
 
     values: Tensor
     contrast: Tensor
     weight: float
+
+
+def _errors(predicted: Tensor, targets: Sequence[Target]) -> Tensor:
+    """Mean squared errors [B, A] of predictions [B, A, V] in units of contrast, all that is asked for weighed together."""
+    parts = predicted.split([target.values.shape[-1] for target in targets], dim=-1)
+    errors = predicted.new_zeros(predicted.shape[:2])
+    for part, target in zip(parts, targets, strict=True):
+        errors = errors + target.weight * (part - target.values).square().mean(dim=-1) / target.contrast
+    return errors / sum(target.weight for target in targets)
 
 
 def _target(values: Tensor, floor: float, weight: float) -> Target:
