@@ -23,7 +23,7 @@ _EPS = 1e-6
 PLACE_WAVES = 4
 """Lengths of wave that tell a patch where it lies."""
 
-GLANCE_CHANNELS = 32
+GLANCE_CHANNELS = 128
 """Channels that a glance keeps of each latent."""
 
 
@@ -142,7 +142,7 @@ class TimeEmbedding(nn.Module):
 
 
 class Glance(nn.Module):
-    """All latents of a frame in one vector: few channels of each, weighed by where it lies, through one hidden layer.
+    """All latents of a frame in one vector: some channels of each, weighed by where it lies, through one hidden layer.
 
     What a linear probe of a picture reads, and what visuomotor policies begin with when they flatten their last feature map.
     """

@@ -34,8 +34,8 @@ class PretrainConfig:
 
     steps: int = 3600
     mask_share: float = 0.3
-    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but who reads its tokens later
-    shows it whole frames: places were found worse after training at 0.7."""
+    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but whoever reads its tokens
+    later shows it whole frames: places were found worse after training at 0.7."""
     asked_share: float = 0.4
     """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
     seen_weight: float = 1.0
@@ -170,7 +170,7 @@ class MaskedAutoencoder(nn.Module):
         return targets
 
     def moments(self, views: Views, pixels: Tensor, seen: Tensor) -> list[Target]:
-        """Low moments over the patches `seen` [B, M]: of colours, then of robot, object and the object's colours, where told apart."""
+        """Low moments over the patches `seen` [B, M]: of colours; of robot, object and the object's colours, where told apart."""
         floor = self.config.moment_floor
         targets = [_target(self._moments(pixels, seen), floor, 1.0)]
         if views.segmentation is not None:

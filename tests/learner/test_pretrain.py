@@ -3,7 +3,7 @@ import torch
 
 from embodichain.errors import ConfigError
 from learner.encoder import Encoder, EncoderConfig
-from learner.pretrain import MaskedAutoencoder, PretrainConfig, Views, pretrain
+from learner.pretrain import MaskedAutoencoder, PretrainConfig, Views, patch_waves, pretrain
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 QUICK = PretrainConfig(steps=30, decoder_dim=32, warmup_steps=5, rate=5e-3, bf16=False)
@@ -76,6 +76,47 @@ def test_an_error_on_bare_ground_counts_no_more_than_its_contrast_floor():
         contrast = channels.repeat_interleave(256).var()  # of a patch: its three channels differ, its places do not
         expected = channels.square().mean() / (contrast + QUICK.contrast_floor)
         torch.testing.assert_close(model(Views(flat), torch.Generator()).hidden, expected)
+
+
+def test_waves_of_a_patch_are_orthonormal():
+    waves = patch_waves(16).double()
+    torch.testing.assert_close(waves @ waves.T / 256, torch.eye(6, dtype=torch.float64), atol=0.02, rtol=0.0)
+
+
+def test_moments_tell_how_much_of_a_patch_a_thing_covers_and_around_which_point():
+    model = MaskedAutoencoder(Encoder(SMALL), QUICK, rows=4, columns=4, segmentation=True)
+    kinds = torch.zeros(1, 64, 64, dtype=torch.uint8)
+    kinds[0, 20:24, 28:32] = 3  # in patch 5, rows 4 to 7 and columns 12 to 15 of it
+    views = Views(scenes(1), segmentation=kinds)
+    _, things = model.moments(views, model.encoder.pixels(views.rgb), torch.tensor([[5, 10]]))
+    robot, thing, colours = things.values.unflatten(-1, (5, 6))[0].split([1, 1, 3], dim=1)
+    share = 16 / 256
+    expected = torch.tensor(
+        [share, share * 3**0.5 * 12 / 16, share * 3**0.5 * -4 / 16]
+    )  # centre of pixels 12..15 is 12/16 right of the middle
+    torch.testing.assert_close(thing[0, 0, :3], expected)
+    assert not robot.any() and not thing[1].any() and not colours[1].any()
+
+
+def readable(encoder: Encoder) -> float:
+    """Share of the variance of where a square lies that a linear map reads from the tokens of its own patches, summed."""
+    images = scenes(400, seed=99)
+    rows = (images[..., 0] > 100).float()
+    places = torch.stack([(rows.sum(2) * torch.arange(64)).sum(1), (rows.sum(1) * torch.arange(64)).sum(1)], dim=1) / 256
+    tokens = torch.cat([encoder(part[:, None]) for part in images.split(100)]).flatten(1).double()
+    inputs = torch.cat([tokens, torch.ones(400, 1)], dim=1)
+    seen, asked = inputs[:300], inputs[300:]
+    weights = torch.linalg.solve(seen.T @ seen + torch.eye(inputs.shape[1]).double(), seen.T @ places[:300].double())
+    error = (asked @ weights - places[300:]).square().mean(dim=0)
+    return float(1.0 - (error / places[300:].var(dim=0)).mean())
+
+
+def test_tokens_asked_for_moments_say_places_to_linear_maps():
+    asked, not_asked = Encoder(SMALL), Encoder(SMALL)
+    for encoder, weight in ((asked, 10.0), (not_asked, 0.0)):
+        config = PretrainConfig(steps=120, decoder_dim=32, warmup_steps=5, rate=5e-3, moment_weight=weight)
+        pretrain(encoder, (Views(scenes(16, seed)) for seed in range(120)), config, lambda *_: False)
+    assert 1.0 - readable(asked) < 0.7 * (1.0 - readable(not_asked))
 
 
 @pytest.mark.parametrize("wrong", [{"mask_share": 1.0}, {"steps": 0}, {"contrast_floor": 0.0}, {"decoder_dim": 33}])
