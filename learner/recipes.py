@@ -203,7 +203,7 @@ def turn_switch_cpu() -> RunConfig:
         action_weight=5.0,
         action_shift=2.0,
         action_draws=2,
-        proprio_noise=0.2,
+        proprio_noise=0.1,
         video_steps=2,
         action_samples=8,
     )
