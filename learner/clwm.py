@@ -174,6 +174,8 @@ class Clwm(nn.Module):
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
         """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
 
+        With `ClwmConfig.imagined` frames of that many steps alone.
+
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
         video, actions, long_term = self._velocities(window, draws, grid)
@@ -186,13 +188,15 @@ class Clwm(nn.Module):
         latents, actions = window.latents_BTNC, window.actions_BTKA
         share = draws.history_time_BT[..., None, None]
         history = interpolate(draws.history_noise_BTNC, latents, share)
-        video_time = draws.video_time_BT
+        imagined = self.config.imagined or actions.shape[1]
+        video_time = draws.video_time_BT[:, :imagined]
+        clear, noise = latents[:, 1 : 1 + imagined], draws.video_noise_BTNC[:, :imagined]
         past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
         proprio = window.proprio_BTA if draws.proprio_noise_BTA is None else window.proprio_BTA + draws.proprio_noise_BTA
         groups = [
             self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
             self._body(proprio, past, first=True),
-            self._video(interpolate(draws.video_noise_BTNC, latents[:, 1:], video_time[..., None, None]), grid, video_time),
+            self._video(interpolate(noise, clear, video_time[..., None, None]), grid, video_time),
         ]
         glance = self._look(history[:, :-1])
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
@@ -223,7 +227,9 @@ class Clwm(nn.Module):
     ) -> Losses:
         """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
         video, chunks, _ = self._velocities(window, draws, grid)
-        video_error = (wide(video) - velocity(draws.video_noise_BTNC, window.latents_BTNC[:, 1:])).square().mean(dim=(2, 3))
+        imagined = slice(video.shape[1])
+        frames, noise = window.latents_BTNC[:, 1:][:, imagined], draws.video_noise_BTNC[:, imagined]
+        video_error = (wide(video) - velocity(noise, frames)).square().mean(dim=(2, 3))
         noises = (draws.action_noise_BTKA, *(draw.noise_BTKA for draw in draws.further))
         action_error = torch.stack(
             [
@@ -232,7 +238,7 @@ class Clwm(nn.Module):
             ]
         ).mean(dim=0)
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
-        video_loss = _mean(video_error, valid_BT.to(video_error))
+        video_loss = _mean(video_error, valid_BT[:, imagined].to(video_error))
         action_loss = _mean(action_error, weights)
         return Losses(video_loss + self.config.action_weight * action_loss, video_loss, action_loss)
 

@@ -44,6 +44,10 @@ class KeyValue(NamedTuple):
         """The same for `count` neighbours in the batch."""
         return KeyValue(self.keys.repeat_interleave(count, dim=0), self.values.repeat_interleave(count, dim=0))
 
+    def first(self, steps: int) -> KeyValue:
+        """Those of the first `steps` steps; of all but the last with -1."""
+        return KeyValue(self.keys[:, :steps], self.values[:, :steps])
+
 
 class Projected(NamedTuple):
     """What one group brings to self-attention; queries [B, T, H, N, d]."""

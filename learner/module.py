@@ -30,7 +30,7 @@ from embodichain.errors import ConfigError, LearnerError, unknown
 from learner.clwm import Losses
 from learner.data import Batch, DataConfig, LeasedBatch, RingDataset
 from learner.efficiency import Experience
-from learner.optimizer import AverageConfig, OptimizerConfig, WeightAverage, whole
+from learner.optimizer import AverageConfig, Matrices, OptimizerConfig, WeightAverage, whole
 from learner.policy import Agent, AgentConfig, mismatches
 from learner.ranks import Ranks
 from learner.sharding import Parallel, shard
@@ -77,6 +77,10 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         if self.measure_batches < 1 or self.threads < 1:
             raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
+        if self.parallel is Parallel.FSDP and self.optimizer.matrices is Matrices.MUON:
+            raise ConfigError(
+                "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
+            )
         for name in self.loggers:
             if name not in LOGGERS:
                 raise unknown("logger", name, LOGGERS)
@@ -228,9 +232,9 @@ class ClwmModule(pl.LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its schedule, step by step."""
+        """The optimiser and its schedule, step by step."""
         config = self.config.optimizer
-        optimizer = config.adamw(self.agent, fused=self.config.parallel is not Parallel.FSDP)
+        optimizer = config.optimizer(self.agent, fused=self.config.parallel is not Parallel.FSDP)
         training_steps = self.trainer.max_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

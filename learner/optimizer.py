@@ -1,9 +1,9 @@
-"""How weights move: AdamW with warm-up and a schedule, and the average of the weights that evaluation and export use."""
+"""How weights move: AdamW or Muon with warm-up and a schedule, and the average of the weights that evaluation and export use."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +19,13 @@ class Schedule(StrEnum):
 
     COSINE = "cosine"
     CONSTANT = "constant"
+
+
+class Matrices(StrEnum):
+    """Which rule moves the matrices inside the backbone: those of its blocks and of the glance."""
+
+    ADAMW = "adamw"
+    MUON = "muon"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +44,9 @@ class OptimizerConfig:
     final_share: float = 0.05
     memory_rate: float = 1.0
     """Rate of the memory layers as a multiple of the others': 10 where a trained backbone is finetuned with new memories."""
+    matrices: Matrices = Matrices.ADAMW
+    """"muon": momentum made orthogonal, scaled so that `rate` serves both (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982).
+    It needs whole matrices, so none that are sharded."""
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0 or self.memory_rate <= 0:
@@ -52,16 +62,66 @@ class OptimizerConfig:
         done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
         return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
 
-    def adamw(self, module: nn.Module, *, fused: bool = True) -> torch.optim.AdamW:
-        """The optimiser of what is trained in `module`; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
-        groups = []
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    def optimizer(self, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
+        """The optimiser of what is trained in `module`."""
+        if self.matrices is Matrices.ADAMW:
+            return self.adamw(module, fused=fused)
+        hidden = inner_matrices(module)
+        scaled = {"lr": self.rate, "weight_decay": self.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+        return Together((torch.optim.Muon(hidden, **scaled), self.adamw(module, fused=fused, without=hidden)))
+
+    def adamw(self, module: nn.Module, *, fused: bool = True, without: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:
+        """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+        groups, apart = [], set(without)
+        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and p not in apart]
         for factor in (1.0, self.memory_rate) if self.memory_rate != 1.0 else (None,):
             mine = [p for name, p in named if factor is None or ("memories." in name) == (factor != 1.0)]
             rate = {} if factor is None else {"lr": self.rate * factor}
             groups.append({"params": [p for p in mine if p.ndim >= 2], "weight_decay": self.weight_decay, **rate})
             groups.append({"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0, **rate})
         return torch.optim.AdamW(groups, lr=self.rate, betas=self.betas, fused=fused)
+
+
+def inner_matrices(module: nn.Module) -> list[nn.Parameter]:
+    """Weights of the linear maps in blocks and glance; not those that lead in or out of the backbone."""
+    return [
+        inner.weight
+        for name, inner in module.named_modules()
+        if isinstance(inner, nn.Linear) and inner.weight.requires_grad and {"blocks", "glance"} & set(name.split("."))
+    ]
+
+
+class Together(torch.optim.Optimizer):
+    """Optimisers of different parameters that step as one; groups and state are theirs."""
+
+    def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
+        self.parts = tuple(parts)
+        super().__init__([dict(group) for part in self.parts for group in part.param_groups], {})
+        self._share()
+
+    def _share(self) -> None:
+        """Who sets a rate in our groups sets it in theirs."""
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of each, after `closure`; returns what that gives."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for part in self.parts:
+            part.step()
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Those of the parts, in order."""
+        return {"parts": [part.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Gives each part its own back."""
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.load_state_dict(state)
+        self._share()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,14 +53,19 @@ def block_pass(
     last: bool,
     recompute: Recompute,
 ) -> BlockPassed:
-    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more."""
+    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more.
+
+    Scene and body are there at T + 1 frames, actions at T; video at T, or at fewer for a model without memory.
+    """
     tokens = list(tokens)
     rotations = [group.rotation for group in groups]
     modulations = [block.modulation(group.modulation) for group in groups]
     scene, body, video, *actions = block.project(tokens, modulations, rotations)
     seen = join(scene.own, body.own)
-    now = KeyValue(seen.keys[:, :-1], seen.values[:, :-1])
-    reads = [(scene, scene.own), (body, seen), (video, join(now, video.own))]
+    now = seen.first(-1)
+    imagined = video.queries.shape[1]
+    before = now if imagined == now.keys.shape[1] else now.first(imagined)
+    reads = [(scene, scene.own), (body, seen), (video, join(before, video.own))]
     reads += [(action, join(now, action.own)) for action in actions]
     # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
     # computed in the same shapes, hence to the same bits, with and without memory.

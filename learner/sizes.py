@@ -46,6 +46,8 @@ class ClwmConfig:
     action_weight: float = 1.0
     action_draws: int = 1
     """Noises and flow times that each chunk of a training step is seen with: what is seen of the frames serves them all."""
+    imagined: int = 0
+    """Steps of a training window whose next frame is predicted, the first so many; 0 for all. Only for models without memory."""
     video_steps: int = 4
     action_steps: int = 8
     action_temperature: float = 1.0
@@ -63,6 +65,11 @@ class ClwmConfig:
             raise ConfigError("proprio_noise must not be negative and action_temperature be in 0..1")
         if not 0 <= self.memory_every <= self.layers:
             raise ConfigError(f"memory_every must be 0 (none) to layers={self.layers}, got {self.memory_every}")
+        if self.imagined < 0 or (self.imagined and self.memory_every):
+            raise ConfigError(
+                f"imagined is a number of steps, or 0 for all, and all where memory_every is not 0, got {self.imagined} "
+                f"with memory_every={self.memory_every}: memory is trained along every step"
+            )
         if self.glance < 0:
             raise ConfigError(f"glance is how many latents a frame has, or 0 for none, got {self.glance}")
         if min(self.video_steps, self.action_steps, self.action_draws, self.action_samples, self.layers, self.max_cameras) < 1:

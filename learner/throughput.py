@@ -57,12 +57,13 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     D, F = config.dim, config.ffn
     past, draws = CHUNK if config.told_past else 0, config.action_draws
     scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; scene and body have T + 1 of them, actions several draws
-    still, noisy = (T + 1) * (scene + body), T * (video + draws * action)
-    total = 2.0 * D * ((T + 1) * (scene * C + body * ACTION_DIM) + T * video * C * 2 + T * draws * action * ACTION_DIM * 2)
+    V = config.imagined or T
+    still, noisy = (T + 1) * (scene + body), V * video + T * draws * action
+    total = 2.0 * D * ((T + 1) * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
     if config.glance:
         total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     total += 2.0 * L * (E * D + D * D)
-    flow_times = (1 + draws) * T + 2  # of both noisy groups, and the two clean ones'
+    flow_times = V + draws * T + 2  # of both noisy groups, and the two clean ones'
     total += flow_times * 2.0 * (config.time_frequencies * D + D * D + 6 * D * D)
     for index in range(config.layers):
         last, memory = index == config.layers - 1, index in config.memory_blocks
@@ -72,7 +73,7 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
         seen = [
             (T + 1, scene, scene),
             (T + 1, body, scene + body),
-            (T, video, scene + body + video),
+            (V, video, scene + body + video),
             (T * draws, action, scene + body + action),
         ]
         seen = seen[2:] if merged == noisy else seen

@@ -318,6 +318,24 @@ def test_several_chunks_of_a_frame_are_those_made_one_by_one(changes):
     torch.testing.assert_close(together.unflatten(0, (2, 3)).transpose(0, 1), single, rtol=1e-10, atol=1e-10)
 
 
+def test_frames_not_imagined_in_training_change_no_chunk_and_count_in_no_loss():
+    whole, some = exact_model(memory_every=0), exact_model(memory_every=0, imagined=2)
+    some.load_state_dict(whole.state_dict())
+    w = window(batch=2, steps=5)
+    draws = whole.draw(w, torch.Generator().manual_seed(0))
+    valid, channels = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    first = valid & (torch.arange(5) < 2)
+    with torch.no_grad():
+        (all_frames, chunks, _), (two_frames, same, _) = (model.velocities(w, draws, GRID) for model in (whole, some))
+        asked = whole.losses(w, draws, GRID, valid_BT=first, imitate_BT=valid, action_mask_BA=channels)
+        given = some.losses(w, draws, GRID, valid_BT=valid, imitate_BT=valid, action_mask_BA=channels)
+    torch.testing.assert_close(two_frames, all_frames[:, :2], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(same, chunks, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(torch.stack(given), torch.stack(asked), rtol=1e-10, atol=1e-10)
+    with pytest.raises(ConfigError, match="imagined is a number of steps"):
+        exact_model(memory_every=2, imagined=2)
+
+
 def test_a_model_not_told_of_the_past_gives_the_same_whatever_was_executed():
     model, w = exact_model(told_past=False, memory_every=0), window()
     text = model.read_text(w.text_BLC)

@@ -10,8 +10,9 @@ from learner_parts import SMALL
 from embodichain.errors import ConfigError, LearnerError
 from learner.data import DataConfig, MemorySource, RingDataset
 from learner.module import ClwmModule, LearnerConfig, Precision, RingDataModule, fit, make_logger
-from learner.optimizer import AverageConfig, OptimizerConfig, Schedule, WeightAverage
+from learner.optimizer import AverageConfig, Matrices, OptimizerConfig, Schedule, WeightAverage
 from learner.policy import load_agent
+from learner.sharding import Parallel
 
 CONFIG = LearnerConfig(
     agent=SMALL,
@@ -148,6 +149,30 @@ def test_schedules_and_the_rate_of_memories():
     assert rates.keys() == {id(p) for p in trained.values()}
     assert all(rates[id(p)] == pytest.approx(1e-3 if "memories." in name else 1e-4) for name, p in trained.items())
     assert all((decays[id(p)] > 0) == (p.ndim >= 2) for p in trained.values())
+
+
+def test_muon_moves_inner_matrices_and_nothing_else_and_resumes_to_the_bit(trajectories, tmp_path):
+    optimizer = replace(CONFIG.optimizer, matrices=Matrices.MUON)
+    config = replace(CONFIG, optimizer=optimizer)
+    module = ClwmModule(config).agent
+    together = optimizer.optimizer(module)
+    muon, adamw = together.parts
+    names = {p: name for name, p in module.named_parameters() if p.requires_grad}
+    moved = {names[p] for group in muon.param_groups for p in group["params"]}
+    rest = {names[p] for group in adamw.param_groups for p in group["params"]}
+    assert moved | rest == set(names.values()) and not moved & rest
+    assert moved == {name for name in names.values() if ".blocks." in name and name.endswith(".weight") and "norm" not in name}
+    whole, once = train(trajectories, tmp_path / "whole.ckpt", 4, config=config)
+    head, _ = train(trajectories, tmp_path / "last.ckpt", 2, config=config)
+    tail, resumed = train(trajectories, tmp_path / "last.ckpt", 4, config=config, resume=True)
+    assert [values["loss"] for values in head + tail] == [values["loss"] for values in whole]
+    mine, theirs = resumed.agent.state_dict(), once.agent.state_dict()
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_muon_is_refused_where_matrices_are_sharded():
+    with pytest.raises(ConfigError, match="muon needs whole matrices"):
+        LearnerConfig(parallel=Parallel.FSDP, optimizer=OptimizerConfig(matrices=Matrices.MUON))
 
 
 def test_half_precision_training_keeps_single_precision_weights(trajectories, tmp_path):
