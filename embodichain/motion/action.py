@@ -1,7 +1,10 @@
 """The unified action: a robot's command as 30 numbers that any dual-arm robot shares, and back without loss.
 
-Layout (`types.ACTION_DIM`): left EEF pose 0-6, right EEF pose 7-13 (x, y, z [m], qw, qx, qy, qz with qw >= 0, world frame),
-left joints 14-20, right joints 21-27 [rad], grippers 28-29 (opening [m]). A robot with one arm uses the left channels.
+Layout (`types.ACTION_DIM`): left EEF pose 0-6, right EEF pose 7-13 (x, y, z [m], qw, qx, qy, qz, world frame), left joints 14-20,
+right joints 21-27 [rad], grippers 28-29 (opening [m]). A robot with one arm uses the left channels.
+
+Of the two quaternions of an orientation the one nearer to that of the arm's home is taken. The usual choice, qw >= 0, would let the
+sign of a gripper that points straight down (qw = 0) jump with every tremor: nobody could learn such a channel.
 """
 
 from __future__ import annotations
@@ -20,13 +23,14 @@ MAX_JOINTS = 7
 
 
 @njit(cache=True)
-def _poses(positions: Floats, rotations: Floats, joints: Floats) -> Floats:
-    """EEF poses [N, 7] of joints [N, n]."""
+def _poses(positions: Floats, rotations: Floats, joints: Floats, home: Floats) -> Floats:
+    """EEF poses [N, 7] of joints [N, n], quaternions on the side of `home` [4]."""
     out = np.empty((joints.shape[0], 7))
     for i in range(joints.shape[0]):
         frame_positions, frame_rotations = forward_frames(positions, rotations, joints[i])
         out[i, :3] = frame_positions[-1]
-        out[i, 3:] = matrix_to_quaternion(frame_rotations[-1])
+        quaternion = matrix_to_quaternion(frame_rotations[-1])
+        out[i, 3:] = -quaternion if np.dot(quaternion, home) < 0.0 else quaternion
     return out
 
 
@@ -47,6 +51,7 @@ class ActionCodec:
             )
         self.robot = robot
         self.chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
+        self._homes = tuple(np.array(chain.pose(chain.home).quaternion) for chain in self.chains)
 
     @property
     def mask(self) -> NDArray[np.uint8]:
@@ -68,7 +73,7 @@ class ActionCodec:
             action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)] = joints
             action[..., _GRIPPER[i]] = rounded[..., column + len(arm.joints)]
             flat = np.ascontiguousarray(joints.reshape(-1, len(arm.joints)))
-            action[..., _EEF[i] : _EEF[i] + 7] = _poses(chain.positions, chain.rotations, flat).reshape(*joints.shape[:-1], 7)
+            action[..., _EEF[i] : _EEF[i] + 7] = _poses(chain.positions, chain.rotations, flat, self._homes[i]).reshape(*joints.shape[:-1], 7)
             column += arm.command_size
         return action
 
