@@ -34,6 +34,11 @@ def _poses(positions: Floats, rotations: Floats, joints: Floats, home: Floats) -
     return out
 
 
+def _upright(quaternion: Floats) -> Floats:
+    """The same orientation with its largest component positive: no rounding decides that sign."""
+    return quaternion * np.sign(quaternion[np.argmax(np.abs(quaternion))])
+
+
 class ActionCodec:
     """Turns commands (or measurements, which have the same layout) of one robot into unified actions and back.
 
@@ -51,7 +56,7 @@ class ActionCodec:
             )
         self.robot = robot
         self.chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
-        self._homes = tuple(np.array(chain.pose(chain.home).quaternion) for chain in self.chains)
+        self._homes = tuple(_upright(np.array(chain.pose(chain.home).quaternion)) for chain in self.chains)
 
     @property
     def mask(self) -> NDArray[np.uint8]:

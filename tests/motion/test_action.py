@@ -25,7 +25,17 @@ def test_decode_inverts_encode_exactly_for_float32_commands(command):
     assert action.shape == (3, ACTION_DIM) and action.dtype == np.float32
     assert np.array_equal(CODEC.decode(action), command)
     assert np.array_equal(CODEC.encode(CODEC.decode(action)), action)
-    assert np.all(action[:, [3, 10]] >= 0.0)
+    home = CODEC.encode(ROBOT.home)
+    assert all(np.all(action[:, arm : arm + 4] @ home[arm : arm + 4] >= -1e-6) for arm in (3, 10))
+
+
+def test_the_orientation_of_a_gripper_that_points_down_does_not_jump():
+    """qw is 0 there: signs by qw >= 0 would be those of a tremor."""
+    rng = np.random.default_rng(0)
+    home = CODEC.encode(ROBOT.home)
+    assert abs(home[3]) < 1e-3 and abs(home[10]) < 1e-3, "home points straight down"
+    tremor = CODEC.encode(ROBOT.home + rng.normal(0.0, 1e-3, (200, ROBOT.command_size)))
+    assert np.abs(tremor[:, 3:7] - home[3:7]).max() < 0.01 and np.abs(tremor[:, 10:14] - home[10:14]).max() < 0.01
 
 
 @given(hnp.arrays(np.float64, 14, elements=st.floats(-4, 4)))
@@ -42,7 +52,7 @@ def test_layout_is_left_pose_right_pose_left_joints_right_joints_grippers():
     for i, arm in enumerate(ROBOT.arms):
         position, quaternion = Chain.of(ROBOT, i).forward(np.array(arm.home, np.float32).astype(np.float64))
         assert np.allclose(action[7 * i : 7 * i + 3], position, atol=1e-6)
-        assert np.allclose(action[7 * i + 3 : 7 * i + 7], quaternion, atol=1e-6)
+        assert min(np.abs(action[7 * i + 3 : 7 * i + 7] - sign * quaternion).max() for sign in (1, -1)) < 1e-6
         assert np.array_equal(action[14 + 7 * i : 20 + 7 * i], np.array(arm.home, np.float32))
         assert action[20 + 7 * i] == 0.0 and action[28 + i] == np.float32(0.07)
     assert CODEC.mask.tolist() == [1] * 20 + [0] + [1] * 6 + [0] + [1, 1] and CODEC.mask.dtype == np.uint8
