@@ -78,7 +78,9 @@ class ActionCodec:
             action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)] = joints
             action[..., _GRIPPER[i]] = rounded[..., column + len(arm.joints)]
             flat = np.ascontiguousarray(joints.reshape(-1, len(arm.joints)))
-            action[..., _EEF[i] : _EEF[i] + 7] = _poses(chain.positions, chain.rotations, flat, self._homes[i]).reshape(*joints.shape[:-1], 7)
+            action[..., _EEF[i] : _EEF[i] + 7] = _poses(chain.positions, chain.rotations, flat, self._homes[i]).reshape(
+                *joints.shape[:-1], 7
+            )
             column += arm.command_size
         return action
 
