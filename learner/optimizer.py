@@ -70,7 +70,7 @@ class OptimizerConfig:
         scaled = {"lr": self.rate, "weight_decay": self.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
         return Together((torch.optim.Muon(hidden, **scaled), self.adamw(module, fused=fused, without=hidden)))
 
-    def adamw(self, module: nn.Module, *, fused: bool = True, without: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:
+    def adamw(self, module: nn.Module, *, fused: bool = True, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:
         """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
         groups, apart = [], set(without)
         named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and p not in apart]
@@ -82,7 +82,7 @@ class OptimizerConfig:
         return torch.optim.AdamW(groups, lr=self.rate, betas=self.betas, fused=fused)
 
 
-def inner_matrices(module: nn.Module) -> list[nn.Parameter]:
+def inner_matrices(module: nn.Module) -> list[Tensor]:
     """Weights of the linear maps in blocks and glance; not those that lead in or out of the backbone."""
     return [
         inner.weight
