@@ -64,6 +64,7 @@ def block_pass(
     seen = join(scene.own, body.own)
     now = seen.first(-1)
     imagined = video.queries.shape[1]
+    # Where all are imagined, the very same tensor: gradients then add up in the same order, to the same bits.
     before = now if imagined == now.keys.shape[1] else now.first(imagined)
     reads = [(scene, scene.own), (body, seen), (video, join(before, video.own))]
     reads += [(action, join(now, action.own)) for action in actions]

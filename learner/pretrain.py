@@ -4,7 +4,7 @@ Masked autoencoding (He et al. 2022, "Masked Autoencoders Are Scalable Vision Le
 encoder: it sees only the patches that stay, and of them only colours. The decoder gives back colours, depth and what each pixel
 shows (Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them: a renderer knows them
 anyway, nobody labels anything. So tokens must know where in space things are and where one ends, which colours alone would not
-ask of them. Patches that were seen count too, at a lower weight. The decoder is thrown away.
+ask of them. Patches that were seen count too. The decoder is thrown away.
 
 Control asks where exactly in its patch a thing lies, and a token that holds this as a picture does not say it to who reads tokens
 by linear maps. So each seen token must also tell, through one linear map and no decoder, the low moments of its own patch: how

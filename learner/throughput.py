@@ -57,7 +57,7 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     D, F = config.dim, config.ffn
     past, draws = CHUNK if config.told_past else 0, config.action_draws
     scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; scene and body have T + 1 of them, actions several draws
-    V = config.imagined or T
+    V = min(config.imagined or T, T)
     still, noisy = (T + 1) * (scene + body), V * video + T * draws * action
     total = 2.0 * D * ((T + 1) * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
     if config.glance:

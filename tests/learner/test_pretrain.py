@@ -91,9 +91,8 @@ def test_moments_tell_how_much_of_a_patch_a_thing_covers_and_around_which_point(
     _, things = model.moments(views, model.encoder.pixels(views.rgb), torch.tensor([[5, 10]]))
     robot, thing, colours = things.values.unflatten(-1, (5, 6))[0].split([1, 1, 3], dim=1)
     share = 16 / 256
-    expected = torch.tensor(
-        [share, share * 3**0.5 * 12 / 16, share * 3**0.5 * -4 / 16]
-    )  # centre of pixels 12..15 is 12/16 right of the middle
+    right, down = 12 / 16, -4 / 16  # its centre from that of the patch, in half sides
+    expected = share * torch.tensor([1.0, 3**0.5 * right, 3**0.5 * down])
     torch.testing.assert_close(thing[0, 0, :3], expected)
     assert not robot.any() and not thing[1].any() and not colours[1].any()
 

@@ -16,6 +16,7 @@ from learner.throughput import Extent, forward_flops, peak_flops, utilisation
         {"dim": 48, "ffn": 160, "heads": 4},
         {"action_draws": 3, "told_past": False, "glance": GRID.size},
         {"memory_every": 0, "imagined": 3},
+        {"memory_every": 0, "imagined": 9},
     ],
 )
 def test_counted_flops_are_those_that_torch_counts(changes):
