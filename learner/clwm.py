@@ -132,6 +132,8 @@ class Clwm(nn.Module):
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
+        uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+        self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass
         self.recompute = Recompute()
@@ -230,13 +232,17 @@ class Clwm(nn.Module):
         imagined = slice(video.shape[1])
         frames, noise = window.latents_BTNC[:, 1:][:, imagined], draws.video_noise_BTNC[:, imagined]
         video_error = (wide(video) - velocity(noise, frames)).square().mean(dim=(2, 3))
-        noises = (draws.action_noise_BTKA, *(draw.noise_BTKA for draw in draws.further))
+        noises = (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further)
         action_error = torch.stack(
             [
                 (wide(chunk) - velocity(noise, window.actions_BTKA)).square().mean(dim=2)
-                for chunk, noise in zip(chunks, noises, strict=True)
+                for chunk, (noise, _) in zip(chunks, noises, strict=True)
             ]
-        ).mean(dim=0)
+        )
+        if self.config.action_falloff:
+            shares = torch.stack([(1.0 - time) ** self.config.action_falloff for _, time in noises]).to(action_error)
+            action_error = action_error * (shares / self._mean_share)[..., None]
+        action_error = action_error.mean(dim=0)
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
         video_loss = _mean(video_error, valid_BT[:, imagined].to(video_error))
         action_loss = _mean(action_error, weights)

@@ -44,6 +44,9 @@ class ClwmConfig:
     video_shift: float = 1.0
     action_shift: float = 1.0
     action_weight: float = 1.0
+    action_falloff: float = 0.0
+    """Power of 1 - s that weighs the error of actions at flow time s, with a mean of 1: 0 judges the velocity, 2 the chunk that it
+    points to, so that training looks where the observation decides and not where the noise is nearly gone."""
     action_draws: int = 1
     """Noises and flow times that each chunk of a training step is seen with: what is seen of the frames serves them all."""
     imagined: int = 0
@@ -70,6 +73,8 @@ class ClwmConfig:
                 f"imagined is a number of steps, or 0 for all, and all where memory_every is not 0, got {self.imagined} "
                 f"with memory_every={self.memory_every}: memory is trained along every step"
             )
+        if self.action_falloff < 0.0:
+            raise ConfigError(f"action_falloff must not be negative, got {self.action_falloff}")
         if self.glance < 0:
             raise ConfigError(f"glance is how many latents a frame has, or 0 for none, got {self.glance}")
         if min(self.video_steps, self.action_steps, self.action_draws, self.action_samples, self.layers, self.max_cameras) < 1:

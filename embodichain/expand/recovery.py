@@ -37,7 +37,7 @@ class Miss(StrEnum):
     ABOVE = "above"
     """Short of the object, against the approach."""
     ASTRAY = "astray"
-    """To some point near the goal, where it gives up before it has touched anything: the way back from there is worth learning."""
+    """From where it should be to some point nearby, where it gives up, having touched nothing: the way back is worth learning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ class Disturbance:
     by: float = 0.0
     side: int = 1
     stray: Vec3 = (0.0, 0.0, 0.0)
-    """Offset [m] in the world frame of the point where an attempt gives up, from the goal of its approach, when it goes astray."""
+    """Offset [m] in the world frame from where an attempt should be to where it gives up, when it goes astray."""
 
     def aside(self, half_extent: float) -> float:
         """Signed offset [m] past an object that reaches `half_extent` [m] to either side; 0 unless the miss is aside."""
@@ -128,6 +128,8 @@ class RecoveryConfig:
     max_attempts: int = 3
     astray: float = 0.0
     """Share of the disturbed attempts that go astray, in tasks whose experts can; the others miss."""
+    astray_again: float = 0.0
+    """How likely an attempt goes astray after one that did, while `max_attempts` leaves another."""
     stray_aside: float = 0.06
     stray_above: Range = (0.03, 0.10)
     """How far an attempt goes astray [m]: along X and Y at most, and above its goal."""
@@ -140,10 +142,12 @@ class RecoveryConfig:
             raise ConfigError(f"recovery probability must be 0..1, got {self.probability}")
         if not 0.0 <= self.by[0] <= self.by[1]:
             raise ConfigError(f"recovery must miss by 0 <= low <= high [m], got {self.by}")
-        if not 0.0 <= self.astray <= 1.0 or self.stray_aside < 0.0 or not 0.0 <= self.stray_above[0] <= self.stray_above[1]:
+        if not 0.0 <= self.astray <= 1.0 or not 0.0 <= self.astray_again <= 1.0:
+            raise ConfigError(f"recovery needs astray and astray_again in 0..1, got {self.astray} and {self.astray_again}")
+        if self.stray_aside < 0.0 or not 0.0 <= self.stray_above[0] <= self.stray_above[1]:
             raise ConfigError(
-                f"recovery needs astray in 0..1, stray_aside >= 0 and stray_above 0 <= low <= high [m], "
-                f"got {self.astray}, {self.stray_aside} and {self.stray_above}"
+                "recovery needs stray_aside >= 0 and stray_above 0 <= low <= high [m], "
+                f"got {self.stray_aside} and {self.stray_above}"
             )
         if self.max_attempts < 1:
             raise ConfigError(f"max_attempts must be at least 1, got {self.max_attempts}")
@@ -153,11 +157,21 @@ class RecoveryConfig:
         provoked, by = rng.random() < self.probability, float(rng.uniform(*self.by))
         miss = (Miss.ASIDE, Miss.ABOVE)[int(rng.integers(2))]
         side = (-1, 1)[int(rng.integers(2))]
-        x, y = (float(v) for v in rng.uniform(-self.stray_aside, self.stray_aside, 2))
+        x, y = self._aside(rng)
         if rng.random() < self.astray:
             miss = Miss.ASTRAY
         stray = (x, y, float(rng.uniform(*self.stray_above)))
         return Disturbance(miss=miss, by=by, side=side, stray=stray) if provoked else UNDISTURBED
+
+    def again(self, rng: np.random.Generator, before: Disturbance) -> Disturbance:
+        """The disturbance of the attempt after one that failed: none, or astray once more."""
+        if before.miss is not Miss.ASTRAY or not self.astray_again or rng.random() >= self.astray_again:
+            return UNDISTURBED
+        return Disturbance(miss=Miss.ASTRAY, stray=(*self._aside(rng), float(rng.uniform(*self.stray_above))))
+
+    def _aside(self, rng: np.random.Generator) -> tuple[float, float]:
+        x, y = (float(v) for v in rng.uniform(-self.stray_aside, self.stray_aside, 2))
+        return x, y
 
 
 def pursue(
@@ -201,8 +215,8 @@ def pursue(
             break
         if disturbance != UNDISTURBED and mishap is not Mishap.STUCK:
             mishap = Mishap.ASTRAY if disturbance.miss is Miss.ASTRAY else Mishap.MISALIGNED
-        labels.fail(mishap, provoked=disturbance != UNDISTURBED or trial.provoked)
-        disturbance = UNDISTURBED
+        labels.fail(mishap, provoked=disturbance != UNDISTURBED or trial.provoked, sound_steps=ended.sound_steps)
+        disturbance = config.again(rng, disturbance) if remaining > 1 else UNDISTURBED
         if trial.noticed is not None and scene is not None and remaining:
             ended = replace(ended, state=(yield from labels.put(back_off(hands, scene, ended.state, trial))))
     return ended
@@ -232,8 +246,8 @@ class _Labels:
         except StopIteration as stop:
             return stop.value
 
-    def fail(self, mishap: Mishap, *, provoked: bool) -> None:
-        """The steps labelled since `steps` was set to 0 were a failed attempt; nothing happens when there were none."""
-        if self.steps:
+    def fail(self, mishap: Mishap, *, provoked: bool, sound_steps: int = 0) -> None:
+        """The steps labelled since `steps` was set to 0 but for the first, sound ones, were a failure (unless there are none)."""
+        if self.steps > sound_steps:
             self._segment = Segment.RECOVERY
-            self._failed_steps, self._mishap, self._provoked = self.steps, str(mishap), provoked
+            self._failed_steps, self._mishap, self._provoked = self.steps - sound_steps, str(mishap), provoked

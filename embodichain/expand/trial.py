@@ -19,10 +19,12 @@ from embodichain.types import CONTROL_HZ, Mishap, Scene, Step, WorldState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """How one attempt ended: the state it left, and what went wrong ("" when nothing did)."""
+    """How one attempt ended: the state it left, what went wrong ("" when nothing did), and how many steps were right till then."""
 
     state: WorldState
     failure: str = ""
+    sound_steps: int = 0
+    """Of a failed attempt: its first steps, which were no part of the failure and are worth imitating."""
 
 
 Attempting = Generator[Step, WorldState, Attempt]

@@ -15,7 +15,7 @@ from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import CHUNK, CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import multiply, turn, turned
 
 START = 0.45
@@ -82,6 +82,10 @@ _KNOB_HALF_WIDTH = 0.014
 _FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
 """Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
 _ABOVE = 0.05
+_NEAR = 0.12
+"""A hand so near [m] to where it pushes from, lower than it would come from above and not before the lever, goes straight there."""
+_OVER_KNOB = 0.035
+"""Closed fingers pass over the knob when the tip is so far [m] above where it pushes from."""
 _PUSH_SPEED = 0.18
 _GAP = 0.022
 """Distance [m] between fingers and lever before the push: whoever learns from this may err by as much and not land on the knob."""
@@ -99,11 +103,13 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     side = wanted_side(scene)
     if state.object_joints["switch"][0] * side > THRESHOLD:
         return Attempt(state=state)
+    begun_s = state.time_s
     (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
-    if miss.miss is Miss.ASTRAY:
-        state = yield from _stray(hand, state, hand.chain.pose(approach[-1]), miss)
-        return Attempt(state=state, failure="the hand went astray")
     state = yield from follow(hand, state, approach, opening=0.0)
+    if miss.miss is Miss.ASTRAY:
+        sound_steps = round((state.time_s - begun_s) * CONTROL_HZ)
+        state = yield from _stray(hand, state, _forward(scene, state), miss)
+        return Attempt(state=state, failure="the hand went astray", sound_steps=sound_steps)
     before = state.object_joints["switch"][0]
     state = yield from follow(hand, state, press)
     state = yield from wait(hand, state, 0.06)
@@ -119,13 +125,22 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     return Attempt(state=state, failure="" if angle * side > THRESHOLD else f"the lever went back to {angle:.2f} rad")
 
 
-def _stray(hand: Hand, state: WorldState, goal: Pose, miss: Disturbance) -> Skill:
-    """Brings the hand to a point above and beside its goal instead, or nowhere when it cannot come there."""
+def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) -> Skill:
+    """Takes the hand off from behind the lever, above the knob or away from it, to be there when the next frame is seen.
+
+    It stays where it is when it cannot come there.
+    """
+    offset = np.array(miss.stray)
+    onward = offset @ forward
     try:
-        path = hand.route([Waypoint(pose=moved(goal, miss.stray), straight=False)])
+        if onward > 0.0 and offset[2] < _OVER_KNOB:
+            offset -= 2.0 * onward * forward
+        over = [Waypoint(pose=moved(hand.pose, (0.0, 0.0, offset[2])))] if offset @ forward > 0.0 else []
+        state = yield from follow(hand, state, hand.route([*over, Waypoint(pose=moved(hand.pose, offset))]))
     except MotionError:
-        path = hand.joints[None]
-    return (yield from follow(hand, state, path, opening=0.0))
+        pass
+    steps = round(state.time_s * CONTROL_HZ)
+    return (yield from wait(hand, state, (-steps % CHUNK) / CONTROL_HZ))
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
@@ -141,12 +156,29 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
         curve = _push_curve(scene, state, yaw, miss)
         ready = curve(0.0)
         try:
-            approach = hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, _ABOVE)), straight=False), Waypoint(pose=ready)])
+            approach = _approach(hand, ready, _forward(scene, state))
             return hand, approach, hand.sweep(curve, _PUSH_SPEED, approach[-1])
         except MotionError as error:
             failure = failure or error
     assert failure is not None
     raise failure
+
+
+def _approach(hand: Hand, ready: Pose, forward: Floats) -> Floats:
+    """Straight to the pose behind the lever from where nothing is between, else from above."""
+    offset = np.subtract(hand.pose.position, ready.position)
+    if np.linalg.norm(offset) < _NEAR and offset[2] < _ABOVE and offset @ forward < _GAP / 2:
+        try:
+            return hand.route([Waypoint(pose=ready)])
+        except MotionError:
+            pass
+    return hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, _ABOVE)), straight=False), Waypoint(pose=ready)])
+
+
+def _forward(scene: Scene, state: WorldState) -> Floats:
+    """The horizontal direction in which the lever is pushed, in the world frame, shape [3]."""
+    switch = scene.object("switch")
+    return np.array(turned(world_from_asset(switch.asset, state.object_poses["switch"]).quaternion, (wanted_side(scene), 0.0, 0.0)))
 
 
 def _choices(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, float]]:
@@ -171,7 +203,7 @@ def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) 
     """
     side, switch = wanted_side(scene), scene.object("switch")
     world_from_switch = world_from_asset(switch.asset, state.object_poses["switch"])
-    along = np.array(turned(world_from_switch.quaternion, (side, 0.0, 0.0)))
+    along = _forward(scene, state)
     across = np.array(turned(world_from_switch.quaternion, (0.0, 1.0, 0.0)))
     reach_along = _FINGER_HALF_X * abs(math.cos(yaw)) + _FINGER_HALF_Y * abs(math.sin(yaw))
     reach_across = _FINGER_HALF_X * abs(math.sin(yaw)) + _FINGER_HALF_Y * abs(math.cos(yaw))

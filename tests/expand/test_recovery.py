@@ -18,7 +18,7 @@ def state(time_s: float) -> WorldState:
     return WorldState(time_s=time_s, measured=np.zeros(1), object_poses={}, object_velocities={}, object_joints={}, contacts=())
 
 
-def attempts(lengths: list[tuple[int, str]], seen: list) -> Callable[[WorldState, Disturbance], Attempting]:
+def attempts(lengths: list[tuple[int, str]], seen: list, sound_steps: int = 0) -> Callable[[WorldState, Disturbance], Attempting]:
     """Attempts that last so many steps and end with such a failure, in order; a failure "stuck" raises instead."""
     left = iter(lengths)
 
@@ -30,7 +30,7 @@ def attempts(lengths: list[tuple[int, str]], seen: list) -> Callable[[WorldState
             now = yield Step(command=np.zeros(1))
         if failure == "stuck":
             raise MotionError("no way on")
-        return Attempt(state=now, failure=failure)
+        return Attempt(state=now, failure=failure, sound_steps=sound_steps)
 
     return attempt
 
@@ -69,6 +69,37 @@ def test_a_detected_failure_relabels_its_attempt_and_the_next_is_recovery(first:
 def test_a_disturbance_that_did_no_harm_leaves_the_episode_nominal(length: int) -> None:
     labels, ended, seen = pursue_all([(length, "")], probability=1.0)
     assert labels == [N] * length and ended.failure == "" and seen[0][1] != UNDISTURBED
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(1, 9))
+def test_steps_that_were_right_before_a_failure_stay_as_they_were_labelled(sound: int, failed: int, last: int) -> None:
+    config, seen = RecoveryConfig(), []
+    trying = attempts([(sound + failed, "astray"), (sound + failed, "astray"), (last, "")], seen, sound)
+    labels, ended = play(pursue(trying, state(0.0), config, np.random.default_rng(0)))
+    right = R if failed else N
+    assert labels == [N] * sound + [F] * failed + [right] * sound + [F] * failed + [right] * last
+    assert ended.failure == ""
+
+
+@pytest.mark.parametrize("again", [0.0, 0.5, 1.0])
+def test_attempts_go_astray_again_as_often_as_they_are_asked_to_and_the_last_never_does(again: float) -> None:
+    config = RecoveryConfig(probability=1.0, astray=1.0, astray_again=again, max_attempts=4)
+    rng, astray = np.random.default_rng(0), np.zeros(4)
+    for _ in range(200):
+        seen: list = []
+        play(pursue(attempts([(1, "astray"), (1, "astray"), (1, "astray"), (1, "")], seen), state(0.0), config, rng))
+        astray += [disturbance.miss is Miss.ASTRAY for _, disturbance in seen]
+        strays = [disturbance.stray for _, disturbance in seen if disturbance.miss is Miss.ASTRAY]
+        assert len(set(strays)) == len(strays), "each goes elsewhere"
+    assert astray[0] == 200 and astray[3] == 0
+    np.testing.assert_allclose(astray[1:3] / 200, [again, again**2], atol=0.08)
+
+
+def test_an_attempt_that_missed_does_not_make_the_next_go_astray() -> None:
+    config = RecoveryConfig(probability=1.0, astray=0.0, astray_again=1.0)
+    seen: list = []
+    play(pursue(attempts([(1, "missed"), (1, "")], seen), state(0.0), config, np.random.default_rng(0)))
+    assert [disturbance.miss is Miss.NOWHERE for _, disturbance in seen] == [False, True]
 
 
 def test_two_failures_are_both_failures() -> None:
@@ -114,7 +145,7 @@ def test_a_miss_clears_the_object() -> None:
     assert UNDISTURBED.aside(0.05) == UNDISTURBED.above(0.05) == 0.0
 
 
-@pytest.mark.parametrize("wrong", [{"probability": 1.1}, {"by": (0.03, 0.01)}, {"max_attempts": 0}])
+@pytest.mark.parametrize("wrong", [{"probability": 1.1}, {"by": (0.03, 0.01)}, {"max_attempts": 0}, {"astray_again": -0.1}])
 def test_impossible_configurations_are_refused(wrong: dict) -> None:
     with pytest.raises(ConfigError):
         RecoveryConfig(**wrong)

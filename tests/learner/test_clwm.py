@@ -10,7 +10,7 @@ from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner import clwm
 from learner.clwm import ActionDraw, Clwm, Grid, Window
-from learner.flow import interpolate
+from learner.flow import interpolate, shift_time
 from learner.layers import place_waves
 from learner.memory import LongTermMemory
 from learner.sizes import ClwmConfig
@@ -254,6 +254,24 @@ def test_masked_channels_and_steps_give_no_gradient():
     assert (action[0, 1] == 0).all() and (action[0, 3] == 0).all() and (action[0, 2] != 0).any()
 
 
+@pytest.mark.parametrize("shift", [1.0, 2.0])
+def test_with_a_falloff_of_two_actions_are_judged_by_the_chunk_that_the_velocity_points_to(shift: float) -> None:
+    model, w = exact_model(action_falloff=2.0, action_shift=shift, action_draws=2), window()
+    draws = draws_of(model, w)
+    ones, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    with torch.no_grad():
+        loss = model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).action
+        squares = []
+        for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
+            moment = draws._replace(action_noise_BTKA=noise, action_time_BT=time, further=())
+            predicted, s = model.velocities(w, moment, GRID)[1], time[..., None, None]
+            chunk = interpolate(noise, w.actions_BTKA, s) + (1.0 - s) * predicted
+            squares.append((chunk - w.actions_BTKA).square().mean())
+    many = shift_time(torch.rand(200_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64), shift)
+    expected = torch.stack(squares).mean() / (1.0 - many).square().mean()
+    torch.testing.assert_close(loss, expected, rtol=0.01, atol=0.0)
+
+
 def test_a_batch_without_anything_to_imitate_still_has_a_finite_loss():
     model, w = exact_model(), window()
     nothing, mask = torch.zeros(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
@@ -377,7 +395,13 @@ def test_errors_name_what_does_not_fit():
         model.velocities(w, draws_of(model, w), GRID)
     with pytest.raises(ConfigError, match="laid out as"):
         exact_model().velocities(w, draws_of(model, w), Grid(2, 2, 3))
-    for wrong in ({"dim": 25}, {"memory_every": 9}, {"history_noise_prob": 1.5}, {"layers": 0, "memory_every": 0}):
+    for wrong in (
+        {"dim": 25},
+        {"action_falloff": -1.0},
+        {"memory_every": 9},
+        {"history_noise_prob": 1.5},
+        {"layers": 0, "memory_every": 0},
+    ):
         with pytest.raises(ConfigError):
             replace(ClwmConfig(), **wrong)
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from staging import Stage
 
+from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.skills import follow
 from embodichain.tasks.turn_switch import THRESHOLD, TurnSwitch, wanted_side
-from embodichain.types import Pose, Scene
+from embodichain.types import CHUNK, Mishap, Pose, Scene, Segment
 from embodichain.types.poses import turned
 
 TASK = TurnSwitch()
@@ -38,6 +39,34 @@ def test_the_expert_turns_the_lever_and_lets_go(physics, sampler, seed: int) -> 
     state = stage.expert(TASK)
     assert stage.verdict.success, stage.verdict.reason
     assert state.time_s <= 6.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_hand_that_goes_astray_comes_back_the_short_way_when_the_next_frame_is_seen(physics, sampler, seed: int) -> None:
+    config = RecoveryConfig(
+        probability=1.0, astray=1.0, astray_again=1.0, max_attempts=4, stray_aside=0.07, stray_above=(0.0, 0.08), kinds=MISALIGNED
+    )
+    task = TurnSwitch(config)
+    scene = sampler.sample(task, seed)
+    stage = Stage(physics, scene, task.grader(scene))
+    stage.expert(task, seed=seed)
+    assert stage.verdict.success, stage.verdict.reason
+    assert stage.mishaps == [Mishap.ASTRAY] * 3
+    labels = np.array([Segment.NOMINAL, *stage.segments])
+    begins = np.flatnonzero(labels[1:] != labels[:-1])
+    kinds = labels[1:][begins].tolist()
+    assert kinds == [Segment.FAILURE, Segment.RECOVERY] * 3, "the way to the lever is no failure, what strays from it is"
+    assert not (begins[1::2] % CHUNK).any(), "the way back is seen from its beginning"
+    hands = Hand.all_of(physics.robot, physics.reset(scene))
+    for away, back, onward in zip(begins[::2], begins[1::2], [*begins[2::2], None], strict=True):
+        tips = [np.array([hand.chain.pose(hand.joints_in(c)).position for c in stage.commands[away:onward]]) for hand in hands]
+        path = max(tips, key=lambda tip: float(np.ptp(tip, axis=0).sum()))
+        behind, astray, way = path[0], path[back - away], path[back - away :]
+        assert 0.005 < np.linalg.norm(astray - behind) < 0.13
+        near = way[: 1 + int(np.argmin(np.linalg.norm(way - behind, axis=1)))]
+        assert np.linalg.norm(near[-1] - behind) < 0.004, "it comes back to where it strayed from"
+        if astray[2] - behind[2] < 0.03:
+            assert near[:, 2].max() < max(astray[2], behind[2]) + 0.005, "and does not rise for it"
 
 
 def test_the_knob_is_where_physics_has_it(physics, sampler) -> None:
