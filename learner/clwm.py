@@ -180,14 +180,20 @@ class Clwm(nn.Module):
 
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
-        video, actions, long_term = self._velocities(window, draws, grid)
+        video, actions, long_term = self._velocities(window, draws, grid, remembered=True)
         noise, time = draws.history_noise_BTNC[:, -1:], draws.history_time_BT[:, -1:, None, None]
         glance = self._look(interpolate(noise, window.latents_BTNC[:, -1:], time))
         return video, actions[0], replace(long_term, glance=glance)
 
-    def _velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, list[Tensor], LongTermMemory]:
-        """`velocities`, with those of the chunks for every draw; the memory lacks the glance, which training has no use for."""
+    def _velocities(
+        self, window: Window, draws: Draws, grid: Grid, *, remembered: bool
+    ) -> tuple[Tensor, list[Tensor], LongTermMemory]:
+        """`velocities`, with those of the chunks for every draw; the memory lacks the glance, which training has no use for.
+
+        Unless all are to be `remembered`, a model without memory passes over the last frame, which nothing else reads.
+        """
         latents, actions = window.latents_BTNC, window.actions_BTKA
+        frames = slice(None if remembered or self._memory_of else actions.shape[1])
         share = draws.history_time_BT[..., None, None]
         history = interpolate(draws.history_noise_BTNC, latents, share)
         imagined = self.config.imagined or actions.shape[1]
@@ -195,9 +201,10 @@ class Clwm(nn.Module):
         clear, noise = latents[:, 1 : 1 + imagined], draws.video_noise_BTNC[:, :imagined]
         past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
         proprio = window.proprio_BTA if draws.proprio_noise_BTA is None else window.proprio_BTA + draws.proprio_noise_BTA
+        told = draws.history_time_BT[:, frames] if self.config.history_noise_told else None
         groups = [
-            self._scene(history, grid, draws.history_time_BT if self.config.history_noise_told else None),
-            self._body(proprio, past, first=True),
+            self._scene(history[:, frames], grid, told),
+            self._body(proprio[:, frames], past[:, frames], first=True),
             self._video(interpolate(noise, clear, video_time[..., None, None]), grid, video_time),
         ]
         glance = self._look(history[:, :-1])
@@ -228,7 +235,7 @@ class Clwm(nn.Module):
         action_mask_BA: Tensor,
     ) -> Losses:
         """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
-        video, chunks, _ = self._velocities(window, draws, grid)
+        video, chunks, _ = self._velocities(window, draws, grid, remembered=False)
         imagined = slice(video.shape[1])
         frames, noise = window.latents_BTNC[:, 1:][:, imagined], draws.video_noise_BTNC[:, imagined]
         video_error = (wide(video) - velocity(noise, frames)).square().mean(dim=(2, 3))

@@ -55,14 +55,15 @@ def block_pass(
 ) -> BlockPassed:
     """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more.
 
-    Scene and body are there at T + 1 frames, actions at T; video at T, or at fewer for a model without memory.
+    Actions are there at T frames, scene and body at T + 1 or, where nobody remembers the last, at T; video at T, or at fewer for a
+    model without memory.
     """
     tokens = list(tokens)
     rotations = [group.rotation for group in groups]
     modulations = [block.modulation(group.modulation) for group in groups]
     scene, body, video, *actions = block.project(tokens, modulations, rotations)
     seen = join(scene.own, body.own)
-    now = seen.first(-1)
+    now = seen if seen.keys.shape[1] == actions[0].queries.shape[1] else seen.first(-1)
     imagined = video.queries.shape[1]
     # Where all are imagined, the very same tensor: gradients then add up in the same order, to the same bits.
     before = now if imagined == now.keys.shape[1] else now.first(imagined)

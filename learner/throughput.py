@@ -56,10 +56,10 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
     past, draws = CHUNK if config.told_past else 0, config.action_draws
-    scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; scene and body have T + 1 of them, actions several draws
-    V = min(config.imagined or T, T)
-    still, noisy = (T + 1) * (scene + body), V * video + T * draws * action
-    total = 2.0 * D * ((T + 1) * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
+    scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; actions have several draws
+    V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # imagined, and seen: the last only to be remembered
+    still, noisy = frames * (scene + body), V * video + T * draws * action
+    total = 2.0 * D * (frames * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
     if config.glance:
         total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     total += 2.0 * L * (E * D + D * D)
@@ -71,8 +71,8 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
         merged = noisy if last and not memory else still + noisy
         total += 2.0 * (still + noisy) * 3 * D * D + 2.0 * merged * D * D
         seen = [
-            (T + 1, scene, scene),
-            (T + 1, body, scene + body),
+            (frames, scene, scene),
+            (frames, body, scene + body),
             (V, video, scene + body + video),
             (T * draws, action, scene + body + action),
         ]

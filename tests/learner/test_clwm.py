@@ -336,6 +336,20 @@ def test_several_chunks_of_a_frame_are_those_made_one_by_one(changes):
     torch.testing.assert_close(together.unflatten(0, (2, 3)).transpose(0, 1), single, rtol=1e-10, atol=1e-10)
 
 
+def test_training_a_model_without_memory_never_looks_at_a_last_frame_that_it_does_not_imagine():
+    draws, w = draws_of(exact_model(), window()), window()
+    unseen = w._replace(latents_BTNC=w.latents_BTNC.clone(), proprio_BTA=w.proprio_BTA.clone())
+    unseen.latents_BTNC[:, -1], unseen.proprio_BTA[:, -1] = torch.nan, torch.nan
+    ones, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
+    for changes, same in (({"memory_every": 0, "imagined": 3}, True), ({"memory_every": 0}, False), ({}, False)):
+        model = exact_model(**changes)
+        with torch.no_grad():
+            seen, blind = (
+                model.losses(given, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask) for given in (w, unseen)
+            )
+        assert bool(seen.total == blind.total) is same
+
+
 def test_frames_not_imagined_in_training_change_no_chunk_and_count_in_no_loss():
     whole, some = exact_model(memory_every=0), exact_model(memory_every=0, imagined=2)
     some.load_state_dict(whole.state_dict())
