@@ -206,7 +206,8 @@ def turn_switch_cpu() -> RunConfig:
         action_shift=2.0,
         action_falloff=2.0,
         action_draws=2,
-        imagined=2,
+        proprio_noise=0.04,
+        imagined=1,
         video_steps=2,
         action_steps=4,
         action_samples=8,
@@ -239,7 +240,7 @@ def turn_switch_cpu() -> RunConfig:
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
             threads=1,
         ),
-        train=TrainConfig(steps=4000),
+        train=TrainConfig(steps=4800),
         evaluate=EvaluateConfig(episodes=50),
     )
 
