@@ -21,6 +21,7 @@ from learner.module import LearnerConfig
 from learner.optimizer import Matrices, OptimizerConfig
 from learner.policy import AgentConfig
 from learner.sizes import ClwmConfig
+from learner.windows import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,14 +234,14 @@ def turn_switch_cpu() -> RunConfig:
             encode=encode_on_write(encoder),
         ),
         stream=StreamConfig(workers=1),
-        ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
+        ring=RingConfig(num_slots=128, max_reads=50, min_ready=32),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
-            data=DataConfig(batch_size=16, window=4, openings=0.4, timeout_s=600.0),
+            data=DataConfig(batch_size=32, window=2, sampling=Sampling.SOUND, openings=0.3, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
             threads=1,
         ),
-        train=TrainConfig(steps=4800),
+        train=TrainConfig(steps=4200),
         evaluate=EvaluateConfig(episodes=50),
     )
 

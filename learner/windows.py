@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from embodichain.types import CHUNK, read_text
+from embodichain.types import CHUNK, Segment, read_text
 
 
 class Sampling(StrEnum):
@@ -26,6 +26,8 @@ class Sampling(StrEnum):
     """Windows inside one segment, segments by their length; a segment shorter than the window comes whole and is padded."""
     BOUNDARY = "boundary"
     """Windows that cross from one segment into the next, each crossing alike; a trajectory of one segment gives any window."""
+    SOUND = "sound"
+    """Windows that begin with a chunk to imitate, each alike: little is spent on failures, whose actions teach nothing."""
 
 
 class TrajectoryView(Protocol):
@@ -75,6 +77,9 @@ def place_window(
     length = min(window, chunks)
     if openings and rng.random() < openings:
         return 0, length
+    if sampling is Sampling.SOUND:
+        starts = np.flatnonzero(segment[: chunks - length + 1] != Segment.FAILURE)
+        return int(rng.choice(starts) if len(starts) else rng.integers(chunks - length + 1)), length
     crossings = np.flatnonzero(segment[1:] != segment[:-1]) + 1
     if sampling is Sampling.EPISODE or not len(crossings) or length < 2:
         return int(rng.integers(chunks - length + 1)), length
