@@ -34,6 +34,8 @@ def test_every_window_lies_in_its_episode_and_is_as_long_as_its_rule_allows(segm
         assert length == min(window, len(segment))
     if sampling is Sampling.BOUNDARY and crossings and length > 1:
         assert inside
+    if sampling is Sampling.SOUND and (segment[: len(segment) - length + 1] != F).any():
+        assert segment[start] != F
 
 
 @pytest.mark.parametrize("sampling", Sampling)
@@ -53,6 +55,12 @@ def test_segments_are_drawn_by_their_length_and_crossings_alike():
         4 if start < 4 < start + length else 6 for start, length in windows([N] * 4 + [F] * 2 + [R] * 6, 2, Sampling.BOUNDARY)
     ]
     assert np.mean(np.array(crossing) == 4) == pytest.approx(0.5, abs=0.05)
+
+
+def test_sound_windows_begin_with_each_chunk_to_imitate_alike():
+    counts = np.bincount([start for start, _ in windows([N] * 3 + [F] * 4 + [R] * 5, 2, Sampling.SOUND, 7000)], minlength=12)
+    assert (counts[3:7] == 0).all() and counts[11] == 0
+    assert counts[[0, 1, 2, 7, 8, 9, 10]] == pytest.approx(1000, rel=0.12)
 
 
 def test_a_short_segment_comes_whole_and_is_padded():
