@@ -225,10 +225,10 @@ def turn_switch_cpu() -> RunConfig:
             recovery=RecoveryConfig(
                 probability=0.9,
                 astray=0.85,
-                astray_again=0.6,
+                astray_again=0.5,
                 stray_aside=0.07,
                 stray_above=(0.0, 0.08),
-                max_attempts=5,
+                max_attempts=4,
                 kinds=MISALIGNED,
             ),
             encode=encode_on_write(encoder),
