@@ -140,7 +140,7 @@ def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) ->
         if onward > 0.0 and offset[2] < _OVER_KNOB:
             offset -= 2.0 * onward * forward
         over = [Waypoint(pose=moved(hand.pose, (0.0, 0.0, offset[2])))] if offset @ forward > 0.0 else []
-        state = yield from follow(hand, state, hand.route([*over, Waypoint(pose=moved(hand.pose, offset))]))
+        state = yield from follow(hand, state, hand.route([*over, Waypoint(pose=moved(hand.pose, offset.tolist()))]))
     except MotionError:
         pass
     steps = round(state.time_s * CONTROL_HZ)
