@@ -190,9 +190,11 @@ def turn_switch_cpu() -> RunConfig:
 
     The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
     from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
-    and their flow times lie nearer to noise, where only the observation can help; two of the four frames of a window are imagined.
-    Four windows in ten begin with their episode, where an arm is chosen. Muon moves the matrices: it gets as far in three
-    quarters of the steps. The policy plays the mean of eight chunks.
+    and their flow times lie nearer to noise, where only the observation can help; they are judged by the chunk that they point to.
+    Windows are short, so that a step sees many placements; they begin with a chunk to imitate, three in ten with their episode,
+    where an arm is chosen. In most episodes the hand strays from the lever and comes back: on the expert's own way the state alone
+    tells where it leads. Muon moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of
+    eight chunks.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2)
     grid = 128 // encoder.patch // encoder.merge
