@@ -132,7 +132,7 @@ class Clwm(nn.Module):
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
-        uniform = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+        uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
         self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass

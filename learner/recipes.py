@@ -21,7 +21,6 @@ from learner.module import LearnerConfig
 from learner.optimizer import Matrices, OptimizerConfig
 from learner.policy import AgentConfig
 from learner.sizes import ClwmConfig
-from learner.windows import Sampling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,8 +190,8 @@ def turn_switch_cpu() -> RunConfig:
     The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
     from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
     and their flow times lie nearer to noise, where only the observation can help; they are judged by the chunk that they point to.
-    Windows are short, so that a step sees many placements; they begin with a chunk to imitate, three in ten with their episode,
-    where an arm is chosen. In most episodes the hand strays from the lever and comes back: on the expert's own way the state alone
+    Of the four frames of a window one is imagined; four windows in ten begin with their episode, where an arm is chosen. In most
+    episodes the hand strays from the lever and comes back: on the expert's own way the state alone
     tells where it leads. Muon moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of
     eight chunks.
     """
@@ -227,23 +226,23 @@ def turn_switch_cpu() -> RunConfig:
             recovery=RecoveryConfig(
                 probability=0.9,
                 astray=0.85,
-                astray_again=0.5,
+                astray_again=0.6,
                 stray_aside=0.07,
                 stray_above=(0.0, 0.08),
-                max_attempts=4,
+                max_attempts=5,
                 kinds=MISALIGNED,
             ),
             encode=encode_on_write(encoder),
         ),
         stream=StreamConfig(workers=1),
-        ring=RingConfig(num_slots=128, max_reads=50, min_ready=32),
+        ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, model=model),
-            data=DataConfig(batch_size=32, window=2, sampling=Sampling.SOUND, openings=0.3, timeout_s=600.0),
+            data=DataConfig(batch_size=16, window=4, openings=0.4, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
             threads=1,
         ),
-        train=TrainConfig(steps=4200),
+        train=TrainConfig(steps=4800),
         evaluate=EvaluateConfig(episodes=50),
     )
 

@@ -59,7 +59,7 @@ class TurnSwitch:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Presses the lever over with fingers nearly closed, backs off, and tries again when it did not go over."""
+        """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
         hands = Hand.all_of(robot, state)
         yield from pursue(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -79,27 +79,23 @@ def wanted_side(scene: Scene) -> float:
 
 _KNOB_RADIUS = 0.0105
 _KNOB_HALF_WIDTH = 0.014
-_SPREAD = 0.016
-"""Opening of the gripper [m] while it pushes: a broad hand may err more to the side. The knob, 22 mm wide, does not fit between."""
-_LOW = 0.006
-"""How far [m] below the knob's axis the tip pushes: fingers that are a little too high do not slip over the knob."""
-_FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016 + _SPREAD / 2, 0.010
-"""Fingers so spread reach this far [m] from the tip along its X and Y axes, and beyond it."""
+_FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
+"""Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
 _ABOVE = 0.05
 _NEAR = 0.12
 """A hand so near [m] to where it pushes from, lower than it would come from above and not before the lever, goes straight there."""
-_OVER_KNOB = 0.040
-"""Fingers pass over the knob when the tip is so far [m] above where it pushes from."""
+_OVER_KNOB = 0.035
+"""Closed fingers pass over the knob when the tip is so far [m] above where it pushes from."""
 _PUSH_SPEED = 0.18
 _GAP = 0.022
 """Distance [m] between fingers and lever before the push: whoever learns from this may err by as much and not land on the knob."""
 _YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
 """Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
 _NEARLY_HOME = tuple(math.radians(degrees) for degrees in (0.0, 20.0, -20.0, 40.0, -40.0))
-_DONE_OPENING = 0.05
+_DONE_OPENING = 0.02
 """Opening of the gripper [m] after the push."""
-_END = 0.42
-"""Where the push would take the lever [rad]: the fingers give way, and it ends midway between its threshold and its stop at 0.5."""
+_END = 0.38
+"""Where the push takes the lever [rad]: midway between its threshold and its stop at 0.5, 8 mm at the knob from either."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -109,7 +105,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
         return Attempt(state=state)
     begun_s = state.time_s
     (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
-    state = yield from follow(hand, state, approach, opening=_SPREAD)
+    state = yield from follow(hand, state, approach, opening=0.0)
     if miss.miss is Miss.ASTRAY:
         sound_steps = round((state.time_s - begun_s) * CONTROL_HZ)
         state = yield from _stray(hand, state, _forward(scene, state), miss)
@@ -212,7 +208,6 @@ def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) 
     reach_along = _FINGER_HALF_X * abs(math.cos(yaw)) + _FINGER_HALF_Y * abs(math.sin(yaw))
     reach_across = _FINGER_HALF_X * abs(math.sin(yaw)) + _FINGER_HALF_Y * abs(math.cos(yaw))
     aside = miss.aside(_KNOB_HALF_WIDTH + reach_across) * across
-    low = np.array([0.0, 0.0, _LOW if miss.miss is not Miss.ABOVE else 0.0])
     up = np.array([0.0, 0.0, miss.above(_KNOB_RADIUS + _FINGER_BELOW)])
     upright = affordance(switch.asset, "lever_tip", world_from_switch, (0.0,)).quaternion
     quaternion = multiply(upright, turn((0.0, 0.0, 1.0), yaw))
@@ -223,7 +218,7 @@ def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) 
         knob = np.array(affordance(switch.asset, "lever_tip", world_from_switch, (angle,)).position)
         behind = _KNOB_RADIUS + reach_along + _GAP * (1.0 - progress)
         rolled = np.array([0.0, 0.0, _KNOB_RADIUS * (side * angle)])
-        x, y, z = (float(v) for v in knob - behind * along + aside + up + rolled - low)
+        x, y, z = (float(v) for v in knob - behind * along + aside + up + rolled)
         return Pose(position=(x, y, z), quaternion=quaternion)
 
     return pose_at
