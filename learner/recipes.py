@@ -191,9 +191,8 @@ def turn_switch_cpu() -> RunConfig:
     from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
     and their flow times lie nearer to noise, where only the observation can help; they are judged by the chunk that they point to.
     Of the four frames of a window one is imagined; four windows in ten begin with their episode, where an arm is chosen. In most
-    episodes the hand strays from the lever and comes back: on the expert's own way the state alone
-    tells where it leads. Muon moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of
-    eight chunks.
+    episodes the hand strays from the lever and comes back: on the expert's own way the state alone tells where it leads. Muon
+    moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of eight chunks.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2)
     grid = 128 // encoder.patch // encoder.merge
