@@ -48,7 +48,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
 from embodichain.types import CHUNK, CONTROL_HZ
-from learner.clwm import Grid, Window
+from learner.draws import Grid, Window
 from learner.memory import LongTermMemory
 from learner.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
 from learner.sai import Preparation, SaiConfig, SpeculativePolicy, Started, Variant, finish, start

@@ -30,8 +30,9 @@ from torch import Tensor
 
 from embodichain.ring import Ring
 from embodichain.types import CHUNK, RingSpec, camera_spec, write_text
-from learner.clwm import Clwm, Draws, Grid, Window
+from learner.clwm import Clwm
 from learner.data import DataConfig, RingDataset
+from learner.draws import Draws, Grid, Window
 from learner.layers import KeyValue, Rotation, attend, grid_positions, join, rotary
 from learner.optimizer import OptimizerConfig
 from learner.policy import Agent, AgentConfig

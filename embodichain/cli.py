@@ -32,6 +32,7 @@ COMMANDS: dict[str, Command] = {
     "eval": Command("learner.judge:main", "judge a trained policy in held-out scenes, in and out of distribution"),
     "export": Command("learner.trained:main", "write the policy of a run as one safetensors file"),
     "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
+    "segmenter": Command("learner.segmenter_run:main", "train the finder of objects on its own rendered stream: `segmenter train`"),
     "report": Command("learner.report:main", "write a run's report.html again from its folder"),
     "efficiency": Command("learner.law:main", "fit what runs reached against the experience that their iterations took in"),
     "list": Command("embodichain.commands.names:list_names", "list recipes, tasks, robots, physics and asset categories"),

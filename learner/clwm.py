@@ -8,7 +8,7 @@ Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
     scene    latents of frame t           attends to itself
     body     proprio and executed chunk   attends to scene and itself
     video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
-    action   noisy chunk t                attends to scene, body and itself; reads the working memory; may see frame t at a glance
+    action   noisy chunk t                attends to scene, body and itself; reads the working memory; may see frame t at a glance, and aim
 The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
@@ -24,11 +24,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from embodichain.errors import ConfigError
+from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import ACTION_DIM, CHUNK
+from learner.draws import ActionDraw, Draws, Grid, Window, draw
 from learner.flow import euler, interpolate, shift_time, time_grid, velocity
 from learner.layers import (
     PLACE_WAVES,
+    Aim,
     Block,
     Glance,
     Head,
@@ -49,51 +51,6 @@ from learner.memory import LongTermMemory, WorkingMemory
 from learner.passes import BlockPassed, Conditioned, Setting, block_pass, cat_rotations
 from learner.sizes import ClwmConfig
 from learner.ttt import FastWeights, Recompute, TttLayer, apply, update
-
-
-class Grid(NamedTuple):
-    """How the N latents of a frame lie: cameras x rows x columns."""
-
-    cameras: int
-    rows: int
-    columns: int
-
-    @property
-    def size(self) -> int:
-        """N."""
-        return self.cameras * self.rows * self.columns
-
-
-class Window(NamedTuple):
-    """T steps of B trajectories, normalised: T + 1 frames and the T chunks between them."""
-
-    latents_BTNC: Tensor
-    proprio_BTA: Tensor
-    actions_BTKA: Tensor
-    text_BLC: Tensor
-
-
-class ActionDraw(NamedTuple):
-    """Noise and flow times of all chunks."""
-
-    noise_BTKA: Tensor
-    time_BT: Tensor
-
-
-class Draws(NamedTuple):
-    """The random part of a training step."""
-
-    video_noise_BTNC: Tensor
-    video_time_BT: Tensor
-    action_noise_BTKA: Tensor
-    action_time_BT: Tensor
-    history_noise_BTNC: Tensor
-    history_time_BT: Tensor
-    """1 where the frame stays clean; [B, T + 1]."""
-    further: tuple[ActionDraw, ...] = ()
-    """More noises and flow times for the same chunks."""
-    proprio_noise_BTA: Tensor | None = None
-    """Added to the measured states."""
 
 
 class Losses(NamedTuple):
@@ -132,6 +89,7 @@ class Clwm(nn.Module):
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
+        self.aim = Aim(config.aim, dim) if config.aim else None
         uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
         self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
@@ -142,36 +100,8 @@ class Clwm(nn.Module):
     # ------------------------------------------------------------------------------------------------------------ training
 
     def draw(self, window: Window, generator: torch.Generator) -> Draws:
-        """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is.
-
-        Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction.
-        """
-        latents, actions = window.latents_BTNC, window.actions_BTKA
-        steps = actions.shape[:2]
-
-        def normal(like: Tensor) -> Tensor:
-            return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
-
-        def uniform(*shape: int) -> Tensor:
-            return torch.rand(shape, generator=generator, dtype=torch.float32).to(latents)
-
-        config = self.config
-        frames = latents.shape[:2]
-        share = config.history_noise_low + (1.0 - config.history_noise_low) * uniform(*frames)
-        noisy = uniform(*frames) < config.history_noise_prob
-        return Draws(
-            video_noise_BTNC=normal(latents[:, 1:]),
-            video_time_BT=shift_time(uniform(*steps), config.video_shift),
-            action_noise_BTKA=normal(actions),
-            action_time_BT=shift_time(uniform(*steps), config.action_shift),
-            history_noise_BTNC=normal(latents),
-            history_time_BT=torch.where(noisy, share, torch.ones_like(share)),
-            further=tuple(
-                ActionDraw(normal(actions), shift_time(uniform(*steps), config.action_shift))
-                for _ in range(config.action_draws - 1)
-            ),
-            proprio_noise_BTA=config.proprio_noise * normal(window.proprio_BTA) if config.proprio_noise else None,
-        )
+        """`draws.draw` with the settings of this model."""
+        return draw(self.config, window, generator)
 
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
         """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
@@ -182,8 +112,9 @@ class Clwm(nn.Module):
         """
         video, actions, long_term = self._velocities(window, draws, grid, remembered=True)
         noise, time = draws.history_noise_BTNC[:, -1:], draws.history_time_BT[:, -1:, None, None]
-        glance = self._look(interpolate(noise, window.latents_BTNC[:, -1:], time))
-        return video, actions[0], replace(long_term, glance=glance)
+        opening = self._opening(window.opening_BNC)
+        glance = self._look(interpolate(noise, window.latents_BTNC[:, -1:], time), opening, window.proprio_BTA[:, -1:])
+        return video, actions[0], replace(long_term, glance=glance, opening=opening)
 
     def _velocities(
         self, window: Window, draws: Draws, grid: Grid, *, remembered: bool
@@ -207,7 +138,7 @@ class Clwm(nn.Module):
             self._body(proprio[:, frames], past[:, frames], first=True),
             self._video(interpolate(noise, clear, video_time[..., None, None]), grid, video_time),
         ]
-        glance = self._look(history[:, :-1])
+        glance = self._look(history[:, :-1], self._opening(window.opening_BNC), proprio[:, :-1])
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
             groups.append(self._action(interpolate(noise, actions, time[..., None, None]), time, glance))
         text = self.text_in(window.text_BLC.to(self.place))
@@ -257,9 +188,9 @@ class Clwm(nn.Module):
 
     # ----------------------------------------------------------------------------------------------------------- inference
 
-    def empty_memory(self) -> LongTermMemory:
-        """The memory before the first frame, for any batch size."""
-        return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories))
+    def empty_memory(self, opening: Tensor | None = None) -> LongTermMemory:
+        """The memory before the first frame, for any batch size; or one that starts afresh in an episode with that `opening`."""
+        return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories), opening=opening)
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
         """Keys and values of an instruction for every block: once per instruction."""
@@ -298,8 +229,9 @@ class Clwm(nn.Module):
             self._body_tokens(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
         ]
         weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
-        glance = self._look(latents_BNC[:, None])
-        return LongTermMemory(weights=weights, context=context, glance=glance, steps=memory.steps + 1)
+        opening = self._opening(latents_BNC) if memory.opening is None else memory.opening
+        glance = self._look(latents_BNC[:, None], opening, proprio_BA[:, None])
+        return LongTermMemory(weights=weights, context=context, glance=glance, opening=opening, steps=memory.steps + 1)
 
     def imagine(
         self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
@@ -468,9 +400,22 @@ class Clwm(nn.Module):
         tokens = self.action_in(actions_BTKA.to(self.place)) + place
         return tokens if glance_BT1D is None else tokens + glance_BT1D
 
-    def _look(self, latents_BTNC: Tensor) -> Tensor | None:
-        """Frames at a glance, [B, T, 1, D]."""
-        return None if self.glance is None else self.glance(latents_BTNC.to(self.place))
+    def _look(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
+        """What actions are told at once of each frame, [B, T, 1, D]: frames at a glance, and the aim."""
+        latents = latents_BTNC.to(self.place)
+        glance = None if self.glance is None else self.glance(latents)
+        if self.aim is None or opening_BM is None:
+            return glance
+        aim = self.aim(self.aim.moments(latents), opening_BM, proprio_BTA.to(self.place))
+        return aim if glance is None else glance + aim
+
+    def _opening(self, latents_BNC: Tensor | None) -> Tensor | None:
+        """What the aim keeps of an episode's first frame, [B, M]."""
+        if self.aim is None:
+            return None
+        if latents_BNC is None:
+            raise LearnerError("this model aims by the first frame of each trajectory, and the window lacks it (opening_BNC)")
+        return self.aim.moments(latents_BNC.to(self.place))
 
     def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
         return Conditioned(tokens, *time, self._rotation(*positions))

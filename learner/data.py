@@ -96,6 +96,8 @@ class Batch:
     """First chunk of each window."""
     latents_BTvrcC: Tensor | None = None
     """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
+    opening: Tensor | None = None
+    """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
 
     @property
     def imitate_BT(self) -> Tensor:
@@ -111,8 +113,8 @@ class LeasedBatch:
     window: int
     lease: Lease
 
-    def gather(self, device: torch.device | str = "cpu") -> Batch:
-        """The one copy on the way: stacks the windows on `device`, padding those of short episodes."""
+    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False) -> Batch:
+        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` if asked."""
         w, size = self.windows, self.window
         encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
@@ -127,6 +129,7 @@ class LeasedBatch:
             instructions=tuple(view.instruction for view in w),
             trajectory_ids=tuple(view.trajectory_id for view in w),
             starts=tuple(view.start for view in w),
+            opening=_stack([view.opening for view in w], 1, device) if opening else None,
         )
 
     def release(self) -> None:

@@ -1,4 +1,4 @@
-"""Turns camera frames into the latents of the world model: patch tokens of a frozen DINOv3."""
+"""Turns camera frames into the latents of the world model: patch tokens of a frozen DINOv3, and where objects are if asked for."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
 from learner.pretrained import load_dinov3, new_dinov3
+from learner.segmenter import BUILTIN, MOMENTS, load_segmenter
 
 _PIXEL_MEAN = (0.485, 0.456, 0.406)
 _PIXEL_STD = (0.229, 0.224, 0.225)
@@ -35,6 +36,9 @@ class EncoderConfig:
     """Images per forward pass: bounds the encoder's memory."""
     merge: int = 1
     """Squares of so many patches a side become one latent of all their channels: fewer tokens for the model, nothing lost."""
+    segmenter: str = ""
+    """Where a trained segmenter lies, a folder or "builtin": each latent then ends with the six image moments of the objects in its
+    camera's picture. Empty: patch tokens alone."""
 
     def __post_init__(self) -> None:
         if self.dim % (4 * self.heads):
@@ -60,6 +64,7 @@ class Encoder(nn.Module):
         self.is_random = not config.source
         self.vit = load_dinov3(weights_folder(config.source)) if config.source else _random(config)
         self.vit.requires_grad_(False)
+        self.segmenter = load_segmenter(config.segmenter).requires_grad_(False) if config.segmenter else None
         self.register_buffer("pixel_mean", 255.0 * torch.tensor(_PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255.0 * torch.tensor(_PIXEL_STD).view(3, 1, 1), persistent=False)
         self.eval()
@@ -67,7 +72,7 @@ class Encoder(nn.Module):
     @property
     def latent_dim(self) -> int:
         """Channels C of a latent."""
-        return int(self.vit.config.hidden_size) * self.config.merge**2
+        return int(self.vit.config.hidden_size) * self.config.merge**2 + (MOMENTS if self.segmenter is not None else 0)
 
     @property
     def patch(self) -> int:
@@ -100,7 +105,8 @@ class Encoder(nn.Module):
             rgb: uint8 [..., cameras, h, w, 3].
 
         Returns:
-            [..., N, C] in the dtype of the encoder's weights: cameras in order, patches row by row, N = cameras x rows x columns.
+            [..., N, C] in the dtype of the encoder's weights: cameras in order, patches row by row, N = cameras x rows x columns;
+            with a segmenter the last six channels are `segmenter.image_moments` of the camera's picture, alike in all its patches.
         """
         *lead, cameras, height, width, _ = rgb.shape
         rows, columns = self.grid(height, width)
@@ -135,20 +141,19 @@ class Encoder(nn.Module):
     def _latents(self, images: Tensor) -> Tensor:
         hidden = self.vit(pixel_values=self.pixels(images)).last_hidden_state
         tokens = hidden[:, 1 + self.vit.config.num_register_tokens :]
-        side = self.config.merge
-        if side == 1:
+        side, (rows, columns) = self.config.merge, self.grid(images.shape[1], images.shape[2])
+        if side > 1:
+            square = tokens.reshape(-1, rows, side, columns, side, tokens.shape[-1]).transpose(2, 3)
+            tokens = square.reshape(len(images), rows * columns, -1)
+        if self.segmenter is None:
             return tokens
-        rows, columns = self.grid(images.shape[1], images.shape[2])
-        square = tokens.reshape(-1, rows, side, columns, side, tokens.shape[-1]).transpose(2, 3)
-        return square.reshape(len(images), rows * columns, -1)
+        moments = self.segmenter.moments(images).to(tokens)
+        return torch.cat([tokens, moments[:, None].expand(-1, tokens.shape[1], -1)], dim=-1)
 
 
 def for_writing(**options: Any) -> Encoder:
     """The encoder of a stream's workers, from the keywords of `EncoderConfig`."""
     return Encoder(EncoderConfig(**options))
-
-
-BUILTIN = "builtin"
 
 
 def weights_folder(source: str) -> str:

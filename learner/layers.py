@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM
+from learner.segmenter import MOMENTS
 
 _EPS = 1e-6
 PLACE_WAVES = 4
@@ -25,6 +27,9 @@ PLACE_WAVES = 4
 
 GLANCE_CHANNELS = 128
 """Channels that a glance keeps of each latent."""
+
+AIM_WIDTH = 4
+"""Width of the hidden layers of an aim, in widths of the model."""
 
 
 class Rotation(NamedTuple):
@@ -167,6 +172,42 @@ class Glance(nn.Module):
             )
         narrow = F.gelu(self.narrow(latents), approximate="tanh").flatten(-2)
         return self.output(F.gelu(self.gather(narrow), approximate="tanh")).unsqueeze(-2)
+
+
+class Aim(nn.Module):
+    """Where to go: from where objects are seen, where they were seen when the episode began, and where the arms are.
+
+    Reads the image moments that end each latent (`segmenter.image_moments`), once for each camera. The first frame counts for the
+    whole episode, for there nothing hides what stands there. Three layers, because a way from here to there is no sum of both.
+    """
+
+    def __init__(self, cameras: int, dim: int) -> None:
+        super().__init__()
+        self.cameras = cameras
+        wide = AIM_WIDTH * dim
+        self.layers = nn.Sequential(
+            nn.Linear(aim_inputs(cameras), wide),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(wide, wide),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(wide, dim),
+        )
+
+    def moments(self, latents: Tensor) -> Tensor:
+        """Of the cameras of frames, latents [..., N, C] → [..., cameras x 6]; raises ConfigError unless N belongs to so many."""
+        if latents.shape[-2] % self.cameras:
+            raise ConfigError(f"{latents.shape[-2]} latents are not those of {self.cameras} cameras (model.aim)")
+        return latents.unflatten(-2, (self.cameras, -1))[..., 0, -MOMENTS:].flatten(-2)
+
+    def forward(self, moments: Tensor, opening: Tensor, proprio: Tensor) -> Tensor:
+        """Moments [B, T, cameras x 6] now, and [B, cameras x 6] at first, and states [B, T, A] → [B, T, 1, D]."""
+        first = opening[:, None].expand(-1, moments.shape[1], -1)
+        return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
+
+
+def aim_inputs(cameras: int) -> int:
+    """Numbers that `Aim` reads of a frame."""
+    return 2 * cameras * MOMENTS + ACTION_DIM
 
 
 class Head(nn.Module):

@@ -26,12 +26,14 @@ class LongTermMemory:
     context: tuple[KeyValue, ...] = ()
     glance: Tensor | None = None
     """What the model saw of the present frame at a glance, [B, 1, 1, D]; None for a model without, and before the first frame."""
+    opening: Tensor | None = None
+    """Where objects were seen in the episode's first frame, [B, M]; None for a model without an aim, and before that frame."""
     steps: int = 0
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the fast weights, of the context and of the glance: does not depend on `steps`."""
-        present = [x for entry in self.context for x in entry] + ([] if self.glance is None else [self.glance])
+        """Bytes of the fast weights, of the context, of the glance and of the opening: does not depend on `steps`."""
+        present = [x for entry in self.context for x in entry] + [x for x in (self.glance, self.opening) if x is not None]
         return sum(x.numel() * x.element_size() for x in present) + sum(weights.size_bytes for weights in self.weights)
 
     def fork(self) -> WorkingMemory:

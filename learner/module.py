@@ -31,12 +31,13 @@ from learner.clwm import Losses
 from learner.data import Batch, DataConfig, LeasedBatch, RingDataset
 from learner.efficiency import Experience
 from learner.optimizer import AverageConfig, Matrices, OptimizerConfig, WeightAverage, whole
-from learner.policy import Agent, AgentConfig, mismatches
+from learner.policy import Agent, AgentConfig
 from learner.ranks import Ranks
 from learner.sharding import Parallel, shard
 from learner.throughput import Extent, peak_flops, utilisation
 from learner.ttt import Recompute
 from learner.wan import load_wan
+from learner.weight_files import mismatches
 
 _LOG = logging.getLogger(__name__)
 _LOG_EVERY = 10
@@ -117,7 +118,7 @@ class ClwmModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
         """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
         self._leased = batch
-        return batch.gather(device)
+        return batch.gather(device, opening=self.agent.aims)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Backward and optimiser are done: nothing reads the views any more."""

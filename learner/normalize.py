@@ -23,17 +23,21 @@ class NormalizerConfig:
     """`relative_*`: commands become differences to the frame's measured values. `min_span`: least distance of the quantiles.
 
     A channel that hardly moves (an idle arm) would otherwise blow its noise up to full scale; `clip` bounds what lies beyond
-    the quantiles of the warm-up.
+    the quantiles of the warm-up. `cameras`: latents of each of so many cameras have statistics of their own, because what fills
+    a wrist's picture is a speck to the head; 0 for one for all.
     """
 
     relative_joints: bool = True
     relative_positions: bool = True
     min_span: float = 0.01
     clip: float = 3.0
+    cameras: int = 0
 
     def __post_init__(self) -> None:
-        if self.min_span <= 0 or self.clip < 1:
-            raise ConfigError(f"normalizer needs min_span > 0 and clip >= 1, got {self.min_span} and {self.clip}")
+        if self.min_span <= 0 or self.clip < 1 or self.cameras < 0:
+            raise ConfigError(
+                f"normalizer needs min_span > 0, clip >= 1 and cameras >= 0, got {self.min_span}, {self.clip} and {self.cameras}"
+            )
 
     @property
     def relative_channels(self) -> tuple[int, ...]:
@@ -48,8 +52,8 @@ class Measurement:
         self._config = config
         self._actions: list[Tensor] = []
         self._proprio: list[Tensor] = []
-        self._sum = torch.zeros(latent_dim, dtype=torch.float64)
-        self._sum_squares = torch.zeros(latent_dim, dtype=torch.float64)
+        self._sum = torch.zeros(config.cameras or 1, latent_dim, dtype=torch.float64)
+        self._sum_squares = torch.zeros_like(self._sum)
         self._latents = 0
         self.action_mask = torch.zeros(ACTION_DIM, dtype=torch.bool)
 
@@ -60,10 +64,10 @@ class Measurement:
         actions = to_relative(action_BTKA, proprio_BTA[:, :-1], self._config.relative_channels)
         self._actions.append(actions[valid_BT].flatten(0, 1).cpu())
         self._proprio.append(proprio_BTA[:, :-1][valid_BT].cpu())
-        rows = latents_BTNC[:, :-1][valid_BT].flatten(0, 1).double().cpu()
-        self._sum += rows.sum(dim=0)
-        self._sum_squares += rows.square().sum(dim=0)
-        self._latents += rows.shape[0]
+        rows = _by_camera(latents_BTNC[:, :-1][valid_BT], len(self._sum)).double().cpu()  # [frames, cameras, latents, C]
+        self._sum += rows.sum(dim=(0, 2))
+        self._sum_squares += rows.square().sum(dim=(0, 2))
+        self._latents += rows.shape[0] * rows.shape[2]
         self.action_mask |= action_mask_BA.bool().any(dim=0).cpu()
 
     def quantiles(self) -> tuple[Tensor, Tensor]:
@@ -74,10 +78,11 @@ class Measurement:
         return (torch.cat(self._actions).quantile(edges, dim=0), torch.cat(self._proprio).quantile(edges, dim=0))
 
     def latent_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents per channel, float32 [C]."""
+        """Mean and standard deviation of the latents per channel, float32 [C], or [cameras, C] where they are measured apart."""
         mean = self._sum / self._latents
         variance = (self._sum_squares / self._latents - mean.square()).clamp_min(1e-8)
-        return mean.float(), variance.sqrt().float()
+        shape = (-1, mean.shape[-1]) if self._config.cameras else (-1,)
+        return mean.float().view(shape), variance.sqrt().float().view(shape)
 
 
 class Normalizer(nn.Module):
@@ -95,8 +100,9 @@ class Normalizer(nn.Module):
         self.config = config
         self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
         self.register_buffer("proprio_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
-        self.register_buffer("latent_mean", torch.zeros(latent_dim))
-        self.register_buffer("latent_std", torch.ones(latent_dim))
+        shape = (config.cameras, latent_dim) if config.cameras else (latent_dim,)
+        self.register_buffer("latent_mean", torch.zeros(shape))
+        self.register_buffer("latent_std", torch.ones(shape))
         self.register_buffer("action_mask", torch.ones(ACTION_DIM, dtype=torch.bool))
         self.register_buffer("fitted", torch.tensor(False))
 
@@ -118,8 +124,11 @@ class Normalizer(nn.Module):
         self.fitted.fill_(True)
 
     def latents(self, latents: Tensor) -> Tensor:
-        """Normalised latents, [..., C]."""
-        return (latents - self.latent_mean) / self.latent_std
+        """Normalised latents [..., N, C]; raises ConfigError when N is not that of so many cameras as were measured apart."""
+        if not self.config.cameras:
+            return (latents - self.latent_mean) / self.latent_std
+        apart = _by_camera(latents, self.config.cameras)
+        return ((apart - self.latent_mean[:, None]) / self.latent_std[:, None]).flatten(-3, -2)
 
     def proprio(self, proprio: Tensor) -> Tensor:
         """Normalised proprioception, [..., A]."""
@@ -135,6 +144,13 @@ class Normalizer(nn.Module):
         low, high = self.action_range
         relative = low + (actions + 1.0) * 0.5 * (high - low)
         return to_absolute(relative, proprio, self.config.relative_channels) * self.action_mask
+
+
+def _by_camera(latents: Tensor, cameras: int) -> Tensor:
+    """Latents [..., N, C], cameras in order, as [..., cameras, N / cameras, C]."""
+    if latents.shape[-2] % cameras:
+        raise ConfigError(f"{latents.shape[-2]} latents are not those of {cameras} cameras (normalizer.cameras)")
+    return latents.unflatten(-2, (cameras, -1))
 
 
 def to_relative(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:

@@ -22,7 +22,7 @@ class Schedule(StrEnum):
 
 
 class Matrices(StrEnum):
-    """Which rule moves the matrices inside the backbone: those of its blocks and of the glance."""
+    """Which rule moves the matrices inside the backbone: those of its blocks, of the glance and of the aim."""
 
     ADAMW = "adamw"
     MUON = "muon"
@@ -83,11 +83,11 @@ class OptimizerConfig:
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:
-    """Weights of the linear maps in blocks and glance; not those that lead in or out of the backbone."""
+    """Weights of the linear maps in blocks, glance and aim; not those that lead in or out of the backbone."""
     return [
         inner.weight
         for name, inner in module.named_modules()
-        if isinstance(inner, nn.Linear) and inner.weight.requires_grad and {"blocks", "glance"} & set(name.split("."))
+        if isinstance(inner, nn.Linear) and inner.weight.requires_grad and {"blocks", "glance", "aim"} & set(name.split("."))
     ]
 
 

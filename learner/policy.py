@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from embodichain.errors import LearnerError
+from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.clwm import Clwm, Grid, Losses, TextMemory, Window
+from learner.clwm import Clwm, Losses, TextMemory
 from learner.data import Batch
+from learner.draws import Grid, Window
 from learner.encoder import Encoder, EncoderConfig
 from learner.memory import LongTermMemory
 from learner.normalize import Measurement, Normalizer, NormalizerConfig
@@ -29,6 +28,7 @@ from learner.passes import Setting
 from learner.sizes import ClwmConfig
 from learner.text import TextConfig, TextEncoder
 from learner.ttt import TttConfig
+from learner.weight_files import mismatches, read_weights, write_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +71,18 @@ class Agent(nn.Module):
         self.config = config
         self.encoder = Encoder(config.encoder)
         self.text = TextEncoder(config.text)
+        if config.model.aim and not config.encoder.segmenter:
+            raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
         self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
         self.register_buffer("memory_span", torch.tensor(1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = Clwm(config.model, latent_dim=self.encoder.latent_dim, text_dim=self.text.dim)
+
+    @property
+    def aims(self) -> bool:
+        """Whether batches need the first frames of their trajectories."""
+        return bool(self.config.model.aim)
 
     @property
     def num_trained_parameters(self) -> int:
@@ -89,16 +96,18 @@ class Agent(nn.Module):
     @torch.no_grad()
     def encoded(self, batch: Batch) -> tuple[Tensor, Grid]:
         """The latents of a batch's frames [B, T, N, C], not normalised, and how they lie: encoded here, or by the workers."""
-        if batch.latents_BTvrcC is not None:
-            ready = batch.latents_BTvrcC
+        return self._encoded(batch.rgb_BThw3, batch.latents_BTvrcC)
+
+    def _encoded(self, rgb: Tensor | None, ready: Tensor | None) -> tuple[Tensor, Grid]:
+        if ready is not None:
             if ready.shape[-1] != self.encoder.latent_dim:
                 raise LearnerError(
                     f"the stream's latents have {ready.shape[-1]} channels, the agent's encoder makes {self.encoder.latent_dim}: "
                     "world.encode and learner.agent.encoder must name the same encoder"
                 )
             return ready.flatten(2, 4).to(self.normalizer.latent_mean), Grid(*ready.shape[2:5])
-        assert batch.rgb_BThw3 is not None, "a batch carries pixels or latents"
-        return self.encoder(batch.rgb_BThw3), self.grid(batch.rgb_BThw3)
+        assert rgb is not None, "a batch carries pixels or latents"
+        return self.encoder(rgb), self.grid(rgb)
 
     @torch.no_grad()
     def window(self, batch: Batch) -> Window:
@@ -111,7 +120,17 @@ class Agent(nn.Module):
             proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
             actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
             text_BLC=self.text(batch.instructions),
+            opening_BNC=self._opening(batch) if self.aims else None,
         )
+
+    @torch.no_grad()
+    def _opening(self, batch: Batch) -> Tensor:
+        """Normalised latents [B, N, C] of the first frames."""
+        if batch.opening is None:
+            raise LearnerError("this agent aims by the first frame of each trajectory: gather(..., opening=True)")
+        written = batch.latents_BTvrcC is not None
+        latents, _ = self._encoded(None if written else batch.opening, batch.opening if written else None)
+        return self.normalizer.latents(latents[:, 0])
 
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The training losses of a batch, with noise from `generator` (on the CPU)."""
@@ -181,7 +200,7 @@ class ClwmPolicy:
 
     `begin` starts an episode. Each `act` takes in a real frame together with the chunk executed before it (the one it returned, if
     not told otherwise), and returns the next chunk. After the agent's `memory_span` frames the memory starts afresh, as every
-    training window did.
+    training window did; where objects were seen in the first frame stays.
     """
 
     def __init__(self, agent: Agent, *, seed: int = 0) -> None:
@@ -293,7 +312,7 @@ class ClwmPolicy:
     ) -> LongTermMemory:
         """The memory after a frame; it starts afresh when its span is full. Reads nothing of the policy that ever changes."""
         if memory.steps >= self._span:
-            memory, executed = self._agent.model.empty_memory(), None
+            memory, executed = self._agent.model.empty_memory(memory.opening), None
         return self._agent.model.observe(memory, latents, proprio, executed, text, grid, made)
 
     def _noise(self, like: Tensor) -> Noise:
@@ -326,6 +345,7 @@ class ClwmPolicy:
 
 AGENT_FORMAT = "embodichain-agent-1"
 """Of a `.safetensors` file: raised when an older version could not read it."""
+_ADVICE = "save the agent again with save_agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,20 +367,18 @@ class Setup:
 
 def save_agent(agent: Agent, path: Path, setup: Setup) -> None:
     """Writes one `.safetensors` file that `load_agent` and `load_setup` read: weights and configuration, no optimiser. Atomic."""
-    metadata = {
-        "format": AGENT_FORMAT,
-        "agent_config": json.dumps(agent.config.to_dict()),
-        "setup": json.dumps(asdict(setup)),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file({name: weight.detach().cpu().contiguous() for name, weight in agent.state_dict().items()}, partial, metadata)
-    partial.replace(path)
+    write_weights(
+        path,
+        agent.state_dict(),
+        form=AGENT_FORMAT,
+        agent_config=json.dumps(agent.config.to_dict()),
+        setup=json.dumps(asdict(setup)),
+    )
 
 
 def load_setup(path: Path) -> Setup:
     """What `save_agent` was told; raises LearnerError for any other file."""
-    _, metadata = _read_safetensors(path, weights=False)
+    _, metadata = read_weights(path, form=AGENT_FORMAT, advice=_ADVICE, only_metadata=True)
     try:
         saved = json.loads(metadata["setup"])
         return Setup(**{**saved, "tasks": tuple(saved["tasks"])})
@@ -378,7 +396,7 @@ def load_agent(path: Path | str, device: str = "cpu") -> Agent:
         raise LearnerError(f"no checkpoint at {path}")
     try:
         if path.suffix == ".safetensors":
-            weights, metadata = _read_safetensors(path)
+            weights, metadata = read_weights(path, form=AGENT_FORMAT, advice=_ADVICE)
             config = metadata["agent_config"]
         else:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
@@ -394,32 +412,3 @@ def load_agent(path: Path | str, device: str = "cpu") -> Agent:
         raise LearnerError(f"checkpoint {path} does not fit its own configuration: {'; '.join(mismatch)}")
     agent.load_state_dict(weights)
     return agent.to(device).eval()
-
-
-def _read_safetensors(path: Path, *, weights: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.exists():
-        raise LearnerError(f"no checkpoint at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if weights else {}  # noqa: SIM118 not a mapping
-    except (SafetensorError, OSError) as error:
-        raise LearnerError(f"{path} is no safetensors file: {error}") from error
-    if metadata.get("format") != AGENT_FORMAT:
-        raise LearnerError(
-            f"{path} has the format {metadata.get('format', 'of other software')!r}, this version reads {AGENT_FORMAT!r}: "
-            "save the agent again with save_agent"
-        )
-    return tensors, metadata
-
-
-def mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
-    """How `other` differs from the weights `own`: names missing and unexpected, and shapes."""
-    problems = [f"missing {name}" for name in own.keys() - other.keys()]
-    problems += [f"unexpected {name}" for name in other.keys() - own.keys()]
-    problems += [
-        f"{name}: {list(other[name].shape)} instead of {list(own[name].shape)}"
-        for name in own.keys() & other.keys()
-        if own[name].shape != other[name].shape
-    ]
-    return sorted(problems)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.encoder import Encoder
+from learner.views import KINDS, Views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,19 +84,6 @@ class PretrainConfig:
         return self.rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done)))
 
 
-class Views(NamedTuple):
-    """Camera frames: colours, and what else the camera measured, where the stream carries it."""
-
-    rgb: Tensor
-    """uint8 [B, h, w, 3]."""
-    depth: Tensor | None = None
-    """Distance along the camera's axis [m], [B, h, w]; 0 where nothing was hit."""
-    segmentation: Tensor | None = None
-    """uint8 [B, h, w]: 0 room, 1 table, 2 robot, 3 and more objects."""
-
-
-_KINDS = 4
-"""Room, table, robot, object: which object it is differs by task."""
 _LEVEL_CONTRAST = 0.05
 """Variance of log depth to which errors of a patch's depth as a whole are held: 0.22, or 22% of the depth, counts 1."""
 _NEAR, _FAR = 0.02, 4.0
@@ -120,7 +108,7 @@ class MaskedAutoencoder(nn.Module):
         encoder.vit.requires_grad_(True)
         channels, dim = int(encoder.vit.config.hidden_size), config.decoder_dim
         self.patch = int(encoder.vit.config.patch_size)
-        values = (3 + depth + _KINDS * segmentation) * self.patch**2 + depth
+        values = (3 + depth + len(KINDS) * segmentation) * self.patch**2 + depth
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.enter = nn.Linear(channels, dim)
@@ -164,8 +152,8 @@ class MaskedAutoencoder(nn.Module):
             targets.append(_target(depth - level, config.depth_floor, config.depth_weight))
             targets.append(Target(level, torch.full_like(level[..., 0], _LEVEL_CONTRAST), config.depth_weight))
         if views.segmentation is not None:
-            kinds = views.segmentation.clamp(max=_KINDS - 1)[:, None]
-            kinds = self._patches(kinds == torch.arange(_KINDS, device=kinds.device).view(-1, 1, 1), asked).float()
+            kinds = views.segmentation.clamp(max=len(KINDS) - 1)[:, None]
+            kinds = self._patches(kinds == torch.arange(len(KINDS), device=kinds.device).view(-1, 1, 1), asked).float()
             targets.append(_target(kinds, config.segmentation_floor, config.segmentation_weight))
         return targets
 

@@ -18,6 +18,7 @@ from learner.data import DataConfig
 from learner.encoder import BUILTIN, EncoderConfig
 from learner.evaluate import EvaluateConfig
 from learner.module import LearnerConfig
+from learner.normalize import NormalizerConfig
 from learner.optimizer import Matrices, OptimizerConfig
 from learner.policy import AgentConfig
 from learner.sizes import ClwmConfig
@@ -188,26 +189,28 @@ def turn_switch_cpu() -> RunConfig:
     """A policy for one task on two cores: the worker encodes with the built-in encoder, the learner sees latents alone.
 
     The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
-    from it: it would go on as before instead of looking. Actions see each frame at a glance, weigh more than the imagined frame,
+    from it: it would go on as before instead of looking. Actions see each frame at a glance and aim: the segmenter tells where the
+    switch is seen now, and where it was seen in the first frame, before an arm hid it. They weigh more than the imagined frame,
     and their flow times lie nearer to noise, where only the observation can help; they are judged by the chunk that they point to.
-    Of the four frames of a window one is imagined; four windows in ten begin with their episode, where an arm is chosen. In most
-    episodes the hand strays from the lever and comes back: on the expert's own way the state alone tells where it leads. Muon
-    moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of eight chunks.
+    Of the four frames of a window one is imagined; a quarter of the windows begin with their episode, where an arm is chosen. In
+    most episodes the hand strays from the lever and comes back: on the expert's own way the state alone tells where it leads.
+    Muon moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of eight chunks.
     """
-    encoder = EncoderConfig(source=BUILTIN, merge=2)
-    grid = 128 // encoder.patch // encoder.merge
+    encoder = EncoderConfig(source=BUILTIN, merge=2, segmenter=BUILTIN)
+    cameras, grid = 3, 128 // encoder.patch // encoder.merge
     model = ClwmConfig(
         layers=4,
         memory_every=0,
         history_noise_prob=0.0,
         told_place=True,
         told_past=False,
-        glance=3 * grid * grid,
+        glance=cameras * grid * grid,
+        aim=cameras,
         action_weight=5.0,
         action_shift=2.0,
         action_falloff=2.0,
         action_draws=2,
-        proprio_noise=0.04,
+        proprio_noise=0.02,
         imagined=1,
         video_steps=2,
         action_steps=4,
@@ -236,12 +239,12 @@ def turn_switch_cpu() -> RunConfig:
         stream=StreamConfig(workers=1),
         ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
         learner=LearnerConfig(
-            agent=AgentConfig(encoder=encoder, model=model),
-            data=DataConfig(batch_size=16, window=4, openings=0.4, timeout_s=600.0),
+            agent=AgentConfig(encoder=encoder, normalizer=NormalizerConfig(cameras=cameras), model=model),
+            data=DataConfig(batch_size=16, window=4, openings=0.25, timeout_s=600.0),
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
             threads=1,
         ),
-        train=TrainConfig(steps=4800),
+        train=TrainConfig(steps=4100),
         evaluate=EvaluateConfig(episodes=50),
     )
 

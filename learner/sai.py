@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
-from learner.clwm import Clwm, Grid, TextMemory
+from learner.clwm import Clwm, TextMemory
+from learner.draws import Grid
 from learner.flow import euler, time_grid
 from learner.memory import LongTermMemory, WorkingMemory
 from learner.passes import Setting

@@ -29,6 +29,9 @@ class ClwmConfig:
     """Latents in a frame, N, for a model whose actions also see each frame at a glance: all its latents, weighed by where they
     lie, in one vector. Attention takes thousands of steps to find a thing in a picture; until then a policy goes by its joints
     alone. 0 for a model without, which takes frames of any size."""
+    aim: int = 0
+    """Cameras, for a model whose actions also aim: at where objects are seen now and were seen in the episode's first frame, from
+    where the arms are. Needs an encoder with a segmenter. 0 for a model without."""
     told_past: bool = True
     """Whether the model sees the chunk executed before a frame. Without it it cannot learn to go on as before, unseeing."""
 
@@ -77,6 +80,8 @@ class ClwmConfig:
             raise ConfigError(f"action_falloff must not be negative, got {self.action_falloff}")
         if self.glance < 0:
             raise ConfigError(f"glance is how many latents a frame has, or 0 for none, got {self.glance}")
+        if not 0 <= self.aim <= self.max_cameras:
+            raise ConfigError(f"aim is how many cameras it reads, 0 to max_cameras={self.max_cameras}, got {self.aim}")
         if min(self.video_steps, self.action_steps, self.action_draws, self.action_samples, self.layers, self.max_cameras) < 1:
             raise ConfigError("layers, max_cameras, action_draws, action_samples, video_steps and action_steps must be at least 1")
 

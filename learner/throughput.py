@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.layers import GLANCE_CHANNELS
+from learner.layers import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.sizes import ClwmConfig
 
 PEAK_BF16 = {  # dense bf16 tensor-core FLOP/s in the vendors' data sheets, by a part of the device's name; the first match counts
@@ -62,6 +62,9 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     total = 2.0 * D * (frames * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
     if config.glance:
         total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
+    if config.aim:
+        wide = AIM_WIDTH * D
+        total += T * 2.0 * wide * (aim_inputs(config.aim) + wide + D)
     total += 2.0 * L * (E * D + D * D)
     flow_times = V + draws * T + 2  # of both noisy groups, and the two clean ones'
     total += flow_times * 2.0 * (config.time_frequencies * D + D * D + 6 * D * D)

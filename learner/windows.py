@@ -63,6 +63,8 @@ class WindowView:
     action: Tensor
     action_mask: Tensor
     segment: Tensor
+    opening: Tensor
+    """The trajectory's first frame, as `rgb` or `latents`."""
     instruction: str
 
 
@@ -122,6 +124,7 @@ def cut(
         action=_tensor(view["action"])[start:stop],
         action_mask=_tensor(view["action_mask"]),
         segment=_tensor(view["segment"])[start:stop],
+        opening=_tensor(view["latents" if encoded else "rgb"])[:1],
         instruction=read_text(view["instruction"]),
     )
 

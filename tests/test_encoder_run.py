@@ -1,4 +1,4 @@
-"""`embodichain encoder train` leaves an encoder that recipes can name, and its record."""
+"""`embodichain encoder train` and `segmenter train` leave weights that recipes can name, and their record."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,10 @@ from learner.encoder import Encoder, EncoderConfig
 from learner.encoder_run import EncoderRunConfig, main, train
 from learner.pretrain import PretrainConfig
 from learner.recipes import RingConfig, StreamConfig
+from learner.segmenter import Segmenter, SegmenterConfig, load_segmenter
+from learner.segmenter_run import SegmenterRunConfig
+from learner.segmenter_run import main as segmenter_main
+from learner.segmenter_run import train as train_segmenter
 
 
 def config(out: Path) -> EncoderRunConfig:
@@ -38,7 +42,7 @@ def test_training_saves_an_encoder_that_loads_and_says_how_it_was_made(tmp_path,
     encoder, fresh = Encoder(EncoderConfig(source=str(tmp_path))), Encoder(config(tmp_path).encoder)
     assert not encoder.is_random and encoder.latent_dim == 24
     assert not torch.equal(encoder.vit.embeddings.patch_embeddings.weight, fresh.vit.embeddings.patch_embeddings.weight)
-    with pytest.raises(RunError, match="holds an encoder already"):
+    with pytest.raises(RunError, match="holds weights already"):
         train(config(tmp_path))
 
 
@@ -50,3 +54,32 @@ def test_training_starts_from_random_weights(tmp_path):
 def test_the_command_says_what_it_takes(capsys):
     assert main([]) == 2 and main(["--help"]) == 0
     assert "embodichain encoder train" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_segmenter_learns_from_the_stream_to_tell_objects_and_is_found_again(tmp_path, no_shared_memory_left):
+    options = SegmenterRunConfig(
+        out=tmp_path,
+        world=WorldConfig(
+            tasks=("turn_switch",), width=64, height=64, segmentation=True, assets=AssetsConfig(counts={"switch": 1})
+        ),
+        stream=StreamConfig(engine="serial"),
+        ring=RingConfig(num_slots=4, max_reads=20, min_ready=2),
+        segmenter=SegmenterConfig(channels=8, steps=150, rate=1e-2),
+        trajectories=2,
+        images=8,
+    )
+    record = train_segmenter(options)
+    assert record["steps"] == 150 and record["images"] == 2400 and record["max_reads"] == 20
+    assert record["object_overlap"] > 0.2, "chance is below 0.03"
+    assert json.loads((tmp_path / "training.json").read_text())["object_overlap"] == record["object_overlap"]
+    trained, fresh = load_segmenter(str(tmp_path)), Segmenter(8)
+    assert not torch.equal(trained.layers[0].weight, fresh.layers[0].weight)
+    with pytest.raises(RunError, match="holds weights already"):
+        train_segmenter(options)
+
+
+def test_a_segmenter_asks_for_segmentation(tmp_path, capsys):
+    with pytest.raises(ConfigError, match=r"world\.segmentation"):
+        SegmenterRunConfig(out=tmp_path, world=WorldConfig())
+    assert segmenter_main([]) == 2 and "embodichain segmenter train" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from embodichain.errors import ConfigError
 from embodichain.types import CameraLook, Light, Looks, Range, Scene, Texture, Vec3, Wander
 
 _ALLOWED: dict[str, Range] = {
+    "probability": (0.0, 1.0),
     "patterned": (0.0, 1.0),
     "zoom": (0.5, 2.0),
     "shift": (0.0, 0.1),
@@ -32,7 +33,7 @@ _ALLOWED: dict[str, Range] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisualConfig:
-    """Ranges that the looks of a scene are drawn from, when `enabled`.
+    """Ranges that the looks of a scene are drawn from, when `enabled`; of a share of `probability` of the scenes.
 
     `temperature` [K] and `intensity` (of white, 0..1) of the light; `tilt` [rad] of its direction from the vertical;
     `table_shade` and `object_shade`: the largest change of a colour channel of the table and of an object (0..1);
@@ -42,6 +43,7 @@ class VisualConfig:
     """
 
     enabled: bool = False
+    probability: float = 1.0
     temperature: Range = (2800.0, 7500.0)
     intensity: Range = (0.45, 0.8)
     tilt: Range = (0.0, 0.7)
@@ -83,9 +85,9 @@ def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
     """The scene under a new light, with new surfaces, seen by other cameras; poses, joints and physics stay untouched.
 
     `cameras` are the names of those that change. The draw is added to `Scene.expansion`. Returns the scene itself when the
-    expansion is not enabled.
+    expansion is not enabled, or passes it over.
     """
-    if not config.enabled:
+    if not config.enabled or (config.probability < 1.0 and rng.uniform() >= config.probability):
         return scene
     temperature = float(rng.uniform(*config.temperature))
     intensity = float(rng.uniform(*config.intensity))

@@ -18,6 +18,16 @@ def test_nothing_changes_unless_enabled() -> None:
     assert redraw(SCENE, np.random.default_rng(0), VisualConfig()) is SCENE
 
 
+def test_as_many_scenes_change_as_asked_and_those_that_do_change_alike() -> None:
+    some = VisualConfig(enabled=True, probability=0.3)
+    drawn = [redraw(SCENE, np.random.default_rng(seed), some) for seed in range(600)]
+    assert np.mean([scene is not SCENE for scene in drawn]) == pytest.approx(0.3, abs=0.06)
+    warm = [scene.expansion["light_temperature_k"] for scene in drawn if scene is not SCENE]
+    assert min(warm) < 3200 and max(warm) > 7000
+    with pytest.raises(ConfigError, match="probability"):
+        VisualConfig(probability=1.5)
+
+
 @given(st.integers(0, 2**32 - 1))
 def test_draws_stay_in_range_and_are_recorded(seed: int) -> None:
     config = VisualConfig(enabled=True)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from embodichain.types import CHUNK
-from learner.clwm import Clwm, Grid, Window
+from learner.clwm import Clwm
+from learner.draws import Grid, Window
 from learner.optimizer import OptimizerConfig
 from learner.sizes import ClwmConfig, model_size
 from learner.throughput import peak_flops

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from embodichain.types import CHUNK, Segment, camera_spec, write_text
-from learner.clwm import Clwm, Grid, Window
+from learner.clwm import Clwm
 from learner.data import RingDataset
+from learner.draws import Grid, Window
 from learner.encoder import EncoderConfig
 from learner.policy import Agent, AgentConfig
 from learner.sizes import ClwmConfig
@@ -92,8 +93,10 @@ def window(batch: int = 2, steps: int = 4, seed: int = 0) -> Window:
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
+    latents = normal(batch, steps + 1, GRID.size, 6)
     return Window(
-        latents_BTNC=normal(batch, steps + 1, GRID.size, 6),
+        latents_BTNC=latents,
+        opening_BNC=latents[:, 0],
         proprio_BTA=normal(batch, steps + 1, 30),
         actions_BTKA=normal(batch, steps, CHUNK, 30),
         text_BLC=normal(batch, 3, 5),

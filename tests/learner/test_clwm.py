@@ -9,7 +9,8 @@ from learner_parts import GRID, exact_model, window
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner import clwm
-from learner.clwm import ActionDraw, Clwm, Grid, Window
+from learner.clwm import Clwm
+from learner.draws import ActionDraw, Grid, Window
 from learner.flow import interpolate, shift_time
 from learner.layers import place_waves
 from learner.memory import LongTermMemory
@@ -25,7 +26,11 @@ def clean(draws):
 
 
 def first_steps(w: Window, steps: int) -> Window:
-    return Window(w.latents_BTNC[:, : steps + 1], w.proprio_BTA[:, : steps + 1], w.actions_BTKA[:, :steps], w.text_BLC)
+    return w._replace(
+        latents_BTNC=w.latents_BTNC[:, : steps + 1],
+        proprio_BTA=w.proprio_BTA[:, : steps + 1],
+        actions_BTKA=w.actions_BTKA[:, :steps],
+    )
 
 
 def memories(model: Clwm, w: Window) -> list[LongTermMemory]:
@@ -39,13 +44,15 @@ def memories(model: Clwm, w: Window) -> list[LongTermMemory]:
 
 
 def tensors(memory) -> list[torch.Tensor]:
-    glance = () if memory.glance is None else (memory.glance,)
-    return [x for group in (*memory.weights, *memory.context, glance) for x in group]
+    seen = [x for x in (memory.glance, getattr(memory, "opening", None)) if x is not None]
+    return [x for group in (*memory.weights, *memory.context, seen) for x in group]
 
 
-@pytest.mark.parametrize(("memory_every", "glance"), [(0, 0), (1, 0), (2, 0), (0, GRID.size), (2, GRID.size)])
-def test_a_parallel_scan_over_t_is_t_online_calls(memory_every, glance):
-    model, w = exact_model(memory_every=memory_every, glance=glance), window()
+@pytest.mark.parametrize(
+    ("memory_every", "glance", "aim"), [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, GRID.size, 0), (2, GRID.size, 2), (0, 0, 2)]
+)
+def test_a_parallel_scan_over_t_is_t_online_calls(memory_every, glance, aim):
+    model, w = exact_model(memory_every=memory_every, glance=glance, aim=aim), window()
     draws = clean(draws_of(model, w))
     with torch.no_grad():
         video, action, after = model.velocities(w, draws, GRID)
@@ -323,7 +330,42 @@ def test_a_glance_sees_the_present_frame_and_where_in_it_a_thing_lies():
         model.observe(memory, torch.zeros(2, wide.size, 6, dtype=torch.float64), w.proprio_BTA[:, 1], None, text, wide)
 
 
-@pytest.mark.parametrize("changes", [{"glance": GRID.size}, {"memory_every": 0}])
+def test_an_aim_remembers_where_things_stood_at_first_and_reads_each_camera_once():
+    """For as long as the episode lasts, whatever the frames between show, and across a memory that starts afresh."""
+    model, w = exact_model(aim=GRID.cameras, memory_every=0), window()
+    text = model.read_text(w.text_BLC)
+    elsewhere = torch.cat([w.latents_BTNC[:, :1] + 1, w.latents_BTNC[:, 1:]], dim=1)
+
+    def last(frames: torch.Tensor, *, afresh: int | None = None) -> LongTermMemory:
+        memory = model.empty_memory()
+        for t in range(frames.shape[1]):
+            memory = model.empty_memory(memory.opening) if t == afresh else memory
+            memory = model.observe(memory, frames[:, t], w.proprio_BTA[:, t], None, text, GRID)
+        return memory
+
+    with torch.no_grad():
+        seen, moved, again = last(w.latents_BTNC), last(elsewhere), last(w.latents_BTNC, afresh=3)
+        assert all(torch.equal(a, b) for a, b in zip(tensors_of(seen.context), tensors_of(moved.context), strict=True))
+        assert (seen.glance - moved.glance).abs().max() > 1e-3, "without memory only the aim knows of the first frame"
+        assert torch.equal(seen.glance, again.glance) and again.steps == 2
+        patches = w.latents_BTNC.unflatten(2, (GRID.cameras, -1)).clone()
+        patches[:, :, :, 1:] = torch.nan
+        told = model.aim.moments(patches.flatten(2, 3))
+        torch.testing.assert_close(told, w.latents_BTNC[:, :, :: GRID.size // GRID.cameras].flatten(2))
+        arms = model.aim(told[:, -1:], seen.opening, w.proprio_BTA[:, :1]) - model.aim(
+            told[:, -1:], seen.opening, w.proprio_BTA[:, -1:]
+        )
+        assert arms.abs().max() > 1e-3
+        draws = draws_of(model, w)
+        with pytest.raises(LearnerError, match="opening_BNC"):
+            model.velocities(w._replace(opening_BNC=None), draws, GRID)
+    with pytest.raises(ConfigError, match="not those of 3 cameras"):
+        exact_model(aim=3, memory_every=0).velocities(w, draws, GRID)
+    with pytest.raises(ConfigError, match="0 to max_cameras"):
+        exact_model(aim=9)
+
+
+@pytest.mark.parametrize("changes", [{"glance": GRID.size}, {"memory_every": 0}, {"aim": 2}])
 def test_several_chunks_of_a_frame_are_those_made_one_by_one(changes):
     model, w = exact_model(video_steps=1, action_steps=3, **changes), window()
     text = model.read_text(w.text_BLC)

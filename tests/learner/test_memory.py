@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.clwm import Clwm, Grid
+from learner.clwm import Clwm
+from learner.draws import Grid
 from learner.memory import LongTermMemory
 from learner.sizes import ClwmConfig
 

@@ -7,7 +7,8 @@ the same weights with the same draws. Each speculates on forecasts that are equa
 import pytest
 import torch
 
-from learner.clwm import Clwm, Grid, Window
+from learner.clwm import Clwm
+from learner.draws import Grid, Window
 from learner.policy import Noise
 from learner.sai import SaiConfig, Split, finish, start
 from learner.sizes import ClwmConfig

@@ -74,6 +74,27 @@ def test_latents_get_zero_mean_and_unit_deviation():
     torch.testing.assert_close(scaled.std(dim=(0, 1, 2)), torch.ones(8), atol=0.1, rtol=0)
 
 
+def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(5, 4, 2, 3, 8, generator=generator)
+    latents[:, :, 1] = 3.0 + 10.0 * latents[:, :, 1]
+    latents = latents.flatten(2, 3)
+    config = NormalizerConfig(cameras=2)
+    measurement = Measurement(config, 8)
+    actions, proprio = torch.randn(5, 3, 16, 30, generator=generator), torch.randn(5, 4, 30, generator=generator)
+    mask, valid = torch.ones(5, 30, dtype=torch.bool), torch.ones(5, 3, dtype=torch.bool)
+    measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
+    normalizer = Normalizer(config, 8)
+    normalizer.fit(measurement)
+    for camera in normalizer.latents(latents[:, :3]).unflatten(2, (2, 3)).unbind(2):
+        torch.testing.assert_close(camera.mean(dim=(0, 1, 2)), torch.zeros(8), atol=1e-5, rtol=0)
+        torch.testing.assert_close(camera.std(dim=(0, 1, 2), correction=0), torch.ones(8), atol=1e-5, rtol=0)
+    with pytest.raises(ConfigError, match="5 latents are not those of 2 cameras"):
+        normalizer.latents(latents[:, :, :5])
+    with pytest.raises(ConfigError, match="cameras"):
+        NormalizerConfig(cameras=-1)
+
+
 def test_padding_is_not_measured():
     poisoned = Measurement(NormalizerConfig(), 2)
     actions, proprio, latents = torch.zeros(1, 2, 16, 30), torch.zeros(1, 3, 30), torch.zeros(1, 3, 4, 2)

@@ -8,9 +8,11 @@ import torch
 from learner_parts import SMALL, fitted, shaken, trajectory
 from safetensors.torch import save_file
 
-from embodichain.errors import LearnerError
+from embodichain.errors import ConfigError, LearnerError
+from learner.normalize import NormalizerConfig
 from learner.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
 from learner.sai import SaiConfig, SpeculativePolicy
+from learner.segmenter import Segmenter, save_segmenter
 
 
 @pytest.fixture
@@ -101,6 +103,55 @@ def test_memory_starts_afresh_after_its_span_and_keeps_its_size(agent):
         steps.append(policy.memory.steps)
         sizes.add(policy.memory.size_bytes)
     assert steps == [1, 2, 3, 4, 1, 2, 3] and len(sizes) == 1
+
+
+@pytest.fixture
+def aiming(dataset, tmp_path):
+    """An agent that aims at what a random segmenter calls objects."""
+    save_segmenter(Segmenter(3, seed=2), tmp_path / "segmenter")
+    encoder = replace(SMALL.encoder, segmenter=str(tmp_path / "segmenter"))
+    model = replace(SMALL.model, memory_every=0, aim=2)
+    made = fitted(replace(SMALL, encoder=encoder, model=model, normalizer=NormalizerConfig(cameras=2)), dataset)
+    shaken(made.model)
+    return made
+
+
+def test_an_aiming_policy_acts_on_its_first_frame_as_long_as_the_episode_lasts(aiming):
+    """Beyond the span of its memory too: four frames here."""
+    episode, other = trajectory(0), trajectory(1)
+    chunks = []
+    for first in (episode, other, episode):
+        policy = ClwmPolicy(aiming)
+        policy.begin("turn the switch on")
+        policy.act(first["rgb"][0], episode["proprio"][0])
+        for t in range(1, 6):
+            last = policy.act(episode["rgb"][t], episode["proprio"][t], episode["action"][t - 1])
+        chunks.append(last)
+        assert policy.memory.steps == 2
+    assert np.array_equal(chunks[0], chunks[2])
+    assert np.abs(chunks[0] - chunks[1]).max() > 1e-4
+
+
+def test_an_aiming_agent_trains_on_openings_and_says_what_it_lacks(aiming, dataset):
+    leased = dataset.draw()
+    batch = leased.gather(opening=True)
+    losses = aiming.losses(batch, torch.Generator().manual_seed(0))
+    losses.total.backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in aiming.model.aim.parameters())
+    moved = replace(batch, opening=batch.opening.flip(0))
+    assert aiming.losses(moved, torch.Generator().manual_seed(0)).action != losses.action
+    with pytest.raises(LearnerError, match="opening=True"):
+        aiming.losses(leased.gather(), torch.Generator().manual_seed(0))
+    with pytest.raises(ConfigError, match=r"set encoder\.segmenter"):
+        Agent(replace(SMALL, model=replace(SMALL.model, aim=2)))
+
+
+def test_an_aiming_policy_is_saved_whole_and_speculates_as_it_acts(aiming, tmp_path):
+    save_agent(aiming, tmp_path / "policy.safetensors", Setup())
+    acted = play(ClwmPolicy(aiming), 6)
+    assert np.array_equal(play(ClwmPolicy(load_agent(tmp_path / "policy.safetensors")), 6), acted)
+    with closing(SpeculativePolicy(aiming, SaiConfig(s_mid=0.0))) as speculative:
+        assert np.array_equal(play(speculative, 6), acted)
 
 
 def test_the_imagined_frame_is_kept_for_who_wants_to_look(agent):

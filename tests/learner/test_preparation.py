@@ -33,6 +33,7 @@ def agent(trajectories):
         {"told_place": True},
         {"told_past": False},
         {"glance": GRID.size},
+        {"aim": GRID.cameras},
         {"video_shift": 3.0, "action_shift": 0.5},
     ],
     ids=str,

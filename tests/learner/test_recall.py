@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from learner.clwm import Clwm, Grid, Window
+from learner.clwm import Clwm
+from learner.draws import Grid, Window
 from learner.flow import euler, time_grid
 from learner.sizes import ClwmConfig
 

@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from learner_parts import GRID, SMALL, exact_model, trajectory, window
 
-from learner.clwm import Window
+from learner.draws import Window
 from learner.sharding import Parallel, shard
 
 COUNT, STEPS = 2, 3
@@ -17,7 +17,7 @@ spawn = multiprocessing.get_context("spawn")
 
 def batch(rows: slice):
     """A model, some windows of a batch of four, and the draws for them; the same in every process."""
-    model = exact_model(glance=GRID.size, told_place=True).train()
+    model = exact_model(glance=GRID.size, aim=GRID.cameras, told_place=True).train()
     whole = window(batch=4)
     draws = model.draw(whole, torch.Generator().manual_seed(0))
     return (

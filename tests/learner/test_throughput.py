@@ -15,6 +15,7 @@ from learner.throughput import Extent, forward_flops, peak_flops, utilisation
         {"memory_every": 2},
         {"dim": 48, "ffn": 160, "heads": 4},
         {"action_draws": 3, "told_past": False, "glance": GRID.size},
+        {"aim": GRID.cameras},
         {"memory_every": 0, "imagined": 3},
         {"memory_every": 0, "imagined": 9},
     ],

@@ -84,6 +84,21 @@ def test_openings_are_drawn_as_often_as_asked_beside_the_rule():
         DataConfig(openings=1.5)
 
 
+def test_the_opening_of_a_window_is_its_trajectorys_first_frame_and_gathered_only_if_asked():
+    known = {number: trajectory(number, 4 + number % 3) for number in range(5)}
+    dataset = RingDataset(MemorySource(list(known.values())), DataConfig(batch_size=3, window=2))
+    starts = set()
+    for _ in range(10):
+        drawn = dataset.draw()
+        batch = drawn.gather(opening=True)
+        assert drawn.gather().opening is None
+        starts |= set(batch.starts)
+        for row, number in enumerate(batch.trajectory_ids):
+            assert np.array_equal(batch.opening[row, 0], known[number]["rgb"][0])
+            assert drawn.windows[row].opening.data_ptr() == known[number]["rgb"].ctypes.data, "a view, no copy"
+    assert len(starts) > 2
+
+
 def test_one_chunk_crosses_nothing():
     with pytest.raises(ConfigError, match="window >= 2"):
         DataConfig(window=1, sampling=Sampling.BOUNDARY)
