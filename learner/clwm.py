@@ -8,7 +8,7 @@ Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
     scene    latents of frame t           attends to itself
     body     proprio and executed chunk   attends to scene and itself
     video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
-    action   noisy chunk t                attends to scene, body and itself; reads the working memory; may see frame t at a glance, and aim
+    action   noisy chunk t                attends to scene, body and itself; reads the working memory; glances at frame t, and aims
 The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
