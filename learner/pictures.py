@@ -128,6 +128,19 @@ def save_latents(
     save_picture(path, np.asarray(sheet), caption)
 
 
+def save_found(
+    path: Path, rgb: NDArray[np.uint8], found: NDArray[np.bool_], shown: NDArray[np.bool_], caption: str, *, columns: int = 8
+) -> None:
+    """Pictures [B, h, w, 3] above what a segmenter made of them: objects' pixels that it found in green, missed in blue, and what
+    it took for them in red; masks are [B, h, w].
+    """
+    picks = slice(min(columns, len(rgb)))
+    painted = rgb[picks] // 2
+    for channel, pixels in enumerate((found & ~shown, found & shown, shown & ~found)):
+        painted[..., channel][pixels[picks]] = 255
+    save_picture(path, np.concatenate([mosaic(rgb[picks], scale=2), mosaic(painted, scale=2)]), caption)
+
+
 def _principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Mean [C] and the three leading principal axes [C, 3]; the sign of each makes its largest entry positive."""
     mean = rows.mean(axis=0)

@@ -91,6 +91,10 @@ class Segmenter(nn.Module):
         weight = next(self.parameters())
         return self.layers(images.permute(0, 3, 1, 2).to(weight.dtype) / 127.5 - 1.0)
 
+    def objects(self, images: Tensor) -> Tensor:
+        """Which pixels are called objects, bool [B, h, w], of images uint8 [B, h, w, 3]."""
+        return self(images).argmax(dim=1) == _OBJECT
+
     def moments(self, images: Tensor) -> Tensor:
         """`image_moments` [B, 6] of the objects in images uint8 [B, h, w, 3]."""
         return image_moments(self(images).softmax(dim=1)[:, _OBJECT])
@@ -119,6 +123,13 @@ def image_moments(shares: Tensor) -> Tensor:
     return torch.stack([(area / (height * width)).sqrt(), x, y, spread.sqrt(), (xx - yy) / round_, 2.0 * xy / round_], dim=1)
 
 
+def objects_of(views: Views) -> Tensor:
+    """Which pixels show objects, bool [B, h, w]; raises ConfigError for views without segmentation."""
+    if views.segmentation is None:
+        raise ConfigError("a segmenter learns from segmentation, which this stream lacks: set world.segmentation true")
+    return views.segmentation >= _OBJECT
+
+
 class Fit(NamedTuple):
     """How well a batch was segmented: the loss, and the share of object pixels found of all that are or were called so."""
 
@@ -139,11 +150,10 @@ def train_segmenter(segmenter: Segmenter, images: Iterator[Views], config: Segme
     optimizer = torch.optim.AdamW(segmenter.parameters(), lr=config.rate, weight_decay=config.weight_decay)
     step = -1
     for step, batch in enumerate(images):
-        if batch.segmentation is None:
-            raise ConfigError("a segmenter learns from segmentation, which this stream lacks: set world.segmentation true")
-        kinds = batch.segmentation.clamp(max=_OBJECT).long()
+        shown = objects_of(batch)
+        assert batch.segmentation is not None
         logits = segmenter(batch.rgb)
-        loss = F.cross_entropy(logits, kinds)
+        loss = F.cross_entropy(logits, batch.segmentation.clamp(max=_OBJECT).long())
         if not bool(loss.isfinite()):
             raise LearnerError(f"the segmenter's loss is {loss.item()} at step {step}; lower the rate")
         optimizer.zero_grad()
@@ -152,7 +162,7 @@ def train_segmenter(segmenter: Segmenter, images: Iterator[Views], config: Segme
             group["lr"] = config.rate_at(step)
         optimizer.step()
         with torch.no_grad():
-            called, shown = logits.argmax(dim=1) == _OBJECT, kinds == _OBJECT
+            called = logits.argmax(dim=1) == _OBJECT
             overlap = float((called & shown).sum()) / max(1.0, float((called | shown).sum()))
         if on_step(step + 1, Fit(float(loss.detach()), overlap)) or step + 1 >= config.steps:
             break

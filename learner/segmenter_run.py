@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from embodichain.errors import ConfigError
 from learner.frames import FramesConfig, Told, command, learn, save_record
-from learner.segmenter import Segmenter, SegmenterConfig, save_segmenter, train_segmenter
+from learner.pictures import save_found
+from learner.segmenter import Segmenter, SegmenterConfig, objects_of, save_segmenter, train_segmenter
 from learner.views import Views
 
 
@@ -20,7 +22,7 @@ class SegmenterRunConfig(FramesConfig):
     """One training of a segmenter: what is rendered, how it streams, and how the segmenter learns from it."""
 
     out: Path = Path("runs/segmenter")
-    """Folder for model.safetensors and training.json; must not hold a segmenter yet."""
+    """Folder for model.safetensors, training.json and objects.png; must not hold a segmenter yet."""
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
 
     def __post_init__(self) -> None:
@@ -38,11 +40,23 @@ def train(config: SegmenterRunConfig) -> dict[str, Any]:
     """Trains and saves one segmenter; returns its record. Raises RunError when `config.out` holds one already."""
     segmenter = Segmenter(config.segmenter.channels, config.segmenter.seed)
 
+    last: list[Views] = []
+
+    def kept(frames: Iterator[Views]) -> Iterator[Views]:
+        for views in frames:
+            last[:] = [views]
+            yield views
+
     def fit(frames: Iterator[Views], told: Told) -> int:
-        return train_segmenter(segmenter, frames, config.segmenter, lambda step, fitted: told(step, fitted.overlap))
+        return train_segmenter(segmenter, kept(frames), config.segmenter, lambda step, fitted: told(step, fitted.overlap))
 
     record, overlaps = learn(config, "segmenter", config.segmenter.steps, "overlap of objects", fit)
     save_segmenter(segmenter, config.out)
     record["object_overlap"] = float(np.mean(overlaps[-50:])) if overlaps else None
     save_record(config.out, record)
+    for views in last:
+        with torch.no_grad():
+            found = segmenter.objects(views.rgb).numpy()
+        caption = f"found in green, missed in blue, mistaken in red; overlap {record['object_overlap']:.2f} in the last 50 batches"
+        save_found(config.out / "objects.png", views.rgb.numpy(), found, objects_of(views).numpy(), caption)
     return record

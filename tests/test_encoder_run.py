@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from embodichain.assets.catalog import AssetsConfig
 from embodichain.errors import ConfigError, RunError
@@ -73,6 +75,10 @@ def test_a_segmenter_learns_from_the_stream_to_tell_objects_and_is_found_again(t
     assert record["steps"] == 150 and record["images"] == 2400 and record["max_reads"] == 20
     assert record["object_overlap"] > 0.2, "chance is below 0.03"
     assert json.loads((tmp_path / "training.json").read_text())["object_overlap"] == record["object_overlap"]
+    with Image.open(tmp_path / "objects.png") as picture:
+        assert picture.size == (8 * 128, 2 * 128)
+        pixels = np.asarray(picture)
+    assert all((pixels[128:, :, channel] == 255).any() for channel in range(3)), "found, missed and mistaken pixels are painted"
     trained, fresh = load_segmenter(str(tmp_path)), Segmenter(8)
     assert not torch.equal(trained.layers[0].weight, fresh.layers[0].weight)
     with pytest.raises(RunError, match="holds weights already"):
