@@ -5,7 +5,8 @@
 Experts play scenes of every rendered task; at random moments all cameras are rendered and the true state is kept. An attentive
 linear probe (learner/probe.py) is fitted on streamed scenes and judged on held-out ones: where the task's object lies, and, for
 the switch, its lever. Three kinds of tokens go through the same probe: the encoder's, those of the same architecture with random
-weights, and pixels pooled to as many values for each patch. Every error is a mean over held-out frames; ratios above 1 mean that
+weights, and pixels pooled to as many values for each patch. Beside them, in no ratio, the encoder's tokens with the moments that
+the built-in segmenter adds, as `turn_switch_cpu` reads them. Every error is a mean over held-out frames; ratios above 1 mean that
 the trained encoder is better.
 """
 
@@ -109,8 +110,9 @@ def pooled(rgb: NDArray[np.uint8], patch: int, channels: int) -> Tensor:
 
 
 def measure(source: str, episodes: int, held_out: int, moments: int) -> dict[str, Any]:
-    """Errors of the three kinds of tokens for each question, and their ratios."""
+    """Errors of each kind of tokens for each question, and their ratios."""
     trained = Encoder(EncoderConfig(source=source))
+    finding = Encoder(EncoderConfig(source=source, segmenter=BUILTIN))
     shape = trained.vit.config
     random = Encoder(
         EncoderConfig(dim=shape.hidden_size, layers=shape.num_hidden_layers, heads=shape.num_attention_heads, patch=trained.patch)
@@ -130,6 +132,7 @@ def measure(source: str, episodes: int, held_out: int, moments: int) -> dict[str
         assert np.ptp(train.place, axis=0).min() > 0.2, "objects must lie all over the table"
         kinds = {
             "trained": (tokens(trained, train.rgb), tokens(trained, test.rgb)),
+            "trained, with moments": (tokens(finding, train.rgb), tokens(finding, test.rgb)),
             "random": (tokens(random, train.rgb), tokens(random, test.rgb)),
             "pixels": tuple(pooled(frames.rgb, trained.patch, shape.hidden_size) for frames in (train, test)),
         }
