@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from embodichain.errors import ConfigError
+from embodichain.stages import WorldConfig
 from learner.encoder import Encoder, EncoderConfig
-from learner.frames import FramesConfig, Told, command, learn, save_record
+from learner.frames import FramesConfig, Told, command, learn, rendered, save_record
 from learner.pretrain import PretrainConfig, pretrain
 from learner.views import Views
 
@@ -22,6 +23,7 @@ class EncoderRunConfig(FramesConfig):
 
     out: Path = Path("runs/encoder")
     """Folder for config.json, model.safetensors and training.json; must not hold an encoder yet."""
+    world: WorldConfig = field(default_factory=lambda: rendered(depth=True))
     encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3))
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
 

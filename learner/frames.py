@@ -32,23 +32,26 @@ from learner.views import Views
 _NOT_LOOKED_AT = ("counting",)
 
 
+def rendered(*, depth: bool = False) -> WorldConfig:
+    """Every task that can be looked at, some of its episodes with a failure, under varied looks."""
+    return WorldConfig(
+        tasks=tuple(name for name in TASKS if name not in _NOT_LOOKED_AT),
+        width=128,
+        height=128,
+        depth=depth,
+        segmentation=True,
+        recovery=RecoveryConfig(probability=0.3),
+        visual=VisualConfig(enabled=True),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class FramesConfig:
     """What is rendered, how it streams, and how many frames make a batch."""
 
     out: Path
     """Folder for the weights and training.json; must not hold any yet."""
-    world: WorldConfig = field(
-        default_factory=lambda: WorldConfig(
-            tasks=tuple(name for name in TASKS if name not in _NOT_LOOKED_AT),
-            width=128,
-            height=128,
-            depth=True,
-            segmentation=True,
-            recovery=RecoveryConfig(probability=0.3),
-            visual=VisualConfig(enabled=True),
-        )
-    )
+    world: WorldConfig = field(default_factory=rendered)
     stream: StreamConfig = field(default_factory=StreamConfig)
     ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=32, min_ready=16))
     trajectories: int = 8

@@ -40,6 +40,7 @@ ARROWS = {  # which part may import which: the arrows of the picture
 LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
 COMPOSITION_ROOTS = {
     "companions",
+    "encoder_run",
     "frames",
     "evaluate",
     "held_out",
