@@ -1,7 +1,9 @@
 """Records of a run survive its death."""
 
 import time
+from itertools import pairwise
 
+from embodichain import metrics
 from embodichain.metrics import MetricsWriter, PeakMemory, read_metrics, tree_memory_bytes
 
 
@@ -24,7 +26,7 @@ def test_a_torn_last_line_is_ignored(tmp_path):
 
 
 def test_peak_memory_sees_an_allocation_that_is_gone_again():
-    with PeakMemory(period_s=0.01) as peak:
+    with PeakMemory(period_s=0.01, share=1.0) as peak:
         before = tree_memory_bytes()
         block = bytearray(b"x" * (200 * 2**20))
         deadline = time.monotonic() + 60.0
@@ -33,3 +35,20 @@ def test_peak_memory_sees_an_allocation_that_is_gone_again():
         del block
         assert tree_memory_bytes() - before < 100 * 2**20
     assert peak.bytes - before > 150 * 2**20
+
+
+def test_looking_takes_no_more_than_its_share_of_the_time(monkeypatch):
+    """Nobody's processor is spent on watching, however many processes there are: 0.05 s of looking, then 0.95 s of none."""
+    looks = []
+
+    def slow() -> int:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return 1
+
+    monkeypatch.setattr(metrics, "tree_memory_bytes", slow)
+    with PeakMemory(period_s=0.0, share=0.05):
+        time.sleep(2.5)
+    regular = looks[:-1]  # the last one as it closes
+    assert 2 <= len(regular) <= 3, looks
+    assert all(after - before >= 0.99 for before, after in pairwise(regular))
