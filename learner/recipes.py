@@ -244,7 +244,7 @@ def turn_switch_cpu() -> RunConfig:
             optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
             threads=1,
         ),
-        train=TrainConfig(steps=4100),
+        train=TrainConfig(steps=3400),
         evaluate=EvaluateConfig(episodes=50),
     )
 

@@ -9,8 +9,8 @@ from embodichain import cli
 from learner.trained import find
 
 SHIPPED = "builtin:turn_switch"
-SCENES, LEAST = 24, 12
-"""Of so many scenes, always the same, the policy turned 16 when it was shipped."""
+SCENES, LEAST = 24, 14
+"""Of so many scenes, always the same, the policy turned 19 when it was shipped."""
 
 
 def test_the_shipped_policy_is_small_and_names_the_world_it_was_trained_in():
