@@ -195,14 +195,22 @@ class Aim(nn.Module):
 
     def moments(self, latents: Tensor) -> Tensor:
         """Of the cameras of frames, latents [..., N, C] → [..., cameras x 6]; raises ConfigError unless N belongs to so many."""
-        if latents.shape[-2] % self.cameras:
-            raise ConfigError(f"{latents.shape[-2]} latents are not those of {self.cameras} cameras (model.aim)")
-        return latents.unflatten(-2, (self.cameras, -1))[..., 0, -MOMENTS:].flatten(-2)
+        return by_camera(latents, self.cameras, "model.aim")[..., 0, -MOMENTS:].flatten(-2)
 
     def forward(self, moments: Tensor, opening: Tensor, proprio: Tensor) -> Tensor:
         """Moments [B, T, cameras x 6] now, and [B, cameras x 6] at first, and states [B, T, A] → [B, T, 1, D]."""
         first = opening[:, None].expand(-1, moments.shape[1], -1)
         return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
+
+
+def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:
+    """Latents [..., N, C], cameras in order, as [..., cameras, N / cameras, C].
+
+    Raises ConfigError, naming the `setting` that says how many cameras there are, when N is not that of so many.
+    """
+    if latents.shape[-2] % cameras:
+        raise ConfigError(f"{latents.shape[-2]} latents are not those of {cameras} cameras ({setting})")
+    return latents.unflatten(-2, (cameras, -1))
 
 
 def aim_inputs(cameras: int) -> int:

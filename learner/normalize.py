@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
 from embodichain.types import ACTION_DIM
+from learner.layers import by_camera
+
+_CAMERAS = "normalizer.cameras"
 
 _POSITIONS = (0, 1, 2, 7, 8, 9)
 _JOINTS = tuple(range(14, 28))
@@ -64,7 +67,7 @@ class Measurement:
         actions = to_relative(action_BTKA, proprio_BTA[:, :-1], self._config.relative_channels)
         self._actions.append(actions[valid_BT].flatten(0, 1).cpu())
         self._proprio.append(proprio_BTA[:, :-1][valid_BT].cpu())
-        rows = _by_camera(latents_BTNC[:, :-1][valid_BT], len(self._sum)).double().cpu()  # [frames, cameras, latents, C]
+        rows = by_camera(latents_BTNC[:, :-1][valid_BT], len(self._sum), _CAMERAS).double().cpu()  # [frames, cameras, latents, C]
         self._sum += rows.sum(dim=(0, 2))
         self._sum_squares += rows.square().sum(dim=(0, 2))
         self._latents += rows.shape[0] * rows.shape[2]
@@ -127,7 +130,7 @@ class Normalizer(nn.Module):
         """Normalised latents [..., N, C]; raises ConfigError when N is not that of so many cameras as were measured apart."""
         if not self.config.cameras:
             return (latents - self.latent_mean) / self.latent_std
-        apart = _by_camera(latents, self.config.cameras)
+        apart = by_camera(latents, self.config.cameras, _CAMERAS)
         return ((apart - self.latent_mean[:, None]) / self.latent_std[:, None]).flatten(-3, -2)
 
     def proprio(self, proprio: Tensor) -> Tensor:
@@ -144,13 +147,6 @@ class Normalizer(nn.Module):
         low, high = self.action_range
         relative = low + (actions + 1.0) * 0.5 * (high - low)
         return to_absolute(relative, proprio, self.config.relative_channels) * self.action_mask
-
-
-def _by_camera(latents: Tensor, cameras: int) -> Tensor:
-    """Latents [..., N, C], cameras in order, as [..., cameras, N / cameras, C]."""
-    if latents.shape[-2] % cameras:
-        raise ConfigError(f"{latents.shape[-2]} latents are not those of {cameras} cameras (normalizer.cameras)")
-    return latents.unflatten(-2, (cameras, -1))
 
 
 def to_relative(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:

@@ -54,13 +54,9 @@ class OptimizerConfig:
 
     def share(self, step: int, training_steps: int) -> float:
         """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
         total = self.total_steps or training_steps
-        if total < 1 or self.schedule is Schedule.CONSTANT:
-            return 1.0
-        done = min(1.0, (step - self.warmup_steps) / max(1, total - self.warmup_steps))
-        return self.final_share + (1.0 - self.final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+        constant = total < 1 or self.schedule is Schedule.CONSTANT
+        return warm_cosine(step, total, warmup=self.warmup_steps, final_share=1.0 if constant else self.final_share)
 
     def optimizer(self, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
         """The optimiser of what is trained in `module`."""
@@ -80,6 +76,14 @@ class OptimizerConfig:
             groups.append({"params": [p for p in mine if p.ndim >= 2], "weight_decay": self.weight_decay, **rate})
             groups.append({"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0, **rate})
         return torch.optim.AdamW(groups, lr=self.rate, betas=self.betas, fused=fused)
+
+
+def warm_cosine(step: int, steps: int, *, warmup: int = 0, final_share: float = 0.0) -> float:
+    """Learning rate as a share of the highest: linear over `warmup` steps, then a cosine down to `final_share` at `steps`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:

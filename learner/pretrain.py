@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.encoder import Encoder
+from learner.optimizer import warm_cosine
 from learner.views import KINDS, Views
 
 
@@ -78,10 +79,7 @@ class PretrainConfig:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
-        if step < self.warmup_steps:
-            return self.rate * (step + 1) / self.warmup_steps
-        done = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
-        return self.rate * (0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * done)))
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
 _LEVEL_CONTRAST = 0.05

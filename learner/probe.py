@@ -6,13 +6,13 @@ both learned for each target; b_p says where patch p lies. Nothing else is learn
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
+from learner.optimizer import warm_cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def probe(train: Tensor, answers: Tensor, test: Tensor, config: ProbeConfig | No
             order = torch.randperm(len(train), generator=generator)
         rows = order[(step % rounds) * config.batch :][: config.batch]
         for group in optimizer.param_groups:
-            group["lr"] = config.rate * 0.5 * (1.0 + math.cos(math.pi * step / (config.epochs * rounds)))
+            group["lr"] = config.rate * warm_cosine(step, config.epochs * rounds)
         optimizer.zero_grad()
         (model(train[rows]) - wanted[rows]).square().mean().backward()
         optimizer.step()

@@ -12,7 +12,6 @@ Shapes: B images of h x w pixels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodichain.errors import ConfigError, LearnerError
+from learner.optimizer import warm_cosine
 from learner.views import KINDS, Views
 from learner.weight_files import mismatches, read_weights, write_weights
 
@@ -55,7 +55,7 @@ class SegmenterConfig:
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step."""
-        return self.rate * min(1.0, (step + 1) / self.warmup_steps) * 0.5 * (1.0 + math.cos(math.pi * step / self.steps))
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps)
 
 
 class Segmenter(nn.Module):
