@@ -27,14 +27,18 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report"),
-    "serve": Command("learner.serve:main", "serve a trained policy to robots over openpi's websocket protocol"),
-    "eval": Command("learner.judge:main", "judge a trained policy in held-out scenes, in and out of distribution"),
-    "export": Command("learner.trained:main", "write the policy of a run as one safetensors file"),
-    "encoder": Command("learner.encoder_run:main", "train the image encoder on its own rendered stream: `encoder train`"),
-    "segmenter": Command("learner.segmenter_run:main", "train the finder of objects on its own rendered stream: `segmenter train`"),
-    "report": Command("learner.report:main", "write a run's report.html again from its folder"),
-    "efficiency": Command("learner.law:main", "fit what runs reached against the experience that their iterations took in"),
+    "run": Command("learner.runs.run:main", "stream experience from simulation into a learner, evaluate it and write a report"),
+    "serve": Command("learner.serving.server:main", "serve a trained policy to robots over openpi's websocket protocol"),
+    "eval": Command("learner.evaluation.suite:main", "judge a trained policy in held-out scenes, in and out of distribution"),
+    "export": Command("learner.runs.locate:main", "write the policy of a run as one safetensors file"),
+    "encoder": Command("learner.commands.encoder:main", "train the image encoder on its own rendered stream: `encoder train`"),
+    "segmenter": Command(
+        "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`"
+    ),
+    "report": Command("learner.reporting.report:main", "write a run's report.html again from its folder"),
+    "efficiency": Command(
+        "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in"
+    ),
     "list": Command("embodichain.commands.names:list_names", "list recipes, tasks, robots, physics and asset categories"),
     "asset": Command("embodichain.commands.assets:main", "build simulation-ready USD assets, validate, compare and show them"),
     "reach": Command("embodichain.commands.names:reach", "build a robot's reachability table and draw it"),

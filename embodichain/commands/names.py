@@ -12,7 +12,7 @@ def list_names(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="embodichain list", description=list_names.__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    from embodichain.assets import source
+    from embodichain.assets.families import source
     from embodichain.physics import PHYSICS
     from embodichain.robots import ROBOTS
     from embodichain.tasks import TASKS

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from embodichain import errors
-from embodichain.expand.recovery import RecoveryConfig
 from embodichain.protocols import Task
+from embodichain.recovery.recovery import RecoveryConfig
 
 TASKS: dict[str, str] = {
     "counting": "embodichain.tasks.counting:CountingTask",
