@@ -27,15 +27,15 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("learner.runs.run:main", "stream experience from simulation into a learner, evaluate it and write a report"),
-    "serve": Command("learner.serving.server:main", "serve a trained policy to robots over openpi's websocket protocol"),
-    "eval": Command("learner.evaluation.suite:main", "judge a trained policy in held-out scenes, in and out of distribution"),
-    "export": Command("learner.runs.locate:main", "write the policy of a run as one safetensors file"),
+    "run": Command("learner.commands.run:main", "stream experience from simulation into a learner, evaluate it and write a report"),
+    "serve": Command("learner.commands.serve:main", "serve a trained policy to robots over openpi's websocket protocol"),
+    "eval": Command("learner.commands.eval:main", "judge a trained policy in held-out scenes, in and out of distribution"),
+    "export": Command("learner.commands.policy:main", "write the policy of a run as one safetensors file"),
     "encoder": Command("learner.commands.encoder:main", "train the image encoder on its own rendered stream: `encoder train`"),
     "segmenter": Command(
         "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`"
     ),
-    "report": Command("learner.reporting.report:main", "write a run's report.html again from its folder"),
+    "report": Command("learner.commands.report:main", "write a run's report.html again from its folder"),
     "efficiency": Command(
         "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in"
     ),
