@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -184,9 +184,8 @@ def prepare(config: WorldConfig, progress: Progress) -> World:
     if not needed:
         return World(config=config, robot=robot, assets=(), reach=None)
     everything = config.scenes.distractors > 0  # which may be of any category
-    counts = {category: count for category, count in config.assets.counts.items() if everything or category in needed}
     assets = build_catalog(
-        replace(config.assets, counts=counts),
+        config.assets.serving(needed, others=everything),
         cache_dir() / "assets",
         progress=lambda done, total, name: progress("assets", done, total),
     )
