@@ -13,11 +13,16 @@ from typing import Any
 import asset_peers
 import numpy as np
 
-from embodichain.assets import behave, grasp, jobs, optimize, source, stages, usd, validate
-from embodichain.assets.mess import MessConfig
-from embodichain.assets.physical import shell_properties, solid_properties
-from embodichain.assets.repair import RepairMethod, repair
-from embodichain.assets.shapes import Solid, to_mesh, to_solid
+from embodichain.assets.chain import jobs, optimize, stages
+from embodichain.assets.families import source
+from embodichain.assets.geometry.corrupt import MessConfig
+from embodichain.assets.geometry.repair import RepairMethod, repair
+from embodichain.assets.geometry.shapes import Solid, to_mesh, to_solid
+from embodichain.assets.physical import grasp
+from embodichain.assets.physical import simulated_checks as behave
+from embodichain.assets.physical.mass import shell_properties, solid_properties
+from embodichain.assets.usd import files as usd
+from embodichain.assets.usd import validate
 from embodichain.errors import AssetError
 from embodichain.types import Asset
 

@@ -15,13 +15,13 @@ from xml.etree import ElementTree
 import numpy as np
 import trimesh
 
-from embodichain.assets import source
-from embodichain.assets.collision import measure
-from embodichain.assets.remesh import winding_numbers
-from embodichain.assets.repair import repair
-from embodichain.assets.shapes import Solid, to_mesh, to_solid
-from embodichain.assets.stages import ChainConfig, Record, build_body, repaired
-from embodichain.assets.topology import components
+from embodichain.assets.chain.stages import ChainConfig, Record, build_body, repaired
+from embodichain.assets.families import source
+from embodichain.assets.geometry.collision import measure
+from embodichain.assets.geometry.remesh import winding_numbers
+from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.shapes import Solid, to_mesh, to_solid
+from embodichain.assets.geometry.topology import components
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 

@@ -32,9 +32,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from embodichain.assets import jobs, source, validators, worker
-from embodichain.assets.mess import MessConfig
-from embodichain.assets.repair import repair
+from embodichain.assets.chain import jobs, worker
+from embodichain.assets.families import source
+from embodichain.assets.geometry.corrupt import MessConfig
+from embodichain.assets.geometry.repair import repair
+from embodichain.assets.usd import validators
 from embodichain.errors import AssetError
 
 _QUICK_MESHES, _FULL_MESHES = 40, 500
@@ -45,7 +47,7 @@ _PEERS = ("block", "bottle", "mug", "spoon", "switch", "bowl", "pan", "lid")
 """Families that the plain alternatives get; obj2mjcf the first two."""
 _CASE_LIMIT_S = 1800
 """Most seconds of the clock that one case may take; one that takes longer counts as refused."""
-_REPAIR_CODE = ("mess.py", "remesh.py", "repair.py", "shapes.py", "source.py", "topology.py", "families/*.py")
+_REPAIR_CODE = ("families/*.py", *(f"geometry/{name}.py" for name in ("corrupt", "remesh", "repair", "shapes", "topology")))
 
 Case = tuple[str, str, int, int]
 """What is measured, of which family, seed and part."""
@@ -101,7 +103,7 @@ def code(kind: str) -> str:
     if kind not in ("repair", "trimesh", "obj2mjcf_broken", "obj2mjcf_repaired"):
         return jobs.code_digest()
     digest = hashlib.sha256()
-    root = Path(jobs.__file__).parent
+    root = Path(jobs.__file__).parents[1]
     for pattern in _REPAIR_CODE:
         for file in sorted(root.glob(pattern)):
             digest.update(file.read_bytes())

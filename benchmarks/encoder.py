@@ -3,11 +3,11 @@
     python benchmarks/encoder.py [--quick] [--json] [--source builtin]
 
 Experts play scenes of every rendered task; at random moments all cameras are rendered and the true state is kept. An attentive
-linear probe (learner/probe.py) is fitted on streamed scenes and judged on held-out ones: where the task's object lies, and, for
-the switch, its lever. Three kinds of tokens go through the same probe: the encoder's, those of the same architecture with random
-weights, and pixels pooled to as many values for each patch. Beside them, in no ratio, the encoder's tokens with the moments that
-the built-in segmenter adds, as `turn_switch_cpu` reads them. Every error is a mean over held-out frames; ratios above 1 mean that
-the trained encoder is better.
+linear probe (learner/vision/probe.py) is fitted on streamed scenes and judged on held-out ones: where the task's object lies, and,
+for the switch, its lever. Three kinds of tokens go through the same probe: the encoder's, those of the same architecture with
+random weights, and pixels pooled to as many values for each patch. Beside them, in no ratio, the encoder's tokens with the moments
+that the built-in segmenter adds, as `turn_switch_cpu` reads them. Every error is a mean over held-out frames; ratios above 1 mean
+that the trained encoder is better.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embodichain.assets.catalog import AssetsConfig
+from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.errors import MotionError, SceneError
-from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.recovery.recovery import RecoveryConfig
 from embodichain.rollout import ExpertPilot
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
-from learner.encoder import BUILTIN, Encoder, EncoderConfig
-from learner.probe import probe
+from learner.codecs.dino import BUILTIN, Encoder, EncoderConfig
+from learner.vision.probe import probe
 
 SIDE = 128
 OBJECTS = {"turn_switch": "switch", "place_mouse_pad": "mouse"}

@@ -33,12 +33,12 @@ from experience_report import table
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
-from embodichain.expand.recovery import Kinds, RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.plan import Limits
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Grader, Task
+from embodichain.recovery.recovery import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.stages import SceneStage, World, WorldConfig, prepare
 from embodichain.tasks import TASKS

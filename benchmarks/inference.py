@@ -48,12 +48,12 @@ from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
 from embodichain.types import CHUNK, CONTROL_HZ
-from learner.draws import Grid, Window
-from learner.memory import LongTermMemory
-from learner.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
-from learner.sai import Preparation, SaiConfig, SpeculativePolicy, Started, Variant, finish, start
-from learner.sai import Split as Steps
-from learner.sizes import ClwmConfig
+from learner.inference.background import Preparation, SaiConfig, SpeculativePolicy, Started, Variant, finish, start
+from learner.inference.background import Split as Steps
+from learner.inference.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.memory import LongTermMemory
 
 TRAINED = ClwmConfig(dim=64, layers=2, heads=2, ffn=256, memory_every=1)
 """What is trained here, on the head camera alone: seconds on one core."""

@@ -30,15 +30,15 @@ from torch import Tensor
 
 from embodichain.ring import Ring
 from embodichain.types import CHUNK, RingSpec, camera_spec, write_text
-from learner.clwm import Clwm
-from learner.data import DataConfig, RingDataset
-from learner.draws import Draws, Grid, Window
-from learner.layers import KeyValue, Rotation, attend, grid_positions, join, rotary
-from learner.optimizer import OptimizerConfig
-from learner.policy import Agent, AgentConfig
-from learner.sizes import model_size
-from learner.throughput import Extent, forward_flops, peak_flops, utilisation
-from learner.ttt import FastWeights, Recompute, TttConfig, TttLayer, apply, loss, update
+from learner.backbone.layers import KeyValue, Rotation, attend, grid_positions, join, rotary
+from learner.data.dataset import DataConfig, RingDataset
+from learner.inference.policy import Agent, AgentConfig
+from learner.memory.ttt import FastWeights, Recompute, TttConfig, TttLayer, apply, loss, update
+from learner.models.clwm.config import model_size
+from learner.models.clwm.draws import Draws, Grid, Window
+from learner.models.clwm.model import Clwm
+from learner.training.optimizer import OptimizerConfig
+from learner.training.utilisation import Extent, forward_flops, peak_flops, utilisation
 
 HORIZON, SIDE, CAMERAS = 8, 64, 2
 spawn = multiprocessing.get_context("spawn")

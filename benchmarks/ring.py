@@ -196,9 +196,9 @@ def ring_share_of_step(steps: int) -> float:
     import torch
 
     from embodichain.types import camera_spec, write_text
-    from learner.data import RingDataset
-    from learner.module import ClwmModule
-    from learner.recipes import tiny_cpu
+    from learner.data.dataset import RingDataset
+    from learner.runs.recipes import tiny_cpu
+    from learner.training.module import ClwmModule
 
     config, rng = tiny_cpu(), np.random.default_rng(0)
     world = config.world

@@ -31,38 +31,38 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
-        "learner.train:main", "stream experience from simulation into a learner, evaluate it and write a report", "learn"
+        "learner.runs.run:main", "stream experience from simulation into a learner, evaluate it and write a report", "learn"
     ),
     "serve": Command(
-        "learner.serve:main",
+        "learner.serving.server:main",
         "serve a trained policy to robots over openpi's websocket protocol",
         "serve",
     ),
     "eval": Command(
-        "learner.judge:main",
+        "learner.evaluation.suite:main",
         "judge a trained policy in held-out scenes, in and out of distribution",
         "serve",
     ),
     "export": Command(
-        "learner.trained:main",
+        "learner.runs.locate:main",
         "write the policy of a run as one safetensors file",
         "serve",
     ),
     "encoder": Command(
-        "learner.encoder_run:main",
+        "learner.commands.encoder:main",
         "train the image encoder on its own rendered stream: `encoder train`",
         "learn",
     ),
     "segmenter": Command(
-        "learner.segmenter_run:main", "train the finder of objects on its own rendered stream: `segmenter train`", "learn"
+        "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`", "learn"
     ),
     "report": Command(
-        "learner.report:main",
+        "learner.reporting.report:main",
         "write a run's report.html again from its folder",
         "learn",
     ),
     "efficiency": Command(
-        "learner.law:main", "fit what runs reached against the experience that their iterations took in", "learn"
+        "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
     "list": Command(
         "embodichain.commands.names:list_names",

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from embodichain.metrics import MetricsWriter
-from learner.report import _efficiency
-from learner.run_folder import RunFolder
+from learner.records.run_folder import RunFolder
+from learner.reporting.report import _efficiency
 
 
 def records(folder: RunFolder, count: int, *, new_pairs: int = 96) -> None:

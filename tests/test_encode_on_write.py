@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from embodichain.assets.catalog import AssetsConfig
+from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.ring import Ring
 from embodichain.stages import EncodeConfig, RolloutStage, SceneStage, World, WorldConfig, prepare
 from embodichain.types import RingSpec
-from learner.data import DataConfig, RingDataset
-from learner.encoder import Encoder, EncoderConfig
-from learner.policy import Agent, AgentConfig
-from learner.recipes import encode_on_write, make
+from learner.codecs.dino import Encoder, EncoderConfig
+from learner.data.dataset import DataConfig, RingDataset
+from learner.inference.policy import Agent, AgentConfig
+from learner.runs.recipes import encode_on_write, make
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2, merge=2)
 
@@ -85,9 +85,9 @@ def test_latents_of_another_encoder_are_refused(worlds, no_shared_memory_left):
     "wrong",
     [
         EncodeConfig(factory="learner.nowhere:f"),
-        EncodeConfig(factory="learner.encoder:nothing"),
-        EncodeConfig(factory="learner.encoder:for_writing", options="{"),
-        EncodeConfig(factory="learner.encoder:for_writing", options=json.dumps({"size": 3})),
+        EncodeConfig(factory="learner.codecs.dino:nothing"),
+        EncodeConfig(factory="learner.codecs.dino:for_writing", options="{"),
+        EncodeConfig(factory="learner.codecs.dino:for_writing", options=json.dumps({"size": 3})),
     ],
 )
 def test_an_encoder_that_cannot_be_made_is_named(wrong):

@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from embodichain.assets.catalog import AssetsConfig
+from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
-from learner.encoder import Encoder, EncoderConfig
-from learner.encoder_run import EncoderRunConfig, main, train
-from learner.pretrain import PretrainConfig
-from learner.recipes import RingConfig, StreamConfig
-from learner.segmenter import Segmenter, SegmenterConfig, load_segmenter
-from learner.segmenter_run import SegmenterRunConfig
-from learner.segmenter_run import main as segmenter_main
-from learner.segmenter_run import train as train_segmenter
+from learner.codecs.dino import Encoder, EncoderConfig
+from learner.codecs.masked_autoencoding import PretrainConfig
+from learner.commands.encoder import EncoderRunConfig, main, train
+from learner.commands.segmenter import SegmenterRunConfig
+from learner.commands.segmenter import main as segmenter_main
+from learner.commands.segmenter import train as train_segmenter
+from learner.runs.recipes import RingConfig, StreamConfig
+from learner.vision.segmenter import Segmenter, SegmenterConfig, load_segmenter
 
 
 def config(out: Path) -> EncoderRunConfig:

@@ -8,15 +8,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain import tasks
-from embodichain.assets.catalog import AssetsConfig
+from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.errors import MotionError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.rollout import ExpertPilot
 from embodichain.stages import Split, WorldConfig, prepare, scene_seed
-from learner import recipes
-from learner.evaluate import EvaluateConfig, Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
-from learner.held_out import HeldOut, Shift, Widened, _variant, _Varied, beyond_physical, beyond_visual, of_world, scenes, shifted
+from learner.evaluation.episodes import EvaluateConfig, Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
+from learner.evaluation.held_out import (
+    HeldOut,
+    Shift,
+    Widened,
+    _variant,
+    _Varied,
+    beyond_physical,
+    beyond_visual,
+    of_world,
+    scenes,
+    shifted,
+)
+from learner.runs import recipes
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ import yaml
 from embodichain import cli
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
-from learner.encoder import EncoderConfig
-from learner.evaluate import EvaluateConfig, Graded
-from learner.held_out import Shift
-from learner.judge import JudgeConfig, Judgement
-from learner.options import as_plain
-from learner.policy import Agent, AgentConfig, Setup, load_agent, save_agent
-from learner.recipes import seconds_cpu
-from learner.sai import SaiConfig
-from learner.sizes import ClwmConfig
+from learner.codecs.dino import EncoderConfig
+from learner.evaluation.episodes import EvaluateConfig, Graded
+from learner.evaluation.held_out import Shift
+from learner.evaluation.suite import JudgeConfig, Judgement
+from learner.inference.background import SaiConfig
+from learner.inference.policy import Agent, AgentConfig, Setup, load_agent, save_agent
+from learner.models.clwm.config import ClwmConfig
+from learner.runs.options import as_plain
+from learner.runs.recipes import seconds_cpu
 
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),

@@ -6,7 +6,7 @@ import pytest
 
 from embodichain.cli import main
 from embodichain.metrics import MetricsWriter
-from learner.run_folder import RunFolder
+from learner.records.run_folder import RunFolder
 
 
 def run(path, experience: float, loss: float, successes: int | None = None) -> str:

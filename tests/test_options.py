@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
-from learner import recipes
-from learner.options import as_plain, override, parse, restore
-from learner.sizes import model_size
+from learner.models.clwm.config import model_size
+from learner.runs import recipes
+from learner.runs.options import as_plain, override, parse, restore
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))

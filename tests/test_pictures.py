@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learner.pictures import save_latents
+from learner.reporting.pictures import save_latents
 
 RNG = np.random.default_rng(0)
 CAMERAS, ROWS, COLUMNS = 2, 3, 4

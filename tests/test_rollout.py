@@ -9,9 +9,9 @@ import pytest
 
 from embodichain.errors import SceneError
 from embodichain.expand.physical import PhysicalConfig
-from embodichain.expand.recovery import RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.recovery.recovery import RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import ObjectPlacement, Pose, camera_spec

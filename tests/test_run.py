@@ -17,11 +17,11 @@ from embodichain.metrics import read_metrics
 from embodichain.ring import Ring
 from embodichain.ring.ledger import Event, load, verify
 from embodichain.stages import prepare
-from learner import recipes
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.module import ClwmModule, RingDataModule, fit
-from learner.policy import load_agent
-from learner.run_folder import RunFolder
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.policy import load_agent
+from learner.records.run_folder import RunFolder
+from learner.runs import recipes
+from learner.training.module import ClwmModule, RingDataModule, fit
 
 COUNTING = ["run", "--physics", "counting", "--json"]
 TINY = ["--stream.limit", "10", "--max-reads", "3"]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from embodichain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from embodichain.assets.batch import Outcome
-    from embodichain.assets.facts import Issue
-    from embodichain.assets.jobs import Job
+    from embodichain.assets.chain.batch import Outcome
+    from embodichain.assets.chain.jobs import Job
+    from embodichain.assets.usd.usd_contents import Issue
 
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -75,9 +75,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from embodichain.assets import batch
-    from embodichain.assets.candidates import SearchConfig
-    from embodichain.assets.stages import ChainConfig
+    from embodichain.assets.chain import batch
+    from embodichain.assets.chain.candidates import SearchConfig
+    from embodichain.assets.chain.stages import ChainConfig
 
     wanted = _jobs(options)
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
@@ -93,7 +93,7 @@ def _build(options: argparse.Namespace) -> int:
     written = _published(options, outcomes, pictures=not options.no_gallery)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if options.json:
-        from embodichain.assets.publish import rows
+        from embodichain.assets.chain.publish import rows
 
         print(json.dumps({"assets": rows(outcomes), "failed": failed, "written": [str(path) for path in written]}))
     else:
@@ -106,7 +106,7 @@ def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pict
     from rich.console import Console
     from rich.progress import Progress
 
-    from embodichain.assets.publish import publish
+    from embodichain.assets.chain.publish import publish
 
     folder = options.out if options.command == "build" else options.folder
     with Progress(transient=True, console=Console(stderr=True), disable=options.json) as bars:
@@ -117,7 +117,7 @@ def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pict
 
 
 def _gallery(options: argparse.Namespace) -> int:
-    from embodichain.assets.publish import finished
+    from embodichain.assets.chain.publish import finished
 
     if not finished(options.folder):
         raise ConfigError(f"no delivered asset under {options.folder}; `embodichain asset build` makes some")
@@ -127,7 +127,7 @@ def _gallery(options: argparse.Namespace) -> int:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from embodichain.assets.sidecar import schema
+    from embodichain.assets.chain.sidecar import schema
 
     print(json.dumps(schema(), indent=None if options.json else 1))
     return 0
@@ -138,7 +138,7 @@ def _diff(options: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from embodichain.assets.compare import compare
+    from embodichain.assets.chain.compare import compare
 
     changes = compare(options.first, options.second)
     if options.json:
@@ -165,7 +165,7 @@ _WOULD = {"kept": "keep", "waiting": "build", "failed": "fail"}
 
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
     """The jobs that the sources on the command line stand for, in order."""
-    from embodichain.assets import jobs
+    from embodichain.assets.chain import jobs
 
     wanted: list[Job] = []
     for entry in options.sources:
@@ -212,7 +212,7 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
 def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from dataclasses import replace
 
-    from embodichain.assets.files import FileJob, facts_of, files_in
+    from embodichain.assets.reading.files import FileJob, facts_of, files_in
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
@@ -227,9 +227,9 @@ def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
 
 
 def _generated(options: argparse.Namespace, entry: str) -> Job:
-    from embodichain.assets.files import FileFacts
-    from embodichain.assets.generated import GeneratedJob
-    from embodichain.assets.generator import GenerateRequest, GeneratorConfig
+    from embodichain.assets.reading.files import FileFacts
+    from embodichain.assets.reading.generated import GeneratedJob
+    from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig
 
     picture = Path(entry) if Path(entry).suffix.lower() in _PICTURES else None
     return GeneratedJob(
@@ -251,7 +251,7 @@ def _tables(outcomes: Sequence[Outcome]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from embodichain.assets import usd
+    from embodichain.assets.usd import files as usd
 
     console = Console()
     table = Table("asset", "", "mass", "bodies", "seconds", box=None, pad_edge=False)
@@ -329,7 +329,11 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 def _validate(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from embodichain.assets import behave, facts, grasp, usd, validate, validators
+    from embodichain.assets.physical import grasp
+    from embodichain.assets.physical import simulated_checks as behave
+    from embodichain.assets.usd import files as usd
+    from embodichain.assets.usd import usd_contents as facts
+    from embodichain.assets.usd import validate, validators
     from embodichain.errors import AssetError
 
     files = _files(options.paths)

@@ -209,8 +209,8 @@ def _check_task(name: str) -> None:
 def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
-    from embodichain.expand.recovery import RecoveryConfig
     from embodichain.expand.visual import VisualConfig
+    from embodichain.recovery.recovery import RecoveryConfig
     from embodichain.scenes.sample import SampleConfig
     from embodichain.stages import WorldConfig
 

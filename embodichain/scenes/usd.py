@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from embodichain import __version__
-from embodichain.assets import usd
+from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, SceneError
 from embodichain.expand.size import resized
 from embodichain.types import (

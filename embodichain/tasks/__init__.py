@@ -9,8 +9,8 @@ from embodichain.errors import ConfigError
 from embodichain.registry import Registry
 
 if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them before anything heavy is imported
-    from embodichain.expand.recovery import RecoveryConfig
     from embodichain.protocols import Task
+    from embodichain.recovery.recovery import RecoveryConfig
 
 _BUILT_IN = {
     "counting": "embodichain.tasks.counting:CountingTask",

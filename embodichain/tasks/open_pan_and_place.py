@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.expand.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.kinematics import Floats
@@ -18,6 +17,7 @@ from embodichain.motion.press import press
 from embodichain.motion.skills import follow, go_home, holds
 from embodichain.motion.transfer import Ending, Transfer, deliver, flips, object_pose, pick, transfer
 from embodichain.protocols import Expert
+from embodichain.recovery.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Vec3, Verdict, WorldState

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.expand.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand
 from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
 from embodichain.protocols import Expert
+from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState

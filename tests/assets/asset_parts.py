@@ -1,7 +1,7 @@
 """The truth that a broken mesh came from."""
 
-from embodichain.assets.shapes import Solid, to_solid
-from embodichain.assets.topology import components
+from embodichain.assets.geometry.shapes import Solid, to_solid
+from embodichain.assets.geometry.topology import components
 
 
 def exact_union(mesh):

@@ -4,7 +4,7 @@ import fcntl
 
 import pytest
 
-from embodichain.assets import catalog as catalog_room
+from embodichain.assets.chain import catalog as catalog_room
 
 COUNTS = {"mug": 1, "block": 1, "switch": 1, "pad": 1, "bottle": 1, "mouse": 1}
 

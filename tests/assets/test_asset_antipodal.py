@@ -3,10 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embodichain.assets import antipodal, grasp, source
-from embodichain.assets.grasp import GripperConfig
-from embodichain.assets.physical import solid_properties
-from embodichain.assets.shapes import Solid, box, cylinder, to_mesh
+from embodichain.assets.families import source
+from embodichain.assets.geometry.shapes import Solid, box, cylinder, to_mesh
+from embodichain.assets.physical import antipodal, grasp
+from embodichain.assets.physical.grasp import GripperConfig
+from embodichain.assets.physical.mass import solid_properties
 from embodichain.types import Body, rotate
 
 GRIPPER = GripperConfig()

@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from embodichain.assets import batch, jobs, optimize, source
-from embodichain.assets.batch import BatchConfig
+from embodichain.assets.chain import batch, jobs, optimize
+from embodichain.assets.chain.batch import BatchConfig
+from embodichain.assets.families import source
 from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 

@@ -4,9 +4,11 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets import behave, grasp, source
-from embodichain.assets.articulate import gravity_load
-from embodichain.assets.mjcf import to_mjcf
+from embodichain.assets.families import source
+from embodichain.assets.geometry.articulate import gravity_load
+from embodichain.assets.physical import grasp
+from embodichain.assets.physical import simulated_checks as behave
+from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.types import Mesh
 
 

@@ -4,7 +4,9 @@ import pytest
 import trimesh
 from generator_parts import Handler, running
 
-from embodichain.assets import jobs, publish, usd, validate
+from embodichain.assets.chain import jobs, publish
+from embodichain.assets.usd import files as usd
+from embodichain.assets.usd import validate
 from embodichain.commands import assets as asset_commands
 from embodichain.errors import ConfigError
 

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull
 
-from embodichain.assets import source
-from embodichain.assets.collision import CollisionConfig, convex_hull, decompose, measure, reduce_hull
-from embodichain.assets.shapes import box, signed_volume, to_mesh
+from embodichain.assets.families import source
+from embodichain.assets.geometry.collision import CollisionConfig, convex_hull, decompose, measure, reduce_hull
+from embodichain.assets.geometry.shapes import box, signed_volume, to_mesh
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 

@@ -10,10 +10,13 @@ import pytest
 import trimesh
 from PIL import Image
 
-from embodichain.assets import files, meshfiles, source, usd
-from embodichain.assets.files import FileFacts, from_file
-from embodichain.assets.repair import repair
-from embodichain.assets.shapes import box, signed_volume, to_mesh
+from embodichain.assets.families import source
+from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.shapes import box, signed_volume, to_mesh
+from embodichain.assets.reading import files
+from embodichain.assets.reading import mesh_files as meshfiles
+from embodichain.assets.reading.files import FileFacts, from_file
+from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import JointKind
 
@@ -251,7 +254,7 @@ def test_a_job_is_known_by_what_its_file_and_the_meshes_below_it_hold(door):
 READ = """
 import resource, sys
 from pathlib import Path
-from embodichain.assets.files import FileFacts, from_file
+from embodichain.assets.reading.files import FileFacts, from_file
 found = from_file(Path(sys.argv[1]), FileFacts(licence="MIT", unit="m"))
 print(len(found.parts[0].mesh.faces), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -6,8 +6,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets import optimize
-from embodichain.assets.mjcf import to_mjcf
+from embodichain.assets.chain import optimize
+from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.types.poses import compose, inverse
 
 

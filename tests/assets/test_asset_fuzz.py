@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from file_faults import KINDS, encoded, harmed
 
-from embodichain.assets import source
-from embodichain.assets.files import FileFacts, from_file
-from embodichain.assets.mess import MessConfig, broken
-from embodichain.assets.repair import RepairConfig, repair
-from embodichain.assets.shapes import Solid, box, concatenate, cylinder, to_mesh, to_solid
+from embodichain.assets.families import source
+from embodichain.assets.geometry.corrupt import MessConfig, broken
+from embodichain.assets.geometry.repair import RepairConfig, repair
+from embodichain.assets.geometry.shapes import Solid, box, concatenate, cylinder, to_mesh, to_solid
+from embodichain.assets.reading.files import FileFacts, from_file
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
 

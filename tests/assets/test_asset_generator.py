@@ -5,7 +5,7 @@ import time
 import pytest
 from generator_parts import RED_MUG, Handler, running
 
-from embodichain.assets.generator import GenerateRequest, GeneratorConfig, generate
+from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig, generate
 from embodichain.errors import AssetError, ConfigError
 
 MUG = GenerateRequest(prompt="a red mug", seed=5)

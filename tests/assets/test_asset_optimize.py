@@ -10,12 +10,15 @@ import pytest
 from asset_parts import exact_union
 from PIL import Image
 
-from embodichain.assets import catalog as catalog_room
-from embodichain.assets import optimize, preview, source, usd
-from embodichain.assets.deliver import fingerprint
-from embodichain.assets.mess import MessConfig
-from embodichain.assets.physical import shell_properties, solid_properties
-from embodichain.assets.shapes import to_mesh
+from embodichain.assets.chain import catalog as catalog_room
+from embodichain.assets.chain import optimize
+from embodichain.assets.chain.package import fingerprint
+from embodichain.assets.families import source
+from embodichain.assets.geometry.corrupt import MessConfig
+from embodichain.assets.geometry.shapes import to_mesh
+from embodichain.assets.physical.mass import shell_properties, solid_properties
+from embodichain.assets.pictures import preview
+from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
 
 
@@ -112,7 +115,9 @@ def test_a_damaged_file_is_built_again(tmp_path):
 KILLED = """
 import os
 from pathlib import Path
-from embodichain.assets import optimize, usd, validate
+from embodichain.assets.chain import optimize
+from embodichain.assets.usd import files as usd
+from embodichain.assets.usd import validate
 write = usd.write
 usd.write = lambda *a: (write(*a), {at_write} and os.kill(os.getpid(), 9))
 validate.check = lambda *a: os.kill(os.getpid(), 9)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embodichain.assets.physical import principal, shell_properties, solid_properties, with_mass
-from embodichain.assets.shapes import Solid, box, concatenate, cylinder, moved, to_mesh
+from embodichain.assets.geometry.shapes import Solid, box, concatenate, cylinder, moved, to_mesh
+from embodichain.assets.physical.mass import principal, shell_properties, solid_properties, with_mass
 from embodichain.errors import AssetError
 from embodichain.types import Mesh, Pose
 from embodichain.types.poses import matrix_of, quaternion_of

@@ -9,9 +9,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from embodichain.assets import compare, gallery, grasp, publish, sidecar, turntable, usd
-from embodichain.assets.batch import Outcome
-from embodichain.assets.physical import solid_properties, with_mass
+from embodichain.assets.chain import compare, publish, sidecar
+from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.physical import grasp
+from embodichain.assets.physical.mass import solid_properties, with_mass
+from embodichain.assets.pictures import gallery, turntable
+from embodichain.assets.usd import files as usd
 from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import rotate

@@ -3,13 +3,24 @@ import pytest
 import trimesh
 from asset_parts import exact_union
 
-from embodichain.assets import source
-from embodichain.assets.mess import MessConfig, broken
-from embodichain.assets.physical import solid_properties
-from embodichain.assets.remesh import remesh, surface_distances, winding_numbers
-from embodichain.assets.repair import RepairConfig, RepairMethod, refuse, repair
-from embodichain.assets.shapes import Solid, box, concatenate, cylinder, diagonal, moved, signed_volume, sweep, to_mesh, to_solid
-from embodichain.assets.topology import boundary_loops, close_holes, components, drop_fins, oriented, weld
+from embodichain.assets.families import source
+from embodichain.assets.geometry.corrupt import MessConfig, broken
+from embodichain.assets.geometry.remesh import remesh, surface_distances, winding_numbers
+from embodichain.assets.geometry.repair import RepairConfig, RepairMethod, refuse, repair
+from embodichain.assets.geometry.shapes import (
+    Solid,
+    box,
+    concatenate,
+    cylinder,
+    diagonal,
+    moved,
+    signed_volume,
+    sweep,
+    to_mesh,
+    to_solid,
+)
+from embodichain.assets.geometry.topology import boundary_loops, close_holes, components, drop_fins, oriented, weld
+from embodichain.assets.physical.mass import solid_properties
 from embodichain.errors import AssetError
 from embodichain.types import Mesh, Pose
 

@@ -4,9 +4,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from embodichain.assets import usd
-from embodichain.assets.deliver import fingerprint
-from embodichain.assets.mjcf import to_mjcf
+from embodichain.assets.chain.package import fingerprint
+from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.usd import files as usd
 from embodichain.types.poses import matrix_of
 
 

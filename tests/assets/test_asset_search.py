@@ -4,11 +4,13 @@ import math
 import numpy as np
 import pytest
 
-from embodichain.assets import candidates, jobs, optimize, search, source, stages, supports
-from embodichain.assets.candidates import SearchConfig
-from embodichain.assets.collision import CollisionConfig
-from embodichain.assets.physical import solid_properties
-from embodichain.assets.shapes import box, cylinder, to_mesh
+from embodichain.assets.chain import candidates, jobs, optimize, search, stages
+from embodichain.assets.chain.candidates import SearchConfig
+from embodichain.assets.families import source
+from embodichain.assets.geometry import supports
+from embodichain.assets.geometry.collision import CollisionConfig
+from embodichain.assets.geometry.shapes import box, cylinder, to_mesh
+from embodichain.assets.physical.mass import solid_properties
 from embodichain.errors import ConfigError
 from embodichain.types import rotate
 

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from asset_parts import exact_union
 
-from embodichain.assets import articulate, families, source
-from embodichain.assets.shapes import box, to_solid
-from embodichain.assets.topology import components
+from embodichain.assets import families
+from embodichain.assets.families import source
+from embodichain.assets.geometry import articulate
+from embodichain.assets.geometry.shapes import box, to_solid
+from embodichain.assets.geometry.topology import components
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import rotate
 from embodichain.types.poses import compose, inverse

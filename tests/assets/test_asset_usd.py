@@ -6,10 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pxr import Usd, UsdGeom, UsdPhysics, UsdSemantics
 
-from embodichain.assets import articulate, usd
-from embodichain.assets.collision import convex_hull
-from embodichain.assets.shapes import box, to_mesh
-from embodichain.assets.source import material
+from embodichain.assets.families.source import material
+from embodichain.assets.geometry import articulate
+from embodichain.assets.geometry.collision import convex_hull
+from embodichain.assets.geometry.shapes import box, to_mesh
+from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Body, Joint, JointKind, Pose
 from embodichain.types.poses import compose, turn

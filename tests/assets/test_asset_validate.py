@@ -1,7 +1,7 @@
 import pytest
 from mutations import MUTATIONS, spoil
 
-from embodichain.assets import validate
+from embodichain.assets.usd import validate
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)

@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 from mutations import centimetres, spoil, y_up
 
-from embodichain.assets import usd, validators
+from embodichain.assets.usd import files as usd
+from embodichain.assets.usd import validators
 from embodichain.commands import assets as asset_commands
 from embodichain.errors import AssetError, ConfigError
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError, MotionError
-from embodichain.expand.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, Miss, RecoveryConfig, pursue
 from embodichain.types import Segment, Step, WorldState
 
 N, F, R = Segment.NOMINAL, Segment.FAILURE, Segment.RECOVERY

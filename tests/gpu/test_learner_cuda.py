@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from embodichain.types import CHUNK
-from learner.clwm import Clwm
-from learner.draws import Grid, Window
-from learner.optimizer import OptimizerConfig
-from learner.sizes import ClwmConfig, model_size
-from learner.throughput import peak_flops
-from learner.ttt import Recompute
+from learner.memory.ttt import Recompute
+from learner.models.clwm.config import ClwmConfig, model_size
+from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.model import Clwm
+from learner.training.optimizer import OptimizerConfig
+from learner.training.utilisation import peak_flops
 
 pytestmark = [
     pytest.mark.gpu,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from learner_parts import HORIZON, trajectory
 
-from learner.data import DataConfig, MemorySource, RingDataset
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -5,14 +5,14 @@ import torch
 from torch import nn
 
 from embodichain.types import CHUNK, Segment, camera_spec, write_text
-from learner.clwm import Clwm
-from learner.data import RingDataset
-from learner.draws import Grid, Window
-from learner.encoder import EncoderConfig
-from learner.policy import Agent, AgentConfig
-from learner.sizes import ClwmConfig
-from learner.text import TextConfig
-from learner.ttt import TttConfig
+from learner.backbone.text import TextConfig
+from learner.codecs.dino import EncoderConfig
+from learner.data.dataset import RingDataset
+from learner.inference.policy import Agent, AgentConfig
+from learner.memory.ttt import TttConfig
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.model import Clwm
 
 HORIZON, CAMERAS, SIDE = 6, 2, 32
 GRID = Grid(CAMERAS, 2, 2)

@@ -8,13 +8,13 @@ from learner_parts import GRID, exact_model, window
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
-from learner import clwm
-from learner.clwm import Clwm
-from learner.draws import ActionDraw, Grid, Window
-from learner.flow import interpolate, shift_time
-from learner.layers import place_waves
-from learner.memory import LongTermMemory
-from learner.sizes import ClwmConfig
+from learner.backbone.flow import interpolate, shift_time
+from learner.backbone.layers import place_waves
+from learner.models.clwm import model as clwm
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import ActionDraw, Grid, Window
+from learner.models.clwm.memory import LongTermMemory
+from learner.models.clwm.model import Clwm
 
 
 def draws_of(model: Clwm, w: Window, seed: int = 0):

@@ -4,9 +4,9 @@ from learner_parts import SMALL as LEARNER
 from transformers.models.dinov3_vit import DINOv3ViTConfig, DINOv3ViTModel
 
 from embodichain.errors import ConfigError
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.encoder import Encoder, EncoderConfig
-from learner.module import ClwmModule, LearnerConfig, RingDataModule, fit
+from learner.codecs.dino import Encoder, EncoderConfig
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.training.module import ClwmModule, LearnerConfig, RingDataModule, fit
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.flow import euler, interpolate, shift_sigma, shift_time, time_grid, velocity
+from learner.backbone.flow import euler, interpolate, shift_sigma, shift_time, time_grid, velocity
 
 sigmas = st.floats(0.0, 1.0).map(lambda value: torch.tensor(value, dtype=torch.float64))
 shifts = st.floats(0.05, 20.0)

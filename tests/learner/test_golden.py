@@ -12,8 +12,8 @@ import pytest
 import torch
 from learner_parts import GRID, SMALL, exact_model, trajectory, window
 
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
 
 RECORDED = Path(__file__).with_name("golden_losses.json")
 

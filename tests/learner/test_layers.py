@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.layers import Rotation, TimeEmbedding, chunk_positions, grid_positions, pack, rotary, rotate, unpack
+from learner.backbone.layers import Rotation, TimeEmbedding, chunk_positions, grid_positions, pack, rotary, rotate, unpack
 
 quick = settings(deadline=None, max_examples=25)
 

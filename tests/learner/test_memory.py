@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from learner.clwm import Clwm
-from learner.draws import Grid
-from learner.memory import LongTermMemory
-from learner.sizes import ClwmConfig
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import Grid
+from learner.models.clwm.memory import LongTermMemory
+from learner.models.clwm.model import Clwm
 
 FRAMES = (10, 100, 1_000, 10_000)
 

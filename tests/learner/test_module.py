@@ -9,9 +9,9 @@ from learner_parts import SMALL, fill, fitted, shaken, spec, trajectory
 from embodichain.errors import LearnerError
 from embodichain.ring import Ring
 from embodichain.types import RingSpec
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit, saved_stream_state
-from learner.policy import load_agent
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.policy import load_agent
+from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit, saved_stream_state
 
 CONFIG = LearnerConfig(
     agent=SMALL,

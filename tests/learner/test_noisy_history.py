@@ -7,11 +7,11 @@ the same weights with the same draws. Each speculates on forecasts that are equa
 import pytest
 import torch
 
-from learner.clwm import Clwm
-from learner.draws import Grid, Window
-from learner.policy import Noise
-from learner.sai import SaiConfig, Split, finish, start
-from learner.sizes import ClwmConfig
+from learner.inference.background import SaiConfig, Split, finish, start
+from learner.inference.policy import Noise
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.model import Clwm
 
 TOKENS, CHANNELS, STEPS, BATCH, TRAINED = 2, 8, 4, 16, 200
 GRID = Grid(1, 1, TOKENS)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.normalize import Measurement, Normalizer, NormalizerConfig, to_absolute, to_relative
+from learner.models.normalize import Measurement, Normalizer, NormalizerConfig, to_absolute, to_relative
 
 
 def measured(config=None, rows: int = 64, **changes):

@@ -9,10 +9,10 @@ from learner_parts import SMALL, fitted, shaken, trajectory
 from safetensors.torch import save_file
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.normalize import NormalizerConfig
-from learner.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
-from learner.sai import SaiConfig, SpeculativePolicy
-from learner.segmenter import Segmenter, save_segmenter
+from learner.inference.background import SaiConfig, SpeculativePolicy
+from learner.inference.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
+from learner.models.normalize import NormalizerConfig
+from learner.vision.segmenter import Segmenter, save_segmenter
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import torch
 from learner_parts import GRID, SMALL, exact_model, fitted, shaken, trajectory, window
 
 from embodichain.types import CHUNK
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.layers import body_positions, chunk_positions, grid_positions, rotations
-from learner.policy import ClwmPolicy, Noise
-from learner.sai import Preparation, SaiConfig, SpeculativePolicy, Split, finish, start
+from learner.backbone.layers import body_positions, chunk_positions, grid_positions, rotations
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.background import Preparation, SaiConfig, SpeculativePolicy, Split, finish, start
+from learner.inference.policy import ClwmPolicy, Noise
 
 MADE = ("frame_settings", "video_setting", "action_setting")
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.encoder import Encoder, EncoderConfig
-from learner.pretrain import MaskedAutoencoder, PretrainConfig, patch_waves, pretrain
-from learner.views import Views
+from learner.codecs.dino import Encoder, EncoderConfig
+from learner.codecs.masked_autoencoding import MaskedAutoencoder, PretrainConfig, patch_waves, pretrain
+from learner.vision.camera_frames import Views
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 QUICK = PretrainConfig(steps=30, decoder_dim=32, warmup_steps=5, rate=5e-3, bf16=False)

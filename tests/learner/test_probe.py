@@ -1,6 +1,6 @@
 import torch
 
-from learner.probe import ProbeConfig, probe
+from learner.vision.probe import ProbeConfig, probe
 
 PATCHES, CHANNELS = 9, 12
 

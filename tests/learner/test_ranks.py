@@ -16,12 +16,13 @@ from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.ring import Ring
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.types import RingSpec
-from learner.data import DataConfig, RingDataset
-from learner.ranks import Ranks
+from learner.data.dataset import DataConfig, RingDataset
+from learner.data.ranks import Ranks
 
 COUNT, READS, TRAJECTORIES, SLOTS = 2, 3, 13, 8
 fresh = multiprocessing.get_context("forkserver")
-fresh.set_forkserver_preload(["learner.module", "learner.ranks"])  # what takes seconds is imported once, before anything runs
+# What takes seconds to import is imported once, before anything runs.
+fresh.set_forkserver_preload(["learner.training.module", "learner.data.ranks"])
 
 
 def join(rank: int, meeting) -> Ranks:
@@ -35,7 +36,7 @@ def learn(rank: int, folder, path, ended, answers) -> None:
     """One rank that trains for real until the stream ends."""
     import pytorch_lightning as pl
 
-    from learner.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
+    from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
 
     ranks = join(rank, folder / "meeting")
     config = LearnerConfig(

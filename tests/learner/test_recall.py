@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from learner.clwm import Clwm
-from learner.draws import Grid, Window
-from learner.flow import euler, time_grid
-from learner.sizes import ClwmConfig
+from learner.backbone.flow import euler, time_grid
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.model import Clwm
 
 GRID = Grid(1, 1, 2)
 BATCH, TRAINED_STEPS = 16, 6

@@ -11,9 +11,9 @@ from learner_parts import GRID, SMALL, exact_model, fitted, shaken, trajectory, 
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.policy import ClwmPolicy, Noise, Outcome
-from learner.sai import SaiConfig, SpeculativePolicy, Split, Variant, finish, start
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.background import SaiConfig, SpeculativePolicy, Split, Variant, finish, start
+from learner.inference.policy import ClwmPolicy, Noise, Outcome
 
 STEPS = replace(SMALL, model=replace(SMALL.model, video_steps=4, action_steps=8))
 BOTH, VIDEO = SaiConfig(), SaiConfig(variant=Variant.VIDEO)

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.encoder import Encoder, EncoderConfig
-from learner.segmenter import (
+from learner.codecs.dino import Encoder, EncoderConfig
+from learner.vision.camera_frames import Views
+from learner.vision.segmenter import (
     MOMENTS,
     Fit,
     Segmenter,
@@ -15,7 +16,6 @@ from learner.segmenter import (
     save_segmenter,
     train_segmenter,
 )
-from learner.views import Views
 
 
 def ellipse(x: float, y: float, long: float, short: float, angle: float, size: int = 128) -> torch.Tensor:

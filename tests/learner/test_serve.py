@@ -21,11 +21,11 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 
 from embodichain import cli
 from embodichain.errors import ConfigError
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.policy import ClwmPolicy, Setup, load_agent, save_agent
-from learner.sai import SaiConfig, SpeculativePolicy
-from learner.serve import PolicyServer, ServeConfig, embodiment
-from learner.trained import find
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.background import SaiConfig, SpeculativePolicy
+from learner.inference.policy import ClwmPolicy, Setup, load_agent, save_agent
+from learner.runs.locate import find
+from learner.serving.server import PolicyServer, ServeConfig, embodiment
 
 KEY, CAMERAS, PROMPT = "s3cret", ("head", "left_wrist", "right_wrist"), "turn the switch on"
 

@@ -9,10 +9,10 @@ from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.policy import ClwmPolicy
-from learner.sai import SaiConfig, SpeculativePolicy
-from learner.sessions import Connection, Embodiment, Reader, RequestError
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.background import SaiConfig, SpeculativePolicy
+from learner.inference.policy import ClwmPolicy
+from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
 
 NAMES = ("head", "wrist")[:CAMERAS]
 PROMPT = "turn the switch on"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from embodichain import cli
-from learner.trained import find
+from learner.runs.locate import find
 
 SHIPPED = "builtin:turn_switch"
 SCENES, LEAST = 24, 14

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.clwm import Clwm
-from learner.sizes import SIZES, model_size
+from learner.models.clwm.config import SIZES, model_size
+from learner.models.clwm.model import Clwm
 
 
 def on_paper(name: str, *, latent_dim: int = 768, text_dim: int = 4096) -> Clwm:

@@ -7,11 +7,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from embodichain.errors import ConfigError
-from learner.text import HashedWords, TextConfig, TextEncoder
+from learner.backbone.text import HashedWords, TextConfig, TextEncoder
 
 CODE = """
 import hashlib
-from learner.text import TextConfig, TextEncoder
+from learner.backbone.text import TextConfig, TextEncoder
 print(hashlib.sha256(TextEncoder(TextConfig())(["turn the switch on"]).numpy().tobytes()).hexdigest())
 """
 

@@ -4,7 +4,7 @@ from learner_parts import GRID, exact_model, window
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from learner.throughput import Extent, forward_flops, peak_flops, utilisation
+from learner.training.utilisation import Extent, forward_flops, peak_flops, utilisation
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import yaml
 
 from embodichain import cli
 from embodichain.errors import RunError
-from learner import trained
-from learner.encoder import EncoderConfig
-from learner.options import as_plain
-from learner.policy import Agent, AgentConfig, Setup, load_agent, load_setup, save_agent
-from learner.recipes import seconds_cpu
-from learner.run_folder import RunFolder
-from learner.sizes import ClwmConfig
+from learner.codecs.dino import EncoderConfig
+from learner.inference.policy import Agent, AgentConfig, Setup, load_agent, load_setup, save_agent
+from learner.models.clwm.config import ClwmConfig
+from learner.records.run_folder import RunFolder
+from learner.runs import locate as trained
+from learner.runs.options import as_plain
+from learner.runs.recipes import seconds_cpu
 
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),

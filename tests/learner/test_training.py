@@ -8,11 +8,11 @@ import torch
 from learner_parts import SMALL
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.data import DataConfig, MemorySource, RingDataset
-from learner.module import ClwmModule, LearnerConfig, Precision, RingDataModule, fit, make_logger
-from learner.optimizer import AverageConfig, Matrices, OptimizerConfig, Schedule, WeightAverage
-from learner.policy import load_agent
-from learner.sharding import Parallel
+from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.inference.policy import load_agent
+from learner.training.module import ClwmModule, LearnerConfig, Precision, RingDataModule, fit, make_logger
+from learner.training.optimizer import AverageConfig, Matrices, OptimizerConfig, Schedule, WeightAverage
+from learner.training.sharding import Parallel
 
 CONFIG = LearnerConfig(
     agent=SMALL,

@@ -3,8 +3,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from learner.layers import Rotation, chunk_positions, rotary
-from learner.ttt import FastWeights, TttConfig, TttLayer, _GeluGradient, _NormGradient, apply, gradient, loss, update
+from learner.backbone.layers import Rotation, chunk_positions, rotary
+from learner.memory.ttt import FastWeights, TttConfig, TttLayer, _GeluGradient, _NormGradient, apply, gradient, loss, update
 
 B, H, N, D, M = 2, 3, 7, 6, 24
 

@@ -6,10 +6,10 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from embodichain.errors import LearnerError
-from learner.clwm import Clwm
-from learner.layers import Rotation, attend, grid_positions, rotary
-from learner.sizes import ClwmConfig
-from learner.wan import load_wan
+from learner.backbone.layers import Rotation, attend, grid_positions, rotary
+from learner.backbone.wan_weights import load_wan
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.model import Clwm
 
 DIM, HEADS, FFN, TEXT, FREQUENCIES, LAYERS = 48, 2, 64, 10, 16, 2
 TO_DIFFUSERS = [  # the renaming that diffusers' conversion script applies, in its order

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from openpi_client import msgpack_numpy
 
-from learner.wire import WireError, pack, unpack
+from learner.serving.wire import WireError, pack, unpack
 
 DTYPES = st.sampled_from(["?", "|u1", "<i4", ">i2", "<f2", "<f4", ">f8", "<u8"])
 ARRAYS = DTYPES.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, max_side=4)))

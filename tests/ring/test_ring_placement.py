@@ -14,7 +14,7 @@ from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.gateway import Gateway
 from embodichain.stages import WorldConfig, prepare
 from embodichain.types import RingSpec, TrajectoryId
-from learner.data import DataConfig, RingDataset
+from learner.data.dataset import DataConfig, RingDataset
 
 PLACEMENTS = ["host", "delayed"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scene_parts as parts
 
-from embodichain.assets import usd as asset_usd
+from embodichain.assets.usd import files as asset_usd
 from embodichain.errors import SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig

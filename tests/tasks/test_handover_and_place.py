@@ -6,9 +6,9 @@ import scene_parts as parts
 from staging import Stage
 from table_parts import block, drop, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
 from embodichain.motion.skills import num_pressing
+from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.tasks.handover_and_place import HandoverAndPlace, arms_of
 from embodichain.types import Asset, Pose, Segment, WorldState
 

@@ -10,9 +10,9 @@ from staging import Stage
 from table_parts import drop, sampler_of, shove, throw
 from vessel_parts import vessel
 
-from embodichain.expand.recovery import MISALIGNED, Kinds, Miss, RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
+from embodichain.recovery.recovery import MISALIGNED, Kinds, Miss, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.tasks.flow import within
 from embodichain.tasks.pour_water import PourWater, arms_of, missing

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from embodichain import tasks
-from embodichain.expand.recovery import Kinds, RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.recovery.recovery import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout, write_provenance
 from embodichain.types import CONTROL_HZ, Mishap, Segment, TrajectoryId, TrajectoryInfo, camera_spec
 

@@ -8,8 +8,8 @@ import pytest
 from staging import Stage
 from table_parts import carried, cutlery, drop, plate, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
+from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.tasks.rearrange_table import INSTRUCTIONS, PIECES, SIDES, RearrangeTable, misplaced
 from embodichain.types import Contact, Segment
 

@@ -5,9 +5,9 @@ import pytest
 from staging import Stage
 
 from embodichain import tasks
-from embodichain.expand.recovery import MISALIGNED, Miss, RecoveryConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
+from embodichain.recovery.recovery import MISALIGNED, Miss, RecoveryConfig
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import Segment, camera_spec
 

@@ -6,8 +6,8 @@ from bowl_parts import bowl
 from staging import Stage
 from table_parts import carried, let_go, put, sampler_of, shove, throw
 
-from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.hand import HandConfig
+from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.tasks.stack_bowls import StackBowls, nested_height
 from embodichain.types import Segment
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from staging import Stage
 
-from embodichain.expand.recovery import MISALIGNED, RecoveryConfig
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.skills import follow
+from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.tasks.turn_switch import THRESHOLD, TurnSwitch, wanted_side
 from embodichain.types import CHUNK, Mishap, Pose, Scene, Segment
 from embodichain.types.poses import turned

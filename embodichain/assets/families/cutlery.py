@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.families.design import STEEL, WOODS, Color, Design, SolidPart, down, pieces, tint
-from embodichain.assets.shapes import Solid, box, loft
+from embodichain.assets.geometry.shapes import Solid, box, loft
 from embodichain.types.poses import frame
 
 _MATERIALS = ("aluminium", "wood", "abs")

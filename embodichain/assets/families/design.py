@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embodichain.assets.shapes import Solid, to_mesh
+from embodichain.assets.geometry.shapes import Solid, to_mesh
 from embodichain.types import Joint, JointKind, Mesh, Pose
 from embodichain.types.poses import frame
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.shapes import Solid, box, cylinder, slab
+from embodichain.assets.geometry.shapes import Solid, box, cylinder, slab
 
 
 def block(rng: np.random.Generator) -> Design:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from embodichain.assets.families.design import STEEL, WOODS, Design, SolidPart, bolted, down, pieces, tint
-from embodichain.assets.shapes import Solid, box, slab
+from embodichain.assets.geometry.shapes import Solid, box, slab
 from embodichain.types import Joint, JointKind, Pose
 from embodichain.types.poses import frame
 

@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from embodichain.assets.families.design import PALETTE, STEEL, Color, Design, SolidPart, down, pieces, tint
-from embodichain.assets.shapes import Solid, lathe, loft, slab
+from embodichain.assets.geometry.shapes import Solid, lathe, loft, slab
 from embodichain.types.poses import frame
 
 PAN_INNER_RADII = (0.0600, 0.0640)

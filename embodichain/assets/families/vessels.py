@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.shapes import lathe, sweep
+from embodichain.assets.geometry.shapes import lathe, sweep
 from embodichain.types.poses import frame
 
 

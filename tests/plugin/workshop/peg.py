@@ -3,7 +3,7 @@
 import numpy as np
 
 from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.shapes import cylinder
+from embodichain.assets.geometry.shapes import cylinder
 
 
 def peg(rng: np.random.Generator) -> Design:

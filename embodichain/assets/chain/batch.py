@@ -1,0 +1,203 @@
+"""Many assets at once: a few supervised processes, where a refused, crashed or hung asset costs only itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from embodichain.assets.chain import jobs, optimize, worker
+from embodichain.assets.chain.jobs import Job
+from embodichain.assets.chain.stages import ChainConfig
+from embodichain.errors import AssetError, ConfigError, EmbodiChainError
+
+Listener = Callable[["Outcome"], None]
+"""Told whenever a job's state changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """How a batch is run: processes (0 is one per core, at most 4), what is kept, and when an asset is given up."""
+
+    jobs: int = 0
+    resume: bool = True
+    """Keep finished assets whose content hash is the one this batch would give them."""
+    timeout_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise ConfigError(f"jobs must be 0 (one per core) or more, got {self.jobs}")
+        if not self.timeout_s > 0.0:
+            raise ConfigError(f"the time limit of an asset must be positive, got {self.timeout_s} s")
+
+    def processes(self, wanted: int) -> int:
+        """How many processes for `wanted` assets."""
+        return max(1, min(self.jobs or min(4, len(os.sched_getaffinity(0))), wanted))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a job: "waiting", "kept" (finished before), "building", "built" or "failed"; seconds it took."""
+
+    name: str
+    category: str
+    state: str = "waiting"
+    stage: str = ""
+    file: Path = Path()
+    reason: str = ""
+    seconds: float = 0.0
+    stages: tuple[Mapping[str, Any], ...] = field(default_factory=tuple)
+
+
+def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: ChainConfig | None = None) -> tuple[Outcome, ...]:
+    """What a batch would do, without doing it: "kept", "waiting" or "failed" for each job, in order."""
+    chain = chain or ChainConfig()
+    outcomes = []
+    for job in jobs.unique(wanted):
+        try:
+            file = jobs.file_of(job, out_dir)
+            kept = config.resume and optimize.unharmed(file, jobs.key(job, chain))
+            outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
+        except EmbodiChainError as error:  # its source is not there, or what is said about it makes no sense
+            outcomes.append(Outcome(name=job.name, category="", state="failed", reason=str(error)))
+    return tuple(outcomes)
+
+
+def run(
+    wanted: Sequence[Job],
+    out_dir: Path,
+    config: BatchConfig | None = None,
+    chain: ChainConfig | None = None,
+    listener: Listener | None = None,
+) -> tuple[Outcome, ...]:
+    """Builds the jobs under `out_dir` and returns what became of each, in order; only `out_dir` itself can make it raise.
+
+    Raises:
+        AssetError: `out_dir` cannot be written.
+        ConfigError: two jobs make assets of one name.
+    """
+    config, chain = config or BatchConfig(), chain or ChainConfig()
+    check_writable(out_dir)
+    wanted = jobs.unique(wanted)
+    outcomes = list(plan(wanted, out_dir, config, chain))
+
+    def become(index: int, **changes: Any) -> None:
+        outcomes[index] = replace(outcomes[index], **changes)
+        if listener:
+            listener(outcomes[index])
+
+    waiting = []
+    for index, outcome in enumerate(outcomes):
+        if outcome.state != "waiting":
+            become(index)
+        else:
+            waiting.append(index)
+    waiting.reverse()
+    crew = [_Builder() for _ in range(config.processes(len(waiting)))] if waiting else []
+    try:
+        while waiting or any(builder.index is not None for builder in crew):
+            for builder in crew:
+                if builder.index is None and waiting:
+                    index = waiting.pop()
+                    become(index, state="building", stage="start")
+                    builder.give(index, (wanted[index], out_dir, chain))
+            for builder in _ready(crew, config.timeout_s):
+                builder.listen(become, config.timeout_s)
+    finally:
+        for builder in crew:
+            builder.end()
+    return tuple(outcomes)
+
+
+def check_writable(out_dir: Path) -> None:
+    """Raises AssetError now rather than after an hour's work when nothing can be written into `out_dir`."""
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out_dir):
+            pass
+    except OSError as error:
+        raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
+
+
+class _Builder:
+    """A process and what it is doing; replaced by a fresh one when it dies or is given up."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def __init__(self) -> None:
+        self.index: int | None = None
+        self.started = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=worker.serve, args=(theirs,), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def give(self, index: int, task: tuple[Job, Path, ChainConfig]) -> None:
+        self.index, self.started = index, time.monotonic()
+        try:
+            self.pipe.send(task)
+        except BrokenPipeError:
+            return  # it died while idle: listen finds its end and says so
+
+    def listen(self, become: Callable[..., None], timeout_s: float) -> None:
+        """Takes one message, or notices that the process ended or that its time is up."""
+        index = self.index
+        assert index is not None
+        seconds = round(time.monotonic() - self.started, 3)
+        try:
+            if not self.pipe.poll():
+                if seconds < timeout_s:
+                    return
+                self._replace()
+                become(index, state="failed", seconds=seconds, reason=f"build: not finished after {timeout_s:.0f} s; given up")
+                return
+            kind, *rest = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self.process.join()
+            code = self.process.exitcode
+            self._replace()
+            cause = f"killed by signal {-code}, out of memory perhaps" if code and code < 0 else f"exit code {code}"
+            become(index, state="failed", seconds=seconds, reason=f"build: its process died ({cause})")
+            return
+        if kind == "stage":
+            stage, part = rest
+            become(index, stage=f"{stage} {part}".strip())
+            return
+        result, seconds, entries = rest
+        self.index = None
+        result = {"file": Path(result)} if kind == "built" else {"reason": result}
+        become(index, state=kind, stage="", seconds=seconds, stages=tuple(entries), **result)
+
+    def _replace(self) -> None:
+        self.index = None
+        self.end()
+        self._start()
+
+    def end(self) -> None:
+        """Stops the process: idle ones end by themselves, for their pipe closes."""
+        self.pipe.close()
+        if self.index is not None or self.process.exitcode is None:
+            self.process.join(0.2)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+
+
+def _ready(crew: Sequence[_Builder], timeout_s: float) -> list[_Builder]:
+    """The busy builders that have something to say, ended, or ran out of time; blocks until there is one, at most a second."""
+    busy = {builder.pipe: builder for builder in crew if builder.index is not None}
+    spoken = wait(list(busy), timeout=1.0)
+    late = [builder for builder in busy.values() if time.monotonic() - builder.started >= timeout_s]
+    return list(dict.fromkeys([busy[pipe] for pipe in spoken if isinstance(pipe, Connection)] + late))

@@ -1,0 +1,162 @@
+"""From an asset in memory to a finished folder on disk: complete or not there at all, and read back from its file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodichain.assets.chain import jobs, sidecar
+from embodichain.assets.chain.stages import Number, Record
+from embodichain.assets.families.source import Source
+from embodichain.assets.physical import antipodal, grasp
+from embodichain.assets.physical import simulated_checks as behave
+from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.pictures import preview
+from embodichain.assets.usd import files as usd
+from embodichain.assets.usd import validate
+from embodichain.errors import AssetError
+from embodichain.types import Asset
+
+
+def deliver(
+    asset: Asset,
+    raw: Source,
+    out_dir: Path,
+    key: str,
+    record: Record,
+    started: float,
+    score: Mapping[str, Any] | None = None,
+) -> Asset:
+    """Writes, reads back, hashes, pictures, validates and moves the finished folder into place with one rename.
+
+    Raises:
+        AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
+    """
+    asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: antipodal.with_grasps(asset))
+    shelf = jobs.shelf(out_dir, asset.category, asset.name)
+    final = shelf / asset.name
+    temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
+    provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}
+    try:
+        shelf.mkdir(parents=True, exist_ok=True)
+        _sweep(shelf, asset.name)
+        temporary.mkdir()
+    except OSError as error:
+        raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
+    try:
+        file = temporary / f"{asset.name}.usd"
+        asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance))
+        record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
+        behaviour = record.stage("validate", "", {}, lambda: _validated(asset, file))
+        lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
+        if lifts:
+            usd.write(asset, file, provenance, {name: float(lift["success_rate"]) for name, lift in lifts.items()})
+        values = sidecar.report(
+            asset,
+            key=key,
+            usd_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            parameters=raw.parameters,
+            behaviour=behaviour,
+            grasps=lifts,
+            stages=record.entries,
+            seconds=round(time.perf_counter() - started, 3),
+            score=score,
+        )
+        (temporary / f"{asset.name}.json").write_text(json.dumps(values, indent=1))
+        (temporary / f"{asset.name}.xml").write_text(to_mjcf(asset))
+        if any(lift["held"] for lift in lifts.values()):
+            (temporary / f"{asset.name}.grasps.yaml").write_text(sidecar.isaac_grasps(asset, lifts))
+        _move_into_place(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return usd.read(final / f"{asset.name}.usd")
+
+
+def _written(asset: Asset, file: Path, provenance: Mapping[str, str | float]) -> tuple[Asset, Mapping[str, Number]]:
+    """The asset as its file holds it, with the hash of that content written into the file."""
+    usd.write(asset, file, provenance)
+    asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
+    usd.write(asset, file, provenance)
+    return asset, {"bytes": file.stat().st_size}
+
+
+def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str, Number]]:
+    found = behave.behave(asset)
+    issues = [*validate.check(file), *behave.faults(asset, found)]
+    if issues:
+        raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
+    measured = {name: value for name, value in asdict(found).items() if math.isfinite(value)}
+    return measured, {"issues": 0}
+
+
+def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
+    lifts = {name: asdict(grasp.prove(asset, name)) for name in grasp.holds(asset)}
+    return lifts, {"grasps": len(lifts), "held": sum(lift["held"] for lift in lifts.values())}
+
+
+def _move_into_place(temporary: Path, final: Path) -> None:
+    """One rename; an older delivery steps aside. When another process delivers at the same moment, the last one stays."""
+    for _ in range(3):
+        aside = temporary.with_name(f"{temporary.name.removesuffix('.tmp')}.old.{os.getpid()}.tmp")
+        try:
+            if final.exists():
+                final.rename(aside)
+            temporary.rename(final)
+        except OSError as error:
+            failure = error
+            continue
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        return
+    raise AssetError(f"deliver: cannot move {temporary.name} to {final}: {failure.strerror}")
+
+
+def _sweep(out_dir: Path, name: str) -> None:
+    """Removes what processes that died left of this asset."""
+    for left in out_dir.glob(f".{name}.*.tmp"):
+        owner = int(left.name.split(".")[-2])
+        if owner == os.getpid() or not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def fingerprint(asset: Asset) -> str:
+    """Hash of everything physics and cameras see of an asset, in single precision as in the file."""
+    digest = hashlib.sha256()
+
+    def add(*values: object) -> None:
+        for value in values:
+            if isinstance(value, np.ndarray):
+                kind = np.int32 if value.dtype.kind == "i" else np.float32
+                digest.update(np.ascontiguousarray(value, kind).tobytes())
+            else:
+                digest.update(repr(value).encode() + b"\0")
+
+    add(asset.name, asset.category, asset.licence, asset.source)
+    for body in asset.bodies:
+        numbers = [body.mass, *body.center_of_mass, *body.diagonal_inertia, *body.principal_axes, *body.color]
+        pose = [*body.body_pose.position, *body.body_pose.quaternion]
+        material = body.material
+        surface = [material.density, material.static_friction, material.dynamic_friction, material.restitution]
+        add(body.name, material.name, np.array([*numbers, *pose, *surface]))
+        for mesh in (body.visual, *body.hulls):
+            add(mesh.vertices, mesh.faces)
+    for joint in asset.joints:
+        add(joint.name, str(joint.kind), joint.parent, joint.child)
+        add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))
+        if joint.stiffness:
+            add(np.array([joint.stiffness, joint.rest]))
+    for name in sorted(asset.affordances):
+        body, pose = asset.affordances[name]
+        add(name, body, np.array([*pose.position, *pose.quaternion]))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,96 @@
+"""What a batch leaves beside its assets: a report of every outcome, a list of licences, a contact sheet and a gallery."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import embodichain
+from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
+from embodichain.errors import AssetError
+
+REPORT, LICENCES, SHEET, GALLERY = "report.json", "licences.csv", "contact_sheet.png", "gallery.html"
+
+
+def finished(out_dir: Path) -> list[Path]:
+    """The USD file of every delivered asset under a folder: those with their sidecar, in order."""
+    return sorted(
+        file
+        for file in out_dir.rglob("*.usd")
+        if file.with_suffix(".json").exists() and not any(part.startswith(".") for part in file.relative_to(out_dir).parts)
+    )
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """Outcomes as plain values."""
+    return [{**asdict(outcome), "file": str(outcome.file), "stages": list(outcome.stages)} for outcome in outcomes]
+
+
+def publish(
+    out_dir: Path,
+    outcomes: Sequence[Outcome] = (),
+    *,
+    pictures: bool = True,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[Path, ...]:
+    """Writes report, licences, contact sheet and gallery of everything delivered under `out_dir`, each file whole or not at all.
+
+    Raises:
+        AssetError: nothing can be written into `out_dir`, or an asset in it cannot be read.
+    """
+    exhibits = [Exhibit.load(file) for file in finished(out_dir)]
+    failed = [outcome for outcome in outcomes if outcome.state == "failed"]
+    failures = [Failure(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
+    written = []
+    if outcomes:
+        text = json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes)}, indent=1)
+        written.append(_whole(out_dir / REPORT, text.encode()))
+    written.append(_whole(out_dir / LICENCES, _licences(exhibits, out_dir).encode()))
+    if pictures and exhibits:
+        buffer = io.BytesIO()
+        contact_sheet(exhibits).save(buffer, "PNG", optimize=True)
+        written.append(_whole(out_dir / SHEET, buffer.getvalue()))
+        done = 0
+
+        def drawn(name: str) -> None:
+            nonlocal done
+            done += 1
+            if progress:
+                progress(name, done, len(exhibits))
+
+        title = f"{len(exhibits)} assets" if len(exhibits) != 1 else exhibits[0].asset.name
+        written.append(_whole(out_dir / GALLERY, page(exhibits, failures, title=title, progress=drawn).encode()))
+    return tuple(written)
+
+
+def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
+    """One line an asset: what may be done with it, where it comes from, and the hash it is known by."""
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(["name", "category", "licence", "source", "content_hash", "file"])
+    for exhibit in exhibits:
+        asset = exhibit.asset
+        file = asset.path.relative_to(out_dir)
+        table.writerow([asset.name, asset.category, asset.licence, asset.source, asset.content_hash, file])
+    return buffer.getvalue()
+
+
+def _whole(path: Path, data: bytes) -> Path:
+    """Writes beside and renames, so that readers and kills see the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise AssetError(f"publish: cannot write {path}: {error.strerror}; choose a writable folder") from error
+    return path

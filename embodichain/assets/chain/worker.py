@@ -1,0 +1,49 @@
+"""A build process: takes jobs from a pipe one by one and says what it does. Imports nothing heavy before the core limit is set."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+
+
+def use_one_core() -> None:
+    """Keeps native libraries to one thread: the processes are the parallelism."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = "1"
+
+
+def serve(pipe: Connection) -> None:
+    """Builds what arrives as (job, out_dir, config), until the other side closes.
+
+    Sends ("stage", stage, part) as work goes on, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
+    """
+    use_one_core()
+    from embodichain.assets.chain import optimize, stages
+    from embodichain.errors import EmbodiChainError
+
+    while True:
+        try:
+            job, out_dir, config = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        record = stages.Record(listener=lambda stage, part: pipe.send(("stage", stage, part)))
+        start = time.perf_counter()
+        try:
+            asset = optimize.build_job(job, out_dir, config=config, record=record)
+        except (KeyboardInterrupt, BrokenPipeError):
+            return
+        except EmbodiChainError as error:
+            kind, result = "failed", str(error)
+        except Exception as error:  # one bad asset must not stop the others: the report names the place
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            kind, result = "failed", f"{type(error).__name__} at {os.path.basename(frame.filename)}:{frame.lineno}: {error}"  # noqa: PTH119
+        else:
+            kind, result = "built", str(asset.path)
+        seconds = round(time.perf_counter() - start, 3)
+        try:
+            pipe.send((kind, result, seconds, [asdict(entry) for entry in record.entries]))
+        except BrokenPipeError:
+            return

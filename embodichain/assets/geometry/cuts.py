@@ -1,0 +1,188 @@
+"""Cuts a solid into nearly convex pieces: planes through hollows, and pies where it is round.
+
+A piece costs the volume that its hull adds, plus a fixed share of the whole for being one more hull. Cups, bowls and rings are flat
+country for a search of one step, for half a ring has as hollow a hull as the ring: a cut that does not pay at once is judged
+by what the next cut could make of its pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.assets.geometry.shapes import Solid
+
+_SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)
+"""Where planes are tried along an axis, as shares of the extent."""
+_PIES = (6, 8, 10, 12, 16, 20, 24, 32)
+_TRIAL_PIE = 16
+_LEVELS = 3
+"""Most flat levels of a piece along an axis that are tried as planes."""
+_CLEAR_GAIN = 0.7
+"""A cut that leaves at most this share of the cost is judged as it is, without looking further."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutConfig:
+    """What a hull more is worth, as a share of the solid's volume, and from which added share on a piece is searched deeply."""
+
+    hull_cost: float = 0.003
+    deep: float = 0.04
+
+
+class Piece:
+    """A connected solid, the volume its hull adds to it [m^3], and the frame it may be cut in."""
+
+    def __init__(self, solid: Solid) -> None:
+        self.solid = solid
+        self.hull = solid.hull()
+        self.volume = solid.volume()
+        self.excess = max(self.hull.volume() - self.volume, 0.0)
+
+    @cached_property
+    def _surface(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Vertices, middles of faces, their unit normals and areas."""
+        mesh = self.solid.to_mesh()
+        vertices = np.asarray(mesh.vert_properties[:, :3], np.float64)
+        corners = vertices[mesh.tri_verts]
+        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        areas = np.linalg.norm(normals, axis=1)
+        return vertices, corners.mean(axis=1), normals / np.maximum(areas, 1e-300)[:, None], areas
+
+    @cached_property
+    def _spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Middle of the surface, and its variances in ascending order along their axes (columns)."""
+        _, middles, _, areas = self._surface
+        middle = areas @ middles / areas.sum()
+        scatter = (middles - middle).T @ ((middles - middle) * areas[:, None]) / areas.sum()
+        variances, axes = np.linalg.eigh(scatter)
+        return middle, variances, axes
+
+    def split(self, axis: NDArray[np.float64], offset: float) -> list[Piece]:
+        """The pieces on both sides of a plane; nothing when all lies on one side."""
+        above, below = self.solid.split_by_plane(axis, offset)
+        return [] if above.is_empty() or below.is_empty() else [*connected(above), *connected(below)]
+
+    def halves(self) -> Iterator[list[Piece]]:
+        """Cuts through the middle across the two longest axes."""
+        _, _, axes = self._spread
+        for axis in axes.T[:0:-1]:
+            along = self._surface[0] @ axis
+            yield self.split(axis, float(along.min() + along.max()) / 2)
+
+    def planes(self) -> Iterator[tuple[NDArray[np.float64], float, bool]]:
+        """Planes worth trying (axis, offset), beside large flat faces and evenly spaced, and whether one promises much."""
+        vertices, middles, normals, areas = self._surface
+        axes = [*np.eye(3), *(axis for axis in self._spread[2].T if np.abs(axis).max() < 0.995)]
+        for axis in axes:
+            along = vertices @ axis
+            low, high = float(along.min()), float(along.max())
+            span = high - low
+            for share in _SHARES:
+                yield axis, low + share * span, share == 0.5
+            facing = normals @ axis
+            flat = np.abs(facing) > 0.99
+            level = middles[flat] @ axis
+            inner = (level > low + 0.01 * span) & (level < high - 0.01 * span)
+            if not inner.any():
+                continue
+            weights, level, side = areas[flat][inner], level[inner], np.sign(facing[flat][inner])
+            counts, edges = np.histogram(level, bins=64, range=(low, high), weights=weights)
+            for best in np.argsort(-counts, kind="stable")[:_LEVELS]:
+                if counts[best] <= 0.01 * areas.sum():
+                    break
+                here = (level >= edges[best]) & (level <= edges[best + 1])
+                mean = float(np.average(level[here], weights=weights[here]))
+                rough = float(np.sqrt(np.average((level[here] - mean) ** 2, weights=weights[here])))
+                # On the empty side of the face, clear of its roughness: what is cut off then ends with it, without a film.
+                yield axis, mean + max(0.001 * span, 3.0 * rough) * float(np.sign(side[here] @ weights[here])), True
+
+    def round_axes(self) -> list[NDArray[np.float64]]:
+        """Axes about which the piece spreads evenly, as turned things do."""
+        _, variances, axes = self._spread
+        found = [axes[:, 0]] if variances[1] > 0.5 * variances[2] else []
+        return [*found, axes[:, 2]] if variances[0] > 0.5 * variances[1] else found
+
+    def pie(self, axis: NDArray[np.float64], number: int) -> list[Piece]:
+        """The piece cut into `number` equal sectors about an axis through its middle."""
+        middle = self._spread[0]
+        first = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
+        first /= np.linalg.norm(first)
+        second = np.cross(axis, first)
+        angles = 2 * math.pi * np.arange(number) / number
+        normals = -np.sin(angles)[:, None] * first + np.cos(angles)[:, None] * second
+        sectors = []
+        for start, rest in zip((0, number // 2), self.solid.split_by_plane(normals[0], float(normals[0] @ middle)), strict=True):
+            for normal in normals[start + 1 : start + number // 2]:
+                rest, sector = rest.split_by_plane(normal, float(normal @ middle))
+                sectors.append(sector)
+            sectors.append(rest)
+        return [piece for sector in sectors for piece in connected(sector)]
+
+
+def connected(solid: Solid) -> list[Piece]:
+    """The connected parts of a solid."""
+    return [Piece(part) for part in solid.decompose() if part.num_tri() > 0] if solid.num_tri() else []
+
+
+def pieces(solid: Solid, config: CutConfig | None = None) -> list[Piece]:
+    """Nearly convex pieces of a solid that together are the solid, slivers left out."""
+    config = config or CutConfig()
+    volume = solid.volume()
+    price, sliver = config.hull_cost * volume, 1e-5 * volume
+    todo, done = connected(solid), []
+    while todo:
+        piece = todo.pop()
+        if piece.volume < sliver:
+            continue
+        cut = _best_cut(piece, price, deep=piece.excess > config.deep * volume) if piece.excess > price else []
+        if cut:
+            todo += cut
+        else:
+            done.append(piece)
+    return done
+
+
+def _cost(found: list[Piece], price: float) -> float:
+    return sum(piece.excess for piece in found) + price * len(found)
+
+
+def _best_cut(piece: Piece, price: float, *, deep: bool) -> list[Piece]:
+    """The cheapest way to cut a piece; nothing when it is best left whole."""
+    whole = piece.excess + price
+    best, chosen = whole, []
+    for axis, offset, promising in piece.planes():
+        found = piece.split(axis, offset)
+        if not found:
+            continue
+        cost = _cost(found, price)
+        if deep and promising and cost > _CLEAR_GAIN * whole:
+            cost = min(cost, sum(_outlook(part, price) for part in found))
+        if cost < best * (1 - 1e-9):
+            best, chosen = cost, found
+    if deep:
+        for axis in piece.round_axes():
+            for number in _PIES:
+                found = piece.pie(axis, number)
+                cost = _cost(found, price)
+                if found and cost < best * (1 - 1e-9):
+                    best, chosen = cost, found
+    return chosen
+
+
+def _outlook(piece: Piece, price: float) -> float:
+    """What a piece costs after its own best simple cut."""
+    cost = piece.excess + price
+    if piece.excess <= price:
+        return cost
+    for found in piece.halves():
+        if found:
+            cost = min(cost, _cost(found, price))
+    for axis in piece.round_axes():
+        cost = min(cost, _cost(piece.pie(axis, _TRIAL_PIE), price))
+    return cost

@@ -1,0 +1,232 @@
+"""From a triangle soup to one watertight solid: refuse, clean, close each component, unite, and check against the input.
+
+Watertight proves nothing: a repaired mesh must also agree with its input on what is inside and on where the surface lies; when it
+does not, the soup is remeshed by winding number, and the result says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.assets.geometry.remesh import remesh, sample_surface, surface_distances, winding_numbers
+from embodichain.assets.geometry.shapes import Solid, concatenate, diagonal, face_areas, signed_volume, to_mesh, to_solid
+from embodichain.assets.geometry.topology import clean, close_holes, components, oriented
+from embodichain.errors import AssetError
+from embodichain.types import Mesh
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairConfig:
+    """Tolerances are shares of the bounding box's diagonal unless said otherwise."""
+
+    weld: float = 1e-5
+    min_component: float = 0.02
+    """Smallest share of the surface that a component must have to be part of the object."""
+    agreement: float = 0.97
+    """Least intersection over union with the input's inside, by winding number at random points."""
+    distance: float = 0.01
+    """Largest distance between the two surfaces, at the 98th percentile, either way."""
+    folded: float = 0.002
+    """Largest share of the inside where the surface may pass through itself."""
+    samples: int = 3000
+    resolution: int = 160
+    """Cells along the longest side when remeshing."""
+    max_faces: int = 5_000_000
+
+
+class RepairMethod(StrEnum):
+    """How the solid came about."""
+
+    UNION = "union"
+    REMESH = "remesh"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairReport:
+    """What repair found and did: numbers before and after, and how well the result agrees with the input."""
+
+    method: RepairMethod
+    vertices_before: int
+    faces_before: int
+    faces_after: int
+    components: int
+    floaters_dropped: int
+    holes_filled: int
+    cavities: int
+    volume: float
+    solidity: float
+    """Volume over that of the convex hull."""
+    agreement: float
+    distance: float
+    """98th percentile of surface distances [m], the worse of both directions."""
+    note: str = ""
+
+
+def refuse(mesh: Mesh, config: RepairConfig | None = None) -> None:
+    """Raises AssetError when no repair could make a solid of `mesh`, saying why."""
+    config = config or RepairConfig()
+    vertices, faces = mesh.vertices, mesh.faces
+    if len(vertices) == 0:
+        raise AssetError("read: the mesh is empty; some readers return an empty scene for a truncated file")
+    if len(faces) == 0:
+        raise AssetError(f"read: a point cloud of {len(vertices)} points without faces; reconstruct a surface first")
+    if vertices.ndim != 2 or vertices.shape[1] != 3 or faces.ndim != 2 or faces.shape[1] != 3:
+        raise AssetError(f"read: vertices {vertices.shape} and faces {faces.shape} must be [V, 3] and [F, 3]; triangulate the mesh")
+    if len(faces) > config.max_faces:
+        raise AssetError(f"read: {len(faces)} faces exceed the limit of {config.max_faces}; decimate the mesh first")
+    bad = int((~np.isfinite(vertices)).any(axis=1).sum())
+    if bad:
+        raise AssetError(f"read: {bad} of {len(vertices)} vertices are NaN or infinite")
+    if faces.min() < 0 or faces.max() >= len(vertices):
+        raise AssetError(f"read: face indices {faces.min()}..{faces.max()} reach outside 0..{len(vertices) - 1}")
+    used = vertices[np.unique(faces)]
+    extent = np.ptp(used, axis=0)
+    if extent.max() <= 0.0 or float(face_areas(mesh).sum()) <= 0.0:
+        raise AssetError("read: every face is degenerate, the mesh has no area")
+    spread = np.linalg.svd(used - used.mean(axis=0), compute_uv=False)
+    if spread[2] < 1e-7 * spread[0]:
+        raise AssetError(f"read: all {len(used)} vertices lie in one plane, so the mesh encloses no volume; give it thickness")
+
+
+def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, RepairReport]:
+    """One watertight, outward-facing mesh for a soup, and the report.
+
+    Raises:
+        AssetError: the soup is refused, or neither union nor remeshing agrees with it.
+    """
+    config = config or RepairConfig()
+    refuse(mesh, config)
+    cleaned = clean(mesh, config.weld * diagonal(mesh))
+    pieces = components(cleaned)
+    areas = np.array([float(face_areas(piece).sum()) for piece in pieces])
+    kept = [piece for piece, area in zip(pieces, areas, strict=True) if area >= config.min_component * areas.sum()]
+    if not kept:
+        raise AssetError(f"clean: none of {len(pieces)} components has {config.min_component:.0%} of the surface; this is a soup")
+    dropped = len(pieces) - len(kept)
+    notes: list[str] = []
+    shells: list[Shell] = []
+    for piece in kept:
+        turned, two_sided = oriented(piece)
+        if not two_sided:
+            notes.append("a component is one-sided")
+        closed, holes = close_holes(turned)
+        shells.append(Shell(closed=closed, open=turned, holes=holes))
+    shells = [_turned_outwards(shell, [other for other in shells if other is not shell]) for shell in shells]
+    reference = concatenate([shell.open for shell in shells])
+    surface = concatenate([shell.closed for shell in shells])
+    counts = {
+        "vertices_before": len(mesh.vertices),
+        "faces_before": len(mesh.faces),
+        "components": len(kept),
+        "floaters_dropped": dropped,
+        "holes_filled": sum(shell.holes for shell in shells),
+        "cavities": sum(signed_volume(shell.closed) < 0 for shell in shells),
+    }
+    solid, failures = unite([shell.closed for shell in shells])
+    notes += failures
+    for method in RepairMethod:
+        if method is RepairMethod.REMESH:
+            solid = to_solid(remesh(reference, config.resolution))
+        if solid.is_empty() or solid.volume() <= 1e-9 * diagonal(reference) ** 3:
+            notes.append(f"{method}: no volume")
+            continue
+        result = to_mesh(solid)
+        agreement, distance, folded = compare(result, reference, surface, config.samples)
+        if folded > config.folded:
+            notes.append(f"{method}: passes through itself in {folded:.1%} of its inside, which would count twice")
+            continue
+        if agreement >= config.agreement and distance <= config.distance * diagonal(reference):
+            return result, RepairReport(
+                method=method,
+                faces_after=len(result.faces),
+                volume=solid.volume(),
+                solidity=solid.volume() / solid.hull().volume(),
+                agreement=agreement,
+                distance=distance,
+                note="; ".join(notes),
+                **counts,
+            )
+        notes.append(f"{method}: agreement {agreement:.3f}, distance {distance * 1e3:.2f} mm")
+    raise AssetError(
+        f"repair: no closed solid agrees with the input ({'; '.join(notes)}); is it an open surface or of zero thickness?"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shell:
+    """One component, consistently oriented: as it came, and with its holes filled; inwards when it bounds a cavity."""
+
+    closed: Mesh
+    open: Mesh
+    holes: int
+
+
+def _turned_outwards(shell: Shell, others: list[Shell]) -> Shell:
+    """The component facing outwards, unless most of it faces inwards and it lies within another one: then it bounds a cavity."""
+    if signed_volume(shell.closed) >= 0 or any(_within(shell.closed, other.closed) for other in others):
+        return shell
+    return Shell(closed=_flipped(shell.closed), open=_flipped(shell.open), holes=shell.holes)
+
+
+def _within(inner: Mesh, outer: Mesh) -> bool:
+    """Whether a component lies inside another."""
+    points = inner.vertices[:: max(len(inner.vertices) // 50, 1)]
+    return bool((np.abs(winding_numbers(points, outer)) > 0.5).all())
+
+
+def _flipped(mesh: Mesh) -> Mesh:
+    return Mesh(vertices=mesh.vertices, faces=mesh.faces[:, ::-1].copy())
+
+
+def unite(closed: list[Mesh]) -> tuple[Solid, list[str]]:
+    """The union of closed components less the cavities, and what was wrong with those that manifold3d refused."""
+    solid, failures = Solid.compose([]), []
+    cavities = [piece for piece in closed if signed_volume(piece) < 0]
+    inside = [piece for piece in closed if signed_volume(piece) >= 0 and any(_within(piece, cavity) for cavity in cavities)]
+    order = sorted(closed, key=lambda piece: 2 * any(piece is other for other in inside) + (signed_volume(piece) < 0))
+    for index, piece in enumerate(order):
+        hollow = signed_volume(piece) < 0
+        part = to_solid(_flipped(piece) if hollow else piece)
+        if part.is_empty():
+            failures.append(f"union: component {index} of {len(piece.faces)} faces is {str(part.status()).removeprefix('Error.')}")
+        else:
+            solid = solid - part if hollow else solid + part
+    return solid, failures
+
+
+def compare(result: Mesh, reference: Mesh, surface: Mesh, samples: int) -> tuple[float, float, float]:
+    """Agreement of a solid with its input: IoU of the insides at random points, 98th percentile of surface distances [m].
+
+    Third comes the share of the inside that the solid's surface winds around more than once.
+
+    Args:
+        result: the solid.
+        reference: the oriented input, holes open: what it says is inside counts, not what filling made of it.
+        surface: the same with holes filled.
+        samples: points of each kind.
+    """
+    rng = np.random.default_rng(0)
+    low, high = reference.vertices.min(axis=0), reference.vertices.max(axis=0)
+    windings, truth = _windings(rng, result, reference, low, high, samples)
+    inside = windings > 0.5
+    folded = float((windings > 1.5).sum() / max(inside.sum(), 1))
+    union = int((inside | truth).sum())
+    agreement = float((inside & truth).sum() / union) if union else 0.0
+    there = surface_distances(sample_surface(result, samples, rng)[0], surface)
+    # Overlapping components have surface inside the union; only what has the outside before it counts.
+    points, normals = sample_surface(reference, samples, rng)
+    outer = winding_numbers(points + 1e-4 * diagonal(reference) * normals, reference) < 0.5
+    back = surface_distances(points[outer] if outer.any() else points, result)
+    return agreement, float(max(np.percentile(there, 98), np.percentile(back, 98))), folded
+
+
+def _windings(
+    rng: np.random.Generator, result: Mesh, reference: Mesh, low: NDArray, high: NDArray, samples: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """How often the result winds around random points, and whether the reference holds them."""
+    points = rng.uniform(low, high, (samples, 3))
+    return winding_numbers(points, result), winding_numbers(points, reference) > 0.5

@@ -1,0 +1,203 @@
+"""How an asset behaves when simulated: at rest, dropped, pushed and lifted, and whether its joints move and stay.
+
+Measured in MuJoCo on the asset's own MJCF, so that a delivered file is judged by what it does and not only by what it says.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+
+from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.usd.usd_contents import Issue
+from embodichain.types import Asset, JointKind
+
+REST_DRIFT_M = 1e-3
+REST_TURN_RAD = np.radians(1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What was measured.
+
+    `rest_drift` [m] and `rest_turn` [rad] over the watched time after settling; `settle_turn` [rad] is how far it tipped from the
+    pose it is delivered in; `penetration` [m] is the deepest contact at rest; `joint_creep` [rad or m] is the worst movement of a
+    joint left alone for a second anywhere in its range, `joint_reach` the share of its range that a gentle push can cover,
+    `joint_return` the least share of its range that a joint on a spring has come back through a second after it was pushed.
+
+    Of a loose asset also: dropped a little tilted from 30 mm, `drop_energy` is its highest total energy over the one it started
+    with and `drop_depth` [m] its deepest contact in the end; pushed at its foot for a second, `push_held` [m] is how far it went
+    under less force than friction bears and `push_slid` [m] under more.
+    """
+
+    rest_drift: float
+    rest_turn: float
+    settle_turn: float
+    penetration: float
+    joint_creep: float
+    joint_reach: float
+    joint_return: float = 1.0
+    drop_energy: float = 1.0
+    drop_depth: float = 0.0
+    push_held: float = 0.0
+    push_slid: float = math.inf
+
+
+def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behaviour:
+    """Puts the asset on a plane, lets it settle, watches it, drops and pushes it, and works its joints."""
+    model = mujoco.MjModel.from_xml_string(to_mjcf(asset, floor=True, visual=False))
+    data = mujoco.MjData(model)
+    root = model.body(asset.bodies[0].name).id
+    mujoco.mj_forward(model, data)
+    start = data.xquat[root].copy()
+    for _ in range(round(settle_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+    position, turn = data.xpos[root].copy(), data.xquat[root].copy()
+    drift, spin = 0.0, 0.0
+    for _ in range(round(watch_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+        drift = max(drift, float(np.linalg.norm(data.xpos[root] - position)))
+        spin = max(spin, _angle(data.xquat[root], turn))
+    depth = max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
+    creep, reach, back = _work_joints(model, asset)
+    loose: dict[str, float] = {}
+    if not asset.fixed_base:
+        loose["drop_energy"], loose["drop_depth"] = _drop(model, root)
+        loose["push_held"], loose["push_slid"] = (_push(model, data, root, share) for share in (0.5, 1.6))
+    return Behaviour(
+        rest_drift=drift,
+        rest_turn=spin,
+        settle_turn=_angle(turn, start),
+        penetration=depth,
+        joint_creep=creep,
+        joint_reach=reach,
+        joint_return=back,
+        **loose,
+    )
+
+
+def _drop(model: mujoco.MjModel, root: int, height: float = 0.03, tilt: float = 0.15, seconds: float = 2.0) -> tuple[float, float]:
+    """Highest energy over the first one, and the deepest contact when it is over [m]: nothing may gain energy by falling."""
+    data = mujoco.MjData(model)
+    address = int(model.jnt_qposadr[model.body_jntadr[root]])
+    data.qpos[address + 3 : address + 7] = [math.cos(tilt / 2), math.sin(tilt / 2) * 0.8, math.sin(tilt / 2) * 0.6, 0.0]
+    mujoco.mj_kinematics(model, data)
+    data.qpos[address + 2] += height - _lowest(model, data)
+    flags = int(model.opt.enableflags)
+    model.opt.enableflags = flags | int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+    try:
+        mujoco.mj_forward(model, data)
+        first, most = float(data.energy.sum()), 1.0
+        for _ in range(round(seconds / model.opt.timestep)):
+            mujoco.mj_step(model, data)
+            most = max(most, float(data.energy.sum()) / first)
+    finally:
+        model.opt.enableflags = flags
+    return most, max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
+
+
+def _lowest(model: mujoco.MjModel, data: mujoco.MjData) -> float:
+    """Height of the lowest vertex of any collider [m]."""
+    heights = []
+    for geom in range(model.ngeom):
+        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH and model.geom_contype[geom]:
+            mesh = model.geom_dataid[geom]
+            start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+            points = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+            heights.append(float(points[:, 2].min()))
+    return min(heights)
+
+
+def _push(model: mujoco.MjModel, settled: mujoco.MjData, root: int, share: float) -> float:
+    """How far the settled asset goes [m] in a second under a horizontal force of `share` of what friction bears, at its foot."""
+    data = mujoco.MjData(model)
+    data.qpos[:] = settled.qpos
+    mujoco.mj_forward(model, data)
+    contacts = data.contact[: data.ncon]
+    friction = max((float(contact.friction[0]) for contact in contacts), default=0.0)
+    mass = float(model.body_subtreemass[root])
+    force = np.array([share * friction * mass * 9.81, 0.0, 0.0])
+    start = data.xpos[root].copy()
+    for _ in range(round(1.0 / model.opt.timestep)):
+        arm = np.array([0.0, 0.0, -float(data.subtree_com[root][2])])
+        data.xfrc_applied[root] = 0.0
+        # Applied at the floor under the centre of mass, so that it slides rather than tips.
+        at = data.subtree_com[root] + arm - data.xipos[root]
+        data.xfrc_applied[root, :3], data.xfrc_applied[root, 3:] = force, np.cross(at, force)
+        mujoco.mj_step(model, data)
+    return float(np.linalg.norm(data.xpos[root][:2] - start[:2]))
+
+
+def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float, float]:
+    """Worst creep of any joint left alone, and the least shares of a range that pushing covers and that a spring brings back."""
+    creep, reach, back = 0.0, 1.0, 1.0
+    for joint in asset.movable_joints:
+        index = model.joint(joint.name)
+        address, dof = int(index.qposadr[0]), int(index.dofadr[0])
+        for start in np.linspace(joint.lower, joint.upper, 5)[1:-1] if joint.friction > 0.0 else ():
+            data = mujoco.MjData(model)
+            data.qpos[address] = start
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            creep = max(creep, abs(float(data.qpos[address]) - float(start)))
+        # A push well above friction: the torque of 5 N at 5 cm, or 5 N.
+        push = joint.friction + (0.25 if joint.kind is JointKind.REVOLUTE else 5.0)
+        ends = []
+        for sign in (-1.0, 1.0):
+            data = mujoco.MjData(model)
+            data.qfrc_applied[dof] = sign * push
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            ends.append(float(data.qpos[address]))
+        reach = min(reach, (ends[1] - ends[0]) / (joint.upper - joint.lower))
+        if joint.stiffness > 0.0:
+            home = min(max(joint.rest, joint.lower), joint.upper)
+            far = max(joint.lower, joint.upper, key=lambda end: abs(end - home))
+            data = mujoco.MjData(model)
+            data.qpos[address] = far
+            for _ in range(round(1.0 / model.opt.timestep)):
+                mujoco.mj_step(model, data)
+            back = min(back, (float(data.qpos[address]) - far) / (home - far))
+    return creep, reach, back
+
+
+def check(asset: Asset) -> list[Issue]:
+    """Faults of behaviour: an asset that slides, tips or sinks at rest, or whose joints creep or stick."""
+    return faults(asset, behave(asset))
+
+
+def faults(asset: Asset, found: Behaviour) -> list[Issue]:
+    """What of a measured behaviour is out of bounds."""
+    issues: list[Issue] = []
+
+    def fault(name: str, message: str) -> None:
+        issues.append(Issue(check=name, prim=f"/{asset.name}", message=message))
+
+    if not (found.rest_drift <= REST_DRIFT_M and found.rest_turn <= REST_TURN_RAD):
+        fault("rest", f"moved {found.rest_drift * 1e3:.2f} mm and {np.degrees(found.rest_turn):.2f} degrees while left alone")
+    if not found.settle_turn <= np.radians(3.0):
+        fault("rest", f"tipped by {np.degrees(found.settle_turn):.1f} degrees from the pose it is delivered in")
+    if not found.penetration <= 1e-3:
+        fault("sink", f"sank {found.penetration * 1e3:.2f} mm into the ground")
+    if not found.drop_energy <= 1.02:
+        fault("drop", f"gained {found.drop_energy - 1:.0%} energy when dropped")
+    if not found.drop_depth <= 1e-3:
+        fault("drop", f"sank {found.drop_depth * 1e3:.2f} mm into the ground after a fall")
+    if not found.push_held <= 1e-3:
+        fault("push", f"slid {found.push_held * 1e3:.2f} mm under half the force that its friction bears")
+    if not found.push_slid >= 0.02:
+        fault("push", f"moved only {found.push_slid * 1e3:.2f} mm under more force than its friction bears")
+    if not found.joint_creep <= 0.02:
+        fault("joint_creep", f"a joint with friction crept by {found.joint_creep:.3f} where it was left")
+    if not found.joint_return >= 0.95:
+        fault("joint_return", f"a spring brings a joint back through only {found.joint_return:.0%} of its range")
+    if not found.joint_reach >= 0.95:
+        fault("joint_reach", f"a push moves a joint through only {found.joint_reach:.0%} of its range")
+    return issues
+
+
+def _angle(first: np.ndarray, second: np.ndarray) -> float:
+    return 2.0 * float(np.arccos(min(abs(float(first @ second)), 1.0)))

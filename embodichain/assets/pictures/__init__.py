@@ -1,0 +1,1 @@
+"""Pictures of assets: previews, turntables and the gallery."""

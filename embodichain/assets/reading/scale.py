@@ -1,0 +1,124 @@
+"""How large an asset is: as the user says, as its file says, as things of its kind are, or as a hand can hold it, in this order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embodichain.assets.families.source import category_table
+from embodichain.errors import AssetError, ConfigError, unknown
+
+UNITS: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
+"""Metres per unit."""
+_GUESSES = ("m", "mm", "cm", "in")
+"""Units that mesh files without one are written in, the most likely first."""
+_TOLERANCE = 1.6
+"""How far outside the range of its kind a thing may be before its size is doubted."""
+_HELD = (0.015, 0.60)
+"""Longest side [m] of what a robot's hands move about."""
+_TYPICAL_HELD = 0.12
+_SANE = (0.001, 5.0)
+
+
+class ScaleSource(StrEnum):
+    """Where the size came from, in the order in which they are asked."""
+
+    USER = "user"
+    FILE = "file"
+    CATEGORY = "category"
+    HAND = "hand"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """Metres per unit of the file, where that came from, and what was thought on the way."""
+
+    factor: float
+    source: ScaleSource
+    note: str = ""
+
+
+def prior(category: str) -> tuple[float, float] | None:
+    """Range of the longest side [m] of things of a kind; None when the table does not say."""
+    longest = category_table().get(category, {}).get("longest_m")
+    return (float(longest[0]), float(longest[1])) if isinstance(longest, list) else None
+
+
+def guess_category(name: str) -> str:
+    """The known kind that a file's name mentions, the longest such word; "" when none."""
+    words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
+    found = [kind for kind in category_table() if set(kind.split("_")) <= set(words)]
+    return max(found, key=len, default="")
+
+
+def resolve(longest: float, category: str, *, unit: str = "", size_m: float = 0.0, declared: float = 0.0) -> Scale:
+    """Metres per unit for a thing whose longest side is `longest` units.
+
+    Args:
+        longest: in the file's units.
+        category: what it is, "" when unknown.
+        unit: what the user says a unit is: m, cm, mm, in or ft; "" when the user does not say.
+        size_m: what the user says the longest side is [m]; 0 when the user does not say.
+        declared: metres per unit as the file's format defines; 0 when it does not.
+
+    Raises:
+        AssetError: no plausible size was found.
+        ConfigError: the unit is unknown, or the size not positive.
+    """
+    if not (math.isfinite(longest) and longest > 0.0):
+        raise AssetError(f"scale: the longest side is {longest} units; the mesh has no extent")
+    if unit and unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    if not size_m >= 0.0:
+        raise ConfigError(f"scale: the longest side must be positive [m], got {size_m}")
+    if size_m or unit:
+        factor = size_m / longest if size_m else UNITS[unit]
+        return _sane(longest, Scale(factor=factor, source=ScaleSource.USER))
+    expected = prior(category)
+    if expected is None:
+        return _sane(longest, _by_hand(longest, declared))
+    doubt = ""
+    if declared:
+        if _fits(longest * declared, expected):
+            return Scale(factor=declared, source=ScaleSource.FILE)
+        usual = f"{_metres(expected[0])} to {_metres(expected[1])}"
+        doubt = f"the file makes it {_metres(longest * declared)}, a {category} is {usual} long"
+    for guess in _GUESSES:
+        if _fits(longest * UNITS[guess], expected) and UNITS[guess] != declared:
+            note = f"{doubt}; read as {guess}" if doubt else f"read as {guess}"
+            return Scale(factor=UNITS[guess], source=ScaleSource.CATEGORY, note=note)
+    middle = math.sqrt(expected[0] * expected[1])
+    doubt = doubt or f"{longest:.4g} units fit no {category} in any unit"
+    return Scale(factor=middle / longest, source=ScaleSource.CATEGORY, note=f"{doubt}; rescaled to {_metres(middle)}")
+
+
+def _by_hand(longest: float, declared: float) -> Scale:
+    if declared:
+        return Scale(factor=declared, source=ScaleSource.FILE, note="no category to check it against")
+    fitting = [guess for guess in _GUESSES if _HELD[0] <= longest * UNITS[guess] <= _HELD[1]]
+    if not fitting:
+        raise AssetError(
+            f"scale: {longest:.4g} units are nothing a hand can hold in {', '.join(_GUESSES)}; give its unit, size_m or category"
+        )
+    best = min(fitting, key=lambda guess: abs(math.log(longest * UNITS[guess] / _TYPICAL_HELD)))
+    return Scale(factor=UNITS[best], source=ScaleSource.HAND, note=f"read as {best}")
+
+
+def _sane(longest: float, scale: Scale) -> Scale:
+    size = longest * scale.factor
+    if not _SANE[0] <= size <= _SANE[1]:
+        raise AssetError(
+            f"scale: {_metres(size)} by {scale.source} is no table-top object ({_metres(_SANE[0])} to {_metres(_SANE[1])});"
+            " give its unit, size_m or category"
+        )
+    return scale
+
+
+def _fits(size: float, expected: tuple[float, float]) -> bool:
+    return expected[0] / _TOLERANCE <= size <= expected[1] * _TOLERANCE
+
+
+def _metres(size: float) -> str:
+    return f"{size * 1e3:.4g} mm" if size < 1.0 else f"{size:.4g} m"

@@ -1,0 +1,1 @@
+"""Failures and recovery: experts are provoked into mistakes, notice them and make them good."""

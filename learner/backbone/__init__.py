@@ -1,0 +1,1 @@
+"""Parts that every world model is built from."""

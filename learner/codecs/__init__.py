@@ -1,0 +1,1 @@
+"""What a frame or a chunk becomes before a model reads it."""

@@ -1,0 +1,251 @@
+"""Trains an encoder by itself: hides most patches of camera frames and asks a small decoder for all that the camera measured there.
+
+Masked autoencoding (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners") with a DINOv3 vision transformer as the
+encoder: it sees only the patches that stay, and of them only colours. The decoder gives back colours, depth and what each pixel
+shows (Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them: a renderer knows them
+anyway, nobody labels anything. So tokens must know where in space things are and where one ends, which colours alone would not
+ask of them. Patches that were seen count too. The decoder is thrown away.
+
+Control asks where exactly in its patch a thing lies, and a token that holds this as a picture does not say it to who reads tokens
+by linear maps. So each seen token must also tell, through one linear map and no decoder, the low moments of its own patch: how
+much of it a thing covers, around which point, how it is stretched, and in which colours. Places found in different patches then
+add up.
+
+Shapes: B images, N patches, M of them seen, C channels of a token, P side of a patch [pixels].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError, LearnerError
+from learner.codecs.dino import Encoder
+from learner.training.optimizer import warm_cosine
+from learner.vision.camera_frames import KINDS, Views
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig:
+    """How the encoder trains. `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`."""
+
+    steps: int = 3600
+    mask_share: float = 0.3
+    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but whoever reads its tokens
+    later shows it whole frames: places were found worse after training at 0.7."""
+    asked_share: float = 0.4
+    """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
+    seen_weight: float = 1.0
+    """Weight of the error on patches that it saw, beside 1 on the hidden ones."""
+    contrast_floor: float = 0.2
+    """Errors count relative to the patch's own contrast (variance of its pixels, in deviations of ImageNet's) plus this: a small
+    object counts as much as a large bare table, whose noise does not."""
+    depth_floor: float = 2e-4
+    """The same for the relief inside a patch, in logarithms of depth; how far the patch is as a whole is asked for apart."""
+    segmentation_floor: float = 0.05
+    """The same for shares of room, table, robot and object."""
+    depth_weight: float = 1.0
+    segmentation_weight: float = 1.0
+    """How much depth and segmentation count beside colours at 1."""
+    moment_weight: float = 10.0
+    """Weight of the error on the moments of seen patches, beside 1 on the hidden ones."""
+    moment_floor: float = 0.01
+    """`contrast_floor` for moments."""
+    decoder_dim: int = 96
+    decoder_layers: int = 1
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    bf16: bool = False
+    """Attention runs backwards several times slower in bfloat16 on CPUs."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        floors = (self.contrast_floor, self.depth_floor, self.segmentation_floor, self.moment_floor)
+        if not 0.0 < self.asked_share <= 1.0:
+            raise ConfigError(f"pretraining needs asked_share in (0, 1], got {self.asked_share}")
+        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or min(floors) <= 0.0 or self.moment_weight < 0.0:
+            raise ConfigError(
+                f"pretraining needs mask_share in (0, 1), seen_weight in 0..1, moment_weight >= 0 and floors > 0, got {self}"
+            )
+        if min(self.steps, self.decoder_layers) < 1 or self.decoder_dim % 32 or self.rate <= 0:
+            raise ConfigError(f"pretraining needs steps and decoder_layers >= 1, decoder_dim in 32s and rate > 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+_LEVEL_CONTRAST = 0.05
+"""Variance of log depth to which errors of a patch's depth as a whole are held: 0.22, or 22% of the depth, counts 1."""
+_NEAR, _FAR = 0.02, 4.0
+"""Depths [m] between which logarithms are asked for; where nothing was hit is far."""
+
+
+class Errors(NamedTuple):
+    """Mean squared errors in units of patch contrast: the training loss, and over hidden patches alone."""
+
+    loss: Tensor
+    hidden: Tensor
+
+
+class MaskedAutoencoder(nn.Module):
+    """An encoder under training and the decoder that asks of it; `rows` and `columns` are the patches of its images."""
+
+    def __init__(
+        self, encoder: Encoder, config: PretrainConfig, *, rows: int, columns: int, depth: bool = False, segmentation: bool = False
+    ) -> None:
+        super().__init__()
+        self.encoder, self.config = encoder, config
+        encoder.vit.requires_grad_(True)
+        channels, dim = int(encoder.vit.config.hidden_size), config.decoder_dim
+        self.patch = int(encoder.vit.config.patch_size)
+        values = (3 + depth + len(KINDS) * segmentation) * self.patch**2 + depth
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.enter = nn.Linear(channels, dim)
+            self.hidden = nn.Parameter(torch.zeros(dim))
+            self.place = nn.Parameter(0.02 * torch.randn(rows * columns, dim))
+            layer = nn.TransformerEncoderLayer(
+                dim, dim // 32, 4 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            )
+            self.blocks = nn.TransformerEncoder(layer, config.decoder_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
+            self.leave = nn.Linear(dim, values)
+            self.tell = nn.Linear(channels, len(patch_waves(self.patch)) * (3 + (1 + 1 + 3) * segmentation))
+            nn.init.zeros_(self.leave.weight)  # where there is no contrast the smallest noise would be a large error
+            nn.init.zeros_(self.leave.bias)
+
+    def forward(self, views: Views, generator: torch.Generator) -> Errors:
+        """Errors on images with patches hidden by `generator` (on the CPU)."""
+        config, pixels = self.config, self.encoder.pixels(views.rgb)
+        count = len(self.place)
+        num_seen = max(1, round(count * (1.0 - config.mask_share)))
+        num_asked = num_seen + max(1, round((count - num_seen) * config.asked_share))
+        order = torch.rand(len(pixels), count, generator=generator).argsort(dim=1).to(pixels.device)
+        seen, asked = order[:, :num_seen], order[:, :num_asked]
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=config.bf16):
+            told = self.encoder.tokens_of(pixels, seen)
+            tokens, told = self.enter(told), self.tell(told).float()
+            hidden = self.hidden.to(tokens).expand(len(pixels), num_asked - num_seen, -1)
+            predicted = self.leave(self.blocks(torch.cat([tokens, hidden], dim=1) + self.place[asked])).float()
+        errors = _errors(predicted, self.targets(views, pixels, asked))
+        unseen, share = errors[:, num_seen:].mean(), config.mask_share
+        loss = share * unseen + (1.0 - share) * config.seen_weight * errors[:, :num_seen].mean()
+        return Errors(loss + config.moment_weight * _errors(told, self.moments(views, pixels, seen)).mean(), unseen)
+
+    def targets(self, views: Views, pixels: Tensor, asked: Tensor) -> list[Target]:
+        """What is expected of the patches `asked` [B, A]: colours, then depth and segmentation where the views carry them."""
+        config = self.config
+        targets = [_target(self._patches(pixels, asked), config.contrast_floor, 1.0)]
+        if views.depth is not None:
+            depth = torch.where(views.depth > 0, views.depth, _FAR).clamp(_NEAR, _FAR).float().log()
+            depth = self._patches(depth[:, None], asked)
+            level = depth.mean(dim=-1, keepdim=True)
+            targets.append(_target(depth - level, config.depth_floor, config.depth_weight))
+            targets.append(Target(level, torch.full_like(level[..., 0], _LEVEL_CONTRAST), config.depth_weight))
+        if views.segmentation is not None:
+            kinds = views.segmentation.clamp(max=len(KINDS) - 1)[:, None]
+            kinds = self._patches(kinds == torch.arange(len(KINDS), device=kinds.device).view(-1, 1, 1), asked).float()
+            targets.append(_target(kinds, config.segmentation_floor, config.segmentation_weight))
+        return targets
+
+    def moments(self, views: Views, pixels: Tensor, seen: Tensor) -> list[Target]:
+        """Low moments over the patches `seen` [B, M]: of colours; of robot, object and the object's colours, where told apart."""
+        floor = self.config.moment_floor
+        targets = [_target(self._moments(pixels, seen), floor, 1.0)]
+        if views.segmentation is not None:
+            robot, thing = (views.segmentation == 2)[:, None].to(pixels), (views.segmentation > 2)[:, None].to(pixels)
+            targets.append(_target(self._moments(torch.cat([robot, thing, thing * pixels], dim=1), seen), floor, 1.0))
+        return targets
+
+    def _moments(self, planes: Tensor, seen: Tensor) -> Tensor:
+        waves = patch_waves(self.patch).to(planes)
+        return (self._patches(planes, seen).unflatten(-1, (planes.shape[1], -1)) @ waves.T).flatten(2) / waves.shape[1]
+
+    def _patches(self, planes: Tensor, asked: Tensor) -> Tensor:
+        """The patches `asked` of planes [B, planes, h, w], each [planes x P x P] values."""
+        side = self.patch
+        images, count, height, width = planes.shape
+        columns = width // side
+        squares = planes.reshape(images, count, height // side, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        rows = torch.arange(images, device=planes.device)[:, None]
+        return squares[rows, asked // columns, asked % columns].flatten(2)
+
+
+def patch_waves(side: int) -> Tensor:
+    """Polynomials up to the second degree over a patch of `side` pixels, orthonormal in the mean: [6, side x side]."""
+    at = (2.0 * torch.arange(side) + 1.0) / side - 1.0
+    v, u = (part.flatten() for part in torch.meshgrid(at, at, indexing="ij"))
+    bent = [math.sqrt(5.0) / 2.0 * (3.0 * x.square() - 1.0) for x in (u, v)]
+    return torch.stack([torch.ones_like(u), math.sqrt(3.0) * u, math.sqrt(3.0) * v, *bent, 3.0 * u * v])
+
+
+class Target(NamedTuple):
+    """One thing that is asked for: values [B, A, V], the contrast [B, A] to which their errors are held, and their weight."""
+
+    values: Tensor
+    contrast: Tensor
+    weight: float
+
+
+def _errors(predicted: Tensor, targets: Sequence[Target]) -> Tensor:
+    """Mean squared errors [B, A] of predictions [B, A, V] in units of contrast, all that is asked for weighed together."""
+    parts = predicted.split([target.values.shape[-1] for target in targets], dim=-1)
+    errors = predicted.new_zeros(predicted.shape[:2])
+    for part, target in zip(parts, targets, strict=True):
+        errors = errors + target.weight * (part - target.values).square().mean(dim=-1) / target.contrast
+    return errors / sum(target.weight for target in targets)
+
+
+def _target(values: Tensor, floor: float, weight: float) -> Target:
+    return Target(values, values.var(dim=-1) + floor, weight)
+
+
+OnStep = Callable[[int, float, float], bool]
+"""Told of every step: its number, the loss, and the error on hidden patches; True ends the training after it."""
+
+
+def pretrain(encoder: Encoder, images: Iterator[Views], config: PretrainConfig, on_step: OnStep) -> int:
+    """Trains `encoder` in place on batches of views; returns the number of steps made.
+
+    Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises LearnerError when the loss is not finite.
+    """
+    model: MaskedAutoencoder | None = None
+    generator = torch.Generator().manual_seed(config.seed)
+    step = 0
+    try:
+        for step, batch in enumerate(images):
+            if model is None:
+                rows, columns = encoder.patches(*batch.rgb.shape[1:3])
+                depth, segmentation = batch.depth is not None, batch.segmentation is not None
+                model = MaskedAutoencoder(encoder, config, rows=rows, columns=columns, depth=depth, segmentation=segmentation)
+                optimizer = _optimizer(model, config)
+            errors = model(batch, generator)
+            if not bool(errors.loss.isfinite()):
+                raise LearnerError(f"the encoder's loss is {errors.loss.item()} at step {step}; lower the rate")
+            optimizer.zero_grad()
+            errors.loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+            for group in optimizer.param_groups:
+                group["lr"] = config.rate_at(step)
+            optimizer.step()
+            if on_step(step + 1, float(errors.loss.detach()), float(errors.hidden.detach())) or step + 1 >= config.steps:
+                return step + 1
+        return step + 1 if model is not None else 0
+    finally:
+        encoder.vit.requires_grad_(False)
+
+
+def _optimizer(model: nn.Module, config: PretrainConfig) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.rate, betas=(0.9, 0.95), fused=True)

@@ -1,0 +1,1 @@
+"""The learner's commands, one file each."""

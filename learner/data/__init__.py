@@ -1,0 +1,1 @@
+"""What the learner reads of the ring: leases, windows, batches."""

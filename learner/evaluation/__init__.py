@@ -1,0 +1,1 @@
+"""Judging policies in closed loop in held-out scenes."""

@@ -1,0 +1,317 @@
+"""Closed loop in held-out scenes: the trained policy beside a pilot that does nothing, one that moves at random, and the expert."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import ConfigError, MotionError, SceneError
+from embodichain.motion.action import ActionCodec
+from embodichain.protocols import Physics, Pilot, Task
+from embodichain.rollout import ExpertPilot, Outcome, rollout
+from embodichain.stages import World
+from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from learner.evaluation.held_out import HeldOut, Shift, of_world, scenes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How the policy is judged."""
+
+    episodes: int = 4
+    """Held-out scenes for each task; every pilot meets the same ones."""
+    random_step: float = 0.15
+    """Standard deviation of the random pilot's joint targets around the current joints [rad]."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 0:
+            raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Successes of one pilot on one task with the 95% Wilson interval; `progress` is the graders' mean in 0..1."""
+
+    pilot: str
+    task: str
+    successes: int
+    episodes: int
+    low: float
+    high: float
+    progress: float
+
+
+class Policy(Protocol):
+    """What evaluation asks of a learned policy (`learner.inference.policy.ClwmPolicy`) and of any other."""
+
+    def begin(self, instruction: str) -> None:
+        """Starts an episode with empty memory."""
+        ...
+
+    def act(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The next 16 actions in the unified representation, shape [16, 30], for what all cameras see now."""
+        ...
+
+    def close(self) -> None:
+        """Frees what the policy holds."""
+        ...
+
+
+@dataclass(slots=True)
+class Trace:
+    """What a world model saw and expected, frame by frame: normalised latents [N, C]. `imagined[t]` stands for `seen[t + 1]`."""
+
+    seen: list[NDArray[np.float32]] = field(default_factory=list)
+    imagined: list[NDArray[np.float32]] = field(default_factory=list)
+
+    def note(self, policy: Policy) -> None:
+        """Takes in what a policy that imagines has just seen and expects; nothing of any other."""
+        seen, imagined = getattr(policy, "seen", None), getattr(policy, "imagined", None)
+        if seen is not None and imagined is not None:
+            self.seen.append(seen.float().cpu().numpy())
+            self.imagined.append(imagined.float().cpu().numpy())
+
+    def errors(self) -> tuple[float, float] | None:
+        """Mean squared error of the imagined frames and that of expecting no change; None for fewer than two frames."""
+        if len(self.seen) < 2:
+            return None
+        seen, imagined = np.stack(self.seen), np.stack(self.imagined)
+        return float(np.square(imagined[:-1] - seen[1:]).mean()), float(np.square(seen[:-1] - seen[1:]).mean())
+
+
+class PolicyPilot:
+    """Drives the robot with a policy: one inference per frame, whose chunk is played open loop."""
+
+    def __init__(self, policy: Policy, codec: ActionCodec) -> None:
+        self._policy = policy
+        self._codec = codec
+        self._chunk: NDArray[np.float32] | None = None
+        self._k = 0
+        self.trace = Trace()
+
+    def look(self, frame: Mapping[str, NDArray]) -> None:
+        """Plans the next chunk from the frame."""
+        if self._chunk is None:
+            self._policy.begin(read_text(frame["instruction"]))
+        self._chunk = self._policy.act(frame["rgb"], frame["proprio"])
+        self.trace.note(self._policy)
+        self._k = 0
+
+    def command(self, state: WorldState) -> Step | None:
+        """The chunk's next action."""
+        assert self._chunk is not None, "look() comes first"
+        action = self._chunk[self._k]
+        self._k += 1
+        return Step(command=self._codec.decode(action))
+
+    def close(self) -> None:
+        """Ends the policy."""
+        self._policy.close()
+
+
+class StillPilot:
+    """Does nothing: holds the joints where the episode found them."""
+
+    def __init__(self) -> None:
+        self._hold: NDArray[np.float64] | None = None
+
+    def look(self, frame: Mapping[str, NDArray]) -> None:
+        """Looks away."""
+
+    def command(self, state: WorldState) -> Step | None:
+        """The first state's joints, for ever."""
+        if self._hold is None:
+            self._hold = state.measured.copy()
+        return Step(command=self._hold)
+
+
+class RandomPilot:
+    """Moves at random: each chunk glides to joint targets drawn around the current ones, grippers anywhere in their range."""
+
+    def __init__(self, robot: Robot, rng: np.random.Generator, step: float) -> None:
+        self._rng = rng
+        self._step = step
+        self._grippers = np.cumsum([arm.command_size for arm in robot.arms]) - 1
+        self._openings = np.array([arm.gripper_open for arm in robot.arms])
+        self._start = self._target = robot.home
+        self._k = CHUNK
+
+    def look(self, frame: Mapping[str, NDArray]) -> None:
+        """Looks away."""
+
+    def command(self, state: WorldState) -> Step | None:
+        """The next point of the glide."""
+        if self._k == CHUNK:
+            self._start, self._k = state.measured.copy(), 0
+            self._target = self._start + self._rng.normal(0.0, self._step, self._start.shape)
+            self._target[self._grippers] = self._rng.uniform(0.0, 1.0, len(self._grippers)) * self._openings
+        self._k += 1
+        return Step(command=self._start + (self._target - self._start) * (self._k / CHUNK))
+
+
+PilotFactory = Callable[[Task, Scene, Physics], Pilot]
+"""Makes the pilot of one episode."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Episode:
+    """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec, valid until the next episode."""
+
+    number: int
+    """Of the scene among those of its task."""
+    pilot: str
+    scene: Scene
+    trajectory: Mapping[str, NDArray]
+    outcome: Outcome
+    trace: Trace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Graded:
+    """What remains of an episode: enough to score it, and to find its scene again."""
+
+    shift: str
+    task: str
+    pilot: str
+    number: int
+    seed: int
+    success: bool
+    progress: float
+    reason: str
+    chunks: int
+    imagined_error: float | None = None
+    unchanged_error: float | None = None
+    """Mean squared errors of the imagined latents, and of expecting each frame to stay as it is."""
+
+    @classmethod
+    def of(cls, episode: Episode, shift: Shift) -> Graded:
+        """The grades of one episode."""
+        verdict, errors = episode.outcome.verdict, episode.trace.errors()
+        return cls(
+            shift=shift.value,
+            task=episode.scene.task,
+            pilot=episode.pilot,
+            number=episode.number,
+            seed=episode.scene.seed,
+            success=verdict.success,
+            progress=verdict.progress,
+            reason=verdict.reason,
+            chunks=episode.outcome.num_chunks,
+            imagined_error=errors and errors[0],
+            unchanged_error=errors and errors[1],
+        )
+
+
+def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
+    """The two pilots that any policy must beat."""
+    return {
+        "do nothing": lambda task, scene, physics: StillPilot(),
+        "random": lambda task, scene, physics: RandomPilot(physics.robot, np.random.default_rng(scene.seed), config.random_step),
+    }
+
+
+def expert(task: Task, scene: Scene, physics: Physics) -> Pilot:
+    """The task's scripted expert: what could be reached in these scenes."""
+    return ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+
+
+def episodes(
+    held: HeldOut,
+    pilots: Mapping[str, PilotFactory],
+    count: int,
+    *,
+    known: Callable[[str, str, int], bool] = lambda pilot, task, number: False,
+) -> Iterator[Episode]:
+    """Plays the same `count` scenes of each task with every pilot, but for those that are `known` by pilot, task and number.
+
+    An episode ends when its grader is content, or at the horizon: a policy cannot say that it is done. A pilot that finds no way,
+    or drives the simulation into instability, has failed that episode.
+    """
+    world = held.world
+    physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
+    out = spec.allocate()
+    try:
+        rows = scenes(held, count)
+        for name, factory in pilots.items():
+            for index, (task, scene) in enumerate(rows):
+                number = index % count
+                if known(name, task.name, number):
+                    continue
+                pilot = factory(task, scene, physics)
+                out["num_chunks"][()] = 0
+                try:
+                    outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec, until_success=True)
+                except (MotionError, SceneError) as error:
+                    verdict = Verdict(success=False, reason=str(error))
+                    outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)
+                trace = pilot.trace if isinstance(pilot, PolicyPilot) else Trace()
+                yield Episode(number=number, pilot=name, scene=scene, trajectory=out, outcome=outcome, trace=trace)
+                if isinstance(pilot, PolicyPilot):
+                    pilot.close()
+    finally:
+        physics.close()
+
+
+def evaluate(
+    world: World,
+    pilots: Mapping[str, PilotFactory],
+    config: EvaluateConfig,
+    *,
+    progress: Callable[[str, int, int], None],
+    on_first: Callable[[Episode], None],
+    stop: Callable[[], bool],
+) -> list[Score]:
+    """Scores every pilot in held-out scenes of the training's world; `on_first` gets the first episode of each pilot and task.
+
+    Scenes that cannot be sampled are passed over, alike for all pilots. Ends early, without scores, when `stop()`.
+    """
+    total = config.episodes * len(world.config.tasks) * len(pilots)
+    graded: list[Graded] = []
+    seen: set[tuple[str, str]] = set()
+    for episode in episodes(of_world(world), pilots, config.episodes):
+        if stop():
+            return []
+        kind = (episode.pilot, episode.scene.task)
+        if kind not in seen and episode.outcome.num_chunks:
+            seen.add(kind)
+            on_first(episode)
+        graded.append(Graded.of(episode, Shift.NONE))
+        progress("evaluate", len(graded), total)
+    return scores(graded)
+
+
+def scores(graded: Iterable[Graded]) -> list[Score]:
+    """The score of each pilot on each task, in order of appearance."""
+    groups: dict[tuple[str, str], list[Graded]] = {}
+    for row in graded:
+        groups.setdefault((row.pilot, row.task), []).append(row)
+    found = []
+    for (pilot, task), rows in groups.items():
+        successes = sum(row.success for row in rows)
+        low, high = wilson(successes, len(rows))
+        mean = float(np.mean([row.progress for row in rows]))
+        found.append(Score(pilot=pilot, task=task, successes=successes, episodes=len(rows), low=low, high=high, progress=mean))
+    return found
+
+
+def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a proportion (Wilson 1927), 95% by default; raises ValueError when there are no episodes."""
+    if episodes < 1 or not 0 <= successes <= episodes:
+        raise ValueError(f"need 0 <= successes <= episodes and episodes >= 1, got {successes} of {episodes}")
+    rate = successes / episodes
+    denominator = 1 + z**2 / episodes
+    center = (rate + z**2 / (2 * episodes)) / denominator
+    half = z / denominator * math.sqrt(rate * (1 - rate) / episodes + z**2 / (4 * episodes**2))
+    low = 0.0 if successes == 0 else max(0.0, center - half)  # exact at the ends, where rounding would leave 1e-17
+    high = 1.0 if successes == episodes else min(1.0, center + half)
+    return low, high
+
+
+def as_rows(scores: list[Score]) -> list[dict[str, Any]]:
+    """Scores as plain dictionaries for JSON."""
+    return [{name: getattr(score, name) for name in Score.__dataclass_fields__} for score in scores]

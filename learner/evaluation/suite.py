@@ -1,0 +1,358 @@
+"""`embodichain eval`: judges a trained policy in closed loop in held-out scenes, in and out of distribution; keeps the evidence.
+
+The folder of an evaluation holds its configuration, command and versions, one line for each episode (`episodes.jsonl`, from which
+`--resume` goes on), `summary.json`, films, strips of frames, and imagined beside real latents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from embodichain import tasks
+from embodichain.errors import ConfigError, RunError, unknown
+from embodichain.motion.action import ActionCodec
+from embodichain.stages import WorldConfig
+from learner.evaluation.episodes import (
+    Episode,
+    EvaluateConfig,
+    Graded,
+    PilotFactory,
+    PolicyPilot,
+    as_rows,
+    baselines,
+    episodes,
+    expert,
+    scores,
+)
+from learner.evaluation.held_out import HeldOut, Shift, held_out
+from learner.inference.background import SaiConfig, SpeculativePolicy
+from learner.inference.policy import Agent, ClwmPolicy, load_agent
+from learner.records.progress import Board
+from learner.records.run_folder import RunFolder, command_line, versions
+from learner.reporting.pictures import save_film, save_latents, save_strip
+from learner.runs.locate import BUILTIN, Trained, find
+from learner.runs.options import as_plain, fresh
+from learner.serving.server import add_sai_options, sai_config
+
+PILOTS = ("policy", "do nothing", "random", "expert")
+_SHIFTS = {
+    "visual": (Shift.VISUAL,),
+    "physics": (Shift.PHYSICS,),
+    "placement": (Shift.PLACEMENT,),
+    "words": (Shift.WORDS,),
+    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig:
+    """What is judged, where, and how often."""
+
+    checkpoint: Path
+    world: WorldConfig
+    episodes: int
+    shifts: tuple[Shift, ...]
+    pilots: tuple[str, ...]
+    sai: SaiConfig | None
+    films: bool
+    evaluate: EvaluateConfig
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1:
+            raise ConfigError(f"episodes must be at least 1, got {self.episodes}")
+        if self.world.physics == "counting":
+            raise ConfigError("counting physics is no world to succeed in: evaluate a run with real physics")
+        for name in self.world.tasks:
+            tasks.make(name)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for two episodes to be counted together."""
+        digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
+        world = as_plain(replace(self.world, tasks=("any",)))
+        return {"checkpoint_sha256": digest, "world": world, "sai": as_plain(self.sai) if self.sai else "off"}
+
+
+class Judgement:
+    """The folder of one evaluation; `create` or `resume` one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.graded: list[Graded] = []
+
+    @property
+    def _log(self) -> Path:
+        return self.path / "episodes.jsonl"
+
+    @classmethod
+    def create(cls, path: Path, config: JudgeConfig) -> Judgement:
+        """A new folder; raises RunError when one is there already or it cannot be written."""
+        if (path / "config.yaml").exists():
+            raise RunError(f"{path} holds an evaluation or a run already; go on with --resume, or choose another --out")
+        judgement = cls(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            judgement._log.touch()
+        except OSError as error:
+            raise RunError(f"cannot write the folder {path}: {error.strerror}; choose another --out") from error
+        settings = as_plain(config) | {"identity": config.identity}
+        RunFolder(path=path).write_identity(settings, command_line())
+        return judgement
+
+    @classmethod
+    def resume(cls, path: Path, config: JudgeConfig) -> Judgement:
+        """The folder of an evaluation begun before; raises RunError when there is none, or it judged something else."""
+        if not (path / "episodes.jsonl").exists():
+            raise RunError(f"{path} holds no evaluation to resume")
+        saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["identity"]
+        if saved != config.identity:
+            different = [name for name, value in config.identity.items() if saved.get(name) != value]
+            raise RunError(f"{path} judged another {' and '.join(different)}: its episodes do not count here; choose another --out")
+        judgement = cls(path)
+        whole: list[str] = []
+        for line in judgement._log.read_text(encoding="utf-8").splitlines():
+            try:
+                judgement.graded.append(Graded(**json.loads(line)))
+            except ValueError:
+                break  # the last line of an evaluation that was killed while it wrote
+            whole.append(line)
+        judgement._log.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
+        return judgement
+
+    def add(self, row: Graded) -> None:
+        """Keeps one episode, on disk before anything else happens."""
+        self.graded.append(row)
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(asdict(row)) + "\n")
+
+    def picture(self, kind: str, held: HeldOut, episode: Episode, ending: str, suffix: str) -> Path:
+        """Where a picture of an episode goes: videos/in_distribution_turn_switch_policy_success.mp4."""
+        name = f"{held.shift.value}_{episode.scene.task}_{episode.pilot}_{ending}".replace(" ", "_")
+        return self.path / kind / f"{name}{suffix}"
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain eval RUN`: 0 when every episode was played, 130 after Ctrl-C (`--resume` goes on)."""
+    options = _parser().parse_args(arguments)
+    trained = find(options.path)
+    config = configure(options, trained)
+    name = options.path.stem.removeprefix(BUILTIN)
+    default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
+    if options.resume:
+        judgement = Judgement.resume(options.out or default, config)
+    else:
+        judgement = Judgement.create(options.out or fresh(default), config)
+    torch.set_num_threads(options.threads)
+    began = time.monotonic()
+    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    interrupted = False
+    with Board(quiet=options.json) as board:
+        try:
+            judge(agent, config, judgement, board)
+        except KeyboardInterrupt:
+            interrupted = True
+    summary = summarise(config, judgement, wall_s=time.monotonic() - began) | {"interrupted": interrupted}
+    (judgement.path / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        show(summary, config)
+    if interrupted:
+        print(f"interrupted; go on with --resume --out {judgement.path}", file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def judge(agent: Agent, config: JudgeConfig, judgement: Judgement, board: Board) -> None:
+    """Plays what is not yet in the folder: each held-out set with each pilot."""
+    known = {(row.shift, row.pilot, row.task, row.number) for row in judgement.graded}
+    with _worker(config.sai) as worker:
+        for shift in config.shifts:
+            held = held_out(config.world, shift, board.update)
+            pilots = _pilots(agent, held, config, worker)
+            total = config.episodes * len(held.tasks) * len(pilots)
+            done = sum(key[0] == shift and key[3] < config.episodes for key in known)
+            board.update(shift.value, min(done, total), total)
+            shown: set[tuple[str, ...]] = set()
+
+            def is_known(pilot: str, task: str, number: int, shift: Shift = shift) -> bool:
+                return (shift.value, pilot, task, number) in known
+
+            for episode in episodes(held, pilots, config.episodes, known=is_known):
+                judgement.add(Graded.of(episode, shift))
+                done += 1
+                board.update(shift.value, min(done, total), total, f"{episode.pilot} {episode.scene.task}")
+                if config.films:
+                    _keep(judgement, held, episode, shown)
+
+
+def _pilots(agent: Agent, held: HeldOut, config: JudgeConfig, worker: Executor | None) -> dict[str, PilotFactory]:
+    codec = ActionCodec(held.world.robot)
+
+    def policy(seed: int) -> ClwmPolicy:
+        if config.sai is None:
+            return ClwmPolicy(agent, seed=seed)
+        return SpeculativePolicy(agent, config.sai, seed=seed, worker=worker)
+
+    every: dict[str, PilotFactory] = {
+        "policy": lambda task, scene, physics: PolicyPilot(policy(scene.seed & 0xFFFF), codec),
+        **baselines(config.evaluate),
+        "expert": expert,
+    }
+    return {name: every[name] for name in config.pilots}
+
+
+@contextmanager
+def _worker(sai: SaiConfig | None) -> Iterator[Executor | None]:
+    if sai is None:
+        yield None
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="speculate") as worker:
+        yield worker
+
+
+def _keep(judgement: Judgement, held: HeldOut, episode: Episode, shown: set[tuple[str, ...]]) -> None:
+    """Pictures of the policy's first success and first failure on each task, and of the expert's first episode."""
+    verdict = episode.outcome.verdict
+    ending = "success" if verdict.success else "failure"
+    if episode.pilot not in ("policy", "expert") or not episode.outcome.num_chunks:
+        return
+    key = (episode.pilot, episode.scene.task, ending if episode.pilot == "policy" else "")
+    if key in shown:
+        return
+    shown.add(key)
+    said = "success" if verdict.success else f"failed: {verdict.reason}"
+    caption = f'{episode.pilot}, {held.shift.value}: "{episode.scene.instruction}" ({said})'
+    video = judgement.picture("videos", held, episode, ending, ".mp4")
+    video.parent.mkdir(parents=True, exist_ok=True)
+    save_film(video, held.world, episode.scene, episode.trajectory, caption)
+    save_strip(judgement.picture("frames", held, episode, ending, ".png"), episode.trajectory, caption)
+    trace = episode.trace
+    if errors := trace.errors():
+        told = f"{caption}; imagined latents are off by {errors[0]:.3f} (mean square), an unchanged frame by {errors[1]:.3f}"
+        picture = judgement.picture("imagined", held, episode, ending, ".png")
+        save_latents(picture, episode.trajectory["rgb"], trace.seen, trace.imagined, told)
+
+
+def summarise(config: JudgeConfig, judgement: Judgement, *, wall_s: float) -> dict[str, Any]:
+    """The figures of an evaluation as JSON values."""
+    by_shift = {shift: [row for row in judgement.graded if row.shift == shift] for shift in config.shifts}
+    return {
+        "checkpoint": str(config.checkpoint),
+        "folder": str(judgement.path),
+        "episodes": len(judgement.graded),
+        "sets": {shift.value: as_rows(scores(rows)) for shift, rows in by_shift.items()},
+        "imagined": {shift.value: _imagined(rows) for shift, rows in by_shift.items()},
+        "speculation": "off" if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
+        "placement_ranges": {name: _ranges(name) for name in config.world.tasks},
+        "wall_s": round(wall_s, 1),
+        "versions": versions(),
+    }
+
+
+def _imagined(rows: Iterable[Graded]) -> dict[str, dict[str, float]]:
+    """For each task: mean squared error of the policy's imagined frames, and of frames that stay as they are."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        if row.imagined_error is not None and row.unchanged_error is not None:
+            found.setdefault(row.task, []).append((row.imagined_error, row.unchanged_error))
+    means = {task: np.mean(errors, axis=0) for task, errors in found.items()}
+    return {task: {"imagined": round(float(mean[0]), 4), "unchanged": round(float(mean[1]), 4)} for task, mean in means.items()}
+
+
+def _ranges(name: str) -> list[dict[str, Any]]:
+    """Where a task's objects lie in distribution: printed with every success figure."""
+    request = tasks.make(name).request(np.random.default_rng(0))
+    return [
+        {"role": wanted.role, "x_m": list(wanted.x), "y_m": list(wanted.y), "yaw_rad": [round(v, 3) for v in wanted.yaw]}
+        for wanted in request.objects
+    ]
+
+
+def show(summary: dict[str, Any], config: JudgeConfig) -> None:
+    """The figures for people."""
+    console = Console(highlight=False)
+    table = Table("scenes", "pilot", "task", "success", "95% interval", "progress", title="closed loop, held-out scenes")
+    for shift, rows in summary["sets"].items():
+        for row in rows:
+            interval = f"{row['low']:.0%} to {row['high']:.0%}"
+            table.add_row(
+                shift, row["pilot"], row["task"], f"{row['successes']}/{row['episodes']}", interval, f"{row['progress']:.2f}"
+            )
+        table.add_section()
+    console.print(table)
+    for name, ranges in summary["placement_ranges"].items():
+        where = "; ".join(f"{r['role']} x {r['x_m']} y {r['y_m']} m, yaw {r['yaw_rad']} rad" for r in ranges)
+        console.print(f"{name} in distribution: {where or 'nothing is placed'}")
+    for shift, found in summary["imagined"].items():
+        for task, error in found.items():
+            console.print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
+    console.print(f"evidence: {summary['folder']}")
+
+
+def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
+    """The evaluation that the command line asks for; raises ConfigError for unknown names."""
+    world = trained.world
+    if options.task:
+        world = replace(world, tasks=tuple(options.task))
+    if options.seed is not None:
+        world = replace(world, seed=options.seed)
+    for name in options.pilots:
+        if name not in PILOTS:
+            raise unknown("pilot", name, PILOTS)
+    asked: list[Shift] = [Shift.NONE]
+    for name in options.ood:
+        asked += [shift for shift in _SHIFTS[name] if shift not in asked]
+    return JudgeConfig(
+        checkpoint=trained.checkpoint,
+        world=world,
+        episodes=options.episodes,
+        shifts=tuple(asked),
+        pilots=tuple(options.pilots),
+        sai=sai_config(options),
+        films=not options.no_films,
+        evaluate=EvaluateConfig(episodes=options.episodes),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embodichain eval",
+        description="Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
+        epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
+    )
+    add: Callable[..., Any] = parser.add_argument
+    add(
+        "path",
+        type=Path,
+        metavar="RUN|CHECKPOINT|POLICY",
+        help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
+    )
+    add("--task", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
+    add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
+    add("--ood", nargs="+", default=[], choices=list(_SHIFTS), help="out-of-distribution sets beside the in-distribution one")
+    add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
+    add("--seed", type=int, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
+    add_sai_options(parser)
+    add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
+    add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
+    add("--no-films", action="store_true", help="neither films nor pictures")
+    add("--device", help="cpu or cuda; by default the GPU when there is one")
+    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--json", action="store_true", help="print the summary as one JSON object on the last line")
+    return parser

@@ -1,0 +1,1 @@
+"""Policies that drive a robot with a trained agent."""

@@ -1,0 +1,1 @@
+"""Memory of constant size: test-time training."""

@@ -1,0 +1,389 @@
+"""Memory as fast weights learned at test time: TTT-MLP in two pure functions, and the layer that reads and writes it.
+
+Sun et al. 2024, "Learning to (Learn at Test Time)"; Dalal et al. 2025, "One-Minute Video Generation with Test-Time Training".
+The state of a layer is a two-layer MLP per head, trained by one gradient step per time step on
+    l(W; K, V) = 1/2 ||f(K; W) - V||^2,   f(x; W) = x + LN(gelu(x W1 + b1) W2^T + b2).
+The gradient is in closed form, so that training differentiates through the updates with ordinary autograd.
+
+Shapes: B batch, H heads, N tokens of one time step, d head width, m = ratio x d hidden width, D = H x d.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from embodichain.errors import ConfigError
+from learner.backbone.layers import Rotation, rotate, wide
+
+_EPS = 1e-6
+_GELU_A = 0.7978845608028654  # sqrt(2 / pi)
+_GELU_B = 0.044715
+
+
+class FastWeights(NamedTuple):
+    """The state of one layer. An update returns new tensors and never writes into these: a fork is a reference."""
+
+    w1: Tensor
+    """[B, H, d, m], float32."""
+    b1: Tensor
+    """[B, H, 1, m]."""
+    w2: Tensor
+    """[B, H, d, m], the transpose of the second matrix: its steps are then made and added in memory order."""
+    b2: Tensor
+    """[B, H, 1, d]."""
+    gain: Tensor
+    """[H, 1, d]: scale of the inner layer norm, learned by the outer loop, never updated."""
+    shift: Tensor
+    """[H, 1, d]: its offset."""
+
+    def spread(self, count: int) -> FastWeights:
+        """The same for `count` neighbours in the batch."""
+        w1, b1, w2, b2 = (w.repeat_interleave(count, dim=0) for w in self[:4])
+        return FastWeights(w1, b1, w2, b2, self.gain, self.shift)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the weights that updates change."""
+        return sum(w.numel() * w.element_size() for w in self[:4])
+
+
+def apply(W: FastWeights, Q: Tensor) -> Tensor:
+    """Reads the memory: f(Q; W), [B, H, N, d]."""
+    hidden = F.gelu(Q @ W.w1 + W.b1, approximate="tanh")
+    return Q + F.layer_norm(hidden @ W.w2.transpose(-1, -2) + W.b2, Q.shape[-1:], eps=_EPS) * W.gain + W.shift
+
+
+def loss(W: FastWeights, K: Tensor, V: Tensor) -> Tensor:
+    """What an update descends, per token: 1/2 ||f(K; W) - V||^2, [B, H, N]."""
+    return 0.5 * (apply(W, K) - V).square().sum(dim=-1)
+
+
+class Deltas(NamedTuple):
+    """What each token contributes to a step, before tokens are summed."""
+
+    keys: Tensor
+    """K, [B, H, N, d]."""
+    d_x1: Tensor
+    """Weighted gradient at the hidden layer's input, [B, H, N, m]."""
+    hidden: Tensor
+    """Hidden activations, [B, H, N, m]."""
+    d_x2: Tensor
+    """Weighted gradient at the output layer's sum, [B, H, N, d]."""
+
+    def tokens(self, start: int, stop: int | None) -> Deltas:
+        """Those of tokens start..stop."""
+        return Deltas(*(x[..., start:stop, :] for x in self))
+
+
+def deltas(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> Deltas:
+    """Back-propagates sum_n eta_n l_n through f at W by hand; see `gradient` for shapes."""
+    x1 = K @ W.w1 + W.b1
+    hidden = F.gelu(x1, approximate="tanh")
+    x2 = hidden @ W.w2.transpose(-1, -2) + W.b2
+    residual = K + F.layer_norm(x2, x2.shape[-1:], eps=_EPS) * W.gain + W.shift - V
+    d_x2 = _NormGradient.apply(residual * (W.gain * eta), x2)
+    return Deltas(K, _GeluGradient.apply(d_x2 @ W.w2, x1), hidden, d_x2)
+
+
+def summed(W: FastWeights, parts: Deltas) -> FastWeights:
+    """The step of some tokens: what they contribute, summed, laid out as W."""
+    return FastWeights(
+        w1=parts.keys.transpose(-1, -2) @ parts.d_x1,
+        b1=parts.d_x1.sum(dim=-2, keepdim=True),
+        w2=parts.d_x2.transpose(-1, -2) @ parts.hidden,
+        b2=parts.d_x2.sum(dim=-2, keepdim=True),
+        gain=W.gain,
+        shift=W.shift,
+    )
+
+
+def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
+    """Step of one mini-batch: the gradient of sum_n eta_n l_n at W in closed form, laid out as W.
+
+    Args:
+        W: the weights at which the gradient is taken.
+        K: keys [B, H, N, d].
+        V: values [B, H, N, d].
+        eta: step size of each token [B, H, N, 1].
+    """
+    return summed(W, deltas(W, K, V, eta))
+
+
+def descend(W: FastWeights, step: FastWeights) -> FastWeights:
+    """W less a step; steps of several mini-batches taken at the same W add up to one step of their union."""
+    return FastWeights(W.w1 - step.w1, W.b1 - step.b1, W.w2 - step.w2, W.b2 - step.b2, W.gain, W.shift)
+
+
+def update(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
+    """Writes the memory: one gradient step on all tokens of one time step. See `gradient` for shapes."""
+    return descend(W, gradient(W, K, V, eta))
+
+
+class _GeluGradient(torch.autograd.Function):
+    """Gradient of tanh-GELU at x for a cotangent g: g f'(x), with the second derivative written out for its backward.
+
+    With u = a (x + b x^3) and t = tanh u: f'' = (1 - t^2) (u' + x u'' / 2 - x t u'^2).
+    The scan over time spends much of its work here: this is one function instead of twenty recorded operations.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(g, x)
+        return torch.ops.aten.gelu_backward(g, x, approximate="tanh")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        (d_out,) = grads
+        g, x = ctx.saved_tensors
+        square = x * x
+        t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
+        bend = square.mul_(3.0 * _GELU_A * _GELU_B)  # x u'' / 2
+        d_u = bend + _GELU_A
+        curve = bend.add_(d_u).sub_(d_u.square_().mul_(t).mul_(x)).mul_(t.square_().neg_().add_(1.0))
+        return torch.ops.aten.gelu_backward(d_out, x, approximate="tanh"), curve.mul_(g).mul_(d_out)
+
+
+class _NormGradient(torch.autograd.Function):
+    """Gradient of the layer norm n(x) without affine for a cotangent g: r (g - mean g - n mean(g n)), r = 1 / deviation.
+
+    Linear in g and symmetric, so its own backward in g is itself; the backward in x is written out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
+        n, _, r = torch.native_layer_norm(x, x.shape[-1:], None, None, _EPS)
+        ctx.save_for_backward(g, n, r)
+        return _normed_gradient(g, n, r)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
+        u = grads[0].contiguous()  # comes transposed out of a matrix product
+        g, n, r = ctx.saved_tensors
+        d_g = _normed_gradient(u, n, r)
+        v = u * (g * n).mean(dim=-1, keepdim=True) + g * (u * n).mean(dim=-1, keepdim=True)
+        stretch = n * (d_g * g).mean(dim=-1, keepdim=True)
+        return d_g, -r * (_normed_gradient(v, n, r) + stretch)
+
+
+def _normed_gradient(g: Tensor, n: Tensor, r: Tensor) -> Tensor:
+    return (g - g.mean(dim=-1, keepdim=True)).sub_(n * (g * n).mean(dim=-1, keepdim=True)).mul_(r)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TttConfig:
+    """The memory layer: `ratio` m / d, `base_rate` the largest inner step size, `gate` where alpha starts."""
+
+    ratio: int = 4
+    base_rate: float = 0.1
+    gate: float = 0.1
+    initial_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.ratio < 1 or self.base_rate <= 0 or self.initial_std <= 0:
+            raise ConfigError(f"TTT needs ratio >= 1, base_rate > 0 and initial_std > 0, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recompute:
+    """What the backward pass of training computes again instead of keeping it: less memory for about a third more work."""
+
+    blocks: bool = False
+    """Keep only the inputs of each transformer block. Changes no result."""
+    scan_steps: int = 0
+    """Keep only every how many-th state of a memory's scan over time; 0 keeps everything. Changes no result."""
+    truncate: bool = False
+    """Stop gradients of the memory where such a stretch of `scan_steps` begins: cheaper still, but another gradient."""
+
+    def __post_init__(self) -> None:
+        if self.scan_steps < 0 or (self.truncate and not self.scan_steps):
+            raise ConfigError(f"recompute needs scan_steps >= 0, and more than 0 to truncate, got {self}")
+
+
+class Rotations(NamedTuple):
+    """Rotations of the three sets of tokens that a memory layer scans over."""
+
+    frame: Rotation
+    video: Rotation
+    action: Rotation
+
+
+class Written(NamedTuple):
+    """What tokens write: keys, values and step sizes, [B, H, N, d], [B, H, N, d], [B, H, N, 1]."""
+
+    keys: Tensor
+    values: Tensor
+    rates: Tensor
+
+
+class TttLayer(nn.Module):
+    """Projections around the fast weights, and the gated residual z + tanh(alpha) * out.
+
+    Queries and keys have unit length per head and are then rotated by position; values are K + LN(theta_V z - K), which keeps
+    the target of the inner loss at the scale that f can reach. Step sizes are base_rate * sigmoid(z w + b) / (d n), with n the
+    number of video tokens of a frame, so that more cameras do not mean larger steps.
+    """
+
+    def __init__(self, dim: int, heads: int, config: TttConfig) -> None:
+        super().__init__()
+        self.config, self.dim, self.heads, self.width = config, dim, heads, dim // heads
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.rate = nn.Linear(dim, heads)
+        self.target_norm = nn.LayerNorm(self.width, eps=_EPS)
+        self.post_norm = nn.LayerNorm(dim, eps=_EPS)
+        self.output = nn.Linear(dim, dim)
+        self.alpha = nn.Parameter(torch.full((dim,), config.gate))
+        hidden = config.ratio * self.width
+        self.w1 = nn.Parameter(config.initial_std * torch.randn(heads, self.width, hidden))
+        self.b1 = nn.Parameter(torch.zeros(heads, 1, hidden))
+        self.w2 = nn.Parameter(config.initial_std * torch.randn(heads, self.width, hidden))
+        self.b2 = nn.Parameter(torch.zeros(heads, 1, self.width))
+        self.gain = nn.Parameter(torch.ones(heads, 1, self.width))
+        self.shift = nn.Parameter(torch.zeros(heads, 1, self.width))
+
+    def initial(self) -> FastWeights:
+        """The learned state of an empty memory, with batch dimension 1: it broadcasts."""
+        w1, b1, w2, b2 = (wide(w).unsqueeze(0) for w in (self.w1, self.b1, self.w2, self.b2))
+        return FastWeights(w1, b1, w2, b2, wide(self.gain), wide(self.shift))
+
+    def queries(self, tokens: Tensor, rotation: Rotation) -> Tensor:
+        """What tokens [..., N, D] ask for, [..., H, N, d]."""
+        return self._unit(self.query(self._normed(tokens)), rotation)
+
+    def writes(self, tokens: Tensor, rotation: Rotation, frame_tokens: int) -> Written:
+        """What tokens [..., N, D] store; `frame_tokens` is the n of the step size."""
+        normed = self._normed(tokens)
+        raw_keys, values = self.key_value(normed).chunk(2, dim=-1)
+        keys = self._unit(raw_keys, rotation)
+        values = wide(self._split(values))
+        rates = torch.sigmoid(wide(self.rate(normed))).transpose(-1, -2).unsqueeze(-1)
+        scale = self.config.base_rate / (self.width * frame_tokens)
+        return Written(keys, keys + self._target(values - keys), scale * rates)
+
+    def forward(
+        self,
+        frames: Tensor,
+        video: Tensor,
+        action: Tensor,
+        rotations: Rotations,
+        scene: int,
+        *,
+        last: bool,
+        recompute: Recompute,
+    ) -> tuple[Tensor, Tensor, Tensor, FastWeights]:
+        """The layer over a whole window.
+
+        Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
+        action t reads the working memory, which also holds the scene of frame t + 1.
+
+        Args:
+            frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
+            video: tokens of the noisy frames 1..T, [B, T, N, D].
+            action: tokens of the noisy chunks 0..T-1, [B, T, K, D].
+            rotations: of the three.
+            scene: N, how many tokens of a frame come first as its scene.
+            last: whether this is the last layer: frames are written but need not read.
+            recompute: what of it is kept for the backward pass.
+
+        Returns:
+            The three after reading, and the long-term memory after frame T.
+        """
+        writes = self.writes(frames, rotations.frame, scene)
+        asks = self.queries(video, rotations.video)
+        state = self.initial()
+        first = []
+        if not last:
+            frame_asks = self.queries(frames, rotations.frame)
+            asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
+            first = [apply(state, frame_asks[:, 0])]
+        action_asks = self.queries(action, rotations.action)
+        state, reads, action_reads = scan(state, writes, asks, action_asks, scene, recompute)
+        read = torch.stack(reads, dim=1)
+        read_by_video, read_by_frames = read[..., : video.shape[2], :], read[..., video.shape[2] :, :]
+        video = self.gated(video, read_by_video)
+        action = self.gated(action, torch.stack(action_reads, dim=1))
+        if not last:
+            frames = self.gated(frames, torch.stack([*first, *read_by_frames.unbind(1)], dim=1))
+        return frames, video, action, state
+
+    def gated(self, tokens: Tensor, read: Tensor) -> Tensor:
+        """Adds what was read through the gate: tokens + tanh(alpha) * out, from what was read [..., H, N, d]."""
+        out = self.output(self.post_norm(read.transpose(-2, -3).flatten(-2).to(tokens.dtype)))
+        return tokens + torch.tanh(self.alpha) * out
+
+    def _target(self, differences: Tensor) -> Tensor:
+        norm = self.target_norm
+        return F.layer_norm(differences, norm.normalized_shape, wide(norm.weight), wide(norm.bias), norm.eps)
+
+    def _normed(self, tokens: Tensor) -> Tensor:
+        return F.layer_norm(wide(tokens), (self.dim,), eps=_EPS).to(tokens.dtype)
+
+    def _split(self, flat: Tensor) -> Tensor:
+        return flat.unflatten(-1, (self.heads, self.width)).transpose(-2, -3)
+
+    def _unit(self, flat: Tensor, rotation: Rotation) -> Tensor:
+        return rotate(F.normalize(wide(self._split(flat)), dim=-1), rotation)
+
+
+def scan(
+    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, recompute: Recompute
+) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
+    """Writes frames 0..T one after the other, and reads in between.
+
+    Args:
+        state: the memory before frame 0.
+        writes: of frames 0..T, [B, T + 1, H, N + M, .].
+        asks: queries of the long-term memory after frames 0..T-1, [B, T, H, ., d].
+        action_asks: queries of the working memory, which holds frame t + 1's first `scene` tokens too, [B, T, H, K, d].
+        scene: N.
+        recompute: whether stretches of it are computed again in the backward pass.
+
+    Returns:
+        The memory after frame T, and T answers to each of the two.
+    """
+    steps = asks.shape[1]
+    size = recompute.scan_steps or steps + 1
+    reads: list[Tensor] = []
+    action_reads: list[Tensor] = []
+    for begin in range(0, steps + 1, size):
+        end = min(begin + size, steps + 1)
+        stretch = (
+            Written(*(part[:, begin:end] for part in writes)),
+            asks[:, begin:end],
+            action_asks[:, max(begin - 1, 0) : end - 1],
+        )
+        if recompute.truncate and begin:
+            w1, b1, w2, b2 = (part.detach() for part in state[:4])
+            state = FastWeights(w1, b1, w2, b2, state.gain, state.shift)
+        if recompute.scan_steps and torch.is_grad_enabled():
+            state, read, action_read = checkpoint(_stretch, state, *stretch, scene, begin == 0, use_reentrant=False)
+        else:
+            state, read, action_read = _stretch(state, *stretch, scene, begin == 0)
+        reads += read
+        action_reads += action_read
+    return state, reads, action_reads
+
+
+def _stretch(
+    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, first: bool
+) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
+    """Some steps of `scan`. No action reads the working memory of frame 0: nothing imagined it."""
+    action_queries = [None, *action_asks.unbind(1)] if first else list(action_asks.unbind(1))
+    queries = [*asks.unbind(1), *[None] * (writes.keys.shape[1] - asks.shape[1])]
+    reads, action_reads = [], []
+    keys, values, rates = (part.unbind(1) for part in writes)
+    for key, value, rate, ask, action_ask in zip(keys, values, rates, queries, action_queries, strict=True):
+        parts = deltas(state, key, value, rate)
+        working = descend(state, summed(state, parts.tokens(0, scene)))
+        if action_ask is not None:
+            action_reads.append(apply(working, action_ask))
+        state = descend(working, summed(working, parts.tokens(scene, None)))
+        if ask is not None:
+            reads.append(apply(state, ask))
+    return state, reads, action_reads

@@ -1,0 +1,1 @@
+"""World models: one interface, and a folder for each family."""

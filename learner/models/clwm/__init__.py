@@ -1,0 +1,1 @@
+"""The Causal Latent World Model."""

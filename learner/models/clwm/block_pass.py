@@ -1,0 +1,97 @@
+"""One block of the world model over a whole training window: who attends to whom in a step, and what its memory takes in.
+
+Shapes: B batch, T steps, N tokens of a group, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.backbone.layers import Block, KeyValue, Rotation, attend, join
+from learner.memory.ttt import FastWeights, Recompute, Rotations, TttLayer
+
+
+class Conditioned(NamedTuple):
+    """A group of tokens with its flow-time embedding, modulation and rotation."""
+
+    tokens: Tensor
+    embedding: Tensor
+    modulation: Tensor
+    rotation: Rotation
+
+
+class Setting(NamedTuple):
+    """What one pass over a group of tokens needs beside tokens and memory: follows from flow time, layout and weights alone.
+
+    Inference makes it for every pass, unless it is handed the one that somebody `made` before.
+    """
+
+    place: Tensor
+    """Added to the projected tokens: which camera, or which action of the chunk, [N, D]."""
+    modulations: tuple[tuple[Tensor, ...], ...]
+    """Of each block, as `Block.modulation` gives it: six, each [B, T, 1, D]."""
+    head: tuple[Tensor, ...]
+    """Shift and gain of the output projection, each [B, T, 1, D]; () where nothing is put out."""
+    rotation: Rotation
+
+
+BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
+"""Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
+
+
+def block_pass(
+    block: Block,
+    memory: TttLayer | None,
+    tokens: Sequence[Tensor],
+    groups: Sequence[Conditioned],
+    text: Tensor,
+    scene_size: int,
+    last: bool,
+    recompute: Recompute,
+) -> BlockPassed:
+    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more.
+
+    Actions are there at T frames, scene and body at T + 1 or, where nobody remembers the last, at T; video at T, or at fewer for a
+    model without memory.
+    """
+    tokens = list(tokens)
+    rotations = [group.rotation for group in groups]
+    modulations = [block.modulation(group.modulation) for group in groups]
+    scene, body, video, *actions = block.project(tokens, modulations, rotations)
+    seen = join(scene.own, body.own)
+    now = seen if seen.keys.shape[1] == actions[0].queries.shape[1] else seen.first(-1)
+    imagined = video.queries.shape[1]
+    # Where all are imagined, the very same tensor: gradients then add up in the same order, to the same bits.
+    before = now if imagined == now.keys.shape[1] else now.first(imagined)
+    reads = [(scene, scene.own), (body, seen), (video, join(before, video.own))]
+    reads += [(action, join(now, action.own)) for action in actions]
+    # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
+    # computed in the same shapes, hence to the same bits, with and without memory.
+    parts = [slice(0, None)]
+    if last:
+        parts = [slice(2, None)] if memory is None else [slice(0, 2), slice(2, None)]
+    for part in parts:
+        attended = [attend(group.queries, own) for group, own in reads[part]]
+        tokens[part] = block.merge(tokens[part], attended, modulations[part])
+    state: tuple[FastWeights, ...] = ()
+    if memory is not None:
+        frames = torch.cat(tokens[:2], dim=2)
+        scanned = Rotations(cat_rotations(rotations[0], rotations[1]), rotations[2], cat_rotations(*rotations[3:]))
+        sizes = [action.shape[2] for action in tokens[3:]]
+        chunks = torch.cat(tokens[3:], dim=2)
+        frames, tokens[2], chunks, after = memory(frames, tokens[2], chunks, scanned, scene_size, last=last, recompute=recompute)
+        tokens[3:] = chunks.split(sizes, dim=2)
+        tokens[:2] = frames.split([scene_size, frames.shape[2] - scene_size], dim=2)
+        state = (after,)
+    keep = 2 if last else 0
+    tokens = tokens[:keep] + block.express(tokens[keep:], modulations[keep:], block.text_memory(text))
+    return tokens, KeyValue(seen.keys[:, -1:], seen.values[:, -1:]), state
+
+
+def cat_rotations(*rotations: Rotation) -> Rotation:
+    """The rotations of groups that follow each other in one sequence."""
+    return Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True)))

@@ -1,0 +1,92 @@
+"""What a training step of the world model goes over: a window, how its latents lie, and noise and flow times drawn for it.
+
+Shapes: B batch, T steps, N latents per frame, C latent channels, A action channels, K actions per chunk.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from learner.backbone.flow import shift_time
+from learner.models.clwm.config import ClwmConfig
+
+
+class Grid(NamedTuple):
+    """How the N latents of a frame lie: cameras x rows x columns."""
+
+    cameras: int
+    rows: int
+    columns: int
+
+    @property
+    def size(self) -> int:
+        """N."""
+        return self.cameras * self.rows * self.columns
+
+
+class Window(NamedTuple):
+    """T steps of B trajectories, normalised: T + 1 frames and the T chunks between them."""
+
+    latents_BTNC: Tensor
+    proprio_BTA: Tensor
+    actions_BTKA: Tensor
+    text_BLC: Tensor
+    opening_BNC: Tensor | None = None
+    """The first frame of each trajectory, for models with an aim."""
+
+
+class ActionDraw(NamedTuple):
+    """Noise and flow times of all chunks."""
+
+    noise_BTKA: Tensor
+    time_BT: Tensor
+
+
+class Draws(NamedTuple):
+    """The random part of a training step."""
+
+    video_noise_BTNC: Tensor
+    video_time_BT: Tensor
+    action_noise_BTKA: Tensor
+    action_time_BT: Tensor
+    history_noise_BTNC: Tensor
+    history_time_BT: Tensor
+    """1 where the frame stays clean; [B, T + 1]."""
+    further: tuple[ActionDraw, ...] = ()
+    """More noises and flow times for the same chunks."""
+    proprio_noise_BTA: Tensor | None = None
+    """Added to the measured states."""
+
+
+def draw(config: ClwmConfig, window: Window, generator: torch.Generator) -> Draws:
+    """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is.
+
+    Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction.
+    """
+    latents, actions = window.latents_BTNC, window.actions_BTKA
+    steps = actions.shape[:2]
+
+    def normal(like: Tensor) -> Tensor:
+        return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float32).to(latents)
+
+    frames = latents.shape[:2]
+    share = config.history_noise_low + (1.0 - config.history_noise_low) * uniform(*frames)
+    noisy = uniform(*frames) < config.history_noise_prob
+    return Draws(
+        video_noise_BTNC=normal(latents[:, 1:]),
+        video_time_BT=shift_time(uniform(*steps), config.video_shift),
+        action_noise_BTKA=normal(actions),
+        action_time_BT=shift_time(uniform(*steps), config.action_shift),
+        history_noise_BTNC=normal(latents),
+        history_time_BT=torch.where(noisy, share, torch.ones_like(share)),
+        further=tuple(
+            ActionDraw(normal(actions), shift_time(uniform(*steps), config.action_shift)) for _ in range(config.action_draws - 1)
+        ),
+        proprio_noise_BTA=config.proprio_noise * normal(window.proprio_BTA) if config.proprio_noise else None,
+    )

@@ -1,0 +1,66 @@
+"""What the model remembers, as values passed in and out: long-term memory of what happened, working memory of what is imagined.
+
+Long-term memory changes only through real observations and executed actions. Working memory is forked from it to generate one
+chunk, takes in exactly one imagined frame, and is dropped. Both are immutable: a fork is a reference, an update a new value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from embodichain.errors import LearnerError
+from learner.backbone.layers import KeyValue
+from learner.memory.ttt import FastWeights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LongTermMemory:
+    """Fast weights per block after `steps` real frames, and the present frame's keys and values per block.
+
+    The weights are () for a model without memory; the context is () before the first frame.
+    """
+
+    weights: tuple[FastWeights, ...]
+    context: tuple[KeyValue, ...] = ()
+    glance: Tensor | None = None
+    """What the model saw of the present frame at a glance, [B, 1, 1, D]; None for a model without, and before the first frame."""
+    opening: Tensor | None = None
+    """Where objects were seen in the episode's first frame, [B, M]; None for a model without an aim, and before that frame."""
+    steps: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the fast weights, of the context, of the glance and of the opening: does not depend on `steps`."""
+        present = [x for entry in self.context for x in entry] + [x for x in (self.glance, self.opening) if x is not None]
+        return sum(x.numel() * x.element_size() for x in present) + sum(weights.size_bytes for weights in self.weights)
+
+    def fork(self) -> WorkingMemory:
+        """Working memory for one chunk: shares every tensor."""
+        return WorkingMemory(weights=self.weights, context=self.context, glance=self.glance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkingMemory:
+    """The state in which one chunk is generated: frozen while the next frame is imagined, then updated once with it."""
+
+    weights: tuple[FastWeights, ...]
+    context: tuple[KeyValue, ...]
+    glance: Tensor | None = None
+    imagined: bool = False
+
+    def spread(self, count: int) -> WorkingMemory:
+        """The same memory for `count` chunks of each trajectory, which follow each other in the batch."""
+        return WorkingMemory(
+            weights=tuple(state.spread(count) for state in self.weights),
+            context=tuple(seen.spread(count) for seen in self.context),
+            glance=None if self.glance is None else self.glance.repeat_interleave(count, dim=0),
+            imagined=self.imagined,
+        )
+
+    def imagine(self, weights: tuple[FastWeights, ...]) -> WorkingMemory:
+        """The memory after its one update; raises LearnerError on a second."""
+        if self.imagined:
+            raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
+        return WorkingMemory(weights=weights, context=self.context, glance=self.glance, imagined=True)

@@ -1,0 +1,176 @@
+"""Scales what the model sees and makes to order one, with statistics measured on the stream and saved in the checkpoint.
+
+Actions of the unified representation become relative to the measured state of their frame where that makes sense (joints and
+end-effector positions), then map to [-1, 1] between their 1% and 99% quantiles; latents get zero mean and unit deviation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM
+from learner.backbone.layers import by_camera
+
+_CAMERAS = "normalizer.cameras"
+
+_POSITIONS = (0, 1, 2, 7, 8, 9)
+_JOINTS = tuple(range(14, 28))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalizerConfig:
+    """`relative_*`: commands become differences to the frame's measured values. `min_span`: least distance of the quantiles.
+
+    A channel that hardly moves (an idle arm) would otherwise blow its noise up to full scale; `clip` bounds what lies beyond
+    the quantiles of the warm-up. `cameras`: latents of each of so many cameras have statistics of their own, because what fills
+    a wrist's picture is a speck to the head; 0 for one for all.
+    """
+
+    relative_joints: bool = True
+    relative_positions: bool = True
+    min_span: float = 0.01
+    clip: float = 3.0
+    cameras: int = 0
+
+    def __post_init__(self) -> None:
+        if self.min_span <= 0 or self.clip < 1 or self.cameras < 0:
+            raise ConfigError(
+                f"normalizer needs min_span > 0, clip >= 1 and cameras >= 0, got {self.min_span}, {self.clip} and {self.cameras}"
+            )
+
+    @property
+    def relative_channels(self) -> tuple[int, ...]:
+        """Action channels expressed relative to the measured state."""
+        return (_POSITIONS if self.relative_positions else ()) + (_JOINTS if self.relative_joints else ())
+
+
+class Measurement:
+    """Collects the warm-up of a stream: every action and proprio row, and running sums of the latents."""
+
+    def __init__(self, config: NormalizerConfig, latent_dim: int) -> None:
+        self._config = config
+        self._actions: list[Tensor] = []
+        self._proprio: list[Tensor] = []
+        self._sum = torch.zeros(config.cameras or 1, latent_dim, dtype=torch.float64)
+        self._sum_squares = torch.zeros_like(self._sum)
+        self._latents = 0
+        self.action_mask = torch.zeros(ACTION_DIM, dtype=torch.bool)
+
+    def add(
+        self, *, action_BTKA: Tensor, proprio_BTA: Tensor, action_mask_BA: Tensor, latents_BTNC: Tensor, valid_BT: Tensor
+    ) -> None:
+        """Takes in one batch; `proprio` and `latents` have one frame more than `valid` has chunks."""
+        actions = to_relative(action_BTKA, proprio_BTA[:, :-1], self._config.relative_channels)
+        self._actions.append(actions[valid_BT].flatten(0, 1).cpu())
+        self._proprio.append(proprio_BTA[:, :-1][valid_BT].cpu())
+        rows = by_camera(latents_BTNC[:, :-1][valid_BT], len(self._sum), _CAMERAS).double().cpu()  # [frames, cameras, latents, C]
+        self._sum += rows.sum(dim=(0, 2))
+        self._sum_squares += rows.square().sum(dim=(0, 2))
+        self._latents += rows.shape[0] * rows.shape[2]
+        self.action_mask |= action_mask_BA.bool().any(dim=0).cpu()
+
+    def quantiles(self) -> tuple[Tensor, Tensor]:
+        """1% and 99% of actions and proprio, each float32 [2, A]."""
+        if not self._latents:
+            raise ConfigError("nothing was measured: the normalizer's warm-up needs at least one batch")
+        edges = torch.tensor([0.01, 0.99])
+        return (torch.cat(self._actions).quantile(edges, dim=0), torch.cat(self._proprio).quantile(edges, dim=0))
+
+    def latent_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of the latents per channel, float32 [C], or [cameras, C] where they are measured apart."""
+        mean = self._sum / self._latents
+        variance = (self._sum_squares / self._latents - mean.square()).clamp_min(1e-8)
+        shape = (-1, mean.shape[-1]) if self._config.cameras else (-1,)
+        return mean.float().view(shape), variance.sqrt().float().view(shape)
+
+
+class Normalizer(nn.Module):
+    """Maps physical values to the model's and back; its statistics are buffers, so a checkpoint carries them."""
+
+    action_range: Tensor
+    proprio_range: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
+    action_mask: Tensor
+    fitted: Tensor
+
+    def __init__(self, config: NormalizerConfig, latent_dim: int) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
+        self.register_buffer("proprio_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
+        shape = (config.cameras, latent_dim) if config.cameras else (latent_dim,)
+        self.register_buffer("latent_mean", torch.zeros(shape))
+        self.register_buffer("latent_std", torch.ones(shape))
+        self.register_buffer("action_mask", torch.ones(ACTION_DIM, dtype=torch.bool))
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether statistics were measured or loaded."""
+        return bool(self.fitted)
+
+    @torch.no_grad()
+    def fit(self, measurement: Measurement) -> None:
+        """Takes the statistics of a warm-up."""
+        actions, proprio = measurement.quantiles()
+        self.action_range.copy_(_widen(actions, self.config.min_span))
+        self.proprio_range.copy_(_widen(proprio, self.config.min_span))
+        mean, std = measurement.latent_moments()
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std)
+        self.action_mask.copy_(measurement.action_mask)
+        self.fitted.fill_(True)
+
+    def latents(self, latents: Tensor) -> Tensor:
+        """Normalised latents [..., N, C]; raises ConfigError when N is not that of so many cameras as were measured apart."""
+        if not self.config.cameras:
+            return (latents - self.latent_mean) / self.latent_std
+        apart = by_camera(latents, self.config.cameras, _CAMERAS)
+        return ((apart - self.latent_mean[:, None]) / self.latent_std[:, None]).flatten(-3, -2)
+
+    def proprio(self, proprio: Tensor) -> Tensor:
+        """Normalised proprioception, [..., A]."""
+        return _to_unit(proprio, self.proprio_range).clamp(-self.config.clip, self.config.clip) * self.action_mask
+
+    def actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
+        """Physical chunks [..., K, A] at frames with physical proprio [..., A] → normalised, absent channels 0."""
+        relative = to_relative(actions, proprio, self.config.relative_channels)
+        return _to_unit(relative, self.action_range).clamp(-self.config.clip, self.config.clip) * self.action_mask
+
+    def physical_actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
+        """The inverse of `actions` within the clip; absent channels are 0."""
+        low, high = self.action_range
+        relative = low + (actions + 1.0) * 0.5 * (high - low)
+        return to_absolute(relative, proprio, self.config.relative_channels) * self.action_mask
+
+
+def to_relative(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:
+    """Chunks [..., K, A] less the frame's measured value [..., A] in `channels`."""
+    return actions - _reference(proprio, channels)
+
+
+def to_absolute(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:
+    """The inverse of `to_relative`."""
+    return actions + _reference(proprio, channels)
+
+
+def _reference(proprio: Tensor, channels: tuple[int, ...]) -> Tensor:
+    keep = torch.zeros(proprio.shape[-1], dtype=proprio.dtype, device=proprio.device)
+    keep[list(channels)] = 1.0
+    return (proprio * keep).unsqueeze(-2)
+
+
+def _to_unit(values: Tensor, span: Tensor) -> Tensor:
+    low, high = span
+    return (values - low) * (2.0 / (high - low)) - 1.0
+
+
+def _widen(span: Tensor, least: float) -> Tensor:
+    """Quantiles at least `least` apart, around the same centre."""
+    centre, half = span.mean(dim=0), 0.5 * (span[1] - span[0]).clamp_min(least)
+    return torch.stack([centre - half, centre + half])

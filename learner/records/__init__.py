@@ -1,0 +1,1 @@
+"""What runs leave on disk, and how they say where they are."""

@@ -1,0 +1,56 @@
+"""Our `.safetensors` files: weights beside metadata that say what they are; read without executing anything that a file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from embodichain.errors import LearnerError
+
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
+"""Where the weights lie that this package ships: `encoder`, `segmenter` and `policies`."""
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], *, form: str, **metadata: str) -> None:
+    """Writes `weights` with `metadata` in the format called `form`. Atomic."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    save_file(tensors, partial, {"format": form, **metadata})
+    partial.replace(path)
+
+
+def read_weights(path: Path, *, form: str, advice: str, only_metadata: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights (none if `only_metadata`) and metadata of a file in the format `form`.
+
+    Raises LearnerError for any other file, with `advice` when its format is another.
+    """
+    if not path.exists():
+        raise LearnerError(f"no checkpoint at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {} if only_metadata else {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 not a mapping
+    except (SafetensorError, OSError) as error:
+        raise LearnerError(f"{path} is no safetensors file: {error}") from error
+    if metadata.get("format") != form:
+        raise LearnerError(
+            f"{path} has the format {metadata.get('format', 'of other software')!r}, this version reads {form!r}: {advice}"
+        )
+    return weights, metadata
+
+
+def mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """How `other` differs from the weights `own`: names missing and unexpected, and shapes."""
+    problems = [f"missing {name}" for name in own.keys() - other.keys()]
+    problems += [f"unexpected {name}" for name in other.keys() - own.keys()]
+    problems += [
+        f"{name}: {list(other[name].shape)} instead of {list(own[name].shape)}"
+        for name in own.keys() & other.keys()
+        if own[name].shape != other[name].shape
+    ]
+    return sorted(problems)

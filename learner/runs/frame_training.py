@@ -1,0 +1,210 @@
+"""Learning to see: single camera frames of the rendered stream, read a bounded number of times, and the record of the training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import tyro
+
+from embodichain.errors import ConfigError, EmbodiChainError, RingTimeout, RunError
+from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.ring import Ring
+from embodichain.stages import WorldConfig, prepare
+from embodichain.tasks import TASKS
+from embodichain.types import RingSpec
+from learner.records.progress import Board
+from learner.runs.recipes import RingConfig, StreamConfig
+from learner.records.run_folder import command_line
+from learner.runs.session import open_engine
+from learner.runs.run import Interrupt
+from learner.vision.camera_frames import Views
+
+_NOT_LOOKED_AT = ("counting",)
+
+
+def rendered(*, depth: bool = False) -> WorldConfig:
+    """Every task that can be looked at, some of its episodes with a failure, under varied looks."""
+    return WorldConfig(
+        tasks=tuple(name for name in TASKS.built_in if name not in _NOT_LOOKED_AT),
+        width=128,
+        height=128,
+        depth=depth,
+        segmentation=True,
+        recovery=RecoveryConfig(probability=0.3),
+        visual=VisualConfig(enabled=True),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesConfig:
+    """What is rendered, how it streams, and how many frames make a batch."""
+
+    out: Path
+    """Folder for the weights and training.json; must not hold any yet."""
+    world: WorldConfig = field(default_factory=rendered)
+    stream: StreamConfig = field(default_factory=StreamConfig)
+    ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=32, min_ready=16))
+    trajectories: int = 8
+    """In each batch."""
+    images: int = 8
+    """From each of them, drawn from all its frames and cameras."""
+    threads: int = 2
+    timeout_s: float = 120.0
+    json: bool = False
+    """Print the summary as one JSON object on the last line."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.trajectories <= self.ring.num_slots or self.images < 1:
+            raise ConfigError(
+                f"a batch needs 1..num_slots={self.ring.num_slots} trajectories and images >= 1, "
+                f"got {self.trajectories} and {self.images}"
+            )
+
+
+class FrameStream:
+    """Batches of single camera frames [trajectories x images] with all that the stream carries of them, drawn from a ring."""
+
+    def __init__(self, ring: Ring, engine: Any, config: FramesConfig) -> None:
+        self._ring, self._engine, self._config = ring, engine, config
+        self._rng = np.random.default_rng(config.world.seed)
+        self.wait_s = 0.0
+        """Time spent waiting for trajectories [s]."""
+
+    def __iter__(self) -> Iterator[Views]:
+        """Endless while the engine lives; raises what stopped it, or RingTimeout."""
+        poll_s = 0.0 if self._config.stream.engine == "serial" else 0.1
+        began = time.monotonic()
+        while True:
+            state = self._rng.bit_generator.state
+            try:
+                lease = self._ring.acquire(self._config.trajectories, poll_s, rng=self._rng)
+            except RingTimeout:
+                self._rng.bit_generator.state = state
+                if self._engine.exhausted:
+                    return
+                if time.monotonic() - began > self._config.timeout_s:
+                    raise
+                self._engine.feed()
+                continue
+            self.wait_s += time.monotonic() - began
+            try:
+                views = self._views([self._pick(lease[i]) for i in range(len(lease))])
+            finally:
+                lease.release()
+            yield views
+            began = time.monotonic()
+
+    def _pick(self, trajectory: Any) -> dict[str, np.ndarray]:
+        """Different images of one trajectory, or as many as are asked with repetition from a short one."""
+        frames = int(trajectory["num_chunks"]) + 1
+        present = {name: trajectory[name][:frames] for name in Views._fields if name in trajectory}
+        count = frames * present["rgb"].shape[1]
+        chosen = self._rng.choice(count, self._config.images, replace=self._config.images > count)
+        return {name: array.reshape(count, *array.shape[2:])[chosen] for name, array in present.items()}
+
+    @staticmethod
+    def _views(picked: list[dict[str, np.ndarray]]) -> Views:
+        return Views(**{name: torch.from_numpy(np.concatenate([part[name] for part in picked])) for name in picked[0]})
+
+
+Told = Callable[[int, float], bool]
+"""Told of every step and a figure worth watching; True when the training was asked to end."""
+
+
+def learn(
+    config: FramesConfig, what: str, steps: int, figure: str, train: Callable[[Iterator[Views], Told], int]
+) -> tuple[dict[str, Any], list[float]]:
+    """Streams frames into `train`, which calls what it is given after each of at most `steps` steps; 50 steps' mean is shown.
+
+    Returns the record of the training, and the figure of every step. Raises RunError when `config.out` holds weights already.
+    """
+    if (config.out / "model.safetensors").exists():
+        raise RunError(f"{config.out} holds weights already; choose another --out for this {what}")
+    config.out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(config.threads)
+    interrupt, figures = Interrupt(), []
+    began, cpu = time.monotonic(), time.process_time()
+    with ExitStack() as stack:
+        board = stack.enter_context(Board())
+        world = prepare(config.world, board.update)
+        spec = RingSpec(
+            trajectory=world.trajectory_spec,
+            num_slots=config.ring.num_slots,
+            max_reads=config.ring.max_reads,
+            full_policy=config.ring.full_policy,
+            min_ready=config.ring.min_ready,
+        )
+        ring = stack.enter_context(Ring.create(spec))
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=0))
+        frames = FrameStream(ring, engine, config)
+
+        def told(step: int, value: float) -> bool:
+            engine.check()
+            figures.append(value)
+            board.update(f"train {what}", step, steps, f"{figure} {np.mean(figures[-50:]):.3f}")
+            if step % 50 == 0:
+                print(f"step {step}: {figure} {np.mean(figures[-50:]):.4f}", file=sys.stderr, flush=True)
+            return interrupt.requested
+
+        with interrupt.graceful():
+            made = train(iter(frames), told)
+        timings, published = engine.report.timings, engine.report.published
+    record = {
+        "command": " ".join(command_line()),
+        "tasks": list(config.world.tasks),
+        "seed": config.world.seed,
+        "steps": made,
+        "images": made * config.trajectories * config.images,
+        "trajectories": published,
+        "max_reads": config.ring.max_reads,
+        "wall_s": round(time.monotonic() - began, 1),
+        "learner_cpu_s": round(time.process_time() - cpu, 1),
+        "worker_s": round(timings.physics_s + timings.render_s + timings.pilot_s + timings.write_s, 1),
+        "wait_s": round(frames.wait_s, 1),
+        "interrupted": interrupt.requested,
+    }
+    return record, figures
+
+
+Config = TypeVar("Config", bound=FramesConfig)
+
+
+def command(
+    arguments: list[str], name: str, config_type: type[Config], train: Callable[[Config], dict[str, Any]], description: str | None
+) -> int:
+    """`embodichain NAME train [OPTIONS]`; 130 after Ctrl-C, what was trained so far being saved."""
+    if not arguments or arguments[0] != "train":
+        print(f"usage: embodichain {name} train [OPTIONS]", file=sys.stderr)
+        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
+    try:
+        config = tyro.cli(
+            tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)(config_type),
+            args=arguments[1:],
+            prog=f"embodichain {name} train",
+            description=description,
+        )
+    except EmbodiChainError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    record = train(config)
+    if config.json:
+        print(json.dumps(record))
+    else:
+        print(f"{record['images']} images of {record['trajectories']} trajectories, {record['wall_s']:.0f} s: {config.out}")
+    return 130 if record["interrupted"] else 0
+
+
+def save_record(folder: Path, record: dict[str, Any]) -> None:
+    """Writes training.json beside the weights."""
+    (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,144 @@
+"""The other ranks of a run: learner processes beside this one, on the same ring, that step with it and stop with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import cast
+
+import torch
+import torch.distributed
+from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
+
+from embodichain.errors import LearnerError
+from embodichain.physics import counting
+from embodichain.ring import attach_ring
+from embodichain.ring.lease import Lease
+from embodichain.ring.ledger import Ledger
+from embodichain.types import Robot
+from learner.data.dataset import RingDataset
+from learner.training.module import ClwmModule, RingDataModule, fit
+from learner.data.ranks import Ranks
+from learner.runs.recipes import RunConfig
+from learner.records.run_folder import RunFolder
+
+MEET_S = 120.0
+"""How long ranks wait for each other at the start, where each loads its libraries."""
+LEAVE_S = 60.0
+"""How long the first rank waits for the others to end after it."""
+
+
+@contextmanager
+def companions(
+    config: RunConfig, ring: Path, folder: RunFolder, robot: Robot, *, resume: bool
+) -> Iterator[Callable[[], Ranks] | None]:
+    """Starts the ranks 1, 2 ... of a run and ends them; yields what joins this process to them as rank 0, None when it is alone.
+
+    They draw from the ring at `ring`, book into the run's ledger, and stop when rank 0 does; a signal to the terminal is rank 0's
+    to answer. Raises LearnerError when one of them failed.
+    """
+    count = config.train.ranks
+    if count == 1:
+        yield None
+        return
+    meeting = folder.path / f".meeting-{os.getpid()}"
+    meeting.unlink(missing_ok=True)
+    context = multiprocessing.get_context("spawn")
+    others = [
+        context.Process(
+            target=_learn, args=(rank, config, ring, folder, robot, meeting, resume), daemon=True, name=f"learner rank {rank}"
+        )
+        for rank in range(1, count)
+    ]
+    environment = dict(os.environ)
+    for other in others:
+        other.start()
+    try:
+
+        def join() -> Ranks:
+            _await(others, meeting)
+            return _join(0, count, meeting)
+
+        try:
+            yield join
+        except RuntimeError as error:  # the first sign of a rank's death is a broken connection to it
+            others[0].join(1.0)
+            _raise_for([other for other in others if not other.is_alive()], error)
+            raise
+        for other in others:
+            other.join(LEAVE_S)
+        _raise_for([other for other in others if other.exitcode != 0])
+    finally:
+        for other in others:
+            other.terminate()  # SIGTERM is theirs to die of, unlike Ctrl-C; nothing when they are gone
+            other.join(5.0)
+            other.kill()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(environment)
+        meeting.unlink(missing_ok=True)
+
+
+def _await(others: Sequence[BaseProcess], meeting: Path) -> None:
+    """Waits until every other rank has loaded its libraries; raises LearnerError when one dies of it or takes too long."""
+    store, deadline = FileStore(str(meeting), len(others) + 1), time.monotonic() + MEET_S
+    while not store.check([f"ready {rank}" for rank in range(1, len(others) + 1)]):
+        _raise_for([other for other in others if not other.is_alive()])
+        if time.monotonic() > deadline:
+            raise LearnerError(f"the other {len(others)} ranks were not ready within {MEET_S:g} s: train with fewer")
+        time.sleep(0.05)
+
+
+def _raise_for(failed: Sequence[BaseProcess], cause: BaseException | None = None) -> None:
+    if failed:
+        names = ", ".join(f"{other.name} (exit {other.exitcode})" for other in failed)
+        raise LearnerError(f"{names} did not end well: see its error above, or train with one rank") from cause
+
+
+def _join(rank: int, count: int, meeting: Path) -> Ranks:
+    """Meets the other ranks at a file. Lightning finds its place among them in the environment."""
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(count), "RANK": str(rank)}
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    store = FileStore(str(meeting), count)
+    store.set(f"ready {rank}", "")
+    try:
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timedelta(seconds=MEET_S))
+    except RuntimeError as error:
+        raise LearnerError(f"rank {rank} did not meet the other {count - 1} within {MEET_S:g} s: {error}") from error
+    return Ranks()
+
+
+def _learn(rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: Robot, meeting: Path, resume: bool) -> None:
+    """The life of a rank other than the first: it has no engine, no metrics and no voice in when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(config.learner.threads)
+    ranks = _join(rank, config.train.ranks, meeting)
+    with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger:
+        dataset = RingDataset(
+            ring,
+            config.learner.data,
+            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
+            ranks=ranks,
+        )
+        fit(
+            ClwmModule(config.learner),
+            RingDataModule(dataset),
+            steps=config.train.steps,
+            clip=config.train.clip,
+            checkpoint=folder.checkpoint,
+            checkpoint_every=config.train.checkpoint_every,
+            resume=resume,
+            on_step=lambda step, values: False,
+            ranks=ranks,
+        )
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,208 @@
+"""The live part of a run: a ring, an engine that fills it, a learner that empties it, and the accounts of both."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from embodichain.engine import Engine, EngineReport
+from embodichain.errors import IntegrityError
+from embodichain.metrics import MetricsWriter
+from embodichain.physics import counting
+from embodichain.ring import AnyRing, create_ring
+from embodichain.ring.lease import Lease
+from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
+from embodichain.stages import World
+from embodichain.types import TrajectoryId
+from learner.runs.rank_processes import companions
+from learner.data.dataset import RingDataset
+from learner.training.module import ClwmModule, RingDataModule, fit, saved_stream_state
+from learner.records.progress import Board
+from learner.runs.recipes import RunConfig, StreamConfig
+from learner.records.run_folder import RunFolder
+
+_STREAM_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Streamed:
+    """What streaming and learning came to."""
+
+    engine: EngineReport
+    ledger: LedgerReport
+    steps: int
+    """Training steps in all, those before a resume included."""
+    new_steps: int
+    samples: int
+    """Reads in this session by all ranks, those that measured the normalizer included."""
+    wait_s: float
+    stream_s: float
+    """From the first scene to the last step."""
+    learn_s: float
+    """Of these, in the learner's loop."""
+    encoder_is_random: bool
+    num_parameters: int
+
+
+def stream_and_learn(
+    world: World,
+    config: RunConfig,
+    folder: RunFolder,
+    metrics: MetricsWriter,
+    board: Board,
+    *,
+    resume: bool,
+    stopped: Callable[[], bool],
+) -> Streamed:
+    """Trains until `config.train.steps`, the end of a limited stream, or `stopped()`; leaves a checkpoint and no shared memory.
+
+    Raises IntegrityError when the stream was to be verified and anything was lost, duplicated, torn or read too often.
+    """
+    state = saved_stream_state(folder.checkpoint) if resume else {}
+    with ExitStack() as stack:
+        ring = stack.enter_context(create_ring(config.ring_spec(world.stream_spec), config.ring.placement))
+        ledger = stack.enter_context(Ledger.open(folder.ledger))
+        ledger.bound(config.trajectory_bound)
+        began = time.monotonic()
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=int(state.get("next_number", 0))))
+        join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
+        ranks = join() if join is not None else None
+        dataset = RingDataset(
+            ring,
+            config.learner.data,
+            on_starved=engine.feed,
+            exhausted=lambda: engine.exhausted,
+            poll_s=0.0 if isinstance(engine, Engine) else 0.5,
+            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
+            ranks=ranks,
+        )
+        module = ClwmModule(config.learner)
+        data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
+        watch = _Watch(config, ring, engine, metrics, board, stopped)
+        board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
+        learning = time.monotonic()
+        steps, new_steps = fit(
+            module,
+            data,
+            steps=config.train.steps,
+            clip=config.train.clip,
+            checkpoint=folder.checkpoint,
+            checkpoint_every=config.train.checkpoint_every,
+            resume=resume,
+            on_step=watch.step,
+            ranks=ranks,
+            logs=folder.logs,
+        )
+        engine.check()
+        ended = time.monotonic()
+        watch.stream(steps)
+        complete = engine.exhausted and not stopped()
+    report = verify(folder.ledger, config.trajectory_bound)
+    if config.train.verify and complete:
+        check_complete(engine.report, reads_by_trajectory(folder.ledger), config.ring.max_reads)
+    return Streamed(
+        engine=engine.report,
+        ledger=report,
+        steps=steps,
+        new_steps=new_steps,
+        samples=dataset.samples * config.train.ranks,
+        wait_s=dataset.wait_s,
+        stream_s=ended - began,
+        learn_s=ended - learning,
+        encoder_is_random=module.agent.encoder.is_random,
+        num_parameters=module.agent.num_trained_parameters,
+    )
+
+
+def open_engine(world: World, ring: AnyRing, config: StreamConfig, board: Board, *, first: int) -> Engine | Any:
+    """The configured engine, producing from scene number `first` on."""
+    limit = config.limit or None
+    if config.engine == "serial":
+        return Engine(world, ring, first=first, limit=limit)
+    from embodichain.ray_engine import RayConfig, RayEngine  # a serial run does not pay for Ray
+
+    board.update("start workers", 0, config.workers)
+    engine = RayEngine(world, ring, RayConfig(workers=config.workers, address=config.address), first=first, limit=limit)
+    board.update("start workers", config.workers, config.workers)
+    return engine
+
+
+def reads_by_trajectory(path: Path) -> dict[int, int]:
+    """How often each trajectory in a ledger was read, by packed id."""
+    records, _ = load(path)
+    ids, counts = np.unique(records["trajectory_id"][records["event"] == Event.READ], return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+
+def check_complete(engine: EngineReport, reads: Mapping[int, int], max_reads: int) -> None:
+    """Every published trajectory was read exactly K times; `reads` by packed id. Raises IntegrityError saying which were not."""
+    sequences = Counter(TrajectoryId.unpack(packed).sequence for packed in reads)
+    problems = []
+    if duplicated := [number for number, count in sequences.items() if count > 1]:
+        problems.append(f"duplicated: scenes {duplicated[:10]}")
+    if len(reads) < engine.published:
+        problems.append(f"lost: {engine.published} were published, {len(reads)} were ever read")
+    if wrong := {packed: count for packed, count in reads.items() if count != max_reads}:
+        packed, count = next(iter(wrong.items()))
+        problems.append(f"{len(wrong)} not read exactly {max_reads} times, for example {TrajectoryId.unpack(packed)}: {count}")
+    if problems:
+        raise IntegrityError("the stream is not intact: " + "; ".join(problems))
+
+
+class _Watch:
+    """Called after every training step: writes metrics, moves the bar, asks whether to stop."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        ring: AnyRing,
+        engine: Engine | Any,
+        metrics: MetricsWriter,
+        board: Board,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._config = config
+        self._ring = ring
+        self._engine = engine
+        self._metrics = metrics
+        self._board = board
+        self._stopped = stopped
+        self._next_stream = 0.0
+
+    def step(self, step: int, values: Mapping[str, float]) -> bool:
+        """Takes in one step's values; True ends the training."""
+        self._engine.check()
+        self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
+        if time.monotonic() >= self._next_stream:
+            self._next_stream = time.monotonic() + _STREAM_EVERY_S
+            self.stream(step)
+        published = self._engine.report.published
+        done, total = (published, self._config.stream.limit) if self._config.stream.limit else (step, self._config.train.steps)
+        self._board.update("stream and learn", done, total, f"loss {values['loss']:.3f}, {published} trajectories")
+        return self._stopped()
+
+    def stream(self, step: int) -> None:
+        """Writes the ring's and the engine's state."""
+        stats, report = self._ring.stats(), self._engine.report
+        self._metrics.write(
+            "stream",
+            {
+                "step": step,
+                "ready": stats.ready,
+                "writing": stats.writing,
+                "published": report.published,
+                "fates": dict(report.fates),
+                "crashed": list(report.crashed),
+                "blocked_writer_s": stats.blocked_writer_s,
+                "blocked_reader_s": stats.blocked_reader_s,
+            },
+        )

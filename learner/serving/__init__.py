@@ -1,0 +1,1 @@
+"""Policies behind a websocket, for robots in other processes."""

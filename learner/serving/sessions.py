@@ -1,0 +1,249 @@
+"""Who talks to a served policy: a message in, a reply out; one memory for each session, and nothing of it shared.
+
+No sockets here: `Connection.answer` is called with what one client sent, always from the one thread that computes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import EmbodiChainError, unknown
+from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
+from learner.inference.background import SpeculativePolicy
+from learner.inference.policy import ClwmPolicy
+
+_MOST_ID_CHARACTERS = 128
+
+
+class RequestError(EmbodiChainError):
+    """A request that cannot be answered; the session is as it was before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Embodiment:
+    """What the robot looks like to a client: its pictures, and its own joint vector beside the unified one.
+
+    `encode` turns measurements [..., native] (joints [rad] and gripper opening [m] of each arm in order) into the unified
+    representation [..., 30]; `decode` turns unified actions back.
+    """
+
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    native: int
+    encode: Callable[[NDArray[np.float64]], NDArray[np.float32]]
+    decode: Callable[[NDArray[np.float32]], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One validated request: rgb uint8 [cameras, h, w, 3], proprio float32 [30], and whether the client speaks native vectors."""
+
+    rgb: NDArray[np.uint8]
+    proprio: NDArray[np.float32]
+    executed: NDArray[np.float32] | None
+    native: bool
+
+
+class Reader:
+    """Turns messages into observations; refuses whatever the model was not trained to see.
+
+    `rename` maps a client's keys to ours: {"observation/image": "images/head", "observation/state": "state"}. A state that comes in
+    parts is named "state/0", "state/1".
+    """
+
+    KEYS = ("images", "state", "prompt", "session_id", "reset", "executed", "lost")
+
+    def __init__(self, body: Embodiment, rename: Mapping[str, str] | None = None) -> None:
+        self._body = body
+        self._rename = dict(rename or {})
+        for name in self._rename.values():
+            if name.partition("/")[0] not in self.KEYS:
+                raise unknown("message key", name, [*self.KEYS, *(f"images/{camera}" for camera in body.cameras)])
+
+    def flat(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Nested maps as "images/head", renamed, and every key known; raises RequestError otherwise."""
+        found: dict[str, Any] = {}
+        for key, value in message.items():
+            nested = {f"{key}/{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
+            for name, part in nested.items():
+                found[self._rename.get(name, name)] = part
+        for key in found:
+            if key.partition("/")[0] not in self.KEYS:
+                raise RequestError(f"unknown key {key!r}; a request may hold {', '.join(self.KEYS)}")
+        return found
+
+    def observation(self, values: Mapping[str, Any]) -> Observation:
+        """The observation in a flat message; raises RequestError naming what is wrong, what came and what is expected."""
+        body = self._body
+        pictures = {key.removeprefix("images/"): value for key, value in values.items() if key.startswith("images")}
+        for name in pictures:
+            if name not in body.cameras:
+                raise RequestError(f"unknown camera {name!r}; available: {', '.join(body.cameras)}")
+        if missing := [name for name in body.cameras if name not in pictures]:
+            raise RequestError(f"no picture of camera {', '.join(missing)}; the policy sees {', '.join(body.cameras)}")
+        rgb = np.stack([self._picture(name, pictures[name]) for name in body.cameras])
+        parts = [self._numbers(key, value) for key, value in sorted(values.items()) if key.partition("/")[0] == "state"]
+        if not parts:
+            raise RequestError(f"no state: {self._sizes('measured joints and grippers, 1-D', ())}")
+        proprio, native = self._unified("state", np.concatenate([part.reshape(-1) for part in parts]), ())
+        executed = None
+        if "executed" in values:
+            executed, _ = self._unified("executed", self._numbers("executed", values["executed"]), (CHUNK,))
+        return Observation(rgb=rgb, proprio=proprio, executed=executed, native=native)
+
+    def _picture(self, name: str, value: Any) -> NDArray[np.uint8]:
+        height, width = self._body.height, self._body.width
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+            if value.shape == (height, width, 3):
+                return value
+            if value.shape == (3, height, width):
+                return value.transpose(1, 2, 0)
+        got = f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
+        raise RequestError(
+            f"the picture of camera {name!r} must be uint8 [{height}, {width}, 3] or [3, {height}, {width}], got {got}; "
+            "openpi_client.image_tools converts and resizes"
+        )
+
+    def _numbers(self, key: str, value: Any) -> NDArray[np.float32]:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            array = np.empty(0, object)
+        if array.dtype.kind not in "iuf" or isinstance(value, str | bytes):
+            raise RequestError(f"{key} must be an array of numbers, got {type(value).__name__} of {array.dtype}")
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all():
+            raise RequestError(f"{key} holds values that are not finite")
+        return array
+
+    def _unified(self, key: str, array: NDArray[np.float32], lead: tuple[int, ...]) -> tuple[NDArray[np.float32], bool]:
+        if array.shape == (*lead, ACTION_DIM):
+            return array, False
+        if array.shape == (*lead, self._body.native):
+            return self._body.encode(array.astype(np.float64)), True
+        raise RequestError(f"{key}: {self._sizes('needs shape', lead)}, got {list(array.shape)}")
+
+    def _sizes(self, what: str, lead: tuple[int, ...]) -> str:
+        return f"{what} {[*lead, ACTION_DIM]} (unified) or {[*lead, self._body.native]} (the robot's own)"
+
+
+@dataclass(slots=True)
+class _Session:
+    policy: ClwmPolicy
+    prompt: str | None = None
+    native: bool = False
+
+
+class Connection:
+    """One client's sessions, by id. Called from the inference thread alone."""
+
+    def __init__(self, make_policy: Callable[[], ClwmPolicy], reader: Reader, body: Embodiment, *, max_sessions: int) -> None:
+        self._make_policy = make_policy
+        self._reader = reader
+        self._body = body
+        self._max_sessions = max_sessions
+        self._sessions: dict[str, _Session] = {}
+
+    def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to one message: actions and timing, or {} to a bare reset.
+
+        Raises RequestError or another EmbodiChainError for a request that cannot be answered: no session has changed then.
+        """
+        began = time.perf_counter()
+        values = self._reader.flat(message)
+        session_id = self._session_id(values)
+        prompt, reset, lost = self._prompt(values), self._flag(values, "reset"), self._flag(values, "lost")
+        known = self._sessions.get(session_id)
+        fresh = known is None or reset or (prompt is not None and prompt != known.prompt)
+        seen = any(key.startswith(("images", "state", "executed")) for key in values)
+        if reset and not seen and not lost:
+            if known is not None:
+                known.policy.close()
+                del self._sessions[session_id]
+            if prompt is not None:
+                self._sessions[session_id] = self._begin(prompt)
+            return {}
+        if lost and (seen or fresh):
+            raise RequestError("a lost observation has no images or state, belongs to a running session and asks for no reset")
+        if lost:
+            assert known is not None
+            if not isinstance(known.policy, SpeculativePolicy):
+                raise RequestError("lost observations can only be bridged by a server that speculates: start it with --sai")
+            actions, native, session = known.policy.act_blind(), known.native, known
+        else:
+            observation = self._reader.observation(values)  # before anything changes
+            native = observation.native
+            if fresh:
+                instruction = prompt if prompt is not None else known.prompt if known is not None else None
+                if instruction is None:
+                    raise RequestError("a new session needs a prompt: the instruction in words")
+                session = self._begin(instruction, replacing=known)
+                if observation.executed is not None:
+                    session.policy.close()
+                    raise RequestError("executed actions belong between two frames of a session: this one just begins")
+            else:
+                assert known is not None
+                session = known
+            actions = session.policy.act(observation.rgb, observation.proprio, observation.executed)
+            session.native = native
+            if fresh:
+                if known is not None:
+                    known.policy.close()
+                self._sessions[session_id] = session
+        return {
+            "actions": self._body.decode(actions).astype(np.float32) if native else actions,
+            "policy_timing": _timing(session.policy, began),
+        }
+
+    def close(self) -> None:
+        """Forgets every session; safe to call twice."""
+        for session in self._sessions.values():
+            session.policy.close()
+        self._sessions.clear()
+
+    def _begin(self, prompt: str, replacing: _Session | None = None) -> _Session:
+        if replacing is None and len(self._sessions) >= self._max_sessions:
+            raise RequestError(f"{self._max_sessions} sessions are open on this connection already; end one with reset, or connect")
+        session = _Session(self._make_policy(), prompt)
+        session.policy.begin(prompt)
+        return session
+
+    @staticmethod
+    def _session_id(values: Mapping[str, Any]) -> str:
+        value = values.get("session_id", "")
+        if not isinstance(value, str | int) or isinstance(value, bool) or len(str(value)) > _MOST_ID_CHARACTERS:
+            raise RequestError(f"session_id must be a string or an integer of at most {_MOST_ID_CHARACTERS} characters")
+        return f"{type(value).__name__}:{value}"
+
+    @staticmethod
+    def _prompt(values: Mapping[str, Any]) -> str | None:
+        value = values.get("prompt")
+        if value is not None and (not isinstance(value, str) or len(value.encode()) > INSTRUCTION_BYTES):
+            raise RequestError(f"prompt must be a string of at most {INSTRUCTION_BYTES} bytes, got {type(value).__name__}")
+        return value
+
+    @staticmethod
+    def _flag(values: Mapping[str, Any], key: str) -> bool:
+        value = values.get(key, False)
+        if not isinstance(value, bool | np.bool_):
+            raise RequestError(f"{key} must be true or false, got {value!r:.40}")
+        return bool(value)
+
+
+def _timing(policy: ClwmPolicy, began: float) -> dict[str, Any]:
+    timing: dict[str, Any] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
+    if (last := policy.last) is not None:
+        timing |= {
+            "outcome": last.outcome.value,
+            "video_evaluations": last.video_evaluations,
+            "action_evaluations": last.action_evaluations,
+            "waited_ms": 1e3 * last.waited_s,
+        }
+    return timing

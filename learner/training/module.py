@@ -1,0 +1,419 @@
+"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends after the backward pass.
+
+The engine's side of the pipe is in `learner.data`, the model in `learner.models`; nothing here knows either's insides.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.distributed
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from embodichain.errors import ConfigError, LearnerError, unknown
+from learner.backbone.wan_weights import load_wan
+from learner.data.dataset import Batch, DataConfig, LeasedBatch, RingDataset
+from learner.data.ranks import Ranks
+from learner.inference.policy import Agent, AgentConfig
+from learner.memory.ttt import Recompute
+from learner.models.clwm.model import Losses
+from learner.records.weight_files import mismatches
+from learner.reporting.efficiency import Experience
+from learner.training.optimizer import AverageConfig, Matrices, OptimizerConfig, WeightAverage, whole
+from learner.training.sharding import Parallel, shard
+from learner.training.utilisation import Extent, peak_flops, utilisation
+
+_LOG = logging.getLogger(__name__)
+_LOG_EVERY = 10
+
+
+class Precision(StrEnum):
+    """In which precision the model computes; its weights, the memory's state and the optimiser stay float32."""
+
+    SINGLE = "32-true"
+    HALF = "bf16-mixed"
+
+
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerConfig:
+    """One training: the agent, its data and its optimiser. `measure_batches` warm the normalizer up; they count as reads."""
+
+    agent: AgentConfig = field(default_factory=AgentConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    average: AverageConfig = field(default_factory=AverageConfig)
+    backbone: str = ""
+    """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
+    precision: Precision = Precision.SINGLE
+    compile: bool = False
+    """Whether `torch.compile` makes the blocks of training: minutes at the start, faster steps on a GPU."""
+    recompute: Recompute = field(default_factory=Recompute)
+    parallel: Parallel = Parallel.DDP
+    """How several learner processes share the model."""
+    loggers: tuple[str, ...] = ("csv", "tensorboard")
+    """Where curves go, besides the run's own metrics; also wandb and mlflow where they are installed."""
+    measure_batches: int = 8
+    threads: int = 2
+    """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
+
+    def __post_init__(self) -> None:
+        if self.measure_batches < 1 or self.threads < 1:
+            raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
+        if self.parallel is Parallel.FSDP and self.optimizer.matrices is Matrices.MUON:
+            raise ConfigError(
+                "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
+            )
+        for name in self.loggers:
+            if name not in LOGGERS:
+                raise unknown("logger", name, LOGGERS)
+
+
+class ClwmModule(pl.LightningModule):
+    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease after its backward pass."""
+
+    def __init__(self, config: LearnerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.agent = Agent(config.agent)
+        self.agent.memory_span.fill_(config.data.window)
+        if config.backbone:
+            self.backbone_report = load_wan(self.agent.model, config.backbone)
+            _LOG.warning("backbone from %s: %s", config.backbone, self.backbone_report)
+        self.agent.model.recompute = config.recompute
+        if config.compile:
+            self.agent.model.compile_blocks()
+        self.average = WeightAverage(config.average, self.agent)
+        self.experience = Experience()
+        self._leased: LeasedBatch | None = None
+        self._clock = (0.0, 0.0)
+        self._peak: float | None = None
+        self._saved: Mapping[str, Any] | None = None
+
+    def configure_model(self) -> None:
+        """Slices the model where a strategy asks for it."""
+        if self.config.parallel is Parallel.FSDP and self.device_mesh is not None:
+            shard(self.agent.model, self.device_mesh["data_parallel"])
+
+    # ------------------------------------------------------------------------------------------------------------- data
+
+    def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
+        self._leased = batch
+        return batch.gather(device, opening=self.agent.aims)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Backward and optimiser are done: nothing reads the views any more."""
+        self._release()
+        self.average.follow(self.agent, self.global_step)
+
+    def on_fit_start(self) -> None:
+        """Measures the normalizer on the stream, once: a resumed run has its statistics in the checkpoint."""
+        dataset = self._dataset
+        if not self.agent.normalizer.is_fitted:
+            measurement = self.agent.new_measurement()
+            for _ in range(self.config.measure_batches):
+                leased = dataset.draw()
+                try:
+                    self.agent.measure(leased.gather(self.device), measurement)
+                finally:
+                    leased.release()
+            self.agent.normalizer.fit(measurement)
+        if self.trainer.world_size > 1:  # each rank measured batches of its own
+            for buffer in self.agent.normalizer.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        self.average = WeightAverage(self.config.average, self.agent)  # as placed by now
+        if self._saved is not None:
+            self.average.load(self.agent, self._saved["average"])
+            self.experience.new_pairs = int(self._saved["new_pairs"])
+        self._peak = peak_flops(self.device)
+        self._clock = (time.monotonic(), dataset.wait_s)
+
+    def teardown(self, stage: str) -> None:
+        """Whatever ended the fit, no lease stays."""
+        self._release()
+
+    def _release(self) -> None:
+        if self._leased is not None:
+            self._leased.release()
+            self._leased = None
+
+    @property
+    def _dataset(self) -> RingDataset:
+        data: RingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data.dataset
+
+    # ------------------------------------------------------------------------------------------------------------- steps
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch; raises LearnerError naming its trajectories when it is not finite."""
+        generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40))
+        try:
+            losses = self.agent.losses(batch, generator)
+            if not bool(losses.total.isfinite()):
+                parts = f"video {losses.video.item()}, action {losses.action.item()}"
+                raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
+        except BaseException:
+            self._release()
+            raise
+        self._log_step(batch, losses)
+        return losses.total
+
+    def _log_step(self, batch: Batch, losses: Losses) -> None:
+        now, waited = time.monotonic(), self._dataset.wait_s
+        (before, waited_before), self._clock = self._clock, (now, waited)
+        elapsed = max(now - before, 1e-9)
+        count = len(batch.trajectory_ids)
+        values = {
+            "loss": losses.total.detach(),
+            "loss/video": losses.video.detach(),
+            "loss/action": losses.action.detach(),
+            "wait_share": min(1.0, (waited - waited_before) / elapsed),
+            "samples": float(self._dataset.samples),
+            "samples_per_s": count / elapsed,
+        }
+        if self._leased is not None:
+            taken = self.experience.take(self._leased)
+            values |= {
+                "experience/new_pairs": float(taken.new_pairs),
+                "experience/new_pairs_per_s": taken.new_pairs / elapsed,
+                "experience/total_pairs": float(self.experience.new_pairs),
+                "experience/reads": taken.reads,
+                "experience/age_s": taken.age_s,
+            }
+        if self._peak is not None:
+            mfu = utilisation(self.config.agent.model, self._extent(batch), elapsed, self._peak)
+            assert mfu is not None
+            values["mfu"] = mfu
+        self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=count)
+
+    def _extent(self, batch: Batch) -> Extent:
+        windows, steps = batch.valid_BT.shape
+        text = self.config.agent.text.max_words
+        ready, pixels = batch.latents_BTvrcC, batch.rgb_BThw3
+        latents = math.prod(ready.shape[2:5]) if ready is not None else self.agent.grid(pixels).size if pixels is not None else 0
+        return Extent(windows, steps, latents, self.agent.encoder.latent_dim, text, self.agent.text.dim)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm over all parameters and logs it; raises LearnerError, before weights change, if it is not finite."""
+        trained = [p for p in self.agent.parameters() if p.grad is not None]
+        norm = whole(torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf))
+        if not bool(norm.isfinite()):
+            raise self._not_finite(f"gradient norm is {norm.item()}")
+        self.log("gradient_norm", norm, on_step=True, on_epoch=False)
+
+    def _not_finite(self, what: str) -> LearnerError:
+        windows = self._leased.windows if self._leased is not None else ()
+        where = ", ".join(f"{w.trajectory_id} (from chunk {w.start})" for w in windows)
+        return LearnerError(
+            f"{what} at step {self.global_step}; the batch held trajectories {where}; lower the rate or look at those"
+        )
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser and its schedule, step by step."""
+        config = self.config.optimizer
+        optimizer = config.optimizer(self.agent, fused=self.config.parallel is not Parallel.FSDP)
+        training_steps = self.trainer.max_steps
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the agent's configuration, so that `load_agent` needs nothing else, and the averaged weights."""
+        checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
+        checkpoint["average"] = self.average.state_dict()
+        checkpoint["new_pairs"] = self.experience.new_pairs
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what `on_fit_start` goes on from, when weights are where they belong."""
+        self._saved = checkpoint
+
+
+class RingDataModule(pl.LightningDataModule):
+    """The stream as Lightning wants it; its state (draws, counts, and what `engine_state` adds) travels in the checkpoint."""
+
+    def __init__(self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict) -> None:
+        super().__init__()
+        self.dataset = dataset
+        self._engine_state = engine_state
+
+    def train_dataloader(self) -> DataLoader:
+        """Leased batches in this process, one at a time."""
+        return DataLoader(self.dataset, batch_size=None, num_workers=0, collate_fn=_as_is)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stream's state."""
+        return {**self.dataset.state_dict(), **self._engine_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on drawing where the checkpoint stopped."""
+        self.dataset.load_state_dict(state_dict)
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Lightning skips the module's teardown when a fit fails: no lease stays all the same."""
+        if self.trainer is not None:
+            self.trainer.lightning_module.teardown("fit")
+
+
+def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
+    """What `RingDataModule` left in a checkpoint, before anything of a run is built; raises LearnerError when there is none."""
+    if not checkpoint.exists():
+        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
+    return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+
+
+OnStep = Callable[[int, Mapping[str, float]], bool]
+"""Told of every step and what it logged; True ends the training after it."""
+
+
+class _Keeper(pl.Callback):
+    """Reports each step, stops when asked, and keeps the last checkpoint: now and then, and at the end; atomic."""
+
+    def __init__(self, path: Path, every: int, on_step: OnStep) -> None:
+        self._path, self._every, self._on_step = path, every, on_step
+        self._saved = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        values = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        asked = self._on_step(trainer.global_step, values)
+        if trainer.strategy.reduce_boolean_decision(asked, all=False):  # one rank that stops alone would leave the others waiting
+            trainer.should_stop = True
+        if trainer.global_step % self._every == 0:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = True  # the stream has ended: there is no second epoch, though a resumed run may go on
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        if trainer.global_step == self._saved:
+            return
+        self._saved = trainer.global_step
+        partial = self._path.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self._path)
+
+
+def fit(
+    module: ClwmModule,
+    data: RingDataModule,
+    *,
+    steps: int,
+    clip: float,
+    checkpoint: Path,
+    checkpoint_every: int,
+    resume: bool,
+    on_step: OnStep,
+    ranks: Ranks | None = None,
+    logs: Path | None = None,
+) -> tuple[int, int]:
+    """Trains until step number `steps`, the end of the stream, or until `on_step` says so: with `ranks` all of them together.
+
+    Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
+    checkpoint then still holds the last good state. With `logs`, curves go to the configured loggers in that folder. A checkpoint
+    that does not fit the module raises LearnerError listing what did not match.
+    """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    torch.set_num_threads(module.config.threads)
+    first = check_resumable(module, checkpoint) if resume else 0
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1 if ranks is None else ranks.count,
+        strategy="auto" if ranks is None else _strategy(module.config.parallel, ranks),
+        precision=module.config.precision.value,
+        max_steps=steps,
+        max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
+        gradient_clip_val=clip,
+        callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
+        logger=[make_logger(name, logs, first) for name in module.config.loggers] if logs is not None else False,
+        log_every_n_steps=min(_LOG_EVERY, max(1, steps // 20)),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=checkpoint.parent,
+    )
+    with warnings.catch_warnings():
+        # Advice about worker processes, lengths and frozen encoders that the ring's design answers.
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+    return trainer.global_step, trainer.global_step - first
+
+
+def check_resumable(module: ClwmModule, checkpoint: Path) -> int:
+    """The step at which a checkpoint was made; raises LearnerError when it cannot go on with this module, listing why not."""
+    if not checkpoint.exists():
+        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        step, weights = int(saved["global_step"]), saved["state_dict"]
+        missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
+    except (KeyError, TypeError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r}") from error
+    problems = mismatches(module.state_dict(), weights) + [f"missing {name}" for name in missing]
+    if problems:
+        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise LearnerError(
+            f"checkpoint {checkpoint} does not fit this configuration: {shown}; resume with the configuration it was made with, "
+            "or start a new run"
+        )
+    return step
+
+
+def make_logger(name: str, folder: Path, first: int) -> Logger:
+    """The logger called `name`, writing into `folder`; what goes on from step `first` is kept apart.
+
+    Raises ConfigError naming the package when it is not installed.
+    """
+    version = f"from_step_{first}"
+    try:
+        match name:
+            case "csv":
+                return CSVLogger(folder, name=name, version=version)
+            case "tensorboard":
+                return TensorBoardLogger(folder, name=name, version=version)
+            case "wandb":
+                return WandbLogger(name=folder.parent.name, save_dir=folder, offline=os.environ.get("WANDB_MODE") == "offline")
+            case _:
+                uri = os.environ.get("MLFLOW_TRACKING_URI") or f"file:{folder.absolute()}/mlflow"
+                return MLFlowLogger(experiment_name=folder.parent.name, tracking_uri=uri)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the logger {name!r} is not installed ({error}): pip install {name}, or choose others") from error
+
+
+def _strategy(parallel: Parallel, ranks: Ranks) -> Strategy:
+    backend = torch.distributed.get_backend()
+    if parallel is Parallel.FSDP:
+        return ModelParallelStrategy(
+            data_parallel_size=ranks.count, tensor_parallel_size=1, save_distributed_checkpoint=False, process_group_backend=backend
+        )
+    return DDPStrategy(process_group_backend=backend)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,1 @@
+"""What single camera frames teach: encoders, segmenters, probes."""

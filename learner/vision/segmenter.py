@@ -1,0 +1,189 @@
+"""Finds the objects in a picture: what each pixel shows, and from it the image moments by which control finds its way.
+
+A small convolutional network learns from the renderer, which knows what each pixel shows (nobody labels anything), to tell room,
+table, robot and objects apart from colours alone. Of its mask of the objects six numbers are kept: how much of the picture they
+cover, where their centre lies, how large they are and which way they stretch. Image moments are what visual servoing steers by
+(Hu 1962, "Visual pattern recognition by moment invariants"; Chaumette 2004, "Image moments: a general and useful set of features
+for visual servoing"): they move smoothly with what is seen, at a fraction of a pixel, and a few hundred scenes teach a policy to
+read them, where places in patch tokens take thousands.
+
+Shapes: B images of h x w pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from embodichain.errors import ConfigError, LearnerError
+from learner.records.weight_files import SHIPPED_WEIGHTS, mismatches, read_weights, write_weights
+from learner.training.optimizer import warm_cosine
+from learner.vision.camera_frames import KINDS, Views
+
+BUILTIN = "builtin"
+MOMENTS = 6
+"""Numbers that `image_moments` makes of a mask."""
+
+_FORMAT = "embodichain-segmenter-1"
+_STRIDE = 4
+_OBJECT = KINDS.index("object")
+_LEAST_PIXELS = 4.0
+"""A mask of so few pixels counts half: what is hardly seen fades instead of jumping."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmenterConfig:
+    """Its size and how it trains: AdamW, `rate` warms up over `warmup_steps`, then falls as a cosine to zero at `steps`."""
+
+    channels: int = 16
+    """Of the first layer; the others have twice as many."""
+    steps: int = 4000
+    rate: float = 4e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.channels, self.steps, self.warmup_steps) < 1 or self.rate <= 0:
+            raise ConfigError(f"a segmenter needs channels, steps and warmup_steps >= 1 and rate > 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps)
+
+
+class Segmenter(nn.Module):
+    """A convolutional network from pixels to what they show; weights follow from `seed` until loaded or trained."""
+
+    def __init__(self, channels: int, seed: int = 0) -> None:
+        super().__init__()
+        self.channels = channels
+        wide = 2 * channels
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.layers = nn.Sequential(
+                nn.Conv2d(3, channels, 5, stride=2, padding=2),
+                nn.GELU(),
+                nn.Conv2d(channels, wide, 3, stride=2, padding=1),
+                nn.GELU(),
+                nn.Conv2d(wide, wide, 3, padding=1),
+                nn.GELU(),
+                nn.Conv2d(wide, wide, 3, padding=2, dilation=2),
+                nn.GELU(),
+                nn.Conv2d(wide, len(KINDS) * _STRIDE**2, 1),
+                nn.PixelShuffle(_STRIDE),
+            )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, kinds, h, w] of room, table, robot and object for images uint8 [B, h, w, 3].
+
+        Raises ConfigError for sizes that are no multiples of 4.
+        """
+        height, width = images.shape[1:3]
+        if height % _STRIDE or width % _STRIDE:
+            raise ConfigError(f"pictures of {height}x{width} pixels cannot be segmented: both sides must be multiples of {_STRIDE}")
+        weight = next(self.parameters())
+        return self.layers(images.permute(0, 3, 1, 2).to(weight.dtype) / 127.5 - 1.0)
+
+    def objects(self, images: Tensor) -> Tensor:
+        """Which pixels are called objects, bool [B, h, w], of images uint8 [B, h, w, 3]."""
+        return self(images).argmax(dim=1) == _OBJECT
+
+    def moments(self, images: Tensor) -> Tensor:
+        """`image_moments` [B, 6] of the objects in images uint8 [B, h, w, 3]."""
+        return image_moments(self(images).softmax(dim=1)[:, _OBJECT])
+
+
+def image_moments(shares: Tensor) -> Tensor:
+    """Low moments of what a mask shows, [B, 6], for probabilities `shares` [B, h, w] that a pixel belongs to it.
+
+    The root of its area's share of the picture; its centre (x, y), the picture's edges being at -1 and 1; its root mean square
+    radius in the same units; and the cosine and sine of twice the angle of its long axis, times how much longer that is (0 for
+    a disc, 1 for a line). Zero where nothing is shown. Probabilities count squared: a mist of doubt all over weighs nothing.
+    """
+    height, width = shares.shape[1:]
+    weight = shares.square()
+    across = (torch.arange(width, device=shares.device).to(shares) + 0.5) * 2.0 / width - 1.0
+    down = (torch.arange(height, device=shares.device).to(shares) + 0.5) * 2.0 / height - 1.0
+    columns, rows = weight.sum(dim=1), weight.sum(dim=2)
+    area = columns.sum(dim=1)
+    norm = 1.0 / (area + _LEAST_PIXELS)
+    x, y = norm * (columns @ across), norm * (rows @ down)
+    aside, below = across - x[:, None], down - y[:, None]
+    xx, yy = norm * (columns * aside.square()).sum(dim=1), norm * (rows * below.square()).sum(dim=1)
+    xy = norm * ((weight * aside[:, None]).sum(dim=2) * below).sum(dim=1)
+    spread = xx + yy
+    round_ = spread + 1e-5
+    return torch.stack([(area / (height * width)).sqrt(), x, y, spread.sqrt(), (xx - yy) / round_, 2.0 * xy / round_], dim=1)
+
+
+def objects_of(views: Views) -> Tensor:
+    """Which pixels show objects, bool [B, h, w]; raises ConfigError for views without segmentation."""
+    if views.segmentation is None:
+        raise ConfigError("a segmenter learns from segmentation, which this stream lacks: set world.segmentation true")
+    return views.segmentation >= _OBJECT
+
+
+class Fit(NamedTuple):
+    """How well a batch was segmented: the loss, and the share of object pixels found of all that are or were called so."""
+
+    loss: float
+    overlap: float
+
+
+OnFit = Callable[[int, Fit], bool]
+"""Told of every step: its number and what it came to; True ends the training after it."""
+
+
+def train_segmenter(segmenter: Segmenter, images: Iterator[Views], config: SegmenterConfig, on_step: OnFit) -> int:
+    """Trains `segmenter` in place on batches of views by cross entropy; returns the number of steps made.
+
+    Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises ConfigError for views without segmentation and
+    LearnerError when the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(segmenter.parameters(), lr=config.rate, weight_decay=config.weight_decay)
+    step = -1
+    for step, batch in enumerate(images):
+        shown = objects_of(batch)
+        assert batch.segmentation is not None
+        logits = segmenter(batch.rgb)
+        loss = F.cross_entropy(logits, batch.segmentation.clamp(max=_OBJECT).long())
+        if not bool(loss.isfinite()):
+            raise LearnerError(f"the segmenter's loss is {loss.item()} at step {step}; lower the rate")
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = config.rate_at(step)
+        optimizer.step()
+        with torch.no_grad():
+            called = logits.argmax(dim=1) == _OBJECT
+            overlap = float((called & shown).sum()) / max(1.0, float((called | shown).sum()))
+        if on_step(step + 1, Fit(float(loss.detach()), overlap)) or step + 1 >= config.steps:
+            break
+    return step + 1
+
+
+def save_segmenter(segmenter: Segmenter, folder: Path) -> None:
+    """Writes `model.safetensors`, which `load_segmenter` reads."""
+    write_weights(folder / "model.safetensors", segmenter.state_dict(), form=_FORMAT, channels=str(segmenter.channels))
+
+
+def load_segmenter(source: str) -> Segmenter:
+    """The trained segmenter in the folder `source`, or the one of this package for "builtin".
+
+    Raises LearnerError when there is none, or listing what does not fit this version.
+    """
+    folder = SHIPPED_WEIGHTS / "segmenter" if source == BUILTIN else Path(source)
+    path = folder / "model.safetensors"
+    weights, metadata = read_weights(path, form=_FORMAT, advice="train it again with `embodichain segmenter train`")
+    segmenter = Segmenter(int(metadata.get("channels", 0)) or SegmenterConfig().channels)
+    if problems := mismatches(segmenter.state_dict(), weights):
+        raise LearnerError(f"segmenter {path} does not fit this version: {'; '.join(problems)}")
+    segmenter.load_state_dict(weights)
+    return segmenter.eval()
