@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+__all__ = [
+    "AssetError",
+    "ConfigError",
+    "EmbodiChainError",
+    "IntegrityError",
+    "LearnerError",
+    "MotionError",
+    "RingClosed",
+    "RingError",
+    "RingTimeout",
+    "RobotError",
+    "RunError",
+    "SceneError",
+    "StreamEnded",
+    "TrajectoryForfeited",
+    "nearest",
+    "unknown",
+]
+
 
 class EmbodiChainError(Exception):
     """Base of every error that a user can cause and mend; the CLI prints it without a traceback."""

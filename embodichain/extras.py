@@ -7,6 +7,12 @@ from contextlib import contextmanager
 
 from embodichain.errors import ConfigError
 
+__all__ = [
+    "EXTRAS",
+    "MissingExtra",
+    "explained",
+]
+
 EXTRAS: dict[str, tuple[str, ...]] = {
     "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
     "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),

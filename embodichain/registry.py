@@ -18,6 +18,12 @@ from typing import Generic, TypeVar, cast
 from embodichain.errors import ConfigError, unknown
 from embodichain.extras import MissingExtra, explained
 
+__all__ = [
+    "Offer",
+    "Registry",
+    "is_reference",
+]
+
 T = TypeVar("T")
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")

@@ -31,6 +31,23 @@ from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SampleConfig, SceneSampler
 from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec, camera_spec
 
+__all__ = [
+    "EncodeConfig",
+    "Fate",
+    "Produced",
+    "Progress",
+    "RolloutStage",
+    "SceneStage",
+    "Split",
+    "World",
+    "WorldConfig",
+    "cache_dir",
+    "check_names",
+    "prepare",
+    "produce",
+    "scene_seed",
+]
+
 Progress = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, total)."""
 
@@ -172,7 +189,11 @@ def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
     return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
 
 
-def prepare(config: WorldConfig, progress: Progress) -> World:
+def _silent(what: str, done: int, total: int) -> None:
+    """Shows no progress."""
+
+
+def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
 
     Of the catalogue only what the tasks ask for is built, unless there are distractors.

@@ -10,6 +10,8 @@ from embodichain.registry import Registry
 if TYPE_CHECKING:
     from embodichain.protocols import Physics
 
+__all__ = ["PHYSICS", "check", "make", "warm_up"]
+
 PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "physics",
     "embodichain.physics",

@@ -12,6 +12,8 @@ if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them
     from embodichain.protocols import Task
     from embodichain.recovery.recovery import RecoveryConfig
 
+__all__ = ["TASKS", "categories", "make"]
+
 _BUILT_IN = {
     "counting": "embodichain.tasks.counting:CountingTask",
     "handover_and_place": "embodichain.tasks.handover_and_place:HandoverAndPlace",
