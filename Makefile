@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "EmbodiChain needs Python 3.11 or newer, found " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q -c constraints.txt torch==2.13.0
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[all,dev]'
 	$(BIN)/pip install -q --no-deps openpi-client==0.1.2 # it pins numpy<2 but works with ours; the server's tests talk through it
 	@touch $@
 
@@ -44,7 +44,7 @@ validate-assets: setup $(VENV)/.validators ## one asset of every family, judged 
 	$(BIN)/pytest tests/assets/test_asset_validators.py
 
 $(VENV)/.validators: $(STAMP)
-	$(BIN)/pip install -q -c constraints.txt -e '.[validate]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[all,validate]'
 	@touch $@
 
 KILLS ?= 10000

@@ -362,7 +362,7 @@ def recovery_by_kind(rows: dict[tuple[str, str], dict[str, Any]]) -> dict[str, d
 
 def main() -> None:
     """Parses the command line, measures, prints."""
-    known = [name for name in TASKS if name != "counting"]
+    known = [name for name in TASKS.built_in if name != "counting"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="6 episodes of each task and stage")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")

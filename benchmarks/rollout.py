@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer episodes and repeats; ends within 50 s")
     parser.add_argument("--json", action="store_true", help="print the JSON object alone")
     parser.add_argument(
-        "--tasks", nargs="+", choices=[name for name in TASKS if name != "counting"], help="whose episodes are played"
+        "--tasks", nargs="+", choices=[name for name in TASKS.built_in if name != "counting"], help="whose episodes are played"
     )
     options = parser.parse_args()
     result = measure(4 if options.quick else 20, 3 if options.quick else 7, options.tasks or ())

@@ -10,15 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embodichain import __version__
-from embodichain.errors import EmbodiChainError, unknown
+from embodichain.errors import EmbodiChainError
+from embodichain.extras import explained
+from embodichain.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command lives ("module:function", called with its arguments) and what it does, in a line."""
+    """Where a command lives ("module:function", called with its arguments), what it does, in a line, and the extra it needs."""
 
     target: str
     summary: str
+    extra: str
 
     def load(self) -> Callable[[list[str]], int]:
         """Imports the function."""
@@ -27,26 +30,78 @@ class Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "run": Command("learner.commands.run:main", "stream experience from simulation into a learner, evaluate it and write a report"),
-    "serve": Command("learner.commands.serve:main", "serve a trained policy to robots over openpi's websocket protocol"),
-    "eval": Command("learner.commands.eval:main", "judge a trained policy in held-out scenes, in and out of distribution"),
-    "export": Command("learner.commands.policy:main", "write the policy of a run as one safetensors file"),
-    "encoder": Command("learner.commands.encoder:main", "train the image encoder on its own rendered stream: `encoder train`"),
+    "run": Command(
+        "learner.commands.run:main", "stream experience from simulation into a learner, evaluate it and write a report", "learn"
+    ),
+    "serve": Command(
+        "learner.commands.serve:main",
+        "serve a trained policy to robots over openpi's websocket protocol",
+        "serve",
+    ),
+    "eval": Command(
+        "learner.commands.eval:main",
+        "judge a trained policy in held-out scenes, in and out of distribution",
+        "serve",
+    ),
+    "export": Command(
+        "learner.commands.policy:main",
+        "write the policy of a run as one safetensors file",
+        "serve",
+    ),
+    "encoder": Command(
+        "learner.commands.encoder:main",
+        "train the image encoder on its own rendered stream: `encoder train`",
+        "learn",
+    ),
     "segmenter": Command(
-        "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`"
+        "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`", "learn"
     ),
-    "report": Command("learner.commands.report:main", "write a run's report.html again from its folder"),
+    "report": Command(
+        "learner.commands.report:main",
+        "write a run's report.html again from its folder",
+        "learn",
+    ),
     "efficiency": Command(
-        "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in"
+        "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
-    "list": Command("embodichain.commands.names:list_names", "list recipes, tasks, robots, physics and asset categories"),
-    "asset": Command("embodichain.commands.assets:main", "build simulation-ready USD assets, validate, compare and show them"),
-    "reach": Command("embodichain.commands.names:reach", "build a robot's reachability table and draw it"),
-    "scene": Command("embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`"),
-    "tasks": Command("embodichain.commands.worlds:tasks", "play tasks and make pictures and videos of them: `tasks show`"),
-    "ring": Command("embodichain.commands.rings:ring", "watch a ring of a running job: `ring top PATH`"),
-    "ledger": Command("embodichain.commands.rings:ledger", "prove from a run's ledger that no trajectory was read too often"),
+    "list": Command(
+        "embodichain.commands.names:list_names",
+        "list recipes, tasks, robots, physics and asset categories",
+        "",
+    ),
+    "asset": Command(
+        "embodichain.commands.assets:main", "build simulation-ready USD assets, validate, compare and show them", "assets"
+    ),
+    "reach": Command(
+        "embodichain.commands.names:reach",
+        "build a robot's reachability table and draw it",
+        "sim",
+    ),
+    "scene": Command(
+        "embodichain.commands.worlds:scene", "sample scenes of a task as USD files, with pictures: `scene sample`", "sim"
+    ),
+    "tasks": Command(
+        "embodichain.commands.worlds:tasks",
+        "play tasks and make pictures and videos of them: `tasks show`",
+        "sim",
+    ),
+    "ring": Command(
+        "embodichain.commands.rings:ring",
+        "watch a ring of a running job: `ring top PATH`",
+        "sim",
+    ),
+    "ledger": Command(
+        "embodichain.commands.rings:ledger", "prove from a run's ledger that no trajectory was read too often", "sim"
+    ),
 }
+
+_LOADED: Registry[Callable[[list[str]], int]] = Registry(
+    "command",
+    "embodichain.commands",
+    {name: command.target for name, command in COMMANDS.items()},
+    "`embodichain --help` explains each",
+)
+"""The functions behind the commands, those of installed distributions included."""
 
 
 @contextmanager
@@ -66,6 +121,9 @@ def help_text() -> str:
     """The overview: usage and one line for each command."""
     lines = ["usage: embodichain COMMAND [OPTIONS]", "", "commands:"]
     lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    if added := [offer for offer in _LOADED.offers() if offer.name not in COMMANDS]:
+        lines += ["", "commands of installed distributions:"]
+        lines += [f"  {offer.name:<10} {offer.summary} ({offer.distribution})" for offer in added]
     return "\n".join([*lines, "", "`embodichain COMMAND --help` explains a command. `embodichain run tiny_cpu` is the demo."])
 
 
@@ -75,6 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     # themselves (an encoder pass took 12 times as long beside two busy workers on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # Where `python -m embodichain.cli` would look first: package.module:Name may lie in the working folder. Workers are told too.
+    here = os.getcwd()  # noqa: PTH109 (importing pathlib would cost help a tenth)
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
@@ -83,11 +145,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = arguments
     try:
-        if name not in COMMANDS:
-            raise unknown("command", name, COMMANDS)
-        with announced(f"{name}: loading"):
-            command = COMMANDS[name].load()
-        return command(rest)
+        _LOADED.check(name)
+        with explained(COMMANDS[name].extra if name in COMMANDS else ""):
+            with announced(f"{name}: loading"):
+                command = _LOADED.get(name)
+            return command(rest)
     except EmbodiChainError as error:
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise

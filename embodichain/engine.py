@@ -10,6 +10,11 @@ from embodichain.ring import AnyRing
 from embodichain.rollout import Timings
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
 
+__all__ = [
+    "Engine",
+    "EngineReport",
+]
+
 
 @dataclass(slots=True, kw_only=True)
 class EngineReport:

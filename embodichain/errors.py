@@ -1,5 +1,28 @@
 """The error tree: every fault a user can cause, each raised with the value, what is available and the remedy."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "AssetError",
+    "ConfigError",
+    "EmbodiChainError",
+    "IntegrityError",
+    "LearnerError",
+    "MotionError",
+    "RingClosed",
+    "RingError",
+    "RingTimeout",
+    "RobotError",
+    "RunError",
+    "SceneError",
+    "StreamEnded",
+    "TrajectoryForfeited",
+    "nearest",
+    "unknown",
+]
+
 
 class EmbodiChainError(Exception):
     """Base of every error that a user can cause and mend; the CLI prints it without a traceback."""
@@ -57,7 +80,16 @@ class LearnerError(EmbodiChainError):
     """The learner cannot go on: a loss that is not finite, memory used against its rules, a checkpoint of another shape."""
 
 
-def unknown(kind: str, value: str, available: object, remedy: str = "") -> ConfigError:
-    """The one form of "no such name": names the value, lists what exists, says what to do."""
-    names = ", ".join(sorted(map(str, available)))  # type: ignore[call-overload]
-    return ConfigError(f"unknown {kind} {value!r}; available: {names}" + (f" ({remedy})" if remedy else ""))
+def unknown(kind: str, value: str, available: Iterable[object], remedy: str = "") -> ConfigError:
+    """The one form of "no such name": names the value and the nearest that exists, lists all of them, says what to do."""
+    names = sorted(map(str, available))
+    near = nearest(value, names)
+    advice = " ".join(filter(None, [f"did you mean {near!r}?" if near else "", remedy]))
+    return ConfigError(f"unknown {kind} {value!r}; available: {', '.join(names)}" + (f" ({advice})" if advice else ""))
+
+
+def nearest(value: str, names: Iterable[str]) -> str:
+    """The name that `value` is most likely a misspelling of; empty when none is like it."""
+    from difflib import get_close_matches  # only a fault needs it
+
+    return next(iter(get_close_matches(value, list(names), n=1, cutoff=0.6)), "")

@@ -12,6 +12,13 @@ from typing import Any
 
 import psutil
 
+__all__ = [
+    "MetricsWriter",
+    "PeakMemory",
+    "read_metrics",
+    "tree_memory_bytes",
+]
+
 
 class MetricsWriter:
     """Appends records to `metrics.jsonl`; each is flushed, so that a killed run keeps all but its last line. Thread-safe."""

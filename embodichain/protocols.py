@@ -10,6 +10,15 @@ from numpy.typing import NDArray
 
 from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Verdict, WorldState
 
+__all__ = [
+    "Expert",
+    "FrameEncoder",
+    "Grader",
+    "Physics",
+    "Pilot",
+    "Task",
+]
+
 Expert = Generator[Step, WorldState, None]
 """Yields one Step per control step and is sent the WorldState after it; returns when it has nothing left to do.
 

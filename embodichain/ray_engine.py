@@ -25,6 +25,16 @@ from embodichain.ring.layout import AT_GENERATION
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
 from embodichain.types import TrajectoryId
 
+__all__ = [
+    "Courier",
+    "GatewayActor",
+    "RayConfig",
+    "RayEngine",
+    "RingHome",
+    "SimulationWorker",
+    "start_ray",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:

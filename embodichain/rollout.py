@@ -30,6 +30,16 @@ from embodichain.types import (
 )
 from embodichain.types.mishaps import pushes_at, runs
 
+__all__ = [
+    "ExpertPilot",
+    "Outcome",
+    "Timings",
+    "check_start",
+    "replay",
+    "rollout",
+    "write_provenance",
+]
+
 _DEEP, _SUSTAINED = 0.002, 5
 """No trajectory is a success in which bodies stay deeper than this inside each other [m] for so many control steps in a row."""
 _INSIDE = 0.004

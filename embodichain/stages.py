@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -30,6 +30,23 @@ from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_pr
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SampleConfig, SceneSampler
 from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec, camera_spec
+
+__all__ = [
+    "EncodeConfig",
+    "Fate",
+    "Produced",
+    "Progress",
+    "RolloutStage",
+    "SceneStage",
+    "Split",
+    "World",
+    "WorldConfig",
+    "cache_dir",
+    "check_names",
+    "prepare",
+    "produce",
+    "scene_seed",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, total)."""
@@ -172,7 +189,11 @@ def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
     return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
 
 
-def prepare(config: WorldConfig, progress: Progress) -> World:
+def _silent(what: str, done: int, total: int) -> None:
+    """Shows no progress."""
+
+
+def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
 
     Of the catalogue only what the tasks ask for is built, unless there are distractors.
@@ -184,9 +205,8 @@ def prepare(config: WorldConfig, progress: Progress) -> World:
     if not needed:
         return World(config=config, robot=robot, assets=(), reach=None)
     everything = config.scenes.distractors > 0  # which may be of any category
-    counts = {category: count for category, count in config.assets.counts.items() if everything or category in needed}
     assets = build_catalog(
-        replace(config.assets, counts=counts),
+        config.assets.serving(needed, others=everything),
         cache_dir() / "assets",
         progress=lambda done, total, name: progress("assets", done, total),
     )

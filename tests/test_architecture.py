@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("embodichain/**/*.py"), *ROOT.glob("learner/**/*.py")])
 
-TIER_0 = {"types", "errors", "protocols"}
+TIER_0 = {"types", "errors", "protocols", "extras", "registry", "processes"}
 PARTS = {"robots", "assets", "scenes", "expand", "recovery", "motion", "tasks", "physics", "ring"}
 TIERS = {**dict.fromkeys(TIER_0, 0), **dict.fromkeys(PARTS, 1), "metrics": 1, "export": 1}
 TIERS |= {

@@ -166,23 +166,41 @@ _WOULD = {"kept": "keep", "waiting": "build", "failed": "fail"}
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
     """The jobs that the sources on the command line stand for, in order."""
     from embodichain.assets.chain import jobs
-    from embodichain.assets.families import source
 
     wanted: list[Job] = []
     for entry in options.sources:
         if options.generator or options.generator_command:
             wanted.append(_generated(options, entry))
             continue
-        family, _, count = entry.partition(":")
-        if family != "all" and family not in source.categories() and (Path(entry).exists() or "/" in entry or "." in entry):
+        families, count = _families(entry)
+        if not families:
             wanted += _from_files(options, Path(entry))
             continue
-        if count and not (count.isdigit() and int(count) > 0):
-            raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {family}:3")
-        seeds = range(options.seed * 1000, options.seed * 1000 + int(count or 1))
-        for category in source.categories() if family == "all" else (family,):
-            wanted += [jobs.ProceduralJob(category=category, seed=seed, clean=options.clean) for seed in seeds]
+        seeds = range(options.seed * 1000, options.seed * 1000 + count)
+        for family in families:
+            wanted += [jobs.ProceduralJob(category=family, seed=seed, clean=options.clean) for seed in seeds]
     return jobs.unique(wanted)
+
+
+def _families(entry: str) -> tuple[tuple[str, ...], int]:
+    """The procedural families that a source names and how many of each: FAMILY, FAMILY:N, `all`; no family for a file or folder.
+
+    A family may be given as package.module:function too, with the count behind another colon.
+    """
+    from embodichain.assets.families import FAMILIES
+    from embodichain.registry import is_reference
+
+    family, _, count = entry.rpartition(":") if entry.rpartition(":")[2].isdigit() else (entry, "", "1")
+    first, colon, _ = family.partition(":")
+    if int(count) < 1 or (colon and (first in FAMILIES or first == "all")):
+        raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {first}:3")
+    if family == "all":
+        return FAMILIES.names(), int(count)
+    if family in FAMILIES or (is_reference(family) and not Path(entry).exists()):
+        return (family,), int(count)
+    if Path(entry).exists() or "/" in entry or "." in entry:
+        return (), 0
+    return (family,), int(count)  # no such family: the job says which there are
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:

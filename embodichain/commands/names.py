@@ -12,18 +12,23 @@ def list_names(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="embodichain list", description=list_names.__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    from embodichain.assets.families import source
+    from embodichain.assets.families.catalog import FAMILIES
     from embodichain.physics import PHYSICS
     from embodichain.robots import ROBOTS
     from embodichain.tasks import TASKS
 
-    names = {"tasks": list(TASKS), "robots": list(ROBOTS), "physics": list(PHYSICS), "asset categories": list(source.categories())}
+    rooms = {"tasks": TASKS, "robots": ROBOTS, "physics": PHYSICS, "asset categories": FAMILIES}
+    names = {kind: list(registry) for kind, registry in rooms.items()}
+    added = {offer.name: offer.distribution for registry in rooms.values() for offer in registry.offers()}
     if options.json:
         print(json.dumps(names))
     else:
         for kind, values in names.items():
             print(f"{kind + ':':<18}{', '.join(values)}")
+        for name, distribution in added.items():
+            print(f"{name} is added by {distribution}")
         print("recipes:          see `embodichain run --help`; a robot may also be the path of an MJCF file")
+        print("package.module:Name is taken wherever a name is")
     return 0
 
 

@@ -201,7 +201,8 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
 def _check_task(name: str) -> None:
     from embodichain.tasks import TASKS
 
-    if name not in TASKS or name == "counting":
+    TASKS.check(name)
+    if name == "counting":
         raise unknown("task", name, [task for task in TASKS if task != "counting"])
 
 

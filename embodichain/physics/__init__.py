@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from embodichain.errors import unknown
-from embodichain.protocols import Physics
+from embodichain.registry import Registry
 
-PHYSICS: dict[str, str] = {
-    "mujoco": "embodichain.physics.mujoco:MujocoPhysics",
-    "counting": "embodichain.physics.counting:CountingPhysics",
-}
-"""Name to import path: nothing is imported before it is asked for."""
+if TYPE_CHECKING:
+    from embodichain.protocols import Physics
 
+__all__ = ["PHYSICS", "check", "make", "warm_up"]
 
-WARM_UP: dict[str, str] = {"mujoco": "embodichain.physics.render:warm_up"}
-"""What to call once on a machine before workers start, by the name of the physics: compiles what each would compile for itself."""
+PHYSICS: Registry[Callable[..., Physics]] = Registry(
+    "physics",
+    "embodichain.physics",
+    {"mujoco": "embodichain.physics.mujoco:MujocoPhysics", "counting": "embodichain.physics.counting:CountingPhysics"},
+)
+"""Every physics by name: its class. A static method `warm_up` of it is called once on a machine before workers start."""
 
 
 def warm_up(name: str) -> None:
-    """Compiles whatever the physics called `name` compiles, once for all processes on this machine; does nothing for the others."""
-    if name in WARM_UP:
-        module, _, attribute = WARM_UP[name].partition(":")
-        getattr(import_module(module), attribute)()
+    """Compiles whatever a physics compiles, once for all processes on this machine: its class's `warm_up`, where it has one."""
+    compile_all = getattr(PHYSICS.get(name), "warm_up", None)
+    if compile_all is not None:
+        compile_all()
 
 
 def check(name: str) -> None:
     """Raises ConfigError naming what is available when there is no physics called `name`."""
-    if name not in PHYSICS:
-        raise unknown("physics", name, PHYSICS)
+    PHYSICS.check(name)
 
 
 def make(name: str, **kwargs: Any) -> Physics:
@@ -37,6 +37,4 @@ def make(name: str, **kwargs: Any) -> Physics:
 
     Raises ConfigError naming what is available when there is none.
     """
-    check(name)
-    module, _, attribute = PHYSICS[name].partition(":")
-    return getattr(import_module(module), attribute)(**kwargs)
+    return PHYSICS.get(name)(**kwargs)

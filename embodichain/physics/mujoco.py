@@ -180,6 +180,13 @@ class MujocoPhysics:
             )
         return self._renderers[kind]
 
+    @staticmethod
+    def warm_up() -> None:
+        """Compiles the ray caster's kernels once on this machine."""
+        from embodichain.physics.render import warm_up
+
+        warm_up()
+
     def close(self) -> None:
         """Frees all worlds; safe to call twice."""
         self._worlds.clear()

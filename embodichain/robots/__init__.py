@@ -7,8 +7,25 @@ the opening [m], and a position actuator of that name, its control the target op
 It holds no lights, no keyframes and no task objects.
 """
 
-from embodichain.robots.catalog import ROBOTS, get
-from embodichain.robots.mjcf import load_mjcf
-from embodichain.robots.piper import dual_piper
+from typing import TYPE_CHECKING
 
-__all__ = ["ROBOTS", "dual_piper", "get", "load_mjcf"]
+from embodichain.robots.catalog import ROBOTS, check, get
+
+if TYPE_CHECKING:
+    from embodichain.robots.mjcf import load_mjcf
+    from embodichain.robots.piper import dual_piper
+
+__all__ = ["ROBOTS", "check", "dual_piper", "get", "load_mjcf"]
+
+
+def __getattr__(name: str) -> object:
+    """What reads or writes MJCF, imported when it is first used: names alone must cost nothing."""
+    if name == "dual_piper":
+        from embodichain.robots.piper import dual_piper
+
+        return dual_piper
+    if name == "load_mjcf":
+        from embodichain.robots.mjcf import load_mjcf
+
+        return load_mjcf
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

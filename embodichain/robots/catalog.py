@@ -2,31 +2,56 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from embodichain.errors import unknown
-from embodichain.robots.assemble import load_description
-from embodichain.robots.mjcf import load_mjcf
-from embodichain.types import Robot
+from embodichain.errors import RobotError
+from embodichain.registry import Registry
 
-ROBOTS: dict[str, str] = {"dual_piper": "embodichain.robots.piper:dual_piper"}
-"""Name of a robot → "module:function" that returns it."""
+if TYPE_CHECKING:
+    from embodichain.types import Robot
+
+ROBOTS: Registry[Callable[[], Robot]] = Registry(
+    "robot",
+    "embodichain.robots",
+    {"dual_piper": "embodichain.robots.piper:dual_piper"},
+    "or the path of an MJCF file, of a YAML description of a dual-arm, or package.module:function",
+)
+"""Every robot by name: the function that returns it."""
+
+
+def check(name_or_path: str | Path) -> None:
+    """Raises ConfigError when there is no robot of that name, RobotError when there is no such file; reads and imports nothing."""
+    if is_path(name_or_path):
+        if not Path(name_or_path).is_file():
+            raise RobotError(
+                f"no robot file {str(name_or_path)!r}; give an MJCF file, a YAML description, or one of {', '.join(ROBOTS)}"
+            )
+    else:
+        ROBOTS.check(str(name_or_path))
+
+
+def is_path(name_or_path: str | Path) -> bool:
+    """Whether this says where a robot's file lies: a Path, or text with a slash or that ends as such files do."""
+    text = str(name_or_path)
+    return isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml", ".xml", ".mjcf"))
 
 
 def get(name_or_path: str | Path) -> Robot:
     """The robot of that name in ROBOTS, or the one described by an MJCF file (anything with a slash or ending in .xml / .mjcf).
 
-    A file that ends in .yaml or .yml describes a dual-arm from two such files (see `robots.assemble`).
+    A file that ends in .yaml or .yml describes a dual-arm from two such files (see `robots.assemble`); "package.module:function"
+    names a function that returns a Robot.
 
     Raises ConfigError naming the robots that exist; RobotError when the file cannot be used.
     """
-    text = str(name_or_path)
-    if text in ROBOTS:
-        module, function = ROBOTS[text].split(":")
-        return getattr(import_module(module), function)()
-    if text.endswith((".yaml", ".yml")):
+    if not is_path(name_or_path):
+        return ROBOTS.get(str(name_or_path))()
+    if str(name_or_path).endswith((".yaml", ".yml")):
+        from embodichain.robots.assemble import load_description
+
         return load_description(name_or_path)
-    if isinstance(name_or_path, Path) or "/" in text or text.endswith((".xml", ".mjcf")):
-        return load_mjcf(name_or_path)
-    raise unknown("robot", text, ROBOTS, "or the path of an MJCF file, or of a YAML description of a dual-arm")
+    from embodichain.robots.mjcf import load_mjcf
+
+    return load_mjcf(name_or_path)

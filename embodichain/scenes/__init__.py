@@ -1,1 +1,3 @@
 """Where things stand: the reachable set, layout without penetration, and the sampler of scenes."""
+
+__all__ = ["distractors", "filling", "layout", "obstacles", "reach", "sample", "settle", "usd", "visibility"]

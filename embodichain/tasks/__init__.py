@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-import numpy as np
+from embodichain.errors import ConfigError
+from embodichain.registry import Registry
 
-from embodichain import errors
-from embodichain.protocols import Task
-from embodichain.recovery.recovery import RecoveryConfig
+if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them before anything heavy is imported
+    from embodichain.protocols import Task
+    from embodichain.recovery.recovery import RecoveryConfig
 
-TASKS: dict[str, str] = {
+__all__ = ["TASKS", "categories", "make"]
+
+_BUILT_IN = {
     "counting": "embodichain.tasks.counting:CountingTask",
     "handover_and_place": "embodichain.tasks.handover_and_place:HandoverAndPlace",
     "handover_block": "embodichain.tasks.handover_block:HandoverBlock",
@@ -25,21 +27,25 @@ TASKS: dict[str, str] = {
     "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",
     "turn_switch": "embodichain.tasks.turn_switch:TurnSwitch",
 }
-"""Every task by name: the import path of its class. A new task is one file and one line here."""
+TASKS: Registry[Callable[..., Task]] = Registry("task", "embodichain.tasks", _BUILT_IN)
+"""Every task by name: its class. A new task here is one file and one line above."""
+
+_PARTS = ("name", "request", "expert", "grader")
 
 
 def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> Task:
-    """The task called `name`; raises ConfigError listing those that exist.
+    """The task called `name`, or the one that "package.module:Name" imports; raises ConfigError listing those that exist.
 
     `recovery` says how often its expert is provoked into a failure; a task in which nothing can fail takes none and is not asked.
     `held_out` asks for scenes unlike those streamed: placed more widely and asked for in other words, where the task has such.
     """
-    if name not in TASKS:
-        raise errors.unknown("task", name, TASKS)
-    module, _, attribute = TASKS[name].partition(":")
-    kind = getattr(importlib.import_module(module), attribute)
+    from inspect import signature
+
+    kind = TASKS.get(name)
+    if not callable(kind) or not all(hasattr(kind, part) for part in _PARTS):
+        raise ConfigError(f"task {name!r} is no task: {kind!r} must be a class with {', '.join(_PARTS)}")
     options = {"recovery": recovery, "held_out": held_out or None}
-    takes = inspect.signature(kind).parameters
+    takes = signature(kind).parameters
     return kind(**{option: value for option, value in options.items() if value is not None and option in takes})
 
 
@@ -49,6 +55,8 @@ _DRAWS = 64
 
 def categories(chosen: Iterable[Task]) -> set[str]:
     """Asset categories that scenes of these tasks ask for."""
+    import numpy as np
+
     return {
         wanted.category for task in chosen for draw in range(_DRAWS) for wanted in task.request(np.random.default_rng(draw)).objects
     }

@@ -117,8 +117,7 @@ def shifted(config: WorldConfig, shift: Shift) -> WorldConfig:
 def other_instances(assets: AssetsConfig, names: Iterable[str]) -> AssetsConfig:
     """As many assets of each category that the tasks called `names` ask for, none of them the training's."""
     asked = tasks.categories(tasks.make(name) for name in names)
-    counts = {category: count for category, count in assets.counts.items() if category in asked}
-    return replace(assets, seed=assets.seed + _OTHER_INSTANCES, counts=counts)
+    return replace(assets.serving(asked), seed=assets.seed + _OTHER_INSTANCES)
 
 
 def beyond_visual(visual: VisualConfig) -> VisualConfig:

@@ -33,7 +33,7 @@ _NOT_LOOKED_AT = ("counting",)
 def rendered(*, depth: bool = False) -> WorldConfig:
     """Every task that can be looked at, some of its episodes with a failure, under varied looks."""
     return WorldConfig(
-        tasks=tuple(name for name in TASKS if name not in _NOT_LOOKED_AT),
+        tasks=tuple(name for name in TASKS.built_in if name not in _NOT_LOOKED_AT),
         width=128,
         height=128,
         depth=depth,

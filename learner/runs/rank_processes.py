@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import cast
 
@@ -20,6 +19,7 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
+from embodichain.processes import Child
 from embodichain.ring import attach_ring
 from embodichain.ring.lease import Lease
 from embodichain.ring.ledger import Ledger
@@ -51,16 +51,10 @@ def companions(
         return
     meeting = folder.path / f".meeting-{os.getpid()}"
     meeting.unlink(missing_ok=True)
-    context = multiprocessing.get_context("spawn")
-    others = [
-        context.Process(
-            target=_learn, args=(rank, config, ring, folder, robot, meeting, resume), daemon=True, name=f"learner rank {rank}"
-        )
-        for rank in range(1, count)
-    ]
     environment = dict(os.environ)
-    for other in others:
-        other.start()
+    others = [
+        Child(_learn, rank, config, ring, folder, robot, meeting, resume, name=f"learner rank {rank}") for rank in range(1, count)
+    ]
     try:
 
         def join() -> Ranks:
@@ -88,7 +82,7 @@ def companions(
         meeting.unlink(missing_ok=True)
 
 
-def _await(others: Sequence[BaseProcess], meeting: Path) -> None:
+def _await(others: Sequence[Child], meeting: Path) -> None:
     """Waits until every other rank has loaded its libraries; raises LearnerError when one dies of it or takes too long."""
     store, deadline = FileStore(str(meeting), len(others) + 1), time.monotonic() + MEET_S
     while not store.check([f"ready {rank}" for rank in range(1, len(others) + 1)]):
@@ -98,7 +92,7 @@ def _await(others: Sequence[BaseProcess], meeting: Path) -> None:
         time.sleep(0.05)
 
 
-def _raise_for(failed: Sequence[BaseProcess], cause: BaseException | None = None) -> None:
+def _raise_for(failed: Sequence[Child], cause: BaseException | None = None) -> None:
     if failed:
         names = ", ".join(f"{other.name} (exit {other.exitcode})" for other in failed)
         raise LearnerError(f"{names} did not end well: see its error above, or train with one rank") from cause
@@ -117,7 +111,9 @@ def _join(rank: int, count: int, meeting: Path) -> Ranks:
     return Ranks()
 
 
-def _learn(rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: Robot, meeting: Path, resume: bool) -> None:
+def _learn(
+    pipe: Connection, rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: Robot, meeting: Path, resume: bool
+) -> None:
     """The life of a rank other than the first: it has no engine, no metrics and no voice in when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(config.learner.threads)

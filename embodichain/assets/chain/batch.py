@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from embodichain.assets.chain import jobs, optimize, worker
 from embodichain.assets.chain.jobs import Job
 from embodichain.assets.chain.stages import ChainConfig
 from embodichain.errors import AssetError, ConfigError, EmbodiChainError
+from embodichain.processes import Child
 
 Listener = Callable[["Outcome"], None]
 """Told whenever a job's state changes."""
@@ -129,7 +128,7 @@ def check_writable(out_dir: Path) -> None:
 class _Builder:
     """A process and what it is doing; replaced by a fresh one when it dies or is given up."""
 
-    process: BaseProcess
+    process: Child
     pipe: Connection
 
     def __init__(self) -> None:
@@ -138,11 +137,8 @@ class _Builder:
         self._start()
 
     def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=worker.serve, args=(theirs,), daemon=True)
-        self.process.start()
-        theirs.close()
+        self.process = Child(worker.serve)
+        self.pipe = self.process.pipe
 
     def give(self, index: int, task: tuple[Job, Path, ChainConfig]) -> None:
         self.index, self.started = index, time.monotonic()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embodichain.assets.chain import batch, jobs, optimize
 from embodichain.assets.chain.stages import ChainConfig
-from embodichain.assets.families import source
-from embodichain.errors import AssetError, ConfigError, unknown
+from embodichain.assets.families.catalog import FAMILIES
+from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Asset
 
 Progress = Callable[[int, int, str], None]
@@ -49,12 +49,19 @@ class AssetsConfig:
 
     def __post_init__(self) -> None:
         for category, count in self.counts.items():
-            if category not in source.categories():
-                raise unknown("asset category", category, source.categories())
+            FAMILIES.check(category)
             if count < 0:
                 raise ConfigError(f"count of {category!r} must not be negative, got {count}")
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed of the catalogue must be 0..{2**31 - 1}, got {self.seed}")
+
+    def serving(self, categories: Collection[str], *, others: bool = False) -> AssetsConfig:
+        """What scenes that ask for these categories need: those alone, unless there are `others` on the table as well.
+
+        Of a category that `counts` does not mention, such as one that an installed distribution adds, two instances are made.
+        """
+        wanted = {category: count for category, count in self.counts.items() if others or category in categories}
+        return replace(self, counts=wanted | {category: 2 for category in sorted(categories) if category not in self.counts})
 
     @property
     def instances(self) -> tuple[tuple[str, int], ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -13,8 +14,10 @@ from typing import Protocol
 import embodichain
 from embodichain.assets.chain.stages import ChainConfig
 from embodichain.assets.families import source
+from embodichain.assets.families.catalog import FAMILIES
+from embodichain.assets.families.design import Family
 from embodichain.assets.geometry.corrupt import MessConfig
-from embodichain.errors import ConfigError, unknown
+from embodichain.errors import ConfigError
 
 
 class Job(Protocol):
@@ -48,17 +51,18 @@ class ProceduralJob:
     clean: bool = False
 
     def __post_init__(self) -> None:
-        if self.category not in source.categories():
-            raise unknown("asset category", self.category, source.categories())
+        FAMILIES.check(self.category)
 
     @property
     def name(self) -> str:
         """Family and seed."""
-        return f"{self.category}_{self.seed:03d}"
+        return source.instance_name(self.category, self.seed)
 
     def identity(self) -> Mapping[str, object]:
-        """Family, seed and how it is broken."""
-        return {"category": self.category, "seed": self.seed, "mess": None if self.clean else asdict(MessConfig())}
+        """Family, seed and how it is broken; of a family from elsewhere also its code, which `code_digest` does not cover."""
+        mess = None if self.clean else asdict(MessConfig())
+        known = {"category": self.category, "seed": self.seed, "mess": mess}
+        return known if self.category in FAMILIES.built_in else known | {"code": digest_around(FAMILIES.get(self.category))}
 
     def source(self) -> source.Source:
         """The family's design."""
@@ -124,9 +128,21 @@ def unique(jobs: Sequence[Job]) -> tuple[Job, ...]:
 @cache
 def code_digest() -> str:
     """Hash of this package's code and tables: an asset of an older engine is built again."""
+    return _digest(Path(__file__).parents[1])
+
+
+@cache
+def digest_around(family: Family) -> str:
+    """Hash of the code and tables of the package, or the single module, that a family from elsewhere lives in."""
+    top = sys.modules[family.__module__.partition(".")[0]]
+    files = [Path(place) for place in getattr(top, "__path__", ())] or [Path(str(top.__file__))]
+    return "".join(map(_digest, files))
+
+
+def _digest(place: Path) -> str:
+    """Hash of a file, or of all code and tables below a folder."""
     digest = hashlib.sha256()
-    root = Path(__file__).parents[1]
-    for file in sorted(root.rglob("*")):
+    for file in [place] if place.is_file() else sorted(place.rglob("*")):
         if file.suffix in (".py", ".json"):
-            digest.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
+            digest.update(str(file.relative_to(place)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()

@@ -6,33 +6,36 @@ which a gripper approaches (into the object) and Y the direction in which it clo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from embodichain.assets.families import cutlery, desk, furniture, kitchen, switches, vessels
-from embodichain.assets.families.design import Family
+from embodichain.registry import Registry
 
-FAMILIES: Mapping[str, Family] = {
-    "mug": vessels.mug,
-    "bowl": vessels.bowl,
-    "block": desk.block,
-    "switch": switches.switch,
-    "pad": desk.pad,
-    "bottle": vessels.bottle,
-    "carafe": vessels.carafe,
-    "mouse": desk.mouse,
-    "rack": kitchen.rack,
-    "cup": vessels.cup,
-    "plate": kitchen.plate,
-    "basket": kitchen.basket,
-    "pan": kitchen.pan,
-    "lid": kitchen.lid,
-    "fork": cutlery.fork,
-    "knife": cutlery.knife,
-    "spoon": cutlery.spoon,
-    "rotary_switch": switches.rotary_switch,
-    "faucet": switches.faucet,
-    "button_panel": switches.button_panel,
-    "drawer_cabinet": furniture.drawer_cabinet,
-    "door_box": furniture.door_box,
-    "laptop": furniture.laptop,
+if TYPE_CHECKING:
+    from embodichain.assets.families.design import Family
+
+_BUILT_IN = {
+    "mug": "embodichain.assets.families.vessels:mug",
+    "bowl": "embodichain.assets.families.vessels:bowl",
+    "block": "embodichain.assets.families.desk:block",
+    "switch": "embodichain.assets.families.switches:switch",
+    "pad": "embodichain.assets.families.desk:pad",
+    "bottle": "embodichain.assets.families.vessels:bottle",
+    "carafe": "embodichain.assets.families.vessels:carafe",
+    "mouse": "embodichain.assets.families.desk:mouse",
+    "rack": "embodichain.assets.families.kitchen:rack",
+    "cup": "embodichain.assets.families.vessels:cup",
+    "plate": "embodichain.assets.families.kitchen:plate",
+    "basket": "embodichain.assets.families.kitchen:basket",
+    "pan": "embodichain.assets.families.kitchen:pan",
+    "lid": "embodichain.assets.families.kitchen:lid",
+    "fork": "embodichain.assets.families.cutlery:fork",
+    "knife": "embodichain.assets.families.cutlery:knife",
+    "spoon": "embodichain.assets.families.cutlery:spoon",
+    "rotary_switch": "embodichain.assets.families.switches:rotary_switch",
+    "faucet": "embodichain.assets.families.switches:faucet",
+    "button_panel": "embodichain.assets.families.switches:button_panel",
+    "drawer_cabinet": "embodichain.assets.families.furniture:drawer_cabinet",
+    "door_box": "embodichain.assets.families.furniture:door_box",
+    "laptop": "embodichain.assets.families.furniture:laptop",
 }
+FAMILIES: Registry[Family] = Registry("asset category", "embodichain.families", _BUILT_IN)

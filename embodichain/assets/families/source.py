@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import numpy as np
 from embodichain.assets import families
 from embodichain.assets.geometry.corrupt import MessConfig, broken
 from embodichain.assets.geometry.shapes import concatenate
-from embodichain.errors import AssetError, unknown
+from embodichain.errors import AssetError
 from embodichain.types import Joint, Material, Mesh, Pose
 
 _MATERIALS_FILE = Path(__file__).with_name("materials.json")
@@ -87,16 +88,19 @@ def categories() -> tuple[str, ...]:
     return tuple(families.FAMILIES)
 
 
+def instance_name(category: str, seed: int) -> str:
+    """What an instance of a family is called: an identifier, whatever module a family comes from."""
+    return f"{re.sub(r'[^A-Za-z0-9_]', '_', category)}_{seed:03d}"
+
+
 def procedural(category: str, seed: int, mess: MessConfig | None = None) -> Source:
     """An instance of a procedural family; with `mess`, its meshes are broken as generators break them.
 
     Raises:
-        ConfigError: no family is called `category`.
+        ConfigError: no family is called `category`, nor does "package.module:function" import one.
     """
-    if category not in families.FAMILIES:
-        raise unknown("asset category", category, families.FAMILIES)
     rng = np.random.default_rng([zlib.crc32(category.encode()), seed])
-    design = families.FAMILIES[category](rng)
+    design = families.FAMILIES.get(category)(rng)
     parts = tuple(
         Part(
             name=solid.name,
@@ -111,7 +115,7 @@ def procedural(category: str, seed: int, mess: MessConfig | None = None) -> Sour
         for solid in design.solids
     )
     source = Source(
-        name=f"{category}_{seed:03d}",
+        name=instance_name(category, seed),
         category=category,
         parts=parts,
         joints=design.joints,

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from embodichain.assets.usd.usd_contents import Issue
 from embodichain.errors import AssetError
+from embodichain.processes import ProcessDied, call
 
 PROFILE, PROFILE_VERSION = "Robotics-Prop", "3.2.0"
 """The SimReady profile that every delivered asset passes."""
@@ -97,11 +95,10 @@ def check(name: str, files: Sequence[Path]) -> Verdicts:
     missing = [package for package in packages if not _has(package)]
     if missing:
         raise AssetError(f"validate: {name} needs {', '.join(missing)}, which is not installed: {INSTALL}")
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(run, [str(file) for file in files]).result()
-        except BrokenProcessPool as error:
-            raise AssetError(f"validate: the process of {name} died on one of {len(files)} files; check them one by one") from error
+    try:
+        return call(run, [str(file) for file in files])
+    except ProcessDied as error:
+        raise AssetError(f"validate: the process of {name} died on one of {len(files)} files; check them one by one") from error
 
 
 def _has(package: str) -> bool:

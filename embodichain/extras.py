@@ -1,0 +1,43 @@
+"""Which of the optional parts a missing package belongs to: a data team installs `embodichain[assets]` and no learner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embodichain.errors import ConfigError
+
+__all__ = [
+    "EXTRAS",
+    "MissingExtra",
+    "explained",
+]
+
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
+    "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),
+    "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "torch", "transformers", "tyro"),
+    "serve": ("websockets",),
+}
+"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""
+
+
+class MissingExtra(ConfigError):
+    """Something that was asked for needs a package that is not installed; the message names the extra that brings it."""
+
+
+@contextmanager
+def explained(extra: str = "") -> Iterator[None]:
+    """Turns the failed import of an optional package into a MissingExtra; any other failure passes unchanged.
+
+    `extra` is what everything inside the block needs, where that is known; else the smallest that brings the package is named.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        homes = [name for name, modules in EXTRAS.items() if module in modules]
+        if not homes:
+            raise
+        wanted = max(homes[0], extra or homes[0], key=list(EXTRAS).index)
+        raise MissingExtra(f"{module} is not installed: pip install 'embodichain[{wanted}]'") from error

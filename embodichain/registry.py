@@ -1,0 +1,168 @@
+"""What has a name: built-in things, things that installed distributions add, and whatever "package.module:Name" imports.
+
+A registry keeps import paths, not objects: listing names reads the metadata of installed distributions and imports none of them,
+and a name is imported when it is asked for, by every process for itself. So workers find what their engine found as long as they
+can import the same modules.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Generic, TypeVar, cast
+
+from embodichain.errors import ConfigError, unknown
+from embodichain.extras import MissingExtra, explained
+
+__all__ = [
+    "Offer",
+    "Registry",
+    "is_reference",
+]
+
+T = TypeVar("T")
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` has the form "package.module:Name", which is imported instead of looked up."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One entry point of an installed distribution: the name that it takes and the "package.module:Name" behind it."""
+
+    name: str
+    path: str
+    distribution: str
+    """Name and version of the distribution."""
+    summary: str
+    """What the distribution says of itself, in a line."""
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name: the built-in ones first, then those that distributions add under the entry-point group.
+
+    A name that is taken twice is refused when it is asked for, and only then: whoever installs a distribution must never find
+    other code behind a name that meant something before, and one bad distribution must not break the names of the others.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str], remedy: str = "") -> None:
+        """`kind` and `remedy` appear in errors; `built_in` maps names to "package.module:Name"."""
+        self.kind = kind
+        self.group = group
+        self.built_in = dict(built_in)
+        self._remedy = remedy or "or package.module:Name"
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that exists, the built-in ones first, without importing what is behind any."""
+        return tuple(dict.fromkeys([*self.built_in, *sorted(offer.name for offer in self.offers())]))
+
+    def offers(self) -> tuple[Offer, ...]:
+        """What installed distributions add."""
+        return _offers(self.group, tuple(sys.path))
+
+    def check(self, name: str) -> None:
+        """Raises ConfigError when `name` is unknown or taken twice, without importing anything."""
+        self._find(name)
+
+    def get(self, name: str) -> T:
+        """Imports what `name` stands for: a name that exists, or "package.module:Name".
+
+        Raises:
+            ConfigError: the name is unknown, or taken twice; or what is behind it cannot be imported, naming the distribution.
+        """
+        path, origin = self._find(name)
+        if not origin:
+            with explained():
+                return cast(T, _import(path))
+        try:
+            with explained():
+                return cast(T, _import(path))
+        except MissingExtra as error:
+            raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be used here: {error}") from error
+        except Exception as error:  # whatever other people's code raises at import is theirs to mend, and costs only this name
+            raise ConfigError(
+                f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {type(error).__name__}: {error}; "
+                "mend or uninstall it, or use another name"
+            ) from error
+
+    def origin(self, name: str) -> str:
+        """Where a name comes from: the distribution with its version, or the module of a reference; empty when it is built in."""
+        return self._find(name)[1]
+
+    def _find(self, name: str) -> tuple[str, str]:
+        """Import path and origin of a name."""
+        offers = [offer for offer in self.offers() if offer.name == name]
+        if name in self.built_in:
+            if offers:
+                raise ConfigError(
+                    f"{self.kind} {name!r} is built in, and {_distributions(offers)} takes the same name: rename or uninstall it, "
+                    f"or ask for its own as {offers[0].path}"
+                )
+            return self.built_in[name], ""
+        if len(offers) > 1:
+            raise ConfigError(
+                f"{self.kind} {name!r} is added by {_distributions(offers)}: uninstall all but one, or ask for one of "
+                f"{', '.join(offer.path for offer in offers)}"
+            )
+        if offers:
+            return offers[0].path, offers[0].distribution
+        if not is_reference(name):
+            raise unknown(self.kind, name, self.names(), self._remedy)
+        module, _, _ = name.partition(":")
+        if module == "__main__":
+            raise ConfigError(
+                f"{self.kind} {name!r} lives in the program that was started, which workers cannot import: move it into a module"
+            )
+        return name, f"the module {module}"
+
+    def __getitem__(self, name: str) -> T:
+        """See `get`."""
+        return self.get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        """See `names`."""
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
+    def __contains__(self, name: object) -> bool:
+        """Whether it is a name that exists; a reference is none, though `get` takes it."""
+        return name in self.names()
+
+
+def _import(path: str) -> object:
+    module, _, attributes = path.partition(":")
+    found: object = import_module(module)
+    for attribute in attributes.split("."):
+        found = getattr(found, attribute)
+    return found
+
+
+def _distributions(offers: Iterable[Offer]) -> str:
+    return " and ".join(sorted({f"the distribution {offer.distribution}" for offer in offers}))
+
+
+@cache
+def _offers(group: str, search_path: tuple[str, ...]) -> tuple[Offer, ...]:
+    """What distributions on the search path add to a group; kept, for reading the metadata takes milliseconds."""
+    from importlib.metadata import entry_points  # a third of the time that `embodichain --help` takes otherwise
+
+    found = []
+    for entry in entry_points(group=group):
+        path = entry.value.partition("[")[0].strip()
+        if entry.dist is None:
+            found.append(Offer(name=entry.name, path=path, distribution="without a name", summary=""))
+            continue
+        metadata = entry.dist.metadata
+        called, summary = f"{metadata['Name']} {entry.dist.version}", metadata.get("Summary", "")
+        found.append(Offer(name=entry.name, path=path, distribution=called, summary=summary))
+    return tuple(found)

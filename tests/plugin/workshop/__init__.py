@@ -1,0 +1,1 @@
+"""A distribution of somebody else's: what it adds to EmbodiChain stands in its pyproject.toml."""

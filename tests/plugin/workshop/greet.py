@@ -1,0 +1,7 @@
+"""A command."""
+
+
+def main(arguments: list[str]) -> int:
+    """Greets whoever is named."""
+    print(f"hello {' '.join(arguments)}")
+    return 0

@@ -1,0 +1,121 @@
+"""What starts processes starts them from anywhere: a script without a guard, standard input, another thread's program."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import psutil
+import pytest
+
+from embodichain.errors import ConfigError
+from embodichain.processes import Child, ProcessDied, call
+
+ROOT = Path(__file__).parent.parent
+SCRIPT = """
+from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.stages import WorldConfig, prepare
+
+config = WorldConfig(tasks=("handover_block",), assets=AssetsConfig(counts={"block": 2, "pad": 2}, jobs=2))
+world = prepare(config)
+print(sorted(asset.name for asset in world.assets))
+"""
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def refuse(number: int) -> int:
+    raise ConfigError(f"no {number}")
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), number)
+    return number
+
+
+def echo(pipe: Connection, prefix: str) -> None:
+    while True:
+        try:
+            pipe.send(prefix + pipe.recv())
+        except EOFError:
+            return
+
+
+def never_end(pipe: Connection) -> None:
+    pipe.send(os.getpid())
+    time.sleep(3600)
+
+
+@pytest.fixture
+def fresh_assets(tmp_path: Path) -> dict[str, str]:
+    """An environment in which assets must be built, and reachability tables need not."""
+    known = Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
+    for table in known.glob("reach-*.npz"):
+        (tmp_path / table.name).symlink_to(table)
+    return os.environ | {"EMBODICHAIN_CACHE": str(tmp_path), "PYTHONPATH": str(ROOT)}
+
+
+def test_a_script_without_a_guard_prepares_a_world(fresh_assets, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=fresh_assets)
+    assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr
+
+
+def test_a_program_on_standard_input_prepares_a_world(fresh_assets):
+    result = subprocess.run([sys.executable, "-"], input=SCRIPT, capture_output=True, text=True, env=fresh_assets)
+    assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr
+
+
+def test_a_call_returns_what_the_function_returns_and_raises_what_it_raises():
+    assert call(double, 21) == 42
+    with pytest.raises(ConfigError, match="no 3"):
+        call(refuse, 3)
+
+
+def test_a_call_whose_process_dies_says_how():
+    with pytest.raises(ProcessDied, match=r"die ended with -9"):
+        call(die, int(signal.SIGKILL))
+
+
+def test_a_child_answers_until_the_pipe_is_closed_and_then_ends_by_itself():
+    child = Child(echo, "heard ")
+    child.pipe.send("this")
+    assert child.pipe.recv() == "heard this" and child.is_alive()
+    child.pipe.close()
+    assert child.join(30.0) == 0 and not child.is_alive()
+
+
+def test_a_large_argument_arrives_whole():
+    child = Child(echo, "x" * 10_000_000)
+    child.pipe.send("!")
+    assert len(child.pipe.recv()) == 10_000_001
+    child.pipe.close()
+    child.join()
+
+
+def test_a_forgotten_child_is_killed():
+    child = Child(never_end)
+    pid = child.pipe.recv()
+    assert psutil.pid_exists(pid)
+    del child
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_end_of_a_program_ends_its_children():
+    code = "import test_processes as t; child = t.Child(t.never_end); print(child.pipe.recv(), flush=True)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
+    assert not psutil.pid_exists(int(printed))
+
+
+def test_a_function_of_the_main_module_is_refused_in_words():
+    code = "from embodichain.processes import Child\ndef mine(pipe): pass\nChild(mine)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, env=environment)
+    assert "move it into a module" in result.stderr
