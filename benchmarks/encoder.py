@@ -27,11 +27,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.visual import VisualConfig
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 from embodichain.rollout import ExpertPilot
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
 from learner.codecs.config import EncoderConfig

@@ -38,7 +38,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.motion.plan import Limits
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Grader, Task
-from embodichain.recovery.recovery import Kinds, RecoveryConfig
+from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.stages import SceneStage, World, WorldConfig, prepare
 from embodichain.tasks import TASKS

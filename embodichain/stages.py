@@ -16,14 +16,15 @@ from numpy.typing import NDArray
 
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
-from embodichain.assets.chain.catalog import AssetsConfig, build_catalog
+from embodichain.assets.chain.catalog import build_catalog
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, DiversityConfig, Floats, Interaction
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import FrameEncoder, Physics, Task
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring import AnyRing
 from embodichain.ring.gateway import RemoteRing
 from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.ring import Ring

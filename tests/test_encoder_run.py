@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
 from learner.codecs.config import EncoderConfig

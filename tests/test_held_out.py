@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain import tasks
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import MotionError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig

@@ -77,7 +77,7 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace) -> int:
     from embodichain.assets.chain import batch
     from embodichain.assets.chain.candidates import SearchConfig
-    from embodichain.assets.chain.stages import ChainConfig
+    from embodichain.assets.chain.settings import ChainConfig
 
     wanted = _jobs(options)
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)

@@ -210,7 +210,7 @@ def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
     from embodichain.expand.visual import VisualConfig
-    from embodichain.recovery.recovery import RecoveryConfig
+    from embodichain.recovery.config import RecoveryConfig
     from embodichain.scenes.sample import SampleConfig
     from embodichain.stages import WorldConfig
 

@@ -16,7 +16,8 @@ from embodichain.motion.handling import Onward, let_go, object_pose, over, pick,
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
@@ -66,7 +67,7 @@ class HangingMug:
         """Grips the rim, threads the branch, lowers and lets go; begins again from wherever the mug is when that fails."""
         hands = Hand.all_of(robot, state)
         spent: set[str] = set()
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss, spent), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -14,7 +14,8 @@ from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
@@ -67,7 +68,7 @@ class PlaceMousePad:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -13,7 +13,8 @@ from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, Miss, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CHUNK, CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
@@ -62,7 +63,7 @@ class TurnSwitch:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -20,7 +20,7 @@ from enum import StrEnum
 import numpy as np
 
 from embodichain import tasks
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig

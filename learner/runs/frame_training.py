@@ -15,7 +15,7 @@ import torch
 
 from embodichain.errors import ConfigError, RingTimeout, RunError
 from embodichain.expand.visual import VisualConfig
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring import Ring
 from embodichain.stages import WorldConfig, prepare
 from embodichain.tasks import TASKS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import RunError
 from embodichain.stages import WorldConfig
 from learner.inference.policy_file import Setup, load_setup

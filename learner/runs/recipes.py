@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.expand.visual import VisualConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
+from embodichain.registry import Registry
 from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
@@ -250,14 +251,17 @@ def turn_switch_cpu() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {recipe.__name__: recipe for recipe in (tiny_cpu, seconds_cpu, turn_switch_cpu)}
+RECIPES: Registry[Callable[[], RunConfig]] = Registry(
+    "recipe",
+    "embodichain.recipes",
+    {recipe.__name__: f"{__name__}:{recipe.__name__}" for recipe in (tiny_cpu, seconds_cpu, turn_switch_cpu)},
+)
+"""Recipes by name."""
 
 
 def make(name: str) -> RunConfig:
-    """The configuration of the recipe called `name`; raises ConfigError listing those that exist."""
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return RECIPES[name]()
+    """The configuration of the recipe called `name`, or "package.module:function"; raises ConfigError listing those that exist."""
+    return RECIPES.get(name)()
 
 
 def counting(config: RunConfig) -> RunConfig:
