@@ -34,7 +34,9 @@ from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.recovery.recovery import RecoveryConfig
 from embodichain.rollout import ExpertPilot
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
-from learner.codecs.dino import BUILTIN, Encoder, EncoderConfig
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
+from learner.vision.config import BUILTIN
 from learner.vision.probe import probe
 
 SIDE = 128

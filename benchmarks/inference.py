@@ -49,12 +49,19 @@ from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
 from embodichain.types import CHUNK, CONTROL_HZ
-from learner.inference.background import Preparation, SaiConfig, SpeculativePolicy, Started, Variant, finish, start
-from learner.inference.background import Split as Steps
-from learner.inference.policy import Agent, AgentConfig, ClwmPolicy, Noise, Setup, save_agent
+from learner.backbone.grid import Grid
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
+from learner.inference.policy_file import Setup, save_agent
+from learner.models.agent import Agent
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.inputs import Noise
 from learner.models.clwm.memory import LongTermMemory
+from learner.models.clwm.speculate import Variant
+from learner.models.config import AgentConfig
+from learner.models.window import Window
+from learner.models.world_model import Mode, Seen
 
 TRAINED = ClwmConfig(dim=64, layers=2, heads=2, ffn=256, memory_every=1)
 """What is trained here, on the head camera alone: seconds on one core."""
@@ -179,28 +186,28 @@ def action_errors(agent: Agent, episodes: list[Recorded], grid: Grid) -> dict[st
     squares: dict[str, dict[str, list[float]]] = {variant.value: {f"{s:g}": [] for s in S_MIDS} for variant in Variant}
     generator = torch.Generator().manual_seed(0)
     text = model.read_text(agent.text([episode.instruction for episode in episodes]))
-    memory, executed = model.empty_memory(), None
+    memory, executed = model.empty(), None
     surrogate: LongTermMemory | None = None
     for t in range(horizon):
         if memory.steps >= WINDOW:
-            memory, executed = model.empty_memory(), None
-        memory = model.observe(memory, latents[:, t], proprio[:, t], executed, text, grid)
+            memory, executed = model.empty(), None
+        memory = model.observe(memory, Seen(latents[:, t], proprio[:, t], executed), text, grid)
         noise = Noise(torch.randn(latents[:, t].shape, generator=generator), torch.randn(actions[:, t].shape, generator=generator))
-        frame, chunk = model.generate(memory, *noise, text, grid)
+        decision = model.decide(memory, noise, text, grid)
+        frame, chunk = decision.imagined_BNC, decision.actions_BHA
+        assert frame is not None
         for variant in Variant if surrogate is not None else ():
             assert surrogate is not None
             for s_mid in S_MIDS:
-                started = start(
-                    model, surrogate, noise, text, grid, Steps.of(SaiConfig(variant=variant, s_mid=s_mid), model.config)
-                )
-                _, speculated = finish(model, memory, started, text, grid)
+                started = model.begin(surrogate, noise, text, grid, Mode(variant, s_mid))
+                speculated = model.finish(memory, started, text, grid).actions_BHA
                 difference = (speculated.clamp(-clip, clip) - chunk.clamp(-clip, clip))[..., normalizer.action_mask]
                 squares[variant.value][f"{s_mid:g}"].append(float(difference.square().mean()))
         # The robot executes what was recorded; what the policy would expect to see then stands in for the next observation.
         executed = actions[:, t]
         last = normalizer.physical_actions(executed, measured[:, t])[:, -1]
-        base, done = (model.empty_memory(), None) if memory.steps >= WINDOW else (memory, executed)
-        surrogate = model.observe(base, frame, normalizer.proprio(last), done, text, grid)
+        base, done = (model.empty(), None) if memory.steps >= WINDOW else (memory, executed)
+        surrogate = model.observe(base, Seen(frame, normalizer.proprio(last), done), text, grid)
     return {v: {s: round(float(np.sqrt(np.mean(values))), 4) for s, values in by.items()} for v, by in squares.items()}
 
 
@@ -251,7 +258,7 @@ def waits(calls: int, tell: Tell) -> dict[str, Any]:
     """
     agent = fitted_agent()
     speculative = {f"{s:g}": SpeculativePolicy(agent, SaiConfig(s_mid=s)) for s in WAIT_S_MIDS}
-    policies = {"sync": ClwmPolicy(agent), **speculative}
+    policies = {"sync": Policy(agent), **speculative}
     frames = observations(calls + 3)
     for policy in policies.values():
         policy.begin(PROMPT)
@@ -273,7 +280,7 @@ def waits(calls: int, tell: Tell) -> dict[str, Any]:
             policy.act(rgb, proprio)
             elapsed, worked = time.perf_counter() - before, time.thread_time() - worked
             assert policy.last is not None
-            evaluations[name] = policy.last.video_evaluations + policy.last.action_evaluations
+            evaluations[name] = policy.last.evaluations["video"] + policy.last.evaluations["action"]
             if isinstance(policy, SpeculativePolicy):
                 assert policy.settle(60.0)  # Phase 1 of its next chunk must not run beside the others' calls
             if index >= 3:
@@ -304,15 +311,14 @@ def denoising_ratio(agent: Agent, calls: int) -> float:
     pixels = torch.from_numpy(rgb)[None]
     grid, text = agent.grid(pixels), model.read_text(agent.text([PROMPT]))
     latents = agent.normalizer.latents(agent.encoder(pixels))
-    memory = model.observe(model.empty_memory(), latents, torch.from_numpy(proprio)[None], None, text, grid)
+    memory = model.observe(model.empty(), Seen(latents, torch.from_numpy(proprio)[None], None), text, grid)
     noise = Noise(torch.randn(latents.shape), torch.randn(1, 16, 30))
-    steps = Steps.of(SaiConfig(s_mid=0.5), model.config)
-    begun, made = start(model, memory, noise, text, grid, steps), Preparation.of(model, grid, noise)
+    begun, made = model.begin(memory, noise, text, grid, Mode("video+action", 0.5)), model.prepare(noise, grid)
     spent: tuple[list[float], list[float]] = ([], [])
     for _ in range(calls):
-        for times, started, known in zip(spent, (begun, Started.at_noise(noise)), (made, None), strict=True):
+        for times, started, known in zip(spent, (begun, model.unbegun(noise)), (made, None), strict=True):
             before = time.perf_counter()
-            finish(model, memory, started, text, grid, known)
+            model.finish(memory, started, text, grid, made=known)
             times.append(time.perf_counter() - before)
     return float(np.percentile(spent[0], 25) / np.percentile(spent[1], 25))
 

@@ -30,15 +30,24 @@ from torch import Tensor
 
 from embodichain.ring import Ring
 from embodichain.types import CHUNK, RingSpec, camera_spec, write_text
+from learner.backbone.grid import Grid
 from learner.backbone.layers import KeyValue, Rotation, attend, grid_positions, join, rotary
-from learner.data.dataset import DataConfig, RingDataset
-from learner.inference.policy import Agent, AgentConfig
-from learner.memory.ttt import FastWeights, Recompute, TttConfig, TttLayer, apply, loss, update
-from learner.models.clwm.config import model_size
-from learner.models.clwm.draws import Draws, Grid, Window
+from learner.codecs.config import LatentSpec
+from learner.data.config import DataConfig
+from learner.data.dataset import RingDataset
+from learner.memory.config import Recompute, TttConfig
+from learner.memory.ttt import FastWeights, TttLayer, apply, loss, update
+from learner.models.agent import Agent
+from learner.models.clwm.draws import Draws
+from learner.models.clwm.flops import forward_flops
 from learner.models.clwm.model import Clwm
-from learner.training.optimizer import OptimizerConfig
-from learner.training.utilisation import Extent, forward_flops, peak_flops, utilisation
+from learner.models.clwm.sizes import SIZES
+from learner.models.config import AgentConfig
+from learner.models.window import Extent, Window
+from learner.models.world_model import Seen
+from learner.training.config import OptimizerConfig
+from learner.training.optimizer import adamw
+from learner.training.utilisation import peak_flops, utilisation
 
 HORIZON, SIDE, CAMERAS = 8, 64, 2
 spawn = multiprocessing.get_context("spawn")
@@ -70,7 +79,7 @@ def feeding(steps: int) -> dict[str, Any]:
     spec = camera_spec(cameras=CAMERAS, height=SIDE, width=SIDE, horizon=HORIZON)
     config = DataConfig(batch_size=8, window=4, timeout_s=120.0)
     agent = Agent(AgentConfig())
-    optimizer = OptimizerConfig().adamw(agent)
+    optimizer = adamw(OptimizerConfig(), agent)
 
     def step(batch: Any) -> None:
         optimizer.zero_grad()
@@ -223,20 +232,20 @@ def remember(steps: tuple[int, ...], caching: bool, answers: Any) -> None:
     """Observes frames; answers (frames, bytes kept, the process's peak, processor seconds a frame) at each number in `steps`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = replace(model_size("tiny"), dim=48, layers=2, heads=3, ffn=96)  # slopes are those of any size
-    model, grid = Clwm(config, latent_dim=96, text_dim=64).eval(), Grid(1, 4, 4)
+    config = replace(SIZES["tiny"](), dim=48, layers=2, heads=3, ffn=96)  # slopes are those of any size
+    model, grid = Clwm(config, latents=LatentSpec(96), text_dim=64).eval(), Grid(1, 4, 4)
     rows: list[tuple[int, int, int, float]] = []
     with torch.inference_mode():
-        memory, text = model.empty_memory(), model.read_text(torch.zeros(1, 4, 64))
+        memory, text = model.empty(), model.read_text(torch.zeros(1, 4, 64))
         latents, proprio, chunk = torch.randn(1, grid.size, 96), torch.randn(1, 30), torch.randn(1, CHUNK, 30)
         for _ in range(3000):  # of another episode, until the allocator has the pools it wants
-            memory = model.observe(memory, latents, proprio, chunk, text, grid)
-        memory = model.empty_memory()
+            memory = model.observe(memory, Seen(latents, proprio, chunk), text, grid)
+        memory = model.empty()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts here: a process inherits that of its parent
         cache: list[KeyValue] = []
         began, before = time.process_time(), 0
         for step in range(1, steps[-1] + 1):
-            memory = model.observe(memory, latents, proprio, chunk, text, grid)
+            memory = model.observe(memory, Seen(latents, proprio, chunk), text, grid)
             if caching:  # what a transformer without a state would keep instead, and what it would do with it
                 cache = [join(old, new) for old, new in zip(cache, memory.context, strict=True)] if cache else list(memory.context)
                 for entry in cache:
@@ -279,11 +288,11 @@ def remembering(steps: tuple[int, ...], cached_steps: tuple[int, ...]) -> dict[s
 
 def on_device(name: str, batch: int, steps: int, device: str, *, compiled: bool, half_weights: bool) -> dict[str, float]:
     """Step time, utilisation and peak memory of one size, without the encoder; bf16 arithmetic."""
-    config, grid = model_size(name), Grid(2, 14, 14)
+    config, grid = SIZES[name](), Grid(2, 14, 14)
     text = (512, 4096) if name == "wan5b" else (16, 64)
     with torch.device(device):
         torch.set_default_dtype(torch.bfloat16 if half_weights else torch.float32)
-        model = Clwm(config, latent_dim=768, text_dim=text[1]).train()
+        model = Clwm(config, latents=LatentSpec(768), text_dim=text[1]).train()
         torch.set_default_dtype(torch.float32)
         window = Window(
             torch.randn(batch, steps + 1, grid.size, 768),
@@ -295,7 +304,7 @@ def on_device(name: str, batch: int, steps: int, device: str, *, compiled: bool,
     model.recompute = Recompute(blocks=name == "wan5b")
     if compiled:
         model.compile_blocks()
-    optimizer = OptimizerConfig(rate=1e-4).adamw(model)
+    optimizer = adamw(OptimizerConfig(rate=1e-4), model)
     draws: Draws = model.draw(window, torch.Generator().manual_seed(0))
     values: dict[str, float] = {}
 
@@ -324,7 +333,7 @@ def on_device(name: str, batch: int, steps: int, device: str, *, compiled: bool,
     assert np.isfinite(last) and last < first[0], "it does not learn"
     step_s = statistics.median(times)
     extent = Extent(batch, steps, grid.size, 768, *text)
-    mfu = utilisation(config, extent, step_s, peak_flops(device))
+    mfu = utilisation(forward_flops(config, extent), step_s, peak_flops(device))
     peak = torch.cuda.max_memory_allocated() / 2**30
     values |= {"step_s": step_s, "peak_gib": peak, "tflops": 3e-12 * forward_flops(config, extent) / step_s}
     return values | ({} if mfu is None else {"mfu": mfu})

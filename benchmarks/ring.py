@@ -182,13 +182,13 @@ def ring_share_of_step(steps: int) -> float:
     from embodichain.types import camera_spec, write_text
     from learner.data.dataset import RingDataset
     from learner.runs.recipes import tiny_cpu
-    from learner.training.module import ClwmModule
+    from learner.training.module import AgentModule
 
     config, rng = tiny_cpu(), np.random.default_rng(0)
     world = config.world
     spec = camera_spec(cameras=3, height=world.height, width=world.width, horizon=world.horizon)
     torch.set_num_threads(config.learner.threads)
-    agent = ClwmModule(config.learner).agent
+    agent = AgentModule(config.learner).agent
     with Ring.create(RingSpec(trajectory=spec, num_slots=config.learner.data.batch_size, max_reads=ENDLESS)) as ring:
         for number in range(config.learner.data.batch_size):
             with ring.reserve() as slot:

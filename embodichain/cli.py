@@ -31,20 +31,20 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "run": Command(
-        "learner.runs.run:main", "stream experience from simulation into a learner, evaluate it and write a report", "learn"
+        "learner.commands.run:main", "stream experience from simulation into a learner, evaluate it and write a report", "learn"
     ),
     "serve": Command(
-        "learner.serving.server:main",
+        "learner.commands.serve:main",
         "serve a trained policy to robots over openpi's websocket protocol",
         "serve",
     ),
     "eval": Command(
-        "learner.evaluation.suite:main",
+        "learner.commands.eval:main",
         "judge a trained policy in held-out scenes, in and out of distribution",
         "serve",
     ),
     "export": Command(
-        "learner.runs.locate:main",
+        "learner.commands.policy:main",
         "write the policy of a run as one safetensors file",
         "serve",
     ),
@@ -57,7 +57,7 @@ COMMANDS: dict[str, Command] = {
         "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`", "learn"
     ),
     "report": Command(
-        "learner.reporting.report:main",
+        "learner.commands.report:main",
         "write a run's report.html again from its folder",
         "learn",
     ),

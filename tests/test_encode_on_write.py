@@ -13,9 +13,12 @@ from embodichain.errors import ConfigError, LearnerError
 from embodichain.ring import Ring
 from embodichain.stages import EncodeConfig, RolloutStage, SceneStage, World, WorldConfig, prepare
 from embodichain.types import RingSpec
-from learner.codecs.dino import Encoder, EncoderConfig
-from learner.data.dataset import DataConfig, RingDataset
-from learner.inference.policy import Agent, AgentConfig
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
+from learner.data.config import DataConfig
+from learner.data.dataset import RingDataset
+from learner.models.agent import Agent
+from learner.models.config import AgentConfig
 from learner.runs.recipes import encode_on_write, make
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2, merge=2)

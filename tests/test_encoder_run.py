@@ -11,14 +11,17 @@ from PIL import Image
 from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
-from learner.codecs.dino import Encoder, EncoderConfig
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import PretrainConfig
-from learner.commands.encoder import EncoderRunConfig, main, train
-from learner.commands.segmenter import SegmenterRunConfig
+from learner.commands.encoder import main
 from learner.commands.segmenter import main as segmenter_main
-from learner.commands.segmenter import train as train_segmenter
+from learner.runs.encoder import EncoderRunConfig, train
 from learner.runs.recipes import RingConfig, StreamConfig
-from learner.vision.segmenter import Segmenter, SegmenterConfig, load_segmenter
+from learner.runs.segmenter import SegmenterRunConfig
+from learner.runs.segmenter import train as train_segmenter
+from learner.vision.config import SegmenterConfig
+from learner.vision.segmenter import Segmenter, load_segmenter
 
 
 def config(out: Path) -> EncoderRunConfig:

@@ -14,7 +14,8 @@ from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.rollout import ExpertPilot
 from embodichain.stages import Split, WorldConfig, prepare, scene_seed
-from learner.evaluation.episodes import EvaluateConfig, Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
+from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.episodes import Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
 from learner.evaluation.held_out import (
     HeldOut,
     Shift,

@@ -12,14 +12,17 @@ import yaml
 from embodichain import cli
 from embodichain.errors import ConfigError, RunError
 from embodichain.stages import WorldConfig
-from learner.codecs.dino import EncoderConfig
-from learner.evaluation.episodes import EvaluateConfig, Graded
+from learner.codecs.config import EncoderConfig
+from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.episodes import Graded
 from learner.evaluation.held_out import Shift
 from learner.evaluation.suite import JudgeConfig, Judgement
-from learner.inference.background import SaiConfig
-from learner.inference.policy import Agent, AgentConfig, Setup, load_agent, save_agent
+from learner.inference.config import SaiConfig
+from learner.inference.policy_file import Setup, load_agent, save_agent
+from learner.models.agent import Agent
 from learner.models.clwm.config import ClwmConfig
-from learner.runs.options import as_plain
+from learner.models.config import AgentConfig
+from learner.records.plain import as_plain
 from learner.runs.recipes import seconds_cpu
 
 SMALL = AgentConfig(

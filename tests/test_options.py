@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
-from learner.models.clwm.config import model_size
+from learner.models.clwm.family import CLWM
+from learner.records.plain import as_plain
 from learner.runs import recipes
-from learner.runs.options import as_plain, override, parse, restore
+from learner.runs.options import override, parse, restore
 
 
 @pytest.mark.parametrize("name", sorted(recipes.RECIPES))
@@ -32,7 +33,7 @@ def test_changed_values_survive_the_file(reads, depth, probability):
 
 def test_a_size_sets_the_whole_model_and_can_be_overridden():
     model = parse(["tiny_cpu", "--size", "small", "--learner.agent.model.layers", "4"]).config.learner.agent.model
-    assert model == dataclasses.replace(model_size("small"), layers=4)
+    assert model == dataclasses.replace(CLWM.size("small"), layers=4)
     with pytest.raises(ConfigError, match="unknown model size 'vast'"):
         parse(["tiny_cpu", "--size", "vast"])
 

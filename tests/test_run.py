@@ -17,11 +17,12 @@ from embodichain.metrics import read_metrics
 from embodichain.ring import Ring
 from embodichain.ring.ledger import Event, load, verify
 from embodichain.stages import prepare
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.policy import load_agent
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.policy_file import load_agent
 from learner.records.run_folder import RunFolder
 from learner.runs import recipes
-from learner.training.module import ClwmModule, RingDataModule, fit
+from learner.training.module import AgentModule, RingDataModule, fit
 
 COUNTING = ["run", "--physics", "counting", "--json"]
 TINY = ["--stream.limit", "10", "--max-reads", "3"]
@@ -39,7 +40,7 @@ def test_counting_data_reach_a_non_zero_gradient(no_shared_memory_left):
 
     with Ring.create(config.ring_spec(world.trajectory_spec)) as ring, Engine(world, ring, limit=20) as engine:
         dataset = RingDataset(ring, DataConfig(batch_size=4, window=2), on_starved=engine.feed)
-        agent = ClwmModule(config.learner).agent
+        agent = AgentModule(config.learner).agent
         optimizer = torch.optim.AdamW([p for p in agent.parameters() if p.requires_grad], lr=1e-2)
         measurement = agent.new_measurement()
         for step in range(3):  # the gates start closed: the first steps open them for the blocks behind
@@ -176,7 +177,7 @@ def test_a_resumed_training_continues_the_loss_curve_bit_for_bit(tmp_path, traje
 
         dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=3, window=2))
         data = RingDataModule(dataset)
-        fit(ClwmModule(config), data, steps=steps, clip=1.0, checkpoint=path, checkpoint_every=100, resume=resume, on_step=keep)
+        fit(AgentModule(config), data, steps=steps, clip=1.0, checkpoint=path, checkpoint_every=100, resume=resume, on_step=keep)
         return losses
 
     whole = train(tmp_path / "whole.ckpt", steps=6)

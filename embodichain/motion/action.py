@@ -14,7 +14,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
-from embodichain.motion.kinematics import Chain, Floats, forward_frames, matrix_to_quaternion
+from embodichain.motion.clearance import Floats
+from embodichain.motion.kinematics import Chain, forward_frames, matrix_to_quaternion
 from embodichain.types import ACTION_DIM, Robot
 
 _EEF, _JOINTS, _GRIPPER = (0, 7), (14, 21), (28, 29)

@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.ik import IkConfig, reachable, solve, trace
-from embodichain.motion.kinematics import Chain, Floats, place_along
+from embodichain.motion.kinematics import Chain, place_along
 from embodichain.motion.plan import (
     Limits,
     Sweep,

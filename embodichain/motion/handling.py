@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Generator, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import Outline, bottom_of, outlines, room_for_fingers
 from embodichain.motion.skills import Skill, choose, follow, grasp, holds, set_opening, wait
 from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState

@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.handling import Onward, object_pose, pick, put_back, tip_from_object
 from embodichain.motion.ik import IkConfig, solve
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.plan import arms_clearance, joint_path
 from embodichain.motion.skills import Skill, follow, go_home, grasp, holds, set_opening, together, wait
 from embodichain.types import Pose, Scene, Step, Vec3, WorldState

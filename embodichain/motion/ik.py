@@ -15,16 +15,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import lowest, place, smallest_gap
-from embodichain.motion.kinematics import (
-    Chain,
-    Floats,
-    as_quaternion,
-    forward_frames,
-    forward_into,
-    quaternion_to_matrix,
-    site_jacobian,
-)
+from embodichain.motion.clearance import Floats, lowest, place, smallest_gap
+from embodichain.motion.kinematics import Chain, as_quaternion, forward_frames, forward_into, quaternion_to_matrix, site_jacobian
 from embodichain.types import Pose
 
 _ROTATION_WEIGHT = 0.3

@@ -12,8 +12,8 @@ import numpy as np
 from numba import njit
 from scipy.spatial import ConvexHull
 
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import asset_from_body, world_from_asset
-from embodichain.motion.kinematics import Floats
 from embodichain.types import Asset, Pose, Scene, WorldState, rotate
 
 FINGER_HALF_WIDTH, FINGER_THICKNESS = 0.011, 0.016

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import segment_distance
+from embodichain.motion.clearance import Floats, segment_distance
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.handling import object_pose
 from embodichain.motion.ik import IkConfig, solve, trace
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.plan import joint_path, obstacle_clearance
 from embodichain.motion.skills import Skill, follow, grasp, holds, wait
 from embodichain.types import Asset, Pose, Scene, Vec3, WorldState, rotate

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.plan import joint_path, timing
 from embodichain.types import CONTROL_HZ, Pose, Step, Vec3, WorldState
 from embodichain.types.poses import turned

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import Outline, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.plan import arms_clearance, joint_path
 from embodichain.motion.skills import Skill, follow, go_home, grasp, holds, retreat, set_opening, wait

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_THICKNESS, Outline, gap, outlines, room_for_fingers
 from embodichain.motion.plan import cartesian_path
 from embodichain.motion.skills import Skill, follow

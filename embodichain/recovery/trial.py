@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand
 from embodichain.motion.handling import put_back
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import Skill, follow, together
 from embodichain.recovery.provoke import Provocation
 from embodichain.recovery.watch import Carrying, Noticed, Watch

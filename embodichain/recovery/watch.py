@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand
-from embodichain.motion.kinematics import Floats
 from embodichain.types import CONTROL_HZ, Mishap, Scene, Vec3, WorldState
 
 _CARRIED_STEPS, _LOST_STEPS = 3, 2

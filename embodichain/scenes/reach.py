@@ -18,8 +18,9 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from embodichain.motion.clearance import Floats
 from embodichain.motion.ik import explore, joint_range, seed_grid
-from embodichain.motion.kinematics import Chain, Floats, quaternion_to_matrix
+from embodichain.motion.kinematics import Chain, quaternion_to_matrix
 from embodichain.types import Pose, Range, Robot
 
 Progress = Callable[[int, int], None]

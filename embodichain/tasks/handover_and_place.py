@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand
 from embodichain.motion.handling import box_grips, from_above, landings, object_pose, over, set_down
 from embodichain.motion.handover import pick_and_pass
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.passing import Passing
 from embodichain.tasks.variants import Phrases, widened

@@ -9,15 +9,15 @@ from collections.abc import Generator, Iterator, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import smallest_gap_along
+from embodichain.motion.clearance import Floats, smallest_gap_along
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.handling import Onward, let_go, object_pose, over, pick, put_back, set_down, tip_from_object
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState

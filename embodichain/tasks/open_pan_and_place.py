@@ -9,15 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, gap, outline_of, outlines
 from embodichain.motion.press import press
 from embodichain.motion.skills import follow, go_home, holds
 from embodichain.motion.transfer import Ending, Transfer, deliver, flips, object_pose, pick, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import UNDISTURBED, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Vec3, Verdict, WorldState

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, wrap, yaw_of

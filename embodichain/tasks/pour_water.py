@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.handling import put_back, tip_from_object
 from embodichain.motion.handover import apart
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
 from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import UNDISTURBED, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.flow import Flow, within
 from embodichain.tasks.variants import Phrases, widened

@@ -9,13 +9,14 @@ from collections.abc import Generator, Mapping, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, Outline, outline_of, outlines
 from embodichain.motion.transfer import Transfer, flips, has_room, object_pose, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState

@@ -14,7 +14,8 @@ from embodichain.motion.hand import Hand
 from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState

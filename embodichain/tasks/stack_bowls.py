@@ -11,14 +11,15 @@ import numpy as np
 from scipy.spatial import ConvexHull
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, HandConfig, moved
 from embodichain.motion.handling import object_pose, over, pick, put_back, set_down, tallest, tip_from_object, turns
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, holds
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.kinematics import Floats
 from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Attempt, Attempting, Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.recovery import Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CHUNK, CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
 from embodichain.types.poses import multiply, turn, turned

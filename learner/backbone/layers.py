@@ -17,19 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM
-from learner.vision.segmenter import MOMENTS
-
 _EPS = 1e-6
 PLACE_WAVES = 4
 """Lengths of wave that tell a patch where it lies."""
-
-GLANCE_CHANNELS = 128
-"""Channels that a glance keeps of each latent."""
-
-AIM_WIDTH = 4
-"""Width of the hidden layers of an aim, in widths of the model."""
 
 
 class Rotation(NamedTuple):
@@ -148,74 +138,6 @@ class TimeEmbedding(nn.Module):
         angle = 1000.0 * (1.0 - wide(time))[..., None] * scale
         embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(cast("nn.Linear", self.embed[0]).weight))
         return embedding.unsqueeze(-2), self.project(embedding).unflatten(-1, (6, -1))
-
-
-class Glance(nn.Module):
-    """All latents of a frame in one vector: some channels of each, weighed by where it lies, through one hidden layer.
-
-    What a linear probe of a picture reads, and what visuomotor policies begin with when they flatten their last feature map.
-    """
-
-    def __init__(self, latent_dim: int, count: int, dim: int) -> None:
-        super().__init__()
-        self.count = count
-        self.narrow = nn.Linear(latent_dim, GLANCE_CHANNELS)
-        self.gather = nn.Linear(count * GLANCE_CHANNELS, 2 * dim)
-        self.output = nn.Linear(2 * dim, dim)
-
-    def forward(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, N, C] → [B, T, 1, D]; raises ConfigError unless N is what it was made for."""
-        if latents.shape[-2] != self.count:
-            raise ConfigError(
-                f"a frame has {latents.shape[-2]} latents and this model's glance reads {self.count}: "
-                "cameras, sizes of pictures and encoder must be those of training (model.glance)"
-            )
-        narrow = F.gelu(self.narrow(latents), approximate="tanh").flatten(-2)
-        return self.output(F.gelu(self.gather(narrow), approximate="tanh")).unsqueeze(-2)
-
-
-class Aim(nn.Module):
-    """Where to go: from where objects are seen, where they were seen when the episode began, and where the arms are.
-
-    Reads the image moments that end each latent (`segmenter.image_moments`), once for each camera. The first frame counts for the
-    whole episode, for there nothing hides what stands there. Three layers, because a way from here to there is no sum of both.
-    """
-
-    def __init__(self, cameras: int, dim: int) -> None:
-        super().__init__()
-        self.cameras = cameras
-        wide = AIM_WIDTH * dim
-        self.layers = nn.Sequential(
-            nn.Linear(aim_inputs(cameras), wide),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(wide, wide),
-            nn.GELU(approximate="tanh"),
-            nn.Linear(wide, dim),
-        )
-
-    def moments(self, latents: Tensor) -> Tensor:
-        """Of the cameras of frames, latents [..., N, C] → [..., cameras x 6]; raises ConfigError unless N belongs to so many."""
-        return by_camera(latents, self.cameras, "model.aim")[..., 0, -MOMENTS:].flatten(-2)
-
-    def forward(self, moments: Tensor, opening: Tensor, proprio: Tensor) -> Tensor:
-        """Moments [B, T, cameras x 6] now, and [B, cameras x 6] at first, and states [B, T, A] → [B, T, 1, D]."""
-        first = opening[:, None].expand(-1, moments.shape[1], -1)
-        return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
-
-
-def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:
-    """Latents [..., N, C], cameras in order, as [..., cameras, N / cameras, C].
-
-    Raises ConfigError, naming the `setting` that says how many cameras there are, when N is not that of so many.
-    """
-    if latents.shape[-2] % cameras:
-        raise ConfigError(f"{latents.shape[-2]} latents are not those of {cameras} cameras ({setting})")
-    return latents.unflatten(-2, (cameras, -1))
-
-
-def aim_inputs(cameras: int) -> int:
-    """Numbers that `Aim` reads of a frame."""
-    return 2 * cameras * MOMENTS + ACTION_DIM
 
 
 class Head(nn.Module):

@@ -8,16 +8,15 @@ belong to its VAE; what this model adds (actions, proprioception, memory) stays 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from embodichain.errors import LearnerError
-from learner.models.clwm.model import Clwm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +87,21 @@ class _Source:
     """How many of them, from the first, are queries or keys that positions turn."""
 
 
-def load_wan(model: Clwm, folder: Path | str) -> LoadReport:
+def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequence[str], head: str) -> LoadReport:
     """Fills the backbone of `model` in place from all `*.safetensors` in `folder`, or in its subfolder `transformer`.
 
-    Both modalities' flow-time embeddings start from Wan's one. Tensors are read one at a time. Raises LearnerError when the folder
-    holds no such checkpoint.
+    Tensors are read one at a time. Raises LearnerError when the folder holds no such checkpoint.
+
+    Args:
+        model: its `blocks` are `layers.Block`s, its `text_in` leads text tokens to their width.
+        folder: of the checkpoint.
+        heads: of attention in a block.
+        times: names of the model's flow-time embeddings: each starts from Wan's one.
+        head: name of the output head whose modulation Wan has.
     """
     files = _tensor_files(Path(folder))
-    plan = _plan(model, _naming(files, Path(folder)))
     state = model.state_dict()
+    plan = _plan(_num_blocks(state), _naming(files, Path(folder)), times, head)
     loaded: dict[str, tuple[str, ...]] = {}
     unfilled: dict[str, str] = {}
     used: set[str] = set()
@@ -109,7 +114,7 @@ def load_wan(model: Clwm, folder: Path | str) -> LoadReport:
                 unused |= dict.fromkeys(set(source.names) & files.keys(), f"the rest of {name} is missing")
                 continue
             parts = [files[part](part) for part in source.names]
-            parts = [in_halves(part, model.config.heads) if i < source.turned else part for i, part in enumerate(parts)]
+            parts = [in_halves(part, heads) if i < source.turned else part for i, part in enumerate(parts)]
             whole = torch.cat(parts)
             if whole.ndim == 3 and whole.shape[0] == 1:
                 whole = whole[0]
@@ -137,10 +142,14 @@ def in_halves(rows: Tensor, heads: int) -> Tensor:
     return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
 
 
-def _plan(model: Clwm, naming: Mapping[str, str]) -> dict[str, _Source]:
+def _num_blocks(state: Mapping[str, Tensor]) -> int:
+    return len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+
+
+def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, _Source]:
     """The model's tensors that a Wan can fill, and from what."""
     plan: dict[str, _Source] = {}
-    for index in range(model.config.layers):
+    for index in range(num_blocks):
         ours = theirs = f"blocks.{index}"
         own, cross = f"{theirs}.{naming['self']}", f"{theirs}.{naming['cross']}"
         for kind in ("weight", "bias"):
@@ -160,10 +169,10 @@ def _plan(model: Clwm, naming: Mapping[str, str]) -> dict[str, _Source]:
     for kind in ("weight", "bias"):
         for name in ("text_in.0", "text_in.2"):
             plan[f"{name}.{kind}"] = _Source((f"{naming[name]}.{kind}",))
-        for modality in ("video_time", "action_time"):
+        for modality in times:
             for name in ("embed.0", "embed.2", "project.1"):
                 plan[f"{modality}.{name}.{kind}"] = _Source((f"{naming[name]}.{kind}",))
-    plan["video_out.table"] = _Source((naming["head_table"],))
+    plan[f"{head}.table"] = _Source((naming["head_table"],))
     return plan
 
 

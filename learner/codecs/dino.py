@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,40 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
+from learner.codecs.config import EncoderConfig, LatentSpec
 from learner.records.weight_files import SHIPPED_WEIGHTS
+from learner.vision.config import BUILTIN
 from learner.vision.pretrained import load_dinov3, new_dinov3
-from learner.vision.segmenter import BUILTIN, MOMENTS, load_segmenter
+from learner.vision.segmenter import MOMENTS, load_segmenter
 
 _PIXEL_MEAN = (0.485, 0.456, 0.406)
 _PIXEL_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderConfig:
-    """Which DINOv3 to use: `source` is a local folder or hub id, "builtin" for the small one that ships with this package and was
-    trained on its own rendered stream (`embodichain encoder train`), or "" for a small one with seeded random weights.
-    """
-
-    source: str = ""
-    dim: int = 96
-    layers: int = 4
-    heads: int = 3
-    patch: int = 16
-    registers: int = 4
-    seed: int = 0
-    max_images: int = 256
-    """Images per forward pass: bounds the encoder's memory."""
-    merge: int = 1
-    """Squares of so many patches a side become one latent of all their channels: fewer tokens for the model, nothing lost."""
-    segmenter: str = ""
-    """Where a trained segmenter lies, a folder or "builtin": each latent then ends with the six image moments of the objects in its
-    camera's picture. Empty: patch tokens alone."""
-
-    def __post_init__(self) -> None:
-        if self.dim % (4 * self.heads):
-            raise ConfigError(f"encoder dim must be a multiple of 4 x heads (2D rotary), got dim={self.dim}, heads={self.heads}")
-        if self.max_images < 1 or self.merge < 1:
-            raise ConfigError(f"encoder max_images and merge must be at least 1, got {self.max_images} and {self.merge}")
 
 
 class Encoder(nn.Module):
@@ -68,6 +41,11 @@ class Encoder(nn.Module):
         self.register_buffer("pixel_mean", 255.0 * torch.tensor(_PIXEL_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", 255.0 * torch.tensor(_PIXEL_STD).view(3, 1, 1), persistent=False)
         self.eval()
+
+    @property
+    def latents(self) -> LatentSpec:
+        """What it makes of a picture."""
+        return LatentSpec(self.latent_dim, MOMENTS if self.segmenter is not None else 0)
 
     @property
     def latent_dim(self) -> int:

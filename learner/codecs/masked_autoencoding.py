@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.codecs.dino import Encoder
-from learner.training.optimizer import warm_cosine
+from learner.records.schedules import warm_cosine
 from learner.vision.camera_frames import KINDS, Views
 
 

@@ -4,51 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from embodichain.errors import RunError, unknown
-from embodichain.metrics import read_metrics
+from embodichain.errors import unknown
 from learner.records.run_folder import RunFolder
-from learner.reporting import charts
-from learner.reporting.efficiency import EfficiencyFit, fit_efficiency
-
-MEASURES = ("loss", "loss_video", "loss_action", "failure")
-_LAST = 0.2
-"""A run's loss is the mean over this share of its steps, the last ones."""
-
-
-def point(folder: RunFolder, measure: str) -> tuple[float, float]:
-    """E per iteration of a run, and its loss at the end or the policy's share of failures in held-out scenes.
-
-    Raises RunError when the run has no such figure.
-    """
-    if not folder.summary.exists():
-        raise RunError(f"{folder.path} has no summary: the run has not ended")
-    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-    experience = float(summary["unique_pairs_per_iteration"])
-    if measure == "failure":
-        rows = [row for row in summary["evaluation"] if row["pilot"] == "policy"]
-        if not rows:
-            raise RunError(f"{folder.path} was not evaluated: run it with --episodes, or fit a loss")
-        return experience, 1.0 - sum(row["successes"] for row in rows) / sum(row["episodes"] for row in rows)
-    losses = [record[measure] for record in read_metrics(folder.metrics, "train") if measure in record]
-    if not losses:
-        raise RunError(f"{folder.path} has no {measure!r} in its metrics: it made no step")
-    return experience, float(np.mean(losses[-max(1, round(_LAST * len(losses))) :]))
-
-
-def draw(points: Sequence[tuple[float, float]], law: EfficiencyFit, measure: str) -> str:
-    """The picture: runs as points, the fit as a line, SVG."""
-    pairs, values = (list(column) for column in zip(*sorted(points), strict=True))
-    x = np.geomspace(pairs[0], pairs[-1], 100)
-    note = f"{law.floor:.2f} + {law.scale:.3g} E^-{law.exponent:.2f}"
-    label = "E: new state-action pairs an iteration"
-    return charts.efficiency(pairs, values, (x.tolist(), law.loss(x).tolist()), x=label, y=measure, note=note)
+from learner.reporting.efficiency import MEASURES, draw, fit_efficiency, point
 
 
 def main(arguments: list[str]) -> int:

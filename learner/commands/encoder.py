@@ -2,51 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from embodichain.errors import ConfigError
-from embodichain.stages import WorldConfig
-from learner.codecs.dino import Encoder, EncoderConfig
-from learner.codecs.masked_autoencoding import PretrainConfig, pretrain
-from learner.runs.frame_training import FramesConfig, Told, command, learn, rendered, save_record
-from learner.vision.camera_frames import Views
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderRunConfig(FramesConfig):
-    """One training of an encoder: what is rendered, how it streams, and how the encoder learns from it."""
-
-    out: Path = Path("runs/encoder")
-    """Folder for config.json, model.safetensors and training.json; must not hold an encoder yet."""
-    world: WorldConfig = field(default_factory=lambda: rendered(depth=True))
-    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(dim=96, layers=4, heads=3))
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.encoder.source:
-            raise ConfigError(f"training starts from random weights: leave encoder.source empty, got {self.encoder.source!r}")
+from learner.commands.frames import command
+from learner.runs.encoder import EncoderRunConfig, train
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain encoder train [OPTIONS]`; 130 after Ctrl-C, the encoder trained so far being saved."""
     return command(arguments, "encoder", EncoderRunConfig, train, __doc__)
-
-
-def train(config: EncoderRunConfig) -> dict[str, Any]:
-    """Trains and saves one encoder; returns its record. Raises RunError when `config.out` holds one already."""
-    encoder = Encoder(config.encoder)
-
-    def fit(frames: Iterator[Views], told: Told) -> int:
-        return pretrain(encoder, frames, config.pretrain, lambda step, _, hidden: told(step, hidden))
-
-    record, errors = learn(config, "encoder", config.pretrain.steps, "error on hidden patches", fit)
-    encoder.vit.save_pretrained(config.out)
-    record["hidden_error"] = float(np.mean(errors[-50:])) if errors else None
-    save_record(config.out, record)
-    return record

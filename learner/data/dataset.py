@@ -20,37 +20,13 @@ from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
 from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec
+from learner.data.config import DataConfig
 from learner.data.ranks import Ranks
-from learner.data.windows import Coverage, Sampling, TrajectoryView, WindowView, cut
+from learner.data.windows import Coverage, TrajectoryView, WindowView, cut
 
 _ENDLESS = 1 << 40
 _POLL_S = 0.05
 """Longest single wait of a rank that is one of several: the others wait with it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataConfig:
-    """A batch: `batch_size` trajectories of the ring, one window of `window` chunks from each; `seed` draws both.
-
-    `timeout_s` is how long to wait for a batch before the run stops with RingTimeout.
-    """
-
-    batch_size: int = 8
-    window: int = 4
-    sampling: Sampling = Sampling.EPISODE
-    openings: float = 0.0
-    """Share of windows, beside those drawn by `sampling`, that begin with their episode: there alone does nothing but the picture
-    tell what to do, and one window in many begins there by chance."""
-    seed: int = 0
-    timeout_s: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.window < 1 or self.timeout_s < 0:
-            raise ConfigError(f"batch_size and window must be at least 1 and timeout_s not negative, got {self}")
-        if not 0.0 <= self.openings <= 1.0:
-            raise ConfigError(f"openings is a share of windows, 0 to 1, got {self.openings}")
-        if self.sampling is Sampling.BOUNDARY and self.window < 2:
-            raise ConfigError("a window of 1 chunk crosses no boundary: sampling boundary needs window >= 2")
 
 
 class Lease(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,19 +14,7 @@ from torch import Tensor
 
 from embodichain.errors import LearnerError
 from embodichain.types import CHUNK, Segment, read_text
-
-
-class Sampling(StrEnum):
-    """Which windows of a trajectory are drawn; segments are its nominal, failed and recovering stretches (`types.Segment`)."""
-
-    EPISODE = "episode"
-    """Any window that fits, uniformly."""
-    SEGMENT = "segment"
-    """Windows inside one segment, segments by their length; a segment shorter than the window comes whole and is padded."""
-    BOUNDARY = "boundary"
-    """Windows that cross from one segment into the next, each crossing alike; a trajectory of one segment gives any window."""
-    SOUND = "sound"
-    """Windows that begin with a chunk to imitate, each alike: little is spent on failures, whose actions teach nothing."""
+from learner.data.config import Sampling
 
 
 class TrajectoryView(Protocol):

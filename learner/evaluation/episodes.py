@@ -10,27 +10,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import ConfigError, MotionError, SceneError
+from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, Outcome, rollout
 from embodichain.stages import World
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from learner.evaluation.config import EvaluateConfig
 from learner.evaluation.held_out import HeldOut, Shift, of_world, scenes
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig:
-    """How the policy is judged."""
-
-    episodes: int = 4
-    """Held-out scenes for each task; every pilot meets the same ones."""
-    random_step: float = 0.15
-    """Standard deviation of the random pilot's joint targets around the current joints [rad]."""
-
-    def __post_init__(self) -> None:
-        if self.episodes < 0:
-            raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,12 +6,9 @@ The folder of an evaluation holds its configuration, command and versions, one l
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -19,39 +16,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 
 from embodichain import tasks
-from embodichain.errors import ConfigError, RunError, unknown
+from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
 from embodichain.stages import WorldConfig
-from learner.evaluation.episodes import (
-    Episode,
-    EvaluateConfig,
-    Graded,
-    PilotFactory,
-    PolicyPilot,
-    as_rows,
-    baselines,
-    episodes,
-    expert,
-    scores,
-)
+from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, Shift, held_out
-from learner.inference.background import SaiConfig, SpeculativePolicy
-from learner.inference.policy import Agent, ClwmPolicy, load_agent
+from learner.inference.background import make_policy
+from learner.inference.config import SaiConfig
+from learner.models.agent import Agent
+from learner.records.plain import as_plain
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
-from learner.runs.locate import BUILTIN, Trained, find
-from learner.runs.options import as_plain, fresh
-from learner.serving.server import add_sai_options, sai_config
 
 PILOTS = ("policy", "do nothing", "random", "expert")
-_SHIFTS = {
+SHIFTS = {
     "visual": (Shift.VISUAL,),
     "physics": (Shift.PHYSICS,),
     "placement": (Shift.PLACEMENT,),
@@ -147,37 +130,6 @@ class Judgement:
         return self.path / kind / f"{name}{suffix}"
 
 
-def main(arguments: list[str]) -> int:
-    """`embodichain eval RUN`: 0 when every episode was played, 130 after Ctrl-C (`--resume` goes on)."""
-    options = _parser().parse_args(arguments)
-    trained = find(options.path)
-    config = configure(options, trained)
-    name = options.path.stem.removeprefix(BUILTIN)
-    default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
-    if options.resume:
-        judgement = Judgement.resume(options.out or default, config)
-    else:
-        judgement = Judgement.create(options.out or fresh(default), config)
-    torch.set_num_threads(options.threads)
-    began = time.monotonic()
-    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    interrupted = False
-    with Board(quiet=options.json) as board:
-        try:
-            judge(agent, config, judgement, board)
-        except KeyboardInterrupt:
-            interrupted = True
-    summary = summarise(config, judgement, wall_s=time.monotonic() - began) | {"interrupted": interrupted}
-    (judgement.path / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    if options.json:
-        print(json.dumps(summary))
-    else:
-        show(summary, config)
-    if interrupted:
-        print(f"interrupted; go on with --resume --out {judgement.path}", file=sys.stderr)
-    return 130 if interrupted else 0
-
-
 def judge(agent: Agent, config: JudgeConfig, judgement: Judgement, board: Board) -> None:
     """Plays what is not yet in the folder: each held-out set with each pilot."""
     known = {(row.shift, row.pilot, row.task, row.number) for row in judgement.graded}
@@ -204,13 +156,10 @@ def judge(agent: Agent, config: JudgeConfig, judgement: Judgement, board: Board)
 def _pilots(agent: Agent, held: HeldOut, config: JudgeConfig, worker: Executor | None) -> dict[str, PilotFactory]:
     codec = ActionCodec(held.world.robot)
 
-    def policy(seed: int) -> ClwmPolicy:
-        if config.sai is None:
-            return ClwmPolicy(agent, seed=seed)
-        return SpeculativePolicy(agent, config.sai, seed=seed, worker=worker)
-
     every: dict[str, PilotFactory] = {
-        "policy": lambda task, scene, physics: PolicyPilot(policy(scene.seed & 0xFFFF), codec),
+        "policy": lambda task, scene, physics: PolicyPilot(
+            make_policy(agent, config.sai, seed=scene.seed & 0xFFFF, worker=worker), codec
+        ),
         **baselines(config.evaluate),
         "expert": expert,
     }
@@ -282,77 +231,3 @@ def _ranges(name: str) -> list[dict[str, Any]]:
         {"role": wanted.role, "x_m": list(wanted.x), "y_m": list(wanted.y), "yaw_rad": [round(v, 3) for v in wanted.yaw]}
         for wanted in request.objects
     ]
-
-
-def show(summary: dict[str, Any], config: JudgeConfig) -> None:
-    """The figures for people."""
-    console = Console(highlight=False)
-    table = Table("scenes", "pilot", "task", "success", "95% interval", "progress", title="closed loop, held-out scenes")
-    for shift, rows in summary["sets"].items():
-        for row in rows:
-            interval = f"{row['low']:.0%} to {row['high']:.0%}"
-            table.add_row(
-                shift, row["pilot"], row["task"], f"{row['successes']}/{row['episodes']}", interval, f"{row['progress']:.2f}"
-            )
-        table.add_section()
-    console.print(table)
-    for name, ranges in summary["placement_ranges"].items():
-        where = "; ".join(f"{r['role']} x {r['x_m']} y {r['y_m']} m, yaw {r['yaw_rad']} rad" for r in ranges)
-        console.print(f"{name} in distribution: {where or 'nothing is placed'}")
-    for shift, found in summary["imagined"].items():
-        for task, error in found.items():
-            console.print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
-    console.print(f"evidence: {summary['folder']}")
-
-
-def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
-    """The evaluation that the command line asks for; raises ConfigError for unknown names."""
-    world = trained.world
-    if options.task:
-        world = replace(world, tasks=tuple(options.task))
-    if options.seed is not None:
-        world = replace(world, seed=options.seed)
-    for name in options.pilots:
-        if name not in PILOTS:
-            raise unknown("pilot", name, PILOTS)
-    asked: list[Shift] = [Shift.NONE]
-    for name in options.ood:
-        asked += [shift for shift in _SHIFTS[name] if shift not in asked]
-    return JudgeConfig(
-        checkpoint=trained.checkpoint,
-        world=world,
-        episodes=options.episodes,
-        shifts=tuple(asked),
-        pilots=tuple(options.pilots),
-        sai=sai_config(options),
-        films=not options.no_films,
-        evaluate=EvaluateConfig(episodes=options.episodes),
-    )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="embodichain eval",
-        description="Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
-        epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
-    )
-    add: Callable[..., Any] = parser.add_argument
-    add(
-        "path",
-        type=Path,
-        metavar="RUN|CHECKPOINT|POLICY",
-        help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
-    )
-    add("--task", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
-    add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
-    add("--ood", nargs="+", default=[], choices=list(_SHIFTS), help="out-of-distribution sets beside the in-distribution one")
-    add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
-    add("--seed", type=int, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
-    add_sai_options(parser)
-    add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
-    add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
-    add("--no-films", action="store_true", help="neither films nor pictures")
-    add("--device", help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
-    add("--json", action="store_true", help="print the summary as one JSON object on the last line")
-    return parser

@@ -6,46 +6,15 @@ end-effector positions), then map to [-1, 1] between their 1% and 99% quantiles;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
 from embodichain.types import ACTION_DIM
-from learner.backbone.layers import by_camera
+from learner.models.config import NormalizerConfig
+from learner.models.hints import by_camera
 
 _CAMERAS = "normalizer.cameras"
-
-_POSITIONS = (0, 1, 2, 7, 8, 9)
-_JOINTS = tuple(range(14, 28))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NormalizerConfig:
-    """`relative_*`: commands become differences to the frame's measured values. `min_span`: least distance of the quantiles.
-
-    A channel that hardly moves (an idle arm) would otherwise blow its noise up to full scale; `clip` bounds what lies beyond
-    the quantiles of the warm-up. `cameras`: latents of each of so many cameras have statistics of their own, because what fills
-    a wrist's picture is a speck to the head; 0 for one for all.
-    """
-
-    relative_joints: bool = True
-    relative_positions: bool = True
-    min_span: float = 0.01
-    clip: float = 3.0
-    cameras: int = 0
-
-    def __post_init__(self) -> None:
-        if self.min_span <= 0 or self.clip < 1 or self.cameras < 0:
-            raise ConfigError(
-                f"normalizer needs min_span > 0, clip >= 1 and cameras >= 0, got {self.min_span}, {self.clip} and {self.cameras}"
-            )
-
-    @property
-    def relative_channels(self) -> tuple[int, ...]:
-        """Action channels expressed relative to the measured state."""
-        return (_POSITIONS if self.relative_positions else ()) + (_JOINTS if self.relative_joints else ())
 
 
 class Measurement:

@@ -8,61 +8,21 @@ irreducible part, Hoffmann et al. 2022, "Training Compute-Optimal Large Language
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar, nnls
 
-from embodichain.errors import ConfigError
-from learner.data.dataset import LeasedBatch
-from learner.data.windows import Coverage
+from embodichain.errors import ConfigError, RunError
+from embodichain.metrics import read_metrics
+from learner.records.run_folder import RunFolder
+from learner.reporting import charts
 
 _EXPONENTS = (0.02, 4.0)
-
-
-class Taken(NamedTuple):
-    """What one training iteration was fed."""
-
-    new_pairs: int
-    """State-action pairs never read before: this iteration's E."""
-    pairs: int
-    """State-action pairs in all."""
-    reads: float
-    """Mean over its trajectories of how often each had been read, this time included."""
-    age_s: float
-    """Mean time since their publication [s]; 0 for sources that do not publish."""
-
-
-class Experience:
-    """Counts what a learner is fed, batch by batch. Remembers the `capacity` trajectories read last: more than any ring holds."""
-
-    def __init__(self, capacity: int = 1 << 16) -> None:
-        self._capacity = capacity
-        self._coverage = Coverage(capacity)
-        self._counted: OrderedDict[int, int] = OrderedDict()
-        self.new_pairs = 0
-        """E summed over all iterations."""
-
-    def take(self, batch: LeasedBatch) -> Taken:
-        """Books one batch."""
-        new = 0
-        for view, count in zip(batch.windows, self._coverage.take(batch.windows), strict=True):
-            new += count - self._counted.pop(view.trajectory_id, 0)
-            self._counted[view.trajectory_id] = count
-        while len(self._counted) > self._capacity:
-            self._counted.popitem(last=False)
-        self.new_pairs += new
-        ages = getattr(batch.lease, "ages_s", None)
-        return Taken(
-            new_pairs=new,
-            pairs=sum(view.action.shape[0] * view.action.shape[1] for view in batch.windows),
-            reads=float(np.mean([view.read_index + 1 for view in batch.windows])),
-            age_s=0.0 if ages is None else float(np.mean(ages)),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,3 +103,38 @@ def windowed(values: Sequence[float], points: int) -> NDArray[np.float64]:
     """Means of `points` stretches of a noisy curve, each of about the same length."""
     parts = np.array_split(np.asarray(values, np.float64), min(points, len(values)))
     return np.array([np.mean(part) for part in parts], np.float64)
+
+
+MEASURES = ("loss", "loss_video", "loss_action", "failure")
+
+_LAST = 0.2
+"""A run's loss is the mean over this share of its steps, the last ones."""
+
+
+def point(folder: RunFolder, measure: str) -> tuple[float, float]:
+    """E per iteration of a run, and its loss at the end or the policy's share of failures in held-out scenes.
+
+    Raises RunError when the run has no such figure.
+    """
+    if not folder.summary.exists():
+        raise RunError(f"{folder.path} has no summary: the run has not ended")
+    summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
+    experience = float(summary["unique_pairs_per_iteration"])
+    if measure == "failure":
+        rows = [row for row in summary["evaluation"] if row["pilot"] == "policy"]
+        if not rows:
+            raise RunError(f"{folder.path} was not evaluated: run it with --episodes, or fit a loss")
+        return experience, 1.0 - sum(row["successes"] for row in rows) / sum(row["episodes"] for row in rows)
+    losses = [record[measure] for record in read_metrics(folder.metrics, "train") if measure in record]
+    if not losses:
+        raise RunError(f"{folder.path} has no {measure!r} in its metrics: it made no step")
+    return experience, float(np.mean(losses[-max(1, round(_LAST * len(losses))) :]))
+
+
+def draw(points: Sequence[tuple[float, float]], law: EfficiencyFit, measure: str) -> str:
+    """The picture: runs as points, the fit as a line, SVG."""
+    pairs, values = (list(column) for column in zip(*sorted(points), strict=True))
+    x = np.geomspace(pairs[0], pairs[-1], 100)
+    note = f"{law.floor:.2f} + {law.scale:.3g} E^-{law.exponent:.2f}"
+    label = "E: new state-action pairs an iteration"
+    return charts.efficiency(pairs, values, (x.tolist(), law.loss(x).tolist()), x=label, y=measure, note=note)

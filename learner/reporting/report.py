@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import base64
 import json
 from pathlib import Path
@@ -173,11 +172,3 @@ def _pictures(folder: Path, pattern: str) -> list[dict[str, str]]:
 
 def _embed(path: Path) -> str:
     return f"data:{_MIME[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
-
-
-def main(arguments: list[str]) -> int:
-    """`embodichain report RUN`."""
-    parser = argparse.ArgumentParser(prog="embodichain report", description="Write report.html again from a run's folder.")
-    parser.add_argument("run", type=Path, help="a run folder")
-    print(write_report(RunFolder.open(parser.parse_args(arguments).run)))
-    return 0

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 
-from embodichain.errors import ConfigError, EmbodiChainError, RingTimeout, RunError
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.errors import ConfigError, RingTimeout, RunError
 from embodichain.expand.visual import VisualConfig
+from embodichain.recovery.recovery import RecoveryConfig
 from embodichain.ring import Ring
 from embodichain.stages import WorldConfig, prepare
 from embodichain.tasks import TASKS
 from embodichain.types import RingSpec
+from learner.records.interrupt import Interrupt
 from learner.records.progress import Board
-from learner.runs.recipes import RingConfig, StreamConfig
 from learner.records.run_folder import command_line
+from learner.runs.recipes import RingConfig, StreamConfig
 from learner.runs.session import open_engine
-from learner.runs.run import Interrupt
 from learner.vision.camera_frames import Views
 
 _NOT_LOOKED_AT = ("counting",)
@@ -153,7 +151,7 @@ def learn(
             figures.append(value)
             board.update(f"train {what}", step, steps, f"{figure} {np.mean(figures[-50:]):.3f}")
             if step % 50 == 0:
-                print(f"step {step}: {figure} {np.mean(figures[-50:]):.4f}", file=sys.stderr, flush=True)
+                board.say(f"step {step}: {figure} {np.mean(figures[-50:]):.4f}")
             return interrupt.requested
 
         with interrupt.graceful():
@@ -174,35 +172,6 @@ def learn(
         "interrupted": interrupt.requested,
     }
     return record, figures
-
-
-Config = TypeVar("Config", bound=FramesConfig)
-
-
-def command(
-    arguments: list[str], name: str, config_type: type[Config], train: Callable[[Config], dict[str, Any]], description: str | None
-) -> int:
-    """`embodichain NAME train [OPTIONS]`; 130 after Ctrl-C, what was trained so far being saved."""
-    if not arguments or arguments[0] != "train":
-        print(f"usage: embodichain {name} train [OPTIONS]", file=sys.stderr)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    try:
-        config = tyro.cli(
-            tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)(config_type),
-            args=arguments[1:],
-            prog=f"embodichain {name} train",
-            description=description,
-        )
-    except EmbodiChainError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    record = train(config)
-    if config.json:
-        print(json.dumps(record))
-    else:
-        print(f"{record['images']} images of {record['trajectories']} trajectories, {record['wall_s']:.0f} s: {config.out}")
-    return 130 if record["interrupted"] else 0
 
 
 def save_record(folder: Path, record: dict[str, Any]) -> None:

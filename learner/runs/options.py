@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tyro
-import yaml
 
 from embodichain.errors import ConfigError, EmbodiChainError
+from learner.models.families import family_of
+from learner.records.plain import flatten, load_yaml
+from learner.records.run_folder import RunFolder
 from learner.runs import recipes
 from learner.runs.recipes import RunConfig
-from learner.records.run_folder import RunFolder
-from learner.models.clwm.config import SIZES, model_size
 
 SHORTHANDS = {
     "--seed": "--world.seed",
@@ -113,47 +112,11 @@ def override(config: RunConfig, arguments: list[str], *, show_help: bool = False
         raise ConfigError(str(error)) from error
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Nested values as dotted arguments: {"world": {"width": 96}} gives "--world.width", "96"."""
-    for name, value in values.items():
-        dotted = f"{prefix}{name}".replace("_", "-")
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{dotted}.")
-        elif isinstance(value, list | tuple):
-            yield f"--{dotted}"
-            yield from map(str, value)
-        else:
-            yield from (f"--{dotted}", str(value))
-
-
-def as_plain(config: Any) -> Any:
-    """A configuration as dictionaries, lists and scalars that YAML can hold and `flatten` reads back."""
-    if dataclasses.is_dataclass(config):
-        return {f.name: as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
-    if isinstance(config, Mapping):
-        return {str(key): as_plain(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return [as_plain(value) for value in config]
-    if isinstance(config, Enum):
-        return config.value
-    return str(config) if isinstance(config, Path) else config
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; raises ConfigError when it cannot be read or holds something else."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"the configuration {path} must hold a mapping of names to values, got {type(values).__name__}")
-    return values
-
-
 def _recipe(known: argparse.Namespace) -> RunConfig:
     config = recipes.make(known.recipe)
     if known.size is not None:
-        agent = dataclasses.replace(config.learner.agent, model=model_size(known.size))
+        agent = config.learner.agent
+        agent = dataclasses.replace(agent, model=family_of(agent.model).size(known.size))
         config = dataclasses.replace(config, learner=dataclasses.replace(config.learner, agent=agent))
     if known.physics is None:
         return config
@@ -174,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("-h", "--help", action="store_true", help="this text, then every dotted option")
     add("--config", type=Path, help="a YAML file whose values override the recipe's")
-    add("--size", help=f"the world model: {', '.join(SIZES)}; by default the recipe's")
+    add("--size", help="a named size of the recipe's world model, such as tiny, small, base; by default the recipe's own")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
     add("--resume", action="store_true", help="go on with the run in the folder --out")
     add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")

@@ -25,10 +25,10 @@ from embodichain.ring.lease import Lease
 from embodichain.ring.ledger import Ledger
 from embodichain.types import Robot
 from learner.data.dataset import RingDataset
-from learner.training.module import ClwmModule, RingDataModule, fit
 from learner.data.ranks import Ranks
-from learner.runs.recipes import RunConfig
 from learner.records.run_folder import RunFolder
+from learner.runs.recipes import RunConfig
+from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0
 """How long ranks wait for each other at the start, where each loads its libraries."""
@@ -127,7 +127,7 @@ def _learn(
             ranks=ranks,
         )
         fit(
-            ClwmModule(config.learner),
+            AgentModule(config.learner),
             RingDataModule(dataset),
             steps=config.train.steps,
             clip=config.train.clip,

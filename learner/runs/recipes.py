@@ -9,19 +9,19 @@ from pathlib import Path
 
 from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.errors import ConfigError, unknown
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.expand.visual import VisualConfig
+from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
 from embodichain.ring.open import DEVICES, HOST
 from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
-from learner.data.dataset import DataConfig
-from learner.codecs.dino import BUILTIN, EncoderConfig
-from learner.evaluation.episodes import EvaluateConfig
-from learner.training.module import LearnerConfig
-from learner.models.normalize import NormalizerConfig
-from learner.training.optimizer import Matrices, OptimizerConfig
-from learner.inference.policy import AgentConfig
-from learner.models.clwm.config import ClwmConfig
+from learner.codecs.config import EncoderConfig
+from learner.data.config import DataConfig
+from learner.evaluation.config import EvaluateConfig
+from learner.models.clwm import sizes as clwm
+from learner.models.config import AgentConfig, NormalizerConfig
+from learner.models.families import family_of
+from learner.training.config import LearnerConfig, Matrices, OptimizerConfig
+from learner.vision.config import BUILTIN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,8 @@ def turn_switch_cpu() -> RunConfig:
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2, segmenter=BUILTIN)
     cameras, grid = 3, 128 // encoder.patch // encoder.merge
-    model = ClwmConfig(
+    model = replace(
+        clwm.tiny(),
         layers=4,
         memory_every=0,
         history_noise_prob=0.0,
@@ -262,11 +263,11 @@ def make(name: str) -> RunConfig:
 def counting(config: RunConfig) -> RunConfig:
     """The same run on self-verifying data: every read is checked byte by byte, every trajectory must be read exactly K times.
 
-    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in. The model is small, so that
-    the pipe is what is tested.
+    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in. The model is the smallest of
+    its family, so that the pipe is what is tested.
     """
     learner = config.learner
-    model = replace(learner.agent.model, dim=48, heads=2, layers=2, ffn=96)
+    model = family_of(learner.agent.model).smallest()
     learner = replace(learner, agent=replace(learner.agent, model=model), data=replace(learner.data, window=2), measure_batches=2)
     return replace(
         config,

@@ -4,82 +4,28 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
-
-import yaml
-from rich.console import Console
-from rich.table import Table
 
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
-from embodichain.ring.layout import RingLayout
-from embodichain.stages import World, check_names, prepare
-from embodichain.types import ReplayMode
+from embodichain.stages import World, prepare
 from learner.evaluation.episodes import Episode, PilotFactory, PolicyPilot, Score, as_rows, baselines, evaluate, expert
-from learner.runs.options import RunOptions, as_plain, parse
-from learner.reporting.pictures import save_film, save_strip, save_thumbnails
-from learner.inference.policy import ClwmPolicy, load_agent
+from learner.inference.policy import Policy
+from learner.inference.policy_file import load_agent
+from learner.records.interrupt import Interrupt
+from learner.records.plain import as_plain
 from learner.records.progress import Board
-from learner.runs.recipes import RunConfig
-from learner.reporting.report import write_report
 from learner.records.run_folder import RunFolder, command_line
+from learner.reporting.pictures import save_film, save_strip, save_thumbnails
+from learner.reporting.report import write_report
+from learner.runs.options import RunOptions
+from learner.runs.recipes import RunConfig
 from learner.runs.session import Streamed, stream_and_learn
-
-
-def main(arguments: list[str]) -> int:
-    """Runs what the command line asks for; 0 when all went well, 130 after Ctrl-C (the run can be resumed)."""
-    options = parse(arguments)
-    if options.dry_run:
-        print(describe(options.config))
-        return 0
-    summary = run(options)
-    print_summary(summary, as_json=options.json)
-    return 130 if summary["interrupted"] else 0
-
-
-def describe(config: RunConfig) -> str:
-    """The resolved configuration and the memory its ring will take, as text."""
-    robot, _ = check_names(config.world)
-    spec = config.ring_spec(config.world.stream_spec(robot))
-    needed = RingLayout.of(spec).total_bytes
-    text = yaml.safe_dump(as_plain(config), sort_keys=False)
-    return f"{text}\n# ring: {needed / 2**20:.0f} MiB of shared memory for {spec.num_slots} trajectories"
-
-
-class Interrupt:
-    """Turns the first Ctrl-C (or SIGTERM) inside `graceful()` into a flag that loops look at; the second one ends the program."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    @contextmanager
-    def graceful(self) -> Iterator[None]:
-        """Catches the signals until the block ends."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def asked(self) -> bool:
-        """Whether a signal came."""
-        return self.requested
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        print("stopping: saving checkpoint and report (again to stop at once)", file=sys.stderr)
 
 
 def run(options: RunOptions) -> dict[str, Any]:
@@ -126,7 +72,7 @@ def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stop
     agent = load_agent(folder.checkpoint)
     codec = ActionCodec(world.robot)
     pilots: dict[str, PilotFactory] = {
-        "policy": lambda task, scene, physics: PolicyPilot(ClwmPolicy(agent, seed=scene.seed & 0xFFFF), codec),
+        "policy": lambda task, scene, physics: PolicyPilot(Policy(agent, seed=scene.seed & 0xFFFF), codec),
         **baselines(config.evaluate),
         "expert": expert,
     }
@@ -186,37 +132,3 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "peak_memory_gib": peak_bytes / 2**30,
         "evaluation": as_rows(scores),
     }
-
-
-def _bound(summary: dict[str, Any]) -> str:
-    if summary["replay_mode"] == ReplayMode.AGGREGATE:
-        most = max(map(int, summary["reads_histogram"]), default=0)
-        return f"none for a trajectory: refilled after K = {summary['max_reads']} reads a slot on average; most read {most} times"
-    return f"K = {summary['max_reads']}, {summary['bound_violations']} violations in {summary['reads']} reads"
-
-
-def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
-    """The end of a run for people, or one JSON object on the last line for programs."""
-    if as_json:
-        print(json.dumps(summary))
-        return
-    console = Console(highlight=False)
-    figures = Table(show_header=False, box=None, pad_edge=False)
-    for name, value in (
-        ("trajectories", f"{summary['published']} published, {summary['recovered']} of them with a recovery"),
-        ("throughput", f"{summary['trajectories_per_s']:.2f} trajectories/s, {summary['samples_per_s']:.1f} samples/s"),
-        ("E", f"{summary['unique_pairs_per_iteration']:.1f} unique state-action pairs per iteration"),
-        ("replay bound", _bound(summary)),
-        ("learner waited", f"{summary['learner_wait_share']:.1%} of its time"),
-        ("peak memory", f"{summary['peak_memory_gib']:.2f} GiB"),
-        ("wall time", f"{summary['wall_s']:.0f} s"),
-    ):
-        figures.add_row(name, value)
-    console.print(figures)
-    if summary["evaluation"]:
-        table = Table("pilot", "task", "success", "95% interval", "progress", title="closed loop, held-out scenes")
-        for row in summary["evaluation"]:
-            interval = f"{row['low']:.0%} to {row['high']:.0%}"
-            table.add_row(row["pilot"], row["task"], f"{row['successes']}/{row['episodes']}", interval, f"{row['progress']:.2f}")
-        console.print(table)
-    console.print(f"report: {summary['report']}")

@@ -22,12 +22,12 @@ from embodichain.ring.lease import Lease
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
 from embodichain.stages import World
 from embodichain.types import TrajectoryId
-from learner.runs.rank_processes import companions
 from learner.data.dataset import RingDataset
-from learner.training.module import ClwmModule, RingDataModule, fit, saved_stream_state
 from learner.records.progress import Board
-from learner.runs.recipes import RunConfig, StreamConfig
 from learner.records.run_folder import RunFolder
+from learner.runs.rank_processes import companions
+from learner.runs.recipes import RunConfig, StreamConfig
+from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
 
@@ -85,7 +85,7 @@ def stream_and_learn(
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )
-        module = ClwmModule(config.learner)
+        module = AgentModule(config.learner)
         data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
         watch = _Watch(config, ring, engine, metrics, board, stopped)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")

@@ -6,25 +6,17 @@ connection has memory of its own, which dies with it. Nothing that a peer sends 
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import hmac
 import http
-import json
-import math
-import os
-import signal
-import sys
+import logging
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosed
@@ -34,13 +26,18 @@ from embodichain import __version__, robots
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import ACTION_DIM, CHUNK, CONTROL_HZ
-from learner.inference.background import SaiConfig, SpeculativePolicy, Split, Variant
-from learner.inference.policy import Agent, ClwmPolicy, load_agent
-from learner.runs.locate import Trained, find
+from learner.inference.background import make_policy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
+from learner.models.agent import Agent
+from learner.models.world_model import Mode
+from learner.runs.locate import Trained
 from learner.serving.sessions import Connection, Embodiment, Reader
 from learner.serving.wire import pack, unpack
 
-_OFF = "off"
+_LOG = logging.getLogger(__name__)
+
+OFF = "off"
 _GOODBYE_S = 10.0
 """How long clients have to say goodbye when the server stops [s]."""
 
@@ -77,7 +74,7 @@ class PolicyServer:
         self._agent, self._body, self._config = agent, body, config
         self._reader = Reader(body, config.rename)
         if config.sai is not None:
-            Split.of(config.sai, agent.config.model)  # refuses a middle between steps before anyone waits
+            agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # refuses what it cannot do before anyone waits
         self._compute = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._background = ThreadPoolExecutor(1, thread_name_prefix="speculate")
         self._open = 0
@@ -88,15 +85,13 @@ class PolicyServer:
             "state_sizes": {"unified": ACTION_DIM, "native": body.native},
             "action_horizon": CHUNK,
             "control_hz": CONTROL_HZ,
-            "speculation": _OFF if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
+            "speculation": OFF if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
             **(extra or {}),
         }
 
-    def make_policy(self) -> ClwmPolicy:
+    def make_policy(self) -> Policy:
         """The policy of a new session."""
-        if self._config.sai is None:
-            return ClwmPolicy(self._agent, seed=self._config.seed)
-        return SpeculativePolicy(self._agent, self._config.sai, seed=self._config.seed, worker=self._background)
+        return make_policy(self._agent, self._config.sai, seed=self._config.seed, worker=self._background)
 
     def warm_up(self) -> None:
         """One inference, so that the first client does not pay for compilation."""
@@ -167,7 +162,7 @@ class PolicyServer:
         except ConnectionClosed:
             pass  # the client has gone, perhaps in the middle of a request: only its own sessions end
         except Exception:  # a fault of ours: say so, keep the others
-            traceback.print_exc()
+            _LOG.exception("a request failed")
             await _fail(socket)
         finally:
             self._open -= 1
@@ -194,7 +189,7 @@ async def _goodbye(server: Server) -> None:
         async with asyncio.timeout(_GOODBYE_S):
             await server.wait_closed()
     except TimeoutError:
-        print("some clients did not say goodbye in time", file=sys.stderr)
+        _LOG.warning("some clients did not say goodbye in time")
 
 
 def embodiment(trained: Trained) -> Embodiment:
@@ -209,90 +204,3 @@ def embodiment(trained: Trained) -> Embodiment:
         encode=codec.encode,
         decode=codec.decode,
     )
-
-
-def main(arguments: list[str]) -> int:
-    """`embodichain serve RUN|CHECKPOINT`: until Ctrl-C or SIGTERM, either of which ends it cleanly with 0."""
-    options = _parser().parse_args(arguments)
-    config = _config(options)
-    trained = find(options.path)
-    torch.set_num_threads(options.threads)
-    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    body = embodiment(trained)
-    server = PolicyServer(agent, body, config, {"robot": trained.world.robot, "tasks": list(trained.world.tasks)})
-    server.warm_up()
-    if config.host not in ("127.0.0.1", "::1", "localhost") and not config.api_key:
-        print(f"warning: anyone who reaches {config.host} can use this policy; --api-key-env asks for a key", file=sys.stderr)
-
-    def ready(port: int) -> None:
-        if options.json:
-            print(json.dumps({"url": f"ws://{config.host}:{port}", "port": port, "metadata": server.metadata}), flush=True)
-        else:
-            print(f"serving {options.path} on ws://{config.host}:{port}; cameras {', '.join(body.cameras)} of", end=" ")
-            print(f"{body.width} x {body.height}; speculation {server.metadata['speculation']}; Ctrl-C stops", flush=True)
-
-    asyncio.run(_until_signal(server, ready))
-    return 0
-
-
-async def _until_signal(server: PolicyServer, ready: Callable[[int], None]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await server.run(ready, stop)
-
-
-def _config(options: argparse.Namespace) -> ServeConfig:
-    api_key = ""
-    if options.api_key_env:
-        api_key = os.environ.get(options.api_key_env, "")
-        if not api_key:
-            raise ConfigError(f"the environment variable {options.api_key_env} is empty or not set: it must hold the API key")
-    rename = {}
-    for pair in options.rename:
-        theirs, equals, ours = pair.partition("=")
-        if not equals or not theirs or not ours:
-            raise ConfigError(f"--rename takes THEIRS=OURS, as in observation/image=images/head, got {pair!r}")
-        rename[theirs] = ours
-    return ServeConfig(
-        host=options.host,
-        port=options.port,
-        api_key=api_key,
-        max_message_bytes=options.max_message_mb * 2**20,
-        rename=rename,
-        sai=sai_config(options),
-        seed=options.seed,
-    )
-
-
-def sai_config(options: argparse.Namespace) -> SaiConfig | None:
-    """The speculation that `add_sai_options` asked for."""
-    if options.sai == _OFF:
-        return None
-    return SaiConfig(variant=Variant(options.sai), s_mid=options.s_mid, patience_s=options.patience_s)
-
-
-def add_sai_options(parser: argparse.ArgumentParser) -> None:
-    """--sai, --s-mid and --patience-s."""
-    choices = [_OFF, *(variant.value for variant in Variant)]
-    parser.add_argument("--sai", choices=choices, default=_OFF, help="which stages are begun while the robot moves (default off)")
-    parser.add_argument("--s-mid", type=float, default=0.5, help="share of the sampling steps made in advance (default 0.5)")
-    patience = "seconds that an early observation waits for the background before it takes over (default: until it is done)"
-    parser.add_argument("--patience-s", type=float, default=math.inf, help=patience)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="embodichain serve", description="Serves a trained policy to openpi clients.")
-    add = parser.add_argument
-    add("path", type=Path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
-    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
-    add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
-    add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")
-    add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
-    add_sai_options(parser)
-    add("--device", help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
-    add("--max-message-mb", type=int, default=32, help="larger messages end their connection (default 32)")
-    add("--seed", type=int, default=0, help="of the sampling noise: every session begins with it")
-    add("--json", action="store_true", help="print the address and the metadata as one JSON object when ready")
-    return parser

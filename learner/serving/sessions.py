@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import EmbodiChainError, unknown
 from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
-from learner.inference.background import SpeculativePolicy
-from learner.inference.policy import ClwmPolicy
+from learner.inference.policy import Policy
 
 _MOST_ID_CHARACTERS = 128
 
@@ -136,7 +135,7 @@ class Reader:
 
 @dataclass(slots=True)
 class _Session:
-    policy: ClwmPolicy
+    policy: Policy
     prompt: str | None = None
     native: bool = False
 
@@ -144,7 +143,7 @@ class _Session:
 class Connection:
     """One client's sessions, by id. Called from the inference thread alone."""
 
-    def __init__(self, make_policy: Callable[[], ClwmPolicy], reader: Reader, body: Embodiment, *, max_sessions: int) -> None:
+    def __init__(self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int) -> None:
         self._make_policy = make_policy
         self._reader = reader
         self._body = body
@@ -174,7 +173,7 @@ class Connection:
             raise RequestError("a lost observation has no images or state, belongs to a running session and asks for no reset")
         if lost:
             assert known is not None
-            if not isinstance(known.policy, SpeculativePolicy):
+            if not known.policy.can_be_blind:
                 raise RequestError("lost observations can only be bridged by a server that speculates: start it with --sai")
             actions, native, session = known.policy.act_blind(), known.native, known
         else:
@@ -237,13 +236,12 @@ class Connection:
         return bool(value)
 
 
-def _timing(policy: ClwmPolicy, began: float) -> dict[str, Any]:
+def _timing(policy: Policy, began: float) -> dict[str, Any]:
     timing: dict[str, Any] = {"infer_ms": 1e3 * (time.perf_counter() - began)}
     if (last := policy.last) is not None:
         timing |= {
             "outcome": last.outcome.value,
-            "video_evaluations": last.video_evaluations,
-            "action_evaluations": last.action_evaluations,
+            **{f"{stage}_evaluations": count for stage, count in last.evaluations.items()},
             "waited_ms": 1e3 * last.waited_s,
         }
     return timing

@@ -12,8 +12,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -26,68 +24,24 @@ from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Str
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from embodichain.errors import ConfigError, LearnerError, unknown
-from learner.backbone.wan_weights import load_wan
-from learner.data.dataset import Batch, DataConfig, LeasedBatch, RingDataset
+from embodichain.errors import ConfigError, LearnerError
+from learner.data.dataset import Batch, LeasedBatch, RingDataset
+from learner.data.experience import Experience
 from learner.data.ranks import Ranks
-from learner.inference.policy import Agent, AgentConfig
-from learner.memory.ttt import Recompute
-from learner.models.clwm.model import Losses
+from learner.models.agent import Agent
+from learner.models.window import Extent
+from learner.models.world_model import Losses
 from learner.records.weight_files import mismatches
-from learner.reporting.efficiency import Experience
-from learner.training.optimizer import AverageConfig, Matrices, OptimizerConfig, WeightAverage, whole
-from learner.training.sharding import Parallel, shard
-from learner.training.utilisation import Extent, peak_flops, utilisation
+from learner.training.config import LearnerConfig, Parallel
+from learner.training.optimizer import WeightAverage, make_optimizer, whole
+from learner.training.sharding import shard
+from learner.training.utilisation import peak_flops, utilisation
 
 _LOG = logging.getLogger(__name__)
 _LOG_EVERY = 10
 
 
-class Precision(StrEnum):
-    """In which precision the model computes; its weights, the memory's state and the optimiser stay float32."""
-
-    SINGLE = "32-true"
-    HALF = "bf16-mixed"
-
-
-LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnerConfig:
-    """One training: the agent, its data and its optimiser. `measure_batches` warm the normalizer up; they count as reads."""
-
-    agent: AgentConfig = field(default_factory=AgentConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    average: AverageConfig = field(default_factory=AverageConfig)
-    backbone: str = ""
-    """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
-    precision: Precision = Precision.SINGLE
-    compile: bool = False
-    """Whether `torch.compile` makes the blocks of training: minutes at the start, faster steps on a GPU."""
-    recompute: Recompute = field(default_factory=Recompute)
-    parallel: Parallel = Parallel.DDP
-    """How several learner processes share the model."""
-    loggers: tuple[str, ...] = ("csv", "tensorboard")
-    """Where curves go, besides the run's own metrics; also wandb and mlflow where they are installed."""
-    measure_batches: int = 8
-    threads: int = 2
-    """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
-
-    def __post_init__(self) -> None:
-        if self.measure_batches < 1 or self.threads < 1:
-            raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
-        if self.parallel is Parallel.FSDP and self.optimizer.matrices is Matrices.MUON:
-            raise ConfigError(
-                "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"
-            )
-        for name in self.loggers:
-            if name not in LOGGERS:
-                raise unknown("logger", name, LOGGERS)
-
-
-class ClwmModule(pl.LightningModule):
+class AgentModule(pl.LightningModule):
     """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease after its backward pass."""
 
     def __init__(self, config: LearnerConfig) -> None:
@@ -96,7 +50,7 @@ class ClwmModule(pl.LightningModule):
         self.agent = Agent(config.agent)
         self.agent.memory_span.fill_(config.data.window)
         if config.backbone:
-            self.backbone_report = load_wan(self.agent.model, config.backbone)
+            self.backbone_report = self.agent.model.load_backbone(config.backbone)
             _LOG.warning("backbone from %s: %s", config.backbone, self.backbone_report)
         self.agent.model.recompute = config.recompute
         if config.compile:
@@ -118,7 +72,7 @@ class ClwmModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
         """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
         self._leased = batch
-        return batch.gather(device, opening=self.agent.aims)
+        return batch.gather(device, opening=self.agent.model.needs.opening)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Backward and optimiser are done: nothing reads the views any more."""
@@ -169,7 +123,7 @@ class ClwmModule(pl.LightningModule):
         try:
             losses = self.agent.losses(batch, generator)
             if not bool(losses.total.isfinite()):
-                parts = f"video {losses.video.item()}, action {losses.action.item()}"
+                parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
                 raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
         except BaseException:
             self._release()
@@ -184,8 +138,7 @@ class ClwmModule(pl.LightningModule):
         count = len(batch.trajectory_ids)
         values = {
             "loss": losses.total.detach(),
-            "loss/video": losses.video.detach(),
-            "loss/action": losses.action.detach(),
+            **{f"loss/{name}": value.detach() for name, value in losses.parts.items()},
             "wait_share": min(1.0, (waited - waited_before) / elapsed),
             "samples": float(self._dataset.samples),
             "samples_per_s": count / elapsed,
@@ -200,7 +153,7 @@ class ClwmModule(pl.LightningModule):
                 "experience/age_s": taken.age_s,
             }
         if self._peak is not None:
-            mfu = utilisation(self.config.agent.model, self._extent(batch), elapsed, self._peak)
+            mfu = utilisation(self.agent.model.forward_flops(self._extent(batch)), elapsed, self._peak)
             assert mfu is not None
             values["mfu"] = mfu
         self.log_dict(values, on_step=True, on_epoch=False, prog_bar=False, batch_size=count)
@@ -235,7 +188,7 @@ class ClwmModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, step by step."""
         config = self.config.optimizer
-        optimizer = config.optimizer(self.agent, fused=self.config.parallel is not Parallel.FSDP)
+        optimizer = make_optimizer(config, self.agent, fused=self.config.parallel is not Parallel.FSDP)
         training_steps = self.trainer.max_steps
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -320,7 +273,7 @@ class _Keeper(pl.Callback):
 
 
 def fit(
-    module: ClwmModule,
+    module: AgentModule,
     data: RingDataModule,
     *,
     steps: int,
@@ -365,7 +318,7 @@ def fit(
     return trainer.global_step, trainer.global_step - first
 
 
-def check_resumable(module: ClwmModule, checkpoint: Path) -> int:
+def check_resumable(module: AgentModule, checkpoint: Path) -> int:
     """The step at which a checkpoint was made; raises LearnerError when it cannot go on with this module, listing why not."""
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")

@@ -2,88 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from embodichain.errors import ConfigError
+from learner.training.config import AverageConfig, Matrices, OptimizerConfig
 
 
-class Schedule(StrEnum):
-    """What the learning rate does after its warm-up."""
-
-    COSINE = "cosine"
-    CONSTANT = "constant"
-
-
-class Matrices(StrEnum):
-    """Which rule moves the matrices inside the backbone: those of its blocks, of the glance and of the aim."""
-
-    ADAMW = "adamw"
-    MUON = "muon"
+def make_optimizer(config: OptimizerConfig, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
+    """The optimiser of what is trained in `module`."""
+    if config.matrices is Matrices.ADAMW:
+        return adamw(config, module, fused=fused)
+    hidden = inner_matrices(module)
+    scaled = {"lr": config.rate, "weight_decay": config.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
+    return Together((torch.optim.Muon(hidden, **scaled), adamw(config, module, fused=fused, without=hidden)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps` (0: the training's last step).
-
-    The rate is for the tiny model and a few thousand steps; models of billions of parameters take 1e-4 and less.
-    """
-
-    rate: float = 4e-3
-    weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    schedule: Schedule = Schedule.COSINE
-    warmup_steps: int = 50
-    total_steps: int = 0
-    final_share: float = 0.05
-    memory_rate: float = 1.0
-    """Rate of the memory layers as a multiple of the others': 10 where a trained backbone is finetuned with new memories."""
-    matrices: Matrices = Matrices.ADAMW
-    """"muon": momentum made orthogonal, scaled so that `rate` serves both (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982).
-    It needs whole matrices, so none that are sharded."""
-
-    def __post_init__(self) -> None:
-        if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0 or self.memory_rate <= 0:
-            raise ConfigError(f"optimizer needs rate and memory_rate > 0 and steps >= 0, got {self}")
-
-    def share(self, step: int, training_steps: int) -> float:
-        """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
-        total = self.total_steps or training_steps
-        constant = total < 1 or self.schedule is Schedule.CONSTANT
-        return warm_cosine(step, total, warmup=self.warmup_steps, final_share=1.0 if constant else self.final_share)
-
-    def optimizer(self, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
-        """The optimiser of what is trained in `module`."""
-        if self.matrices is Matrices.ADAMW:
-            return self.adamw(module, fused=fused)
-        hidden = inner_matrices(module)
-        scaled = {"lr": self.rate, "weight_decay": self.weight_decay, "adjust_lr_fn": "match_rms_adamw"}
-        return Together((torch.optim.Muon(hidden, **scaled), self.adamw(module, fused=fused, without=hidden)))
-
-    def adamw(self, module: nn.Module, *, fused: bool = True, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:
-        """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
-        groups, apart = [], set(without)
-        named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and p not in apart]
-        for factor in (1.0, self.memory_rate) if self.memory_rate != 1.0 else (None,):
-            mine = [p for name, p in named if factor is None or ("memories." in name) == (factor != 1.0)]
-            rate = {} if factor is None else {"lr": self.rate * factor}
-            groups.append({"params": [p for p in mine if p.ndim >= 2], "weight_decay": self.weight_decay, **rate})
-            groups.append({"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0, **rate})
-        return torch.optim.AdamW(groups, lr=self.rate, betas=self.betas, fused=fused)
-
-
-def warm_cosine(step: int, steps: int, *, warmup: int = 0, final_share: float = 0.0) -> float:
-    """Learning rate as a share of the highest: linear over `warmup` steps, then a cosine down to `final_share` at `steps`."""
-    if step < warmup:
-        return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, steps - warmup))
-    return final_share + (1.0 - final_share) * 0.5 * (1.0 + math.cos(math.pi * done))
+def adamw(config: OptimizerConfig, module: nn.Module, *, fused: bool = True, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:
+    """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+    groups, apart = [], set(without)
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and p not in apart]
+    for factor in (1.0, config.memory_rate) if config.memory_rate != 1.0 else (None,):
+        mine = [p for name, p in named if factor is None or ("memories." in name) == (factor != 1.0)]
+        rate = {} if factor is None else {"lr": config.rate * factor}
+        groups.append({"params": [p for p in mine if p.ndim >= 2], "weight_decay": config.weight_decay, **rate})
+        groups.append({"params": [p for p in mine if p.ndim < 2], "weight_decay": 0.0, **rate})
+    return torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, fused=fused)
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:
@@ -126,17 +72,6 @@ class Together(torch.optim.Optimizer):
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AverageConfig:
-    """Exponential moving average of the weights: after n steps it keeps min(decay, (1 + n) / (10 + n)) of itself; 0 has none."""
-
-    decay: float = 0.999
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.decay < 1.0:
-            raise ConfigError(f"average.decay must be in 0..1 and below 1, got {self.decay}")
 
 
 class WeightAverage:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-from learner.models.clwm.model import Clwm
+from learner.models.world_model import WorldModel
 
 
-class Parallel(StrEnum):
-    """What each of several learner processes holds."""
-
-    DDP = "ddp"
-    """All weights; gradients are averaged."""
-    FSDP = "fsdp"
-    """A slice of weights, gradients and optimiser state; a block's weights are gathered while it works (FSDP2)."""
-
-
-def shard(model: Clwm, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None = None) -> None:
+def shard(model: WorldModel, mesh: DeviceMesh, precision: MixedPrecisionPolicy | None = None) -> None:
     """Slices the weights of `model` in place over a one-dimensional `mesh`; only `losses` may be called from then on.
 
-    Each memory layer, each block and the rest are gathered apart (Zhao et al. 2023, "PyTorch FSDP"). A collective.
+    Each of its `shards` and the rest are gathered apart (Zhao et al. 2023, "PyTorch FSDP"). A collective.
     """
     policy = precision or MixedPrecisionPolicy()
-    for part in (*model.memories, *model.blocks, model):
+    for part in (*model.shards(), model):
         fully_shard(part, mesh=mesh, mp_policy=policy)
     register_fsdp_forward_method(model, "losses")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from learner.training.optimizer import warm_cosine
+from learner.records.schedules import warm_cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

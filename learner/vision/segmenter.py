@@ -13,7 +13,6 @@ Shapes: B images of h x w pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +22,9 @@ from torch.nn import functional as F
 
 from embodichain.errors import ConfigError, LearnerError
 from learner.records.weight_files import SHIPPED_WEIGHTS, mismatches, read_weights, write_weights
-from learner.training.optimizer import warm_cosine
 from learner.vision.camera_frames import KINDS, Views
+from learner.vision.config import BUILTIN, SegmenterConfig
 
-BUILTIN = "builtin"
 MOMENTS = 6
 """Numbers that `image_moments` makes of a mask."""
 
@@ -35,27 +33,6 @@ _STRIDE = 4
 _OBJECT = KINDS.index("object")
 _LEAST_PIXELS = 4.0
 """A mask of so few pixels counts half: what is hardly seen fades instead of jumping."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmenterConfig:
-    """Its size and how it trains: AdamW, `rate` warms up over `warmup_steps`, then falls as a cosine to zero at `steps`."""
-
-    channels: int = 16
-    """Of the first layer; the others have twice as many."""
-    steps: int = 4000
-    rate: float = 4e-3
-    warmup_steps: int = 50
-    weight_decay: float = 0.02
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if min(self.channels, self.steps, self.warmup_steps) < 1 or self.rate <= 0:
-            raise ConfigError(f"a segmenter needs channels, steps and warmup_steps >= 1 and rate > 0, got {self}")
-
-    def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
-        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps)
 
 
 class Segmenter(nn.Module):

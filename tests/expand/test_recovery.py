@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError, MotionError
-from embodichain.recovery.recovery import UNDISTURBED, Attempt, Attempting, Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.recovery import UNDISTURBED, Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.types import Segment, Step, WorldState
 
 N, F, R = Segment.NOMINAL, Segment.FAILURE, Segment.RECOVERY

@@ -6,11 +6,16 @@ import pytest
 import torch
 
 from embodichain.types import CHUNK
-from learner.memory.ttt import Recompute
-from learner.models.clwm.config import ClwmConfig, model_size
-from learner.models.clwm.draws import Grid, Window
+from learner.backbone.grid import Grid
+from learner.codecs.config import LatentSpec
+from learner.memory.config import Recompute
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.family import CLWM
 from learner.models.clwm.model import Clwm
-from learner.training.optimizer import OptimizerConfig
+from learner.models.window import Window
+from learner.models.world_model import Seen
+from learner.training.config import OptimizerConfig
+from learner.training.optimizer import adamw
 from learner.training.utilisation import peak_flops
 
 pytestmark = [
@@ -26,7 +31,7 @@ def made(config: ClwmConfig, dtype: torch.dtype = torch.float32, text: int = 64)
     torch.set_default_dtype(dtype)
     try:
         with torch.device("cuda"):
-            return Clwm(config, latent_dim=32, text_dim=text).train()
+            return Clwm(config, latents=LatentSpec(32), text_dim=text).train()
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -51,9 +56,9 @@ def losses(model: Clwm, w: Window, autocast: bool):
 
 def test_the_gpu_computes_what_the_cpu_computes():
     torch.backends.cuda.matmul.allow_tf32 = False
-    model, w = made(model_size("tiny")), window()
+    model, w = made(CLWM.size("tiny")), window()
     there = losses(model, w, autocast=False).item()
-    here = Clwm(model.config, latent_dim=32, text_dim=64)
+    here = Clwm(model.config, latents=LatentSpec(32), text_dim=64)
     here.load_state_dict(model.state_dict())
     local = Window(*(x.cpu() for x in w))
     valid, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
@@ -64,7 +69,7 @@ def test_the_gpu_computes_what_the_cpu_computes():
 
 
 def test_half_precision_is_close_and_its_gradients_are_finite():
-    model, w = made(model_size("tiny")), window()
+    model, w = made(CLWM.size("tiny")), window()
     exact, half = losses(model, w, autocast=False), losses(model, w, autocast=True)
     half.backward()
     assert half.item() == pytest.approx(exact.item(), rel=0.02)
@@ -72,7 +77,7 @@ def test_half_precision_is_close_and_its_gradients_are_finite():
 
 
 def test_compiled_blocks_give_the_same_loss_and_gradients():
-    model, w = made(replace(model_size("tiny"), layers=2, memory_every=1)), window(steps=2)
+    model, w = made(replace(CLWM.size("tiny"), layers=2, memory_every=1)), window(steps=2)
     expected = losses(model, w, autocast=False)
     gradients = torch.autograd.grad(expected, list(model.blocks.parameters()))
     model.compile_blocks(fullgraph=True)
@@ -83,12 +88,12 @@ def test_compiled_blocks_give_the_same_loss_and_gradients():
 
 
 def test_memory_on_the_device_does_not_grow_with_what_is_remembered():
-    model, w = made(model_size("tiny")).eval(), window(batch=1)
+    model, w = made(CLWM.size("tiny")).eval(), window(batch=1)
     taken = {}
     with torch.inference_mode():
-        memory, text = model.empty_memory(), model.read_text(w.text_BLC)
+        memory, text = model.empty(), model.read_text(w.text_BLC)
         for step in range(1, 301):
-            memory = model.observe(memory, w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], w.actions_BTKA[:, 0], text, GRID)
+            memory = model.observe(memory, Seen(w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], w.actions_BTKA[:, 0]), text, GRID)
             taken[step] = torch.cuda.memory_allocated()
     assert len({taken[step] for step in (10, 100, 300)}) == 1
 
@@ -97,9 +102,9 @@ def test_a_training_step_of_the_shape_of_wan_2_2_5b_fits_and_learns():
     needed = 6.3e9 * (2 + 2 + 4) / 2**30 + 12  # weights, gradients and AdamW's two moments in bf16, and what a step keeps
     if torch.cuda.get_device_properties(0).total_memory / 2**30 < needed:
         pytest.skip(f"needs a device of {needed:.0f} GiB")
-    model, w = made(model_size("wan5b"), torch.bfloat16, text=4096), window(batch=1, steps=2, text=4096)
+    model, w = made(CLWM.size("wan5b"), torch.bfloat16, text=4096), window(batch=1, steps=2, text=4096)
     model.recompute = Recompute(blocks=True)
-    optimizer = OptimizerConfig(rate=1e-4).adamw(model)
+    optimizer = adamw(OptimizerConfig(rate=1e-4), model)
     found = []
     for _ in range(4):
         total = losses(model, w, autocast=True)

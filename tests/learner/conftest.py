@@ -2,7 +2,8 @@ import pytest
 import torch
 from learner_parts import HORIZON, trajectory
 
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
 
 
 @pytest.fixture(autouse=True, scope="session")

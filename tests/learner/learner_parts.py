@@ -5,14 +5,16 @@ import torch
 from torch import nn
 
 from embodichain.types import CHUNK, Segment, camera_spec, write_text
-from learner.backbone.text import TextConfig
-from learner.codecs.dino import EncoderConfig
+from learner.backbone.config import TextConfig
+from learner.backbone.grid import Grid
+from learner.codecs.config import EncoderConfig, LatentSpec
 from learner.data.dataset import RingDataset
-from learner.inference.policy import Agent, AgentConfig
-from learner.memory.ttt import TttConfig
+from learner.memory.config import TttConfig
+from learner.models.agent import Agent
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import Grid, Window
 from learner.models.clwm.model import Clwm
+from learner.models.config import AgentConfig
+from learner.models.window import Window
 
 HORIZON, CAMERAS, SIDE = 6, 2, 32
 GRID = Grid(CAMERAS, 2, 2)
@@ -84,7 +86,7 @@ def exact_model(**changes) -> Clwm:
         **changes,
     }
     torch.manual_seed(0)
-    return shaken(Clwm(ClwmConfig(**settings), latent_dim=6, text_dim=5).double()).eval()
+    return shaken(Clwm(ClwmConfig(**settings), latents=LatentSpec(6, moments=6), text_dim=5).double()).eval()
 
 
 def window(batch: int = 2, steps: int = 4, seed: int = 0) -> Window:

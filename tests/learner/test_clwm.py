@@ -9,12 +9,15 @@ from learner_parts import GRID, exact_model, window
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
 from learner.backbone.flow import interpolate, shift_time
+from learner.backbone.grid import Grid
 from learner.backbone.layers import place_waves
-from learner.models.clwm import model as clwm
+from learner.models.clwm import stages
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import ActionDraw, Grid, Window
+from learner.models.clwm.draws import ActionDraw
 from learner.models.clwm.memory import LongTermMemory
 from learner.models.clwm.model import Clwm
+from learner.models.window import Window
+from learner.models.world_model import Seen
 
 
 def draws_of(model: Clwm, w: Window, seed: int = 0):
@@ -35,10 +38,10 @@ def first_steps(w: Window, steps: int) -> Window:
 
 def memories(model: Clwm, w: Window) -> list[LongTermMemory]:
     """Long-term memory after each frame, observed one by one."""
-    memory, text, out = model.empty_memory(), model.read_text(w.text_BLC), []
+    memory, text, out = model.empty(), model.read_text(w.text_BLC), []
     for t in range(w.latents_BTNC.shape[1]):
         executed = w.actions_BTKA[:, t - 1] if t else None
-        memory = model.observe(memory, w.latents_BTNC[:, t], w.proprio_BTA[:, t], executed, text, GRID)
+        memory = model.observe(memory, Seen(w.latents_BTNC[:, t], w.proprio_BTA[:, t], executed), text, GRID)
         out.append(memory)
     return out
 
@@ -159,8 +162,8 @@ def test_generation_reads_frozen_memory_and_updates_the_working_one_once(monkeyp
     memory, text = memories(model, w)[-1], model.read_text(w.text_BLC)
     before = [x.clone() for x in tensors(memory)]
     updates, seen = [], []
-    counted, velocity = clwm.update, model.video_velocity
-    monkeypatch.setattr(clwm, "update", lambda *a: updates.append(1) or counted(*a))
+    counted, velocity = stages.update, model.video_velocity
+    monkeypatch.setattr(stages, "update", lambda *a: updates.append(1) or counted(*a))
 
     def stage_one(working, *a):
         seen.append([id(x) for x in tensors(working)])
@@ -198,10 +201,10 @@ def test_actions_read_the_imagined_frame_through_working_memory():
 
 def test_memory_takes_the_same_room_after_ten_and_after_many_frames():
     model, w = exact_model(), window(batch=1, steps=1)
-    memory, text, sizes = model.empty_memory(), model.read_text(w.text_BLC), {}
+    memory, text, sizes = model.empty(), model.read_text(w.text_BLC), {}
     with torch.no_grad():
         for t in range(120):
-            memory = model.observe(memory, w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], w.actions_BTKA[:, 0], text, GRID)
+            memory = model.observe(memory, Seen(w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], w.actions_BTKA[:, 0]), text, GRID)
             sizes[t] = memory.size_bytes
     assert memory.steps == 120
     assert len(set(sizes.values())) == 1
@@ -228,7 +231,7 @@ def test_history_noise_reaches_memory_but_not_the_targets():
     mask = torch.ones(2, 30, dtype=torch.bool)
     losses = model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask)
     expected = (noisy[0] - (w.latents_BTNC[:, 1:] - draws.video_noise_BTNC)).square().mean()
-    torch.testing.assert_close(losses.video, expected)
+    torch.testing.assert_close(losses.parts["video"], expected)
 
 
 def loss_gradient(mask, valid, imitate):
@@ -267,7 +270,7 @@ def test_with_a_falloff_of_two_actions_are_judged_by_the_chunk_that_the_velocity
     draws = draws_of(model, w)
     ones, mask = torch.ones(2, 4, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
     with torch.no_grad():
-        loss = model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).action
+        loss = model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).parts["action"]
         squares = []
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
             moment = draws._replace(action_noise_BTKA=noise, action_time_BT=time, further=())
@@ -315,8 +318,8 @@ def test_a_glance_sees_the_present_frame_and_where_in_it_a_thing_lies():
     text = model.read_text(w.text_BLC)
     swapped = w.latents_BTNC[:, 0].roll(1, dims=1)
     with torch.no_grad():
-        memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None, text, GRID)
-        other = model.observe(model.empty_memory(), swapped, w.proprio_BTA[:, 0], None, text, GRID)
+        memory = model.observe(model.empty(), Seen(w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None), text, GRID)
+        other = model.observe(model.empty(), Seen(swapped, w.proprio_BTA[:, 0], None), text, GRID)
         working = memory.fork()
         glanced = replace(working, glance=other.glance)
         time, chunk = torch.full((2,), 0.5, dtype=torch.float64), w.actions_BTKA[:, 0]
@@ -327,7 +330,7 @@ def test_a_glance_sees_the_present_frame_and_where_in_it_a_thing_lies():
     assert working.glance is not None and model.imagine(working, swapped, text, GRID).glance is working.glance
     wide = Grid(GRID.cameras, GRID.rows, GRID.columns + 1)
     with pytest.raises(ConfigError, match=f"{wide.size} latents and this model's glance reads {GRID.size}"):
-        model.observe(memory, torch.zeros(2, wide.size, 6, dtype=torch.float64), w.proprio_BTA[:, 1], None, text, wide)
+        model.observe(memory, Seen(torch.zeros(2, wide.size, 6, dtype=torch.float64), w.proprio_BTA[:, 1], None), text, wide)
 
 
 def test_an_aim_remembers_where_things_stood_at_first_and_reads_each_camera_once():
@@ -337,10 +340,10 @@ def test_an_aim_remembers_where_things_stood_at_first_and_reads_each_camera_once
     elsewhere = torch.cat([w.latents_BTNC[:, :1] + 1, w.latents_BTNC[:, 1:]], dim=1)
 
     def last(frames: torch.Tensor, *, afresh: int | None = None) -> LongTermMemory:
-        memory = model.empty_memory()
+        memory = model.empty()
         for t in range(frames.shape[1]):
-            memory = model.empty_memory(memory.opening) if t == afresh else memory
-            memory = model.observe(memory, frames[:, t], w.proprio_BTA[:, t], None, text, GRID)
+            memory = model.empty(memory.opening) if t == afresh else memory
+            memory = model.observe(memory, Seen(frames[:, t], w.proprio_BTA[:, t], None), text, GRID)
         return memory
 
     with torch.no_grad():
@@ -371,7 +374,7 @@ def test_several_chunks_of_a_frame_are_those_made_one_by_one(changes):
     text = model.read_text(w.text_BLC)
     noises = torch.randn(3, *w.actions_BTKA[:, 0].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None, text, GRID)
+        memory = model.observe(model.empty(), Seen(w.latents_BTNC[:, 0], w.proprio_BTA[:, 0], None), text, GRID)
         single = torch.stack([model.generate(memory, w.latents_BTNC[:, 1], noise, text, GRID)[1] for noise in noises])
         frame, together = model.generate(memory, w.latents_BTNC[:, 1], noises.transpose(0, 1).flatten(0, 1), text, GRID)
     assert len(frame) == 2
@@ -405,7 +408,7 @@ def test_frames_not_imagined_in_training_change_no_chunk_and_count_in_no_loss():
         given = some.losses(w, draws, GRID, valid_BT=valid, imitate_BT=valid, action_mask_BA=channels)
     torch.testing.assert_close(two_frames, all_frames[:, :2], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(same, chunks, rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(torch.stack(given), torch.stack(asked), rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close([given.total, *given.parts.values()], [asked.total, *asked.parts.values()], rtol=1e-10, atol=1e-10)
     with pytest.raises(ConfigError, match="imagined is a number of steps"):
         exact_model(memory_every=2, imagined=2)
 
@@ -416,7 +419,7 @@ def test_a_model_not_told_of_the_past_gives_the_same_whatever_was_executed():
     seen = []
     with torch.no_grad():
         for executed in (None, w.actions_BTKA[:, 0], -w.actions_BTKA[:, 0]):
-            memory = model.observe(model.empty_memory(), w.latents_BTNC[:, 1], w.proprio_BTA[:, 1], executed, text, GRID)
+            memory = model.observe(model.empty(), Seen(w.latents_BTNC[:, 1], w.proprio_BTA[:, 1], executed), text, GRID)
             seen.append(memory.context)
     assert all(torch.equal(a, b) for other in seen[1:] for a, b in zip(tensors_of(seen[0]), tensors_of(other), strict=True))
 
@@ -470,7 +473,7 @@ def test_further_draws_of_a_chunk_see_the_same_frames_and_nothing_of_each_other(
     ones, mask = w.actions_BTKA.new_ones(w.actions_BTKA.shape[:2], dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
 
     def action_loss(draws):
-        return model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).action
+        return model.losses(w, draws, GRID, valid_BT=ones, imitate_BT=ones, action_mask_BA=mask).parts["action"]
 
     alone = draws._replace(action_noise_BTKA=further.noise_BTKA, action_time_BT=further.time_BT)
     both = action_loss(draws._replace(further=(further,)))

@@ -5,8 +5,10 @@ from learner_parts import fill, spec, trajectory
 from embodichain.errors import ConfigError
 from embodichain.ring import Ring
 from embodichain.types import CHUNK, RingSpec
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.reporting.efficiency import Experience, fit_efficiency
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.data.experience import Experience
+from learner.reporting.efficiency import fit_efficiency
 
 
 @pytest.mark.parametrize(("floor", "scale", "exponent"), [(0.5, 3.0, 0.4), (0.0, 2.0, 0.1), (1.0, 500.0, 1.5), (2.0, 0.0, 1.0)])

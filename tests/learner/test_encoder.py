@@ -4,9 +4,12 @@ from learner_parts import SMALL as LEARNER
 from transformers.models.dinov3_vit import DINOv3ViTConfig, DINOv3ViTModel
 
 from embodichain.errors import ConfigError
-from learner.codecs.dino import Encoder, EncoderConfig
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.training.module import ClwmModule, LearnerConfig, RingDataModule, fit
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.training.config import LearnerConfig
+from learner.training.module import AgentModule, RingDataModule, fit
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)
 
@@ -87,7 +90,7 @@ def test_the_encoder_stays_in_eval_mode_under_lightning(trajectories, tmp_path):
     """Lightning calls train() on the whole module when a fit begins; in training mode positions would be rescaled at random."""
     modes = []
     dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=2, window=2))
-    module = ClwmModule(LearnerConfig(agent=LEARNER, data=dataset.config, measure_batches=1, threads=1))
+    module = AgentModule(LearnerConfig(agent=LEARNER, data=dataset.config, measure_batches=1, threads=1))
     forward = module.agent.encoder.vit.forward
 
     def look(*args, **kwargs):

@@ -12,8 +12,10 @@ import pytest
 import torch
 from learner_parts import GRID, SMALL, exact_model, trajectory, window
 
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.training.config import LearnerConfig, OptimizerConfig
+from learner.training.module import AgentModule, RingDataModule, fit
 
 RECORDED = Path(__file__).with_name("golden_losses.json")
 
@@ -35,7 +37,7 @@ def training_losses(folder: Path) -> list[float]:
         return False
 
     fit(
-        ClwmModule(config),
+        AgentModule(config),
         RingDataModule(dataset),
         steps=3,
         clip=1.0,
@@ -61,7 +63,7 @@ def model_losses() -> list[float]:
         optimizer.zero_grad()
         losses.total.backward()
         optimizer.step()
-        found += [losses.total.item(), losses.video.item(), losses.action.item()]
+        found += [losses.total.item(), losses.parts["video"].item(), losses.parts["action"].item()]
     return found
 
 

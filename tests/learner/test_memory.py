@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from learner.backbone.grid import Grid
+from learner.codecs.config import LatentSpec
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import Grid
 from learner.models.clwm.memory import LongTermMemory
 from learner.models.clwm.model import Clwm
+from learner.models.world_model import Seen
 
 FRAMES = (10, 100, 1_000, 10_000)
 
@@ -24,15 +26,15 @@ def watch(answers) -> None:
     """Observes frames; answers the state's and the process's largest size after some of them."""
     torch.set_num_threads(1)
     sizes = {"dim": 16, "layers": 1, "heads": 1, "ffn": 16, "memory_every": 1, "time_frequencies": 4, "max_cameras": 1}
-    model, grid = Clwm(ClwmConfig(**sizes), latent_dim=4, text_dim=4), Grid(1, 1, 2)
+    model, grid = Clwm(ClwmConfig(**sizes), latents=LatentSpec(4), text_dim=4), Grid(1, 1, 2)
     Path("/proc/self/clear_refs").write_text("5")  # a process inherits its parent's peak
     rows = []
     with torch.inference_mode():
-        memory, text = model.empty_memory(), model.read_text(torch.zeros(1, 2, 4))
+        memory, text = model.empty(), model.read_text(torch.zeros(1, 2, 4))
         generator = torch.Generator().manual_seed(0)
         for frame in range(1, FRAMES[-1] + 1):
             latents, chunk = torch.randn(1, 2, 4, generator=generator), torch.randn(1, 16, 30, generator=generator)
-            memory = model.observe(memory, latents, chunk[:, 0], chunk, text, grid)
+            memory = model.observe(memory, Seen(latents, chunk[:, 0], chunk), text, grid)
             if frame in FRAMES:
                 rows.append((memory.steps, memory.size_bytes, peak_bytes()))
     answers.put((rows, all(bool(x.isfinite().all()) for group in memory.weights for x in group)))

@@ -9,9 +9,11 @@ from learner_parts import SMALL, fill, fitted, shaken, spec, trajectory
 from embodichain.errors import LearnerError
 from embodichain.ring import Ring
 from embodichain.types import RingSpec
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.policy import load_agent
-from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit, saved_stream_state
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.policy_file import load_agent
+from learner.training.config import LearnerConfig, OptimizerConfig
+from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 CONFIG = LearnerConfig(
     agent=SMALL,
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def train(source, path, steps: int, *, config=CONFIG, resume=False, every=100, on_step=None, **hooks):
     """Losses of each step, the module, the dataset and what `fit` returned."""
     dataset = RingDataset(source, config.data, **hooks)
-    module, losses = ClwmModule(config), []
+    module, losses = AgentModule(config), []
 
     def note(step, values):
         losses.append(values["loss"])
@@ -167,10 +169,10 @@ def test_a_loss_that_is_not_finite_names_the_trajectories_and_spares_the_checkpo
 
 
 def test_a_gradient_that_is_not_finite_changes_no_weight(dataset, monkeypatch):
-    module = ClwmModule(CONFIG)
+    module = AgentModule(CONFIG)
     before = {name: p.clone() for name, p in module.agent.named_parameters()}
     next(module.agent.model.parameters()).grad = torch.full_like(next(module.agent.model.parameters()), torch.inf)
-    monkeypatch.setattr(ClwmModule, "global_step", 4)
+    monkeypatch.setattr(AgentModule, "global_step", 4)
     with pytest.raises(LearnerError, match="gradient norm is inf at step 4"):
         module.configure_gradient_clipping(torch.optim.SGD(module.parameters(), lr=1.0), 1.0)
     assert all(torch.equal(p, before[name]) for name, p in module.agent.named_parameters())

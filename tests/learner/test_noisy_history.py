@@ -7,11 +7,14 @@ the same weights with the same draws. Each speculates on forecasts that are equa
 import pytest
 import torch
 
-from learner.inference.background import SaiConfig, Split, finish, start
-from learner.inference.policy import Noise
+from learner.backbone.grid import Grid
+from learner.codecs.config import LatentSpec
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import Grid, Window
+from learner.models.clwm.inputs import Noise
 from learner.models.clwm.model import Clwm
+from learner.models.clwm.speculate import Split, finish, start
+from learner.models.window import Window
+from learner.models.world_model import Mode, Seen
 
 TOKENS, CHANNELS, STEPS, BATCH, TRAINED = 2, 8, 4, 16, 200
 GRID = Grid(1, 1, TOKENS)
@@ -35,7 +38,9 @@ def episodes(batch: int, generator: torch.Generator) -> Window:
 def trained(history_noise_prob: float, seed: int) -> Clwm:
     torch.manual_seed(seed)
     sizes = {"dim": 32, "layers": 2, "heads": 2, "ffn": 64, "time_frequencies": 16, "max_cameras": 1, "memory_every": 1}
-    model = Clwm(ClwmConfig(**sizes, told_past=False, history_noise_prob=history_noise_prob), latent_dim=CHANNELS, text_dim=4)
+    model = Clwm(
+        ClwmConfig(**sizes, told_past=False, history_noise_prob=history_noise_prob), latents=LatentSpec(CHANNELS), text_dim=4
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=TRAINED, pct_start=0.1)
     whole, channels = torch.ones(BATCH, STEPS, dtype=torch.bool), torch.zeros(BATCH, 30, dtype=torch.bool)
@@ -59,17 +64,17 @@ def errors(model: Clwm, clean_share: float) -> dict[float, float]:
     """RMS difference of speculative from synchronous chunks by s_mid, over the channels of the world."""
     generator = torch.Generator().manual_seed(7)
     window = episodes(64, generator)
-    text, memory, executed = model.read_text(window.text_BLC), model.empty_memory(), None
+    text, memory, executed = model.read_text(window.text_BLC), model.empty(), None
     squares: dict[float, list[float]] = {0.25: [], 0.5: [], 0.75: []}
     for t in range(STEPS):
         frame, state = window.latents_BTNC[:, t], window.proprio_BTA[:, t]
         forecast = clean_share * frame + (1 - clean_share) * torch.randn(frame.shape, generator=generator)
-        expected = model.observe(memory, forecast, state, executed, text, GRID)
-        memory = model.observe(memory, frame, state, executed, text, GRID)
+        expected = model.observe(memory, Seen(forecast, state, executed), text, GRID)
+        memory = model.observe(memory, Seen(frame, state, executed), text, GRID)
         noise = Noise(torch.randn(frame.shape, generator=generator), torch.randn(64, 16, 30, generator=generator))
         _, chunk = model.generate(memory, *noise, text, GRID)
         for s_mid, found in squares.items():
-            started = start(model, expected, noise, text, GRID, Split.of(SaiConfig(s_mid=s_mid), model.config))
+            started = start(model, expected, noise, text, GRID, Split.of(Mode("video+action", s_mid), model.config))
             _, speculated = finish(model, memory, started, text, GRID)
             found.append((speculated - chunk)[..., :2].square().mean().item())
         executed = window.actions_BTKA[:, t]

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.models.normalize import Measurement, Normalizer, NormalizerConfig, to_absolute, to_relative
+from learner.models.config import NormalizerConfig
+from learner.models.normalize import Measurement, Normalizer, to_absolute, to_relative
 
 
 def measured(config=None, rows: int = 64, **changes):

@@ -9,9 +9,12 @@ from learner_parts import SMALL, fitted, shaken, trajectory
 from safetensors.torch import save_file
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.inference.background import SaiConfig, SpeculativePolicy
-from learner.inference.policy import Agent, AgentConfig, ClwmPolicy, Setup, load_agent, load_setup, save_agent
-from learner.models.normalize import NormalizerConfig
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
+from learner.inference.policy_file import Setup, load_agent, load_setup, save_agent
+from learner.models.agent import Agent
+from learner.models.config import AgentConfig, NormalizerConfig
 from learner.vision.segmenter import Segmenter, save_segmenter
 
 
@@ -22,14 +25,14 @@ def agent(dataset):
     return made
 
 
-def play(policy: ClwmPolicy, frames: int, number: int = 0, instruction: str = "turn the switch on"):
+def play(policy: Policy, frames: int, number: int = 0, instruction: str = "turn the switch on"):
     episode = trajectory(number)
     policy.begin(instruction)
     return np.stack([policy.act(episode["rgb"][t % 6], episode["proprio"][t % 6]) for t in range(frames)])
 
 
 def test_a_chunk_is_in_physical_units_and_absent_channels_are_zero(agent):
-    chunks = play(ClwmPolicy(agent), 2)
+    chunks = play(Policy(agent), 2)
     assert chunks.shape == (2, 16, 30) and chunks.dtype == np.float32
     assert (chunks[..., [20, 27]] == 0).all() and np.isfinite(chunks).all()
     low, high = agent.normalizer.action_range.numpy()
@@ -42,19 +45,19 @@ def test_a_chunk_is_in_physical_units_and_absent_channels_are_zero(agent):
 
 
 def test_the_same_seed_and_observations_give_the_same_chunks(agent):
-    assert np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=1), 3))
-    assert not np.array_equal(play(ClwmPolicy(agent, seed=1), 3), play(ClwmPolicy(agent, seed=2), 3))
+    assert np.array_equal(play(Policy(agent, seed=1), 3), play(Policy(agent, seed=1), 3))
+    assert not np.array_equal(play(Policy(agent, seed=1), 3), play(Policy(agent, seed=2), 3))
 
 
 def test_at_temperature_zero_the_seed_decides_no_chunk_of_a_model_without_memory(dataset):
     model = replace(SMALL.model, memory_every=0, action_temperature=0.0)
     cold = fitted(replace(SMALL, model=model), dataset)
     shaken(cold.model)
-    first, second = (play(ClwmPolicy(cold, seed=seed), 1) for seed in (1, 2))
+    first, second = (play(Policy(cold, seed=seed), 1) for seed in (1, 2))
     assert np.array_equal(first, second), "without a memory chunks do not see the frame that was imagined"
     warm = fitted(replace(SMALL, model=replace(model, action_temperature=1.0)), dataset)
     warm.load_state_dict(cold.state_dict())
-    assert not np.array_equal(play(ClwmPolicy(warm, seed=1), 1), play(ClwmPolicy(warm, seed=2), 1))
+    assert not np.array_equal(play(Policy(warm, seed=1), 1), play(Policy(warm, seed=2), 1))
 
 
 def test_a_policy_of_several_samples_plays_their_mean_and_speculates_as_it_acts(dataset):
@@ -63,28 +66,28 @@ def test_a_policy_of_several_samples_plays_their_mean_and_speculates_as_it_acts(
     shaken(one.model)
     many = fitted(replace(SMALL, model=replace(model, action_samples=16)), dataset)
     many.load_state_dict(one.state_dict())
-    single = np.stack([play(ClwmPolicy(one, seed=seed), 1) for seed in range(60)])
-    means = np.stack([play(ClwmPolicy(many, seed=seed), 1) for seed in range(20)])
+    single = np.stack([play(Policy(one, seed=seed), 1) for seed in range(60)])
+    means = np.stack([play(Policy(many, seed=seed), 1) for seed in range(20)])
     loose = single.std(axis=0) > 1e-3
     assert loose.any()
     assert np.median(means.std(axis=0)[loose] / single.std(axis=0)[loose]) == pytest.approx(0.25, rel=0.3)
     error = np.abs(means.mean(axis=0) - single.mean(axis=0))[loose] / single.std(axis=0)[loose]
     assert np.median(error) < 0.2
-    synchronous = play(ClwmPolicy(many), 2)
+    synchronous = play(Policy(many), 2)
     with closing(SpeculativePolicy(many, SaiConfig(s_mid=0.0))) as speculative:
         assert np.array_equal(play(speculative, 2), synchronous)
 
 
 def test_begin_forgets_the_last_episode(agent):
-    used = ClwmPolicy(agent)
+    used = Policy(agent)
     play(used, 3, number=5, instruction="place the mouse")
-    assert np.array_equal(play(used, 2), play(ClwmPolicy(agent), 2))
+    assert np.array_equal(play(used, 2), play(Policy(agent), 2))
 
 
 def test_two_policies_of_one_agent_share_no_memory(agent):
-    alone = play(ClwmPolicy(agent), 3)
+    alone = play(Policy(agent), 3)
     episode, other = trajectory(0), trajectory(9)
-    one, two = ClwmPolicy(agent), ClwmPolicy(agent, seed=5)
+    one, two = Policy(agent), Policy(agent, seed=5)
     one.begin("turn the switch on")
     two.begin("place the mouse")
     together = []
@@ -95,7 +98,7 @@ def test_two_policies_of_one_agent_share_no_memory(agent):
 
 
 def test_memory_starts_afresh_after_its_span_and_keeps_its_size(agent):
-    policy = ClwmPolicy(agent)
+    policy = Policy(agent)
     steps, sizes = [], set()
     policy.begin("turn the switch on")
     for t in range(7):
@@ -121,7 +124,7 @@ def test_an_aiming_policy_acts_on_its_first_frame_as_long_as_the_episode_lasts(a
     episode, other = trajectory(0), trajectory(1)
     chunks = []
     for first in (episode, other, episode):
-        policy = ClwmPolicy(aiming)
+        policy = Policy(aiming)
         policy.begin("turn the switch on")
         policy.act(first["rgb"][0], episode["proprio"][0])
         for t in range(1, 6):
@@ -139,7 +142,7 @@ def test_an_aiming_agent_trains_on_openings_and_says_what_it_lacks(aiming, datas
     losses.total.backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in aiming.model.aim.parameters())
     moved = replace(batch, opening=batch.opening.flip(0))
-    assert aiming.losses(moved, torch.Generator().manual_seed(0)).action != losses.action
+    assert aiming.losses(moved, torch.Generator().manual_seed(0)).parts["action"] != losses.parts["action"]
     with pytest.raises(LearnerError, match="opening=True"):
         aiming.losses(leased.gather(), torch.Generator().manual_seed(0))
     with pytest.raises(ConfigError, match=r"set encoder\.segmenter"):
@@ -148,14 +151,14 @@ def test_an_aiming_agent_trains_on_openings_and_says_what_it_lacks(aiming, datas
 
 def test_an_aiming_policy_is_saved_whole_and_speculates_as_it_acts(aiming, tmp_path):
     save_agent(aiming, tmp_path / "policy.safetensors", Setup())
-    acted = play(ClwmPolicy(aiming), 6)
-    assert np.array_equal(play(ClwmPolicy(load_agent(tmp_path / "policy.safetensors")), 6), acted)
+    acted = play(Policy(aiming), 6)
+    assert np.array_equal(play(Policy(load_agent(tmp_path / "policy.safetensors")), 6), acted)
     with closing(SpeculativePolicy(aiming, SaiConfig(s_mid=0.0))) as speculative:
         assert np.array_equal(play(speculative, 6), acted)
 
 
 def test_the_imagined_frame_is_kept_for_who_wants_to_look(agent):
-    policy = ClwmPolicy(agent)
+    policy = Policy(agent)
     play(policy, 1)
     assert policy.imagined is not None and policy.imagined.shape == (8, agent.encoder.latent_dim)
     policy.begin("again")
@@ -163,7 +166,7 @@ def test_the_imagined_frame_is_kept_for_who_wants_to_look(agent):
 
 
 def test_observations_of_another_shape_or_type_are_refused(agent):
-    policy, episode = ClwmPolicy(agent), trajectory(0)
+    policy, episode = Policy(agent), trajectory(0)
     with pytest.raises(LearnerError, match="call begin"):
         policy.act(episode["rgb"][0], episode["proprio"][0])
     policy.begin("turn the switch on")
@@ -178,7 +181,7 @@ def test_observations_of_another_shape_or_type_are_refused(agent):
 
 def test_an_agent_that_was_never_measured_is_refused():
     with pytest.raises(LearnerError, match="never measured"):
-        ClwmPolicy(Agent(SMALL))
+        Policy(Agent(SMALL))
 
 
 def test_configurations_survive_json():
@@ -213,7 +216,7 @@ def test_a_saved_agent_acts_bit_for_bit_as_before_and_knows_what_it_was_trained_
     setup = Setup(robot="dual_piper", width=32, height=48, tasks=("turn_switch",))
     save_agent(agent, path, setup)
     assert load_setup(path) == setup
-    assert np.array_equal(play(ClwmPolicy(load_agent(path)), 3), play(ClwmPolicy(agent), 3))
+    assert np.array_equal(play(Policy(load_agent(path)), 3), play(Policy(agent), 3))
     assert [p.name for p in tmp_path.iterdir()] == ["policy.safetensors"]
 
 

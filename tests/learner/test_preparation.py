@@ -10,9 +10,14 @@ from learner_parts import GRID, SMALL, exact_model, fitted, shaken, trajectory, 
 
 from embodichain.types import CHUNK
 from learner.backbone.layers import body_positions, chunk_positions, grid_positions, rotations
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.background import Preparation, SaiConfig, SpeculativePolicy, Split, finish, start
-from learner.inference.policy import ClwmPolicy, Noise
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
+from learner.models.clwm.inputs import Noise
+from learner.models.clwm.speculate import Split, finish, prepare, start
+from learner.models.world_model import Mode, Seen
 
 MADE = ("frame_settings", "video_setting", "action_setting")
 
@@ -42,14 +47,14 @@ def agent(trajectories):
 def test_with_everything_prepared_frames_chunks_and_memories_are_the_same_to_the_last_bit(changes):
     model, seen = exact_model(video_steps=2, action_steps=4, **changes), window(batch=2)
     text, noise = model.read_text(seen.text_BLC), Noise(seen.latents_BTNC[:, 2], seen.actions_BTKA[:, 2])
-    made = Preparation.of(model, GRID, noise)
-    first = model.observe(model.empty_memory(), seen.latents_BTNC[:, 0], seen.proprio_BTA[:, 0], None, text, GRID)
-    arguments = (first, seen.latents_BTNC[:, 1], seen.proprio_BTA[:, 1], seen.actions_BTKA[:, 0], text, GRID)
-    plain, prepared = model.observe(*arguments), model.observe(*arguments, made.frame)
+    made = prepare(model, GRID, noise)
+    first = model.observe(model.empty(), Seen(seen.latents_BTNC[:, 0], seen.proprio_BTA[:, 0], None), text, GRID)
+    arguments = (first, Seen(seen.latents_BTNC[:, 1], seen.proprio_BTA[:, 1], seen.actions_BTKA[:, 0]), text, GRID)
+    plain, prepared = model.observe(*arguments), model.observe(*arguments, made)
     for one, other in zip((*plain.weights, *plain.context), (*prepared.weights, *prepared.context), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
     assert plain.glance is prepared.glance is None or torch.equal(plain.glance, prepared.glance)
-    started = start(model, prepared, noise, text, GRID, Split.of(SaiConfig(), model.config), made=made)
+    started = start(model, prepared, noise, text, GRID, Split.of(Mode("video+action", 0.5), model.config), made=made)
     ended, whole = finish(model, prepared, started, text, GRID, made), model.generate(plain, *noise, text, GRID)
     assert all(torch.equal(a, b) for a, b in zip(ended, whole, strict=True))
 
@@ -83,7 +88,7 @@ def test_from_the_third_chunk_of_an_episode_on_nobody_waits_for_or_repeats_what_
 def test_pictures_laid_out_otherwise_in_the_middle_of_an_episode_are_prepared_for_anew(agent):
     rng = np.random.default_rng(0)
     wide, tall = (rng.integers(0, 255, (2, *size, 3), dtype=np.uint8) for size in ((32, 64), (64, 32)))
-    policies = [ClwmPolicy(agent), SpeculativePolicy(agent, SaiConfig(s_mid=0.0))]
+    policies = [Policy(agent), SpeculativePolicy(agent, SaiConfig(s_mid=0.0))]
     chunks = []
     for policy in policies:
         policy.begin("turn the switch on")

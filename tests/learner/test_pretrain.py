@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.codecs.dino import Encoder, EncoderConfig
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import MaskedAutoencoder, PretrainConfig, patch_waves, pretrain
 from learner.vision.camera_frames import Views
 

@@ -16,7 +16,8 @@ from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.ring import Ring
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.types import RingSpec
-from learner.data.dataset import DataConfig, RingDataset
+from learner.data.config import DataConfig
+from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks
 
 COUNT, READS, TRAJECTORIES, SLOTS = 2, 3, 13, 8
@@ -36,7 +37,8 @@ def learn(rank: int, folder, path, ended, answers) -> None:
     """One rank that trains for real until the stream ends."""
     import pytorch_lightning as pl
 
-    from learner.training.module import ClwmModule, LearnerConfig, OptimizerConfig, RingDataModule, fit
+    from learner.training.config import LearnerConfig, OptimizerConfig
+    from learner.training.module import AgentModule, RingDataModule, fit
 
     ranks = join(rank, folder / "meeting")
     config = LearnerConfig(
@@ -57,7 +59,7 @@ def learn(rank: int, folder, path, ended, answers) -> None:
         exhausted = ended.is_set if rank == 0 else None
         dataset = RingDataset(ring, config.data, exhausted=exhausted, record=record, ranks=ranks)
         pl.seed_everything(rank, verbose=False)
-        module = ClwmModule(config)
+        module = AgentModule(config)
         steps, _ = fit(
             module,
             RingDataModule(dataset),

@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from learner.backbone.flow import euler, time_grid
+from learner.backbone.grid import Grid
+from learner.codecs.config import LatentSpec
 from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import Grid, Window
 from learner.models.clwm.model import Clwm
+from learner.models.window import Window
+from learner.models.world_model import Seen
 
 GRID = Grid(1, 1, 2)
 BATCH, TRAINED_STEPS = 16, 6
@@ -27,7 +30,7 @@ def episodes(batch: int, steps: int, generator: torch.Generator) -> tuple[Window
 def trained(memory_every: int, seed: int = 0) -> Clwm:
     torch.manual_seed(seed)
     sizes = {"dim": 32, "layers": 2, "heads": 2, "ffn": 64, "time_frequencies": 16, "max_cameras": 1}
-    model = Clwm(ClwmConfig(**sizes, memory_every=memory_every, history_noise_prob=0.0), latent_dim=4, text_dim=4)
+    model = Clwm(ClwmConfig(**sizes, memory_every=memory_every, history_noise_prob=0.0), latents=LatentSpec(4), text_dim=4)
     body = model._body_tokens  # executed chunks are hidden from it: else it would copy the one before
     model._body_tokens = lambda proprio, past, *, first: body(proprio, torch.zeros_like(past), first=first)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -40,7 +43,7 @@ def trained(memory_every: int, seed: int = 0) -> Clwm:
         draws = model.draw(window, generator)
         losses = model.losses(window, draws, GRID, valid_BT=valid, imitate_BT=imitate, action_mask_BA=channels)
         optimizer.zero_grad()
-        losses.action.backward()
+        losses.parts["action"].backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
     return model
@@ -51,10 +54,10 @@ def recall(model: Clwm, frames: int) -> float:
     """Share of episodes whose generated chunk has the sign of the cue `frames` frames ago, observed one by one."""
     generator = torch.Generator().manual_seed(1)
     window, cue = episodes(64, frames, generator)
-    text, memory = model.read_text(window.text_BLC), model.empty_memory()
+    text, memory = model.read_text(window.text_BLC), model.empty()
     for t in range(frames):
         executed = window.actions_BTKA[:, t - 1] if t else None
-        memory = model.observe(memory, window.latents_BTNC[:, t], window.proprio_BTA[:, t], executed, text, GRID)
+        memory = model.observe(memory, Seen(window.latents_BTNC[:, t], window.proprio_BTA[:, t], executed), text, GRID)
     working = model.imagine(memory.fork(), window.latents_BTNC[:, frames], text, GRID)
     noise = torch.randn(64, 16, 30, generator=generator)
     chunk = euler(lambda x, s: model.action_velocity(working, x, s, text), noise, time_grid(6))

@@ -5,7 +5,7 @@ import torch
 from learner_parts import GRID, exact_model, window
 
 from embodichain.errors import ConfigError
-from learner.memory.ttt import Recompute
+from learner.memory.config import Recompute
 
 
 def step(model, dtype=torch.float64, autocast=None, steps=5):

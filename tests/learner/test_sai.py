@@ -11,9 +11,14 @@ from learner_parts import GRID, SMALL, exact_model, fitted, shaken, trajectory, 
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.background import SaiConfig, SpeculativePolicy, Split, Variant, finish, start
-from learner.inference.policy import ClwmPolicy, Noise, Outcome
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Outcome, Policy
+from learner.models.clwm.inputs import Noise
+from learner.models.clwm.speculate import Split, Variant, finish, start
+from learner.models.world_model import Mode, Seen
 
 STEPS = replace(SMALL, model=replace(SMALL.model, video_steps=4, action_steps=8))
 BOTH, VIDEO = SaiConfig(), SaiConfig(variant=Variant.VIDEO)
@@ -47,12 +52,12 @@ def frame(number: int, t: int):
     return episode["rgb"][t % 6], episode["proprio"][t % 6]
 
 
-def play(policy: ClwmPolicy, frames: int, number: int = 0) -> np.ndarray:
+def play(policy: Policy, frames: int, number: int = 0) -> np.ndarray:
     return np.stack([policy.act(*frame(number, t)) for t in range(frames)])
 
 
 def synchronous(agent, frames: int, number: int = 0, *, seed: int = 0, instruction: str = "turn the switch on") -> np.ndarray:
-    policy = ClwmPolicy(agent, seed=seed)
+    policy = Policy(agent, seed=seed)
     policy.begin(instruction)
     return play(policy, frames, number)
 
@@ -67,11 +72,11 @@ def test_wherever_phase_1_stops_phase_2_ends_where_the_whole_integration_ends(va
     model = exact_model(video_steps=2, action_steps=4)
     seen = window(batch=1)
     text = model.read_text(seen.text_BLC)
-    memory = model.observe(model.empty_memory(), seen.latents_BTNC[:, 0], seen.proprio_BTA[:, 0], None, text, GRID)
+    memory = model.observe(model.empty(), Seen(seen.latents_BTNC[:, 0], seen.proprio_BTA[:, 0], None), text, GRID)
     noise = Noise(seen.latents_BTNC[:, 1], seen.actions_BTKA[:, 1])
     whole = model.generate(memory, *noise, text, GRID)
     for s_mid in (0.5, 1.0):
-        split = Split.of(SaiConfig(variant=variant, s_mid=s_mid), model.config)
+        split = Split.of(Mode(variant, s_mid), model.config)
         for allowed in (0, 1, 2, 3, 5, 8):
             asked = iter(range(100))
             started = start(model, memory, noise, text, GRID, split, lambda: next(asked) >= allowed)  # noqa: B023
@@ -95,7 +100,7 @@ def test_with_the_real_observation_as_surrogate_the_chunks_are_the_synchronous_o
 
 @VARIANTS
 def test_with_its_own_forecast_chunks_differ_but_what_is_remembered_is_real(agent, speculative, variant):
-    policy, plain = speculative(SaiConfig(variant=variant)), ClwmPolicy(agent)
+    policy, plain = speculative(SaiConfig(variant=variant)), Policy(agent)
     plain.begin("turn the switch on")
     executed = None
     for t in range(4):
@@ -134,7 +139,7 @@ def test_blocking_evaluations_are_exactly_what_phase_1_leaves(agent, speculative
     assert counts.get(("video_velocity", True), 0) == (1 - s_mid) * 4
     assert counts.get(("action_velocity", True), 0) == (1 - action_mid) * 8
     assert policy.last is not None and policy.last.outcome is Outcome.SPECULATED
-    assert (policy.last.video_evaluations, policy.last.action_evaluations) == ((1 - s_mid) * 4, (1 - action_mid) * 8)
+    assert (policy.last.evaluations["video"], policy.last.evaluations["action"]) == ((1 - s_mid) * 4, (1 - action_mid) * 8)
 
 
 def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculative, monkeypatch):
@@ -158,7 +163,7 @@ def test_an_early_observation_waits_or_takes_over_what_is_there(agent, speculati
     threading.Thread(target=lambda: (stop.wait(120.0), told.set())).start()  # the evaluation lasts until it is told to stop
     hasty.act(*frame(0, 1))
     assert hasty.last is not None and hasty.last.outcome is Outcome.TAKEN_OVER
-    assert hasty.last.video_evaluations == 2, "two evaluations were done or under way, two remain"
+    assert hasty.last.evaluations["video"] == 2, "two evaluations were done or under way, two remain"
     assert np.array_equal(first, synchronous(agent, 1)[0])
 
 
@@ -285,7 +290,7 @@ def test_a_failure_in_the_background_is_raised_where_its_result_is_wanted(agent,
 def test_a_middle_that_falls_between_steps_is_refused_with_those_that_exist(agent):
     with pytest.raises(ConfigError, match=r"available: 0, 0\.25, 0\.5, 0\.75, 1"):
         SpeculativePolicy(agent, SaiConfig(s_mid=0.3))
-    assert Split.of(SaiConfig(s_mid=0.75, variant=Variant.VIDEO), agent.config.model) == (3, 0)
+    assert Split.of(Mode(Variant.VIDEO, 0.75), agent.config.model) == (3, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"s_mid": 1.5}, {"s_mid": -0.1}, {"patience_s": -1.0}, {"max_lost": -1}])

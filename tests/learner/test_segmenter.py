@@ -4,18 +4,11 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.codecs.dino import Encoder, EncoderConfig
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
 from learner.vision.camera_frames import Views
-from learner.vision.segmenter import (
-    MOMENTS,
-    Fit,
-    Segmenter,
-    SegmenterConfig,
-    image_moments,
-    load_segmenter,
-    save_segmenter,
-    train_segmenter,
-)
+from learner.vision.config import SegmenterConfig
+from learner.vision.segmenter import MOMENTS, Fit, Segmenter, image_moments, load_segmenter, save_segmenter, train_segmenter
 
 
 def ellipse(x: float, y: float, long: float, short: float, angle: float, size: int = 128) -> torch.Tensor:

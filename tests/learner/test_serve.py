@@ -21,9 +21,12 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 
 from embodichain import cli
 from embodichain.errors import ConfigError
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.background import SaiConfig, SpeculativePolicy
-from learner.inference.policy import ClwmPolicy, Setup, load_agent, save_agent
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
+from learner.inference.policy_file import Setup, load_agent, save_agent
 from learner.runs.locate import find
 from learner.serving.server import PolicyServer, ServeConfig, embodiment
 
@@ -231,16 +234,16 @@ def test_a_port_in_use_and_a_middle_between_steps_are_refused_before_anyone_wait
         PolicyServer(agent, body, ServeConfig(sai=SaiConfig(s_mid=0.3)))
 
 
-def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connection_alone(policy_file, capsys, monkeypatch):
+def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connection_alone(policy_file, caplog, monkeypatch):
     server = PolicyServer(load_agent(policy_file), embodiment(find(policy_file)), ServeConfig(port=0, max_connections=2))
-    plain = ClwmPolicy.act
+    plain = Policy.act
 
     def broken(self, rgb, proprio, executed=None):
         if proprio[0] == 7.0:
             raise RuntimeError("out of memory at 0x1234")
         return plain(self, rgb, proprio, executed)
 
-    monkeypatch.setattr(ClwmPolicy, "act", broken)
+    monkeypatch.setattr(Policy, "act", broken)
 
     async def drive() -> None:
         stop, ports = asyncio.Event(), asyncio.Queue()
@@ -263,7 +266,7 @@ def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connecti
             one.infer(request(0))
 
     asyncio.run(drive())
-    assert "0x1234" in capsys.readouterr().err
+    assert "0x1234" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.background import SaiConfig, SpeculativePolicy
-from learner.inference.policy import ClwmPolicy
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.background import SpeculativePolicy
+from learner.inference.config import SaiConfig
+from learner.inference.policy import Policy
 from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
 
 NAMES = ("head", "wrist")[:CAMERAS]
@@ -40,7 +42,7 @@ def connect(agent, body):
     opened: list[Connection] = []
 
     def make(*, sai: bool = False, rename=None, max_sessions: int = 4) -> Connection:
-        policy = partial(SpeculativePolicy, agent, SaiConfig(s_mid=1.0)) if sai else partial(ClwmPolicy, agent)
+        policy = partial(SpeculativePolicy, agent, SaiConfig(s_mid=1.0)) if sai else partial(Policy, agent)
         opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions))
         return opened[-1]
 
@@ -60,7 +62,7 @@ def play(connection: Connection, frames: int, number: int = 0, **extra) -> np.nd
 
 
 def test_a_connection_answers_as_the_policy_in_this_process_does(connect, agent):
-    policy, episode = ClwmPolicy(agent), trajectory(0)
+    policy, episode = Policy(agent), trajectory(0)
     policy.begin(PROMPT)
     expected = np.stack([policy.act(episode["rgb"][t], episode["proprio"][t]) for t in range(4)])
     assert np.array_equal(play(connect(), 4), expected)

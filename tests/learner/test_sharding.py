@@ -8,8 +8,9 @@ import torch
 import torch.distributed
 from learner_parts import GRID, SMALL, exact_model, trajectory, window
 
-from learner.models.clwm.draws import Window
-from learner.training.sharding import Parallel, shard
+from learner.models.window import Window
+from learner.training.config import Parallel
+from learner.training.sharding import shard
 
 COUNT, STEPS = 2, 3
 spawn = multiprocessing.get_context("spawn")
@@ -105,9 +106,11 @@ def test_two_processes_have_the_losses_and_weights_of_one(parallel, tmp_path):
 
 def fit_a_slice(rank: int, folder, steps: int, resume: bool, answers) -> None:
     """A whole training of a sliced model by Lightning, with its checkpoint."""
-    from learner.data.dataset import DataConfig, MemorySource, RingDataset
+    from learner.data.config import DataConfig
+    from learner.data.dataset import MemorySource, RingDataset
     from learner.data.ranks import Ranks
-    from learner.training.module import ClwmModule, LearnerConfig, RingDataModule, fit
+    from learner.training.config import LearnerConfig
+    from learner.training.module import AgentModule, RingDataModule, fit
 
     begin(rank, folder)
     ranks = Ranks(timeout_s=200.0)
@@ -116,7 +119,7 @@ def fit_a_slice(rank: int, folder, steps: int, resume: bool, answers) -> None:
     )
     dataset = RingDataset(MemorySource([trajectory(number) for number in range(6)]), config.data, ranks=ranks)
     losses: list[float] = []
-    module = ClwmModule(config)
+    module = AgentModule(config)
     fit(
         module,
         RingDataModule(dataset),
@@ -135,7 +138,7 @@ def fit_a_slice(rank: int, folder, steps: int, resume: bool, answers) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_sliced_training_leaves_a_whole_checkpoint_and_goes_on_from_it(tmp_path):
-    from learner.inference.policy import load_agent
+    from learner.inference.policy_file import load_agent
 
     for folder, steps, resume in (("a", 3, False), ("a", 5, True)):
         (tmp_path / folder).mkdir(exist_ok=True)

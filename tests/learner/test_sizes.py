@@ -2,14 +2,16 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.models.clwm.config import SIZES, model_size
+from learner.codecs.config import LatentSpec
+from learner.models.clwm.family import CLWM
 from learner.models.clwm.model import Clwm
+from learner.models.clwm.sizes import SIZES
 
 
 def on_paper(name: str, *, latent_dim: int = 768, text_dim: int = 4096) -> Clwm:
     """The model without its memory: shapes only."""
     with torch.device("meta"):
-        return Clwm(model_size(name), latent_dim=latent_dim, text_dim=text_dim)
+        return Clwm(CLWM.size(name), latents=LatentSpec(latent_dim), text_dim=text_dim)
 
 
 def count(*modules) -> int:
@@ -41,4 +43,4 @@ def test_sizes_are_what_their_descriptions_say(name, millions):
 
 def test_an_unknown_size_lists_those_that_exist():
     with pytest.raises(ConfigError, match=", ".join(sorted(SIZES))):
-        model_size("huge")
+        CLWM.size("huge")

@@ -7,7 +7,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from embodichain.errors import ConfigError
-from learner.backbone.text import HashedWords, TextConfig, TextEncoder
+from learner.backbone.config import TextConfig
+from learner.backbone.text import HashedWords, TextEncoder
 
 CODE = """
 import hashlib

@@ -4,7 +4,9 @@ from learner_parts import GRID, exact_model, window
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from learner.training.utilisation import Extent, forward_flops, peak_flops, utilisation
+from learner.models.clwm.flops import forward_flops
+from learner.models.window import Extent
+from learner.training.utilisation import peak_flops, utilisation
 
 
 @pytest.mark.parametrize(
@@ -32,6 +34,6 @@ def test_counted_flops_are_those_that_torch_counts(changes):
 def test_a_device_without_a_known_peak_has_no_utilisation():
     assert peak_flops("cpu") is None
     config, extent = exact_model().config, Extent(3, 4, 8, 6, 3, 5)
-    assert utilisation(config, extent, 1.0, None) is None
-    assert utilisation(config, extent, 1.0, 3.0 * forward_flops(config, extent)) == pytest.approx(1.0)
-    assert utilisation(config, extent, 0.5, 3.0 * forward_flops(config, extent), devices=4) == pytest.approx(0.5)
+    assert utilisation(forward_flops(config, extent), 1.0, None) is None
+    assert utilisation(forward_flops(config, extent), 1.0, 3.0 * forward_flops(config, extent)) == pytest.approx(1.0)
+    assert utilisation(forward_flops(config, extent), 0.5, 3.0 * forward_flops(config, extent), devices=4) == pytest.approx(0.5)

@@ -8,11 +8,12 @@ import torch
 from learner_parts import SMALL
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.inference.policy import load_agent
-from learner.training.module import ClwmModule, LearnerConfig, Precision, RingDataModule, fit, make_logger
-from learner.training.optimizer import AverageConfig, Matrices, OptimizerConfig, Schedule, WeightAverage
-from learner.training.sharding import Parallel
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.policy_file import load_agent
+from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
+from learner.training.module import AgentModule, RingDataModule, fit, make_logger
+from learner.training.optimizer import WeightAverage, adamw, make_optimizer
 
 CONFIG = LearnerConfig(
     agent=SMALL,
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 def train(trajectories, path, steps, *, config=CONFIG, resume=False, logs=None):
     """What was logged at each step, and the module."""
-    module, seen = ClwmModule(config), []
+    module, seen = AgentModule(config), []
 
     def note(step, values) -> bool:
         seen.append(dict(values))
@@ -141,8 +142,8 @@ def test_without_an_average_the_weights_themselves_are_used(trajectories, tmp_pa
 def test_schedules_and_the_rate_of_memories():
     constant = OptimizerConfig(schedule=Schedule.CONSTANT, warmup_steps=4, total_steps=20)
     assert [constant.share(step, 10) for step in (0, 3, 4, 19, 500)] == [0.25, 1.0, 1.0, 1.0, 1.0]
-    module = ClwmModule(CONFIG).agent
-    groups = OptimizerConfig(rate=1e-4, memory_rate=10.0).adamw(module).param_groups
+    module = AgentModule(CONFIG).agent
+    groups = adamw(OptimizerConfig(rate=1e-4, memory_rate=10.0), module).param_groups
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
     decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
     trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -154,8 +155,8 @@ def test_schedules_and_the_rate_of_memories():
 def test_muon_moves_inner_matrices_and_nothing_else_and_resumes_to_the_bit(trajectories, tmp_path):
     optimizer = replace(CONFIG.optimizer, matrices=Matrices.MUON)
     config = replace(CONFIG, optimizer=optimizer)
-    module = ClwmModule(config).agent
-    together = optimizer.optimizer(module)
+    module = AgentModule(config).agent
+    together = make_optimizer(optimizer, module)
     muon, adamw = together.parts
     names = {p: name for name, p in module.named_parameters() if p.requires_grad}
     moved = {names[p] for group in muon.param_groups for p in group["params"]}

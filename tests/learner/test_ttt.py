@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from learner.backbone.layers import Rotation, chunk_positions, rotary
-from learner.memory.ttt import FastWeights, TttConfig, TttLayer, _GeluGradient, _NormGradient, apply, gradient, loss, update
+from learner.memory.config import TttConfig
+from learner.memory.ttt import FastWeights, TttLayer, _GeluGradient, _NormGradient, apply, gradient, loss, update
 
 B, H, N, D, M = 2, 3, 7, 6, 24
 

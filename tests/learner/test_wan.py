@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from embodichain.errors import LearnerError
 from learner.backbone.layers import Rotation, attend, grid_positions, rotary
-from learner.backbone.wan_weights import load_wan
+from learner.codecs.config import LatentSpec
 from learner.models.clwm.config import ClwmConfig
 from learner.models.clwm.model import Clwm
 
@@ -92,7 +92,7 @@ def model(**changes) -> Clwm:
         **changes,
     }
     torch.manual_seed(1)
-    return Clwm(ClwmConfig(**sizes), latent_dim=6, text_dim=TEXT).double()
+    return Clwm(ClwmConfig(**sizes), latents=LatentSpec(6), text_dim=TEXT).double()
 
 
 def wan_block(w, i: int, x, six, text, positions):
@@ -143,7 +143,7 @@ def test_loaded_blocks_compute_what_wan_computes(naming, tmp_path):
     else:
         write(tmp_path / "transformer", renamed(weights))
     ours = model()
-    load_wan(ours, tmp_path)
+    ours.load_backbone(tmp_path)
 
     sigma = torch.tensor([[0.7]], dtype=torch.float64)
     half = torch.exp(-torch.log(torch.tensor(1e4)) * torch.arange(FREQUENCIES // 2) / (FREQUENCIES // 2))
@@ -179,7 +179,7 @@ def test_the_report_accounts_for_every_tensor_of_both_sides(tmp_path):
     write(tmp_path, weights)
     ours = model()
     before = {name: w.clone() for name, w in ours.state_dict().items()}
-    report = load_wan(ours, tmp_path)
+    report = ours.load_backbone(tmp_path)
     used = {source for sources in report.loaded.values() for source in sources}
     assert used | set(report.unused) == set(weights) and not used & set(report.unused)
     assert set(report.loaded) | set(report.unfilled) | set(report.own) == set(before)
@@ -198,7 +198,7 @@ def test_what_does_not_fit_is_named_and_left_as_it_was(tmp_path):
     write(tmp_path, weights)
     ours = model()
     before = ours.state_dict()["blocks.1.expand.weight"].clone()
-    report = load_wan(ours, tmp_path)
+    report = ours.load_backbone(tmp_path)
     assert report.unfilled == {
         "blocks.1.expand.weight": f"[{FFN + 2}, {DIM}] instead of [{FFN}, {DIM}]",
         "blocks.0.text_key_value.weight": "the checkpoint lacks blocks.0.cross_attn.v.weight",
@@ -211,10 +211,10 @@ def test_what_does_not_fit_is_named_and_left_as_it_was(tmp_path):
 
 def test_folders_that_hold_no_wan_are_refused(tmp_path):
     with pytest.raises(LearnerError, match=r"no \*\.safetensors in"):
-        load_wan(model(), tmp_path)
+        model().load_backbone(tmp_path)
     write(tmp_path, {"something.else": torch.zeros(2)}, shards=1)
     with pytest.raises(LearnerError, match="holds no Wan transformer"):
-        load_wan(model(), tmp_path)
+        model().load_backbone(tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(LearnerError, match="is no safetensors file"):
-        load_wan(model(), tmp_path)
+        model().load_backbone(tmp_path)

@@ -6,8 +6,9 @@ from learner_parts import trajectory
 
 from embodichain.errors import ConfigError
 from embodichain.types import Segment
-from learner.data.dataset import DataConfig, MemorySource, RingDataset
-from learner.data.windows import Sampling, place_window
+from learner.data.config import DataConfig, Sampling
+from learner.data.dataset import MemorySource, RingDataset
+from learner.data.windows import place_window
 
 segments = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5)), min_size=1, max_size=6).map(
     lambda runs: np.repeat([kind for kind, _ in runs], [length for _, length in runs]).astype(np.uint8)

@@ -14,7 +14,8 @@ from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.gateway import Gateway
 from embodichain.stages import WorldConfig, prepare
 from embodichain.types import RingSpec, TrajectoryId
-from learner.data.dataset import DataConfig, RingDataset
+from learner.data.config import DataConfig
+from learner.data.dataset import RingDataset
 
 PLACEMENTS = ["host", "delayed"]
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from learner.backbone.layers import Block, KeyValue, Rotation, attend, join
-from learner.memory.ttt import FastWeights, Recompute, Rotations, TttLayer
+from learner.memory.config import Recompute
+from learner.memory.ttt import FastWeights, Rotations, TttLayer
 
 
 class Conditioned(NamedTuple):

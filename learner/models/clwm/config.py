@@ -1,17 +1,20 @@
-"""The settings of the world model and its named sizes, from one that trains on two cores to the shape of Wan2.2-5B."""
+"""The settings of the Causal Latent World Model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from embodichain.errors import ConfigError, unknown
-from learner.memory.ttt import TttConfig
+from embodichain.errors import ConfigError
+from learner.memory.config import TttConfig
+from learner.models.family import ModelConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClwmConfig:
+class ClwmConfig(ModelConfig):
     """Sizes, noise and sampling of the world model. The defaults are the tiny model for CPUs."""
+
+    family: ClassVar[str] = "clwm"
 
     dim: int = 96
     layers: int = 3
@@ -89,37 +92,3 @@ class ClwmConfig:
     def memory_blocks(self) -> tuple[int, ...]:
         """Indices of the blocks with a memory layer."""
         return tuple(i for i in range(self.layers) if self.memory_every and (i + 1) % self.memory_every == 0)
-
-
-def tiny() -> ClwmConfig:
-    """For CPUs, 0.7 M parameters."""
-    return ClwmConfig()
-
-
-def small() -> ClwmConfig:
-    """For one GPU, 36 M parameters."""
-    return replace(tiny(), dim=384, layers=12, heads=6, ffn=1536, time_frequencies=256)
-
-
-def base() -> ClwmConfig:
-    """As wide as DINOv3-base, 141 M parameters."""
-    return replace(small(), dim=768, heads=12, ffn=3072)
-
-
-def wan5b() -> ClwmConfig:
-    """The shape of Wan2.2-TI2V-5B with a memory in every block, 6.3 B parameters: 5.0 B of them can come from its checkpoint.
-
-    With `TextConfig(source=..., max_words=512)` of UMT5-XXL, whose 4,096 channels that checkpoint reads.
-    """
-    shape = replace(tiny(), dim=3072, layers=30, heads=24, ffn=14336, time_frequencies=256, memory_every=1)
-    return replace(shape, video_shift=5.0)
-
-
-SIZES: dict[str, Callable[[], ClwmConfig]] = {size.__name__: size for size in (tiny, small, base, wan5b)}
-
-
-def model_size(name: str) -> ClwmConfig:
-    """The model called `name`; raises ConfigError listing those that exist."""
-    if name not in SIZES:
-        raise unknown("model size", name, SIZES)
-    return SIZES[name]()

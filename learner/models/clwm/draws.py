@@ -12,30 +12,7 @@ from torch import Tensor
 
 from learner.backbone.flow import shift_time
 from learner.models.clwm.config import ClwmConfig
-
-
-class Grid(NamedTuple):
-    """How the N latents of a frame lie: cameras x rows x columns."""
-
-    cameras: int
-    rows: int
-    columns: int
-
-    @property
-    def size(self) -> int:
-        """N."""
-        return self.cameras * self.rows * self.columns
-
-
-class Window(NamedTuple):
-    """T steps of B trajectories, normalised: T + 1 frames and the T chunks between them."""
-
-    latents_BTNC: Tensor
-    proprio_BTA: Tensor
-    actions_BTKA: Tensor
-    text_BLC: Tensor
-    opening_BNC: Tensor | None = None
-    """The first frame of each trajectory, for models with an aim."""
+from learner.models.window import Window
 
 
 class ActionDraw(NamedTuple):

@@ -16,86 +16,38 @@ Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A act
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.backbone.flow import euler, interpolate, shift_time, time_grid, velocity
+from learner.backbone.flow import interpolate, velocity
+from learner.backbone.grid import Grid
 from learner.backbone.layers import (
-    PLACE_WAVES,
-    Aim,
-    Block,
-    Glance,
-    Head,
-    KeyValue,
-    Rotation,
-    TimeEmbedding,
-    attend,
-    body_positions,
-    chunk_positions,
-    grid_positions,
-    join,
-    modulated,
-    place_waves,
-    rotations,
     wide,
 )
-from learner.memory.ttt import FastWeights, Recompute, TttLayer, apply, update
-from learner.models.clwm.block_pass import BlockPassed, Conditioned, Setting, block_pass, cat_rotations
-from learner.models.clwm.config import ClwmConfig
-from learner.models.clwm.draws import ActionDraw, Draws, Grid, Window, draw
-from learner.models.clwm.memory import LongTermMemory, WorkingMemory
+from learner.backbone.wan_weights import LoadReport, load_wan
+from learner.models.clwm.block_pass import BlockPassed, block_pass
+from learner.models.clwm.draws import ActionDraw, Draws, draw
+from learner.models.clwm.flops import forward_flops
+from learner.models.clwm.inputs import Noise, Preparation, TextMemory
+from learner.models.clwm.memory import LongTermMemory
+from learner.models.clwm.speculate import Split, Started, Variant, finish, prepare, start
+from learner.models.clwm.stages import ClwmStages
+from learner.models.window import Extent, Window
+from learner.models.world_model import Decision, Losses, Mode, never
 
 
-class Losses(NamedTuple):
-    """Flow-matching losses: their weighted sum, and the two parts, scalars."""
+class Clwm(ClwmStages):
+    """The causal latent world model: parameters, and no state."""
 
-    total: Tensor
-    video: Tensor
-    action: Tensor
-
-
-TextMemory = tuple[KeyValue, ...]
-"""Keys and values of one instruction, per block."""
-
-
-class Clwm(nn.Module):
-    """The model between normalised latents and normalised actions; it holds parameters and no state."""
-
-    def __init__(self, config: ClwmConfig, *, latent_dim: int, text_dim: int) -> None:
-        super().__init__()
-        self.config = config
-        dim = config.dim
-        self.video_in = nn.Linear(latent_dim, dim)
-        self.action_in = nn.Linear(ACTION_DIM, dim)
-        self.proprio_in = nn.Linear(ACTION_DIM, dim)
-        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
-        self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
-        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, dim))
-        self.no_past = nn.Parameter(0.02 * torch.randn(dim))
-        self.video_time = TimeEmbedding(dim, config.time_frequencies)
-        self.action_time = TimeEmbedding(dim, config.time_frequencies)
-        self.video_out = Head(dim, latent_dim)
-        self.action_out = Head(dim, ACTION_DIM)
-        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
-        memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
-        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
-        self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
-        self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
-        self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
-        self.aim = Aim(config.aim, dim) if config.aim else None
-        uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
-        self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
-        self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
-        self._block_pass: Callable[..., BlockPassed] = block_pass
-        self.recompute = Recompute()
-        """How training trades work for memory; may be set at any time."""
+    modes = tuple(Variant)
+    horizon = CHUNK
 
     # ------------------------------------------------------------------------------------------------------------ training
 
@@ -184,102 +136,72 @@ class Clwm(nn.Module):
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
         video_loss = _mean(video_error, valid_BT[:, imagined].to(video_error))
         action_loss = _mean(action_error, weights)
-        return Losses(video_loss + self.config.action_weight * action_loss, video_loss, action_loss)
+        total = video_loss + self.config.action_weight * action_loss
+        return Losses(total, {"video": video_loss, "action": action_loss})
 
     # ----------------------------------------------------------------------------------------------------------- inference
 
-    def empty_memory(self, opening: Tensor | None = None) -> LongTermMemory:
-        """The memory before the first frame, for any batch size; or one that starts afresh in an episode with that `opening`."""
-        return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories), opening=opening)
+    def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
+        """Of a frame, then of `action_samples` chunks a trajectory."""
+        video = torch.randn(latents_BNC.shape, generator=generator).to(latents_BNC)
+        count = self.config.action_samples * len(latents_BNC)
+        action = torch.randn((count, CHUNK, ACTION_DIM), generator=generator).to(latents_BNC)
+        return Noise(video, self.config.action_temperature * action)
 
-    def read_text(self, text_BLC: Tensor) -> TextMemory:
-        """Keys and values of an instruction for every block: once per instruction."""
-        text = self.text_in(text_BLC.to(self.place))
-        return tuple(block.text_memory(text) for block in self.blocks)
+    def prepare(self, noise: Noise, grid: Grid) -> Preparation:
+        """See `speculate.prepare`."""
+        return prepare(self, grid, noise)
 
-    def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
-        """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
-        here = self.place.new_ones(1, 1)
-        scene = self._setting(self._views(grid), self.video_time(here), None, grid_positions, *grid, 0.0)
-        return scene, self._setting(self.place, self.action_time(here), None, body_positions, self._past)
+    def decide(self, state: LongTermMemory, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
+        """Both stages; of several chunks the mean."""
+        return self._decision(*self.generate(state, *noise, text, grid), Started.at_noise(noise))
 
-    def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
-        """What a Stage 1 evaluation at flow time s needs beside point and memory."""
-        return self._setting(self._views(grid), self.video_time(time_B[:, None]), self.video_out, grid_positions, *grid, 1.0)
+    def check(self, mode: Mode) -> None:
+        """Raises ConfigError, listing what exists, for a mode that is none of `Variant` or ends between two sampling steps."""
+        Split.of(mode, self.config)
 
-    def action_setting(self, time_B: Tensor) -> Setting:
-        """What a Stage 2 evaluation at flow time s needs beside point and memory."""
-        return self._setting(self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, CHUNK, 0.0)
+    def unbegun(self, noise: Noise) -> Started:
+        """Nothing integrated yet."""
+        return Started.at_noise(noise)
 
-    def observe(
+    def begin(
         self,
-        memory: LongTermMemory,
-        latents_BNC: Tensor,
-        proprio_BA: Tensor,
-        executed_BKA: Tensor | None,
+        state: LongTermMemory,
+        noise: Noise,
         text: TextMemory,
         grid: Grid,
-        made: tuple[Setting, Setting] | None = None,
-    ) -> LongTermMemory:
-        """Long-term memory after a real frame and the chunk executed before it (None at the first frame)."""
-        past = proprio_BA.new_zeros(proprio_BA.shape[0], CHUNK, ACTION_DIM) if executed_BKA is None else executed_BKA
-        scene, body = made or self.frame_settings(grid)
-        tokens = [
-            self._latent_tokens(latents_BNC[:, None], grid, scene.place),
-            self._body_tokens(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
-        ]
-        weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
-        opening = self._opening(latents_BNC) if memory.opening is None else memory.opening
-        glance = self._look(latents_BNC[:, None], opening, proprio_BA[:, None])
-        return LongTermMemory(weights=weights, context=context, glance=glance, opening=opening, steps=memory.steps + 1)
+        mode: Mode,
+        *,
+        stopped: Callable[[], bool] = never,
+        made: Preparation | None = None,
+    ) -> Started:
+        """Phase 1 (see `speculate`)."""
+        return start(self, state, noise, text, grid, Split.of(mode, self.config), stopped, made)
 
-    def imagine(
-        self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
-    ) -> WorkingMemory:
-        """Working memory after its one update, with the frame that Stage 1 predicted."""
-        if not self._memory_of:
-            return working.imagine(())
-        scene = made or self.frame_settings(grid)[0]
-        tokens = [self._latent_tokens(latents_BNC[:, None], grid, scene.place)]
-        weights, _ = self._absorb(working.weights, tokens, [scene], text, last=max(self._memory_of))
-        return working.imagine(weights)
+    def finish(
+        self, state: LongTermMemory, started: Started, text: TextMemory, grid: Grid, *, made: Preparation | None = None
+    ) -> Decision:
+        """Phase 2 (see `speculate`); of several chunks the mean."""
+        return self._decision(*finish(self, state, started, text, grid, made), started)
 
-    def video_velocity(
-        self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
-    ) -> Tensor:
-        """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
-        setting = made or self.video_setting(time_B, grid)
-        tokens = self._latent_tokens(point_BNC[:, None], grid, setting.place)
-        return self._consult(memory, tokens, setting, text, self.video_out)[:, 0]
+    def _decision(self, frame: Tensor, chunks: Tensor, started: Started) -> Decision:
+        """The mean of the chunks of each trajectory, which follow each other, and what was left to evaluate."""
+        left = {"video": self.config.video_steps - started.video_steps, "action": self.config.action_steps - started.action_steps}
+        return Decision(chunks.unflatten(0, (len(frame), -1)).mean(dim=1), frame, left)
 
-    def action_velocity(
-        self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
-    ) -> Tensor:
-        """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing.
+    # -------------------------------------------------------------------------------------------------------- large models
 
-        There may be several chunks for each trajectory that the memory is of: n B in all, those of one after each other.
-        """
-        count = len(point_BKA) // len(memory.context[0].keys)
-        if count > 1:
-            memory, text = memory.spread(count), tuple(entry.spread(count) for entry in text)
-        setting = made or self.action_setting(time_B)
-        tokens = self._action_tokens(point_BKA[:, None], memory.glance, setting.place)
-        return self._consult(memory, tokens, setting, text, self.action_out)[:, 0]
+    def load_backbone(self, folder: Path | str) -> LoadReport:
+        """Fills the blocks, text projection and both flow-time embeddings from a Wan2.2 checkpoint."""
+        return load_wan(self, folder, heads=self.config.heads, times=("video_time", "action_time"), head="video_out")
 
-    def generate(
-        self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
-    ) -> tuple[Tensor, Tensor]:
-        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is.
+    def shards(self) -> Iterator[nn.Module]:
+        """Each memory layer and each block."""
+        return iter((*self.memories, *self.blocks))
 
-        Of noises for n B chunks all n B are made.
-        """
-        working = memory.fork()
-        video_grid = time_grid(self.config.video_steps, self.config.video_shift)
-        frame = euler(lambda x, s: self.video_velocity(working, x, s, text, grid), video_noise_BNC, video_grid)
-        working = self.imagine(working, frame, text, grid)
-        action_grid = time_grid(self.config.action_steps, self.config.action_shift)
-        chunk = euler(lambda x, s: self.action_velocity(working, x, s, text), action_noise_BKA, action_grid)
-        return frame, chunk
+    def forward_flops(self, extent: Extent) -> float:
+        """See `flops.forward_flops`."""
+        return forward_flops(self.config, extent)
 
     def compile_blocks(self, **options: Any) -> None:
         """Has `torch.compile` make training's pass through a block, once for all that are alike; options are its own."""
@@ -290,142 +212,6 @@ class Clwm(nn.Module):
         if self.recompute.blocks and torch.is_grad_enabled():
             return checkpoint(self._block_pass, *inputs, self.recompute, use_reentrant=False)
         return self._block_pass(*inputs, self.recompute)
-
-    # ------------------------------------------------------------------------------------------------------------- passes
-
-    def _absorb(
-        self, weights: tuple[FastWeights, ...], tokens: list[Tensor], settings: list[Setting], text: TextMemory, *, last: int
-    ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
-        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each."""
-        rotations = [setting.rotation for setting in settings]
-        sizes = [group.shape[2] for group in tokens]
-        scanned = cat_rotations(*rotations)
-        written, context = [], []
-        for index, block in enumerate(self.blocks[: last + 1]):
-            modulations = [setting.modulations[index] for setting in settings]
-            projected = block.project(tokens, modulations, rotations)
-            seen = [projected[0].own]
-            for body in projected[1:]:
-                seen.append(join(seen[-1], body.own))
-            context.append(seen[-1])
-            slot = self._memory_of.get(index)
-            if index == last and slot is None:
-                break  # nobody reads or remembers what tokens become here
-            attended = [attend(group.queries, whom) for group, whom in zip(projected, seen, strict=True)]
-            tokens = block.merge(tokens, attended, modulations)
-            if slot is not None:
-                layer, state = self.memories[slot], weights[slot]
-                frame = torch.cat(tokens, dim=2)
-                write = layer.writes(frame, scanned, sizes[0])
-                written.append(update(state, *(part[:, 0] for part in write)))
-                if index != last:
-                    tokens = list(self._recall(layer, state, frame, scanned).split(sizes, dim=2))
-            if index != last:
-                tokens = block.express(tokens, modulations, text[index])
-        return tuple(written), tuple(context)
-
-    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory, head: Head) -> Tensor:
-        """Runs noisy tokens through the blocks, reading the memory, and projects what they became."""
-        for index, block in enumerate(self.blocks):
-            modulation = [setting.modulations[index]]
-            (projected,) = block.project([tokens], modulation, [setting.rotation])
-            attended = attend(projected.queries, join(memory.context[index], projected.own))
-            (tokens,) = block.merge([tokens], [attended], modulation)
-            slot = self._memory_of.get(index)
-            if slot is not None:
-                tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, setting.rotation)
-            (tokens,) = block.express([tokens], modulation, text[index])
-        return head.output(modulated(tokens, *setting.head))
-
-    @staticmethod
-    def _recall(layer: TttLayer, state: FastWeights, tokens: Tensor, rotation: Rotation) -> Tensor:
-        return layer.gated(tokens, apply(state, layer.queries(tokens, rotation)[:, 0])[:, None])
-
-    # ------------------------------------------------------------------------------------------------------------- tokens
-
-    def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
-        return self._latents(latents_BTNC, grid, 0.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
-
-    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> Conditioned:
-        return self._latents(latents_BTNC, grid, 1.0, time_BT)
-
-    def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
-        tokens = self._latent_tokens(latents, grid, self._views(grid))
-        return self._condition(tokens, self.video_time(time), grid_positions, *grid, step_time)
-
-    def _latent_tokens(self, latents: Tensor, grid: Grid, views: Tensor) -> Tensor:
-        if latents.shape[-2] != grid.size:
-            raise ConfigError(
-                f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}, which are {grid.size}: "
-                "give the layout that the encoder gave with these latents"
-            )
-        return self.video_in(latents.to(self.place)) + views
-
-    def _views(self, grid: Grid) -> Tensor:
-        """What tells latents which camera saw them and, where the model is told, where in its picture, [N, D]."""
-        if grid.cameras > self.config.max_cameras:
-            raise ConfigError(
-                f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"
-            )
-        views = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
-        if self.where is not None:
-            waves = place_waves(grid.rows, grid.columns).to(self.place)
-            told = self.where(waves).unflatten(-1, (self.config.max_cameras, -1))[:, : grid.cameras]
-            views = views + told.transpose(0, 1).flatten(0, 1)
-        return views
-
-    def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Conditioned:
-        tokens = self._body_tokens(proprio_BTA, past_BTKA, first=first)
-        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), body_positions, self._past)
-
-    def _body_tokens(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Tensor:
-        proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
-        if not self.config.told_past:
-            return proprio
-        past = self.action_in(past_BTKA.to(self.place))
-        if first:
-            past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
-        return torch.cat([proprio, past + self.place], dim=2)
-
-    @property
-    def _past(self) -> int:
-        """How many executed actions the model sees with a frame."""
-        return CHUNK if self.config.told_past else 0
-
-    def _action(self, actions_BTKA: Tensor, time_BT: Tensor, glance_BT1D: Tensor | None) -> Conditioned:
-        tokens = self._action_tokens(actions_BTKA, glance_BT1D, self.place)
-        return self._condition(tokens, self.action_time(time_BT), chunk_positions, CHUNK, 0.0)
-
-    def _action_tokens(self, actions_BTKA: Tensor, glance_BT1D: Tensor | None, place: Tensor) -> Tensor:
-        tokens = self.action_in(actions_BTKA.to(self.place)) + place
-        return tokens if glance_BT1D is None else tokens + glance_BT1D
-
-    def _look(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
-        """What actions are told at once of each frame, [B, T, 1, D]: frames at a glance, and the aim."""
-        latents = latents_BTNC.to(self.place)
-        glance = None if self.glance is None else self.glance(latents)
-        if self.aim is None or opening_BM is None:
-            return glance
-        aim = self.aim(self.aim.moments(latents), opening_BM, proprio_BTA.to(self.place))
-        return aim if glance is None else glance + aim
-
-    def _opening(self, latents_BNC: Tensor | None) -> Tensor | None:
-        """What the aim keeps of an episode's first frame, [B, M]."""
-        if self.aim is None:
-            return None
-        if latents_BNC is None:
-            raise LearnerError("this model aims by the first frame of each trajectory, and the window lacks it (opening_BNC)")
-        return self.aim.moments(latents_BNC.to(self.place))
-
-    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
-        return Conditioned(tokens, *time, self._rotation(*positions))
-
-    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], head: Head | None, *positions: Any) -> Setting:
-        modulations = tuple(block.modulation(time[1]) for block in self.blocks)
-        return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
-
-    def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
-        return rotations(positions, arguments, self.config.dim // self.config.heads, self.place)
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:

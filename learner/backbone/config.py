@@ -1,0 +1,24 @@
+"""Settings of the text features; light, for command lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embodichain.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextConfig:
+    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint, or "" for the built-in ones of these sizes."""
+
+    source: str = ""
+    dim: int = 64
+    max_words: int = 16
+    """Tokens of an instruction: words of the built-in features, pieces of words of UMT5 (video models take 512)."""
+    buckets: int = 4096
+    ngram: int = 3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.dim, self.max_words, self.buckets, self.ngram) < 1:
+            raise ConfigError(f"text sizes must be at least 1, got {self}")

@@ -1,0 +1,131 @@
+"""`embodichain eval`: judges a trained policy in closed loop in held-out scenes, beside baselines and the expert."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from embodichain.errors import unknown
+from learner.commands.serve import add_sai_options, sai_config
+from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.held_out import Shift
+from learner.evaluation.suite import PILOTS, SHIFTS, JudgeConfig, Judgement, judge, summarise
+from learner.inference.policy_file import load_agent
+from learner.records.progress import Board
+from learner.runs.locate import BUILTIN, Trained, find
+from learner.runs.options import fresh
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain eval RUN`: 0 when every episode was played, 130 after Ctrl-C (`--resume` goes on)."""
+    options = _parser().parse_args(arguments)
+    trained = find(options.path)
+    config = configure(options, trained)
+    name = options.path.stem.removeprefix(BUILTIN)
+    default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
+    if options.resume:
+        judgement = Judgement.resume(options.out or default, config)
+    else:
+        judgement = Judgement.create(options.out or fresh(default), config)
+    torch.set_num_threads(options.threads)
+    began = time.monotonic()
+    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    interrupted = False
+    with Board(quiet=options.json) as board:
+        try:
+            judge(agent, config, judgement, board)
+        except KeyboardInterrupt:
+            interrupted = True
+    summary = summarise(config, judgement, wall_s=time.monotonic() - began) | {"interrupted": interrupted}
+    (judgement.path / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    if options.json:
+        print(json.dumps(summary))
+    else:
+        show(summary, config)
+    if interrupted:
+        print(f"interrupted; go on with --resume --out {judgement.path}", file=sys.stderr)
+    return 130 if interrupted else 0
+
+
+def show(summary: dict[str, Any], config: JudgeConfig) -> None:
+    """The figures for people."""
+    console = Console(highlight=False)
+    table = Table("scenes", "pilot", "task", "success", "95% interval", "progress", title="closed loop, held-out scenes")
+    for shift, rows in summary["sets"].items():
+        for row in rows:
+            interval = f"{row['low']:.0%} to {row['high']:.0%}"
+            table.add_row(
+                shift, row["pilot"], row["task"], f"{row['successes']}/{row['episodes']}", interval, f"{row['progress']:.2f}"
+            )
+        table.add_section()
+    console.print(table)
+    for name, ranges in summary["placement_ranges"].items():
+        where = "; ".join(f"{r['role']} x {r['x_m']} y {r['y_m']} m, yaw {r['yaw_rad']} rad" for r in ranges)
+        console.print(f"{name} in distribution: {where or 'nothing is placed'}")
+    for shift, found in summary["imagined"].items():
+        for task, error in found.items():
+            console.print(f"imagined latents, {shift}, {task}: {error['imagined']:.3f} off, unchanged {error['unchanged']:.3f}")
+    console.print(f"evidence: {summary['folder']}")
+
+
+def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
+    """The evaluation that the command line asks for; raises ConfigError for unknown names."""
+    world = trained.world
+    if options.task:
+        world = replace(world, tasks=tuple(options.task))
+    if options.seed is not None:
+        world = replace(world, seed=options.seed)
+    for name in options.pilots:
+        if name not in PILOTS:
+            raise unknown("pilot", name, PILOTS)
+    asked: list[Shift] = [Shift.NONE]
+    for name in options.ood:
+        asked += [shift for shift in SHIFTS[name] if shift not in asked]
+    return JudgeConfig(
+        checkpoint=trained.checkpoint,
+        world=world,
+        episodes=options.episodes,
+        shifts=tuple(asked),
+        pilots=tuple(options.pilots),
+        sai=sai_config(options),
+        films=not options.no_films,
+        evaluate=EvaluateConfig(episodes=options.episodes),
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="embodichain eval",
+        description="Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
+        epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
+    )
+    add: Callable[..., Any] = parser.add_argument
+    add(
+        "path",
+        type=Path,
+        metavar="RUN|CHECKPOINT|POLICY",
+        help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
+    )
+    add("--task", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
+    add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
+    add("--ood", nargs="+", default=[], choices=list(SHIFTS), help="out-of-distribution sets beside the in-distribution one")
+    add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")
+    add("--seed", type=int, help="of the scenes; by default the run's, so that every evaluation meets the same ones")
+    add_sai_options(parser)
+    add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
+    add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
+    add("--no-films", action="store_true", help="neither films nor pictures")
+    add("--device", help="cpu or cuda; by default the GPU when there is one")
+    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--json", action="store_true", help="print the summary as one JSON object on the last line")
+    return parser

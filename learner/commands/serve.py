@@ -1,0 +1,108 @@
+"""`embodichain serve`: a trained policy for robots in other processes, over openpi's websocket protocol."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from embodichain.errors import ConfigError
+from learner.inference.config import SaiConfig
+from learner.inference.policy_file import load_agent
+from learner.runs.locate import find
+from learner.serving.server import OFF, PolicyServer, ServeConfig, embodiment
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain serve RUN|CHECKPOINT`: until Ctrl-C or SIGTERM, either of which ends it cleanly with 0."""
+    options = _parser().parse_args(arguments)
+    config = _config(options)
+    trained = find(options.path)
+    torch.set_num_threads(options.threads)
+    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    body = embodiment(trained)
+    server = PolicyServer(agent, body, config, {"robot": trained.world.robot, "tasks": list(trained.world.tasks)})
+    server.warm_up()
+    if config.host not in ("127.0.0.1", "::1", "localhost") and not config.api_key:
+        print(f"warning: anyone who reaches {config.host} can use this policy; --api-key-env asks for a key", file=sys.stderr)
+
+    def ready(port: int) -> None:
+        if options.json:
+            print(json.dumps({"url": f"ws://{config.host}:{port}", "port": port, "metadata": server.metadata}), flush=True)
+        else:
+            print(f"serving {options.path} on ws://{config.host}:{port}; cameras {', '.join(body.cameras)} of", end=" ")
+            print(f"{body.width} x {body.height}; speculation {server.metadata['speculation']}; Ctrl-C stops", flush=True)
+
+    asyncio.run(_until_signal(server, ready))
+    return 0
+
+
+async def _until_signal(server: PolicyServer, ready: Callable[[int], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await server.run(ready, stop)
+
+
+def _config(options: argparse.Namespace) -> ServeConfig:
+    api_key = ""
+    if options.api_key_env:
+        api_key = os.environ.get(options.api_key_env, "")
+        if not api_key:
+            raise ConfigError(f"the environment variable {options.api_key_env} is empty or not set: it must hold the API key")
+    rename = {}
+    for pair in options.rename:
+        theirs, equals, ours = pair.partition("=")
+        if not equals or not theirs or not ours:
+            raise ConfigError(f"--rename takes THEIRS=OURS, as in observation/image=images/head, got {pair!r}")
+        rename[theirs] = ours
+    return ServeConfig(
+        host=options.host,
+        port=options.port,
+        api_key=api_key,
+        max_message_bytes=options.max_message_mb * 2**20,
+        rename=rename,
+        sai=sai_config(options),
+        seed=options.seed,
+    )
+
+
+def sai_config(options: argparse.Namespace) -> SaiConfig | None:
+    """The speculation that `add_sai_options` asked for."""
+    if options.sai == OFF:
+        return None
+    return SaiConfig(variant=options.sai, s_mid=options.s_mid, patience_s=options.patience_s)
+
+
+def add_sai_options(parser: argparse.ArgumentParser) -> None:
+    """--sai, --s-mid and --patience-s."""
+    ahead = "what is begun while the robot moves: video, video+action, or what else the policy's family offers (default off)"
+    parser.add_argument("--sai", default=OFF, metavar="MODE", help=ahead)
+    parser.add_argument("--s-mid", type=float, default=0.5, help="share of the sampling steps made in advance (default 0.5)")
+    patience = "seconds that an early observation waits for the background before it takes over (default: until it is done)"
+    parser.add_argument("--patience-s", type=float, default=math.inf, help=patience)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="embodichain serve", description="Serves a trained policy to openpi clients.")
+    add = parser.add_argument
+    add("path", type=Path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
+    add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
+    add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
+    add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")
+    add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
+    add_sai_options(parser)
+    add("--device", help="cpu or cuda; by default the GPU when there is one")
+    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--max-message-mb", type=int, default=32, help="larger messages end their connection (default 32)")
+    add("--seed", type=int, default=0, help="of the sampling noise: every session begins with it")
+    add("--json", action="store_true", help="print the address and the metadata as one JSON object when ready")
+    return parser

@@ -1,0 +1,21 @@
+"""How a policy is judged; light, for command lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embodichain.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """How the policy is judged."""
+
+    episodes: int = 4
+    """Held-out scenes for each task; every pilot meets the same ones."""
+    random_step: float = 0.15
+    """Standard deviation of the random pilot's joint targets around the current joints [rad]."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 0:
+            raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")

@@ -1,0 +1,111 @@
+"""The agent that a checkpoint carries: encoder, text, normaliser and world model as one module."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import LearnerError
+from learner.backbone.grid import Grid
+from learner.backbone.text import TextEncoder
+from learner.codecs.dino import Encoder
+from learner.data.dataset import Batch
+from learner.models.config import AgentConfig
+from learner.models.families import family_of
+from learner.models.normalize import Measurement, Normalizer
+from learner.models.window import Window
+from learner.models.world_model import Losses
+
+
+class Agent(nn.Module):
+    """Encoder, text encoder, normalizer and world model as one module: physical values outside, normalised ones inside."""
+
+    memory_span: Tensor
+    """int64 scalar: how many frames memory held in training; in closed loop it starts afresh after as many."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.text = TextEncoder(config.text)
+        self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
+        self.register_buffer("memory_span", torch.tensor(1))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model = family_of(config.model).build(config.model, self.encoder.latents, self.text.dim)
+
+    @property
+    def num_trained_parameters(self) -> int:
+        """Parameters that the optimiser changes."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def grid(self, rgb: Tensor) -> Grid:
+        """How the latents of frames [..., cameras, h, w, 3] lie."""
+        return Grid(rgb.shape[-4], *self.encoder.grid(rgb.shape[-3], rgb.shape[-2]))
+
+    @torch.no_grad()
+    def encoded(self, batch: Batch) -> tuple[Tensor, Grid]:
+        """The latents of a batch's frames [B, T, N, C], not normalised, and how they lie: encoded here, or by the workers."""
+        return self._encoded(batch.rgb_BThw3, batch.latents_BTvrcC)
+
+    def _encoded(self, rgb: Tensor | None, ready: Tensor | None) -> tuple[Tensor, Grid]:
+        if ready is not None:
+            if ready.shape[-1] != self.encoder.latent_dim:
+                raise LearnerError(
+                    f"the stream's latents have {ready.shape[-1]} channels, the agent's encoder makes {self.encoder.latent_dim}: "
+                    "world.encode and learner.agent.encoder must name the same encoder"
+                )
+            return ready.flatten(2, 4).to(self.normalizer.latent_mean), Grid(*ready.shape[2:5])
+        assert rgb is not None, "a batch carries pixels or latents"
+        return self.encoder(rgb), self.grid(rgb)
+
+    @torch.no_grad()
+    def window(self, batch: Batch) -> Window:
+        """A batch, encoded and normalised."""
+        return self._window(batch, self.encoded(batch)[0])
+
+    def _window(self, batch: Batch, latents: Tensor) -> Window:
+        return Window(
+            latents_BTNC=self.normalizer.latents(latents),
+            proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
+            actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
+            text_BLC=self.text(batch.instructions),
+            opening_BNC=self._opening(batch) if self.model.needs.opening else None,
+        )
+
+    @torch.no_grad()
+    def _opening(self, batch: Batch) -> Tensor:
+        """Normalised latents [B, N, C] of the first frames."""
+        if batch.opening is None:
+            raise LearnerError("this agent aims by the first frame of each trajectory: gather(..., opening=True)")
+        written = batch.latents_BTvrcC is not None
+        latents, _ = self._encoded(None if written else batch.opening, batch.opening if written else None)
+        return self.normalizer.latents(latents[:, 0])
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
+        """The training losses of a batch, with noise from `generator` (on the CPU)."""
+        latents, grid = self.encoded(batch)
+        window = self._window(batch, latents)
+        return self.model.losses(
+            window,
+            self.model.draw(window, generator),
+            grid,
+            valid_BT=batch.valid_BT,
+            imitate_BT=batch.imitate_BT,
+            action_mask_BA=batch.action_mask_BA,
+        )
+
+    @torch.no_grad()
+    def measure(self, batch: Batch, measurement: Measurement) -> None:
+        """Adds a batch to the normalizer's warm-up."""
+        measurement.add(
+            action_BTKA=batch.actions_BTKA,
+            proprio_BTA=batch.proprio_BTA,
+            action_mask_BA=batch.action_mask_BA,
+            latents_BTNC=self.encoded(batch)[0],
+            valid_BT=batch.valid_BT,
+        )
+
+    def new_measurement(self) -> Measurement:
+        """An empty warm-up for this agent's normalizer."""
+        return Measurement(self.config.normalizer, self.encoder.latent_dim)

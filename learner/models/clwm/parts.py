@@ -1,0 +1,168 @@
+"""The parameters of the Causal Latent World Model, and the tokens that they make of latents, states and actions.
+
+Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError, LearnerError
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.backbone.flow import shift_time
+from learner.backbone.grid import Grid
+from learner.backbone.layers import (
+    PLACE_WAVES,
+    Block,
+    Head,
+    Rotation,
+    TimeEmbedding,
+    body_positions,
+    chunk_positions,
+    grid_positions,
+    place_waves,
+    rotations,
+)
+from learner.codecs.config import LatentSpec
+from learner.memory.ttt import TttLayer
+from learner.models.clwm.block_pass import BlockPassed, Conditioned, Setting, block_pass
+from learner.models.clwm.config import ClwmConfig
+from learner.models.hints import Aim, Glance
+from learner.models.world_model import Needs, WorldModel
+
+
+class ClwmParts(WorldModel):
+    """Parameters, embeddings and positions; who attends to whom is said by what builds on it."""
+
+    def __init__(self, config: ClwmConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__()
+        if config.aim and not latents.moments:
+            raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
+        self.config, self.needs = config, Needs(opening=bool(config.aim))
+        dim, latent_dim = config.dim, latents.channels
+        self.video_in = nn.Linear(latent_dim, dim)
+        self.action_in = nn.Linear(ACTION_DIM, dim)
+        self.proprio_in = nn.Linear(ACTION_DIM, dim)
+        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
+        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, dim))
+        self.no_past = nn.Parameter(0.02 * torch.randn(dim))
+        self.video_time = TimeEmbedding(dim, config.time_frequencies)
+        self.action_time = TimeEmbedding(dim, config.time_frequencies)
+        self.video_out = Head(dim, latent_dim)
+        self.action_out = Head(dim, ACTION_DIM)
+        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
+        memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
+        self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
+        self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
+        self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
+        self.aim = Aim(config.aim, dim) if config.aim else None
+        uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
+        self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
+        self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
+        self._block_pass: Callable[..., BlockPassed] = block_pass
+
+    def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
+        """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
+        here = self.place.new_ones(1, 1)
+        scene = self._setting(self._views(grid), self.video_time(here), None, grid_positions, *grid, 0.0)
+        return scene, self._setting(self.place, self.action_time(here), None, body_positions, self._past)
+
+    def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
+        """What a Stage 1 evaluation at flow time s needs beside point and memory."""
+        return self._setting(self._views(grid), self.video_time(time_B[:, None]), self.video_out, grid_positions, *grid, 1.0)
+
+    def action_setting(self, time_B: Tensor) -> Setting:
+        """What a Stage 2 evaluation at flow time s needs beside point and memory."""
+        return self._setting(self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, CHUNK, 0.0)
+
+    # ------------------------------------------------------------------------------------------------------------- tokens
+
+    def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
+        return self._latents(latents_BTNC, grid, 0.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
+
+    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> Conditioned:
+        return self._latents(latents_BTNC, grid, 1.0, time_BT)
+
+    def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
+        tokens = self._latent_tokens(latents, grid, self._views(grid))
+        return self._condition(tokens, self.video_time(time), grid_positions, *grid, step_time)
+
+    def _latent_tokens(self, latents: Tensor, grid: Grid, views: Tensor) -> Tensor:
+        if latents.shape[-2] != grid.size:
+            raise ConfigError(
+                f"a frame has {latents.shape[-2]} latents, laid out as {tuple(grid)}, which are {grid.size}: "
+                "give the layout that the encoder gave with these latents"
+            )
+        return self.video_in(latents.to(self.place)) + views
+
+    def _views(self, grid: Grid) -> Tensor:
+        """What tells latents which camera saw them and, where the model is told, where in its picture, [N, D]."""
+        if grid.cameras > self.config.max_cameras:
+            raise ConfigError(
+                f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"
+            )
+        views = self.view[: grid.cameras].expand(-1, grid.rows * grid.columns, -1).reshape(grid.size, -1)
+        if self.where is not None:
+            waves = place_waves(grid.rows, grid.columns).to(self.place)
+            told = self.where(waves).unflatten(-1, (self.config.max_cameras, -1))[:, : grid.cameras]
+            views = views + told.transpose(0, 1).flatten(0, 1)
+        return views
+
+    def _body(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Conditioned:
+        tokens = self._body_tokens(proprio_BTA, past_BTKA, first=first)
+        return self._condition(tokens, self.action_time(proprio_BTA.new_ones(1, 1)), body_positions, self._past)
+
+    def _body_tokens(self, proprio_BTA: Tensor, past_BTKA: Tensor, *, first: bool) -> Tensor:
+        proprio = self.proprio_in(proprio_BTA.to(self.place)).unsqueeze(2)
+        if not self.config.told_past:
+            return proprio
+        past = self.action_in(past_BTKA.to(self.place))
+        if first:
+            past = torch.cat([self.no_past.expand_as(past[:, :1]), past[:, 1:]], dim=1)
+        return torch.cat([proprio, past + self.place], dim=2)
+
+    @property
+    def _past(self) -> int:
+        """How many executed actions the model sees with a frame."""
+        return CHUNK if self.config.told_past else 0
+
+    def _action(self, actions_BTKA: Tensor, time_BT: Tensor, glance_BT1D: Tensor | None) -> Conditioned:
+        tokens = self._action_tokens(actions_BTKA, glance_BT1D, self.place)
+        return self._condition(tokens, self.action_time(time_BT), chunk_positions, CHUNK, 0.0)
+
+    def _action_tokens(self, actions_BTKA: Tensor, glance_BT1D: Tensor | None, place: Tensor) -> Tensor:
+        tokens = self.action_in(actions_BTKA.to(self.place)) + place
+        return tokens if glance_BT1D is None else tokens + glance_BT1D
+
+    def _look(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
+        """What actions are told at once of each frame, [B, T, 1, D]: frames at a glance, and the aim."""
+        latents = latents_BTNC.to(self.place)
+        glance = None if self.glance is None else self.glance(latents)
+        if self.aim is None or opening_BM is None:
+            return glance
+        aim = self.aim(self.aim.moments(latents), opening_BM, proprio_BTA.to(self.place))
+        return aim if glance is None else glance + aim
+
+    def _opening(self, latents_BNC: Tensor | None) -> Tensor | None:
+        """What the aim keeps of an episode's first frame, [B, M]."""
+        if self.aim is None:
+            return None
+        if latents_BNC is None:
+            raise LearnerError("this model aims by the first frame of each trajectory, and the window lacks it (opening_BNC)")
+        return self.aim.moments(latents_BNC.to(self.place))
+
+    def _condition(self, tokens: Tensor, time: tuple[Tensor, Tensor], *positions: Any) -> Conditioned:
+        return Conditioned(tokens, *time, self._rotation(*positions))
+
+    def _setting(self, place: Tensor, time: tuple[Tensor, Tensor], head: Head | None, *positions: Any) -> Setting:
+        modulations = tuple(block.modulation(time[1]) for block in self.blocks)
+        return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
+
+    def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
+        return rotations(positions, arguments, self.config.dim // self.config.heads, self.place)

@@ -1,0 +1,165 @@
+"""Speculative asynchronous inference: the next chunk is partly denoised while the robot still executes the last one.
+
+Phase 1 runs as soon as chunk t - 1 is out: the frame that Stage 1 predicted stands in for observation t, and Euler integrates
+from s = 0 to s_mid. Phase 2 runs when the real observation t is there, with the long-term memory that holds it, and integrates
+s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations, and of those what depends on the
+observation: flow-time embeddings and the modulations of every block are made in advance too.
+
+Which stages are begun is a choice. Stage 2 needs Stage 1's frame, so beginning actions completes a provisional frame in Phase 1;
+Phase 2 makes its own frame from s_mid on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import StrEnum
+from typing import NamedTuple
+
+from torch import Tensor
+
+from embodichain.errors import ConfigError, unknown
+from learner.backbone.flow import euler, time_grid
+from learner.backbone.grid import Grid
+from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.inputs import Noise, Preparation, TextMemory
+from learner.models.clwm.memory import LongTermMemory, WorkingMemory
+from learner.models.clwm.stages import ClwmStages
+from learner.models.world_model import Mode, never
+
+
+class Variant(StrEnum):
+    """Which stages Phase 1 begins."""
+
+    VIDEO = "video"
+    VIDEO_ACTION = "video+action"
+
+
+class Split(NamedTuple):
+    """Steps of each stage that Phase 1 makes."""
+
+    video: int
+    action: int
+
+    @classmethod
+    def of(cls, mode: Mode, model: ClwmConfig) -> Split:
+        """The share of `mode`, s_mid, as whole steps; raises ConfigError listing the names, or the values of s_mid, that exist."""
+        if mode.name not in tuple(Variant):
+            raise unknown("mode of speculation", mode.name, tuple(Variant))
+        video_alone = mode.name == Variant.VIDEO
+        stages = [model.video_steps] if video_alone else [model.video_steps, model.action_steps]
+        common = math.gcd(*stages)
+        if abs(mode.share * common - round(mode.share * common)) > 1e-9:
+            available = ", ".join(f"{i / common:g}" for i in range(common + 1))
+            raise ConfigError(f"s_mid {mode.share} falls between the sampling steps {stages}; available: {available}")
+        video = round(mode.share * model.video_steps)
+        return cls(video, 0 if video_alone else round(mode.share * model.action_steps))
+
+
+class Started(NamedTuple):
+    """How far generation has come: the two points on their paths, and the steps of each grid behind them."""
+
+    video_BNC: Tensor
+    video_steps: int
+    action_BKA: Tensor
+    action_steps: int
+
+    @classmethod
+    def at_noise(cls, noise: Noise) -> Started:
+        """Nothing integrated yet."""
+        return cls(noise.video_BNC, 0, noise.action_BKA, 0)
+
+
+def prepare(model: ClwmStages, grid: Grid, like: Noise) -> Preparation:
+    """The same numbers that the model would make when asked; for batches of the size of `like`."""
+    config = model.config
+
+    def times(steps: int, shift: float, point: Tensor) -> list[Tensor]:
+        return [point.new_full(point.shape[:1], now) for now in time_grid(steps, shift)[:-1].tolist()]
+
+    frame = model.frame_settings(grid)
+    steps = (model.video_setting(s, grid) for s in times(config.video_steps, config.video_shift, like.video_BNC))
+    return Preparation(
+        grid=grid,
+        frame=frame,
+        video=tuple(setting._replace(place=frame[0].place) for setting in steps),  # one table of places serves all
+        action=tuple(model.action_setting(s) for s in times(config.action_steps, config.action_shift, like.action_BKA)),
+    )
+
+
+class Sampler:
+    """Both stages of one chunk, step by step, on the memory they are given; holds nothing that changes."""
+
+    def __init__(self, model: ClwmStages, text: TextMemory, grid: Grid, made: Preparation | None = None) -> None:
+        """`made` must be of this model and grid."""
+        self._model, self._text, self._grid, self._made = model, text, grid, made
+        config = model.config
+        self._frames = time_grid(config.video_steps, config.video_shift)
+        self._actions = time_grid(config.action_steps, config.action_shift)
+
+    def video(self, working: WorkingMemory, point: Tensor, step: int) -> Tensor:
+        """One Euler step of Stage 1."""
+        made = self._made and self._made.video[step]
+        velocity = self._model.video_velocity
+        return euler(lambda x, s: velocity(working, x, s, self._text, self._grid, made), point, self._frames[step : step + 2])
+
+    def imagine(self, working: WorkingMemory, frame: Tensor) -> WorkingMemory:
+        """The working memory after its one update."""
+        return self._model.imagine(working, frame, self._text, self._grid, self._made and self._made.frame[0])
+
+    def action(self, working: WorkingMemory, point: Tensor, step: int) -> Tensor:
+        """One Euler step of Stage 2."""
+        made = self._made and self._made.action[step]
+        velocity = self._model.action_velocity
+        return euler(lambda x, s: velocity(working, x, s, self._text, made), point, self._actions[step : step + 2])
+
+
+def start(
+    model: ClwmStages,
+    memory: LongTermMemory,
+    noise: Noise,
+    text: TextMemory,
+    grid: Grid,
+    split: Split,
+    stopped: Callable[[], bool] = never,
+    made: Preparation | None = None,
+) -> Started:
+    """Phase 1: integrates as far as `split` says, or until `stopped()`, asked before each function evaluation.
+
+    `memory` already holds the surrogate observation; it stays as it is.
+    """
+    sampler, working = Sampler(model, text, grid, made), memory.fork()
+    frame, done = noise.video_BNC, 0
+    point = noise.video_BNC
+    for step in range(model.config.video_steps if split.action else split.video):
+        if stopped():
+            return Started(frame, done, noise.action_BKA, 0)
+        point = sampler.video(working, point, step)
+        if step < split.video:
+            frame, done = point, step + 1
+    if not split.action or stopped():
+        return Started(frame, done, noise.action_BKA, 0)
+    working = sampler.imagine(working, point)
+    chunk = noise.action_BKA
+    for step in range(split.action):
+        if stopped():
+            return Started(frame, done, chunk, step)
+        chunk = sampler.action(working, chunk, step)
+    return Started(frame, done, chunk, split.action)
+
+
+def finish(
+    model: ClwmStages, memory: LongTermMemory, started: Started, text: TextMemory, grid: Grid, made: Preparation | None = None
+) -> tuple[Tensor, Tensor]:
+    """Phase 2: from where `started` came to s = 1, with `memory` that holds the real observation. Returns frame and chunk.
+
+    With the memory that `start` had, the result is bit for bit that of `ClwmStages.generate`.
+    """
+    sampler, working = Sampler(model, text, grid, made), memory.fork()
+    frame, chunk = started.video_BNC, started.action_BKA
+    for step in range(started.video_steps, model.config.video_steps):
+        frame = sampler.video(working, frame, step)
+    working = sampler.imagine(working, frame)
+    for step in range(started.action_steps, model.config.action_steps):
+        chunk = sampler.action(working, chunk, step)
+    return frame, chunk

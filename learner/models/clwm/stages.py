@@ -1,0 +1,158 @@
+"""Both stages of the Causal Latent World Model in inference: observe a frame, imagine the next one, find the chunk between.
+
+Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.backbone.flow import euler, time_grid
+from learner.backbone.grid import Grid
+from learner.backbone.layers import (
+    Head,
+    KeyValue,
+    Rotation,
+    attend,
+    join,
+    modulated,
+)
+from learner.memory.ttt import FastWeights, TttLayer, apply, update
+from learner.models.clwm.block_pass import Setting, cat_rotations
+from learner.models.clwm.inputs import Preparation, TextMemory
+from learner.models.clwm.memory import LongTermMemory, WorkingMemory
+from learner.models.clwm.parts import ClwmParts
+from learner.models.world_model import Seen
+
+
+class ClwmStages(ClwmParts):
+    """The model on the memory that it is given; it changes none."""
+
+    def empty(self, opening: Tensor | None = None) -> LongTermMemory:
+        """The memory before the first frame, for any batch size; or one that starts afresh in an episode with that `opening`."""
+        return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories), opening=opening)
+
+    def restart(self, state: LongTermMemory, span: int) -> LongTermMemory:
+        """Emptied once it holds `span` frames, as every training window began; what was seen in the first frame stays."""
+        return self.empty(state.opening) if state.steps >= span else state
+
+    def read_text(self, text_BLC: Tensor) -> TextMemory:
+        """Keys and values of an instruction for every block: once per instruction."""
+        text = self.text_in(text_BLC.to(self.place))
+        return tuple(block.text_memory(text) for block in self.blocks)
+
+    def observe(
+        self, state: LongTermMemory, seen: Seen, text: TextMemory, grid: Grid, made: Preparation | None = None
+    ) -> LongTermMemory:
+        """Long-term memory after a real frame and the chunk executed before it."""
+        memory, (latents_BNC, proprio_BA, executed_BKA) = state, seen
+        past = proprio_BA.new_zeros(proprio_BA.shape[0], CHUNK, ACTION_DIM) if executed_BKA is None else executed_BKA
+        scene, body = made.frame if made else self.frame_settings(grid)
+        tokens = [
+            self._latent_tokens(latents_BNC[:, None], grid, scene.place),
+            self._body_tokens(proprio_BA[:, None], past[:, None], first=executed_BKA is None),
+        ]
+        weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
+        opening = self._opening(latents_BNC) if memory.opening is None else memory.opening
+        glance = self._look(latents_BNC[:, None], opening, proprio_BA[:, None])
+        return LongTermMemory(weights=weights, context=context, glance=glance, opening=opening, steps=memory.steps + 1)
+
+    def imagine(
+        self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+    ) -> WorkingMemory:
+        """Working memory after its one update, with the frame that Stage 1 predicted."""
+        if not self._memory_of:
+            return working.imagine(())
+        scene = made or self.frame_settings(grid)[0]
+        tokens = [self._latent_tokens(latents_BNC[:, None], grid, scene.place)]
+        weights, _ = self._absorb(working.weights, tokens, [scene], text, last=max(self._memory_of))
+        return working.imagine(weights)
+
+    def video_velocity(
+        self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
+    ) -> Tensor:
+        """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
+        setting = made or self.video_setting(time_B, grid)
+        tokens = self._latent_tokens(point_BNC[:, None], grid, setting.place)
+        return self._consult(memory, tokens, setting, text, self.video_out)[:, 0]
+
+    def action_velocity(
+        self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
+    ) -> Tensor:
+        """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing.
+
+        There may be several chunks for each trajectory that the memory is of: n B in all, those of one after each other.
+        """
+        count = len(point_BKA) // len(memory.context[0].keys)
+        if count > 1:
+            memory, text = memory.spread(count), tuple(entry.spread(count) for entry in text)
+        setting = made or self.action_setting(time_B)
+        tokens = self._action_tokens(point_BKA[:, None], memory.glance, setting.place)
+        return self._consult(memory, tokens, setting, text, self.action_out)[:, 0]
+
+    def generate(
+        self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
+    ) -> tuple[Tensor, Tensor]:
+        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is.
+
+        Of noises for n B chunks all n B are made.
+        """
+        working = memory.fork()
+        video_grid = time_grid(self.config.video_steps, self.config.video_shift)
+        frame = euler(lambda x, s: self.video_velocity(working, x, s, text, grid), video_noise_BNC, video_grid)
+        working = self.imagine(working, frame, text, grid)
+        action_grid = time_grid(self.config.action_steps, self.config.action_shift)
+        chunk = euler(lambda x, s: self.action_velocity(working, x, s, text), action_noise_BKA, action_grid)
+        return frame, chunk
+
+    # ------------------------------------------------------------------------------------------------------------- passes
+
+    def _absorb(
+        self, weights: tuple[FastWeights, ...], tokens: list[Tensor], settings: list[Setting], text: TextMemory, *, last: int
+    ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
+        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each."""
+        rotations = [setting.rotation for setting in settings]
+        sizes = [group.shape[2] for group in tokens]
+        scanned = cat_rotations(*rotations)
+        written, context = [], []
+        for index, block in enumerate(self.blocks[: last + 1]):
+            modulations = [setting.modulations[index] for setting in settings]
+            projected = block.project(tokens, modulations, rotations)
+            seen = [projected[0].own]
+            for body in projected[1:]:
+                seen.append(join(seen[-1], body.own))
+            context.append(seen[-1])
+            slot = self._memory_of.get(index)
+            if index == last and slot is None:
+                break  # nobody reads or remembers what tokens become here
+            attended = [attend(group.queries, whom) for group, whom in zip(projected, seen, strict=True)]
+            tokens = block.merge(tokens, attended, modulations)
+            if slot is not None:
+                layer, state = self.memories[slot], weights[slot]
+                frame = torch.cat(tokens, dim=2)
+                write = layer.writes(frame, scanned, sizes[0])
+                written.append(update(state, *(part[:, 0] for part in write)))
+                if index != last:
+                    tokens = list(self._recall(layer, state, frame, scanned).split(sizes, dim=2))
+            if index != last:
+                tokens = block.express(tokens, modulations, text[index])
+        return tuple(written), tuple(context)
+
+    def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory, head: Head) -> Tensor:
+        """Runs noisy tokens through the blocks, reading the memory, and projects what they became."""
+        for index, block in enumerate(self.blocks):
+            modulation = [setting.modulations[index]]
+            (projected,) = block.project([tokens], modulation, [setting.rotation])
+            attended = attend(projected.queries, join(memory.context[index], projected.own))
+            (tokens,) = block.merge([tokens], [attended], modulation)
+            slot = self._memory_of.get(index)
+            if slot is not None:
+                tokens = self._recall(self.memories[slot], memory.weights[slot], tokens, setting.rotation)
+            (tokens,) = block.express([tokens], modulation, text[index])
+        return head.output(modulated(tokens, *setting.head))
+
+    @staticmethod
+    def _recall(layer: TttLayer, state: FastWeights, tokens: Tensor, rotation: Rotation) -> Tensor:
+        return layer.gated(tokens, apply(state, layer.queries(tokens, rotation)[:, 0])[:, None])

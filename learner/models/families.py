@@ -1,0 +1,21 @@
+"""Which families of world models there are; installed distributions add others under `embodichain.models`."""
+
+from __future__ import annotations
+
+from embodichain.registry import Registry
+from learner.models.family import Family, ModelConfig
+
+FAMILIES: Registry[Family] = Registry("model family", "embodichain.models", {"clwm": "learner.models.clwm.family:CLWM"})
+"""Families by name."""
+DEFAULT = "clwm"
+"""The family of an agent that is not told otherwise, and of files that name none."""
+
+
+def family_of(config: ModelConfig) -> Family:
+    """The family whose settings these are."""
+    return FAMILIES.get(config.family)
+
+
+def default_model() -> ModelConfig:
+    """The default settings of the default family."""
+    return FAMILIES.get(DEFAULT).config()

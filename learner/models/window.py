@@ -1,0 +1,29 @@
+"""What a training step of a world model goes over."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Window(NamedTuple):
+    """T steps of B trajectories, normalised: T + 1 frames and the T chunks between them."""
+
+    latents_BTNC: Tensor
+    proprio_BTA: Tensor
+    actions_BTKA: Tensor
+    text_BLC: Tensor
+    opening_BNC: Tensor | None = None
+    """The first frame of each trajectory, for models with an aim."""
+
+
+class Extent(NamedTuple):
+    """What one training step goes over: B windows of T chunks, N latents of C channels a frame, L text tokens of E channels."""
+
+    windows: int
+    steps: int
+    latents: int
+    latent_dim: int
+    text_tokens: int
+    text_dim: int

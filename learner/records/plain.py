@@ -1,0 +1,62 @@
+"""Configurations as plain values that YAML can hold, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cattrs
+import yaml
+
+from embodichain.errors import ConfigError
+
+Config = TypeVar("Config")
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True, detailed_validation=False)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Nested values as dotted arguments: {"world": {"width": 96}} gives "--world.width", "96"."""
+    for name, value in values.items():
+        dotted = f"{prefix}{name}".replace("_", "-")
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{dotted}.")
+        elif isinstance(value, list | tuple):
+            yield f"--{dotted}"
+            yield from map(str, value)
+        else:
+            yield from (f"--{dotted}", str(value))
+
+
+def as_plain(config: Any) -> Any:
+    """A configuration as dictionaries, lists and scalars that YAML can hold and `flatten` reads back."""
+    if dataclasses.is_dataclass(config):
+        return {f.name: as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+    if isinstance(config, Mapping):
+        return {str(key): as_plain(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [as_plain(value) for value in config]
+    if isinstance(config, Enum):
+        return config.value
+    return str(config) if isinstance(config, Path) else config
+
+
+def structured(kind: Callable[..., Config], values: Mapping[str, Any]) -> Config:
+    """A configuration dataclass from what `as_plain` or `asdict` made of one; what is absent has its default.
+
+    Raises TypeError, ValueError or cattrs' ForbiddenExtraKeysError, which is one, for values that it does not take.
+    """
+    return _CONVERTER.structure(values, kind)  # type: ignore[arg-type]
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; raises ConfigError when it cannot be read or holds something else."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"the configuration {path} must hold a mapping of names to values, got {type(values).__name__}")
+    return values

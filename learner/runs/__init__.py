@@ -1,0 +1,1 @@
+"""Whole runs: configuration, sessions, learner processes, and where trained weights lie."""

@@ -1,0 +1,58 @@
+"""One training of the built-in segmenter on frames of the rendered stream, read a bounded number of times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from embodichain.errors import ConfigError
+from learner.reporting.pictures import save_found
+from learner.runs.frame_training import FramesConfig, Told, learn, save_record
+from learner.vision.camera_frames import Views
+from learner.vision.config import SegmenterConfig
+from learner.vision.segmenter import Segmenter, objects_of, save_segmenter, train_segmenter
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterRunConfig(FramesConfig):
+    """One training of a segmenter: what is rendered, how it streams, and how the segmenter learns from it."""
+
+    out: Path = Path("runs/segmenter")
+    """Folder for model.safetensors, training.json and objects.png; must not hold a segmenter yet."""
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.world.segmentation:
+            raise ConfigError("a segmenter learns from segmentation: leave world.segmentation true")
+
+
+def train(config: SegmenterRunConfig) -> dict[str, Any]:
+    """Trains and saves one segmenter; returns its record. Raises RunError when `config.out` holds one already."""
+    segmenter = Segmenter(config.segmenter.channels, config.segmenter.seed)
+
+    last: list[Views] = []
+
+    def kept(frames: Iterator[Views]) -> Iterator[Views]:
+        for views in frames:
+            last[:] = [views]
+            yield views
+
+    def fit(frames: Iterator[Views], told: Told) -> int:
+        return train_segmenter(segmenter, kept(frames), config.segmenter, lambda step, fitted: told(step, fitted.overlap))
+
+    record, overlaps = learn(config, "segmenter", config.segmenter.steps, "overlap of objects", fit)
+    save_segmenter(segmenter, config.out)
+    record["object_overlap"] = float(np.mean(overlaps[-50:])) if overlaps else None
+    save_record(config.out, record)
+    for views in last:
+        with torch.no_grad():
+            found = segmenter.objects(views.rgb).numpy()
+        caption = f"found in green, missed in blue, mistaken in red; overlap {record['object_overlap']:.2f} in the last 50 batches"
+        save_found(config.out / "objects.png", views.rgb.numpy(), found, objects_of(views).numpy(), caption)
+    return record
