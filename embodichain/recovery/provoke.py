@@ -20,8 +20,9 @@ from embodichain.motion.hand import Hand, moved
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_THICKNESS, Outline, gap, outlines, room_for_fingers
 from embodichain.motion.plan import cartesian_path
 from embodichain.motion.skills import Skill, follow
+from embodichain.recovery.config import ProvocationConfig, graspable
 from embodichain.recovery.watch import Watch
-from embodichain.types import CONTROL_HZ, Asset, Mishap, Pose, Push, Range, Scene, Step, Vec3, WorldState
+from embodichain.types import CONTROL_HZ, Mishap, Pose, Push, Range, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import turned
 
 _GRAVITY = 9.81
@@ -39,24 +40,6 @@ _LED_ASIDE = (0.0, 0.05, 0.09)
 _LED_HEIGHT = 0.01
 """Least height [m] from which a hand is led down before it slows down."""
 _ROOM = 0.006
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProvocationConfig:
-    """How strongly attempts are provoked. Lengths in m, durations in s, speeds in m/s; each is drawn from its range.
-
-    Slip: once the object is `slip_rise` up, the gripper gives way by `slip_gap` beyond the object for `slip_s`. Out of bounds: an
-    object is knocked `knock` aside when a hand comes `near`. Collision: a hand that is `near` is led down at `led_speed`. Time-out:
-    the arms stand still `stall_after` the attempt has begun.
-    """
-
-    slip_rise: Range = (0.004, 0.012)
-    slip_gap: Range = (0.004, 0.010)
-    slip_s: Range = (0.10, 0.24)
-    knock: Range = (0.04, 0.08)
-    near: Range = (0.06, 0.16)
-    led_speed: Range = (0.03, 0.06)
-    stall_after: Range = (0.1, 0.7)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -244,11 +227,6 @@ class Provocation:
                 if found is None or distance < found[2]:
                     found = hand, role, distance
         return found
-
-
-def graspable(asset: Asset) -> bool:
-    """Whether it is loose and made to be picked up."""
-    return not asset.fixed_base and any(name.startswith("grasp") for name in asset.affordances)
 
 
 def _between(limits: Range, share: float) -> float:
