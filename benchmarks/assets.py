@@ -13,7 +13,6 @@ other code: a run that was cut off goes on where it stopped.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import json
@@ -28,6 +27,7 @@ from typing import Any
 
 import asset_cases
 import asset_peers
+import harness
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -269,9 +269,7 @@ def judged(built: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="40 meshes, 7 assets, 2 of each peer; some core-minutes")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser = harness.parser(__doc__, f"{_QUICK_MESHES} meshes, {len(_QUICK)} families, 2 of each peer")
     parser.add_argument("--meshes", type=int, default=0, help=f"broken meshes (default {_FULL_MESHES}, quick {_QUICK_MESHES})")
     parser.add_argument("--seeds", type=int, default=0, help="assets of each family (default 2, quick 1 of some)")
     parser.add_argument(
@@ -293,6 +291,10 @@ def main() -> None:
         result = summarised(rows) | judged([*rows["asset"], *rows["dense"]])
         result["mutations_caught"], result["mutations_total"] = asset_cases.mutations(out)
         result["peers"] = peers(rows, limit_s)
+    harness.give(result, options, lambda: _table(result))
+
+
+def _table(result: dict[str, Any]) -> None:
     for key, value in result.items():
         if not isinstance(value, dict):
             print(f"{key:28} {value}")
@@ -300,8 +302,6 @@ def main() -> None:
         print(key)
         for name, row in value.items():
             print(f"  {name:26} {row}")
-    if options.json:
-        print(json.dumps(result))
 
 
 if __name__ == "__main__":

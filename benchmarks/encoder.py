@@ -12,11 +12,11 @@ that the trained encoder is better.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import harness
 
 # ruff: noqa: E402 the package learner comes before the script of that name beside this one
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.visual import VisualConfig
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.rollout import ExpertPilot
-from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
+from embodichain.stages import SceneStage, Split, World, prepare
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.vision.config import BUILTIN
@@ -163,16 +164,15 @@ def measure(source: str, episodes: int, held_out: int, moments: int) -> dict[str
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few scenes: for trying, not for figures")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser = harness.parser(__doc__, "few scenes: for trying, not for figures")
     parser.add_argument("--source", default=BUILTIN, help="the encoder: builtin, or a folder of `embodichain encoder train`")
     options = parser.parse_args()
     counts = (40, 20, 2) if options.quick else (240, 80, 3)
     result = measure(options.source, *counts)
-    if options.json:
-        print(json.dumps(result))
-        return
+    harness.give(result, options, lambda: _table(result))
+
+
+def _table(result: dict[str, Any]) -> None:
     for question, row in result["errors"].items():
         print(f"{question:<20}" + "  ".join(f"{kind} {error:.3g}" for kind, error in row.items()))
     print(

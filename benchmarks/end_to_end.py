@@ -8,13 +8,14 @@ the reachability table are prepared before the clock starts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import harness
 
 ASSETS = {"switch": 1, "mouse": 1, "pad": 2}
 KEYS = (
@@ -50,18 +51,13 @@ def run_once(*, steps: int, workers: int, max_reads: int) -> dict[str, Any]:
 
 def main() -> None:
     """Parses the command line, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a short run; ends within 50 s")
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser = harness.parser(__doc__, "a short run")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--max-reads", type=int, default=50)
     options = parser.parse_args()
     summary = run_once(steps=20 if options.quick else 400, workers=options.workers, max_reads=options.max_reads)
     result = {key: round(summary[key], 4) for key in KEYS}
-    if not options.json:
-        for name, value in result.items():
-            print(f"{name:>28}  {value}")
-    print(json.dumps(result))
+    harness.give(result, options)
 
 
 if __name__ == "__main__":

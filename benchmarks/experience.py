@@ -12,7 +12,6 @@ replays and cheats on the first episodes of each task.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -25,11 +24,13 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import harness
 import numpy as np
 from experience_cheats import CHEATS, Played, cheat
 from experience_coverage import coverage
 from experience_report import table
 
+from embodichain.config import WorldConfig
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
@@ -40,7 +41,7 @@ from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Grader, Task
 from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
-from embodichain.stages import SceneStage, World, WorldConfig, prepare
+from embodichain.stages import SceneStage, World, prepare
 from embodichain.tasks import TASKS
 from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
 
@@ -363,9 +364,7 @@ def recovery_by_kind(rows: dict[tuple[str, str], dict[str, Any]]) -> dict[str, d
 def main() -> None:
     """Parses the command line, measures, prints."""
     known = [name for name in TASKS.built_in if name != "counting"]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 episodes of each task and stage")
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser = harness.parser(__doc__, "2 episodes of each task and stage, none replayed or cheated on twice")
     parser.add_argument("--episodes", type=int, help="of each task under each stage (default 200)")
     parser.add_argument("--provoked", type=int, help="of each task for each kind of disturbance (default 0; 2 with --quick)")
     parser.add_argument("--checks", type=int, help="episodes of each task that are replayed and cheated on (default 10)")
@@ -385,9 +384,8 @@ def main() -> None:
     if options.out:
         options.out.write_text(table(result, count))
         options.out.with_suffix(".json").write_text(json.dumps(result, indent=1))
-    if not options.json:
-        print(table(result, count))
-    print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
+    figures = {key: value for key, value in result.items() if key != "rows"}
+    harness.give(figures, options, lambda: print(table(result, count)))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from embodichain.config import WorldConfig
 from embodichain.errors import SceneError
 from embodichain.expand.diversity import DiversityConfig, gain
-from embodichain.stages import SceneStage, World, WorldConfig, prepare
+from embodichain.stages import SceneStage, World, prepare
 
 REACHABLE = 300
 """So many uniform scenes of a seed of their own stand for what can be reached."""

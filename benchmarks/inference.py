@@ -20,7 +20,6 @@ thread that waits, which neighbours on the machine disturb less.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -33,6 +32,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import harness
+
 # ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
@@ -43,10 +44,11 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from rich.progress import Progress
 from torch import Tensor
 
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.rollout import ExpertPilot, rollout
-from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
+from embodichain.stages import SceneStage, Split, World, prepare
 from embodichain.types import CHUNK, CONTROL_HZ
 from learner.backbone.grid import Grid
 from learner.inference.background import SpeculativePolicy
@@ -367,9 +369,7 @@ def round_trips(calls: int, sai: str, tell: Tell) -> tuple[float, float]:
 
 def main() -> None:
     """Parses the command line, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="less of everything: about two minutes on an idle core")
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser = harness.parser(__doc__, "less of everything")
     options = parser.parse_args()
     torch.set_num_threads(1)  # threads that spin beside busy neighbours would be what is measured
     quick = options.quick
@@ -386,10 +386,7 @@ def main() -> None:
         result |= waits(20 if quick else 60, tell)
         result["p50_ms"], result["p99_ms"] = round_trips(40 if quick else 300, "off", tell)
         result["p50_ms_speculative"], result["p99_ms_speculative"] = round_trips(40 if quick else 300, "video+action", tell)
-    if not options.json:
-        for name, value in result.items():
-            print(f"{name:>34}  {value}")
-    print(json.dumps(result))
+    harness.give(result, options)
 
 
 if __name__ == "__main__":

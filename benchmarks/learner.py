@@ -9,8 +9,6 @@ that caches keys and values. On a GPU also step time, model FLOPs utilisation an
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import statistics
 import sys
@@ -19,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import harness
 
 # ruff: noqa: E402 the package of this name comes first
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
@@ -340,9 +340,7 @@ def on_device(name: str, batch: int, steps: int, device: str, *, compiled: bool,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer repetitions: about two minutes")
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
+    parser = harness.parser(__doc__, "fewer repetitions")
     parser.add_argument("--device", default="cpu", help="cuda adds the sizes that need a GPU")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -356,11 +354,7 @@ def main() -> None:
             sizes[name] = on_device(name, batch, steps, "cuda", compiled=name != "wan5b", half_weights=name == "wan5b")
             torch.cuda.empty_cache()
         values |= {"device": torch.cuda.get_device_name(), "sizes": sizes, "mfu": sizes["base"].get("mfu")}
-    if options.json:
-        print(json.dumps(values))
-        return
-    for name, value in values.items():
-        print(f"{name:<26} {value}")
+    harness.give(values, options)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,17 @@ JSON object as the last line.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import harness
 
 # ruff: noqa: E402 the package learner comes before the script of that name beside this one
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
@@ -62,16 +61,6 @@ def check_content(ring: Ring, batch_size: int) -> None:
                 sys.exit(f"trajectory {sample.trajectory_id} came out different from what went in")
 
 
-def median(values: list[float]) -> float:
-    return statistics.median(values)
-
-
-def timed(call: Callable[[], object]) -> float:
-    before = time.perf_counter()
-    call()
-    return time.perf_counter() - before
-
-
 def put_over_memcpy(size_mib: int, repeats: int) -> float:
     """Bandwidth of reserve + copy + publish over that of the same copies into the same slots without a ring.
 
@@ -93,12 +82,8 @@ def put_over_memcpy(size_mib: int, repeats: int) -> float:
 
         through()
         check_content(ring, num_slots)
-        ratios = []
-        for _ in range(repeats):
-            before, ring_s = timed(bare), timed(through)
-            ring.sample(num_slots, 0.0).release()
-            ratios.append((before + timed(bare)) / 2 / ring_s)
-        return median(ratios)
+        taken = harness.turns(bare, through, repeats, lambda: ring.sample(num_slots, 0.0).release())
+        return harness.median(memory_s / ring_s for memory_s, ring_s in taken)
 
 
 def latencies_us(size_mib: int, num_slots: int, calls: int) -> list[float]:
@@ -109,7 +94,7 @@ def latencies_us(size_mib: int, num_slots: int, calls: int) -> list[float]:
             put(ring, content(number, words), number)
         check_content(ring, num_slots)
         rng = np.random.default_rng(0)
-        return [timed(lambda: ring.acquire(1, 0.0, rng).release()) * 1e6 for _ in range(calls)]
+        return [harness.seconds(lambda: ring.acquire(1, 0.0, rng).release()) * 1e6 for _ in range(calls)]
 
 
 def scale(small: int, large: int, repeats: int, batch: int = 8) -> float:
@@ -125,14 +110,13 @@ def scale(small: int, large: int, repeats: int, batch: int = 8) -> float:
             check_content(ring, small)
         rng = np.random.default_rng(0)
 
-        def cost(ring: Ring) -> float:
-            return timed(lambda: [ring.acquire(batch, 0.0, rng).release() for _ in range(200)])
+        def cost(ring: Ring) -> None:
+            for _ in range(200):
+                ring.acquire(batch, 0.0, rng).release()
 
-        ratios = []
-        for _ in range(repeats):
-            base = cost(few)
-            ratios.append(2 * cost(many) / (base + cost(few)))
-        return median(ratios)
+        return harness.median(
+            large_s / small_s for small_s, large_s in harness.turns(lambda: cost(few), lambda: cost(many), repeats)
+        )
 
 
 def _produce(path: Path, size_bytes: int, until: float) -> None:
@@ -231,7 +215,7 @@ def ring_share_of_step(steps: int) -> float:
             ended = time.perf_counter()
             in_ring.append(drawn - began + ended - learned)
             whole.append(ended - began)
-    return statistics.median(in_ring) / statistics.median(whole)
+    return harness.harness.median(in_ring) / harness.median(whole)
 
 
 def peers() -> dict[str, Any]:
@@ -243,9 +227,7 @@ def peers() -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="end within 50 s")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser = harness.parser(__doc__, "fewer repeats")
     parser.add_argument("--peers", action="store_true", help="Reverb, TorchRL and Ray too: needs `make bench-peers` once")
     arguments = parser.parse_args()
     repeats, seconds = (15, 1.5) if arguments.quick else (60, 6.0)
@@ -266,11 +248,7 @@ def main() -> None:
         "machine": platform.machine(),
         "numpy": np.__version__,
     }
-    if not arguments.json:
-        for key, value in figures.items():
-            print(f"{key:24} {value}")
-    else:
-        print(json.dumps(figures))
+    harness.give(figures, arguments)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,22 @@ fed with the actions that the loop recorded. Both must end in bitwise the same s
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import harness
 import mujoco
 import numpy as np
 
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Task
 from embodichain.rollout import ExpertPilot, Timings, rollout
-from embodichain.stages import SceneStage, WorldConfig, prepare
+from embodichain.stages import SceneStage, prepare
 from embodichain.tasks import TASKS
 from embodichain.types import CHUNK, CONTROL_HZ, Scene
 
@@ -137,19 +137,14 @@ def render_fps(size: int, seconds: float) -> float:
 
 def main() -> None:
     """Parses the command line, measures, prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="fewer episodes and repeats; ends within 50 s")
-    parser.add_argument("--json", action="store_true", help="print the JSON object alone")
+    parser = harness.parser(__doc__, "fewer episodes and repeats")
     parser.add_argument(
         "--tasks", nargs="+", choices=[name for name in TASKS.built_in if name != "counting"], help="whose episodes are played"
     )
     options = parser.parse_args()
     result = measure(4 if options.quick else 20, 3 if options.quick else 7, options.tasks or ())
     result["render_fps_128"] = render_fps(128, 2.0 if options.quick else 10.0)
-    if not options.json:
-        for name, value in result.items():
-            print(f"{name:>26}  {value}")
-    print(json.dumps(result))
+    harness.give(result, options)
 
 
 if __name__ == "__main__":

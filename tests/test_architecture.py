@@ -18,6 +18,7 @@ PARTS = {"robots", "assets", "scenes", "expand", "recovery", "motion", "tasks", 
 TIERS = {**dict.fromkeys(TIER_0, 0), **dict.fromkeys(PARTS, 1), "metrics": 1, "export": 1}
 TIERS |= {
     "rollout": 2,
+    "config": 1.5,
     "stages": 2.1,
     "engine": 2.2,
     "ray_engine": 3,

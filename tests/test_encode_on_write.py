@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.ring import Ring
-from embodichain.stages import EncodeConfig, RolloutStage, SceneStage, World, WorldConfig, prepare
+from embodichain.stages import RolloutStage, SceneStage, World, prepare
 from embodichain.types import RingSpec
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder

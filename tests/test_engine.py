@@ -10,13 +10,14 @@ import pytest
 import ray
 
 from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.physics import counting
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring import Observer, Ring
-from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, WorldConfig, prepare, scene_seed
+from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, prepare, scene_seed
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
 
 

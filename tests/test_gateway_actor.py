@@ -7,11 +7,12 @@ import time
 import pytest
 import ray
 
+from embodichain.config import WorldConfig
 from embodichain.errors import RingError, RingTimeout
 from embodichain.physics import counting
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.ring import Ring
-from embodichain.stages import World, WorldConfig, prepare
+from embodichain.stages import World, prepare
 from embodichain.types import RingSpec, TrajectoryId
 
 

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embodichain.config import WorldConfig
     from embodichain.physics.mujoco import MujocoPhysics
-    from embodichain.stages import World, WorldConfig
+    from embodichain.stages import World
 
 _OVERVIEW = {"eye": (0.68, -0.30, 0.56), "target": (-0.03, 0.0, 0.05), "fovy": 48.0}
 
@@ -207,12 +208,12 @@ def _check_task(name: str) -> None:
 
 
 def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
+    from embodichain.config import WorldConfig
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
     from embodichain.expand.visual import VisualConfig
     from embodichain.recovery.config import RecoveryConfig
-    from embodichain.scenes.sample import SampleConfig
-    from embodichain.stages import WorldConfig
+    from embodichain.scenes.config import SampleConfig
 
     return WorldConfig(
         robot=options.robot,

@@ -1,4 +1,4 @@
-"""How often experts are provoked into failures, of which kinds, and how strongly."""
+"""What may go wrong on purpose: how often, in which way and by how much. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -28,11 +28,6 @@ class ProvocationConfig:
     near: Range = (0.06, 0.16)
     led_speed: Range = (0.03, 0.06)
     stall_after: Range = (0.1, 0.7)
-
-
-def graspable(asset: Asset) -> bool:
-    """Whether it is loose and made to be picked up."""
-    return not asset.fixed_base and any(name.startswith("grasp") for name in asset.affordances)
 
 
 class Miss(StrEnum):
@@ -124,6 +119,7 @@ class Kinds:
 
 _OF_LOOSE_OBJECTS = (Mishap.SLIP, Mishap.OUT_OF_BOUNDS)
 
+
 MISALIGNED = Kinds.only(Mishap.MISALIGNED)
 """The fingers miss, and nothing else goes wrong."""
 
@@ -181,3 +177,8 @@ class RecoveryConfig:
     def _aside(self, rng: np.random.Generator) -> tuple[float, float]:
         x, y = (float(v) for v in rng.uniform(-self.stray_aside, self.stray_aside, 2))
         return x, y
+
+
+def graspable(asset: Asset) -> bool:
+    """Whether it is loose and made to be picked up."""
+    return not asset.fixed_base and any(name.startswith("grasp") for name in asset.affordances)

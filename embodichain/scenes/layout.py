@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
 from embodichain.motion.frames import asset_from_body
+from embodichain.scenes.config import LayoutConfig
 from embodichain.types import Asset, rotate
 
 Array = NDArray[np.float64]
@@ -22,24 +23,6 @@ Array = NDArray[np.float64]
 
 _PATIENCE = 10
 """Iterations without progress after which a descent is stuck."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayoutConfig:
-    """How far apart objects must stand and how long the descent may take.
-
-    `clearance` [m] is the least gap between two footprints; `step` scales a gradient step: at 0.5 two objects alone split their
-    deficit exactly, a little more relaxes crowds sooner.
-    """
-
-    clearance: float = 0.01
-    max_iterations: int = 400
-    step: float = 0.6
-    tolerance: float = 1e-4
-
-    def __post_init__(self) -> None:
-        if self.clearance < 0 or self.max_iterations < 1 or not 0 < self.step <= 1 or self.tolerance <= 0:
-            raise ValueError(f"layout needs clearance >= 0, max_iterations >= 1, 0 < step <= 1 and tolerance > 0, got {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,52 +5,30 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from embodichain.errors import ConfigError, SceneError
+from embodichain.errors import SceneError
 from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.size import draw_sizes, resized
 from embodichain.expand.visual import VisualConfig, redraw
 from embodichain.motion.frames import affordance
 from embodichain.protocols import Physics, Task
+from embodichain.scenes.config import SampleConfig
 from embodichain.scenes.distractors import scatter
 from embodichain.scenes.filling import Vessels
-from embodichain.scenes.layout import Footprint, LayoutConfig, separate
+from embodichain.scenes.layout import Footprint, separate
 from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
-from embodichain.scenes.settle import SettleConfig, settle
+from embodichain.scenes.settle import settle
 from embodichain.scenes.visibility import Views
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 TABLE = (0.7, 1.2)
 """Extent of the table top along X and Y [m]."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SampleConfig:
-    """Effort per scene: layouts tried before it is refused, poses drawn per object in one of them, draws of ranked assets.
-
-    `min_visible` is the least share of each object that some fixed camera must have in its picture; `distractors` the most objects
-    that no task asks for: each scene has some number of them up to that.
-    """
-
-    max_layouts: int = 40
-    max_poses: int = 60
-    max_choices: int = 400
-    min_visible: float = 0.5
-    distractors: int = 0
-    layout: LayoutConfig = field(default_factory=LayoutConfig)
-    settle: SettleConfig = field(default_factory=SettleConfig)
-
-    def __post_init__(self) -> None:
-        if self.max_layouts < 1 or self.max_poses < 1 or self.max_choices < 1:
-            raise ValueError(f"max_layouts, max_poses and max_choices must be at least 1, got {self}")
-        if not 0.0 <= self.min_visible <= 1.0 or not 0 <= self.distractors <= 20:
-            raise ConfigError(f"min_visible must be 0..1 and distractors 0..20, got {self.min_visible} and {self.distractors}")
 
 
 class SceneSampler:

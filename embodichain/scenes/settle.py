@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from embodichain.errors import SceneError
 from embodichain.motion.frames import world_from_asset
 from embodichain.protocols import Physics
+from embodichain.scenes.config import SettleConfig
 from embodichain.types import CONTROL_HZ, ObjectPlacement, Pose, Scene, WorldState
 from embodichain.types.poses import turned
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettleConfig:
-    """When objects are at rest, and how far they may have gone by then.
-
-    At rest: slower than `speed` [m/s] and `turning` [rad/s] at every control step of `quiet_s` [s], within `longest_s` [s]. An
-    object may move by `shift` [m], tilt by `tilt` [rad], and its joints by `give` [rad or m].
-    """
-
-    enabled: bool = True
-    speed: float = 0.002
-    turning: float = 0.05
-    quiet_s: float = 0.1
-    longest_s: float = 1.0
-    shift: float = 0.004
-    tilt: float = math.radians(3.0)
-    give: float = 0.02
-
-    def __post_init__(self) -> None:
-        for name in ("speed", "turning", "quiet_s", "shift", "tilt", "give"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.longest_s < self.quiet_s:
-            raise ValueError(f"longest_s must be at least quiet_s, got {self.longest_s} and {self.quiet_s}")
 
 
 def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -> Scene:

@@ -21,12 +21,13 @@ import numpy as np
 
 from embodichain import tasks
 from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.protocols import Expert, Grader, Task
 from embodichain.scenes.sample import SceneSampler
-from embodichain.stages import Split, World, WorldConfig, prepare, scene_seed
+from embodichain.stages import Split, World, prepare, scene_seed
 from embodichain.tasks.variants import widened
 from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError
-from embodichain.stages import WorldConfig
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import PretrainConfig, pretrain

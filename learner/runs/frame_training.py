@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RingTimeout, RunError
 from embodichain.expand.visual import VisualConfig
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring import Ring
-from embodichain.stages import WorldConfig, prepare
+from embodichain.stages import prepare
 from embodichain.tasks import TASKS
 from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.expand.visual import VisualConfig
 from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.registry import Registry
 from embodichain.ring.open import DEVICES, HOST
-from embodichain.stages import EncodeConfig, WorldConfig
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from learner.codecs.config import EncoderConfig
 from learner.data.config import DataConfig

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from ring_parts import is_whole, ring_spec, trajectory_spec, write
 
+from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, RingError, RingTimeout, StreamEnded
 from embodichain.physics import counting
 from embodichain.ring import DeviceRing, Ring, attach_ring, create_ring
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.gateway import Gateway
-from embodichain.stages import WorldConfig, prepare
+from embodichain.stages import prepare
 from embodichain.types import RingSpec, TrajectoryId
 from learner.data.config import DataConfig
 from learner.data.dataset import RingDataset

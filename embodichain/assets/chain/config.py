@@ -1,4 +1,4 @@
-"""Which procedural assets a run asks for; light, for command lines."""
+"""Which procedural assets a run has. Imports nothing heavy."""
 
 from __future__ import annotations
 

@@ -1,0 +1,105 @@
+"""What every benchmark shares: its command line, what it was measured on, taking turns, and how its figures are given.
+
+A benchmark checks the work before it times it, takes turns within one run, and gives medians and ratios. `--json` prints its keys
+and an `environment` (commit, versions, hardware) as one JSON object on the last line; `--quick` ends within a minute on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("numpy", "numba", "mujoco", "mujoco-warp", "ray", "torch")
+_ROOT = Path(__file__).parent.parent
+
+
+def parser(document: str | None, quick: str) -> argparse.ArgumentParser:
+    """The command line of a benchmark with `document` as its description; `quick` says what its short form leaves out."""
+    arguments = argparse.ArgumentParser(description=document, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--quick", action="store_true", help=f"{quick}; ends within 60 s on two idle cores")
+    arguments.add_argument("--json", action="store_true", help="print one JSON object as the last line, and no table")
+    return arguments
+
+
+def environment() -> dict[str, Any]:
+    """What figures depend on beside the code: commit ("+" when the tree differs from it), versions, processor, cores, date."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if _git("status", "--porcelain") else ""),
+        "versions": versions,
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+
+
+def give(figures: Mapping[str, Any], options: argparse.Namespace, table: Callable[[], None] | None = None) -> None:
+    """Prints the figures: one JSON object, or the environment and a table (`table()`, else a line for each figure)."""
+    around = environment()
+    if options.json:
+        print(json.dumps({**figures, "environment": around}))
+        return
+    print(f"commit {around['commit']} · {around['cores']} cores of {around['processor']}, load {around['load']} · {around['date']}")
+    print(" ".join(f"{name} {number}" for name, number in around["versions"].items()))
+    if table is not None:
+        table()
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:>{width}}  {value}")
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """How long a call takes [s]."""
+    before = time.perf_counter()
+    call()
+    return time.perf_counter() - before
+
+
+def turns(
+    base: Callable[[], object], other: Callable[[], object], repeats: int, between: Callable[[], object] | None = None
+) -> Iterator[tuple[float, float]]:
+    """Seconds of `base` and of `other`, `repeats` times: `base` is timed before and after `other`, for a machine's speed drifts.
+
+    `between` is called untimed after `other`.
+    """
+    for _ in range(repeats):
+        before, middle = seconds(base), seconds(other)
+        if between is not None:
+            between()
+        yield (before + seconds(base)) / 2, middle
+
+
+median = statistics.median
+
+
+def _git(*arguments: str) -> str:
+    """What git answers; empty where there is none, as in an unpacked source distribution."""
+    try:
+        answer = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return answer.stdout.strip()
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()

@@ -1,0 +1,103 @@
+"""What is simulated and seen: the part of a run's configuration that every worker needs. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import dataclass, field
+
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.errors import ConfigError
+from embodichain.expand.diversity import DiversityConfig
+from embodichain.expand.physical import PhysicalConfig
+from embodichain.expand.visual import VisualConfig
+from embodichain.protocols import FrameEncoder
+from embodichain.recovery.config import RecoveryConfig
+from embodichain.scenes.config import SampleConfig
+from embodichain.types import Robot, TrajectorySpec, camera_spec
+
+__all__ = ["EncodeConfig", "WorldConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodeConfig:
+    """Encode-on-write: workers put latents into the ring instead of pixels, computed once for each trajectory.
+
+    `factory` is the import path "module:function" of what makes a `FrameEncoder`, called with the keywords in `options` (JSON);
+    empty streams pixels, which the learner encodes at every read.
+    """
+
+    factory: str = ""
+    options: str = "{}"
+
+    def make(self) -> FrameEncoder:
+        """The encoder; raises ConfigError when the path or its options are wrong."""
+        module, _, function = self.factory.partition(":")
+        try:
+            return getattr(importlib.import_module(module), function)(**json.loads(self.options))
+        except (ImportError, AttributeError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"frames cannot be encoded by {self.factory!r} with {self.options}: {error}; "
+                "give 'module:function' and its keywords as a JSON object"
+            ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """What is simulated and seen: the part of a run's configuration that every worker needs."""
+
+    robot: str = "dual_piper"
+    """A name from `embodichain list`, or the path of an MJCF file."""
+    physics: str = "mujoco"
+    tasks: tuple[str, ...] = ("turn_switch", "place_mouse_pad")
+    """Episodes take turns over these."""
+    width: int = 64
+    height: int = 64
+    """Resolution of every camera [pixels]."""
+    depth: bool = False
+    """Stream depth beside RGB."""
+    segmentation: bool = False
+    """Stream what each pixel shows: table, robot, or which object."""
+    horizon: int = 64
+    """Most chunks of 16 actions an episode may have (0.32 s each): the tasks of three objects take up to 20 s."""
+    seed: int = 0
+    """Decides every scene, and the learner's weights and draws."""
+    assets: AssetsConfig = field(default_factory=AssetsConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    visual: VisualConfig = field(default_factory=VisualConfig)
+    scenes: SampleConfig = field(default_factory=SampleConfig)
+    diversity: DiversityConfig = field(default_factory=DiversityConfig)
+    physical: PhysicalConfig = field(default_factory=PhysicalConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise ConfigError("tasks must name at least one task; see `embodichain list`")
+        if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
+            raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+
+    def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
+        """The schema of this world's trajectories as they are played, with pixels."""
+        cameras = len(robot.cameras)
+        return camera_spec(
+            cameras=cameras,
+            height=self.height,
+            width=self.width,
+            horizon=self.horizon,
+            depth=self.depth,
+            segmentation=self.segmentation,
+        )
+
+    def stream_spec(self, robot: Robot) -> TrajectorySpec:
+        """The schema of what goes into the ring: latents instead of pixels when frames are encoded on write."""
+        if not self.encode.factory:
+            return self.trajectory_spec(robot)
+        return camera_spec(
+            cameras=len(robot.cameras),
+            height=self.height,
+            width=self.width,
+            horizon=self.horizon,
+            depth=self.depth,
+            segmentation=self.segmentation,
+            latents=self.encode.make().latent_shape(self.height, self.width),
+        )
