@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.catalog import AssetsConfig, build_catalog
+from embodichain.episode import Outcome
 from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, DiversityConfig, Floats, Interaction
 from embodichain.expand.physical import PhysicalConfig
@@ -26,10 +27,10 @@ from embodichain.motion.action import ActionCodec
 from embodichain.protocols import FrameEncoder, Physics, Task
 from embodichain.ring import AnyRing
 from embodichain.ring.gateway import RemoteRing
-from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
+from embodichain.rollout import ExpertPilot, rollout, write_provenance
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SampleConfig, SceneSampler
-from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec, camera_spec
+from embodichain.types import CHUNK, Asset, Robot, Scene, Timings, TrajectoryId, TrajectorySpec, camera_spec
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, total)."""
@@ -75,7 +76,9 @@ class WorldConfig:
     segmentation: bool = False
     """Stream what each pixel shows: table, robot, or which object."""
     horizon: int = 64
-    """Most chunks of 16 actions an episode may have (0.32 s each): the tasks of three objects take up to 20 s."""
+    """Most chunks an episode may have (of 16 actions, 0.32 s, unless `chunk` says otherwise): three objects take up to 20 s."""
+    chunk: int = CHUNK
+    """Actions in a chunk: a frame is taken before each."""
     seed: int = 0
     """Decides every scene, and the learner's weights and draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
@@ -91,6 +94,8 @@ class WorldConfig:
             raise ConfigError("tasks must name at least one task; see `embodichain list`")
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+        if self.chunk < 1:
+            raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
 
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
         """The schema of this world's trajectories as they are played, with pixels."""
@@ -100,6 +105,7 @@ class WorldConfig:
             height=self.height,
             width=self.width,
             horizon=self.horizon,
+            chunk=self.chunk,
             depth=self.depth,
             segmentation=self.segmentation,
         )
@@ -113,6 +119,7 @@ class WorldConfig:
             height=self.height,
             width=self.width,
             horizon=self.horizon,
+            chunk=self.chunk,
             depth=self.depth,
             segmentation=self.segmentation,
             latents=self.encode.make().latent_shape(self.height, self.width),

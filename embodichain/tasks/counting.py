@@ -7,7 +7,7 @@ import numpy as np
 from embodichain.errors import IntegrityError
 from embodichain.physics import counting
 from embodichain.protocols import Expert
-from embodichain.types import CHUNK, CONTROL_HZ, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import CONTROL_HZ, Robot, Scene, SceneRequest, Step, Verdict, WorldState
 
 
 class CountingTask:
@@ -25,7 +25,7 @@ class CountingTask:
         for number, command in enumerate(counting.commands(scene.seed, robot)):
             if round(state.time_s * CONTROL_HZ) != number:
                 raise IntegrityError(f"counting expert: step {number} of scene {scene.seed} got the state of {state.time_s:.2f} s")
-            state = yield Step(command=command, segment=labels[number // CHUNK])
+            state = yield Step(command=command, segment=labels[number])
 
     def grader(self, scene: Scene) -> CountingGrader:
         """A fresh grader for `scene`."""
