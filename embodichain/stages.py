@@ -25,8 +25,7 @@ from embodichain.expand.recovery import RecoveryConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import FrameEncoder, Physics, Task
-from embodichain.ring import AnyRing
-from embodichain.ring.gateway import RemoteRing
+from embodichain.ring import SlotSource
 from embodichain.rollout import ExpertPilot, rollout, write_provenance
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SampleConfig, SceneSampler
@@ -295,7 +294,7 @@ class Produced:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring."""
 
-    def __init__(self, world: World, ring: AnyRing | RemoteRing, *, worker: int, epoch: int) -> None:
+    def __init__(self, world: World, ring: SlotSource, *, worker: int, epoch: int) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker

@@ -20,8 +20,7 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
-from embodichain.ring import attach_ring
-from embodichain.ring.lease import Lease
+from embodichain.ring import AnyLease, attach_ring
 from embodichain.ring.ledger import Ledger
 from embodichain.types import Robot
 from learner.data import RingDataset
@@ -126,7 +125,7 @@ def _learn(rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: R
         dataset = RingDataset(
             ring,
             config.learner.data,
-            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
             ranks=ranks,
         )
