@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import BOLTED, lowest_along, place, smallest_gap_along, smallest_gap_between
+from embodichain.motion.clearance import lowest_along, place, smallest_gap_along, smallest_gap_between
 from embodichain.motion.ik import IkConfig, trace
 from embodichain.motion.kinematics import Chain, Floats, forward_frames, place_along
+from embodichain.robots.geometry import BOLTED
 from embodichain.types import CONTROL_HZ, Pose
 
 _PEAK_SPEED = 15.0 / 8.0
