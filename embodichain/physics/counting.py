@@ -18,7 +18,6 @@ from embodichain.errors import ConfigError, IntegrityError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import (
     CHUNK,
-    CONTROL_HZ,
     INSTRUCTION_BYTES,
     Push,
     Robot,
@@ -180,12 +179,13 @@ class CountingPhysics:
 
     def _state(self, seed: int) -> WorldState:
         return WorldState(
-            time_s=self._steps / CONTROL_HZ,
+            time_s=self._steps / self._robot.control_hz,
             measured=_floats(seed, _MEASURED, self._steps, 1, self._robot.command_size)[0],
             object_poses={},
             object_velocities={},
             object_joints={},
             contacts=(),
+            control_hz=self._robot.control_hz,
         )
 
 

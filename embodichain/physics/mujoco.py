@@ -109,7 +109,7 @@ class MujocoPhysics:
             for index, placement in zip(world.objects, scene.objects, strict=True)
             if index.mocap >= 0
         }
-        self._roster = world.readout.roster(bolted)
+        self._roster = world.readout.roster(bolted, self._robot.control_hz)
         return self.state()
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:

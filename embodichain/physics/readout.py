@@ -50,7 +50,7 @@ class Readout:
         self._poses = np.empty((len(free), 7))
         self._grains = self._qpos[grains[0]].reshape(-1, 3), self._qvel[grains[1]].reshape(-1, 3)
 
-    def roster(self, bolted: Mapping[str, Pose]) -> Roster:
+    def roster(self, bolted: Mapping[str, Pose], control_hz: int) -> Roster:
         """Whom the numbers belong to; `bolted` are the poses of objects that cannot move as a whole."""
         return Roster(
             bodies=self._bodies,
@@ -58,6 +58,7 @@ class Readout:
             joints=self._joint_counts,
             bolted=bolted,
             num_grains=len(self._grains[0]),
+            control_hz=control_hz,
         )
 
     def state(self, roster: Roster, contacts: tuple[Contact, ...]) -> WorldState:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embodichain.types.assets import Asset
 from embodichain.types.mishaps import Push
 from embodichain.types.poses import Pose, Vec3
+from embodichain.types.robots import CONTROL_HZ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -252,6 +253,8 @@ class WorldState:
     contacts: tuple[Contact, ...]
     grain_positions: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     grain_velocities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    control_hz: int = CONTROL_HZ
+    """Control steps per second: by it whoever counts states knows how long that was."""
 
     def force_between(self, first: str, second: str) -> float:
         """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""

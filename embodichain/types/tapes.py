@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
 from embodichain.types.poses import Pose
+from embodichain.types.robots import CONTROL_HZ
 from embodichain.types.scenes import Contact, WorldState, named_contacts
 
 Floats = NDArray[np.floating]
@@ -31,6 +32,8 @@ class Roster:
     bolted: Mapping[str, Pose] = field(default_factory=dict)
     """Poses of the objects that cannot move as a whole."""
     num_grains: int = 0
+    control_hz: int = CONTROL_HZ
+    """Control steps per second."""
 
     @property
     def num_free(self) -> int:
@@ -81,6 +84,7 @@ class Roster:
             contacts=contacts,
             grain_positions=grain_positions,
             grain_velocities=grain_velocities,
+            control_hz=self.control_hz,
         )
 
 
