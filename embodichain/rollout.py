@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,29 +74,28 @@ def drive(physics: Physics, scene: Scene, driver: Driver) -> Iterator[WorldState
         yield state
 
 
-class Ended(NamedTuple):
+Drives = TypeVar("Drives", bound=Driver)
+
+
+class Ended(NamedTuple, Generic[Drives]):
     """An episode of a batch that is over: its driver, the world it was played in, and what cut it short, if anything did."""
 
     world: int
-    driver: Driver
+    driver: Drives
     error: MotionError | SceneError | None
 
 
-Play = tuple[Scene, Driver]
-"""What to play next in one world of a batch."""
-
-
-def drive_batch(batch: BatchPhysics, take: Callable[[int], Play | None]) -> Iterator[Ended]:
+def drive_batch(batch: BatchPhysics, take: Callable[[int], tuple[Scene, Drives] | None]) -> Iterator[Ended[Drives]]:
     """The same loop over many worlds: each world plays one episode after the other, and every one is yielded when it is over.
 
-    `take(world)` says what to play next in a world that is free, None for nothing at the moment; it is asked again after every
-    control step, and once nothing is played anywhere the loop ends. While an episode is yielded its world still stands as it
-    ended. Time of the physics is shared out evenly among the episodes that are being played.
+    `take(world)` gives the next scene and its driver for a world that is free, None for nothing at the moment; it is asked again
+    after every control step, and once nothing is played anywhere the loop ends. While an episode is yielded its world still stands
+    as it ended. Time of the physics is shared out evenly among the episodes that are being played.
     """
-    playing: dict[int, Driver] = {}
+    playing: dict[int, Drives] = {}
     command = np.tile(batch.robot.home, (batch.num_worlds, 1))
     while True:
-        over: list[Ended] = []
+        over: list[Ended[Drives]] = []
         free = (world for world in range(batch.num_worlds) if world not in playing)
         taken = {world: play for world in free if (play := take(world)) is not None}
         if taken:
