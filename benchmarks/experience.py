@@ -31,6 +31,7 @@ from experience_coverage import coverage
 from experience_report import table
 
 from embodichain.config import WorldConfig
+from embodichain.episode import NoPictures
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
@@ -55,13 +56,6 @@ BLOCK = 25
 STAGES = ("spatial", "visual", "physical", "diverse")
 PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
 """Stages that are no stage of expansion: placement alone, every episode disturbed in one way."""
-
-
-class Blind(MujocoPhysics):
-    """MuJoCo without pictures: experts and graders need none, and physics does not depend on them."""
-
-    def render(self, rgb: Any, depth: Any = None, segmentation: Any = None) -> None:
-        """Draws nothing."""
 
 
 @dataclass(slots=True)
@@ -134,7 +128,7 @@ def play(
     """One expert episode: what was watched, its outcome, its stored actions."""
     watch = Watch(task.grader(scene), joint_ranges(world.robot))
     pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
-    outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec)
+    outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec, shutter=NoPictures())
     return watch, outcome, out["action"][: outcome.num_chunks].copy()
 
 
@@ -148,7 +142,7 @@ def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
 def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> dict[str, Any]:
     """Plays scenes `first` to `first + count` of one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
-    physics, codec = Blind(world.robot, width=16, height=16), ActionCodec(world.robot)
+    physics, codec = MujocoPhysics(world.robot, width=16, height=16), ActionCodec(world.robot)
     scenes = SceneStage(world, physics=physics)
     out = world.trajectory_spec.allocate()
     result: Counter[str] = Counter()

@@ -22,10 +22,10 @@ from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.protocols import Task
-from embodichain.rollout import ExpertPilot, Timings, rollout
+from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import SceneStage, prepare
 from embodichain.tasks import TASKS
-from embodichain.types import CHUNK, CONTROL_HZ, Scene
+from embodichain.types import CHUNK, CONTROL_HZ, Scene, Timings
 
 SUBSTEPS = 10
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from embodichain.ring import AnyRing
-from embodichain.rollout import Timings
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
+from embodichain.types import Timings
 
 __all__ = [
     "Engine",

@@ -16,16 +16,16 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.assets.chain.catalog import build_catalog
 from embodichain.config import WorldConfig
+from embodichain.episode import Outcome
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Task
-from embodichain.ring import AnyRing
-from embodichain.ring.gateway import RemoteRing
-from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
+from embodichain.ring import SlotSource
+from embodichain.rollout import ExpertPilot, rollout, write_provenance
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
-from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec
+from embodichain.types import Asset, Robot, Scene, Timings, TrajectoryId, TrajectorySpec
 
 __all__ = [
     "Fate",
@@ -218,7 +218,7 @@ class Produced:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring."""
 
-    def __init__(self, world: World, ring: AnyRing | RemoteRing, *, worker: int, epoch: int) -> None:
+    def __init__(self, world: World, ring: SlotSource, *, worker: int, epoch: int) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker

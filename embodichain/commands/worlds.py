@@ -162,9 +162,10 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     """One episode of a task's expert: facts, a picture for every half second, and of the first episode 25 for every second."""
     import numpy as np
 
-    from embodichain.rollout import ExpertPilot
+    from embodichain.episode import Episode, NoPictures
+    from embodichain.motion.action import ActionCodec
+    from embodichain.rollout import ExpertPilot, drive
     from embodichain.stages import SceneStage
-    from embodichain.types import CHUNK
 
     facts: dict[str, Any] = {"success": False, "duration_s": 0.0, "instruction": "", "reason": ""}
     stills: list[NDArray[np.uint8]] = []
@@ -172,25 +173,18 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     try:
         task, found = SceneStage(world, physics=physics).step(names.index(name) + episode * len(names))
         facts["instruction"] = found.instruction
-        state = physics.reset(found)
-        pilot, grader = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), task.grader(found)
-        command, after, number = state.measured, 0, 0
-        while after < 2 * CHUNK and number < world.config.horizon * CHUNK:
+        pilot, spec = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), world.trajectory_spec
+        codec, grader, shutter = ActionCodec(world.robot), task.grader(found), NoPictures()
+        played = Episode(found, pilot, grader, codec, shutter, spec.allocate(), spec)
+        for number, state in enumerate(drive(physics, found, played)):
+            facts["duration_s"] = round(state.time_s, 2)
             if number % 25 == 0:
                 stills.append(_overview(physics, size))
             if number % 2 == 0 and episode == 0:
                 film.append(_overview(physics, size, samples=1))
-            step = pilot.command(state)
-            after += step is None
-            command = command if step is None else step.command
-            if step is not None and step.failed_steps:
-                grader.pardon()
-            state = physics.step(command, () if step is None else step.pushes)
-            grader.observe(state)
-            number += 1
         stills.append(_overview(physics, size))
-        verdict = grader.verdict()
-        facts |= {"success": verdict.success, "duration_s": round(state.time_s, 2), "reason": verdict.reason}
+        verdict = played.finish().verdict
+        facts |= {"success": verdict.success, "reason": verdict.reason}
     except (SceneError, MotionError) as error:
         facts["reason"] = str(error)
     return {"facts": facts, "stills": stills, "film": film}

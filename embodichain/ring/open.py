@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embodichain.errors import unknown
+from embodichain.ring.contract import AnyRing
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
@@ -14,8 +15,6 @@ from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
 from embodichain.types import RingSpec, TrajectorySpec
 
-AnyRing = Ring | DeviceRing
-"""A ring, wherever its payload lies."""
 HOST = "host"
 DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
 """Devices by the name of their kind; "delayed" is host memory that behaves as one, to test with."""

@@ -218,13 +218,15 @@ class Ring:
         view.flags.writeable = False
         return view
 
-    def _read_views(self, slot: int) -> Mapping[str, NDArray]:
+    def views(self, slot: int) -> Mapping[str, NDArray]:
+        """Read-only views of every field of a slot. Only the slots of a lease that is held may be looked at."""
         views = self._sample_views.get(slot)
         if views is None:
             views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._memory, slot, writable=False))
         return views
 
-    def _release(self, table: NDArray[np.int64]) -> None:
+    def release(self, table: NDArray[np.int64]) -> None:
+        """Ends the lease whose table of draws this is; `Lease.release` calls it."""
         self._member.release(table, self._poison if self._debug else None)
 
     def _poison(self, slot: int) -> None:

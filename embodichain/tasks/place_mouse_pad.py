@@ -241,7 +241,7 @@ class PlaceMousePadGrader:
         self._lifted = 0.0
         self._pushed = 0.0
         self._pad_shift = 0.0
-        self._rest_steps = 0
+        self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._placing = "nothing was observed"
         self._fault = ""
         self._still_steps = 0
@@ -273,7 +273,7 @@ class PlaceMousePadGrader:
             self._judge_freedom(position, speed)
         self._placing = self._judge_placing(state, mouse, pad)
         resting = not touching and speed < _REST_SPEED and not self._placing
-        self._rest_steps = self._rest_steps + 1 if resting else 0
+        self._rest_steps, self._control_hz = self._rest_steps + 1 if resting else 0, state.control_hz
 
     def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
         """Remembers the first fault of a mouse that no finger touches."""
@@ -325,8 +325,8 @@ class PlaceMousePadGrader:
             reason = f"two fingers never held the mouse {1e3 * _LIFT:.0f} mm up, only {1e3 * self._lifted:.0f} mm"
         elif self._placing:
             reason = self._placing
-        elif self._rest_steps < round(REST_S * CONTROL_HZ):
-            reason = f"the mouse lay still and untouched for {self._rest_steps / CONTROL_HZ:.2f} s only, {REST_S} s needed"
+        elif self._rest_steps < round(REST_S * self._control_hz):
+            reason = f"the mouse lay still and untouched for {self._rest_steps / self._control_hz:.2f} s only, {REST_S} s needed"
         else:
             return Verdict(success=True, reason="the mouse lies on the named pad, lined up with it", progress=1.0)
         reached = (self._ever_touched, self._lifted >= _LIFT, self._lifted >= _LIFT and not self._placing)

@@ -6,7 +6,7 @@ from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Me
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
-from embodichain.types.robots import Arm, Camera, Robot
+from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
 from embodichain.types.scenes import (
     CameraLook,
     Contact,
@@ -27,10 +27,11 @@ from embodichain.types.scenes import (
     Wander,
     WorldState,
 )
+from embodichain.types.tapes import Roster, Tape
+from embodichain.types.timings import Timings
 from embodichain.types.trajectories import (
     ACTION_DIM,
     CHUNK,
-    CONTROL_HZ,
     INFO_BYTES,
     INSTRUCTION_BYTES,
     Field,
@@ -77,11 +78,14 @@ __all__ = [
     "ReplayMode",
     "RingSpec",
     "Robot",
+    "Roster",
     "Scene",
     "SceneRequest",
     "Segment",
     "Step",
+    "Tape",
     "Texture",
+    "Timings",
     "TrajectoryId",
     "TrajectoryInfo",
     "TrajectorySpec",

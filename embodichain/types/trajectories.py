@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from embodichain.types.mishaps import Failed, Pushed
 
 ACTION_DIM = 30
-"""Unified dual-arm action: left EEF pose 0-6, right EEF pose 7-13, left joints 14-20, right joints 21-27, grippers 28-29."""
+"""Unified dual-arm action: left EEF pose 0-6, right EEF pose 7-13, left joints 14-20, right joints 21-27, grippers 28-29.
+
+What `camera_spec` gives an action; whoever handles a trajectory asks its own spec: `TrajectorySpec.action_dim`.
+"""
 CHUNK = 16
-"""Actions after each frame: at 50 Hz a frame is rendered every 0.32 s."""
-CONTROL_HZ = 50
-"""Commands per second."""
+"""Actions after each frame, unless a spec says otherwise (`TrajectorySpec.chunk`): at 50 Hz a frame is taken every 0.32 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,27 @@ class TrajectorySpec:
         raise KeyError(f"no field {name!r}; fields: {[f.name for f in self.fields]}")
 
     @property
+    def chunk(self) -> int:
+        """Actions after each frame; raises KeyError for a trajectory without actions."""
+        return self._action_shape[1]
+
+    @property
+    def action_dim(self) -> int:
+        """Channels of an action; raises KeyError for a trajectory without actions."""
+        return self._action_shape[2]
+
+    @property
+    def _action_shape(self) -> tuple[int, int, int]:
+        shape = self.field("action").shape
+        if len(shape) != 3 or shape[0] != self.horizon or min(shape) < 1:
+            raise ValueError(
+                f"field 'action' has shape {list(shape)}: it takes [{self.horizon}, chunk, action_dim] for a horizon of "
+                f"{self.horizon} chunks"
+            )
+        horizon, chunk, action_dim = shape
+        return horizon, chunk, action_dim
+
+    @property
     def schema_hash(self) -> int:
         """63-bit hash of names, shapes, dtypes and horizon: equal exactly when two specs lay a slot out alike."""
         text = json.dumps([self.horizon, [(f.name, list(f.shape), f.dtype) for f in self.fields]])
@@ -87,18 +109,22 @@ def camera_spec(
     depth: bool = False,
     segmentation: bool = False,
     latents: tuple[int, int, int] | None = None,
+    chunk: int = CHUNK,
+    action_dim: int = ACTION_DIM,
 ) -> TrajectorySpec:
     """The standard trajectory of a dual-arm episode.
 
-    Fields (F = horizon, C = cameras): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in metres, 0 where nothing
-    was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i, then grains (each only when
-    asked for); `proprio` float32 [F+1, 30] measured, `action` float32 [F, 16, 30] commanded, both in the unified representation;
-    `action_mask` uint8 [30], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 [];
-    `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
+    Fields (F = horizon, C = cameras, K = chunk, A = action_dim): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in
+    metres, 0 where nothing was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i, then
+    grains (each only when asked for); `proprio` float32 [F+1, A] measured, `action` float32 [F, K, A] commanded, both in the
+    unified representation; `action_mask` uint8 [A], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks`
+    int32 []; `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
 
     With `latents` (rows, columns, channels) the frames come encoded: `latents` float16 [F+1, C, rows, columns, channels] instead
-    of `rgb`.
+    of `rgb`. Raises ValueError for a chunk or an action without anything in it.
     """
+    if chunk < 1 or action_dim < 1:
+        raise ValueError(f"a chunk holds at least 1 action of at least 1 channel, got chunk={chunk}, action_dim={action_dim}")
     frames = horizon + 1
     if latents is None:
         fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
@@ -109,9 +135,9 @@ def camera_spec(
     if segmentation:
         fields.append(Field(name="segmentation", shape=(frames, cameras, height, width), dtype="uint8"))
     fields += [
-        Field(name="proprio", shape=(frames, ACTION_DIM), dtype="float32"),
-        Field(name="action", shape=(horizon, CHUNK, ACTION_DIM), dtype="float32"),
-        Field(name="action_mask", shape=(ACTION_DIM,), dtype="uint8"),
+        Field(name="proprio", shape=(frames, action_dim), dtype="float32"),
+        Field(name="action", shape=(horizon, chunk, action_dim), dtype="float32"),
+        Field(name="action_mask", shape=(action_dim,), dtype="uint8"),
         Field(name="segment", shape=(horizon,), dtype="uint8"),
         Field(name="num_chunks", shape=(), dtype="int32"),
         Field(name="trajectory_id", shape=(), dtype="uint64"),

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.episode import Outcome
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
-from embodichain.rollout import ExpertPilot, Outcome, rollout
+from embodichain.rollout import ExpertPilot, rollout
 from embodichain.stages import World
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
 from learner.evaluation.config import EvaluateConfig

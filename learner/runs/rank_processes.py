@@ -20,8 +20,7 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
 from embodichain.processes import Child
-from embodichain.ring import attach_ring
-from embodichain.ring.lease import Lease
+from embodichain.ring import AnyLease, attach_ring
 from embodichain.ring.ledger import Ledger
 from embodichain.types import Robot
 from learner.data.dataset import RingDataset
@@ -122,7 +121,7 @@ def _learn(
         dataset = RingDataset(
             ring,
             config.learner.data,
-            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
             ranks=ranks,
         )

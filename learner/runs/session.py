@@ -17,8 +17,7 @@ from embodichain.engine import Engine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
-from embodichain.ring import AnyRing, create_ring
-from embodichain.ring.lease import Lease
+from embodichain.ring import AnyLease, AnyRing, create_ring
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
 from embodichain.stages import World
 from embodichain.types import TrajectoryId
@@ -81,7 +80,7 @@ def stream_and_learn(
             on_starved=engine.feed,
             exhausted=lambda: engine.exhausted,
             poll_s=0.0 if isinstance(engine, Engine) else 0.5,
-            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )
