@@ -34,9 +34,11 @@ from embodichain.errors import MotionError, SceneError
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.prepare import prepare
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.rollout import ExpertPilot, drive
-from embodichain.stages import SceneStage, Split, World, prepare
+from embodichain.stages import SceneStage
+from embodichain.world import Split, World
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.vision.config import BUILTIN

@@ -39,12 +39,14 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.plan import Limits
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.prepare import prepare
 from embodichain.protocols import Grader, Task
 from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
-from embodichain.stages import SceneStage, World, prepare
+from embodichain.stages import SceneStage
 from embodichain.tasks import TASKS
 from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
+from embodichain.world import World
 
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 """Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""

@@ -21,9 +21,10 @@ from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.prepare import prepare
 from embodichain.protocols import Task
 from embodichain.rollout import ExpertPilot, rollout
-from embodichain.stages import SceneStage, prepare
+from embodichain.stages import SceneStage
 from embodichain.tasks import TASKS
 from embodichain.types import CHUNK, CONTROL_HZ, Scene, Timings
 

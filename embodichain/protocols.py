@@ -8,7 +8,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Tape, Timings, Verdict, WorldState
+from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
+from embodichain.types.tapes import Tape
 
 __all__ = [
     "Expert",

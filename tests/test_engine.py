@@ -14,11 +14,14 @@ from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.physics import counting
+from embodichain.prepare import prepare
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.recovery.config import RecoveryConfig
-from embodichain.ring import Observer, Ring
-from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, prepare, scene_seed
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
+from embodichain.stages import Fate, RolloutStage, SceneStage
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
+from embodichain.world import Split, World, scene_seed
 
 
 def quiet(name: str, done: int, total: int) -> None:

@@ -16,11 +16,12 @@ from embodichain.motion.action import ActionCodec
 from embodichain.physics import counting
 from embodichain.physics.counting import CountingPhysics
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.ring import Ring, layout
+from embodichain.prepare import prepare
+from embodichain.ring import layout
+from embodichain.ring.ring import Ring
 from embodichain.rollout import ExpertPilot, replay, rollout, write_provenance
 from embodichain.scenes.config import SettleConfig
 from embodichain.scenes.settle import settle
-from embodichain.stages import prepare
 from embodichain.tasks.counting import CountingTask
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import Field, RingSpec, Scene, Segment, TrajectoryId, TrajectoryInfo, TrajectorySpec, camera_spec

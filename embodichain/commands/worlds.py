@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from embodichain.config import WorldConfig
     from embodichain.physics.mujoco import MujocoPhysics
-    from embodichain.stages import World
+    from embodichain.world import World
 
 _OVERVIEW = {"eye": (0.68, -0.30, 0.56), "target": (-0.03, 0.0, 0.05), "fovy": 48.0}
 
@@ -224,7 +224,7 @@ def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
 def _prepare(config: WorldConfig, *, quiet: bool) -> World:
     from rich.progress import Progress
 
-    from embodichain.stages import prepare
+    from embodichain.prepare import prepare
 
     with Progress(transient=True, disable=quiet) as bars:
         tracked: dict[str, Any] = {}

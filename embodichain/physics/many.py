@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.types import Push, Robot, Scene, Tape
+from embodichain.types import Push, Robot, Scene
+from embodichain.types.tapes import Tape
 
 _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 

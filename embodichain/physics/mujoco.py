@@ -13,8 +13,9 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
-from embodichain.types import Push, Robot, Roster, Scene, Tape, WorldState
+from embodichain.types import Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
+from embodichain.types.tapes import Roster, Tape
 
 if TYPE_CHECKING:
     from embodichain.physics.render import Renderer, Viewpoint

@@ -10,7 +10,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodichain.types import Contact, Pose, Roster, Tape, WorldState
+from embodichain.types import Contact, Pose, WorldState
+from embodichain.types.tapes import Roster, Tape
 
 Floats = NDArray[np.float64]
 

@@ -10,34 +10,3 @@ Promised: READY means complete; nobody writes while anybody reads; at most K rea
 nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
 their draw), fairness, wait-freedom, and taking anything from a process that is alive but silent: that is quarantined and shown.
 """
-
-from embodichain.ring.contract import AnyLease, AnyRing, AnySlot, SlotSource
-from embodichain.ring.cuda import CudaDevice
-from embodichain.ring.device_ring import DeviceRing
-from embodichain.ring.lease import Lease, Sample, Slot
-from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
-from embodichain.ring.open import attach_ring, create_ring
-from embodichain.ring.ring import Ring, warm_up
-from embodichain.ring.stats import Observer, RingStats
-
-__all__ = [
-    "AnyLease",
-    "AnyRing",
-    "AnySlot",
-    "CudaDevice",
-    "DeviceRing",
-    "Event",
-    "Lease",
-    "Ledger",
-    "LedgerReport",
-    "Observer",
-    "Ring",
-    "RingStats",
-    "Sample",
-    "Slot",
-    "SlotSource",
-    "attach_ring",
-    "create_ring",
-    "verify",
-    "warm_up",
-]

@@ -5,7 +5,8 @@ the robot, Y to its left, Z up.
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
-from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
+from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
+from embodichain.types.rings import HOST, PLACEMENTS, FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
 from embodichain.types.scenes import (
     CameraLook,
@@ -27,7 +28,6 @@ from embodichain.types.scenes import (
     Wander,
     WorldState,
 )
-from embodichain.types.tapes import Roster, Tape
 from embodichain.types.timings import Timings
 from embodichain.types.trajectories import (
     ACTION_DIM,
@@ -35,8 +35,6 @@ from embodichain.types.trajectories import (
     INFO_BYTES,
     INSTRUCTION_BYTES,
     Field,
-    TrajectoryId,
-    TrajectoryInfo,
     TrajectorySpec,
     camera_spec,
     read_text,
@@ -47,8 +45,10 @@ __all__ = [
     "ACTION_DIM",
     "CHUNK",
     "CONTROL_HZ",
+    "HOST",
     "INFO_BYTES",
     "INSTRUCTION_BYTES",
+    "PLACEMENTS",
     "Arm",
     "Asset",
     "Body",
@@ -78,12 +78,10 @@ __all__ = [
     "ReplayMode",
     "RingSpec",
     "Robot",
-    "Roster",
     "Scene",
     "SceneRequest",
     "Segment",
     "Step",
-    "Tape",
     "Texture",
     "Timings",
     "TrajectoryId",

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from embodichain.ring.layout import RingLayout
-from embodichain.stages import check_names
 from embodichain.types import ReplayMode
+from embodichain.world import check_names
 from learner.records.plain import as_plain
 from learner.runs.options import parse
 from learner.runs.recipes import RunConfig

@@ -15,8 +15,8 @@ from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, rollout
-from embodichain.stages import World
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from embodichain.world import World
 from learner.evaluation.config import EvaluateConfig
 from learner.evaluation.held_out import HeldOut, Shift, of_world, scenes
 

@@ -25,11 +25,12 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
+from embodichain.prepare import prepare
 from embodichain.protocols import Expert, Grader, Task
 from embodichain.scenes.sample import SceneSampler
-from embodichain.stages import Split, World, prepare, scene_seed
 from embodichain.tasks.variants import widened
 from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
+from embodichain.world import Split, World, scene_seed
 
 _OTHER_INSTANCES = 7_919
 """Added to the seed of the assets: a catalogue that shares no instance with the training's."""

@@ -15,8 +15,8 @@ from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.physics.render import thumbnail
 from embodichain.rollout import drive
-from embodichain.stages import World
 from embodichain.types import Scene
+from embodichain.world import World
 
 _FILM_EVERY = 4
 

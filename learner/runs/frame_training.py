@@ -16,9 +16,9 @@ import torch
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RingTimeout, RunError
 from embodichain.expand.visual import VisualConfig
+from embodichain.prepare import prepare
 from embodichain.recovery.config import RecoveryConfig
-from embodichain.ring import Ring
-from embodichain.stages import prepare
+from embodichain.ring.ring import Ring
 from embodichain.tasks import TASKS
 from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt

@@ -20,8 +20,9 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
 from embodichain.processes import Child
-from embodichain.ring import AnyLease, attach_ring
+from embodichain.ring.contract import AnyLease
 from embodichain.ring.ledger import Ledger
+from embodichain.ring.open import attach_ring
 from embodichain.types import Robot
 from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks

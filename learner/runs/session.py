@@ -17,10 +17,11 @@ from embodichain.engine import Engine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
-from embodichain.ring import AnyLease, AnyRing, create_ring
+from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
-from embodichain.stages import World
+from embodichain.ring.open import create_ring
 from embodichain.types import TrajectoryId
+from embodichain.world import World
 from learner.data.dataset import RingDataset
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder

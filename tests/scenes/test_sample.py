@@ -18,11 +18,12 @@ from embodichain.scenes.config import SampleConfig
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
 from embodichain.scenes.visibility import Views
-from embodichain.stages import SceneStage, Split, World
+from embodichain.stages import SceneStage
 from embodichain.tasks.place_mouse_pad import COLORS
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Scene, SceneRequest
 from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
+from embodichain.world import Split, World
 
 TASKS = ("turn_switch", "place_mouse_pad")
 
