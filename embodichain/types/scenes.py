@@ -224,14 +224,13 @@ def named_contacts(
     bodies: Sequence[str], pair: NDArray[np.integer], force: NDArray[np.floating], depth: NDArray[np.floating]
 ) -> tuple[Contact, ...]:
     """Contacts between body numbers [n, 2], with mean forces [N] [n] and deepest overlaps [m] [n], by the names of the bodies."""
-    firsts: list[int] = pair[:, 0].tolist()
-    seconds: list[int] = pair[:, 1].tolist()
+    touched: list[list[int]] = pair.tolist()
     forces: list[float] = force.tolist()
     depths: list[float] = depth.tolist()
     return tuple(
         [
             Contact(first=bodies[first], second=bodies[second], force=mean, penetration=deepest)
-            for first, second, mean, deepest in zip(firsts, seconds, forces, depths, strict=True)
+            for (first, second), mean, deepest in zip(touched, forces, depths, strict=True)
         ]
     )
 
