@@ -24,8 +24,8 @@ from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt
 from learner.records.progress import Board
 from learner.records.run_folder import command_line
+from learner.runs.engines import open_engine
 from learner.runs.recipes import RingConfig, StreamConfig
-from learner.runs.session import open_engine
 from learner.vision.camera_frames import Views
 
 _NOT_LOOKED_AT = ("counting",)
