@@ -11,6 +11,7 @@ __all__ = [
     "assets",
     "config",
     "engine",
+    "episode",
     "errors",
     "expand",
     "export",

@@ -19,6 +19,9 @@ from embodichain.protocols import Grader, Order, Pilot, Shutter
 from embodichain.types import Failed, Push, Pushed, Scene, Segment, Timings, TrajectorySpec, Verdict, WorldState, write_text
 from embodichain.types.mishaps import pushes_at, runs
 
+__all__ = ["Draw", "Episode", "NoPictures", "Outcome", "Replay", "Snapshots", "check_start"]
+
+
 _DEEP, _SUSTAINED = 0.002, 5
 """No trajectory is a success in which bodies stay deeper than this inside each other [m] for so many control steps in a row."""
 _INSIDE = 0.004

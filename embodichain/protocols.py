@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
 from embodichain.types.tapes import Tape
 
-__all__ = [
-    "Expert",
-    "FrameEncoder",
-    "Grader",
-    "Physics",
-    "Pilot",
-    "Task",
-]
+__all__ = ["BatchPhysics", "Driver", "Expert", "FrameEncoder", "Grader", "Order", "Physics", "Pilot", "Shutter", "Task"]
 
 Expert = Generator[Step, WorldState, None]
 """Yields one Step per control step and is sent the WorldState after it; returns when it has nothing left to do.

@@ -29,6 +29,8 @@ from embodichain.types import (
     write_text,
 )
 
+__all__ = ["Drives", "Ended", "ExpertPilot", "drive", "drive_batch", "replay", "rollout", "write_provenance"]
+
 
 class ExpertPilot:
     """Drives by a task's scripted expert, which sees the true state at every control step."""

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     trained = find(options.path)
     torch.set_num_threads(options.threads)
     agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    body = embodiment(trained)
+    body = embodiment(trained.world)
     server = PolicyServer(agent, body, config, {"robot": trained.world.robot, "tasks": list(trained.world.tasks)})
     server.warm_up()
     if config.host not in ("127.0.0.1", "::1", "localhost") and not config.api_key:

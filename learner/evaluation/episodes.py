@@ -35,7 +35,7 @@ class Score:
 
 
 class Policy(Protocol):
-    """What evaluation asks of a learned policy (`learner.inference.policy.ClwmPolicy`) and of any other."""
+    """What evaluation asks of a learned policy (`inference.policy.Policy`) and of any other."""
 
     def begin(self, instruction: str) -> None:
         """Starts an episode with empty memory."""

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from embodichain import __version__, robots
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import ACTION_DIM, CHUNK, CONTROL_HZ
@@ -31,7 +32,6 @@ from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode
-from learner.runs.locate import Trained
 from learner.serving.sessions import Connection, Embodiment, Reader
 from learner.serving.wire import pack, unpack
 
@@ -192,14 +192,14 @@ async def _goodbye(server: Server) -> None:
         _LOG.warning("some clients did not say goodbye in time")
 
 
-def embodiment(trained: Trained) -> Embodiment:
+def embodiment(world: WorldConfig) -> Embodiment:
     """What a client must send for that world's robot."""
-    robot = robots.get(trained.world.robot)
+    robot = robots.get(world.robot)
     codec = ActionCodec(robot)
     return Embodiment(
         cameras=tuple(camera.name for camera in robot.cameras),
-        height=trained.world.height,
-        width=trained.world.width,
+        height=world.height,
+        width=world.width,
         native=robot.command_size,
         encode=codec.encode,
         decode=codec.decode,

@@ -10,7 +10,6 @@ import pytest
 import trimesh
 from PIL import Image
 
-from embodichain.assets.families import source
 from embodichain.assets.geometry.repair import repair
 from embodichain.assets.geometry.shapes import box, signed_volume, to_mesh
 from embodichain.assets.reading import files
@@ -18,7 +17,7 @@ from embodichain.assets.reading import mesh_files as meshfiles
 from embodichain.assets.reading.files import FileFacts, from_file
 from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
-from embodichain.types import JointKind
+from embodichain.types import JointKind, Mesh
 
 OPEN = FileFacts(licence="CC0-1.0", unit="m")
 SIZE = (0.06, 0.05, 0.10)
@@ -237,7 +236,7 @@ def test_a_folder_gives_its_files_and_the_parts_of_a_description_are_none(door, 
 
 def test_a_fine_mesh_is_thinned_to_the_same_solid():
     ball = trimesh.creation.icosphere(5, 0.05)
-    thin = meshfiles.thinned(source.Mesh(vertices=ball.vertices, faces=ball.faces.astype(np.int32)), 6000)
+    thin = meshfiles.thinned(Mesh(vertices=ball.vertices, faces=ball.faces.astype(np.int32)), 6000)
     assert len(thin.faces) <= 6000
     assert signed_volume(thin) == pytest.approx(ball.volume, rel=0.01)
 

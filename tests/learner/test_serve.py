@@ -223,7 +223,7 @@ def test_ctrl_c_ends_a_server_in_the_middle_of_requests(policy_file):
 
 
 def test_a_port_in_use_and_a_middle_between_steps_are_refused_before_anyone_waits(policy_file):
-    agent, body = load_agent(policy_file), embodiment(find(policy_file))
+    agent, body = load_agent(policy_file), embodiment(find(policy_file).world)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -235,7 +235,7 @@ def test_a_port_in_use_and_a_middle_between_steps_are_refused_before_anyone_wait
 
 
 def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connection_alone(policy_file, caplog, monkeypatch):
-    server = PolicyServer(load_agent(policy_file), embodiment(find(policy_file)), ServeConfig(port=0, max_connections=2))
+    server = PolicyServer(load_agent(policy_file), embodiment(find(policy_file).world), ServeConfig(port=0, max_connections=2))
     plain = Policy.act
 
     def broken(self, rgb, proprio, executed=None):
