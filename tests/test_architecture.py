@@ -38,7 +38,7 @@ ARROWS = {  # which part may import which: the arrows of the picture
     ("physics", "motion"),
     ("tasks", "physics"),
 }
-LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
+LEARNER_MAY_IMPORT = {"types", "ring", "errors", "registry"}
 COMPOSITION_ROOTS = {"commands", "evaluation", "reporting", "runs", "serving"}
 """Rooms of the learner that may use all of the engine."""
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}

@@ -16,8 +16,8 @@ from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import PretrainConfig
 from learner.commands.encoder import main
 from learner.commands.segmenter import main as segmenter_main
+from learner.runs.config import RingConfig, StreamConfig
 from learner.runs.encoder import EncoderRunConfig, train
-from learner.runs.recipes import RingConfig, StreamConfig
 from learner.runs.segmenter import SegmenterRunConfig
 from learner.runs.segmenter import train as train_segmenter
 from learner.vision.config import SegmenterConfig

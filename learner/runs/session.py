@@ -25,8 +25,8 @@ from embodichain.types import TrajectoryId
 from learner.data.dataset import RingDataset
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder
+from learner.runs.config import RunConfig, StreamConfig
 from learner.runs.rank_processes import companions
-from learner.runs.recipes import RunConfig, StreamConfig
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
