@@ -13,8 +13,9 @@ from typing import Any
 import asset_peers
 import numpy as np
 
-from embodichain.assets.chain import jobs, optimize, stages
-from embodichain.assets.families import source
+from embodichain.assets.chain import jobs, optimize, settings
+from embodichain.assets.chain import record as record_room
+from embodichain.assets.families import parts, source, tables
 from embodichain.assets.geometry.corrupt import MessConfig
 from embodichain.assets.geometry.repair import RepairMethod, repair
 from embodichain.assets.geometry.shapes import Solid, to_mesh, to_solid
@@ -48,7 +49,7 @@ class DenseJob:
         """Family, seed and how it is broken."""
         return {"category": self.category, "seed": self.seed, "mess": asdict(MessConfig(edge=DENSE_EDGE))}
 
-    def source(self) -> source.Source:
+    def source(self) -> parts.Source:
         """The family's design, broken."""
         return source.procedural(self.category, self.seed, MessConfig(edge=DENSE_EDGE))
 
@@ -64,7 +65,7 @@ def broken_parts(number: int) -> list[tuple[str, int, int]]:
     return cases[:number]
 
 
-def case(category: str, seed: int, part: int) -> tuple[str, source.Part, source.Part]:
+def case(category: str, seed: int, part: int) -> tuple[str, parts.Part, parts.Part]:
     """A part's name, clean and broken."""
     clean, messy = source.procedural(category, seed), source.procedural(category, seed, MessConfig())
     return f"{category}_{seed}/{clean.parts[part].name}", clean.parts[part], messy.parts[part]
@@ -96,12 +97,12 @@ def repaired_case(category: str, seed: int, part: int) -> dict[str, Any]:
     }
 
 
-def mass_error(asset: Asset, clean: source.Source) -> float:
+def mass_error(asset: Asset, clean: parts.Source) -> float:
     """Worst relative error of mass, centre of mass (over size) and moments against the clean solid."""
     worst = 0.0
     for part, body in zip(clean.parts, asset.bodies, strict=True):
         truth = to_mesh(asset_peers.exact(part.mesh))
-        density = source.material(part.material).density
+        density = tables.material(part.material).density
         known = solid_properties(truth, density)
         if part.shell_thickness:
             known = shell_properties(truth, density, part.shell_thickness)
@@ -115,13 +116,13 @@ def mass_error(asset: Asset, clean: source.Source) -> float:
 
 def built_case(job: jobs.ProceduralJob | DenseJob, out: Path) -> dict[str, Any]:
     """One finished asset, made anew: what it cost, what it is and what it does."""
-    record = stages.Record()
+    record = record_room.Record()
     file = jobs.file_of(job, out)
     shutil.rmtree(file.parent, ignore_errors=True)  # of a run before, or it would be read back in no time
     known: dict[str, Any] = {"name": job.name, "category": job.category, "file": str(file)}
     start = time.process_time()
     try:
-        asset = optimize.build_job(job, out, config=stages.ChainConfig(), record=record)
+        asset = optimize.build_job(job, out, config=settings.ChainConfig(), record=record)
     except AssetError as error:
         return known | {"refused": str(error)}
     seconds = time.process_time() - start

@@ -15,8 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 import trimesh
 
-from embodichain.assets.chain.stages import ChainConfig, Record, build_body, repaired
-from embodichain.assets.families import source
+from embodichain.assets.chain.part_stages import build_body, repaired
+from embodichain.assets.chain.record import Record
+from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.families import parts
 from embodichain.assets.geometry.collision import measure
 from embodichain.assets.geometry.remesh import winding_numbers
 from embodichain.assets.geometry.repair import repair
@@ -52,7 +54,7 @@ def sampled_overlap(mesh: Mesh, truth: Solid, samples: int = 4000) -> float:
     return float((inside & known).sum() / max((inside | known).sum(), 1))
 
 
-def trimesh_case(name: str, clean: source.Part, messy: source.Part) -> dict[str, Any]:
+def trimesh_case(name: str, clean: parts.Part, messy: parts.Part) -> dict[str, Any]:
     """`trimesh.repair` beside ours on the same broken mesh, both judged by winding number."""
     truth = exact(clean.mesh)
     start = time.process_time()
@@ -78,7 +80,7 @@ np.savez(sys.argv[2], seconds=time.process_time() - start, **{f"p{i}": vertices 
 """
 
 
-def coacd_case(name: str, messy: source.Part, limit_s: float) -> dict[str, Any]:
+def coacd_case(name: str, messy: parts.Part, limit_s: float) -> dict[str, Any]:
     """CoACD with its defaults beside our collision stage on the same repaired and simplified solid."""
     record = Record()
     part = repaired(messy, ChainConfig(), record)
@@ -100,7 +102,7 @@ def coacd_case(name: str, messy: source.Part, limit_s: float) -> dict[str, Any]:
     return row | {"hulls": fit.hulls, "over": fit.over, "missing": fit.missing, "seconds": round(float(found["seconds"]), 2)}
 
 
-def obj2mjcf_case(name: str, clean: source.Part, mesh: Mesh, limit_s: float) -> dict[str, Any]:
+def obj2mjcf_case(name: str, clean: parts.Part, mesh: Mesh, limit_s: float) -> dict[str, Any]:
     """obj2mjcf with decomposition on a mesh as a file: what it makes of it, and whether it weighs it."""
     program = Path(sys.executable).with_name("obj2mjcf")
     row: dict[str, Any] = {"name": name, "faces": len(mesh.faces)}

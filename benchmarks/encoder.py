@@ -27,13 +27,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
+from embodichain.episode import Episode, NoPictures
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.visual import VisualConfig
+from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.recovery.recovery import RecoveryConfig
-from embodichain.rollout import ExpertPilot
-from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
+from embodichain.prepare import prepare
+from embodichain.recovery.config import RecoveryConfig
+from embodichain.rollout import ExpertPilot, drive
+from embodichain.stages import SceneStage
+from embodichain.world import Split, World
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.vision.config import BUILTIN
@@ -58,7 +63,8 @@ def observe(world: World, split: Split, episodes: int, moments: int) -> Frames:
     physics = world.make_physics()
     stage = SceneStage(world, split, physics)
     assert isinstance(physics, MujocoPhysics)
-    cameras = len(world.robot.cameras)
+    cameras, codec, spec = len(world.robot.cameras), ActionCodec(world.robot), world.trajectory_spec
+    out = spec.allocate()
     rgb = np.zeros((episodes * moments, cameras, SIDE, SIDE, 3), np.uint8)
     place, lever = np.zeros((len(rgb), 2), np.float32), np.zeros(len(rgb), np.float32)
     done, number = 0, 0
@@ -66,18 +72,17 @@ def observe(world: World, split: Split, episodes: int, moments: int) -> Frames:
         number += 1
         try:
             task, scene = stage.step(number)
-            state = physics.reset(scene)
             pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+            episode = Episode(scene, pilot, task.grader(scene), codec, NoPictures(), out, spec)
             rng = np.random.default_rng(scene.seed)
             # An episode is as long as its expert takes: 8 s covers nearly all; later moments see the end.
             wanted = sorted(int(t) for t in rng.integers(0, 400, moments))
-            time = 0
+            states = drive(physics, scene, episode)
+            time, state = 0, next(states)
             for index, moment in enumerate(wanted):
                 while time < moment:
-                    step = pilot.command(state)
+                    state = next(states, state)
                     time += 1
-                    if step is not None:
-                        state = physics.step(step.command)
                 row = done * moments + index
                 physics.render(rgb[row])
                 role = OBJECTS[task.name]

@@ -30,6 +30,8 @@ from experience_cheats import CHEATS, Played, cheat
 from experience_coverage import coverage
 from experience_report import table
 
+from embodichain.config import WorldConfig
+from embodichain.episode import NoPictures
 from embodichain.errors import EmbodiChainError, MotionError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
@@ -37,12 +39,14 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.plan import Limits
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.prepare import prepare
 from embodichain.protocols import Grader, Task
-from embodichain.recovery.recovery import Kinds, RecoveryConfig
+from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
-from embodichain.stages import SceneStage, World, WorldConfig, prepare
+from embodichain.stages import SceneStage
 from embodichain.tasks import TASKS
 from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
+from embodichain.world import World
 
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
 """Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
@@ -54,13 +58,6 @@ BLOCK = 25
 STAGES = ("spatial", "visual", "physical", "diverse")
 PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
 """Stages that are no stage of expansion: placement alone, every episode disturbed in one way."""
-
-
-class Blind(MujocoPhysics):
-    """MuJoCo without pictures: experts and graders need none, and physics does not depend on them."""
-
-    def render(self, rgb: Any, depth: Any = None, segmentation: Any = None) -> None:
-        """Draws nothing."""
 
 
 @dataclass(slots=True)
@@ -133,7 +130,7 @@ def play(
     """One expert episode: what was watched, its outcome, its stored actions."""
     watch = Watch(task.grader(scene), joint_ranges(world.robot))
     pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
-    outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec)
+    outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec, shutter=NoPictures())
     return watch, outcome, out["action"][: outcome.num_chunks].copy()
 
 
@@ -147,7 +144,7 @@ def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
 def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> dict[str, Any]:
     """Plays scenes `first` to `first + count` of one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
-    physics, codec = Blind(world.robot, width=16, height=16), ActionCodec(world.robot)
+    physics, codec = MujocoPhysics(world.robot, width=16, height=16), ActionCodec(world.robot)
     scenes = SceneStage(world, physics=physics)
     out = world.trajectory_spec.allocate()
     result: Counter[str] = Counter()

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from embodichain.config import WorldConfig
 from embodichain.errors import SceneError
 from embodichain.expand.diversity import DiversityConfig, gain
-from embodichain.stages import SceneStage, World, WorldConfig, prepare
+from embodichain.prepare import prepare
+from embodichain.stages import SceneStage
+from embodichain.world import World
 
 REACHABLE = 300
 """So many uniform scenes of a seed of their own stand for what can be reached."""

@@ -44,11 +44,14 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from rich.progress import Progress
 from torch import Tensor
 
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
+from embodichain.prepare import prepare
 from embodichain.rollout import ExpertPilot, rollout
-from embodichain.stages import SceneStage, Split, World, WorldConfig, prepare
+from embodichain.stages import SceneStage
 from embodichain.types import CHUNK, CONTROL_HZ
+from embodichain.world import Split, World
 from learner.backbone.grid import Grid
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig

@@ -28,7 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 from embodichain.types import CHUNK, RingSpec, camera_spec, write_text
 from learner.backbone.grid import Grid
 from learner.backbone.layers import KeyValue, Rotation, attend, grid_positions, join, rotary

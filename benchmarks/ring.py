@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Ring, warm_up
+from embodichain.ring.ring import Ring, warm_up
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
 MIB = 1 << 20

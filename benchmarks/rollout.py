@@ -17,14 +17,16 @@ import harness
 import mujoco
 import numpy as np
 
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.prepare import prepare
 from embodichain.protocols import Task
-from embodichain.rollout import ExpertPilot, Timings, rollout
-from embodichain.stages import SceneStage, WorldConfig, prepare
+from embodichain.rollout import ExpertPilot, rollout
+from embodichain.stages import SceneStage
 from embodichain.tasks import TASKS
-from embodichain.types import CHUNK, CONTROL_HZ, Scene
+from embodichain.types import CHUNK, CONTROL_HZ, Scene, Timings
 
 SUBSTEPS = 10
 

@@ -1,7 +1,7 @@
 """EmbodiChain: a streaming engine that turns compute into fresh, bounded, physically valid robot experience.
 
 Every room below is imported when it is first used: `import embodichain` alone costs nothing and needs no optional package. A public
-name has one path, the room whose `__all__` lists it: `embodichain.stages.prepare`, `embodichain.types.Scene`.
+name has one path, the room whose `__all__` lists it: `embodichain.prepare.prepare`, `embodichain.types.Scene`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ __all__ = [
     "assets",
     "config",
     "engine",
+    "episode",
     "errors",
     "expand",
     "export",
@@ -18,6 +19,7 @@ __all__ = [
     "metrics",
     "motion",
     "physics",
+    "prepare",
     "processes",
     "protocols",
     "ray_engine",
@@ -30,6 +32,7 @@ __all__ = [
     "stages",
     "tasks",
     "types",
+    "world",
 ]
 
 

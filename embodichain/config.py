@@ -14,7 +14,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.protocols import FrameEncoder
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.scenes.config import SampleConfig
-from embodichain.types import Robot, TrajectorySpec, camera_spec
+from embodichain.types import CHUNK, Robot, TrajectorySpec, camera_spec
 
 __all__ = ["EncodeConfig", "WorldConfig"]
 
@@ -59,7 +59,9 @@ class WorldConfig:
     segmentation: bool = False
     """Stream what each pixel shows: table, robot, or which object."""
     horizon: int = 64
-    """Most chunks of 16 actions an episode may have (0.32 s each): the tasks of three objects take up to 20 s."""
+    """Most chunks an episode may have (of 16 actions, 0.32 s, unless `chunk` says otherwise): three objects take up to 20 s."""
+    chunk: int = CHUNK
+    """Actions in a chunk: a frame is taken before each."""
     seed: int = 0
     """Decides every scene, and the learner's weights and draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
@@ -75,6 +77,8 @@ class WorldConfig:
             raise ConfigError("tasks must name at least one task; see `embodichain list`")
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
+        if self.chunk < 1:
+            raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
 
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
         """The schema of this world's trajectories as they are played, with pixels."""
@@ -84,6 +88,7 @@ class WorldConfig:
             height=self.height,
             width=self.width,
             horizon=self.horizon,
+            chunk=self.chunk,
             depth=self.depth,
             segmentation=self.segmentation,
         )
@@ -97,6 +102,7 @@ class WorldConfig:
             height=self.height,
             width=self.width,
             horizon=self.horizon,
+            chunk=self.chunk,
             depth=self.depth,
             segmentation=self.segmentation,
             latents=self.encode.make().latent_shape(self.height, self.width),

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
 
-from embodichain.ring import AnyRing
-from embodichain.rollout import Timings
-from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
+from embodichain.ring.contract import AnyRing
+from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
+from embodichain.types import Timings
+from embodichain.world import World
 
 __all__ = [
     "Engine",

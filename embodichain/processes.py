@@ -41,7 +41,8 @@ class ProcessDied(EmbodiChainError):
 class Child:
     """A process that runs `function(pipe, *arguments)`: `pipe` is its end of a connection whose other end is `self.pipe`.
 
-    The function must be importable by its module and name, and so must the classes of its arguments. The process is killed when
+    The function must be importable by its module and name, and so must the classes of its arguments; given as "package.module:name"
+    it is imported in that process alone. The process is killed when
     this object is forgotten or the program ends; its standard input is empty. One thread at a time may use a Child.
 
     Raises ConfigError when the function lives in the main module, which is not imported there.
@@ -49,16 +50,19 @@ class Child:
 
     pipe: Connection
 
-    def __init__(self, function: Callable[..., None], *arguments: object, name: str = "") -> None:
-        if function.__module__ == "__main__":
-            raise ConfigError(f"{function.__qualname__} lives in the program that was started: move it into a module")
-        self.name = name or function.__qualname__
+    def __init__(self, function: Callable[..., None] | str, *arguments: object, name: str = "") -> None:
+        if not isinstance(function, str):
+            function = f"{function.__module__}:{function.__qualname__}"
+        module, _, called = function.partition(":")
+        if module == "__main__":
+            raise ConfigError(f"{called} lives in the program that was started: move it into a module")
+        self.name = name or called
         self.pipe, theirs = multiprocessing.Pipe()
         with theirs:
             command = [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
         self._forgotten = weakref.finalize(self, _kill, self._process)
-        packed = (pickle.dumps((function.__module__, function.__qualname__)), pickle.dumps(arguments))
+        packed = (pickle.dumps((module, called)), pickle.dumps(arguments))
         with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code tells
             for part in packed:
                 self.pipe.send_bytes(part)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
-from typing import Protocol
+from collections.abc import Generator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
+from embodichain.types.tapes import Tape
 
 __all__ = [
+    "BatchPhysics",
+    "Driver",
     "Expert",
     "FrameEncoder",
     "Grader",
+    "Order",
     "Physics",
     "Pilot",
+    "Shutter",
     "Task",
 ]
 
@@ -26,8 +31,11 @@ Expert = Generator[Step, WorldState, None]
 """
 
 
+_NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
+
+
 class Physics(Protocol):
-    """A world that holds one scene at a time. Implementations: `physics.mujoco`, `physics.counting`.
+    """A world that holds one scene at a time. Implementations: `physics.mujoco`, `physics.counting`, `physics.single`.
 
     Owned by one thread. Deterministic: the state after `reset(scene)` and the same commands is bitwise the same in any process,
     whatever was simulated before.
@@ -43,7 +51,7 @@ class Physics(Protocol):
         ...
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
-        """Holds the position targets `command` (see `Robot`) for one control period of 20 ms, while `pushes` act as well."""
+        """Holds the position targets `command` (see `Robot`) for one control period of the robot, while `pushes` act as well."""
         ...
 
     def render(
@@ -61,6 +69,106 @@ class Physics(Protocol):
 
     def close(self) -> None:
         """Frees what the world holds; safe to call twice."""
+        ...
+
+
+class BatchPhysics(Protocol):
+    """Worlds that are stepped together, each with a scene of its own. Implementation: `physics.many`, the reference.
+
+    Owned by one thread. A world holds no scene until one is loaded into it, and none that can be used after a fault (an unbuildable
+    scene, an unstable simulation): its state in every tape is then an error that says why, until the next scene is loaded into it.
+    No world disturbs another.
+    """
+
+    @property
+    def robot(self) -> Robot:
+        """The robot that commands address, in every world."""
+        ...
+
+    @property
+    def num_worlds(self) -> int:
+        """How many worlds there are, W; they are numbered from 0."""
+        ...
+
+    def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
+        """Puts `scenes[i]` into `worlds[i]`, robot at home, whatever these worlds held; the others go on as they are.
+
+        Raises SceneError naming every world whose scene cannot be built; the other scenes are loaded nevertheless.
+        """
+        ...
+
+    def step(self, command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]] = _NO_PUSHES) -> Tape:
+        """Holds `command[w]`, of float64 [W, command_size], for one control period in each world w, while `pushes[w]` act there.
+
+        Worlds that hold no usable scene stand still, whatever is commanded.
+        """
+        ...
+
+    def look(self) -> Tape:
+        """The states as they are; after `load` the initial ones."""
+        ...
+
+    def render(
+        self,
+        worlds: Sequence[int],
+        rgb: NDArray[np.uint8],
+        depth: NDArray[np.float32] | None = None,
+        segmentation: NDArray[np.uint8] | None = None,
+    ) -> None:
+        """Writes what every camera sees now in `worlds` [n]: rgb [n, C, h, w, 3], the others [n, C, h, w]; see `Physics.render`.
+
+        Raises SceneError for a world that holds no usable scene.
+        """
+        ...
+
+    def close(self) -> None:
+        """Frees what the worlds hold; safe to call twice."""
+        ...
+
+
+class Order(NamedTuple):
+    """What is to happen in one control step: the command, float64 [command_size], and external forces beside it."""
+
+    command: NDArray[np.float64]
+    pushes: tuple[Push, ...] = ()
+
+
+class Driver(Protocol):
+    """Decides every control step of one world. Implementations: `episode.Episode`, `episode.Replay`.
+
+    Called in this order by whoever steps the physics: `begin`, then `command` and `observe` in turn until `command` returns None.
+    """
+
+    @property
+    def timings(self) -> Timings:
+        """Where this driver's time goes; whoever steps the physics adds what that takes."""
+        ...
+
+    def begin(self, state: WorldState) -> None:
+        """Takes in the initial state."""
+        ...
+
+    def command(self) -> Order | None:
+        """What is to happen in the next control step; None when there is nothing left to do."""
+        ...
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after that step."""
+        ...
+
+
+class Shutter(Protocol):
+    """Takes the frames of one episode. Implementations: `episode.Snapshots`, which draws at once, and `episode.NoPictures`.
+
+    One that notes down poses, for pictures to be drawn later and elsewhere, fits in as well: it lets a pilot look at nothing.
+    """
+
+    def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
+        """Takes frame `index` of the world as it stands into the trajectory's arrays; returns what a pilot may look at of it."""
+        ...
+
+    def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
+        """Called once after the last of `num_frames` frames: what lies behind them must not show anything older."""
         ...
 
 

@@ -18,12 +18,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embodichain.engine import EngineReport
 from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
-from embodichain.ring import AnyRing, Observer, attach_ring
+from embodichain.ring.contract import AnyRing
 from embodichain.ring.gateway import Gateway, RemoteRing
 from embodichain.ring.host import JOURNAL
 from embodichain.ring.layout import AT_GENERATION
-from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, World, produce
+from embodichain.ring.open import attach_ring
+from embodichain.ring.stats import Observer
+from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import TrajectoryId
+from embodichain.world import World
 
 __all__ = [
     "Courier",

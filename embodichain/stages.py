@@ -2,129 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain import physics as physics_room
-from embodichain import robots, tasks
-from embodichain.assets.chain.catalog import build_catalog
-from embodichain.config import WorldConfig
+from embodichain.episode import Outcome
 from embodichain.errors import MotionError, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Task
-from embodichain.ring import AnyRing
-from embodichain.ring.gateway import RemoteRing
-from embodichain.rollout import ExpertPilot, Outcome, Timings, rollout, write_provenance
-from embodichain.scenes.reach import ReachTable
+from embodichain.ring.contract import SlotSource
+from embodichain.rollout import ExpertPilot, rollout, write_provenance
 from embodichain.scenes.sample import SceneSampler
-from embodichain.types import Asset, Robot, Scene, TrajectoryId, TrajectorySpec
+from embodichain.types import Scene, Timings, TrajectoryId
+from embodichain.world import Split, World, scene_seed
 
-__all__ = [
-    "Fate",
-    "Produced",
-    "Progress",
-    "RolloutStage",
-    "SceneStage",
-    "Split",
-    "World",
-    "cache_dir",
-    "check_names",
-    "prepare",
-    "produce",
-    "scene_seed",
-]
-
-Progress = Callable[[str, int, int], None]
-"""Called with (what is being worked on, done, total)."""
-
-
-class Split(StrEnum):
-    """Which family of scenes a seed belongs to: held-out scenes share no seed with those streamed."""
-
-    STREAM = "stream"
-    HELD_OUT = "held_out"
-
-
-def scene_seed(run_seed: int, split: Split, number: int) -> int:
-    """The 63-bit seed of scene `number`: the same whatever worker makes it, different between splits."""
-    sequence = np.random.SeedSequence((run_seed, list(Split).index(split), number))
-    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class World:
-    """The prepared parts that all workers share: built once, read only."""
-
-    config: WorldConfig
-    robot: Robot
-    assets: tuple[Asset, ...]
-    reach: ReachTable | None
-    """None when no task places anything."""
-
-    @property
-    def trajectory_spec(self) -> TrajectorySpec:
-        """The schema of this world's trajectories as they are played, with pixels."""
-        return self.config.trajectory_spec(self.robot)
-
-    @property
-    def stream_spec(self) -> TrajectorySpec:
-        """The schema of what goes into the ring."""
-        return self.config.stream_spec(self.robot)
-
-    def make_physics(self) -> Physics:
-        """A fresh physics of the configured kind."""
-        return physics_room.make(self.config.physics, robot=self.robot, width=self.config.width, height=self.config.height)
-
-    def make_tasks(self) -> tuple[Task, ...]:
-        """The configured tasks, in order."""
-        return tuple(tasks.make(name, recovery=self.config.recovery) for name in self.config.tasks)
-
-
-def cache_dir() -> Path:
-    """Where derived data (assets, reachability tables) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
-    return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
-
-
-def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
-    """Looks up robot, tasks and physics; raises ConfigError or RobotError before anything long has begun."""
-    physics_room.check(config.physics)
-    return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
-
-
-def _silent(what: str, done: int, total: int) -> None:
-    """Shows no progress."""
-
-
-def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
-    """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
-
-    Of the catalogue only what the tasks ask for is built, unless there are distractors.
-
-    Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
-    """
-    robot, chosen = check_names(config)
-    needed = tasks.categories(chosen)
-    if not needed:
-        return World(config=config, robot=robot, assets=(), reach=None)
-    everything = config.scenes.distractors > 0  # which may be of any category
-    assets = build_catalog(
-        config.assets.serving(needed, others=everything),
-        cache_dir() / "assets",
-        progress=lambda done, total, name: progress("assets", done, total),
-    )
-    progress("compile renderer", 0, 1)
-    physics_room.warm_up(config.physics)
-    progress("compile renderer", 1, 1)
-    reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
-    return World(config=config, robot=robot, assets=assets, reach=reach)
+__all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "produce"]
 
 
 _CANDIDATES = 1 << 32
@@ -218,7 +115,7 @@ class Produced:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring."""
 
-    def __init__(self, world: World, ring: AnyRing | RemoteRing, *, worker: int, epoch: int) -> None:
+    def __init__(self, world: World, ring: SlotSource, *, worker: int, epoch: int) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker

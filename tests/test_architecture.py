@@ -17,8 +17,11 @@ TIER_0 = {"types", "errors", "protocols", "extras", "registry", "processes"}
 PARTS = {"robots", "assets", "scenes", "expand", "recovery", "motion", "tasks", "physics", "ring"}
 TIERS = {**dict.fromkeys(TIER_0, 0), **dict.fromkeys(PARTS, 1), "metrics": 1, "export": 1}
 TIERS |= {
+    "episode": 1.9,
     "rollout": 2,
     "config": 1.5,
+    "world": 1.6,
+    "prepare": 1.7,
     "stages": 2.1,
     "engine": 2.2,
     "ray_engine": 3,

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, LearnerError
-from embodichain.ring import Ring
-from embodichain.stages import RolloutStage, SceneStage, World, prepare
+from embodichain.prepare import prepare
+from embodichain.ring.ring import Ring
+from embodichain.stages import RolloutStage, SceneStage
 from embodichain.types import RingSpec
+from embodichain.world import World
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.data.config import DataConfig

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
-from embodichain.stages import WorldConfig
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.codecs.masked_autoencoding import PretrainConfig

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import ray
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import RingTimeout
 from embodichain.physics import counting
+from embodichain.prepare import prepare
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
-from embodichain.recovery.recovery import RecoveryConfig
-from embodichain.ring import Observer, Ring
-from embodichain.stages import Fate, RolloutStage, SceneStage, Split, World, WorldConfig, prepare, scene_seed
+from embodichain.recovery.config import RecoveryConfig
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
+from embodichain.stages import Fate, RolloutStage, SceneStage
 from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
+from embodichain.world import Split, World, scene_seed
 
 
 def quiet(name: str, done: int, total: int) -> None:

@@ -7,12 +7,14 @@ import time
 import pytest
 import ray
 
+from embodichain.config import WorldConfig
 from embodichain.errors import RingError, RingTimeout
 from embodichain.physics import counting
+from embodichain.prepare import prepare
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
-from embodichain.ring import Ring
-from embodichain.stages import World, WorldConfig, prepare
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId
+from embodichain.world import World
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain import tasks
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import MotionError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
+from embodichain.prepare import prepare
 from embodichain.rollout import ExpertPilot
-from embodichain.stages import Split, WorldConfig, prepare, scene_seed
+from embodichain.world import Split, scene_seed
 from learner.evaluation.config import EvaluateConfig
 from learner.evaluation.episodes import Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
 from learner.evaluation.held_out import (

@@ -10,8 +10,8 @@ import torch
 import yaml
 
 from embodichain import cli
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
-from embodichain.stages import WorldConfig
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.evaluation.episodes import Graded

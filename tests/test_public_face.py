@@ -134,7 +134,7 @@ def test_without_any_extra_there_is_help_and_there_are_names(tmp_path):
     ("missing", "arguments", "extra"),
     [
         (["assets", "sim", "learn", "serve"], ["asset", "build", "block", "-o", "out"], "assets"),
-        (["sim", "learn", "serve"], ["ledger", "verify", "."], "sim"),
+        (["sim", "learn", "serve"], ["tasks", "show", "turn_switch", "-o", "out"], "sim"),
         (["learn", "serve"], ["run", "tiny_cpu", "--out", "out"], "learn"),
         (["serve"], ["serve", "builtin:turn_switch"], "serve"),
     ],

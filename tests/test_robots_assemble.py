@@ -102,6 +102,16 @@ def test_its_kinematics_are_those_of_the_simulated_robot_and_inverse_kinematics_
         np.testing.assert_allclose(chain.forward(found)[0], position, atol=2e-3)
 
 
+def test_it_takes_as_many_commands_a_second_as_its_description_says(tmp_path, robot):
+    write(tmp_path, ONE_ARM, "six.xml")
+    write(tmp_path, urdf(), "seven.urdf")
+    quick = assemble({**description(), "control_hz": 100}, folder=tmp_path)
+    assert (robot.control_hz, quick.control_hz) == (50, 100) and quick.content_hash != robot.content_hash
+    physics = MujocoPhysics(quick, width=16, height=16)
+    physics.reset(Scene(seed=0, task="none", instruction="", objects=()))
+    assert physics.step(quick.home).time_s == pytest.approx(0.01)
+
+
 def test_its_servos_reach_their_targets_and_its_grippers_open(robot):
     physics = MujocoPhysics(robot, width=16, height=16)
     state = physics.reset(Scene(seed=0, task="none", instruction="", objects=()))
@@ -127,6 +137,7 @@ def test_its_servos_reach_their_targets_and_its_grippers_open(robot):
         (lambda d: d["arms"]["right"].update(home=[0.0]), "has 7 joints .* its home has"),
         (lambda d: d["cameras"][1].update(arm="middle"), "sits on arm 'middle'; arms: left, right"),
         (lambda d: d["cameras"][0].update(fovy=400), "fovy 1..170"),
+        (lambda d: d.update(control_hz=0), "whole number of commands per second, got control_hz: 0"),
     ],
 )  # fmt: skip
 def test_a_description_that_cannot_be_is_refused_with_the_reason(tmp_path, change, message):

@@ -11,7 +11,7 @@ from embodichain.errors import SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import ObjectPlacement, Pose, camera_spec

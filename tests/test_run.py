@@ -14,9 +14,9 @@ import torch
 
 from embodichain import cli
 from embodichain.metrics import read_metrics
-from embodichain.ring import Ring
+from embodichain.prepare import prepare
 from embodichain.ring.ledger import Event, load, verify
-from embodichain.stages import prepare
+from embodichain.ring.ring import Ring
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import load_agent

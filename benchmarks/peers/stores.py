@@ -53,7 +53,7 @@ def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 def fill_ring(path: str, words: int) -> None:
     from embodichain.errors import RingError, RingTimeout
-    from embodichain.ring import Ring
+    from embodichain.ring.ring import Ring
 
     content, number = Content(words), 0
     with contextlib.suppress(RingError), Ring.attach(path) as ring:
@@ -68,7 +68,7 @@ class RingStore:
 
     def __init__(self, content: Content, num_slots: int) -> None:
         from embodichain import __version__
-        from embodichain.ring import Ring
+        from embodichain.ring.ring import Ring
         from embodichain.types import Field, RingSpec, TrajectorySpec
 
         self.version = f"embodichain {__version__}"

@@ -79,7 +79,7 @@ def _build(options: argparse.Namespace) -> int:
     wanted = _jobs(options)
     from embodichain.assets.chain import batch
     from embodichain.assets.chain.candidates import SearchConfig
-    from embodichain.assets.chain.stages import ChainConfig
+    from embodichain.assets.chain.settings import ChainConfig
 
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
     over = tuple(name for name in options.search_over.split(",") if name)

@@ -20,7 +20,7 @@ def reach(arguments: list[str]) -> int:
 
     from embodichain import robots
     from embodichain.scenes.reach import ReachTable
-    from embodichain.stages import cache_dir
+    from embodichain.world import cache_dir
 
     robot = robots.get(options.robot)
     with Progress(transient=True, disable=options.json) as bars:

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from embodichain.config import WorldConfig
     from embodichain.physics.mujoco import MujocoPhysics
-    from embodichain.stages import World, WorldConfig
+    from embodichain.world import World
 
 _OVERVIEW = {"eye": (0.68, -0.30, 0.56), "target": (-0.03, 0.0, 0.05), "fovy": 48.0}
 
@@ -169,9 +170,10 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     """One episode of a task's expert: facts, a picture for every half second, and of the first episode 25 for every second."""
     import numpy as np
 
-    from embodichain.rollout import ExpertPilot
+    from embodichain.episode import Episode, NoPictures
+    from embodichain.motion.action import ActionCodec
+    from embodichain.rollout import ExpertPilot, drive
     from embodichain.stages import SceneStage
-    from embodichain.types import CHUNK
 
     facts: dict[str, Any] = {"success": False, "duration_s": 0.0, "instruction": "", "reason": ""}
     stills: list[NDArray[np.uint8]] = []
@@ -179,25 +181,18 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
     try:
         task, found = SceneStage(world, physics=physics).step(names.index(name) + episode * len(names))
         facts["instruction"] = found.instruction
-        state = physics.reset(found)
-        pilot, grader = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), task.grader(found)
-        command, after, number = state.measured, 0, 0
-        while after < 2 * CHUNK and number < world.config.horizon * CHUNK:
+        pilot, spec = ExpertPilot(task, found, physics, np.random.default_rng(found.seed)), world.trajectory_spec
+        codec, grader, shutter = ActionCodec(world.robot), task.grader(found), NoPictures()
+        played = Episode(found, pilot, grader, codec, shutter, spec.allocate(), spec)
+        for number, state in enumerate(drive(physics, found, played)):
+            facts["duration_s"] = round(state.time_s, 2)
             if number % 25 == 0:
                 stills.append(_overview(physics, size))
             if number % 2 == 0 and episode == 0:
                 film.append(_overview(physics, size, samples=1))
-            step = pilot.command(state)
-            after += step is None
-            command = command if step is None else step.command
-            if step is not None and step.failed_steps:
-                grader.pardon()
-            state = physics.step(command, () if step is None else step.pushes)
-            grader.observe(state)
-            number += 1
         stills.append(_overview(physics, size))
-        verdict = grader.verdict()
-        facts |= {"success": verdict.success, "duration_s": round(state.time_s, 2), "reason": verdict.reason}
+        verdict = played.finish().verdict
+        facts |= {"success": verdict.success, "reason": verdict.reason}
     except (SceneError, MotionError) as error:
         facts["reason"] = str(error)
     return {"facts": facts, "stills": stills, "film": film}
@@ -217,12 +212,12 @@ def _task(text: str) -> str:
 
 
 def _config(options: Namespace, names: tuple[str, ...]) -> WorldConfig:
+    from embodichain.config import WorldConfig
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig
     from embodichain.expand.visual import VisualConfig
-    from embodichain.recovery.recovery import RecoveryConfig
-    from embodichain.scenes.sample import SampleConfig
-    from embodichain.stages import WorldConfig
+    from embodichain.recovery.config import RecoveryConfig
+    from embodichain.scenes.config import SampleConfig
 
     return WorldConfig(
         robot=options.robot,
@@ -239,7 +234,7 @@ def _config(options: Namespace, names: tuple[str, ...]) -> WorldConfig:
 def _prepare(config: WorldConfig, *, quiet: bool) -> World:
     from rich.progress import Progress
 
-    from embodichain.stages import prepare
+    from embodichain.prepare import prepare
 
     with Progress(transient=True, disable=quiet) as bars:
         tracked: dict[str, Any] = {}

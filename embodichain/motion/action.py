@@ -60,6 +60,11 @@ class ActionCodec:
         self._homes = tuple(_upright(np.array(chain.pose(chain.home).quaternion)) for chain in self.chains)
 
     @property
+    def action_dim(self) -> int:
+        """Channels of a unified action."""
+        return ACTION_DIM
+
+    @property
     def mask(self) -> NDArray[np.uint8]:
         """1 where the robot has the channel, shape [30]."""
         mask = np.zeros(ACTION_DIM, np.uint8)

@@ -5,19 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BOLTED = -1
-"""`Capsules.frame` of a part that no joint of the arm moves; its ends are in the world frame."""
-_CAPSULE, _CYLINDER, _SPHERE = (
-    int(kind) for kind in (mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_SPHERE)
-)
-_PLANE = int(mujoco.mjtGeom.mjGEOM_PLANE)
 _ROUNDING = 1e-9
 """More than rounding can change a distance by [m]: a pair is passed over only when it surely decides nothing."""
 _NEIGHBOURS = 3
@@ -28,7 +21,8 @@ _NEIGHBOURS = 3
 class Capsules:
     """The parts of one arm and what is bolted down around it.
 
-    `frame` [k] is the joint frame that carries a capsule or BOLTED; `ends` [k, 2, 3] [m] are in that frame; `radius` [k] [m].
+    `frame` [k] is the joint frame that carries a capsule or BOLTED; `ends` [k, 2, 3] [m] are in that frame, in the world frame when
+    bolted; `radius` [k] [m].
     `pairs` [p, 2] are the capsules that may hit each other: links far enough along the arm, and links and bolted parts.
     """
 
@@ -36,46 +30,6 @@ class Capsules:
     ends: Floats
     radius: Floats
     pairs: NDArray[np.int64]
-
-
-def capsules_of(
-    model: mujoco.MjModel,
-    data: mujoco.MjData,
-    joints: list[int],
-    others: list[int],
-    frames: list[tuple[Floats, Floats]],
-    base: tuple[Floats, Floats],
-) -> Capsules:
-    """Reads the capsules of an arm whose `joints` now have the `frames` (position, rotation); `base` is world_from_base.
-
-    Geoms moved by `others` (the joints of the other arms) are left out, and so is the table: grippers come near it on purpose.
-    The result has no pairs yet.
-    """
-    moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
-    not_ours = {int(model.jnt_bodyid[joint]) for joint in others}
-    carriers, ends, radii = [], [], []
-    for geom in range(model.ngeom):
-        body = int(model.geom_bodyid[geom])
-        table = model.body(body).name == "table" or int(model.geom_type[geom]) == _PLANE
-        while body and body not in moved_by and body not in not_ours:
-            body = int(model.body_parentid[body])
-        if table or body in not_ours or not (model.geom_contype[geom] or model.geom_conaffinity[geom]):
-            continue
-        for points, radius in _geom_capsules(model, geom):
-            points = points @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
-            if body:
-                position, rotation = frames[moved_by[body]]
-                ends.append((points - position) @ rotation)
-            else:
-                ends.append(points @ base[1].T + base[0])
-            carriers.append(moved_by[body] if body else BOLTED)
-            radii.append(radius)
-    return Capsules(
-        frame=np.array(carriers, np.int64),
-        ends=np.array(ends, np.float64).reshape(-1, 2, 3),
-        radius=np.array(radii, np.float64),
-        pairs=np.empty((0, 2), np.int64),
-    )
 
 
 def pairs_apart(capsules: Capsules, frame_positions: Floats, frame_rotations: Floats) -> NDArray[np.int64]:
@@ -93,24 +47,6 @@ def pairs_apart(capsules: Capsules, frame_positions: Floats, frame_rotations: Fl
         and segment_distance(at_home[i, 0], at_home[i, 1], at_home[j, 0], at_home[j, 1]) > radius[i] + radius[j]
     ]
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-def _geom_capsules(model: mujoco.MjModel, geom: int) -> list[tuple[Floats, float]]:
-    """(end points [2, 3], radius) in the geom's frame. A box or mesh is its bounding box: four long edges and the core between."""
-    center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
-    kind = int(model.geom_type[geom])
-    if kind in (_CAPSULE, _CYLINDER, _SPHERE):
-        along = np.array([0.0, 0.0, half[2] - (0.0 if kind == _CYLINDER else half[0])])
-        return [(np.stack([center - along, center + along]), float(half[0]))]
-    long = int(np.argmax(half))
-    first, second = (axis for axis in range(3) if axis != long)
-    core = float(min(half[first], half[second]))
-    along, aside, across = half * np.eye(3)[long], half * np.eye(3)[first], half * np.eye(3)[second]
-    shrunk = along * (1.0 - core / half[long]) if half[long] > 0.0 else along
-    capsules = [(np.stack([center - shrunk, center + shrunk]), core)]
-    for corner in (aside + across, aside - across, -aside + across, -aside - across):
-        capsules.append((np.stack([center + corner - along, center + corner + along]), 0.0))
-    return capsules
 
 
 @njit(cache=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,7 +23,7 @@ from embodichain.motion.plan import (
     overrun,
     timing,
 )
-from embodichain.types import CONTROL_HZ, Pose, Robot, Step, WorldState
+from embodichain.types import Pose, Robot, Step, WorldState
 from embodichain.types.poses import angle_between, compose, turn
 
 _HALF_TURN = Pose(quaternion=turn((0.0, 0.0, 1.0), math.pi))
@@ -89,7 +89,8 @@ class Hand:
     def __init__(self, robot: Robot, index: int, command: Floats, config: HandConfig | None = None) -> None:
         self.name = robot.arms[index].name
         self.chain = Chain.of(robot, index)
-        self.config = config or HandConfig()
+        config = config or HandConfig()
+        self.config = replace(config, limits=replace(config.limits, control_hz=robot.control_hz))
         self.open = robot.arms[index].gripper_open
         self.tightest = -robot.arms[index].gripper_squeeze
         """Smallest opening that may be commanded [m]."""
@@ -116,6 +117,11 @@ class Hand:
         for hand, elsewhere in (*moved, *(((self, joints),) if joints is not None else ())):
             twin._command[hand._joints] = elsewhere
         return twin
+
+    @property
+    def control_hz(self) -> int:
+        """Commands that the robot takes in a second: so many rows of a path are one."""
+        return self.config.limits.control_hz
 
     @property
     def joints(self) -> Floats:
@@ -234,7 +240,7 @@ class Hand:
         duration = duration_s(length, speed, limits.linear_acceleration)
         longest = 4.0 * duration + 1.0
         while duration <= longest:
-            poses = [pose_at(float(progress)) for progress in timing(duration)]
+            poses = [pose_at(float(progress)) for progress in timing(duration, self.control_hz)]
             positions, quaternions = np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses])
             path = trace(self.chain, positions, quaternions, start, _SYMMETRIC)
             stretch = overrun(start, path, limits)
@@ -261,7 +267,7 @@ class Hand:
 
     def _ramp(self, velocity: Floats) -> int:
         """Control steps that it takes to come to rest from `velocity` [rad/step], or to reach it."""
-        fastest = float(np.max(np.abs(velocity))) * CONTROL_HZ**2
+        fastest = float(np.max(np.abs(velocity))) * self.control_hz**2
         return max(1, math.ceil(fastest / self.config.limits.joint_acceleration))
 
     def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
@@ -299,7 +305,7 @@ class Hand:
             duration_s(math.dist(first.position, last.position), speed, limits.linear_acceleration),
             duration_s(angle_between(first.quaternion, last.quaternion), limits.angular_speed, limits.angular_acceleration),
         )
-        if len(path) > 2.0 * unhindered * CONTROL_HZ + 10:
+        if len(path) > 2.0 * unhindered * self.control_hz + 10:
             raise MotionError(f"the {self.name} arm passes a wrist singularity on the line to {pose.position}; use a via pose")
         return path
 

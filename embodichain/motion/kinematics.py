@@ -1,6 +1,6 @@
 """Where an arm's gripper is for given joint angles: forward kinematics and Jacobian in the world frame, compiled by numba.
 
-The chain is read once from the robot's MJCF through MuJoCo and reduced to one constant transform per joint followed by a turn about
+The chain is read once from the MJCF (`robots.geometry`) and reduced to one constant transform per joint followed by a turn about
 its own Z axis; results agree with MuJoCo to 1e-12.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import mujoco
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from embodichain.errors import RobotError
-from embodichain.motion.clearance import Capsules, Floats, capsules_of, pairs_apart, place
+from embodichain.motion.clearance import Capsules, Floats, pairs_apart, place
+from embodichain.robots.geometry import BOLTED, arm_geometry
 from embodichain.types import Pose, Quaternion, Robot
 
 
@@ -184,65 +183,27 @@ def as_quaternion(values: Floats) -> Quaternion:
 
 @lru_cache(maxsize=16)
 def _chain(robot: Robot, arm_index: int) -> Chain:
-    arm = robot.arms[arm_index]
-    try:
-        model = mujoco.MjModel.from_xml_string(robot.mjcf)
-    except ValueError as error:
-        raise RobotError(f"robot {robot.name!r} has MJCF that does not compile: {error}") from error
-    joints = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in arm.joints]
-    site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, arm.site)
-    if -1 in joints or site == -1:
-        missing = [n for n, j in zip(arm.joints, joints, strict=True) if j == -1] + ([arm.site] if site == -1 else [])
-        raise RobotError(f"robot {robot.name!r} has no joint or site {missing} that arm {arm.name!r} names")
-    data = mujoco.MjData(model)
-    for other in robot.arms:
-        for name, value in zip(other.joints, other.home, strict=True):
-            data.qpos[model.joint(name).qposadr[0]] = value
-        for name in other.gripper_joints:
-            data.qpos[model.joint(name).qposadr[0]] = model.joint(name).range[1]
-    data.qpos[model.jnt_qposadr[joints]] = 0.0
-    mujoco.mj_kinematics(model, data)
+    arm, shape = robot.arms[arm_index], arm_geometry(robot, arm_index)
     base_rotation = quaternion_to_matrix(np.array(robot.world_from_base.quaternion))
     base_position = np.array(robot.world_from_base.position)
-    frames = [(data.xanchor[joint].copy(), _frame_with_z(data.xaxis[joint])) for joint in joints]
-    frames.append((data.site_xpos[site].copy(), data.site_xmat[site].reshape(3, 3).copy()))
-    positions, rotations = np.empty((len(frames), 3)), np.empty((len(frames), 3, 3))
+    positions, rotations = np.empty((len(shape.frames), 3)), np.empty((len(shape.frames), 3, 3))
     before_position, before_rotation = -base_rotation.T @ base_position, base_rotation.T
-    for i, (position, rotation) in enumerate(frames):
+    for i, (position, rotation) in enumerate(shape.frames):
         positions[i] = before_rotation.T @ (position - before_position)
         rotations[i] = before_rotation.T @ rotation
         before_position, before_rotation = position, rotation
-    others = [model.joint(name).id for other in robot.arms if other is not arm for name in other.joints]
-    home = np.array(arm.home, np.float64)
-    capsules = capsules_of(model, data, joints, others, frames, (base_position, base_rotation))
+    home, ends = np.array(arm.home, np.float64), shape.ends.copy()
+    for part in np.flatnonzero(shape.carrier == BOLTED):
+        ends[part] = ends[part] @ base_rotation.T + base_position
+    capsules = Capsules(frame=shape.carrier, ends=ends, radius=shape.radius, pairs=np.empty((0, 2), np.int64))
     pairs = pairs_apart(capsules, *forward_frames(positions, rotations, home))
-    limited = model.jnt_limited[joints].astype(bool)
     return Chain(
         arm=arm.name,
         positions=positions,
         rotations=rotations,
-        lower=np.where(limited, model.jnt_range[joints, 0], -np.pi),
-        upper=np.where(limited, model.jnt_range[joints, 1], np.pi),
+        lower=shape.lower,
+        upper=shape.upper,
         home=home,
         capsules=replace(capsules, pairs=pairs),
-        bodies=frozenset(_moved_by(model, joints)),
+        bodies=shape.bodies,
     )
-
-
-def _moved_by(model: mujoco.MjModel, joints: list[int]) -> list[str]:
-    """Names in contacts of the bodies that the joints move."""
-    roots, found = {int(model.jnt_bodyid[joint]) for joint in joints}, []
-    for body in range(1, model.nbody):
-        ancestor = body
-        while ancestor and ancestor not in roots:
-            ancestor = int(model.body_parentid[ancestor])
-        if ancestor:
-            found.append(f"robot/{model.body(body).name}")
-    return found
-
-
-def _frame_with_z(axis: Floats) -> Floats:
-    """A rotation matrix whose third column is the unit vector `axis`."""
-    x = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
-    x /= np.linalg.norm(x)
-    return np.stack([x, np.cross(axis, x), axis], axis=1).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Time-parametrised motions at CONTROL_HZ: joint and Cartesian paths under speed and acceleration limits, and their clearances.
+"""Motions in time, a row for each control step: joint and Cartesian paths under speed and acceleration limits, and clearances.
 
 Timing is the minimum-jerk quintic s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash and Hogan 1985), whose largest speed is 15/8 and largest
 acceleration 10/√3 of the mean. Every path leaves out its start and ends exactly at its goal, at rest.
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
-from embodichain.motion.clearance import BOLTED, Floats, lowest_along, place, smallest_gap_along, smallest_gap_between
+from embodichain.motion.clearance import Floats, lowest_along, place, smallest_gap_along, smallest_gap_between
 from embodichain.motion.ik import IkConfig, trace
 from embodichain.motion.kinematics import Chain, forward_frames, place_along
+from embodichain.robots.geometry import BOLTED
 from embodichain.types import CONTROL_HZ, Pose
 
 _PEAK_SPEED = 15.0 / 8.0
@@ -27,7 +28,10 @@ _MOST_STRETCH = 4.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How fast an arm may move: joints [rad/s, rad/s^2] always; the tip [m/s, rad/s] on Cartesian paths."""
+    """How fast an arm may move: joints [rad/s, rad/s^2] always; the tip [m/s, rad/s] on Cartesian paths.
+
+    `control_hz` is how many commands it takes in a second.
+    """
 
     joint_speed: float = 2.0
     joint_acceleration: float = 8.0
@@ -35,6 +39,7 @@ class Limits:
     angular_speed: float = 1.5
     linear_acceleration: float = 1.5
     angular_acceleration: float = 8.0
+    control_hz: int = CONTROL_HZ
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
@@ -50,9 +55,9 @@ def duration_s(distance: float, speed: float, acceleration: float) -> float:
     return max(_PEAK_SPEED * distance / speed, math.sqrt(_PEAK_ACCELERATION * distance / acceleration))
 
 
-def timing(duration: float) -> Floats:
+def timing(duration: float, control_hz: int = CONTROL_HZ) -> Floats:
     """Progress 0..1 at each control step of a quintic of at least `duration` [s], shape [T], T >= 1; the last is exactly 1."""
-    steps = max(1, math.ceil(duration * CONTROL_HZ - 1e-9))
+    steps = max(1, math.ceil(duration * control_hz - 1e-9))
     tau = np.arange(1, steps + 1) / steps
     return tau**3 * (10.0 + tau * (6.0 * tau - 15.0))
 
@@ -61,15 +66,15 @@ def joint_path(q0: Floats, q1: Floats, limits: Limits = _DEFAULT) -> Floats:
     """Straight in joint space from `q0` to `q1` [rad], all joints in step: shape [T, dof], excluding q0, ending exactly at q1."""
     q0, q1 = np.asarray(q0, np.float64), np.asarray(q1, np.float64)
     distance = float(np.max(np.abs(q1 - q0), initial=0.0))
-    progress = timing(duration_s(distance, limits.joint_speed, limits.joint_acceleration))
+    progress = timing(duration_s(distance, limits.joint_speed, limits.joint_acceleration), limits.control_hz)
     path = q0 + progress[:, None] * (q1 - q0)
     path[-1] = q1
     return path
 
 
-def hold(q: Floats, duration: float) -> Floats:
+def hold(q: Floats, duration: float, control_hz: int = CONTROL_HZ) -> Floats:
     """Stays at `q` for `duration` [s]: shape [T, dof]."""
-    return np.tile(np.asarray(q, np.float64), (max(0, round(duration * CONTROL_HZ)), 1))
+    return np.tile(np.asarray(q, np.float64), (max(0, round(duration * control_hz)), 1))
 
 
 def cartesian_path(
@@ -100,13 +105,13 @@ def cartesian_path(
     )
     longest = _MOST_STRETCH * duration + 1.0  # where joints jump to another branch, no stretch is ever enough
     while duration <= longest:
-        progress = timing(duration)
+        progress = timing(duration, limits.control_hz)
         positions = start_position + progress[:, None] * (end_position - start_position)
         path = trace(chain, positions, slerp(start_quaternion, end_quaternion, progress), q0, ik)
         stretch = overrun(q0, path, limits)
         if stretch <= 1.0:
             return path
-        duration = max(duration, progress.shape[0] / CONTROL_HZ) * stretch * 1.02
+        duration = max(duration, progress.shape[0] / limits.control_hz) * stretch * 1.02
     raise MotionError(
         f"the {chain.arm} arm cannot follow the line to {target.position} within {limits.joint_speed} rad/s and"
         f" {limits.joint_acceleration} rad/s^2: it passes a singularity; move in joint space or through a via pose"
@@ -116,8 +121,8 @@ def cartesian_path(
 def overrun(q0: Floats, path: Floats, limits: Limits) -> float:
     """Factor by which a path must be stretched in time to obey the joint limits; at most 1 when it does."""
     padded = np.concatenate([q0[None], q0[None], path, path[-1:]])
-    velocity = np.diff(padded, axis=0) * CONTROL_HZ
-    acceleration = np.diff(velocity, axis=0) * CONTROL_HZ
+    velocity = np.diff(padded, axis=0) * limits.control_hz
+    acceleration = np.diff(velocity, axis=0) * limits.control_hz
     speed_ratio = float(np.max(np.abs(velocity))) / limits.joint_speed
     # A control step is a difference quotient: it may exceed the smooth quintic's acceleration by a little.
     acceleration_ratio = float(np.max(np.abs(acceleration))) / (1.1 * limits.joint_acceleration)

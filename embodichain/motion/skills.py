@@ -16,7 +16,7 @@ from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.plan import joint_path, timing
-from embodichain.types import CONTROL_HZ, Pose, Step, Vec3, WorldState
+from embodichain.types import Pose, Step, Vec3, WorldState
 from embodichain.types.poses import turned
 
 Skill = Generator[Step, WorldState, WorldState]
@@ -31,7 +31,7 @@ def follow(hand: Hand, state: WorldState, path: Floats, *, opening: float | None
     """Drives the joints along `path` [T, dof], moving the gripper to `opening` [m] meanwhile."""
     start = hand.opening
     change = 0.0 if opening is None else opening - start
-    progress = timing(max(len(path) / CONTROL_HZ, 1.875 * abs(change) / hand.config.opening_speed))
+    progress = timing(max(len(path) / hand.control_hz, 1.875 * abs(change) / hand.config.opening_speed), hand.control_hz)
     for index in range(max(len(path), len(progress) if change else 0)):
         joints = path[index] if index < len(path) else None
         state = yield hand.step(joints, start + change * float(progress[min(index, len(progress) - 1)]))
@@ -119,7 +119,7 @@ def together(state: WorldState, *skills: Skill) -> Skill:
 
 def wait(hand: Hand, state: WorldState, duration_s: float) -> Skill:
     """Stays still for `duration_s` [s]."""
-    for _ in range(round(duration_s * CONTROL_HZ)):
+    for _ in range(round(duration_s * hand.control_hz)):
         state = yield hand.step()
     return state
 
@@ -153,7 +153,7 @@ def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
 
     Ask `holds` afterwards which of the two it was.
     """
-    speed = hand.config.opening_speed / CONTROL_HZ
+    speed = hand.config.opening_speed / hand.control_hz
     while hand.opening > 0.0 and not holds(hand, state, role):
         state = yield hand.step(opening=max(hand.opening - speed, 0.0))
     if holds(hand, state, role):

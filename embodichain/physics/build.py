@@ -41,6 +41,19 @@ _RESERVED = ("robot", "table", "world")
 _LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at the default 0.9 a loaded lever creeps
 
 
+def substeps(robot: Robot) -> int:
+    """Physics steps in one control period of a robot; raises RobotError when that is no whole number of them."""
+    steps = round(1.0 / (robot.control_hz * TIMESTEP_S))
+    if steps < 1 or abs(steps * robot.control_hz * TIMESTEP_S - 1.0) > 1e-9:
+        fastest = round(1.0 / TIMESTEP_S)
+        rates = ", ".join(str(rate) for rate in range(10, fastest + 1) if fastest % rate == 0)
+        raise RobotError(
+            f"robot {robot.name!r} takes {robot.control_hz} commands per second, which no whole number of physics steps of "
+            f"{1e3 * TIMESTEP_S:g} ms fits into; available: {rates}"
+        )
+    return steps
+
+
 def lit_spec() -> mujoco.MjSpec:
     """An empty world with the engine's options, all its lights and the free camera."""
     spec = mujoco.MjSpec()

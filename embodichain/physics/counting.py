@@ -18,7 +18,6 @@ from embodichain.errors import ConfigError, IntegrityError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import (
     CHUNK,
-    CONTROL_HZ,
     INSTRUCTION_BYTES,
     Push,
     Robot,
@@ -88,10 +87,10 @@ def commands(seed: int, robot: Robot) -> NDArray[np.float64]:
 
 
 def segments(seed: int) -> tuple[Segment, ...]:
-    """The label of each chunk that the expert acts in; after its last step the last label holds."""
-    chunks = -(-num_steps(seed) // CHUNK)
-    numbers = _numbers(seed, _SEGMENT, np.arange(chunks, dtype=np.uint64)) % np.uint64(len(Segment))
-    return tuple(Segment(int(number)) for number in numbers)
+    """The label of each control step of the expert, the same for `CHUNK` steps on end; after its last step the last label holds."""
+    steps = num_steps(seed)
+    numbers = _numbers(seed, _SEGMENT, np.arange(-(-steps // CHUNK), dtype=np.uint64)) % np.uint64(len(Segment))
+    return tuple(Segment(int(numbers[step // CHUNK])) for step in range(steps))
 
 
 def succeeds(seed: int) -> bool:
@@ -180,12 +179,13 @@ class CountingPhysics:
 
     def _state(self, seed: int) -> WorldState:
         return WorldState(
-            time_s=self._steps / CONTROL_HZ,
+            time_s=self._steps / self._robot.control_hz,
             measured=_floats(seed, _MEASURED, self._steps, 1, self._robot.command_size)[0],
             object_poses={},
             object_velocities={},
             object_joints={},
             contacts=(),
+            control_hz=self._robot.control_hz,
         )
 
 
@@ -229,20 +229,21 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
     codec = _codec(robot or info.robot)
     size = codec.robot.command_size
     action = np.asarray(trajectory["action"])
-    steps, horizon = num_steps(seed), action.shape[0]
-    chunks = min(steps // CHUNK + 1, horizon)  # a pilot that ends on a chunk's border is found out in the next one
+    steps, (horizon, chunk) = num_steps(seed), action.shape[:2]
+    chunks = min(steps // chunk + 1, horizon)  # a pilot that ends on a chunk's border is found out in the next one
     _same(where, "num_chunks", int(trajectory["num_chunks"]), chunks)
     _equal(where, "action_mask", trajectory["action_mask"], codec.mask)
 
     labels = segments(seed)
     expected_labels = np.zeros(horizon, np.uint8)
-    expected_labels[:chunks] = [labels[min(chunk, len(labels) - 1)] for chunk in range(chunks)]
+    held = (*labels, *(labels[-1:] * chunk))
+    expected_labels[:chunks] = [Segment.of_chunk(held[index * chunk : (index + 1) * chunk]) for index in range(chunks)]
     _equal(where, "segment", trajectory["segment"], expected_labels)
 
-    taken = np.minimum(np.arange(chunks * CHUNK), steps - 1)
-    expected_action = codec.encode(commands(seed, codec.robot)[taken]).reshape(chunks, CHUNK, -1)
+    taken = np.minimum(np.arange(chunks * chunk), steps - 1)
+    expected_action = codec.encode(commands(seed, codec.robot)[taken]).reshape(chunks, chunk, -1)
     _filled(where, "action", action, expected_action)
-    measured = _floats(seed, _MEASURED, 0, chunks * CHUNK + 1, size)[::CHUNK]
+    measured = _floats(seed, _MEASURED, 0, chunks * chunk + 1, size)[::chunk]
     _filled(where, "proprio", trajectory["proprio"], codec.encode(measured))
     rgb = np.asarray(trajectory["rgb"])
     _filled(where, "rgb", rgb, _rgb(seed, 0, chunks + 1, rgb.shape[1:]))

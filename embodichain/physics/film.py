@@ -20,8 +20,12 @@ _LONGEST_S = 60.0
 class Film:
     """The looks of one scene; owned by the physics that holds the scene."""
 
-    def __init__(self, model: mujoco.MjModel, scene: Scene, cameras: dict[str, tuple[Floats, Floats, float]]) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, scene: Scene, cameras: dict[str, tuple[Floats, Floats, float]], control_hz: int
+    ) -> None:
         """`cameras` by name: position, quaternion and field of view [degrees] as compiled.
+
+        Looks change `control_hz` times a second.
 
         Raises SceneError when the scene speaks of a camera that the robot does not have.
         """
@@ -30,6 +34,7 @@ class Film:
         if unknown:
             raise SceneError(f"scene {scene.seed} changes camera {unknown[0]!r}; the robot has {', '.join(cameras)}")
         self._scene = scene
+        self._control_hz = control_hz
         self._ids = {name: model.camera(f"robot/{name}").id for name in cameras}
         self._rest: dict[str, tuple[Floats, Floats]] = {}
         for name, (position, quaternion, fovy) in cameras.items():
@@ -43,7 +48,7 @@ class Film:
         wander = looks.wander
         deviations = [wander.brightness, wander.warmth, wander.direction, wander.direction, wander.exposure]
         deviations += [wander.shake] * (3 * len(cameras))
-        self._paths = _wandering(wander.seed, np.array(deviations), wander.time_constant_s)
+        self._paths = _wandering(wander.seed, np.array(deviations), wander.time_constant_s, control_hz)
         self._changes = bool(np.any(self._paths))
         self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
 
@@ -70,24 +75,24 @@ class Film:
         gain = 2.0 ** (looks.exposure + float(self._now(time_s)[4]))
         developed = rgb.astype(np.float32) * np.float32(gain)
         if looks.noise:
-            rng = np.random.default_rng((self._scene.seed, looks.wander.seed, round(time_s * CONTROL_HZ)))
+            rng = np.random.default_rng((self._scene.seed, looks.wander.seed, round(time_s * self._control_hz)))
             developed += np.float32(255.0 * looks.noise) * rng.standard_normal(rgb.shape, np.float32)
         np.clip(developed, 0.0, 255.0, out=developed)
         rgb[...] = np.rint(developed)
 
     def _now(self, time_s: float) -> Floats:
-        return self._paths[min(round(time_s * CONTROL_HZ), len(self._paths) - 1)]
+        return self._paths[min(round(time_s * self._control_hz), len(self._paths) - 1)]
 
 
-def _wandering(seed: int, deviations: Floats, time_constant_s: float) -> Floats:
+def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz: int = CONTROL_HZ) -> Floats:
     """Stationary Ornstein-Uhlenbeck paths, one value for each control step: shape [T, len(deviations)].
 
     Exact at the steps: x[k + 1] = a x[k] + s sqrt(1 - a^2) n[k] with a = exp(-dt / time constant) (Uhlenbeck and Ornstein 1930).
     """
     if not np.any(deviations):
         return np.zeros((1, len(deviations)))
-    steps = int(_LONGEST_S * CONTROL_HZ)
-    decay = math.exp(-1.0 / (CONTROL_HZ * time_constant_s))
+    steps = int(_LONGEST_S * control_hz)
+    decay = math.exp(-1.0 / (control_hz * time_constant_s))
     noise = np.random.default_rng(seed).standard_normal((steps, len(deviations)))
     noise[1:] *= math.sqrt(1.0 - decay * decay)
     return np.asarray(lfilter([1.0], [1.0, -decay], noise, axis=0)) * deviations

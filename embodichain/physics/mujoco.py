@@ -10,16 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
-from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S
+from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
-from embodichain.types import CHUNK, CONTROL_HZ, Pose, Push, Robot, Scene, WorldState
+from embodichain.types import Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
+from embodichain.types.tapes import Roster, Tape
 
 if TYPE_CHECKING:
     from embodichain.physics.render import Renderer, Viewpoint
 
-_SUBSTEPS = round(1.0 / (CONTROL_HZ * TIMESTEP_S))
+_LOOK_EVERY = 16
+"""Control steps from one look at MuJoCo's warnings to the next."""
 
 
 class MujocoPhysics:
@@ -61,7 +63,8 @@ class MujocoPhysics:
         self._renderers: dict[tuple, Renderer] = {}
         self._key: tuple[str, ...] = ()
         self._world: World | None = None
-        self._static: dict[str, Pose] = {}
+        self._substeps = substeps(robot)
+        self._roster: Roster
         self._scene_seed = 0
         self._steps = self._delay = 0
         self._film: Film
@@ -97,47 +100,75 @@ class MujocoPhysics:
         self._scene_seed = scene.seed
         self._steps = 0
         write_scene(world, scene)
-        self._film = Film(world.model, scene, world.cameras)
+        self._film = Film(world.model, scene, world.cameras, self._robot.control_hz)
         self._delay = round(scene.dynamics.delay_s / TIMESTEP_S)
-        kept = self._delay // _SUBSTEPS + 2
+        kept = self._delay // self._substeps + 2
         self._targets = deque([world.data.ctrl[world.actuators].copy()] * kept, maxlen=kept)
         world.stepper.look()
-        self._static = {
+        bolted = {
             index.role: compose(placement.pose, index.root_pose)
             for index, placement in zip(world.objects, scene.objects, strict=True)
             if index.mocap >= 0
         }
-        return world.readout.state(self._static, world.stepper.contacts())
+        self._roster = world.readout.roster(bolted, self._robot.control_hz)
+        return self.state()
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
-        """Holds the position targets `command` for one control period of 20 ms, while external forces act at centres of mass.
+        """Holds the position targets `command` for one control period, while external forces act at centres of mass.
 
         A scene may delay it (`Dynamics.delay_s`). Contacts are those of the whole period. Raises SceneError when the simulation
         became unstable, or when a body to be pushed is unknown.
         """
+        self.advance(command, pushes)
+        return self.state()
+
+    def state(self) -> WorldState:
+        """The state now, with the contacts of the last control period."""
+        world = self.world
+        return world.readout.state(self._roster, world.stepper.contacts())
+
+    @property
+    def roster(self) -> Roster:
+        """Who is in the current scene."""
+        return self._roster
+
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs of bodies touched in the last control period."""
+        return self.world.stepper.num_pairs
+
+    def write(self, tape: Tape, row: int) -> None:
+        """What `state` says, as numbers into a row of a tape that has room for it."""
+        world = self.world
+        world.readout.write(tape, row)
+        num = world.stepper.num_pairs
+        tape.pair[row, :num], tape.force[row, :num], tape.depth[row, :num] = world.stepper.gathered()
+
+    def advance(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> None:
+        """As `step`, and nobody looks at the state."""
         world = self.world
         data = world.data
         for push in pushes:
             data.xfrc_applied[self._pushed_body(push.body), :3] += push.force
-        end = data.time + _SUBSTEPS * TIMESTEP_S
+        period = self._substeps
+        end = data.time + period * TIMESTEP_S
         late = 0
         if self._delay:
-            late, targets = self._delay % _SUBSTEPS, self._targets
+            late, targets = self._delay % period, self._targets
             targets.append(world.gains * command[world.channels])
             data.ctrl[world.actuators] = targets[0]
             world.stepper.advance(late)
             data.ctrl[world.actuators] = targets[1]
         else:
             data.ctrl[world.actuators] = world.gains * command[world.channels]
-        world.stepper.advance(_SUBSTEPS - late, resume=late > 0)
+        world.stepper.advance(period - late, resume=late > 0)
         if pushes:
             data.xfrc_applied[:] = 0.0
         # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
-        # next reset: a look at the first step, where the clock cannot tell, and once a chunk finds them.
+        # next reset: a look at the first step, where the clock cannot tell, and one now and then finds them.
         self._steps += 1
-        if data.time < end - 0.5 * TIMESTEP_S or (self._steps % CHUNK == 1 and data.warning.number.any()):
+        if data.time < end - 0.5 * TIMESTEP_S or (self._steps % _LOOK_EVERY == 1 and data.warning.number.any()):
             self._raise_unstable(end)
-        return world.readout.state(self._static, world.stepper.contacts())
 
     def render(
         self,

@@ -11,10 +11,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from embodichain.types import Contact, Pose, WorldState
+from embodichain.types.tapes import Roster, Tape
 
 Floats = NDArray[np.float64]
-_REST = np.zeros(6)
-_REST.flags.writeable = False
 
 
 class Readout:
@@ -22,6 +21,7 @@ class Readout:
 
     Args:
         data: The state; its arrays are looked at where they lie.
+        bodies: Names that contacts report, by body.
         roles: Every object by role, with the first qpos and qvel of the free joint that its root has; -1 for one that is bolted.
         joints: The qpos of each object's joints.
         measured: qpos, sign and start of each measured value (see `World`).
@@ -31,6 +31,7 @@ class Readout:
     def __init__(
         self,
         data: mujoco.MjData,
+        bodies: Sequence[str],
         roles: Mapping[str, tuple[int, int]],
         joints: Sequence[Sequence[int]],
         measured: tuple[NDArray[np.intp], Floats, NDArray[np.intp]],
@@ -39,42 +40,56 @@ class Readout:
         self._data = data
         self._qpos, self._qvel = data.qpos, data.qvel
         free = {role: start for role, start in roles.items() if start[0] >= 0}
-        self._rows = [(role, list(free).index(role) if role in free else -1) for role in roles]
+        self._bodies = tuple(bodies)
+        self._roles = tuple((role, list(free).index(role) if role in free else -1) for role in roles)
+        self._joint_counts = tuple((role, len(addresses)) for role, addresses in zip(roles, joints, strict=True))
+        self._joints = np.array([address for addresses in joints for address in addresses], np.int64)
         self._free_qpos = np.array([qpos for qpos, _ in free.values()], np.int64)
         self._free_qvel = np.array([qvel for _, qvel in free.values()], np.int64)
-        self._joints = list(zip(roles, joints, strict=True))
         positions, signs, starts = measured
         self._measured = (positions.astype(np.int64), signs, np.append(starts, len(positions)).astype(np.int64))
         self._poses = np.empty((len(free), 7))
         self._grains = self._qpos[grains[0]].reshape(-1, 3), self._qvel[grains[1]].reshape(-1, 3)
 
-    def state(self, bolted: Mapping[str, Pose], contacts: tuple[Contact, ...]) -> WorldState:
-        """The state now; `bolted` are the poses of objects that cannot move as a whole."""
-        positions, signs, starts = self._measured
-        measured, velocities = np.empty(len(starts) - 1), np.empty((len(self._poses), 6))
-        _read(
-            *(self._qpos, self._qvel, self._free_qpos, self._free_qvel, positions, signs, starts),
-            *(measured, self._poses, velocities),
+    def roster(self, bolted: Mapping[str, Pose], control_hz: int) -> Roster:
+        """Whom the numbers belong to; `bolted` are the poses of objects that cannot move as a whole."""
+        return Roster(
+            bodies=self._bodies,
+            roles=self._roles,
+            joints=self._joint_counts,
+            bolted=bolted,
+            num_grains=len(self._grains[0]),
+            control_hz=control_hz,
         )
-        poses: dict[str, Pose] = {}
-        speeds: dict[str, Floats] = {}
-        found = self._poses.tolist()
-        for role, row in self._rows:
-            if row < 0:
-                poses[role], speeds[role] = bolted[role], _REST
-            else:
-                x, y, z, w, i, j, k = found[row]
-                poses[role], speeds[role] = Pose(position=(x, y, z), quaternion=(w, i, j, k)), velocities[row]
-        qpos = self._qpos
-        return WorldState(
+
+    def state(self, roster: Roster, contacts: tuple[Contact, ...]) -> WorldState:
+        """The state now."""
+        measured, velocities = np.empty(len(self._measured[2]) - 1), np.empty((len(self._poses), 6))
+        self._fill(measured, self._poses, velocities)
+        return roster.state(
             time_s=self._data.time,
             measured=measured,
-            object_poses=poses,
-            object_velocities=speeds,
-            object_joints={role: tuple([float(qpos[address]) for address in addresses]) for role, addresses in self._joints},
-            contacts=contacts,
+            pose=self._poses,
+            velocity=velocities,
+            joint=self._qpos[self._joints],
             grain_positions=self._grains[0].copy(),
             grain_velocities=self._grains[1].copy(),
+            contacts=contacts,
+        )
+
+    def write(self, tape: Tape, world: int) -> None:
+        """The same numbers into a row of a tape, contacts left out."""
+        objects, joints, grains = len(self._poses), len(self._joints), len(self._grains[0])
+        tape.time_s[world] = self._data.time
+        self._fill(tape.measured[world], tape.pose[world, :objects], tape.velocity[world, :objects])
+        tape.joint[world, :joints] = self._qpos[self._joints]
+        tape.grain[world, :grains, :3], tape.grain[world, :grains, 3:] = self._grains
+
+    def _fill(self, measured: Floats, poses: NDArray[np.floating], velocities: NDArray[np.floating]) -> None:
+        positions, signs, starts = self._measured
+        _read(
+            *(self._qpos, self._qvel, self._free_qpos, self._free_qvel, positions, signs, starts),
+            *(measured, poses, velocities),
         )
 
 

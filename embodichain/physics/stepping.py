@@ -21,6 +21,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from embodichain.types import Contact
+from embodichain.types.scenes import named_contacts
 
 _intrinsic: Any = intrinsic
 _C_TYPES: dict[str, Any] = {
@@ -71,14 +72,22 @@ class Stepper:
             *(0, *self._addresses, 1, False), *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts)
         )
 
-    def contacts(self) -> tuple[Contact, ...]:
-        """What was gathered, by pair of bodies in the order in which they first touched: mean force and deepest penetration."""
+    @property
+    def num_pairs(self) -> int:
+        """How many pairs of bodies were gathered."""
+        return int(self._counts[1])
+
+    def gathered(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+        """By pair of bodies, in the order in which they first touched: numbers [n, 2], mean forces [N], deepest overlaps [m].
+
+        Numbers and overlaps are views, valid until the next step.
+        """
         steps, num = self._counts.tolist()
-        names = self._names
-        return tuple(
-            Contact(first=names[first], second=names[second], force=force / steps, penetration=depth)
-            for (first, second), (force, depth) in zip(self._pairs[:num].tolist(), self._sums[:num].tolist(), strict=True)
-        )
+        return self._pairs[:num], self._sums[:num, 0] / steps, self._sums[:num, 1]
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """The same by the names of the bodies."""
+        return named_contacts(self._names, *self.gathered())
 
 
 # -------------------------------------------------------------------------------------------------------------- memory

@@ -205,7 +205,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
         cameras={name: _compiled_camera(model, name) for name in (camera.name for camera in robot.cameras)},
         stepper=Stepper(model, data, tuple(names), loose.owners(model)),
-        readout=Readout(data, roots, [o.joint_qpos for o in found], measured, (loose.qpos, loose.qvel)),
+        readout=Readout(data, names, roots, [o.joint_qpos for o in found], measured, (loose.qpos, loose.qvel)),
         actuators=np.array(actuators, np.intp),
         channels=np.array(channels, np.intp),
         gains=np.array(gains),

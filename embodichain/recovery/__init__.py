@@ -1,3 +1,9 @@
 """Failures and recovery: experts are provoked into mistakes, notice them and make them good."""
 
-__all__ = ["provoke", "recovery", "trial", "watch"]
+__all__ = [
+    "config",
+    "provoke",
+    "retry",
+    "trial",
+    "watch",
+]

@@ -22,7 +22,7 @@ from embodichain.motion.plan import cartesian_path
 from embodichain.motion.skills import Skill, follow
 from embodichain.recovery.config import ProvocationConfig, graspable
 from embodichain.recovery.watch import Watch
-from embodichain.types import CONTROL_HZ, Mishap, Pose, Push, Range, Scene, Step, Vec3, WorldState
+from embodichain.types import Mishap, Pose, Push, Range, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import turned
 
 _GRAVITY = 9.81
@@ -120,7 +120,7 @@ class Provocation:
                 return step
             wide = grasp.hand.measured_opening(state) + float(self.rng.uniform(*self.config.slip_gap))
             self._gripper = grasp.hand, min(wide, grasp.hand.open)
-            self._left = round(float(self.rng.uniform(*self.config.slip_s)) * CONTROL_HZ)
+            self._left = round(float(self.rng.uniform(*self.config.slip_s)) * state.control_hz)
             self.fired = True
         if self._left <= 0:
             return step
@@ -177,11 +177,11 @@ class Provocation:
             moving = len(self._sent) == 2 and not np.allclose(self._sent[0], self._sent[1], atol=1e-4)
             if not moving or watch.carrying or watch.touched:
                 return step
-            self.fired = self._steps >= _between(self.config.stall_after, self.drawn) * CONTROL_HZ
+            self.fired = self._steps >= _between(self.config.stall_after, self.drawn) * self.hands[0].control_hz
             if not self.fired:
                 return step
             velocity = self._sent[1] - self._sent[0]
-            fastest = float(np.max(np.abs(velocity))) * CONTROL_HZ**2
+            fastest = float(np.max(np.abs(velocity))) * self.hands[0].control_hz ** 2
             steps = max(1, math.ceil(fastest / self.hands[0].config.limits.joint_acceleration))
             fractions = np.cumsum(1.0 - np.arange(1, steps) / steps)
             self._sent = [self._sent[1] + fraction * velocity for fraction in (0.0, *fractions)]

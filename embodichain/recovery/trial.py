@@ -14,7 +14,7 @@ from embodichain.motion.handling import put_back
 from embodichain.motion.skills import Skill, follow, together
 from embodichain.recovery.provoke import Provocation
 from embodichain.recovery.watch import Carrying, Noticed, Watch
-from embodichain.types import CONTROL_HZ, Mishap, Scene, Step, WorldState
+from embodichain.types import Mishap, Scene, Step, WorldState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +138,9 @@ def back_off(hands: Sequence[Hand], scene: Scene, state: WorldState, trial: Tria
             state = yield from follow(hand, state, hand.shift((0.0, 0.0, _BACK)), opening=hand.open)
         except MotionError:
             continue
-    for number in range(round(_MOST_S * CONTROL_HZ)):
+    for number in range(round(_MOST_S * state.control_hz)):
         fastest = max((float(np.linalg.norm(velocity[:3])) for velocity in state.object_velocities.values()), default=0.0)
-        if number >= _LEAST_S * CONTROL_HZ and fastest < _STILL:
+        if number >= _LEAST_S * state.control_hz and fastest < _STILL:
             break
         state = yield hands[0].step()
     return state

@@ -11,18 +11,18 @@ import numpy as np
 
 from embodichain.motion.clearance import Floats
 from embodichain.motion.hand import Hand
-from embodichain.types import CONTROL_HZ, Mishap, Scene, Vec3, WorldState
+from embodichain.types import Mishap, Scene, Vec3, WorldState
 
 _CARRIED_STEPS, _LOST_STEPS = 3, 2
 """What two fingers hold in the air for so many control steps is carried; what nothing touches for so many is lost."""
 _RELEASE = 0.003
 """A gripper that opens by more than this [m] lets go on purpose."""
-_LEFT_STEPS, _STILL = round(0.2 * CONTROL_HZ), 0.02
-"""An object is where it was left once it has lain still for so many control steps, untouched: slower than this [m/s]."""
+_LEFT_S, _STILL = 0.2, 0.02
+"""An object is where it was left once it has lain still for so long [s], untouched: slower than this [m/s]."""
 _STRAY, _BELOW_TABLE = 0.025, -0.05
 """Further than this from where it was left [m], or lower than this, an object is out of bounds."""
-_LATE_STEPS, _LATE = round(0.4 * CONTROL_HZ), 0.12
-"""A joint is late that is further than so many radians from everything it was told within so many control steps."""
+_LATE_S, _LATE = 0.4, 0.12
+"""A joint is late that is further than so many radians from everything it was told within so long [s]."""
 _LATE_EVERY = 5
 _TABLE_FORCE, _ARM_FORCE, _LED_FORCE = 40.0, 8.0, 1.5
 """A hand collides that presses so hard on the table, on another arm, or, where it was to touch nothing at all, on anything [N]."""
@@ -56,9 +56,10 @@ class Watch:
         self._hands = tuple(hands)
         self._hand_of = {body: hand for hand in hands for body in hand.chain.bodies}
         loose = [placement.role for placement in scene.objects if not placement.asset.fixed_base]
-        self._left: dict[str, tuple[Vec3, int]] = {role: (state.object_poses[role].position, _LEFT_STEPS) for role in loose}
+        self._left_steps = round(_LEFT_S * state.control_hz)
+        self._left: dict[str, tuple[Vec3, int]] = {role: (state.object_poses[role].position, self._left_steps) for role in loose}
         """Where each loose object was left [m], and for how many steps it had lain still there by then."""
-        self._told: deque[Floats] = deque(maxlen=_LATE_STEPS)
+        self._told: deque[Floats] = deque(maxlen=round(_LATE_S * state.control_hz))
         self._late = self._steps = 0
         self._grasps: dict[tuple[str, str], Carrying] = {}
         self._widest = {hand.name: 0.0 for hand in hands}
@@ -75,7 +76,7 @@ class Watch:
 
     def left(self, role: str) -> bool:
         """Whether a loose object lay still untouched for a while, and has not been touched since."""
-        return self._left.get(role, ((0.0, 0.0, 0.0), 0))[1] >= _LEFT_STEPS
+        return self._left.get(role, ((0.0, 0.0, 0.0), 0))[1] >= self._left_steps
 
     def observe(self, told: Floats, state: WorldState) -> Noticed | None:
         """Takes in what the robot was to do and the state after it; returns what went wrong."""
@@ -151,7 +152,7 @@ class Watch:
             position = state.object_poses[role].position
             if role in pressing:
                 self._left[role] = (position, 0)
-            elif steps < _LEFT_STEPS:
+            elif steps < self._left_steps:
                 speed = float(np.linalg.norm(state.object_velocities[role][:3]))
                 self._left[role] = (position, steps + 1 if speed < _STILL else 0)
             elif math.dist(where[:2], position[:2]) > _STRAY or position[2] < _BELOW_TABLE:
@@ -161,7 +162,7 @@ class Watch:
 
     def _tardy(self, state: WorldState) -> Noticed | None:
         """Notices an arm that is far from everything it was told for some time."""
-        if self._steps % _LATE_EVERY or len(self._told) < _LATE_STEPS:
+        if self._steps % _LATE_EVERY or len(self._told) < (self._told.maxlen or 0):
             return None
         worst = 0.0
         for hand in self._hands:

@@ -11,29 +11,29 @@ nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not 
 their draw), fairness, wait-freedom, and taking anything from a process that is alive but silent: that is quarantined and shown.
 """
 
-from embodichain.ring.cuda import CudaDevice
-from embodichain.ring.device_ring import DeviceRing
-from embodichain.ring.lease import Lease, Sample, Slot
-from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
-from embodichain.ring.open import AnyRing, attach_ring, create_ring
-from embodichain.ring.ring import Ring, warm_up
-from embodichain.ring.stats import Observer, RingStats
-
 __all__ = [
-    "AnyRing",
-    "CudaDevice",
-    "DeviceRing",
-    "Event",
-    "Lease",
-    "Ledger",
-    "LedgerReport",
-    "Observer",
-    "Ring",
-    "RingStats",
-    "Sample",
-    "Slot",
-    "attach_ring",
-    "create_ring",
-    "verify",
-    "warm_up",
+    "atomics",
+    "budget",
+    "contract",
+    "cuda",
+    "custody",
+    "delayed",
+    "device_lease",
+    "device_ring",
+    "futex",
+    "gateway",
+    "host",
+    "kernels",
+    "layout",
+    "lease",
+    "ledger",
+    "member",
+    "open",
+    "participants",
+    "placement",
+    "ring",
+    "snapshot",
+    "stats",
+    "top",
+    "words",
 ]

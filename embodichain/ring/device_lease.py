@@ -2,23 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.ring import layout
+from embodichain.ring.contract import AnySlot
 from embodichain.ring.lease import Lease, Sample, Slot
-from embodichain.ring.placement import in_host
-
-if TYPE_CHECKING:
-    from embodichain.ring.device_ring import DeviceRing
+from embodichain.ring.placement import Device, in_host
+from embodichain.types import RingSpec
 
 
-class DeviceSlot(Mapping[str, NDArray]):
+class Leased(Protocol):
+    """Whose slot or lease it is. Implementation: `device_ring.DeviceRing`; its slots and leases ask nothing else of it."""
+
+    spec: RingSpec
+    device: Device
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Held while a slot or lease changes hands."""
+        ...
+
+    def check(self) -> None:
+        """Raises RingClosed or RingError when this attachment can no longer be used."""
+        ...
+
+    def poll(self) -> int:
+        """Carries out what the device has completed."""
+        ...
+
+    def view(self, slot: int, name: str) -> Any:
+        """A field of a slot on the device, speaking DLPack."""
+        ...
+
+    def stage(self, slot: int) -> NDArray[np.uint8]:
+        """A staging buffer of a slot's size; waits for one."""
+        ...
+
+    def recycle(self, buffer: NDArray[np.uint8]) -> None:
+        """Takes back a staging buffer that no copy reads."""
+        ...
+
+    def offset(self, name: str) -> int:
+        """Where a field begins in a slot and in a staging buffer [bytes]."""
+        ...
+
+    def copy(self, slot: int, name: str, source: NDArray[np.uint8]) -> None:
+        """Enqueues the copy of a staged field to the device."""
+        ...
+
+    def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
+        """Has `finish` called once all that is now on `streams` is complete, and `buffer` recycled; a ticket for `settled`."""
+        ...
+
+    def settled(self, ticket: object, timeout_s: float) -> bool:
+        """Whether what was deferred is done, after at most `timeout_s` [s]."""
+        ...
+
+
+class DeviceSlot(AnySlot):
     """One slot to write a trajectory into, from the host or by kernels on the device.
 
     `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts, labels: the ring's own);
@@ -29,7 +76,7 @@ class DeviceSlot(Mapping[str, NDArray]):
 
     __slots__ = ("__weakref__", "_buffer", "_control", "_device_fields", "_ring", "_staged", "index")
 
-    def __init__(self, ring: DeviceRing, control: Slot) -> None:
+    def __init__(self, ring: Leased, control: Slot) -> None:
         self._ring = ring
         self._control: Slot | None = control
         self._buffer: NDArray[np.uint8] | None = None
@@ -48,10 +95,8 @@ class DeviceSlot(Mapping[str, NDArray]):
             )
         if name not in self._staged:
             if self._buffer is None:
-                self._buffer = self._ring._stage(self.index)
-                if self._ring._control.header(layout.AT_DEBUG):
-                    self._buffer[:] = layout.POISON
-            start = self._ring._offsets[name]
+                self._buffer = self._ring.stage(self.index)
+            start = self._ring.offset(name)
             self._staged[name] = self._buffer[start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
         return self._staged[name]
 
@@ -63,7 +108,7 @@ class DeviceSlot(Mapping[str, NDArray]):
         if in_host(self._ring.spec.trajectory.field(name)):
             raise RingError(f"field {name!r} lies in host memory: write slot[{name!r}]")
         self._device_fields.add(name)
-        return self._ring._view(self.index, name)
+        return self._ring.view(self.index, name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(f.name for f in self._ring.spec.trajectory.fields)
@@ -82,35 +127,35 @@ class DeviceSlot(Mapping[str, NDArray]):
             RingClosed: The owner closed the ring or died.
         """
         ring = self._ring
-        with ring._lock:
+        with ring.lock:
             control = self._open()
-            ring._check()
+            ring.check()
             self._control = None
             # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
             try:
                 for name, source in self._staged.items():
-                    ring.device.copy(ring._address(self.index, name), source.reshape(-1).view(np.uint8))
+                    ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
             except BaseException:
-                ring._defer(self._streams(streams), control.abandon, self._take_buffer())
+                ring.defer(self._streams(streams), control.abandon, self._take_buffer())
                 raise
-            entry = ring._defer(self._streams(streams), control.publish, self._take_buffer())
+            ticket = ring.defer(self._streams(streams), control.publish, self._take_buffer())
         ring.poll()
-        if timeout_s > 0 and not ring._await(lambda: ring.poll() == 0 or entry not in ring._pending, timeout_s):
+        if timeout_s > 0 and not ring.settled(ticket, timeout_s):
             raise RingTimeout(
                 f"slot {self.index} is not on the device after {timeout_s:g} s: a later call of the ring publishes it"
             )
 
     def abandon(self, *, streams: Sequence[int] = ()) -> None:
         """Gives the slot back empty, once kernels that were writing it are complete. Once more does nothing. Never blocks."""
-        with self._ring._lock:
+        with self._ring.lock:
             control, self._control = self._control, None
             if control is None:
                 return
             if self._device_fields:
-                self._ring._defer(self._streams(streams), control.abandon, self._take_buffer())
+                self._ring.defer(self._streams(streams), control.abandon, self._take_buffer())
                 return
             if (buffer := self._take_buffer()) is not None:
-                self._ring._free_buffers.append(buffer)
+                self._ring.recycle(buffer)
             control.abandon()
 
     def end(self) -> None:
@@ -144,9 +189,10 @@ class DeviceSlot(Mapping[str, NDArray]):
 class DeviceSample(Mapping[str, Any]):
     """One trajectory of a lease: its fields on the device (scalars, texts and labels in host memory), and who it is."""
 
-    __slots__ = ("_control", "_lease", "age_s", "read_index", "slot", "trajectory_id")
+    __slots__ = ("_control", "_lease", "_ring", "age_s", "read_index", "slot", "trajectory_id")
 
-    def __init__(self, lease: DeviceLease, control: Sample) -> None:
+    def __init__(self, ring: Leased, lease: DeviceLease, control: Sample) -> None:
+        self._ring = ring
         self._lease = lease
         self._control = control
         self.slot = control.slot
@@ -156,16 +202,15 @@ class DeviceSample(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         self._lease.check()
-        ring = self._lease._ring
-        if in_host(ring.spec.trajectory.field(name)):
+        if in_host(self._ring.spec.trajectory.field(name)):
             return self._control[name]
-        return ring._view(self.slot, name)
+        return self._ring.view(self.slot, name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(f.name for f in self._lease._ring.spec.trajectory.fields)
+        return iter(f.name for f in self._ring.spec.trajectory.fields)
 
     def __len__(self) -> int:
-        return len(self._lease._ring.spec.trajectory.fields)
+        return len(self._ring.spec.trajectory.fields)
 
 
 class DeviceLease(Sequence[DeviceSample]):
@@ -177,7 +222,7 @@ class DeviceLease(Sequence[DeviceSample]):
 
     __slots__ = ("__weakref__", "_control", "_released", "_ring", "_streams")
 
-    def __init__(self, ring: DeviceRing, control: Lease) -> None:
+    def __init__(self, ring: Leased, control: Lease) -> None:
         self._ring = ring
         self._control = control
         self._streams: list[int] = []
@@ -220,10 +265,10 @@ class DeviceLease(Sequence[DeviceSample]):
 
     def release(self) -> None:
         """Lets go of every slot as soon as the kernels launched so far are complete. Never blocks; once more does nothing."""
-        with self._ring._lock:
+        with self._ring.lock:
             if not self._released:
                 self._released = True
-                self._ring._defer([*self._streams, *self._ring.device.streams()], self._control.release)
+                self._ring.defer([*self._streams, *self._ring.device.streams()], self._control.release)
                 self._ring.poll()
 
     def end(self) -> None:
@@ -240,8 +285,8 @@ class DeviceLease(Sequence[DeviceSample]):
     def __getitem__(self, index: int | slice) -> DeviceSample | list[DeviceSample]:
         self.check()
         if isinstance(index, slice):
-            return [DeviceSample(self, sample) for sample in self._control[index]]
-        return DeviceSample(self, self._control[index])
+            return [DeviceSample(self._ring, self, sample) for sample in self._control[index]]
+        return DeviceSample(self._ring, self, self._control[index])
 
     def __enter__(self) -> DeviceLease:
         return self

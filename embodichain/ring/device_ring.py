@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
-from embodichain.ring.control_ring import ControlRing
 from embodichain.ring.device_lease import DeviceLease, DeviceSlot
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.participants import Health, Identity
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
+from embodichain.ring.ring import ControlRing
 from embodichain.ring.stats import RingStats
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
@@ -65,11 +65,11 @@ class DeviceRing:
         self._owner = owner
         self._arena = arena
         self._pid = os.getpid()
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         _, on_device = placement.split(spec.trajectory)
         self._layout = RingLayout.of(replace(spec, trajectory=on_device))
         self._offsets = dict(zip((f.name for f in on_device.fields), self._layout.field_offsets, strict=True))
-        self._rng = np.random.default_rng(control._member.row)
+        self._rng = np.random.default_rng(control.row)
         self._buffers = buffers
         self._free_buffers: list[NDArray[np.uint8]] = []
         self._made_buffers = 0
@@ -201,8 +201,8 @@ class DeviceRing:
             return self._control.field(name)
         strides = (self._layout.slot_bytes, *np.empty(entry.shape, entry.dtype).strides)
         address = self._arena + ARENA_HEADER_BYTES + self._offsets[name]
-        with self._lock:
-            self._check()
+        with self.lock:
+            self.check()
             return self.device.view(address, (self.spec.num_slots, *entry.shape), entry.dtype, strides, self)
 
     # ------------------------------------------------------------------------------------------------------ control
@@ -214,7 +214,7 @@ class DeviceRing:
             RingError: Work on the device failed: its slots stay out of use until this process ends.
             RingClosed: A publish came too late.
         """
-        with self._lock:
+        with self.lock:
             if self._fault:
                 raise RingError(f"the device failed earlier ({self._fault}): its slots stay out of use until this process ends")
             for entry in list(self._pending):
@@ -242,9 +242,9 @@ class DeviceRing:
         """As `Ring.snapshot`, by copies to the host. The file tells nothing of a device: either kind of ring restores it."""
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
-        with self._lock:
-            self._check()
-            return snapshot.save(self._control._member, self.spec, Path(path), self._read_payload)
+        with self.lock:
+            self.check()
+            return self._control.save(Path(path), self.spec, self._read_payload)
 
     @classmethod
     def restore(
@@ -260,8 +260,7 @@ class DeviceRing:
         index = snapshot.read_index(Path(snapshot_path), trajectory)
         ring = cls.create(index.spec, device, path, debug=debug)
         try:
-            control = ring._control
-            snapshot.load(control._member, control._header, Path(snapshot_path), index, ring._write_payload)
+            ring._control.load(Path(snapshot_path), index, ring._write_payload)
         except BaseException:
             ring.close()
             raise
@@ -288,13 +287,13 @@ class DeviceRing:
         if os.getpid() != self._pid or self._ended:
             return
         deadline = time.monotonic() + timeout_s
-        with self._lock:
+        with self.lock:
             if not self._closing:
                 for loose in list(self._loose.values()):
                     with suppress(RingClosed):  # a publish that came too late, met on the way
                         loose.end()
                 # Kernels of a lease or slot that was dropped unended are on these streams.
-                self._defer([None, *self.device.streams()], lambda: None)
+                self.defer([None, *self.device.streams()], lambda: None)
                 self._closing = True
         if not self._await(self._drained, timeout_s):
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the ring stays attached; close it again later")
@@ -304,7 +303,7 @@ class DeviceRing:
                 f"the ring at {self.path} has ended, but processes {sorted(set(self._control.others()))} still map its arena: "
                 "close it there (or end them), then here again"
             )
-        with self._lock:
+        with self.lock:
             if not self._ended:
                 self._ended = True
                 self._finalizer.detach()
@@ -330,9 +329,9 @@ class DeviceRing:
             self.device.forget(entry.markers.pop())
         return True
 
-    def _defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> Pending:
-        """Has `finish` called once all that is now on `streams` is complete."""
-        with self._lock:
+    def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
+        """Has `finish` called once all that is now on `streams` is complete, and `buffer` recycled; a ticket for `settled`."""
+        with self.lock:
             try:
                 markers = [self.device.mark(stream) for stream in dict.fromkeys(streams)]
             except RingError as error:
@@ -348,7 +347,7 @@ class DeviceRing:
         """A blocking call of the control ring, in slices: what it waits for may be waiting for our own device."""
         deadline = time.monotonic() + timeout_s
         while True:
-            self._check()
+            self.check()
             pending = self.poll()
             left = max(0.0, deadline - time.monotonic())
             try:
@@ -375,7 +374,8 @@ class DeviceRing:
             except RingClosed:
                 continue
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises RingClosed when this attachment or its owner has ended, RingError when it is another process's."""
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
         if self._closing:
@@ -383,8 +383,8 @@ class DeviceRing:
         if not self._owner and Identity.unpack(self._control.header(layout.AT_OWNER)).health() is Health.DEAD:
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
 
-    def _stage(self, index: int) -> NDArray[np.uint8]:
-        """A staging buffer, made at first use; waits for our own copies when all are in use."""
+    def stage(self, slot: int) -> NDArray[np.uint8]:
+        """A staging buffer, made at first use, poisoned in debug mode; waits for our own copies when all are in use."""
 
         def there() -> bool:
             self.poll()
@@ -392,26 +392,46 @@ class DeviceRing:
 
         if not self._await(there, 5.0 if self._pending else 0.0):
             raise RingError(
-                f"slot {index} has no staging buffer: all {self._buffers} are in slots that are open or being copied; "
+                f"slot {slot} has no staging buffer: all {self._buffers} are in slots that are open or being copied; "
                 "publish one first, or attach with more buffers"
             )
-        with self._lock:
+        with self.lock:
             if self._free_buffers:
-                return self._free_buffers.pop()
-            self._made_buffers += 1
-            return self.device.staging(self._layout.slot_bytes)
+                buffer = self._free_buffers.pop()
+            else:
+                self._made_buffers += 1
+                buffer = self.device.staging(self._layout.slot_bytes)
+        if self._control.header(layout.AT_DEBUG):
+            buffer[:] = layout.POISON
+        return buffer
+
+    def recycle(self, buffer: NDArray[np.uint8]) -> None:
+        """Takes back a staging buffer that no copy reads."""
+        self._free_buffers.append(buffer)
+
+    def offset(self, name: str) -> int:
+        """Where a field begins in a slot and in a staging buffer [bytes]."""
+        return self._offsets[name]
+
+    def copy(self, slot: int, name: str, source: NDArray[np.uint8]) -> None:
+        """Enqueues the copy of a staged field to the device."""
+        self.device.copy(self._address(slot, name), source)
+
+    def settled(self, ticket: object, timeout_s: float) -> bool:
+        """Whether what was deferred is done, after at most `timeout_s` [s]."""
+        return self._await(lambda: self.poll() == 0 or ticket not in self._pending, timeout_s)
 
     def _read_payload(self, slot: int) -> memoryview:
         whole = np.zeros(RingLayout.of(self.spec).slot_bytes, np.uint8)
         for field, part in self._parts(whole):
             if placement.in_host(field):
-                part[:] = np.atleast_1d(self._control._read_views(slot)[field.name]).view(np.uint8)
+                part[:] = np.atleast_1d(self._control.views(slot)[field.name]).view(np.uint8)
             else:
                 part[:] = np.frombuffer(self.device.read(self._address(slot, field.name), field.size_bytes), np.uint8)
         return whole.data
 
     def _write_payload(self, slot: int, payload: memoryview) -> None:
-        on_host = self._control._layout.views(self._control._memory, slot, writable=True)
+        on_host = self._control.writable(slot)
         for field, part in self._parts(np.frombuffer(payload, np.uint8)):
             if placement.in_host(field):
                 on_host[field.name][...] = part.view(field.dtype).reshape(field.shape)
@@ -430,9 +450,10 @@ class DeviceRing:
     def _slot_at(self, slot: int) -> int:
         return ARENA_HEADER_BYTES + slot * self._layout.slot_bytes
 
-    def _view(self, slot: int, name: str) -> Any:
+    def view(self, slot: int, name: str) -> Any:
+        """A field of a slot on the device, speaking DLPack."""
         entry = self.spec.trajectory.field(name)
-        with self._lock:
+        with self.lock:
             return self.device.view(self._address(slot, name), entry.shape, entry.dtype, None, self)
 
     def _describe_pending(self) -> str:

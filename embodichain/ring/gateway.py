@@ -20,16 +20,15 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
-from embodichain.ring.device_lease import DeviceSlot
+from embodichain.ring.contract import AnyRing
 from embodichain.ring.lease import Slot
-from embodichain.ring.open import AnyRing
 from embodichain.ring.stats import Observer
 from embodichain.types import TrajectoryId, TrajectorySpec
 
 REMEMBERED = 1024
 """Sequence numbers of one worker's life that are remembered one by one; those before them count as delivered."""
-DEVICE_S = 60.0
-"""How long the copy of one trajectory to a device may take before it is given up [s]."""
+COPY_S = 60.0
+"""How long a trajectory may take to get into its slot before it is given up [s]: one on a device is copied."""
 _RECORD = struct.Struct("<QQQQ")
 
 
@@ -99,13 +98,10 @@ class Gateway:
             place = slot.index | version << 40
             self._note(_Kind.INTENT, packed, place, before)
             try:
-                if isinstance(slot, DeviceSlot):
-                    slot.publish(DEVICE_S)
-                else:
-                    slot.publish()
+                slot.publish(COPY_S)
             except BaseException as error:
                 # A copy that is still under way publishes it later, or never: it must not be sent again.
-                late = isinstance(slot, DeviceSlot) and isinstance(error, RingTimeout)
+                late = isinstance(error, RingTimeout)
                 self._settle(packed, _Kind.FORFEIT if late else self._judge(place, before))
                 raise
         self._settle(packed, _Kind.DONE)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, overload
+from typing import Protocol, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError
-
-if TYPE_CHECKING:
-    from embodichain.ring.ring import Ring
+from embodichain.ring.contract import AnySlot
 
 
 class Keeper(Protocol):
@@ -27,7 +25,19 @@ class Keeper(Protocol):
         ...
 
 
-class Slot(Mapping[str, NDArray]):
+class Leased(Protocol):
+    """What a lease was drawn from. Implementation: `ring.Ring`; a lease asks nothing else of it."""
+
+    def views(self, slot: int) -> Mapping[str, NDArray]:
+        """Read-only views of every field of a slot."""
+        ...
+
+    def release(self, table: NDArray[np.int64]) -> None:
+        """Ends the lease whose table of draws this is."""
+        ...
+
+
+class Slot(AnySlot):
     """Exclusive writable views of every field of one slot, over the ring's own memory.
 
     As a context manager, leaving the block publishes and an exception abandons; without one, call `publish` or `abandon`.
@@ -57,8 +67,8 @@ class Slot(Mapping[str, NDArray]):
     def __len__(self) -> int:
         return len(self._views)
 
-    def publish(self) -> None:
-        """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks."""
+    def publish(self, timeout_s: float = 5.0) -> None:
+        """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks, whatever `timeout_s`."""
         member, self._member = self._member, None
         if member is None:
             raise RingError(f"slot {self.index} was already published or abandoned")
@@ -117,7 +127,7 @@ class Lease(Sequence[Sample]):
 
     __slots__ = ("_acquired_ns", "_released", "_ring", "_table")
 
-    def __init__(self, ring: Ring, table: NDArray[np.int64], acquired_ns: int) -> None:
+    def __init__(self, ring: Leased, table: NDArray[np.int64], acquired_ns: int) -> None:
         self._ring = ring
         self._table = table
         self._acquired_ns = acquired_ns
@@ -157,7 +167,7 @@ class Lease(Sequence[Sample]):
         """Lets go of every slot. Never blocks; once more does nothing."""
         if not self._released:
             self._released = True
-            self._ring._release(self._table)
+            self._ring.release(self._table)
 
     def __len__(self) -> int:
         return self._table.shape[1]
@@ -173,7 +183,7 @@ class Lease(Sequence[Sample]):
         column = index + len(self) if index < 0 else index
         if not 0 <= column < len(self):
             raise IndexError(f"sample {index} of a batch of {len(self)}")
-        return Sample(self, column, self._ring._read_views(int(self._table[0, column])))
+        return Sample(self, column, self._ring.views(int(self._table[0, column])))
 
     def __enter__(self) -> Lease:
         return self

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from embodichain.errors import IntegrityError, RingError
-from embodichain.ring.lease import Lease
+from embodichain.ring.contract import AnyLease
 
 HEADER = b"EMBODICHAIN-LEDGER 1\n".ljust(40, b"\0")
 RECORD = np.dtype(
@@ -119,7 +119,7 @@ class Ledger:
         """Books trajectories that became readable, with their state-action pairs."""
         self.record(Event.PUBLISH, trajectory_id, pairs=pairs)
 
-    def read(self, lease: Lease, *, step: int, pairs: ArrayLike = 0) -> None:
+    def read(self, lease: AnyLease, *, step: int, pairs: ArrayLike = 0) -> None:
         """Books every acquisition of a lease for the learner's iteration `step`."""
         self.record(Event.READ, lease.trajectory_ids, read_index=lease.read_indices, step=step, pairs=pairs, age_s=lease.ages_s)
 

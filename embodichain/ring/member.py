@@ -72,6 +72,15 @@ class Member:
             self._open = self._usable = False
             self._finalizer()
 
+    def keep_row(self) -> None:
+        """Leaves everything held to the proof of this process's death: neither `close` nor the interpreter's end gives it up."""
+        self._finalizer.detach()
+
+    def disown(self) -> None:
+        """Called in a forked child: the attachment is its parent's, and whoever held the lock then is not here."""
+        self._usable = False
+        self._lock = threading.Lock()
+
     # ------------------------------------------------------------------------------------------------------ writing
 
     def claim(self, timeout_s: float) -> tuple[int, int]:
@@ -328,8 +337,7 @@ def _watch_forks() -> None:
 
     def in_child() -> None:
         for member in _members:
-            member._usable = False
-            member._lock = threading.Lock()
+            member.disown()
 
     os.register_at_fork(after_in_child=in_child)
 

@@ -6,23 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from embodichain.errors import unknown
+from embodichain.ring.contract import AnyRing
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.placement import ArenaNote, Device
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
-from embodichain.types import RingSpec, TrajectorySpec
+from embodichain.types import HOST, PLACEMENTS, RingSpec, TrajectorySpec
 
-AnyRing = Ring | DeviceRing
-"""A ring, wherever its payload lies."""
-HOST = "host"
-DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
+_DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
 """Devices by the name of their kind; "delayed" is host memory that behaves as one, to test with."""
 
 
 def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
-    """Creates a ring and owns it: in "host" memory, or on the current device of a kind in `DEVICES`.
+    """Creates a ring and owns it: in "host" memory, or on the current device of another of `types.PLACEMENTS`.
 
     Raises:
         ConfigError: No such placement.
@@ -30,9 +28,9 @@ def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
     """
     if placement == HOST:
         return Ring.create(spec)
-    if placement not in DEVICES:
-        raise unknown("ring placement", placement, (HOST, *DEVICES))
-    return DeviceRing.create(spec, DEVICES[placement]())
+    if placement not in _DEVICES:
+        raise unknown("ring placement", placement, PLACEMENTS)
+    return DeviceRing.create(spec, _DEVICES[placement]())
 
 
 def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None) -> AnyRing:
@@ -41,4 +39,4 @@ def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None) -> A
     if not observer.note:
         return Ring.attach(path, trajectory)
     kind = ArenaNote.decode(observer.note, observer.spec.trajectory).kind
-    return DeviceRing.attach(path, DEVICES[kind](), trajectory)
+    return DeviceRing.attach(path, _DEVICES[kind](), trajectory)

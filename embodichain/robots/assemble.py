@@ -7,9 +7,11 @@
     cameras:
       - {name: head, position: [-0.5, 0, 0.8], target: [0, 0, 0], fovy: 50}
       - {name: left_wrist, arm: left, position: [-0.07, 0, -0.06], target: [0, 0, 0.05], fovy: 75}
+    control_hz: 100
 
 Positions [m] of arms and cameras are in the world frame, those of a camera with an `arm` in the frame of that arm's tip. Files are
-found beside the description; URDF or MJCF. Reach, inverse kinematics, gripper and action channels follow as for any file.
+found beside the description; URDF or MJCF. `control_hz` is how many commands the robot takes in a second, 50 unless said. Reach,
+inverse kinematics, gripper and action channels follow as for any file.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str =
     """
     if not isinstance(described, Mapping) or not isinstance(described.get("arms"), Mapping):
         raise RobotError(f"a robot description needs arms: {{left: ..., right: ...}}, got {described!r}")
-    _only(described, ("name", "arms", "cameras"), "a robot description")
+    _only(described, ("name", "arms", "cameras", "control_hz"), "a robot description")
     arms = described["arms"]
     if sorted(arms) != sorted(_SIDES):
         raise RobotError(f"a dual-arm has arms {', '.join(_SIDES)}, got {', '.join(map(str, arms)) or 'none'}")
@@ -79,7 +81,10 @@ def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str =
     mounted = [camera for camera in cameras if camera.get("arm") is not None]
     called = str(described.get("name", name))
     robot = complete(whole, model, name=called, what=what, world_from_base=Pose(), mounted=_mounted_on(mounted))
-    return replace(robot, arms=tuple(_at_home(arm, arms[arm.name]) for arm in robot.arms))
+    rate = described.get("control_hz", robot.control_hz)
+    if not isinstance(rate, int) or rate < 1:
+        raise RobotError(f"{what} takes a whole number of commands per second, got control_hz: {rate!r}")
+    return replace(robot, arms=tuple(_at_home(arm, arms[arm.name]) for arm in robot.arms), control_hz=rate)
 
 
 def _attach(whole: mujoco.MjSpec, side: str, described: Any, position: Sequence[float], folder: Path) -> None:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-
-import mujoco
-import numpy as np
-
-from embodichain.errors import RobotError
 from embodichain.motion.kinematics import Chain
+from embodichain.robots.geometry import bolted_boxes
 from embodichain.scenes.layout import Footprint
 from embodichain.types import Robot, Vec3, rotate
 
@@ -26,21 +21,8 @@ def arm_bases(robot: Robot) -> tuple[tuple[str, Vec3], ...]:
 
 def standing_parts(robot: Robot) -> tuple[Footprint, ...]:
     """One footprint in world coordinates for each colliding part of the robot that no joint moves and that rises off the table."""
-    try:
-        model = mujoco.MjModel.from_xml_string(robot.mjcf)
-    except ValueError as error:
-        raise RobotError(f"robot {robot.name!r} has MJCF that does not compile: {error}") from error
-    data = mujoco.MjData(model)
-    mujoco.mj_kinematics(model, data)
     found = []
-    for geom in range(model.ngeom):
-        fixed = model.body_weldid[model.geom_bodyid[geom]] == 0
-        collides = model.geom_contype[geom] or model.geom_conaffinity[geom]
-        if not fixed or not collides or model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE:
-            continue
-        center, half = model.geom_aabb[geom, :3], model.geom_aabb[geom, 3:]
-        corners = center + half * np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
-        in_base = corners @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+    for in_base in bolted_boxes(robot):
         corners = rotate(robot.world_from_base.quaternion, in_base) + robot.world_from_base.position
         if corners[:, 2].max() > _TABLE_TOP:
             found.append(Footprint.of_points(corners[:, :2]))

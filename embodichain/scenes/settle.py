@@ -11,7 +11,7 @@ from embodichain.errors import SceneError
 from embodichain.motion.frames import world_from_asset
 from embodichain.protocols import Physics
 from embodichain.scenes.config import SettleConfig
-from embodichain.types import CONTROL_HZ, ObjectPlacement, Pose, Scene, WorldState
+from embodichain.types import ObjectPlacement, Pose, Scene, WorldState
 from embodichain.types.poses import turned
 
 
@@ -26,10 +26,10 @@ def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -
         return scene
     state, quiet = physics.reset(scene), 0
     home = state.measured
-    for _ in range(round(config.longest_s * CONTROL_HZ)):
+    for _ in range(round(config.longest_s * state.control_hz)):
         state = physics.step(home)
         quiet = quiet + 1 if all(_at_rest(state, placement.role, config) for placement in loose) else 0
-        if quiet >= round(config.quiet_s * CONTROL_HZ):
+        if quiet >= round(config.quiet_s * state.control_hz):
             break
     else:
         moving = next(placement for placement in loose if not _at_rest(state, placement.role, config))

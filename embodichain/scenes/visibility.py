@@ -11,14 +11,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
-from embodichain.errors import RobotError
 from embodichain.motion.frames import asset_from_body
+from embodichain.robots.geometry import bolted_cameras
 from embodichain.types import Asset, Pose, Robot, rotate
 from embodichain.types.poses import inverse, matrix_of, turned
 
@@ -82,22 +81,11 @@ class Views:
 
     def __init__(self, robot: Robot) -> None:
         """Raises RobotError when the robot's MJCF does not compile."""
-        try:
-            model = mujoco.MjModel.from_xml_string(robot.mjcf)
-        except ValueError as error:
-            raise RobotError(f"robot {robot.name!r} has MJCF that does not compile: {error}") from error
-        data = mujoco.MjData(model)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_camlight(model, data)
         base = matrix_of(robot.world_from_base.quaternion)
-        self._cameras: list[tuple[Floats, Floats, float]] = []
-        for camera in robot.cameras:
-            index = model.camera(camera.name).id
-            if model.body_weldid[model.cam_bodyid[index]] != 0:
-                continue
-            eye = base @ data.cam_xpos[index] + robot.world_from_base.position
-            axes = base @ data.cam_xmat[index].reshape(3, 3)
-            self._cameras.append((eye, axes, math.tan(math.radians(camera.fovy) / 2)))
+        self._cameras = [
+            (base @ eye + robot.world_from_base.position, base @ axes, math.tan(math.radians(fovy) / 2))
+            for eye, axes, fovy in bolted_cameras(robot)
+        ]
         self._pieces: dict[tuple[str, str, float, tuple[float, ...]], _Pieces] = {}
 
     def share(

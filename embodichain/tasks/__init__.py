@@ -10,7 +10,7 @@ from embodichain.registry import Registry
 
 if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them before anything heavy is imported
     from embodichain.protocols import Task
-    from embodichain.recovery.recovery import RecoveryConfig
+    from embodichain.recovery.config import RecoveryConfig
 
 __all__ = ["TASKS", "categories", "make"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from embodichain.errors import IntegrityError
 from embodichain.physics import counting
 from embodichain.protocols import Expert
-from embodichain.types import CHUNK, CONTROL_HZ, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import Robot, Scene, SceneRequest, Step, Verdict, WorldState
 
 
 class CountingTask:
@@ -23,9 +23,9 @@ class CountingTask:
         """The scene's commands one after the other; raises IntegrityError when a state is skipped or repeated."""
         labels = counting.segments(scene.seed)
         for number, command in enumerate(counting.commands(scene.seed, robot)):
-            if round(state.time_s * CONTROL_HZ) != number:
+            if round(state.time_s * state.control_hz) != number:
                 raise IntegrityError(f"counting expert: step {number} of scene {scene.seed} got the state of {state.time_s:.2f} s")
-            state = yield Step(command=command, segment=labels[number // CHUNK])
+            state = yield Step(command=command, segment=labels[number])
 
     def grader(self, scene: Scene) -> CountingGrader:
         """A fresh grader for `scene`."""
@@ -42,7 +42,7 @@ class CountingGrader:
     def observe(self, state: WorldState) -> None:
         """Takes in the next state; raises IntegrityError when it is not the next."""
         self._observed += 1
-        if round(state.time_s * CONTROL_HZ) != self._observed:
+        if round(state.time_s * state.control_hz) != self._observed:
             raise IntegrityError(f"counting grader: state {self._observed} of scene {self._seed} is that of {state.time_s:.2f} s")
 
     def pardon(self) -> None:

@@ -48,7 +48,7 @@ class Custody:
         self._was_supported = False
         self._pushed = self._force = 0.0
         self._fault = ""
-        self._rest_steps = 0
+        self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._owed = False
         self.excused = False
         """Whether it still flies or slides after a labelled failure: nothing that it does until it rests or is held counts."""
@@ -98,6 +98,7 @@ class Custody:
         self.moved = max(self.moved, math.dist(position[:2], self._start[:2]))
         self.tilt = math.acos(min(max(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0), 1.0))
         self._was_supported, self._previous = supported, position
+        self._control_hz = state.control_hz
         self._rest_steps = self._rest_steps + 1 if not touching and speed < self._config.still else 0
 
     def pardon(self) -> bool:
@@ -136,7 +137,7 @@ class Custody:
     @property
     def rest_s(self) -> float:
         """For how long it has been lying still and untouched [s]."""
-        return self._rest_steps / CONTROL_HZ
+        return self._rest_steps / self._control_hz
 
     @property
     def fault(self) -> str:

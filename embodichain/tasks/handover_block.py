@@ -14,7 +14,8 @@ from embodichain.motion.handling import box_grips, from_above, landings, object_
 from embodichain.motion.handover import pick_and_pass
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody
 from embodichain.tasks.passing import Passing
@@ -64,7 +65,7 @@ class HandoverBlock:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Picks, meets, passes on and places; begins again from wherever the block is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -16,11 +16,12 @@ from embodichain.motion.handling import Onward, let_go, object_pose, over, pick,
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.skills import follow, go_home, holds, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 REST_S = 1.0
@@ -66,7 +67,7 @@ class HangingMug:
         """Grips the rim, threads the branch, lowers and lets go; begins again from wherever the mug is when that fails."""
         hands = Hand.all_of(robot, state)
         spent: set[str] = set()
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss, spent), state, self._recovery, rng, hands=hands, scene=scene
         )
 
@@ -250,12 +251,12 @@ def _hang(
         return problem, state
     state = yield from wait(hand, state, 0.1)
     # Slowly, so that the mug swings down on the lower finger instead of falling.
-    slowly = np.tile(hand.joints, (round(_RELEASE_S * CONTROL_HZ), 1))
+    slowly = np.tile(hand.joints, (round(_RELEASE_S * hand.control_hz), 1))
     state = yield from follow(hand, state, slowly, opening=min(hand.measured_opening(state) + _WIDER, hand.open))
     state = yield from let_go(hand, state, wider=0.0, back=_BACK)
     still = 0
-    for _ in range(round(_SETTLE_S * CONTROL_HZ)):
-        if still >= REST_S * CONTROL_HZ:
+    for _ in range(round(_SETTLE_S * hand.control_hz)):
+        if still >= REST_S * hand.control_hz:
             break
         state = yield hand.step()
         still = still + 1 if float(np.linalg.norm(state.object_velocities["mug"][:3])) < _SWINGING.still else 0

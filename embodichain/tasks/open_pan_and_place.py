@@ -17,7 +17,8 @@ from embodichain.motion.press import press
 from embodichain.motion.skills import follow, go_home, holds
 from embodichain.motion.transfer import Ending, Transfer, deliver, flips, object_pose, pick, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import UNDISTURBED, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import UNDISTURBED, Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
@@ -81,7 +82,7 @@ class OpenPanAndPlace:
         """Lid off, block in, lid back if it must; goes on from wherever things are when an attempt fails."""
         hands = Hand.all_of(robot, state)
         pairs = _pairs(hands, scene, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, pairs, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

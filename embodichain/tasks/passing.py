@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.outlines import bottom_of
-from embodichain.types import CONTROL_HZ, Scene, WorldState
+from embodichain.types import Scene, WorldState
 
 
 class Passing:
@@ -53,7 +53,7 @@ class Passing:
         for stage, now in enumerate(reached):
             if now and self.stage >= stage:
                 self._steps[stage] += 1
-                if self._steps[stage] >= round(self.HOLD_S * CONTROL_HZ):
+                if self._steps[stage] >= round(self.HOLD_S * state.control_hz):
                     self.stage = max(self.stage, stage + 1)
 
     def restart(self) -> None:

@@ -14,7 +14,8 @@ from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
@@ -67,7 +68,7 @@ class PlaceMousePad:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 
@@ -240,7 +241,7 @@ class PlaceMousePadGrader:
         self._lifted = 0.0
         self._pushed = 0.0
         self._pad_shift = 0.0
-        self._rest_steps = 0
+        self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._placing = "nothing was observed"
         self._fault = ""
         self._still_steps = 0
@@ -272,7 +273,7 @@ class PlaceMousePadGrader:
             self._judge_freedom(position, speed)
         self._placing = self._judge_placing(state, mouse, pad)
         resting = not touching and speed < _REST_SPEED and not self._placing
-        self._rest_steps = self._rest_steps + 1 if resting else 0
+        self._rest_steps, self._control_hz = self._rest_steps + 1 if resting else 0, state.control_hz
 
     def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
         """Remembers the first fault of a mouse that no finger touches."""
@@ -324,8 +325,8 @@ class PlaceMousePadGrader:
             reason = f"two fingers never held the mouse {1e3 * _LIFT:.0f} mm up, only {1e3 * self._lifted:.0f} mm"
         elif self._placing:
             reason = self._placing
-        elif self._rest_steps < round(REST_S * CONTROL_HZ):
-            reason = f"the mouse lay still and untouched for {self._rest_steps / CONTROL_HZ:.2f} s only, {REST_S} s needed"
+        elif self._rest_steps < round(REST_S * self._control_hz):
+            reason = f"the mouse lay still and untouched for {self._rest_steps / self._control_hz:.2f} s only, {REST_S} s needed"
         else:
             return Verdict(success=True, reason="the mouse lies on the named pad, lined up with it", progress=1.0)
         reached = (self._ever_touched, self._lifted >= _LIFT, self._lifted >= _LIFT and not self._placing)

@@ -18,7 +18,8 @@ from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
 from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
 from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import UNDISTURBED, Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import UNDISTURBED, Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.flow import Flow, within
@@ -93,7 +94,7 @@ class PourWater:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

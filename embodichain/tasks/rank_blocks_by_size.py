@@ -15,7 +15,8 @@ from embodichain.motion.hand import Hand
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH, Outline, outline_of, outlines
 from embodichain.motion.transfer import Transfer, flips, has_room, object_pose, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody
 from embodichain.tasks.variants import Phrases, widened
@@ -81,7 +82,7 @@ class RankBlocksBySize:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Leaves one block where it is and sets the others beside it; tries again from wherever they are when that fails."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -14,7 +14,8 @@ from embodichain.motion.hand import Hand
 from embodichain.motion.outlines import FINGER_BELOW, gap, outline_of, outlines, room_for_fingers
 from embodichain.motion.transfer import Transfer, has_room, object_pose, transfer
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.variants import Phrases, widened
@@ -72,7 +73,7 @@ class RearrangeTable:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Carries each piece to its side, first the one whose place is free; tries again from wherever they are."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 

@@ -13,7 +13,8 @@ from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
 from embodichain.motion.skills import Skill, choose, follow, lift, wait
 from embodichain.protocols import Expert
-from embodichain.recovery.recovery import Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.config import Disturbance, Miss, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CHUNK, CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
@@ -62,7 +63,7 @@ class TurnSwitch:
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
         hands = Hand.all_of(robot, state)
-        yield from pursue(
+        yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
 
@@ -108,7 +109,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
     (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
     state = yield from follow(hand, state, approach, opening=0.0)
     if miss.miss is Miss.ASTRAY:
-        sound_steps = round((state.time_s - begun_s) * CONTROL_HZ)
+        sound_steps = round((state.time_s - begun_s) * state.control_hz)
         state = yield from _stray(hand, state, _forward(scene, state), miss)
         return Attempt(state=state, failure="the hand went astray", sound_steps=sound_steps)
     before = state.object_joints["switch"][0]
@@ -140,8 +141,8 @@ def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) ->
         state = yield from follow(hand, state, hand.route([*over, Waypoint(pose=moved(hand.pose, offset.tolist()))]))
     except MotionError:
         pass
-    steps = round(state.time_s * CONTROL_HZ)
-    return (yield from wait(hand, state, (-steps % CHUNK) / CONTROL_HZ))
+    steps = round(state.time_s * state.control_hz)
+    return (yield from wait(hand, state, (-steps % CHUNK) / state.control_hz))
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
@@ -256,9 +257,11 @@ class TurnSwitchGrader:
         self._base_force = self._lever_force = 0.0
         self._base_shift = 0.0
         self._resting: list[float] = []
+        self._control_hz = CONTROL_HZ
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
+        self._control_hz = state.control_hz
         angle = state.object_joints["switch"][0]
         touching = state.touching("robot/", self._lever)
         self._since_touch = 0 if touching else self._since_touch + 1
@@ -287,7 +290,7 @@ class TurnSwitchGrader:
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
         travel = min(max((self._angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)
-        last = self._resting[-round(REST_S * CONTROL_HZ) :]
+        last = self._resting[-round(REST_S * self._control_hz) :]
         free_travel = self._free_travel + sum(self._unexplained)
         if free_travel > _FREE_TRAVEL:
             reason = f"the lever moved {free_travel:.2f} rad without the robot touching it"
@@ -301,8 +304,8 @@ class TurnSwitchGrader:
             reason = "the robot never touched the lever"
         elif self._angle * self._side <= THRESHOLD:
             reason = f"the lever is at {self._angle:.2f} rad, not over its threshold of {THRESHOLD * self._side:.2f}"
-        elif len(last) < round(REST_S * CONTROL_HZ):
-            reason = f"the lever was over and left alone for {len(self._resting) / CONTROL_HZ:.2f} s only, {REST_S} s needed"
+        elif len(last) < round(REST_S * self._control_hz):
+            reason = f"the lever was over and left alone for {len(self._resting) / self._control_hz:.2f} s only, {REST_S} s needed"
         elif max(last) - min(last) > _STILL:
             reason = f"the lever still moved by {max(last) - min(last):.2f} rad at the end"
         else:

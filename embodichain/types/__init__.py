@@ -5,8 +5,9 @@ the robot, Y to its left, Z up.
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
-from embodichain.types.rings import FullPolicy, ReplayMode, RingSpec
-from embodichain.types.robots import Arm, Camera, Robot
+from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
+from embodichain.types.rings import HOST, PLACEMENTS, FullPolicy, ReplayMode, RingSpec
+from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
 from embodichain.types.scenes import (
     CameraLook,
     Contact,
@@ -27,15 +28,13 @@ from embodichain.types.scenes import (
     Wander,
     WorldState,
 )
+from embodichain.types.timings import Timings
 from embodichain.types.trajectories import (
     ACTION_DIM,
     CHUNK,
-    CONTROL_HZ,
     INFO_BYTES,
     INSTRUCTION_BYTES,
     Field,
-    TrajectoryId,
-    TrajectoryInfo,
     TrajectorySpec,
     camera_spec,
     read_text,
@@ -46,8 +45,10 @@ __all__ = [
     "ACTION_DIM",
     "CHUNK",
     "CONTROL_HZ",
+    "HOST",
     "INFO_BYTES",
     "INSTRUCTION_BYTES",
+    "PLACEMENTS",
     "Arm",
     "Asset",
     "Body",
@@ -82,6 +83,7 @@ __all__ = [
     "Segment",
     "Step",
     "Texture",
+    "Timings",
     "TrajectoryId",
     "TrajectoryInfo",
     "TrajectorySpec",

@@ -7,6 +7,10 @@ from enum import StrEnum
 
 from embodichain.types.trajectories import TrajectorySpec
 
+HOST = "host"
+PLACEMENTS = (HOST, "cuda", "delayed")
+"""Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""
+
 
 class FullPolicy(StrEnum):
     """What a writer does when every slot is taken and still has reads left."""

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from embodichain.types.poses import Pose
 
+CONTROL_HZ = 50
+"""Commands per second of a robot that says nothing else (`Robot.control_hz`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
@@ -56,6 +59,12 @@ class Robot:
     cameras: tuple[Camera, ...]
     world_from_base: Pose = field(default_factory=Pose)
     mesh_dir: Path | None = None
+    control_hz: int = CONTROL_HZ
+    """Commands per second: each is held for one control period of 1 / control_hz seconds."""
+
+    def __post_init__(self) -> None:
+        if self.control_hz < 1:
+            raise ValueError(f"robot {self.name!r} takes at least 1 command per second, got control_hz={self.control_hz}")
 
     @property
     def command_size(self) -> int:
@@ -70,5 +79,8 @@ class Robot:
     @property
     def content_hash(self) -> str:
         """Changes whenever the description does; keys every cache derived from the robot."""
-        text = "\0".join([self.mjcf, repr(self.arms), repr(self.cameras), repr(self.world_from_base)])
+        parts = [self.mjcf, repr(self.arms), repr(self.cameras), repr(self.world_from_base)]
+        if self.control_hz != CONTROL_HZ:  # at the usual rate the hash is what it was before robots had one: caches stay
+            parts.append(f"{self.control_hz} Hz")
+        text = "\0".join(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embodichain.types.assets import Asset
 from embodichain.types.mishaps import Push
 from embodichain.types.poses import Pose, Vec3
+from embodichain.types.robots import CONTROL_HZ
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -219,6 +220,21 @@ class Contact:
     penetration: float = 0.0
 
 
+def named_contacts(
+    bodies: Sequence[str], pair: NDArray[np.integer], force: NDArray[np.floating], depth: NDArray[np.floating]
+) -> tuple[Contact, ...]:
+    """Contacts between body numbers [n, 2], with mean forces [N] [n] and deepest overlaps [m] [n], by the names of the bodies."""
+    touched: list[list[int]] = pair.tolist()
+    forces: list[float] = force.tolist()
+    depths: list[float] = depth.tolist()
+    return tuple(
+        [
+            Contact(first=bodies[first], second=bodies[second], force=mean, penetration=deepest)
+            for (first, second), mean, deepest in zip(touched, forces, depths, strict=True)
+        ]
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WorldState:
     """What experts and graders may know at one control step.
@@ -236,6 +252,8 @@ class WorldState:
     contacts: tuple[Contact, ...]
     grain_positions: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     grain_velocities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
+    control_hz: int = CONTROL_HZ
+    """Control steps per second: by it whoever counts states knows how long that was."""
 
     def force_between(self, first: str, second: str) -> float:
         """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""
@@ -261,6 +279,11 @@ class Segment(IntEnum):
     NOMINAL = 0
     FAILURE = 1
     RECOVERY = 2
+
+    @classmethod
+    def of_chunk(cls, steps: Sequence[Segment]) -> Segment:
+        """The label of a chunk whose control steps have these labels: FAILURE if any has, else RECOVERY if any, else NOMINAL."""
+        return next((label for label in (cls.FAILURE, cls.RECOVERY) if label in steps), cls.NOMINAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

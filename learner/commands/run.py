@@ -87,7 +87,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
 def _ring_bytes(config: RunConfig) -> int:
     """Shared memory that the ring of a run will take."""
     from embodichain.ring.layout import RingLayout
-    from embodichain.stages import check_names
+    from embodichain.world import check_names
 
     robot, _ = check_names(config.world)
     return RingLayout.of(config.ring_spec(config.world.stream_spec(robot))).total_bytes

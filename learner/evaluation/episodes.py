@@ -10,12 +10,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.episode import Outcome
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
-from embodichain.rollout import ExpertPilot, Outcome, rollout
-from embodichain.stages import World
+from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from embodichain.world import World
 from learner.evaluation.config import EvaluateConfig
 from learner.evaluation.held_out import HeldOut, Shift, of_world, scenes
 

@@ -19,15 +19,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embodichain import tasks
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
+from embodichain.prepare import prepare
 from embodichain.protocols import Expert, Grader, Task
 from embodichain.scenes.sample import SceneSampler
-from embodichain.stages import Split, World, WorldConfig, prepare, scene_seed
 from embodichain.tasks.variants import widened
 from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
+from embodichain.world import Split, World, scene_seed
 from learner.evaluation.config import Shift
 
 _OTHER_INSTANCES = 7_919

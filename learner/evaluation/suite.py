@@ -19,9 +19,9 @@ import numpy as np
 import yaml
 
 from embodichain import tasks
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
-from embodichain.stages import WorldConfig
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from embodichain.episode import Replay
 from embodichain.export.video import mosaic, write_video
 from embodichain.motion.action import ActionCodec
 from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.physics.render import thumbnail
-from embodichain.stages import World
-from embodichain.types import CONTROL_HZ, Scene
+from embodichain.rollout import drive
+from embodichain.types import Scene
+from embodichain.world import World
 
 _FILM_EVERY = 4
 
@@ -50,19 +52,17 @@ def save_film(path: Path, world: World, scene: Scene, trajectory: Mapping[str, N
     camera = world.robot.cameras[0].name
     physics = MujocoPhysics(world.robot, width=320, height=240, cameras=(camera,))
     codec = ActionCodec(world.robot)
-    actions = trajectory["action"][: int(trajectory["num_chunks"])].reshape(-1, trajectory["action"].shape[-1])
+    replay = Replay(codec, trajectory["action"][: int(trajectory["num_chunks"])])
     frames: list[NDArray[np.uint8]] = []
     try:
-        physics.reset(scene)
-        for index, action in enumerate(actions):
+        for index, _ in enumerate(drive(physics, scene, replay)):
             if index % _FILM_EVERY == 0:
                 picture = np.empty((1, 240, 320, 3), np.uint8)
                 physics.render(picture)
                 frames.append(picture[0])
-            physics.step(codec.decode(action))
     finally:
         physics.close()
-    write_video(path, frames, fps=CONTROL_HZ / _FILM_EVERY)
+    write_video(path, frames, fps=world.robot.control_hz / _FILM_EVERY)
     path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
 
 

@@ -96,7 +96,8 @@ def _learning(folder: RunFolder) -> dict[str, str]:
     records = read_metrics(folder.metrics, "train")
     if len(records) < 2:
         return {"loss_chart": ""}
-    curves = {name: [r[name] for r in records] for name in ("loss_video", "loss_action")}
+    parts = [name for name in records[0] if name.startswith("loss_")]  # those of the model's family
+    curves = {name: [r[name] for r in records] for name in parts or ["loss"]}
     return {"loss_chart": charts.losses([r["step"] for r in records], curves)}
 
 

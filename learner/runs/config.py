@@ -8,8 +8,7 @@ from pathlib import Path
 
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
-from embodichain.ring.open import DEVICES, HOST
-from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types import PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.training.config import LearnerConfig
@@ -35,8 +34,8 @@ class RingConfig:
     """Where trajectories lie: "host" memory, or "cuda", the learner's GPU ("delayed" is host memory that behaves like one)."""
 
     def __post_init__(self) -> None:
-        if self.placement not in (HOST, *DEVICES):
-            raise unknown("ring placement", self.placement, (HOST, *DEVICES))
+        if self.placement not in PLACEMENTS:
+            raise unknown("ring placement", self.placement, PLACEMENTS)
         if not 1 <= self.max_reads <= 16_383:
             raise ConfigError(f"max_reads (K) must be 1..16383, got {self.max_reads}; the paper sweeps 213, 50, 10")
         if self.mode is ReplayMode.AGGREGATE and self.full_policy is FullPolicy.EVICT_OLDEST:

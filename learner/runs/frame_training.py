@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from embodichain.errors import RingTimeout, RunError
-from embodichain.ring import Ring
-from embodichain.stages import prepare
+from embodichain.prepare import prepare
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt
 from learner.records.progress import Board

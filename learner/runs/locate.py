@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from embodichain.assets.chain.catalog import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig
+from embodichain.config import WorldConfig
 from embodichain.errors import RunError
-from embodichain.stages import WorldConfig
 from learner.inference.policy_file import Setup, load_setup
 from learner.records.plain import load_yaml
 from learner.records.run_folder import RunFolder

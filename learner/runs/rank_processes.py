@@ -20,9 +20,9 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
 from embodichain.processes import Child
-from embodichain.ring import attach_ring
-from embodichain.ring.lease import Lease
+from embodichain.ring.contract import AnyLease
 from embodichain.ring.ledger import Ledger
+from embodichain.ring.open import attach_ring
 from embodichain.types import Robot
 from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks
@@ -122,7 +122,7 @@ def _learn(
         dataset = RingDataset(
             ring,
             config.learner.data,
-            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
             ranks=ranks,
         )

@@ -13,7 +13,8 @@ from typing import Any
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
-from embodichain.stages import World, prepare
+from embodichain.prepare import prepare
+from embodichain.world import World
 from learner.evaluation.episodes import Episode, PilotFactory, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.policy import Policy
 from learner.inference.policy_file import load_agent

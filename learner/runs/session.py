@@ -17,11 +17,11 @@ from embodichain.engine import Engine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
-from embodichain.ring import AnyRing, create_ring
-from embodichain.ring.lease import Lease
+from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
-from embodichain.stages import World
+from embodichain.ring.open import create_ring
 from embodichain.types import TrajectoryId
+from embodichain.world import World
 from learner.data.dataset import RingDataset
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder
@@ -81,7 +81,7 @@ def stream_and_learn(
             on_starved=engine.feed,
             exhausted=lambda: engine.exhausted,
             poll_s=0.0 if isinstance(engine, Engine) else 0.5,
-            record=lambda batch, pairs, step: ledger.read(cast(Lease, batch.lease), step=step, pairs=pairs),
+            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )

@@ -5,6 +5,7 @@ import fcntl
 import pytest
 
 from embodichain.assets.chain import catalog as catalog_room
+from embodichain.assets.chain import config as config_room
 
 COUNTS = {"mug": 1, "block": 1, "switch": 1, "pad": 1, "bottle": 1, "mouse": 1}
 
@@ -20,7 +21,7 @@ def catalog_dir(tmp_path_factory, worker_id):
 @pytest.fixture(scope="session")
 def catalog(catalog_dir):
     """Finished assets by category; read only, for other processes read them too."""
-    config = catalog_room.AssetsConfig(counts=COUNTS, jobs=2)
+    config = config_room.AssetsConfig(counts=COUNTS, jobs=2)
     with (catalog_dir.parent / "catalogue.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait, then find everything built
         return {asset.category: asset for asset in catalog_room.build_catalog(config, catalog_dir)}

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embodichain.assets.families import source
+from embodichain.assets.families import tables
 from embodichain.assets.geometry.shapes import Solid, box, cylinder, to_mesh
 from embodichain.assets.physical import antipodal, grasp
 from embodichain.assets.physical.grasp import GripperConfig
@@ -24,7 +24,7 @@ def body(solid, density=500.0):
         principal_axes=mass.principal_axes,
         visual=mesh,
         hulls=(),
-        material=source.material("wood"),
+        material=tables.material("wood"),
     )
 
 

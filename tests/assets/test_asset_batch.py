@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from embodichain.assets.chain import batch, jobs, optimize
+from embodichain.assets.chain import batch, finished, jobs
 from embodichain.assets.chain.batch import BatchConfig
 from embodichain.assets.families import source
 from embodichain.commands import assets as asset_commands
@@ -120,7 +120,7 @@ def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
     assert 1 <= len(whole) < 6
     for folder in whole:
         report = json.loads((folder / f"{folder.name}.json").read_text())
-        assert optimize.unharmed(folder / f"{folder.name}.usd", report["key"])
+        assert finished.unharmed(folder / f"{folder.name}.usd", report["key"])
     again = subprocess.run(build(tmp_path, "--resume", "--json"), capture_output=True, text=True, check=True)
     states = [row["state"] for row in json.loads(again.stdout)["assets"]]
     assert states.count("kept") >= len(whole)

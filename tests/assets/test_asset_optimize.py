@@ -11,9 +11,10 @@ from asset_parts import exact_union
 from PIL import Image
 
 from embodichain.assets.chain import catalog as catalog_room
+from embodichain.assets.chain import config as config_room
 from embodichain.assets.chain import optimize
 from embodichain.assets.chain.package import fingerprint
-from embodichain.assets.families import source
+from embodichain.assets.families import source, tables
 from embodichain.assets.geometry.corrupt import MessConfig
 from embodichain.assets.geometry.shapes import to_mesh
 from embodichain.assets.physical.mass import shell_properties, solid_properties
@@ -27,7 +28,7 @@ def test_delivered_mass_properties_are_those_of_the_clean_solid(catalog):
         clean = source.procedural(asset.category, 0)
         for part, body in zip(clean.parts, asset.bodies, strict=True):
             truth = to_mesh(exact_union(part.mesh))
-            density = source.material(part.material).density
+            density = tables.material(part.material).density
             exact = solid_properties(truth, density)
             if part.shell_thickness:
                 exact = shell_properties(truth, density, part.shell_thickness)
@@ -50,7 +51,7 @@ def test_assets_rest_on_the_plane_over_their_origin(catalog):
 
 
 def test_a_second_call_reads_the_finished_catalogue(catalog, catalog_dir):
-    config = catalog_room.AssetsConfig(counts=dict.fromkeys(catalog, 1))
+    config = config_room.AssetsConfig(counts=dict.fromkeys(catalog, 1))
     seen = []
     before = {path: path.stat().st_mtime_ns for path in catalog_dir.rglob("*")}
     start = time.process_time()
@@ -165,6 +166,6 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 
 def test_a_bad_catalogue_is_refused():
     with pytest.raises(ConfigError, match=r"available: .*mug"):
-        catalog_room.AssetsConfig(counts={"teapot": 1})
+        config_room.AssetsConfig(counts={"teapot": 1})
     with pytest.raises(ConfigError, match="must not be negative"):
-        catalog_room.AssetsConfig(counts={"mug": -1})
+        config_room.AssetsConfig(counts={"mug": -1})

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodichain.assets import families
-from embodichain.assets.families import source
+from embodichain.assets.families import source, tables
 from embodichain.assets.reading import scale
 from embodichain.assets.reading.scale import ScaleSource, resolve
 from embodichain.errors import AssetError, ConfigError
@@ -40,7 +40,7 @@ def test_what_no_hand_could_hold_is_refused_with_the_remedy():
         resolve(40.0, "", declared=1.0)
 
 
-@given(st.floats(1e-9, 1e12), st.sampled_from(sorted(source.category_table())), st.sampled_from([0.0, 1.0, 0.01, 0.001]))
+@given(st.floats(1e-9, 1e12), st.sampled_from(sorted(tables.category_table())), st.sampled_from([0.0, 1.0, 0.01, 0.001]))
 def test_a_thing_of_a_known_kind_is_always_about_its_size(longest, category, declared):
     low, high = scale.prior(category)
     size = longest * resolve(longest, category, declared=declared).factor

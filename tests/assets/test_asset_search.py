@@ -4,7 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from embodichain.assets.chain import candidates, jobs, optimize, search, stages
+from embodichain.assets.chain import candidates, jobs, optimize, part_stages, search, settings
+from embodichain.assets.chain import record as record_room
 from embodichain.assets.chain.candidates import SearchConfig
 from embodichain.assets.families import source
 from embodichain.assets.geometry import supports
@@ -17,11 +18,13 @@ from embodichain.types import rotate
 
 def repaired(category):
     raw = source.procedural(category, 0)
-    return optimize.replace(raw, parts=tuple(stages.repaired(part, stages.ChainConfig(), stages.Record()) for part in raw.parts))
+    return optimize.replace(
+        raw, parts=tuple(part_stages.repaired(part, settings.ChainConfig(), record_room.Record()) for part in raw.parts)
+    )
 
 
 def assemble(raw, config):
-    record = stages.Record()
+    record = record_room.Record()
     return optimize.assembled(raw, config, record), record
 
 
@@ -31,7 +34,7 @@ def block():
 
 
 def found(raw, **settings):
-    return search.search(raw, stages.ChainConfig(), SearchConfig(**settings), assemble)
+    return search.search(raw, settings.ChainConfig(), SearchConfig(**settings), assemble)
 
 
 def test_a_larger_budget_never_ends_worse_and_the_plain_chain_is_the_start(block):
@@ -48,7 +51,7 @@ def test_the_same_seed_finds_the_same_asset(block):
 
 
 def test_a_wasteful_collision_budget_is_improved(block):
-    wasteful = stages.ChainConfig(collision=CollisionConfig(hull_cost=0.001, max_vertices=64, convex_fill=1.0))
+    wasteful = settings.ChainConfig(collision=CollisionConfig(hull_cost=0.001, max_vertices=64, convex_fill=1.0))
     result = search.search(repaired("mouse"), wasteful, SearchConfig(budget=8, over=("collision",)), assemble)
     assert result.score.total > result.plain.total
     assert result.candidate.scale == 1.0
@@ -70,7 +73,7 @@ def test_only_what_is_asked_for_is_varied(block):
 def test_scaling_and_other_materials_are_what_the_chain_itself_would_make():
     for category in ("block", "switch"):
         raw = repaired(category)
-        asset, _ = assemble(raw, stages.ChainConfig())
+        asset, _ = assemble(raw, settings.ChainConfig())
         part = search.main_part(raw)
         larger = search.of_material(search.scaled(asset, raw, 1.2), raw, "glass")
         parts = tuple(
@@ -81,7 +84,7 @@ def test_scaling_and_other_materials_are_what_the_chain_itself_would_make():
             for p in raw.parts
         )  # fmt: skip
         joints = tuple(search._scaled_joint(joint, 1.2) for joint in raw.joints)
-        again, _ = assemble(optimize.replace(raw, parts=parts, joints=joints), stages.ChainConfig())
+        again, _ = assemble(optimize.replace(raw, parts=parts, joints=joints), settings.ChainConfig())
         for one, other in zip(larger.bodies, again.bodies, strict=True):
             assert one.material.name == other.material.name
             assert one.mass == pytest.approx(other.mass, rel=1e-3)
@@ -123,10 +126,10 @@ def test_a_turned_source_rests_on_the_plane_with_its_frames(block):
 
 
 def test_what_was_found_is_delivered_with_its_terms(tmp_path):
-    config = stages.ChainConfig(search=SearchConfig(budget=4))
+    config = settings.ChainConfig(search=SearchConfig(budget=4))
     asset = optimize.build_job(jobs.ProceduralJob(category="mouse", seed=0), tmp_path, config=config)
     report = json.loads(asset.path.with_suffix(".json").read_text())
     assert report["score"]["tried"] == 4
     assert report["score"]["total"] >= report["score"]["plain"] > 0.3
     assert set(report["score"]["terms"]) == {"fidelity", "stability", "graspability", "speed"}
-    assert report["key"] != jobs.key(jobs.ProceduralJob(category="mouse", seed=0), stages.ChainConfig())
+    assert report["key"] != jobs.key(jobs.ProceduralJob(category="mouse", seed=0), settings.ChainConfig())

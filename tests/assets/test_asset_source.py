@@ -6,7 +6,7 @@ import pytest
 from asset_parts import exact_union
 
 from embodichain.assets import families
-from embodichain.assets.families import source
+from embodichain.assets.families import source, tables
 from embodichain.assets.geometry import articulate
 from embodichain.assets.geometry.shapes import box, to_solid
 from embodichain.assets.geometry.topology import components
@@ -25,7 +25,7 @@ def test_every_instance_is_made_of_closed_solids_that_rest_on_the_plane(category
     assert lowest == pytest.approx(0.0, abs=1e-9)
     for part in clean.parts:
         assert not to_solid(part.mesh).is_empty()
-        assert part.material in source.material_table()
+        assert part.material in tables.material_table()
 
 
 def test_the_same_seed_is_the_same_mesh_and_another_seed_another():
@@ -143,4 +143,4 @@ def test_unknown_names_list_what_exists():
     with pytest.raises(ConfigError, match=r"available: .*mug"):
         source.procedural("mugg", 0)
     with pytest.raises(AssetError, match=r"available: .*steel"):
-        source.material("unobtainium")
+        tables.material("unobtainium")

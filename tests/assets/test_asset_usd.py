@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pxr import Usd, UsdGeom, UsdPhysics, UsdSemantics
 
-from embodichain.assets.families.source import material
+from embodichain.assets.families.tables import material
 from embodichain.assets.geometry import articulate
 from embodichain.assets.geometry.collision import convex_hull
 from embodichain.assets.geometry.shapes import box, to_mesh

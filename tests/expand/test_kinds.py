@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
-from embodichain.recovery.recovery import MISALIGNED, Kinds
+from embodichain.recovery.config import MISALIGNED, Kinds
 from embodichain.types import Grains, Mishap, ObjectPlacement, Pose, Scene
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scenes"))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError, MotionError
-from embodichain.recovery.recovery import UNDISTURBED, Disturbance, Miss, RecoveryConfig, pursue
+from embodichain.recovery.config import UNDISTURBED, Disturbance, Miss, RecoveryConfig
+from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.types import Segment, Step, WorldState
 
@@ -53,7 +54,7 @@ def play(pursuit: Attempting) -> tuple[list[Segment], Attempt]:
 def pursue_all(lengths: list[tuple[int, str]], *, attempts_allowed: int = 3, probability: float = 0.0):
     seen: list = []
     config = RecoveryConfig(probability=probability, max_attempts=attempts_allowed)
-    pursuit = pursue(attempts(lengths, seen), state(0.0), config, np.random.default_rng(0))
+    pursuit = retry(attempts(lengths, seen), state(0.0), config, np.random.default_rng(0))
     return (*play(pursuit), seen)
 
 
@@ -76,7 +77,7 @@ def test_a_disturbance_that_did_no_harm_leaves_the_episode_nominal(length: int) 
 def test_steps_that_were_right_before_a_failure_stay_as_they_were_labelled(sound: int, failed: int, last: int) -> None:
     config, seen = RecoveryConfig(), []
     trying = attempts([(sound + failed, "astray"), (sound + failed, "astray"), (last, "")], seen, sound)
-    labels, ended = play(pursue(trying, state(0.0), config, np.random.default_rng(0)))
+    labels, ended = play(retry(trying, state(0.0), config, np.random.default_rng(0)))
     right = R if failed else N
     assert labels == [N] * sound + [F] * failed + [right] * sound + [F] * failed + [right] * last
     assert ended.failure == ""
@@ -88,7 +89,7 @@ def test_attempts_go_astray_again_as_often_as_they_are_asked_to_and_the_last_nev
     rng, astray = np.random.default_rng(0), np.zeros(4)
     for _ in range(200):
         seen: list = []
-        play(pursue(attempts([(1, "astray"), (1, "astray"), (1, "astray"), (1, "")], seen), state(0.0), config, rng))
+        play(retry(attempts([(1, "astray"), (1, "astray"), (1, "astray"), (1, "")], seen), state(0.0), config, rng))
         astray += [disturbance.miss is Miss.ASTRAY for _, disturbance in seen]
         strays = [disturbance.stray for _, disturbance in seen if disturbance.miss is Miss.ASTRAY]
         assert len(set(strays)) == len(strays), "each goes elsewhere"
@@ -99,7 +100,7 @@ def test_attempts_go_astray_again_as_often_as_they_are_asked_to_and_the_last_nev
 def test_an_attempt_that_missed_does_not_make_the_next_go_astray() -> None:
     config = RecoveryConfig(probability=1.0, astray=0.0, astray_again=1.0)
     seen: list = []
-    play(pursue(attempts([(1, "missed"), (1, "")], seen), state(0.0), config, np.random.default_rng(0)))
+    play(retry(attempts([(1, "missed"), (1, "")], seen), state(0.0), config, np.random.default_rng(0)))
     assert [disturbance.miss is Miss.NOWHERE for _, disturbance in seen] == [False, True]
 
 

@@ -7,7 +7,7 @@ import torch
 from learner_parts import CAMERAS, HORIZON, SIDE, fill, spec, trajectory
 
 from embodichain.errors import ConfigError, LearnerError, RingError, RingTimeout
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 from embodichain.types import CHUNK, Field, RingSpec, Segment, TrajectorySpec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset, check_spec

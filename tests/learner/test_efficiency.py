@@ -3,7 +3,7 @@ import pytest
 from learner_parts import fill, spec, trajectory
 
 from embodichain.errors import ConfigError
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 from embodichain.types import CHUNK, RingSpec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset

@@ -7,7 +7,7 @@ import torch
 from learner_parts import SMALL, fill, fitted, shaken, spec, trajectory
 
 from embodichain.errors import LearnerError
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset

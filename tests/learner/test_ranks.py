@@ -13,8 +13,8 @@ import torch.distributed
 from learner_parts import SMALL, fill, spec
 
 from embodichain.errors import ConfigError, EmbodiChainError
-from embodichain.ring import Ring
 from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 from learner.data.config import DataConfig
 from learner.data.dataset import RingDataset

@@ -1,8 +1,11 @@
-"""A gantry robot, block and switch assets, and scenes: small real parts for the physics tests."""
+"""A gantry robot, block and switch assets, scenes, and the kinds of physics: small real parts for the physics tests."""
 
 import numpy as np
 import trimesh
 
+from embodichain.physics.many import Many
+from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.physics.single import Single
 from embodichain.types import (
     Arm,
     Asset,
@@ -18,6 +21,19 @@ from embodichain.types import (
     Scene,
 )
 
+
+class Lone(Single):
+    """The one world of a batch of one, opened for tests that reach into the simulator."""
+
+    def __init__(self, robot: Robot, **options) -> None:
+        super().__init__(Many(robot, num_worlds=1, **options))
+
+    def __getattr__(self, name: str):
+        return getattr(self.batch.worlds[0], name)
+
+
+KINDS = (MujocoPhysics, Lone)
+"""Every physics that has to hold what MuJoCo's does."""
 WOOD = Material(name="wood", density=700.0, static_friction=0.6, dynamic_friction=0.5, restitution=0.3)
 
 _ARM = """

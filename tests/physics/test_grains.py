@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import trimesh
-from physics_parts import block, box_body, gantry, placed, scene
+from physics_parts import KINDS, block, box_body, gantry, placed, scene
 
 from embodichain.errors import SceneError
 from embodichain.physics.mujoco import MujocoPhysics
@@ -16,9 +16,9 @@ SIZE, WALL, INNER, HEIGHT = 64, 0.003, 0.03, 0.08
 HOME_S = 50
 
 
-@pytest.fixture(scope="module")
-def physics():
-    physics = MujocoPhysics(gantry(), width=SIZE, height=SIZE)
+@pytest.fixture(scope="module", params=KINDS)
+def physics(request):
+    physics = request.param(gantry(), width=SIZE, height=SIZE)
     yield physics
     physics.close()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
-from physics_parts import block, box_body, gantry, placed, scene, switch
+from physics_parts import KINDS, block, box_body, gantry, placed, scene, switch
 
 from embodichain import physics as physics_room
 from embodichain.errors import ConfigError, RobotError, SceneError
@@ -18,9 +18,9 @@ from embodichain.types import Material, Pose
 GRAVITY = 9.81
 
 
-@pytest.fixture
-def physics():
-    physics = MujocoPhysics(gantry(), width=32, height=32)
+@pytest.fixture(params=KINDS)
+def physics(request):
+    physics = request.param(gantry(), width=32, height=32)
     yield physics
     physics.close()
 

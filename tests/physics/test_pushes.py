@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from physics_parts import KINDS
 
 from embodichain.errors import SceneError
-from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.types import ObjectPlacement, Pose, Push, Scene
 from embodichain.types.mishaps import pushes_at, runs
 
@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "scenes"))
 import scene_parts as parts
 
 
-@pytest.fixture(scope="module")
-def physics():
-    world = MujocoPhysics(parts.ROBOT, width=16, height=16)
+@pytest.fixture(scope="module", params=KINDS)
+def physics(request):
+    world = request.param(parts.ROBOT, width=16, height=16)
     yield world
     world.close()
 

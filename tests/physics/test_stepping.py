@@ -3,16 +3,14 @@
 import mujoco
 import numpy as np
 import pytest
-from physics_parts import block, gantry, placed, scene
-
-from embodichain.physics.mujoco import MujocoPhysics
+from physics_parts import KINDS, block, gantry, placed, scene
 
 PERIOD_S, GRAVITY = 0.02, 9.81
 
 
-@pytest.fixture
-def physics():
-    physics = MujocoPhysics(gantry(), width=16, height=16)
+@pytest.fixture(params=KINDS)
+def physics(request):
+    physics = request.param(gantry(), width=16, height=16)
     yield physics
     physics.close()
 

@@ -31,10 +31,10 @@ class PublishesAtOnce(DeviceRing):
 class ReusesBuffers(DeviceRing):
     """Sabotage: a staging buffer is written again while its copy is under way."""
 
-    def _defer(self, streams, finish, buffer=None):
+    def defer(self, streams, finish, buffer=None):
         if buffer is not None:
             self._free_buffers.append(buffer)
-        return super()._defer(streams, finish)
+        return super().defer(streams, finish)
 
 
 class World:

@@ -7,8 +7,8 @@ import pytest
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import IntegrityError, RingError, RingTimeout
-from embodichain.ring import Event, Ledger, Ring, verify
-from embodichain.ring.ledger import HEADER, RECORD, load
+from embodichain.ring.ledger import HEADER, RECORD, Event, Ledger, load, verify
+from embodichain.ring.ring import Ring
 
 
 def test_a_run_through_the_ring_is_proven(tmp_path):

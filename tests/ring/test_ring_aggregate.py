@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ring_parts import AGGREGATE, EVICT, eventually, is_whole, kill, put, ring_spec, start
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 
 K = 3

@@ -9,10 +9,12 @@ from device_laws import DeviceLaws, put, write
 from ring_parts import ring_spec, start, trajectory_spec
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import Observer, Ring, layout, placement
+from embodichain.ring import layout, placement
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
 from embodichain.types import Field, RingSpec, TrajectorySpec
 from embodichain.types.trajectories import camera_spec
 

@@ -8,7 +8,8 @@ import pytest
 from ring_parts import put, ring_spec, shared_memory_files, trajectory_spec
 
 from embodichain.errors import RingError
-from embodichain.ring import Ring, host, layout
+from embodichain.ring import host, layout
+from embodichain.ring.ring import Ring
 
 
 @pytest.fixture

@@ -18,8 +18,10 @@ from ring_parts import EVICT, die_with_parent, is_whole, kill, put, ring_spec, s
 from test_ring_processes import hold_writing
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Lease, Ring, custody, kernels, layout, words
+from embodichain.ring import custody, kernels, layout, words
+from embodichain.ring.lease import Lease
 from embodichain.ring.participants import Health
+from embodichain.ring.ring import Ring
 
 TRACE_ME, SINGLE_STEP = 0, 9
 libc = ctypes.CDLL(None, use_errno=True)

@@ -12,9 +12,9 @@ from numba import njit
 from ring_parts import eventually, is_whole, put, ring_spec, start, write
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Ring
 from embodichain.ring.atomics import add, cas, load
 from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.ring import Ring
 from embodichain.ring.words import ONE_READ, U64, remaining_of
 
 

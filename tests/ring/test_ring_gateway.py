@@ -8,8 +8,8 @@ import pytest
 from ring_parts import is_whole, kill, put, ring_spec, start, trajectory_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
-from embodichain.ring import Ring
 from embodichain.ring.gateway import REMEMBERED, Gateway, RemoteRing
+from embodichain.ring.ring import Ring
 from embodichain.types import TrajectoryId
 
 

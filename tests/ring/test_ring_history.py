@@ -17,8 +17,9 @@ from ring_model import CLAIM, EVICTION, FREE, is_legal
 from ring_parts import AGGREGATE, EVICT, die_with_parent, is_whole, ring_spec, write
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Ring, atomics, budget, custody, kernels, layout, words
+from embodichain.ring import atomics, budget, custody, kernels, layout, words
 from embodichain.ring.budget import SlotWord
+from embodichain.ring.ring import Ring
 
 ENTRIES = 60_000
 LEAST = 1_500

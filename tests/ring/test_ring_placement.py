@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from ring_parts import is_whole, ring_spec, trajectory_spec, write
 
+from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, RingError, RingTimeout, StreamEnded
 from embodichain.physics import counting
-from embodichain.ring import DeviceRing, Ring, attach_ring, create_ring
+from embodichain.prepare import prepare
 from embodichain.ring.delayed import DelayedDevice
+from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.gateway import Gateway
-from embodichain.stages import WorldConfig, prepare
+from embodichain.ring.open import attach_ring, create_ring
+from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId
 from learner.data.config import DataConfig
 from learner.data.dataset import RingDataset

@@ -10,9 +10,11 @@ import pytest
 from ring_parts import EVICT, eventually, fork, is_whole, kill, put, ring_spec, start, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import Observer, Ring, participants
+from embodichain.ring import participants
 from embodichain.ring.host import PREFIX
 from embodichain.ring.participants import Health, Identity, RowState
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
 
 
 def produce(path, first, count):

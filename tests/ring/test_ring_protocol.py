@@ -8,8 +8,9 @@ import pytest
 from ring_parts import EVICT, is_whole, put, ring_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import Observer, Ring
 from embodichain.ring.budget import MAX_READS_LIMIT, SlotState, SlotWord
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
 from embodichain.types import RingSpec
 
 

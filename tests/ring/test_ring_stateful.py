@@ -9,7 +9,7 @@ from ring_model import Model
 from ring_parts import is_whole, ring_spec, write
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import Ring
+from embodichain.ring.ring import Ring
 
 
 class RingMachine(RuleBasedStateMachine):

@@ -9,7 +9,8 @@ from rich.console import Console
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import RingError
-from embodichain.ring import Observer, Ring
+from embodichain.ring.ring import Ring
+from embodichain.ring.stats import Observer
 from embodichain.ring.top import Rates, top
 
 

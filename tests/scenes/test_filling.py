@@ -5,9 +5,9 @@ import pytest
 import scene_parts as parts
 from vessel_parts import FLOOR, WALL, vessel
 
+from embodichain.episode import check_start
 from embodichain.errors import SceneError
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.rollout import check_start
 from embodichain.scenes.filling import Vessels
 from embodichain.types import Filling, ObjectPlacement, Scene
 from embodichain.types.poses import yaw_pose

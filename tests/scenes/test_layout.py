@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from embodichain.scenes.layout import Footprint, LayoutConfig, separate, signed_distance
+from embodichain.scenes.config import LayoutConfig
+from embodichain.scenes.layout import Footprint, separate, signed_distance
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,20 +7,23 @@ import pytest
 from scene_parts import COARSE, ROBOT, assets, body, box, make_sampler, mouse, pad
 
 from embodichain import tasks
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import DiversityConfig
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.motion.frames import affordance
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.scenes.config import SampleConfig
 from embodichain.scenes.reach import ReachTable
-from embodichain.scenes.sample import SampleConfig, SceneSampler
+from embodichain.scenes.sample import SceneSampler
 from embodichain.scenes.visibility import Views
-from embodichain.stages import SceneStage, Split, World, WorldConfig
+from embodichain.stages import SceneStage
 from embodichain.tasks.place_mouse_pad import COLORS
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Scene, SceneRequest
 from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
+from embodichain.world import Split, World
 
 TASKS = ("turn_switch", "place_mouse_pad")
 

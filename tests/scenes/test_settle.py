@@ -9,7 +9,8 @@ from scene_parts import ROBOT, body, box, make_sampler, mouse, pad, switch
 from embodichain import tasks
 from embodichain.errors import SceneError
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.scenes.settle import SettleConfig, settle
+from embodichain.scenes.config import SettleConfig
+from embodichain.scenes.settle import settle
 from embodichain.types import Asset, ObjectPlacement, Pose, Scene
 from embodichain.types.poses import turn, yaw_pose
 

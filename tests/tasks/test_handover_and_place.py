@@ -8,7 +8,7 @@ from table_parts import block, drop, let_go, put, sampler_of, shove, throw
 
 from embodichain.motion.hand import HandConfig
 from embodichain.motion.skills import num_pressing
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.handover_and_place import HandoverAndPlace, arms_of
 from embodichain.types import Asset, Pose, Segment, WorldState
 

@@ -8,7 +8,7 @@ from table_parts import block, carried, drop, let_go, put, sampler_of, shove, th
 
 from embodichain.motion.hand import HandConfig
 from embodichain.motion.skills import num_pressing
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.handover_block import HandoverBlock
 from embodichain.types import Segment, WorldState
 

@@ -9,7 +9,7 @@ from table_parts import carried, drop, let_go, put, sampler_of, shove, throw
 from embodichain.errors import MotionError
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks import hanging_mug
 from embodichain.tasks.hanging_mug import HangingMug, threaded
 from embodichain.types import Pose, Segment, WorldState

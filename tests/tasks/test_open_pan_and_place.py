@@ -8,7 +8,7 @@ from staging import Stage
 from table_parts import block, carried, drop, let_go, lid, pan, put, sampler_of, shove, throw
 
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.open_pan_and_place import LIDS, OpenPanAndPlace, ajar, lid_role, outside
 from embodichain.types import Contact, Scene, Segment, WorldState
 

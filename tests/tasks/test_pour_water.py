@@ -12,7 +12,7 @@ from vessel_parts import vessel
 
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, Kinds, Miss, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, Kinds, Miss, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout
 from embodichain.tasks.flow import within
 from embodichain.tasks.pour_water import PourWater, arms_of, missing

@@ -7,7 +7,7 @@ from embodichain import tasks
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.recovery.recovery import Kinds, RecoveryConfig
+from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.rollout import ExpertPilot, replay, rollout, write_provenance
 from embodichain.types import CONTROL_HZ, Mishap, Segment, TrajectoryId, TrajectoryInfo, camera_spec
 

@@ -6,7 +6,7 @@ import scene_parts as parts
 from staging import Stage
 from table_parts import block, sampler_of
 
-from embodichain.recovery.recovery import Kinds, RecoveryConfig
+from embodichain.recovery.config import Kinds, RecoveryConfig
 from embodichain.tasks.handover_block import HandoverBlock
 from embodichain.types import Mishap, Segment
 

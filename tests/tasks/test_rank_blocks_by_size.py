@@ -9,7 +9,7 @@ from table_parts import block, carried, drop, let_go, put, sampler_of, shove, th
 
 from embodichain.errors import SceneError
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.rank_blocks_by_size import ROLES, SIZE_STEP, RankBlocksBySize, misplaced
 from embodichain.types import Contact, Segment
 

@@ -9,7 +9,7 @@ from staging import Stage
 from table_parts import carried, cutlery, drop, plate, put, sampler_of, shove, throw
 
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.rearrange_table import INSTRUCTIONS, PIECES, SIDES, RearrangeTable, misplaced
 from embodichain.types import Contact, Segment
 

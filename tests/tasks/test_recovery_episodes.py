@@ -7,7 +7,7 @@ from staging import Stage
 from embodichain import tasks
 from embodichain.motion.action import ActionCodec
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, Miss, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, Miss, RecoveryConfig
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import Segment, camera_spec
 

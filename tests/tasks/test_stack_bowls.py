@@ -7,7 +7,7 @@ from staging import Stage
 from table_parts import carried, let_go, put, sampler_of, shove, throw
 
 from embodichain.motion.hand import HandConfig
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.stack_bowls import StackBowls, nested_height
 from embodichain.types import Segment
 

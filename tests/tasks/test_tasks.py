@@ -5,7 +5,7 @@ import pytest
 
 from embodichain import tasks
 from embodichain.errors import ConfigError
-from embodichain.recovery.recovery import RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 
 
 @pytest.mark.parametrize("name", tasks.TASKS)

@@ -9,7 +9,7 @@ from staging import Stage
 from embodichain.motion.frames import affordance
 from embodichain.motion.hand import Hand, Waypoint
 from embodichain.motion.skills import follow
-from embodichain.recovery.recovery import MISALIGNED, RecoveryConfig
+from embodichain.recovery.config import MISALIGNED, RecoveryConfig
 from embodichain.tasks.turn_switch import THRESHOLD, TurnSwitch, wanted_side
 from embodichain.types import CHUNK, Mishap, Pose, Scene, Segment
 from embodichain.types.poses import turned

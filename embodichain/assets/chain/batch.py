@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from embodichain.assets.chain import jobs, optimize, worker
+from embodichain.assets.chain import finished, jobs
 from embodichain.assets.chain.jobs import Job
-from embodichain.assets.chain.stages import ChainConfig
+from embodichain.assets.chain.settings import ChainConfig
 from embodichain.errors import AssetError, ConfigError, EmbodiChainError
 from embodichain.processes import Child
 
@@ -62,7 +62,7 @@ def plan(wanted: Sequence[Job], out_dir: Path, config: BatchConfig, chain: Chain
     for job in jobs.unique(wanted):
         try:
             file = jobs.file_of(job, out_dir)
-            kept = config.resume and optimize.unharmed(file, jobs.key(job, chain))
+            kept = config.resume and finished.unharmed(file, jobs.key(job, chain))
             outcomes.append(Outcome(name=job.name, category=job.category, state="kept" if kept else "waiting", file=file))
         except EmbodiChainError as error:  # its source is not there, or what is said about it makes no sense
             outcomes.append(Outcome(name=job.name, category="", state="failed", reason=str(error)))
@@ -137,7 +137,7 @@ class _Builder:
         self._start()
 
     def _start(self) -> None:
-        self.process = Child(worker.serve)
+        self.process = Child("embodichain.assets.chain.worker:serve")  # what builds is imported there, not here
         self.pipe = self.process.pipe
 
     def give(self, index: int, task: tuple[Job, Path, ChainConfig]) -> None:

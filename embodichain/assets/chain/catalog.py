@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from embodichain.assets.chain import batch, jobs, optimize
+from embodichain.assets.chain import batch, finished, jobs
 from embodichain.assets.chain.config import AssetsConfig
-from embodichain.assets.chain.stages import ChainConfig
 from embodichain.errors import AssetError
 from embodichain.types import Asset
 
@@ -26,27 +25,17 @@ def build_catalog(config: AssetsConfig, out_dir: Path, progress: Progress | None
     wanted = tuple(jobs.ProceduralJob(category=category, seed=seed) for category, seed in config.instances)
     total, done = len(wanted), 0
 
-    def finished(name: str) -> None:
-        nonlocal done
-        done += 1
-        if progress:
-            progress(done, total, name)
-
     def listener(outcome: batch.Outcome) -> None:
+        nonlocal done
         if outcome.state in ("built", "kept"):
-            finished(outcome.name)
+            done += 1
+            if progress:
+                progress(done, total, outcome.name)
 
-    settings = batch.BatchConfig(jobs=config.jobs)
-    missing = [o.name for o in batch.plan(wanted, out_dir, settings) if o.state != "kept"]
-    if settings.processes(len(missing)) > 1:
-        # The slowest families first, so that no process ends long after the others.
-        order = {category: rank for rank, category in enumerate(_SLOWEST_FIRST)}
-        for outcome in batch.run(sorted(wanted, key=lambda job: order.get(job.category, 99)), out_dir, settings, listener=listener):
-            if outcome.state == "failed":
-                raise AssetError(f"{outcome.name}: {outcome.reason}")
-        return tuple(optimize.read(jobs.file_of(job, out_dir)) for job in wanted)
-    assets = []
-    for job in wanted:  # in this process: starting another costs more than it saves
-        assets.append(optimize.build_job(job, out_dir, config=ChainConfig()))
-        finished(job.name)
-    return tuple(assets)
+    # The slowest families first, so that no process ends long after the others.
+    order = {category: rank for rank, category in enumerate(_SLOWEST_FIRST)}
+    slowest_first = sorted(wanted, key=lambda job: order.get(job.category, 99))
+    for outcome in batch.run(slowest_first, out_dir, batch.BatchConfig(jobs=config.jobs), listener=listener):
+        if outcome.state == "failed":
+            raise AssetError(f"{outcome.name}: {outcome.reason}")
+    return tuple(finished.read(jobs.file_of(job, out_dir)) for job in wanted)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 import embodichain
-from embodichain.assets.chain.stages import ChainConfig
-from embodichain.assets.families import source
+from embodichain.assets.chain.finished import shelf
+from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.families import parts, source
 from embodichain.assets.families.catalog import FAMILIES
 from embodichain.assets.families.design import Family
 from embodichain.assets.geometry.corrupt import MessConfig
@@ -37,7 +38,7 @@ class Job(Protocol):
         """Everything but settings and code that decides the result, as plain values."""
         ...
 
-    def source(self) -> source.Source:
+    def source(self) -> parts.Source:
         """The unoptimised asset; raises AssetError or ConfigError when it cannot be had."""
         ...
 
@@ -64,7 +65,7 @@ class ProceduralJob:
         known = {"category": self.category, "seed": self.seed, "mess": mess}
         return known if self.category in FAMILIES.built_in else known | {"code": digest_around(FAMILIES.get(self.category))}
 
-    def source(self) -> source.Source:
+    def source(self) -> parts.Source:
         """The family's design."""
         return source.procedural(self.category, self.seed, None if self.clean else MessConfig())
 
@@ -84,11 +85,6 @@ def file_of(job: Job, out_dir: Path) -> Path:
     return shelf(out_dir, job.category, job.name) / job.name / f"{job.name}.usd"
 
 
-def shelf(out_dir: Path, category: str, name: str) -> Path:
-    """The folder that holds an asset's folder: its category where the name tells it, else its name."""
-    return out_dir / (category if category and category in name else name)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedJob:
     """Another job under a name of its own, for two files of one name in one batch."""
@@ -105,7 +101,7 @@ class NamedJob:
         """The other job's."""
         return self.job.identity()
 
-    def source(self) -> source.Source:
+    def source(self) -> parts.Source:
         """The other job's."""
         return self.job.source()
 

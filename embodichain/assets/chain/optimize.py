@@ -7,14 +7,14 @@ read back from its USD file: what is shipped is what is simulated.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.chain import jobs, search, stages
-from embodichain.assets.families import source
+from embodichain.assets.chain import jobs, part_stages, search, settings
+from embodichain.assets.chain import record as record_room
+from embodichain.assets.chain.finished import read, unharmed
+from embodichain.assets.families import parts as parts_room
 from embodichain.assets.geometry import articulate
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Pose
@@ -28,10 +28,10 @@ def build(category: str, seed: int, out_dir: Path) -> Asset:
         ConfigError: no family has this name.
     """
     job = jobs.ProceduralJob(category=category, seed=seed)
-    return build_job(job, out_dir, config=stages.ChainConfig())
+    return build_job(job, out_dir, config=settings.ChainConfig())
 
 
-def build_job(job: jobs.Job, out_dir: Path, *, config: stages.ChainConfig, record: stages.Record | None = None) -> Asset:
+def build_job(job: jobs.Job, out_dir: Path, *, config: settings.ChainConfig, record: record_room.Record | None = None) -> Asset:
     """The asset of a job: read back when it was finished before, else made; `record` is filled also when a stage refuses.
 
     Raises:
@@ -42,34 +42,34 @@ def build_job(job: jobs.Job, out_dir: Path, *, config: stages.ChainConfig, recor
     if unharmed(file, key):
         return read(file)
     start = time.perf_counter()
-    record = record or stages.Record()
+    record = record or record_room.Record()
     raw = record.stage("source", "", {}, lambda: _sourced(job))
     return optimize(raw, out_dir, key=key, config=config, started=start, record=record)
 
 
-def _sourced(job: jobs.Job) -> tuple[source.Source, dict[str, int]]:
+def _sourced(job: jobs.Job) -> tuple[parts_room.Source, dict[str, int]]:
     raw = replace(job.source(), name=job.name, category=job.category)
     return raw, {"parts": len(raw.parts), "joints": len(raw.joints), "faces": sum(len(part.mesh.faces) for part in raw.parts)}
 
 
 def optimize(
-    raw: source.Source,
+    raw: parts_room.Source,
     out_dir: Path,
     *,
     key: str,
-    config: stages.ChainConfig | None = None,
+    config: settings.ChainConfig | None = None,
     started: float | None = None,
-    record: stages.Record | None = None,
+    record: record_room.Record | None = None,
 ) -> Asset:
     """Runs the chain on a source and delivers the asset atomically; `key` is what later calls find it by.
 
     Raises:
         AssetError: a stage refused the source, the result fails validation, or `out_dir` cannot be written.
     """
-    config = config or stages.ChainConfig()
+    config = config or settings.ChainConfig()
     started = time.perf_counter() if started is None else started
-    record = record or stages.Record()
-    raw = replace(raw, parts=tuple(stages.repaired(part, config, record) for part in raw.parts))
+    record = record or record_room.Record()
+    raw = replace(raw, parts=tuple(part_stages.repaired(part, config, record) for part in raw.parts))
     score = None
     if config.search.budget:
         found = record.stage("search", "", {}, lambda: _searched(raw, config))
@@ -82,12 +82,12 @@ def optimize(
     return deliver(asset, raw, out_dir, key, record, started, score)
 
 
-def assembled(raw: source.Source, config: stages.ChainConfig, record: stages.Record) -> Asset:
+def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
     """The asset that a source of repaired solids becomes, in memory; raises AssetError when a stage refuses."""
     carried = {joint.child for joint in raw.joints if joint.parent}
     bodies, lowered = [], {}
     for part in raw.parts:
-        body, lowered[part.name] = stages.build_body(part, config, record, resting=part.name not in carried)
+        body, lowered[part.name] = part_stages.build_body(part, config, record, resting=part.name not in carried)
         bodies.append(body)
     joints = record.stage("articulate", "", {"joints": len(raw.joints)}, lambda: _articulated(bodies, raw)) if raw.joints else ()
     return Asset(
@@ -101,16 +101,16 @@ def assembled(raw: source.Source, config: stages.ChainConfig, record: stages.Rec
     )
 
 
-def _searched(raw: source.Source, config: stages.ChainConfig) -> tuple[search.Found, dict[str, float]]:
-    def assemble(turned: source.Source, settings: stages.ChainConfig) -> tuple[Asset, stages.Record]:
-        record = stages.Record()
+def _searched(raw: parts_room.Source, config: settings.ChainConfig) -> tuple[search.Found, dict[str, float]]:
+    def assemble(turned: parts_room.Source, settings: settings.ChainConfig) -> tuple[Asset, record_room.Record]:
+        record = record_room.Record()
         return assembled(turned, settings, record), record
 
     found = search.search(raw, config, config.search, assemble)
     return found, {"tried": found.tried, "plain": found.plain.total, "total": found.score.total}
 
 
-def _articulated(bodies: list, raw: source.Source) -> tuple[tuple, dict[str, float]]:
+def _articulated(bodies: list, raw: parts_room.Source) -> tuple[tuple, dict[str, float]]:
     joints = articulate.hold(bodies, raw.joints)
     overlaps = articulate.self_contact(bodies, joints)
     if overlaps:
@@ -124,24 +124,8 @@ def _lowered(pose: Pose, distance: float) -> Pose:
     return replace(pose, position=(x, y, z - distance))
 
 
-def unharmed(file: Path, key: str) -> bool:
-    """Whether `file` is a finished asset of this key whose bytes are those that were delivered."""
-    try:
-        report = json.loads(file.with_suffix(".json").read_text())
-        return bool(report["key"] == key and report["usd_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest())
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
 def cached(category: str, seed: int, out_dir: Path) -> Asset | None:
     """The finished asset, if it was built with these parameters by this engine and its file is unharmed."""
     job = jobs.ProceduralJob(category=category, seed=seed)
     file = jobs.file_of(job, out_dir)
-    return read(file) if unharmed(file, jobs.key(job, stages.ChainConfig())) else None
-
-
-def read(file: Path) -> Asset:
-    """The asset in a USD file."""
-    from embodichain.assets.usd import files as usd  # brings pxr, which nothing else here needs
-
-    return usd.read(file)
+    return read(file) if unharmed(file, jobs.key(job, settings.ChainConfig())) else None

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from embodichain.assets.chain import jobs, sidecar
-from embodichain.assets.chain.stages import Number, Record
-from embodichain.assets.families.source import Source
+from embodichain.assets.chain import finished, sidecar
+from embodichain.assets.chain.record import Number, Record
+from embodichain.assets.families.parts import Source
 from embodichain.assets.physical import antipodal, grasp
 from embodichain.assets.physical import simulated_checks as behave
 from embodichain.assets.physical.mjcf import to_mjcf
@@ -43,7 +43,7 @@ def deliver(
         AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
     """
     asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: antipodal.with_grasps(asset))
-    shelf = jobs.shelf(out_dir, asset.category, asset.name)
+    shelf = finished.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
     temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
     provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}

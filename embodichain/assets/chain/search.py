@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from embodichain.assets.chain.candidates import Candidate, Score, SearchConfig
-from embodichain.assets.chain.stages import ChainConfig, Record
-from embodichain.assets.families import source
-from embodichain.assets.families.source import Source
+from embodichain.assets.chain.record import Record
+from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.families import parts as parts_room
+from embodichain.assets.families import tables
+from embodichain.assets.families.parts import Source
 from embodichain.assets.geometry.shapes import moved
 from embodichain.assets.geometry.supports import supports, tipping_angle
 from embodichain.assets.physical import grasp
@@ -115,10 +117,10 @@ class _Space:
             turns += supports(mesh, solid_properties(mesh, 1.0).center_of_mass)
         kin = ("",)
         if "material" in settings.over:
-            given = source.material(main_part(raw).material)
+            given = tables.material(main_part(raw).material)
             near = [
                 other.name
-                for other in source.material_table().values()
+                for other in tables.material_table().values()
                 if other.name != given.name and abs(math.log(other.density / given.density)) <= math.log(_MATERIAL_KIN)
             ]
             kin += tuple(sorted(near))
@@ -152,7 +154,7 @@ def score(asset: Asset, record: Record, raw: Source, candidate: Candidate, setti
     overlap = sum(volumes[p] * (1 - float(fit["missing"])) / (1 + float(fit["over"])) for p, fit in fits.items())
     fidelity = overlap / sum(volumes.values()) * math.exp(-((math.log(candidate.scale) / _SCALE_DOUBT) ** 2) / 2)
     if candidate.material:
-        densities = source.material(candidate.material).density / source.material(main_part(raw).material).density
+        densities = tables.material(candidate.material).density / tables.material(main_part(raw).material).density
         fidelity *= 0.9 * math.exp(-abs(math.log(densities)))
     if candidate.support:
         fidelity *= _OTHER_SIDE
@@ -182,7 +184,7 @@ def graspability(asset: Asset, gripper: grasp.GripperConfig | None = None) -> fl
     return min(1.0, opening / least)
 
 
-def main_part(raw: Source) -> source.Part:
+def main_part(raw: Source) -> parts_room.Part:
     """The part whose material the search varies: the one of the largest extent."""
     return max(raw.parts, key=lambda part: float(np.ptp(part.mesh.vertices, axis=0).prod()))
 
@@ -222,7 +224,7 @@ def of_material(asset: Asset, raw: Source, name: str) -> Asset:
     if not name:
         return asset
     main = main_part(raw)
-    other = source.material(name)
+    other = tables.material(name)
     bodies = []
     for body in asset.bodies:
         if body.name == main.name:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 import embodichain
-from embodichain.assets.chain.stages import StageReport
+from embodichain.assets.chain.record import StageReport
 from embodichain.assets.physical.grasp import GripperConfig
 from embodichain.types import Asset, Pose
 

@@ -21,7 +21,8 @@ def serve(pipe: Connection) -> None:
     Sends ("stage", stage, part) as work goes on, then ("built", file, seconds, stages) or ("failed", reason, seconds, stages).
     """
     use_one_core()
-    from embodichain.assets.chain import optimize, stages
+    from embodichain.assets.chain import optimize
+    from embodichain.assets.chain import record as record_room
     from embodichain.errors import EmbodiChainError
 
     while True:
@@ -29,7 +30,7 @@ def serve(pipe: Connection) -> None:
             job, out_dir, config = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
-        record = stages.Record(listener=lambda stage, part: pipe.send(("stage", stage, part)))
+        record = record_room.Record(listener=lambda stage, part: pipe.send(("stage", stage, part)))
         start = time.perf_counter()
         try:
             asset = optimize.build_job(job, out_dir, config=config, record=record)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.design import STEEL, WOODS, Color, Design, SolidPart, down, pieces, tint
-from embodichain.assets.geometry.shapes import Solid, box, loft
+from embodichain.assets.families.design import STEEL, WOODS, Color, Design, SolidPart, down, tint
+from embodichain.assets.geometry.shapes import Solid, box, loft, pieces
 from embodichain.types.poses import frame
 
 _MATERIALS = ("aluminium", "wood", "abs")

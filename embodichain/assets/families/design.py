@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from embodichain.assets.geometry.shapes import Solid, to_mesh
 from embodichain.types import Joint, JointKind, Mesh, Pose
 from embodichain.types.poses import frame
 
@@ -63,11 +62,6 @@ def tint(rng: np.random.Generator, palette: Sequence[Color] = PALETTE) -> Color:
     red, green, blue, _ = palette[int(rng.integers(len(palette)))]
     shade = rng.uniform(0.85, 1.1)
     return (min(red * shade, 1.0), min(green * shade, 1.0), min(blue * shade, 1.0), 1.0)
-
-
-def pieces(*solids: Solid) -> tuple[Mesh, ...]:
-    """The meshes of solids."""
-    return tuple(to_mesh(solid) for solid in solids)
 
 
 def bolted(name: str) -> Joint:

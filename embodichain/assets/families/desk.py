@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.geometry.shapes import Solid, box, cylinder, slab
+from embodichain.assets.families.design import Design, SolidPart, down, tint
+from embodichain.assets.geometry.shapes import Solid, box, cylinder, pieces, slab
 
 
 def block(rng: np.random.Generator) -> Design:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from embodichain.assets.families.design import STEEL, WOODS, Design, SolidPart, bolted, down, pieces, tint
-from embodichain.assets.geometry.shapes import Solid, box, slab
+from embodichain.assets.families.design import STEEL, WOODS, Design, SolidPart, bolted, down, tint
+from embodichain.assets.geometry.shapes import Solid, box, pieces, slab
 from embodichain.types import Joint, JointKind, Pose
 from embodichain.types.poses import frame
 

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from embodichain.assets.families.design import PALETTE, STEEL, Color, Design, SolidPart, down, pieces, tint
-from embodichain.assets.geometry.shapes import Solid, lathe, loft, slab
+from embodichain.assets.families.design import PALETTE, STEEL, Color, Design, SolidPart, down, tint
+from embodichain.assets.geometry.shapes import Solid, lathe, loft, pieces, slab
 from embodichain.types.poses import frame
 
 PAN_INNER_RADII = (0.0600, 0.0640)

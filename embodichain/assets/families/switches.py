@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from embodichain.assets.families.design import PALETTE, STEEL, Color, Design, SolidPart, bolted, down, pieces, tint
-from embodichain.assets.geometry.shapes import box, cylinder, lathe, slab, sweep
+from embodichain.assets.families.design import PALETTE, STEEL, Color, Design, SolidPart, bolted, down, tint
+from embodichain.assets.geometry.shapes import box, cylinder, lathe, pieces, slab, sweep
 from embodichain.types import Joint, JointKind, Pose
 from embodichain.types.poses import frame
 

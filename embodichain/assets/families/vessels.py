@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.geometry.shapes import lathe, sweep
+from embodichain.assets.families.design import Design, SolidPart, down, tint
+from embodichain.assets.geometry.shapes import lathe, pieces, sweep
 from embodichain.types.poses import frame
 
 

@@ -152,3 +152,8 @@ def face_areas(mesh: Mesh) -> NDArray[np.float64]:
 def diagonal(mesh: Mesh) -> float:
     """Length of the bounding box's diagonal [m]."""
     return float(np.linalg.norm(np.ptp(mesh.vertices, axis=0)))
+
+
+def pieces(*solids: Solid) -> tuple[Mesh, ...]:
+    """The meshes of solids."""
+    return tuple(to_mesh(solid) for solid in solids)

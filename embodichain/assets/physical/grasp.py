@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from xml.etree import ElementTree
 
-import mujoco
 import numpy as np
 
 from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.physical.simulation import Simulation
 from embodichain.assets.usd.usd_contents import Issue
 from embodichain.types import Asset, Pose, rotate
 from embodichain.types.poses import compose, turn
@@ -116,29 +116,27 @@ def lift(
     owner, frame = asset.affordances[affordance]
     frame = compose(frame, miss) if miss else frame
     body = next(body for body in asset.bodies if body.name == owner)
-    model = mujoco.MjModel.from_xml_string(_world(asset, compose(body.body_pose, frame), gripper))
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
+    world = Simulation.of(_world(asset, compose(body.body_pose, frame), gripper))
+    model, data = world.model, world.data
     hand, thing = model.body("hand").id, model.body(asset.bodies[0].name).id
     fingers = {model.geom(name).id for name in ("pad_left", "pad_right")}
-    if _blocked(model, data, fingers):
+    if _blocked(world, fingers):
         return Lift(affordance=affordance, held=False, rise=0.0, slip=0.0, reason="the open gripper does not fit around the object")
     start = float(data.xpos[thing][2])
 
     def run(seconds: float, target: float, raised: float) -> None:
         steps = round(seconds / model.opt.timestep)
         before = float(data.ctrl[0])
-        for step in range(steps):
+        for step in world.steps(seconds):
             data.ctrl[0] = before + (raised - before) * min((step + 1) / steps, 1.0)
             data.ctrl[1:] = target
-            mujoco.mj_step(model, data)
 
     run(0.6, gripper.force, 0.0)
-    held_at = _relative(data, hand, thing)
+    held_at = _relative(world, hand, thing)
     run(1.0, gripper.force, height)
     run(hold_s, gripper.force, height)
     rise = float(data.xpos[thing][2]) - start
-    slip = float(np.linalg.norm(_relative(data, hand, thing) - held_at))
+    slip = float(np.linalg.norm(_relative(world, hand, thing) - held_at))
     touching = {geom for contact in data.contact[: data.ncon] for geom in contact.geom.tolist() if geom in fingers}
     if rise < 0.8 * height:
         reason = f"it rose only {rise * 1e3:.0f} of {height * 1e3:.0f} mm"
@@ -152,14 +150,15 @@ def lift(
     return Lift(affordance=affordance, held=held, rise=rise, slip=slip, reason=reason, success_rate=float(held))
 
 
-def _blocked(model: mujoco.MjModel, data: mujoco.MjData, fingers: set[int]) -> bool:
+def _blocked(world: Simulation, fingers: set[int]) -> bool:
     """Whether a pad starts inside something."""
-    contacts = [contact for contact in data.contact[: data.ncon] if contact.dist < 0]
+    contacts = [contact for contact in world.data.contact[: world.data.ncon] if contact.dist < 0]
     return any(geom in fingers for contact in contacts for geom in contact.geom.tolist())
 
 
-def _relative(data: mujoco.MjData, hand: int, thing: int) -> np.ndarray:
+def _relative(world: Simulation, hand: int, thing: int) -> np.ndarray:
     """Where the hand is on the object, in the object's frame, shape [3]."""
+    data = world.data
     return data.xmat[thing].reshape(3, 3).T @ (data.xpos[hand] - data.xpos[thing])
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 
 from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.physical.simulation import Simulation
 from embodichain.assets.usd.usd_contents import Issue
 from embodichain.types import Asset, JointKind
 
@@ -48,25 +48,22 @@ class Behaviour:
 
 def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behaviour:
     """Puts the asset on a plane, lets it settle, watches it, drops and pushes it, and works its joints."""
-    model = mujoco.MjModel.from_xml_string(to_mjcf(asset, floor=True, visual=False))
-    data = mujoco.MjData(model)
-    root = model.body(asset.bodies[0].name).id
-    mujoco.mj_forward(model, data)
+    world = Simulation.of(to_mjcf(asset, floor=True, visual=False))
+    data = world.data
+    root = world.model.body(asset.bodies[0].name).id
     start = data.xquat[root].copy()
-    for _ in range(round(settle_s / model.opt.timestep)):
-        mujoco.mj_step(model, data)
+    world.run(settle_s)
     position, turn = data.xpos[root].copy(), data.xquat[root].copy()
     drift, spin = 0.0, 0.0
-    for _ in range(round(watch_s / model.opt.timestep)):
-        mujoco.mj_step(model, data)
+    for _ in world.seen(watch_s):
         drift = max(drift, float(np.linalg.norm(data.xpos[root] - position)))
         spin = max(spin, _angle(data.xquat[root], turn))
-    depth = max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
-    creep, reach, back = _work_joints(model, asset)
+    depth = world.deepest()
+    creep, reach, back = _work_joints(world, asset)
     loose: dict[str, float] = {}
     if not asset.fixed_base:
-        loose["drop_energy"], loose["drop_depth"] = _drop(model, root)
-        loose["push_held"], loose["push_slid"] = (_push(model, data, root, share) for share in (0.5, 1.6))
+        loose["drop_energy"], loose["drop_depth"] = _drop(world.again(), root)
+        loose["push_held"], loose["push_slid"] = (_push(world, root, share) for share in (0.5, 1.6))
     return Behaviour(
         rest_drift=drift,
         rest_turn=spin,
@@ -79,88 +76,68 @@ def behave(asset: Asset, watch_s: float = 5.0, settle_s: float = 1.0) -> Behavio
     )
 
 
-def _drop(model: mujoco.MjModel, root: int, height: float = 0.03, tilt: float = 0.15, seconds: float = 2.0) -> tuple[float, float]:
+def _drop(world: Simulation, root: int, height: float = 0.03, tilt: float = 0.15, seconds: float = 2.0) -> tuple[float, float]:
     """Highest energy over the first one, and the deepest contact when it is over [m]: nothing may gain energy by falling."""
-    data = mujoco.MjData(model)
+    model, data = world.model, world.data
     address = int(model.jnt_qposadr[model.body_jntadr[root]])
     data.qpos[address + 3 : address + 7] = [math.cos(tilt / 2), math.sin(tilt / 2) * 0.8, math.sin(tilt / 2) * 0.6, 0.0]
-    mujoco.mj_kinematics(model, data)
-    data.qpos[address + 2] += height - _lowest(model, data)
-    flags = int(model.opt.enableflags)
-    model.opt.enableflags = flags | int(mujoco.mjtEnableBit.mjENBL_ENERGY)
-    try:
-        mujoco.mj_forward(model, data)
+    world.kinematics()
+    data.qpos[address + 2] += height - world.lowest()
+    with world.energies():
+        world.forward()
         first, most = float(data.energy.sum()), 1.0
-        for _ in range(round(seconds / model.opt.timestep)):
-            mujoco.mj_step(model, data)
+        for _ in world.seen(seconds):
             most = max(most, float(data.energy.sum()) / first)
-    finally:
-        model.opt.enableflags = flags
-    return most, max((-float(contact.dist) for contact in data.contact[: data.ncon]), default=0.0)
+    return most, world.deepest()
 
 
-def _lowest(model: mujoco.MjModel, data: mujoco.MjData) -> float:
-    """Height of the lowest vertex of any collider [m]."""
-    heights = []
-    for geom in range(model.ngeom):
-        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_MESH and model.geom_contype[geom]:
-            mesh = model.geom_dataid[geom]
-            start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
-            points = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
-            heights.append(float(points[:, 2].min()))
-    return min(heights)
-
-
-def _push(model: mujoco.MjModel, settled: mujoco.MjData, root: int, share: float) -> float:
+def _push(settled: Simulation, root: int, share: float) -> float:
     """How far the settled asset goes [m] in a second under a horizontal force of `share` of what friction bears, at its foot."""
-    data = mujoco.MjData(model)
-    data.qpos[:] = settled.qpos
-    mujoco.mj_forward(model, data)
+    world = settled.again()
+    model, data = world.model, world.data
+    data.qpos[:] = settled.data.qpos
+    world.forward()
     contacts = data.contact[: data.ncon]
     friction = max((float(contact.friction[0]) for contact in contacts), default=0.0)
     mass = float(model.body_subtreemass[root])
     force = np.array([share * friction * mass * 9.81, 0.0, 0.0])
     start = data.xpos[root].copy()
-    for _ in range(round(1.0 / model.opt.timestep)):
+    for _ in world.steps(1.0):
         arm = np.array([0.0, 0.0, -float(data.subtree_com[root][2])])
         data.xfrc_applied[root] = 0.0
         # Applied at the floor under the centre of mass, so that it slides rather than tips.
         at = data.subtree_com[root] + arm - data.xipos[root]
         data.xfrc_applied[root, :3], data.xfrc_applied[root, 3:] = force, np.cross(at, force)
-        mujoco.mj_step(model, data)
     return float(np.linalg.norm(data.xpos[root][:2] - start[:2]))
 
 
-def _work_joints(model: mujoco.MjModel, asset: Asset) -> tuple[float, float, float]:
+def _work_joints(world: Simulation, asset: Asset) -> tuple[float, float, float]:
     """Worst creep of any joint left alone, and the least shares of a range that pushing covers and that a spring brings back."""
     creep, reach, back = 0.0, 1.0, 1.0
     for joint in asset.movable_joints:
-        index = model.joint(joint.name)
+        index = world.model.joint(joint.name)
         address, dof = int(index.qposadr[0]), int(index.dofadr[0])
         for start in np.linspace(joint.lower, joint.upper, 5)[1:-1] if joint.friction > 0.0 else ():
-            data = mujoco.MjData(model)
-            data.qpos[address] = start
-            for _ in range(round(1.0 / model.opt.timestep)):
-                mujoco.mj_step(model, data)
-            creep = max(creep, abs(float(data.qpos[address]) - float(start)))
+            left = world.again()
+            left.data.qpos[address] = start
+            left.run(1.0)
+            creep = max(creep, abs(float(left.data.qpos[address]) - float(start)))
         # A push well above friction: the torque of 5 N at 5 cm, or 5 N.
         push = joint.friction + (0.25 if joint.kind is JointKind.REVOLUTE else 5.0)
         ends = []
         for sign in (-1.0, 1.0):
-            data = mujoco.MjData(model)
-            data.qfrc_applied[dof] = sign * push
-            for _ in range(round(1.0 / model.opt.timestep)):
-                mujoco.mj_step(model, data)
-            ends.append(float(data.qpos[address]))
+            pushed = world.again()
+            pushed.data.qfrc_applied[dof] = sign * push
+            pushed.run(1.0)
+            ends.append(float(pushed.data.qpos[address]))
         reach = min(reach, (ends[1] - ends[0]) / (joint.upper - joint.lower))
         if joint.stiffness > 0.0:
             home = min(max(joint.rest, joint.lower), joint.upper)
             far = max(joint.lower, joint.upper, key=lambda end: abs(end - home))
-            data = mujoco.MjData(model)
-            data.qpos[address] = far
-            for _ in range(round(1.0 / model.opt.timestep)):
-                mujoco.mj_step(model, data)
-            back = min(back, (float(data.qpos[address]) - far) / (home - far))
+            sprung = world.again()
+            sprung.data.qpos[address] = far
+            sprung.run(1.0)
+            back = min(back, (float(sprung.data.qpos[address]) - far) / (home - far))
     return creep, reach, back
 
 

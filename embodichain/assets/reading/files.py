@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.source import Part, Source, material
+from embodichain.assets.families.parts import Part, Source
+from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.shapes import Solid, to_mesh
 from embodichain.assets.reading import scale
 from embodichain.assets.reading.mesh_files import FORMATS, Reading, read_mesh

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from embodichain.assets.families.source import Source
+from embodichain.assets.families.parts import Source
 from embodichain.assets.reading import scale
 from embodichain.assets.reading.files import FileFacts, asset_name, from_file
 from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig, generate

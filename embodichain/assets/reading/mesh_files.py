@@ -12,7 +12,7 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.source import Part
+from embodichain.assets.families.parts import Part
 from embodichain.assets.geometry.shapes import concatenate, diagonal
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh

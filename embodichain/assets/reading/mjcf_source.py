@@ -10,7 +10,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from embodichain.assets.families.source import Part
+from embodichain.assets.families.parts import Part
 from embodichain.assets.geometry.shapes import Solid, box, concatenate, cylinder, moved, to_mesh
 from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.urdf import parse

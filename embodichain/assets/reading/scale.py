@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from embodichain.assets.families.source import category_table
+from embodichain.assets.families.tables import category_table
 from embodichain.errors import AssetError, ConfigError, unknown
 
 UNITS: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from embodichain.assets.families.source import Part
+from embodichain.assets.families.parts import Part
 from embodichain.assets.geometry.shapes import Solid, box, concatenate, cylinder, moved, to_mesh
 from embodichain.assets.reading.mesh_files import FORMATS, GREY, Reading, check, read_mesh
 from embodichain.errors import AssetError

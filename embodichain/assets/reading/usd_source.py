@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.source import Part
+from embodichain.assets.families.parts import Part
 from embodichain.assets.geometry.shapes import concatenate
 from embodichain.assets.reading.mesh_files import GREY, Reading, check
 from embodichain.assets.usd.usd_contents import PrimFacts, StageFacts

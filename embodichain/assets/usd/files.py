@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pxr import Gf, Kind, Sdf, Tf, Usd, UsdGeom, UsdPhysics, UsdSemantics, UsdShade, Vt
 
 import embodichain
-from embodichain.assets.families.source import wikidata_codes
+from embodichain.assets.families.tables import wikidata_codes
 from embodichain.assets.usd.usd_contents import PrimFacts, StageFacts
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Body, Joint, JointKind, Material, Mesh, Pose, Quaternion, Vec3, rotate

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from embodichain.assets.families.design import Design, SolidPart, down, pieces, tint
-from embodichain.assets.geometry.shapes import cylinder
+from embodichain.assets.families.design import Design, SolidPart, down, tint
+from embodichain.assets.geometry.shapes import cylinder, pieces
 
 
 def peg(rng: np.random.Generator) -> Design:

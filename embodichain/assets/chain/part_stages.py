@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 
 import numpy as np
 
-from embodichain.assets.chain.candidates import SearchConfig
-from embodichain.assets.families.source import Part, material
+from embodichain.assets.chain.record import Number, Record
+from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.families.parts import Part
+from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.collision import CollisionConfig, decompose, measure
-from embodichain.assets.geometry.repair import RepairConfig, repair
+from embodichain.assets.geometry.repair import repair
 from embodichain.assets.geometry.shapes import diagonal, signed_volume, to_mesh, to_solid
 from embodichain.assets.physical.mass import MassProperties, shell_properties, solid_properties, with_mass
-from embodichain.errors import EmbodiChainError
 from embodichain.types import Body, Mesh
-
-Number = float | int | str
-Result = TypeVar("Result")
 
 _SNAP = 0.002
 """Share of the diagonal within which a resting surface is flattened."""
@@ -28,59 +24,6 @@ _MAX_VISUAL_FACES = 5000
 _VOLUME_KEPT = 0.01
 _SHAPE_KEPT = 0.01
 """Most of the volume that simplification may cut off or add."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageReport:
-    """What one stage did to one part: numbers before and after, and how long it took."""
-
-    stage: str
-    part: str
-    seconds: float
-    before: Mapping[str, Number] = field(default_factory=dict)
-    after: Mapping[str, Number] = field(default_factory=dict)
-    refused: str = ""
-    """Why the stage refused; empty when it did its work."""
-
-
-@dataclass(slots=True)
-class Record:
-    """Collects the stage reports of one asset as it is built; `listener` is told each stage and part as they begin."""
-
-    entries: list[StageReport] = field(default_factory=list)
-    listener: Callable[[str, str], None] | None = None
-
-    def stage(
-        self, stage: str, part: str, before: Mapping[str, Number], work: Callable[[], tuple[Result, Mapping[str, Number]]]
-    ) -> Result:
-        """Runs `work`, which returns its result and the numbers after it, and enters both with the time it took.
-
-        A refusal is entered with its reason and raised on.
-        """
-        if self.listener:
-            self.listener(stage, part)
-        start = time.perf_counter()
-
-        def enter(after: Mapping[str, Number], refused: str = "") -> None:
-            seconds = round(time.perf_counter() - start, 4)
-            self.entries.append(StageReport(stage=stage, part=part, seconds=seconds, before=before, after=after, refused=refused))
-
-        try:
-            result, after = work()
-        except EmbodiChainError as error:
-            enter({}, str(error))
-            raise
-        enter(after)
-        return result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChainConfig:
-    """The settings of every stage: they enter the content key of what is built with them."""
-
-    repair: RepairConfig = field(default_factory=RepairConfig)
-    collision: CollisionConfig = field(default_factory=CollisionConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
 
 
 def repaired(part: Part, config: ChainConfig, record: Record) -> Part:

@@ -15,18 +15,21 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.hand import Hand
-from embodichain.recovery.config import MISALIGNED, UNDISTURBED, Disturbance, Kinds, Miss, RecoveryConfig
+from embodichain.recovery.config import (
+    UNDISTURBED,
+    Disturbance,
+    Miss,
+    RecoveryConfig,
+)
 from embodichain.recovery.provoke import Provocation
 from embodichain.recovery.trial import Attempt, Attempting, Trial, back_off
 from embodichain.recovery.watch import Watch
 from embodichain.types import Mishap, Scene, Segment, Step, WorldState
 
-__all__ = ["MISALIGNED", "UNDISTURBED", "Attempt", "Attempting", "Disturbance", "Kinds", "Miss", "RecoveryConfig", "pursue"]
-
 Ended = TypeVar("Ended")
 
 
-def pursue(
+def retry(
     attempt: Callable[[WorldState, Disturbance], Attempting],
     state: WorldState,
     config: RecoveryConfig,

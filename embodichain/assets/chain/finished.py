@@ -1,0 +1,30 @@
+"""Finished assets: whether a file is one, unharmed, and reading it back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from embodichain.types import Asset
+
+
+def unharmed(file: Path, key: str) -> bool:
+    """Whether `file` is a finished asset of this key whose bytes are those that were delivered."""
+    try:
+        report = json.loads(file.with_suffix(".json").read_text())
+        return bool(report["key"] == key and report["usd_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def read(file: Path) -> Asset:
+    """The asset in a USD file."""
+    from embodichain.assets.usd import files as usd  # brings pxr, which nothing else here needs
+
+    return usd.read(file)
+
+
+def shelf(out_dir: Path, category: str, name: str) -> Path:
+    """The folder that holds an asset's folder: its category where the name tells it, else its name."""
+    return out_dir / (category if category and category in name else name)

@@ -1,0 +1,58 @@
+"""What each stage of the chain did to each part, for the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from embodichain.errors import EmbodiChainError
+
+Number = float | int | str
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """What one stage did to one part: numbers before and after, and how long it took."""
+
+    stage: str
+    part: str
+    seconds: float
+    before: Mapping[str, Number] = field(default_factory=dict)
+    after: Mapping[str, Number] = field(default_factory=dict)
+    refused: str = ""
+    """Why the stage refused; empty when it did its work."""
+
+
+@dataclass(slots=True)
+class Record:
+    """Collects the stage reports of one asset as it is built; `listener` is told each stage and part as they begin."""
+
+    entries: list[StageReport] = field(default_factory=list)
+    listener: Callable[[str, str], None] | None = None
+
+    def stage(
+        self, stage: str, part: str, before: Mapping[str, Number], work: Callable[[], tuple[Result, Mapping[str, Number]]]
+    ) -> Result:
+        """Runs `work`, which returns its result and the numbers after it, and enters both with the time it took.
+
+        A refusal is entered with its reason and raised on.
+        """
+        if self.listener:
+            self.listener(stage, part)
+        start = time.perf_counter()
+
+        def enter(after: Mapping[str, Number], refused: str = "") -> None:
+            seconds = round(time.perf_counter() - start, 4)
+            self.entries.append(StageReport(stage=stage, part=part, seconds=seconds, before=before, after=after, refused=refused))
+
+        try:
+            result, after = work()
+        except EmbodiChainError as error:
+            enter({}, str(error))
+            raise
+        enter(after)
+        return result

@@ -1,0 +1,81 @@
+"""A small MuJoCo world in which an asset is tried out: compiled from MJCF text, stepped, looked at, begun again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import mujoco
+
+_ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+_MESH = int(mujoco.mjtGeom.mjGEOM_MESH)
+
+
+class Simulation:
+    """One state of a model; several may share the model, one at a time."""
+
+    def __init__(self, model: mujoco.MjModel) -> None:
+        self.model = model
+        self.data = mujoco.MjData(model)
+
+    @classmethod
+    def of(cls, mjcf: str) -> Self:
+        """The world that MJCF text describes, at its start, everything computed that follows from where things are."""
+        fresh = cls(mujoco.MjModel.from_xml_string(mjcf))
+        fresh.forward()
+        return fresh
+
+    def again(self) -> Self:
+        """The same world as it was compiled, before anything was computed: its positions may be written."""
+        return type(self)(self.model)
+
+    def kinematics(self) -> None:
+        """Computes where bodies and geoms are."""
+        mujoco.mj_kinematics(self.model, self.data)
+
+    def forward(self) -> None:
+        """Computes everything that follows from positions and velocities, contacts too."""
+        mujoco.mj_forward(self.model, self.data)
+
+    def steps(self, duration_s: float) -> Iterator[int]:
+        """Steps for so long [s]; yields the number of each step before it is made, so that forces may be set for it."""
+        for step in range(round(duration_s / self.model.opt.timestep)):
+            yield step
+            mujoco.mj_step(self.model, self.data)
+
+    def seen(self, duration_s: float) -> Iterator[int]:
+        """Steps for so long [s]; yields the number of each step after it was made, so that its state may be looked at."""
+        for step in range(round(duration_s / self.model.opt.timestep)):
+            mujoco.mj_step(self.model, self.data)
+            yield step
+
+    def run(self, duration_s: float) -> None:
+        """Steps for so long [s] and looks at nothing."""
+        for _ in self.seen(duration_s):
+            pass
+
+    @contextmanager
+    def energies(self) -> Iterator[None]:
+        """While this lasts, `data.energy` holds potential and kinetic energy [J]."""
+        flags = int(self.model.opt.enableflags)
+        self.model.opt.enableflags = flags | _ENERGY
+        try:
+            yield
+        finally:
+            self.model.opt.enableflags = flags
+
+    def deepest(self) -> float:
+        """Deepest contact now [m]; 0 when nothing touches."""
+        return max((-float(contact.dist) for contact in self.data.contact[: self.data.ncon]), default=0.0)
+
+    def lowest(self) -> float:
+        """Height of the lowest vertex of any collider [m]."""
+        model, data, heights = self.model, self.data, []
+        for geom in range(model.ngeom):
+            if model.geom_type[geom] == _MESH and model.geom_contype[geom]:
+                mesh = model.geom_dataid[geom]
+                start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
+                points = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
+                heights.append(float(points[:, 2].min()))
+        return min(heights)

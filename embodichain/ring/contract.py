@@ -1,0 +1,153 @@
+"""What every ring, slot and lease can do, wherever the trajectories lie: all that the rest of the code may ask of one."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.ring.stats import RingStats
+from embodichain.types import RingSpec
+
+
+class AnySlot(Mapping[str, NDArray]):
+    """One slot to write a trajectory into. Implementations: `lease.Slot`, `device_lease.DeviceSlot`.
+
+    As a context manager, leaving the block publishes and an exception abandons. A class and no protocol, for it is a mapping.
+    """
+
+    __slots__ = ()
+    index: int
+    """Which slot of the ring."""
+
+    @abstractmethod
+    def publish(self, timeout_s: float = 5.0) -> None:
+        """Makes the trajectory readable; waits at most `timeout_s` [s] for what still writes it.
+
+        Raises RingTimeout when that takes longer (it is published by a later call of the ring), RingClosed when the ring has ended.
+        """
+
+    @abstractmethod
+    def abandon(self) -> None:
+        """Gives the slot back empty; once more does nothing."""
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class AnyLease(Protocol):
+    """A batch of different trajectories, held for reading. Implementations: `lease.Lease`, `device_lease.DeviceLease`."""
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Slot indices."""
+        ...
+
+    @property
+    def read_indices(self) -> NDArray[np.int64]:
+        """How often each trajectory had been read before this draw."""
+        ...
+
+    @property
+    def trajectory_ids(self) -> NDArray[np.uint64]:
+        """Packed trajectory ids."""
+        ...
+
+    @property
+    def published_ns(self) -> NDArray[np.int64]:
+        """When each trajectory was published (CLOCK_MONOTONIC)."""
+        ...
+
+    @property
+    def ages_s(self) -> NDArray[np.float64]:
+        """Time from publication to this draw [s]."""
+        ...
+
+    def check(self) -> None:
+        """Raises RingError when the lease is over."""
+        ...
+
+    def release(self) -> None:
+        """Lets go of every slot; once more does nothing."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any:
+        """One trajectory: a mapping of its fields, and who it is (`trajectory_id`, `slot`, `read_index`, `age_s`)."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+class SlotSource(Protocol):
+    """Where trajectories are written. Implementations: every ring, and `gateway.RemoteRing` on a node that has none."""
+
+    def reserve(self, timeout_s: float = 5.0) -> AnySlot:
+        """Takes a slot to write one trajectory into; blocks while none is free, at most `timeout_s` [s].
+
+        Raises RingTimeout when there is none in time, RingClosed when the ring has ended.
+        """
+        ...
+
+
+class AnyRing(SlotSource, Protocol):
+    """One attachment to a ring. Implementations: `ring.Ring` in host memory, `device_ring.DeviceRing`."""
+
+    spec: RingSpec
+    path: Path
+
+    @property
+    def closed(self) -> bool:
+        """Whether this attachment or the whole ring has ended."""
+        ...
+
+    def acquire(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> AnyLease:
+        """Draws one read each of `batch_size` different trajectories; see `Ring.acquire`."""
+        ...
+
+    def sample(
+        self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
+    ) -> AnyLease:
+        """`acquire` for a `with` block."""
+        ...
+
+    def field(self, name: str) -> Any:
+        """One field of all slots, shape [num_slots, *shape]: index it with `lease.slots` to gather a batch."""
+        ...
+
+    def stats(self) -> RingStats:
+        """One look at slots, counters and participants; does not disturb anybody."""
+        ...
+
+    def set_max_reads(self, max_reads: int) -> None:
+        """Changes K for what is in the ring and what will come; see `Ring.set_max_reads`."""
+        ...
+
+    def snapshot(self, path: Path | str) -> int:
+        """Writes every trajectory that has reads left; returns how many."""
+        ...
+
+    def reap(self) -> int:
+        """Clears away every participant that is provably dead; returns how many."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the ring; by the owner: ends it for all."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...

@@ -1,0 +1,71 @@
+"""Where a trajectory comes from: what identifies it, and everything needed to simulate it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types.mishaps import Failed, Pushed
+from embodichain.types.trajectories import INFO_BYTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryId:
+    """Who made a trajectory: worker 0..65535, its life (epoch 0..255, raised at each restart), its sequence number in that life."""
+
+    worker: int
+    epoch: int
+    sequence: int
+
+    def pack(self) -> int:
+        """As 64 bits: epoch 8 | worker 16 | sequence 40."""
+        return (self.epoch & 0xFF) << 56 | (self.worker & 0xFFFF) << 40 | (self.sequence & 0xFF_FFFF_FFFF)
+
+    @classmethod
+    def unpack(cls, packed: int) -> TrajectoryId:
+        """The inverse of `pack`."""
+        return cls(worker=packed >> 40 & 0xFFFF, epoch=packed >> 56 & 0xFF, sequence=packed & 0xFF_FFFF_FFFF)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrajectoryInfo:
+    """Provenance of one trajectory: enough to trace any sample to its assets and to simulate it again."""
+
+    task: str
+    robot: str
+    physics: str
+    scene_seed: int
+    worker: int
+    engine_version: str
+    assets: Mapping[str, str]
+    """Content hash by role."""
+    expansion: Mapping[str, float]
+    success: bool
+    reason: str
+    recovered: bool = False
+    failed: tuple[Failed, ...] = ()
+    """Its failed attempts."""
+    pushed: tuple[Pushed, ...] = ()
+    """External forces that acted on it: a replay needs them beside the actions."""
+
+    def encode(self) -> bytes:
+        """UTF-8 JSON of at most INFO_BYTES; `reason` is cut first when it is longer. Raises ValueError when that is not enough."""
+        data = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+        excess = len(data) - INFO_BYTES
+        if excess > 0:
+            if excess >= len(self.reason):
+                raise ValueError(f"trajectory info of {len(data)} bytes exceeds {INFO_BYTES}: record fewer expansion parameters")
+            return replace(self, reason=self.reason[: len(self.reason) - excess]).encode()
+        return data
+
+    @classmethod
+    def decode(cls, data: bytes | NDArray[np.uint8]) -> TrajectoryInfo:
+        """Reads what `encode` wrote, from bytes or from a slot's `info` field."""
+        values = json.loads(bytes(data).rstrip(b"\0").decode())
+        failed = tuple(Failed(**entry) for entry in values.pop("failed", ()))
+        pushed = tuple(Pushed(**{**entry, "force": tuple(entry["force"])}) for entry in values.pop("pushed", ()))
+        return cls(**values, failed=failed, pushed=pushed)

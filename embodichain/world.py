@@ -1,0 +1,76 @@
+"""A world: the parts that all workers share, prepared once, and the seeds that number its scenes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+
+from embodichain import physics as physics_room
+from embodichain import robots, tasks
+from embodichain.config import WorldConfig
+from embodichain.protocols import Physics, Task
+from embodichain.scenes.reach import ReachTable
+from embodichain.types import Asset, Robot, TrajectorySpec
+
+__all__ = ["Progress", "Split", "World", "cache_dir", "check_names", "scene_seed"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being worked on, done, total)."""
+
+
+class Split(StrEnum):
+    """Which family of scenes a seed belongs to: held-out scenes share no seed with those streamed."""
+
+    STREAM = "stream"
+    HELD_OUT = "held_out"
+
+
+def scene_seed(run_seed: int, split: Split, number: int) -> int:
+    """The 63-bit seed of scene `number`: the same whatever worker makes it, different between splits."""
+    sequence = np.random.SeedSequence((run_seed, list(Split).index(split), number))
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class World:
+    """The prepared parts that all workers share: built once, read only."""
+
+    config: WorldConfig
+    robot: Robot
+    assets: tuple[Asset, ...]
+    reach: ReachTable | None
+    """None when no task places anything."""
+
+    @property
+    def trajectory_spec(self) -> TrajectorySpec:
+        """The schema of this world's trajectories as they are played, with pixels."""
+        return self.config.trajectory_spec(self.robot)
+
+    @property
+    def stream_spec(self) -> TrajectorySpec:
+        """The schema of what goes into the ring."""
+        return self.config.stream_spec(self.robot)
+
+    def make_physics(self) -> Physics:
+        """A fresh physics of the configured kind."""
+        return physics_room.make(self.config.physics, robot=self.robot, width=self.config.width, height=self.config.height)
+
+    def make_tasks(self) -> tuple[Task, ...]:
+        """The configured tasks, in order."""
+        return tuple(tasks.make(name, recovery=self.config.recovery) for name in self.config.tasks)
+
+
+def cache_dir() -> Path:
+    """Where derived data (assets, reachability tables) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
+    return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
+
+
+def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
+    """Looks up robot, tasks and physics; raises ConfigError or RobotError before anything long has begun."""
+    physics_room.check(config.physics)
+    return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)
