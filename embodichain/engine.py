@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Protocol
 
 from embodichain.ring.contract import AnyRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
@@ -12,6 +13,7 @@ from embodichain.types import Timings
 from embodichain.world import World
 
 __all__ = [
+    "AnyEngine",
     "Engine",
     "EngineReport",
 ]
@@ -53,11 +55,43 @@ class EngineReport:
             self.reasons[f"{produced.task or 'scene'}: {produced.reason}"] += 1
 
 
+class AnyEngine(Protocol):
+    """What produces trajectories for a learner. Implementations: `Engine` in this process, `ray_engine.RayEngine` on workers."""
+
+    report: EngineReport
+    poll_s: float
+    """Longest that a learner may wait for a batch before it calls `feed` [s]: 0 where producing takes turns with learning."""
+
+    @property
+    def next_number(self) -> int:
+        """The first number not yet begun: where a resumed run goes on."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing will be published any more."""
+        ...
+
+    def feed(self) -> None:
+        """Called when the learner found the ring empty."""
+        ...
+
+    def check(self) -> None:
+        """Raises when production has failed."""
+        ...
+
+    def __enter__(self) -> AnyEngine: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
 class Engine:
     """Makes trajectories one after another in the calling process, for tests, debugging and machines without Ray.
 
     A learner that finds the ring empty calls `feed()`, so that producing and learning take turns.
     """
+
+    poll_s = 0.0
 
     def __init__(self, world: World, ring: AnyRing, *, first: int = 0, limit: int | None = None) -> None:
         self.report = EngineReport()

@@ -171,6 +171,8 @@ class RayEngine:
     worker's death forfeits its number: retrying could publish twice.
     """
 
+    poll_s = 0.5
+
     def __init__(
         self,
         world: World,

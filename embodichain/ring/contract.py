@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -11,7 +12,6 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.ring.stats import RingStats
 from embodichain.types import RingSpec
 
 
@@ -151,3 +151,48 @@ class AnyRing(SlotSource, Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingStats:
+    """One look at a ring. Slots are counted now; the counters run since creation and survive the death of those who counted.
+
+    A counter may be short by one for every process killed between its deed and its count. `over_reads` must be 0.
+    """
+
+    num_slots: int
+    free: int
+    writing: int
+    ready: int
+    held: int
+    """READY slots with at least one holder."""
+    quarantined: int
+    """Slots whose holder lives but is stopped: out of use until it wakes up or dies, never taken away."""
+    max_reads: int
+    reads_left: int
+    """Draws that the READY slots still allow; in aggregate mode, draws until the next refill."""
+    refill_left: int
+    """Aggregate mode: trajectories that the refill under way has still to replace."""
+    published: int
+    acquired: int
+    released: int
+    abandoned: int
+    evicted: int
+    retired: int
+    """Slots freed because all reads were used up."""
+    reaped: int
+    """Dead participants cleared away."""
+    reaped_slots: int
+    refused: int
+    """Stale publishes and releases turned away."""
+    over_reads: int
+    blocked_writer_s: float
+    blocked_reader_s: float
+    participants: int
+    waiting_writers: int
+    waiting_readers: int
+    oldest_s: float
+    """Age of the oldest READY trajectory [s]."""
+    longest_write_s: float
+    """How long the slowest slot has been WRITING [s]: a worker that hangs shows here, a stopped one in `quarantined` too."""
+    closed: bool

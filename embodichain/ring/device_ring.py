@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
+from embodichain.ring.contract import RingStats
 from embodichain.ring.device_lease import DeviceLease, DeviceSlot
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.participants import Health, Identity
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
 from embodichain.ring.ring import ControlRing
-from embodichain.ring.stats import RingStats
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
 BUSY_SLICE_S = 0.001

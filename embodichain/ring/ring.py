@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import host, layout, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
+from embodichain.ring.contract import RingStats
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
 from embodichain.ring.participants import Health, Identity, myself, namespace
-from embodichain.ring.stats import RingStats, read_spec
+from embodichain.ring.stats import read_spec
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
 

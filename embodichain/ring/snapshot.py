@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import msgpack
 import numpy as np
@@ -23,10 +23,8 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.stats import Observer
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
-
-if TYPE_CHECKING:
-    from embodichain.ring.member import Member
 
 MAGIC = b"EMBODICHAIN-RING 1\n"
 _TRAILER = struct.Struct("<QQ8s")
@@ -40,7 +38,29 @@ Write = Callable[[int, memoryview], None]
 """Its inverse; complete on return."""
 
 
-def save(member: Member, spec: RingSpec, path: Path, read: Read) -> int:
+class Holder(Protocol):
+    """What a snapshot asks of the attachment that it is made with (`member.Member`)."""
+
+    observer: Observer
+
+    def pin(self, slot: int) -> bool:
+        """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        ...
+
+    def unpin(self, slot: int) -> None:
+        """Ends a pin."""
+        ...
+
+    def claim(self, timeout_s: float) -> tuple[int, int]:
+        """A slot to write and its version."""
+        ...
+
+    def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
+        """Publishes a trajectory that was read `reads` times in an earlier life, with the reads it has left."""
+        ...
+
+
+def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
 
     Each slot is pinned while it is copied: readers go on, writers cannot reuse it. Reads drawn before the copy count as made.
@@ -124,7 +144,7 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
     return Index(spec, values["slots"], values["counts"])
 
 
-def load(member: Member, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
+def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]

@@ -14,8 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.contract import RingStats
 from embodichain.ring.layout import WAITING_READER, WAITING_WRITER
-from embodichain.ring.stats import Observer, RingStats
+from embodichain.ring.stats import Observer
 from embodichain.types import ReplayMode
 
 _SHADES = " ▁▂▃▄▅▆▇█"

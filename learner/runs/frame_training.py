@@ -19,8 +19,8 @@ from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt
 from learner.records.progress import Board
 from learner.records.run_folder import command_line
+from learner.runs.engines import open_engine
 from learner.runs.frames_config import FramesConfig
-from learner.runs.session import open_engine
 from learner.vision.camera_frames import Views
 
 

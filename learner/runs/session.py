@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
-from embodichain.engine import Engine, EngineReport
+from embodichain.engine import AnyEngine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
@@ -25,7 +25,8 @@ from embodichain.world import World
 from learner.data.dataset import RingDataset
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder
-from learner.runs.config import RunConfig, StreamConfig
+from learner.runs.config import RunConfig
+from learner.runs.engines import open_engine
 from learner.runs.rank_processes import companions
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
@@ -80,7 +81,7 @@ def stream_and_learn(
             config.learner.data,
             on_starved=engine.feed,
             exhausted=lambda: engine.exhausted,
-            poll_s=0.0 if isinstance(engine, Engine) else 0.5,
+            poll_s=engine.poll_s,
             record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
@@ -123,19 +124,6 @@ def stream_and_learn(
     )
 
 
-def open_engine(world: World, ring: AnyRing, config: StreamConfig, board: Board, *, first: int) -> Engine | Any:
-    """The configured engine, producing from scene number `first` on."""
-    limit = config.limit or None
-    if config.engine == "serial":
-        return Engine(world, ring, first=first, limit=limit)
-    from embodichain.ray_engine import RayConfig, RayEngine  # a serial run does not pay for Ray
-
-    board.update("start workers", 0, config.workers)
-    engine = RayEngine(world, ring, RayConfig(workers=config.workers, address=config.address), first=first, limit=limit)
-    board.update("start workers", config.workers, config.workers)
-    return engine
-
-
 def reads_by_trajectory(path: Path) -> dict[int, int]:
     """How often each trajectory in a ledger was read, by packed id."""
     records, _ = load(path)
@@ -165,7 +153,7 @@ class _Watch:
         self,
         config: RunConfig,
         ring: AnyRing,
-        engine: Engine | Any,
+        engine: AnyEngine,
         metrics: MetricsWriter,
         board: Board,
         stopped: Callable[[], bool],
