@@ -39,7 +39,7 @@ from embodichain.assets.geometry.repair import repair
 from embodichain.assets.usd import validators
 from embodichain.errors import AssetError
 
-_QUICK_MESHES, _FULL_MESHES = 40, 500
+_QUICK_MESHES, _FULL_MESHES = 24, 500
 _QUICK = ("mug", "block", "switch", "bottle", "mouse", "spoon", "drawer_cabinet")
 _DENSE = ("bottle", "mouse", "spoon", "switch", "laptop")
 """Families that are built from dense meshes too."""

@@ -171,7 +171,7 @@ def main() -> None:
     parser = harness.parser(__doc__, "few scenes: for trying, not for figures")
     parser.add_argument("--source", default=BUILTIN, help="the encoder: builtin, or a folder of `embodichain encoder train`")
     options = parser.parse_args()
-    counts = (40, 20, 2) if options.quick else (240, 80, 3)
+    counts = (16, 8, 2) if options.quick else (240, 80, 3)
     result = measure(options.source, *counts)
     harness.give(result, options, lambda: _table(result))
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from embodichain import __version__
-from embodichain.errors import EmbodiChainError
+from embodichain.errors import EmbodiChainError, UsageError
 from embodichain.extras import explained
 from embodichain.registry import Registry
 
@@ -65,15 +65,15 @@ COMMANDS: dict[str, Command] = {
         "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
     "list": Command(
-        "embodichain.commands.names:list_names",
-        "list recipes, tasks, robots, physics and asset categories",
+        "learner.commands.names:main",
+        "list recipes, tasks, robots, physics, model families and asset categories",
         "",
     ),
     "asset": Command(
         "embodichain.commands.assets:main", "build simulation-ready USD assets, validate, compare and show them", "assets"
     ),
     "reach": Command(
-        "embodichain.commands.names:reach",
+        "embodichain.commands.reach:reach",
         "build a robot's reachability table and draw it",
         "sim",
     ),
@@ -127,6 +127,17 @@ def help_text() -> str:
     return "\n".join([*lines, "", "`embodichain COMMAND --help` explains a command. `embodichain run tiny_cpu` is the demo."])
 
 
+def complain(error: EmbodiChainError, *, as_json: bool) -> None:
+    """One line on standard error for people, one JSON object on standard output for programs."""
+    line = " ".join(str(error).split())
+    if as_json:
+        import json
+
+        print(json.dumps({"error": line}))
+    else:
+        print(f"embodichain: error: {line}", file=sys.stderr)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; user faults end with one line on standard error and exit code 2, Ctrl-C with 130."""
     # Before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
@@ -153,7 +164,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EmbodiChainError as error:
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise
-        print(f"embodichain: error: {error}", file=sys.stderr)
+        complain(error, as_json="--json" in rest)
+        if isinstance(error, UsageError):
+            raise SystemExit(2) from None
         return 2
     except KeyboardInterrupt:
         print("embodichain: interrupted", file=sys.stderr)

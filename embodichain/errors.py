@@ -19,6 +19,7 @@ __all__ = [
     "SceneError",
     "StreamEnded",
     "TrajectoryForfeited",
+    "UsageError",
     "nearest",
     "unknown",
 ]
@@ -30,6 +31,10 @@ class EmbodiChainError(Exception):
 
 class ConfigError(EmbodiChainError):
     """A name, path or number in the configuration cannot be used."""
+
+
+class UsageError(ConfigError):
+    """A command line has an option that does not exist, lacks one that must be given, or gives a value of another kind."""
 
 
 class AssetError(EmbodiChainError):

@@ -20,6 +20,8 @@ TIERS |= {
     "episode": 1.9,
     "rollout": 2,
     "config": 1.5,
+    "world": 1.6,
+    "prepare": 1.7,
     "stages": 2.1,
     "engine": 2.2,
     "ray_engine": 3,
@@ -39,7 +41,7 @@ ARROWS = {  # which part may import which: the arrows of the picture
     ("physics", "motion"),
     ("tasks", "physics"),
 }
-LEARNER_MAY_IMPORT = {"types", "ring", "errors"}
+LEARNER_MAY_IMPORT = {"types", "ring", "errors", "registry"}
 COMPOSITION_ROOTS = {"commands", "evaluation", "reporting", "runs", "serving"}
 """Rooms of the learner that may use all of the engine."""
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}

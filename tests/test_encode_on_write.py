@@ -22,7 +22,8 @@ from learner.data.config import DataConfig
 from learner.data.dataset import RingDataset
 from learner.models.agent import Agent
 from learner.models.config import AgentConfig
-from learner.runs.recipes import encode_on_write, make
+from learner.runs.catalog import make
+from learner.runs.config import encode_on_write
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2, merge=2)
 

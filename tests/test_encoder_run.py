@@ -11,14 +11,13 @@ from PIL import Image
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
-from learner.codecs.config import EncoderConfig
+from learner.codecs.config import EncoderConfig, PretrainConfig
 from learner.codecs.dino import Encoder
-from learner.codecs.masked_autoencoding import PretrainConfig
 from learner.commands.encoder import main
 from learner.commands.segmenter import main as segmenter_main
-from learner.runs.encoder import EncoderRunConfig, train
-from learner.runs.recipes import RingConfig, StreamConfig
-from learner.runs.segmenter import SegmenterRunConfig
+from learner.runs.config import RingConfig, StreamConfig
+from learner.runs.encoder import train
+from learner.runs.frames_config import EncoderRunConfig, SegmenterRunConfig
 from learner.runs.segmenter import train as train_segmenter
 from learner.vision.config import SegmenterConfig
 from learner.vision.segmenter import Segmenter, load_segmenter

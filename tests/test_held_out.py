@@ -16,11 +16,10 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.prepare import prepare
 from embodichain.rollout import ExpertPilot
 from embodichain.world import Split, scene_seed
-from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded, PolicyPilot, Trace, episodes, evaluate, scores, wilson
 from learner.evaluation.held_out import (
     HeldOut,
-    Shift,
     Widened,
     _variant,
     _Varied,

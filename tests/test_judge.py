@@ -13,9 +13,8 @@ from embodichain import cli
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from learner.codecs.config import EncoderConfig
-from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded
-from learner.evaluation.held_out import Shift
 from learner.evaluation.suite import JudgeConfig, Judgement
 from learner.inference.config import SaiConfig
 from learner.inference.policy_file import Setup, load_agent, save_agent

@@ -8,17 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodichain.errors import ConfigError
+from learner.commands.run import parse
 from learner.models.clwm.family import CLWM
 from learner.records.plain import as_plain
-from learner.runs import recipes
-from learner.runs.options import override, parse, restore
+from learner.runs import catalog, recipes
+from learner.runs.options import override, restore
 
 
-@pytest.mark.parametrize("name", sorted(recipes.RECIPES))
+@pytest.mark.parametrize("name", sorted(catalog.RECIPES))
 def test_a_saved_configuration_restores_itself(name):
-    config = recipes.make(name)
+    config = catalog.make(name)
     saved = yaml.safe_load(yaml.safe_dump(as_plain(config)))
-    assert restore(recipes.make("tiny_cpu"), saved) == config
+    assert restore(catalog.make("tiny_cpu"), saved) == config
 
 
 @settings(max_examples=10, deadline=None)

@@ -17,7 +17,8 @@ from embodichain.processes import Child, ProcessDied, call
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
 from embodichain.assets.chain.catalog import AssetsConfig
-from embodichain.stages import WorldConfig, prepare
+from embodichain.config import WorldConfig
+from embodichain.prepare import prepare
 
 config = WorldConfig(tasks=("handover_block",), assets=AssetsConfig(counts={"block": 2, "pad": 2}, jobs=2))
 world = prepare(config)

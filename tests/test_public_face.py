@@ -134,7 +134,7 @@ def test_without_any_extra_there_is_help_and_there_are_names(tmp_path):
     ("missing", "arguments", "extra"),
     [
         (["assets", "sim", "learn", "serve"], ["asset", "build", "block", "-o", "out"], "assets"),
-        (["sim", "learn", "serve"], ["tasks", "show", "-o", "out"], "sim"),
+        (["sim", "learn", "serve"], ["tasks", "show", "turn_switch", "-o", "out"], "sim"),
         (["learn", "serve"], ["run", "tiny_cpu", "--out", "out"], "learn"),
         (["serve"], ["serve", "builtin:turn_switch"], "serve"),
     ],
@@ -168,7 +168,7 @@ def test_a_data_team_builds_and_checks_assets_without_simulator_learner_or_serve
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], tarfile.TarFile, zipfile.ZipFile]:
     """The files of the repository, and the source distribution and the wheel made of a copy of them."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     if listed.returncode:
         pytest.skip("this is no git repository, so which files belong to it is not known")
     files = [name for name in listed.stdout.splitlines() if (ROOT / name).is_file()]

@@ -1,3 +1,11 @@
 """From a messy mesh to a validated, physical USD asset."""
 
-__all__ = ["chain", "families", "geometry", "physical", "pictures", "reading", "usd"]
+__all__ = [
+    "chain",
+    "families",
+    "geometry",
+    "physical",
+    "pictures",
+    "reading",
+    "usd",
+]

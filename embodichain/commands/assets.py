@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embodichain.commands.parsing import Parser, existing
 from embodichain.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,23 +25,23 @@ _SUFFIXES = (".usd", ".usda", ".usdc")
 
 def main(arguments: list[str]) -> int:
     """`embodichain asset build|validate|diff|gallery|schema`."""
-    parser = argparse.ArgumentParser(prog="embodichain asset", description="Simulation-ready USD assets.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser = Parser("asset", "Simulation-ready USD assets.")
+    commands = parser.subcommands()
     _build_options(commands.add_parser("build", help="make assets: repaired, decomposed, weighed, validated; 1 when any fails"))
     sub = commands.add_parser("validate", help="check USD files on paper, in physics and by public validators; 1 when any fails")
-    sub.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="USD files, or folders that hold some")
+    sub.add_argument("paths", nargs="+", type=existing, metavar="PATH", help="USD files, or folders that hold some")
     sub.add_argument("--own", action="store_true", help="our own checks alone, even where the public validators are installed")
     sub.add_argument("--public", action="store_true", help="fail when a public validator is not installed")
     sub.add_argument("--lifts", action="store_true", help="also lift by every grasp again that is said to hold")
     sub = commands.add_parser("diff", help="what changed between two assets, or two folders of them; 1 when anything did")
-    sub.add_argument("first", type=Path, metavar="A")
-    sub.add_argument("second", type=Path, metavar="B")
+    sub.add_argument("first", type=existing, metavar="A")
+    sub.add_argument("second", type=existing, metavar="B")
     sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
-    sub.add_argument("folder", type=Path, metavar="OUT")
+    sub.add_argument("folder", type=existing, metavar="OUT")
     commands.add_parser("schema", help="print the JSON Schema of the sidecars")
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     commands_by_name = {"build": _build, "validate": _validate, "diff": _diff, "gallery": _gallery, "schema": _schema}
     return commands_by_name[options.command](options)
 
@@ -75,11 +76,11 @@ def _build_options(build: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> int:
+    wanted = _jobs(options)
     from embodichain.assets.chain import batch
     from embodichain.assets.chain.candidates import SearchConfig
     from embodichain.assets.chain.settings import ChainConfig
 
-    wanted = _jobs(options)
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
     over = tuple(name for name in options.search_over.split(",") if name)
     chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
@@ -165,14 +166,16 @@ _WOULD = {"kept": "keep", "waiting": "build", "failed": "fail"}
 
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
     """The jobs that the sources on the command line stand for, in order."""
+    external = bool(options.generator or options.generator_command)
+    named = {} if external else {entry: _families(entry) for entry in options.sources}
     from embodichain.assets.chain import jobs
 
     wanted: list[Job] = []
     for entry in options.sources:
-        if options.generator or options.generator_command:
+        if external:
             wanted.append(_generated(options, entry))
             continue
-        families, count = _families(entry)
+        families, count = named[entry]
         if not families:
             wanted += _from_files(options, Path(entry))
             continue
@@ -200,7 +203,8 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
         return (family,), int(count)
     if Path(entry).exists() or "/" in entry or "." in entry:
         return (), 0
-    return (family,), int(count)  # no such family: the job says which there are
+    FAMILIES.check(family)  # raises: there is none
+    return (family,), int(count)
 
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 
+from embodichain.commands.parsing import Parser, existing
 from embodichain.errors import ConfigError, unknown
 
 
 def ring(arguments: list[str]) -> int:
     """`embodichain ring top PATH`."""
-    parser = argparse.ArgumentParser(prog="embodichain ring", description="Look at a ring of a running job without disturbing it.")
-    parser.add_argument("command", choices=["top"])
-    parser.add_argument("path", type=Path, nargs="?", help="the ring's file; by default the only one on this machine")
-    options = parser.parse_args(arguments)
-    from embodichain.ring.top import top
+    parser = Parser("ring", "Look at a ring of a running job without disturbing it.")
+    look = parser.subcommands().add_parser("top", help="slots, rates and who waits, live; once with --json")
+    look.add_argument("path", type=existing, nargs="?", help="the ring's file; by default the only one on this machine")
+    look.add_argument("--json", action="store_true", help="print one look as one JSON object")
+    options = parser.parse(arguments)
 
     path = options.path
     if path is None:
@@ -25,23 +25,30 @@ def ring(arguments: list[str]) -> int:
             listing = ", ".join(map(str, found)) or "none"
             raise ConfigError(f"say which ring to watch; on this machine: {listing}")
         path = found[0]
+    if options.json:
+        from embodichain.ring.stats import Observer
+
+        print(json.dumps(asdict(Observer.open(path).stats()), default=str))
+        return 0
+    from embodichain.ring.top import top
+
     top(path)
     return 0
 
 
 def ledger(arguments: list[str]) -> int:
     """`embodichain ledger verify RUN`."""
-    parser = argparse.ArgumentParser(prog="embodichain ledger", description="Prove a run's replay bound from its ledger.")
-    parser.add_argument("command", choices=["verify"])
-    parser.add_argument("run", type=Path, help="a run folder, or a ledger file")
-    parser.add_argument("--max-reads", type=int, help="the bound; by default what the ledger states")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    from embodichain.ring.ledger import verify
-
+    parser = Parser("ledger", "Prove a run's replay bound from its ledger.")
+    check = parser.subcommands().add_parser("verify", help="0 when no trajectory was read too often, 1 when one was")
+    check.add_argument("run", type=existing, help="a run folder, or a ledger file")
+    check.add_argument("--max-reads", type=int, help="the bound; by default what the ledger states")
+    check.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
     path = options.run / "ledger.bin" if options.run.is_dir() else options.run
     if not path.exists():
         raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob("*/ledger.bin")), "give a run folder")
+    from embodichain.ring.ledger import verify
+
     report = verify(path, options.max_reads)
     holds = not (report.violations or report.duplicates or report.damaged)
     if options.json:

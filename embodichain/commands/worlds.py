@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embodichain.commands.parsing import Parser, robot
 from embodichain.errors import ConfigError, MotionError, SceneError, unknown
 
 if TYPE_CHECKING:
@@ -27,15 +28,16 @@ _OVERVIEW = {"eye": (0.68, -0.30, 0.56), "target": (-0.03, 0.0, 0.05), "fovy": 4
 
 def scene(arguments: list[str]) -> int:
     """`embodichain scene sample`."""
-    parser = argparse.ArgumentParser(prog="embodichain scene", description="Scenes as USD files.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    sample = commands.add_parser("sample", help="sample scenes of a task: USD files, pictures and a contact sheet")
-    sample.add_argument("--task", required=True, help="see `embodichain list`")
+    parser = Parser("scene", "Scenes as USD files.")
+    sample = parser.subcommands().add_parser("sample", help="sample scenes of a task: USD files, pictures and a contact sheet")
+    sample.add_argument("--task", type=_task, required=True, help="see `embodichain list`")
     sample.add_argument("-n", "--count", type=int, default=12, help="scenes to make (default 12)")
     sample.add_argument(
         "-o", "--out", type=Path, required=True, help="folder for scene_*.usda, scene_*.png, contact.png, scenes.json"
     )
-    sample.add_argument("--robot", default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file")
+    sample.add_argument(
+        "--robot", type=robot, default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file"
+    )
     sample.add_argument("--seed", type=int, default=0)
     sample.add_argument("--first", type=int, default=0, help="number of the first scene: a number decides a scene (default 0)")
     sample.add_argument("--visual", action="store_true", help="with visual expansion")
@@ -45,18 +47,23 @@ def scene(arguments: list[str]) -> int:
     sample.add_argument("--size", type=int, default=256, help="edge of a picture [pixels]; 0 makes none")
     sample.add_argument("--dry-run", action="store_true", help="say what would be made")
     sample.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
-    _check_task(options.task)
+    options = parser.parse(arguments)
     if options.count < 1 or options.size < 0 or options.size % 2:
         raise ConfigError(f"--count must be at least 1 and --size even and not negative, got {options.count} and {options.size}")
     if options.dry_run:
-        numbers = f"{options.first}..{options.first + options.count - 1} of seed {options.seed}"
-        print(f"scenes {numbers} of {options.task} for {options.robot} would go to {options.out}")
+        last = options.first + options.count - 1
+        if options.json:
+            print(
+                json.dumps({"dry_run": True, "task": options.task, "first": options.first, "last": last, "out": str(options.out)})
+            )
+        else:
+            numbers = f"{options.first}..{last} of seed {options.seed}"
+            print(f"scenes {numbers} of {options.task} for {options.robot} would go to {options.out}")
         return 0
     return _sample(options)
 
 
-def _sample(options: argparse.Namespace) -> int:
+def _sample(options: Namespace) -> int:
     from embodichain.scenes import usd
     from embodichain.stages import SceneStage
 
@@ -98,13 +105,16 @@ def _sample(options: argparse.Namespace) -> int:
 
 def tasks(arguments: list[str]) -> int:
     """`embodichain tasks show`."""
-    parser = argparse.ArgumentParser(prog="embodichain tasks", description="What tasks look like.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    show = commands.add_parser("show", help="a contact sheet of start, middle and end, and a video, of each task's expert")
-    show.add_argument("tasks", nargs="*", metavar="TASK", help="see `embodichain list`; all when none is named")
+    parser = Parser("tasks", "What tasks look like.")
+    show = parser.subcommands().add_parser(
+        "show", help="a contact sheet of start, middle and end, and a video, of each task's expert"
+    )
+    show.add_argument("tasks", nargs="*", type=_task, metavar="TASK", help="see `embodichain list`; all when none is named")
     show.add_argument("-o", "--out", type=Path, required=True, help="folder for contact.png, TASK.png, TASK.mp4 and tasks.json")
     show.add_argument("-n", "--count", type=int, default=3, help="episodes of each task on its own sheet (default 3)")
-    show.add_argument("--robot", default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file")
+    show.add_argument(
+        "--robot", type=robot, default="dual_piper", help="a name from `embodichain list`, or the path of an MJCF file"
+    )
     show.add_argument("--seed", type=int, default=0)
     show.add_argument("--visual", action="store_true", help="with visual expansion")
     show.add_argument("--physical", action="store_true", help="with physical expansion")
@@ -112,18 +122,16 @@ def tasks(arguments: list[str]) -> int:
     show.add_argument("--recovery", type=float, default=0.0, help="how often an episode is provoked into a failure (default 0)")
     show.add_argument("--size", type=int, default=320, help="edge of a picture [pixels]")
     show.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     from embodichain.tasks import TASKS
 
     names = tuple(options.tasks) or tuple(name for name in TASKS if name != "counting")
-    for name in names:
-        _check_task(name)
     if options.count < 1 or options.size < 16 or options.size % 2:
         raise ConfigError(f"--count must be at least 1 and --size even and at least 16, got {options.count} and {options.size}")
     return _show(options, names)
 
 
-def _show(options: argparse.Namespace, names: tuple[str, ...]) -> int:
+def _show(options: Namespace, names: tuple[str, ...]) -> int:
     from embodichain.export.video import write_video
 
     rows: list[dict[str, Any]] = []
@@ -193,15 +201,17 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
 # -------------------------------------------------------------------------------------------------------------- shared
 
 
-def _check_task(name: str) -> None:
+def _task(text: str) -> str:
+    """A task that can be looked at; raises ConfigError that lists them."""
     from embodichain.tasks import TASKS
 
-    TASKS.check(name)
-    if name == "counting":
-        raise unknown("task", name, [task for task in TASKS if task != "counting"])
+    if text == "counting":
+        raise unknown("task", text, [name for name in TASKS if name != "counting"], "there is nothing to see in counting")
+    TASKS.check(text)
+    return text
 
 
-def _config(options: argparse.Namespace, names: tuple[str, ...]) -> WorldConfig:
+def _config(options: Namespace, names: tuple[str, ...]) -> WorldConfig:
     from embodichain.config import WorldConfig
     from embodichain.expand.diversity import DiversityConfig
     from embodichain.expand.physical import PhysicalConfig

@@ -1,3 +1,8 @@
 """Domain expansion: what makes episodes differ beyond their layout."""
 
-__all__ = ["diversity", "physical", "size", "visual"]
+__all__ = [
+    "diversity",
+    "physical",
+    "size",
+    "visual",
+]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from embodichain.errors import ConfigError
+from learner.records.schedules import warm_cosine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +42,55 @@ class LatentSpec(NamedTuple):
 
     channels: int
     moments: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig:
+    """How the encoder trains. `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`."""
+
+    steps: int = 3600
+    mask_share: float = 0.3
+    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but whoever reads its tokens
+    later shows it whole frames: places were found worse after training at 0.7."""
+    asked_share: float = 0.4
+    """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
+    seen_weight: float = 1.0
+    """Weight of the error on patches that it saw, beside 1 on the hidden ones."""
+    contrast_floor: float = 0.2
+    """Errors count relative to the patch's own contrast (variance of its pixels, in deviations of ImageNet's) plus this: a small
+    object counts as much as a large bare table, whose noise does not."""
+    depth_floor: float = 2e-4
+    """The same for the relief inside a patch, in logarithms of depth; how far the patch is as a whole is asked for apart."""
+    segmentation_floor: float = 0.05
+    """The same for shares of room, table, robot and object."""
+    depth_weight: float = 1.0
+    segmentation_weight: float = 1.0
+    """How much depth and segmentation count beside colours at 1."""
+    moment_weight: float = 10.0
+    """Weight of the error on the moments of seen patches, beside 1 on the hidden ones."""
+    moment_floor: float = 0.01
+    """`contrast_floor` for moments."""
+    decoder_dim: int = 96
+    decoder_layers: int = 1
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    bf16: bool = False
+    """Attention runs backwards several times slower in bfloat16 on CPUs."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        floors = (self.contrast_floor, self.depth_floor, self.segmentation_floor, self.moment_floor)
+        if not 0.0 < self.asked_share <= 1.0:
+            raise ConfigError(f"pretraining needs asked_share in (0, 1], got {self.asked_share}")
+        if not 0.0 < self.mask_share < 1.0 or not 0.0 <= self.seen_weight <= 1.0 or min(floors) <= 0.0 or self.moment_weight < 0.0:
+            raise ConfigError(
+                f"pretraining needs mask_share in (0, 1), seen_weight in 0..1, moment_weight >= 0 and floors > 0, got {self}"
+            )
+        if min(self.steps, self.decoder_layers) < 1 or self.decoder_dim % 32 or self.rate <= 0:
+            raise ConfigError(f"pretraining needs steps and decoder_layers >= 1, decoder_dim in 32s and rate > 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
 from learner.codecs.config import EncoderConfig, LatentSpec
-from learner.records.weight_files import SHIPPED_WEIGHTS
+from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.vision.config import BUILTIN
 from learner.vision.pretrained import load_dinov3, new_dinov3
 from learner.vision.segmenter import MOMENTS, load_segmenter

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
-
+from embodichain.commands.parsing import Parser
 from embodichain.errors import unknown
-from learner.records.run_folder import RunFolder
-from learner.reporting.efficiency import MEASURES, draw, fit_efficiency, point
+from learner.commands.kinds import run_folder
+from learner.evaluation.config import MEASURES
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain efficiency`."""
-    parser = argparse.ArgumentParser(prog="embodichain efficiency", description="Fit the Efficiency Law across runs.")
-    parser.add_argument("runs", type=Path, nargs="+", help="run folders: four or more, with at least three different E")
+    parser = Parser("efficiency", "Fit the Efficiency Law across runs.")
+    parser.add_argument("runs", type=run_folder, nargs="+", help="run folders: four or more, with at least three different E")
     parser.add_argument("--measure", default="loss", help=f"what should fall with E: {', '.join(MEASURES)}")
     parser.add_argument("--picture", type=Path, help="where to draw it, an SVG file")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
-    options = parser.parse_args(arguments)
+    options = parser.parse(arguments)
     if options.measure not in MEASURES:
         raise unknown("measure", options.measure, MEASURES)
+    import numpy as np
+
+    from learner.records.run_folder import RunFolder
+    from learner.reporting.efficiency import draw, fit_efficiency, point
+
     points = [point(RunFolder.open(path), options.measure) for path in options.runs]
     law = fit_efficiency(*zip(*points, strict=True), rng=np.random.default_rng(0))
     if options.picture is not None:

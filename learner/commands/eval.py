@@ -9,26 +9,37 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
+from embodichain.commands.parsing import Parser
 from embodichain.errors import unknown
-from learner.commands.serve import add_sai_options, sai_config
-from learner.evaluation.config import EvaluateConfig
-from learner.evaluation.held_out import Shift
-from learner.evaluation.suite import PILOTS, SHIFTS, JudgeConfig, Judgement, judge, summarise
-from learner.inference.policy_file import load_agent
-from learner.records.progress import Board
-from learner.runs.locate import BUILTIN, Trained, find
-from learner.runs.options import fresh
+from embodichain.tasks import TASKS
+from learner.commands.kinds import trained as trained_path
+from learner.commands.speculation import add_sai_options, sai_config
+from learner.evaluation.config import PILOTS, SHIFTS, EvaluateConfig, Shift
+from learner.records.shipped import BUILTIN
+
+if TYPE_CHECKING:
+    from learner.evaluation.suite import JudgeConfig
+    from learner.runs.locate import Trained
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain eval RUN`: 0 when every episode was played, 130 after Ctrl-C (`--resume` goes on)."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse(arguments)
+    for name in options.pilots:
+        if name not in PILOTS:
+            raise unknown("pilot", name, PILOTS)
+    for name in options.task or ():
+        TASKS.check(name)
+    import torch
+
+    from learner.evaluation.suite import Judgement, judge, summarise
+    from learner.inference.policy_file import load_agent
+    from learner.records.progress import Board
+    from learner.records.run_folder import fresh
+    from learner.runs.locate import find
+
     trained = find(options.path)
     config = configure(options, trained)
     name = options.path.stem.removeprefix(BUILTIN)
@@ -59,6 +70,9 @@ def main(arguments: list[str]) -> int:
 
 def show(summary: dict[str, Any], config: JudgeConfig) -> None:
     """The figures for people."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False)
     table = Table("scenes", "pilot", "task", "success", "95% interval", "progress", title="closed loop, held-out scenes")
     for shift, rows in summary["sets"].items():
@@ -85,9 +99,8 @@ def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
         world = replace(world, tasks=tuple(options.task))
     if options.seed is not None:
         world = replace(world, seed=options.seed)
-    for name in options.pilots:
-        if name not in PILOTS:
-            raise unknown("pilot", name, PILOTS)
+    from learner.evaluation.suite import JudgeConfig
+
     asked: list[Shift] = [Shift.NONE]
     for name in options.ood:
         asked += [shift for shift in SHIFTS[name] if shift not in asked]
@@ -103,16 +116,16 @@ def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="embodichain eval",
-        description="Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
+def _parser() -> Parser:
+    parser = Parser(
+        "eval",
+        "Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
         epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
     )
     add: Callable[..., Any] = parser.add_argument
     add(
         "path",
-        type=Path,
+        type=trained_path,
         metavar="RUN|CHECKPOINT|POLICY",
         help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
     )

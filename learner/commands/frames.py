@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import tyro
+from embodichain.commands.parsing import Parser
+from learner.commands.kinds import flag
+from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 
-from embodichain.errors import ConfigError, EmbodiChainError
-from learner.runs.frame_training import FramesConfig
+if TYPE_CHECKING:
+    from argparse import Namespace
 
-Config = TypeVar("Config", bound=FramesConfig)
+    from learner.runs.frames_config import FramesConfig
+
+Config = TypeVar("Config", bound="FramesConfig")
 
 
-def command(
-    arguments: list[str], name: str, config_type: type[Config], train: Callable[[Config], dict[str, Any]], description: str | None
-) -> int:
-    """`embodichain NAME train [OPTIONS]`; 130 after Ctrl-C, what was trained so far being saved."""
-    if not arguments or arguments[0] != "train":
-        print(f"usage: embodichain {name} train [OPTIONS]", file=sys.stderr)
-        return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
-    try:
-        config = tyro.cli(
-            tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)(config_type),
-            args=arguments[1:],
-            prog=f"embodichain {name} train",
-            description=description,
-        )
-    except EmbodiChainError:
-        raise
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
-    record = train(config)
+def parse(arguments: list[str], name: str, description: str, steps: str) -> tuple[Namespace, list[str]]:
+    """What the command line of `embodichain NAME train` says, and its dotted overrides; `steps` is the dotted name of --steps."""
+    parser = Parser(name, description)
+    train = parser.subcommands().add_parser("train", description=description, help=description)
+    train.epilog = f"{REST[0].upper()}{REST[1:]}."
+    flag(train, "--json", "print the summary as one JSON object on the last line")
+    short = add_settings(train, {"--steps": (steps, "training steps")})
+    known, rest = parser.parse_known_args(arguments)
+    check_settings(known)
+    check_rest(train, rest)
+    if known.help_all:
+        train.print_help()
+    return known, [*dotted(known, short), *rest]
+
+
+def resolved(known: Namespace, words: list[str], config: Config, name: str) -> Config | None:
+    """`config` as the command line has it; None when all that was asked for is the help."""
+    from learner.runs.options import check_world, override, show_all
+
+    prog = f"embodichain {name} train"
+    if known.help_all:
+        show_all(config, prog)
+        return None
+    settled = override(config, [*words, "--json", known.json], prog)
+    check_world(settled.world)
+    return settled
+
+
+def report(record: dict[str, Any], config: FramesConfig) -> int:
+    """Prints what was trained; 130 after Ctrl-C, what was trained so far being saved."""
     if config.json:
         print(json.dumps(record))
     else:

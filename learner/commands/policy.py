@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 from pathlib import Path
 
+from embodichain.commands.parsing import Parser
 from embodichain.errors import ConfigError
-from learner.inference.policy_file import load_agent, save_agent
-from learner.runs.locate import find, setup_of
+from learner.commands.kinds import trained as trained_path
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain export RUN [-o FILE]`: the policy of a run as one file without pickles, averaged weights, no optimiser."""
-    parser = argparse.ArgumentParser(prog="embodichain export", description=main.__doc__)
-    parser.add_argument("run", type=Path, help="a run's folder or a checkpoint in one")
+    parser = Parser("export", "The policy of a run as one file without pickles: averaged weights, no optimiser.")
+    parser.add_argument("run", type=trained_path, help="a run's folder or a checkpoint in one")
     parser.add_argument("-o", "--out", type=Path, help="the file to write, RUN/policy.safetensors if not given")
-    options = parser.parse_args(arguments)
-    trained = find(options.run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
     out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "policy.safetensors"
     if out.suffix != ".safetensors":
         raise ConfigError(f"a policy is one .safetensors file, got {out}: give it that ending")
+    from learner.inference.policy_file import load_agent, save_agent
+    from learner.runs.locate import find, setup_of
+
+    trained = find(options.run)
     save_agent(load_agent(trained.checkpoint), out, setup_of(trained.world))
+    if options.json:
+        print(json.dumps({"policy": str(out), "bytes": out.stat().st_size}))
+        return 0
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+import json
 
-from learner.records.run_folder import RunFolder
-from learner.reporting.report import write_report
+from embodichain.commands.parsing import Parser
+from learner.commands.kinds import run_folder
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain report RUN`."""
-    parser = argparse.ArgumentParser(prog="embodichain report", description="Write report.html again from a run's folder.")
-    parser.add_argument("run", type=Path, help="a run folder")
-    print(write_report(RunFolder.open(parser.parse_args(arguments).run)))
+    parser = Parser("report", "Write report.html again from a run's folder.")
+    parser.add_argument("run", type=run_folder, help="a run folder")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    from learner.records.run_folder import RunFolder
+    from learner.reporting.report import write_report
+
+    written = write_report(RunFolder.open(options.run))
+    print(json.dumps({"report": str(written)}) if options.json else written)
     return 0

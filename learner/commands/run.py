@@ -3,42 +3,110 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import yaml
-from rich.console import Console
-from rich.table import Table
+from embodichain.commands.parsing import Parser, existing
+from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
+from learner.runs.catalog import RECIPES
 
-from embodichain.ring.layout import RingLayout
-from embodichain.types import ReplayMode
-from embodichain.world import check_names
-from learner.records.plain import as_plain
-from learner.runs.options import parse
-from learner.runs.recipes import RunConfig
-from learner.runs.run import run
+if TYPE_CHECKING:
+    from learner.runs.config import RunConfig
+    from learner.runs.options import RunOptions
+
+_DEFAULT = "tiny_cpu"
 
 
 def main(arguments: list[str]) -> int:
     """Runs what the command line asks for; 0 when all went well, 130 after Ctrl-C (the run can be resumed)."""
     options = parse(arguments)
     if options.dry_run:
-        print(describe(options.config))
+        if options.json:
+            from learner.records.plain import as_plain
+
+            print(json.dumps({"config": as_plain(options.config), "ring_bytes": _ring_bytes(options.config)}))
+        else:
+            print(describe(options.config))
         return 0
+    from learner.runs.run import run
+
     summary = run(options)
     print_summary(summary, as_json=options.json)
     return 130 if summary["interrupted"] else 0
 
 
+def parse(arguments: list[str]) -> RunOptions:
+    """Reads the arguments; raises ConfigError for what cannot be used, and exits after help."""
+    named = bool(arguments) and not arguments[0].startswith("-")
+    recipe = arguments[0] if named else _DEFAULT
+    parser, short = _parser()
+    known, rest = parser.parse_known_args(arguments[named:])
+    RECIPES.check(recipe)
+    check_settings(known)
+    check_rest(parser, rest)
+    from learner.runs.options import RunWords, resolve, show_all
+
+    if known.help_all:
+        parser.print_help()
+        show_all(RECIPES.get(recipe)(), parser.prog)
+        raise SystemExit(0)
+    words = RunWords(
+        config=known.config,
+        size=known.size,
+        physics=known.physics,
+        out=known.out and Path(known.out),
+        resume=known.resume,
+        dry_run=known.dry_run,
+        json=known.json,
+    )
+    return resolve(recipe, words, [*dotted(known, short), *rest])
+
+
+def _parser() -> tuple[Parser, dict[str, str]]:
+    parser = Parser(
+        "run",
+        "Streams experience from simulation into a learner, evaluates the policy and writes a report.",
+        epilog=f"RECIPE is one of {', '.join(RECIPES)} (default {_DEFAULT}); {REST}.",
+    )
+    parser.usage = "embodichain run [RECIPE] [OPTIONS]"
+    add = parser.add_argument
+    add("--config", type=existing, metavar="FILE", help="a YAML file whose values override the recipe's")
+    add("--size", help="a named size of the recipe's world model, such as tiny, small, base")
+    add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
+    add("--resume", action="store_true", help="go on with the run in the folder --out")
+    add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")
+    add("--json", action="store_true", help="print the summary as one JSON object on the last line")
+    more = {
+        "--ranks": ("--train.ranks", "learner processes that share the ring"),
+        "--steps": ("--train.steps", "training steps"),
+        "--episodes": ("--evaluate.episodes", "held-out episodes for each task and pilot"),
+    }
+    return parser, add_settings(parser, more)
+
+
+def _ring_bytes(config: RunConfig) -> int:
+    """Shared memory that the ring of a run will take."""
+    from embodichain.ring.layout import RingLayout
+    from embodichain.world import check_names
+
+    robot, _ = check_names(config.world)
+    return RingLayout.of(config.ring_spec(config.world.stream_spec(robot))).total_bytes
+
+
 def describe(config: RunConfig) -> str:
     """The resolved configuration and the memory its ring will take, as text."""
-    robot, _ = check_names(config.world)
-    spec = config.ring_spec(config.world.stream_spec(robot))
-    needed = RingLayout.of(spec).total_bytes
+    import yaml
+
+    from learner.records.plain import as_plain
+
+    needed = _ring_bytes(config)
     text = yaml.safe_dump(as_plain(config), sort_keys=False)
-    return f"{text}\n# ring: {needed / 2**20:.0f} MiB of shared memory for {spec.num_slots} trajectories"
+    return f"{text}\n# ring: {needed / 2**20:.0f} MiB of shared memory for {config.ring.num_slots} trajectories"
 
 
 def _bound(summary: dict[str, Any]) -> str:
+    from embodichain.types import ReplayMode
+
     if summary["replay_mode"] == ReplayMode.AGGREGATE:
         most = max(map(int, summary["reads_histogram"]), default=0)
         return f"none for a trajectory: refilled after K = {summary['max_reads']} reads a slot on average; most read {most} times"
@@ -50,6 +118,9 @@ def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(summary))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False)
     figures = Table(show_header=False, box=None, pad_edge=False)
     for name, value in (

@@ -5,25 +5,30 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
+from embodichain.commands.parsing import Parser
 from embodichain.errors import ConfigError
-from learner.inference.config import SaiConfig
-from learner.inference.policy_file import load_agent
-from learner.runs.locate import find
-from learner.serving.server import OFF, PolicyServer, ServeConfig, embodiment
+from learner.commands.kinds import trained as trained_path
+from learner.commands.speculation import add_sai_options, sai_config
+
+if TYPE_CHECKING:
+    from learner.serving.server import PolicyServer, ServeConfig
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain serve RUN|CHECKPOINT`: until Ctrl-C or SIGTERM, either of which ends it cleanly with 0."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse(arguments)
+    import torch
+
+    from learner.inference.policy_file import load_agent
+    from learner.runs.locate import find
+    from learner.serving.server import PolicyServer, embodiment
+
     config = _config(options)
     trained = find(options.path)
     torch.set_num_threads(options.threads)
@@ -53,6 +58,8 @@ async def _until_signal(server: PolicyServer, ready: Callable[[int], None]) -> N
 
 
 def _config(options: argparse.Namespace) -> ServeConfig:
+    from learner.serving.server import ServeConfig
+
     api_key = ""
     if options.api_key_env:
         api_key = os.environ.get(options.api_key_env, "")
@@ -75,26 +82,10 @@ def _config(options: argparse.Namespace) -> ServeConfig:
     )
 
 
-def sai_config(options: argparse.Namespace) -> SaiConfig | None:
-    """The speculation that `add_sai_options` asked for."""
-    if options.sai == OFF:
-        return None
-    return SaiConfig(variant=options.sai, s_mid=options.s_mid, patience_s=options.patience_s)
-
-
-def add_sai_options(parser: argparse.ArgumentParser) -> None:
-    """--sai, --s-mid and --patience-s."""
-    ahead = "what is begun while the robot moves: video, video+action, or what else the policy's family offers (default off)"
-    parser.add_argument("--sai", default=OFF, metavar="MODE", help=ahead)
-    parser.add_argument("--s-mid", type=float, default=0.5, help="share of the sampling steps made in advance (default 0.5)")
-    patience = "seconds that an early observation waits for the background before it takes over (default: until it is done)"
-    parser.add_argument("--patience-s", type=float, default=math.inf, help=patience)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="embodichain serve", description="Serves a trained policy to openpi clients.")
+def _parser() -> Parser:
+    parser = Parser("serve", "Serves a trained policy to openpi clients.")
     add = parser.add_argument
-    add("path", type=Path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
+    add("path", type=trained_path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")

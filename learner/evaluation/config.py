@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from embodichain.errors import ConfigError
 
@@ -19,3 +20,28 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.episodes < 0:
             raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")
+
+
+class Shift(StrEnum):
+    """What sets a held-out set apart from the training's world."""
+
+    NONE = "in distribution"
+    VISUAL = "visual"
+    PHYSICS = "physics"
+    PLACEMENT = "placement"
+    WORDS = "words"
+    ALL = "all at once"
+
+
+PILOTS = ("policy", "do nothing", "random", "expert")
+
+SHIFTS = {
+    "visual": (Shift.VISUAL,),
+    "physics": (Shift.PHYSICS,),
+    "placement": (Shift.PLACEMENT,),
+    "words": (Shift.WORDS,),
+    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
+}
+
+MEASURES = ("loss", "loss_video", "loss_action", "failure")
+"""What may fall with the experience of a run's iterations."""

@@ -17,8 +17,8 @@ from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, rollout
 from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
 from embodichain.world import World
-from learner.evaluation.config import EvaluateConfig
-from learner.evaluation.held_out import HeldOut, Shift, of_world, scenes
+from learner.evaluation.config import EvaluateConfig, Shift
+from learner.evaluation.held_out import HeldOut, of_world, scenes
 
 
 @dataclass(frozen=True, kw_only=True)

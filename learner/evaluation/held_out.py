@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import numpy as np
 
@@ -31,22 +30,12 @@ from embodichain.scenes.sample import SceneSampler
 from embodichain.tasks.variants import widened
 from embodichain.types import Range, Robot, Scene, SceneRequest, Texture, WorldState
 from embodichain.world import Split, World, scene_seed
+from learner.evaluation.config import Shift
 
 _OTHER_INSTANCES = 7_919
 """Added to the seed of the assets: a catalogue that shares no instance with the training's."""
 _BEYOND = 1.6
 """How far a shifted range reaches beyond the edge of the training's: a factor."""
-
-
-class Shift(StrEnum):
-    """What sets a held-out set apart from the training's world."""
-
-    NONE = "in distribution"
-    VISUAL = "visual"
-    PHYSICS = "physics"
-    PLACEMENT = "placement"
-    WORDS = "words"
-    ALL = "all at once"
 
 
 class _Varied:

@@ -22,9 +22,9 @@ from embodichain import tasks
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
-from learner.evaluation.config import EvaluateConfig
+from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
-from learner.evaluation.held_out import HeldOut, Shift, held_out
+from learner.evaluation.held_out import HeldOut, held_out
 from learner.inference.background import make_policy
 from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
@@ -32,15 +32,6 @@ from learner.records.plain import as_plain
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
-
-PILOTS = ("policy", "do nothing", "random", "expert")
-SHIFTS = {
-    "visual": (Shift.VISUAL,),
-    "physics": (Shift.PHYSICS,),
-    "placement": (Shift.PLACEMENT,),
-    "words": (Shift.WORDS,),
-    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from embodichain.errors import ConfigError
 
+OFF = "off"
+"""The word for no speculation."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaiConfig:

@@ -143,3 +143,11 @@ def versions() -> dict[str, str]:
 def command_line() -> list[str]:
     """The command of this process, with the program's short name."""
     return ["embodichain", *sys.argv[1:]]
+
+
+def fresh(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3 ... that holds no run yet."""
+    number = 1
+    while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).joinpath("config.yaml").exists():
+        number += 1
+    return candidate

@@ -11,9 +11,6 @@ from torch import Tensor
 
 from embodichain.errors import LearnerError
 
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
-"""Where the weights lie that this package ships: `encoder`, `segmenter` and `policies`."""
-
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], *, form: str, **metadata: str) -> None:
     """Writes `weights` with `metadata` in the format called `form`. Atomic."""

@@ -105,8 +105,6 @@ def windowed(values: Sequence[float], points: int) -> NDArray[np.float64]:
     return np.array([np.mean(part) for part in parts], np.float64)
 
 
-MEASURES = ("loss", "loss_video", "loss_action", "failure")
-
 _LAST = 0.2
 """A run's loss is the mean over this share of its steps, the last ones."""
 

@@ -6,7 +6,7 @@ from embodichain.engine import AnyEngine, Engine
 from embodichain.ring.contract import AnyRing
 from embodichain.world import World
 from learner.records.progress import Board
-from learner.runs.recipes import StreamConfig
+from learner.runs.config import StreamConfig
 
 
 def open_engine(world: World, ring: AnyRing, config: StreamConfig, board: Board, *, first: int) -> AnyEngine:

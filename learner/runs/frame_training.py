@@ -6,68 +6,22 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from embodichain.config import WorldConfig
-from embodichain.errors import ConfigError, RingTimeout, RunError
-from embodichain.expand.visual import VisualConfig
+from embodichain.errors import RingTimeout, RunError
 from embodichain.prepare import prepare
-from embodichain.recovery.config import RecoveryConfig
 from embodichain.ring.ring import Ring
-from embodichain.tasks import TASKS
 from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt
 from learner.records.progress import Board
 from learner.records.run_folder import command_line
 from learner.runs.engines import open_engine
-from learner.runs.recipes import RingConfig, StreamConfig
+from learner.runs.frames_config import FramesConfig
 from learner.vision.camera_frames import Views
-
-_NOT_LOOKED_AT = ("counting",)
-
-
-def rendered(*, depth: bool = False) -> WorldConfig:
-    """Every task that can be looked at, some of its episodes with a failure, under varied looks."""
-    return WorldConfig(
-        tasks=tuple(name for name in TASKS.built_in if name not in _NOT_LOOKED_AT),
-        width=128,
-        height=128,
-        depth=depth,
-        segmentation=True,
-        recovery=RecoveryConfig(probability=0.3),
-        visual=VisualConfig(enabled=True),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class FramesConfig:
-    """What is rendered, how it streams, and how many frames make a batch."""
-
-    out: Path
-    """Folder for the weights and training.json; must not hold any yet."""
-    world: WorldConfig = field(default_factory=rendered)
-    stream: StreamConfig = field(default_factory=StreamConfig)
-    ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=32, min_ready=16))
-    trajectories: int = 8
-    """In each batch."""
-    images: int = 8
-    """From each of them, drawn from all its frames and cameras."""
-    threads: int = 2
-    timeout_s: float = 120.0
-    json: bool = False
-    """Print the summary as one JSON object on the last line."""
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.trajectories <= self.ring.num_slots or self.images < 1:
-            raise ConfigError(
-                f"a batch needs 1..num_slots={self.ring.num_slots} trajectories and images >= 1, "
-                f"got {self.trajectories} and {self.images}"
-            )
 
 
 class FrameStream:

@@ -11,10 +11,10 @@ from embodichain.errors import RunError
 from learner.inference.policy_file import Setup, load_setup
 from learner.records.plain import load_yaml
 from learner.records.run_folder import RunFolder
-from learner.records.weight_files import SHIPPED_WEIGHTS
-from learner.runs import recipes
+from learner.records.shipped import BUILTIN, shipped
+from learner.runs import catalog
+from learner.runs.config import RunConfig
 from learner.runs.options import restore
-from learner.runs.recipes import RunConfig
 
 
 def setup_of(world: WorldConfig) -> Setup:
@@ -36,11 +36,6 @@ class Trained:
 
     checkpoint: Path
     world: WorldConfig
-
-
-BUILTIN = "builtin:"
-"""Before the name of a policy that ships with this package."""
-_POLICIES = SHIPPED_WEIGHTS / "policies"
 
 
 def find(path: Path) -> Trained:
@@ -74,15 +69,7 @@ def find(path: Path) -> Trained:
     )
 
 
-def shipped(name: str) -> Path:
-    """The file of the policy `name` that ships with this package; raises RunError listing those that do."""
-    known = sorted(p.stem for p in _POLICIES.glob("*.safetensors"))
-    if name not in known:
-        raise RunError(f"no policy {name!r} ships with this package; available: {', '.join(known) or 'none'}")
-    return _POLICIES / f"{name}.safetensors"
-
-
 def run_config(folder: RunFolder) -> RunConfig:
     """The resolved configuration that a run saved."""
     saved = load_yaml(folder.config)
-    return restore(recipes.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)
+    return restore(catalog.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)

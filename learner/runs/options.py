@@ -1,35 +1,42 @@
-"""From the command line to one complete configuration: recipe, then --config file, then overrides; the last word wins."""
+"""From words to one complete configuration: recipe, then --config file, then overrides; the last word wins."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import tyro
-
-from embodichain.errors import ConfigError, EmbodiChainError
+from embodichain import physics, robots
+from embodichain.commands.parsing import unknown_option
+from embodichain.config import WorldConfig
+from embodichain.errors import ConfigError, EmbodiChainError, UsageError
+from embodichain.tasks import TASKS
 from learner.models.families import family_of
 from learner.records.plain import flatten, load_yaml
-from learner.records.run_folder import RunFolder
-from learner.runs import recipes
-from learner.runs.recipes import RunConfig
+from learner.records.run_folder import RunFolder, fresh
+from learner.runs import catalog, recipes
+from learner.runs.config import RunConfig
 
-SHORTHANDS = {
-    "--seed": "--world.seed",
-    "--out": "--out",
-    "--robot": "--world.robot",
-    "--tasks": "--world.tasks",
-    "--engine": "--stream.engine",
-    "--workers": "--stream.workers",
-    "--ranks": "--train.ranks",
-    "--max-reads": "--ring.max-reads",
-    "--steps": "--train.steps",
-    "--episodes": "--evaluate.episodes",
-}
-"""Options that most runs change, by the dotted name that each stands for."""
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunWords:
+    """What a command line says beside the recipe and its dotted overrides."""
+
+    config: Path | None = None
+    """A YAML file whose values override the recipe's."""
+    size: str | None = None
+    """A named size of the recipe's world model."""
+    physics: str | None = None
+    out: Path | None = None
+    resume: bool = False
+    dry_run: bool = False
+    json: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,44 +49,32 @@ class RunOptions:
     json: bool
 
 
-def parse(arguments: list[str]) -> RunOptions:
-    """Reads the arguments of `embodichain run`; raises ConfigError, and exits with help or usage errors as argparse does."""
-    parser = _parser()
-    named = arguments[:1] if arguments and not arguments[0].startswith("-") else ["tiny_cpu"]
-    known, rest = parser.parse_known_args(arguments[len(named) if arguments[:1] == named else 0 :])
-    known.recipe = named[0]
-    if known.help:
-        parser.print_help()
-        print("\nEvery value of the recipe can be set by its dotted name:\n")
-    given: list[str] = []
-    for option, dotted in SHORTHANDS.items():
-        value = getattr(known, option.strip("-").replace("-", "_"))
-        if value is not None:
-            given += [dotted, *([value] if isinstance(value, str) else value)]
-    if known.resume:
-        out = Path(known.out or _recipe(known).out)
+def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
+    """The run that a command line asks for. Raises ConfigError for a name or value that cannot be used, before anything long."""
+    if given.resume:
+        out = given.out or _recipe(recipe, given).out
         saved = load_yaml(RunFolder.open(out).config)
-        base = recipes.make(str(saved["recipe"]).partition(" ")[0])
-        config = restore(base, saved, ["--out", str(out), *given, *rest])
+        base = catalog.make(str(saved["recipe"]).partition(" ")[0])
+        config = restore(base, saved, ["--out", str(out), *dotted])
     else:
-        from_file = load_yaml(known.config) if known.config else {}
-        base = _recipe(known)
+        base = _recipe(recipe, given)
         base = dataclasses.replace(base, out=fresh(base.out))
-        config = restore(base, from_file, [*given, *rest], show_help=known.help)
-    return RunOptions(config=config, resume=known.resume, dry_run=known.dry_run, json=known.json)
+        config = restore(base, load_yaml(given.config) if given.config else {}, dotted)
+    check_world(config.world)
+    return RunOptions(config=config, resume=given.resume, dry_run=given.dry_run, json=given.json)
 
 
-def fresh(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3 ... that holds no run yet."""
-    number = 1
-    while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).joinpath("config.yaml").exists():
-        number += 1
-    return candidate
+def check_world(world: WorldConfig) -> None:
+    """Raises ConfigError or RobotError for a task, robot or physics that does not exist; imports nothing behind the names."""
+    robots.check(world.robot)
+    physics.check(world.physics)
+    for name in world.tasks:
+        TASKS.check(name)
 
 
-def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = (), *, show_help: bool = False) -> RunConfig:
+def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = ()) -> RunConfig:
     """`base` with the values in `saved`, as `as_plain` gives them, then dotted overrides. A saved table replaces the base's."""
-    return override(_with_tables(base, saved), [*flatten(saved), *arguments], show_help=show_help)
+    return override(_with_tables(base, saved), [*flatten(saved), *arguments])
 
 
 def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
@@ -96,60 +91,68 @@ def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changes) if changes else config
 
 
-def override(config: RunConfig, arguments: list[str], *, show_help: bool = False) -> RunConfig:
-    """`config` with dotted overrides ("--world.width", "96"); raises ConfigError for a value that a configuration refuses."""
+def override(config: Config, arguments: Sequence[str], prog: str = "embodichain run") -> Config:
+    """`config` with dotted overrides ("--world.width", "96"); raises ConfigError for a value that a configuration refuses.
+
+    Raises UsageError for a name that does not exist or a value of another kind.
+    """
+    known = set(names(config))
+    for word in arguments:
+        if word.startswith("--") and word.partition("=")[0].replace("_", "-") not in known:
+            raise UsageError(unknown_option(prog, word, known))
+    said = io.StringIO()
     try:
-        return tyro.cli(
-            tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)(RunConfig),
-            default=config,
-            args=["--help"] if show_help else arguments,
-            prog="embodichain run",
-            console_outputs=True,
-        )
+        with contextlib.redirect_stderr(said):
+            return _parsed(config, arguments, prog)
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        raise UsageError(f"{prog}: {_sentence(said.getvalue())}") from None
     except EmbodiChainError:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
 
 
-def _recipe(known: argparse.Namespace) -> RunConfig:
-    config = recipes.make(known.recipe)
-    if known.size is not None:
+def show_all(config: object, prog: str) -> None:
+    """Prints every dotted option of a configuration with its default."""
+    with contextlib.suppress(SystemExit):
+        _parsed(config, ["--help"], prog)
+
+
+def names(config: Any, prefix: str = "") -> Iterator[str]:
+    """The dotted option of every value in a configuration: "--world.width"."""
+    for field in dataclasses.fields(config):
+        value, dotted = getattr(config, field.name), f"{prefix}{field.name}".replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            yield from names(value, f"{dotted}.")
+        else:
+            yield f"--{dotted}"
+        if isinstance(value, Mapping):
+            yield from (f"--{dotted}.{key}".replace("_", "-") for key in value)
+
+
+def _parsed(config: Config, arguments: Sequence[str], prog: str) -> Config:
+    import tyro
+
+    rules = tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)
+    return tyro.cli(rules(type(config)), default=config, args=list(arguments), prog=prog)
+
+
+def _sentence(box: str) -> str:
+    """What tyro says inside the frame that it draws, up to the first rule, in one line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+    return " ".join(itertools.takewhile(lambda line: set(line) - {"─"}, lines)) or box.strip()
+
+
+def _recipe(name: str, given: RunWords) -> RunConfig:
+    config = catalog.make(name)
+    if given.size is not None:
         agent = config.learner.agent
-        agent = dataclasses.replace(agent, model=family_of(agent.model).size(known.size))
+        agent = dataclasses.replace(agent, model=family_of(agent.model).size(given.size))
         config = dataclasses.replace(config, learner=dataclasses.replace(config.learner, agent=agent))
-    if known.physics is None:
+    if given.physics is None:
         return config
-    if known.physics == "counting":
+    if given.physics == "counting":
         return recipes.counting(config)
-    return dataclasses.replace(config, world=dataclasses.replace(config.world, physics=known.physics))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="embodichain run",
-        usage="embodichain run [RECIPE] [OPTIONS]",
-        epilog=f"RECIPE is one of {', '.join(recipes.RECIPES)} (default tiny_cpu).",
-        description="Streams experience from simulation into a learner, evaluates the policy and writes a report.",
-        add_help=False,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("-h", "--help", action="store_true", help="this text, then every dotted option")
-    add("--config", type=Path, help="a YAML file whose values override the recipe's")
-    add("--size", help="a named size of the recipe's world model, such as tiny, small, base; by default the recipe's own")
-    add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
-    add("--resume", action="store_true", help="go on with the run in the folder --out")
-    add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")
-    add("--json", action="store_true", help="print the summary as one JSON object on the last line")
-    add("--tasks", nargs="+", metavar="TASK", help="what the episodes are about")
-    add("--robot", help="a robot's name, or the path of an MJCF file")
-    add("--seed", help="decides every scene and every weight")
-    add("--out", help="the run folder; by default the recipe's, numbered when it holds a run already")
-    add("--engine", help="ray (workers) or serial (this process)")
-    add("--workers", help="simulating processes")
-    add("--ranks", help="learner processes that share the ring")
-    add("--max-reads", help="K: how often each trajectory may be read")
-    add("--steps", help="training steps")
-    add("--episodes", help="held-out episodes for each task and pilot")
-    return parser
+    return dataclasses.replace(config, world=dataclasses.replace(config.world, physics=given.physics))

@@ -27,7 +27,7 @@ from embodichain.types import Robot
 from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks
 from learner.records.run_folder import RunFolder
-from learner.runs.recipes import RunConfig
+from learner.runs.config import RunConfig
 from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0

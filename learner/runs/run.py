@@ -24,8 +24,8 @@ from learner.records.progress import Board
 from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report
+from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
-from learner.runs.recipes import RunConfig
 from learner.runs.session import Streamed, stream_and_learn
 
 

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from embodichain.errors import ConfigError
 from learner.reporting.pictures import save_found
-from learner.runs.frame_training import FramesConfig, Told, learn, save_record
+from learner.runs.frame_training import Told, learn, save_record
+from learner.runs.frames_config import SegmenterRunConfig
 from learner.vision.camera_frames import Views
-from learner.vision.config import SegmenterConfig
 from learner.vision.segmenter import Segmenter, objects_of, save_segmenter, train_segmenter
-
-
-@dataclass(frozen=True, kw_only=True)
-class SegmenterRunConfig(FramesConfig):
-    """One training of a segmenter: what is rendered, how it streams, and how the segmenter learns from it."""
-
-    out: Path = Path("runs/segmenter")
-    """Folder for model.safetensors, training.json and objects.png; must not hold a segmenter yet."""
-    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.world.segmentation:
-            raise ConfigError("a segmenter learns from segmentation: leave world.segmentation true")
 
 
 def train(config: SegmenterRunConfig) -> dict[str, Any]:

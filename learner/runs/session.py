@@ -25,9 +25,9 @@ from embodichain.world import World
 from learner.data.dataset import RingDataset
 from learner.records.progress import Board
 from learner.records.run_folder import RunFolder
+from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
 from learner.runs.rank_processes import companions
-from learner.runs.recipes import RunConfig
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0

@@ -28,7 +28,7 @@ from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import ACTION_DIM, CHUNK, CONTROL_HZ
 from learner.inference.background import make_policy
-from learner.inference.config import SaiConfig
+from learner.inference.config import OFF, SaiConfig
 from learner.inference.policy import Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode
@@ -37,7 +37,6 @@ from learner.serving.wire import pack, unpack
 
 _LOG = logging.getLogger(__name__)
 
-OFF = "off"
 _GOODBYE_S = 10.0
 """How long clients have to say goodbye when the server stops [s]."""
 

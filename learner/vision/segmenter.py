@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.records.weight_files import SHIPPED_WEIGHTS, mismatches, read_weights, write_weights
+from learner.records.shipped import SHIPPED_WEIGHTS
+from learner.records.weight_files import mismatches, read_weights, write_weights
 from learner.vision.camera_frames import KINDS, Views
 from learner.vision.config import BUILTIN, SegmenterConfig
 

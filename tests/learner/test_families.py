@@ -127,7 +127,7 @@ def test_a_family_that_does_not_exist_is_refused_with_those_that_do():
 def test_help_and_names_bring_no_model():
     """Command lines name and check settings of every family before anything heavy is imported."""
     code = (
-        "import sys; from learner.runs import recipes; recipes.make('turn_switch_cpu'); print({'torch', 'mujoco'} & {*sys.modules})"
+        "import sys; from learner.runs import catalog; catalog.make('turn_switch_cpu'); print({'torch', 'mujoco'} & {*sys.modules})"
     )
     before = time.process_time()
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
-from learner.codecs.config import EncoderConfig
+from learner.codecs.config import EncoderConfig, PretrainConfig
 from learner.codecs.dino import Encoder
-from learner.codecs.masked_autoencoding import MaskedAutoencoder, PretrainConfig, patch_waves, pretrain
+from learner.codecs.masked_autoencoding import MaskedAutoencoder, patch_waves, pretrain
 from learner.vision.camera_frames import Views
 
 SMALL = EncoderConfig(dim=24, layers=2, heads=2)

@@ -1,0 +1,101 @@
+"""One style of command line for every command: words are checked before anything heavy is imported, and a fault is one line.
+
+A command's function builds a `Parser`, parses, and only then imports what does the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from embodichain.errors import ConfigError, UsageError, nearest
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser that takes no abbreviations and raises UsageError: one line, which names the option that was meant."""
+
+    def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
+        """`prog` is what follows "embodichain " or all of it, as subcommands have it."""
+        full = prog if prog.startswith("embodichain ") else f"embodichain {prog}"
+        super().__init__(prog=full, description=description, epilog=epilog, allow_abbrev=False)
+        self._words: list[str] = []
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The options that `arguments` give; raises UsageError, and exits with 0 after help."""
+        known, rest = self.parse_known_args(list(arguments))
+        if rest:
+            raise UsageError(unknown_option(self.prog, rest[0], self.names()))
+        return known
+
+    def names(self) -> Iterator[str]:
+        """Every option of this command and its subcommands."""
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action, argparse._SubParsersAction):
+                for sub in action.choices.values():
+                    yield from sub.names()
+
+    def subcommands(self) -> argparse._SubParsersAction[Parser]:
+        """Where subcommands are added, each of them a Parser."""
+        return self.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+
+    def parse_known_args(self, args=None, namespace=None):  # noqa: ANN001, ANN201 (argparse's signature has three overloads)
+        """As argparse has it; remembers the words, for `error`."""
+        self._words = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError instead of printing the usage and ending the program."""
+        if "are required" in message:  # a misspelt option is the likelier fault than one that was left out
+            known = set(self.names())
+            for word in self._words:
+                if word.startswith("--") and word.partition("=")[0] not in known:
+                    raise UsageError(unknown_option(self.prog, word, known))
+        word, choices = _choices(message)
+        meant = nearest(word, choices)
+        raise UsageError(f"{self.prog}: {message}" + (f"; did you mean {meant!r}?" if meant else ""))
+
+
+def unknown_option(prog: str, option: str, names: Iterable[str]) -> str:
+    """What is said of an option, or of a word too many, that a command does not have."""
+    if not option.startswith("-"):
+        return f"{prog}: unexpected {option!r}; `{prog} --help` says what it takes"
+    meant = nearest(option.partition("=")[0], names)
+    return f"{prog}: unknown option {option!r}; " + (f"did you mean {meant!r}?" if meant else f"`{prog} --help` lists them")
+
+
+def _choices(message: str) -> tuple[str, list[str]]:
+    """The word and the alternatives in argparse's message about an invalid choice."""
+    _, found, rest = message.partition("invalid choice: ")
+    word, chosen, listed = rest.partition(" (choose from ")
+    return (word.strip("'\""), [name.strip(" '\")") for name in listed.split(",")]) if found and chosen else ("", [])
+
+
+# ------------------------------------------------------------------------------------- kinds of values, checked at once
+
+
+def existing(text: str) -> Path:
+    """The path of something that is there; raises ConfigError that names what lies beside it."""
+    path = Path(text)
+    if not path.exists():
+        raise ConfigError(f"there is nothing at {text}; {_beside(path)}")
+    return path
+
+
+def _beside(path: Path) -> str:
+    """What lies in the nearest folder above that exists, nearest names first."""
+    folder = next((parent for parent in path.parents if parent.is_dir()), Path())
+    names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+    meant = nearest(path.relative_to(folder).parts[0] if path.is_relative_to(folder) else path.name, names)
+    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    return (f"did you mean {folder / meant}? " if meant else "") + f"in {folder}: {listed or 'nothing'}"
+
+
+def robot(text: str) -> str:
+    """A robot by name or path; raises ConfigError or RobotError when there is none."""
+    from embodichain import robots
+
+    robots.check(text)
+    return text

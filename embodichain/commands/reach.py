@@ -1,0 +1,36 @@
+"""`embodichain reach`: where a robot's arms can grasp."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from embodichain.commands.parsing import Parser
+from embodichain.commands.parsing import robot as robot_name
+
+
+def reach(arguments: list[str]) -> int:
+    """`embodichain reach ROBOT`."""
+    parser = Parser("reach", "Build a robot's reachability table and draw it.")
+    parser.add_argument("robot", type=robot_name, help="a name from `embodichain list`, or the path of an MJCF file")
+    parser.add_argument("-o", "--out", type=Path, default=Path("reach.png"), help="picture to write (default reach.png)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    from rich.progress import Progress
+
+    from embodichain import robots
+    from embodichain.scenes.reach import ReachTable
+    from embodichain.world import cache_dir
+
+    robot = robots.get(options.robot)
+    with Progress(transient=True, disable=options.json) as bars:
+        bar = bars.add_task(f"reach of {robot.name}", total=None)
+        table = ReachTable.load_or_build(
+            robot, cache_dir=cache_dir(), progress=lambda done, total: bars.update(bar, completed=done, total=total)
+        )
+    table.draw(options.out)
+    if options.json:
+        print(json.dumps({"robot": robot.name, "reachable": table.fraction(), "picture": str(options.out)}))
+        return 0
+    print(f"{robot.name}: {table.fraction():.1%} of the sampled poses above the table are reachable; picture: {options.out}")
+    return 0

@@ -1,0 +1,40 @@
+"""`embodichain list`: every name that commands accept; nothing behind a name is imported."""
+
+from __future__ import annotations
+
+import json
+
+from embodichain.assets.families.catalog import FAMILIES as ASSETS
+from embodichain.commands.parsing import Parser
+from embodichain.physics import PHYSICS
+from embodichain.registry import Registry
+from embodichain.robots import ROBOTS
+from embodichain.tasks import TASKS
+from learner.models.families import FAMILIES as MODELS
+from learner.runs.catalog import RECIPES
+
+
+def main(arguments: list[str]) -> int:
+    """`embodichain list`."""
+    parser = Parser("list", "Every name that other commands accept.")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    registries: dict[str, Registry] = {
+        "recipes": RECIPES,
+        "tasks": TASKS,
+        "robots": ROBOTS,
+        "physics": PHYSICS,
+        "model families": MODELS,
+        "asset categories": ASSETS,
+    }
+    names = {kind: list(registry) for kind, registry in registries.items()}
+    if options.json:
+        print(json.dumps(names))
+        return 0
+    for kind, values in names.items():
+        print(f"{kind + ':':<18}{', '.join(values)}")
+    for registry in registries.values():
+        for offer in registry.offers():
+            print(f"{registry.kind} {offer.name!r} is added by {offer.distribution}")
+    print("a robot may also be the path of an MJCF file; package.module:Name is taken wherever a name is")
+    return 0

@@ -1,0 +1,63 @@
+"""Options of commands that take a whole configuration: a few short ones, and every value of it by its dotted name."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+
+from embodichain.commands.parsing import Parser, unknown_option
+from embodichain.errors import UsageError, nearest
+from embodichain.physics import PHYSICS
+from embodichain.tasks import TASKS
+
+REST = "every value of the configuration can be set by its dotted name, as in --world.width 96; --help-all lists them"
+
+_SHORT = {
+    "--seed": ("--world.seed", "decides every scene and every weight"),
+    "--out": ("--out", "the folder that is written"),
+    "--robot": ("--world.robot", "a robot's name, the path of an MJCF or YAML file, or package.module:function"),
+    "--engine": ("--stream.engine", "ray (workers) or serial (this process)"),
+    "--workers": ("--stream.workers", "simulating processes"),
+    "--max-reads": ("--ring.max-reads", "K: how often each trajectory may be read"),
+}
+
+
+def add_settings(parser: Parser, more: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Adds --tasks, the short options above and `more` of the kind; returns the dotted name that each stands for."""
+    short = {**_SHORT, **more}
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
+    for name, (_, help_text) in short.items():
+        parser.add_argument(name, metavar=name.strip("-").upper().replace("-", "_"), help=help_text)
+    parser.add_argument("--help-all", action="store_true", help="this help, and every dotted option")
+    return {"--tasks": "--world.tasks"} | {name: dotted for name, (dotted, _) in short.items()}
+
+
+def check_settings(options: Namespace) -> None:
+    """Raises ConfigError or RobotError for a task, robot or physics that does not exist."""
+    from embodichain import robots
+
+    for name in options.tasks or ():
+        TASKS.check(name)
+    if options.robot is not None:
+        robots.check(options.robot)
+    if getattr(options, "physics", None) is not None:
+        PHYSICS.check(options.physics)
+
+
+def check_rest(parser: Parser, rest: Sequence[str]) -> None:
+    """Raises UsageError for a word too many, or a misspelt short option, among what should be dotted options and their values."""
+    if rest and not rest[0].startswith("-"):
+        raise UsageError(unknown_option(parser.prog, rest[0], ()))
+    for word in rest:
+        if word.startswith("--") and "." not in word and (meant := nearest(word.partition("=")[0], parser.names())):
+            raise UsageError(f"{parser.prog}: unknown option {word!r}; did you mean {meant!r}?")
+
+
+def dotted(options: Namespace, short: Mapping[str, str]) -> list[str]:
+    """The short options that were given, by their dotted names."""
+    words: list[str] = []
+    for name, dotted_name in short.items():
+        value = getattr(options, name.strip("-").replace("-", "_"))
+        if value is not None:
+            words += [dotted_name, *([value] if isinstance(value, str) else value)]
+    return words

@@ -1,0 +1,27 @@
+"""Every recipe by name: a run is a function that returns one complete configuration. Nothing is imported until one is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from embodichain.registry import Registry
+
+if TYPE_CHECKING:
+    from learner.runs.config import RunConfig
+
+RECIPES: Registry[Callable[[], RunConfig]] = Registry(
+    "recipe",
+    "embodichain.recipes",
+    {
+        "tiny_cpu": "learner.runs.recipes:tiny_cpu",
+        "seconds_cpu": "learner.runs.recipes:seconds_cpu",
+        "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
+    },
+)
+"""Recipes by name; installed distributions add others under `embodichain.recipes`."""
+
+
+def make(name: str) -> RunConfig:
+    """The configuration of the recipe called `name`; raises ConfigError listing those that exist."""
+    return RECIPES.get(name)()

@@ -1,0 +1,139 @@
+"""The command line answers at once: help, misspelt words, wrong paths and JSON, judged by the processor time that they take."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from embodichain import cli
+
+ROOT = Path(__file__).parent.parent
+SUBCOMMANDS = {
+    "asset": ("build", "validate", "diff", "gallery", "schema"),
+    "scene": ("sample",),
+    "tasks": ("show",),
+    "ring": ("top",),
+    "ledger": ("verify",),
+    "encoder": ("train",),
+    "segmenter": ("train",),
+}
+ALL = [[name] for name in cli.COMMANDS] + [[name, sub] for name, subs in SUBCOMMANDS.items() for sub in subs]
+HELP_S, FAULT_S = 0.3, 0.5
+"""Processor time [s] that help, and the answer to a fault, may take."""
+
+
+def answer(arguments: list[str], limit_s: float, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What a command says, which must cost at most `limit_s` of processor time in the best of up to five tries."""
+    spent: list[float] = []
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for _ in range(5):
+        before = os.times()
+        command = [sys.executable, "-m", "embodichain.cli", *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
+        after = os.times()
+        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
+        if spent[-1] <= limit_s:
+            return result
+    raise AssertionError(f"{arguments} took {min(spent):.2f} s of processor time, {limit_s} s allowed: {result.stderr[-500:]}")
+
+
+@pytest.mark.parametrize("arguments", ALL, ids=" ".join)
+def test_help_of_every_command_answers_at_once(arguments, tmp_path):
+    result = answer([*arguments, "--help"], HELP_S, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"usage: embodichain {' '.join(arguments)}")
+
+
+def test_the_help_of_a_run_fits_a_screen_and_help_all_names_every_value(tmp_path):
+    short = answer(["run", "--help"], HELP_S, tmp_path).stdout
+    assert len(short.splitlines()) <= 40
+    assert sum(line.startswith("  -") for line in short.splitlines()) <= 30
+    assert "--help-all" in short and "--world.width" in short
+    every = answer(["run", "--help-all"], 2.0, tmp_path)
+    assert every.returncode == 0
+    assert all(name in every.stdout for name in ("--world.recovery.kinds.slip", "--learner.data.window", "--tasks", "--ring.mode"))
+    assert "--pretrain.mask-share" in answer(["encoder", "train", "--help-all"], 2.0, tmp_path).stdout
+
+
+FAULTS = [
+    (["rnu"], "did you mean 'run'?"),
+    (["run", "tiny_cup"], "did you mean 'tiny_cpu'?"),
+    (["run", "tiny_cpu", "extra"], "unexpected 'extra'"),
+    (["run", "--tasks", "turn_swich"], "did you mean 'turn_switch'?"),
+    (["run", "--world.tasks", "turn_swich"], "did you mean 'turn_switch'?"),
+    (["run", "--robot", "dual_pipr"], "did you mean 'dual_piper'?"),
+    (["run", "--physics", "mujuco"], "did you mean 'mujoco'?"),
+    (["run", "--max-read", "3"], "did you mean '--max-reads'?"),
+    (["run", "--world.widht", "96"], "did you mean '--world.width'?"),
+    (["run", "--world.width", "wide"], "--world.width"),
+    (["run", "--size", "smal"], "did you mean 'small'?"),
+    (["run", "--config", "none.yaml"], "none.yaml"),
+    (["run", "--robot", "none.xml"], "none.xml"),
+    (["run", "--resume", "--out", "none"], "none is not a run folder"),
+    (["encoder", "tran"], "did you mean 'train'?"),
+    (["encoder", "train", "--pretrain.step", "3"], "did you mean '--pretrain.steps'?"),
+    (["segmenter", "train", "--step", "3"], "did you mean '--steps'?"),
+    (["eval", "none"], "there is nothing at none"),
+    (["eval", "builtin:turn_swich"], "did you mean builtin:turn_switch?"),
+    (["eval", "builtin:turn_switch", "--task", "turn_swich"], "did you mean 'turn_switch'?"),
+    (["eval", "builtin:turn_switch", "--episode", "3"], "did you mean '--episodes'?"),
+    (["serve", "none"], "there is nothing at none"),
+    (["serve", "builtin:turn_switch", "--port", "http"], "'http'"),
+    (["export", "none"], "there is nothing at none"),
+    (["report", "none"], "none is not a run folder"),
+    (["efficiency", "none"], "none is not a run folder"),
+    (["list", "--jsn"], "did you mean '--json'?"),
+    (["asset", "biuld"], "did you mean 'build'?"),
+    (["asset", "build", "mgu", "-o", "out"], "did you mean 'mug'?"),
+    (["asset", "build", "mug", "--sed", "3", "-o", "out"], "did you mean '--seed'?"),
+    (["asset", "validate", "none.usd"], "none.usd"),
+    (["asset", "diff", "none", "none"], "there is nothing at none"),
+    (["asset", "gallery", "none"], "there is nothing at none"),
+    (["reach", "dual_pipr"], "did you mean 'dual_piper'?"),
+    (["scene", "sample", "--tsk", "turn_switch", "-o", "out"], "did you mean '--task'?"),
+    (["scene", "sample", "--task", "turn_swich", "-o", "out"], "did you mean 'turn_switch'?"),
+    (["tasks", "show", "turn_swich", "-o", "out"], "did you mean 'turn_switch'?"),
+    (["ring", "top", "none"], "there is nothing at none"),
+    (["ledger", "verify", "none"], "there is nothing at none"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), FAULTS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(arguments, said, tmp_path):
+    plain = answer(arguments, FAULT_S, tmp_path)
+    assert plain.returncode == 2
+    (line,) = plain.stderr.splitlines()
+    assert said in line and plain.stdout == ""
+    assert not list(tmp_path.iterdir())
+    asked = answer([*arguments, "--json"], FAULT_S, tmp_path)
+    assert asked.returncode == 2 and asked.stderr == ""
+    assert said in json.loads(asked.stdout)["error"]
+
+
+def test_a_misspelt_path_is_answered_with_the_one_beside_it(tmp_path):
+    (tmp_path / "k10").mkdir()
+    assert "did you mean k1O?" not in answer(["eval", "k1O"], FAULT_S, tmp_path).stderr
+    assert "did you mean k10?" in answer(["eval", "k1O"], FAULT_S, tmp_path).stderr
+
+
+def test_list_names_everything_that_has_a_name(tmp_path):
+    names = json.loads(answer(["list", "--json"], FAULT_S, tmp_path).stdout)
+    assert {"tiny_cpu", "seconds_cpu", "turn_switch_cpu"} <= set(names["recipes"])
+    assert "clwm" in names["model families"] and "turn_switch" in names["tasks"] and "mug" in names["asset categories"]
+
+
+def test_a_dry_run_is_json_when_asked(tmp_path):
+    result = answer(["run", "tiny_cpu", "--dry-run", "--json"], 10.0, tmp_path)
+    told = json.loads(result.stdout)
+    assert told["config"]["recipe"] == "tiny_cpu" and told["ring_bytes"] > 2**20
+    sample = ["scene", "sample", "--task", "turn_switch", "-n", "2", "-o", "out", "--dry-run", "--json"]
+    assert json.loads(answer(sample, FAULT_S, tmp_path).stdout)["last"] == 1
+
+
+def test_values_that_older_commands_said_are_still_understood(tmp_path):
+    words = ["encoder", "train", "--world.width", "wide", "--json", "True"]
+    assert "--world.width" in json.loads(answer(words, FAULT_S, tmp_path).stdout)["error"]
+    assert "96" in answer(["run", "--dry-run", "--world.width=96"], 10.0, tmp_path).stdout
