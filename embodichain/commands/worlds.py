@@ -110,7 +110,7 @@ def tasks(arguments: list[str]) -> int:
         "show", help="a contact sheet of start, middle and end, and a video, of each task's expert"
     )
     show.add_argument(
-        "tasks", nargs="*", type=_task, metavar="TASK", help="see `embodichain list`; all built-in ones when none is named"
+        "tasks", nargs="*", type=_task, metavar="TASK", help="see `embodichain list`; the built-in ones if none is named"
     )
     show.add_argument("-o", "--out", type=Path, required=True, help="folder for contact.png, TASK.png, TASK.mp4 and tasks.json")
     show.add_argument("-n", "--count", type=int, default=3, help="episodes of each task on its own sheet (default 3)")
