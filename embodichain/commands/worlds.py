@@ -109,7 +109,9 @@ def tasks(arguments: list[str]) -> int:
     show = parser.subcommands().add_parser(
         "show", help="a contact sheet of start, middle and end, and a video, of each task's expert"
     )
-    show.add_argument("tasks", nargs="*", type=_task, metavar="TASK", help="see `embodichain list`; all when none is named")
+    show.add_argument(
+        "tasks", nargs="*", type=_task, metavar="TASK", help="see `embodichain list`; the built-in ones if none is named"
+    )
     show.add_argument("-o", "--out", type=Path, required=True, help="folder for contact.png, TASK.png, TASK.mp4 and tasks.json")
     show.add_argument("-n", "--count", type=int, default=3, help="episodes of each task on its own sheet (default 3)")
     show.add_argument(
@@ -125,7 +127,7 @@ def tasks(arguments: list[str]) -> int:
     options = parser.parse(arguments)
     from embodichain.tasks import TASKS
 
-    names = tuple(options.tasks) or tuple(name for name in TASKS if name != "counting")
+    names = tuple(options.tasks) or tuple(name for name in TASKS.built_in if name != "counting")
     if options.count < 1 or options.size < 16 or options.size % 2:
         raise ConfigError(f"--count must be at least 1 and --size even and at least 16, got {options.count} and {options.size}")
     return _show(options, names)
