@@ -9,6 +9,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 __all__ = [
     "assets",
+    "command_line",
     "config",
     "engine",
     "episode",

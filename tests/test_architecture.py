@@ -1,4 +1,8 @@
-"""The picture in the README is the import graph: these laws keep it so."""
+"""The picture in the README is the import graph, and every file is where a reader looks for it: these laws keep it so.
+
+Each law is a function of a source tree that returns its breaches. `test_architecture_mutants.py` plants breaches in a copy of the
+tree and asks the laws to see them.
+"""
 
 import ast
 import os
@@ -6,139 +10,252 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from architecture import BELOW, House, circles, depths, mermaid, room
 
-ROOT = Path(__file__).parent.parent
-SOURCES = sorted([*ROOT.glob("embodichain/**/*.py"), *ROOT.glob("learner/**/*.py")])
-
-TIER_0 = {"types", "errors", "protocols", "extras", "registry", "processes"}
-PARTS = {"robots", "assets", "scenes", "expand", "recovery", "motion", "tasks", "physics", "ring"}
-TIERS = {**dict.fromkeys(TIER_0, 0), **dict.fromkeys(PARTS, 1), "metrics": 1, "export": 1}
-TIERS |= {
-    "episode": 1.9,
-    "rollout": 2,
-    "config": 1.5,
-    "world": 1.6,
-    "prepare": 1.7,
-    "stages": 2.1,
-    "engine": 2.2,
-    "ray_engine": 3,
-    "commands": 3.1,
-    "cli": 3.2,
-}
-ARROWS = {  # which part may import which: the arrows of the picture
-    ("motion", "robots"),
-    ("scenes", "motion"),
-    ("scenes", "robots"),
-    ("scenes", "expand"),
-    ("scenes", "assets"),
-    ("tasks", "motion"),
-    ("tasks", "recovery"),
-    ("recovery", "motion"),
-    ("physics", "robots"),
-    ("physics", "motion"),
-    ("tasks", "physics"),
-}
-LEARNER_MAY_IMPORT = {"types", "ring", "errors", "registry"}
-COMPOSITION_ROOTS = {"commands", "evaluation", "reporting", "runs", "serving"}
-"""Rooms of the learner that may use all of the engine."""
+FLOORS = 9
+"""Most floors that the learner's rooms may stand on."""
+DEPTH = 16
+"""Most files that a chain of imports may have."""
+ROOMS_OF_ASSETS = 9
+MUJOCO_ELSEWHERE = 2
+"""Files outside physics and robots that may speak MuJoCo."""
+LEARNER_KNOWS = {"types", "errors", "registry", "ring"}
+"""Rooms of the engine that any room of the learner may use."""
+COMPOSITION_ROOTS = {"learner.commands", "learner.evaluation", "learner.reporting", "learner.runs", "learner.serving"}
+"""Rooms of the learner that may use all of the engine: they bring both together."""
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
+"""Packages that take seconds to import: one file each."""
+IMPORT_BY_NAME = {
+    "embodichain",
+    "embodichain.cli",
+    "embodichain.config",
+    "embodichain.processes",
+    "embodichain.registry",
+    "embodichain.ring",
+    "embodichain.ring.cuda",
+    "embodichain.assets.usd.validators",
+    "learner",
+}
+"""Where a module may be imported whose name is only known when the program runs: what users name, and optional packages."""
+LAWS = {}
 
 
-def imports_of(path: Path) -> set[str]:
-    """Absolute module names that a file imports, at any depth."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+def law(function):
+    """A law of the house: takes a `House`, returns its breaches."""
+    LAWS[function.__name__] = function
+    return function
+
+
+# --------------------------------------------------------------------------------------------------------------- imports
+
+
+@law
+def no_file_reaches_itself(house: House) -> list[str]:
+    """Neither by imports, those for type checkers included, nor by names in strings."""
+    return circles({name: house.imports[name] | house.named[name] for name in house.files})
+
+
+@law
+def no_room_reaches_itself(house: House) -> list[str]:
+    """Rooms have floors: whoever is used knows nothing of who uses it."""
+    return circles(house.rooms)
+
+
+@law
+def what_everybody_uses_uses_nothing(house: House) -> list[str]:
+    """Types, errors, protocols and their like stand below everything."""
+    return [f"{here} imports {there}" for here in BELOW & house.rooms.keys() for there in house.rooms[here] - BELOW]
+
+
+@law
+def the_engine_knows_no_learner(house: House) -> list[str]:
+    """The command line alone names the learner's commands, in strings."""
+    return [
+        f"{name} imports {other}"
+        for name in house.files
+        if name.startswith("embodichain")
+        for other in house.imports[name] | (house.named[name] if name != "embodichain.cli" else set())
+        if other.split(".")[0] == "learner"
+    ]
+
+
+@law
+def the_learner_knows_little_of_the_engine(house: House) -> list[str]:
+    """Training, models and inference run without a simulator."""
+    return [
+        f"{name} imports {other}"
+        for name in house.files
+        if name.startswith("learner.") and room(name) not in COMPOSITION_ROOTS
+        for other in house.imports[name] | house.named[name]
+        if other.startswith("embodichain.") and room(other) not in LEARNER_KNOWS
+    ]
+
+
+@law
+def imports_by_name_are_counted(house: House) -> list[str]:
+    """A module that is imported by a computed name is seen by no law, so few files may do that."""
+    called = re.compile(r"\b(import_module|__import__)\b")
+    return [name for name in house.files if name not in IMPORT_BY_NAME and called.search(ast.unparse(house.trees[name]))]
+
+
+@law
+def imports_are_not_too_deep(house: House) -> list[str]:
+    """Whoever changes a file need not follow its users for ever."""
+    return [f"{name} stands on {depth - 1} others" for name, depth in depths(house.imports).items() if depth > DEPTH]
+
+
+@law
+def heavy_packages_have_one_home_each(house: House) -> list[str]:
+    """So that nobody else pays for them, and they can be replaced."""
+    homes: dict[str, set[str]] = {}
+    for name in house.files:
+        for other in house.imported_names(name):
+            if (top := other.split(".")[0]) in HEAVY:
+                homes.setdefault(top, set()).add(name)
+    return [f"{package}: {sorted(files)}" for package, files in homes.items() if len(files) > 1]
+
+
+@law
+def few_files_speak_mujoco(house: House) -> list[str]:
+    """The simulator is behind `physics` and `robots`."""
+    inside = ("embodichain.physics", "embodichain.robots")
+    found = [n for n in house.files if not n.startswith(inside) and "mujoco" in {i.split(".")[0] for i in house.imported_names(n)}]
+    return found if len(found) > MUJOCO_ELSEWHERE else []
+
+
+@law
+def a_name_has_one_path(house: House) -> list[str]:
+    """What is imported from a file is defined there; only a package's `__init__` passes names on."""
+    found = []
+    for name in house.files:
+        for node in ast.walk(house.trees[name]):
+            if isinstance(node, ast.ImportFrom) and node.module in house.files and house.files[node.module].name != "__init__.py":
+                known = _defined(house.trees[node.module])
+                found += [f"{name} takes {a.name} from {node.module}" for a in node.names if a.name not in known]
     return found
 
 
-def room(module: str) -> str | None:
-    """The room of embodichain that a module name belongs to."""
-    parts = module.split(".")
-    return parts[1] if parts[0] == "embodichain" and len(parts) > 1 and not parts[1].startswith("__") else None
+def _defined(tree: ast.Module) -> set[str]:
+    found: set[str] = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return found
 
 
-def room_of_file(path: Path) -> str:
-    return path.relative_to(ROOT / "embodichain").parts[0].removesuffix(".py")
+# ----------------------------------------------------------------------------------------------------------------- rooms
 
 
-def engine_edges() -> set[tuple[str, str, str]]:
-    edges = set()
-    for path in ROOT.glob("embodichain/**/*.py"):
-        here = room_of_file(path)
-        if here == "__init__":
-            continue
-        for module in imports_of(path):
-            there = room(module)
-            if there and there != here:
-                edges.add((here, there, str(path.relative_to(ROOT))))
-    return edges
+@law
+def the_picture_in_the_readme_is_the_graph(house: House) -> list[str]:
+    """All arrows, and no other: `python tests/architecture.py` prints what belongs there."""
+    drawn, true = house.drawn(), house.picture
+    return [f"not drawn: {a} --> {b}" for a, b in sorted(true - drawn)] + [
+        f"not true: {a} --> {b}" for a, b in sorted(drawn - true)
+    ]
 
 
-def test_every_room_has_a_tier():
-    rooms = {room_of_file(path) for path in ROOT.glob("embodichain/**/*.py")} - {"__init__"}
-    assert rooms <= set(TIERS), f"rooms without a place in the picture: {sorted(rooms - set(TIERS))}"
+@law
+def the_readme_names_every_room(house: House) -> list[str]:
+    """In its tables, where a line says what the room is for."""
+    readme = (house.root / "README.md").read_text(encoding="utf-8")
+    return [name for name in house.rooms if f"`{name.replace('.', '/')}`" not in readme]
 
 
-def test_imports_point_downward():
-    wrong = [e for e in engine_edges() if TIERS[e[1]] >= TIERS[e[0]] and not (TIERS[e[0]] == TIERS[e[1]] and e[:2] in ARROWS)]
-    wrong = [e for e in wrong if not (e[0] in TIER_0 and e[1] in TIER_0)]
-    assert not wrong, f"upward or unlisted imports: {sorted(wrong)}"
+@law
+def the_learner_has_rooms_on_few_floors(house: House) -> list[str]:
+    """Nothing lies in its root."""
+    loose = [name for name, path in house.files.items() if path.parent == house.root / "learner" and path.name != "__init__.py"]
+    graph = {
+        here: {t for t in there if t.startswith("learner.")} for here, there in house.rooms.items() if here.startswith("learner.")
+    }
+    return loose + [f"{name} is on floor {floor}" for name, floor in depths(graph).items() if floor > FLOORS]
 
 
-def test_parts_have_no_cycle():
-    graph: dict[str, set[str]] = {}
-    for here, there, _ in engine_edges():
-        graph.setdefault(here, set()).add(there)
-
-    def reach(start: str) -> set[str]:
-        seen: set[str] = set()
-        todo = list(graph.get(start, ()))
-        while todo:
-            node = todo.pop()
-            if node not in seen:
-                seen.add(node)
-                todo += graph.get(node, ())
-        return seen
-
-    assert not [name for name in graph if name in reach(name)]
+@law
+def assets_have_rooms(house: House) -> list[str]:
+    """Nothing lies in their root, and they are few."""
+    root = house.root / "embodichain" / "assets"
+    rooms = {path.parent for path in root.glob("*/*.py")}
+    loose = [str(path.name) for path in root.glob("*.py") if path.name != "__init__.py"]
+    return loose + (sorted(path.name for path in rooms) if len(rooms) > ROOMS_OF_ASSETS else [])
 
 
-def test_engine_never_imports_learner():
-    assert not [p for p in ROOT.glob("embodichain/**/*.py") if any(m.split(".")[0] == "learner" for m in imports_of(p))]
+@law
+def families_are_named_nowhere_else(house: House) -> list[str]:
+    """A family of world models is known inside its folder, and by the one line that registers it."""
+    found = []
+    for folder in (house.root / "learner" / "models").iterdir():
+        if folder.is_dir() and any(folder.glob("*.py")):
+            word, inside = folder.name.replace("_", "").capitalize(), f"learner.models.{folder.name}"
+            found += [
+                name
+                for name in house.files
+                if not name.startswith(inside) and word in house.files[name].read_text(encoding="utf-8")
+            ]
+    return found
 
 
-def test_learner_imports_only_types_and_ring_of_the_engine():
-    for path in ROOT.glob("learner/*/**/*.py"):
-        if path.relative_to(ROOT / "learner").parts[0] in COMPOSITION_ROOTS:
-            continue
-        rooms = {r for r in map(room, imports_of(path)) if r}
-        assert rooms <= LEARNER_MAY_IMPORT, f"{path.name} imports {sorted(rooms - LEARNER_MAY_IMPORT)} of the engine"
+# ----------------------------------------------------------------------------------------------------------------- files
 
 
-def test_heavy_imports_live_in_one_file_each():
-    homes: dict[str, set[str]] = {}
-    for path in SOURCES:
-        for module in imports_of(path):
-            top = module.split(".")[0]
-            if top in HEAVY:
-                homes.setdefault(top, set()).add(str(path.relative_to(ROOT)))
-    assert not {name: files for name, files in homes.items() if len(files) > 1}
+@law
+def libraries_do_not_print(house: House) -> list[str]:
+    """Commands speak; everything else returns, raises, logs or tells the board of a run."""
+    may = ("embodichain.commands", "embodichain.cli", "learner.commands")
+    return [
+        f"{name}:{node.lineno}"
+        for name, tree in house.trees.items()
+        if not name.startswith(may)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+
+
+@law
+def files_stay_small(house: House) -> list[str]:
+    """500 lines at most, 300 as a rule."""
+    everything = [*house.files.values(), *house.root.glob("tests/**/*.py"), *house.root.glob("benchmarks/**/*.py")]
+    return [f"{path.relative_to(house.root)}: {n}" for path in everything if (n := len(path.read_text().splitlines())) > 500]
+
+
+@law
+def there_is_no_room_for_leftovers(house: House) -> list[str]:
+    """Names say what is inside."""
+    return [name for name in house.files if re.fullmatch(r"(utils?|common|helpers?|manager|misc)", name.split(".")[-1])]
+
+
+@law
+def files_say_what_they_are_for(house: House) -> list[str]:
+    """In their first line."""
+    return [name for name, tree in house.trees.items() if not ast.get_docstring(tree)]
+
+
+@pytest.fixture(scope="module")
+def house() -> House:
+    return House()
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_law(house, name):
+    assert LAWS[name](house) == [], f"{LAWS[name].__doc__}\n{mermaid(house) if 'picture' in name else ''}"
+
+
+# ----------------------------------------------------------------------------------------------------------------- speed
 
 
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
         ("learner.data.dataset", "mujoco ray pytorch_lightning lightning transformers warp pxr"),
+        ("learner.runs.recipes", "torch mujoco ray numba pytorch_lightning transformers warp pxr tyro"),
         ("embodichain.types", "torch mujoco ray numba pxr warp"),
-        ("embodichain.ring", "torch mujoco ray pxr warp"),
+        ("embodichain.ring.ring", "torch mujoco ray pxr warp"),
         ("embodichain.engine", "ray torch pytorch_lightning transformers pxr warp"),
         ("embodichain.cli", "numpy torch mujoco ray numba tyro rich"),
     ],
@@ -166,25 +283,3 @@ def test_help_takes_little_processor_time():
         return after.children_user + after.children_system - before.children_user - before.children_system
 
     assert min(once() for _ in range(5)) < 0.15
-
-
-def test_files_stay_small():
-    everything = [*SOURCES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("benchmarks/**/*.py")]
-    assert not {str(p.relative_to(ROOT)): n for p in everything if (n := len(p.read_text().splitlines())) > 500}
-
-
-def test_no_room_for_leftovers():
-    assert not [p for p in SOURCES if re.fullmatch(r"(utils?|common|helpers?|manager|misc)", p.stem)]
-
-
-def test_importing_a_module_prints_nothing_and_says_what_it_is_for():
-    for path in SOURCES:
-        assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} has no first line"
-
-
-def test_readme_shows_every_room():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [
-        name for name in [*PARTS, "rollout", "stages", "engine", "ray_engine"] if f"`{name}" not in readme and name not in readme
-    ]
-    assert not missing

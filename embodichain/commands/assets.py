@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.commands.parsing import Parser, existing
+from embodichain.command_line import Parser, existing
 from embodichain.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from embodichain.commands.parsing import Parser
-from embodichain.commands.parsing import robot as robot_name
+from embodichain.command_line import Parser
+from embodichain.commands.kinds import robot as robot_name
 
 
 def reach(arguments: list[str]) -> int:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from embodichain.commands.parsing import Parser, existing
+from embodichain.command_line import Parser, existing
 from embodichain.errors import ConfigError, unknown
 
 

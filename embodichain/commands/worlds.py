@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.commands.parsing import Parser, robot
+from embodichain.command_line import Parser
+from embodichain.commands.kinds import robot
 from embodichain.errors import ConfigError, MotionError, SceneError, unknown
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from embodichain.errors import unknown
 from learner.commands.kinds import run_folder
 from learner.evaluation.config import MEASURES

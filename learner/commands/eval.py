@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from embodichain.errors import unknown
 from embodichain.tasks import TASKS
 from learner.commands.kinds import trained as trained_path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from learner.commands.kinds import flag
 from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from embodichain.commands.parsing import existing
+from embodichain.command_line import existing
 from learner.records.shipped import BUILTIN, shipped
 
 

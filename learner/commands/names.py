@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from embodichain.assets.families.catalog import FAMILIES as ASSETS
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from embodichain.physics import PHYSICS
 from embodichain.registry import Registry
 from embodichain.robots import ROBOTS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from learner.commands.kinds import trained as trained_path
 

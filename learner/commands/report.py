@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from learner.commands.kinds import run_folder
 
 

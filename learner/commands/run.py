@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodichain.commands.parsing import Parser, existing
+from embodichain.command_line import Parser, existing
 from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 from learner.runs.catalog import RECIPES
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from embodichain.commands.parsing import Parser
+from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config

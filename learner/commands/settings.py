@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
-from embodichain.commands.parsing import Parser, unknown_option
+from embodichain.command_line import Parser, unknown_option
 from embodichain.errors import UsageError, nearest
 from embodichain.physics import PHYSICS
 from embodichain.tasks import TASKS

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from embodichain import physics, robots
-from embodichain.commands.parsing import unknown_option
+from embodichain.command_line import unknown_option
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
 from embodichain.tasks import TASKS

@@ -91,11 +91,3 @@ def _beside(path: Path) -> str:
     meant = nearest(path.relative_to(folder).parts[0] if path.is_relative_to(folder) else path.name, names)
     listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     return (f"did you mean {folder / meant}? " if meant else "") + f"in {folder}: {listed or 'nothing'}"
-
-
-def robot(text: str) -> str:
-    """A robot by name or path; raises ConfigError or RobotError when there is none."""
-    from embodichain import robots
-
-    robots.check(text)
-    return text
