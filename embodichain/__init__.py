@@ -9,6 +9,7 @@ from __future__ import annotations
 __version__ = "0.1.0"
 __all__ = [
     "assets",
+    "cache",
     "command_line",
     "config",
     "engine",
@@ -22,6 +23,7 @@ __all__ = [
     "physics",
     "prepare",
     "processes",
+    "progress",
     "protocols",
     "ray_engine",
     "recovery",

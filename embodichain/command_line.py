@@ -12,6 +12,8 @@ from typing import NoReturn
 
 from embodichain.errors import ConfigError, UsageError, nearest
 
+__all__ = ["Parser", "existing", "unknown_option"]
+
 
 class Parser(argparse.ArgumentParser):
     """An argparse parser that takes no abbreviations and raises UsageError: one line, which names the option that was meant."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from embodichain import physics as physics_room
 from embodichain import tasks
 from embodichain.assets.chain.catalog import build_catalog
+from embodichain.cache import cache_dir
 from embodichain.config import WorldConfig
 from embodichain.scenes.reach import ReachTable
-from embodichain.world import Progress, World, cache_dir, check_names
+from embodichain.world import Progress, World, check_names
 
 __all__ = ["prepare"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +15,7 @@ from embodichain.protocols import Physics, Task
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, Robot, TrajectorySpec
 
-__all__ = ["Progress", "Split", "World", "cache_dir", "check_names", "scene_seed"]
+__all__ = ["Progress", "Split", "World", "check_names", "scene_seed"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is being worked on, done, total)."""
@@ -63,11 +61,6 @@ class World:
     def make_tasks(self) -> tuple[Task, ...]:
         """The configured tasks, in order."""
         return tuple(tasks.make(name, recovery=self.config.recovery) for name in self.config.tasks)
-
-
-def cache_dir() -> Path:
-    """Where derived data (assets, reachability tables) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
-    return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")
 
 
 def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:

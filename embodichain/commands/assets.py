@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,9 +13,10 @@ from embodichain.command_line import Parser, existing
 from embodichain.errors import ConfigError
 
 if TYPE_CHECKING:
-    from embodichain.assets.chain.batch import Outcome
+    from embodichain.assets.chain.batch import Listener, Outcome
     from embodichain.assets.chain.jobs import Job
     from embodichain.assets.usd.usd_contents import Issue
+    from embodichain.progress import JobBoard
 
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -89,8 +89,10 @@ def _build(options: argparse.Namespace) -> int:
         rows = [{"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state]} for o in outcomes]
         _say(options, {"dry_run": True, "assets": rows}, "\n".join(f"{r['would']:<6}{r['name']:<24}{r['file']}" for r in rows))
         return 0
-    with _Progress(len(wanted), quiet=options.json) as progress:
-        outcomes = batch.run(wanted, options.out, config, chain, listener=progress.show)
+    from embodichain.progress import JobBoard
+
+    with JobBoard("assets", len(wanted), quiet=options.json) as board:
+        outcomes = batch.run(wanted, options.out, config, chain, listener=_shown(board))
     written = _published(options, outcomes, pictures=not options.no_gallery)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if options.json:
@@ -104,17 +106,12 @@ def _build(options: argparse.Namespace) -> int:
 
 
 def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pictures: bool) -> tuple[Path, ...]:
-    from rich.console import Console
-    from rich.progress import Progress
-
     from embodichain.assets.chain.publish import publish
+    from embodichain.progress import Board
 
     folder = options.out if options.command == "build" else options.folder
-    with Progress(transient=True, console=Console(stderr=True), disable=options.json) as bars:
-        bar = bars.add_task("gallery", total=None)
-        return publish(
-            folder, outcomes, pictures=pictures, progress=lambda _, done, total: bars.update(bar, completed=done, total=total)
-        )
+    with Board(quiet=options.json) as board:
+        return publish(folder, outcomes, pictures=pictures, progress=board.update)
 
 
 def _gallery(options: argparse.Namespace) -> int:
@@ -273,46 +270,14 @@ def _tables(outcomes: Sequence[Outcome]) -> None:
         console.print(table)
 
 
-class _Progress:
-    """Bars on standard error: all assets, and each that is being built with its stage; plain lines where it is no terminal."""
-
-    def __init__(self, total: int, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        console = Console(stderr=True, quiet=quiet)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self._bars = Progress(*columns, console=console, transient=True)
-        self._plain = not console.is_terminal and not quiet
-        self._all = self._bars.add_task("assets", total=total)
-        self._each: dict[str, Any] = {}
-        self._done = 0
-        self._total = total
-
-    def __enter__(self) -> _Progress:
-        if not self._plain:
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def show(self, outcome: Outcome) -> None:
-        """Takes a change of a job's state."""
+def _shown(board: JobBoard) -> Listener:
+    def show(outcome: Outcome) -> None:
         if outcome.state == "building":
-            task = self._each.setdefault(outcome.name, None)
-            if task is None:
-                task = self._each[outcome.name] = self._bars.add_task(outcome.name, total=None)
-            self._bars.update(task, description=f"  {outcome.name}: {outcome.stage}")
-            return
-        task = self._each.pop(outcome.name, None)
-        if task is not None:
-            self._bars.remove_task(task)
-        self._done += 1
-        self._bars.update(self._all, completed=self._done)
-        if self._plain:
-            reason = f": {outcome.reason}" if outcome.reason else ""
-            print(f"[{self._done}/{self._total}] {outcome.name} {outcome.state}{reason}", file=sys.stderr, flush=True)
+            board.working(outcome.name, outcome.stage)
+        else:
+            board.ended(outcome.name, outcome.state, outcome.reason)
+
+    return show
 
 
 def _say(options: argparse.Namespace, values: dict[str, Any], text: str) -> None:
@@ -331,14 +296,13 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _validate(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
     from embodichain.assets.physical import grasp
     from embodichain.assets.physical import simulated_checks as behave
     from embodichain.assets.usd import files as usd
     from embodichain.assets.usd import usd_contents as facts
     from embodichain.assets.usd import validate, validators
     from embodichain.errors import AssetError
+    from embodichain.progress import Board
 
     files = _files(options.paths)
     public = () if options.own else validators.installed()
@@ -348,10 +312,9 @@ def _validate(options: argparse.Namespace) -> int:
     verdicts: dict[str, dict[str, list[Issue]]] = {"on paper": {}, "in physics": {}}
     if options.lifts:
         verdicts["lifts"] = {}
-    with Progress(transient=True, disable=options.json) as bars:
-        bar = bars.add_task("validate", total=len(files))
-        for path in files:
-            bars.update(bar, description=path.name, advance=1)
+    with Board(quiet=options.json) as board:
+        for number, path in enumerate(files, 1):
+            board.update("validate", number, len(files), path.name)
             verdicts["on paper"][str(path)] = found = validate.check(path)
             if found:
                 continue  # what is written wrongly is not simulated
@@ -362,8 +325,8 @@ def _validate(options: argparse.Namespace) -> int:
                     verdicts["lifts"][str(path)] = grasp.check(asset, usd.lift_rates(path))
             except AssetError as error:
                 verdicts["in physics"][str(path)] = [facts.Issue(check="simulate", prim="/", message=str(error))]
-        for name in public:
-            bars.update(bar, description=name)
+        for number, name in enumerate(public, 1):
+            board.update("public validators", number, len(public), name)
             verdicts[name] = validators.check(name, files)
     failing = [str(path) for path in files if any(found.get(str(path)) for found in verdicts.values())]
     if options.json:

@@ -16,17 +16,15 @@ def reach(arguments: list[str]) -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("reach.png"), help="picture to write (default reach.png)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
-    from rich.progress import Progress
-
     from embodichain import robots
+    from embodichain.cache import cache_dir
+    from embodichain.progress import Board
     from embodichain.scenes.reach import ReachTable
-    from embodichain.world import cache_dir
 
     robot = robots.get(options.robot)
-    with Progress(transient=True, disable=options.json) as bars:
-        bar = bars.add_task(f"reach of {robot.name}", total=None)
+    with Board(quiet=options.json) as board:
         table = ReachTable.load_or_build(
-            robot, cache_dir=cache_dir(), progress=lambda done, total: bars.update(bar, completed=done, total=total)
+            robot, cache_dir=cache_dir(), progress=lambda done, total: board.update(f"reach of {robot.name}", done, total)
         )
     table.draw(options.out)
     if options.json:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embodichain.command_line import Parser, existing
 from embodichain.errors import ConfigError, unknown
+from embodichain.types import LEDGER_FILE
 
 
 def ring(arguments: list[str]) -> int:
@@ -44,9 +45,9 @@ def ledger(arguments: list[str]) -> int:
     check.add_argument("--max-reads", type=int, help="the bound; by default what the ledger states")
     check.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
-    path = options.run / "ledger.bin" if options.run.is_dir() else options.run
+    path = options.run / LEDGER_FILE if options.run.is_dir() else options.run
     if not path.exists():
-        raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob("*/ledger.bin")), "give a run folder")
+        raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob(f"*/{LEDGER_FILE}")), "give a run folder")
     from embodichain.ring.ledger import verify
 
     report = verify(path, options.max_reads)

@@ -235,19 +235,11 @@ def _config(options: Namespace, names: tuple[str, ...]) -> WorldConfig:
 
 
 def _prepare(config: WorldConfig, *, quiet: bool) -> World:
-    from rich.progress import Progress
-
     from embodichain.prepare import prepare
+    from embodichain.progress import Board
 
-    with Progress(transient=True, disable=quiet) as bars:
-        tracked: dict[str, Any] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tracked:
-                tracked[what] = bars.add_task(what, total=total)
-            bars.update(tracked[what], completed=done, total=total)
-
-        return prepare(config, report)
+    with Board(quiet=quiet) as board:
+        return prepare(config, board.update)
 
 
 def _mujoco(world: World) -> MujocoPhysics:
@@ -257,9 +249,12 @@ def _mujoco(world: World) -> MujocoPhysics:
 
 
 def _progress(items: Sequence[Any] | range, what: str, *, quiet: bool) -> Iterator[Any]:
-    from rich.progress import track
+    from embodichain.progress import Board
 
-    return iter(items) if quiet else iter(track(items, what, transient=True))
+    with Board(quiet=quiet) as board:
+        for number, item in enumerate(items, 1):
+            yield item
+            board.update(what, number, len(items))
 
 
 def _overview(physics: MujocoPhysics, size: int, samples: int = 2) -> NDArray[np.uint8]:

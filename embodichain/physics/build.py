@@ -10,11 +10,9 @@ import numpy as np
 
 from embodichain.errors import RobotError, SceneError
 from embodichain.physics.surfaces import add_surface, add_textures, coordinates
-from embodichain.types import Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot, Vec3
+from embodichain.types import TABLE_SIZE, Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot
 from embodichain.types.poses import compose, inverse
 
-TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
-"""Extent of the table top [m]: X, Y, thickness; its upper face is z = 0."""
 FLOOR_HEIGHT = -0.75
 """Where the floor lies [m]."""
 MAX_LIGHTS = 3

@@ -18,10 +18,10 @@ import numpy as np
 
 from embodichain.errors import RobotError
 from embodichain.robots.chains import Limb, find_limbs, gripper_signs, tip_pose
-from embodichain.types import Arm, Camera, Pose, Robot
+from embodichain.types import TABLE_SIZE, Arm, Camera, Pose, Robot
 
 _ARM_NAMES = {1: ("left",), 2: ("left", "right")}
-_TABLE_TOP = (0.35, 0.6, 0.02)
+_TABLE_TOP = tuple(extent / 2 for extent in TABLE_SIZE)
 _FLOOR = -0.7
 _SERVO_RATE = 40.0
 """Natural frequency [rad/s] of the critically damped servo that stands in for a torque actuator."""

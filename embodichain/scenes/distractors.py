@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from embodichain.scenes.layout import Footprint, signed_distance
-from embodichain.types import Asset, ObjectPlacement
+from embodichain.types import TABLE_SIZE, Asset, ObjectPlacement
 from embodichain.types.poses import yaw_pose
 
 _TRIES = 40
 _GAP = 0.07
 """Room between a distractor and anything that the task speaks of [m]: an open hand with an object goes through."""
 _BORDER = 0.01
-_HALF_TABLE = (0.35, 0.6)
+_HALF_TABLE = tuple(extent / 2 for extent in TABLE_SIZE[:2])
 
 
 def scatter(

@@ -18,6 +18,7 @@ import numpy as np
 from numba import njit, prange
 from numpy.typing import NDArray
 
+from embodichain.cache import cache_dir as cache_home
 from embodichain.motion.clearance import Floats
 from embodichain.motion.ik import explore, joint_range, seed_grid
 from embodichain.motion.kinematics import Chain, quaternion_to_matrix
@@ -131,8 +132,7 @@ class ReachTable:
         Safe to call from several processes at once: a file appears whole or not at all.
         """
         config = config or ReachConfig()
-        default = os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain"
-        path = Path(cache_dir or default) / f"reach-{config.key(robot)}.npz"
+        path = (cache_dir or cache_home()) / f"reach-{config.key(robot)}.npz"
         chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
         shape = (len(chains), *(len(axis) for axis in config.axes()), len(config.approaches()), config.yaws)
         try:

@@ -24,10 +24,10 @@ from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.settle import settle
 from embodichain.scenes.visibility import Views
-from embodichain.types import Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
+from embodichain.types import TABLE_SIZE, Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
-TABLE = (0.7, 1.2)
+TABLE = TABLE_SIZE[:2]
 """Extent of the table top along X and Y [m]."""
 
 

@@ -20,6 +20,7 @@ from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, SceneError
 from embodichain.expand.size import resized
 from embodichain.types import (
+    TABLE_SIZE,
     Asset,
     Body,
     CameraLook,
@@ -37,7 +38,6 @@ from embodichain.types import (
 from embodichain.types.poses import quaternion_between
 
 _ATTRIBUTE = "embodichain:scene"
-_TABLE = (0.7, 1.2, 0.04)
 
 
 def write(scene: Scene, path: Path) -> Path:
@@ -182,7 +182,7 @@ def _reference(asset: Asset, folder: Path) -> str:
 
 
 def _table(scene: Scene) -> list[str]:
-    x, y, z = _TABLE
+    x, y, z = TABLE_SIZE
     return [
         '    def Cube "table" (\n        prepend apiSchemas = ["PhysicsCollisionAPI"]\n    )\n    {',
         "        double size = 1",

@@ -6,9 +6,10 @@ from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Me
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
-from embodichain.types.rings import HOST, PLACEMENTS, FullPolicy, ReplayMode, RingSpec
+from embodichain.types.rings import HOST, LEDGER_FILE, PLACEMENTS, FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
 from embodichain.types.scenes import (
+    TABLE_SIZE,
     CameraLook,
     Contact,
     Dynamics,
@@ -48,7 +49,9 @@ __all__ = [
     "HOST",
     "INFO_BYTES",
     "INSTRUCTION_BYTES",
+    "LEDGER_FILE",
     "PLACEMENTS",
+    "TABLE_SIZE",
     "Arm",
     "Asset",
     "Body",

@@ -15,6 +15,9 @@ from embodichain.types.mishaps import Push
 from embodichain.types.poses import Pose, Vec3
 from embodichain.types.robots import CONTROL_HZ
 
+TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
+"""Of the table top along X, Y and Z [m]; the middle of its upper side is the origin of the world."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectPlacement:

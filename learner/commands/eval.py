@@ -34,9 +34,9 @@ def main(arguments: list[str]) -> int:
         TASKS.check(name)
     import torch
 
+    from embodichain.progress import Board
     from learner.evaluation.suite import Judgement, judge, summarise
     from learner.inference.policy_file import load_agent
-    from learner.records.progress import Board
     from learner.records.run_folder import fresh
     from learner.runs.locate import find
 

@@ -22,6 +22,7 @@ from embodichain import tasks
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
+from embodichain.progress import Board
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out
@@ -29,7 +30,6 @@ from learner.inference.background import make_policy
 from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
 from learner.records.plain import as_plain
-from learner.records.progress import Board
 from learner.records.run_folder import RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
 

@@ -16,6 +16,7 @@ import yaml
 
 from embodichain import __version__
 from embodichain.errors import RunError
+from embodichain.types import LEDGER_FILE
 
 _PACKAGES = (
     "numpy",
@@ -50,7 +51,7 @@ class RunFolder:
     @property
     def ledger(self) -> Path:
         """Every acquisition from the ring."""
-        return self.path / "ledger.bin"
+        return self.path / LEDGER_FILE
 
     @property
     def checkpoint(self) -> Path:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from embodichain.engine import AnyEngine, Engine
+from embodichain.progress import Board
 from embodichain.ring.contract import AnyRing
 from embodichain.world import World
-from learner.records.progress import Board
 from learner.runs.config import StreamConfig
 
 

@@ -14,10 +14,10 @@ import torch
 
 from embodichain.errors import RingTimeout, RunError
 from embodichain.prepare import prepare
+from embodichain.progress import Board
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 from learner.records.interrupt import Interrupt
-from learner.records.progress import Board
 from learner.records.run_folder import command_line
 from learner.runs.engines import open_engine
 from learner.runs.frames_config import FramesConfig

@@ -14,13 +14,13 @@ from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
+from embodichain.progress import Board
 from embodichain.world import World
 from learner.evaluation.episodes import Episode, PilotFactory, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.policy import Policy
 from learner.inference.policy_file import load_agent
 from learner.records.interrupt import Interrupt
 from learner.records.plain import as_plain
-from learner.records.progress import Board
 from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report

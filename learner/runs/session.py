@@ -17,13 +17,13 @@ from embodichain.engine import AnyEngine, EngineReport
 from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
+from embodichain.progress import Board
 from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
 from embodichain.ring.open import create_ring
 from embodichain.types import TrajectoryId
 from embodichain.world import World
 from learner.data.dataset import RingDataset
-from learner.records.progress import Board
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
