@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from embodichain.errors import ConfigError, UsageError, nearest
 
-__all__ = ["Parser", "existing", "unknown_option"]
+__all__ = ["Parser", "Subcommands", "existing", "unknown_option"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -23,6 +23,7 @@ class Parser(argparse.ArgumentParser):
         full = prog if prog.startswith("embodichain ") else f"embodichain {prog}"
         super().__init__(prog=full, description=description, epilog=epilog, allow_abbrev=False)
         self._words: list[str] = []
+        self._commands: dict[str, Parser] = {}
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The options that `arguments` give; raises UsageError, and exits with 0 after help."""
@@ -35,13 +36,12 @@ class Parser(argparse.ArgumentParser):
         """Every option of this command and its subcommands."""
         for action in self._actions:
             yield from action.option_strings
-            if isinstance(action, argparse._SubParsersAction):
-                for sub in action.choices.values():
-                    yield from sub.names()
+        for command in self._commands.values():
+            yield from command.names()
 
-    def subcommands(self) -> argparse._SubParsersAction[Parser]:
-        """Where subcommands are added, each of them a Parser."""
-        return self.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+    def subcommands(self) -> Subcommands:
+        """Where subcommands are added; one of them is then required."""
+        return Subcommands(self, self._commands)
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: ANN001, ANN201 (argparse's signature has three overloads)
         """As argparse has it; remembers the words, for `error`."""
@@ -55,9 +55,30 @@ class Parser(argparse.ArgumentParser):
             for word in self._words:
                 if word.startswith("--") and word.partition("=")[0] not in known:
                     raise UsageError(unknown_option(self.prog, word, known))
+            if self._commands:
+                available = ", ".join(f"`{self.prog} {name}`" for name in self._commands)
+                raise UsageError(f"{self.prog} needs to be told what to do: {available}")
         word, choices = _choices(message)
         meant = nearest(word, choices)
         raise UsageError(f"{self.prog}: {message}" + (f"; did you mean {meant!r}?" if meant else ""))
+
+
+class Subcommands:
+    """The subcommands of a parser."""
+
+    def __init__(self, parser: Parser, found: dict[str, Parser]) -> None:
+        self._action: Any = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
+        self._found = found
+
+    @property
+    def parsers(self) -> tuple[Parser, ...]:
+        """Those of all subcommands so far."""
+        return tuple(self._found.values())
+
+    def add_parser(self, name: str, *, help: str, description: str = "") -> Parser:
+        """The parser of the subcommand `name`; `help` is its line in the list of all."""
+        self._found[name] = self._action.add_parser(name, help=help, description=description or help)
+        return self._found[name]
 
 
 def unknown_option(prog: str, option: str, names: Iterable[str]) -> str:

@@ -8,13 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from embodichain import cli
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from learner.codecs.config import EncoderConfig, PretrainConfig
 from learner.codecs.dino import Encoder
-from learner.commands.encoder import main
-from learner.commands.segmenter import main as segmenter_main
 from learner.runs.config import RingConfig, StreamConfig
 from learner.runs.encoder import train
 from learner.runs.frames_config import EncoderRunConfig, SegmenterRunConfig
@@ -56,8 +55,12 @@ def test_training_starts_from_random_weights(tmp_path):
 
 
 def test_the_command_says_what_it_takes(capsys):
-    assert main([]) == 2 and main(["--help"]) == 0
-    assert "embodichain encoder train" in capsys.readouterr().err
+    for words, code in (([], 2), (["--help"], 0)):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["encoder", *words])
+        assert (ended.value.code or 0) == code
+        told = capsys.readouterr()
+        assert "embodichain encoder" in (told.err if code else told.out) and "train" in (told.err if code else told.out)
 
 
 @pytest.mark.slow
@@ -90,4 +93,6 @@ def test_a_segmenter_learns_from_the_stream_to_tell_objects_and_is_found_again(t
 def test_a_segmenter_asks_for_segmentation(tmp_path, capsys):
     with pytest.raises(ConfigError, match=r"world\.segmentation"):
         SegmenterRunConfig(out=tmp_path, world=WorldConfig())
-    assert segmenter_main([]) == 2 and "embodichain segmenter train" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["segmenter"])
+    assert "embodichain segmenter train" in capsys.readouterr().err

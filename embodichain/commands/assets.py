@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
     sub.add_argument("folder", type=existing, metavar="OUT")
     commands.add_parser("schema", help="print the JSON Schema of the sidecars")
-    for command in commands.choices.values():
+    for command in commands.parsers:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     commands_by_name = {"build": _build, "validate": _validate, "diff": _diff, "gallery": _gallery, "schema": _schema}

@@ -15,22 +15,24 @@ from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
+from learner.serving.config import ServeConfig
 
 if TYPE_CHECKING:
-    from learner.serving.server import PolicyServer, ServeConfig
+    from learner.serving.server import PolicyServer
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain serve RUN|CHECKPOINT`: until Ctrl-C or SIGTERM, either of which ends it cleanly with 0."""
     options = _parser().parse(arguments)
+    config = _config(options)
+    path = trained_path(options.path)
     import torch
 
     from learner.inference.policy_file import load_agent
     from learner.runs.locate import find
     from learner.serving.server import PolicyServer, embodiment
 
-    config = _config(options)
-    trained = find(options.path)
+    trained = find(path)
     torch.set_num_threads(options.threads)
     agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     body = embodiment(trained.world)
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
         if options.json:
             print(json.dumps({"url": f"ws://{config.host}:{port}", "port": port, "metadata": server.metadata}), flush=True)
         else:
-            print(f"serving {options.path} on ws://{config.host}:{port}; cameras {', '.join(body.cameras)} of", end=" ")
+            print(f"serving {path} on ws://{config.host}:{port}; cameras {', '.join(body.cameras)} of", end=" ")
             print(f"{body.width} x {body.height}; speculation {server.metadata['speculation']}; Ctrl-C stops", flush=True)
 
     asyncio.run(_until_signal(server, ready))
@@ -58,7 +60,6 @@ async def _until_signal(server: PolicyServer, ready: Callable[[int], None]) -> N
 
 
 def _config(options: argparse.Namespace) -> ServeConfig:
-    from learner.serving.server import ServeConfig
 
     api_key = ""
     if options.api_key_env:
@@ -85,7 +86,7 @@ def _config(options: argparse.Namespace) -> ServeConfig:
 def _parser() -> Parser:
     parser = Parser("serve", "Serves a trained policy to openpi clients.")
     add = parser.add_argument
-    add("path", type=trained_path, metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
+    add("path", metavar="RUN|CHECKPOINT", help="a run folder, a checkpoint inside one, or a .safetensors policy")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from embodichain.progress import Board
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out
-from learner.inference.background import make_policy
+from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
 from learner.records.plain import as_plain
@@ -162,7 +162,7 @@ def _worker(sai: SaiConfig | None) -> Iterator[Executor | None]:
     if sai is None:
         yield None
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="speculate") as worker:
+    with thinking_thread("speculate") as worker:
         yield worker
 
 

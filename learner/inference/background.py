@@ -28,6 +28,15 @@ from learner.models.agent import Agent
 from learner.models.world_model import Mode, Noise, Prepared, Seen, Started
 
 
+def thinking_thread(name: str) -> ThreadPoolExecutor:
+    """One thread that computes as the caller would, to the bit.
+
+    How many threads share a sum is a setting of each thread (OpenMP), which a new one takes over only when torch first asks for it:
+    until then matrix products would be summed in another order than later ones.
+    """
+    return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Surrogate:
     """The observation that stands in for the next real one, all normalised but `measured`."""
@@ -77,7 +86,7 @@ class SpeculativePolicy(Policy):
         self.config = config
         self._mode = Mode(config.variant, config.s_mid)
         agent.model.check(self._mode)
-        self._own = ThreadPoolExecutor(1, thread_name_prefix="speculate") if worker is None else None
+        self._own = thinking_thread("speculate") if worker is None else None
         self._worker = worker or self._own
         self._pending: _Speculation | None = None
         self._basis: Any = None

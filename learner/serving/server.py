@@ -12,8 +12,6 @@ import http
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,11 +25,12 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
 from embodichain.types import ACTION_DIM, CHUNK, CONTROL_HZ
-from learner.inference.background import make_policy
-from learner.inference.config import OFF, SaiConfig
+from learner.inference.background import make_policy, thinking_thread
+from learner.inference.config import OFF
 from learner.inference.policy import Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode
+from learner.serving.config import ServeConfig
 from learner.serving.sessions import Connection, Embodiment, Reader
 from learner.serving.wire import pack, unpack
 
@@ -39,31 +38,6 @@ _LOG = logging.getLogger(__name__)
 
 _GOODBYE_S = 10.0
 """How long clients have to say goodbye when the server stops [s]."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServeConfig:
-    """How a policy is served."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    """0 takes any free one."""
-    api_key: str = ""
-    """What clients must send as `Authorization: Api-Key ...`; empty asks for none."""
-    max_message_bytes: int = 32 * 2**20
-    max_connections: int = 32
-    max_sessions: int = 16
-    """On each connection."""
-    rename: dict[str, str] = field(default_factory=dict)
-    sai: SaiConfig | None = None
-    """Speculate between requests; None computes everything when asked."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.port < 65536:
-            raise ConfigError(f"port must be 0..65535, got {self.port}")
-        if self.max_message_bytes < 1 or self.max_connections < 1 or self.max_sessions < 1:
-            raise ConfigError("max_message_bytes, max_connections and max_sessions must be at least 1")
 
 
 class PolicyServer:
@@ -74,8 +48,8 @@ class PolicyServer:
         self._reader = Reader(body, config.rename)
         if config.sai is not None:
             agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # refuses what it cannot do before anyone waits
-        self._compute = ThreadPoolExecutor(1, thread_name_prefix="infer")
-        self._background = ThreadPoolExecutor(1, thread_name_prefix="speculate")
+        self._compute = thinking_thread("infer")
+        self._background = thinking_thread("speculate")
         self._open = 0
         self.metadata: dict[str, Any] = {
             "server": f"embodichain {__version__}",

@@ -28,7 +28,8 @@ from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
 from learner.inference.policy_file import Setup, load_agent, save_agent
 from learner.runs.locate import find
-from learner.serving.server import PolicyServer, ServeConfig, embodiment
+from learner.serving.config import ServeConfig
+from learner.serving.server import PolicyServer, embodiment
 
 KEY, CAMERAS, PROMPT = "s3cret", ("head", "left_wrist", "right_wrist"), "turn the switch on"
 

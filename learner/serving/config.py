@@ -1,0 +1,33 @@
+"""How a policy is served; imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from embodichain.errors import ConfigError
+from learner.inference.config import SaiConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeConfig:
+    """How a policy is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    """0 takes any free one."""
+    api_key: str = ""
+    """What clients must send as `Authorization: Api-Key ...`; empty asks for none."""
+    max_message_bytes: int = 32 * 2**20
+    max_connections: int = 32
+    max_sessions: int = 16
+    """On each connection."""
+    rename: dict[str, str] = field(default_factory=dict)
+    sai: SaiConfig | None = None
+    """Speculate between requests; None computes everything when asked."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ConfigError(f"port must be 0..65535, got {self.port}")
+        if self.max_message_bytes < 1 or self.max_connections < 1 or self.max_sessions < 1:
+            raise ConfigError("max_message_bytes, max_connections and max_sessions must be at least 1")
