@@ -55,6 +55,7 @@ def test_list_names_what_an_installed_distribution_adds_and_imports_none_of_it(i
     assert {"touch_peg", "broken_task", "turn_switch"} <= set(names["tasks"])
     assert names["robots"] == ["dual_piper", "near_piper"]
     assert "still" in names["physics"] and "peg" in names["asset categories"]
+    assert names["model families"] == ["clwm", "toy"] and "toy_cpu" in names["recipes"]
     code = (
         "import sys; from embodichain.cli import main; main(['list']); main(['--help']); print('workshop' in str([*sys.modules]))"
     )
@@ -62,6 +63,13 @@ def test_list_names_what_an_installed_distribution_adds_and_imports_none_of_it(i
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
     assert printed.splitlines()[-1] == "False"
     assert any(line.split()[:1] == ["greet"] and "embodichain-workshop 0.2.0" in line for line in printed.splitlines())
+
+
+def test_an_installed_recipe_brings_an_installed_family_of_models(installed, tmp_path):
+    """That it trains, is judged and is served is told by tests/learner/test_families.py."""
+    result = embodichain("run", "toy_cpu", "--size", "broad", "--dry-run", path=installed, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "    model:\n      width: 32\n" in result.stdout
 
 
 def test_an_installed_command_runs(installed):

@@ -147,7 +147,7 @@ PilotFactory = Callable[[Task, Scene, Physics], Pilot]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Episode:
+class Played:
     """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec, valid until the next episode."""
 
     number: int
@@ -177,7 +177,7 @@ class Graded:
     """Mean squared errors of the imagined latents, and of expecting each frame to stay as it is."""
 
     @classmethod
-    def of(cls, episode: Episode, shift: Shift) -> Graded:
+    def of(cls, episode: Played, shift: Shift) -> Graded:
         """The grades of one episode."""
         verdict, errors = episode.outcome.verdict, episode.trace.errors()
         return cls(
@@ -214,7 +214,7 @@ def episodes(
     count: int,
     *,
     known: Callable[[str, str, int], bool] = lambda pilot, task, number: False,
-) -> Iterator[Episode]:
+) -> Iterator[Played]:
     """Plays the same `count` scenes of each task with every pilot, but for those that are `known` by pilot, task and number.
 
     An episode ends when its grader is content, or at the horizon: a policy cannot say that it is done. A pilot that finds no way,
@@ -238,7 +238,7 @@ def episodes(
                     verdict = Verdict(success=False, reason=str(error))
                     outcome = Outcome(verdict=verdict, num_chunks=0, recovered=False)
                 trace = pilot.trace if isinstance(pilot, PolicyPilot) else Trace()
-                yield Episode(number=number, pilot=name, scene=scene, trajectory=out, outcome=outcome, trace=trace)
+                yield Played(number=number, pilot=name, scene=scene, trajectory=out, outcome=outcome, trace=trace)
                 if isinstance(pilot, PolicyPilot):
                     pilot.close()
     finally:
@@ -251,7 +251,7 @@ def evaluate(
     config: EvaluateConfig,
     *,
     progress: Callable[[str, int, int], None],
-    on_first: Callable[[Episode], None],
+    on_first: Callable[[Played], None],
     stop: Callable[[], bool],
 ) -> list[Score]:
     """Scores every pilot in held-out scenes of the training's world; `on_first` gets the first episode of each pilot and task.

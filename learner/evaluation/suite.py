@@ -24,7 +24,7 @@ from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
 from embodichain.progress import Board
 from learner.evaluation.config import EvaluateConfig, Shift
-from learner.evaluation.episodes import Episode, Graded, PilotFactory, PolicyPilot, as_rows, baselines, episodes, expert, scores
+from learner.evaluation.episodes import Graded, PilotFactory, Played, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out
 from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import SaiConfig
@@ -115,7 +115,7 @@ class Judgement:
         with self._log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(row)) + "\n")
 
-    def picture(self, kind: str, held: HeldOut, episode: Episode, ending: str, suffix: str) -> Path:
+    def picture(self, kind: str, held: HeldOut, episode: Played, ending: str, suffix: str) -> Path:
         """Where a picture of an episode goes: videos/in_distribution_turn_switch_policy_success.mp4."""
         name = f"{held.shift.value}_{episode.scene.task}_{episode.pilot}_{ending}".replace(" ", "_")
         return self.path / kind / f"{name}{suffix}"
@@ -166,7 +166,7 @@ def _worker(sai: SaiConfig | None) -> Iterator[Executor | None]:
         yield worker
 
 
-def _keep(judgement: Judgement, held: HeldOut, episode: Episode, shown: set[tuple[str, ...]]) -> None:
+def _keep(judgement: Judgement, held: HeldOut, episode: Played, shown: set[tuple[str, ...]]) -> None:
     """Pictures of the policy's first success and first failure on each task, and of the expert's first episode."""
     verdict = episode.outcome.verdict
     ending = "success" if verdict.success else "failure"

@@ -16,6 +16,7 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
 from embodichain.tasks import TASKS
 from learner.models.families import family_of
+from learner.records.old_names import current
 from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
 from learner.runs import catalog, recipes
@@ -73,7 +74,11 @@ def check_world(world: WorldConfig) -> None:
 
 
 def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = ()) -> RunConfig:
-    """`base` with the values in `saved`, as `as_plain` gives them, then dotted overrides. A saved table replaces the base's."""
+    """`base` with the values in `saved`, as `as_plain` gives them, then dotted overrides. A saved table replaces the base's.
+
+    What an earlier version saved under other names is understood.
+    """
+    saved = current(saved)
     return override(_with_tables(base, saved), [*flatten(saved), *arguments])
 
 

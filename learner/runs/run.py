@@ -16,7 +16,7 @@ from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.progress import Board
 from embodichain.world import World
-from learner.evaluation.episodes import Episode, PilotFactory, PolicyPilot, Score, as_rows, baselines, evaluate, expert
+from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.policy import Policy
 from learner.inference.policy_file import load_agent
 from learner.records.interrupt import Interrupt
@@ -78,7 +78,7 @@ def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stop
         "expert": expert,
     }
 
-    def keep(episode: Episode) -> None:
+    def keep(episode: Played) -> None:
         if episode.pilot in ("policy", "expert"):
             verdict = episode.outcome.verdict
             ending = "success" if verdict.success else f"failed: {verdict.reason}"

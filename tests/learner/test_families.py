@@ -12,7 +12,7 @@ import pytest
 import torch
 from learner_parts import GRID, exact_model, window
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-from toy_family import TOY, Toy, ToyConfig
+from workshop.toy import TOY, Toy, ToyConfig
 
 from embodichain.errors import ConfigError
 from embodichain.metrics import read_metrics
@@ -22,8 +22,8 @@ from learner.models.clwm.family import CLWM
 from learner.models.config import AgentConfig
 from learner.models.world_model import Mode, Seen
 
-HERE = Path(__file__).parent
-KNOWING_THE_TOY = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+PLUGIN = Path(__file__).parents[1] / "plugin"
+KNOWING_THE_TOY = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PLUGIN), os.environ.get("PYTHONPATH", "")])}
 
 
 def command(*arguments: str) -> list[str]:
@@ -41,7 +41,7 @@ def run_folder(tmp_path_factory):
     """A run that trained the toy for six steps on real episodes."""
     folder = tmp_path_factory.mktemp("toy") / "run"
     told = ended_well(
-        "run", "toy_family:toy_cpu", "--steps", "6", "--episodes", "1", "--size", "broad", "--json", "--out", str(folder)
+        "run", "workshop.toy:toy_cpu", "--steps", "6", "--episodes", "1", "--size", "broad", "--json", "--out", str(folder)
     )
     assert json.loads(told)["steps"] == 6
     return folder

@@ -13,7 +13,7 @@ from learner.models.world_model import Decision, Losses, Seen, WorldModel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToyConfig(ModelConfig):
-    family: ClassVar[str] = "toy_family:TOY"
+    family: ClassVar[str] = "workshop.toy:TOY"
     width: int = 8
 
 
@@ -88,4 +88,4 @@ def toy_cpu():
     base = seconds_cpu()
     learner = replace(base.learner, agent=AgentConfig(model=ToyConfig()), measure_batches=1)
     world = replace(base.world, tasks=("turn_switch",), width=32, height=32)
-    return replace(base, recipe="toy_family:toy_cpu", world=world, learner=learner, stream=replace(base.stream, engine="serial"))
+    return replace(base, recipe="workshop.toy:toy_cpu", world=world, learner=learner, stream=replace(base.stream, engine="serial"))
