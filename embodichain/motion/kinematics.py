@@ -170,10 +170,6 @@ class Chain:
         site_jacobian(*forward_frames(self.positions, self.rotations, np.ascontiguousarray(q, np.float64)), jacobian)
         return jacobian
 
-    def within_limits(self, q: Floats, margin: float = 0.0) -> bool:
-        """Whether every joint is inside its limits by `margin` [rad]."""
-        return bool(np.all(q >= self.lower + margin) and np.all(q <= self.upper - margin))
-
 
 def as_quaternion(values: Floats) -> Quaternion:
     """Four numbers as a Quaternion tuple."""

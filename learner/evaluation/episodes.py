@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from embodichain.episode import Outcome
 from embodichain.errors import MotionError, SceneError
@@ -287,17 +287,12 @@ def scores(graded: Iterable[Graded]) -> list[Score]:
     return found
 
 
-def wilson(successes: int, episodes: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (Wilson 1927), 95% by default; raises ValueError when there are no episodes."""
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """The 95% Wilson score interval of a proportion (Wilson 1927); raises ValueError when there are no episodes."""
     if episodes < 1 or not 0 <= successes <= episodes:
         raise ValueError(f"need 0 <= successes <= episodes and episodes >= 1, got {successes} of {episodes}")
-    rate = successes / episodes
-    denominator = 1 + z**2 / episodes
-    center = (rate + z**2 / (2 * episodes)) / denominator
-    half = z / denominator * math.sqrt(rate * (1 - rate) / episodes + z**2 / (4 * episodes**2))
-    low = 0.0 if successes == 0 else max(0.0, center - half)  # exact at the ends, where rounding would leave 1e-17
-    high = 1.0 if successes == episodes else min(1.0, center + half)
-    return low, high
+    interval = binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def as_rows(scores: list[Score]) -> list[dict[str, Any]]:
