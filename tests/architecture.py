@@ -21,6 +21,8 @@ class House:
 
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
+        self.lost: dict[str, set[str]] = {}
+        """Strings of the form "package.module:Name" whose module does not exist, by the module that holds them; see `named`."""
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -74,7 +76,7 @@ class House:
                 if target in self.files:
                     found.add(target)
                 elif ":" in match[0]:
-                    raise AssertionError(f"{module} names {node.value!r}, and there is no such module")
+                    self.lost.setdefault(module, set()).add(match[0])
         return found
 
     @cached_property

@@ -101,6 +101,13 @@ def imports_by_name_are_counted(house: House) -> list[str]:
 
 
 @law
+def names_in_strings_lead_somewhere(house: House) -> list[str]:
+    """But for those that earlier versions used, in the table of them."""
+    assert house.named
+    return [f"{name} names {lost}" for name, lost in house.lost.items() if name != "learner.runs.old_names"]
+
+
+@law
 def imports_are_not_too_deep(house: House) -> list[str]:
     """Whoever changes a file need not follow its users for ever."""
     return [f"{name} stands on {depth - 1} others" for name, depth in depths(house.imports).items() if depth > DEPTH]

@@ -89,6 +89,10 @@ MUTANTS = {
         "imports_by_name_are_counted",
         append("learner/data/windows.py", "\nimport importlib\n\nMODULE = importlib.import_module('learner' + '.runs')\n"),
     ),
+    "a name in a string that leads nowhere": (
+        "names_in_strings_lead_somewhere",
+        append("embodichain/tasks/__init__.py", "\nOLD = 'embodichain.tasks.gone:Gone'\n"),
+    ),
     "a room missing in the picture": (
         "the_picture_in_the_readme_is_the_graph",
         replace("README.md", "  rollout --> episode\n", ""),

@@ -16,11 +16,11 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
 from embodichain.tasks import TASKS
 from learner.models.families import family_of
-from learner.records.old_names import current
 from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
 from learner.runs import catalog, recipes
 from learner.runs.config import RunConfig
+from learner.runs.old_names import current
 
 Config = TypeVar("Config")
 

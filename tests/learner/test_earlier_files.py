@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from learner.records.old_names import VALUES, current
 from learner.records.plain import load_yaml
 from learner.runs import catalog
+from learner.runs.old_names import VALUES, current
 from learner.runs.options import restore
 
 EARLIER = sorted((Path(__file__).parent / "earlier").glob("*.yaml"))
