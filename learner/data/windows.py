@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from embodichain.types import CHUNK, Segment, read_text
+from embodichain.types import Segment, read_text
 from learner.data.config import Sampling
 
 
@@ -137,7 +137,7 @@ class Coverage:
         for view in windows:
             seen = self._chunks.pop(view.trajectory_id, 0) | ((1 << view.length) - 1) << view.start
             self._chunks[view.trajectory_id] = seen
-            counts.append(seen.bit_count() * CHUNK)
+            counts.append(seen.bit_count() * view.action.shape[1])
         while len(self._chunks) > self._capacity:
             self._chunks.popitem(last=False)
         return counts

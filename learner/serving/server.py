@@ -24,7 +24,7 @@ from embodichain import __version__, robots
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
-from embodichain.types import ACTION_DIM, CHUNK, CONTROL_HZ
+from embodichain.types import ACTION_DIM, CHUNK
 from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import OFF
 from learner.inference.policy import Policy
@@ -57,7 +57,7 @@ class PolicyServer:
             "image_shape": [body.height, body.width, 3],
             "state_sizes": {"unified": ACTION_DIM, "native": body.native},
             "action_horizon": CHUNK,
-            "control_hz": CONTROL_HZ,
+            "control_hz": body.control_hz,
             "speculation": OFF if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
             **(extra or {}),
         }
@@ -174,6 +174,7 @@ def embodiment(world: WorldConfig) -> Embodiment:
         height=world.height,
         width=world.width,
         native=robot.command_size,
+        control_hz=robot.control_hz,
         encode=codec.encode,
         decode=codec.decode,
     )

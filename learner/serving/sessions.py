@@ -36,6 +36,8 @@ class Embodiment:
     height: int
     width: int
     native: int
+    control_hz: float
+    """Commands that the robot takes a second."""
     encode: Callable[[NDArray[np.float64]], NDArray[np.float32]]
     decode: Callable[[NDArray[np.float32]], NDArray[np.float64]]
 

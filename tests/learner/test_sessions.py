@@ -27,7 +27,7 @@ def codec():
 
 @pytest.fixture(scope="module")
 def body(codec):
-    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, encode=codec.encode, decode=codec.decode)
+    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, control_hz=50.0, encode=codec.encode, decode=codec.decode)
 
 
 @pytest.fixture(scope="module")
