@@ -77,7 +77,11 @@ class AgentModule(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Backward and optimiser are done: nothing reads the views any more."""
         self._release()
-        self.average.follow(self.agent, self.global_step)
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        """One step, and the average after it: before any callback saves a checkpoint, which must hold the average of its own step."""
+        super().optimizer_step(*arguments, **named)
+        self.average.follow(self.agent, self.global_step + 1)  # Lightning counts a step once this returns
 
     def on_fit_start(self) -> None:
         """Measures the normalizer on the stream, once: a resumed run has its statistics in the checkpoint."""
@@ -185,12 +189,16 @@ class AgentModule(pl.LightningModule):
             f"{what} at step {self.global_step}; the batch held trajectories {where}; lower the rate or look at those"
         )
 
+    @property
+    def horizon(self) -> int:
+        """The step at which the learning rate has come down: the training's last as it was begun, whatever a resumed run adds."""
+        return int((self._saved or {}).get("horizon", self.trainer.max_steps))
+
     def configure_optimizers(self) -> Any:
         """The optimiser and its schedule, step by step."""
         config = self.config.optimizer
         optimizer = make_optimizer(config, self.agent, fused=self.config.parallel is not Parallel.FSDP)
-        training_steps = self.trainer.max_steps
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, training_steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, self.horizon))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -198,6 +206,7 @@ class AgentModule(pl.LightningModule):
         checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
         checkpoint["average"] = self.average.state_dict()
         checkpoint["new_pairs"] = self.experience.new_pairs
+        checkpoint["horizon"] = self.horizon
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what `on_fit_start` goes on from, when weights are where they belong."""

@@ -204,3 +204,40 @@ def test_the_learning_rate_warms_up_and_decays():
     assert shares[20:] == pytest.approx([0.1] * 5)
     assert [OptimizerConfig(warmup_steps=4, final_share=0.1).share(step, 20) for step in range(25)] == shares
     assert OptimizerConfig(warmup_steps=0).share(10**6, -1) == 1.0
+
+
+@pytest.mark.parametrize(("steps", "every", "die"), [(6, 2, 5), (4, 4, None), (1, 1, None), (5, 2, 3)])
+def test_every_checkpoint_holds_the_average_of_its_own_step(trajectories, tmp_path, steps, every, die):
+    def killed(step, values):
+        if step == die:
+            raise ZeroDivisionError
+        return False
+
+    _, whole, _, _ = train(MemorySource(trajectories), tmp_path / "whole.ckpt", steps)
+    path = tmp_path / "last.ckpt"
+    if die:
+        with pytest.raises(ZeroDivisionError):
+            train(MemorySource(trajectories), path, steps, every=every, on_step=killed)
+        train(MemorySource(trajectories), path, steps, resume=True)
+    else:
+        train(MemorySource(trajectories), path, steps, every=every)
+    saved = torch.load(path, weights_only=True)
+    assert saved["global_step"] == steps
+    for name, average in whole.average.state_dict().items():
+        assert torch.equal(saved["average"][name], average)
+    if steps == 1:
+        assert all(torch.equal(saved["average"][name], saved["state_dict"][f"agent.{name}"]) for name in saved["average"])
+
+
+def test_a_run_that_is_prolonged_keeps_the_rate_it_had_come_down_to(trajectories, tmp_path):
+    config = replace(CONFIG, optimizer=OptimizerConfig(rate=3e-3, warmup_steps=1))
+    path, rates = tmp_path / "last.ckpt", {}
+
+    def rate_of(module):
+        return module.optimizers().param_groups[0]["lr"]
+
+    _, module, _, _ = train(MemorySource(trajectories), path, 6, config=config)
+    rates["ended"] = rate_of(module)
+    _, module, _, _ = train(MemorySource(trajectories), path, 12, config=config, resume=True)
+    assert rate_of(module) == pytest.approx(rates["ended"], rel=1e-6) == pytest.approx(3e-3 * config.optimizer.final_share)
+    assert module.horizon == 6
