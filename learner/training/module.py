@@ -79,7 +79,7 @@ class AgentModule(pl.LightningModule):
         self._release()
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
-        """One step, and the average after it: before any callback saves a checkpoint, which must hold the average of its own step."""
+        """One step and then the average: a checkpoint, which callbacks save after this, must hold the average of its own step."""
         super().optimizer_step(*arguments, **named)
         self.average.follow(self.agent, self.global_step + 1)  # Lightning counts a step once this returns
 
