@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -11,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import psutil
+
+from embodichain.errors import RunError
 
 __all__ = [
     "MetricsWriter",
@@ -24,20 +27,25 @@ class MetricsWriter:
     """Appends records to `metrics.jsonl`; each is flushed, so that a killed run keeps all but its last line. Thread-safe."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
         self._file = path.open("a", encoding="utf-8")
         self._clock = clock
         self._lock = threading.Lock()
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """One record: its kind ("train", "stream", "evaluate" ...), the time and the values."""
+        """One record: its kind ("train", "stream", "evaluate" ...), the time and the values; raises RunError on a full disk."""
         line = json.dumps({"kind": kind, "time": round(self._clock(), 3), **values}, default=float)
         with self._lock:
-            self._file.write(line + "\n")
-            self._file.flush()
+            try:
+                self._file.write(line + "\n")
+                self._file.flush()
+            except OSError as error:
+                raise RunError(f"cannot write {self._path}: {error.strerror}; free some space and go on with --resume") from error
 
     def close(self) -> None:
-        """Closes the file; safe to call twice."""
-        self._file.close()
+        """Closes the file; safe to call twice. What a full disk kept back was told by `write`."""
+        with contextlib.suppress(OSError):
+            self._file.close()
 
 
 def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:

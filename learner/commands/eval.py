@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     from embodichain.progress import Board
     from learner.evaluation.suite import Judgement, judge, summarise
     from learner.inference.policy_file import load_agent
+    from learner.records.files import write_whole
     from learner.records.run_folder import fresh
     from learner.runs.locate import find
 
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
         except KeyboardInterrupt:
             interrupted = True
     summary = summarise(config, judgement, wall_s=time.monotonic() - began) | {"interrupted": interrupted}
-    (judgement.path / "summary.json").write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    write_whole(judgement.path / "summary.json", json.dumps(summary, indent=1))
     if options.json:
         print(json.dumps(summary))
     else:

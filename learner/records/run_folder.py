@@ -17,6 +17,7 @@ import yaml
 from embodichain import __version__
 from embodichain.errors import RunError
 from embodichain.types import LEDGER_FILE
+from learner.records.files import write_whole
 
 _PACKAGES = (
     "numpy",
@@ -119,9 +120,9 @@ class RunFolder:
 
     def write_identity(self, config: dict[str, Any], command: list[str]) -> None:
         """Saves the resolved configuration, the exact command and the versions of everything that matters."""
-        self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        (self.path / "command.txt").write_text(shlex.join(command) + "\n", encoding="utf-8")
-        (self.path / "versions.json").write_text(json.dumps(versions(), indent=1), encoding="utf-8")
+        write_whole(self.path / "command.txt", shlex.join(command) + "\n")
+        write_whole(self.path / "versions.json", json.dumps(versions(), indent=1))
+        write_whole(self.config, yaml.safe_dump(config, sort_keys=False))  # last: what has one is a run
 
     @property
     def command(self) -> str:

@@ -19,6 +19,7 @@ from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.policy import Policy
 from learner.inference.policy_file import load_agent
+from learner.records.files import held, write_whole
 from learner.records.interrupt import Interrupt
 from learner.records.plain import as_plain
 from learner.records.run_folder import RunFolder, command_line
@@ -35,7 +36,7 @@ def run(options: RunOptions) -> dict[str, Any]:
     began = time.monotonic()
     folder = RunFolder.open(config.out) if options.resume else RunFolder.create(config.out)
     interrupt = Interrupt()
-    with PeakMemory() as memory, Board() as board:
+    with held(folder.path), PeakMemory() as memory, Board() as board:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
         folder.write_identity(as_plain(config), command_line())
@@ -51,7 +52,7 @@ def run(options: RunOptions) -> dict[str, Any]:
             metrics.close()
     summary = summarise(config, streamed, scores, wall_s=time.monotonic() - began, peak_bytes=memory.bytes)
     summary["interrupted"] = interrupt.requested
-    folder.summary.write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    write_whole(folder.summary, json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
     if streamed.ledger.violations:
         raise IntegrityError(
