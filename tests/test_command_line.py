@@ -21,41 +21,51 @@ SUBCOMMANDS = {
     "segmenter": ("train",),
 }
 ALL = [[name] for name in cli.COMMANDS] + [[name, sub] for name, subs in SUBCOMMANDS.items() for sub in subs]
-HELP_S, FAULT_S = 0.3, 0.5
-"""Processor time [s] that help, and the answer to a fault, may take."""
+HELP, FAULT = 2.5, 4.2
+"""How often help, and the answer to a fault, may take what a fresh interpreter needs to import NumPy (0.12 s on two idle cores).
+
+Both are measured one after the other: a crowded machine makes every second of processor time longer, and does so to both alike.
+"""
+PATIENCE = 80.0
+"""The same for commands that look at worlds and models."""
 
 
-def answer(arguments: list[str], limit_s: float, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """What a command says, which must cost at most `limit_s` of processor time in the best of up to five tries."""
-    spent: list[float] = []
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+def processor_s(command: list[str], cwd: Path) -> tuple[float, subprocess.CompletedProcess[str]]:
+    """Processor time of a command [s], and what it said."""
+    before = os.times()
+    result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system, result
+
+
+def answer(arguments: list[str], limit: float, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """What a command says, which must cost at most `limit` imports of NumPy in the best of up to five tries."""
+    ratios: list[float] = []
     for _ in range(5):
-        before = os.times()
-        command = [sys.executable, "-m", "embodichain.cli", *arguments]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
-        after = os.times()
-        spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
-        if spent[-1] <= limit_s:
+        peer, _ = processor_s([sys.executable, "-c", "import numpy"], cwd)
+        spent, result = processor_s([sys.executable, "-m", "embodichain.cli", *arguments], cwd)
+        ratios.append(spent / peer)
+        if ratios[-1] <= limit:
             return result
-    raise AssertionError(f"{arguments} took {min(spent):.2f} s of processor time, {limit_s} s allowed: {result.stderr[-500:]}")
+    raise AssertionError(f"{arguments} cost {min(ratios):.1f} imports of NumPy, {limit} allowed: {result.stderr[-500:]}")
 
 
 @pytest.mark.parametrize("arguments", ALL, ids=" ".join)
 def test_help_of_every_command_answers_at_once(arguments, tmp_path):
-    result = answer([*arguments, "--help"], HELP_S, tmp_path)
+    result = answer([*arguments, "--help"], HELP, tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(f"usage: embodichain {' '.join(arguments)}")
 
 
 def test_the_help_of_a_run_fits_a_screen_and_help_all_names_every_value(tmp_path):
-    short = answer(["run", "--help"], HELP_S, tmp_path).stdout
+    short = answer(["run", "--help"], HELP, tmp_path).stdout
     assert len(short.splitlines()) <= 40
     assert sum(line.startswith("  -") for line in short.splitlines()) <= 30
     assert "--help-all" in short and "--world.width" in short
-    every = answer(["run", "--help-all"], 2.0, tmp_path)
+    every = answer(["run", "--help-all"], 20.0, tmp_path)
     assert every.returncode == 0
     assert all(name in every.stdout for name in ("--world.recovery.kinds.slip", "--learner.data.window", "--tasks", "--ring.mode"))
-    assert "--pretrain.mask-share" in answer(["encoder", "train", "--help-all"], 2.0, tmp_path).stdout
+    assert "--pretrain.mask-share" in answer(["encoder", "train", "--help-all"], 20.0, tmp_path).stdout
 
 
 FAULTS = [
@@ -103,37 +113,37 @@ FAULTS = [
 
 @pytest.mark.parametrize(("arguments", "said"), FAULTS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(arguments, said, tmp_path):
-    plain = answer(arguments, FAULT_S, tmp_path)
+    plain = answer(arguments, FAULT, tmp_path)
     assert plain.returncode == 2
     (line,) = plain.stderr.splitlines()
     assert said in line and plain.stdout == ""
     assert not list(tmp_path.iterdir())
-    asked = answer([*arguments, "--json"], FAULT_S, tmp_path)
+    asked = answer([*arguments, "--json"], FAULT, tmp_path)
     assert asked.returncode == 2 and asked.stderr == ""
     assert said in json.loads(asked.stdout)["error"]
 
 
 def test_a_misspelt_path_is_answered_with_the_one_beside_it(tmp_path):
     (tmp_path / "k10").mkdir()
-    assert "did you mean k1O?" not in answer(["eval", "k1O"], FAULT_S, tmp_path).stderr
-    assert "did you mean k10?" in answer(["eval", "k1O"], FAULT_S, tmp_path).stderr
+    assert "did you mean k1O?" not in answer(["eval", "k1O"], FAULT, tmp_path).stderr
+    assert "did you mean k10?" in answer(["eval", "k1O"], FAULT, tmp_path).stderr
 
 
 def test_list_names_everything_that_has_a_name(tmp_path):
-    names = json.loads(answer(["list", "--json"], FAULT_S, tmp_path).stdout)
+    names = json.loads(answer(["list", "--json"], FAULT, tmp_path).stdout)
     assert {"tiny_cpu", "seconds_cpu", "turn_switch_cpu"} <= set(names["recipes"])
     assert "clwm" in names["model families"] and "turn_switch" in names["tasks"] and "mug" in names["asset categories"]
 
 
 def test_a_dry_run_is_json_when_asked(tmp_path):
-    result = answer(["run", "tiny_cpu", "--dry-run", "--json"], 10.0, tmp_path)
+    result = answer(["run", "tiny_cpu", "--dry-run", "--json"], PATIENCE, tmp_path)
     told = json.loads(result.stdout)
     assert told["config"]["recipe"] == "tiny_cpu" and told["ring_bytes"] > 2**20
     sample = ["scene", "sample", "--task", "turn_switch", "-n", "2", "-o", "out", "--dry-run", "--json"]
-    assert json.loads(answer(sample, FAULT_S, tmp_path).stdout)["last"] == 1
+    assert json.loads(answer(sample, FAULT, tmp_path).stdout)["last"] == 1
 
 
 def test_values_that_older_commands_said_are_still_understood(tmp_path):
     words = ["encoder", "train", "--world.width", "wide", "--json", "True"]
-    assert "--world.width" in json.loads(answer(words, FAULT_S, tmp_path).stdout)["error"]
-    assert "96" in answer(["run", "--dry-run", "--world.width=96"], 10.0, tmp_path).stdout
+    assert "--world.width" in json.loads(answer(words, FAULT, tmp_path).stdout)["error"]
+    assert "96" in answer(["run", "--dry-run", "--world.width=96"], PATIENCE, tmp_path).stdout
