@@ -215,7 +215,7 @@ def ring_share_of_step(steps: int) -> float:
             ended = time.perf_counter()
             in_ring.append(drawn - began + ended - learned)
             whole.append(ended - began)
-    return harness.harness.median(in_ring) / harness.median(whole)
+    return harness.median(in_ring) / harness.median(whole)
 
 
 def peers() -> dict[str, Any]:

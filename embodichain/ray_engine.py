@@ -95,7 +95,7 @@ class GatewayActor:
     """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
 
     def __init__(self, home: RingHome) -> None:
-        self._ring = attach_ring(home.path)
+        self._ring = attach_ring(home.path, reads=False)
         self._gateway = Gateway(self._ring, home.journal)
 
     def pid(self) -> int:
@@ -143,7 +143,7 @@ class SimulationWorker:
         if gateway is not None and (far or not home.is_here()):
             self._ring = RemoteRing(world.stream_spec, Courier(gateway))
         else:
-            self._ring = attach_ring(home.path, world.stream_spec)
+            self._ring = attach_ring(home.path, world.stream_spec, reads=False)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 

@@ -48,7 +48,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "872dd31cb9ebcfe1"
+COMPILED_FROM = "007f3c9ea2987457"
 """See `kernels.COMPILED_FROM`."""
 
 
@@ -140,14 +140,10 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
 # ------------------------------------------------------------------------------------------------- joining and reaping
 
 
-@kernel("int64(int64, uint64)")
-def join(rows, word):
-    """Takes a free row of the participants table with the identity `word`: its index, or NOTHING when all are taken."""
-    for row in range(layout.MAX_PARTICIPANTS):
-        at = rows + row * layout.ROW_BYTES
-        if load(at) == ZERO and cas(at, ZERO, word):
-            return row
-    return NOTHING
+@kernel("boolean(int64, int64, uint64)")
+def join(rows, row, word):
+    """Takes a row of the participants table, if it is free, with the identity `word`. The caller holds the row's lock."""
+    return cas(rows + row * layout.ROW_BYTES, ZERO, word)
 
 
 @kernel("int64(int64[::1], int64, uint64, uint64)")
@@ -155,13 +151,13 @@ def reap(context, row, dead, reaper):
     """Takes everything from the holder of `row` and frees the row: how many slots it held, or NOTHING when others were first.
 
     `dead` is the row's word whose death was proven (a live participant's, or that of a reaper who died at it); `reaper` is the
-    REAPING word of the caller. The swap of the row is the permission: until the row is FREE its id cannot be reused, so no bit
-    of a newcomer can be cleared, and a second reaper needs a new proof. Sweeping twice does no harm.
+    REAPING word of the caller, who holds the row's lock. The swap of the row is the permission: until the row is FREE its id
+    cannot be reused, so no bit of a newcomer can be cleared, and a second reaper needs a new proof. Sweeping twice does no harm.
     """
     row_at = context[ROWS] + row * layout.ROW_BYTES
     if not cas(row_at, dead, reaper):
         return NOTHING
-    bit = ONE << U64(row)
+    bit = ONE << U64(row) if row < layout.MAX_READERS else ZERO
     freed = 0
     for slot in range(context[NUM_SLOTS]):
         at = context[WORDS] + slot * STRIDE

@@ -27,7 +27,6 @@ from embodichain.ring.contract import RingStats
 from embodichain.ring.device_lease import DeviceLease, DeviceSlot
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
-from embodichain.ring.participants import Health, Identity
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
 from embodichain.ring.ring import ControlRing
 from embodichain.types import Field, RingSpec, TrajectorySpec
@@ -121,14 +120,18 @@ class DeviceRing:
         return cls(control, spec, device, arena, owner=True, buffers=buffers)
 
     @classmethod
-    def attach(cls, path: Path | str, device: Device, trajectory: TrajectorySpec | None = None, *, buffers: int = 2) -> DeviceRing:
+    def attach(
+        cls, path: Path | str, device: Device, trajectory: TrajectorySpec | None = None, *, reads: bool = True, buffers: int = 2
+    ) -> DeviceRing:
         """Attaches to the ring at `path` whose arena lies on `device`; `trajectory` is the schema the caller expects.
+
+        `reads` is as for `Ring.attach`.
 
         Raises:
             RingClosed: The owner closed it or is dead.
             RingError: As `Ring.attach`; or the ring lies in host memory, on another device, or on memory that is not its own.
         """
-        control = ControlRing.attach(path)
+        control = ControlRing.attach(path, reads=reads)
         try:
             note = _read_note(control)
             if (note.kind, note.identity) != (device.kind, device.identity):
@@ -380,7 +383,7 @@ class DeviceRing:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
         if self._closing:
             raise RingClosed(f"this attachment to the ring at {self.path} was closed")
-        if not self._owner and Identity.unpack(self._control.header(layout.AT_OWNER)).health() is Health.DEAD:
+        if not self._owner and not self._control.owner_alive():
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
 
     def stage(self, slot: int) -> NDArray[np.uint8]:

@@ -71,7 +71,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "872dd31cb9ebcfe1"
+COMPILED_FROM = "007f3c9ea2987457"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)

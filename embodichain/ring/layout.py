@@ -17,10 +17,13 @@ from embodichain.types import Field, FullPolicy, ReplayMode, RingSpec, Trajector
 
 MAGIC = 0x474E_4952_4F42_4D45
 """The bytes b"EMBORING"."""
-ABI = 2
+ABI = 3
 """Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
-MAX_PARTICIPANTS = 32
-"""One holder bit a participant in the control word."""
+MAX_READERS = 32
+"""One holder bit a reader in the control word; only the first rows of the participants table have one."""
+MAX_WRITERS = 128
+"""Participants that only write: the word names the one writer of a slot by its row, so they need no bit."""
+MAX_PARTICIPANTS = MAX_READERS + MAX_WRITERS
 
 # Header cells: written once by the owner before the file gets its name.
 AT_MAGIC = 0

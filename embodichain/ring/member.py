@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import custody, futex, kernels, layout, words
+from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.participants import Health, Identity, RowState, myself
-from embodichain.ring.stats import Observer
+from embodichain.ring.locks import Hold, Witness, row_at
+from embodichain.ring.participants import Health, RowState, myself
+from embodichain.ring.stats import Observer, ParticipantView
 from embodichain.types import RingSpec
 
 SLICE_S = 0.05
@@ -35,13 +37,23 @@ _members: weakref.WeakSet[Member] = weakref.WeakSet()
 
 
 class Member:
-    """Takes a row of the participants table; raises RingError when all 32 are taken by the living."""
+    """Takes a row of the participants table; raises RingError when all of them are taken by the living.
 
-    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+    Args:
+        file: The ring's memory, and the witness of who is alive.
+        spec: What the ring is made of.
+        path: The ring's name.
+        owner: The owner's lock, when this is the owner.
+        reads: Whether it may ever read: only 32 participants have a holder bit in the control word, 128 more only write.
+    """
+
+    def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None, *, reads: bool) -> None:
+        memory, self._witness = file
         self.path = path
-        self.observer = Observer(memory, spec, RingLayout.of(spec))
+        self.observer = Observer(file, spec, RingLayout.of(spec))
         self._spec = spec
-        self._owner = owner
+        self._owner = owner is not None
+        self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
@@ -53,10 +65,10 @@ class Member:
         self._identity = myself()
         self._reaper = self._identity._replace(state=RowState.REAPING).pack()
         self._context = self._make_context()
-        self.row = self._join()
+        self.row, hold = self._join()
         self._open = self._usable = True
         self._finalizer = weakref.finalize(
-            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, path if owner else None
+            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, hold, owner, self._witness
         )
         _watch_forks()
         _members.add(self)
@@ -80,6 +92,8 @@ class Member:
         """Called in a forked child: the attachment is its parent's, and whoever held the lock then is not here."""
         self._usable = False
         self._lock = threading.Lock()
+        self._finalizer.detach()
+        self._witness.close()  # its locks would be shared with the parent
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -125,6 +139,8 @@ class Member:
 
     def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
         """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns]."""
+        if self._rows.start:
+            raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
         table = np.empty((5, want), np.int64)
         seed = bits.random_raw()  # one number a call, however often it tries
         now_ns = 0
@@ -168,6 +184,8 @@ class Member:
 
     def pin(self, slot: int) -> bool:
         """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        if self._rows.start:
+            raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -215,7 +233,7 @@ class Member:
             with self._lock:
                 if not self._usable:
                     self._refuse()
-                slots = custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
+                slots = self._reap(view)
                 code = custody.count_reaped(self._context, slots) if slots >= 0 else 0
             reaped += slots >= 0
             self._wake(layout.AT_READY_EVENT, code & 1)
@@ -275,8 +293,8 @@ class Member:
         self._looked = now
         self._look_ns = int((now + LOOK_BUSY_S) * 1e9)
         self.reap()
-        if not self._owner and Identity.unpack(self.observer.header(layout.AT_OWNER)).health() is Health.DEAD:
-            self.path.unlink(missing_ok=True)
+        if not self._owner and not self._witness.owner_alive():
+            self._witness.bury()
             raise RingClosed(f"the owner of the ring at {self.path} died without closing it")
 
     def _wake(self, event: int, code: int) -> None:
@@ -292,23 +310,49 @@ class Member:
             time.sleep(0.0005)
         return 0
 
-    def _join(self) -> int:
-        rows, reaped = int(self._context[words.ROWS]), []
-        row = custody.join(rows, self._identity.pack())
-        if row < 0:
-            dead = [view for view in self.observer.participants() if view.health is Health.DEAD]
-            reaped = [custody.reap(self._context, view.row, view.identity.pack(), self._reaper) for view in dead]
-            row = custody.join(rows, self._identity.pack())
-        if row < 0:
+    def _join(self) -> tuple[int, Hold]:
+        """A row of the table and its lock; the dead are reaped when there is no other room."""
+        reaped: list[int] = []
+        joined = self._take_row()
+        if joined is None:
+            reaped = [self._reap(view) for view in self.observer.participants() if view.health is Health.DEAD]
+            joined = self._take_row()
+        if joined is None:
+            kind, remedy = ("that may read", "attach those that only write with reads=False,")
+            if self._rows.start:
+                kind, remedy = ("that only write", "close an attachment,")
             raise RingError(
-                f"the ring at {self.path} has all of its {layout.MAX_PARTICIPANTS} participants: "
-                "close an attachment, or use a second ring"
+                f"the ring at {self.path} has all of its {len(self._rows)} participants {kind}: {remedy} or use a second ring"
             )
-        self._context[words.ROW] = row
+        self._context[words.ROW] = joined[0]
         for slots in reaped:
             if slots >= 0:
                 custody.count_reaped(self._context, slots)
-        return row
+        return joined
+
+    def _take_row(self) -> tuple[int, Hold] | None:
+        """The lock comes before the row: a row that is taken and not locked is a dead participant's."""
+        for row in self._rows:
+            if self.observer.row_word(row):
+                continue
+            hold = self._witness.hold(row_at(row))
+            if hold is None:
+                continue
+            if custody.join(int(self._context[words.ROWS]), row, self._identity.pack()):
+                return row, hold
+            hold.release()
+        return None
+
+    def _reap(self, view: ParticipantView) -> int:
+        """How many slots the dead participant held, or NOTHING when others were first. The lock of its row proves it dead."""
+        at = row_at(view.row)
+        if not self._witness.take(at):
+            return words.NOTHING
+        try:
+            word = self.observer.row_word(view.row)  # whoever has it now has no lock
+            return custody.reap(self._context, view.row, word, self._reaper) if word else words.NOTHING
+        finally:
+            self._witness.drop(at)
 
     def _make_context(self) -> NDArray[np.int64]:
         lay = self.observer.layout
@@ -343,16 +387,27 @@ def _watch_forks() -> None:
 
 
 def _finalize(
-    pid: int, context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, unlink: Path | None
+    pid: int,
+    context: NDArray[np.int64],
+    memory: NDArray[np.uint8],
+    identity: int,
+    reaper: int,
+    row: Hold,
+    owner: Hold | None,
+    witness: Witness,
 ) -> None:
     """Ends an attachment, at the latest when the interpreter exits; a forked child must not end its parent's."""
     if os.getpid() != pid:
         return
     base = memory.ctypes.data
-    if unlink is not None:
-        unlink.unlink(missing_ok=True)
+    if owner is not None:
+        witness.unlink()
         custody.close(base)
     custody.reap(context, int(context[words.ROW]), identity, reaper)
     custody.announce(context)
     futex.wake(base + layout.AT_READY_EVENT)
     futex.wake(base + layout.AT_FREE_EVENT)
+    row.release()
+    if owner is not None:
+        owner.release()
+    witness.close()

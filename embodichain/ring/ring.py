@@ -1,6 +1,6 @@
 """The ring: trajectories written in place by many processes, each read in place at most K times, whoever of them is killed.
 
-One process creates it and owns it; others attach by path. Each attachment is one of 32 participants. All methods may be called
+One process creates it and owns it; others attach by path: 32 that may read, and 128 that only write. All methods may be called
 from any thread of the attaching process; a ring does not survive a fork.
 """
 
@@ -21,9 +21,11 @@ from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import host, layout, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.ring.contract import RingStats
+from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
-from embodichain.ring.participants import Health, Identity, myself, namespace
+from embodichain.ring.locks import Hold
+from embodichain.ring.participants import Health, domain, myself
 from embodichain.ring.stats import read_spec
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
@@ -34,17 +36,18 @@ class Ring:
     reads_notes = False
     """Whether this class knows what to do with a payload outside the ring's file, to which a note leads."""
 
-    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+    def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None = None, *, reads: bool = True) -> None:
         from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
 
+        memory, self._witness = file
         self.spec = spec
         self.path = path
-        self._owner = owner
+        self._owner = owner is not None
         self._memory = memory
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
         self._layout = RingLayout.of(spec)
-        self._member = Member(memory, spec, path, owner=owner)
-        self._rng = np.random.default_rng(self._member.row)
+        self._member = Member(file, spec, path, owner, reads=reads)
+        self._rng = np.random.default_rng()
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
         self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
         self._control = threading.Lock()
@@ -66,8 +69,11 @@ class Ring:
         """
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
+        host.remove_stale(target.parent, target.name)
         lay = RingLayout.of(spec)
-        memory, unfinished = host.create(target, lay.total_bytes)
+        here = domain()
+        file, unfinished, owner = host.create(target, lay.total_bytes)
+        memory = file.memory
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         encoded = layout.encode_spec(spec)
         for at, value in (
@@ -79,7 +85,7 @@ class Ring:
             (layout.AT_TOTAL_BYTES, lay.total_bytes),
             (layout.AT_PAYLOAD, lay.payload_at),
             (layout.AT_OWNER, myself().pack()),
-            (layout.AT_NAMESPACE, namespace()),
+            (layout.AT_NAMESPACE, here),
             (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
             (layout.AT_AGGREGATE, spec.mode is ReplayMode.AGGREGATE),
             (layout.AT_MIN_READY, spec.min_ready),
@@ -95,24 +101,34 @@ class Ring:
         memory[layout.AT_NOTE : layout.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
         free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
         memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
-        host.publish(unfinished, target)
         try:
-            return cls(memory, spec, target, owner=True)
+            host.publish(file, unfinished, target)
+            try:
+                return cls(file, spec, target, owner)
+            except BaseException:
+                file.witness.unlink()
+                raise
         except BaseException:
-            target.unlink(missing_ok=True)
+            owner.release()
             raise
 
     @classmethod
-    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Self:
-        """Attaches to the ring at `path`; `trajectory` is the schema that the caller expects (None: whatever is there).
+    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
+        """Attaches to the ring at `path`.
+
+        Args:
+            path: Where the owner has created it. Other containers may attach as well, if they share its folder.
+            trajectory: The schema that the caller expects; None takes whatever is there.
+            reads: False for one that only writes: 128 of those fit beside the 32 participants that may read too.
 
         Raises:
             RingClosed: The owner closed it or is dead.
-            RingError: Missing, no ring, another build's, truncated, another user's, from another pid namespace, laid out for
-                another schema, or already shared by 32 participants.
+            RingError: Missing, no ring, another build's, truncated, another user's, from another machine or time namespace, laid
+                out for another schema, or already shared by as many participants as there may be.
         """
         path = Path(path)
-        memory = host.attach(path)
+        file = host.attach(path)
+        memory = file.memory
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         spec = read_spec(memory, path)
         if header[layout.AT_NOTE_BYTES // 8] and not cls.reads_notes:
@@ -123,14 +139,15 @@ class Ring:
             )
         if int(header[layout.AT_TOTAL_BYTES // 8]) != RingLayout.of(spec).total_bytes:
             raise RingError(f"the ring at {path} is damaged: its size does not agree with its specification; create it again")
-        if int(header[layout.AT_NAMESPACE // 8]) != namespace():
+        if int(header[layout.AT_NAMESPACE // 8]) != domain():
             raise RingError(
-                f"the ring at {path} was created in another pid namespace, where process ids cannot prove a death: "
-                "run all participants in one container, or share its pid namespace"
+                f"the ring at {path} was created on another machine, or in another time namespace, whose clock differs: another "
+                "pid namespace would do, but without one kernel's locks and one clock no death can be proven; run all participants "
+                "on one machine and in one time namespace"
             )
-        if header[layout.AT_CLOSED // 8] or Identity.unpack(int(header[layout.AT_OWNER // 8])).health() is Health.DEAD:
+        if header[layout.AT_CLOSED // 8] or not file.witness.owner_alive():
             raise RingClosed(f"the owner of the ring at {path} is gone: create a new one")
-        return cls(memory, spec, path, owner=False)
+        return cls(file, spec, path, reads=reads)
 
     def close(self) -> None:
         """Leaves the ring: every slot and lease of this attachment is given up. By the owner: ends it for all and unlinks it.
@@ -320,6 +337,10 @@ class ControlRing(Ring):
     def note(self) -> bytes:
         """The header's note about the payload."""
         return self._member.observer.note
+
+    def owner_alive(self) -> bool:
+        """Whether the process lives that created the ring."""
+        return self._witness.owner_alive()
 
     def header(self, at: int) -> int:
         """One cell of the header."""
