@@ -3,8 +3,9 @@
 Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
 (the transitions in machine code, on `words` and `atomics`) → `locks` (proof of death; `participants` names who it is) → `member`
 (one process's side: waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and
-`top` look on. With the payload on a GPU: `placement` (the seam) → `control_ring`, `device_ring` and `device_lease` → `cuda`, or `delayed` where
-there is none. `open` creates and attaches wherever the payload lies.
+`top` look on.
+With the payload on a GPU: `placement` (the seam) → `device_ring` and `device_lease` → `cuda`, or `delayed` where there is none.
+`open` creates and attaches wherever the payload lies.
 
 Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
 nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit

@@ -16,6 +16,7 @@ from embodichain.ring.words import (
     IS_FREE,
     IS_READY,
     IS_WRITING,
+    LEFT,
     NOTHING,
     NUM_SLOTS,
     ONE,
@@ -48,7 +49,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "007f3c9ea2987457"
+COMPILED_FROM = "fef70e368f26b53a"
 """See `kernels.COMPILED_FROM`."""
 
 
@@ -63,6 +64,8 @@ def arm(context, event):
 @kernel("void(int64[::1], int64, int64)")
 def set_waiting(context, kind, blocked_ns):
     """Shows observers what this participant waits for, and adds the time [ns] it was blocked."""
+    if context[LEFT] != 0:
+        return
     store(own_row(context) + layout.ROW_WAITING, U64(kind))
     if blocked_ns > 0:
         cell = layout.ROW_BLOCKED_READER_NS if kind == layout.WAITING_READER else layout.ROW_BLOCKED_WRITER_NS
@@ -76,6 +79,8 @@ def set_waiting(context, kind, blocked_ns):
 @kernel("boolean(int64[::1], int32[::1], int64)")
 def pin(context, held, slot):
     """Holds a READY slot without spending a read, so that it cannot be rewritten; `unpin` lets go."""
+    if context[LEFT] != 0:
+        return False
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if state_of(word) != IS_READY:
@@ -88,6 +93,8 @@ def pin(context, held, slot):
 @kernel("int64(int64[::1], int32[::1], int64)")
 def unpin(context, held, slot):
     """Ends a pin: a wake flag."""
+    if context[LEFT] != 0:
+        return 0
     held[slot] -= 1
     if held[slot] == 0 and drop(context, slot, own_bit(context), RELEASE) == 2:
         tally(context, layout.ROW_RETIRED, 1)

@@ -202,6 +202,9 @@ class RemoteRing:
         """Called by the slot: forgets its arrays."""
         self._lent = False
 
+    def check(self) -> None:
+        """Called by the slot: nothing stands against its use."""
+
 
 def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int) -> None:
     """Raises RingError unless `arrays` are one trajectory of the schema, and carry the identity `packed` if they carry any."""

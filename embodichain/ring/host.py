@@ -14,6 +14,7 @@ import mmap
 import os
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,13 +30,23 @@ PREFIX = "embodichain-"
 JOURNAL = ".journal"
 """Suffix of the file in which a ring's gateway notes what it delivers."""
 _UNFINISHED = ".unfinished"
+_POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
 class RingFile(NamedTuple):
-    """A ring's file as one process has it: its bytes, and the witness of who else is alive."""
+    """A ring's file as one process has it, mapped twice, and the witness of who else is alive."""
 
     memory: NDArray[np.uint8]
+    """To take part, and to write trajectories."""
+    readable: NDArray[np.uint8]
+    """The same bytes, to read trajectories: an operation in place on a view would change them for every reader, and must fail."""
     witness: Witness
+
+    def touch(self, part: NDArray[np.uint8], start: int) -> None:
+        """Fills the page tables from byte `start` on, where the kernel can: else each page is filled at its first use."""
+        if isinstance(part.base, mmap.mmap):
+            with suppress(OSError):  # before Linux 5.14
+                part.base.madvise(_POPULATE_WRITE if part.flags.writeable else _POPULATE_READ, start)
 
 
 def default_path() -> Path:
@@ -59,7 +70,8 @@ def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
         try:
             os.posix_fallocate(descriptor, 0, size_bytes)
             memory = _map(descriptor, size_bytes, writable=True, touch=True)
-            return RingFile(memory, Witness(unfinished, inode(descriptor), writable=True)), unfinished, hold
+            readable = _map(descriptor, size_bytes, writable=False, touch=False)
+            return RingFile(memory, readable, Witness(unfinished, inode(descriptor), writable=True)), unfinished, hold
         finally:
             os.close(descriptor)
     except BaseException as error:
@@ -131,8 +143,10 @@ def attach(path: Path, *, writable: bool = True) -> RingFile:
             raise RingError(f"the ring at {path} has ABI version {abi}, this build speaks {layout.ABI}: run one version everywhere")
         if status.st_size < total:
             raise RingError(f"the ring at {path} is truncated: {status.st_size:,} of {total:,} bytes; create it again")
-        memory = _map(descriptor, total, writable=writable, touch=writable)
-        return RingFile(memory, Witness(path, inode(descriptor), writable=writable))
+        memory = readable = _map(descriptor, total, writable=writable, touch=False)
+        if writable:
+            readable = _map(descriptor, total, writable=False, touch=False)
+        return RingFile(memory, readable, Witness(path, inode(descriptor), writable=writable))
     finally:
         os.close(descriptor)
 

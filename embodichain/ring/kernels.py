@@ -19,6 +19,7 @@ from embodichain.ring.words import (
     ALL_BITS,
     BASE,
     CLAIM,
+    CLAIMED,
     CLOSED,
     CURSOR,
     DRAWN_PUBLISHED_NS,
@@ -29,10 +30,13 @@ from embodichain.ring.words import (
     EVICT,
     EVICTION,
     FREE_HINTS,
+    GONE,
+    HELD,
     HINT_WORDS,
     IS_FREE,
     IS_READY,
     IS_WRITING,
+    LEFT,
     NOT_PRIMED,
     NOTHING,
     NUM_SLOTS,
@@ -71,7 +75,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "007f3c9ea2987457"
+COMPILED_FROM = "fef70e368f26b53a"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)
@@ -153,7 +157,9 @@ def _claim_for_refill(context):
 
 @kernel("int64(int64[::1], int64, boolean)")
 def claim(context, now_ns, exact):
-    """Takes a slot for writing: `slot | version << 40`, or NOTHING or CLOSED. `exact` looks at every word, not at hints."""
+    """Takes a slot for writing: `slot | version << 40`, or NOTHING, CLOSED, GONE. `exact` looks at every word, not at hints."""
+    if context[LEFT] != 0:
+        return GONE
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     slot = _claim_free(context, exact)
@@ -166,17 +172,29 @@ def claim(context, now_ns, exact):
     at = context[WORDS] + slot * STRIDE
     store(at + layout.SLOT_CLAIMED_NS, U64(now_ns))
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
-    return slot | np.int64(version_of(load(at))) << 40
+    claimed = slot | np.int64(version_of(load(at))) << 40
+    context[CLAIMED] = claimed + 1
+    return claimed
+
+
+@kernel("boolean(int64[::1])")
+def take_note(context):
+    """Whether the slot claimed last is still unaccounted for; from now on it is its caller's."""
+    unaccounted = context[CLAIMED] != 0
+    context[CLAIMED] = 0
+    return unaccounted
 
 
 @kernel("int64(int64[::1], int64, int64, boolean, uint64, int64)")
 def publish(context, slot, version, named, trajectory, now_ns):
-    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED.
+    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED, or GONE.
 
     The payload was written before this call; the swap releases it, so whoever acquires sees all of it. PUBLISHING is raised
     with a full barrier before K is read and lowered after the swap: a change of K waits for the flag, and then no slot with
     the old K can still appear.
     """
+    if context[LEFT] != 0:
+        return GONE
     at = context[WORDS] + slot * STRIDE
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if load(at) != before:
@@ -207,7 +225,9 @@ def publish(context, slot, version, named, trajectory, now_ns):
 
 @kernel("int64(int64[::1], int64, int64)")
 def abandon(context, slot, version):
-    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours."""
+    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours, or GONE."""
+    if context[LEFT] != 0:
+        return GONE
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if not swap(context, slot, before, pack(IS_FREE, ZERO, U64(version), ZERO), ABANDON):
         tally(context, layout.ROW_REFUSED, 1)
@@ -346,8 +366,10 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
     """Draws one read each of up to `table.shape[1]` different trajectories, uniformly over those that have reads left.
 
     All or nothing: with fewer than `minimum` every draw is given back, for two readers that each hold half a batch and wait
-    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED.
+    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED, GONE.
     """
+    if context[LEFT] != 0:
+        return GONE
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     if not _primed(context):
@@ -388,7 +410,7 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         read = add(at + layout.SLOT_READS, ONE)
         if read >= load(at + layout.SLOT_CEILING):
             tally(context, layout.ROW_OVER_READS, 1)
-        table[DRAWN_VERSION, column] = np.int64(version_of(load(at)))
+        table[DRAWN_VERSION, column] = np.int64(version_of(load(at))) | HELD
         table[DRAWN_READ, column] = np.int64(read)
         table[DRAWN_TRAJECTORY, column] = np.int64(load(at + layout.SLOT_TRAJECTORY))
         table[DRAWN_PUBLISHED_NS, column] = np.int64(load(at + layout.SLOT_PUBLISHED_NS))
@@ -403,19 +425,27 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
 def release(context, held, table, count):
     """Ends a lease of `count` draws: a wake flag. A slot goes FREE when no read is left and nobody else holds it.
 
-    One bit stands for all of this participant's leases on a slot: the last of them clears it.
+    One bit stands for all of this participant's leases on a slot: the last of them clears it. Columns that hold nothing, or nothing
+    any more, are passed over: releasing twice does no harm. GONE when the attachment has ended.
     """
-    retired = 0
+    if context[LEFT] != 0:
+        return GONE
+    retired, released = 0, 0
     for column in range(count):
+        if table[DRAWN_VERSION, column] < HELD:
+            continue
         slot = table[DRAWN_SLOT, column]
+        version = table[DRAWN_VERSION, column] - HELD
+        table[DRAWN_VERSION, column] = 0
+        released += 1
         word = load(context[WORDS] + slot * STRIDE)
-        if held[slot] == 0 or np.int64(version_of(word)) != table[DRAWN_VERSION, column]:
+        if held[slot] == 0 or np.int64(version_of(word)) != version:
             tally(context, layout.ROW_REFUSED, 1)
             continue
         held[slot] -= 1
         if held[slot] == 0:
             retired += np.int64(drop(context, slot, own_bit(context), RELEASE) == 2)
-    tally(context, layout.ROW_RELEASED, count)
+    tally(context, layout.ROW_RELEASED, released)
     if retired == 0:
         return 0
     tally(context, layout.ROW_RETIRED, retired)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Protocol, overload
 
@@ -24,6 +25,10 @@ class Keeper(Protocol):
         """Gives a claimed slot back."""
         ...
 
+    def check(self) -> None:
+        """Raises RingError or RingClosed when this attachment cannot be used any more."""
+        ...
+
 
 class Leased(Protocol):
     """What a lease was drawn from. Implementation: `ring.Ring`; a lease asks nothing else of it."""
@@ -41,24 +46,35 @@ class Slot(AnySlot):
     """Exclusive writable views of every field of one slot, over the ring's own memory.
 
     As a context manager, leaving the block publishes and an exception abandons; without one, call `publish` or `abandon`.
-    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): write every field that is read.
-    Set `slot["trajectory_id"][()]` before publishing. The views must not be kept beyond.
+    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): a slot of which a field was never
+    asked for is not published (a text is emptied), nor one without `slot["trajectory_id"][()]` set. Keep no view beyond.
     """
 
-    __slots__ = ("_id", "_member", "_version", "_views", "index")
+    __slots__ = ("_claim", "_id", "_member", "_unwritten", "_version", "_views", "index")
 
     def __init__(
-        self, member: Keeper, index: int, version: int, views: Mapping[str, NDArray], trajectory_id: NDArray | None
+        self,
+        member: Keeper,
+        index: int,
+        version: int,
+        views: Mapping[str, NDArray],
+        trajectory_id: NDArray | None,
+        claim: object = None,
     ) -> None:
         self._member: Keeper | None = member
         self._version = version
         self._views = views
         self._id = trajectory_id
+        self._claim = claim  # kept alive: the ring gives back a slot whose claim nobody holds
+        self._unwritten = set(views)
         self.index = index
+        if trajectory_id is not None:
+            trajectory_id[()] = _unnamed(trajectory_id.dtype)
 
     def __getitem__(self, name: str) -> NDArray:
         if self._member is None:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
+        self._unwritten.discard(name)
         return self._views[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -67,8 +83,35 @@ class Slot(AnySlot):
     def __len__(self) -> int:
         return len(self._views)
 
+    def check(self, elsewhere: Set[str] = frozenset()) -> None:
+        """Raises RingError when a field was never asked for, one of this memory or those named `elsewhere`, or no id was set.
+
+        Such a field still holds what an earlier trajectory left, which must not pass for a part of this one. A text (a row of
+        bytes) that nobody wrote is an empty one.
+        """
+        for name in [name for name in self._unwritten if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1]:
+            self[name][:] = 0
+        missing = sorted(self._unwritten | elsewhere)
+        unnamed = self._id is not None and self._id == _unnamed(self._id.dtype)
+        if self._member is not None and (missing or unnamed):
+            self._member.check()
+        if missing:
+            raise RingError(
+                f"slot {self.index} was to be published with fields that were never written, {missing}: they hold what an earlier "
+                "trajectory left; write every field of the schema, or abandon the slot"
+            )
+        if unnamed:
+            raise RingError(f"slot {self.index} was to be published without an id: set slot['trajectory_id'][()]")
+
     def publish(self, timeout_s: float = 5.0) -> None:
-        """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks, whatever `timeout_s`."""
+        """Makes the trajectory readable. Never blocks, whatever `timeout_s`.
+
+        Raises:
+            RingError: A field was never asked for, or no trajectory id set; the slot stays open.
+            RingClosed: The owner closed meanwhile.
+        """
+        if self._member is not None:
+            self.check()
         member, self._member = self._member, None
         if member is None:
             raise RingError(f"slot {self.index} was already published or abandoned")
@@ -87,7 +130,16 @@ class Slot(AnySlot):
         if kind is not None:
             self.abandon()
         elif self._member is not None:
-            self.publish()
+            try:
+                self.publish()
+            finally:
+                self.abandon()  # does nothing once it is published
+
+
+@functools.cache
+def _unnamed(dtype: np.dtype) -> np.generic:
+    """The id of no trajectory: all bits set, as poison is."""
+    return np.frombuffer(b"\xff" * dtype.itemsize, dtype)[0]
 
 
 class Sample(Mapping[str, NDArray]):

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import custody, futex, kernels, layout, words
+from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.lent import Lent
 from embodichain.ring.locks import Hold, Witness, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
@@ -32,8 +34,19 @@ LOOK_WAITING_S, LOOK_BUSY_S = 0.02, 1.0
 """How often a participant looks for the dead (and for its owner), while it waits and while it does not."""
 GRACE_S = 1.0
 """How long a change of K waits for publishes under way, which take nanoseconds."""
+MANY = 32
+"""More things handed out than this are looked through for those that were dropped, before the next one is."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
+
+
+class Claim:
+    """A slot claimed for writing: given back by the ring when its holder drops it."""
+
+    __slots__ = ("slot", "version")
+
+    def __init__(self) -> None:
+        self.slot = self.version = -1
 
 
 class Member:
@@ -48,13 +61,15 @@ class Member:
     """
 
     def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None, *, reads: bool) -> None:
-        memory, self._witness = file
+        memory, _, self._witness = file
         self.path = path
         self.observer = Observer(file, spec, RingLayout.of(spec))
         self._spec = spec
         self._owner = owner is not None
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the ring in the middle of a call of the same thread
+        self._leases: Lent[NDArray[np.int64]] = Lent()
+        self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
         self._looked = time.monotonic()
@@ -66,7 +81,7 @@ class Member:
         self._reaper = self._identity._replace(state=RowState.REAPING).pack()
         self._context = self._make_context()
         self.row, hold = self._join()
-        self._open = self._usable = True
+        self._open = True
         self._finalizer = weakref.finalize(
             self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, hold, owner, self._witness
         )
@@ -81,7 +96,8 @@ class Member:
     def close(self) -> None:
         """Gives up everything held and leaves; the owner ends the ring and unlinks it. Safe to call twice."""
         with self._lock:
-            self._open = self._usable = False
+            self._open = False
+            self._context[words.LEFT] = 1
             self._finalizer()
 
     def keep_row(self) -> None:
@@ -90,33 +106,57 @@ class Member:
 
     def disown(self) -> None:
         """Called in a forked child: the attachment is its parent's, and whoever held the lock then is not here."""
-        self._usable = False
-        self._lock = threading.Lock()
+        self._context[words.LEFT] = 1  # the child's own copy
+        self._lock = threading.RLock()
         self._finalizer.detach()
         self._witness.close()  # its locks would be shared with the parent
 
+    def collect(self) -> None:
+        """Ends what was handed out and dropped: leases and claims that nobody refers to any more."""
+        woken = 0
+        with self._lock:
+            claimed = int(self._context[words.CLAIMED]) - 1
+            lost = [] if claimed < 0 else [(claimed & 0xFF_FFFF_FFFF, claimed >> 40)]
+            for claim in self._claims.dropped():
+                lost.append((claim.slot, claim.version))
+                self._claims.remove(claim)
+            for slot, version in lost:
+                word = SlotWord.unpack(self.observer.cell(slot, layout.SLOT_WORD))
+                if (word.state, word.version, word.holders) == (SlotState.WRITING, version, self.row):
+                    woken |= kernels.abandon(self._context, slot, version)
+            self._context[words.CLAIMED] = 0
+            for table in self._leases.dropped():
+                woken |= kernels.release(self._context, self._held, table, table.shape[1])
+                self._leases.remove(table)
+        self._wake(layout.AT_FREE_EVENT, woken)
+
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def claim(self, timeout_s: float) -> tuple[int, int]:
-        """A slot to write and its version."""
+    def claim(self, timeout_s: float) -> Claim:
+        """A slot to write; it is given back once nobody refers to the claim any more, unless it was published before."""
+        claim = Claim()
         if time.monotonic_ns() > self._look_ns:
             self._look(LOOK_BUSY_S)
-        claimed = self._try_claim(False)
+        if self._context[words.CLAIMED] or len(self._claims) > MANY:
+            self.collect()
+        claimed = self._try_claim(False, claim)
         if claimed < 0:
-            claimed = self._wait(self._try_claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
+            claimed = self._wait(
+                lambda exact: self._try_claim(exact, claim), layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s
+            )
         if claimed < 0:
             raise RingTimeout(f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}")
-        return claimed & 0xFF_FFFF_FFFF, claimed >> 40
+        return claim
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Makes a claimed slot readable; without an id the trajectory is numbered by its publication."""
         named, number = trajectory_id is not None, trajectory_id or 0
         with self._lock:
-            if not self._usable:
-                self._refuse()
             code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
         if code == 0:
             return
+        if code == words.GONE:
+            self._refuse()
         if code == words.CLOSED:
             raise RingClosed(f"the owner closed the ring at {self.path}")
         if code == words.REFUSED:
@@ -126,38 +166,62 @@ class Member:
     def abandon(self, slot: int, version: int) -> None:
         """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
         with self._lock:
-            code = kernels.abandon(self._context, slot, version) if self._usable else 0
+            code = kernels.abandon(self._context, slot, version)
         self._wake(layout.AT_FREE_EVENT, code)
 
-    def _try_claim(self, exact: bool) -> int:
+    def check(self) -> None:
+        """Raises RingClosed or RingError when this attachment was closed, or is another process's."""
+        if not self._usable:
+            self._refuse()
+
+    def _try_claim(self, exact: bool, claim: Claim | None = None) -> int:
         with self._lock:
-            if not self._usable:
-                self._refuse()
-            return kernels.claim(self._context, time.monotonic_ns(), exact)
+            claimed = kernels.claim(self._context, time.monotonic_ns(), exact)
+            if claimed >= 0:
+                if claim is not None:
+                    claim.slot, claim.version = claimed & 0xFF_FFFF_FFFF, claimed >> 40
+                    self._claims.add(claim)
+                # False when a signal handler came in between, and what it called gave the slot back as lost.
+                if not kernels.take_note(self._context):
+                    claimed = words.NOTHING
+        if claimed == words.GONE:
+            self._refuse()
+        return claimed
 
     # ------------------------------------------------------------------------------------------------------ reading
 
     def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
-        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns]."""
+        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns].
+
+        They are released once nobody refers to the table any more, if `release` was not called before.
+        """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
-        table = np.empty((5, want), np.int64)
+        table = np.zeros((5, want), np.int64)
         seed = bits.random_raw()  # one number a call, however often it tries
-        now_ns = 0
-
-        def draw(exact: bool) -> int:
-            nonlocal now_ns
-            with self._lock:
-                if not self._usable:
-                    self._refuse()
-                now_ns = time.monotonic_ns()
-                return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
-
-        if time.monotonic_ns() > self._look_ns:
+        now_ns = time.monotonic_ns()
+        if now_ns > self._look_ns:
             self._look(LOOK_BUSY_S)
-        drawn = draw(False)
+            now_ns = time.monotonic_ns()
+        if len(self._leases) > MANY:
+            self.collect()
+        with self._lock:
+            self._leases.add(table)  # before the kernel: an exception may come right after it
+            drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
-            drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+
+            def draw(exact: bool) -> int:
+                nonlocal now_ns
+                with self._lock:
+                    now_ns = time.monotonic_ns()
+                    return kernels.acquire(
+                        self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact
+                    )
+
+            if drawn != words.GONE:
+                drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+            if drawn == words.GONE:
+                self._refuse()
         if drawn < 0:
             lack = f"min_ready={self._spec.min_ready} trajectories"
             if drawn == words.NOTHING:
@@ -166,18 +230,19 @@ class Member:
         if self._context[words.WAKE]:
             self._context[words.WAKE] = 0
             self._wake(layout.AT_FREE_EVENT, 1)
-        return (table if drawn == want else table[:, :drawn].copy()), now_ns
+        return (table if drawn == want else table[:, :drawn]), now_ns
 
     def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this frees, while nobody else can hold it."""
+        if table.base is not None:
+            table = table.base
         with self._lock:
-            if not self._usable:
-                return
-            if before_retiring is not None:
-                for slot in table[words.DRAWN_SLOT]:
-                    if kernels.is_last(self._context, self._held, slot):
+            if before_retiring is not None and self._usable:
+                for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
+                    if version >= words.HELD and kernels.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
             code = kernels.release(self._context, self._held, table, table.shape[1])
+            self._leases.remove(table)
         self._wake(layout.AT_FREE_EVENT, code)
 
     # ------------------------------------------------------------------------------------------------------ control
@@ -249,6 +314,10 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ inside
 
+    @property
+    def _usable(self) -> bool:
+        return not self._context[words.LEFT]
+
     def _refuse(self) -> NoReturn:
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
@@ -260,6 +329,7 @@ class Member:
         Every try looks at all slots, hints or not, and the dead are reaped: what a crash may have cost is found here.
         """
         start = time.monotonic()
+        self.collect()
         self._look(LOOK_WAITING_S)
         code = attempt(True)
         if code in _NOT_YET and timeout_s > 0:
@@ -292,6 +362,7 @@ class Member:
             return
         self._looked = now
         self._look_ns = int((now + LOOK_BUSY_S) * 1e9)
+        self.collect()
         self.reap()
         if not self._owner and not self._witness.owner_alive():
             self._witness.bury()
@@ -372,7 +443,9 @@ class Member:
         s = self.observer.stats()
         slots = f"of {s.num_slots} slots {s.ready} are ready ({s.held} held), {s.writing} being written, {s.free} free"
         stopped = f", {s.quarantined} quarantined with a stopped process" if s.quarantined else ""
-        return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left"
+        # Who is silent longest is the likeliest to hang.
+        held = "".join(f"; {holder}" for holder in s.holders[:3])
+        return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left{held}"
 
 
 @functools.cache

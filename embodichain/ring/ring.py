@@ -39,7 +39,9 @@ class Ring:
     def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None = None, *, reads: bool = True) -> None:
         from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
 
-        memory, self._witness = file
+        memory, self._readable, self._witness = file
+        self._file = file
+        self._reads = reads
         self.spec = spec
         self.path = path
         self._owner = owner is not None
@@ -50,6 +52,7 @@ class Ring:
         self._rng = np.random.default_rng()
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
         self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
+        self._touched: set[bool] = set()
         self._control = threading.Lock()
         self._write_views: dict[int, Mapping[str, NDArray]] = {}
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
@@ -149,6 +152,10 @@ class Ring:
             raise RingClosed(f"the owner of the ring at {path} is gone: create a new one")
         return cls(file, spec, path, reads=reads)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels to another process as its path, and attaches there."""
+        return _attach_again, (type(self), self.path, self._reads)
+
     def close(self) -> None:
         """Leaves the ring: every slot and lease of this attachment is given up. By the owner: ends it for all and unlinks it.
 
@@ -178,13 +185,15 @@ class Ring:
             RingTimeout: No slot in time; the message says who is behind.
             RingClosed: The owner closed the ring or died.
         """
-        index, version = self._member.claim(timeout_s)
+        claim = self._member.claim(timeout_s)
+        index = claim.slot
         if self._debug:
             self._poison(index)
         views = self._write_views.get(index)
         if views is None:
+            self._touch(self._memory)
             views = self._write_views[index] = self._layout.views(self._memory, index, writable=True)
-        return Slot(self._member, index, version, views, views["trajectory_id"] if self._named else None)
+        return Slot(self._member, index, claim.version, views, views["trajectory_id"] if self._named else None, claim)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -232,20 +241,26 @@ class Ring:
         start = self._layout.payload_at + self._layout.field_offsets[self.spec.trajectory.fields.index(entry)]
         inner = np.empty(entry.shape, entry.dtype).strides
         everything = (self.spec.num_slots, *entry.shape)
-        view = np.ndarray(everything, entry.dtype, self._memory.data, start, (self._layout.slot_bytes, *inner))
-        view.flags.writeable = False
-        return view
+        self._touch(self._readable)
+        return np.ndarray(everything, entry.dtype, self._readable.data, start, (self._layout.slot_bytes, *inner))
 
     def views(self, slot: int) -> Mapping[str, NDArray]:
         """Read-only views of every field of a slot. Only the slots of a lease that is held may be looked at."""
         views = self._sample_views.get(slot)
         if views is None:
-            views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._memory, slot, writable=False))
+            self._touch(self._readable)
+            views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._readable, slot, writable=False))
         return views
 
     def release(self, table: NDArray[np.int64]) -> None:
         """Ends the lease whose table of draws this is; `Lease.release` calls it."""
         self._member.release(table, self._poison if self._debug else None)
+
+    def _touch(self, part: NDArray[np.uint8]) -> None:
+        """At the first write, and at the first read: attaching itself costs nothing that grows with the ring."""
+        if part.flags.writeable not in self._touched:
+            self._touched.add(part.flags.writeable)
+            self._file.touch(part, self._layout.payload_at)
 
     def _poison(self, slot: int) -> None:
         self._layout.payload(self._memory, slot)[:] = layout.POISON
@@ -254,6 +269,7 @@ class Ring:
 
     def stats(self) -> RingStats:
         """One look at slots, counters and participants; does not disturb anybody."""
+        self._member.collect()
         return self._member.observer.stats()
 
     def set_max_reads(self, max_reads: int) -> None:
@@ -315,6 +331,10 @@ class Ring:
     def reap(self) -> int:
         """Clears away every participant that is provably dead; returns how many. Waiting calls do this by themselves."""
         return self._member.reap()
+
+
+def _attach_again(kind: type[Ring], path: Path, reads: bool) -> Ring:
+    return kind.attach(path, reads=reads)
 
 
 def warm_up() -> None:

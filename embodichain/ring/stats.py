@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError
 from embodichain.ring import budget, host, layout
 from embodichain.ring.budget import SlotState
-from embodichain.ring.contract import RingStats
+from embodichain.ring.contract import Holder, RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.locks import row_at
@@ -36,7 +36,7 @@ class Observer:
     """Reads a ring's statistics from its memory, without a participant's row and without numba. Map read-only with `open`."""
 
     def __init__(self, file: RingFile, spec: RingSpec, lay: RingLayout) -> None:
-        memory, self.witness = file
+        memory, _, self.witness = file
         self.spec = spec
         self.layout = lay
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
@@ -138,6 +138,7 @@ class Observer:
             writing=int(np.count_nonzero(writing)),
             ready=int(np.count_nonzero(ready)),
             held=int(np.count_nonzero(ready & (holders != 0))),
+            holders=_holders(people, holders, ready=ready, writing=writing),
             quarantined=int(np.count_nonzero(quarantined)),
             max_reads=max_reads,
             reads_left=reads_left,
@@ -161,6 +162,18 @@ class Observer:
             longest_write_s=max(0, now - int(claimed_ns.min())) / 1e9 if claimed_ns.size else 0.0,
             closed=self.header(layout.AT_CLOSED) != 0,
         )
+
+
+def _holders(
+    people: list[ParticipantView], holders: NDArray[np.uint64], *, ready: NDArray[np.bool_], writing: NDArray[np.bool_]
+) -> tuple[Holder, ...]:
+    found: list[Holder] = []
+    for view in people:
+        held = ready & (holders >> np.uint64(view.row) & np.uint64(1) != 0) if view.row < layout.MAX_READERS else ready[:0]
+        reading, mine = int(np.count_nonzero(held)), int(np.count_nonzero(writing & (holders == view.row)))
+        if reading or mine:
+            found.append(Holder(pid=view.identity.pid, health=view.health, reading=reading, writing=mine, since_s=view.idle_s))
+    return tuple(sorted(found, key=lambda holder: -holder.since_s))
 
 
 def read_spec(memory: NDArray[np.uint8], path: Path) -> RingSpec:

@@ -18,19 +18,22 @@ from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
 # The context of one attachment: int64 cells, private to the process.
-BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END, AGGREGATE, WAKE = range(
-    15
-)
-CONTEXT_CELLS = 15
+BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END = range(13)
+AGGREGATE, WAKE, LEFT, CLAIMED = range(13, 17)
+"""LEFT is set when the attachment has ended: a kernel looks itself, for a signal handler may end it between any check and the
+call. CLAIMED is the last slot claimed, as `claim` returns it, plus 1, until somebody has taken note of it."""
+CONTEXT_CELLS = 17
 
 # What kernels return instead of a slot, a count or a wake flag.
-NOTHING, CLOSED, REFUSED, NOT_PRIMED = -1, -2, -3, -4
+NOTHING, CLOSED, REFUSED, NOT_PRIMED, GONE = -1, -2, -3, -4, -5
 
 # Operations in a history log.
 CLAIM, PUBLISH, ABANDON, ACQUIRE, UNDRAW, RELEASE, EVICTION, REAP, PIN, ADJUST = range(1, 11)
 
 # Rows of the table that `acquire` fills, one column a draw.
 DRAWN_SLOT, DRAWN_VERSION, DRAWN_READ, DRAWN_TRAJECTORY, DRAWN_PUBLISHED_NS = range(5)
+HELD = 1 << 16
+"""Set in DRAWN_VERSION from the draw to its release: the table itself tells what it holds, whenever the caller was interrupted."""
 
 U64 = np.uint64
 STRIDE = layout.SLOT_STRIDE
