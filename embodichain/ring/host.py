@@ -14,6 +14,8 @@ import mmap
 import os
 import secrets
 import stat
+import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -27,8 +29,7 @@ from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, try_lo
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "embodichain-"
-JOURNAL = ".journal"
-"""Suffix of the file in which a ring's gateway notes what it delivers."""
+_JOURNAL = ".journal"
 _UNFINISHED = ".unfinished"
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
@@ -47,6 +48,23 @@ class RingFile(NamedTuple):
         if isinstance(part.base, mmap.mmap):
             with suppress(OSError):  # before Linux 5.14
                 part.base.madvise(_POPULATE_WRITE if part.flags.writeable else _POPULATE_READ, start)
+
+
+def journal_path(path: Path) -> Path:
+    """Where the gateway of the ring at `path` notes what it delivers: beside the ring, but not in scarce shared memory."""
+    folder = Path(tempfile.gettempdir()) if path.parent == SHARED_MEMORY else path.parent
+    return folder / f"{path.name}{_JOURNAL}"
+
+
+def remove_stale_journals() -> list[Path]:
+    """Unlinks journals of gateways of rings that are no more; returns what went."""
+    gone: list[Path] = []
+    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{_JOURNAL}"):
+        with suppress(OSError):  # gone meanwhile, or another user's
+            if path.stat().st_uid == os.geteuid() and not (SHARED_MEMORY / path.stem).exists():
+                path.unlink()
+                gone.append(path)
+    return gone
 
 
 def default_path() -> Path:
@@ -162,13 +180,28 @@ def available(folder: Path) -> tuple[int, str]:
     for line in meminfo.splitlines():
         if line.startswith("MemAvailable:"):
             limits.append((int(line.split()[1]) * 1024, "available memory"))
-    for group, used in (
-        (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-        (Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"), Path("/sys/fs/cgroup/memory/memory.usage_in_bytes")),
-    ):
-        if group.exists() and used.exists() and (limit := group.read_text().strip()) != "max":
-            limits.append((max(0, int(limit) - int(used.read_text())), "left in the control group"))
-    return min(limits)
+    return min([*limits, *_left_in_groups(Path("/proc/self/cgroup").read_text(), Path("/sys/fs/cgroup"))])
+
+
+def _left_in_groups(groups: str, root: Path) -> Iterator[tuple[int, str]]:
+    """What this process's own control group may still take, and every group around it: any of them may be the one that is full."""
+    for line in groups.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        tree, most, used = (
+            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+            if controllers
+            else (root, "memory.max", "memory.current")
+        )
+        own = tree.joinpath(*(part for part in Path(path).parts if part not in ("/", "..")))
+        for group in (own, *own.parents):
+            if not group.is_relative_to(tree):
+                break
+            with suppress(OSError):  # no such file: the root has no limit, or the group is not to be seen from this namespace
+                if (limit := (group / most).read_text().strip()) != "max":
+                    left = max(0, int(limit) - int((group / used).read_text()))
+                    yield left, f"left in the control group /{'/'.join(group.relative_to(tree).parts)}"
 
 
 def remove_stale(folder: Path = SHARED_MEMORY, name: str = PREFIX) -> list[Path]:

@@ -73,6 +73,7 @@ class Ring:
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
         host.remove_stale(target.parent, target.name)
+        host.remove_stale_journals()
         lay = RingLayout.of(spec)
         here = domain()
         file, unfinished, owner = host.create(target, lay.total_bytes)

@@ -102,7 +102,11 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                 finally:
                     member.unpin(int(slot))
             current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
-            counts = {"drawn": observer.header(layout.AT_DRAWN), "refill": observer.header(layout.AT_REFILL)}
+            counts = {
+                "drawn": observer.header(layout.AT_DRAWN),
+                "refill": observer.header(layout.AT_REFILL),
+                "sequence": observer.header(layout.AT_SEQUENCE),
+            }
             index: bytes = _pack(
                 {"spec": layout.encode_spec(current), "slot_bytes": slot_bytes, "slots": entries, "counts": counts}
             )
@@ -155,6 +159,8 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
+    # Trajectories without an id are numbered by publication: a number is never given twice, in whatever life of the ring.
+    header[layout.AT_SEQUENCE // 8] = index.counts.get("sequence", 0)
     with path.open("rb") as file:
         for entry in index.entries:
             claim = member.claim(0.0)
