@@ -164,7 +164,7 @@ class DeviceRing:
             RingClosed: The owner closed the ring or died.
         """
         work = Work(self._patiently(self._control.reserve, timeout_s))
-        self._work.add(work)
+        self._work.out[id(work)] = work
         slot = DeviceSlot(self, work)
         self._loose[id(slot)] = slot
         return slot
@@ -181,7 +181,7 @@ class DeviceRing:
             return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
 
         control = self._patiently(draw, timeout_s)
-        self._leases.add(control)
+        self._leases.out[id(control)] = control
         lease = DeviceLease(self, control)
         self._loose[id(lease)] = lease
         return lease
@@ -326,15 +326,13 @@ class DeviceRing:
     def _collect(self) -> None:
         """Ends what was handed out and dropped, as its holder would have: behind the kernels of the streams that are current."""
         for work in self._work.dropped():
-            self._work.remove(work)
             work.abandon(self)
         for lease in self._leases.dropped():
-            self._leases.remove(lease)
             self.defer(self.device.streams(), lease.release)
 
     def ended(self, lease: Lease) -> None:
         """Notes that a lease has come to its end, and need not be looked for."""
-        self._leases.remove(lease)
+        self._leases.out.pop(id(lease), None)
 
     def _passed(self, entry: Pending) -> bool:
         """The gate: whether the device has completed all before the entry's markers."""

@@ -177,8 +177,8 @@ class RemoteRing:
     """
 
     def __init__(self, trajectory: TrajectorySpec, deliver: Deliver, *, patience_s: float = PATIENCE_S) -> None:
-        if not any(field.name == "trajectory_id" and field.shape == () for field in trajectory.fields):
-            raise RingError(f"a gateway tells trajectories apart by a scalar field trajectory_id; fields: {_names(trajectory)}")
+        if not any((field.name, field.shape, field.dtype) == ("trajectory_id", (), "uint64") for field in trajectory.fields):
+            raise RingError(f"a gateway tells trajectories apart by a uint64 scalar trajectory_id; fields: {_names(trajectory)}")
         self.trajectory = trajectory
         self._deliver = deliver
         self._patience_s = patience_s

@@ -155,11 +155,26 @@ def _claim_for_refill(context):
             return slot
 
 
+@part
+def _give_back_unaccounted(context):
+    """The caller of an earlier claim met an exception before it had taken note of its slot: nobody will write it."""
+    claimed = context[CLAIMED] - 1
+    if claimed < 0:
+        return
+    context[CLAIMED] = 0
+    slot, version = claimed & 0xFF_FFFF_FFFF, U64(claimed >> 40)
+    before = pack(IS_WRITING, ZERO, version, U64(context[ROW]))
+    if swap(context, slot, before, pack(IS_FREE, ZERO, version, ZERO), ABANDON):
+        offer(context[FREE_HINTS], slot)
+        tally(context, layout.ROW_ABANDONED, 1)
+
+
 @kernel("int64(int64[::1], int64, boolean)")
 def claim(context, now_ns, exact):
     """Takes a slot for writing: `slot | version << 40`, or NOTHING, CLOSED, GONE. `exact` looks at every word, not at hints."""
     if context[LEFT] != 0:
         return GONE
+    _give_back_unaccounted(context)
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     slot = _claim_free(context, exact)

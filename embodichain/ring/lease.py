@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Protocol, overload
@@ -12,6 +11,9 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
+
+UNNAMED = (1 << 64) - 1
+"""The id of no trajectory, which a slot has until it is given one: all bits set, as poison is."""
 
 
 class Keeper(Protocol):
@@ -50,7 +52,7 @@ class Slot(AnySlot):
     asked for is not published (a text is emptied), nor one without `slot["trajectory_id"][()]` set. Keep no view beyond.
     """
 
-    __slots__ = ("_claim", "_id", "_member", "_unwritten", "_version", "_views", "index")
+    __slots__ = ("_claim", "_id", "_member", "_taken", "_version", "_views", "index")
 
     def __init__(
         self,
@@ -66,16 +68,17 @@ class Slot(AnySlot):
         self._views = views
         self._id = trajectory_id
         self._claim = claim  # kept alive: the ring gives back a slot whose claim nobody holds
-        self._unwritten = set(views)
+        self._taken: set[str] = set()
         self.index = index
         if trajectory_id is not None:
-            trajectory_id[()] = _unnamed(trajectory_id.dtype)
+            trajectory_id[()] = UNNAMED
 
     def __getitem__(self, name: str) -> NDArray:
         if self._member is None:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
-        self._unwritten.discard(name)
-        return self._views[name]
+        view = self._views[name]
+        self._taken.add(name)
+        return view
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -89,10 +92,11 @@ class Slot(AnySlot):
         Such a field still holds what an earlier trajectory left, which must not pass for a part of this one. A text (a row of
         bytes) that nobody wrote is an empty one.
         """
-        for name in [name for name in self._unwritten if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1]:
-            self[name][:] = 0
-        missing = sorted(self._unwritten | elsewhere)
-        unnamed = self._id is not None and self._id == _unnamed(self._id.dtype)
+        for name in self._views.keys() - self._taken:
+            if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1:
+                self[name][:] = 0
+        missing = sorted((self._views.keys() - self._taken) | elsewhere)
+        unnamed = self._id is not None and self._id.item() == UNNAMED
         if self._member is not None and (missing or unnamed):
             self._member.check()
         if missing:
@@ -110,12 +114,13 @@ class Slot(AnySlot):
             RingError: A field was never asked for, or no trajectory id set; the slot stays open.
             RingClosed: The owner closed meanwhile.
         """
-        if self._member is not None:
+        number = None if self._id is None else self._id.item()
+        if self._member is not None and (number == UNNAMED or len(self._taken) < len(self._views)):
             self.check()
         member, self._member = self._member, None
         if member is None:
             raise RingError(f"slot {self.index} was already published or abandoned")
-        member.publish(self.index, self._version, None if self._id is None else self._id.item())
+        member.publish(self.index, self._version, number)
 
     def abandon(self) -> None:
         """Gives the slot back empty: dropped on purpose, as for a failed attempt. Once more does nothing."""
@@ -134,12 +139,6 @@ class Slot(AnySlot):
                 self.publish()
             finally:
                 self.abandon()  # does nothing once it is published
-
-
-@functools.cache
-def _unnamed(dtype: np.dtype) -> np.generic:
-    """The id of no trajectory: all bits set, as poison is."""
-    return np.frombuffer(b"\xff" * dtype.itemsize, dtype)[0]
 
 
 class Sample(Mapping[str, NDArray]):

@@ -7,6 +7,7 @@ No finalizer runs, neither in a garbage collection nor in the middle of another 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from sys import getrefcount
 from typing import Generic, TypeVar
 
@@ -14,36 +15,53 @@ Thing = TypeVar("Thing")
 
 
 class Lent(Generic[Thing]):
-    """Things that are out, by identity. The caller holds the ring's lock."""
+    """Things that are out, each under a key of its own. The caller holds the ring's lock."""
 
     def __init__(self) -> None:
-        self._out: dict[int, Thing] = {}
-
-    def add(self, thing: Thing) -> None:
-        """Notes that a thing is about to be handed out."""
-        self._out[id(thing)] = thing
-
-    def remove(self, thing: Thing) -> None:
-        """Notes that a thing has come to its end; once more does nothing."""
-        self._out.pop(id(thing), None)
+        self.out: dict[int, Thing] = {}
+        """Entered before a thing is handed out, and taken away at its end: by whoever lends, on its hot path."""
 
     def dropped(self) -> list[Thing]:
-        """Things that nobody but this register refers to."""
-        return [thing for count, thing in _counted(list(self._out.values())) if count <= _ALONE]
+        """Things that nobody but this register referred to; it forgets them."""
+        if not self.out:
+            return []
+        lost = [key for key, count in _counted(self.out) if count <= _ALONE]
+        return [self.out.pop(key) for key in lost]
 
-    def __len__(self) -> int:
-        return len(self._out)
 
-
-def _counted(things: list[Thing]) -> list[tuple[int, Thing]]:
-    return [(getrefcount(thing), thing) for thing in things]
+def _counted(out: dict[int, Thing]) -> list[tuple[int, int]]:
+    return [(key, getrefcount(thing)) for key, thing in list(out.items())]
 
 
 def _alone() -> int:
-    """What the interpreter counts for a thing in the register alone, counted in the same way: versions of Python differ."""
-    lent: Lent[object] = Lent()
-    lent.add(object())
-    return _counted(list(lent._out.values()))[0][0]
+    """What the interpreter counts for a thing in a register alone, counted in the same way: versions of Python differ."""
+    return _counted({0: object()})[0][1]
 
 
 _ALONE = _alone()
+
+
+class When:
+    """A message that is composed when somebody reads it, of the ring as it is then: whoever polls catches it unread."""
+
+    __slots__ = ("_compose",)
+
+    def __init__(self, compose: Callable[[], str]) -> None:
+        self._compose = compose
+
+    def __str__(self) -> str:
+        return self._compose()
+
+    def __repr__(self) -> str:
+        return repr(str(self))
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
+
+
+class Claim:
+    """A slot claimed for writing: given back by the ring when its holder drops it."""
+
+    __slots__ = ("slot", "version")
+    slot: int
+    version: int

@@ -22,7 +22,7 @@ from embodichain.ring import custody, futex, kernels, layout, words
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.lent import Lent
+from embodichain.ring.lent import Claim, Lent, When
 from embodichain.ring.locks import Hold, Witness, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
@@ -38,15 +38,6 @@ MANY = 32
 """More things handed out than this are looked through for those that were dropped, before the next one is."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
-
-
-class Claim:
-    """A slot claimed for writing: given back by the ring when its holder drops it."""
-
-    __slots__ = ("slot", "version")
-
-    def __init__(self) -> None:
-        self.slot = self.version = -1
 
 
 class Member:
@@ -119,7 +110,6 @@ class Member:
             lost = [] if claimed < 0 else [(claimed & 0xFF_FFFF_FFFF, claimed >> 40)]
             for claim in self._claims.dropped():
                 lost.append((claim.slot, claim.version))
-                self._claims.remove(claim)
             for slot, version in lost:
                 word = SlotWord.unpack(self.observer.cell(slot, layout.SLOT_WORD))
                 if (word.state, word.version, word.holders) == (SlotState.WRITING, version, self.row):
@@ -127,7 +117,6 @@ class Member:
             self._context[words.CLAIMED] = 0
             for table in self._leases.dropped():
                 woken |= kernels.release(self._context, self._held, table, table.shape[1])
-                self._leases.remove(table)
         self._wake(layout.AT_FREE_EVENT, woken)
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -137,7 +126,7 @@ class Member:
         claim = Claim()
         if time.monotonic_ns() > self._look_ns:
             self._look(LOOK_BUSY_S)
-        if self._context[words.CLAIMED] or len(self._claims) > MANY:
+        if len(self._claims.out) > MANY:
             self.collect()
         claimed = self._try_claim(False, claim)
         if claimed < 0:
@@ -145,7 +134,7 @@ class Member:
                 lambda exact: self._try_claim(exact, claim), layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s
             )
         if claimed < 0:
-            raise RingTimeout(f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}")
+            raise RingTimeout(When(lambda: f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}"))
         return claim
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
@@ -153,6 +142,7 @@ class Member:
         named, number = trajectory_id is not None, trajectory_id or 0
         with self._lock:
             code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
+            self._claims.out.pop(slot, None)
         if code == 0:
             return
         if code == words.GONE:
@@ -167,6 +157,7 @@ class Member:
         """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
         with self._lock:
             code = kernels.abandon(self._context, slot, version)
+            self._claims.out.pop(slot, None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def check(self) -> None:
@@ -180,7 +171,7 @@ class Member:
             if claimed >= 0:
                 if claim is not None:
                     claim.slot, claim.version = claimed & 0xFF_FFFF_FFFF, claimed >> 40
-                    self._claims.add(claim)
+                    self._claims.out[claim.slot] = claim
                 # False when a signal handler came in between, and what it called gave the slot back as lost.
                 if not kernels.take_note(self._context):
                     claimed = words.NOTHING
@@ -203,10 +194,10 @@ class Member:
         if now_ns > self._look_ns:
             self._look(LOOK_BUSY_S)
             now_ns = time.monotonic_ns()
-        if len(self._leases) > MANY:
+        if len(self._leases.out) > MANY:
             self.collect()
         with self._lock:
-            self._leases.add(table)  # before the kernel: an exception may come right after it
+            self._leases.out[id(table)] = table  # before the kernel: an exception may come right after it
             drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
 
@@ -226,7 +217,7 @@ class Member:
             lack = f"min_ready={self._spec.min_ready} trajectories"
             if drawn == words.NOTHING:
                 lack = f"{minimum} trajectories with reads left"
-            raise RingTimeout(f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}")
+            raise RingTimeout(When(lambda: f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}"))
         if self._context[words.WAKE]:
             self._context[words.WAKE] = 0
             self._wake(layout.AT_FREE_EVENT, 1)
@@ -242,7 +233,7 @@ class Member:
                     if version >= words.HELD and kernels.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
             code = kernels.release(self._context, self._held, table, table.shape[1])
-            self._leases.remove(table)
+            self._leases.out.pop(id(table), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     # ------------------------------------------------------------------------------------------------------ control

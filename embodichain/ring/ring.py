@@ -51,7 +51,7 @@ class Ring:
         self._member = Member(file, spec, path, owner, reads=reads)
         self._rng = np.random.default_rng()
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
-        self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
+        self._named = any((f.name, f.shape, f.dtype) == ("trajectory_id", (), "uint64") for f in spec.trajectory.fields)
         self._touched: set[bool] = set()
         self._control = threading.Lock()
         self._write_views: dict[int, Mapping[str, NDArray]] = {}

@@ -160,7 +160,8 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     # Trajectories without an id are numbered by publication: a number is never given twice, in whatever life of the ring.
-    header[layout.AT_SEQUENCE // 8] = index.counts.get("sequence", 0)
+    # Those that were published before take the numbers just below, for the order in which they are evicted.
+    header[layout.AT_SEQUENCE // 8] = max(0, index.counts.get("sequence", 0) - len(index.entries))
     with path.open("rb") as file:
         for entry in index.entries:
             claim = member.claim(0.0)
