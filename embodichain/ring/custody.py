@@ -12,6 +12,7 @@ from embodichain.ring.words import (
     AGGREGATE,
     ALL_BITS,
     BASE,
+    CLAIMED,
     FREE_HINTS,
     IS_FREE,
     IS_READY,
@@ -35,7 +36,9 @@ from embodichain.ring.words import (
     drawable,
     drop,
     holders_of,
+    keep_oldest,
     kernel,
+    line_up,
     offer,
     own_bit,
     own_row,
@@ -49,7 +52,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "fef70e368f26b53a"
+COMPILED_FROM = "8479a3a8daa2318b"
 """See `kernels.COMPILED_FROM`."""
 
 
@@ -88,6 +91,21 @@ def pin(context, held, slot):
         if held[slot] > 0 or swap(context, slot, word, word | own_bit(context), PIN):
             held[slot] += 1
             return True
+
+
+@kernel("boolean(int64[::1])")
+def take_note(context):
+    """Whether the slot claimed last is still unaccounted for; from now on it is its caller's."""
+    unaccounted = context[CLAIMED] != 0
+    context[CLAIMED] = 0
+    return unaccounted
+
+
+@kernel("boolean(int64[::1], int32[::1], int64)")
+def is_last(context, held, slot):
+    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
+    word = load(context[WORDS] + slot * STRIDE)
+    return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)
 
 
 @kernel("int64(int64[::1], int32[::1], int64)")
@@ -130,7 +148,8 @@ def adjust(context, held, slot, reads):
 def republish(context, slot, version, trajectory, reads, remaining, published_ns):
     """Like `kernels.publish` for a trajectory restored from a snapshot: it goes on where it was."""
     at = context[WORDS] + slot * STRIDE
-    store(at + layout.SLOT_SEQUENCE, add(context[BASE] + layout.AT_SEQUENCE, ONE))
+    sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
+    line_up(context, slot, sequence)
     store(at + layout.SLOT_PUBLISHED_NS, U64(published_ns))
     store(at + layout.SLOT_TRAJECTORY, trajectory)
     store(at + layout.SLOT_READS, reads)
@@ -139,6 +158,7 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if not swap(context, slot, before, pack(IS_READY, remaining, U64(version), ZERO), PUBLISH):
         return REFUSED
+    keep_oldest(context, sequence)
     offer(context[READY_HINTS], slot)
     tally(context, layout.ROW_PUBLISHED, 1)
     return signal(context, layout.AT_READY_EVENT)

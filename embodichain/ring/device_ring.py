@@ -325,10 +325,12 @@ class DeviceRing:
 
     def _collect(self) -> None:
         """Ends what was handed out and dropped, as its holder would have: behind the kernels of the streams that are current."""
-        for work in self._work.dropped():
+        for key, work in self._work.dropped():
             work.abandon(self)
-        for lease in self._leases.dropped():
+            self._work.out.pop(key, None)
+        for key, lease in self._leases.dropped():
             self.defer(self.device.streams(), lease.release)
+            self._leases.out.pop(key, None)
 
     def ended(self, lease: Lease) -> None:
         """Notes that a lease has come to its end, and need not be looked for."""

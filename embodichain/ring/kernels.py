@@ -59,12 +59,15 @@ from embodichain.ring.words import (
     drawable,
     drop,
     holders_of,
+    keep_oldest,
     kernel,
+    line_up,
     offer,
     own_bit,
     own_row,
     pack,
     part,
+    place_in_order,
     remaining_of,
     signal,
     state_of,
@@ -75,10 +78,12 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "fef70e368f26b53a"
+COMPILED_FROM = "8479a3a8daa2318b"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)
+_IN_ORDER = 256
+"""Places in the order of publication that are looked at before the words of all slots are."""
 _PROBES = 32
 """Failed random probes in a row before the bitmap is read: with a fifth of the slots ready that happens once in 1,300 draws."""
 
@@ -117,22 +122,59 @@ def _claim_free(context, exact):
 
 
 @part
+def _evict(context, slot, word):
+    if not _claim_word(context, slot, word, EVICTION):
+        return False
+    withdraw_ready(context, slot)
+    tally(context, layout.ROW_EVICTED, 1)
+    return True
+
+
+@part
+def _claim_first_in_order(context):
+    """Follows the order of publication to the first trajectory that nobody reads; NOTHING when that takes too long, or fails."""
+    at, end = context[BASE] + layout.AT_OLDEST, load(context[BASE] + layout.AT_SEQUENCE)
+    first = load(at)
+    if end < first or end - first > U64(context[NUM_SLOTS] * layout.ORDER_SPAN):
+        return NOTHING  # places were taken again meanwhile: something that has been held for long may be found by its word alone
+    sequence, passed, found = first, first, np.int64(NOTHING)
+    while found < 0 and sequence < end and sequence - first < U64(_IN_ORDER):
+        slot = np.int64(load(place_in_order(context, sequence))) - 1
+        stands = False
+        if 0 <= slot < context[NUM_SLOTS] and load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE) == sequence:
+            word = load(context[WORDS] + slot * STRIDE)
+            stands = state_of(word) != IS_FREE
+            if state_of(word) == IS_READY and holders_of(word) == ZERO and _evict(context, slot, word):
+                stands, found = False, slot
+        sequence += ONE
+        if not stands and passed == sequence - ONE:
+            passed = sequence  # over, and nothing before it stands: never looked at again
+    if passed != first:
+        cas(at, first, passed)
+    return found
+
+
+@part
 def _claim_oldest(context):
     """Evicts the trajectory published first among those that nobody reads; a failed swap means that one got a reader: again."""
+    found = _claim_first_in_order(context)
+    if found >= 0:
+        return found
+    begin, end = load(context[BASE] + layout.AT_OLDEST), load(context[BASE] + layout.AT_SEQUENCE)
     while True:
-        best, best_word, oldest = np.int64(NOTHING), ZERO, ALL_BITS
+        best, best_word, oldest, standing = np.int64(NOTHING), ZERO, ALL_BITS, end
         for slot in range(context[NUM_SLOTS]):
             at = context[WORDS] + slot * STRIDE
             word = load(at)
-            if state_of(word) == IS_READY and holders_of(word) == ZERO:
+            if state_of(word) == IS_READY:
                 sequence = load(at + layout.SLOT_SEQUENCE)
-                if sequence < oldest:
+                standing = min(standing, sequence)
+                if holders_of(word) == ZERO and sequence < oldest:
                     best, best_word, oldest = slot, word, sequence
+        cas(context[BASE] + layout.AT_OLDEST, begin, standing)
         if best < 0:
             return NOTHING
-        if _claim_word(context, best, best_word, EVICTION):
-            withdraw_ready(context, best)
-            tally(context, layout.ROW_EVICTED, 1)
+        if _evict(context, best, best_word):
             return best
 
 
@@ -186,18 +228,11 @@ def claim(context, now_ns, exact):
         return NOTHING
     at = context[WORDS] + slot * STRIDE
     store(at + layout.SLOT_CLAIMED_NS, U64(now_ns))
+    store(at + layout.SLOT_SEQUENCE, ALL_BITS)  # its place in the order of publication is over
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
     claimed = slot | np.int64(version_of(load(at))) << 40
     context[CLAIMED] = claimed + 1
     return claimed
-
-
-@kernel("boolean(int64[::1])")
-def take_note(context):
-    """Whether the slot claimed last is still unaccounted for; from now on it is its caller's."""
-    unaccounted = context[CLAIMED] != 0
-    context[CLAIMED] = 0
-    return unaccounted
 
 
 @kernel("int64(int64[::1], int64, int64, boolean, uint64, int64)")
@@ -221,7 +256,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     exchange(publishing, ONE)
     reads = load(context[BASE] + layout.AT_MAX_READS)
     sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
-    store(at + layout.SLOT_SEQUENCE, sequence)
+    line_up(context, slot, sequence)
     store(at + layout.SLOT_PUBLISHED_NS, U64(now_ns))
     store(at + layout.SLOT_TRAJECTORY, trajectory if named else sequence)
     store(at + layout.SLOT_READS, ZERO)
@@ -232,6 +267,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     if not done:
         tally(context, layout.ROW_REFUSED, 1)
         return REFUSED
+    keep_oldest(context, sequence)
     offer(context[READY_HINTS], slot)
     tally(context, layout.ROW_PUBLISHED, 1)
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
@@ -358,19 +394,14 @@ def _below(seed, limit):
 
 
 @part
-def _count_ready(context):
-    ready = 0
-    for slot in range(context[NUM_SLOTS]):
-        ready += np.int64(state_of(load(context[WORDS] + slot * STRIDE)) == IS_READY)
-    return ready
-
-
-@part
 def _primed(context):
     """Whether min_ready trajectories were ready at once at some time; from then on it stays so."""
     at = context[BASE] + layout.AT_PRIMED
     if load(at) == ZERO:
-        if _count_ready(context) < np.int64(load(context[BASE] + layout.AT_MIN_READY)):
+        ready = 0
+        for slot in range(context[NUM_SLOTS]):
+            ready += np.int64(state_of(load(context[WORDS] + slot * STRIDE)) == IS_READY)
+        if ready < np.int64(load(context[BASE] + layout.AT_MIN_READY)):
             return False
         store(at, ONE)
     return True
@@ -465,10 +496,3 @@ def release(context, held, table, count):
         return 0
     tally(context, layout.ROW_RETIRED, retired)
     return signal(context, layout.AT_FREE_EVENT)
-
-
-@kernel("boolean(int64[::1], int32[::1], int64)")
-def is_last(context, held, slot):
-    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
-    word = load(context[WORDS] + slot * STRIDE)
-    return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)

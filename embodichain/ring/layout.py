@@ -56,12 +56,16 @@ AT_DRAWN = 1280
 """Aggregate mode: draws since the last refill was called for."""
 AT_REFILL = 1408
 """Aggregate mode: trajectories that writers may still replace."""
+AT_OLDEST = 1536
+"""No trajectory published before this one, by its sequence number, is READY: where the search for the oldest begins."""
 AT_NOTE_BYTES = 2040
 """How long the note is that leads to a payload elsewhere; 0 in a ring whose payload lies in its own file."""
 AT_NOTE = 2048
 
 HEADER_BYTES = 4096
 ROW_BYTES = 256
+ORDER_SPAN = 2
+"""Cells a slot in the order of publication: a trajectory is found by it until so many times the slots were published after it."""
 SLOT_STRIDE = 128
 """Two cache lines a slot word: the adjacent-line prefetcher of x86 pulls lines in pairs."""
 FIELD_ALIGNMENT = 64
@@ -119,6 +123,7 @@ class RingLayout:
     ready_hints_at: int
     free_hints_at: int
     words_at: int
+    order_at: int
     payload_at: int
     total_bytes: int
 
@@ -136,7 +141,8 @@ class RingLayout:
         hint_bytes = align(align(spec.num_slots, 64) // 8, SLOT_STRIDE)
         free_hints_at = ready_hints_at + hint_bytes
         words_at = free_hints_at + hint_bytes
-        payload_at = align(words_at + spec.num_slots * SLOT_STRIDE, PAYLOAD_ALIGNMENT)
+        order_at = words_at + spec.num_slots * SLOT_STRIDE
+        payload_at = align(order_at + spec.num_slots * ORDER_SPAN * 8, PAYLOAD_ALIGNMENT)
         return cls(
             trajectory=spec.trajectory,
             num_slots=spec.num_slots,
@@ -146,6 +152,7 @@ class RingLayout:
             ready_hints_at=ready_hints_at,
             free_hints_at=free_hints_at,
             words_at=words_at,
+            order_at=order_at,
             payload_at=payload_at,
             total_bytes=align(payload_at + spec.num_slots * slot_bytes, HEADER_BYTES),
         )

@@ -7,7 +7,6 @@ No finalizer runs, neither in a garbage collection nor in the middle of another 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from sys import getrefcount
 from typing import Generic, TypeVar
 
@@ -21,12 +20,9 @@ class Lent(Generic[Thing]):
         self.out: dict[int, Thing] = {}
         """Entered before a thing is handed out, and taken away at its end: by whoever lends, on its hot path."""
 
-    def dropped(self) -> list[Thing]:
-        """Things that nobody but this register referred to; it forgets them."""
-        if not self.out:
-            return []
-        lost = [key for key, count in _counted(self.out) if count <= _ALONE]
-        return [self.out.pop(key) for key in lost]
+    def dropped(self) -> list[tuple[int, Thing]]:
+        """Things that nobody but this register refers to, with their keys: to be ended, and then taken away."""
+        return [(key, self.out[key]) for key, count in _counted(self.out) if count <= _ALONE] if self.out else []
 
 
 def _counted(out: dict[int, Thing]) -> list[tuple[int, int]]:
@@ -39,24 +35,6 @@ def _alone() -> int:
 
 
 _ALONE = _alone()
-
-
-class When:
-    """A message that is composed when somebody reads it, of the ring as it is then: whoever polls catches it unread."""
-
-    __slots__ = ("_compose",)
-
-    def __init__(self, compose: Callable[[], str]) -> None:
-        self._compose = compose
-
-    def __str__(self) -> str:
-        return self._compose()
-
-    def __repr__(self) -> str:
-        return repr(str(self))
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (str(self),)
 
 
 class Claim:

@@ -21,8 +21,9 @@ from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import custody, futex, kernels, layout, words
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
+from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.lent import Claim, Lent, When
+from embodichain.ring.lent import Claim, Lent
 from embodichain.ring.locks import Hold, Witness, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
@@ -108,15 +109,18 @@ class Member:
         with self._lock:
             claimed = int(self._context[words.CLAIMED]) - 1
             lost = [] if claimed < 0 else [(claimed & 0xFF_FFFF_FFFF, claimed >> 40)]
-            for claim in self._claims.dropped():
-                lost.append((claim.slot, claim.version))
+            claims = self._claims.dropped()
+            lost += [(claim.slot, claim.version) for _, claim in claims]
             for slot, version in lost:
                 word = SlotWord.unpack(self.observer.cell(slot, layout.SLOT_WORD))
                 if (word.state, word.version, word.holders) == (SlotState.WRITING, version, self.row):
                     woken |= kernels.abandon(self._context, slot, version)
             self._context[words.CLAIMED] = 0
-            for table in self._leases.dropped():
+            for slot, _ in claims:
+                self._claims.out.pop(slot, None)
+            for key, table in self._leases.dropped():
                 woken |= kernels.release(self._context, self._held, table, table.shape[1])
+                self._leases.out.pop(key, None)
         self._wake(layout.AT_FREE_EVENT, woken)
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -173,7 +177,7 @@ class Member:
                     claim.slot, claim.version = claimed & 0xFF_FFFF_FFFF, claimed >> 40
                     self._claims.out[claim.slot] = claim
                 # False when a signal handler came in between, and what it called gave the slot back as lost.
-                if not kernels.take_note(self._context):
+                if not custody.take_note(self._context):
                     claimed = words.NOTHING
         if claimed == words.GONE:
             self._refuse()
@@ -230,7 +234,7 @@ class Member:
         with self._lock:
             if before_retiring is not None and self._usable:
                 for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
-                    if version >= words.HELD and kernels.is_last(self._context, self._held, slot):
+                    if version >= words.HELD and custody.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
             code = kernels.release(self._context, self._held, table, table.shape[1])
             self._leases.out.pop(id(table), None)
@@ -426,6 +430,7 @@ class Member:
         context[words.FREE_HINTS] = self._base + lay.free_hints_at
         context[words.HINT_WORDS] = -(-lay.num_slots // 64)
         context[words.ROWS] = self._base + lay.participants_at
+        context[words.ORDER] = self._base + lay.order_at
         context[words.EVICT] = self.observer.header(layout.AT_FULL_POLICY)
         context[words.AGGREGATE] = self.observer.header(layout.AT_AGGREGATE)
         return context

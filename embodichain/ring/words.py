@@ -19,10 +19,10 @@ from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, se
 
 # The context of one attachment: int64 cells, private to the process.
 BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END = range(13)
-AGGREGATE, WAKE, LEFT, CLAIMED = range(13, 17)
+AGGREGATE, WAKE, LEFT, CLAIMED, ORDER = range(13, 18)
 """LEFT is set when the attachment has ended: a kernel looks itself, for a signal handler may end it between any check and the
 call. CLAIMED is the last slot claimed, as `claim` returns it, plus 1, until somebody has taken note of it."""
-CONTEXT_CELLS = 17
+CONTEXT_CELLS = 18
 
 # What kernels return instead of a slot, a count or a wake flag.
 NOTHING, CLOSED, REFUSED, NOT_PRIMED, GONE = -1, -2, -3, -4, -5
@@ -132,6 +132,29 @@ def withdraw_free(context, slot):
     clear_hint(context[FREE_HINTS], slot)
     if state_of(load(context[WORDS] + slot * STRIDE)) == IS_FREE:
         offer(context[FREE_HINTS], slot)
+
+
+@part
+def place_in_order(context, sequence):
+    """The cell that says which slot the trajectory of this sequence number was published in, plus 1: a hint as the bitmaps are."""
+    return context[ORDER] + np.int64(sequence % U64(context[NUM_SLOTS] * layout.ORDER_SPAN)) * 8
+
+
+@part
+def line_up(context, slot, sequence):
+    """Gives a slot its place in the order of publication: before the swap that publishes it, so that whoever sees it finds it."""
+    store(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE, sequence)
+    store(place_in_order(context, sequence), U64(slot + 1))
+
+
+@part
+def keep_oldest(context, sequence):
+    """After that swap: a search may have passed over the place before it was taken, and begins there again."""
+    at = context[BASE] + layout.AT_OLDEST
+    while True:
+        oldest = load(at)
+        if oldest <= sequence or cas(at, oldest, sequence):
+            return
 
 
 @part
