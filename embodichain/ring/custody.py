@@ -52,7 +52,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "8479a3a8daa2318b"
+COMPILED_FROM = "bc00eca0e65acb33"
 """See `kernels.COMPILED_FROM`."""
 
 

@@ -78,7 +78,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "8479a3a8daa2318b"
+COMPILED_FROM = "bc00eca0e65acb33"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)

@@ -169,10 +169,12 @@ class RingLayout:
 
     def views(self, memory: NDArray[np.uint8], slot: int, *, writable: bool) -> dict[str, NDArray]:
         """Every field of one slot as an array over the ring's own memory."""
-        payload = self.payload(memory, slot)
-        views: dict[str, NDArray] = {}
+        start, views = self.payload_at + slot * self.slot_bytes, {}
         for entry, offset in zip(self.trajectory.fields, self.field_offsets, strict=True):
-            view = payload[offset : offset + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+            # Each on a base of its own, to which everything refers that is sliced from it: see `Ring.release` in debug mode.
+            data = memory.data[start + offset : start + offset + entry.size_bytes]
+            base = np.frombuffer(data, entry.dtype) if data else np.empty(0, entry.dtype)
+            view = base.reshape(entry.shape)
             view.flags.writeable = writable
             views[entry.name] = view
         return views

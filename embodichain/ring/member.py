@@ -240,6 +240,10 @@ class Member:
             self._leases.out.pop(id(table), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
+    def holds_again(self, slot: int) -> bool:
+        """Whether more than one lease of this attachment is on a slot."""
+        return bool(self._held[slot] > 1)
+
     # ------------------------------------------------------------------------------------------------------ control
 
     def pin(self, slot: int) -> bool:

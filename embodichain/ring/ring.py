@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from sys import getrefcount
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -64,7 +66,7 @@ class Ring:
         Args:
             spec: The trajectory schema, the number of slots, K, and what happens when full.
             path: Where the file goes; a fresh name in /dev/shm by default.
-            debug: Fill retired slots with poison (0xFF bytes: NaN), so that a view kept too long is seen.
+            debug: Fill retired slots with poison (0xFF bytes: NaN), and warn of views that outlive their lease.
             note: Where a payload outside of the file lies; see `placement.ArenaNote`.
 
         Raises:
@@ -255,7 +257,23 @@ class Ring:
 
     def release(self, table: NDArray[np.int64]) -> None:
         """Ends the lease whose table of draws this is; `Lease.release` calls it."""
+        if self._debug:
+            self._look_for_kept_views(table)
         self._member.release(table, self._poison if self._debug else None)
+
+    def _look_for_kept_views(self, table: NDArray[np.int64]) -> None:
+        """Debug mode: warns of views that outlive the last lease on their slot; also of tensors and slices made of them."""
+        for slot in table[0].tolist():
+            views = self._sample_views.get(slot, {})
+            # A view is referred to by the mapping, its base by the view, and both by the call itself.
+            kept = [name for name in views if getrefcount(views[name]) > 2 or getrefcount(views[name].base) > 2]
+            if kept and not self._member.holds_again(slot):
+                warnings.warn(
+                    f"a lease ends while views of {', '.join(kept)} of slot {slot} are still referred to: they will show whatever "
+                    "is written there next; copy what must outlive the lease",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
 
     def _touch(self, part: NDArray[np.uint8]) -> None:
         """At the first write, and at the first read: attaching itself costs nothing that grows with the ring."""

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ring_parts import EVICT, eventually, is_whole, kill, put, ring_spec, start, write
 from test_ring_processes import hold_reading
 from test_top import screen
@@ -269,6 +271,26 @@ def test_a_text_that_nobody_wrote_is_empty_and_not_that_of_an_earlier_trajectory
                     slot["text"][: len(text)] = np.frombuffer(text, np.uint8)
             with ring.sample(1, 0.0) as batch:
                 assert bytes(batch[0]["text"]).rstrip(b"\0") == (text or b"")
+
+
+@pytest.mark.parametrize("keep", [lambda view: view, lambda view: view[1:], lambda view: torch.from_numpy(view)[0]])
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_debug_mode_tells_of_views_that_outlive_their_lease(keep):
+    with Ring.create(ring_spec(num_slots=1, max_reads=100), debug=True) as ring:
+        put(ring, 1)
+        lease = ring.acquire(1, 0.0)
+        kept = keep(lease[0]["action"])
+        with pytest.warns(RuntimeWarning, match="views of action of slot 0 are still referred to"):
+            lease.release()
+        del kept
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with ring.sample(1, 0.0) as batch:
+                assert keep(batch[0]["action"].copy()).max() == 1
+                again = ring.acquire(1, 0.0)
+                kept = again[0]["action"]
+                again.release()  # the first lease still stands for it
+                del kept
 
 
 def test_who_holds_what_since_when_is_said_by_stats_errors_and_top():
