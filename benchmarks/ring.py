@@ -25,6 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingTimeout
+from embodichain.ring import host
+from embodichain.ring.layout import RingLayout
 from embodichain.ring.ring import Ring, warm_up
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
@@ -69,8 +71,8 @@ def put_over_memcpy(size_mib: int, repeats: int) -> float:
     words, num_slots = size_mib * MIB // 8, max(4, 128 // size_mib)
     source = content(0, words)
     with Ring.create(RingSpec(trajectory=trajectory(words * 8), num_slots=num_slots, max_reads=1)) as ring:
-        memory = ring.field("content")
-        memory.flags.writeable = True
+        lay, mapped = RingLayout.of(ring.spec), host.attach(ring.path).memory
+        memory = [lay.views(mapped, slot, writable=True)["content"] for slot in range(num_slots)]
 
         def bare() -> None:
             for slot in memory:
@@ -215,7 +217,7 @@ def ring_share_of_step(steps: int) -> float:
             ended = time.perf_counter()
             in_ring.append(drawn - began + ended - learned)
             whole.append(ended - began)
-    return harness.harness.median(in_ring) / harness.median(whole)
+    return harness.median(in_ring) / harness.median(whole)
 
 
 def peers() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from embodichain.engine import EngineReport
 from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.gateway import Gateway, RemoteRing
-from embodichain.ring.host import JOURNAL
+from embodichain.ring.host import journal_path
 from embodichain.ring.layout import AT_GENERATION
 from embodichain.ring.open import attach_ring
 from embodichain.ring.stats import Observer
@@ -63,12 +63,15 @@ class RingHome:
     path: Path
     generation: int
     node: str
+    journal: Path
+    """The gateway's journal, on the same node; the next ring that is created there clears away one that was left."""
 
     @classmethod
     def of(cls, ring: AnyRing) -> RingHome:
         """The home of a ring that lies on this process's node."""
         node = ray.get_runtime_context().get_node_id()
-        return cls(path=ring.path, generation=Observer.open(ring.path).header(AT_GENERATION), node=node)
+        generation = Observer.open(ring.path).header(AT_GENERATION)
+        return cls(path=ring.path, generation=generation, node=node, journal=journal_path(ring.path))
 
     def is_here(self) -> bool:
         """Whether this process is on the ring's node and sees that very ring."""
@@ -78,11 +81,6 @@ class RingHome:
             return Observer.open(self.path).header(AT_GENERATION) == self.generation
         except RingError:
             return False
-
-    @property
-    def journal(self) -> Path:
-        """The gateway's journal, beside the ring; whoever clears a dead owner's ring away clears this away too."""
-        return self.path.with_name(self.path.name + JOURNAL)
 
 
 _WATCH_S = 0.5
@@ -95,7 +93,7 @@ class GatewayActor:
     """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
 
     def __init__(self, home: RingHome) -> None:
-        self._ring = attach_ring(home.path)
+        self._ring = attach_ring(home.path, reads=False)
         self._gateway = Gateway(self._ring, home.journal)
 
     def pid(self) -> int:
@@ -143,7 +141,7 @@ class SimulationWorker:
         if gateway is not None and (far or not home.is_here()):
             self._ring = RemoteRing(world.stream_spec, Courier(gateway))
         else:
-            self._ring = attach_ring(home.path, world.stream_spec)
+            self._ring = attach_ring(home.path, world.stream_spec, reads=False)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 

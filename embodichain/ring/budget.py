@@ -3,7 +3,7 @@
     bits   63 62 | 61 .. 48  | 47 .. 32 | 31 .. 0
            state | remaining | version  | holders
 
-`holders` is a bitmap of participants while READY, and the id of the one writer while WRITING. A plain count would not do: nobody
+`holders` is a bitmap of readers while READY, and the row of the one writer while WRITING. A plain count would not do: nobody
 could tell whether a dead reader had counted itself; a bit can be cleared twice without harm. Every change of a slot is one
 compare-and-swap of this word:
 

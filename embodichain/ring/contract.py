@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.ring.participants import Health
 from embodichain.types import RingSpec
 
 
@@ -154,6 +155,26 @@ class AnyRing(SlotSource, Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """What one participant holds: shown, for a process that hangs, or is stopped, keeps slots out of use."""
+
+    pid: int
+    """Its process id, as the /proc counts that is mounted where it runs."""
+    health: Health
+    reading: int
+    """Slots held by leases."""
+    writing: int
+    """Slots being written."""
+    since_s: float
+    """Time since its last claim, publish or draw [s]."""
+
+    def __str__(self) -> str:
+        deeds = [f"{count} for {deed}" for deed, count in (("reading", self.reading), ("writing", self.writing)) if count]
+        stopped = ", stopped" if self.health is Health.STOPPED else ""
+        return f"process {self.pid} holds {' and '.join(deeds)} since {self.since_s:.1f} s{stopped}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RingStats:
     """One look at a ring. Slots are counted now; the counters run since creation and survive the death of those who counted.
 
@@ -166,6 +187,8 @@ class RingStats:
     ready: int
     held: int
     """READY slots with at least one holder."""
+    holders: tuple[Holder, ...]
+    """Everybody who holds slots, who has been silent for longest first."""
     quarantined: int
     """Slots whose holder lives but is stopped: out of use until it wakes up or dies, never taken away."""
     max_reads: int

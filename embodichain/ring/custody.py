@@ -12,10 +12,12 @@ from embodichain.ring.words import (
     AGGREGATE,
     ALL_BITS,
     BASE,
+    CLAIMED,
     FREE_HINTS,
     IS_FREE,
     IS_READY,
     IS_WRITING,
+    LEFT,
     NOTHING,
     NUM_SLOTS,
     ONE,
@@ -34,7 +36,9 @@ from embodichain.ring.words import (
     drawable,
     drop,
     holders_of,
+    keep_oldest,
     kernel,
+    line_up,
     offer,
     own_bit,
     own_row,
@@ -48,7 +52,7 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "872dd31cb9ebcfe1"
+COMPILED_FROM = "bc00eca0e65acb33"
 """See `kernels.COMPILED_FROM`."""
 
 
@@ -63,6 +67,8 @@ def arm(context, event):
 @kernel("void(int64[::1], int64, int64)")
 def set_waiting(context, kind, blocked_ns):
     """Shows observers what this participant waits for, and adds the time [ns] it was blocked."""
+    if context[LEFT] != 0:
+        return
     store(own_row(context) + layout.ROW_WAITING, U64(kind))
     if blocked_ns > 0:
         cell = layout.ROW_BLOCKED_READER_NS if kind == layout.WAITING_READER else layout.ROW_BLOCKED_WRITER_NS
@@ -76,6 +82,8 @@ def set_waiting(context, kind, blocked_ns):
 @kernel("boolean(int64[::1], int32[::1], int64)")
 def pin(context, held, slot):
     """Holds a READY slot without spending a read, so that it cannot be rewritten; `unpin` lets go."""
+    if context[LEFT] != 0:
+        return False
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if state_of(word) != IS_READY:
@@ -85,9 +93,26 @@ def pin(context, held, slot):
             return True
 
 
+@kernel("boolean(int64[::1])")
+def take_note(context):
+    """Whether the slot claimed last is still unaccounted for; from now on it is its caller's."""
+    unaccounted = context[CLAIMED] != 0
+    context[CLAIMED] = 0
+    return unaccounted
+
+
+@kernel("boolean(int64[::1], int32[::1], int64)")
+def is_last(context, held, slot):
+    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
+    word = load(context[WORDS] + slot * STRIDE)
+    return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)
+
+
 @kernel("int64(int64[::1], int32[::1], int64)")
 def unpin(context, held, slot):
     """Ends a pin: a wake flag."""
+    if context[LEFT] != 0:
+        return 0
     held[slot] -= 1
     if held[slot] == 0 and drop(context, slot, own_bit(context), RELEASE) == 2:
         tally(context, layout.ROW_RETIRED, 1)
@@ -123,7 +148,8 @@ def adjust(context, held, slot, reads):
 def republish(context, slot, version, trajectory, reads, remaining, published_ns):
     """Like `kernels.publish` for a trajectory restored from a snapshot: it goes on where it was."""
     at = context[WORDS] + slot * STRIDE
-    store(at + layout.SLOT_SEQUENCE, add(context[BASE] + layout.AT_SEQUENCE, ONE))
+    sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
+    line_up(context, slot, sequence)
     store(at + layout.SLOT_PUBLISHED_NS, U64(published_ns))
     store(at + layout.SLOT_TRAJECTORY, trajectory)
     store(at + layout.SLOT_READS, reads)
@@ -132,6 +158,7 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if not swap(context, slot, before, pack(IS_READY, remaining, U64(version), ZERO), PUBLISH):
         return REFUSED
+    keep_oldest(context, sequence)
     offer(context[READY_HINTS], slot)
     tally(context, layout.ROW_PUBLISHED, 1)
     return signal(context, layout.AT_READY_EVENT)
@@ -140,14 +167,10 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
 # ------------------------------------------------------------------------------------------------- joining and reaping
 
 
-@kernel("int64(int64, uint64)")
-def join(rows, word):
-    """Takes a free row of the participants table with the identity `word`: its index, or NOTHING when all are taken."""
-    for row in range(layout.MAX_PARTICIPANTS):
-        at = rows + row * layout.ROW_BYTES
-        if load(at) == ZERO and cas(at, ZERO, word):
-            return row
-    return NOTHING
+@kernel("boolean(int64, int64, uint64)")
+def join(rows, row, word):
+    """Takes a row of the participants table, if it is free, with the identity `word`. The caller holds the row's lock."""
+    return cas(rows + row * layout.ROW_BYTES, ZERO, word)
 
 
 @kernel("int64(int64[::1], int64, uint64, uint64)")
@@ -155,13 +178,13 @@ def reap(context, row, dead, reaper):
     """Takes everything from the holder of `row` and frees the row: how many slots it held, or NOTHING when others were first.
 
     `dead` is the row's word whose death was proven (a live participant's, or that of a reaper who died at it); `reaper` is the
-    REAPING word of the caller. The swap of the row is the permission: until the row is FREE its id cannot be reused, so no bit
-    of a newcomer can be cleared, and a second reaper needs a new proof. Sweeping twice does no harm.
+    REAPING word of the caller, who holds the row's lock. The swap of the row is the permission: until the row is FREE its id
+    cannot be reused, so no bit of a newcomer can be cleared, and a second reaper needs a new proof. Sweeping twice does no harm.
     """
     row_at = context[ROWS] + row * layout.ROW_BYTES
     if not cas(row_at, dead, reaper):
         return NOTHING
-    bit = ONE << U64(row)
+    bit = ONE << U64(row) if row < layout.MAX_READERS else ZERO
     freed = 0
     for slot in range(context[NUM_SLOTS]):
         at = context[WORDS] + slot * STRIDE

@@ -60,9 +60,48 @@ class Leased(Protocol):
         """Has `finish` called once all that is now on `streams` is complete, and `buffer` recycled; a ticket for `settled`."""
         ...
 
+    def ended(self, lease: Lease) -> None:
+        """Notes that a lease has come to its end, and need not be looked for."""
+        ...
+
     def settled(self, ticket: object, timeout_s: float) -> bool:
         """Whether what was deferred is done, after at most `timeout_s` [s]."""
         ...
+
+
+class Work:
+    """How far the writing of one slot has come: kept apart from the slot that is handed out, so that it outlives one dropped."""
+
+    __slots__ = ("buffer", "control", "device_fields", "index", "staged")
+
+    def __init__(self, control: Slot) -> None:
+        self.control: Slot | None = control
+        self.index = control.index
+        self.buffer: NDArray[np.uint8] | None = None
+        self.staged: dict[str, NDArray] = {}
+        self.device_fields: set[str] = set()
+
+    def streams(self, device: Device, named: Sequence[int]) -> list[int | None]:
+        """Where work on this slot may be; None is the stream of the copies."""
+        copies: list[int | None] = [None] if self.staged else []
+        return [*copies, *named, *(device.streams() if self.device_fields else ())]
+
+    def take_buffer(self) -> NDArray[np.uint8] | None:
+        """The staging buffer, for whoever sees to its end."""
+        buffer, self.buffer = self.buffer, None
+        return buffer
+
+    def abandon(self, ring: Leased, streams: Sequence[int] = ()) -> None:
+        """Gives the slot back empty, once kernels that were writing it are complete; once more does nothing."""
+        control, self.control = self.control, None
+        if control is None:
+            return
+        if self.device_fields:
+            ring.defer(self.streams(ring.device, streams), control.abandon, self.take_buffer())
+            return
+        if (buffer := self.take_buffer()) is not None:
+            ring.recycle(buffer)
+        control.abandon()
 
 
 class DeviceSlot(AnySlot):
@@ -71,43 +110,40 @@ class DeviceSlot(AnySlot):
     `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts, labels: the ring's own);
     `slot.device(name)` is the slot's own memory on the device, for kernels. A field is written one way or the other. As a context
     manager, leaving the block publishes and waits for the copy; an exception abandons. What fields hold at first is whatever was
-    there before (poison in debug mode): write every field that is read. No view may be kept beyond.
+    there before (poison in debug mode): one of which a field was never asked for is not published. No view may be kept beyond.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_control", "_device_fields", "_ring", "_staged", "index")
+    __slots__ = ("__weakref__", "_ring", "_work", "index")
 
-    def __init__(self, ring: Leased, control: Slot) -> None:
+    def __init__(self, ring: Leased, work: Work) -> None:
         self._ring = ring
-        self._control: Slot | None = control
-        self._buffer: NDArray[np.uint8] | None = None
-        self._staged: dict[str, NDArray] = {}
-        self._device_fields: set[str] = set()
-        self.index = control.index
+        self._work = work
+        self.index = work.index
 
     def __getitem__(self, name: str) -> NDArray:
         control = self._open()
         entry = self._ring.spec.trajectory.field(name)
         if in_host(entry):
             return control[name]
-        if name in self._device_fields:
+        if name in self._work.device_fields:
             raise RingError(
                 f"field {name!r} of slot {self.index} is written on the device: a copy from the host would race with that"
             )
-        if name not in self._staged:
-            if self._buffer is None:
-                self._buffer = self._ring.stage(self.index)
+        if name not in self._work.staged:
+            if self._work.buffer is None:
+                self._work.buffer = self._ring.stage(self.index)
             start = self._ring.offset(name)
-            self._staged[name] = self._buffer[start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
-        return self._staged[name]
+            self._work.staged[name] = self._work.buffer[start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+        return self._work.staged[name]
 
     def device(self, name: str) -> Any:
         """A field's memory on the device, speaking DLPack; name the stream of the kernels that write it when publishing."""
         self._open()
-        if name in self._staged:
+        if name in self._work.staged:
             raise RingError(f"field {name!r} of slot {self.index} is staged on the host: a kernel would race with its copy")
         if in_host(self._ring.spec.trajectory.field(name)):
             raise RingError(f"field {name!r} lies in host memory: write slot[{name!r}]")
-        self._device_fields.add(name)
+        self._work.device_fields.add(name)
         return self._ring.view(self.index, name)
 
     def __iter__(self) -> Iterator[str]:
@@ -123,6 +159,7 @@ class DeviceSlot(AnySlot):
         default are waited for in any case when `device` was used.
 
         Raises:
+            RingError: A field was never asked for, or no trajectory id set; the slot stays open.
             RingTimeout: The device takes longer. Nothing is lost: a later call of the ring publishes.
             RingClosed: The owner closed the ring or died.
         """
@@ -130,15 +167,17 @@ class DeviceSlot(AnySlot):
         with ring.lock:
             control = self._open()
             ring.check()
-            self._control = None
+            written = self._work.staged.keys() | self._work.device_fields
+            control.check({f.name for f in ring.spec.trajectory.fields if not in_host(f)} - written)
+            self._work.control = None
             # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
             try:
-                for name, source in self._staged.items():
+                for name, source in self._work.staged.items():
                     ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
             except BaseException:
-                ring.defer(self._streams(streams), control.abandon, self._take_buffer())
+                ring.defer(self._work.streams(ring.device, streams), control.abandon, self._work.take_buffer())
                 raise
-            ticket = ring.defer(self._streams(streams), control.publish, self._take_buffer())
+            ticket = ring.defer(self._work.streams(ring.device, streams), control.publish, self._work.take_buffer())
         ring.poll()
         if timeout_s > 0 and not ring.settled(ticket, timeout_s):
             raise RingTimeout(
@@ -148,33 +187,16 @@ class DeviceSlot(AnySlot):
     def abandon(self, *, streams: Sequence[int] = ()) -> None:
         """Gives the slot back empty, once kernels that were writing it are complete. Once more does nothing. Never blocks."""
         with self._ring.lock:
-            control, self._control = self._control, None
-            if control is None:
-                return
-            if self._device_fields:
-                self._ring.defer(self._streams(streams), control.abandon, self._take_buffer())
-                return
-            if (buffer := self._take_buffer()) is not None:
-                self._ring.recycle(buffer)
-            control.abandon()
+            self._work.abandon(self._ring, streams)
 
     def end(self) -> None:
         """What closing the ring does to an open slot."""
         self.abandon()
 
-    def _streams(self, named: Sequence[int]) -> list[int | None]:
-        """Where work on this slot may be; None is the stream of the copies."""
-        copies: list[int | None] = [None] if self._staged else []
-        return [*copies, *named, *(self._ring.device.streams() if self._device_fields else ())]
-
-    def _take_buffer(self) -> NDArray[np.uint8] | None:
-        buffer, self._buffer = self._buffer, None
-        return buffer
-
     def _open(self) -> Slot:
-        if self._control is None:
+        if self._work.control is None:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
-        return self._control
+        return self._work.control
 
     def __enter__(self) -> DeviceSlot:
         return self
@@ -182,8 +204,11 @@ class DeviceSlot(AnySlot):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if kind is not None:
             self.abandon()
-        elif self._control is not None:
-            self.publish()
+        elif self._work.control is not None:
+            try:
+                self.publish()
+            finally:
+                self.abandon()  # does nothing once it is on its way
 
 
 class DeviceSample(Mapping[str, Any]):
@@ -268,6 +293,7 @@ class DeviceLease(Sequence[DeviceSample]):
         with self._ring.lock:
             if not self._released:
                 self._released = True
+                self._ring.ended(self._control)
                 self._ring.defer([*self._streams, *self._ring.device.streams()], self._control.release)
                 self._ring.poll()
 

@@ -13,7 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,30 +24,17 @@ from numpy.typing import NDArray
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
 from embodichain.ring.contract import RingStats
-from embodichain.ring.device_lease import DeviceLease, DeviceSlot
+from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Work
+from embodichain.ring.device_pending import BUSY_SLICE_S, NEVER, Pending, settle
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
-from embodichain.ring.participants import Health, Identity
-from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device, Marker
+from embodichain.ring.lent import Lent
+from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device
 from embodichain.ring.ring import ControlRing
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
-BUSY_SLICE_S = 0.001
-"""Longest sleep while our own copies or kernels are under way: what waits for them is served this soon."""
 IDLE_SLICE_S = 0.05
-EXIT_S = 30.0
-"""How long the end of the interpreter waits for the device before it leaves our slots to the proof of death."""
 Result = TypeVar("Result")
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """Something to be done to a slot once the device has passed all of `markers`."""
-
-    markers: list[Marker]
-    finish: Callable[[], None]
-    buffer: NDArray[np.uint8] | None = None
-    """Staging memory that the copies read: in use as long as they run."""
 
 
 class DeviceRing:
@@ -69,18 +56,20 @@ class DeviceRing:
         _, on_device = placement.split(spec.trajectory)
         self._layout = RingLayout.of(replace(spec, trajectory=on_device))
         self._offsets = dict(zip((f.name for f in on_device.fields), self._layout.field_offsets, strict=True))
-        self._rng = np.random.default_rng(control.row)
+        self._rng = np.random.default_rng()
         self._buffers = buffers
         self._free_buffers: list[NDArray[np.uint8]] = []
         self._made_buffers = 0
         self._pending: list[Pending] = []
+        self._leases: Lent[Lease] = Lent()
+        self._work: Lent[Work] = Lent()
         self._loose: weakref.WeakValueDictionary[int, DeviceSlot | DeviceLease] = weakref.WeakValueDictionary()
         self._closing = self._ended = False
         self._fault = ""
         if control.header(layout.AT_DEBUG):
             size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES  # not self: the finalizer knows the control ring
             control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
-        self._finalizer = weakref.finalize(self, _settle, self._pid, device, control, self._pending)
+        self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending)
 
     @classmethod
     def create(
@@ -121,14 +110,18 @@ class DeviceRing:
         return cls(control, spec, device, arena, owner=True, buffers=buffers)
 
     @classmethod
-    def attach(cls, path: Path | str, device: Device, trajectory: TrajectorySpec | None = None, *, buffers: int = 2) -> DeviceRing:
+    def attach(
+        cls, path: Path | str, device: Device, trajectory: TrajectorySpec | None = None, *, reads: bool = True, buffers: int = 2
+    ) -> DeviceRing:
         """Attaches to the ring at `path` whose arena lies on `device`; `trajectory` is the schema the caller expects.
+
+        `reads` is as for `Ring.attach`.
 
         Raises:
             RingClosed: The owner closed it or is dead.
             RingError: As `Ring.attach`; or the ring lies in host memory, on another device, or on memory that is not its own.
         """
-        control = ControlRing.attach(path)
+        control = ControlRing.attach(path, reads=reads)
         try:
             note = _read_note(control)
             if (note.kind, note.identity) != (device.kind, device.identity):
@@ -157,6 +150,10 @@ class DeviceRing:
         spec = replace(control.spec, trajectory=note.trajectory)
         return cls(control, spec, device, arena, owner=False, buffers=buffers)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels to another process as its path and the kind of its device, and attaches there."""
+        return _attach_again, (self.path, type(self.device))
+
     # ------------------------------------------------------------------------------------------------------ writing
 
     def reserve(self, timeout_s: float = 5.0) -> DeviceSlot:
@@ -166,7 +163,9 @@ class DeviceRing:
             RingTimeout: No slot in time; the message says who is behind.
             RingClosed: The owner closed the ring or died.
         """
-        slot = DeviceSlot(self, self._patiently(self._control.reserve, timeout_s))
+        work = Work(self._patiently(self._control.reserve, timeout_s))
+        self._work.out[id(work)] = work
+        slot = DeviceSlot(self, work)
         self._loose[id(slot)] = slot
         return slot
 
@@ -181,7 +180,9 @@ class DeviceRing:
         def draw(timeout_s: float) -> Lease:
             return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
 
-        lease = DeviceLease(self, self._patiently(draw, timeout_s))
+        control = self._patiently(draw, timeout_s)
+        self._leases.out[id(control)] = control
+        lease = DeviceLease(self, control)
         self._loose[id(lease)] = lease
         return lease
 
@@ -217,6 +218,7 @@ class DeviceRing:
         with self.lock:
             if self._fault:
                 raise RingError(f"the device failed earlier ({self._fault}): its slots stay out of use until this process ends")
+            self._collect()
             for entry in list(self._pending):
                 if self._passed(entry):
                     self._pending.remove(entry)
@@ -321,6 +323,19 @@ class DeviceRing:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
+    def _collect(self) -> None:
+        """Ends what was handed out and dropped, as its holder would have: behind the kernels of the streams that are current."""
+        for key, work in self._work.dropped():
+            work.abandon(self)
+            self._work.out.pop(key, None)
+        for key, lease in self._leases.dropped():
+            self.defer(self.device.streams(), lease.release)
+            self._leases.out.pop(key, None)
+
+    def ended(self, lease: Lease) -> None:
+        """Notes that a lease has come to its end, and need not be looked for."""
+        self._leases.out.pop(id(lease), None)
+
     def _passed(self, entry: Pending) -> bool:
         """The gate: whether the device has completed all before the entry's markers."""
         while entry.markers:
@@ -337,7 +352,7 @@ class DeviceRing:
             except RingError as error:
                 # What cannot be marked cannot be known to be complete: nothing of ours is given up any more.
                 self._fault = str(error)
-                self._pending.append(Pending([_NEVER], finish, buffer))
+                self._pending.append(Pending([NEVER], finish, buffer))
                 raise
             entry = Pending(markers, finish, buffer)
             self._pending.append(entry)
@@ -380,7 +395,7 @@ class DeviceRing:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
         if self._closing:
             raise RingClosed(f"this attachment to the ring at {self.path} was closed")
-        if not self._owner and Identity.unpack(self._control.header(layout.AT_OWNER)).health() is Health.DEAD:
+        if not self._owner and not self._control.owner_alive():
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
 
     def stage(self, slot: int) -> NDArray[np.uint8]:
@@ -460,26 +475,8 @@ class DeviceRing:
         return f"{len(self._pending)} of our own slots and leases wait for the device"
 
 
-_NEVER = Marker(-1, -1, -1)
-"""Of no device: asking about it raises."""
-
-
-def _settle(pid: int, device: Device, control: ControlRing, pending: list[Pending]) -> None:
-    """Ends an attachment nobody closed, before the control ring gives its slots up: not while the device may still touch them."""
-    if os.getpid() != pid:
-        return
-    deadline = time.monotonic() + EXIT_S
-    try:
-        pending.append(Pending([device.mark(stream) for stream in (None, *device.streams())], lambda: None))
-        while any(not device.done(marker) for entry in pending for marker in entry.markers):
-            if time.monotonic() > deadline:
-                control.keep_row()
-                return
-            time.sleep(BUSY_SLICE_S)
-    except RingError:
-        control.keep_row()
-        return
-    control.close()
+def _attach_again(path: Path, device: Callable[[], Device]) -> DeviceRing:
+    return DeviceRing.attach(path, device())
 
 
 def _read_note(control: ControlRing) -> ArenaNote:

@@ -6,12 +6,8 @@ trajectory travels from one to the other is the caller's business (`ray_engine`)
 
 from __future__ import annotations
 
-import fcntl
-import os
-import struct
-import time
-from collections.abc import Callable, Mapping
-from enum import IntEnum
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,38 +17,36 @@ from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.contract import AnyRing
+from embodichain.ring.journal import RECORD, Journal, Kind, Record, settled
 from embodichain.ring.lease import Slot
 from embodichain.ring.stats import Observer
 from embodichain.types import TrajectoryId, TrajectorySpec
 
 REMEMBERED = 1024
 """Sequence numbers of one worker's life that are remembered one by one; those before them count as delivered."""
+PATIENCE_S = 900.0
+"""How long a trajectory waits on its worker for a ring that is full, or a gateway being replaced [s]: a learner may pause."""
 COPY_S = 60.0
 """How long a trajectory may take to get into its slot before it is given up [s]: one on a device is copied."""
-_RECORD = struct.Struct("<QQQQ")
-
-
-class _Kind(IntEnum):
-    INTENT = 1
-    DONE = 2
-    UNDONE = 3
-    FORFEIT = 4
+_RECORD = RECORD
 
 
 class Gateway:
     """Publishes what arrives, once for each (worker, sequence, epoch), also across its own death. Owned by one thread.
 
-    Before each publish the identity, the slot and its state go into a journal, and after it the success. A successor opens the
-    same journal and looks at that slot: still there means published, untouched means not, and when others have used it
-    since, nobody can tell: the trajectory is then forfeited rather than published twice.
+    Before each publish the identity, the slot and its state go into a journal, and after it the success; a journal that cannot be
+    written refuses the trajectory before it is published. A successor opens the same journal and looks at that slot: still there
+    means published, untouched means not, and when others have used it since, nobody can tell: the trajectory is then forfeited
+    rather than published twice.
 
     Args:
         ring: An attachment of this process to the local ring; stays the caller's.
-        journal: A file of this ring's gateway, 64 bytes a trajectory; created when missing. Delete it after the ring's end.
+        journal: A file of this ring's gateway, a few hundred KiB; created when missing. Delete it after the ring's end.
         timeout_s: How long to wait for a predecessor to let go of the journal.
 
     Raises:
         RingTimeout: Another living process is the gateway of this journal.
+        RingError: The journal cannot be opened, or there is no room for it.
     """
 
     def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
@@ -60,12 +54,12 @@ class Gateway:
         self._observer = Observer.open(ring.path)
         self._seen = _Seen()
         self._forfeited: set[int] = set()
-        self._journal = os.open(journal, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._unwritten: tuple[Kind, int] | None = None
+        self._journal = Journal(journal, timeout_s=timeout_s)
         try:
-            _lock(self._journal, journal, timeout_s)
             self._recover()
         except BaseException:
-            os.close(self._journal)
+            self._journal.close()
             raise
 
     def deliver(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, *, timeout_s: float = 5.0) -> bool:
@@ -78,7 +72,8 @@ class Gateway:
 
         Raises:
             RingTimeout: The ring is full: deliver the same again later.
-            RingError: The arrays are not of the ring's schema, or carry another identity. Nothing is written.
+            RingError: The arrays are not of the ring's schema, or carry another identity; or the journal cannot be written. Nothing
+                is written to the ring then.
             TrajectoryForfeited: An earlier gateway died while it published this one, and the outcome cannot be known.
             RingClosed: The ring has ended.
         """
@@ -90,28 +85,27 @@ class Gateway:
             )
         if packed in self._seen:
             return False
+        self._make_room()
         with self._ring.reserve(timeout_s) as slot:
             for name, view in slot.items():
                 np.copyto(view, arrays[name])
             before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
             version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
             place = slot.index | version << 40
-            self._note(_Kind.INTENT, packed, place, before)
+            self._note(Kind.INTENT, packed, place, before)
             try:
                 slot.publish(COPY_S)
             except BaseException as error:
                 # A copy that is still under way publishes it later, or never: it must not be sent again.
                 late = isinstance(error, RingTimeout)
-                self._settle(packed, _Kind.FORFEIT if late else self._judge(place, before))
+                self._settle(packed, Kind.FORFEIT if late else self._judge(place, before))
                 raise
-        self._settle(packed, _Kind.DONE)
+        self._settle(packed, Kind.DONE)
         return True
 
     def close(self) -> None:
         """Lets go of the journal; safe to call twice."""
-        if self._journal >= 0:
-            os.close(self._journal)
-            self._journal = -1
+        self._journal.close()
 
     def __enter__(self) -> Gateway:
         return self
@@ -119,44 +113,54 @@ class Gateway:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _note(self, kind: _Kind, packed: int, place: int = 0, before: int = 0) -> None:
-        os.write(self._journal, _RECORD.pack(packed, place, before, kind))
+    def _note(self, kind: Kind, packed: int, place: int = 0, before: int = 0) -> None:
+        self._journal.append(Record(packed, place, before, kind))
+
+    def _make_room(self) -> None:
+        """Room for an intent and its outcome, and nothing left to be noted: raises RingError before anything is published."""
+        if self._unwritten is not None:
+            self._note(*self._unwritten)
+            self._unwritten = None
+        if self._journal.room < 2:
+            forfeited = [Record(packed, 0, 0, Kind.FORFEIT) for packed in self._forfeited]
+            self._journal.trim([*self._seen.records(), *forfeited])
 
     def _recover(self) -> None:
         """Takes over from a predecessor: what it published counts as delivered, and its last, unfinished deed is judged."""
-        data = bytearray()
-        while block := os.pread(self._journal, 1 << 20, len(data)):
-            data += block
-        os.ftruncate(self._journal, len(data) // _RECORD.size * _RECORD.size)  # a record cut short was never acted upon
-        pending: tuple[int, int, int] | None = None
-        for packed, place, before, kind in _RECORD.iter_unpack(memoryview(data)[: len(data) // _RECORD.size * _RECORD.size]):
-            pending = (packed, place, before) if kind == _Kind.INTENT else None
-            if kind == _Kind.DONE:
-                self._seen.add(packed)
-            elif kind == _Kind.FORFEIT:
-                self._forfeited.add(packed)
+        outcomes, pending = settled(self._journal.records)
+        self._journal.records = []
+        for record in outcomes:
+            if record.kind == Kind.DONE:
+                self._seen.add(record.packed)
+            elif record.kind == Kind.BEFORE:
+                self._seen.add_before(record.packed)
+            else:
+                self._forfeited.add(record.packed)
         if pending is None:
             return
-        packed, place, before = pending
         self._ring.reap()  # the author is dead, for its lock on the journal is gone: what it held is free now
-        self._settle(packed, self._judge(place, before))
+        self._settle(pending.packed, self._judge(pending.place, pending.before))
 
-    def _judge(self, place: int, before: int) -> _Kind:
+    def _judge(self, place: int, before: int) -> Kind:
         """What came of a publish that was noted and not confirmed."""
         slot, version = place & 0xFF_FFFF_FFFF, place >> 40
         word = SlotWord.unpack(self._observer.cell(slot, layout.SLOT_WORD))
         if word.version == version and word.state is SlotState.READY:
-            return _Kind.DONE
+            return Kind.DONE
         if word.version == version and self._observer.cell(slot, layout.SLOT_PUBLISHED_NS) == before:
-            return _Kind.UNDONE
-        return _Kind.FORFEIT
+            return Kind.UNDONE
+        return Kind.FORFEIT
 
-    def _settle(self, packed: int, outcome: _Kind) -> None:
-        self._note(outcome, packed)
-        if outcome is _Kind.DONE:
+    def _settle(self, packed: int, outcome: Kind) -> None:
+        """Remembers an outcome. One that cannot be written now is written before the next intent, and until then its slot tells."""
+        if outcome is Kind.DONE:
             self._seen.add(packed)
-        elif outcome is _Kind.FORFEIT:
+        elif outcome is Kind.FORFEIT:
             self._forfeited.add(packed)
+        self._unwritten = (outcome, packed)
+        with suppress(RingError):
+            self._note(outcome, packed)
+            self._unwritten = None
 
 
 Deliver = Callable[[Mapping[str, NDArray], TrajectoryId, float], bool]
@@ -172,9 +176,9 @@ class RemoteRing:
         patience_s: How long publishing may wait while the ring is full or the gateway is being replaced [s].
     """
 
-    def __init__(self, trajectory: TrajectorySpec, deliver: Deliver, *, patience_s: float = 120.0) -> None:
-        if not any(field.name == "trajectory_id" and field.shape == () for field in trajectory.fields):
-            raise RingError(f"a gateway tells trajectories apart by a scalar field trajectory_id; fields: {_names(trajectory)}")
+    def __init__(self, trajectory: TrajectorySpec, deliver: Deliver, *, patience_s: float = PATIENCE_S) -> None:
+        if not any((field.name, field.shape, field.dtype) == ("trajectory_id", (), "uint64") for field in trajectory.fields):
+            raise RingError(f"a gateway tells trajectories apart by a uint64 scalar trajectory_id; fields: {_names(trajectory)}")
         self.trajectory = trajectory
         self._deliver = deliver
         self._patience_s = patience_s
@@ -201,6 +205,9 @@ class RemoteRing:
     def abandon(self, slot: int, version: int) -> None:
         """Called by the slot: forgets its arrays."""
         self._lent = False
+
+    def check(self) -> None:
+        """Called by the slot: nothing stands against its use."""
 
 
 def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int) -> None:
@@ -234,23 +241,22 @@ class _Seen:
             del recent[oldest]
             self._before[life] = max(oldest, self._before.get(life, -1))
 
+    def add_before(self, packed: int) -> None:
+        """Counts everything of this life up to and with `packed` as delivered."""
+        life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
+        self._before[life] = max(sequence, self._before.get(life, -1))
+
+    def records(self) -> Iterator[Record]:
+        """All of it, for a journal to start with."""
+        for life, sequence in self._before.items():
+            yield Record(life << 40 | sequence, 0, 0, Kind.BEFORE)
+        for life, recent in self._recent.items():
+            for sequence in recent:
+                yield Record(life << 40 | sequence, 0, 0, Kind.DONE)
+
     def __contains__(self, packed: int) -> bool:
         life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
         return sequence in self._recent.get(life, ()) or sequence <= self._before.get(life, -1)
-
-
-def _lock(descriptor: int, journal: Path, timeout_s: float) -> None:
-    """The kernel drops the lock with the process, however it ends: whoever gets it knows its predecessor dead."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if time.monotonic() >= deadline:
-                raise RingTimeout(f"another process is the gateway of {journal}: end it, or use another journal") from error
-            time.sleep(0.02)
-        else:
-            return
 
 
 def _names(trajectory: TrajectorySpec) -> list[str]:

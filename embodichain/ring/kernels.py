@@ -19,6 +19,7 @@ from embodichain.ring.words import (
     ALL_BITS,
     BASE,
     CLAIM,
+    CLAIMED,
     CLOSED,
     CURSOR,
     DRAWN_PUBLISHED_NS,
@@ -29,10 +30,13 @@ from embodichain.ring.words import (
     EVICT,
     EVICTION,
     FREE_HINTS,
+    GONE,
+    HELD,
     HINT_WORDS,
     IS_FREE,
     IS_READY,
     IS_WRITING,
+    LEFT,
     NOT_PRIMED,
     NOTHING,
     NUM_SLOTS,
@@ -55,12 +59,15 @@ from embodichain.ring.words import (
     drawable,
     drop,
     holders_of,
+    keep_oldest,
     kernel,
+    line_up,
     offer,
     own_bit,
     own_row,
     pack,
     part,
+    place_in_order,
     remaining_of,
     signal,
     state_of,
@@ -71,10 +78,12 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "872dd31cb9ebcfe1"
+COMPILED_FROM = "bc00eca0e65acb33"
 """Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
 
 _HALF = U64(32)
+_IN_ORDER = 256
+"""Places in the order of publication that are looked at before the words of all slots are."""
 _PROBES = 32
 """Failed random probes in a row before the bitmap is read: with a fifth of the slots ready that happens once in 1,300 draws."""
 
@@ -113,22 +122,59 @@ def _claim_free(context, exact):
 
 
 @part
+def _evict(context, slot, word):
+    if not _claim_word(context, slot, word, EVICTION):
+        return False
+    withdraw_ready(context, slot)
+    tally(context, layout.ROW_EVICTED, 1)
+    return True
+
+
+@part
+def _claim_first_in_order(context):
+    """Follows the order of publication to the first trajectory that nobody reads; NOTHING when that takes too long, or fails."""
+    at, end = context[BASE] + layout.AT_OLDEST, load(context[BASE] + layout.AT_SEQUENCE)
+    first = load(at)
+    if end < first or end - first > U64(context[NUM_SLOTS] * layout.ORDER_SPAN):
+        return NOTHING  # places were taken again meanwhile: something that has been held for long may be found by its word alone
+    sequence, passed, found = first, first, np.int64(NOTHING)
+    while found < 0 and sequence < end and sequence - first < U64(_IN_ORDER):
+        slot = np.int64(load(place_in_order(context, sequence))) - 1
+        stands = False
+        if 0 <= slot < context[NUM_SLOTS] and load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE) == sequence:
+            word = load(context[WORDS] + slot * STRIDE)
+            stands = state_of(word) != IS_FREE
+            if state_of(word) == IS_READY and holders_of(word) == ZERO and _evict(context, slot, word):
+                stands, found = False, slot
+        sequence += ONE
+        if not stands and passed == sequence - ONE:
+            passed = sequence  # over, and nothing before it stands: never looked at again
+    if passed != first:
+        cas(at, first, passed)
+    return found
+
+
+@part
 def _claim_oldest(context):
     """Evicts the trajectory published first among those that nobody reads; a failed swap means that one got a reader: again."""
+    found = _claim_first_in_order(context)
+    if found >= 0:
+        return found
+    begin, end = load(context[BASE] + layout.AT_OLDEST), load(context[BASE] + layout.AT_SEQUENCE)
     while True:
-        best, best_word, oldest = np.int64(NOTHING), ZERO, ALL_BITS
+        best, best_word, oldest, standing = np.int64(NOTHING), ZERO, ALL_BITS, end
         for slot in range(context[NUM_SLOTS]):
             at = context[WORDS] + slot * STRIDE
             word = load(at)
-            if state_of(word) == IS_READY and holders_of(word) == ZERO:
+            if state_of(word) == IS_READY:
                 sequence = load(at + layout.SLOT_SEQUENCE)
-                if sequence < oldest:
+                standing = min(standing, sequence)
+                if holders_of(word) == ZERO and sequence < oldest:
                     best, best_word, oldest = slot, word, sequence
+        cas(context[BASE] + layout.AT_OLDEST, begin, standing)
         if best < 0:
             return NOTHING
-        if _claim_word(context, best, best_word, EVICTION):
-            withdraw_ready(context, best)
-            tally(context, layout.ROW_EVICTED, 1)
+        if _evict(context, best, best_word):
             return best
 
 
@@ -151,9 +197,26 @@ def _claim_for_refill(context):
             return slot
 
 
+@part
+def _give_back_unaccounted(context):
+    """The caller of an earlier claim met an exception before it had taken note of its slot: nobody will write it."""
+    claimed = context[CLAIMED] - 1
+    if claimed < 0:
+        return
+    context[CLAIMED] = 0
+    slot, version = claimed & 0xFF_FFFF_FFFF, U64(claimed >> 40)
+    before = pack(IS_WRITING, ZERO, version, U64(context[ROW]))
+    if swap(context, slot, before, pack(IS_FREE, ZERO, version, ZERO), ABANDON):
+        offer(context[FREE_HINTS], slot)
+        tally(context, layout.ROW_ABANDONED, 1)
+
+
 @kernel("int64(int64[::1], int64, boolean)")
 def claim(context, now_ns, exact):
-    """Takes a slot for writing: `slot | version << 40`, or NOTHING or CLOSED. `exact` looks at every word, not at hints."""
+    """Takes a slot for writing: `slot | version << 40`, or NOTHING, CLOSED, GONE. `exact` looks at every word, not at hints."""
+    if context[LEFT] != 0:
+        return GONE
+    _give_back_unaccounted(context)
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     slot = _claim_free(context, exact)
@@ -165,18 +228,23 @@ def claim(context, now_ns, exact):
         return NOTHING
     at = context[WORDS] + slot * STRIDE
     store(at + layout.SLOT_CLAIMED_NS, U64(now_ns))
+    store(at + layout.SLOT_SEQUENCE, ALL_BITS)  # its place in the order of publication is over
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
-    return slot | np.int64(version_of(load(at))) << 40
+    claimed = slot | np.int64(version_of(load(at))) << 40
+    context[CLAIMED] = claimed + 1
+    return claimed
 
 
 @kernel("int64(int64[::1], int64, int64, boolean, uint64, int64)")
 def publish(context, slot, version, named, trajectory, now_ns):
-    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED.
+    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED, or GONE.
 
     The payload was written before this call; the swap releases it, so whoever acquires sees all of it. PUBLISHING is raised
     with a full barrier before K is read and lowered after the swap: a change of K waits for the flag, and then no slot with
     the old K can still appear.
     """
+    if context[LEFT] != 0:
+        return GONE
     at = context[WORDS] + slot * STRIDE
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if load(at) != before:
@@ -188,7 +256,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     exchange(publishing, ONE)
     reads = load(context[BASE] + layout.AT_MAX_READS)
     sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
-    store(at + layout.SLOT_SEQUENCE, sequence)
+    line_up(context, slot, sequence)
     store(at + layout.SLOT_PUBLISHED_NS, U64(now_ns))
     store(at + layout.SLOT_TRAJECTORY, trajectory if named else sequence)
     store(at + layout.SLOT_READS, ZERO)
@@ -199,6 +267,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     if not done:
         tally(context, layout.ROW_REFUSED, 1)
         return REFUSED
+    keep_oldest(context, sequence)
     offer(context[READY_HINTS], slot)
     tally(context, layout.ROW_PUBLISHED, 1)
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
@@ -207,7 +276,9 @@ def publish(context, slot, version, named, trajectory, now_ns):
 
 @kernel("int64(int64[::1], int64, int64)")
 def abandon(context, slot, version):
-    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours."""
+    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours, or GONE."""
+    if context[LEFT] != 0:
+        return GONE
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
     if not swap(context, slot, before, pack(IS_FREE, ZERO, U64(version), ZERO), ABANDON):
         tally(context, layout.ROW_REFUSED, 1)
@@ -323,19 +394,14 @@ def _below(seed, limit):
 
 
 @part
-def _count_ready(context):
-    ready = 0
-    for slot in range(context[NUM_SLOTS]):
-        ready += np.int64(state_of(load(context[WORDS] + slot * STRIDE)) == IS_READY)
-    return ready
-
-
-@part
 def _primed(context):
     """Whether min_ready trajectories were ready at once at some time; from then on it stays so."""
     at = context[BASE] + layout.AT_PRIMED
     if load(at) == ZERO:
-        if _count_ready(context) < np.int64(load(context[BASE] + layout.AT_MIN_READY)):
+        ready = 0
+        for slot in range(context[NUM_SLOTS]):
+            ready += np.int64(state_of(load(context[WORDS] + slot * STRIDE)) == IS_READY)
+        if ready < np.int64(load(context[BASE] + layout.AT_MIN_READY)):
             return False
         store(at, ONE)
     return True
@@ -346,8 +412,10 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
     """Draws one read each of up to `table.shape[1]` different trajectories, uniformly over those that have reads left.
 
     All or nothing: with fewer than `minimum` every draw is given back, for two readers that each hold half a batch and wait
-    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED.
+    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED, GONE.
     """
+    if context[LEFT] != 0:
+        return GONE
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     if not _primed(context):
@@ -388,7 +456,7 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         read = add(at + layout.SLOT_READS, ONE)
         if read >= load(at + layout.SLOT_CEILING):
             tally(context, layout.ROW_OVER_READS, 1)
-        table[DRAWN_VERSION, column] = np.int64(version_of(load(at)))
+        table[DRAWN_VERSION, column] = np.int64(version_of(load(at))) | HELD
         table[DRAWN_READ, column] = np.int64(read)
         table[DRAWN_TRAJECTORY, column] = np.int64(load(at + layout.SLOT_TRAJECTORY))
         table[DRAWN_PUBLISHED_NS, column] = np.int64(load(at + layout.SLOT_PUBLISHED_NS))
@@ -403,27 +471,28 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
 def release(context, held, table, count):
     """Ends a lease of `count` draws: a wake flag. A slot goes FREE when no read is left and nobody else holds it.
 
-    One bit stands for all of this participant's leases on a slot: the last of them clears it.
+    One bit stands for all of this participant's leases on a slot: the last of them clears it. Columns that hold nothing, or nothing
+    any more, are passed over: releasing twice does no harm. GONE when the attachment has ended.
     """
-    retired = 0
+    if context[LEFT] != 0:
+        return GONE
+    retired, released = 0, 0
     for column in range(count):
+        if table[DRAWN_VERSION, column] < HELD:
+            continue
         slot = table[DRAWN_SLOT, column]
+        version = table[DRAWN_VERSION, column] - HELD
+        table[DRAWN_VERSION, column] = 0
+        released += 1
         word = load(context[WORDS] + slot * STRIDE)
-        if held[slot] == 0 or np.int64(version_of(word)) != table[DRAWN_VERSION, column]:
+        if held[slot] == 0 or np.int64(version_of(word)) != version:
             tally(context, layout.ROW_REFUSED, 1)
             continue
         held[slot] -= 1
         if held[slot] == 0:
             retired += np.int64(drop(context, slot, own_bit(context), RELEASE) == 2)
-    tally(context, layout.ROW_RELEASED, count)
+    tally(context, layout.ROW_RELEASED, released)
     if retired == 0:
         return 0
     tally(context, layout.ROW_RETIRED, retired)
     return signal(context, layout.AT_FREE_EVENT)
-
-
-@kernel("boolean(int64[::1], int32[::1], int64)")
-def is_last(context, held, slot):
-    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
-    word = load(context[WORDS] + slot * STRIDE)
-    return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)

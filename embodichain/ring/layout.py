@@ -17,10 +17,13 @@ from embodichain.types import Field, FullPolicy, ReplayMode, RingSpec, Trajector
 
 MAGIC = 0x474E_4952_4F42_4D45
 """The bytes b"EMBORING"."""
-ABI = 2
+ABI = 3
 """Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
-MAX_PARTICIPANTS = 32
-"""One holder bit a participant in the control word."""
+MAX_READERS = 32
+"""One holder bit a reader in the control word; only the first rows of the participants table have one."""
+MAX_WRITERS = 128
+"""Participants that only write: the word names the one writer of a slot by its row, so they need no bit."""
+MAX_PARTICIPANTS = MAX_READERS + MAX_WRITERS
 
 # Header cells: written once by the owner before the file gets its name.
 AT_MAGIC = 0
@@ -53,12 +56,16 @@ AT_DRAWN = 1280
 """Aggregate mode: draws since the last refill was called for."""
 AT_REFILL = 1408
 """Aggregate mode: trajectories that writers may still replace."""
+AT_OLDEST = 1536
+"""No trajectory published before this one, by its sequence number, is READY: where the search for the oldest begins."""
 AT_NOTE_BYTES = 2040
 """How long the note is that leads to a payload elsewhere; 0 in a ring whose payload lies in its own file."""
 AT_NOTE = 2048
 
 HEADER_BYTES = 4096
 ROW_BYTES = 256
+ORDER_SPAN = 2
+"""Cells a slot in the order of publication: a trajectory is found by it until so many times the slots were published after it."""
 SLOT_STRIDE = 128
 """Two cache lines a slot word: the adjacent-line prefetcher of x86 pulls lines in pairs."""
 FIELD_ALIGNMENT = 64
@@ -116,6 +123,7 @@ class RingLayout:
     ready_hints_at: int
     free_hints_at: int
     words_at: int
+    order_at: int
     payload_at: int
     total_bytes: int
 
@@ -133,7 +141,8 @@ class RingLayout:
         hint_bytes = align(align(spec.num_slots, 64) // 8, SLOT_STRIDE)
         free_hints_at = ready_hints_at + hint_bytes
         words_at = free_hints_at + hint_bytes
-        payload_at = align(words_at + spec.num_slots * SLOT_STRIDE, PAYLOAD_ALIGNMENT)
+        order_at = words_at + spec.num_slots * SLOT_STRIDE
+        payload_at = align(order_at + spec.num_slots * ORDER_SPAN * 8, PAYLOAD_ALIGNMENT)
         return cls(
             trajectory=spec.trajectory,
             num_slots=spec.num_slots,
@@ -143,6 +152,7 @@ class RingLayout:
             ready_hints_at=ready_hints_at,
             free_hints_at=free_hints_at,
             words_at=words_at,
+            order_at=order_at,
             payload_at=payload_at,
             total_bytes=align(payload_at + spec.num_slots * slot_bytes, HEADER_BYTES),
         )
@@ -159,10 +169,12 @@ class RingLayout:
 
     def views(self, memory: NDArray[np.uint8], slot: int, *, writable: bool) -> dict[str, NDArray]:
         """Every field of one slot as an array over the ring's own memory."""
-        payload = self.payload(memory, slot)
-        views: dict[str, NDArray] = {}
+        start, views = self.payload_at + slot * self.slot_bytes, {}
         for entry, offset in zip(self.trajectory.fields, self.field_offsets, strict=True):
-            view = payload[offset : offset + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+            # Each on a base of its own, to which everything refers that is sliced from it: see `Ring.release` in debug mode.
+            data = memory.data[start + offset : start + offset + entry.size_bytes]
+            base = np.frombuffer(data, entry.dtype) if data else np.empty(0, entry.dtype)
+            view = base.reshape(entry.shape)
             view.flags.writeable = writable
             views[entry.name] = view
         return views

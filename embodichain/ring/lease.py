@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from types import TracebackType
 from typing import Protocol, overload
 
@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
+
+UNNAMED = (1 << 64) - 1
+"""The id of no trajectory, which a slot has until it is given one: all bits set, as poison is."""
 
 
 class Keeper(Protocol):
@@ -22,6 +25,10 @@ class Keeper(Protocol):
 
     def abandon(self, slot: int, version: int) -> None:
         """Gives a claimed slot back."""
+        ...
+
+    def check(self) -> None:
+        """Raises RingError or RingClosed when this attachment cannot be used any more."""
         ...
 
 
@@ -41,25 +48,37 @@ class Slot(AnySlot):
     """Exclusive writable views of every field of one slot, over the ring's own memory.
 
     As a context manager, leaving the block publishes and an exception abandons; without one, call `publish` or `abandon`.
-    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): write every field that is read.
-    Set `slot["trajectory_id"][()]` before publishing. The views must not be kept beyond.
+    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): a slot of which a field was never
+    asked for is not published (a text is emptied), nor one without `slot["trajectory_id"][()]` set. Keep no view beyond.
     """
 
-    __slots__ = ("_id", "_member", "_version", "_views", "index")
+    __slots__ = ("_claim", "_id", "_member", "_taken", "_version", "_views", "index")
 
     def __init__(
-        self, member: Keeper, index: int, version: int, views: Mapping[str, NDArray], trajectory_id: NDArray | None
+        self,
+        member: Keeper,
+        index: int,
+        version: int,
+        views: Mapping[str, NDArray],
+        trajectory_id: NDArray | None,
+        claim: object = None,
     ) -> None:
         self._member: Keeper | None = member
         self._version = version
         self._views = views
         self._id = trajectory_id
+        self._claim = claim  # kept alive: the ring gives back a slot whose claim nobody holds
+        self._taken: set[str] = set()
         self.index = index
+        if trajectory_id is not None:
+            trajectory_id[()] = UNNAMED
 
     def __getitem__(self, name: str) -> NDArray:
         if self._member is None:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
-        return self._views[name]
+        view = self._views[name]
+        self._taken.add(name)
+        return view
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._views)
@@ -67,12 +86,41 @@ class Slot(AnySlot):
     def __len__(self) -> int:
         return len(self._views)
 
+    def check(self, elsewhere: Set[str] = frozenset()) -> None:
+        """Raises RingError when a field was never asked for, one of this memory or those named `elsewhere`, or no id was set.
+
+        Such a field still holds what an earlier trajectory left, which must not pass for a part of this one. A text (a row of
+        bytes) that nobody wrote is an empty one.
+        """
+        for name in self._views.keys() - self._taken:
+            if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1:
+                self[name][:] = 0
+        missing = sorted((self._views.keys() - self._taken) | elsewhere)
+        unnamed = self._id is not None and self._id.item() == UNNAMED
+        if self._member is not None and (missing or unnamed):
+            self._member.check()
+        if missing:
+            raise RingError(
+                f"slot {self.index} was to be published with fields that were never written, {missing}: they hold what an earlier "
+                "trajectory left; write every field of the schema, or abandon the slot"
+            )
+        if unnamed:
+            raise RingError(f"slot {self.index} was to be published without an id: set slot['trajectory_id'][()]")
+
     def publish(self, timeout_s: float = 5.0) -> None:
-        """Makes the trajectory readable; raises RingClosed when the owner closed meanwhile. Never blocks, whatever `timeout_s`."""
+        """Makes the trajectory readable. Never blocks, whatever `timeout_s`.
+
+        Raises:
+            RingError: A field was never asked for, or no trajectory id set; the slot stays open.
+            RingClosed: The owner closed meanwhile.
+        """
+        number = None if self._id is None else self._id.item()
+        if self._member is not None and (number == UNNAMED or len(self._taken) < len(self._views)):
+            self.check()
         member, self._member = self._member, None
         if member is None:
             raise RingError(f"slot {self.index} was already published or abandoned")
-        member.publish(self.index, self._version, None if self._id is None else self._id.item())
+        member.publish(self.index, self._version, number)
 
     def abandon(self) -> None:
         """Gives the slot back empty: dropped on purpose, as for a failed attempt. Once more does nothing."""
@@ -87,7 +135,10 @@ class Slot(AnySlot):
         if kind is not None:
             self.abandon()
         elif self._member is not None:
-            self.publish()
+            try:
+                self.publish()
+            finally:
+                self.abandon()  # does nothing once it is published
 
 
 class Sample(Mapping[str, NDArray]):

@@ -19,9 +19,14 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import custody, futex, kernels, layout, words
+from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.host import RingFile
+from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.participants import Health, Identity, RowState, myself
-from embodichain.ring.stats import Observer
+from embodichain.ring.lent import Claim, Lent
+from embodichain.ring.locks import Hold, Witness, row_at
+from embodichain.ring.participants import Health, RowState, myself
+from embodichain.ring.stats import Observer, ParticipantView
 from embodichain.types import RingSpec
 
 SLICE_S = 0.05
@@ -30,19 +35,33 @@ LOOK_WAITING_S, LOOK_BUSY_S = 0.02, 1.0
 """How often a participant looks for the dead (and for its owner), while it waits and while it does not."""
 GRACE_S = 1.0
 """How long a change of K waits for publishes under way, which take nanoseconds."""
+MANY = 32
+"""More things handed out than this are looked through for those that were dropped, before the next one is."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
 
 
 class Member:
-    """Takes a row of the participants table; raises RingError when all 32 are taken by the living."""
+    """Takes a row of the participants table; raises RingError when all of them are taken by the living.
 
-    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+    Args:
+        file: The ring's memory, and the witness of who is alive.
+        spec: What the ring is made of.
+        path: The ring's name.
+        owner: The owner's lock, when this is the owner.
+        reads: Whether it may ever read: only 32 participants have a holder bit in the control word, 128 more only write.
+    """
+
+    def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None, *, reads: bool) -> None:
+        memory, _, self._witness = file
         self.path = path
-        self.observer = Observer(memory, spec, RingLayout.of(spec))
+        self.observer = Observer(file, spec, RingLayout.of(spec))
         self._spec = spec
-        self._owner = owner
-        self._lock = threading.Lock()
+        self._owner = owner is not None
+        self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
+        self._lock = threading.RLock()  # a signal handler may close the ring in the middle of a call of the same thread
+        self._leases: Lent[NDArray[np.int64]] = Lent()
+        self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
         self._looked = time.monotonic()
@@ -53,10 +72,10 @@ class Member:
         self._identity = myself()
         self._reaper = self._identity._replace(state=RowState.REAPING).pack()
         self._context = self._make_context()
-        self.row = self._join()
-        self._open = self._usable = True
+        self.row, hold = self._join()
+        self._open = True
         self._finalizer = weakref.finalize(
-            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, path if owner else None
+            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, hold, owner, self._witness
         )
         _watch_forks()
         _members.add(self)
@@ -69,7 +88,8 @@ class Member:
     def close(self) -> None:
         """Gives up everything held and leaves; the owner ends the ring and unlinks it. Safe to call twice."""
         with self._lock:
-            self._open = self._usable = False
+            self._open = False
+            self._context[words.LEFT] = 1
             self._finalizer()
 
     def keep_row(self) -> None:
@@ -78,31 +98,59 @@ class Member:
 
     def disown(self) -> None:
         """Called in a forked child: the attachment is its parent's, and whoever held the lock then is not here."""
-        self._usable = False
-        self._lock = threading.Lock()
+        self._context[words.LEFT] = 1  # the child's own copy
+        self._lock = threading.RLock()
+        self._finalizer.detach()
+        self._witness.close()  # its locks would be shared with the parent
+
+    def collect(self) -> None:
+        """Ends what was handed out and dropped: leases and claims that nobody refers to any more."""
+        woken = 0
+        with self._lock:
+            claimed = int(self._context[words.CLAIMED]) - 1
+            lost = [] if claimed < 0 else [(claimed & 0xFF_FFFF_FFFF, claimed >> 40)]
+            claims = self._claims.dropped()
+            lost += [(claim.slot, claim.version) for _, claim in claims]
+            for slot, version in lost:
+                word = SlotWord.unpack(self.observer.cell(slot, layout.SLOT_WORD))
+                if (word.state, word.version, word.holders) == (SlotState.WRITING, version, self.row):
+                    woken |= kernels.abandon(self._context, slot, version)
+            self._context[words.CLAIMED] = 0
+            for slot, _ in claims:
+                self._claims.out.pop(slot, None)
+            for key, table in self._leases.dropped():
+                woken |= kernels.release(self._context, self._held, table, table.shape[1])
+                self._leases.out.pop(key, None)
+        self._wake(layout.AT_FREE_EVENT, woken)
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def claim(self, timeout_s: float) -> tuple[int, int]:
-        """A slot to write and its version."""
+    def claim(self, timeout_s: float) -> Claim:
+        """A slot to write; it is given back once nobody refers to the claim any more, unless it was published before."""
+        claim = Claim()
         if time.monotonic_ns() > self._look_ns:
             self._look(LOOK_BUSY_S)
-        claimed = self._try_claim(False)
+        if len(self._claims.out) > MANY:
+            self.collect()
+        claimed = self._try_claim(False, claim)
         if claimed < 0:
-            claimed = self._wait(self._try_claim, layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s)
+            claimed = self._wait(
+                lambda exact: self._try_claim(exact, claim), layout.AT_FREE_EVENT, layout.WAITING_WRITER, timeout_s
+            )
         if claimed < 0:
-            raise RingTimeout(f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}")
-        return claimed & 0xFF_FFFF_FFFF, claimed >> 40
+            raise RingTimeout(When(lambda: f"no free slot within {timeout_s:g} s: the readers are behind; {self._situation()}"))
+        return claim
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Makes a claimed slot readable; without an id the trajectory is numbered by its publication."""
         named, number = trajectory_id is not None, trajectory_id or 0
         with self._lock:
-            if not self._usable:
-                self._refuse()
             code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
+            self._claims.out.pop(slot, None)
         if code == 0:
             return
+        if code == words.GONE:
+            self._refuse()
         if code == words.CLOSED:
             raise RingClosed(f"the owner closed the ring at {self.path}")
         if code == words.REFUSED:
@@ -112,62 +160,96 @@ class Member:
     def abandon(self, slot: int, version: int) -> None:
         """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
         with self._lock:
-            code = kernels.abandon(self._context, slot, version) if self._usable else 0
+            code = kernels.abandon(self._context, slot, version)
+            self._claims.out.pop(slot, None)
         self._wake(layout.AT_FREE_EVENT, code)
 
-    def _try_claim(self, exact: bool) -> int:
+    def check(self) -> None:
+        """Raises RingClosed or RingError when this attachment was closed, or is another process's."""
+        if not self._usable:
+            self._refuse()
+
+    def _try_claim(self, exact: bool, claim: Claim | None = None) -> int:
         with self._lock:
-            if not self._usable:
-                self._refuse()
-            return kernels.claim(self._context, time.monotonic_ns(), exact)
+            claimed = kernels.claim(self._context, time.monotonic_ns(), exact)
+            if claimed >= 0:
+                if claim is not None:
+                    claim.slot, claim.version = claimed & 0xFF_FFFF_FFFF, claimed >> 40
+                    self._claims.out[claim.slot] = claim
+                # False when a signal handler came in between, and what it called gave the slot back as lost.
+                if not custody.take_note(self._context):
+                    claimed = words.NOTHING
+        if claimed == words.GONE:
+            self._refuse()
+        return claimed
 
     # ------------------------------------------------------------------------------------------------------ reading
 
     def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
-        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns]."""
-        table = np.empty((5, want), np.int64)
+        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns].
+
+        They are released once nobody refers to the table any more, if `release` was not called before.
+        """
+        if self._rows.start:
+            raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
+        table = np.zeros((5, want), np.int64)
         seed = bits.random_raw()  # one number a call, however often it tries
-        now_ns = 0
-
-        def draw(exact: bool) -> int:
-            nonlocal now_ns
-            with self._lock:
-                if not self._usable:
-                    self._refuse()
-                now_ns = time.monotonic_ns()
-                return kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact)
-
-        if time.monotonic_ns() > self._look_ns:
+        now_ns = time.monotonic_ns()
+        if now_ns > self._look_ns:
             self._look(LOOK_BUSY_S)
-        drawn = draw(False)
+            now_ns = time.monotonic_ns()
+        if len(self._leases.out) > MANY:
+            self.collect()
+        with self._lock:
+            self._leases.out[id(table)] = table  # before the kernel: an exception may come right after it
+            drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
-            drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+
+            def draw(exact: bool) -> int:
+                nonlocal now_ns
+                with self._lock:
+                    now_ns = time.monotonic_ns()
+                    return kernels.acquire(
+                        self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact
+                    )
+
+            if drawn != words.GONE:
+                drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+            if drawn == words.GONE:
+                self._refuse()
         if drawn < 0:
             lack = f"min_ready={self._spec.min_ready} trajectories"
             if drawn == words.NOTHING:
                 lack = f"{minimum} trajectories with reads left"
-            raise RingTimeout(f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}")
+            raise RingTimeout(When(lambda: f"no {lack} within {timeout_s:g} s: the writers are behind; {self._situation()}"))
         if self._context[words.WAKE]:
             self._context[words.WAKE] = 0
             self._wake(layout.AT_FREE_EVENT, 1)
-        return (table if drawn == want else table[:, :drawn].copy()), now_ns
+        return (table if drawn == want else table[:, :drawn]), now_ns
 
     def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this frees, while nobody else can hold it."""
+        if table.base is not None:
+            table = table.base
         with self._lock:
-            if not self._usable:
-                return
-            if before_retiring is not None:
-                for slot in table[words.DRAWN_SLOT]:
-                    if kernels.is_last(self._context, self._held, slot):
+            if before_retiring is not None and self._usable:
+                for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
+                    if version >= words.HELD and custody.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
             code = kernels.release(self._context, self._held, table, table.shape[1])
+            self._leases.out.pop(id(table), None)
         self._wake(layout.AT_FREE_EVENT, code)
+
+    def holds_again(self, slot: int) -> bool:
+        """Whether more than one lease of this attachment is on a slot."""
+        return bool(self._held[slot] > 1)
 
     # ------------------------------------------------------------------------------------------------------ control
 
     def pin(self, slot: int) -> bool:
         """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        if self._rows.start:
+            raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -215,7 +297,7 @@ class Member:
             with self._lock:
                 if not self._usable:
                     self._refuse()
-                slots = custody.reap(self._context, view.row, view.identity.pack(), self._reaper)
+                slots = self._reap(view)
                 code = custody.count_reaped(self._context, slots) if slots >= 0 else 0
             reaped += slots >= 0
             self._wake(layout.AT_READY_EVENT, code & 1)
@@ -231,6 +313,10 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ inside
 
+    @property
+    def _usable(self) -> bool:
+        return not self._context[words.LEFT]
+
     def _refuse(self) -> NoReturn:
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
@@ -242,6 +328,7 @@ class Member:
         Every try looks at all slots, hints or not, and the dead are reaped: what a crash may have cost is found here.
         """
         start = time.monotonic()
+        self.collect()
         self._look(LOOK_WAITING_S)
         code = attempt(True)
         if code in _NOT_YET and timeout_s > 0:
@@ -274,9 +361,10 @@ class Member:
             return
         self._looked = now
         self._look_ns = int((now + LOOK_BUSY_S) * 1e9)
+        self.collect()
         self.reap()
-        if not self._owner and Identity.unpack(self.observer.header(layout.AT_OWNER)).health() is Health.DEAD:
-            self.path.unlink(missing_ok=True)
+        if not self._owner and not self._witness.owner_alive():
+            self._witness.bury()
             raise RingClosed(f"the owner of the ring at {self.path} died without closing it")
 
     def _wake(self, event: int, code: int) -> None:
@@ -292,23 +380,49 @@ class Member:
             time.sleep(0.0005)
         return 0
 
-    def _join(self) -> int:
-        rows, reaped = int(self._context[words.ROWS]), []
-        row = custody.join(rows, self._identity.pack())
-        if row < 0:
-            dead = [view for view in self.observer.participants() if view.health is Health.DEAD]
-            reaped = [custody.reap(self._context, view.row, view.identity.pack(), self._reaper) for view in dead]
-            row = custody.join(rows, self._identity.pack())
-        if row < 0:
+    def _join(self) -> tuple[int, Hold]:
+        """A row of the table and its lock; the dead are reaped when there is no other room."""
+        reaped: list[int] = []
+        joined = self._take_row()
+        if joined is None:
+            reaped = [self._reap(view) for view in self.observer.participants() if view.health is Health.DEAD]
+            joined = self._take_row()
+        if joined is None:
+            kind, remedy = ("that may read", "attach those that only write with reads=False,")
+            if self._rows.start:
+                kind, remedy = ("that only write", "close an attachment,")
             raise RingError(
-                f"the ring at {self.path} has all of its {layout.MAX_PARTICIPANTS} participants: "
-                "close an attachment, or use a second ring"
+                f"the ring at {self.path} has all of its {len(self._rows)} participants {kind}: {remedy} or use a second ring"
             )
-        self._context[words.ROW] = row
+        self._context[words.ROW] = joined[0]
         for slots in reaped:
             if slots >= 0:
                 custody.count_reaped(self._context, slots)
-        return row
+        return joined
+
+    def _take_row(self) -> tuple[int, Hold] | None:
+        """The lock comes before the row: a row that is taken and not locked is a dead participant's."""
+        for row in self._rows:
+            if self.observer.row_word(row):
+                continue
+            hold = self._witness.hold(row_at(row))
+            if hold is None:
+                continue
+            if custody.join(int(self._context[words.ROWS]), row, self._identity.pack()):
+                return row, hold
+            hold.release()
+        return None
+
+    def _reap(self, view: ParticipantView) -> int:
+        """How many slots the dead participant held, or NOTHING when others were first. The lock of its row proves it dead."""
+        at = row_at(view.row)
+        if not self._witness.take(at):
+            return words.NOTHING
+        try:
+            word = self.observer.row_word(view.row)  # whoever has it now has no lock
+            return custody.reap(self._context, view.row, word, self._reaper) if word else words.NOTHING
+        finally:
+            self._witness.drop(at)
 
     def _make_context(self) -> NDArray[np.int64]:
         lay = self.observer.layout
@@ -320,6 +434,7 @@ class Member:
         context[words.FREE_HINTS] = self._base + lay.free_hints_at
         context[words.HINT_WORDS] = -(-lay.num_slots // 64)
         context[words.ROWS] = self._base + lay.participants_at
+        context[words.ORDER] = self._base + lay.order_at
         context[words.EVICT] = self.observer.header(layout.AT_FULL_POLICY)
         context[words.AGGREGATE] = self.observer.header(layout.AT_AGGREGATE)
         return context
@@ -328,7 +443,9 @@ class Member:
         s = self.observer.stats()
         slots = f"of {s.num_slots} slots {s.ready} are ready ({s.held} held), {s.writing} being written, {s.free} free"
         stopped = f", {s.quarantined} quarantined with a stopped process" if s.quarantined else ""
-        return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left"
+        # Who is silent longest is the likeliest to hang.
+        held = "".join(f"; {holder}" for holder in s.holders[:3])
+        return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left{held}"
 
 
 @functools.cache
@@ -343,16 +460,27 @@ def _watch_forks() -> None:
 
 
 def _finalize(
-    pid: int, context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, unlink: Path | None
+    pid: int,
+    context: NDArray[np.int64],
+    memory: NDArray[np.uint8],
+    identity: int,
+    reaper: int,
+    row: Hold,
+    owner: Hold | None,
+    witness: Witness,
 ) -> None:
     """Ends an attachment, at the latest when the interpreter exits; a forked child must not end its parent's."""
     if os.getpid() != pid:
         return
     base = memory.ctypes.data
-    if unlink is not None:
-        unlink.unlink(missing_ok=True)
+    if owner is not None:
+        witness.unlink()
         custody.close(base)
     custody.reap(context, int(context[words.ROW]), identity, reaper)
     custody.announce(context)
     futex.wake(base + layout.AT_READY_EVENT)
     futex.wake(base + layout.AT_FREE_EVENT)
+    row.release()
+    if owner is not None:
+        owner.release()
+    witness.close()

@@ -33,10 +33,10 @@ def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
     return DeviceRing.create(spec, _DEVICES[placement]())
 
 
-def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None) -> AnyRing:
-    """Attaches to the ring at `path`; its own note says where the payload lies. Raises as `Ring.attach` and `DeviceRing.attach`."""
+def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> AnyRing:
+    """Attaches to the ring at `path`; its own note says where the payload lies; `reads` and what it raises as `Ring.attach`."""
     observer = Observer.open(path)
     if not observer.note:
-        return Ring.attach(path, trajectory)
+        return Ring.attach(path, trajectory, reads=reads)
     kind = ArenaNote.decode(observer.note, observer.spec.trajectory).kind
-    return DeviceRing.attach(path, _DEVICES[kind](), trajectory)
+    return DeviceRing.attach(path, _DEVICES[kind](), trajectory, reads=reads)

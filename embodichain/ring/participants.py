@@ -1,12 +1,13 @@
-"""Who takes part in a ring, and the proof that somebody no longer does: process id and start time, a zombie counted as dead.
+"""Who takes part in a ring, as a person is told: process id, start time, and what /proc says of both.
 
-A row of the table holds one identity word: `state:2 | pid:22 | start:40`, the start in clock ticks since boot. The pair names a
-process for ever: a recycled pid has another start. Time-outs prove nothing: a stopped process wakes up and goes on writing.
+A row of the table holds one identity word: `state:2 | pid:22 | start:40`, the start in clock ticks since boot. The pair is a hint
+for display and never a proof, for it means nothing in another pid namespace and survives `execve`: who is dead is told by the lock
+of the row (`locks`). Time-outs prove nothing either: a stopped process wakes up and goes on writing.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ class RowState(IntEnum):
 
 
 class Health(StrEnum):
-    """What /proc says about a process: alive, alive but stopped (it makes no progress), or provably dead."""
+    """Of a participant: alive, alive but stopped (it makes no progress), or dead; DEAD is proven by its lock alone."""
 
     ALIVE = "alive"
     STOPPED = "stopped"
@@ -53,7 +54,7 @@ class Identity(NamedTuple):
         )
 
     def health(self) -> Health:
-        """The process behind this identity, now. DEAD is final; the others may change at once."""
+        """What the /proc mounted here says of this process now; of one in another pid namespace it knows nothing."""
         status = _status(self.pid)
         if status is None or status.start != self.start or (status.letter in "ZXx" and status.num_threads <= 1):
             return Health.DEAD
@@ -62,16 +63,36 @@ class Identity(NamedTuple):
 
 def myself(state: RowState = RowState.LIVE) -> Identity:
     """The calling process."""
-    status = _status(os.getpid())
+    try:
+        pid = int(Path("/proc/self").readlink().name)  # as the mounted /proc counts, which may be another namespace's than getpid's
+    except OSError:
+        pid = 0
+    status = _status(pid)
     if status is None:
-        raise RingError("a ring needs /proc to tell the living from the dead, and /proc/self/stat cannot be read: mount procfs")
-    return Identity(state=state, pid=os.getpid(), start=status.start)
+        raise RingError(
+            "a ring needs to know its process in /proc, and /proc/self leads nowhere: mount the procfs of this pid namespace"
+        )
+    return Identity(state=state, pid=pid, start=status.start)
 
 
-def namespace() -> int:
-    """Identifies the pid namespace and the boot: process ids mean nothing across either."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
-    return (int(boot, 16) ^ os.stat("/proc/self/ns/pid").st_ino) & ((1 << 63) - 1)  # noqa: PTH116
+def domain() -> int:
+    """Identifies where locks and clocks are shared: one boot of one kernel, and one offset of the monotonic clock.
+
+    Processes of different pid namespaces are of one domain. Those of another time namespace are not: ages and waiting times would
+    be wrong. Raises RingError when it cannot be known.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
+        offsets = Path("/proc/self/timens_offsets")
+        clocks = offsets.read_bytes() if offsets.exists() else b""
+        Path("/proc/self/stat").stat()
+    except OSError as error:
+        raise RingError(
+            f"a ring needs /proc to know which clock it shares, and cannot read it ({error}): mount this pid namespace's procfs"
+        ) from error
+    # Without offsets the file names the clocks with zeros, or is missing: the same clock either way.
+    shifted = [line.split() for line in clocks.splitlines() if any(int(number) for number in line.split()[1:])]
+    return int.from_bytes(hashlib.blake2b(repr((boot, shifted)).encode(), digest_size=8).digest(), "little") >> 1
 
 
 class _Status(NamedTuple):

@@ -1,6 +1,6 @@
 """The ring: trajectories written in place by many processes, each read in place at most K times, whoever of them is killed.
 
-One process creates it and owns it; others attach by path. Each attachment is one of 32 participants. All methods may be called
+One process creates it and owns it; others attach by path: 32 that may read, and 128 that only write. All methods may be called
 from any thread of the attaching process; a ring does not survive a fork.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from sys import getrefcount
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -21,9 +23,11 @@ from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import host, layout, snapshot
 from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.ring.contract import RingStats
+from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
-from embodichain.ring.participants import Health, Identity, myself, namespace
+from embodichain.ring.locks import Hold
+from embodichain.ring.participants import Health, domain, myself
 from embodichain.ring.stats import read_spec
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
@@ -34,19 +38,23 @@ class Ring:
     reads_notes = False
     """Whether this class knows what to do with a payload outside the ring's file, to which a note leads."""
 
-    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, path: Path, *, owner: bool) -> None:
+    def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None = None, *, reads: bool = True) -> None:
         from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
 
+        memory, self._readable, self._witness = file
+        self._file = file
+        self._reads = reads
         self.spec = spec
         self.path = path
-        self._owner = owner
+        self._owner = owner is not None
         self._memory = memory
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
         self._layout = RingLayout.of(spec)
-        self._member = Member(memory, spec, path, owner=owner)
-        self._rng = np.random.default_rng(self._member.row)
+        self._member = Member(file, spec, path, owner, reads=reads)
+        self._rng = np.random.default_rng()
         self._debug = bool(self._member.observer.header(layout.AT_DEBUG))
-        self._named = any(f.name == "trajectory_id" and f.shape == () for f in spec.trajectory.fields)
+        self._named = any((f.name, f.shape, f.dtype) == ("trajectory_id", (), "uint64") for f in spec.trajectory.fields)
+        self._touched: set[bool] = set()
         self._control = threading.Lock()
         self._write_views: dict[int, Mapping[str, NDArray]] = {}
         self._sample_views: dict[int, Mapping[str, NDArray]] = {}
@@ -58,7 +66,7 @@ class Ring:
         Args:
             spec: The trajectory schema, the number of slots, K, and what happens when full.
             path: Where the file goes; a fresh name in /dev/shm by default.
-            debug: Fill retired slots with poison (0xFF bytes: NaN), so that a view kept too long is seen.
+            debug: Fill retired slots with poison (0xFF bytes: NaN), and warn of views that outlive their lease.
             note: Where a payload outside of the file lies; see `placement.ArenaNote`.
 
         Raises:
@@ -66,8 +74,12 @@ class Ring:
         """
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
+        host.remove_stale(target.parent, target.name)
+        host.remove_stale_journals()
         lay = RingLayout.of(spec)
-        memory, unfinished = host.create(target, lay.total_bytes)
+        here = domain()
+        file, unfinished, owner = host.create(target, lay.total_bytes)
+        memory = file.memory
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         encoded = layout.encode_spec(spec)
         for at, value in (
@@ -79,7 +91,7 @@ class Ring:
             (layout.AT_TOTAL_BYTES, lay.total_bytes),
             (layout.AT_PAYLOAD, lay.payload_at),
             (layout.AT_OWNER, myself().pack()),
-            (layout.AT_NAMESPACE, namespace()),
+            (layout.AT_NAMESPACE, here),
             (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
             (layout.AT_AGGREGATE, spec.mode is ReplayMode.AGGREGATE),
             (layout.AT_MIN_READY, spec.min_ready),
@@ -95,24 +107,34 @@ class Ring:
         memory[layout.AT_NOTE : layout.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
         free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
         memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
-        host.publish(unfinished, target)
         try:
-            return cls(memory, spec, target, owner=True)
+            host.publish(file, unfinished, target)
+            try:
+                return cls(file, spec, target, owner)
+            except BaseException:
+                file.witness.unlink()
+                raise
         except BaseException:
-            target.unlink(missing_ok=True)
+            owner.release()
             raise
 
     @classmethod
-    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None) -> Self:
-        """Attaches to the ring at `path`; `trajectory` is the schema that the caller expects (None: whatever is there).
+    def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
+        """Attaches to the ring at `path`.
+
+        Args:
+            path: Where the owner has created it. Other containers may attach as well, if they share its folder.
+            trajectory: The schema that the caller expects; None takes whatever is there.
+            reads: False for one that only writes: 128 of those fit beside the 32 participants that may read too.
 
         Raises:
             RingClosed: The owner closed it or is dead.
-            RingError: Missing, no ring, another build's, truncated, another user's, from another pid namespace, laid out for
-                another schema, or already shared by 32 participants.
+            RingError: Missing, no ring, another build's, truncated, another user's, from another machine or time namespace, laid
+                out for another schema, or already shared by as many participants as there may be.
         """
         path = Path(path)
-        memory = host.attach(path)
+        file = host.attach(path)
+        memory = file.memory
         header = memory[: layout.HEADER_BYTES].view(np.uint64)
         spec = read_spec(memory, path)
         if header[layout.AT_NOTE_BYTES // 8] and not cls.reads_notes:
@@ -123,14 +145,19 @@ class Ring:
             )
         if int(header[layout.AT_TOTAL_BYTES // 8]) != RingLayout.of(spec).total_bytes:
             raise RingError(f"the ring at {path} is damaged: its size does not agree with its specification; create it again")
-        if int(header[layout.AT_NAMESPACE // 8]) != namespace():
+        if int(header[layout.AT_NAMESPACE // 8]) != domain():
             raise RingError(
-                f"the ring at {path} was created in another pid namespace, where process ids cannot prove a death: "
-                "run all participants in one container, or share its pid namespace"
+                f"the ring at {path} was created on another machine, or in another time namespace, whose clock differs: another "
+                "pid namespace would do, but without one kernel's locks and one clock no death can be proven; run all participants "
+                "on one machine and in one time namespace"
             )
-        if header[layout.AT_CLOSED // 8] or Identity.unpack(int(header[layout.AT_OWNER // 8])).health() is Health.DEAD:
+        if header[layout.AT_CLOSED // 8] or not file.witness.owner_alive():
             raise RingClosed(f"the owner of the ring at {path} is gone: create a new one")
-        return cls(memory, spec, path, owner=False)
+        return cls(file, spec, path, reads=reads)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travels to another process as its path, and attaches there."""
+        return _attach_again, (type(self), self.path, self._reads)
 
     def close(self) -> None:
         """Leaves the ring: every slot and lease of this attachment is given up. By the owner: ends it for all and unlinks it.
@@ -161,13 +188,15 @@ class Ring:
             RingTimeout: No slot in time; the message says who is behind.
             RingClosed: The owner closed the ring or died.
         """
-        index, version = self._member.claim(timeout_s)
+        claim = self._member.claim(timeout_s)
+        index = claim.slot
         if self._debug:
             self._poison(index)
         views = self._write_views.get(index)
         if views is None:
+            self._touch(self._memory)
             views = self._write_views[index] = self._layout.views(self._memory, index, writable=True)
-        return Slot(self._member, index, version, views, views["trajectory_id"] if self._named else None)
+        return Slot(self._member, index, claim.version, views, views["trajectory_id"] if self._named else None, claim)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -215,20 +244,42 @@ class Ring:
         start = self._layout.payload_at + self._layout.field_offsets[self.spec.trajectory.fields.index(entry)]
         inner = np.empty(entry.shape, entry.dtype).strides
         everything = (self.spec.num_slots, *entry.shape)
-        view = np.ndarray(everything, entry.dtype, self._memory.data, start, (self._layout.slot_bytes, *inner))
-        view.flags.writeable = False
-        return view
+        self._touch(self._readable)
+        return np.ndarray(everything, entry.dtype, self._readable.data, start, (self._layout.slot_bytes, *inner))
 
     def views(self, slot: int) -> Mapping[str, NDArray]:
         """Read-only views of every field of a slot. Only the slots of a lease that is held may be looked at."""
         views = self._sample_views.get(slot)
         if views is None:
-            views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._memory, slot, writable=False))
+            self._touch(self._readable)
+            views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._readable, slot, writable=False))
         return views
 
     def release(self, table: NDArray[np.int64]) -> None:
         """Ends the lease whose table of draws this is; `Lease.release` calls it."""
+        if self._debug:
+            self._look_for_kept_views(table)
         self._member.release(table, self._poison if self._debug else None)
+
+    def _look_for_kept_views(self, table: NDArray[np.int64]) -> None:
+        """Debug mode: warns of views that outlive the last lease on their slot; also of tensors and slices made of them."""
+        for slot in table[0].tolist():
+            views = self._sample_views.get(slot, {})
+            # A view is referred to by the mapping, its base by the view, and both by the call itself.
+            kept = [name for name in views if getrefcount(views[name]) > 2 or getrefcount(views[name].base) > 2]
+            if kept and not self._member.holds_again(slot):
+                warnings.warn(
+                    f"a lease ends while views of {', '.join(kept)} of slot {slot} are still referred to: they will show whatever "
+                    "is written there next; copy what must outlive the lease",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+
+    def _touch(self, part: NDArray[np.uint8]) -> None:
+        """At the first write, and at the first read: attaching itself costs nothing that grows with the ring."""
+        if part.flags.writeable not in self._touched:
+            self._touched.add(part.flags.writeable)
+            self._file.touch(part, self._layout.payload_at)
 
     def _poison(self, slot: int) -> None:
         self._layout.payload(self._memory, slot)[:] = layout.POISON
@@ -237,6 +288,7 @@ class Ring:
 
     def stats(self) -> RingStats:
         """One look at slots, counters and participants; does not disturb anybody."""
+        self._member.collect()
         return self._member.observer.stats()
 
     def set_max_reads(self, max_reads: int) -> None:
@@ -300,6 +352,10 @@ class Ring:
         return self._member.reap()
 
 
+def _attach_again(kind: type[Ring], path: Path, reads: bool) -> Ring:
+    return kind.attach(path, reads=reads)
+
+
 def warm_up() -> None:
     """Compiles or loads every kernel now: 6 s with a cold cache, 0.3 s with a warm one. Call it when a worker starts."""
     from embodichain.ring import member  # noqa: F401
@@ -320,6 +376,10 @@ class ControlRing(Ring):
     def note(self) -> bytes:
         """The header's note about the payload."""
         return self._member.observer.note
+
+    def owner_alive(self) -> bool:
+        """Whether the process lives that created the ring."""
+        return self._witness.owner_alive()
 
     def header(self, at: int) -> int:
         """One cell of the header."""

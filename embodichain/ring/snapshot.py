@@ -38,6 +38,13 @@ Write = Callable[[int, memoryview], None]
 """Its inverse; complete on return."""
 
 
+class Claimed(Protocol):
+    """A slot claimed for writing (`member.Claim`)."""
+
+    slot: int
+    version: int
+
+
 class Holder(Protocol):
     """What a snapshot asks of the attachment that it is made with (`member.Member`)."""
 
@@ -51,8 +58,8 @@ class Holder(Protocol):
         """Ends a pin."""
         ...
 
-    def claim(self, timeout_s: float) -> tuple[int, int]:
-        """A slot to write and its version."""
+    def claim(self, timeout_s: float) -> Claimed:
+        """A slot to write; to be kept until it is published."""
         ...
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
@@ -95,7 +102,11 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                 finally:
                     member.unpin(int(slot))
             current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
-            counts = {"drawn": observer.header(layout.AT_DRAWN), "refill": observer.header(layout.AT_REFILL)}
+            counts = {
+                "drawn": observer.header(layout.AT_DRAWN),
+                "refill": observer.header(layout.AT_REFILL),
+                "sequence": observer.header(layout.AT_SEQUENCE),
+            }
             index: bytes = _pack(
                 {"spec": layout.encode_spec(current), "slot_bytes": slot_bytes, "slots": entries, "counts": counts}
             )
@@ -148,16 +159,19 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
+    # Trajectories without an id are numbered by publication: a number is never given twice, in whatever life of the ring.
+    # Those that were published before take the numbers just below, for the order in which they are evicted.
+    header[layout.AT_SEQUENCE // 8] = max(0, index.counts.get("sequence", 0) - len(index.entries))
     with path.open("rb") as file:
         for entry in index.entries:
-            slot, version = member.claim(0.0)
+            claim = member.claim(0.0)
             file.seek(entry["at"])
             if file.readinto(payload) != len(payload) or zlib.crc32(payload) != entry["crc"]:
                 raise RingError(f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} fails its check sum")
-            write(slot, payload)
+            write(claim.slot, payload)
             member.republish(
-                slot,
-                version,
+                claim.slot,
+                claim.version,
                 trajectory_id=entry["trajectory_id"],
                 reads=entry["reads"],
                 remaining=entry["remaining"],

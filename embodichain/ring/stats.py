@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError
 from embodichain.ring import budget, host, layout
 from embodichain.ring.budget import SlotState
-from embodichain.ring.contract import RingStats
+from embodichain.ring.contract import Holder, RingStats
+from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.locks import row_at
 from embodichain.ring.participants import Health, Identity, RowState
 from embodichain.types import RingSpec
 
@@ -33,7 +35,8 @@ class ParticipantView(NamedTuple):
 class Observer:
     """Reads a ring's statistics from its memory, without a participant's row and without numba. Map read-only with `open`."""
 
-    def __init__(self, memory: NDArray[np.uint8], spec: RingSpec, lay: RingLayout) -> None:
+    def __init__(self, file: RingFile, spec: RingSpec, lay: RingLayout) -> None:
+        memory, _, self.witness = file
         self.spec = spec
         self.layout = lay
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
@@ -45,9 +48,9 @@ class Observer:
     @classmethod
     def open(cls, path: Path | str) -> Observer:
         """Maps the ring at `path` read-only; raises RingError when there is none."""
-        memory = host.attach(Path(path), writable=False)
-        spec = read_spec(memory, Path(path))
-        return cls(memory, spec, RingLayout.of(spec))
+        file = host.attach(Path(path), writable=False)
+        spec = read_spec(file.memory, Path(path))
+        return cls(file, spec, RingLayout.of(spec))
 
     def header(self, at: int) -> int:
         """One header cell by its byte offset."""
@@ -58,6 +61,10 @@ class Observer:
         """The header's note about a payload outside of the ring's file; empty without one."""
         size = self.header(layout.AT_NOTE_BYTES)
         return self._header.tobytes()[layout.AT_NOTE : layout.AT_NOTE + size]
+
+    def row_word(self, row: int) -> int:
+        """The identity word of a row of the participants table; 0 when it is free."""
+        return int(self._rows[row, 0])
 
     def words(self) -> NDArray[np.uint64]:
         """A copy of every slot's control word, shape [num_slots], each read in one piece."""
@@ -82,7 +89,7 @@ class Observer:
                     ParticipantView(
                         row=row,
                         identity=identity,
-                        health=identity.health(),
+                        health=self._health(row, identity),
                         idle_s=max(0, now - int(cells[layout.ROW_ACTIVE_NS // 8])) / 1e9,
                         waiting=int(cells[layout.ROW_WAITING // 8]),
                         published=int(cells[layout.ROW_PUBLISHED // 8]),
@@ -90,6 +97,12 @@ class Observer:
                     )
                 )
         return found
+
+    def _health(self, row: int, identity: Identity) -> Health:
+        """The lock of the row says whether it lives; /proc, where it knows the process, whether it is stopped."""
+        if not self.witness.alive(row_at(row)):
+            return Health.DEAD
+        return Health.STOPPED if identity.health() is Health.STOPPED else Health.ALIVE
 
     def publishing(self) -> list[int]:
         """Process ids of participants inside a publish right now."""
@@ -125,6 +138,7 @@ class Observer:
             writing=int(np.count_nonzero(writing)),
             ready=int(np.count_nonzero(ready)),
             held=int(np.count_nonzero(ready & (holders != 0))),
+            holders=_holders(people, holders, ready=ready, writing=writing),
             quarantined=int(np.count_nonzero(quarantined)),
             max_reads=max_reads,
             reads_left=reads_left,
@@ -148,6 +162,18 @@ class Observer:
             longest_write_s=max(0, now - int(claimed_ns.min())) / 1e9 if claimed_ns.size else 0.0,
             closed=self.header(layout.AT_CLOSED) != 0,
         )
+
+
+def _holders(
+    people: list[ParticipantView], holders: NDArray[np.uint64], *, ready: NDArray[np.bool_], writing: NDArray[np.bool_]
+) -> tuple[Holder, ...]:
+    found: list[Holder] = []
+    for view in people:
+        held = ready & (holders >> np.uint64(view.row) & np.uint64(1) != 0) if view.row < layout.MAX_READERS else ready[:0]
+        reading, mine = int(np.count_nonzero(held)), int(np.count_nonzero(writing & (holders == view.row)))
+        if reading or mine:
+            found.append(Holder(pid=view.identity.pid, health=view.health, reading=reading, writing=mine, since_s=view.idle_s))
+    return tuple(sorted(found, key=lambda holder: -holder.since_s))
 
 
 def read_spec(memory: NDArray[np.uint8], path: Path) -> RingSpec:

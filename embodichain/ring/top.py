@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embodichain.ring.budget import SlotState, SlotWord
-from embodichain.ring.contract import RingStats
+from embodichain.ring.contract import Holder, RingStats
 from embodichain.ring.layout import WAITING_READER, WAITING_WRITER
 from embodichain.ring.stats import Observer
 from embodichain.types import ReplayMode
@@ -69,7 +69,12 @@ def render(observer: Observer, stats: RingStats, rates: Rates, path: Path) -> Re
     """One frame: a line of totals, the slot map, rates, participants."""
     size = observer.layout.total_bytes / 2**30
     title = f"{path.name}  {stats.num_slots} slots, {size:.2f} GiB, K = {stats.max_reads}{_rule(observer)}"
-    parts: list[RenderableType] = [_totals(stats), _slot_map(observer, stats.max_reads), _rates(stats, rates), _people(observer)]
+    parts: list[RenderableType] = [
+        _totals(stats),
+        _slot_map(observer, stats.max_reads),
+        _rates(stats, rates),
+        _people(observer, stats),
+    ]
     if stats.closed:
         parts.append(Text("the owner has closed this ring", style="bold red"))
     return Panel(Group(*parts), title=title, expand=False)
@@ -132,9 +137,16 @@ def _rates(stats: RingStats, rates: Rates) -> Table:
     return table
 
 
-def _people(observer: Observer) -> Table:
+def _holding(holder: Holder | None) -> str:
+    if holder is None:
+        return ""
+    return ", ".join(f"{deed} {count}" for deed, count in (("reads", holder.reading), ("writes", holder.writing)) if count)
+
+
+def _people(observer: Observer, stats: RingStats) -> Table:
+    held = {holder.pid: holder for holder in stats.holders}
     table = Table(box=None, pad_edge=False)
-    for name in ("id", "pid", "state", "published", "acquired", "idle", ""):
+    for name in ("id", "pid", "state", "published", "acquired", "holds", "idle", ""):
         table.add_column(name, justify="right" if name not in ("state", "") else "left")
     for view in observer.participants():
         style = {"alive": "", "stopped": "magenta", "dead": "red"}[view.health]
@@ -144,6 +156,7 @@ def _people(observer: Observer) -> Table:
             Text(f"{view.identity.state.name.lower()}, {view.health}", style=style),
             f"{view.published:,}",
             f"{view.acquired:,}",
+            _holding(held.get(view.identity.pid)),
             f"{view.idle_s:.1f} s",
             _WAITS.get(view.waiting, ""),
         )

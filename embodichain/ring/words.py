@@ -18,19 +18,22 @@ from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
 # The context of one attachment: int64 cells, private to the process.
-BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END, AGGREGATE, WAKE = range(
-    15
-)
-CONTEXT_CELLS = 15
+BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END = range(13)
+AGGREGATE, WAKE, LEFT, CLAIMED, ORDER = range(13, 18)
+"""LEFT is set when the attachment has ended: a kernel looks itself, for a signal handler may end it between any check and the
+call. CLAIMED is the last slot claimed, as `claim` returns it, plus 1, until somebody has taken note of it."""
+CONTEXT_CELLS = 18
 
 # What kernels return instead of a slot, a count or a wake flag.
-NOTHING, CLOSED, REFUSED, NOT_PRIMED = -1, -2, -3, -4
+NOTHING, CLOSED, REFUSED, NOT_PRIMED, GONE = -1, -2, -3, -4, -5
 
 # Operations in a history log.
 CLAIM, PUBLISH, ABANDON, ACQUIRE, UNDRAW, RELEASE, EVICTION, REAP, PIN, ADJUST = range(1, 11)
 
 # Rows of the table that `acquire` fills, one column a draw.
 DRAWN_SLOT, DRAWN_VERSION, DRAWN_READ, DRAWN_TRAJECTORY, DRAWN_PUBLISHED_NS = range(5)
+HELD = 1 << 16
+"""Set in DRAWN_VERSION from the draw to its release: the table itself tells what it holds, whenever the caller was interrupted."""
 
 U64 = np.uint64
 STRIDE = layout.SLOT_STRIDE
@@ -129,6 +132,29 @@ def withdraw_free(context, slot):
     clear_hint(context[FREE_HINTS], slot)
     if state_of(load(context[WORDS] + slot * STRIDE)) == IS_FREE:
         offer(context[FREE_HINTS], slot)
+
+
+@part
+def place_in_order(context, sequence):
+    """The cell that says which slot the trajectory of this sequence number was published in, plus 1: a hint as the bitmaps are."""
+    return context[ORDER] + np.int64(sequence % U64(context[NUM_SLOTS] * layout.ORDER_SPAN)) * 8
+
+
+@part
+def line_up(context, slot, sequence):
+    """Gives a slot its place in the order of publication: before the swap that publishes it, so that whoever sees it finds it."""
+    store(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE, sequence)
+    store(place_in_order(context, sequence), U64(slot + 1))
+
+
+@part
+def keep_oldest(context, sequence):
+    """After that swap: a search may have passed over the place before it was taken, and begins there again."""
+    at = context[BASE] + layout.AT_OLDEST
+    while True:
+        oldest = load(at)
+        if oldest <= sequence or cas(at, oldest, sequence):
+            return
 
 
 @part

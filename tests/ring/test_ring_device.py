@@ -132,6 +132,7 @@ def test_schemas_that_cannot_lie_on_a_device_are_refused(device):
 def test_a_field_is_written_on_the_host_or_on_the_device(ring):
     with ring.reserve() as slot:
         slot["content"][:] = 1
+        slot["trajectory_id"][()] = 1
         slot.device("action")
         for wrong in (lambda: slot["action"], lambda: slot.device("content"), lambda: slot.device("trajectory_id")):
             with pytest.raises(RingError, match=r"'(action|content|trajectory_id)'"):

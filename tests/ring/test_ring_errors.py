@@ -10,6 +10,7 @@ from ring_parts import put, ring_spec, shared_memory_files, trajectory_spec
 from embodichain.errors import RingError
 from embodichain.ring import host, layout
 from embodichain.ring.ring import Ring
+from embodichain.types import Field, RingSpec, TrajectorySpec
 
 
 @pytest.fixture
@@ -123,8 +124,6 @@ def test_an_unknown_field_lists_those_that_exist(ring):
 
 
 def test_without_an_id_field_trajectories_are_numbered_by_publication():
-    from embodichain.types import Field, RingSpec, TrajectorySpec
-
     spec = TrajectorySpec(horizon=1, fields=(Field(name="x", shape=(3,), dtype="float64"),))
     with Ring.create(RingSpec(trajectory=spec, num_slots=3)) as ring:
         for value in range(3):
@@ -132,3 +131,45 @@ def test_without_an_id_field_trajectories_are_numbered_by_publication():
                 slot["x"][:] = value
         with ring.sample(3, 0.0) as batch:
             assert all(np.array_equal(sample["x"], np.full(3, sample.trajectory_id)) for sample in batch)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_restored_ring_numbers_its_trajectories_on_from_where_it_was(tmp_path, named):
+    fields = (Field(name="x", shape=(3,), dtype="float64"), Field(name="trajectory_id", shape=(), dtype="uint64"))
+    spec = TrajectorySpec(horizon=1, fields=fields[: 1 + named])
+    seen, given = [], 0
+    ring = Ring.create(RingSpec(trajectory=spec, num_slots=6, max_reads=1))
+    for life in range(4):
+        while ring.stats().free:
+            with ring.reserve() as slot:
+                slot["x"][:] = given
+                if named:
+                    slot["trajectory_id"][()] = given
+            given += 1
+        with ring.sample(4, 0.0) as batch:
+            seen += batch.trajectory_ids.tolist()
+        ring.snapshot(tmp_path / f"{life}")
+        ring.close()
+        ring = Ring.restore(tmp_path / f"{life}")
+    ring.close()
+    assert len(set(seen)) == len(seen) == 16
+
+
+def test_free_memory_is_that_of_the_processs_own_control_group_and_of_those_around_it(tmp_path):
+    def group(path, most, used, names=("memory.max", "memory.current")):
+        folder = tmp_path / path
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, value in zip(names, (most, used), strict=True):
+            (folder / name).write_text(f"{value}\n")
+
+    group("", "max", 0)
+    group("job", 1_000, 400)
+    group("job/task", 5_000, 100)
+    group("other", 10, 10)
+    assert dict(host._left_in_groups("0::/job/task\n", tmp_path)) == {
+        600: "left in the control group /job",
+        4_900: "left in the control group /job/task",
+    }
+    assert not dict(host._left_in_groups("0::/elsewhere\n3:cpu:/other\n", tmp_path))
+    group("memory/old", 700, 100, ("memory.limit_in_bytes", "memory.usage_in_bytes"))
+    assert dict(host._left_in_groups("4:memory:/old\n", tmp_path)) == {600: "left in the control group /old"}

@@ -20,6 +20,7 @@ from test_ring_processes import hold_writing
 from embodichain.errors import RingTimeout
 from embodichain.ring import custody, kernels, layout, words
 from embodichain.ring.lease import Lease
+from embodichain.ring.locks import OWNER_AT, Hold, row_at
 from embodichain.ring.participants import Health
 from embodichain.ring.ring import Ring
 
@@ -91,7 +92,7 @@ def reap(ring):
 
 def join(ring):
     rows, word = int(ring._member._context[words.ROWS]), ring._member._identity.pack()
-    return lambda: custody.join(rows, word)
+    return lambda: custody.join(rows, 4, word)
 
 
 OPERATIONS = [claim, publish, abandon, acquire, acquire_again, acquire_too_many, release, release_the_last, leave, reap, join]
@@ -156,11 +157,24 @@ def acquired(control, ring) -> Counter:
     return Counter({int(row[layout.SLOT_TRAJECTORY // 8]): int(row[layout.SLOT_READS // 8]) for row in rows})
 
 
+@contextlib.contextmanager
+def locked(path, *bytes_):
+    """Holds the locks by which the original's owner is known to be alive, on the copy as well."""
+    holds = []
+    for at in bytes_:
+        descriptor = os.open(path, os.O_RDWR)
+        holds.append(Hold.take(descriptor, at))
+        os.close(descriptor)
+    yield
+    for hold in holds:
+        hold.release()
+
+
 def heal(control, memory, original, path):
     """A survivor takes over the memory of the dead: returns the reads it could still make of each trajectory."""
     path.write_bytes(control.tobytes() + memory[len(control) :].tobytes())
     path.chmod(0o600)
-    with Ring.attach(path) as ring:
+    with locked(path, OWNER_AT, row_at(original._member.row)), Ring.attach(path) as ring:
         while ring.reap():
             pass
         stats = ring.stats()

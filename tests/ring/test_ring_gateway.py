@@ -1,14 +1,17 @@
 """What comes through the gateway is published once, whole, and only when it fits, whoever dies on the way."""
 
+import errno
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
-from ring_parts import is_whole, kill, put, ring_spec, start, trajectory_spec, write
+from ring_parts import fork, is_whole, kill, put, ring_spec, start, trajectory_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring.gateway import REMEMBERED, Gateway, RemoteRing
+from embodichain.ring.journal import ROOM, Kind
 from embodichain.ring.ring import Ring
 from embodichain.types import TrajectoryId
 
@@ -196,3 +199,105 @@ def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):
         with remote.reserve() as slot:
             write(slot, named(3).pack())
     assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(3).pack()])
+
+
+def tries_to_take(path, journal, outcome) -> None:
+    try:
+        with Ring.attach(path) as ring, Gateway(ring, journal, timeout_s=0.05):
+            outcome.put("took it")
+    except RingTimeout as error:
+        outcome.put(str(error))
+
+
+def test_a_descriptor_closed_elsewhere_does_not_give_the_journal_away(ring, journal):
+    with Gateway(ring, journal) as first:
+        first.deliver(made(named(1)), named(1))
+        os.close(os.open(journal, os.O_RDWR))  # to a POSIX lock this would be the end
+        journal.read_bytes()
+        Ring.create(ring_spec(num_slots=1)).close()
+        outcome = fork.Queue()
+        start(tries_to_take, ring.path, journal, outcome).join()
+        assert "another process is the gateway" in outcome.get(timeout=120)
+
+
+@pytest.mark.parametrize("record", [0, 1], ids=["before publishing", "after publishing"])
+@pytest.mark.parametrize("written", [0, 11], ids=["nothing", "a part"])
+def test_a_journal_that_cannot_be_written_never_lets_a_trajectory_in_twice(ring, journal, monkeypatch, record, written):
+    """A disk that fails at the intent or at the outcome, after a part of the record or none of it."""
+    pwrite, calls = os.pwrite, []
+
+    def failing(descriptor, data, at):
+        calls.append(at)
+        if len(calls) == record + 1 and written:
+            return pwrite(descriptor, data[:written], at)
+        if len(calls) > record:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(descriptor, data, at)
+
+    with Gateway(ring, journal) as gateway:
+        gateway.deliver(made(named(1)), named(1))
+        monkeypatch.setattr(os, "pwrite", failing)
+        if record == 0:
+            with pytest.raises(RingError, match="cannot write the journal"):
+                gateway.deliver(made(named(2)), named(2))
+            assert ring.stats().ready == 1, "nothing is published that cannot be noted"
+        else:
+            assert gateway.deliver(made(named(2)), named(2))
+            assert not gateway.deliver(made(named(2)), named(2))
+            with pytest.raises(RingError, match="cannot write the journal"):
+                gateway.deliver(made(named(3)), named(3))
+        monkeypatch.undo()
+        if record == 1:  # as its author's death would leave it now: the slot itself tells
+            copy = journal.with_name("copy")
+            copy.write_bytes(journal.read_bytes())
+            with Gateway(ring, copy) as successor:
+                assert not successor.deliver(made(named(2)), named(2))
+        assert gateway.deliver(made(named(2)), named(2)) == (record == 0)
+        assert gateway.deliver(made(named(3)), named(3))
+    with Gateway(ring, journal) as successor:
+        for number in (1, 2, 3):
+            assert not successor.deliver(made(named(number)), named(number))
+    assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, 2, 3)])
+
+
+def test_a_journal_is_trimmed_and_read_again_at_once_after_many_trajectories(journal):
+    many = 3 * ROOM
+    arrays = trajectory_spec(1).allocate()
+
+    def deliver(gateway, sequence):
+        identity = named(sequence // 4, worker=sequence % 4)
+        arrays["trajectory_id"][()] = identity.pack()
+        return gateway.deliver(arrays, identity)
+
+    with Ring.create(ring_spec(num_slots=1, max_reads=1, words=1)) as ring:
+        with Gateway(ring, journal) as gateway:
+            for sequence in range(many):
+                assert deliver(gateway, sequence)
+                ring.acquire(1, 0.0).release()
+        assert journal.stat().st_size <= 2 * 32 * ROOM
+        begin = time.process_time()
+        with Gateway(ring, journal) as successor:
+            assert time.process_time() - begin < 1.0
+            assert not any(deliver(successor, sequence) for sequence in (0, 1, many // 2, many - 1))
+
+
+def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_to_be_trimmed(ring, journal, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(RingError, match=r"no room for [\d,]+ bytes of the journal"):
+        patch.setattr(os, "posix_fallocate", full)
+        Gateway(ring, journal)
+    with Gateway(ring, journal) as gateway:
+        while gateway._journal.room >= 2:
+            gateway._note(Kind.UNDONE, 1)
+        with monkeypatch.context() as patch, pytest.raises(RingError, match="no room"):
+            patch.setattr(os, "posix_fallocate", full)
+            gateway.deliver(made(named(1)), named(1))
+        assert ring.stats().free == 4
+        assert gateway.deliver(made(named(1)), named(1))
+        start(tries_to_take, ring.path, journal, outcome := fork.Queue()).join()
+        assert "another process is the gateway" in outcome.get(timeout=120), "the trimmed one is locked as well"
+    assert not list(journal.parent.glob("*.unfinished"))
+    with Gateway(ring, journal) as successor:
+        assert not successor.deliver(made(named(1)), named(1))

@@ -34,7 +34,7 @@ def worker(path, log, seed, seconds):
         ring._member.log_to(log[:-3])
         leases, number = [], seed << 32
         until = time.monotonic() + seconds
-        while (time.monotonic() < until or not log[3 * LEAST]) and not log[-9]:
+        while (time.monotonic() < until or not log[3 * LEAST]) and not log[-3_000]:  # the rest is for what is still held
             try:
                 match int(rng.integers(5)):
                     case 0 | 1:

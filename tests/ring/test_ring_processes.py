@@ -10,8 +10,9 @@ import pytest
 from ring_parts import EVICT, eventually, fork, is_whole, kill, put, ring_spec, start, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring import participants
+from embodichain.ring import host, participants
 from embodichain.ring.host import PREFIX
+from embodichain.ring.locks import row_at
 from embodichain.ring.participants import Health, Identity, RowState
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
@@ -125,13 +126,22 @@ def test_reaping_is_done_once_however_many_do_it():
             other.close()
 
 
+def hold_the_row(path, row, taken):
+    hold = host.attach(path).witness.hold(row_at(row))
+    assert hold is not None
+    taken.set()
+    time.sleep(600)
+
+
 def test_a_dead_reaper_is_replaced():
     with Ring.create(ring_spec(num_slots=2)) as ring:
-        victim, reaper = start(hold_writing, ring.path), start(time.sleep, 600)
+        victim, taken = start(hold_writing, ring.path), fork.Event()
         eventually(lambda: ring.stats().writing == 1)
         view = next(v for v in Observer.open(ring.path).participants() if v.identity.pid == victim.pid)
         kill(victim)
         victim.join()
+        reaper = start(hold_the_row, ring.path, view.row, taken)
+        assert taken.wait(120)
         start_ticks = participants._status(reaper.pid).start
         # As a reaper leaves it that was killed right after it had taken the row.
         lay, memory = ring._layout, ring._memory

@@ -1,0 +1,177 @@
+"""The file in which a gateway notes what it delivers, so that its successor knows: locked, reserved ahead of its use, and trimmed.
+
+Records of 32 bytes, of which the last 8 are the kind, and 0 ends the journal: a record cut short is none. Room is reserved before
+it is needed, so that a full disk is met before anything is published and never after it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Iterable
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from embodichain.errors import RingError, RingTimeout
+from embodichain.ring.locks import Hold, inode, names
+
+ROOM = 8192
+"""Records for which room is reserved at the least: 256 KiB."""
+RECORD = struct.Struct("<QQQQ")
+_LOCK_AT = 1 << 40
+
+
+class Kind(IntEnum):
+    """What a record states of one trajectory; BEFORE of all of one worker's life up to and with that one."""
+
+    INTENT = 1
+    DONE = 2
+    UNDONE = 3
+    FORFEIT = 4
+    BEFORE = 5
+
+
+class Record(NamedTuple):
+    """One record: the trajectory's packed id, and for an INTENT the slot and what it held."""
+
+    packed: int
+    place: int
+    before: int
+    kind: int
+
+
+class Journal:
+    """An open journal, ours alone for as long as this process lives. Owned by one thread.
+
+    Args:
+        path: The file; created when missing.
+        timeout_s: How long to wait for a predecessor to let go of it.
+
+    Raises:
+        RingTimeout: Another living process has it.
+        RingError: It cannot be opened, or there is no room for it.
+    """
+
+    def __init__(self, path: Path, *, timeout_s: float) -> None:
+        self.path = path
+        self._descriptor, self._hold = _open(path, timeout_s)
+        self._end = self._room = 0
+        try:
+            self.records = self._read()
+            """What was found in it."""
+            self._end = len(self.records)
+            self._reserve(max(ROOM, self._end + ROOM // 2))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def room(self) -> int:
+        """How many records still fit before it must be trimmed."""
+        return self._room - self._end
+
+    def append(self, record: Record) -> None:
+        """Writes one record whole, or raises RingError and leaves the journal as it was."""
+        data, at = RECORD.pack(*record), self._end * RECORD.size
+        try:
+            while data:
+                written = os.pwrite(self._descriptor, data, at)
+                data, at = data[written:], at + written
+        except OSError as error:
+            raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
+        self._end += 1
+
+    def trim(self, records: list[Record]) -> None:
+        """Replaces everything in the journal by `records`, at once, with room for as many again, or raises RingError."""
+        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.unfinished")
+        descriptor, hold = _open(unfinished, 0.0)
+        try:
+            room = max(ROOM, 2 * len(records))
+            _allocate(descriptor, room, self.path)
+            os.pwrite(descriptor, b"".join(RECORD.pack(*record) for record in records), 0)
+            unfinished.replace(self.path)
+        except BaseException as error:
+            unfinished.unlink(missing_ok=True)
+            os.close(descriptor)
+            hold.release()
+            if isinstance(error, OSError):
+                raise RingError(f"cannot trim the journal {self.path}: {error.strerror}") from error
+            raise
+        self.close()
+        self._descriptor, self._hold = descriptor, hold
+        self._end, self._room = len(records), room
+
+    def close(self) -> None:
+        """Lets go of it; safe to call twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._hold.release()
+
+    def _read(self) -> list[Record]:
+        data = bytearray()
+        while block := os.pread(self._descriptor, 1 << 20, len(data)):
+            data += block
+        records: list[Record] = []
+        for record in map(Record._make, RECORD.iter_unpack(memoryview(data)[: len(data) // RECORD.size * RECORD.size])):
+            if not record.kind:
+                break
+            records.append(record)
+        return records
+
+    def _reserve(self, room: int) -> None:
+        """Room for `room` records, and nothing but zeros behind the last one."""
+        try:
+            os.ftruncate(self._descriptor, self._end * RECORD.size)
+        except OSError as error:
+            raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
+        _allocate(self._descriptor, room, self.path)
+        self._room = room
+
+
+def _allocate(descriptor: int, room: int, path: Path) -> None:
+    try:
+        os.posix_fallocate(descriptor, 0, room * RECORD.size)
+    except OSError as error:
+        raise RingError(f"no room for {room * RECORD.size:,} bytes of the journal {path}: {error.strerror}") from error
+
+
+def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
+    """The kernel drops the lock with the process, however it ends: whoever gets it knows its predecessor dead."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            locking = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise RingError(f"cannot open the journal {path}: {error.strerror}; choose a writable path") from error
+        try:
+            hold = Hold.take(locking, _LOCK_AT)
+            # A predecessor may have trimmed it meanwhile: then the name leads to another file.
+            if hold is not None and names(path, inode(descriptor)) and inode(locking) == inode(descriptor):
+                return descriptor, hold
+        except BaseException:
+            os.close(descriptor)
+            raise
+        finally:
+            os.close(locking)
+        os.close(descriptor)
+        if hold is not None:
+            hold.release()
+        elif time.monotonic() >= deadline:
+            raise RingTimeout(f"another process is the gateway of {path}: end it, or use another journal")
+        else:
+            time.sleep(0.02)
+
+
+def settled(records: Iterable[Record]) -> tuple[list[Record], Record | None]:
+    """The records that state an outcome, and the INTENT that was noted last if no outcome follows it."""
+    outcomes: list[Record] = []
+    pending: Record | None = None
+    for record in records:
+        pending = record if record.kind == Kind.INTENT else None
+        if record.kind in (Kind.DONE, Kind.FORFEIT, Kind.BEFORE):
+            outcomes.append(record)
+    return outcomes, pending
