@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import mujoco
 import numpy as np
@@ -27,7 +28,6 @@ _ROOM = 1.5
 """A geom of the room that reaches farther than this [m] is floor or wall: it takes shadows and casts none."""
 _LEVELS = 8
 _DEFAULT_SPECULAR, _DEFAULT_SHININESS = 0.5, 0.5
-_NO_MAP = -1.0
 
 
 class Rasteriser:
@@ -68,23 +68,44 @@ class Rasteriser:
         self._triangles = Triangles.of(model)
         self._far = float(model.vis.map.zfar * model.stat.extent)
         counts = np.diff(self._triangles.first_face)
-        self._owner = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        self._texels, self._levels = _pyramids(model)
-        self._paint = np.empty((len(counts), 5), np.float32)
-        self._surface = np.empty((len(counts), 4), np.float32)
         self._still, self._moving = _casters(model, self._triangles.geoms)
         self._maps = np.empty((0, _MAP_SIZE, _MAP_SIZE), np.float32)
         self._bases: dict[int, tuple[bytes, NDArray[np.float32]]] = {}
         """By light: what its map without moving geoms was drawn from, and that map."""
+        triangles = self._triangles
+        self._solids = kernels.Solids(
+            geoms=triangles.geoms,
+            first_vertex=triangles.first_vertex,
+            first_face=triangles.first_face,
+            vertices=np.ascontiguousarray(triangles.vertices.T),
+            faces=triangles.faces,
+            planes=triangles.planes(),
+            normals=triangles.normals,
+            coordinates=triangles.coordinates,
+            owner=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+        )
+        texels, levels = _pyramids(model)
+        self._seen = kernels.Model(
+            rbound=model.geom_rbound,
+            rgba=model.geom_rgba,
+            paint=np.empty((len(counts), 5), np.float32),
+            surface=np.empty((len(counts), 4), np.float32),
+            texels=texels,
+            levels=levels,
+        )
         rows, columns = (2 * height + 1, 2 * width + 1) if self._fine else (height, width)
         self._grid = [_places(width, columns), -_places(height, rows)]
-        self._moved = np.zeros_like(self._triangles.vertices)
-        self._spots = np.zeros((len(self._moved), 2), np.float32)
-        self._turns = np.zeros((len(counts), 3, 3), np.float32)
-        self._nearness = np.empty((rows, columns), np.float32)
-        self._shown = np.empty((rows, columns), np.int32)
-        self._chosen = np.empty((rows, columns), np.bool_)
-        self._colour = np.empty((rows, columns, 3), np.float32)
+        self._room = kernels.Room(
+            moved=np.zeros((3, len(triangles.vertices)), np.float32),
+            spots=np.zeros((2, len(triangles.vertices)), np.float32),
+            turns=np.zeros((len(counts), 3, 3), np.float32),
+            nearness=np.empty((rows, columns), np.float32),
+            shown=np.empty((rows, columns), np.int32),
+            chosen=np.empty((rows, columns), np.bool_),
+            colour=np.empty((rows, columns, 3), np.float32),
+            row=np.empty((21, columns), np.float32),
+            columns=np.empty(columns, np.int32),
+        )
         self._depth, self._geoms = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
 
     def draw(
@@ -103,104 +124,89 @@ class Rasteriser:
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
         self._read_surfaces()
-        lights, frames = self._cast_shadows(data)
+        lights = self._cast_shadows(data)
         for number, camera in enumerate(self._cameras):
-            self._draw_one(data, camera, lights, frames, rgb[number])
+            self._draw_one(data, camera, lights, rgb[number])
             if depth is not None or geoms is not None:
-                start, step = (1, 2) if self._fine else (0, 1)
-                kernels.read(
-                    self._shown, self._nearness, self._owner, self._triangles.geoms, start, step, self._depth, self._geoms
-                )
+                kernels.read(self._fine, self._solids, self._room, self._depth, self._geoms)
                 if depth is not None:
                     depth[number] = self._depth
                 if geoms is not None:
                     geoms[number] = self._geoms
 
-    def _draw_one(
-        self, data: mujoco.MjData, camera: int, lights: Floats, frames: Floats, picture: NDArray[np.uint8]
-    ) -> None:
-        model, triangles = self._model, self._triangles
+    def _draw_one(self, data: mujoco.MjData, camera: int, lights: kernels.Lights, picture: NDArray[np.uint8]) -> None:
+        model, room = self._model, self._room
         tan_y = float(np.tan(np.radians(model.cam_fovy[camera]) / 2.0))
         tan_x = tan_y * self._shape[2] / self._shape[1]
         dx, dy = (self._grid[0] * tan_x).astype(np.float32), (self._grid[1] * tan_y).astype(np.float32)
         eye, axes = data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3)
         kernels.see(
-            data.geom_xmat, data.geom_xpos, model.geom_rbound, model.geom_rgba, triangles.geoms, triangles.first_vertex,
-            triangles.first_face, triangles.vertices, triangles.faces, eye, axes, tan_x, tan_y, self._far, self._cull, dx, dy,
-            self._moved, self._spots, self._turns, self._nearness, self._shown,
-        )  # fmt: skip
-        seen = lights.astype(np.float32)
-        seen[:, :3] = lights[:, :3] @ axes
-        to_map = np.empty((len(frames), 3, 4), np.float32)
-        to_map[:, :, :3] = frames[:, :, :3] @ axes
-        to_map[:, :, 3] = frames[:, :, :3] @ eye + frames[:, :, 3]
-        headlight = model.vis.headlight
-        ambient, head = np.zeros(3, np.float32), np.zeros(3, np.float32)
-        if headlight.active:
-            ambient[:], head[:] = headlight.ambient, headlight.diffuse
+            data.geom_xmat, data.geom_xpos, self._solids, self._seen, eye, axes, tan_x, tan_y, self._far, self._cull, dx, dy, room
+        )
+        grain = np.float32(2.0 if self._fine else 1.0)
         passes = ((1, 2, False), (0, 1, True)) if self._fine else ((0, 1, False),)
         for start, step, among_chosen in passes:
             if among_chosen:
-                kernels.between(self._shown, self._owner, self._colour, self._chosen)
-            kernels.shade(
-                start, step, np.float32(2.0 if self._fine else 1.0), dx, dy, self._shown, self._nearness, self._owner,
-                triangles.faces, self._moved, self._turns, triangles.normals, triangles.coordinates, self._paint, self._surface,
-                self._texels, self._levels, ambient, head, seen, to_map, self._maps, _BACKGROUND, self._chosen, among_chosen,
-                self._colour,
-            )  # fmt: skip
-        kernels.develop(self._colour, self._fine, picture)
+                kernels.between(self._solids.owner, room)
+            kernels.shade(start, step, grain, dx, dy, axes, eye, self._solids, self._seen, lights, room, among_chosen)
+        kernels.develop(room.colour, self._fine, picture)
 
     def _read_surfaces(self) -> None:
         """Colour, gloss and texture of every visible geom as the model says now."""
         model, geoms = self._model, self._triangles.geoms
         material = model.geom_matid[geoms]
         rgba = model.geom_rgba[geoms]
-        self._paint[:, 3] = _DEFAULT_SPECULAR
-        self._paint[:, 4] = 128.0 * _DEFAULT_SHININESS
-        self._surface[:, 0] = -1.0
+        self._seen.paint[:, 3] = _DEFAULT_SPECULAR
+        self._seen.paint[:, 4] = 128.0 * _DEFAULT_SHININESS
+        self._seen.surface[:, 0] = -1.0
         having = np.flatnonzero(material >= 0)
         if having.size:
             chosen = material[having]
             unset = (rgba[having] == (0.5, 0.5, 0.5, 1.0)).all(axis=1)  # MuJoCo's way to say: as the material
             rgba[having[unset]] = model.mat_rgba[chosen[unset]]
             rough = model.mat_roughness[chosen]
-            self._paint[having, 3] = model.mat_specular[chosen]
-            self._paint[having, 4] = np.where(rough < 0.0, 128.0 * model.mat_shininess[chosen], _exponent(rough))
-            self._surface[having, 0] = model.mat_texid[chosen, int(mujoco.mjtTextureRole.mjTEXROLE_RGB)]
+            self._seen.paint[having, 3] = model.mat_specular[chosen]
+            self._seen.paint[having, 4] = np.where(rough < 0.0, 128.0 * model.mat_shininess[chosen], _exponent(rough))
+            self._seen.surface[having, 0] = model.mat_texid[chosen, int(mujoco.mjtTextureRole.mjTEXROLE_RGB)]
             stretch = self._triangles.stretch[having, model.mat_texuniform[chosen].astype(np.intp)]
-            self._surface[having, 1:3] = model.mat_texrepeat[chosen] * stretch
-            self._surface[having, 3] = self._triangles.offset[having]
-        self._paint[:, :3] = rgba[:, :3]
+            self._seen.surface[having, 1:3] = model.mat_texrepeat[chosen] * stretch
+            self._seen.surface[having, 3] = self._triangles.offset[having]
+        self._seen.paint[:, :3] = rgba[:, :3]
 
     # --------------------------------------------------------------------------------------------------------- shadows
 
-    def _cast_shadows(self, data: mujoco.MjData) -> tuple[Floats, Floats]:
-        """Draws the maps of all lights that shine.
-
-        Returns the lights [L, 8] (towards it in the world, its colour, its map or -1, a texel [m]) and each map's space from the
-        world's, [L, 3, 4].
-        """
+    def _cast_shadows(self, data: mujoco.MjData) -> kernels.Lights:
+        """The lights that shine, with their maps drawn."""
         model = self._model
         shining = np.flatnonzero(model.light_active)
-        lights, frames = np.zeros((len(shining), 8)), np.zeros((len(shining), 3, 4))
-        lights[:, 3:6] = model.light_diffuse[shining]
-        lights[:, 6] = _NO_MAP
+        count = len(shining)
+        if len(self._maps) < count:
+            self._maps = np.empty((count, _MAP_SIZE, _MAP_SIZE), np.float32)
+        headlight = model.vis.headlight
+        lit = float(headlight.active)
+        lights = kernels.Lights(
+            towards=-data.light_xdir[shining] / np.linalg.norm(data.light_xdir[shining], axis=1, keepdims=True),
+            colour=model.light_diffuse[shining],
+            mapped=np.zeros(count, np.bool_),
+            texel=np.zeros(count, np.float32),
+            maps=self._maps,
+            frames=np.zeros((count, 3, 4)),
+            ambient=(lit * headlight.ambient).astype(np.float32),
+            head=(lit * headlight.diffuse).astype(np.float32),
+            background=_BACKGROUND,
+        )
         casting = len(self._still) + len(self._moving) > 0
-        if len(self._maps) < len(shining):
-            self._maps = np.empty((len(shining), _MAP_SIZE, _MAP_SIZE), np.float32)
         for row, light in enumerate(shining.tolist()):
-            forward = data.light_xdir[light] / np.linalg.norm(data.light_xdir[light])
-            lights[row, :3] = -forward
             if not (self._shadows and model.light_castshadow[light] and casting):
                 continue
-            frame = _frame(forward)
+            frame = _frame(-lights.towards[row])
             grid = self._bounds(data, frame)
             self._cast(data, light, frame, grid, self._maps[row])
-            lights[row, 6], lights[row, 7] = row, grid[2]
-            frames[row, :, :3] = frame
-            frames[row, :2, :3] /= grid[2]
-            frames[row, :2, 3] = -grid[:2] / grid[2] - 0.5
-        return lights, frames
+            lights.mapped[row], lights.texel[row] = True, grid[2]
+            lights.frames[row, :, :3] = frame
+            lights.frames[row, :2, :3] /= grid[2]
+            lights.frames[row, :2, 3] = -grid[:2] / grid[2] - 0.5
+        return lights
 
     def _bounds(self, data: mujoco.MjData, frame: Floats) -> Floats:
         """Where the map of a light with these axes lies: lowest right, lowest up, and a texel [m]."""
@@ -229,11 +235,7 @@ class Rasteriser:
     def _draw_casters(
         self, data: mujoco.MjData, places: NDArray[np.intp], frame: Floats, grid: Floats, shade: NDArray[np.float32]
     ) -> None:
-        triangles = self._triangles
-        kernels.cast(
-            places, data.geom_xmat, data.geom_xpos, self._model.geom_rgba, triangles.geoms, triangles.first_vertex,
-            triangles.first_face, triangles.vertices, triangles.faces, frame, grid, self._moved, shade,
-        )  # fmt: skip
+        kernels.cast(places, data.geom_xmat, data.geom_xpos, self._model.geom_rgba, self._solids, frame, grid, self._room, shade)
 
 
 _BACKGROUND = np.array(BACKGROUND[:3], np.float32)
@@ -266,25 +268,30 @@ def _casters(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> tuple[NDArray[n
     return np.flatnonzero(fixed & ~room), np.flatnonzero(~fixed)
 
 
-def _pyramids(model: mujoco.MjModel) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """All textures, each in halves of halves: texels [P, 3], and of each level its first texel, width and height (0: none)."""
-    levels = np.zeros((max(model.ntex, 1), _LEVELS, 3), np.int32)
-    parts: list[NDArray[np.uint8]] = [np.zeros((1, 3), np.uint8)]
+def _pyramids(model: mujoco.MjModel) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """All textures, each in halves of halves: texels [P, 4] and levels as `kernels.Model` has them."""
+    shapes = np.stack([model.tex_height, model.tex_width, model.tex_nchannel, model.tex_adr], axis=1).astype(np.int64)
+    return _halved(model.tex_data.tobytes(), shapes.tobytes())
+
+
+@lru_cache(maxsize=4)
+def _halved(data: bytes, shapes: bytes) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The same for all models of the same textures: built once a process."""
+    found = np.frombuffer(shapes, np.int64).reshape(-1, 4)
+    levels = np.zeros((max(len(found), 1), _LEVELS, 3), np.int32)
+    parts: list[NDArray[np.float32]] = [np.zeros((1, 4), np.float32)]
     start = 1
-    for texture in range(model.ntex):
-        shape = (int(model.tex_height[texture]), int(model.tex_width[texture]), int(model.tex_nchannel[texture]))
-        address = int(model.tex_adr[texture])
-        pixels = model.tex_data[address : address + int(np.prod(shape))].reshape(shape)[..., :3].astype(np.float64)
-        if shape[2] < 3:
-            pixels = np.pad(pixels[..., :1], ((0, 0), (0, 0), (0, 2)))
+    for texture, (height, width, channels, address) in enumerate(found.tolist()):
+        pixels = np.frombuffer(data, np.uint8, height * width * channels, address).reshape(height, width, channels)
+        pixels = np.pad(pixels, ((0, 0), (0, 0), (0, 4)))[..., :4].astype(np.float32) / np.float32(255.0)
         for level in range(_LEVELS):
             height, width = pixels.shape[:2]
             levels[texture, level] = (start, width, height)
-            parts.append(np.rint(pixels).astype(np.uint8).reshape(-1, 3))
+            parts.append(pixels.reshape(-1, 4))
             start += height * width
             if height % 2 or width % 2:
                 break
-            pixels = pixels.reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
+            pixels = pixels.reshape(height // 2, 2, width // 2, 2, 4).mean(axis=(1, 3))
     return np.concatenate(parts), levels
 
 

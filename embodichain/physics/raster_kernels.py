@@ -1,9 +1,9 @@
 """Kernels of the rasteriser: shadow maps, visibility and shading. One file, because numba's cache watches each file alone.
 
-Frames are right-handed: a camera looks along -Z with X to the right and Y up; a light looks along -Z of its own frame. What a
-sample shows is found with homogeneous edge functions (Olano and Greer 1997): a point p_j x p_k of camera space says on which side
-of an edge a ray lies, wherever its ends are, so nothing is cut at the near plane. Single thread, no fast arithmetic: the same bits
-in any process on one kind of processor.
+Frames are right-handed: a camera looks along -Z with X to the right and Y up. What a sample shows is found with homogeneous edge
+functions (Olano and Greer 1997): a product p_j x p_k of camera space says on which side of an edge a ray lies, wherever its ends
+are, so nothing is cut at the near plane, and edges that two triangles share leave no gap. Single thread, no fast arithmetic: the
+same bits in any process on one kind of processor.
 """
 
 # ruff: noqa: ANN001, ANN202  (numba infers the types)
@@ -11,10 +11,11 @@ in any process on one kind of processor.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 _NEAR = np.float32(0.001)
 """Nothing nearer to a camera is drawn [m]."""
@@ -24,7 +25,81 @@ _SHADOW = np.float32(0.3)
 """What a shadow leaves of a light."""
 _GLOSS = np.float32(0.45)
 """Share of a light that a wholly specular material mirrors at the centre of the highlight."""
+_ALIKE = np.float32(6.0 / 255.0)
+"""Samples that differ by less need no other between them."""
 _ONE, _ZERO, _HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
+_SLACK = np.float32(0.002)
+
+
+class Solids(NamedTuple):
+    """The visible geoms of a model as triangles: see `triangles.Triangles`, here with an array for each axis."""
+
+    geoms: NDArray[np.int32]
+    first_vertex: NDArray[np.int32]
+    first_face: NDArray[np.int32]
+    vertices: NDArray[np.float32]
+    """[3, V]."""
+    faces: NDArray[np.int32]
+    """[T, 3]."""
+    planes: NDArray[np.float32]
+    """Of each triangle its unit normal and its distance from the geom's origin, [T, 4]."""
+    normals: NDArray[np.float32]
+    coordinates: NDArray[np.float32]
+    owner: NDArray[np.int32]
+    """Place of each triangle's geom in `geoms`, [T]."""
+
+
+class Model(NamedTuple):
+    """What a picture reads of a model, views of MuJoCo's arrays, and its textures.
+
+    `texels` [P, 4] float32, and of each level of each texture `levels` [textures, L, 3]: first texel, width, height (0: none).
+    """
+
+    rbound: NDArray[np.float64]
+    rgba: NDArray[np.float32]
+    paint: NDArray[np.float32]
+    """Red, green, blue, gloss and exponent of each visible geom, [G, 5]."""
+    surface: NDArray[np.float32]
+    """Texture (-1: none), its repetitions along u and v and its offset, [G, 4]."""
+    texels: NDArray[np.float32]
+    levels: NDArray[np.int32]
+
+
+class Room(NamedTuple):
+    """Room to work in, overwritten by every picture."""
+
+    moved: NDArray[np.float32]
+    """Vertices in the space of a camera, or of a light's map, [3, V]."""
+    spots: NDArray[np.float32]
+    """Where in the picture they lie [samples], [2, V]."""
+    turns: NDArray[np.float32]
+    """Camera from geom, [G, 3, 3]."""
+    nearness: NDArray[np.float32]
+    """One over the depth of each sample [1/m], [m, n]."""
+    shown: NDArray[np.int32]
+    """The triangle that each sample shows, -1 for none, [m, n]."""
+    chosen: NDArray[np.bool_]
+    colour: NDArray[np.float32]
+    """[m, n, 3]."""
+    row: NDArray[np.float32]
+    """One row of samples while light falls on it, [21, n]."""
+    columns: NDArray[np.int32]
+
+
+class Lights(NamedTuple):
+    """The lights that shine: towards each in the world [L, 3], colour [L, 3], whether it has a map [L], its texel [L] [m]; their
+    maps [L, N, N] and these maps' space from the world's [L, 3, 4]; what the headlight and the background add.
+    """
+
+    towards: NDArray[np.float64]
+    colour: NDArray[np.float32]
+    mapped: NDArray[np.bool_]
+    texel: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    frames: NDArray[np.float64]
+    ambient: NDArray[np.float32]
+    head: NDArray[np.float32]
+    background: NDArray[np.float32]
 
 
 def _compiled(function: Callable) -> Any:
@@ -35,7 +110,13 @@ def _compiled(function: Callable) -> Any:
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
-@_compiled
+_part = numba.njit(inline="always", error_model="numpy")
+"""Of another kernel: written into it, for a call with arrays costs more than what these do."""
+_lane = numba.njit(nogil=True, error_model="numpy")
+"""Arithmetic along a row of samples in arrays that do not overlap: the compiler takes several at once."""
+
+
+@_part
 def _spans_in(a, base, low, high):
     """Narrows [low, high], positions along a row, to where a * x + base >= 0."""
     if a > _ZERO:
@@ -47,51 +128,74 @@ def _spans_in(a, base, low, high):
     return low, high
 
 
+@_lane
+def _transform(first, end, turn, shift, x, y, z, out_x, out_y, out_z):
+    """Vertices first..end moved by a rotation [3, 3] and a shift [3]; returns the largest Z."""
+    r00, r01, r02, r10, r11, r12, r20, r21, r22 = (
+        turn[0, 0], turn[0, 1], turn[0, 2], turn[1, 0], turn[1, 1], turn[1, 2], turn[2, 0], turn[2, 1], turn[2, 2],
+    )  # fmt: skip
+    sx, sy, sz = shift[0], shift[1], shift[2]
+    for v in range(first, end):
+        out_x[v] = r00 * x[v] + r01 * y[v] + r02 * z[v] + sx
+        out_y[v] = r10 * x[v] + r11 * y[v] + r12 * z[v] + sy
+        out_z[v] = r20 * x[v] + r21 * y[v] + r22 * z[v] + sz
+
+
+@_lane
+def _project(first, end, x, y, z, scale_x, scale_y, half_x, half_y, out_x, out_y):
+    """Where vertices of camera space lie in the picture [samples]; nonsense for those behind the camera."""
+    for v in range(first, end):
+        inverse = _ONE / -z[v]
+        out_x[v] = x[v] * inverse * scale_x + half_x
+        out_y[v] = half_y - y[v] * inverse * scale_y
+
+
 # ---------------------------------------------------------------------------------------------------------------- shadows
 
 
 @_compiled
-def cast(geoms, rotation, position, rgba, numbers, first_vertex, first_face, vertices, faces, frame, grid, moved, shade):
-    """Draws the depths of casters along a light into `shade` [N, N], nearest first found; texel centres are the samples.
+def cast(places, rotation, position, rgba, solids, frame, grid, room, shade):
+    """Draws the depths of casters along a light into `shade` [N, N], the nearest to it; texel centres are the samples.
 
-    `geoms` are the casters, places in the list of visible geoms; `frame` [3, 3] the light's axes in the world as rows (right, up,
-    forward); `grid` (lowest right, lowest up, texel) [m]; `moved` [V, 3] room for vertices.
+    `places` of the casters among the visible geoms; `frame` [3, 3] the light's axes in the world as rows (right, up, forward);
+    `grid` (lowest right, lowest up, texel) [m].
     """
     size = shade.shape[0]
-    for place in geoms:
-        if rgba[numbers[place], 3] == _ZERO:
+    faces, planes = solids.faces, solids.planes
+    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
+    turn, shift = np.empty((3, 3), np.float32), np.empty(3, np.float32)
+    for place in places:
+        g = solids.geoms[place]
+        if rgba[g, 3] == _ZERO:
             continue
-        turn = np.empty((3, 3), np.float32)
-        shift = np.empty(3, np.float32)
         for i in range(3):
             scale = 1.0 / grid[2] if i < 2 else 1.0
-            start = grid[i] if i < 2 else 0.0
             total = 0.0
             for k in range(3):
-                total += frame[i, k] * position[numbers[place], k]
+                total += frame[i, k] * position[g, k]
                 entry = 0.0
                 for m in range(3):
-                    entry += frame[i, m] * rotation[numbers[place], 3 * m + k]
+                    entry += frame[i, m] * rotation[g, 3 * m + k]
                 turn[i, k] = np.float32(entry * scale)
-            shift[i] = np.float32((total - start) * scale - (0.5 if i < 2 else 0.0))
-        for v in range(first_vertex[place], first_vertex[place + 1]):
-            x, y, z = vertices[v, 0], vertices[v, 1], vertices[v, 2]
-            for i in range(3):
-                moved[v, i] = turn[i, 0] * x + turn[i, 1] * y + turn[i, 2] * z + shift[i]
-        for t in range(first_face[place], first_face[place + 1]):
+            shift[i] = np.float32((total - grid[i]) * scale - 0.5) if i < 2 else np.float32(total)
+        begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
+        _transform(begin, end, turn, shift, solids.vertices[0], solids.vertices[1], solids.vertices[2], xs, ys, zs)
+        fx, fy, fz = turn[2, 0], turn[2, 1], turn[2, 2]
+        for t in range(solids.first_face[place], solids.first_face[place + 1]):
+            if planes[t, 0] * fx + planes[t, 1] * fy + planes[t, 2] * fz >= _ZERO:
+                continue
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-            x0, y0, x1, y1, x2, y2 = moved[a, 0], moved[a, 1], moved[b, 0], moved[b, 1], moved[c, 0], moved[c, 1]
+            x0, y0, x1, y1, x2, y2 = xs[a], ys[a], xs[b], ys[b], xs[c], ys[c]
+            left, right = np.int64(np.ceil(min(x0, x1, x2))), np.int64(np.floor(max(x0, x1, x2)))
+            low, high = np.int64(np.ceil(min(y0, y1, y2))), np.int64(np.floor(max(y0, y1, y2)))
+            if left > right or low > high or left < 0 or low < 0 or right >= size or high >= size:
+                continue
             area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
             if area <= _ZERO:
                 continue
-            left = max(int(np.ceil(min(x0, x1, x2))), 0)
-            right = min(int(np.floor(max(x0, x1, x2))), size - 1)
-            low = max(int(np.ceil(min(y0, y1, y2))), 0)
-            high = min(int(np.floor(max(y0, y1, y2))), size - 1)
-            if left > right or low > high:
-                continue
-            z0 = moved[a, 2]
-            dz1, dz2 = (moved[b, 2] - z0) / area, (moved[c, 2] - z0) / area
+            inverse = _ONE / area
+            z0 = zs[a]
+            dz1, dz2 = (zs[b] - z0) * inverse, (zs[c] - z0) * inverse
             across = dz1 * (y2 - y0) - dz2 * (y1 - y0)
             along = dz2 * (x1 - x0) - dz1 * (x2 - x0)
             for j in range(low, high + 1):
@@ -99,348 +203,400 @@ def cast(geoms, rotation, position, rgba, numbers, first_vertex, first_face, ver
                 base0 = (y - y0) * (x1 - x0) + x0 * (y1 - y0)
                 base1 = (y - y1) * (x2 - x1) + x1 * (y2 - y1)
                 base2 = (y - y2) * (x0 - x2) + x2 * (y0 - y2)
-                first, last = np.float32(left), np.float32(right)
-                first, last = _spans_in(y0 - y1, base0, first, last)
-                first, last = _spans_in(y1 - y2, base1, first, last)
-                first, last = _spans_in(y2 - y0, base2, first, last)
                 depth = z0 + along * (y - y0) - across * x0
-                for i in range(int(np.ceil(first)), int(np.floor(last)) + 1):
-                    z = depth + across * np.float32(i)
-                    if z < shade[j, i]:
-                        shade[j, i] = z
+                first, last = left, right
+                if right - left > 5:
+                    start, stop = np.float32(left), np.float32(right)
+                    start, stop = _spans_in(y0 - y1, base0, start, stop)
+                    start, stop = _spans_in(y1 - y2, base1, start, stop)
+                    start, stop = _spans_in(y2 - y0, base2, start, stop)
+                    first, last = np.int64(np.ceil(start)), np.int64(np.floor(stop))
+                    for i in range(first, last + 1):
+                        shade[j, i] = min(shade[j, i], depth + across * np.float32(i))
+                    continue
+                for i in range(first, last + 1):
+                    x = np.float32(i)
+                    if base0 >= (y1 - y0) * x and base1 >= (y2 - y1) * x and base2 >= (y0 - y2) * x:
+                        shade[j, i] = min(shade[j, i], depth + across * x)
 
 
-@_compiled
-def _lit(shade, x, y, z):
+@_part
+def _lit(maps, light, x, y, z):
     """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF)."""
-    size = shade.shape[0]
-    i, j = int(np.floor(x)), int(np.floor(y))
-    if i < 1 or j < 1 or i > size - 3 or j > size - 3:
-        return _ONE
-    corners = 0
-    if z <= shade[j - 1, i - 1]:
-        corners += 1
-    if z <= shade[j - 1, i + 2]:
-        corners += 1
-    if z <= shade[j + 2, i - 1]:
-        corners += 1
-    if z <= shade[j + 2, i + 2]:
-        corners += 1
-    if z <= shade[j, i]:
-        corners += 1
-    if z <= shade[j + 1, i + 1]:
-        corners += 1
-    if corners == 6:
-        return _ONE
-    if corners == 0:
-        return _ZERO
-    fx, fy = x - np.float32(i), y - np.float32(j)
-    total = _ZERO
-    for row in range(4):
-        weight = _ONE - fy if row == 0 else (fy if row == 3 else _ONE)
-        line = _ZERO
-        if z <= shade[j + row - 1, i - 1]:
-            line += _ONE - fx
-        if z <= shade[j + row - 1, i]:
-            line += _ONE
-        if z <= shade[j + row - 1, i + 1]:
-            line += _ONE
-        if z <= shade[j + row - 1, i + 2]:
-            line += fx
-        total += weight * line
-    return total * np.float32(1.0 / 9.0)
+    size = maps.shape[1]
+    left, low = np.floor(x), np.floor(y)
+    i, j = np.int64(left), np.int64(low)
+    reaches = _ONE
+    if i >= 1 and j >= 1 and i <= size - 3 and j <= size - 3:
+        count = 0
+        count += z <= maps[light, j - 1, i - 1]
+        count += z <= maps[light, j - 1, i + 2]
+        count += z <= maps[light, j, i]
+        count += z <= maps[light, j + 1, i + 1]
+        count += z <= maps[light, j + 2, i - 1]
+        count += z <= maps[light, j + 2, i + 2]
+        if count == 0:
+            reaches = _ZERO
+        elif count < 6:
+            fx, fy = x - left, y - low
+            total = _ZERO
+            for row in range(4):
+                line = _ZERO
+                if z <= maps[light, j + row - 1, i - 1]:
+                    line += _ONE - fx
+                if z <= maps[light, j + row - 1, i]:
+                    line += _ONE
+                if z <= maps[light, j + row - 1, i + 1]:
+                    line += _ONE
+                if z <= maps[light, j + row - 1, i + 2]:
+                    line += fx
+                total += line * (_ONE - fy if row == 0 else (fy if row == 3 else _ONE))
+            reaches = total * np.float32(1.0 / 9.0)
+    return reaches
 
 
 # ------------------------------------------------------------------------------------------------------------- visibility
 
 
-@_compiled
-def _outside(centre, radius, tan_x, tan_y, far):
-    """Whether a ball of camera space [m] is out of sight."""
-    ahead = -centre[2]
-    if ahead + radius < 0.0 or ahead - radius > far:
-        return True
-    if abs(centre[0]) - ahead * tan_x > radius * np.sqrt(1.0 + tan_x * tan_x):
-        return True
-    return abs(centre[1]) - ahead * tan_y > radius * np.sqrt(1.0 + tan_y * tan_y)
+@_part
+def _outside(x, y, ahead, radius, tan_x, tan_y, far):
+    """Whether a ball around a point of camera space [m] is out of sight."""
+    beside = abs(x) - ahead * tan_x > radius * np.sqrt(1.0 + tan_x * tan_x)
+    above = abs(y) - ahead * tan_y > radius * np.sqrt(1.0 + tan_y * tan_y)
+    return ahead + radius < 0.0 or ahead - radius > far or beside or above
 
 
 @_compiled
-def see(
-    rotation, position, rbound, rgba, numbers, first_vertex, first_face, vertices, faces,
-    eye, axes, tan_x, tan_y, far, cull, dx, dy, moved, spots, turns, nearness, shown,
-):  # fmt: skip
-    """Finds the triangle that each sample shows, and the inverse of its depth.
+def see(rotation, position, solids, model, eye, axes, tan_x, tan_y, far, cull, dx, dy, room):
+    """Finds the triangle that each sample shows, and one over its depth.
 
     `eye` [3] and `axes` [3, 3] (columns X, Y, Z) are the camera's; `dx` [n], `dy` [m] the samples' directions at unit depth.
-    Fills `moved` [V, 3] (camera space), `spots` [V, 2] (sample coordinates), `turns` [G, 3, 3]
-    (camera from geom) of the geoms in sight, `nearness` [m, n] and `shown` [m, n] (-1: nothing).
     """
+    nearness, shown = room.nearness, room.shown
     rows, columns = nearness.shape
     nearness[:] = np.float32(1.0 / far)
     shown[:] = -1
     half_x, half_y = np.float32(0.5 * (columns - 1)), np.float32(0.5 * (rows - 1))
-    scale_x = np.float32(1.0) / (dx[1] - dx[0])
-    scale_y = np.float32(1.0) / (dy[0] - dy[1])
-    turn = np.empty((3, 3), np.float32)
-    centre = np.empty(3)
-    for place in range(len(numbers)):
-        g = numbers[place]
-        if rgba[g, 3] == _ZERO:
+    scale_x = _ONE / (dx[1] - dx[0])
+    scale_y = _ONE / (dy[0] - dy[1])
+    turn, shift, away, local = np.empty((3, 3), np.float32), np.empty(3, np.float32), np.empty(3), np.empty(3, np.float32)
+    xs, ys, zs, across, down = room.moved[0], room.moved[1], room.moved[2], room.spots[0], room.spots[1]
+    planes, faces = solids.planes, solids.faces
+    most_x, most_y = np.float32(columns - 1), np.float32(rows - 1)
+    for place in range(len(solids.geoms)):
+        g = solids.geoms[place]
+        if model.rgba[g, 3] == _ZERO:
             continue
         for i in range(3):
-            centre[i] = 0.0
+            away[i] = 0.0
             for k in range(3):
-                centre[i] += axes[k, i] * (position[g, k] - eye[k])
-        if cull and rbound[g] > 0.0 and _outside(centre, rbound[g], tan_x, tan_y, far):
+                away[i] += axes[k, i] * (position[g, k] - eye[k])
+        radius = model.rbound[g]
+        if cull and radius > 0.0 and _outside(away[0], away[1], -away[2], radius, tan_x, tan_y, far):
             continue
         for i in range(3):
+            here = 0.0
             for k in range(3):
+                here += rotation[g, 3 * k + i] * (eye[k] - position[g, k])
                 entry = 0.0
                 for m in range(3):
                     entry += axes[m, i] * rotation[g, 3 * m + k]
                 turn[i, k] = np.float32(entry)
-                turns[place, i, k] = turn[i, k]
-        shift_x, shift_y, shift_z = np.float32(centre[0]), np.float32(centre[1]), np.float32(centre[2])
-        for v in range(first_vertex[place], first_vertex[place + 1]):
-            lx, ly, lz = vertices[v, 0], vertices[v, 1], vertices[v, 2]
-            x = turn[0, 0] * lx + turn[0, 1] * ly + turn[0, 2] * lz + shift_x
-            y = turn[1, 0] * lx + turn[1, 1] * ly + turn[1, 2] * lz + shift_y
-            z = turn[2, 0] * lx + turn[2, 1] * ly + turn[2, 2] * lz + shift_z
-            moved[v, 0], moved[v, 1], moved[v, 2] = x, y, z
-            if z < -_NEAR:
-                inverse = _ONE / -z
-                spots[v, 0] = x * inverse * scale_x + half_x
-                spots[v, 1] = half_y - y * inverse * scale_y
-        for t in range(first_face[place], first_face[place + 1]):
-            _see_triangle(t, faces, moved, spots, dx, dy, scale_x, scale_y, half_x, half_y, nearness, shown)
-
-
-@_compiled
-def _see_triangle(t, faces, moved, spots, dx, dy, scale_x, scale_y, half_x, half_y, nearness, shown):
-    rows, columns = nearness.shape
-    a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-    za, zb, zc = moved[a, 2], moved[b, 2], moved[c, 2]
-    ahead = (1 if za < -_NEAR else 0) + (1 if zb < -_NEAR else 0) + (1 if zc < -_NEAR else 0)
-    if ahead == 3:
-        x0, x1, x2 = spots[a, 0], spots[b, 0], spots[c, 0]
-        y0, y1, y2 = spots[a, 1], spots[b, 1], spots[c, 1]
-        lowest, highest = min(x0, x1, x2), max(x0, x1, x2)
-        top, bottom = min(y0, y1, y2), max(y0, y1, y2)
-        if (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) >= np.float32(1e-4):  # rows run downwards: it shows its back
-            return
-    elif ahead == 0:
-        return
-    else:
-        lowest = top = np.float32(1e9)
-        highest = bottom = np.float32(-1e9)
-        for edge in range(3):
-            v, w = faces[t, edge], faces[t, (edge + 1) % 3]
-            if moved[v, 2] < -_NEAR:
-                lowest, highest = min(lowest, spots[v, 0]), max(highest, spots[v, 0])
-                top, bottom = min(top, spots[v, 1]), max(bottom, spots[v, 1])
-            if (moved[v, 2] < -_NEAR) != (moved[w, 2] < -_NEAR):
-                part = (-_NEAR - moved[v, 2]) / (moved[w, 2] - moved[v, 2])
-                x = half_x + (moved[v, 0] + part * (moved[w, 0] - moved[v, 0])) / _NEAR * scale_x
-                y = half_y - (moved[v, 1] + part * (moved[w, 1] - moved[v, 1])) / _NEAR * scale_y
-                lowest, highest = min(lowest, x), max(highest, x)
-                top, bottom = min(top, y), max(bottom, y)
-    slack = np.float32(0.002)
-    left = int(np.ceil(max(lowest - slack, _ZERO)))
-    right = int(np.floor(min(highest + slack, np.float32(columns - 1))))
-    first = int(np.ceil(max(top - slack, _ZERO)))
-    last = int(np.floor(min(bottom + slack, np.float32(rows - 1))))
-    if left > right or first > last:
-        return
-    xa, ya, xb, yb, xc, yc = moved[a, 0], moved[a, 1], moved[b, 0], moved[b, 1], moved[c, 0], moved[c, 1]
-    ux, uy, uz = xb - xa, yb - ya, zb - za
-    vx, vy, vz = xc - xa, yc - ya, zc - za
-    nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
-    distance = nx * xa + ny * ya + nz * za
-    if distance >= _ZERO:
-        return
-    inverse = _ONE / distance
-    nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
-    ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
-    bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
-    cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
-    nearest = _ONE / _NEAR
-    wide = right - left > 7
-    for j in range(first, last + 1):
-        y = dy[j]
-        ea, eb, ec = ay * y - az, by * y - bz, cy * y - cz
-        ez = ny * y - nz
-        begin, end = left, right
-        if wide:
-            low, high = dx[left], dx[right]
-            low, high = _spans_in(ax, ea, low, high)
-            low, high = _spans_in(bx, eb, low, high)
-            low, high = _spans_in(cx, ec, low, high)
-            if high - low < -_ONE:
+                room.turns[place, i, k] = turn[i, k]
+            local[i] = np.float32(here)
+            shift[i] = np.float32(away[i])
+        begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
+        _transform(begin, end, turn, shift, solids.vertices[0], solids.vertices[1], solids.vertices[2], xs, ys, zs)
+        _project(begin, end, xs, ys, zs, scale_x, scale_y, half_x, half_y, across, down)
+        behind = radius == 0.0 or -away[2] - radius < _NEAR
+        ex, ey, ez = local[0], local[1], local[2]
+        for t in range(solids.first_face[place], solids.first_face[place + 1]):
+            if planes[t, 0] * ex + planes[t, 1] * ey + planes[t, 2] * ez <= planes[t, 3]:
+                continue  # it shows its back
+            a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+            if behind and (zs[a] > -_NEAR or zs[b] > -_NEAR or zs[c] > -_NEAR):
+                lowest, highest, top, bottom = _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y)
+            else:
+                x0, x1, x2, y0, y1, y2 = across[a], across[b], across[c], down[a], down[b], down[c]
+                lowest, highest = min(x0, x1, x2), max(x0, x1, x2)
+                top, bottom = min(y0, y1, y2), max(y0, y1, y2)
+            left = np.int64(np.ceil(max(lowest - _SLACK, _ZERO)))
+            right = np.int64(np.floor(min(highest + _SLACK, most_x)))
+            first = np.int64(np.ceil(max(top - _SLACK, _ZERO)))
+            last = np.int64(np.floor(min(bottom + _SLACK, most_y)))
+            if left > right or first > last:
                 continue
-            begin = max(left, int(low * scale_x + half_x) - 1)
-            end = min(right, int(high * scale_x + half_x) + 2)
-        for i in range(begin, end + 1):
-            x = dx[i]
-            if ax * x + ea >= _ZERO and bx * x + eb >= _ZERO and cx * x + ec >= _ZERO:
-                near = nx * x + ez
-                if near >= nearness[j, i] * _TIE and near <= nearest:
-                    nearness[j, i] = near
-                    shown[j, i] = t
+            xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
+            ux, uy, uz, vx, vy, vz = xb - xa, yb - ya, zb - za, xc - xa, yc - ya, zc - za
+            nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+            distance = nx * xa + ny * ya + nz * za
+            if distance >= _ZERO:
+                continue
+            inverse = _ONE / distance
+            nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
+            ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
+            bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
+            cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
+            wide = right - left > 7
+            for j in range(first, last + 1):
+                y = dy[j]
+                ea, eb, ec, near_y = ay * y - az, by * y - bz, cy * y - cz, ny * y - nz
+                start, stop = left, right
+                if wide:
+                    low, high = dx[left], dx[right]
+                    low, high = _spans_in(ax, ea, low, high)
+                    low, high = _spans_in(bx, eb, low, high)
+                    low, high = _spans_in(cx, ec, low, high)
+                    start = max(left, np.int64(low * scale_x + half_x) - 1)
+                    stop = min(right, np.int64(high * scale_x + half_x) + 2)
+                for i in range(start, stop + 1):
+                    x = dx[i]
+                    if ax * x + ea >= _ZERO and bx * x + eb >= _ZERO and cx * x + ec >= _ZERO:
+                        near = nx * x + near_y
+                        if near >= nearness[j, i] * _TIE and near <= _ONE / _NEAR:
+                            nearness[j, i] = near
+                            shown[j, i] = t
+
+
+@_part
+def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
+    """Bounds in the picture [samples] of the part of a triangle that is before the near plane: empty when there is none."""
+    lowest = top = np.float32(1e9)
+    highest = bottom = np.float32(-1e9)
+    for edge in range(3):
+        v, w = faces[t, edge], faces[t, (edge + 1) % 3]
+        ahead = zs[v] <= -_NEAR
+        if ahead:
+            x, y = half_x - xs[v] / zs[v] * scale_x, half_y + ys[v] / zs[v] * scale_y
+            lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
+        if ahead != (zs[w] <= -_NEAR):
+            part = (-_NEAR - zs[v]) / (zs[w] - zs[v])
+            x = half_x + (xs[v] + part * (xs[w] - xs[v])) / _NEAR * scale_x
+            y = half_y - (ys[v] + part * (ys[w] - ys[v])) / _NEAR * scale_y
+            lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
+    return lowest, highest, top, bottom
 
 
 # ---------------------------------------------------------------------------------------------------------------- shading
 
 
-@_compiled
-def _texel(texels, start, width, height, u, v, out):
-    """Adds nothing: writes the colour of a repeating picture at (u, v), linear between its pixels."""
-    x = u * np.float32(width) - _HALF
-    y = v * np.float32(height) - _HALF
-    i, j = int(np.floor(x)), int(np.floor(y))
-    fx, fy = x - np.float32(i), y - np.float32(j)
-    i0, j0 = i % width, j % height
-    i1, j1 = (i0 + 1) % width, (j0 + 1) % height
-    p00, p01 = start + j0 * width + i0, start + j0 * width + i1
-    p10, p11 = start + j1 * width + i0, start + j1 * width + i1
-    for k in range(3):
-        upper = np.float32(texels[p00, k]) * (_ONE - fx) + np.float32(texels[p01, k]) * fx
-        lower = np.float32(texels[p10, k]) * (_ONE - fx) + np.float32(texels[p11, k]) * fx
-        out[k] = (upper * (_ONE - fy) + lower * fy) * np.float32(1.0 / 255.0)
+@_part
+def _texel(texels, start, width, height, u, v):
+    """The colour of a repeating picture at (u, v), linear between its pixels."""
+    x = (u - np.floor(u)) * np.float32(width) - _HALF
+    y = (v - np.floor(v)) * np.float32(height) - _HALF
+    left, top = np.floor(x), np.floor(y)
+    fx, fy = x - left, y - top
+    i0, j0 = np.int64(left), np.int64(top)
+    i1 = i0 + 1 if i0 + 1 < width else 0
+    j1 = j0 + 1 if j0 + 1 < height else 0
+    i0 = i0 if i0 >= 0 else width - 1
+    j0 = j0 if j0 >= 0 else height - 1
+    p, q, r, s = start + j0 * width + i0, start + j0 * width + i1, start + j1 * width + i0, start + j1 * width + i1
+    wp, wq, wr, ws = (_ONE - fx) * (_ONE - fy), fx * (_ONE - fy), (_ONE - fx) * fy, fx * fy
+    red = texels[p, 0] * wp + texels[q, 0] * wq + texels[r, 0] * wr + texels[s, 0] * ws
+    green = texels[p, 1] * wp + texels[q, 1] * wq + texels[r, 1] * wr + texels[s, 1] * ws
+    blue = texels[p, 2] * wp + texels[q, 2] * wq + texels[r, 2] * wr + texels[s, 2] * ws
+    return red, green, blue
 
 
-@_compiled
-def shade(
-    start, step, grain, dx, dy, shown, nearness, owner, faces, moved, turns, normals, coordinates, paint, surface,
-    texels, levels, ambient, head, lights, light_to_map, maps, background, chosen, use_chosen, colour,
-):  # fmt: skip
-    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on into `colour`, float32 [m, n, 3].
+@_lane
+def _face(n, nx, ny, nz, ambient, head, red, green, blue, shine_r, shine_g, shine_b):
+    """Makes normals unit, and lets ambient light and headlight fall on them; highlights begin at nothing."""
+    for k in range(n):
+        length = _ONE / np.sqrt(nx[k] * nx[k] + ny[k] * ny[k] + nz[k] * nz[k] + np.float32(1e-30))
+        nx[k] *= length
+        ny[k] *= length
+        nz[k] *= length
+        facing = max(nz[k], _ZERO)
+        red[k], green[k], blue[k] = ambient[0] + head[0] * facing, ambient[1] + head[1] * facing, ambient[2] + head[2] * facing
+        shine_r[k] = shine_g[k] = shine_b[k] = _ZERO
 
-    There are `grain` samples to the width of a pixel.
-    `owner` [T] places of geoms; `paint` [G, 5] red, green, blue, gloss and exponent; `surface` [G, 4] texture
-    (-1: none), its two repetitions and offset; `levels` [textures, levels, 3] first texel, width, height (0: no such level);
-    `lights` [L, 8] towards it in camera space, its colour, its map or -1, and a texel [m]; `light_to_map` [L, 3, 4] map space from
-    camera space. With `use_chosen` only samples where `chosen` is set are written.
+
+@_lane
+def _aim(n, x, y, depth, nx, ny, nz, lx, ly, lz, texel, m, gloss, sharp, turned, gleam, px, py, pz):
+    """How far surfaces turn towards a light, how they mirror it, and where in its map they are to be looked up.
+
+    A point is lifted off its surface, farther the more this slants, so that no texel of its own surface lies above it. Near its
+    peak (N . H) ** e is exp(-e * (1 - (N . H) ** 2) / 2), taken as (1 - y / 8) ** 8.
     """
-    count = len(lights)
-    last = -1
-    tint = np.empty(3, np.float32)
+    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23 = (
+        m[0, 0], m[0, 1], m[0, 2], m[0, 3], m[1, 0], m[1, 1], m[1, 2], m[1, 3], m[2, 0], m[2, 1], m[2, 2], m[2, 3],
+    )  # fmt: skip
+    for k in range(n):
+        toward = nx[k] * lx + ny[k] * ly + nz[k] * lz
+        turned[k] = max(toward, _ZERO)
+        back = _ONE / np.sqrt(x[k] * x[k] + y * y + _ONE)
+        hx, hy, hz = lx - x[k] * back, ly - y * back, lz + back
+        half = max(nx[k] * hx + ny[k] * hy + nz[k] * hz, _ZERO)
+        fall = max(_ONE - (_ONE - half * half / (hx * hx + hy * hy + hz * hz)) * sharp[k] * np.float32(1.0 / 16.0), _ZERO)
+        fall *= fall
+        fall *= fall
+        gleam[k] = fall * fall * gloss[k] * _GLOSS
+        off = texel * (np.float32(0.4) + np.float32(2.2) * np.sqrt(max(_ONE - toward * toward, _ZERO)))
+        wx, wy, wz = depth[k] * x[k] + off * nx[k], depth[k] * y + off * ny[k], off * nz[k] - depth[k]
+        px[k] = m00 * wx + m01 * wy + m02 * wz + m03
+        py[k] = m10 * wx + m11 * wy + m12 * wz + m13
+        pz[k] = m20 * wx + m21 * wy + m22 * wz + m23
+
+
+@_lane
+def _add(n, reaches, turned, gleam, light_r, light_g, light_b, red, green, blue, shine_r, shine_g, shine_b):
+    """Adds what a light gives to surfaces that it reaches in this measure."""
+    for k in range(n):
+        weight = turned[k] * (_SHADOW + (_ONE - _SHADOW) * reaches[k])
+        mirrored = gleam[k] * reaches[k]
+        red[k] += light_r * weight
+        green[k] += light_g * weight
+        blue[k] += light_b * weight
+        shine_r[k] += light_r * mirrored
+        shine_g[k] += light_g * mirrored
+        shine_b[k] += light_b * mirrored
+
+
+@_compiled
+def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, use_chosen):
+    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen` only of those in `chosen`.
+
+    There are `grain` samples to the width of a pixel. Surfaces are found sample by sample, then light falls on a row at once.
+    """
+    shown, nearness, colour = room.shown, room.nearness, room.colour
+    normals, coordinates, faces = solids.normals, solids.coordinates, solids.faces
+    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
+    row, which = room.row, room.columns
+    (tx, depth, nx, ny, nz, red, green, blue, gloss, sharp, lr, lg, lb, sr, sg, sb, turned, gleam, px, py, pz) = (
+        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13],
+        row[14], row[15], row[16], row[17], row[18], row[19], row[20],
+    )  # fmt: skip
+    count = len(lights.towards)
+    aims, matrices = np.empty((count, 3), np.float32), np.empty((count, 3, 4), np.float32)
+    for number in range(count):
+        for k in range(3):
+            aims[number, k] = lights.towards[number, 0] * axes[0, k]
+            aims[number, k] = np.float32(
+                lights.towards[number, 0] * axes[0, k]
+                + lights.towards[number, 1] * axes[1, k]
+                + lights.towards[number, 2] * axes[2, k]
+            )
+        for i in range(3):
+            last_entry = lights.frames[number, i, 3]
+            for k in range(3):
+                last_entry += lights.frames[number, i, k] * eye[k]
+                entry = 0.0
+                for m in range(3):
+                    entry += lights.frames[number, i, m] * axes[m, k]
+                matrices[number, i, k] = np.float32(entry)
+            matrices[number, i, 3] = np.float32(last_entry)
+    smooth, uv = np.empty((3, 3), np.float32), np.empty((3, 2), np.float32)
+    # Of the triangle at hand, each linear in a sample's direction (x, y): weights of corners, and what these weigh.
     ax = ay = az = bx = by = bz = cx = cy = cz = _ZERO
-    place = 0
-    smooth = np.empty((3, 3), np.float32)
-    uv = np.empty((3, 2), np.float32)
-    level_of = 0
+    wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
+    place, texture, last = 0, -1, -1
     rows, columns = shown.shape
     for j in range(start, rows, step):
         y = dy[j]
+        n = 0
         for i in range(start, columns, step):
-            if use_chosen and not chosen[j, i]:
+            if use_chosen and not room.chosen[j, i]:
                 continue
             t = shown[j, i]
             if t < 0:
                 for k in range(3):
-                    colour[j, i, k] = background[k]
+                    colour[j, i, k] = lights.background[k]
                 continue
-            x = dx[i]
             if t != last:
                 last = t
-                place = owner[t]
+                place = solids.owner[t]
+                texture = int(model.surface[place, 0])
                 a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-                xa, ya, za = moved[a, 0], moved[a, 1], moved[a, 2]
-                xb, yb, zb = moved[b, 0], moved[b, 1], moved[b, 2]
-                xc, yc, zc = moved[c, 0], moved[c, 1], moved[c, 2]
+                xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
                 ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
                 bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
                 cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
+                # The scale of a triangle must not decide how long its normals are before they are made unit.
+                whole = _ONE / max(abs(xa * ax + ya * ay + za * az), np.float32(1e-30))
                 for corner in range(3):
                     for k in range(3):
-                        smooth[corner, k] = (
-                            turns[place, k, 0] * normals[t, corner, 0]
-                            + turns[place, k, 1] * normals[t, corner, 1]
-                            + turns[place, k, 2] * normals[t, corner, 2]
+                        smooth[corner, k] = whole * (
+                            room.turns[place, k, 0] * normals[t, corner, 0]
+                            + room.turns[place, k, 1] * normals[t, corner, 1]
+                            + room.turns[place, k, 2] * normals[t, corner, 2]
                         )
-                    uv[corner, 0] = coordinates[t, corner, 0] * surface[place, 1] + surface[place, 3]
-                    uv[corner, 1] = coordinates[t, corner, 1] * surface[place, 2] + surface[place, 3]
+                    uv[corner, 0] = coordinates[t, corner, 0] * model.surface[place, 1] + model.surface[place, 3]
+                    uv[corner, 1] = coordinates[t, corner, 1] * model.surface[place, 2] + model.surface[place, 3]
+            x = dx[i]
             ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
-            total = ea + eb + ec
-            inverse = _ONE / total
-            pa, pb, pc = ea * inverse, eb * inverse, ec * inverse
-            nx = pa * smooth[0, 0] + pb * smooth[1, 0] + pc * smooth[2, 0]
-            ny = pa * smooth[0, 1] + pb * smooth[1, 1] + pc * smooth[2, 1]
-            nz = pa * smooth[0, 2] + pb * smooth[1, 2] + pc * smooth[2, 2]
-            length = _ONE / max(np.sqrt(nx * nx + ny * ny + nz * nz), np.float32(1e-20))
-            nx, ny, nz = nx * length, ny * length, nz * length
-            red, green, blue = paint[place, 0], paint[place, 1], paint[place, 2]
-            texture = int(surface[place, 0])
+            which[n] = i
+            tx[n] = x
+            depth[n] = _ONE / nearness[j, i]
+            nx[n] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
+            ny[n] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
+            nz[n] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
+            red[n], green[n], blue[n] = model.paint[place, 0], model.paint[place, 1], model.paint[place, 2]
+            gloss[n], sharp[n] = model.paint[place, 3], model.paint[place, 4]
             if texture >= 0:
-                u = pa * uv[0, 0] + pb * uv[1, 0] + pc * uv[2, 0]
-                v = pa * uv[0, 1] + pb * uv[1, 1] + pc * uv[2, 1]
+                inverse = _ONE / (ea + eb + ec)
+                u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
+                v = (ea * uv[0, 1] + eb * uv[1, 1] + ec * uv[2, 1]) * inverse
                 # How far (u, v) move from this pixel to the next: numerator and denominator are linear in the picture.
-                wide, high = grain * (dx[1] - dx[0]) * inverse, grain * (dy[1] - dy[0]) * inverse
                 sx, sy = ax + bx + cx, ay + by + cy
-                across_u = (ax * uv[0, 0] + bx * uv[1, 0] + cx * uv[2, 0] - u * sx) * wide
-                across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * wide
-                along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * high
-                along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * high
-                size = np.float32(levels[texture, 0, 1])
+                across_u = (ax * uv[0, 0] + bx * uv[1, 0] + cx * uv[2, 0] - u * sx) * (inverse * wide)
+                across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
+                along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * (inverse * high)
+                along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * (inverse * high)
+                size = np.float32(model.levels[texture, 0, 1])
                 stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * size * size
-                level_of = 0
-                while stretch > np.float32(2.0) and level_of + 1 < levels.shape[1] and levels[texture, level_of + 1, 1] > 0:
+                level = 0
+                while stretch > np.float32(2.0) and level + 1 < model.levels.shape[1] and model.levels[texture, level + 1, 1] > 0:
                     stretch *= np.float32(0.25)
-                    level_of += 1
-                _texel(texels, levels[texture, level_of, 0], levels[texture, level_of, 1], levels[texture, level_of, 2], u, v, tint)
-                red, green, blue = red * tint[0], green * tint[1], blue * tint[2]
-            facing = max(nz, _ZERO)
-            light_r = ambient[0] + head[0] * facing
-            light_g = ambient[1] + head[1] * facing
-            light_b = ambient[2] + head[2] * facing
-            shine_r = shine_g = shine_b = _ZERO
-            depth = _ONE / nearness[j, i]
-            for number in range(count):
-                lx, ly, lz = lights[number, 0], lights[number, 1], lights[number, 2]
-                turned = nx * lx + ny * ly + nz * lz
-                if turned <= _ZERO:
-                    continue
-                reaches = _ONE
-                if lights[number, 6] >= _ZERO:
-                    off = lights[number, 7] * (np.float32(0.4) + np.float32(2.2) * np.sqrt(max(_ONE - turned * turned, _ZERO)))
-                    px, py, pz = depth * x + off * nx, depth * y + off * ny, off * nz - depth
-                    m = light_to_map[number]
-                    reaches = _lit(
-                        maps[int(lights[number, 6])],
-                        m[0, 0] * px + m[0, 1] * py + m[0, 2] * pz + m[0, 3],
-                        m[1, 0] * px + m[1, 1] * py + m[1, 2] * pz + m[1, 3],
-                        m[2, 0] * px + m[2, 1] * py + m[2, 2] * pz + m[2, 3],
-                    )
-                weight = turned * (_SHADOW + (_ONE - _SHADOW) * reaches)
-                light_r += lights[number, 3] * weight
-                light_g += lights[number, 4] * weight
-                light_b += lights[number, 5] * weight
-                if paint[place, 3] > _ZERO and reaches > _ZERO:
-                    back = _ONE / np.sqrt(x * x + y * y + _ONE)
-                    hx, hy, hz = lx - x * back, ly - y * back, lz + back
-                    half = nx * hx + ny * hy + nz * hz
-                    square = half * half / (hx * hx + hy * hy + hz * hz)
-                    # (N . H) ** exponent, where it is not too dark to be seen: 1 - s bounds the logarithm of s.
-                    if half > _ZERO and (_ONE - square) * paint[place, 4] < np.float32(14.0):
-                        gleam = _GLOSS * paint[place, 3] * reaches * np.float32(square ** (_HALF * paint[place, 4]))
-                        shine_r += lights[number, 3] * gleam
-                        shine_g += lights[number, 4] * gleam
-                        shine_b += lights[number, 5] * gleam
-            colour[j, i, 0] = min(red * light_r + shine_r, _ONE)
-            colour[j, i, 1] = min(green * light_g + shine_g, _ONE)
-            colour[j, i, 2] = min(blue * light_b + shine_b, _ONE)
+                    level += 1
+                tint = _texel(
+                    model.texels,
+                    np.int64(model.levels[texture, level, 0]),
+                    np.int64(model.levels[texture, level, 1]),
+                    np.int64(model.levels[texture, level, 2]),
+                    u,
+                    v,
+                )
+                red[n] *= tint[0]
+                green[n] *= tint[1]
+                blue[n] *= tint[2]
+            n += 1
+        if n == 0:
+            continue
+        _face(n, nx, ny, nz, lights.ambient, lights.head, lr, lg, lb, sr, sg, sb)
+        for number in range(count):
+            _aim(
+                n, tx, y, depth, nx, ny, nz, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number],
+                matrices[number], gloss, sharp, turned, gleam, px, py, pz,
+            )  # fmt: skip
+            reaches = px  # a place is not needed any more once it was looked up
+            if lights.mapped[number]:
+                for k in range(n):
+                    reaches[k] = _lit(lights.maps, number, px[k], py[k], pz[k]) if turned[k] > _ZERO else _ZERO
+            else:
+                for k in range(n):
+                    reaches[k] = _ONE if turned[k] > _ZERO else _ZERO
+            _add(
+                n, reaches, turned, gleam, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2],
+                lr, lg, lb, sr, sg, sb,
+            )  # fmt: skip
+        for k in range(n):
+            i = which[k]
+            colour[j, i, 0] = min(red[k] * lr[k] + sr[k], _ONE)
+            colour[j, i, 1] = min(green[k] * lg[k] + sg[k], _ONE)
+            colour[j, i, 2] = min(blue[k] * lb[k] + sb[k], _ONE)
 
 
 @_compiled
-def between(shown, owner, colour, chosen):
+def between(owner, room):
     """Colours of the samples between pixel centres: the mean of the nearest centres where these agree; the others are chosen.
 
     Centres are at odd rows and columns and shaded already. A sample whose centres show one geom in one colour, near enough, shows it
     too and needs no light of its own; all others are marked in `chosen`.
     """
+    shown, colour, chosen = room.shown, room.colour, room.chosen
     rows, columns = shown.shape
-    tolerance = np.float32(6.0 / 255.0)
     for j in range(rows):
         for i in range(columns):
             chosen[j, i] = False
@@ -460,7 +616,7 @@ def between(shown, owner, colour, chosen):
             if same:
                 for k in range(3):
                     a, b, c, d = colour[j0, i0, k], colour[j0, i1, k], colour[j1, i0, k], colour[j1, i1, k]
-                    if max(a, b, c, d) - min(a, b, c, d) > tolerance:
+                    if max(a, b, c, d) - min(a, b, c, d) > _ALIKE:
                         same = False
                         break
                     colour[j, i, k] = (a + b + c + d) * np.float32(0.25)
@@ -485,11 +641,11 @@ def develop(colour, fine, rgb):
 
 
 @_compiled
-def read(shown, nearness, owner, numbers, start, step, depth, geoms):
+def read(fine, solids, room, depth, geoms):
     """Depths [m] and geoms of the samples that are pixel centres; 0 and -1 where nothing shows."""
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
-            j, i = start + step * row, start + step * column
-            t = shown[j, i]
-            depth[row, column] = _ONE / nearness[j, i] if t >= 0 else _ZERO
-            geoms[row, column] = numbers[owner[t]] if t >= 0 else -1
+            j, i = (2 * row + 1, 2 * column + 1) if fine else (row, column)
+            t = room.shown[j, i]
+            depth[row, column] = _ONE / room.nearness[j, i] if t >= 0 else _ZERO
+            geoms[row, column] = solids.geoms[solids.owner[t]] if t >= 0 else -1

@@ -13,7 +13,7 @@ from embodichain.errors import SceneError
 
 Floats = NDArray[np.float64]
 _VISIBLE_GROUPS = 3
-_SAGITTA = 3e-4
+_SAGITTA = 5e-4
 """How far a chord may stay under its arc [m]; the polygon's radius is chosen so that it errs by half of it on either side."""
 _FEWEST, _MOST = 12, 40
 _HORIZON = 100.0
@@ -63,6 +63,12 @@ class Triangles:
             stretch=np.array([(part.plain, part.uniform) for part in parts], np.float32).reshape(-1, 2, 2),
             offset=np.array([part.offset for part in parts], np.float32),
         )
+
+    def planes(self) -> NDArray[np.float32]:
+        """Of each triangle its unit normal and how far it lies from the geom's origin along it [m], shape [T, 4]."""
+        corners = self.vertices[self.faces].astype(np.float64)
+        normals = _flat(corners)
+        return np.column_stack([normals, np.einsum("fx,fx->f", normals, corners[:, 0])]).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
