@@ -103,8 +103,8 @@ class Rasteriser:
             shown=np.empty((rows, columns), np.int32),
             chosen=np.empty((rows, columns), np.bool_),
             colour=np.empty((rows, columns, 3), np.float32),
-            row=np.empty((21, columns), np.float32),
-            columns=np.empty(columns, np.int32),
+            lanes=np.zeros(kernels.LANES_SIZE, np.float32),
+            places=np.empty((kernels.LANES, 2), np.int32),
         )
         self._depth, self._geoms = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
 

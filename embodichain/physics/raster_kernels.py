@@ -23,12 +23,39 @@ _TIE = np.float32(1.0 - 2e-6)
 """Of two surfaces whose depths differ by less the later geom shows, as by the ray caster."""
 _SHADOW = np.float32(0.3)
 """What a shadow leaves of a light."""
-_GLOSS = np.float32(0.45)
+_MIRROR = np.float32(0.45)
 """Share of a light that a wholly specular material mirrors at the centre of the highlight."""
 _ALIKE = np.float32(6.0 / 255.0)
 """Samples that differ by less need no other between them."""
 _ONE, _ZERO, _HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
 _SLACK = np.float32(0.002)
+LANES = 64
+"""Samples that light falls on at once."""
+_X = np.uint64(0 * LANES)
+_Y = np.uint64(1 * LANES)
+_DEPTH = np.uint64(2 * LANES)
+_NX = np.uint64(3 * LANES)
+_NY = np.uint64(4 * LANES)
+_NZ = np.uint64(5 * LANES)
+_RED = np.uint64(6 * LANES)
+_GREEN = np.uint64(7 * LANES)
+_BLUE = np.uint64(8 * LANES)
+_GLOSS = np.uint64(9 * LANES)
+_SHARP = np.uint64(10 * LANES)
+_LIGHT_R = np.uint64(11 * LANES)
+_LIGHT_G = np.uint64(12 * LANES)
+_LIGHT_B = np.uint64(13 * LANES)
+_SHINE_R = np.uint64(14 * LANES)
+_SHINE_G = np.uint64(15 * LANES)
+_SHINE_B = np.uint64(16 * LANES)
+_TURNED = np.uint64(17 * LANES)
+_GLEAM = np.uint64(18 * LANES)
+_PX = np.uint64(19 * LANES)
+_PY = np.uint64(20 * LANES)
+_PZ = np.uint64(21 * LANES)
+LANES_SIZE = 22 * LANES
+"""Where each quantity of these samples lies in `Room.lanes`: at fixed distances in one array, so that the compiler takes several
+at once."""
 
 
 class Solids(NamedTuple):
@@ -81,9 +108,10 @@ class Room(NamedTuple):
     chosen: NDArray[np.bool_]
     colour: NDArray[np.float32]
     """[m, n, 3]."""
-    row: NDArray[np.float32]
-    """One row of samples while light falls on it, [21, n]."""
-    columns: NDArray[np.int32]
+    lanes: NDArray[np.float32]
+    """Samples while light falls on them, quantity after quantity: see `LANES`."""
+    places: NDArray[np.int32]
+    """Where these samples are: row and column, [LANES, 2]."""
 
 
 class Lights(NamedTuple):
@@ -112,8 +140,6 @@ def _compiled(function: Callable) -> Any:
 
 _part = numba.njit(inline="always", error_model="numpy")
 """Of another kernel: written into it, for a call with arrays costs more than what these do."""
-_lane = numba.njit(nogil=True, error_model="numpy")
-"""Arithmetic along a row of samples in arrays that do not overlap: the compiler takes several at once."""
 
 
 @_part
@@ -128,7 +154,7 @@ def _spans_in(a, base, low, high):
     return low, high
 
 
-@_lane
+@_compiled
 def _transform(first, end, turn, shift, x, y, z, out_x, out_y, out_z):
     """Vertices first..end moved by a rotation [3, 3] and a shift [3]; returns the largest Z."""
     r00, r01, r02, r10, r11, r12, r20, r21, r22 = (
@@ -141,7 +167,7 @@ def _transform(first, end, turn, shift, x, y, z, out_x, out_y, out_z):
         out_z[v] = r20 * x[v] + r21 * y[v] + r22 * z[v] + sz
 
 
-@_lane
+@_compiled
 def _project(first, end, x, y, z, scale_x, scale_y, half_x, half_y, out_x, out_y):
     """Where vertices of camera space lie in the picture [samples]; nonsense for those behind the camera."""
     for v in range(first, end):
@@ -400,21 +426,25 @@ def _texel(texels, start, width, height, u, v):
     return red, green, blue
 
 
-@_lane
-def _face(n, nx, ny, nz, ambient, head, red, green, blue, shine_r, shine_g, shine_b):
+@_compiled
+def _face(n, lanes, ambient, head):
     """Makes normals unit, and lets ambient light and headlight fall on them; highlights begin at nothing."""
-    for k in range(n):
-        length = _ONE / np.sqrt(nx[k] * nx[k] + ny[k] * ny[k] + nz[k] * nz[k] + np.float32(1e-30))
-        nx[k] *= length
-        ny[k] *= length
-        nz[k] *= length
-        facing = max(nz[k], _ZERO)
-        red[k], green[k], blue[k] = ambient[0] + head[0] * facing, ambient[1] + head[1] * facing, ambient[2] + head[2] * facing
-        shine_r[k] = shine_g[k] = shine_b[k] = _ZERO
+    ambient_r, ambient_g, ambient_b, head_r, head_g, head_b = ambient[0], ambient[1], ambient[2], head[0], head[1], head[2]
+    for lane in range(n):
+        k = np.uint64(lane)
+        length = _ONE / np.sqrt(lanes[_NX + k] * lanes[_NX + k] + lanes[_NY + k] * lanes[_NY + k] + lanes[_NZ + k] * lanes[_NZ + k] + np.float32(1e-30))
+        lanes[_NX + k] *= length
+        lanes[_NY + k] *= length
+        lanes[_NZ + k] *= length
+        facing = max(lanes[_NZ + k], _ZERO)
+        lanes[_LIGHT_R + k] = ambient_r + head_r * facing
+        lanes[_LIGHT_G + k] = ambient_g + head_g * facing
+        lanes[_LIGHT_B + k] = ambient_b + head_b * facing
+        lanes[_SHINE_R + k] = lanes[_SHINE_G + k] = lanes[_SHINE_B + k] = _ZERO
 
 
-@_lane
-def _aim(n, x, y, depth, nx, ny, nz, lx, ly, lz, texel, m, gloss, sharp, turned, gleam, px, py, pz):
+@_compiled
+def _aim(n, lanes, lx, ly, lz, texel, m):
     """How far surfaces turn towards a light, how they mirror it, and where in its map they are to be looked up.
 
     A point is lifted off its surface, farther the more this slants, so that no texel of its own surface lies above it. Near its
@@ -423,56 +453,65 @@ def _aim(n, x, y, depth, nx, ny, nz, lx, ly, lz, texel, m, gloss, sharp, turned,
     m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23 = (
         m[0, 0], m[0, 1], m[0, 2], m[0, 3], m[1, 0], m[1, 1], m[1, 2], m[1, 3], m[2, 0], m[2, 1], m[2, 2], m[2, 3],
     )  # fmt: skip
-    for k in range(n):
-        toward = nx[k] * lx + ny[k] * ly + nz[k] * lz
-        turned[k] = max(toward, _ZERO)
-        back = _ONE / np.sqrt(x[k] * x[k] + y * y + _ONE)
-        hx, hy, hz = lx - x[k] * back, ly - y * back, lz + back
-        half = max(nx[k] * hx + ny[k] * hy + nz[k] * hz, _ZERO)
-        fall = max(_ONE - (_ONE - half * half / (hx * hx + hy * hy + hz * hz)) * sharp[k] * np.float32(1.0 / 16.0), _ZERO)
+    for lane in range(n):
+        k = np.uint64(lane)
+        x, y, depth = lanes[_X + k], lanes[_Y + k], lanes[_DEPTH + k]
+        nx, ny, nz = lanes[_NX + k], lanes[_NY + k], lanes[_NZ + k]
+        toward = nx * lx + ny * ly + nz * lz
+        lanes[_TURNED + k] = max(toward, _ZERO)
+        back = _ONE / np.sqrt(x * x + y * y + _ONE)
+        hx, hy, hz = lx - x * back, ly - y * back, lz + back
+        half = max(nx * hx + ny * hy + nz * hz, _ZERO)
+        fall = max(_ONE - (_ONE - half * half / (hx * hx + hy * hy + hz * hz)) * lanes[_SHARP + k] * np.float32(1.0 / 16.0), _ZERO)
         fall *= fall
         fall *= fall
-        gleam[k] = fall * fall * gloss[k] * _GLOSS
+        lanes[_GLEAM + k] = fall * fall * lanes[_GLOSS + k] * _MIRROR
         off = texel * (np.float32(0.4) + np.float32(2.2) * np.sqrt(max(_ONE - toward * toward, _ZERO)))
-        wx, wy, wz = depth[k] * x[k] + off * nx[k], depth[k] * y + off * ny[k], off * nz[k] - depth[k]
-        px[k] = m00 * wx + m01 * wy + m02 * wz + m03
-        py[k] = m10 * wx + m11 * wy + m12 * wz + m13
-        pz[k] = m20 * wx + m21 * wy + m22 * wz + m23
+        wx, wy, wz = depth * x + off * nx, depth * y + off * ny, off * nz - depth
+        lanes[_PX + k] = m00 * wx + m01 * wy + m02 * wz + m03
+        lanes[_PY + k] = m10 * wx + m11 * wy + m12 * wz + m13
+        lanes[_PZ + k] = m20 * wx + m21 * wy + m22 * wz + m23
 
 
-@_lane
-def _add(n, reaches, turned, gleam, light_r, light_g, light_b, red, green, blue, shine_r, shine_g, shine_b):
+@_compiled
+def _add(n, lanes, light_r, light_g, light_b):
     """Adds what a light gives to surfaces that it reaches in this measure."""
-    for k in range(n):
-        weight = turned[k] * (_SHADOW + (_ONE - _SHADOW) * reaches[k])
-        mirrored = gleam[k] * reaches[k]
-        red[k] += light_r * weight
-        green[k] += light_g * weight
-        blue[k] += light_b * weight
-        shine_r[k] += light_r * mirrored
-        shine_g[k] += light_g * mirrored
-        shine_b[k] += light_b * mirrored
+    for lane in range(n):
+        k = np.uint64(lane)
+        weight = lanes[_TURNED + k] * (_SHADOW + (_ONE - _SHADOW) * lanes[_PX + k])
+        mirrored = lanes[_GLEAM + k] * lanes[_PX + k]
+        lanes[_LIGHT_R + k] += light_r * weight
+        lanes[_LIGHT_G + k] += light_g * weight
+        lanes[_LIGHT_B + k] += light_b * weight
+        lanes[_SHINE_R + k] += light_r * mirrored
+        lanes[_SHINE_G + k] += light_g * mirrored
+        lanes[_SHINE_B + k] += light_b * mirrored
+
+
+@_compiled
+def _mix(n, lanes):
+    """Surfaces in their light, with highlights on top."""
+    for lane in range(n):
+        k = np.uint64(lane)
+        lanes[_RED + k] = min(lanes[_RED + k] * lanes[_LIGHT_R + k] + lanes[_SHINE_R + k], _ONE)
+        lanes[_GREEN + k] = min(lanes[_GREEN + k] * lanes[_LIGHT_G + k] + lanes[_SHINE_G + k], _ONE)
+        lanes[_BLUE + k] = min(lanes[_BLUE + k] * lanes[_LIGHT_B + k] + lanes[_SHINE_B + k], _ONE)
 
 
 @_compiled
 def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, use_chosen):
     """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen` only of those in `chosen`.
 
-    There are `grain` samples to the width of a pixel. Surfaces are found sample by sample, then light falls on a row at once.
+    There are `grain` samples to the width of a pixel. Surfaces are found sample by sample, then light falls on many at once.
     """
     shown, nearness, colour = room.shown, room.nearness, room.colour
     normals, coordinates, faces = solids.normals, solids.coordinates, solids.faces
     xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
-    row, which = room.row, room.columns
-    (tx, depth, nx, ny, nz, red, green, blue, gloss, sharp, lr, lg, lb, sr, sg, sb, turned, gleam, px, py, pz) = (
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], row[8], row[9], row[10], row[11], row[12], row[13],
-        row[14], row[15], row[16], row[17], row[18], row[19], row[20],
-    )  # fmt: skip
+    lanes, places = room.lanes, room.places
     count = len(lights.towards)
     aims, matrices = np.empty((count, 3), np.float32), np.empty((count, 3, 4), np.float32)
     for number in range(count):
         for k in range(3):
-            aims[number, k] = lights.towards[number, 0] * axes[0, k]
             aims[number, k] = np.float32(
                 lights.towards[number, 0] * axes[0, k]
                 + lights.towards[number, 1] * axes[1, k]
@@ -492,17 +531,23 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
     ax = ay = az = bx = by = bz = cx = cy = cz = _ZERO
     wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
     place, texture, last = 0, -1, -1
+    background_r, background_g, background_b = lights.background[0], lights.background[1], lights.background[2]
     rows, columns = shown.shape
-    for j in range(start, rows, step):
-        y = dy[j]
+    j, i = start, start - step
+    while j < rows:
         n = 0
-        for i in range(start, columns, step):
+        while n < LANES:
+            i += step
+            if i >= columns:
+                i = start
+                j += step
+                if j >= rows:
+                    break
             if use_chosen and not room.chosen[j, i]:
                 continue
             t = shown[j, i]
             if t < 0:
-                for k in range(3):
-                    colour[j, i, k] = lights.background[k]
+                colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = background_r, background_g, background_b
                 continue
             if t != last:
                 last = t
@@ -516,24 +561,25 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 # The scale of a triangle must not decide how long its normals are before they are made unit.
                 whole = _ONE / max(abs(xa * ax + ya * ay + za * az), np.float32(1e-30))
                 for corner in range(3):
-                    for k in range(3):
-                        smooth[corner, k] = whole * (
-                            room.turns[place, k, 0] * normals[t, corner, 0]
-                            + room.turns[place, k, 1] * normals[t, corner, 1]
-                            + room.turns[place, k, 2] * normals[t, corner, 2]
+                    for axis in range(3):
+                        smooth[corner, axis] = whole * (
+                            room.turns[place, axis, 0] * normals[t, corner, 0]
+                            + room.turns[place, axis, 1] * normals[t, corner, 1]
+                            + room.turns[place, axis, 2] * normals[t, corner, 2]
                         )
                     uv[corner, 0] = coordinates[t, corner, 0] * model.surface[place, 1] + model.surface[place, 3]
                     uv[corner, 1] = coordinates[t, corner, 1] * model.surface[place, 2] + model.surface[place, 3]
-            x = dx[i]
+            x, y = dx[i], dy[j]
+            k = np.uint64(n)
             ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
-            which[n] = i
-            tx[n] = x
-            depth[n] = _ONE / nearness[j, i]
-            nx[n] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
-            ny[n] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
-            nz[n] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
-            red[n], green[n], blue[n] = model.paint[place, 0], model.paint[place, 1], model.paint[place, 2]
-            gloss[n], sharp[n] = model.paint[place, 3], model.paint[place, 4]
+            places[n, 0], places[n, 1] = j, i
+            lanes[_X + k], lanes[_Y + k] = x, y
+            lanes[_DEPTH + k] = _ONE / nearness[j, i]
+            lanes[_NX + k] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
+            lanes[_NY + k] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
+            lanes[_NZ + k] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
+            red, green, blue = model.paint[place, 0], model.paint[place, 1], model.paint[place, 2]
+            lanes[_GLOSS + k], lanes[_SHARP + k] = model.paint[place, 3], model.paint[place, 4]
             if texture >= 0:
                 inverse = _ONE / (ea + eb + ec)
                 u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
@@ -558,34 +604,28 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                     u,
                     v,
                 )
-                red[n] *= tint[0]
-                green[n] *= tint[1]
-                blue[n] *= tint[2]
+                red *= tint[0]
+                green *= tint[1]
+                blue *= tint[2]
+            lanes[_RED + k], lanes[_GREEN + k], lanes[_BLUE + k] = red, green, blue
             n += 1
-        if n == 0:
-            continue
-        _face(n, nx, ny, nz, lights.ambient, lights.head, lr, lg, lb, sr, sg, sb)
+        _face(n, lanes, lights.ambient, lights.head)
         for number in range(count):
-            _aim(
-                n, tx, y, depth, nx, ny, nz, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number],
-                matrices[number], gloss, sharp, turned, gleam, px, py, pz,
-            )  # fmt: skip
-            reaches = px  # a place is not needed any more once it was looked up
-            if lights.mapped[number]:
-                for k in range(n):
-                    reaches[k] = _lit(lights.maps, number, px[k], py[k], pz[k]) if turned[k] > _ZERO else _ZERO
-            else:
-                for k in range(n):
-                    reaches[k] = _ONE if turned[k] > _ZERO else _ZERO
-            _add(
-                n, reaches, turned, gleam, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2],
-                lr, lg, lb, sr, sg, sb,
-            )  # fmt: skip
-        for k in range(n):
-            i = which[k]
-            colour[j, i, 0] = min(red[k] * lr[k] + sr[k], _ONE)
-            colour[j, i, 1] = min(green[k] * lg[k] + sg[k], _ONE)
-            colour[j, i, 2] = min(blue[k] * lb[k] + sb[k], _ONE)
+            _aim(n, lanes, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number], matrices[number])
+            for lane in range(n):  # a place in the map gives way to what was found there
+                k = np.uint64(lane)
+                reaches = _ONE if lanes[_TURNED + k] > _ZERO else _ZERO
+                if lights.mapped[number] and reaches > _ZERO:
+                    reaches = _lit(lights.maps, number, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
+                lanes[_PX + k] = reaches
+            _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2])
+        _mix(n, lanes)
+        for lane in range(n):
+            k = np.uint64(lane)
+            row, column = places[lane, 0], places[lane, 1]
+            colour[row, column, 0] = lanes[_RED + k]
+            colour[row, column, 1] = lanes[_GREEN + k]
+            colour[row, column, 2] = lanes[_BLUE + k]
 
 
 @_compiled
