@@ -69,8 +69,8 @@ class Rasteriser:
         self._far = float(model.vis.map.zfar * model.stat.extent)
         counts = np.diff(self._triangles.first_face)
         self._still, self._moving = _casters(model, self._triangles.geoms)
-        self._maps = np.empty((0, _MAP_SIZE, _MAP_SIZE), np.float32)
-        self._bases: dict[int, tuple[bytes, NDArray[np.float32]]] = {}
+        self._maps = np.empty((0, _MAP_SIZE, _MAP_SIZE), np.uint16)
+        self._bases: dict[int, tuple[bytes, NDArray[np.uint16]]] = {}
         """By light: what its map without moving geoms was drawn from, and that map."""
         triangles = self._triangles
         self._solids = kernels.Solids(
@@ -78,11 +78,11 @@ class Rasteriser:
             first_vertex=triangles.first_vertex,
             first_face=triangles.first_face,
             vertices=np.ascontiguousarray(triangles.vertices.T),
-            faces=triangles.faces,
+            faces=triangles.faces.astype(np.uint32),
             planes=triangles.planes(),
             normals=triangles.normals,
             coordinates=triangles.coordinates,
-            owner=np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            owner=np.repeat(np.arange(len(counts), dtype=np.uint32), counts),
         )
         texels, levels = _pyramids(model)
         self._seen = kernels.Model(
@@ -181,7 +181,7 @@ class Rasteriser:
         shining = np.flatnonzero(model.light_active)
         count = len(shining)
         if len(self._maps) < count:
-            self._maps = np.empty((count, _MAP_SIZE, _MAP_SIZE), np.float32)
+            self._maps = np.empty((count, _MAP_SIZE, _MAP_SIZE), np.uint16)
         headlight = model.vis.headlight
         lit = float(headlight.active)
         lights = kernels.Lights(
@@ -199,45 +199,44 @@ class Rasteriser:
         for row, light in enumerate(shining.tolist()):
             if not (self._shadows and model.light_castshadow[light] and casting):
                 continue
-            frame = _frame(-lights.towards[row])
-            grid = self._bounds(data, frame)
-            self._cast(data, light, frame, grid, self._maps[row])
-            lights.mapped[row], lights.texel[row] = True, grid[2]
-            lights.frames[row, :, :3] = frame
-            lights.frames[row, :2, :3] /= grid[2]
-            lights.frames[row, :2, 3] = -grid[:2] / grid[2] - 0.5
+            frame, texel = self._frame(data, -lights.towards[row])
+            self._cast(data, light, frame, self._maps[row])
+            lights.mapped[row], lights.texel[row], lights.frames[row] = True, texel, frame
         return lights
 
-    def _bounds(self, data: mujoco.MjData, frame: Floats) -> Floats:
-        """Where the map of a light with these axes lies: lowest right, lowest up, and a texel [m]."""
-        geoms = self._triangles.geoms[np.concatenate([self._still, self._moving])]
-        boxes, turned = self._model.geom_aabb[geoms], frame[:2] @ data.geom_xmat[geoms].reshape(-1, 3, 3)
-        centres = data.geom_xpos[geoms] @ frame[:2].T + (turned @ boxes[:, :3, None])[..., 0]
-        reach = (np.abs(turned) @ boxes[:, 3:, None])[..., 0]
-        lower = np.floor((centres - reach).min(axis=0) / _MAP_STEP) * _MAP_STEP
-        upper = np.ceil((centres + reach).max(axis=0) / _MAP_STEP) * _MAP_STEP
-        texel = float((upper - lower).max()) / (_MAP_SIZE - 8)
-        return np.array((*(lower - 4.0 * texel), texel))
+    def _frame(self, data: mujoco.MjData, forward: Floats) -> tuple[Floats, float]:
+        """The space of a light's map from the world's, [3, 4], and its texel [m]: all casters lie in the map.
 
-    def _cast(self, data: mujoco.MjData, light: int, frame: Floats, grid: Floats, shade: NDArray[np.float32]) -> None:
+        Its borders lie on multiples of a step, so that it stays when something moves within them.
+        """
+        axes = _axes(forward)
+        geoms = self._triangles.geoms[np.concatenate([self._still, self._moving])]
+        boxes, turned = self._model.geom_aabb[geoms], axes @ data.geom_xmat[geoms].reshape(-1, 3, 3)
+        centres = data.geom_xpos[geoms] @ axes.T + (turned @ boxes[:, :3, None])[..., 0]
+        reach = (np.abs(turned) @ boxes[:, 3:, None])[..., 0]
+        lower = np.floor((centres - reach).min(axis=0) / _MAP_STEP - 0.1) * _MAP_STEP
+        upper = np.ceil((centres + reach).max(axis=0) / _MAP_STEP + 0.1) * _MAP_STEP
+        texel = float((upper - lower)[:2].max()) / _MAP_SIZE
+        scale = np.array((1.0 / texel, 1.0 / texel, float(kernels.DEEPEST) / (upper - lower)[2]))
+        return np.column_stack([axes, -lower]) * scale[:, None] - ((0, 0, 0, 0.5), (0, 0, 0, 0.5), (0, 0, 0, 0)), texel
+
+    def _cast(self, data: mujoco.MjData, light: int, frame: Floats, shade: NDArray[np.uint16]) -> None:
         """Draws one map: what stands still from memory if nothing of it has changed, then what moves."""
-        model, triangles = self._model, self._triangles
-        still = triangles.geoms[self._still]
-        parts = (frame, grid, data.geom_xpos[still], data.geom_xmat[still], model.geom_rgba[still, 3])
+        model, still = self._model, self._triangles.geoms[self._still]
+        parts = (frame, data.geom_xpos[still], data.geom_xmat[still], model.geom_rgba[still, 3])
         key = b"".join(part.tobytes() for part in parts)
         if self._bases.get(light, (b"",))[0] != key:
-            base = np.full((_MAP_SIZE, _MAP_SIZE), np.inf, np.float32)
-            self._draw_casters(data, self._still, frame, grid, base)
+            base = np.full((_MAP_SIZE, _MAP_SIZE), _NOTHING, np.uint16)
+            self._draw_casters(data, self._still, frame, base)
             self._bases[light] = (key, base)
         shade[:] = self._bases[light][1]
-        self._draw_casters(data, self._moving, frame, grid, shade)
+        self._draw_casters(data, self._moving, frame, shade)
 
-    def _draw_casters(
-        self, data: mujoco.MjData, places: NDArray[np.intp], frame: Floats, grid: Floats, shade: NDArray[np.float32]
-    ) -> None:
-        kernels.cast(places, data.geom_xmat, data.geom_xpos, self._model.geom_rgba, self._solids, frame, grid, self._room, shade)
+    def _draw_casters(self, data: mujoco.MjData, places: NDArray[np.intp], frame: Floats, shade: NDArray[np.uint16]) -> None:
+        kernels.cast(places, data.geom_xmat, data.geom_xpos, self._model.geom_rgba, self._solids, frame, self._room, shade)
 
 
+_NOTHING = np.iinfo(np.uint16).max
 _BACKGROUND = np.array(BACKGROUND[:3], np.float32)
 
 
@@ -252,7 +251,7 @@ def _exponent(roughness: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip(2.0 / np.maximum(roughness, 0.05) ** 4 - 2.0, 1.0, 2000.0)
 
 
-def _frame(forward: Floats) -> Floats:
+def _axes(forward: Floats) -> Floats:
     """Right, up and forward of a light as rows: right-handed with forward against the third axis."""
     least = np.eye(3)[np.abs(forward).argmin()]
     right = np.cross(forward, least)

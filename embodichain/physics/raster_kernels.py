@@ -54,6 +54,7 @@ _PX = np.uint64(19 * LANES)
 _PY = np.uint64(20 * LANES)
 _PZ = np.uint64(21 * LANES)
 LANES_SIZE = 22 * LANES
+DEEPEST = np.float32(65534.0)
 """Where each quantity of these samples lies in `Room.lanes`: at fixed distances in one array, so that the compiler takes several
 at once."""
 
@@ -123,7 +124,7 @@ class Lights(NamedTuple):
     colour: NDArray[np.float32]
     mapped: NDArray[np.bool_]
     texel: NDArray[np.float32]
-    maps: NDArray[np.float32]
+    maps: NDArray[np.uint16]
     frames: NDArray[np.float64]
     ambient: NDArray[np.float32]
     head: NDArray[np.float32]
@@ -155,36 +156,38 @@ def _spans_in(a, base, low, high):
 
 
 @_compiled
-def _transform(first, end, turn, shift, x, y, z, out_x, out_y, out_z):
-    """Vertices first..end moved by a rotation [3, 3] and a shift [3]; returns the largest Z."""
-    r00, r01, r02, r10, r11, r12, r20, r21, r22 = (
-        turn[0, 0], turn[0, 1], turn[0, 2], turn[1, 0], turn[1, 1], turn[1, 2], turn[2, 0], turn[2, 1], turn[2, 2],
-    )  # fmt: skip
-    sx, sy, sz = shift[0], shift[1], shift[2]
+def _carry(first, end, row, shift, x, y, z, out):
+    """One coordinate of vertices first..end after a rotation, of which this is the row [3], and a shift."""
+    rx, ry, rz = row[0], row[1], row[2]
     for v in range(first, end):
-        out_x[v] = r00 * x[v] + r01 * y[v] + r02 * z[v] + sx
-        out_y[v] = r10 * x[v] + r11 * y[v] + r12 * z[v] + sy
-        out_z[v] = r20 * x[v] + r21 * y[v] + r22 * z[v] + sz
+        out[v] = rx * x[v] + ry * y[v] + rz * z[v] + shift
+
+
+@_part
+def _transform(place, solids, turn, shift, out):
+    """The vertices of a geom after a rotation [3, 3] and a shift [3]: axis by axis, which the compiler does several at once."""
+    first, end = solids.first_vertex[place], solids.first_vertex[place + 1]
+    x, y, z = solids.vertices[0], solids.vertices[1], solids.vertices[2]
+    for axis in range(3):
+        _carry(first, end, turn[axis], shift[axis], x, y, z, out[axis])
 
 
 @_compiled
-def _project(first, end, x, y, z, scale_x, scale_y, half_x, half_y, out_x, out_y):
-    """Where vertices of camera space lie in the picture [samples]; nonsense for those behind the camera."""
+def _project(first, end, x, z, scale, half, out):
+    """Where vertices of camera space lie along an axis of the picture [samples]; nonsense for those behind the camera."""
     for v in range(first, end):
-        inverse = _ONE / -z[v]
-        out_x[v] = x[v] * inverse * scale_x + half_x
-        out_y[v] = half_y - y[v] * inverse * scale_y
+        out[v] = half - x[v] / z[v] * scale
 
 
 # ---------------------------------------------------------------------------------------------------------------- shadows
 
 
 @_compiled
-def cast(places, rotation, position, rgba, solids, frame, grid, room, shade):
+def cast(places, rotation, position, rgba, solids, frame, room, shade):
     """Draws the depths of casters along a light into `shade` [N, N], the nearest to it; texel centres are the samples.
 
-    `places` of the casters among the visible geoms; `frame` [3, 3] the light's axes in the world as rows (right, up, forward);
-    `grid` (lowest right, lowest up, texel) [m].
+    `places` of the casters among the visible geoms; `frame` [3, 4] the map's space from the world's: texels to the right, texels
+    upwards, and steps of depth away from the light.
     """
     size = shade.shape[0]
     faces, planes = solids.faces, solids.planes
@@ -195,17 +198,15 @@ def cast(places, rotation, position, rgba, solids, frame, grid, room, shade):
         if rgba[g, 3] == _ZERO:
             continue
         for i in range(3):
-            scale = 1.0 / grid[2] if i < 2 else 1.0
-            total = 0.0
+            total = frame[i, 3]
             for k in range(3):
                 total += frame[i, k] * position[g, k]
                 entry = 0.0
                 for m in range(3):
                     entry += frame[i, m] * rotation[g, 3 * m + k]
-                turn[i, k] = np.float32(entry * scale)
-            shift[i] = np.float32((total - grid[i]) * scale - 0.5) if i < 2 else np.float32(total)
-        begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
-        _transform(begin, end, turn, shift, solids.vertices[0], solids.vertices[1], solids.vertices[2], xs, ys, zs)
+                turn[i, k] = np.float32(entry)
+            shift[i] = np.float32(total)
+        _transform(place, solids, turn, shift, room.moved)
         fx, fy, fz = turn[2, 0], turn[2, 1], turn[2, 2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):
             if planes[t, 0] * fx + planes[t, 1] * fy + planes[t, 2] * fz >= _ZERO:
@@ -238,45 +239,48 @@ def cast(places, rotation, position, rgba, solids, frame, grid, room, shade):
                     start, stop = _spans_in(y2 - y0, base2, start, stop)
                     first, last = np.int64(np.ceil(start)), np.int64(np.floor(stop))
                     for i in range(first, last + 1):
-                        shade[j, i] = min(shade[j, i], depth + across * np.float32(i))
+                        shade[j, i] = min(shade[j, i], np.uint16(np.int32(depth + across * np.float32(i))))
                     continue
                 for i in range(first, last + 1):
                     x = np.float32(i)
                     if base0 >= (y1 - y0) * x and base1 >= (y2 - y1) * x and base2 >= (y0 - y2) * x:
-                        shade[j, i] = min(shade[j, i], depth + across * x)
+                        shade[j, i] = min(shade[j, i], np.uint16(np.int32(depth + across * x)))
 
 
 @_part
-def _lit(maps, light, x, y, z):
-    """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF)."""
-    size = maps.shape[1]
+def _lit(texels, start, size, x, y, z):
+    """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF).
+
+    The map is the [size, size] from `start` on. Where six comparisons agree, so do all.
+    """
     left, low = np.floor(x), np.floor(y)
-    i, j = np.int64(left), np.int64(low)
+    inner = np.float32(size - 3)
     reaches = _ONE
-    if i >= 1 and j >= 1 and i <= size - 3 and j <= size - 3:
-        count = 0
-        count += z <= maps[light, j - 1, i - 1]
-        count += z <= maps[light, j - 1, i + 2]
-        count += z <= maps[light, j, i]
-        count += z <= maps[light, j + 1, i + 1]
-        count += z <= maps[light, j + 2, i - 1]
-        count += z <= maps[light, j + 2, i + 2]
-        if count == 0:
+    if left >= _ONE and low >= _ONE and left <= inner and low <= inner:
+        width = np.uint64(size)
+        i = np.uint64(start) + (np.uint64(np.int64(low)) - np.uint64(1)) * width + np.uint64(np.int64(left)) - np.uint64(1)
+        j, k, m = i + width, i + width + width, i + width + width + width
+        one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+        z = np.int32(min(max(z, _ZERO), DEEPEST))
+        agree = np.uint8(z <= texels[i]) + np.uint8(z <= texels[i + three]) + np.uint8(z <= texels[j + one])
+        agree += np.uint8(z <= texels[k + two]) + np.uint8(z <= texels[m]) + np.uint8(z <= texels[m + three])
+        if agree == 0:
             reaches = _ZERO
-        elif count < 6:
+        elif agree < 6:
             fx, fy = x - left, y - low
             total = _ZERO
             for row in range(4):
                 line = _ZERO
-                if z <= maps[light, j + row - 1, i - 1]:
+                if z <= texels[i]:
                     line += _ONE - fx
-                if z <= maps[light, j + row - 1, i]:
+                if z <= texels[i + one]:
                     line += _ONE
-                if z <= maps[light, j + row - 1, i + 1]:
+                if z <= texels[i + two]:
                     line += _ONE
-                if z <= maps[light, j + row - 1, i + 2]:
+                if z <= texels[i + three]:
                     line += fx
                 total += line * (_ONE - fy if row == 0 else (fy if row == 3 else _ONE))
+                i += width
             reaches = total * np.float32(1.0 / 9.0)
     return reaches
 
@@ -331,9 +335,10 @@ def see(rotation, position, solids, model, eye, axes, tan_x, tan_y, far, cull, d
                 room.turns[place, i, k] = turn[i, k]
             local[i] = np.float32(here)
             shift[i] = np.float32(away[i])
+        _transform(place, solids, turn, shift, room.moved)
         begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
-        _transform(begin, end, turn, shift, solids.vertices[0], solids.vertices[1], solids.vertices[2], xs, ys, zs)
-        _project(begin, end, xs, ys, zs, scale_x, scale_y, half_x, half_y, across, down)
+        _project(begin, end, xs, zs, scale_x, half_x, across)
+        _project(begin, end, ys, zs, -scale_y, half_y, down)
         behind = radius == 0.0 or -away[2] - radius < _NEAR
         ex, ey, ez = local[0], local[1], local[2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):
@@ -508,6 +513,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
     normals, coordinates, faces = solids.normals, solids.coordinates, solids.faces
     xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
     lanes, places = room.lanes, room.places
+    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
     count = len(lights.towards)
     aims, matrices = np.empty((count, 3), np.float32), np.empty((count, 3, 4), np.float32)
     for number in range(count):
@@ -590,8 +596,8 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
                 along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * (inverse * high)
                 along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * (inverse * high)
-                size = np.float32(model.levels[texture, 0, 1])
-                stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * size * size
+                edge = np.float32(model.levels[texture, 0, 1])
+                stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * edge * edge
                 level = 0
                 while stretch > np.float32(2.0) and level + 1 < model.levels.shape[1] and model.levels[texture, level + 1, 1] > 0:
                     stretch *= np.float32(0.25)
@@ -616,7 +622,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 k = np.uint64(lane)
                 reaches = _ONE if lanes[_TURNED + k] > _ZERO else _ZERO
                 if lights.mapped[number] and reaches > _ZERO:
-                    reaches = _lit(lights.maps, number, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
+                    reaches = _lit(texels, number * size * size, size, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
                 lanes[_PX + k] = reaches
             _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2])
         _mix(n, lanes)
