@@ -139,8 +139,8 @@ def _compiled(function: Callable) -> Any:
         return numba.njit(nogil=True, error_model="numpy")(function)
 
 
-_part = numba.njit(inline="always", error_model="numpy")
-"""Of another kernel: written into it, for a call with arrays costs more than what these do."""
+_part = numba.njit(forceinline=True, error_model="numpy")
+"""Of another kernel: compiled into it, for a call with arrays costs more than what these do."""
 
 
 @_part
@@ -248,6 +248,13 @@ def cast(places, rotation, position, rgba, solids, frame, room, shade):
 
 
 @_part
+def _row_lit(texels, i, z, part):
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    inner = np.float32(z <= texels[i + one]) + np.float32(z <= texels[i + two])
+    return inner + (_ONE - part) * np.float32(z <= texels[i]) + part * np.float32(z <= texels[i + three])
+
+
+@_part
 def _lit(texels, start, size, x, y, z):
     """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF).
 
@@ -268,19 +275,8 @@ def _lit(texels, start, size, x, y, z):
             reaches = _ZERO
         elif agree < 6:
             fx, fy = x - left, y - low
-            total = _ZERO
-            for row in range(4):
-                line = _ZERO
-                if z <= texels[i]:
-                    line += _ONE - fx
-                if z <= texels[i + one]:
-                    line += _ONE
-                if z <= texels[i + two]:
-                    line += _ONE
-                if z <= texels[i + three]:
-                    line += fx
-                total += line * (_ONE - fy if row == 0 else (fy if row == 3 else _ONE))
-                i += width
+            total = (_ONE - fy) * _row_lit(texels, i, z, fx) + _row_lit(texels, j, z, fx)
+            total += _row_lit(texels, k, z, fx) + fy * _row_lit(texels, m, z, fx)
             reaches = total * np.float32(1.0 / 9.0)
     return reaches
 
@@ -479,6 +475,17 @@ def _aim(n, lanes, lx, ly, lz, texel, m):
 
 
 @_compiled
+def _look_up(n, lanes, mapped, texels, start, size):
+    """How far a light reaches surfaces that turn towards it: this takes the place of where they are in its map."""
+    for lane in range(n):
+        k = np.uint64(lane)
+        reaches = _ONE if lanes[_TURNED + k] > _ZERO else _ZERO
+        if mapped and reaches > _ZERO:
+            reaches = _lit(texels, start, size, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
+        lanes[_PX + k] = reaches
+
+
+@_compiled
 def _add(n, lanes, light_r, light_g, light_b):
     """Adds what a light gives to surfaces that it reaches in this measure."""
     for lane in range(n):
@@ -533,6 +540,8 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 matrices[number, i, k] = np.float32(entry)
             matrices[number, i, 3] = np.float32(last_entry)
     smooth, uv = np.empty((3, 3), np.float32), np.empty((3, 2), np.float32)
+    paint, surface, levels, pixels, turns = model.paint, model.surface, model.levels, model.texels, room.turns
+    chosen, owner = room.chosen, solids.owner
     # Of the triangle at hand, each linear in a sample's direction (x, y): weights of corners, and what these weigh.
     ax = ay = az = bx = by = bz = cx = cy = cz = _ZERO
     wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
@@ -549,7 +558,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 j += step
                 if j >= rows:
                     break
-            if use_chosen and not room.chosen[j, i]:
+            if use_chosen and not chosen[j, i]:
                 continue
             t = shown[j, i]
             if t < 0:
@@ -557,8 +566,8 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 continue
             if t != last:
                 last = t
-                place = solids.owner[t]
-                texture = int(model.surface[place, 0])
+                place = owner[t]
+                texture = int(surface[place, 0])
                 a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
                 xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
                 ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
@@ -569,12 +578,12 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 for corner in range(3):
                     for axis in range(3):
                         smooth[corner, axis] = whole * (
-                            room.turns[place, axis, 0] * normals[t, corner, 0]
-                            + room.turns[place, axis, 1] * normals[t, corner, 1]
-                            + room.turns[place, axis, 2] * normals[t, corner, 2]
+                            turns[place, axis, 0] * normals[t, corner, 0]
+                            + turns[place, axis, 1] * normals[t, corner, 1]
+                            + turns[place, axis, 2] * normals[t, corner, 2]
                         )
-                    uv[corner, 0] = coordinates[t, corner, 0] * model.surface[place, 1] + model.surface[place, 3]
-                    uv[corner, 1] = coordinates[t, corner, 1] * model.surface[place, 2] + model.surface[place, 3]
+                    uv[corner, 0] = coordinates[t, corner, 0] * surface[place, 1] + surface[place, 3]
+                    uv[corner, 1] = coordinates[t, corner, 1] * surface[place, 2] + surface[place, 3]
             x, y = dx[i], dy[j]
             k = np.uint64(n)
             ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
@@ -584,8 +593,8 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
             lanes[_NX + k] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
             lanes[_NY + k] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
             lanes[_NZ + k] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
-            red, green, blue = model.paint[place, 0], model.paint[place, 1], model.paint[place, 2]
-            lanes[_GLOSS + k], lanes[_SHARP + k] = model.paint[place, 3], model.paint[place, 4]
+            red, green, blue = paint[place, 0], paint[place, 1], paint[place, 2]
+            lanes[_GLOSS + k], lanes[_SHARP + k] = paint[place, 3], paint[place, 4]
             if texture >= 0:
                 inverse = _ONE / (ea + eb + ec)
                 u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
@@ -596,17 +605,17 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                 across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
                 along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * (inverse * high)
                 along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * (inverse * high)
-                edge = np.float32(model.levels[texture, 0, 1])
+                edge = np.float32(levels[texture, 0, 1])
                 stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * edge * edge
                 level = 0
-                while stretch > np.float32(2.0) and level + 1 < model.levels.shape[1] and model.levels[texture, level + 1, 1] > 0:
+                while stretch > np.float32(2.0) and level + 1 < levels.shape[1] and levels[texture, level + 1, 1] > 0:
                     stretch *= np.float32(0.25)
                     level += 1
                 tint = _texel(
-                    model.texels,
-                    np.int64(model.levels[texture, level, 0]),
-                    np.int64(model.levels[texture, level, 1]),
-                    np.int64(model.levels[texture, level, 2]),
+                    pixels,
+                    np.int64(levels[texture, level, 0]),
+                    np.int64(levels[texture, level, 1]),
+                    np.int64(levels[texture, level, 2]),
                     u,
                     v,
                 )
@@ -618,12 +627,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
         _face(n, lanes, lights.ambient, lights.head)
         for number in range(count):
             _aim(n, lanes, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number], matrices[number])
-            for lane in range(n):  # a place in the map gives way to what was found there
-                k = np.uint64(lane)
-                reaches = _ONE if lanes[_TURNED + k] > _ZERO else _ZERO
-                if lights.mapped[number] and reaches > _ZERO:
-                    reaches = _lit(texels, number * size * size, size, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
-                lanes[_PX + k] = reaches
+            _look_up(n, lanes, lights.mapped[number], texels, number * size * size, size)
             _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2])
         _mix(n, lanes)
         for lane in range(n):
