@@ -105,6 +105,12 @@ class Rasteriser:
             colour=np.empty((rows, columns, 3), np.float32),
             lanes=np.zeros(kernels.LANES_SIZE, np.float32),
             places=np.empty((kernels.LANES, 2), np.int32),
+            turn=np.empty((3, 3), np.float32),
+            shift=np.empty(3, np.float32),
+            away=np.empty(3),
+            local=np.empty(3, np.float32),
+            smooth=np.empty((3, 3), np.float32),
+            uv=np.empty((3, 2), np.float32),
         )
         self._depth, self._geoms = np.empty((height, width), np.float32), np.empty((height, width), np.int32)
 
@@ -191,6 +197,8 @@ class Rasteriser:
             texel=np.zeros(count, np.float32),
             maps=self._maps,
             frames=np.zeros((count, 3, 4)),
+            aims=np.empty((count, 3), np.float32),
+            matrices=np.empty((count, 3, 4), np.float32),
             ambient=(lit * headlight.ambient).astype(np.float32),
             head=(lit * headlight.diffuse).astype(np.float32),
             background=_BACKGROUND,

@@ -113,6 +113,12 @@ class Room(NamedTuple):
     """Samples while light falls on them, quantity after quantity: see `LANES`."""
     places: NDArray[np.int32]
     """Where these samples are: row and column, [LANES, 2]."""
+    turn: NDArray[np.float32]
+    shift: NDArray[np.float32]
+    away: NDArray[np.float64]
+    local: NDArray[np.float32]
+    smooth: NDArray[np.float32]
+    uv: NDArray[np.float32]
 
 
 class Lights(NamedTuple):
@@ -126,20 +132,28 @@ class Lights(NamedTuple):
     texel: NDArray[np.float32]
     maps: NDArray[np.uint16]
     frames: NDArray[np.float64]
+    aims: NDArray[np.float32]
+    """Room: towards each light in the space of a camera, [L, 3]."""
+    matrices: NDArray[np.float32]
+    """Room: each map's space from that of a camera, [L, 3, 4]."""
     ambient: NDArray[np.float32]
     head: NDArray[np.float32]
     background: NDArray[np.float32]
 
 
+_OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
+"""No kernel makes an array: without that nobody counts who holds one, which takes longer than looking into a shadow map."""
+
+
 def _compiled(function: Callable) -> Any:
     """The function compiled when first called, and kept on disk where numba finds a place for it."""
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # numba found no folder that it may write to
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**_OPTIONS)(function)
 
 
-_part = numba.njit(forceinline=True, error_model="numpy")
+_part = numba.njit(forceinline=True, **_OPTIONS)
 """Of another kernel: compiled into it, for a call with arrays costs more than what these do."""
 
 
@@ -192,7 +206,7 @@ def cast(places, rotation, position, rgba, solids, frame, room, shade):
     size = shade.shape[0]
     faces, planes = solids.faces, solids.planes
     xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
-    turn, shift = np.empty((3, 3), np.float32), np.empty(3, np.float32)
+    turn, shift = room.turn, room.shift
     for place in places:
         g = solids.geoms[place]
         if rgba[g, 3] == _ZERO:
@@ -305,7 +319,7 @@ def see(rotation, position, solids, model, eye, axes, tan_x, tan_y, far, cull, d
     half_x, half_y = np.float32(0.5 * (columns - 1)), np.float32(0.5 * (rows - 1))
     scale_x = _ONE / (dx[1] - dx[0])
     scale_y = _ONE / (dy[0] - dy[1])
-    turn, shift, away, local = np.empty((3, 3), np.float32), np.empty(3, np.float32), np.empty(3), np.empty(3, np.float32)
+    turn, shift, away, local = room.turn, room.shift, room.away, room.local
     xs, ys, zs, across, down = room.moved[0], room.moved[1], room.moved[2], room.spots[0], room.spots[1]
     planes, faces = solids.planes, solids.faces
     most_x, most_y = np.float32(columns - 1), np.float32(rows - 1)
@@ -522,7 +536,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
     lanes, places = room.lanes, room.places
     texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
     count = len(lights.towards)
-    aims, matrices = np.empty((count, 3), np.float32), np.empty((count, 3, 4), np.float32)
+    aims, matrices = lights.aims, lights.matrices
     for number in range(count):
         for k in range(3):
             aims[number, k] = np.float32(
@@ -539,7 +553,7 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
                     entry += lights.frames[number, i, m] * axes[m, k]
                 matrices[number, i, k] = np.float32(entry)
             matrices[number, i, 3] = np.float32(last_entry)
-    smooth, uv = np.empty((3, 3), np.float32), np.empty((3, 2), np.float32)
+    smooth, uv = room.smooth, room.uv
     paint, surface, levels, pixels, turns = model.paint, model.surface, model.levels, model.texels, room.turns
     chosen, owner = room.chosen, solids.owner
     # Of the triangle at hand, each linear in a sample's direction (x, y): weights of corners, and what these weigh.
