@@ -20,7 +20,7 @@ from embodichain.physics.painters import BACKGROUND
 from embodichain.physics.triangles import Triangles
 
 Floats = NDArray[np.float64]
-_MAP_SIZE = 512
+_MAP_SIZE = 384
 """Texels along an edge of a shadow map."""
 _MAP_STEP = 0.05
 """A shadow map's borders lie on multiples of this [m], so that what stands still is not drawn into it again at every picture."""
@@ -101,7 +101,7 @@ class Rasteriser:
             turns=np.zeros((len(counts), 3, 3), np.float32),
             nearness=np.empty((rows, columns), np.float32),
             shown=np.empty((rows, columns), np.int32),
-            chosen=np.empty((rows, columns), np.bool_),
+            chosen=np.zeros((rows, columns), np.bool_),
             colour=np.empty((rows, columns, 3), np.float32),
             lanes=np.zeros(kernels.LANES_SIZE, np.float32),
             places=np.empty((kernels.LANES, 2), np.int32),

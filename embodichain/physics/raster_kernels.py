@@ -25,9 +25,10 @@ _SHADOW = np.float32(0.3)
 """What a shadow leaves of a light."""
 _MIRROR = np.float32(0.45)
 """Share of a light that a wholly specular material mirrors at the centre of the highlight."""
-_ALIKE = np.float32(6.0 / 255.0)
+_ALIKE = np.float32(10.0 / 255.0)
 """Samples that differ by less need no other between them."""
 _ONE, _ZERO, _HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
+_RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
 _SLACK = np.float32(0.002)
 LANES = 64
 """Samples that light falls on at once."""
@@ -652,39 +653,52 @@ def shade(start, step, grain, dx, dy, axes, eye, solids, model, lights, room, us
             colour[row, column, 2] = lanes[_BLUE + k]
 
 
+@_part
+def _apart(one, other, owner):
+    """Whether two samples that show these triangles show different geoms, or nothing and something."""
+    return one != other and (one < 0 or other < 0 or owner[one] != owner[other])
+
+
+@_part
+def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
+    """Gives a sample the mean colour of two others, unless it must be chosen."""
+    t = shown[j, i]
+    differ = _apart(t, shown[j0, i0], owner) or _apart(t, shown[j1, i1], owner)
+    if not differ:
+        r, g, b = colour[j0, i0, _RED_OF], colour[j0, i0, _GREEN_OF], colour[j0, i0, _BLUE_OF]
+        s, h, c = colour[j1, i1, _RED_OF], colour[j1, i1, _GREEN_OF], colour[j1, i1, _BLUE_OF]
+        differ = max(abs(r - s), max(abs(g - h), abs(b - c))) > _ALIKE
+        colour[j, i, _RED_OF] = _HALF * (r + s)
+        colour[j, i, _GREEN_OF] = _HALF * (g + h)
+        colour[j, i, _BLUE_OF] = _HALF * (b + c)
+    chosen[j, i] = differ
+
+
 @_compiled
 def between(owner, room):
-    """Colours of the samples between pixel centres: the mean of the nearest centres where these agree; the others are chosen.
+    """Colours of the samples between pixel centres: the mean of two centres beside them, or of two samples above and below.
 
-    Centres are at odd rows and columns and shaded already. A sample whose centres show one geom in one colour, near enough, shows it
-    too and needs no light of its own; all others are marked in `chosen`.
+    Centres are at odd rows and columns and shaded already. A sample whose two neighbours show its own geom in one colour, near
+    enough, shows it too and needs no light of its own; all others are marked in `chosen`.
     """
     shown, colour, chosen = room.shown, room.colour, room.chosen
-    rows, columns = shown.shape
-    for j in range(rows):
-        for i in range(columns):
-            chosen[j, i] = False
-            if j % 2 == 1 and i % 2 == 1:
-                continue
-            j0, j1 = (j, j) if j % 2 == 1 else (j - 1, j + 1)
-            i0, i1 = (i, i) if i % 2 == 1 else (i - 1, i + 1)
-            if j0 < 0 or i0 < 0 or j1 >= rows or i1 >= columns:
+    rows, columns = np.uint64(shown.shape[0]), np.uint64(shown.shape[1])
+    one, two = np.uint64(1), np.uint64(2)
+    for half in range(rows // two):
+        j = two * np.uint64(half) + one
+        _between_two(owner, shown, colour, chosen, j, np.uint64(0), j, one, j, one)
+        for other in range(one, columns // two):
+            i = two * np.uint64(other)
+            _between_two(owner, shown, colour, chosen, j, i, j, i - one, j, i + one)
+        _between_two(owner, shown, colour, chosen, j, columns - one, j, columns - two, j, columns - two)
+    for half in range(rows // two + one):
+        j = two * np.uint64(half)
+        up, down = j - one if j > 0 else one, j + one if j + one < rows else j - one
+        for other in range(columns):
+            i = np.uint64(other)
+            _between_two(owner, shown, colour, chosen, j, i, up, i, down, i)
+            if chosen[up, i] or chosen[down, i]:
                 chosen[j, i] = True
-                continue
-            mine = owner[shown[j, i]] if shown[j, i] >= 0 else -1
-            same = True
-            for jj in (j0, j1):
-                for ii in (i0, i1):
-                    if (owner[shown[jj, ii]] if shown[jj, ii] >= 0 else -1) != mine:
-                        same = False
-            if same:
-                for k in range(3):
-                    a, b, c, d = colour[j0, i0, k], colour[j0, i1, k], colour[j1, i0, k], colour[j1, i1, k]
-                    if max(a, b, c, d) - min(a, b, c, d) > _ALIKE:
-                        same = False
-                        break
-                    colour[j, i, k] = (a + b + c + d) * np.float32(0.25)
-            chosen[j, i] = not same
 
 
 @_compiled
