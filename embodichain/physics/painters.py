@@ -47,6 +47,6 @@ class Painter(Protocol):
 PAINTERS: Registry[Callable[..., Painter]] = Registry(
     "painter",
     "embodichain.painters",
-    {"raycast": "embodichain.physics.render:Renderer", "raster": "embodichain.physics.raster:Rasteriser"},
+    {"raycast": "embodichain.physics.render:Renderer", "raster": "embodichain.physics.raster.rasteriser:Rasteriser"},
 )
 """Every painter by name: its class, made with `model`, `width`, `height`, `cameras`, `shadows` and `samples`."""
