@@ -6,6 +6,7 @@ from embodichain import physics as physics_room
 from embodichain import tasks
 from embodichain.assets.chain.catalog import build_catalog
 from embodichain.config import WorldConfig
+from embodichain.physics import painters
 from embodichain.scenes.reach import ReachTable
 from embodichain.world import Progress, World, cache_dir, check_names
 
@@ -35,6 +36,7 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     )
     progress("compile renderer", 0, 1)
     physics_room.warm_up(config.physics)
+    painters.warm_up(config.painter)
     progress("compile renderer", 1, 1)
     reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
     return World(config=config, robot=robot, assets=assets, reach=reach)

@@ -3,7 +3,7 @@
 Single thread, no fast arithmetic: the same bits in any process on one kind of processor.
 """
 
-# ruff: noqa: ANN001, ANN202  (numba infers the types)
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
-from embodichain.physics.painters import BACKGROUND
+from embodichain.physics.painter import BACKGROUND
 from embodichain.physics.raster import parts, shading, shadows, visibility
 from embodichain.physics.raster.triangles import Triangles
 
@@ -27,7 +27,7 @@ _LEVELS = 8
 
 
 class Rasteriser:
-    """Draws one model from several of its cameras at once; owned by one thread. Implements `painters.Painter`.
+    """Draws one model from several of its cameras at once; owned by one thread. Implements `painter.Painter`.
 
     Args:
         model: The model; its cameras, colours, surfaces and lights are read at every picture, its shapes once.
@@ -56,7 +56,9 @@ class Rasteriser:
             raise ValueError(f"the rasteriser takes 1 or 2 samples per pixel along each axis, got {samples}")
         points = np.flatnonzero(model.light_type != mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
         if points.size:
-            raise SceneError(f"light {points[0]} shines from a point; the rasteriser draws lights that shine along a direction only")
+            raise SceneError(
+                f"light {points[0]} shines from a point; the rasteriser draws lights that shine along a direction only"
+            )
         self._model = model
         self._cameras = [model.camera(name).id for name in cameras]
         self._shadows, self._fine, self._cull = shadows, samples == 2, cull
@@ -108,7 +110,7 @@ class Rasteriser:
         depth: NDArray[np.float32] | None = None,
         geoms: NDArray[np.int32] | None = None,
     ) -> None:
-        """Writes what the cameras see in the state `data`; see `painters.Painter`."""
+        """Writes what the cameras see in the state `data`; see `painter.Painter`."""
         if rgb.shape != self._rgb.shape or (depth is not None and depth.shape != self._depth.shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
@@ -127,9 +129,7 @@ class Rasteriser:
         for number, camera in enumerate(self._cameras):
             eye, axes = data.cam_xpos[camera], data.cam_xmat[camera].reshape(3, 3)
             fovy = float(model.cam_fovy[camera])
-            visibility.see(
-                data.geom_xmat, data.geom_xpos, solids, eye, axes, fovy, self._far, self._cull, self._fine, room
-            )
+            visibility.see(data.geom_xmat, data.geom_xpos, solids, eye, axes, fovy, self._far, self._cull, self._fine, room)
             shading.colour(self._fine, axes, eye, solids, self._skins, lights, room, self._rgb[number])
             if depth is not None or geoms is not None:
                 visibility.read(self._fine, solids, room, self._depth[number], self._geoms[number])
@@ -138,6 +138,22 @@ class Rasteriser:
             depth[...] = self._depth
         if geoms is not None:
             geoms[...] = self._geoms
+
+    @staticmethod
+    def warm_up() -> float:
+        """Compiles the kernels, so that processes started later on this machine load them in milliseconds.
+
+        Returns:
+            Seconds it took: some ten at first, less than one ever after.
+        """
+        started = time.perf_counter()
+        model = mujoco.MjModel.from_xml_string(
+            '<mujoco><worldbody><light type="directional" dir="0 0 -1"/><camera name="eye" pos="0 0 1"/>'
+            '<geom type="plane" size="1 1 1"/><body><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
+        )
+        rgb, depth = np.empty((1, 16, 16, 3), np.uint8), np.empty((1, 16, 16), np.float32)
+        Rasteriser(model, width=16, height=16, cameras=("eye",), samples=2).draw(mujoco.MjData(model), rgb, depth)
+        return time.perf_counter() - started
 
 
 def _room(triangles: Triangles, rows: int, columns: int) -> parts.Room:
@@ -215,19 +231,3 @@ def _halved(data: bytes, shapes: bytes) -> tuple[NDArray[np.float32], NDArray[np
                 break
             pixels = pixels.reshape(height // 2, 2, width // 2, 2, 4).mean(axis=(1, 3))
     return np.concatenate(parts), levels
-
-
-def warm_up() -> float:
-    """Compiles the kernels, so that processes started later on this machine load them in milliseconds.
-
-    Returns:
-        Seconds it took: some ten at first, less than one ever after.
-    """
-    started = time.perf_counter()
-    model = mujoco.MjModel.from_xml_string(
-        '<mujoco><worldbody><light type="directional" dir="0 0 -1"/><camera name="eye" pos="0 0 1"/>'
-        '<geom type="plane" size="1 1 1"/><body><freejoint/><geom size="0.1"/></body></worldbody></mujoco>'
-    )
-    rgb, depth = np.empty((1, 16, 16, 3), np.uint8), np.empty((1, 16, 16), np.float32)
-    Rasteriser(model, width=16, height=16, cameras=("eye",), samples=2).draw(mujoco.MjData(model), rgb, depth)
-    return time.perf_counter() - started

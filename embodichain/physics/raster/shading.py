@@ -1,6 +1,6 @@
 """Kernels of the rasteriser that give what is seen its colour, and make pictures of it."""
 
-# ruff: noqa: ANN001, ANN202  (numba infers the types)
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ def _face(n, lanes, ambient, head):
     ambient_r, ambient_g, ambient_b, head_r, head_g, head_b = ambient[0], ambient[1], ambient[2], head[0], head[1], head[2]
     for lane in range(n):
         k = np.uint64(lane)
-        length = ONE / np.sqrt(lanes[_NX + k] * lanes[_NX + k] + lanes[_NY + k] * lanes[_NY + k] + lanes[_NZ + k] * lanes[_NZ + k] + np.float32(1e-30))
+        length = ONE / np.sqrt(
+            lanes[_NX + k] * lanes[_NX + k] + lanes[_NY + k] * lanes[_NY + k] + lanes[_NZ + k] * lanes[_NZ + k] + np.float32(1e-30)
+        )
         lanes[_NX + k] *= length
         lanes[_NY + k] *= length
         lanes[_NZ + k] *= length

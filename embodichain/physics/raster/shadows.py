@@ -1,6 +1,6 @@
 """Kernels of the rasteriser that draw shadow maps."""
 
-# ruff: noqa: ANN001, ANN202  (numba infers the types)
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
 from __future__ import annotations
 

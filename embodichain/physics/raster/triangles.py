@@ -208,9 +208,7 @@ def _capsule(size: Floats) -> _Part:
     swollen = radius * _swelling(sides)
     around = np.concatenate([np.cos(lower), np.cos(upper)]) * swollen
     height = np.concatenate([-half - np.sin(lower) * swollen, half + np.sin(upper) * swollen])
-    out = np.concatenate(
-        [np.stack([np.cos(lower), -np.sin(lower)], axis=-1), np.stack([np.cos(upper), np.sin(upper)], axis=-1)]
-    )
+    out = np.concatenate([np.stack([np.cos(lower), -np.sin(lower)], axis=-1), np.stack([np.cos(upper), np.sin(upper)], axis=-1)])
     v = np.concatenate([lower * 2.0 / np.pi, 1.0 - upper * 2.0 / np.pi])
     v[rings], v[rings + 1] = 1.0, 0.0
     part = _turned(sides, around, height, out, v)

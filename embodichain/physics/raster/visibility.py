@@ -5,7 +5,7 @@ Cameras look along -Z with X to the right and Y up. What a sample shows is found
 near plane, and edges that two triangles share leave no gap.
 """
 
-# ruff: noqa: ANN001, ANN202  (numba infers the types)
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
 from __future__ import annotations
 
