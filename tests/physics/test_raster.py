@@ -129,6 +129,17 @@ def test_every_kind_of_solid_is_where_rays_find_it():
         np.testing.assert_array_equal(triangles[1] == 0.0, triangles[2] < 0)
 
 
+def test_of_two_surfaces_in_one_place_the_later_geom_shows():
+    wide, small = (
+        '<geom type="box" size="{0} {0} 0.1" pos="0 0 0.1" rgba="{1} 0.2 0.2 1"/>'.format(*a) for a in ((0.5, 0.2), (0.3, 0.9))
+    )
+    for parts, shown in ((wide + small, 2), (small + wide, 2)):
+        model = room(parts, camera='pos="0.4 -1 1.1" xyaxes="1 0.4 0 -0.3 0.7 1"')
+        rays, triangles = of("raycast", model), of("raster", model)
+        agrees(rays, triangles)
+        assert (triangles[2] == shown).sum() > 500
+
+
 def test_a_triangle_through_the_camera_is_cut_at_it_and_not_dropped():
     # The camera stands low above a long box: its upper side reaches from behind the camera to before it.
     model = room(

@@ -1,7 +1,7 @@
 """What the rasteriser's kernels share: arrays by name, how they are compiled, and moving vertices.
 
-Single thread, no fast arithmetic: the same bits in any process on one kind of processor. Numba sees changes of the file that a kernel
-is in, not of this one: whoever changes what is here touches the files of the kernels as well.
+Single thread, no fast arithmetic: the same bits in any process on one kind of processor. Numba sees changes of the file that a
+kernel is in, not of this one: whoever changes what is here touches the files of the kernels as well.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
