@@ -3,7 +3,8 @@
     python benchmarks/rollout.py [--quick] [--json] [--tasks TASK ...]
 
 The same scenes are played twice: by the whole loop (expert, state extraction, grading, rendering, writing), and by MuJoCo alone
-fed with the actions that the loop recorded. Both must end in bitwise the same state before anything is timed.
+fed with the actions that the loop recorded. Both must end in bitwise the same state before anything is timed. Then the painters:
+how many times the ray caster's processor time is the rasteriser's (`benchmarks/painters.py` has more), and its share of episodes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import harness
 import mujoco
 import numpy as np
+import painters
 
 from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
@@ -120,9 +122,9 @@ def controls(physics: MujocoPhysics, codec: ActionCodec, actions: np.ndarray) ->
     return result
 
 
-def render_fps(size: int, seconds: float) -> float:
+def render_fps(size: int, seconds: float, painter: str) -> float:
     """Pictures per second of one core: RGB of every camera of a task scene at size x size."""
-    world = prepare(WorldConfig(width=size, height=size), lambda name, done, total: None)
+    world = prepare(WorldConfig(width=size, height=size, painter=painter), lambda name, done, total: None)
     physics = world.make_physics()
     _, scene = SceneStage(world).step(1)
     physics.reset(scene)
@@ -136,6 +138,30 @@ def render_fps(size: int, seconds: float) -> float:
     return round(count / spent, 1)
 
 
+def render_shares(tasks: Sequence[str], episodes: int) -> dict[str, float]:
+    """What part of an episode's time the rasteriser takes, by task."""
+    shares: dict[str, float] = {}
+    for task in tasks:
+        world = prepare(WorldConfig(tasks=(task,), painter="raster"), lambda name, done, total: None)
+        physics = world.make_physics()
+        stage, codec, spec = SceneStage(world, physics=physics), ActionCodec(world.robot), world.trajectory_spec
+        out, total, played, number = spec.allocate(), Timings(), -1, 0  # the first episode warms every cache
+        while played < episodes:
+            try:
+                chosen, scene = stage.step(number)
+                pilot = ExpertPilot(chosen, scene, physics, np.random.default_rng(scene.seed))
+                timings = rollout(physics, codec, scene, pilot, chosen.grader(scene), out, spec).timings
+                if played >= 0:
+                    total.add(timings)
+                played += 1
+            except (SceneError, MotionError):
+                pass
+            number += 1
+        physics.close()
+        shares[task] = round(total.render_s / (total.physics_s + total.render_s + total.pilot_s + total.write_s), 3)
+    return shares
+
+
 def main() -> None:
     """Parses the command line, measures, prints."""
     parser = harness.parser(__doc__, "fewer episodes and repeats")
@@ -144,7 +170,11 @@ def main() -> None:
     )
     options = parser.parse_args()
     result = measure(4 if options.quick else 20, 3 if options.quick else 7, options.tasks or ())
-    result["render_fps_128"] = render_fps(128, 2.0 if options.quick else 10.0)
+    drawn = options.tasks or painters.ALL
+    seconds = 1.0 if options.quick else 10.0
+    result["render_fps_128"] = {name: render_fps(128, seconds, name) for name in ("raycast", "raster")}
+    result |= painters.measure(5 if options.quick else 41, drawn)
+    result["share_render_raster"] = render_shares(drawn, 1 if options.quick else 5)
     harness.give(result, options)
 
 

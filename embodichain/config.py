@@ -49,6 +49,9 @@ class WorldConfig:
     robot: str = "dual_piper"
     """A name from `embodichain list`, or the path of an MJCF file."""
     physics: str = "mujoco"
+    painter: str = "raycast"
+    """What draws the pictures: "raycast", or "raster", which is several times faster and softens shadows. What learned from the
+    pictures of one is judged with the same."""
     tasks: tuple[str, ...] = ("turn_switch", "place_mouse_pad")
     """Episodes take turns over these."""
     width: int = 64

@@ -7,6 +7,7 @@ from embodichain import tasks
 from embodichain.assets.chain.catalog import build_catalog
 from embodichain.cache import cache_dir
 from embodichain.config import WorldConfig
+from embodichain.physics import painters
 from embodichain.scenes.reach import ReachTable
 from embodichain.world import Progress, World, check_names
 
@@ -36,6 +37,7 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     )
     progress("compile renderer", 0, 1)
     physics_room.warm_up(config.physics)
+    painters.warm_up(config.painter)
     progress("compile renderer", 1, 1)
     reach = ReachTable.load_or_build(robot, cache_dir=cache_dir(), progress=lambda done, total: progress("reach", done, total))
     return World(config=config, robot=robot, assets=assets, reach=reach)

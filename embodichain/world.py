@@ -11,6 +11,7 @@ import numpy as np
 from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.config import WorldConfig
+from embodichain.physics.painters import PAINTERS
 from embodichain.protocols import Physics, Task
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, Robot, TrajectorySpec
@@ -56,7 +57,8 @@ class World:
 
     def make_physics(self) -> Physics:
         """A fresh physics of the configured kind."""
-        return physics_room.make(self.config.physics, robot=self.robot, width=self.config.width, height=self.config.height)
+        config = self.config
+        return physics_room.make(config.physics, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
 
     def make_tasks(self) -> tuple[Task, ...]:
         """The configured tasks, in order."""
@@ -64,6 +66,7 @@ class World:
 
 
 def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
-    """Looks up robot, tasks and physics; raises ConfigError or RobotError before anything long has begun."""
+    """Looks up robot, tasks, physics and painter; raises ConfigError or RobotError before anything long has begun."""
     physics_room.check(config.physics)
+    PAINTERS.check(config.painter)
     return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)

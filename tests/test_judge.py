@@ -80,6 +80,17 @@ def test_an_evaluation_goes_on_from_what_is_on_disk_even_if_it_was_killed_while_
     assert Judgement.resume(tmp_path / "eval", replace(config, episodes=9)).graded == [row(0), row(1), row(2)]
 
 
+def test_an_evaluation_older_than_the_choice_of_a_painter_was_drawn_by_rays(tmp_path, config):
+    Judgement.create(tmp_path / "eval", config)
+    file = tmp_path / "eval" / "config.yaml"
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert saved["identity"]["world"].pop("painter") == "raycast"
+    file.write_text(yaml.safe_dump(saved), encoding="utf-8")
+    assert Judgement.resume(tmp_path / "eval", config).graded == []
+    with pytest.raises(RunError, match="judged another world"):
+        Judgement.resume(tmp_path / "eval", replace(config, world=replace(config.world, painter="raster")))
+
+
 def test_episodes_of_another_policy_world_or_sampling_are_not_counted_together(tmp_path, config):
     Judgement.create(tmp_path / "eval", config)
     for other, name in (

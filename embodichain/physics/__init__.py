@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from embodichain.errors import ConfigError
+from embodichain.physics.painters import RAYCAST
 from embodichain.registry import Registry
 
 if TYPE_CHECKING:
@@ -32,9 +35,17 @@ def check(name: str) -> None:
     PHYSICS.check(name)
 
 
-def make(name: str, **kwargs: Any) -> Physics:
-    """A physics by name; `kwargs` go to its class (`robot`, `width`, `height`, ...).
+def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:
+    """A physics by name; `kwargs` go to its class (`robot`, `width`, `height`, ...), and `painter` where it is not the ray caster.
 
-    Raises ConfigError naming what is available when there is none.
+    Raises ConfigError naming what is available when there is none, and for a painter that the physics has no use for.
     """
-    return PHYSICS.get(name)(**kwargs)
+    made = PHYSICS.get(name)
+    if painter == RAYCAST:
+        return made(**kwargs)
+    if "painter" not in inspect.signature(made).parameters:
+        raise ConfigError(
+            f"physics {name!r} lets nobody choose who draws its pictures, got painter={painter!r}; "
+            f"choose painter={RAYCAST!r}, or physics='mujoco'"
+        )
+    return made(painter=painter, **kwargs)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.physics.painters import RAYCAST
 from embodichain.types import Push, Robot, Scene
 from embodichain.types.tapes import Tape
 
@@ -27,6 +28,7 @@ class Many:
         height: Height of every picture [pixels].
         cameras: Names of the robot's cameras to render, in this order; None renders all.
         shadows: Whether lights cast shadows.
+        painter: What draws the pictures; see `MujocoPhysics`.
         cached_worlds: Compiled models that each world keeps for reuse; see `MujocoPhysics`.
     """
 
@@ -39,13 +41,22 @@ class Many:
         height: int,
         cameras: tuple[str, ...] | None = None,
         shadows: bool = True,
+        painter: str = RAYCAST,
         cached_worlds: int = 32,
     ) -> None:
         if num_worlds < 1:
             raise ConfigError(f"a batch has at least 1 world, got num_worlds={num_worlds}")
         self._robot = robot
         self.worlds = tuple(
-            MujocoPhysics(robot, width=width, height=height, cameras=cameras, shadows=shadows, cached_worlds=cached_worlds)
+            MujocoPhysics(
+                robot,
+                width=width,
+                height=height,
+                cameras=cameras,
+                shadows=shadows,
+                painter=painter,
+                cached_worlds=cached_worlds,
+            )
             for _ in range(num_worlds)
         )
         self._live: set[int] = set()

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
+from embodichain.physics.painter import Painter
+from embodichain.physics.painters import PAINTERS, RAYCAST
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
 from embodichain.types import Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
 from embodichain.types.tapes import Roster, Tape
 
 if TYPE_CHECKING:
-    from embodichain.physics.render import Renderer, Viewpoint
+    from embodichain.physics.render import Viewpoint
 
 _LOOK_EVERY = 16
 """Control steps from one look at MuJoCo's warnings to the next."""
@@ -33,6 +35,7 @@ class MujocoPhysics:
         height: Height of every picture [pixels].
         cameras: Names of the robot's cameras to render, in this order; None renders all.
         shadows: Whether lights cast shadows.
+        painter: What draws what the robot's cameras see: a name in `painters.PAINTERS`. Photographs are always cast by rays.
         cached_worlds: Compiled models kept for reuse, 5 MB each and 8 more once rendered: the combinations of objects seen last.
     """
 
@@ -44,6 +47,7 @@ class MujocoPhysics:
         height: int,
         cameras: tuple[str, ...] | None = None,
         shadows: bool = True,
+        painter: str = RAYCAST,
         cached_worlds: int = 32,
     ) -> None:
         names = tuple(camera.name for camera in robot.cameras)
@@ -52,15 +56,16 @@ class MujocoPhysics:
                 raise ConfigError(f"robot {robot.name!r} has no camera {name!r}; available: {', '.join(names)}")
         if cached_worlds < 1:
             raise ConfigError(f"cached_worlds must be at least 1, got {cached_worlds}")
+        PAINTERS.check(painter)
         # Otherwise MuJoCo writes every instability into a file in the working directory; `step` raises it.
         mujoco.set_mju_user_warning(_ignore)
         self._robot = robot
         self._cameras = names if cameras is None else cameras
         self._size = (width, height)
-        self._shadows = shadows
+        self._shadows, self._painter = shadows, painter
         self._cached_worlds = cached_worlds
         self._worlds: OrderedDict[tuple[str, ...], World] = OrderedDict()
-        self._renderers: dict[tuple, Renderer] = {}
+        self._painters: dict[tuple, Painter] = {}
         self._key: tuple[str, ...] = ()
         self._world: World | None = None
         self._substeps = substeps(robot)
@@ -95,7 +100,7 @@ class MujocoPhysics:
         self._worlds[key] = world
         while len(self._worlds) > self._cached_worlds:
             dropped, _ = self._worlds.popitem(last=False)
-            self._renderers = {kind: renderer for kind, renderer in self._renderers.items() if kind[0] != dropped}
+            self._painters = {kind: painter for kind, painter in self._painters.items() if kind[0] != dropped}
         self._key, self._world = key, world
         self._scene_seed = scene.seed
         self._steps = 0
@@ -186,7 +191,7 @@ class MujocoPhysics:
         film, data = self._film, self.world.data
         film.pose(self.world.model, data.time)
         geoms = None if segmentation is None else np.empty(segmentation.shape, np.int32)
-        self._renderer(width, height, cameras, 1).draw(data, rgb, depth, geoms)
+        self._painter_of(self._painter, width, height, cameras).draw(data, rgb, depth, geoms)
         if segmentation is not None and geoms is not None:
             segmentation[...] = self.world.labels[geoms]  # -1 takes the last entry: nothing
         film.expose(rgb, data.time)
@@ -197,19 +202,19 @@ class MujocoPhysics:
 
         point_camera(self.world.model, viewpoint)
         rgb = np.empty((1, height, width, 3), np.uint8)
-        self._renderer(width, height, (FREE_CAMERA,), samples, viewpoint.fovy).draw(self.world.data, rgb)
+        self._painter_of(RAYCAST, width, height, (FREE_CAMERA,), samples, viewpoint.fovy).draw(self.world.data, rgb)
         return rgb[0]
 
-    def _renderer(self, width: int, height: int, cameras: tuple[str, ...], samples: int, fovy: float = 0.0) -> Renderer:
-        from embodichain.physics.render import Renderer  # warp takes a second to import: only those who render pay
-
-        model = self.world.model
-        kind = (self._key, width, height, cameras, samples, fovy)
-        if kind not in self._renderers:
-            self._renderers[kind] = Renderer(
-                model, width=width, height=height, cameras=cameras, shadows=self._shadows, samples=samples
+    def _painter_of(
+        self, name: str, width: int, height: int, cameras: tuple[str, ...], samples: int = 1, fovy: float = 0.0
+    ) -> Painter:
+        kind = (self._key, name, width, height, cameras, samples, fovy)
+        if kind not in self._painters:
+            make = PAINTERS.get(name)  # warp takes a second to import: only those who render pay
+            self._painters[kind] = make(
+                self.world.model, width=width, height=height, cameras=cameras, shadows=self._shadows, samples=samples
             )
-        return self._renderers[kind]
+        return self._painters[kind]
 
     @staticmethod
     def warm_up() -> None:
@@ -221,7 +226,7 @@ class MujocoPhysics:
     def close(self) -> None:
         """Frees all worlds; safe to call twice."""
         self._worlds.clear()
-        self._renderers.clear()
+        self._painters.clear()
         self._world = None
 
     def _pushed_body(self, name: str) -> int:

@@ -21,6 +21,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from embodichain.physics.build import FREE_CAMERA
+from embodichain.physics.painter import BACKGROUND
 from embodichain.physics.world import compile_studio
 from embodichain.types import Asset, Body, Material, Mesh, Vec3
 
@@ -38,7 +39,6 @@ _RAY_TYPES = tuple(
         mujoco.mjtGeom.mjGEOM_MESH,
     )
 )
-_BACKGROUND = (0.70, 0.74, 0.78, 1.0)
 _KERNELS: dict[tuple, Any] = {}
 """Compiled kernels by everything they were specialised for; shared by all renderers of a process."""
 
@@ -53,7 +53,7 @@ class Viewpoint:
 
 
 class Renderer:
-    """Draws one model from several of its cameras at once; owned by one thread.
+    """Draws one model from several of its cameras at once; owned by one thread. Implements `painter.Painter`.
 
     Args:
         model: The model; its cameras, colours, surfaces and lights are read at every picture.
@@ -91,7 +91,7 @@ class Renderer:
                 use_textures=True,
                 use_shadows=shadows,
                 use_fast_math=False,
-                background_color=_BACKGROUND,
+                background_color=BACKGROUND,
                 enable_specular=False,
                 enable_emission=False,
                 enable_per_light_ambient=False,
@@ -120,14 +120,7 @@ class Renderer:
         depth: NDArray[np.float32] | None = None,
         geoms: NDArray[np.int32] | None = None,
     ) -> None:
-        """Writes what the cameras see in the state `data`.
-
-        Args:
-            data: A state of the model; derived poses in it are brought up to date, which no later step notices.
-            rgb: Filled with the pictures, uint8 [C, h, w, 3].
-            depth: Filled, when given, with the distance along each camera's axis [m], float32 [C, h, w]; 0 where nothing is hit.
-            geoms: Filled, when given, with the geom that each pixel shows, int32 [C, h, w]; -1 where nothing is hit.
-        """
+        """Writes what the cameras see in the state `data`; see `painter.Painter`."""
         if rgb.shape != (*self._shape, 3) or (depth is not None and depth.shape != self._shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this renderer draws rgb {(*self._shape, 3)} and depth {self._shape}, got arrays of {got}")

@@ -95,6 +95,7 @@ class Judgement:
         if not (path / "episodes.jsonl").exists():
             raise RunError(f"{path} holds no evaluation to resume")
         saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["identity"]
+        saved["world"] = {"painter": "raycast", **saved["world"]}  # which drew every world before there was a choice
         if saved != config.identity:
             different = [name for name, value in config.identity.items() if saved.get(name) != value]
             raise RunError(f"{path} judged another {' and '.join(different)}: its episodes do not count here; choose another --out")

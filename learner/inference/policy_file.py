@@ -30,6 +30,8 @@ class Setup:
     width: int = 64
     height: int = 64
     """Of every camera's pictures [pixels]."""
+    painter: str = "raycast"
+    """What drew them; files older than this key were drawn by rays."""
     tasks: tuple[str, ...] = ()
     horizon: int = 64
     """Most chunks an episode had."""

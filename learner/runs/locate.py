@@ -23,6 +23,7 @@ def setup_of(world: WorldConfig) -> Setup:
         robot=world.robot,
         width=world.width,
         height=world.height,
+        painter=world.painter,
         tasks=world.tasks,
         horizon=world.horizon,
         instances=dict(world.assets.counts),
@@ -57,7 +58,7 @@ def find(path: Path) -> Trained:
         )
     if path.suffix == ".safetensors":
         setup = load_setup(path)
-        world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height, horizon=setup.horizon)
+        world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height, painter=setup.painter, horizon=setup.horizon)
         if setup.instances:
             world = replace(world, assets=AssetsConfig(counts=setup.instances, seed=setup.instances_seed))
         return Trained(checkpoint=path, world=replace(world, tasks=setup.tasks or world.tasks))

@@ -1,11 +1,14 @@
 """Where policies are found: files that `embodichain export` writes, and those that ship with the package."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from embodichain import cli
 from embodichain.errors import RunError
@@ -37,6 +40,26 @@ def test_an_exported_policy_is_the_same_agent_and_knows_its_world(tmp_path: Path
     assert (world.width, world.height, world.tasks, world.horizon) == (32, 48, ("turn_switch",), 21)
     assert world.assets.counts == {"switch": 3}
     assert trained.setup_of(world) == SETUP
+
+
+def test_a_policy_is_judged_with_the_pictures_that_it_learned_from(tmp_path: Path):
+    drawn, old = tmp_path / "drawn.safetensors", tmp_path / "old.safetensors"
+    save_agent(Agent(SMALL), drawn, replace(SETUP, painter="raster"))
+    assert trained.find(drawn).world.painter == "raster"
+    assert trained.setup_of(trained.find(drawn).world).painter == "raster"
+    with safe_open(drawn, framework="pt") as file:
+        metadata = file.metadata()
+    setup = json.loads(metadata["setup"])
+    del setup["painter"]  # as files were written before there was a choice
+    save_file(load_file(drawn), old, metadata | {"setup": json.dumps(setup)})
+    assert trained.find(old).world.painter == "raycast"
+    run = seconds_cpu()
+    plain = as_plain(replace(run, world=replace(run.world, painter="raster")))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert trained.run_config(RunFolder(path=tmp_path)).world.painter == "raster"
+    del plain["world"]["painter"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert trained.run_config(RunFolder(path=tmp_path)).world.painter == "raycast"
 
 
 def test_a_policy_has_one_ending_and_names_that_do_not_ship_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

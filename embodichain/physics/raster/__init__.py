@@ -1,0 +1,1 @@
+"""The rasteriser: pictures on the CPU without rays."""

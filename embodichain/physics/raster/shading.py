@@ -1,0 +1,413 @@
+"""Kernels of the rasteriser that give what is seen its colour, and make pictures of it."""
+
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
+
+from __future__ import annotations
+
+import numpy as np
+
+from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, compiled, part
+
+_SHADOW = np.float32(0.3)
+"""What a shadow leaves of a light."""
+_MIRROR = np.float32(0.45)
+"""Share of a light that a wholly specular material mirrors at the centre of the highlight."""
+_ALIKE = np.float32(10.0 / 255.0)
+"""Samples that differ by less need no other between them."""
+_DEFAULT_SPECULAR, _DEFAULT_SHININESS = np.float32(0.5), np.float32(0.5)
+_X = np.uint64(0 * LANES)
+_Y = np.uint64(1 * LANES)
+_DEPTH = np.uint64(2 * LANES)
+_NX = np.uint64(3 * LANES)
+_NY = np.uint64(4 * LANES)
+_NZ = np.uint64(5 * LANES)
+_RED = np.uint64(6 * LANES)
+_GREEN = np.uint64(7 * LANES)
+_BLUE = np.uint64(8 * LANES)
+_GLOSS = np.uint64(9 * LANES)
+_SHARP = np.uint64(10 * LANES)
+_LIGHT_R = np.uint64(11 * LANES)
+_LIGHT_G = np.uint64(12 * LANES)
+_LIGHT_B = np.uint64(13 * LANES)
+_SHINE_R = np.uint64(14 * LANES)
+_SHINE_G = np.uint64(15 * LANES)
+_SHINE_B = np.uint64(16 * LANES)
+_TURNED = np.uint64(17 * LANES)
+_GLEAM = np.uint64(18 * LANES)
+_PX = np.uint64(19 * LANES)
+_PY = np.uint64(20 * LANES)
+_PZ = np.uint64(21 * LANES)
+"""Where each quantity of the samples in `Room.lanes` lies: at fixed distances in one array, so that the compiler takes several at
+once."""
+_RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
+
+
+@compiled
+def read_surfaces(solids, materials, skins):
+    """Colour, gloss and texture of every visible geom as the model says now."""
+    paint, surface = skins.paint, skins.surface
+    for place in range(len(solids.geoms)):
+        g = solids.geoms[place]
+        material = materials.geom_matid[g]
+        red, green, blue = solids.rgba[g, 0], solids.rgba[g, 1], solids.rgba[g, 2]
+        gloss, shininess, surface[place, 0] = _DEFAULT_SPECULAR, _DEFAULT_SHININESS, -ONE
+        exponent = shininess * np.float32(128.0)
+        if material >= 0:
+            if red == HALF and green == HALF and blue == HALF and solids.rgba[g, 3] == ONE:  # MuJoCo's way to say: as the material
+                red, green, blue = materials.rgba[material, 0], materials.rgba[material, 1], materials.rgba[material, 2]
+            gloss = materials.specular[material]
+            exponent = materials.shininess[material] * np.float32(128.0)
+            roughness = materials.roughness[material]
+            if roughness >= ZERO:  # Karis 2013
+                square = max(roughness * roughness, np.float32(0.03))
+                exponent = max(np.float32(2.0) / (square * square) - np.float32(2.0), ONE)
+            surface[place, 0] = np.float32(materials.texid[material, 1])
+            kind = 1 if materials.texuniform[material] else 0
+            surface[place, 1] = materials.texrepeat[material, 0] * materials.stretch[place, kind, 0]
+            surface[place, 2] = materials.texrepeat[material, 1] * materials.stretch[place, kind, 1]
+            surface[place, 3] = materials.offset[place]
+        paint[place, 0], paint[place, 1], paint[place, 2], paint[place, 3], paint[place, 4] = red, green, blue, gloss, exponent
+
+
+@part
+def _row_lit(texels, i, z, part):
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    inner = np.float32(z <= texels[i + one]) + np.float32(z <= texels[i + two])
+    return inner + (ONE - part) * np.float32(z <= texels[i]) + part * np.float32(z <= texels[i + three])
+
+
+@part
+def _lit(texels, start, size, x, y, z):
+    """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF).
+
+    The map is the [size, size] from `start` on. Where six comparisons agree, so do all.
+    """
+    left, low = np.floor(x), np.floor(y)
+    inner = np.float32(size - 3)
+    reaches = ONE
+    if left >= ONE and low >= ONE and left <= inner and low <= inner:
+        width = np.uint64(size)
+        i = np.uint64(start) + (np.uint64(np.int64(low)) - np.uint64(1)) * width + np.uint64(np.int64(left)) - np.uint64(1)
+        j, k, m = i + width, i + width + width, i + width + width + width
+        one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+        z = np.int32(min(max(z, ZERO), DEEPEST))
+        agree = np.uint8(z <= texels[i]) + np.uint8(z <= texels[i + three]) + np.uint8(z <= texels[j + one])
+        agree += np.uint8(z <= texels[k + two]) + np.uint8(z <= texels[m]) + np.uint8(z <= texels[m + three])
+        if agree == 0:
+            reaches = ZERO
+        elif agree < 6:
+            fx, fy = x - left, y - low
+            total = (ONE - fy) * _row_lit(texels, i, z, fx) + _row_lit(texels, j, z, fx)
+            total += _row_lit(texels, k, z, fx) + fy * _row_lit(texels, m, z, fx)
+            reaches = total * np.float32(1.0 / 9.0)
+    return reaches
+
+
+@part
+def _texel(texels, start, width, height, u, v):
+    """The colour of a repeating picture at (u, v), linear between its pixels."""
+    x = (u - np.floor(u)) * np.float32(width) - HALF
+    y = (v - np.floor(v)) * np.float32(height) - HALF
+    left, top = np.floor(x), np.floor(y)
+    fx, fy = x - left, y - top
+    i0, j0 = np.int64(left), np.int64(top)
+    i1 = i0 + 1 if i0 + 1 < width else 0
+    j1 = j0 + 1 if j0 + 1 < height else 0
+    i0 = i0 if i0 >= 0 else width - 1
+    j0 = j0 if j0 >= 0 else height - 1
+    p, q, r, s = start + j0 * width + i0, start + j0 * width + i1, start + j1 * width + i0, start + j1 * width + i1
+    wp, wq, wr, ws = (ONE - fx) * (ONE - fy), fx * (ONE - fy), (ONE - fx) * fy, fx * fy
+    red = texels[p, 0] * wp + texels[q, 0] * wq + texels[r, 0] * wr + texels[s, 0] * ws
+    green = texels[p, 1] * wp + texels[q, 1] * wq + texels[r, 1] * wr + texels[s, 1] * ws
+    blue = texels[p, 2] * wp + texels[q, 2] * wq + texels[r, 2] * wr + texels[s, 2] * ws
+    return red, green, blue
+
+
+@compiled
+def _face(n, lanes, ambient, head):
+    """Makes normals unit, and lets ambient light and headlight fall on them; highlights begin at nothing."""
+    ambient_r, ambient_g, ambient_b, head_r, head_g, head_b = ambient[0], ambient[1], ambient[2], head[0], head[1], head[2]
+    for lane in range(n):
+        k = np.uint64(lane)
+        length = ONE / np.sqrt(
+            lanes[_NX + k] * lanes[_NX + k] + lanes[_NY + k] * lanes[_NY + k] + lanes[_NZ + k] * lanes[_NZ + k] + np.float32(1e-30)
+        )
+        lanes[_NX + k] *= length
+        lanes[_NY + k] *= length
+        lanes[_NZ + k] *= length
+        facing = max(lanes[_NZ + k], ZERO)
+        lanes[_LIGHT_R + k] = ambient_r + head_r * facing
+        lanes[_LIGHT_G + k] = ambient_g + head_g * facing
+        lanes[_LIGHT_B + k] = ambient_b + head_b * facing
+        lanes[_SHINE_R + k] = lanes[_SHINE_G + k] = lanes[_SHINE_B + k] = ZERO
+
+
+@compiled
+def _aim(n, lanes, lx, ly, lz, texel, m):
+    """How far surfaces turn towards a light, how they mirror it, and where in its map they are to be looked up.
+
+    A point is lifted off its surface, farther the more this slants, so that no texel of its own surface lies above it. Near its
+    peak (N . H) ** e is exp(-e * (1 - (N . H) ** 2) / 2), taken as (1 - y / 8) ** 8.
+    """
+    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23 = (
+        m[0, 0], m[0, 1], m[0, 2], m[0, 3], m[1, 0], m[1, 1], m[1, 2], m[1, 3], m[2, 0], m[2, 1], m[2, 2], m[2, 3],
+    )  # fmt: skip
+    for lane in range(n):
+        k = np.uint64(lane)
+        x, y, depth = lanes[_X + k], lanes[_Y + k], lanes[_DEPTH + k]
+        nx, ny, nz = lanes[_NX + k], lanes[_NY + k], lanes[_NZ + k]
+        toward = nx * lx + ny * ly + nz * lz
+        lanes[_TURNED + k] = max(toward, ZERO)
+        back = ONE / np.sqrt(x * x + y * y + ONE)
+        hx, hy, hz = lx - x * back, ly - y * back, lz + back
+        half = max(nx * hx + ny * hy + nz * hz, ZERO)
+        fall = max(ONE - (ONE - half * half / (hx * hx + hy * hy + hz * hz)) * lanes[_SHARP + k] * np.float32(1.0 / 16.0), ZERO)
+        fall *= fall
+        fall *= fall
+        lanes[_GLEAM + k] = fall * fall * lanes[_GLOSS + k] * _MIRROR
+        off = texel * (np.float32(0.4) + np.float32(2.2) * np.sqrt(max(ONE - toward * toward, ZERO)))
+        wx, wy, wz = depth * x + off * nx, depth * y + off * ny, off * nz - depth
+        lanes[_PX + k] = m00 * wx + m01 * wy + m02 * wz + m03
+        lanes[_PY + k] = m10 * wx + m11 * wy + m12 * wz + m13
+        lanes[_PZ + k] = m20 * wx + m21 * wy + m22 * wz + m23
+
+
+@compiled
+def _look_up(n, lanes, mapped, texels, start, size):
+    """How far a light reaches surfaces that turn towards it: this takes the place of where they are in its map."""
+    for lane in range(n):
+        k = np.uint64(lane)
+        reaches = ONE if lanes[_TURNED + k] > ZERO else ZERO
+        if mapped and reaches > ZERO:
+            reaches = _lit(texels, start, size, lanes[_PX + k], lanes[_PY + k], lanes[_PZ + k])
+        lanes[_PX + k] = reaches
+
+
+@compiled
+def _add(n, lanes, light_r, light_g, light_b):
+    """Adds what a light gives to surfaces that it reaches in this measure."""
+    for lane in range(n):
+        k = np.uint64(lane)
+        weight = lanes[_TURNED + k] * (_SHADOW + (ONE - _SHADOW) * lanes[_PX + k])
+        mirrored = lanes[_GLEAM + k] * lanes[_PX + k]
+        lanes[_LIGHT_R + k] += light_r * weight
+        lanes[_LIGHT_G + k] += light_g * weight
+        lanes[_LIGHT_B + k] += light_b * weight
+        lanes[_SHINE_R + k] += light_r * mirrored
+        lanes[_SHINE_G + k] += light_g * mirrored
+        lanes[_SHINE_B + k] += light_b * mirrored
+
+
+@compiled
+def _mix(n, lanes):
+    """Surfaces in their light, with highlights on top."""
+    for lane in range(n):
+        k = np.uint64(lane)
+        lanes[_RED + k] = min(lanes[_RED + k] * lanes[_LIGHT_R + k] + lanes[_SHINE_R + k], ONE)
+        lanes[_GREEN + k] = min(lanes[_GREEN + k] * lanes[_LIGHT_G + k] + lanes[_SHINE_G + k], ONE)
+        lanes[_BLUE + k] = min(lanes[_BLUE + k] * lanes[_LIGHT_B + k] + lanes[_SHINE_B + k], ONE)
+
+
+@compiled
+def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
+    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen` only of those in `chosen`.
+
+    There are `grain` samples to the width of a pixel. Surfaces are found sample by sample, then light falls on many at once.
+    """
+    shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
+    normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
+    xs, ys, zs = room.moved[0], room.moved[1], room.moved[2]
+    lanes, places = room.lanes, room.places
+    texels, size = lights.maps.reshape(-1), lights.maps.shape[1]
+    count = lights.count[0]
+    aims, matrices = lights.aims, lights.matrices
+    for number in range(count):
+        for k in range(3):
+            aims[number, k] = np.float32(
+                lights.towards[number, 0] * axes[0, k]
+                + lights.towards[number, 1] * axes[1, k]
+                + lights.towards[number, 2] * axes[2, k]
+            )
+        for i in range(3):
+            last_entry = lights.frames[number, i, 3]
+            for k in range(3):
+                last_entry += lights.frames[number, i, k] * eye[k]
+                entry = 0.0
+                for m in range(3):
+                    entry += lights.frames[number, i, m] * axes[m, k]
+                matrices[number, i, k] = np.float32(entry)
+            matrices[number, i, 3] = np.float32(last_entry)
+    smooth, uv = room.smooth, room.uv
+    paint, surface, levels, pixels, turns = skins.paint, skins.surface, skins.levels, skins.texels, room.turns
+    chosen, owner = room.chosen, solids.owner
+    # Of the triangle at hand, each linear in a sample's direction (x, y): weights of corners, and what these weigh.
+    ax = ay = az = bx = by = bz = cx = cy = cz = ZERO
+    wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
+    place, texture, last = 0, -1, -1
+    background_r, background_g, background_b = lights.background[0], lights.background[1], lights.background[2]
+    rows, columns = shown.shape
+    j, i = start, start - step
+    while j < rows:
+        n = 0
+        while n < LANES:
+            i += step
+            if i >= columns:
+                i = start
+                j += step
+                if j >= rows:
+                    break
+            if use_chosen and not chosen[j, i]:
+                continue
+            t = shown[j, i]
+            if t < 0:
+                colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = background_r, background_g, background_b
+                continue
+            if t != last:
+                last = t
+                place = owner[t]
+                texture = int(surface[place, 0])
+                a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+                xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
+                ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
+                bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
+                cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
+                # The scale of a triangle must not decide how long its normals are before they are made unit.
+                whole = ONE / max(abs(xa * ax + ya * ay + za * az), np.float32(1e-30))
+                for corner in range(3):
+                    for axis in range(3):
+                        smooth[corner, axis] = whole * (
+                            turns[place, axis, 0] * normals[t, corner, 0]
+                            + turns[place, axis, 1] * normals[t, corner, 1]
+                            + turns[place, axis, 2] * normals[t, corner, 2]
+                        )
+                    uv[corner, 0] = coordinates[t, corner, 0] * surface[place, 1] + surface[place, 3]
+                    uv[corner, 1] = coordinates[t, corner, 1] * surface[place, 2] + surface[place, 3]
+            x, y = dx[i], dy[j]
+            k = np.uint64(n)
+            ea, eb, ec = ax * x + ay * y - az, bx * x + by * y - bz, cx * x + cy * y - cz
+            places[n, 0], places[n, 1] = j, i
+            lanes[_X + k], lanes[_Y + k] = x, y
+            lanes[_DEPTH + k] = ONE / nearness[j, i]
+            lanes[_NX + k] = ea * smooth[0, 0] + eb * smooth[1, 0] + ec * smooth[2, 0]
+            lanes[_NY + k] = ea * smooth[0, 1] + eb * smooth[1, 1] + ec * smooth[2, 1]
+            lanes[_NZ + k] = ea * smooth[0, 2] + eb * smooth[1, 2] + ec * smooth[2, 2]
+            red, green, blue = paint[place, 0], paint[place, 1], paint[place, 2]
+            lanes[_GLOSS + k], lanes[_SHARP + k] = paint[place, 3], paint[place, 4]
+            if texture >= 0:
+                inverse = ONE / (ea + eb + ec)
+                u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
+                v = (ea * uv[0, 1] + eb * uv[1, 1] + ec * uv[2, 1]) * inverse
+                # How far (u, v) move from this pixel to the next: numerator and denominator are linear in the picture.
+                sx, sy = ax + bx + cx, ay + by + cy
+                across_u = (ax * uv[0, 0] + bx * uv[1, 0] + cx * uv[2, 0] - u * sx) * (inverse * wide)
+                across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
+                along_u = (ay * uv[0, 0] + by * uv[1, 0] + cy * uv[2, 0] - u * sy) * (inverse * high)
+                along_v = (ay * uv[0, 1] + by * uv[1, 1] + cy * uv[2, 1] - v * sy) * (inverse * high)
+                edge = np.float32(levels[texture, 0, 1])
+                stretch = max(across_u * across_u + across_v * across_v, along_u * along_u + along_v * along_v) * edge * edge
+                level = 0
+                while stretch > np.float32(2.0) and level + 1 < levels.shape[1] and levels[texture, level + 1, 1] > 0:
+                    stretch *= np.float32(0.25)
+                    level += 1
+                tint = _texel(
+                    pixels,
+                    np.int64(levels[texture, level, 0]),
+                    np.int64(levels[texture, level, 1]),
+                    np.int64(levels[texture, level, 2]),
+                    u,
+                    v,
+                )
+                red *= tint[0]
+                green *= tint[1]
+                blue *= tint[2]
+            lanes[_RED + k], lanes[_GREEN + k], lanes[_BLUE + k] = red, green, blue
+            n += 1
+        _face(n, lanes, lights.ambient, lights.head)
+        for number in range(count):
+            _aim(n, lanes, aims[number, 0], aims[number, 1], aims[number, 2], lights.texel[number], matrices[number])
+            _look_up(n, lanes, lights.mapped[number], texels, number * size * size, size)
+            _add(n, lanes, lights.colour[number, 0], lights.colour[number, 1], lights.colour[number, 2])
+        _mix(n, lanes)
+        for lane in range(n):
+            k = np.uint64(lane)
+            row, column = places[lane, 0], places[lane, 1]
+            colour[row, column, 0] = lanes[_RED + k]
+            colour[row, column, 1] = lanes[_GREEN + k]
+            colour[row, column, 2] = lanes[_BLUE + k]
+
+
+@part
+def _apart(one, other, owner):
+    """Whether two samples that show these triangles show different geoms, or nothing and something."""
+    return one != other and (one < 0 or other < 0 or owner[one] != owner[other])
+
+
+@part
+def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
+    """Gives a sample the mean colour of two others, unless it must be chosen."""
+    t = shown[j, i]
+    differ = _apart(t, shown[j0, i0], owner) or _apart(t, shown[j1, i1], owner)
+    if not differ:
+        r, g, b = colour[j0, i0, _RED_OF], colour[j0, i0, _GREEN_OF], colour[j0, i0, _BLUE_OF]
+        s, h, c = colour[j1, i1, _RED_OF], colour[j1, i1, _GREEN_OF], colour[j1, i1, _BLUE_OF]
+        differ = max(abs(r - s), max(abs(g - h), abs(b - c))) > _ALIKE
+        colour[j, i, _RED_OF] = HALF * (r + s)
+        colour[j, i, _GREEN_OF] = HALF * (g + h)
+        colour[j, i, _BLUE_OF] = HALF * (b + c)
+    chosen[j, i] = differ
+
+
+@compiled
+def between(owner, room):
+    """Colours of the samples between pixel centres: the mean of two centres beside them, or of two samples above and below.
+
+    Centres are at odd rows and columns and shaded already. A sample whose two neighbours show its own geom in one colour, near
+    enough, shows it too and needs no light of its own; all others are marked in `chosen`.
+    """
+    shown, colour, chosen = room.shown, room.colour, room.chosen
+    rows, columns = np.uint64(shown.shape[0]), np.uint64(shown.shape[1])
+    one, two = np.uint64(1), np.uint64(2)
+    for half in range(rows // two):
+        j = two * np.uint64(half) + one
+        _between_two(owner, shown, colour, chosen, j, np.uint64(0), j, one, j, one)
+        for other in range(one, columns // two):
+            i = two * np.uint64(other)
+            _between_two(owner, shown, colour, chosen, j, i, j, i - one, j, i + one)
+        _between_two(owner, shown, colour, chosen, j, columns - one, j, columns - two, j, columns - two)
+    for half in range(rows // two + one):
+        j = two * np.uint64(half)
+        up, down = j - one if j > 0 else one, j + one if j + one < rows else j - one
+        for other in range(columns):
+            i = np.uint64(other)
+            _between_two(owner, shown, colour, chosen, j, i, up, i, down, i)
+            if chosen[up, i] or chosen[down, i]:
+                chosen[j, i] = True
+
+
+@compiled
+def develop(colour, fine, rgb):
+    """A picture in bytes: of one sample a pixel, or, `fine`, of each centre and its eight neighbours, weighted 4, 2 and 1."""
+    height, width = rgb.shape[0], rgb.shape[1]
+    full = np.float32(255.0)
+    for row in range(height):
+        for column in range(width):
+            j, i = (2 * row + 1, 2 * column + 1) if fine else (row, column)
+            for k in range(3):
+                value = colour[j, i, k]
+                if fine:
+                    sides = colour[j - 1, i, k] + colour[j + 1, i, k] + colour[j, i - 1, k] + colour[j, i + 1, k]
+                    ends = colour[j - 1, i - 1, k] + colour[j - 1, i + 1, k] + colour[j + 1, i - 1, k] + colour[j + 1, i + 1, k]
+                    value = np.float32(0.25) * value + np.float32(0.125) * sides + np.float32(0.0625) * ends
+                rgb[row, column, k] = np.uint8(value * full + HALF)
+
+
+@compiled
+def colour(fine, axes, eye, solids, skins, lights, room, rgb):
+    """Makes a picture [h, w, 3] of what `visibility.see` found."""
+    if fine:
+        shade(1, 2, np.float32(2.0), axes, eye, solids, skins, lights, room, False)
+        between(solids.owner, room)
+        shade(0, 1, np.float32(2.0), axes, eye, solids, skins, lights, room, True)
+    else:
+        shade(0, 1, ONE, axes, eye, solids, skins, lights, room, False)
+    develop(room.colour, fine, rgb)

@@ -1,0 +1,167 @@
+"""Kernels of the rasteriser that find what each sample shows.
+
+Cameras look along -Z with X to the right and Y up. What a sample shows is found with homogeneous edge functions (Olano and Greer
+1997): a product p_j x p_k of camera space says on which side of an edge a ray lies, wherever its ends are, so nothing is cut at the
+near plane, and edges that two triangles share leave no gap.
+"""
+
+# ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
+
+from __future__ import annotations
+
+import numpy as np
+
+from embodichain.physics.raster.parts import ONE, ZERO, compiled, narrowed, part, transform
+
+_NEAR = np.float32(0.001)
+"""Nothing nearer to a camera is drawn [m]."""
+_TIE = np.float32(1.0 - 2e-6)
+"""Of two surfaces whose depths differ by less the later geom shows, as by the ray caster."""
+_SLACK = np.float32(0.002)
+"""By how much the box around a triangle may be off [samples]."""
+
+
+@compiled
+def _project(first, end, x, z, scale, half, out):
+    """Where vertices of camera space lie along an axis of the picture [samples]; nonsense for those behind the camera."""
+    for v in range(first, end):
+        out[v] = half - x[v] / z[v] * scale
+
+
+@part
+def _outside(x, y, ahead, radius, tan_x, tan_y, far):
+    """Whether a ball around a point of camera space [m] is out of sight."""
+    beside = abs(x) - ahead * tan_x > radius * np.sqrt(1.0 + tan_x * tan_x)
+    above = abs(y) - ahead * tan_y > radius * np.sqrt(1.0 + tan_y * tan_y)
+    return ahead + radius < 0.0 or ahead - radius > far or beside or above
+
+
+@compiled
+def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
+    """Finds the triangle that each sample shows, and one over its depth.
+
+    `eye` [3], `axes` [3, 3] (columns X, Y, Z) and `fovy` [degrees] are the camera's. Samples are the centres of pixels, or, `fine`,
+    these and all halfway between them and at the border; a centre has the same direction, to the bit, in both cases.
+    """
+    nearness, shown, dx, dy = room.nearness, room.shown, room.dx, room.dy
+    rows, columns = nearness.shape
+    height, width = (rows // 2, columns // 2) if fine else (rows, columns)
+    tan_y = np.tan(np.radians(fovy) / 2.0)
+    tan_x = tan_y * width / height
+    for i in range(columns):
+        dx[i] = np.float32(((i if fine else 2 * i + 1) / width - 1.0) * tan_x)
+    for j in range(rows):
+        dy[j] = np.float32((1.0 - (j if fine else 2 * j + 1) / height) * tan_y)
+    nearness[:] = np.float32(1.0 / far)
+    shown[:] = -1
+    half_x, half_y = np.float32(0.5 * (columns - 1)), np.float32(0.5 * (rows - 1))
+    scale_x = ONE / (dx[1] - dx[0])
+    scale_y = ONE / (dy[0] - dy[1])
+    turn, shift, away, local = room.turn, room.shift, room.away, room.local
+    xs, ys, zs, across, down = room.moved[0], room.moved[1], room.moved[2], room.spots[0], room.spots[1]
+    planes, faces = solids.planes, solids.faces
+    most_x, most_y = np.float32(columns - 1), np.float32(rows - 1)
+    for place in range(len(solids.geoms)):
+        g = solids.geoms[place]
+        if solids.rgba[g, 3] == ZERO:
+            continue
+        for i in range(3):
+            away[i] = 0.0
+            for k in range(3):
+                away[i] += axes[k, i] * (position[g, k] - eye[k])
+        radius = solids.rbound[g]
+        if cull and radius > 0.0 and _outside(away[0], away[1], -away[2], radius, tan_x, tan_y, far):
+            continue
+        for i in range(3):
+            here = 0.0
+            for k in range(3):
+                here += rotation[g, 3 * k + i] * (eye[k] - position[g, k])
+                entry = 0.0
+                for m in range(3):
+                    entry += axes[m, i] * rotation[g, 3 * m + k]
+                turn[i, k] = np.float32(entry)
+                room.turns[place, i, k] = turn[i, k]
+            local[i] = np.float32(here)
+            shift[i] = np.float32(away[i])
+        transform(place, solids, turn, shift, room.moved)
+        begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
+        _project(begin, end, xs, zs, scale_x, half_x, across)
+        _project(begin, end, ys, zs, -scale_y, half_y, down)
+        behind = radius == 0.0 or -away[2] - radius < _NEAR
+        ex, ey, ez = local[0], local[1], local[2]
+        for t in range(solids.first_face[place], solids.first_face[place + 1]):
+            if planes[t, 0] * ex + planes[t, 1] * ey + planes[t, 2] * ez <= planes[t, 3]:
+                continue  # it shows its back
+            a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+            if behind and (zs[a] > -_NEAR or zs[b] > -_NEAR or zs[c] > -_NEAR):
+                lowest, highest, top, bottom = _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y)
+            else:
+                x0, x1, x2, y0, y1, y2 = across[a], across[b], across[c], down[a], down[b], down[c]
+                lowest, highest = min(x0, x1, x2), max(x0, x1, x2)
+                top, bottom = min(y0, y1, y2), max(y0, y1, y2)
+            left = np.int64(np.ceil(max(lowest - _SLACK, ZERO)))
+            right = np.int64(np.floor(min(highest + _SLACK, most_x)))
+            first = np.int64(np.ceil(max(top - _SLACK, ZERO)))
+            last = np.int64(np.floor(min(bottom + _SLACK, most_y)))
+            if left > right or first > last:
+                continue
+            xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
+            ux, uy, uz, vx, vy, vz = xb - xa, yb - ya, zb - za, xc - xa, yc - ya, zc - za
+            nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+            distance = nx * xa + ny * ya + nz * za
+            if distance >= ZERO:
+                continue
+            inverse = ONE / distance
+            nx, ny, nz = nx * inverse, ny * inverse, nz * inverse
+            ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
+            bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
+            cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
+            wide = right - left > 7
+            for j in range(first, last + 1):
+                y = dy[j]
+                ea, eb, ec, near_y = ay * y - az, by * y - bz, cy * y - cz, ny * y - nz
+                start, stop = left, right
+                if wide:
+                    low, high = dx[left], dx[right]
+                    low, high = narrowed(ax, ea, low, high)
+                    low, high = narrowed(bx, eb, low, high)
+                    low, high = narrowed(cx, ec, low, high)
+                    start = max(left, np.int64(low * scale_x + half_x) - 1)
+                    stop = min(right, np.int64(high * scale_x + half_x) + 2)
+                for i in range(start, stop + 1):
+                    x = dx[i]
+                    if ax * x + ea >= ZERO and bx * x + eb >= ZERO and cx * x + ec >= ZERO:
+                        near = nx * x + near_y
+                        if near >= nearness[j, i] * _TIE and near <= ONE / _NEAR:
+                            nearness[j, i] = near
+                            shown[j, i] = t
+
+
+@part
+def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
+    """Bounds in the picture [samples] of the part of a triangle that is before the near plane: empty when there is none."""
+    lowest = top = np.float32(1e9)
+    highest = bottom = np.float32(-1e9)
+    for edge in range(3):
+        v, w = faces[t, edge], faces[t, (edge + 1) % 3]
+        ahead = zs[v] <= -_NEAR
+        if ahead:
+            x, y = half_x - xs[v] / zs[v] * scale_x, half_y + ys[v] / zs[v] * scale_y
+            lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
+        if ahead != (zs[w] <= -_NEAR):
+            part = (-_NEAR - zs[v]) / (zs[w] - zs[v])
+            x = half_x + (xs[v] + part * (xs[w] - xs[v])) / _NEAR * scale_x
+            y = half_y - (ys[v] + part * (ys[w] - ys[v])) / _NEAR * scale_y
+            lowest, highest, top, bottom = min(lowest, x), max(highest, x), min(top, y), max(bottom, y)
+    return lowest, highest, top, bottom
+
+
+@compiled
+def read(fine, solids, room, depth, geoms):
+    """Depths [m] and geoms of the samples that are pixel centres; 0 and -1 where nothing shows."""
+    for row in range(depth.shape[0]):
+        for column in range(depth.shape[1]):
+            j, i = (2 * row + 1, 2 * column + 1) if fine else (row, column)
+            t = room.shown[j, i]
+            depth[row, column] = ONE / room.nearness[j, i] if t >= 0 else ZERO
+            geoms[row, column] = solids.geoms[solids.owner[t]] if t >= 0 else -1
