@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check validate-assets soak bench clean help
+.PHONY: setup demo test slow check validate-assets cluster soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -37,6 +37,9 @@ check: setup ## lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/pytest tests/test_architecture.py
+
+cluster: setup ## workers on two Ray nodes of this machine: those on the other one write through the gateway
+	$(BIN)/pytest -m 'cluster and not gpu' tests/test_gateway_actor.py
 
 validate-assets: setup $(VENV)/.validators ## one asset of every family, judged by our checks and both public validators
 	$(BIN)/embodichain asset build all -o build/catalogue --resume
