@@ -42,7 +42,9 @@ def run_once(*, steps: int, workers: int, max_reads: int) -> dict[str, Any]:
         empty = [text for name in ("mug", "bowl", "block", "bottle") for text in (f"--world.assets.counts.{name}", "0")]
         command = [sys.executable, "-m", "embodichain.cli", "run", "tiny_cpu", "--json", "--out", str(Path(folder) / "run")]
         command += ["--steps", str(steps), "--workers", str(workers), "--max-reads", str(max_reads), "--episodes", "0"]
-        result = subprocess.run([*command, *counts, *empty], stdout=subprocess.PIPE, text=True, check=True)
+        result = subprocess.run([*command, *counts, *empty], stdout=subprocess.PIPE, text=True)
+    if result.returncode:
+        sys.exit(f"the run ended with status {result.returncode}: {result.stdout.strip()}")
     summary = json.loads(result.stdout.splitlines()[-1])
     assert summary["bound_violations"] == 0, "the bound was broken: no figure counts"
     assert summary["steps"] == steps, f"the run ended at step {summary['steps']} of {steps}"
