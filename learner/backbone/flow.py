@@ -22,13 +22,11 @@ def velocity(noise: Tensor, data: Tensor) -> Tensor:
     return data - noise
 
 
-def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
-    """Noise level after the time shift: sigma' = k sigma / (1 + (k - 1) sigma); the inverse is the shift by 1 / k."""
-    return shift * sigma / (1.0 + (shift - 1.0) * sigma)
-
-
 def shift_time(time: Tensor, shift: float) -> Tensor:
-    """The same shift in flow time, 1 - sigma'(1 - s) = s / (s + k (1 - s)): k > 1 spends more steps near noise."""
+    """Flow time after the shift by k, s / (s + k (1 - s)): k > 1 spends more steps near noise; the inverse is the shift by 1 / k.
+
+    In noise levels, sigma = 1 - s, it is the usual sigma' = k sigma / (1 + (k - 1) sigma).
+    """
     return time / (time + shift * (1.0 - time))
 
 
