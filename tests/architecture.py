@@ -12,6 +12,18 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("embodichain", "learner")
 BELOW = {
+    "cache",
+    "command_line",
+    "errors",
+    "extras",
+    "lazy",
+    "machine_code",
+    "processes",
+    "progress",
+    "protocols",
+    "registry",
+    "types",
+}
     "errors",
     "types",
     "protocols",
