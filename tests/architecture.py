@@ -24,18 +24,6 @@ BELOW = {
     "registry",
     "types",
 }
-    "errors",
-    "types",
-    "protocols",
-    "registry",
-    "extras",
-    "lazy",
-    "machine_code",
-    "processes",
-    "command_line",
-    "progress",
-    "cache",
-}
 """What everybody may use: left out of the picture, and using nothing of it."""
 _NAME = re.compile(r"(embodichain|learner)(\.[a-z_0-9]+)+(:[A-Za-z_][\w.]*)?")
 
