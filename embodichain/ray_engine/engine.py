@@ -1,0 +1,241 @@
+"""Keeps workers busy with consecutive numbers, whatever befalls them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from embodichain.engine import Numbers, Start
+from embodichain.errors import EmbodiChainError
+from embodichain.metrics import MetricsWriter
+from embodichain.ray_engine.actors import GatewayActor, RingHome
+from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.crew import Crew, Lost, Worker
+from embodichain.ray_engine.start import start_ray
+from embodichain.ray_engine.weather import Cause, Deaths
+from embodichain.ring.contract import AnyRing
+from embodichain.stages import Fate, Produced
+from embodichain.world import World
+
+_WATCH_S = 0.5
+"""How often the gateway is asked who it is."""
+_LAST_WATCH_S = 20.0
+"""How long the end of the stream waits for a gateway that is being replaced."""
+_START_S = 30.0
+"""How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
+
+
+class RayEngine:
+    """Keeps `workers` actors busy with consecutive numbers, replaces those that are lost, and counts.
+
+    A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. A
+    worker's death forfeits its number: retrying could publish twice. The run ends when the losses of a cause exceed its budget.
+    """
+
+    poll_s = 0.5
+
+    def __init__(
+        self,
+        world: World,
+        ring: AnyRing,
+        config: RayConfig,
+        *,
+        start: Start | None = None,
+        limit: int | None = None,
+        on_produced: Callable[[Produced], None] = lambda produced: None,
+    ) -> None:
+        start = start or Start()
+        self.report = start.report
+        self._numbers = Numbers(start, limit)
+        self._config = config
+        self._on_produced = on_produced
+        self._deaths = Deaths(config.budgets)
+        self._stop, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self._failure: BaseException | None = None
+        self._gateway: ray.actor.ActorHandle | None = None
+        self._crew: Crew | None = None
+        self._thread: threading.Thread | None = None
+        self._started_ray = start_ray(config)
+        try:
+            self._home = RingHome.of(ring)
+            self._gateway = self._open_gateway()
+            self._crew = Crew(world, config, self._home, self._gateway, epoch=start.epoch)
+            self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
+            """Process of the gateway; 0 when all workers are on the ring's node."""
+            self._asked: ray.ObjectRef | None = None
+            self._look_at = 0.0
+            self._thread = threading.Thread(target=self._supervise, args=(self._crew,), name="ray-engine", daemon=True)
+            self._thread.start()
+            self._await_workers()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are ready, in their order."""
+        workers = self._crew.workers if self._crew is not None else ()
+        return [who.pid for worker in workers if (who := worker.who) is not None]
+
+    @property
+    def health(self) -> str:
+        """In words, what the workers are doing."""
+        return self._crew.told() if self._crew is not None else "no worker is there yet"
+
+    def state(self) -> dict[str, Any]:
+        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        with self._lock:
+            return {**self._numbers.state(), "report": self.report.plain()}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether all numbers are accounted for, or production has failed: nothing will be published any more."""
+        return self._done.is_set()
+
+    def feed(self) -> None:
+        """Workers produce by themselves; raises when they cannot."""
+        self.check()
+
+    def check(self) -> None:
+        """Raises what made production fail."""
+        if self._failure is not None:
+            raise self._failure
+
+    def close(self) -> None:
+        """Ends the workers and, when this engine started it, Ray. A number in progress is dropped. Safe to call twice."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout=30.0)
+        if self._crew is not None:
+            self._crew.dismiss()
+        if self._gateway is not None:
+            with suppress(ray.exceptions.RayError, ValueError):
+                ray.kill(self._gateway, no_restart=True)
+            self._home.journal.unlink(missing_ok=True)
+        if self._started_ray:
+            self._started_ray = False
+            ray.shutdown()
+
+    def __enter__(self) -> RayEngine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _await_workers(self) -> None:
+        """Returns when all workers are ready; when one is and the others take their time; or when it is clear that none will be."""
+        first: float | None = None
+        while not self._done.is_set():
+            ready = len(self.pids)
+            if ready and first is None:
+                first = time.monotonic()
+            if ready == self._config.workers or (first is not None and time.monotonic() > first + _START_S):
+                return
+            time.sleep(0.02)
+        self.check()
+
+    def _open_gateway(self) -> ray.actor.ActorHandle | None:
+        """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""
+        several = sum(bool(node["Alive"]) for node in ray.nodes()) > 1
+        if not (self._config.address or several or self._config.gateway_only):
+            return None
+        actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(GatewayActor)
+        here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
+        return actor_class.options(scheduling_strategy=here).remote(self._home)
+
+    # ------------------------------------------------------------------------------------------------------ the thread
+
+    def _supervise(self, crew: Crew) -> None:
+        try:
+            while not self._stop.is_set():
+                self._watch_gateway()
+                for worker in crew.idle():
+                    with self._lock:
+                        number = self._numbers.take()
+                    if number is not None:
+                        crew.submit(worker, number)
+                if self._numbers.exhausted and self._numbers.settled:
+                    break
+                for worker, outcome in crew.wait(0.2):
+                    if isinstance(outcome, Lost):
+                        self._mourn(worker, outcome)
+                    elif outcome is None:
+                        return  # the ring was closed
+                    else:
+                        self._account(outcome)
+            self._watch_gateway_to_the_end()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._done.set()
+
+    def _account(self, produced: Produced) -> None:
+        with self._lock:
+            self._numbers.settle(produced.number)
+            self.report.add(produced)
+        self._on_produced(produced)
+
+    def _mourn(self, worker: Worker, lost: Lost) -> None:
+        """Counts a loss, tells it, and ends the run when there were too many."""
+        if lost.cause is Cause.SCENE:
+            assert lost.number is not None
+            self._account(Produced(number=lost.number, task="", fate=Fate.REFUSED, reason=f"raised {lost.what}"))
+        else:
+            with self._lock:
+                if lost.number is not None:
+                    self.report.crashed = (*self.report.crashed, lost.number)
+                    self._numbers.settle(lost.number)
+                self.report.deaths[lost.cause] += 1
+        where = self._tell(worker, lost)
+        if lost.fatal:
+            raise EmbodiChainError(f"worker {worker.index} could not start: {lost.what}{where}")
+        self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
+
+    def _tell(self, worker: Worker, lost: Lost) -> str:
+        """Writes a loss down; where, in words."""
+        if self._config.log is None:
+            return ""
+        told = {"cause": lost.cause.value, "worker": worker.index, "number": lost.number, "node": lost.node}
+        log = MetricsWriter(self._config.log)
+        log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
+        log.close()
+        return f"; see {self._config.log}"
+
+    def _watch_gateway(self) -> None:
+        """Counts the gateway's deaths: Ray replaces it in silence, and workers only wait a little."""
+        if self._gateway is None or time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + _WATCH_S
+        if self._asked is None:
+            self._asked = self._gateway.pid.remote()
+        elif ray.wait([self._asked], timeout=0)[0]:
+            self._hear_gateway(self._asked)
+            self._asked = self._gateway.pid.remote()
+
+    def _watch_gateway_to_the_end(self) -> None:
+        """Asks once more when all is accounted for, and waits for the answer: a death since the last look counts too."""
+        if self._gateway is None:
+            return
+        deadline = time.monotonic() + _LAST_WATCH_S
+        while not self._stop.is_set() and time.monotonic() < deadline:
+            asked = self._gateway.pid.remote()  # anew: an older question may have been answered by one that died since
+            if ray.wait([asked], timeout=max(0.0, deadline - time.monotonic()))[0] and self._hear_gateway(asked):
+                return
+            time.sleep(0.1)
+
+    def _hear_gateway(self, asked: ray.ObjectRef) -> bool:
+        """Counts a death when another process answers than last time; False when none answers because it is being replaced."""
+        try:
+            pid = int(ray.get(asked))
+        except ray.exceptions.RayError:
+            return False
+        self.report.gateway_deaths += pid != self.gateway_pid
+        self.gateway_pid = pid
+        return True
