@@ -6,7 +6,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -15,11 +15,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embodichain.errors import EmbodiChainError
-from embodichain.ray_engine.actors import Hello, RingHome, SimulationWorker, last_words
-from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.weather import Cause
 from embodichain.stages import Produced
-from embodichain.world import World
 
 _ANSWER_S = 15.0
 """A worker that does not answer a question for so long [s] does not live, whatever it was doing."""
@@ -62,19 +60,21 @@ class Worker:
     note: str = field(default="starting")
 
 
+Hire = Callable[[int, int, NodeAffinitySchedulingStrategy], Any]
+"""A new actor for a place, of an epoch, on a node."""
+
+
 class Crew:
-    """Fills `config.workers` places with actors and keeps them filled. Owned by one thread; `told` by any.
+    """Fills places with actors and keeps them filled. Owned by one thread; `told` by any.
 
     A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost with its node,
     nobody is placed until the node has answered or Ray has given it up.
     """
 
-    def __init__(self, world: World, config: RayConfig, home: RingHome, gateway: Any, *, epoch: int) -> None:
-        self._config, self._home, self._gateway = config, home, gateway
-        self._world = ray.put(world)
+    def __init__(self, hire: Hire, size: int, *, home: str, hang_s: float, epoch: int) -> None:
+        self._hire, self._home, self._hang_s = hire, home, hang_s
         self._suspects: dict[str, ray.ObjectRef] = {}
-        self._class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
-        self.workers = [Worker(index, epoch) for index in range(config.workers)]
+        self.workers = [Worker(index, epoch) for index in range(size)]
         for worker in self.workers:
             self._place(worker)
 
@@ -139,7 +139,7 @@ class Crew:
 
     def _hung(self, worker: Worker) -> Lost | None:
         """Buries a worker that gives no sign of life."""
-        now, limit = time.monotonic(), self._config.hang_s
+        now, limit = time.monotonic(), self._hang_s
         if worker.asked is None:
             if now > worker.since + limit:
                 worker.asked, worker.asked_at = worker.actor.sign.remote(), now
@@ -163,13 +163,13 @@ class Crew:
         cause = self._cause(error, node)
         what = " ".join(str(error).split()) or type(error).__name__
         detail = "".join(traceback.format_exception_only(error))
-        if who is not None and node == self._home.node:
+        if who is not None and node == self._home:
             with suppress(OSError):
                 os.kill(who.pid, signal.SIGKILL)  # what is stopped does not hear Ray
             detail = last_words(who.log) or detail
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(worker.actor, no_restart=True)
-        if cause is Cause.NODE and node not in self._suspects and node != self._home.node:
+        if cause is Cause.NODE and node not in self._suspects and node != self._home:
             self._suspects[node] = self._probe(node)
         now = time.monotonic()
         soon = now - worker.born < _SOON_S
@@ -188,7 +188,7 @@ class Crew:
         if getattr(error, "preempted", False):
             return Cause.PREEMPTED
         told_so = "node" in str(error).lower() and "died" in str(error).lower() and "worker" not in str(error).lower()
-        return Cause.NODE if node and node != self._home.node and (told_so or self._is_gone(node)) else Cause.CRASH
+        return Cause.NODE if node and node != self._home and (told_so or self._is_gone(node)) else Cause.CRASH
 
     # ------------------------------------------------------------------------------------------------------ places
 
@@ -202,11 +202,8 @@ class Crew:
 
     def _place(self, worker: Worker) -> None:
         """On the ring's node while it has a core to spare, and else where Ray finds one; it waits where there is none."""
-        beside = NodeAffinitySchedulingStrategy(self._home.node, soft=True, _spill_on_unavailable=True)
-        cores = self._config.cpus_per_worker if self._config.address else 0
-        worker.actor = self._class.options(num_cpus=cores, scheduling_strategy=beside, max_concurrency=2).remote(
-            self._world, self._home, self._gateway, worker.index, worker.epoch, self._config.gateway_only
-        )
+        beside = NodeAffinitySchedulingStrategy(self._home, soft=True, _spill_on_unavailable=True)
+        worker.actor = self._hire(worker.index, worker.epoch, beside)
         worker.waits_for, worker.number = worker.actor.hello.remote(), None
         worker.born = worker.since = time.monotonic()
         worker.note = "starting, or waiting for a core"

@@ -1,27 +1,37 @@
-"""Keeps workers busy with consecutive numbers, whatever befalls them."""
+"""Keeps workers busy with consecutive numbers, whatever befalls them; and the actors themselves, which run elsewhere."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import ray
+from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from embodichain.engine import Numbers, Start
-from embodichain.errors import EmbodiChainError
+from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
-from embodichain.ray_engine.actors import GatewayActor, RingHome
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew, Lost, Worker
+from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
 from embodichain.ring.contract import AnyRing
-from embodichain.stages import Fate, Produced
+from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.host import journal_path
+from embodichain.ring.layout import AT_GENERATION
+from embodichain.ring.open import attach_ring
+from embodichain.ring.stats import Observer
+from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
+from embodichain.types import TrajectoryId
 from embodichain.world import World
 
 _WATCH_S = 0.5
@@ -30,6 +40,114 @@ _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
 _START_S = 30.0
 """How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RingHome:
+    """Which ring, and on which of Ray's nodes it lies."""
+
+    path: Path
+    generation: int
+    node: str
+    journal: Path
+    """The gateway's journal, on the same node; the next ring that is created there clears away one that was left."""
+
+    @classmethod
+    def of(cls, ring: AnyRing) -> RingHome:
+        """The home of a ring that lies on this process's node."""
+        node = ray.get_runtime_context().get_node_id()
+        generation = Observer.open(ring.path).header(AT_GENERATION)
+        return cls(path=ring.path, generation=generation, node=node, journal=journal_path(ring.path))
+
+    def is_here(self) -> bool:
+        """Whether this process is on the ring's node and sees that very ring."""
+        if ray.get_runtime_context().get_node_id() != self.node:
+            return False
+        try:
+            return Observer.open(self.path).header(AT_GENERATION) == self.generation
+        except RingError:
+            return False
+
+
+class GatewayActor:
+    """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
+
+    def __init__(self, home: RingHome) -> None:
+        self._ring = attach_ring(home.path, reads=False)
+        self._gateway = Gateway(self._ring, home.journal)
+
+    def pid(self) -> int:
+        """The process id, once the gateway is ready."""
+        return os.getpid()
+
+    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
+        """See `Gateway.deliver`."""
+        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
+
+
+class Courier:
+    """Carries trajectories to a `GatewayActor` through Ray's object store: a `Deliver`. One trajectory at a time."""
+
+    def __init__(self, gateway: ray.actor.ActorHandle) -> None:
+        self._gateway = gateway
+
+    def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
+        """Tries again while the ring is full or the gateway is being replaced, `timeout_s` at most.
+
+        Raises RingError when no gateway comes back, and what `Gateway.deliver` raises.
+        """
+        parcel = ray.put(dict(arrays))
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                # Short turns: the gateway serves one worker at a time.
+                return ray.get(self._gateway.deliver.remote(parcel, identity.pack(), 1.0))
+            except RingTimeout:
+                if time.monotonic() > deadline:
+                    raise
+            except ray.exceptions.RayActorError as error:
+                if time.monotonic() > deadline or getattr(error, "actor_init_failed", False):
+                    raise RingError(f"the gateway to the ring has not come back: {error}") from error
+                time.sleep(0.1)
+
+
+class SimulationWorker:
+    """One simulating process: writes in place where it shares the ring's node, through the gateway elsewhere."""
+
+    def __init__(
+        self, world: World, home: RingHome, gateway: ray.actor.ActorHandle | None, worker: int, epoch: int, far: bool = False
+    ) -> None:
+        os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+        self._since = time.monotonic()
+        if gateway is not None and (far or not home.is_here()):
+            self._ring = RemoteRing(world.stream_spec, Courier(gateway))
+        else:
+            self._ring = attach_ring(home.path, world.stream_spec, reads=False)
+        self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
+        self._scenes = SceneStage(world, physics=self._rollouts.physics)
+
+    def hello(self) -> Hello:
+        """Who it is, once it is ready to work."""
+        return Hello(os.getpid(), ray.get_runtime_context().get_node_id(), own_log())
+
+    def sign(self) -> float:
+        """Time since it began to work without waiting [s]; answered while `produce` goes on."""
+        return time.monotonic() - self._since
+
+    def produce(self, number: int) -> Produced | None:
+        """Makes one number; waits for a free slot as long as the ring lives. None when the ring was closed."""
+        self._since = time.monotonic()
+        try:
+            return produce(number, self._scenes, self._rollouts, timeout_s=1.0, patient=self._waited)
+        except RingClosed:
+            return None
+        except TrajectoryForfeited as error:
+            return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
+
+    def _waited(self) -> bool:
+        """Waits on for a free slot; to wait is to live."""
+        self._since = time.monotonic()
+        return True
 
 
 class RayEngine:
@@ -66,7 +184,9 @@ class RayEngine:
         try:
             self._home = RingHome.of(ring)
             self._gateway = self._open_gateway()
-            self._crew = Crew(world, config, self._home, self._gateway, epoch=start.epoch)
+            self._world = ray.put(world)
+            self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
+            self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
             """Process of the gateway; 0 when all workers are on the ring's node."""
             self._asked: ray.ObjectRef | None = None
@@ -140,6 +260,13 @@ class RayEngine:
                 return
             time.sleep(0.02)
         self.check()
+
+    def _hire(self, index: int, epoch: int, where: NodeAffinitySchedulingStrategy) -> ray.actor.ActorHandle:
+        """A new worker; it answers for itself while it makes a number."""
+        cores = self._config.cpus_per_worker if self._config.address else 0
+        return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
+            self._world, self._home, self._gateway, index, epoch, self._config.gateway_only
+        )
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
         """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""

@@ -18,7 +18,8 @@ def open_engine(
     limit = config.limit or None
     if config.engine == "serial":
         return Engine(world, ring, start=start, limit=limit)
-    from embodichain.ray_engine import RayConfig, RayEngine  # a serial run does not pay for Ray
+    from embodichain.ray_engine.config import RayConfig
+    from embodichain.ray_engine.engine import RayEngine  # a serial run does not pay for Ray
 
     board.update("start workers", 0, config.workers)
     spread = RayConfig(
