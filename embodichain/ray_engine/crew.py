@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +21,9 @@ from embodichain.stages import Produced
 
 _ANSWER_S = 15.0
 """A worker that does not answer a question for so long [s] does not live, whatever it was doing."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_MOST = 400
+"""Characters of an error in one line."""
 _SOON_S = 10.0
 """A worker that is lost within so long [s] of its birth is replaced after a pause that doubles, up to this long."""
 
@@ -128,7 +131,7 @@ class Crew:
             if isinstance(cause, EmbodiChainError):  # a fault that was foreseen: every other worker would meet it too
                 raise cause from error
             what = f"{type(cause).__name__}: {cause}"
-            return Lost(Cause.SCENE, number, worker.who.node if worker.who else "", what, str(error))
+            return Lost(Cause.SCENE, number, worker.who.node if worker.who else "", what[:_MOST], _COLOURS.sub("", str(error)))
         except ray.exceptions.RayError as error:
             return self._bury(worker, number, error)
         if isinstance(answer, Hello):
@@ -161,8 +164,9 @@ class Crew:
         """Ends what is left of a worker and empties its place."""
         who, node = worker.who, worker.who.node if worker.who else ""
         cause = self._cause(error, node)
-        what = " ".join(str(error).split()) or type(error).__name__
-        detail = "".join(traceback.format_exception_only(error))
+        detail = _COLOURS.sub("", str(error)) or type(error).__name__
+        lines = [line.strip() for line in detail.splitlines() if line.strip()]
+        what = lines[-1] if getattr(error, "actor_init_failed", False) else " ".join(lines)[:_MOST]
         if who is not None and node == self._home:
             with suppress(OSError):
                 os.kill(who.pid, signal.SIGKILL)  # what is stopped does not hear Ray

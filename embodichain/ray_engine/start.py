@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from contextlib import suppress
+import sys
+from pathlib import Path
 
 import ray
 
@@ -24,15 +25,17 @@ def start_ray(config: RayConfig) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}}
+    variables = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {"env_vars": variables}
     if config.address:
+        _knock(config.address)
         try:
             ray.init(address=config.address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            with suppress(Exception):
-                ray.shutdown()  # what has begun of a connection that was refused
-            raise _no_entry(config.address, error) from error
+            raise _refused(config.address, error) from error
         return True
+    # What is found here by "package.module:Name" is found by workers too.
+    variables["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     ray.init(
         address="local",  # without it Ray joins whatever cluster somebody else has running here
         include_dashboard=False,
@@ -44,17 +47,24 @@ def start_ray(config: RayConfig) -> bool:
     return True
 
 
-def _no_entry(address: str, error: BaseException) -> ConfigError:
-    """Tells a cluster that is not there from one that does not want this process."""
+def _knock(address: str) -> None:
+    """Raises ConfigError when nothing listens at host:port: Ray itself would wait long, and then end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto" and its like are Ray's to find
+        return
     try:
-        with socket.create_connection((host, int(port)), timeout=_CONNECT_S):
-            pass
-    except (OSError, ValueError):
-        return ConfigError(
-            f"no Ray cluster answers at {address!r}; start one with `ray start --head`, or leave the address empty to start Ray on "
-            "this machine"
-        )
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, or leave the "
+            "address empty to start Ray on this machine"
+        ) from error
+
+
+def _refused(address: str, error: BaseException) -> ConfigError:
+    """Something is there, and does not want this process: that is another fault than a cluster that is not there."""
+    if address == "auto":
+        return ConfigError("no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address empty")
     words = " ".join(str(error).split())[:300]
     return ConfigError(
         f"something answers at {address!r} and refuses: {words or type(error).__name__}. If the cluster asks for a token, "
