@@ -3,7 +3,12 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -220,7 +225,7 @@ def test_nodes_come_and_go_and_the_run_goes_on(world, cluster, no_shared_memory_
 @pytest.mark.cluster
 def test_a_run_whose_workers_have_no_core_waits_and_starts_when_there_is_one(world, cluster, no_shared_memory_left):
     ray.init(address=str(cluster.address), log_to_driver=False)
-    taken = ray.remote(num_cpus=1)(time.sleep).remote(20.0)
+    taken = ray.remote(num_cpus=1)(lambda: time.sleep(60.0)).remote()
     config, limit = RayConfig(workers=2, address=str(cluster.address)), 20
     engines: list[RayEngine] = []
     with ring_for(world) as ring:
@@ -243,10 +248,11 @@ def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, 
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
     start_ray(RayConfig())
     try:
+        config = RayConfig(workers=2, budgets=Budgets(memory=1))
         with (
             ring_for(world) as ring,
-            RayEngine(world, ring, RayConfig(workers=2, budgets=Budgets(memory=1)), limit=400) as engine,
             pytest.raises(EmbodiChainError, match="2 losses by cause 'memory' within 300 s"),
+            RayEngine(world, ring, config, limit=400) as engine,
         ):
             drain(ring, engine, world)
     finally:
@@ -254,8 +260,6 @@ def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, 
 
 
 def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
-    import socket
-
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -263,12 +267,20 @@ def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
         start_ray(RayConfig(address=f"127.0.0.1:{port}"))
 
 
+def listening(port: int) -> None:
+    """Waits until somebody listens on a port of this machine."""
+    deadline = time.monotonic() + 90.0
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.2)
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there(tmp_path: Path):
-    import subprocess
-    import sys
-
+def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there():
     code = (
         "import sys; from embodichain.ray_engine import RayConfig, start_ray\n"
         "try: start_ray(RayConfig(address=sys.argv[1])); print('joined')\n"
@@ -276,10 +288,12 @@ def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there(tmp_path: Pa
     )
     ray_bin = str(Path(sys.executable).parent / "ray")
     head = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
-    port = 26379
-    command = [ray_bin, "start", "--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", f"--temp-dir={tmp_path}"]
-    subprocess.run(command, env=head, check=True, capture_output=True)
+    port, folder = 26379, tempfile.mkdtemp(prefix="ray-")  # the path of a socket must be short
+    command = [ray_bin, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    command.append(f"--temp-dir={folder}")
+    there = subprocess.Popen(command, env=head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
+        listening(port)
         wrong = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 32}
         for environment, expected in ((wrong, "something answers"), (head, "joined")):
             done = subprocess.run(
@@ -287,4 +301,8 @@ def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there(tmp_path: Pa
             )
             assert expected in done.stdout, done.stdout + done.stderr
     finally:
-        subprocess.run([ray_bin, "stop", "--force"], capture_output=True)
+        there.terminate()  # `ray stop` would end everybody's
+        there.wait(timeout=60.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(there.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)
