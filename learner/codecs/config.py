@@ -11,10 +11,14 @@ from learner.records.schedules import warm_cosine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """Which DINOv3 to use: `source` is a local folder or hub id, "builtin" for the small one that ships with this package and was
-    trained on its own rendered stream (`embodichain encoder train`), or "" for a small one with seeded random weights.
+    """Which codec turns frames into latents, and from which weights: `source` is a local folder (of a DINOv3 also a hub id),
+    "builtin" for the small one that ships with this package and was trained on its own rendered stream (`embodichain encoder
+    train`, `codec train vae`), or "" for a small one with seeded random weights. `dim`, `layers`, `heads`, `patch` and `registers`
+    shape a random DINOv3 alone.
     """
 
+    codec: str = "dino"
+    """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures."""
     source: str = ""
     dim: int = 96
     layers: int = 4
@@ -35,6 +39,33 @@ class EncoderConfig:
             raise ConfigError(f"encoder dim must be a multiple of 4 x heads (2D rotary), got dim={self.dim}, heads={self.heads}")
         if self.max_images < 1 or self.merge < 1:
             raise ConfigError(f"encoder max_images and merge must be at least 1, got {self.max_images} and {self.merge}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeConfig:
+    """How the image autoencoder trains: L1 + `ssim_weight` (1 - SSIM) + `kl_weight` KL, over colours and depths alike.
+
+    `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`.
+    """
+
+    steps: int = 4000
+    depth_share: float = 0.25
+    """Share of the pictures that are shown as depth, drawn in grey, instead of colours."""
+    ssim_weight: float = 0.1
+    kl_weight: float = 1e-4
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.rate <= 0 or not 0.0 <= self.depth_share <= 1.0 or min(self.ssim_weight, self.kl_weight) < 0.0:
+            raise ConfigError(f"a codec needs steps >= 1, rate > 0, depth_share in 0..1 and weights >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
 class LatentSpec(NamedTuple):

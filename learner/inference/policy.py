@@ -68,6 +68,7 @@ class Policy:
         self._executed: Tensor | None = None
         self._measured: Tensor | None = None
         self._grid = Grid(0, 0, 0)
+        self._decision: Decision | None = None
         self.imagined: Tensor | None = None
         """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
         self.seen: Tensor | None = None
@@ -172,14 +173,29 @@ class Policy:
         return self._release(decision, measured, Outcome.SYNCHRONOUS, began)
 
     def _release(
-        self, decision: Decision, measured: Tensor, outcome: Outcome, began: float, waited_s: float = 0.0
+        self,
+        decision: Decision,
+        measured: Tensor,
+        outcome: Outcome,
+        began: float,
+        waited_s: float = 0.0,
+        expected: Tensor | None = None,
     ) -> NDArray[np.float32]:
-        """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units."""
+        """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units.
+
+        A decision made whole before its observation is relative to the state that was `expected` then, and is executed from
+        the `measured` one.
+        """
         agent = self._agent
         clip = agent.config.normalizer.clip
+        self._decision = decision
         self._executed = decision.actions_BHA[:, :CHUNK].clamp(-clip, clip) * agent.normalizer.action_mask
         self.imagined = None if decision.imagined_BNC is None else decision.imagined_BNC[0]
-        actions = agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
+        is_ahead = decision.is_ahead and expected is not None
+        physical = agent.normalizer.physical_actions(self._executed, expected if is_ahead else measured)
+        if is_ahead:
+            self._executed = agent.normalizer.actions(physical, measured)
+        actions = physical[0].float().cpu().numpy()
         self.last = Inference(
             outcome=outcome,
             evaluations=decision.evaluations,

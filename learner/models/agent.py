@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from embodichain.errors import LearnerError
 from learner.backbone.grid import Grid
 from learner.backbone.text import TextEncoder
-from learner.codecs.dino import Encoder
+from learner.codecs.catalog import make_codec
 from learner.data.dataset import Batch
 from learner.models.config import AgentConfig
 from learner.models.families import family_of
@@ -26,7 +26,7 @@ class Agent(nn.Module):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder)
+        self.encoder = make_codec(config.encoder)
         self.text = TextEncoder(config.text)
         self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
         self.register_buffer("memory_span", torch.tensor(1))

@@ -54,6 +54,8 @@ class Seen(NamedTuple):
     latents_BNC: Tensor
     proprio_BA: Tensor
     executed_BKA: Tensor | None
+    imagined: Mapping[str, Tensor] | None = None
+    """`Decision.extras` of the decision whose imagined frame stands in for this one; None for a frame that was seen."""
 
 
 class Decision(NamedTuple):
@@ -65,6 +67,10 @@ class Decision(NamedTuple):
     """The frame expected after the chunk; None from a model that imagines none."""
     evaluations: Mapping[str, int]
     """Evaluations of the network that this decision waited for, by the name of the stage."""
+    extras: Mapping[str, Tensor] = {}
+    """What else the family makes, by name: further frames, depth."""
+    is_ahead: bool = False
+    """Whether it was made whole before the observation: its actions are relative to the state that stood in for the measured one."""
 
 
 class State(Protocol):
@@ -197,6 +203,13 @@ class WorldModel(nn.Module, ABC):
         With the state that `begin` had, the result is bit for bit that of `decide`.
         """
         raise ConfigError(f"{type(self).__name__} decides nothing ahead of an observation: serve and judge it without --sai")
+
+    def foresee(self, state: Any, seen: Seen, noise: Noise, text: TextMemory, grid: Grid, mode: Mode) -> Seen:
+        """A better surrogate of the next observation than `seen`, where `mode` computes one in the background; `seen` elsewhere.
+
+        `state` holds all that was observed before it, and `seen.executed_BKA` the chunk that leads to it.
+        """
+        return seen
 
     # --------------------------------------------------------------------------------------------------------- large models
 

@@ -10,7 +10,7 @@ from embodichain.errors import ConfigError
 from embodichain.expand.visual import VisualConfig
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.tasks import TASKS
-from learner.codecs.config import EncoderConfig, PretrainConfig
+from learner.codecs.config import EncoderConfig, PretrainConfig, VaeConfig
 from learner.runs.config import RingConfig, StreamConfig
 from learner.vision.config import SegmenterConfig
 
@@ -84,3 +84,14 @@ class SegmenterRunConfig(FramesConfig):
         super().__post_init__()
         if not self.world.segmentation:
             raise ConfigError("a segmenter learns from segmentation: leave world.segmentation true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeRunConfig(FramesConfig):
+    """One training of the image autoencoder: what is rendered, how it streams, and how it learns from it."""
+
+    out: Path = Path("runs/vae")
+    """Folder for model.safetensors and training.json; must not hold an autoencoder yet."""
+    world: WorldConfig = field(default_factory=lambda: rendered(depth=True))
+    images: int = 2
+    vae: VaeConfig = field(default_factory=VaeConfig)

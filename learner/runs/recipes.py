@@ -15,6 +15,9 @@ from learner.evaluation.config import EvaluateConfig
 from learner.models.clwm import sizes as clwm
 from learner.models.config import AgentConfig, NormalizerConfig
 from learner.models.families import family_of
+from learner.models.family import ModelConfig
+from learner.models.lingbot_va import sizes as lingbot_va
+from learner.models.lingbot_va.config import Weighting
 from learner.runs.config import RingConfig, RunConfig, StreamConfig, TrainConfig, encode_on_write
 from learner.training.config import LearnerConfig, Matrices, OptimizerConfig
 from learner.vision.config import BUILTIN
@@ -106,6 +109,45 @@ def turn_switch_cpu() -> RunConfig:
         train=TrainConfig(steps=3400),
         evaluate=EvaluateConfig(episodes=50),
     )
+
+
+def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: bool = False) -> RunConfig:
+    """Another family on the stream of `turn_switch_cpu`: its scenes, its optimiser and its hints, but latents that decode.
+
+    Pictures are drawn by the rasteriser, several times as fast as by rays.
+    """
+    base = turn_switch_cpu()
+    encoder = EncoderConfig(codec="vae", source=BUILTIN, merge=2, segmenter=BUILTIN)
+    agent = replace(base.learner.agent, encoder=encoder, model=model)
+    data = replace(base.learner.data, window=window)
+    return replace(
+        base,
+        recipe=recipe,
+        out=Path("runs") / recipe,
+        world=replace(base.world, painter="raster", encode=encode_on_write(encoder), depth=depth),
+        learner=replace(base.learner, agent=agent, data=data),
+        train=replace(base.train, steps=steps),
+    )
+
+
+def lingbot_va_cpu() -> RunConfig:
+    """LingBot-VA on turn_switch, on two cores: one causal sequence of frames and actions.
+
+    Windows of two chunks, for the task asks for no memory and attention over a long one costs; inference looks as far back. Actions
+    are told of each frame at a glance, aim, and count as in `turn_switch_cpu`. Chunks hold one frame, as the robot's are.
+    """
+    model = replace(
+        lingbot_va.tiny(),
+        glance=48,
+        aim=3,
+        most_frames=1,
+        span=4,
+        action_weight=5.0,
+        action_shift=2.0,
+        action_weighting=Weighting.FALLOFF,
+        proprio_noise=0.02,
+    )
+    return _sister("lingbot_va_cpu", model, window=2, steps=2400)
 
 
 def counting(config: RunConfig) -> RunConfig:
