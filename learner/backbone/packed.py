@@ -86,8 +86,8 @@ def in_frames(x: Tensor, frames: int) -> Tensor:
     return x.unflatten(2, (frames, -1)).transpose(1, 2)
 
 
-def masked(projected: Sequence[Projected], mask: Tensor, outputs: int) -> list[Tensor]:
-    """Attention of the first `outputs` groups over all, under a boolean mask [(B, 1,) queries, S]; as [B, F, H, N, d] each."""
+def masked(projected: Sequence[Projected], mask: Tensor | None, outputs: int) -> list[Tensor]:
+    """Attention of the first `outputs` groups over all, under a boolean mask [(B, 1,) queries or 1, S]; as [B, F, H, N, d] each."""
     queries = torch.cat([one_sequence(part.queries) for part in projected[:outputs]], dim=2)
     keys = torch.cat([one_sequence(part.own.keys) for part in projected], dim=2)
     values = torch.cat([one_sequence(part.own.values) for part in projected], dim=2)

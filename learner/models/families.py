@@ -11,6 +11,7 @@ FAMILIES: Registry[Family] = Registry(
     {
         "clwm": "learner.models.clwm.family:CLWM",
         "lingbot_va": "learner.models.lingbot_va.family:LINGBOT_VA",
+        "x_wam": "learner.models.x_wam.family:X_WAM",
     },
 )
 """Families by name."""

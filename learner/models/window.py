@@ -16,6 +16,8 @@ class Window(NamedTuple):
     text_BLC: Tensor
     opening_BNC: Tensor | None = None
     """The first frame of each trajectory, for models with an aim."""
+    depth_BTNC: Tensor | None = None
+    """Latents of every frame's depth, for models that learn it."""
 
 
 class Extent(NamedTuple):

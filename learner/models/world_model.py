@@ -39,6 +39,8 @@ class Needs(NamedTuple):
 
     opening: bool = False
     """The first frame of each trajectory."""
+    depth: bool = False
+    """Depth of every frame, which the codec encodes."""
 
 
 class Losses(NamedTuple):
@@ -71,6 +73,15 @@ class Decision(NamedTuple):
     """What else the family makes, by name: further frames, depth."""
     is_ahead: bool = False
     """Whether it was made whole before the observation: its actions are relative to the state that stood in for the measured one."""
+
+
+class Prefix(NamedTuple):
+    """Actions under way while a decision is made: what is left of the last one, and how many of them are committed."""
+
+    actions_BHA: Tensor
+    """From the new frame on, normalised with the state measured now; as many as are known."""
+    delay: int
+    """d: the new decision takes over after so many."""
 
 
 class State(Protocol):
@@ -111,6 +122,8 @@ class WorldModel(nn.Module, ABC):
     """H, actions of a decision: a multiple of the chunk."""
     modes: tuple[str, ...] = ()
     """Names of the ways in which it decides ahead of an observation; () for a model that cannot."""
+    late_modes: tuple[str, ...] = ()
+    """Names of the ways in which it decides while the last decision goes on; () for a model that cannot."""
     recompute: Recompute
     """How training trades work for memory; may be set at any time."""
 
@@ -172,8 +185,12 @@ class WorldModel(nn.Module, ABC):
     def decide(self, state: Any, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
         """The actions after the last observation; `state` stays as it is."""
 
+    def decide_from(self, state: Any, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode) -> Decision:
+        """A decision that takes over from actions under way; called where gradients are possible, so not in inference mode."""
+        raise unknown("mode", mode.name, self.late_modes)
+
     def check(self, mode: Mode) -> None:
-        """Raises ConfigError, listing what is possible, unless this model can decide ahead in that way."""
+        """Raises ConfigError, listing what is possible, unless this model can decide ahead or late in that way."""
         raise unknown("mode", mode.name, self.modes)
 
     def unbegun(self, noise: Noise) -> Started:
