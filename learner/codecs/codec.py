@@ -57,6 +57,15 @@ class Codec(nn.Module, ABC):
         """Images uint8 [B, h, w, 3] of tokens [B, rows x columns, channels]; raises ConfigError from a codec that decodes nothing."""
         raise ConfigError(f"latents of the codec {self.config.codec!r} cannot be decoded into pictures: use vae")
 
+    @property
+    def encodes_depth(self) -> bool:
+        """Whether `depth_latents` gives latents of depths."""
+        return False
+
+    def depth_latents(self, depth_m: Tensor) -> Tensor:
+        """Latents [..., N, C] of depths [m], [..., cameras, h, w]; raises ConfigError from a codec that encodes none."""
+        raise ConfigError(f"the codec {self.config.codec!r} encodes no depth: use vae")
+
     # ------------------------------------------------------------------------------------------------------- shapes
 
     @property
@@ -112,6 +121,11 @@ class Codec(nn.Module, ABC):
         """Encode-on-write: latents [F, C, rows, columns, channels] of frames uint8 [F, C, h, w, 3]."""
         latents = self(torch.from_numpy(rgb)).half()
         return latents.reshape(*rgb.shape[:2], *self.latent_shape(*rgb.shape[2:4])).numpy()
+
+    def encode_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Encode-on-write of depths [m], float32 [F, C, h, w]: latents [F, C, rows, columns, channels]."""
+        latents = self.depth_latents(torch.from_numpy(depth)).half()
+        return latents.reshape(*depth.shape[:2], *self.latent_shape(*depth.shape[2:])).numpy()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, cameras: int, rows: int, columns: int) -> Tensor:

@@ -133,8 +133,13 @@ class VaeCodec(Codec):
         values = self.vae.decode(tokens.transpose(1, 2).unflatten(2, (rows, columns)))
         return ((values + 1.0) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
 
+    @property
+    def encodes_depth(self) -> bool:
+        """Depth is a picture in grey."""
+        return True
+
     @torch.no_grad()
-    def encode_depth(self, depth_m: Tensor) -> Tensor:
+    def depth_latents(self, depth_m: Tensor) -> Tensor:
         """Latents [..., N, C] of depths [m], [..., cameras, h, w], drawn in grey; where moments of objects would be, zeros."""
         *lead, cameras, height, width = depth_m.shape
         rows, columns = self.grid(height, width)

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
 from learner.backbone.grid import Grid
+from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Outcome, Policy
 from learner.models.agent import Agent
@@ -267,8 +268,13 @@ class SpeculativePolicy(Policy):
 
 
 def make_policy(agent: Agent, ahead: SaiConfig | None, *, seed: int = 0, worker: Executor | None = None) -> Policy:
-    """The policy of an agent of any family; one that thinks ahead, in a thread of its own or in `worker`, if `ahead` says how.
+    """The policy of an agent of any family; one that thinks ahead, in a thread of its own or in `worker`, if `ahead` says how, or
+    whose decisions take effect late.
 
     Raises ConfigError for a way to think ahead that the agent's model does not have.
     """
-    return Policy(agent, seed=seed) if ahead is None else SpeculativePolicy(agent, ahead, seed=seed, worker=worker)
+    if ahead is None:
+        return Policy(agent, seed=seed)
+    if ahead.variant in agent.model.late_modes:
+        return LatePolicy(agent, ahead, seed=seed)
+    return SpeculativePolicy(agent, ahead, seed=seed, worker=worker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from embodichain.errors import LearnerError
+from embodichain.errors import ConfigError, LearnerError
 from learner.backbone.grid import Grid
 from learner.backbone.text import TextEncoder
 from learner.codecs.catalog import make_codec
@@ -33,6 +33,8 @@ class Agent(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = family_of(config.model).build(config.model, self.encoder.latents, self.text.dim)
+        if self.model.needs.depth and not self.encoder.encodes_depth:
+            raise ConfigError(f"the model learns depth, which the codec {config.encoder.codec!r} does not encode: use codec vae")
 
     @property
     def num_trained_parameters(self) -> int:
@@ -71,7 +73,17 @@ class Agent(nn.Module):
             actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
             text_BLC=self.text(batch.instructions),
             opening_BNC=self._opening(batch) if self.model.needs.opening else None,
+            depth_BTNC=self._depth(batch) if self.model.needs.depth else None,
         )
+
+    @torch.no_grad()
+    def _depth(self, batch: Batch) -> Tensor:
+        """Normalised latents [B, T, N, C] of the frames' depths."""
+        if batch.depth is None:
+            raise LearnerError("this agent learns depth: gather(..., depth=True)")
+        written = batch.latents_BTvrcC is not None and batch.depth.ndim == batch.latents_BTvrcC.ndim
+        ready = batch.depth.flatten(2, 4).to(self.normalizer.latent_mean) if written else self.encoder.depth_latents(batch.depth)
+        return self.normalizer.latents(ready)
 
     @torch.no_grad()
     def _opening(self, batch: Batch) -> Tensor:

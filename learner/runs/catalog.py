@@ -18,6 +18,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "seconds_cpu": "learner.runs.recipes:seconds_cpu",
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
         "lingbot_va_cpu": "learner.runs.recipes:lingbot_va_cpu",
+        "x_wam_cpu": "learner.runs.recipes:x_wam_cpu",
     },
 )
 """Recipes by name; installed distributions add others under `embodichain.recipes`."""

@@ -18,6 +18,7 @@ from learner.models.families import family_of
 from learner.models.family import ModelConfig
 from learner.models.lingbot_va import sizes as lingbot_va
 from learner.models.lingbot_va.config import Weighting
+from learner.models.x_wam import sizes as x_wam
 from learner.runs.config import RingConfig, RunConfig, StreamConfig, TrainConfig, encode_on_write
 from learner.training.config import LearnerConfig, Matrices, OptimizerConfig
 from learner.vision.config import BUILTIN
@@ -148,6 +149,17 @@ def lingbot_va_cpu() -> RunConfig:
         proprio_noise=0.02,
     )
     return _sister("lingbot_va_cpu", model, window=2, steps=2400)
+
+
+def x_wam_cpu() -> RunConfig:
+    """X-WAM on turn_switch, on two cores: two frames, 32 actions and their states at once, with the depth of every frame.
+
+    Hints and weight of the actions as in `turn_switch_cpu`. A quarter of the decision may go on from the one before.
+    """
+    model = replace(
+        x_wam.tiny(), depth=1, glance=48, aim=3, action_weight=5.0, proprio_noise=0.02, prefix=8, video_steps=8, action_steps=5
+    )
+    return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
 
 
 def counting(config: RunConfig) -> RunConfig:

@@ -72,7 +72,8 @@ class AgentModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
         """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
         self._leased = batch
-        return batch.gather(device, opening=self.agent.model.needs.opening)
+        needs = self.agent.model.needs
+        return batch.gather(device, opening=needs.opening, depth=needs.depth)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         """Backward and optimiser are done: nothing reads the views any more."""
