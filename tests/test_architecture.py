@@ -28,12 +28,11 @@ COMPOSITION_ROOTS = {"learner.commands", "learner.evaluation", "learner.reportin
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
 """Packages that take seconds to import: one file each."""
 IMPORT_BY_NAME = {
-    "embodichain",
     "embodichain.cli",
     "embodichain.config",
+    "embodichain.lazy",
     "embodichain.processes",
     "embodichain.registry",
-    "embodichain.ring",
     "embodichain.ring.cuda",
     "embodichain.assets.usd.validators",
     "learner",
