@@ -97,8 +97,7 @@ class WorldConfig:
         )
 
     def stream_spec(self, robot: Robot) -> TrajectorySpec:
-        """The schema of what goes into the ring: latents instead of pixels when frames are encoded on write, and of depth too
-        where the encoder encodes it."""
+        """The schema of what goes into the ring: encoded on write, latents instead of pixels, and of depth where it has some."""
         if not self.encode.factory:
             return self.trajectory_spec(robot)
         encoder = self.encode.make()

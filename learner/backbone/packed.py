@@ -39,7 +39,7 @@ def framed(positions: Callable[..., Tensor], arguments: tuple[float, ...], frame
 
 
 def project(blocks: Sequence[Block], tokens: Sequence[Tensor], groups: Sequence[Group]) -> list[Projected]:
-    """Queries, keys and values of every group, through the block of its stream; streams that share a block go through it at once."""
+    """Queries, keys and values of every group, through the block of its stream; streams that share one go through it at once."""
     found: dict[int, Projected] = {}
     for block in dict.fromkeys(blocks):
         mine = [i for i, group in enumerate(groups) if blocks[group.stream] is block]

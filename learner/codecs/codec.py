@@ -54,7 +54,7 @@ class Codec(nn.Module, ABC):
         """Tokens [B, patches, channels] of images uint8 [B, h, w, 3], row by row."""
 
     def pictures(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """Images uint8 [B, h, w, 3] of tokens [B, rows x columns, channels]; raises ConfigError from a codec that decodes nothing."""
+        """Images uint8 [B, h, w, 3] of tokens [B, rows x columns, channels]; raises ConfigError where nothing can be decoded."""
         raise ConfigError(f"latents of the codec {self.config.codec!r} cannot be decoded into pictures: use vae")
 
     @property

@@ -47,7 +47,7 @@ def train_vae(vae: Vae, images: Iterator[Views], config: VaeConfig, on_step: OnS
 
 
 def shown(views: Views, depth_share: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Pictures [B, 3, h, w] of views: in colours, but for a share drawn by `generator` that is depth in grey, where there is any."""
+    """Pictures [B, 3, h, w] of views: in colours, but for a share drawn by `generator` that is depth in grey, if there is any."""
     pictures = scaled(views.rgb, like)
     if views.depth is None or not depth_share:
         return pictures

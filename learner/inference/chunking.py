@@ -41,9 +41,7 @@ class LatePolicy(Policy):
         model, normalizer = self._agent.model, self._agent.normalizer
         under_way = normalizer.actions(torch.from_numpy(left)[None].to(measured), measured)
         noise = model.noise(like, self._generator)
-        decision = model.decide_from(
-            self._memory, noise, Prefix(under_way, self._delay), self._reading, self._grid, self._mode
-        )
+        decision = model.decide_from(self._memory, noise, Prefix(under_way, self._delay), self._reading, self._grid, self._mode)
         chunk = self._release(decision, measured, Outcome.LATE, began)
         chunk[: self._delay] = left[: self._delay]
         self._executed = normalizer.actions(torch.from_numpy(chunk)[None].to(measured), measured)

@@ -20,7 +20,6 @@ from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
 
-
 _NOTHING = np.zeros((0, ACTION_DIM), np.float32)
 
 

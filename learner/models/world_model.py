@@ -72,7 +72,7 @@ class Decision(NamedTuple):
     extras: Mapping[str, Tensor] = {}
     """What else the family makes, by name: further frames, depth."""
     is_ahead: bool = False
-    """Whether it was made whole before the observation: its actions are relative to the state that stood in for the measured one."""
+    """Whether it was made whole before the observation: its actions are relative to the state that was expected then."""
 
 
 class Prefix(NamedTuple):

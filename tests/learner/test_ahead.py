@@ -62,7 +62,6 @@ class Exact(WorldModel):
         return started._replace(evaluations={"steps": 0}, is_ahead=True)
 
 
-
 def errors(agent, mode: str) -> float:
     """Mean square of x over the last ten of `CHUNKS` chunks, over episodes."""
     rng, found = np.random.default_rng(0), []
@@ -121,9 +120,10 @@ def test_chunks_decided_ahead_wait_for_no_evaluation_and_memory_is_that_of_what_
     ahead.begin("turn the switch on")
     told = Policy(causal)
     told.begin("turn the switch on")
+    last = None
     for t in range(4):
         chunk = ahead.act(*frame(t))
-        told.act(*frame(t), executed=None if t == 0 else last)
+        told.act(*frame(t), executed=last)
         last = chunk
         assert ahead.last is not None and (sum(ahead.last.evaluations.values()) == 0) == (t > 0)
         assert ahead.last.outcome is (Outcome.SPECULATED if t else Outcome.SYNCHRONOUS)

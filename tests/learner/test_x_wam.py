@@ -1,6 +1,5 @@
 """Laws of X-WAM: depth on the side changes nothing, inference stays where training was, chunks go on from those under way."""
 
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +9,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from embodichain.errors import ConfigError
-from embodichain.types import CHUNK
 from learner.codecs.config import LatentSpec
 from learner.models.window import Extent
 from learner.models.world_model import Mode, Prefix, Seen

@@ -83,13 +83,15 @@ class LingbotConfig(ModelConfig):
         shares = (self.forward_share, self.history_noise_prob, self.history_noise_low, self.text_dropout)
         if not all(0.0 <= share <= 1.0 for share in shares) or not 0.0 < self.until <= 1.0:
             raise ConfigError(
-                f"forward_share, history_noise_prob, history_noise_low and text_dropout must be in 0..1 and until in (0, 1], got {self}"
+                "forward_share, history_noise_prob, history_noise_low and text_dropout must be in 0..1 and until in (0, 1], "
+                f"got {self}"
             )
         if not 1 <= self.frames <= self.most_frames:
             raise ConfigError(f"frames, of a decision, must be 1..most_frames={self.most_frames}, got {self.frames}")
         if not 2 <= self.span_low <= self.span_high or self.span < 2:
             raise ConfigError(
-                f"span and span_low must be at least 2 and span_low <= span_high, got {self.span}, {self.span_low}, {self.span_high}"
+                "span and span_low must be at least 2 and span_low <= span_high, "
+                f"got {self.span}, {self.span_low} and {self.span_high}"
             )
         if self.cfg_video != 1.0 and not self.text_dropout:
             raise ConfigError("cfg_video needs a model that trained without instructions too: set text_dropout, for one to 0.1")

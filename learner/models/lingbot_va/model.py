@@ -1,11 +1,11 @@
-"""LingBot-VA: one causal sequence of frames and actions; frames are imagined first, then the actions that lead to them are found.
+"""LingBot-VA: one causal sequence of frames and actions; frames are imagined first, then the actions that lead to them.
 
-Training denoises the frames and actions of a whole window at once, in one packed sequence under a mask (`sequence`); inference keeps
-keys and values of what happened (`stages`). While the robot moves, the next decision may be made from predicted frames: those of
-the last decision ("naive"), or those that forward dynamics foresees from what really happened and the actions under way
+Training denoises the frames and actions of a whole window at once, in one packed sequence under a mask (`sequence`); inference
+keeps keys and values of what happened (`stages`). While the robot moves, the next decision may be made from predicted frames: those
+of the last decision ("naive"), or those that forward dynamics foresees from what really happened and the actions under way
 ("grounded").
 
-Shapes: B batch, T steps, N latents a frame, C latent channels, D width, A action channels, K actions a chunk, F frames of a decision.
+Shapes: B batch, T steps, N latents a frame, C latent channels, A action channels, K actions a chunk, F frames of a decision.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class LingbotVa(LingbotStages):
 
     @property
     def modes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """ "grounded" needs a model that learned forward dynamics."""
+        """Both, but for "grounded" in a model that learned no forward dynamics."""
         return (NAIVE, GROUNDED) if self.config.forward_share else (NAIVE,)
 
     # ------------------------------------------------------------------------------------------------------------ training
@@ -206,7 +206,7 @@ class LingbotVa(LingbotStages):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills the blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint; a narrow stream takes a share of it."""
+        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint; a narrow stream takes a share of it."""
         times = ("video_time",) if self.config.dual else ("video_time", "action_time")
         report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out")
         for video, action in self.layers:

@@ -1,6 +1,6 @@
 """The parameters of LingBot-VA, and the groups of tokens that they make of latents, actions and states.
 
-Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width of a stream, A action channels, K actions a chunk.
+Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width of a stream, A action channels, K actions.
 """
 
 from __future__ import annotations
@@ -131,4 +131,4 @@ class LingbotParts(WorldModel):
         stream: int,
     ) -> Group:
         width = self.config.dim // self.config.heads
-        return Group(tokens, *time, framed(positions, arguments, tokens.shape[1], width, self.view), stream)
+        return Group(tokens, time[0], time[1], framed(positions, arguments, tokens.shape[1], width, self.view), stream)

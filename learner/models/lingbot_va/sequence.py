@@ -92,7 +92,7 @@ def frame_positions(first: int, frames: int, cameras: int, rows: int, columns: i
 
 
 def action_positions(first: int, frames: int, count: int, device: torch.device | None = None) -> Tensor:
-    """Of the `count` actions before each of `frames` frames: action j before frame f at f - 1 + (j + 1) / (count + 1), h = w = -1."""
+    """Of the `count` actions before each of `frames` frames: action j of frame f at f - 1 + (j + 1) / (count + 1), h = w = -1."""
     t = torch.arange(first, first + frames, dtype=torch.float64, device=device)[:, None] - 1.0
     t = (t + torch.arange(1, count + 1, dtype=torch.float64, device=device) / (count + 1)).flatten()
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)

@@ -26,7 +26,7 @@ def overlap_weights(horizon: int, delay: int, overlap: int) -> Tensor:
 
 
 def strength(time: float, most: float) -> float:
-    """g = (1 - s) / s ((1 - s)^2 + s^2) / (1 - s)^2 at flow time s, at most `most`."""
+    """G = (1 - s) / s ((1 - s)^2 + s^2) / (1 - s)^2 at flow time s, at most `most`."""
     if time <= 0.0 or time >= 1.0:
         return most
     return min(most, (1.0 - time) / time * ((1.0 - time) ** 2 + time**2) / (1.0 - time) ** 2)

@@ -3,12 +3,12 @@
 The state of an episode is the last frame alone. Actions are clean after fewer steps than the video; a decision stops there, and the
 depth branch does not run in it.
 
-Shapes: B batch, T steps, N latents a frame, C latent channels, A action channels, K actions a chunk, F frames of a decision, H = F K.
+Shapes: B batch, T steps, N latents a frame, C channels, A action channels, K actions a chunk, F frames of a decision, H = F K.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -158,16 +158,14 @@ class Xwam(XwamPasses):
         """`decide` until frames are clean too; with `depth`, their depths' latents, frame 0's first, in extras."""
         return self._integrate(state, noise, text, grid, steps=self.config.video_steps, depth=depth)
 
-    def decide_from(
-        self, state: LastFrame, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode
-    ) -> Decision:
+    def decide_from(self, state: LastFrame, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode) -> Decision:
         """A decision that goes on from actions under way: drawn towards them ("guided") or given the committed ones ("prefix")."""
         self.check(mode)
         return self._integrate(state, noise, text, grid, steps=self.config.action_steps, prefix=prefix, rule=mode.name)
 
     @property
     def late_modes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """"prefix" needs a model that trained with clean prefixes."""
+        """Both, but for "prefix" in a model that trained with no clean prefixes."""
         return (GUIDED, PREFIX) if self.config.prefix else (GUIDED,)
 
     def check(self, mode: Mode) -> None:
@@ -188,11 +186,12 @@ class Xwam(XwamPasses):
         rule: str = "",
     ) -> Decision:
         """Euler along both grids together, `steps` of them."""
-        assert state.latents_BNC is not None and state.proprio_BA is not None, "a decision follows an observation"
+        first, measured = state.latents_BNC, state.proprio_BA
+        assert first is not None and measured is not None, "a decision follows an observation"
         video, action = (1.0 - level for level in paths(self.config))
-        hint = self.hints(state.latents_BNC[:, None].to(self.view), state.opening, state.proprio_BA[:, None].to(self.view))
+        hint = self.hints(first[:, None].to(self.view), state.opening, measured[:, None].to(self.view))
         frames, actions, proprio = noise
-        now = state.latents_BNC.new_ones(len(frames), 1)
+        now = first.new_ones(len(frames), 1)
         given = None
         if prefix is not None and rule == PREFIX:
             given = (torch.arange(self.horizon, device=now.device) < prefix.delay)[None]
@@ -205,9 +204,7 @@ class Xwam(XwamPasses):
             times = Times(torch.cat([now, now.expand(-1, frames.shape[1]) * s_v], 1), one_each, self._body_times(now, s_a))
 
             def field(chunks: Tensor, frames: Tensor = frames, proprio: Tensor = proprio, times: Times = times) -> Point:
-                whole = Point(
-                    torch.cat([state.latents_BNC[:, None], frames], 1), chunks, torch.cat([state.proprio_BA[:, None], proprio], 1)
-                )
+                whole = Point(torch.cat([first[:, None], frames], 1), chunks, torch.cat([measured[:, None], proprio], 1))
                 return self.sweep(whole, times, hint, text, grid).velocity
 
             if prefix is not None and rule == GUIDED and s_a < 1.0:
@@ -224,13 +221,14 @@ class Xwam(XwamPasses):
                 proprio = proprio + step * found.proprio_BFA[:, 1:]
         extras = {"frames": ended, "states": proprio}
         if depth:
-            extras["depth"] = self._depth(state, frames, actions, proprio, hint, text, grid)
+            whole = Point(torch.cat([first[:, None], frames], 1), actions, torch.cat([measured[:, None], proprio], 1))
+            extras["depth"] = self._depth(whole, hint, text, grid)
         return Decision(actions.flatten(1, 2), ended[:, 0], {"joint": steps}, extras)
 
     def _body_times(self, now: Tensor, s_a: float) -> Tensor:
         return torch.cat([now, now.expand(-1, self.config.frames) * s_a], dim=1)
 
-    def _guided(self, field, actions: Tensor, prefix: Prefix, s_a: float) -> tuple[Point, Tensor]:  # type: ignore[no-untyped-def]
+    def _guided(self, field: Callable[[Tensor], Point], actions: Tensor, prefix: Prefix, s_a: float) -> tuple[Point, Tensor]:
         """Velocities at a point, and that of actions drawn towards those under way."""
         overlap = prefix.actions_BHA.shape[1]
         weights = overlap_weights(self.horizon, prefix.delay, overlap).to(actions).view(1, -1, CHUNK, 1)
@@ -245,17 +243,13 @@ class Xwam(XwamPasses):
         pulled, _ = guided(of_actions, actions, target, weights, s_a, most)
         return Point(*(part.detach() for part in kept[0])), pulled
 
-    def _depth(
-        self, state: LastFrame, frames: Tensor, actions: Tensor, proprio: Tensor, hint: Tensor | None, text: TextMemory, grid: Grid
-    ) -> Tensor:
-        """Depths' latents [B, F + 1, N, C] of clean frames."""
+    def _depth(self, clean: Point, hint: Tensor | None, text: TextMemory, grid: Grid) -> Tensor:
+        """Depths' latents [B, F + 1, N, C] of what is clean."""
         if not self.config.depth:
             raise ConfigError("this model has no depth branch: set model.depth")
-        assert state.latents_BNC is not None and state.proprio_BA is not None
-        one = state.latents_BNC.new_ones(len(frames), 1)
-        whole = Point(torch.cat([state.latents_BNC[:, None], frames], 1), actions, torch.cat([state.proprio_BA[:, None], proprio], 1))
-        times = Times(one.expand(-1, frames.shape[1] + 1), one, one.expand(-1, frames.shape[1] + 1))
-        depth = self.sweep(whole, times, hint, text, grid, depth=True).depth_BFNC
+        one = clean.latents_BFNC.new_ones(len(clean.latents_BFNC), 1)
+        every = one.expand(-1, clean.latents_BFNC.shape[1])
+        depth = self.sweep(clean, Times(every, one, every), hint, text, grid, depth=True).depth_BFNC
         assert depth is not None
         return depth
 

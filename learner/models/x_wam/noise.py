@@ -15,7 +15,7 @@ _BETA = 1.5
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """k sigma / (1 + (k - 1) sigma): keeps order, 0 and 1."""
+    """K sigma / (1 + (k - 1) sigma): keeps order, 0 and 1."""
     return shift * sigma / (1.0 + (shift - 1.0) * sigma)
 
 

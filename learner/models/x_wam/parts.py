@@ -6,7 +6,7 @@ Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D wi
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import cast
 
@@ -82,13 +82,13 @@ class XwamParts(WorldModel):
         """Latents of frames 0 to F - 1 at flow times [B or 1, F]; raises ConfigError for a layout they do not have."""
         if latents_BFNC.shape[-2] != grid.size or grid.cameras > self.config.max_cameras:
             raise ConfigError(
-                f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}: the layout must be that which the encoder "
+                f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}: give the layout that the encoder "
                 f"gave with them, of up to {self.config.max_cameras} cameras (max_cameras)"
             )
         where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
         tokens = self.video_in(latents_BFNC.to(self.view)) + (self.view[: grid.cameras] + where).flatten(0, 1)
         frames = tokens.shape[1]
-        return Group(tokens, *self.video_time(time_BF), framed(_frames, (frames, *grid), frames, self._width, self.view))
+        return self._group(tokens, self.video_time(time_BF), _frames, (frames, *grid))
 
     def action_group(self, actions_BFKA: Tensor, time: Tensor, hint_B11D: Tensor | None) -> Group:
         """Chunks at flow times [B, 1], one for all, or [B, F K], one for each action."""
@@ -96,17 +96,19 @@ class XwamParts(WorldModel):
         tokens = tokens if hint_B11D is None else tokens + hint_B11D
         count = tokens.shape[1] * CHUNK
         tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)  # each action a frame, or one frame of all
-        return Group(tokens, *self.action_time(time), framed(_actions, (count,), tokens.shape[1], self._width, self.view))
+        return self._group(tokens, self.action_time(time), _actions, (count,))
 
     def proprio_group(self, proprio_BFA: Tensor, time_BF: Tensor) -> Group:
         """States measured at frames 0 to F - 1 at flow times [B or 1, F]."""
         tokens = self.proprio_in(proprio_BFA.to(self.view)).unsqueeze(2)
         frames = tokens.shape[1]
-        return Group(tokens, *self.action_time(time_BF), framed(_states, (frames,), frames, self._width, self.view))
+        return self._group(tokens, self.action_time(time_BF), _states, (frames,))
 
-    @property
-    def _width(self) -> int:
-        return self.config.dim // self.config.heads
+    def _group(
+        self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Callable[..., Tensor], arguments: tuple[float, ...]
+    ) -> Group:
+        width = self.config.dim // self.config.heads
+        return Group(tokens, time[0], time[1], framed(positions, arguments, tokens.shape[1], width, self.view))
 
 
 def _frames(frames: int, cameras: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:

@@ -9,8 +9,8 @@ Shapes: B batch, F frames, N latents a frame, C latent channels, A action channe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -20,6 +20,8 @@ from learner.backbone.grid import Grid
 from learner.backbone.layers import Block, KeyValue, Projected
 from learner.backbone.packed import Group, masked, project, settle
 from learner.models.x_wam.parts import XwamParts
+
+Result = TypeVar("Result")
 
 TextMemory = tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]
 """Keys and values of one instruction: of every block, and of every copy."""
@@ -54,7 +56,9 @@ class XwamPasses(XwamParts):
     def read_text(self, text_BLC: Tensor) -> TextMemory:
         """Keys and values of an instruction for every block and copy."""
         text = self.text_in(text_BLC.to(self.view))
-        return tuple(block.text_memory(text) for block in self.blocks), tuple(block.text_memory(text) for block in self.depth_blocks)
+        return tuple(block.text_memory(text) for block in self.blocks), tuple(
+            block.text_memory(text) for block in self.depth_blocks
+        )
 
     def sweep(
         self,
@@ -94,10 +98,10 @@ class XwamPasses(XwamParts):
             branch = block(self._kept_or_not, _aside, block, branch, groups[0], read, mask, words)
         return Passed(velocity, self.depth["head"](branch, groups[0].embedding))
 
-    def _kept_or_not(self, act, *inputs):  # type: ignore[no-untyped-def]
+    def _kept_or_not(self, act: Callable[..., Result], *inputs: Any) -> Result:
         """act(*inputs), kept for the backward pass or made again there."""
         if self.recompute.blocks and torch.is_grad_enabled():
-            return checkpoint(act, *inputs, use_reentrant=False)
+            return cast(Result, checkpoint(act, *inputs, use_reentrant=False))
         return act(*inputs)
 
 
@@ -110,9 +114,7 @@ def _whole(
     return settle([block], tokens, attended, groups, [words]), projected
 
 
-def _aside(
-    block: Block, tokens: Tensor, group: Group, read: Sequence[Projected], mask: Tensor | None, words: KeyValue
-) -> Tensor:
+def _aside(block: Block, tokens: Tensor, group: Group, read: Sequence[Projected], mask: Tensor | None, words: KeyValue) -> Tensor:
     """A copy over the video's tokens: attends to itself and to what its source attended to."""
     (own,) = project([block], [tokens], [group])
     if mask is not None:
