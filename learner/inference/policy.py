@@ -120,12 +120,12 @@ class Policy:
         """
         began = time.perf_counter()
         with self._quiet():
-            latents, measured, grid = self._see(rgb, proprio)
-            done = self._executed if executed is None else self._as_executed(executed)
-            seen = Seen(latents, self._agent.normalizer.proprio(measured), done)
-            self._memory = self._remember(self._memory, seen, self._reading, grid, self._prepared(grid))
-            self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
-            return self._generate(latents, measured, began)
+            return self._generate(*self._observe(rgb, proprio, executed), began)
+
+    def watch(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None) -> None:
+        """Takes in a frame as `act` does, and decides nothing: for decisions of several chunks that are played to their end."""
+        with self._quiet():
+            self._observe(rgb, proprio, executed)
 
     def act_blind(self) -> NDArray[np.float32]:
         """The next chunk when the observation was lost; raises LearnerError, for this policy predicts nothing while it waits."""
@@ -138,6 +138,17 @@ class Policy:
 
     def _quiet(self) -> AbstractContextManager[Any]:
         return torch.no_grad() if self.needs_gradients else torch.inference_mode()
+
+    def _observe(
+        self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Takes in a frame; its latents and the measured state."""
+        latents, measured, grid = self._see(rgb, proprio)
+        done = self._executed if executed is None else self._as_executed(executed)
+        seen = Seen(latents, self._agent.normalizer.proprio(measured), done)
+        self._memory = self._remember(self._memory, seen, self._reading, grid, self._prepared(grid))
+        self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
+        return latents, measured
 
     @property
     def _reading(self) -> TextMemory:

@@ -16,7 +16,7 @@ from learner.memory.kv_cache import Entry, Kind
 from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.lingbot_va.flops import step_flops
 from learner.models.lingbot_va.model import LingbotVa
-from learner.models.lingbot_va.sequence import chunk_of
+from learner.models.lingbot_va.sequence import action_positions, chunk_of, frame_positions, state_positions
 from learner.models.window import Extent
 from learner.models.world_model import Mode, Seen
 
@@ -89,6 +89,13 @@ def test_what_is_masked_in_training_is_what_is_cached_in_inference(seed):
             actions, latents = w.actions_BTKA[:, steps_], w.latents_BTNC[:, frames]
             state = model.absorb(state, latents, w.proprio_BTA[:, frames], actions, text, GRID, partial_BFNC=noisy)
         state = watched(model, state, frames, w, text)
+
+
+def test_actions_lie_in_time_between_the_frames_that_they_connect():
+    frames, states = frame_positions(2, 2, 2, 1, 1), state_positions(2, 2)
+    assert frames[:, 0].tolist() == [2.0, 2.0, 3.0, 3.0] and states.tolist() == [[2.0, -1.0, -1.0], [3.0, -1.0, -1.0]]
+    times = action_positions(2, 2, 3)[:, 0]
+    assert times.tolist() == [1.25, 1.5, 1.75, 2.25, 2.5, 2.75], "the chunk before frame 2, then that before frame 3"
 
 
 @pytest.mark.parametrize("size", [1, 3])
