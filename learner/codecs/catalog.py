@@ -10,8 +10,9 @@ from learner.codecs.codec import Codec
 from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.codecs.vae import VaeCodec
+from learner.codecs.vq import VqCodec
 
-CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec}
+CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec, "vq": VqCodec}
 """Codecs of single frames by name."""
 
 

@@ -66,6 +66,19 @@ class Codec(nn.Module, ABC):
         """Latents [..., N, C] of depths [m], [..., cameras, h, w]; raises ConfigError from a codec that encodes none."""
         raise ConfigError(f"the codec {self.config.codec!r} encodes no depth: use vae")
 
+    @property
+    def has_codes(self) -> bool:
+        """Whether `codes_of` and `motions_of` give anything."""
+        return False
+
+    def codes_of(self, latents: Tensor) -> Tensor:
+        """Codes int64 [..., N] of latents; raises ConfigError from a codec that has none."""
+        raise ConfigError(f"the codec {self.config.codec!r} has no codes: use vq")
+
+    def motions_of(self, latents: Tensor, cameras: int) -> Tensor:
+        """Motions [B, clips, M] of frames [B, T, N, C]; raises ConfigError from a codec that has none."""
+        raise ConfigError(f"the codec {self.config.codec!r} knows no motions: use vq")
+
     # ------------------------------------------------------------------------------------------------------- shapes
 
     @property

@@ -18,7 +18,8 @@ class EncoderConfig:
     """
 
     codec: str = "dino"
-    """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures."""
+    """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures;
+    "vq": these, and a code out of 512 for each."""
     source: str = ""
     dim: int = 96
     layers: int = 4

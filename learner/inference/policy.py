@@ -76,6 +76,7 @@ class Policy:
         self._measured: Tensor | None = None
         self._grid = Grid(0, 0, 0)
         self._decision: Decision | None = None
+        self._codes: Tensor | None = None
         self.imagined: Tensor | None = None
         """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
         self.seen: Tensor | None = None
@@ -145,7 +146,7 @@ class Policy:
         """Takes in a frame; its latents and the measured state."""
         latents, measured, grid = self._see(rgb, proprio)
         done = self._executed if executed is None else self._as_executed(executed)
-        seen = Seen(latents, self._agent.normalizer.proprio(measured), done)
+        seen = Seen(latents, self._agent.normalizer.proprio(measured), done, codes_BN=self._codes)
         self._memory = self._remember(self._memory, seen, self._reading, grid, self._prepared(grid))
         self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
         return latents, measured
@@ -167,8 +168,10 @@ class Policy:
         agent = self._agent
         device = agent.normalizer.latent_mean.device
         pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # a copy: a server's arrays are read only
+        raw = agent.encoder(pixels)
+        self._codes = agent.encoder.codes_of(raw) if agent.model.needs.codes else None
         measured = torch.from_numpy(np.array(proprio, np.float32)).to(device)[None]
-        return agent.normalizer.latents(agent.encoder(pixels)), measured, agent.grid(pixels)
+        return agent.normalizer.latents(raw), measured, agent.grid(pixels)
 
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
         if executed.shape != (CHUNK, ACTION_DIM):

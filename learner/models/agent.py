@@ -36,6 +36,9 @@ class Agent(nn.Module):
         if self.model.needs.depth and not self.encoder.encodes_depth:
             raise ConfigError(f"the model learns depth, which the codec {config.encoder.codec!r} does not encode: use codec vae")
 
+        if self.model.needs.codes and not self.encoder.has_codes:
+            raise ConfigError(f"the model reads codes, of which the codec {config.encoder.codec!r} has none: use codec vq")
+
     @property
     def num_trained_parameters(self) -> int:
         """Parameters that the optimiser changes."""
@@ -64,9 +67,11 @@ class Agent(nn.Module):
     @torch.no_grad()
     def window(self, batch: Batch) -> Window:
         """A batch, encoded and normalised."""
-        return self._window(batch, self.encoded(batch)[0])
+        return self._window(batch, *self.encoded(batch))
 
-    def _window(self, batch: Batch, latents: Tensor) -> Window:
+    @torch.no_grad()
+    def _window(self, batch: Batch, latents: Tensor, grid: Grid) -> Window:
+        codes = self.model.needs.codes
         return Window(
             latents_BTNC=self.normalizer.latents(latents),
             proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
@@ -74,6 +79,8 @@ class Agent(nn.Module):
             text_BLC=self.text(batch.instructions),
             opening_BNC=self._opening(batch) if self.model.needs.opening else None,
             depth_BTNC=self._depth(batch) if self.model.needs.depth else None,
+            codes_BTN=self.encoder.codes_of(latents) if codes else None,
+            motion_BTM=self.encoder.motions_of(latents, grid.cameras) if codes else None,
         )
 
     @torch.no_grad()
@@ -97,7 +104,7 @@ class Agent(nn.Module):
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The training losses of a batch, with noise from `generator` (on the CPU)."""
         latents, grid = self.encoded(batch)
-        window = self._window(batch, latents)
+        window = self._window(batch, latents, grid)
         return self.model.losses(
             window,
             self.model.draw(window, generator),

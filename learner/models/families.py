@@ -12,6 +12,7 @@ FAMILIES: Registry[Family] = Registry(
         "clwm": "learner.models.clwm.family:CLWM",
         "lingbot_va": "learner.models.lingbot_va.family:LINGBOT_VA",
         "x_wam": "learner.models.x_wam.family:X_WAM",
+        "cowvla": "learner.models.cowvla.family:COWVLA",
     },
 )
 """Families by name."""

@@ -41,6 +41,8 @@ class Needs(NamedTuple):
     """The first frame of each trajectory."""
     depth: bool = False
     """Depth of every frame, which the codec encodes."""
+    codes: bool = False
+    """Codes of every frame's patches, and motions of clips, which the codec makes of latents."""
 
 
 class Losses(NamedTuple):
@@ -58,6 +60,8 @@ class Seen(NamedTuple):
     executed_BKA: Tensor | None
     imagined: Mapping[str, Tensor] | None = None
     """`Decision.extras` of the decision whose imagined frame stands in for this one; None for a frame that was seen."""
+    codes_BN: Tensor | None = None
+    """Codes of the frame's patches, for models that read them."""
 
 
 class Decision(NamedTuple):
