@@ -35,7 +35,6 @@ sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file_
 
 import numpy as np
 import torch
-from families_parts import COMMITTED, chunking, depth_branch, noise_rules, stand_ins
 
 from embodichain import robots
 from embodichain.motion.action import ActionCodec
@@ -50,6 +49,9 @@ from learner.models.window import Extent
 from learner.models.world_model import Seen
 from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.runs.locate import find
+
+sys.path.append(str(Path(__file__).parent))  # last: the package `learner` is known by now
+from families_parts import COMMITTED, chunking, depth_branch, noise_rules, stand_ins
 
 SHIPPED = {"clwm": "turn_switch", "lingbot_va": "turn_switch_lingbot_va", "x_wam": "turn_switch_x_wam"}
 """Policies that ship, by family."""

@@ -69,6 +69,68 @@ class VaeConfig:
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VqConfig:
+    """How pictures learn to be codes: L1 + `ssim_weight` (1 - SSIM) + `commitment` times the distance to the codes."""
+
+    steps: int = 3000
+    ssim_weight: float = 0.1
+    commitment: float = 0.25
+    halve: int = 2
+    """Pictures are shown at this fraction of their size: `EncoderConfig.merge` of who reads the codes."""
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.halve) < 1 or self.rate <= 0 or min(self.ssim_weight, self.commitment) < 0.0:
+            raise ConfigError(f"codes need steps and halve >= 1, rate > 0 and weights >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MotionConfig:
+    """How motion learns to be told from structure: clips of the image autoencoder's latents are given back from both."""
+
+    steps: int = 1500
+    merge: int = 2
+    """Of who reads the motions (`EncoderConfig.merge`)."""
+    decay: float = 1e-3
+    """Weight of the mean square of the motions, which keeps them small."""
+    rate: float = 2e-3
+    warmup_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.merge) < 1 or self.rate <= 0 or self.decay < 0.0:
+            raise ConfigError(f"a motion extractor needs steps and merge >= 1, rate > 0 and decay >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastConfig:
+    """What the action tokenizer is made of."""
+
+    chunks: int = 3000
+    """From which runs become tokens."""
+    scale: float = 20.0
+    clip: float = 3.0
+    channels: tuple[int, ...] = (*range(14, 20), *range(21, 27), 28, 29)
+    """Of the unified representation: joints of two arms of six, and both grippers."""
+
+    def __post_init__(self) -> None:
+        if self.chunks < 1 or self.scale <= 0 or self.clip <= 0 or not self.channels:
+            raise ConfigError(f"an action tokenizer needs chunks >= 1, scale and clip > 0 and channels, got {self}")
+
+
 class LatentSpec(NamedTuple):
     """What the encoder makes of a picture: channels of a latent, and how many of them, the last, are image moments of objects."""
 

@@ -1,9 +1,9 @@
 """Chunks of actions as few tokens: cosine transform over time, rounding, and byte-pair encoding of what is left.
 
-FAST (Pertsch et al. 2025, "FAST: Efficient Action Tokenization for Vision-Language-Action Models"): an orthonormal DCT-II over the
-steps of a chunk puts what is smooth into few coefficients; times `scale` and rounded they are integers, written low frequencies of
-all channels first; frequent runs become tokens. The alphabet is fixed by the bound of the actions, not measured: a symbol outside of
-an alphabet would vanish without a word.
+FAST (Pertsch et al. 2025, "FAST: Efficient Action Tokenization for Vision-Language-Action Models"): an orthonormal DCT-II over
+the steps of a chunk puts what is smooth into few coefficients; times `scale` and rounded they are integers, written low frequencies
+of all channels first; frequent runs become tokens. The alphabet is fixed by the bound of the actions, not measured: a symbol
+outside of an alphabet would vanish without a word.
 
 Every chunk is the same number of symbols, K x channels. A decoder that counts them, and is offered no token that is longer than
 what is left, always stops at a whole chunk.
@@ -49,7 +49,8 @@ class FastTokenizer:
 
     def integers(self, chunk: NDArray[np.floating]) -> NDArray[np.int64]:
         """Rounded coefficients [16, channels] of a chunk, which is clipped to its bound."""
-        return np.rint(dct(np.clip(chunk, -self.clip, self.clip), axis=0, norm="ortho") * self.scale).astype(np.int64)
+        coefficients = np.asarray(dct(np.clip(chunk, -self.clip, self.clip), axis=0, norm="ortho"))
+        return np.rint(coefficients * self.scale).astype(np.int64)
 
     def encode(self, chunk: NDArray[np.floating]) -> list[int]:
         """Tokens of a chunk [16, channels]."""

@@ -41,7 +41,7 @@ class Parts(NamedTuple):
 
 
 class MotionExtractor(nn.Module):
-    """Takes clips of latents apart and puts them together again; mean and deviation of motions are kept for whoever predicts them."""
+    """Takes clips of latents apart and puts them together again; mean and deviation of motions are kept for who predicts them."""
 
     motion_mean: Tensor
     motion_std: Tensor

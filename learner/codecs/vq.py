@@ -1,7 +1,7 @@
 """Pictures as a grid of codes, beside the continuous latents of the same patches: what an autoregressive model reads and predicts.
 
-A latent of a patch is [latent of the image autoencoder | vector of its code | moments of objects]: one array carries all, and the code
-is found again as the nearest one. Codes are of pictures at 1 / merge of their size, so that there is one for each latent.
+A latent of a patch is [latent of the image autoencoder | vector of its code | moments of objects]: one array carries all, and the
+code is found again as the nearest one. Codes are of pictures at 1 / merge of their size, so that there is one for each latent.
 
 Shapes: B pictures of h x w pixels, N latents a frame, Q codes of width 8.
 """

@@ -14,6 +14,7 @@ from learner.data.config import DataConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.models.clwm import sizes as clwm
 from learner.models.config import AgentConfig, NormalizerConfig
+from learner.models.cowvla import sizes as cowvla
 from learner.models.families import family_of
 from learner.models.family import ModelConfig
 from learner.models.lingbot_va import sizes as lingbot_va
@@ -112,13 +113,13 @@ def turn_switch_cpu() -> RunConfig:
     )
 
 
-def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: bool = False) -> RunConfig:
+def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: bool = False, codec: str = "vae") -> RunConfig:
     """Another family on the stream of `turn_switch_cpu`: its scenes, its optimiser and its hints, but latents that decode.
 
     Pictures are drawn by the rasteriser, several times as fast as by rays.
     """
     base = turn_switch_cpu()
-    encoder = EncoderConfig(codec="vae", source=BUILTIN, merge=2, segmenter=BUILTIN)
+    encoder = EncoderConfig(codec=codec, source=BUILTIN, merge=2, segmenter=BUILTIN)
     agent = replace(base.learner.agent, encoder=encoder, model=model)
     data = replace(base.learner.data, window=window)
     return replace(
@@ -160,6 +161,16 @@ def x_wam_cpu() -> RunConfig:
         x_wam.tiny(), depth=1, glance=48, aim=3, action_weight=5.0, proprio_noise=0.02, prefix=8, video_steps=8, action_steps=5
     )
     return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
+
+
+def cowvla_cpu() -> RunConfig:
+    """CoWVLA on turn_switch, on two cores: keyframes as codes, a query for the motion that follows, actions as tokens.
+
+    Of the eight frames of a window four are steps of the sequence: each is followed by a whole clip of five, whose motion is asked
+    for. Hints as in `turn_switch_cpu`.
+    """
+    model = replace(cowvla.tiny(), glance=48, aim=3, proprio_noise=0.02)
+    return _sister("cowvla_cpu", model, window=7, steps=2400, codec="vq")
 
 
 def counting(config: RunConfig) -> RunConfig:

@@ -126,8 +126,10 @@ def test_a_chunk_is_whole_whatever_the_weights_and_costs_as_many_evaluations_as_
     decision = model.decide(state, None, text, GRID)
     hook.remove()
     assert decision.actions_BHA.shape == (2, CHUNK, 30) and decision.extras["motion"].shape == (2, 512)
-    counts = [len(model.speak(sample, tuple(type(x)(x.keys[b : b + 1], x.values[b : b + 1]) for x in text), GRID)[0])
-              for b, sample in enumerate(state.samples)]
+    counts = [
+        len(model.speak(sample, tuple(type(x)(x.keys[b : b + 1], x.values[b : b + 1]) for x in text), GRID)[0])
+        for b, sample in enumerate(state.samples)
+    ]
     assert sum(counts) == len(calls) and decision.evaluations == {"action": max(counts)}
     assert not decision.actions_BHA[..., :14].any() and decision.extras["overruled"].min() >= 0
 
@@ -139,7 +141,9 @@ def test_a_keyframe_is_predicted_on_a_fork_and_memory_is_bounded(exact):
     sizes = []
     for t in range(6):
         executed = w.actions_BTKA[:, 0] if t else None
-        state = model.observe(state, Seen(w.latents_BTNC[:, t], w.proprio_BTA[:, t], executed, codes_BN=w.codes_BTN[:, t]), text, GRID)
+        state = model.observe(
+            state, Seen(w.latents_BTNC[:, t], w.proprio_BTA[:, t], executed, codes_BN=w.codes_BTN[:, t]), text, GRID
+        )
         sizes.append(state.size_bytes)
     assert len(set(sizes[3:])) == 1 and sizes[0] < sizes[1] < sizes[2]
     before = [[x.clone() for block in sample.open for x in block] for sample in state.samples]

@@ -78,4 +78,6 @@ def test_codes_follow_what_they_stand_for_and_none_stays_dead():
     assert perplexity(torch.arange(8), 8) == pytest.approx(8.0) and perplexity(torch.zeros(8, dtype=torch.long), 8) == 1.0
     vectors = batch().requires_grad_()
     quantizer(vectors)[0].square().sum().backward()
-    assert torch.allclose(vectors.grad, 2.0 * quantizer.codes[quantizer.indices(vectors)], atol=1e-4), "the gradient goes straight through"
+    assert torch.allclose(vectors.grad, 2.0 * quantizer.codes[quantizer.indices(vectors)], atol=1e-4), (
+        "the gradient goes straight through"
+    )

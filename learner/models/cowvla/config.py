@@ -30,7 +30,7 @@ class CowvlaConfig(ModelConfig):
     """Folder of the action tokenizer, or "builtin"."""
     channels: tuple[int, ...] = TWO_ARMS
     """Action channels that are decoded; the tokenizer is made for as many. The others, derived from them, are zero."""
-    most_tokens: int = 96
+    most_tokens: int = 56
     """Longest chunk that training takes in, in tokens."""
     span: int = 4
     """S: a step sees itself and the S - 1 before it, in training and in inference."""

@@ -1,8 +1,8 @@
 """How CoWVLA's sequence is laid out, and who sees whom in it: pure functions of counts.
 
-A step is [begin of view, codes of the keyframe, measured state, motion query, begin of actions, action tokens]; state and query only
-in models that have them, actions not in pretraining. Every step has room for the longest chunk; what is not used is padding, which
-nothing sees.
+A step is [begin of view, codes of the keyframe, measured state, motion query, begin of actions, action tokens]; state and query
+only in models that have them, actions not in pretraining. Every step has room for the longest chunk; what is not used is padding,
+which nothing sees.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def positions(
 ) -> Tensor:
     """Rotary positions (t, h, w) of a whole step, with the begin of actions even where there are none, float64 [.., 3]."""
     h, w = torch.meshgrid(
-        torch.arange(rows, dtype=torch.float64, device=device), torch.arange(columns, dtype=torch.float64, device=device), indexing="ij"
+        torch.arange(rows, dtype=torch.float64, device=device),
+        torch.arange(columns, dtype=torch.float64, device=device),
+        indexing="ij",
     )
     codes = torch.stack([torch.zeros_like(h), h, w], dim=-1).reshape(-1, 3).repeat(cameras, 1)
     here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=device)

@@ -79,7 +79,7 @@ class CowvlaStages(CowvlaParts):
         step, left, overruled = sample.steps - 1, self.fast.num_symbols, 0
         whole = self.rotation(step, grid, left)
         place = len(whole.cos) - left - 1
-        context = self._before(sample, sample.open)
+        context: tuple[KeyValue, ...] = self._before(sample, sample.open)
         embedded = self.action_tokens(torch.zeros(1, 0, dtype=torch.long, device=self.view.device), sample.hint)
         tokens: list[int] = []
         while left:
@@ -91,7 +91,7 @@ class CowvlaStages(CowvlaParts):
             overruled += token != wanted
             tokens.append(token)
             left -= int(self.fast.lengths[token])
-            context = kept if context is None else tuple(join(a, b) for a, b in zip(context, kept, strict=True))
+            context = tuple(join(a, b) for a, b in zip(context, kept, strict=True))
             embedded = self.action_tokens(torch.tensor([[token]], device=self.view.device), sample.hint)[:, 1:]
             place += 1
         return tokens, overruled
@@ -103,7 +103,7 @@ class CowvlaStages(CowvlaParts):
         for place in range(grid.size):
             hidden, kept = self.extend(embedded, _part(whole, place, place + 1), context, text)
             found.append(self.code_out(hidden[:, -1]).argmax(dim=-1, keepdim=True))
-            context = kept if context is None else tuple(join(a, b) for a, b in zip(context, kept, strict=True))
+            context = kept if context is None else tuple(b if a is None else join(a, b) for a, b in zip(context, kept, strict=True))
             embedded = self.code_tokens(found[-1], grid, place)
         return torch.cat(found, dim=1)
 
