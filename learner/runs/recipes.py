@@ -147,6 +147,7 @@ def lingbot_va_cpu() -> RunConfig:
         action_weight=5.0,
         action_shift=2.0,
         action_weighting=Weighting.FALLOFF,
+        action_samples=8,
         proprio_noise=0.02,
     )
     return _sister("lingbot_va_cpu", model, window=2, steps=2400)
@@ -158,7 +159,16 @@ def x_wam_cpu() -> RunConfig:
     Hints and weight of the actions as in `turn_switch_cpu`. A quarter of the decision may go on from the one before.
     """
     model = replace(
-        x_wam.tiny(), depth=1, glance=48, aim=3, action_weight=5.0, proprio_noise=0.02, prefix=8, video_steps=8, action_steps=5
+        x_wam.tiny(),
+        depth=1,
+        glance=48,
+        aim=3,
+        action_weight=5.0,
+        proprio_noise=0.02,
+        prefix=8,
+        video_steps=8,
+        action_steps=5,
+        samples=8,
     )
     return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
 

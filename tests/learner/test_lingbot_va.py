@@ -280,6 +280,17 @@ def test_what_is_begun_with_the_state_that_finishes_it_is_what_is_decided_to_the
         assert sum(finished.evaluations.values()) == (8 if stopped else 0) and finished.is_ahead != stopped
 
 
+@torch.inference_mode()
+def test_the_mean_of_several_decisions_is_that_of_each_from_its_own_noise():
+    many, one = exact(action_samples=3), exact()
+    w = window()
+    text, state = remembered(one, w, 2)
+    noise = many.noise(w.latents_BTNC[:, 0], torch.Generator().manual_seed(0))
+    alone = [one.decide(state, noise._replace(action_BFKA=noise.action_BFKA[k::3]), text, GRID).actions_BHA for k in range(3)]
+    together = many.decide(state, noise, text, GRID).actions_BHA
+    assert (together - torch.stack(alone).mean(dim=0)).abs().max() < 1e-12 and not torch.equal(alone[0], alone[1])
+
+
 @pytest.mark.parametrize("changes", [{}, {"dual": 12, "told_state": False}, {"glance": GRID.size, "aim": GRID.cameras}])
 @pytest.mark.parametrize("forward", [False, True])
 def test_counted_flops_are_those_that_torch_counts(changes, forward):

@@ -250,6 +250,17 @@ def test_padding_moves_nothing_else():
     assert torch.equal(one.depth_BFNC[1, :2], two.depth_BFNC[1, :2])
 
 
+@torch.inference_mode()
+def test_the_mean_of_several_decisions_is_that_of_each_from_its_own_noise():
+    many, one = exact(samples=3), exact()
+    w = short()
+    text, state, _ = seen(one, w)
+    noise = many.noise(w.latents_BTNC[:, 0], torch.Generator().manual_seed(0))
+    alone = [one.decide(state, type(noise)(*(x[k::3] for x in noise)), text, GRID).actions_BHA for k in range(3)]
+    together = many.decide(state, noise, text, GRID).actions_BHA
+    assert (together - torch.stack(alone).mean(dim=0)).abs().max() < 1e-12 and not torch.equal(alone[0], alone[1])
+
+
 @pytest.mark.parametrize("changes", [{}, {"depth": 0, "prefix": 4}, {"glance": GRID.size, "aim": GRID.cameras}])
 def test_counted_flops_are_those_that_torch_counts(changes):
     model = exact(**changes)

@@ -71,6 +71,8 @@ class LingbotConfig(ModelConfig):
     """Share of the sequences that train without their instruction; guidance needs some."""
     video_steps: int = 4
     action_steps: int = 8
+    action_samples: int = 1
+    """Decisions that a policy makes of the same imagined frames, from as many noises; it plays their mean."""
     until: float = 0.5
     """Flow time s_v at which the imagined frames are left: partly denoised they say enough for actions."""
     cfg_video: float = 1.0
@@ -95,5 +97,10 @@ class LingbotConfig(ModelConfig):
             )
         if self.cfg_video != 1.0 and not self.text_dropout:
             raise ConfigError("cfg_video needs a model that trained without instructions too: set text_dropout, for one to 0.1")
-        if min(self.video_steps, self.action_steps, self.layers, self.max_cameras) < 1 or self.proprio_noise < 0.0:
-            raise ConfigError("layers, max_cameras, video_steps and action_steps must be at least 1, proprio_noise not negative")
+        if (
+            min(self.video_steps, self.action_steps, self.action_samples, self.layers, self.max_cameras) < 1
+            or self.proprio_noise < 0.0
+        ):
+            raise ConfigError(
+                "layers, max_cameras, video_steps, action_steps and action_samples must be at least 1, proprio_noise not negative"
+            )

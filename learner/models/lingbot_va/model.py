@@ -150,14 +150,16 @@ class LingbotVa(LingbotStages):
         return self.absorb(state, seen.latents_BNC[:, None], seen.proprio_BA[:, None], executed, text, grid, partial_BFNC=partial)
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Of the frames and chunks of a decision, then of a frame that is foreseen."""
+        """Of the frames and chunks of a decision, `action_samples` times for each, and of a frame that is foreseen."""
         frames = self.config.frames
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(shape, generator=generator).to(latents_BNC)
 
         batch, *latent = latents_BNC.shape
-        return Noise(normal(batch, frames, *latent), normal(batch, frames, CHUNK, ACTION_DIM), normal(batch, 1, *latent))
+        video = normal(batch, frames, *latent)
+        chunks = normal(self.config.action_samples * batch, frames, CHUNK, ACTION_DIM)
+        return Noise(video, chunks, normal(batch, 1, *latent))
 
     def decide(self, state: Remembered, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
         """Frames first, partly denoised; then the actions that lead to them."""

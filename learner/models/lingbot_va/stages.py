@@ -85,20 +85,26 @@ class LingbotStages(LingbotParts):
         return partial, partial + (1.0 - self.config.until) * velocity, entry
 
     def act(self, state: Remembered, imagined: Entry, noise: Noise, text: TextMemory) -> Tensor:
-        """The actions that lead to the imagined frames, [B, F, K, A]."""
+        """The actions that lead to the imagined frames, [B, F, K, A]: of several samples the mean."""
         chunk, first = self._next(state)
         context = self._context(state.memory.append(imagined).seen(2 * chunk + 1))
+        batch, samples = len(noise.video_BFNC), len(noise.action_BFKA) // len(noise.video_BFNC)
         if self.is_guided:  # actions are not guided: of both halves of the batch they need the first
-            count = len(noise.action_BFKA)
-            context = tuple(kv and KeyValue(kv.keys[:count], kv.values[:count]) for kv in context)
-            text = tuple((video, KeyValue(kv.keys[:count], kv.values[:count])) for video, kv in text)
+            context = tuple(kv and KeyValue(kv.keys[:batch], kv.values[:batch]) for kv in context)
+            text = tuple((video, KeyValue(kv.keys[:batch], kv.values[:batch])) for video, kv in text)
+        hint = state.hint
+        if samples > 1:
+            context = tuple(kv and kv.spread(samples) for kv in context)
+            text = tuple((video, kv.spread(samples)) for video, kv in text)
+            hint = None if hint is None else hint.repeat_interleave(samples, dim=0)
 
         def field(point: Tensor, time: Tensor) -> Tensor:
-            group = self.action_group(point, time[:, None], first, state.hint)
+            group = self.action_group(point, time[:, None], first, hint)
             tokens, _ = self._run(group, context, text)
             return self.action_out(tokens, group.embedding)
 
-        return euler(field, noise.action_BFKA, time_grid(self.config.action_steps, self.config.action_shift))
+        chunks = euler(field, noise.action_BFKA, time_grid(self.config.action_steps, self.config.action_shift))
+        return chunks if samples == 1 else chunks.unflatten(0, (batch, samples)).mean(dim=1)
 
     def forward_dynamics(
         self, state: Remembered, executed_BFKA: Tensor, noise_BFNC: Tensor, text: TextMemory, grid: Grid

@@ -57,6 +57,8 @@ class XwamConfig(ModelConfig):
     video_steps: int = 8
     action_steps: int = 4
     """Evaluations until actions are clean; a decision stops there. Video would be after `video_steps`."""
+    samples: int = 1
+    """Decisions that a policy makes of the same frame, from as many noises; it plays their mean."""
     guidance: float = 10.0
     """Largest weight of guidance towards actions that are under way; `action_steps` bounds it too, for Euler steps that are longer
     than its inverse diverge."""
@@ -71,7 +73,11 @@ class XwamConfig(ModelConfig):
                 f"action_steps={self.action_steps} over video_steps={self.video_steps}: actions would lag behind the video, which "
                 "training never shows; action_steps must be at most video_steps"
             )
-        if min(self.frames, self.layers, self.max_cameras, self.action_steps) < 1 or self.shift <= 0 or self.guidance <= 0:
+        if (
+            min(self.frames, self.layers, self.max_cameras, self.action_steps, self.samples) < 1
+            or self.shift <= 0
+            or self.guidance <= 0
+        ):
             raise ConfigError(f"frames, layers, max_cameras and steps must be at least 1, shift and guidance positive, got {self}")
         if not 0 <= self.prefix < 16 * self.frames or self.proprio_noise < 0.0:
             raise ConfigError(f"prefix must be 0..{16 * self.frames - 1} and proprio_noise not negative, got {self}")

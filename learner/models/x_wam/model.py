@@ -141,12 +141,12 @@ class Xwam(XwamPasses):
         return LastFrame(latents_BNC=seen.latents_BNC, proprio_BA=seen.proprio_BA, opening=opening, steps=state.steps + 1)
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Of frames, of chunks and of states."""
+        """Of frames, of chunks and of states, `samples` times for each of the batch."""
         batch, *latent = latents_BNC.shape
         frames = self.config.frames
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn((batch, frames, *shape), generator=generator).to(latents_BNC)
+            return torch.randn((self.config.samples * batch, frames, *shape), generator=generator).to(latents_BNC)
 
         return Noise(normal(*latent), normal(CHUNK, ACTION_DIM), normal(ACTION_DIM))
 
@@ -191,6 +191,13 @@ class Xwam(XwamPasses):
         video, action = (1.0 - level for level in paths(self.config))
         hint = self.hints(first[:, None].to(self.view), state.opening, measured[:, None].to(self.view))
         frames, actions, proprio = noise
+        samples = len(frames) // len(first)
+        if samples > 1:
+            first, measured = (x.repeat_interleave(samples, dim=0) for x in (first, measured))
+            hint = None if hint is None else hint.repeat_interleave(samples, dim=0)
+            text = tuple(word.spread(samples) for word in text[0]), tuple(word.spread(samples) for word in text[1])
+            if prefix is not None:
+                prefix = prefix._replace(actions_BHA=prefix.actions_BHA.repeat_interleave(samples, dim=0))
         now = first.new_ones(len(frames), 1)
         given = None
         if prefix is not None and rule == PREFIX:
@@ -223,7 +230,10 @@ class Xwam(XwamPasses):
         if depth:
             whole = Point(torch.cat([first[:, None], frames], 1), actions, torch.cat([measured[:, None], proprio], 1))
             extras["depth"] = self._depth(whole, hint, text, grid)
-        return Decision(actions.flatten(1, 2), ended[:, 0], {"joint": steps}, extras)
+        if samples > 1:
+            extras = {name: value.unflatten(0, (-1, samples)).mean(dim=1) for name, value in extras.items()}
+            actions = actions.unflatten(0, (-1, samples)).mean(dim=1)
+        return Decision(actions.flatten(1, 2), extras["frames"][:, 0], {"joint": steps}, extras)
 
     def _body_times(self, now: Tensor, s_a: float) -> Tensor:
         return torch.cat([now, now.expand(-1, self.config.frames) * s_a], dim=1)
