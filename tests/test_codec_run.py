@@ -16,21 +16,13 @@ SMALL = (
 )
 
 
+def codec(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "embodichain.cli", "codec", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+
+
 def trained(kind: str, folder, *more: str) -> dict:
-    command = [
-        sys.executable,
-        "-m",
-        "embodichain.cli",
-        "codec",
-        "train",
-        kind,
-        *SMALL.split(),
-        "--out",
-        str(folder),
-        *more,
-        "--json",
-    ]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    result = codec("train", kind, *SMALL.split(), "--out", str(folder), *more, "--json")
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout.splitlines()[-1])
 

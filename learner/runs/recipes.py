@@ -78,7 +78,6 @@ def turn_switch_cpu() -> RunConfig:
         imagined=1,
         video_steps=2,
         action_steps=4,
-        action_samples=8,
     )
     return RunConfig(
         recipe="turn_switch_cpu",
@@ -147,7 +146,6 @@ def lingbot_va_cpu() -> RunConfig:
         action_weight=5.0,
         action_shift=2.0,
         action_weighting=Weighting.FALLOFF,
-        action_samples=8,
         proprio_noise=0.02,
     )
     return _sister("lingbot_va_cpu", model, window=2, steps=2400)
