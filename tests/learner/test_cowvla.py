@@ -100,11 +100,11 @@ def test_a_new_last_keyframe_changes_nothing_at_the_query_or_before(exact):
 @torch.no_grad()
 def test_padding_enters_no_loss_and_no_key(exact):
     model, w = exact(), seen()
-    valid = torch.tensor([[True] * STEPS, [True] * 4 + [False] * 2])
+    valid = torch.tensor([[True] * STEPS, [True] + [False] * (STEPS - 1)])
     draws, channels = model.draw(w, torch.Generator()), torch.ones(2, 30, dtype=torch.bool)
     garbage = w._replace(
-        codes_BTN=torch.where((torch.arange(STEPS + 1) > 4)[None, :, None] & ~valid[:, -1:, None], 7, w.codes_BTN),
-        actions_BTKA=torch.where((torch.arange(STEPS) > 3)[None, :, None, None] & ~valid[:, -1:, None, None], 1.0, w.actions_BTKA),
+        codes_BTN=torch.where((torch.arange(STEPS + 1) > 1)[None, :, None] & ~valid[:, -1:, None], 7, w.codes_BTN),
+        actions_BTKA=torch.where((torch.arange(STEPS) > 0)[None, :, None, None] & ~valid[:, -1:, None, None], 1.0, w.actions_BTKA),
     )
     losses = [model.losses(x, draws, GRID, valid_BT=valid, imitate_BT=valid, action_mask_BA=channels) for x in (w, garbage)]
     for name, value in losses[0].parts.items():
