@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.episode import Outcome
-from embodichain.errors import MotionError, SceneError
+from embodichain.errors import MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Task
@@ -177,10 +177,25 @@ class RolloutStage:
         self.physics.close()
 
 
-def produce(number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float) -> Produced:
-    """Both stages for one number; a scene that cannot be sampled is reported, not raised."""
+def _impatient() -> bool:
+    return False
+
+
+def produce(
+    number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float, patient: Callable[[], bool] = _impatient
+) -> Produced:
+    """Both stages for one number; a scene that cannot be sampled is reported, not raised.
+
+    When the ring stays full for `timeout_s` [s], `patient` says whether to go on waiting with the same scene; else RingTimeout
+    is raised.
+    """
     try:
         task, scene = scenes.step(number)
     except SceneError as error:
         return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
-    return rollouts.step(number, task, scene, timeout_s=timeout_s)
+    while True:
+        try:
+            return rollouts.step(number, task, scene, timeout_s=timeout_s)
+        except RingTimeout:
+            if not patient():
+                raise

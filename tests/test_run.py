@@ -15,7 +15,8 @@ import torch
 from embodichain import cli
 from embodichain.metrics import read_metrics
 from embodichain.prepare import prepare
-from embodichain.ring.ledger import Event, load, verify
+from embodichain.ring.ledger import Event, load
+from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset

@@ -2,7 +2,8 @@
 
 Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
 (the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
-waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
+waiting, reaping) → `ring` and `lease` (what others use). `ledger` books reads, `proof` holds them against the bound afterwards;
+`stats` and `top` look on.
 With the payload on a GPU: `placement` (the seam) → `control_ring`, `device_ring` and `device_lease` → `cuda`, or `delayed` where
 there is none. `open` creates and attaches wherever the payload lies.
 
@@ -20,8 +21,9 @@ from embodichain.lazy import public
 if TYPE_CHECKING:
     from embodichain.ring.contract import AnyLease, AnyRing, AnySlot, RingStats, SlotSource
     from embodichain.ring.lease import Lease, Sample, Slot
-    from embodichain.ring.ledger import Event, Ledger, LedgerReport, verify
+    from embodichain.ring.ledger import Event, Ledger
     from embodichain.ring.open import attach_ring, create_ring
+    from embodichain.ring.proof import LedgerReport, verify
     from embodichain.ring.ring import Ring, warm_up
     from embodichain.ring.stats import Observer
 
@@ -48,7 +50,8 @@ __all__ = [
 __getattr__, __dir__ = public(
     __name__,
     dict.fromkeys(["AnyLease", "AnyRing", "AnySlot", "RingStats", "SlotSource"], "contract")
-    | dict.fromkeys(["Event", "Ledger", "LedgerReport", "verify"], "ledger")
+    | dict.fromkeys(["Event", "Ledger"], "ledger")
+    | dict.fromkeys(["LedgerReport", "verify"], "proof")
     | dict.fromkeys(["Lease", "Sample", "Slot"], "lease")
     | dict.fromkeys(["attach_ring", "create_ring"], "open")
     | dict.fromkeys(["Ring", "warm_up"], "ring")

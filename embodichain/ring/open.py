@@ -33,6 +33,15 @@ def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
     return DeviceRing.create(spec, _DEVICES[placement]())
 
 
+def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
+    """Creates a ring from a snapshot and owns it, wherever the payload was before; see `Ring.restore`."""
+    if placement == HOST:
+        return Ring.restore(snapshot)
+    if placement not in _DEVICES:
+        raise unknown("ring placement", placement, PLACEMENTS)
+    return DeviceRing.restore(snapshot, _DEVICES[placement]())
+
+
 def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> AnyRing:
     """Attaches to the ring at `path`; its own note says where the payload lies; `reads` and what it raises as `Ring.attach`."""
     observer = Observer.open(path)

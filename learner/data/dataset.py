@@ -135,7 +135,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         source: a ring, or a `MemorySource`.
         config: sizes and seed.
         on_starved: called when no batch is ready; an engine in the same process produces there, and one whose workers failed
-            raises. Without it the source waits.
+            raises: as long as it does not, somebody will produce, and the wait has no end. Without it the source waits, at most
+            `config.timeout_s`.
         exhausted: whether nothing will be published any more: what is left is then drawn in smaller batches until none is.
         poll_s: longest single wait before `on_starved` is called [s]: 0 for an engine in this process, which must get its turn.
         record: ledger hook.
@@ -251,8 +252,6 @@ class RingDataset(IterableDataset[LeasedBatch]):
             except RingTimeout as error:
                 if ended:
                     raise StreamEnded(f"the stream has ended after {self.leases} batches") from error
-                if time.monotonic() - began > config.timeout_s:
-                    raise
                 self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
                 self._on_starved()
 
@@ -278,7 +277,10 @@ class RingDataset(IterableDataset[LeasedBatch]):
                     except RingTimeout as error:
                         self._rng.bit_generator.state = state
                         empty = ended
-                        if not ended and time.monotonic() - began > self.config.timeout_s:
+                        late = time.monotonic() - began > self.config.timeout_s
+                        if (
+                            late and not ended and self._on_starved is None and not ranks.rank
+                        ):  # else the first rank waits, or fails
                             failure = error
                     except BaseException as error:
                         failure = error

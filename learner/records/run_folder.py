@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
+    def workers(self) -> Path:
+        """Workers that were lost, with what they wrote last, one JSON object a line."""
+        return self.path / "workers.jsonl"
+
+    @property
     def logs(self) -> Path:
         """What the learner's loggers wrote, a folder for each."""
         return self.path / "logs"

@@ -109,7 +109,7 @@ def learn(
             min_ready=config.ring.min_ready,
         )
         ring = stack.enter_context(Ring.create(spec))
-        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=0))
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board))
         frames = FrameStream(ring, engine, config)
 
         def told(step: int, value: float) -> bool:

@@ -244,7 +244,10 @@ def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
     """What `RingDataModule` left in a checkpoint, before anything of a run is built; raises LearnerError when there is none."""
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+    except (KeyError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
 
 
 OnStep = Callable[[int, Mapping[str, float]], bool]
