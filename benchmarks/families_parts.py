@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embodichain.ring.ring import Ring
 from embodichain.stages import RolloutStage, SceneStage
-from embodichain.types import CHUNK
+from embodichain.types import CHUNK, RingSpec
 from learner.backbone.grid import Grid
 from learner.codecs.depth import depth_of, disparity
 from learner.codecs.vae import VaeCodec
@@ -32,21 +34,24 @@ COMMITTED = 4
 
 def expert_episodes(path: Path, count: int, *, depth: bool = False) -> Iterator[dict[str, Any]]:
     """Expert episodes in held-out scenes of a policy's world, as arrays of that many frames."""
-    from dataclasses import replace
-
     world = held_out(replace(find(path).world, depth=depth), Shift.NONE, lambda *_: None).world
-    stage, scenes, made, number = RolloutStage(world, None, worker=0, epoch=0), SceneStage(world), 0, 0
-    while made < count:
-        out = world.trajectory_spec.allocate()
-        outcome = stage.play(*scenes.step(10_000_000 + number), out)
-        number += 1
-        if outcome.verdict.success:
-            made += 1
-            frames = outcome.num_chunks + 1
-            yield {"frames": frames, "rgb": out["rgb"][:frames], "proprio": out["proprio"][:frames], "action": out["action"]} | (
-                {"depth": out["depth"][:frames]} if depth else {}
-            )
-    stage.close()
+    spec = RingSpec(trajectory=world.trajectory_spec, num_slots=1, max_reads=1, min_ready=1)
+    with Ring.create(spec) as ring:
+        stage, scenes, made, number = RolloutStage(world, ring, worker=0, epoch=0), SceneStage(world), 0, 0
+        while made < count:
+            out = world.trajectory_spec.allocate()
+            outcome = stage.play(*scenes.step(10_000_000 + number), out)
+            number += 1
+            if outcome.verdict.success:
+                made += 1
+                frames = outcome.num_chunks + 1
+                yield {
+                    "frames": frames,
+                    "rgb": out["rgb"][:frames],
+                    "proprio": out["proprio"][:frames],
+                    "action": out["action"],
+                } | ({"depth": out["depth"][:frames]} if depth else {})
+        stage.close()
 
 
 def seen_by(agent: Agent, episode: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Grid]:
@@ -79,12 +84,14 @@ def stand_ins(path: Path, scenes: int) -> dict[str, Any]:
             blank = Seen(latents[t : t + 1], proprio[t : t + 1], executed, {})
             grounded = model.foresee(state, blank, noise, text, grid, Mode("grounded", 1.0))
             decision = model.decide(state if ahead is None else ahead, noise, text, grid)
-            stand_in = Seen(decision.imagined_BNC, proprio[t + 1 : t + 2], executed, decision.extras)
+            imagined = decision.imagined_BNC
+            assert imagined is not None
+            stand_in = Seen(imagined, proprio[t + 1 : t + 2], executed, decision.extras)
             ahead = model.observe(state, stand_in, text, grid)
             if t:
                 truth = latents[t + 1 : t + 2]
                 for name, guess in (
-                    ("naive", decision.imagined_BNC),
+                    ("naive", imagined),
                     ("grounded", grounded.latents_BNC),
                     ("unchanged", latents[t : t + 1]),
                 ):
