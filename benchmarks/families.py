@@ -12,6 +12,7 @@ model/FAMILY          trained parameters, FLOPs of a training step a window
 foresight             frames that stand in for the next observation: error of forward dynamics ÷ that of the last decision's frame
 depth                 depth branch on and off: largest change of actions (0), and error of imagined depth
 chunking              real-time chunking: error on the committed actions, guided ÷ without
+tokens                chunks decoded from random logits under the count of symbols: malformed ones (0), and tokens of smooth chunks
 noise                 a toy of video and action trained with each rule of the noise: error of the video given its action
 
 --quick plays 20 scenes with one policy a family, those that ship unless given. --full trains two seeds a family first (hours).
@@ -51,11 +52,16 @@ from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.runs.locate import find
 
 sys.path.append(str(Path(__file__).parent))  # last: the package `learner` is known by now
-from families_parts import COMMITTED, chunking, depth_branch, noise_rules, stand_ins
+from families_parts import COMMITTED, chunking, depth_branch, noise_rules, random_chunks, stand_ins
 
-SHIPPED = {"clwm": "turn_switch", "lingbot_va": "turn_switch_lingbot_va", "x_wam": "turn_switch_x_wam"}
+SHIPPED = {
+    "clwm": "turn_switch",
+    "lingbot_va": "turn_switch_lingbot_va",
+    "x_wam": "turn_switch_x_wam",
+    "cowvla": "turn_switch_cowvla",
+}
 """Policies that ship, by family."""
-RECIPES = {"clwm": "turn_switch_cpu", "lingbot_va": "lingbot_va_cpu", "x_wam": "x_wam_cpu"}
+RECIPES = {"clwm": "turn_switch_cpu", "lingbot_va": "lingbot_va_cpu", "x_wam": "x_wam_cpu", "cowvla": "cowvla_cpu"}
 WAYS: Mapping[str, tuple[str, ...]] = {
     "clwm": ("late16", "video+action"),
     "lingbot_va": ("late16", "naive", "grounded"),
@@ -204,6 +210,7 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
         figures["rtc_committed"] = COMMITTED
     cell = cells.run("noise", noise_rules)
     figures["ans_over_decoupled_video_error"] = cell["ans_over_decoupled"]
+    figures["fast_malformed"] = cells.run("tokens", random_chunks)["malformed"]
     return figures
 
 

@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from embodichain.errors import LearnerError
 from embodichain.ring.ring import Ring
 from embodichain.stages import RolloutStage, SceneStage
 from embodichain.types import CHUNK, RingSpec
 from learner.backbone.grid import Grid
 from learner.codecs.depth import depth_of, disparity
+from learner.codecs.fast import load_fast
 from learner.codecs.vae import VaeCodec
 from learner.evaluation.config import Shift
 from learner.evaluation.held_out import held_out
@@ -27,6 +29,7 @@ from learner.models.x_wam.config import NoiseRule, XwamConfig
 from learner.models.x_wam.model import Xwam
 from learner.models.x_wam.noise import draw_levels, paths
 from learner.runs.locate import find
+from learner.vision.config import BUILTIN
 
 COMMITTED = 4
 """Commands that are committed when a decision takes effect late."""
@@ -180,6 +183,23 @@ def chunking(path: Path, scenes: int) -> dict[str, Any]:
         **{f"error_{name}": round(value, 4) for name, value in means.items()},
         **{f"jump_{name}": round(float(np.mean(values)), 4) for name, values in jumps.items() if values},
     }
+
+
+def random_chunks(count: int = 300) -> dict[str, Any]:
+    """Chunks of random tokens, none longer than what is left of a chunk: how many are none, and how many tokens they took."""
+    fast, rng = load_fast(BUILTIN), np.random.default_rng(0)
+    malformed, lengths = 0, []
+    for _ in range(count):
+        left, tokens = fast.num_symbols, []
+        while left > 0:
+            tokens.append(int(np.where(fast.allowed(left), rng.normal(size=len(fast.lengths)), -np.inf).argmax()))
+            left -= int(fast.lengths[tokens[-1]])
+        try:
+            malformed += not np.isfinite(fast.decode(tokens)).all()
+        except LearnerError:
+            malformed += 1
+        lengths.append(len(tokens))
+    return {"malformed": malformed, "tokens_p50": float(np.quantile(lengths, 0.5))}
 
 
 def noise_rules(steps: int = 2500, seeds: int = 2) -> dict[str, Any]:
