@@ -72,6 +72,8 @@ class Batch:
     """First chunk of each window."""
     latents_BTvrcC: Tensor | None = None
     """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
+    depth: Tensor | None = None
+    """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
     opening: Tensor | None = None
     """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
 
@@ -89,9 +91,14 @@ class LeasedBatch:
     window: int
     lease: Lease
 
-    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False) -> Batch:
-        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` if asked."""
+    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False) -> Batch:
+        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
+
+        Raises LearnerError for a depth that the stream does not carry.
+        """
         w, size = self.windows, self.window
+        if depth and w[0].depth is None:
+            raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
         encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
         return Batch(
@@ -106,6 +113,7 @@ class LeasedBatch:
             trajectory_ids=tuple(view.trajectory_id for view in w),
             starts=tuple(view.start for view in w),
             opening=_stack([view.opening for view in w], 1, device) if opening else None,
+            depth=_stack([d for view in w if (d := view.depth) is not None], size + 1, device) if depth else None,
         )
 
     def release(self) -> None:
@@ -156,9 +164,11 @@ class RingDataset(IterableDataset[LeasedBatch]):
         ring = getattr(source, "spec", None)
         if isinstance(ring, RingSpec):
             check_spec(ring.trajectory)
-            self._encoded = any(entry.name == "latents" for entry in ring.trajectory.fields)
+            names = {entry.name for entry in ring.trajectory.fields}
         else:
-            self._encoded = isinstance(source, MemorySource) and source.encoded
+            names = source.names if isinstance(source, MemorySource) else frozenset()
+        self._encoded = "latents" in names
+        self._depth = next((name for name in ("depth_latents", "depth") if name in names), "")
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s
@@ -209,7 +219,16 @@ class RingDataset(IterableDataset[LeasedBatch]):
                     self._inspect(view)
             config = self.config
             windows = tuple(
-                cut(v, config.window, self._rng, config.sampling, openings=config.openings, encoded=self._encoded) for v in views
+                cut(
+                    v,
+                    config.window,
+                    self._rng,
+                    config.sampling,
+                    openings=config.openings,
+                    encoded=self._encoded,
+                    depth=self._depth,
+                )
+                for v in views
             )
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
             if self._record is not None:
@@ -365,9 +384,9 @@ class MemorySource:
         self._reads = [0] * len(self._trajectories)
 
     @property
-    def encoded(self) -> bool:
-        """Whether the trajectories carry latents instead of pixels."""
-        return "latents" in self._trajectories[0]
+    def names(self) -> frozenset[str]:
+        """Fields that the trajectories carry."""
+        return frozenset(self._trajectories[0])
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _StoredLease:
         """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""

@@ -17,6 +17,9 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "tiny_cpu": "learner.runs.recipes:tiny_cpu",
         "seconds_cpu": "learner.runs.recipes:seconds_cpu",
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
+        "lingbot_va_cpu": "learner.runs.recipes:lingbot_va_cpu",
+        "x_wam_cpu": "learner.runs.recipes:x_wam_cpu",
+        "cowvla_cpu": "learner.runs.recipes:cowvla_cpu",
     },
 )
 """Recipes by name; installed distributions add others under `embodichain.recipes`."""

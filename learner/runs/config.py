@@ -138,7 +138,7 @@ class RunConfig:
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
         encode, encoder = self.world.encode, self.learner.agent.encoder
-        if encode.factory == _ENCODER and json.loads(encode.options) != asdict(encoder):
+        if encode.factory == _ENCODER and EncoderConfig(**json.loads(encode.options)) != encoder:
             raise ConfigError(
                 f"workers would encode with {encode.options}, the agent with {json.dumps(asdict(encoder))}: "
                 "set world.encode.options and learner.agent.encoder alike"
@@ -162,7 +162,7 @@ class RunConfig:
         )
 
 
-_ENCODER = "learner.codecs.dino:for_writing"
+_ENCODER = "learner.codecs.catalog:for_writing"
 
 
 def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:

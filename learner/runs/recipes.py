@@ -14,7 +14,12 @@ from learner.data.config import DataConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.models.clwm import sizes as clwm
 from learner.models.config import AgentConfig, NormalizerConfig
+from learner.models.cowvla import sizes as cowvla
 from learner.models.families import family_of
+from learner.models.family import ModelConfig
+from learner.models.lingbot_va import sizes as lingbot_va
+from learner.models.lingbot_va.config import Weighting
+from learner.models.x_wam import sizes as x_wam
 from learner.runs.config import RingConfig, RunConfig, StreamConfig, TrainConfig, encode_on_write
 from learner.training.config import LearnerConfig, Matrices, OptimizerConfig
 from learner.vision.config import BUILTIN
@@ -73,7 +78,6 @@ def turn_switch_cpu() -> RunConfig:
         imagined=1,
         video_steps=2,
         action_steps=4,
-        action_samples=8,
     )
     return RunConfig(
         recipe="turn_switch_cpu",
@@ -106,6 +110,75 @@ def turn_switch_cpu() -> RunConfig:
         train=TrainConfig(steps=3400),
         evaluate=EvaluateConfig(episodes=50),
     )
+
+
+def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: bool = False, codec: str = "vae") -> RunConfig:
+    """Another family on the stream of `turn_switch_cpu`: its scenes, its optimiser and its hints, but latents that decode.
+
+    Pictures are drawn by the rasteriser, several times as fast as by rays.
+    """
+    base = turn_switch_cpu()
+    encoder = EncoderConfig(codec=codec, source=BUILTIN, merge=2, segmenter=BUILTIN)
+    agent = replace(base.learner.agent, encoder=encoder, model=model)
+    data = replace(base.learner.data, window=window)
+    return replace(
+        base,
+        recipe=recipe,
+        out=Path("runs") / recipe,
+        world=replace(base.world, painter="raster", encode=encode_on_write(encoder), depth=depth),
+        learner=replace(base.learner, agent=agent, data=data),
+        train=replace(base.train, steps=steps),
+    )
+
+
+def lingbot_va_cpu() -> RunConfig:
+    """LingBot-VA on turn_switch, on two cores: one causal sequence of frames and actions.
+
+    Windows of two chunks, for the task asks for no memory and attention over a long one costs; inference looks as far back. Actions
+    are told of each frame at a glance, aim, and count as in `turn_switch_cpu`. Chunks hold one frame, as the robot's are.
+    """
+    model = replace(
+        lingbot_va.tiny(),
+        glance=48,
+        aim=3,
+        most_frames=1,
+        span=4,
+        action_weight=5.0,
+        action_shift=2.0,
+        action_weighting=Weighting.FALLOFF,
+        proprio_noise=0.02,
+    )
+    return _sister("lingbot_va_cpu", model, window=2, steps=2400)
+
+
+def x_wam_cpu() -> RunConfig:
+    """X-WAM on turn_switch, on two cores: two frames, 32 actions and their states at once, with the depth of every frame.
+
+    Hints and weight of the actions as in `turn_switch_cpu`. A quarter of the decision may go on from the one before.
+    """
+    model = replace(
+        x_wam.tiny(),
+        depth=1,
+        glance=48,
+        aim=3,
+        action_weight=5.0,
+        proprio_noise=0.02,
+        prefix=8,
+        video_steps=8,
+        action_steps=5,
+        samples=8,
+    )
+    return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
+
+
+def cowvla_cpu() -> RunConfig:
+    """CoWVLA on turn_switch, on two cores: keyframes as codes, a query for the motion that follows, actions as tokens.
+
+    Of the eight frames of a window four are steps of the sequence: each is followed by a whole clip of five, whose motion is asked
+    for. Hints as in `turn_switch_cpu`.
+    """
+    model = replace(cowvla.tiny(), glance=48, aim=3, proprio_noise=0.02)
+    return _sister("cowvla_cpu", model, window=7, steps=2400, codec="vq")
 
 
 def counting(config: RunConfig) -> RunConfig:

@@ -72,8 +72,9 @@ class AgentModule(pl.LightningModule):
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
         """The one copy: gathers the windows on the device. Then nothing reads the ring any more, and writers may have its slots."""
         self._leased = batch  # who was read, how often and when: known beyond the lease
+        needs = self.agent.model.needs
         try:
-            return batch.gather(device, opening=self.agent.model.needs.opening)
+            return batch.gather(device, opening=needs.opening, depth=needs.depth)
         finally:
             batch.release()
 
