@@ -204,8 +204,8 @@ def _tensor_files(folder: Path) -> dict[str, Callable[[str], Tensor]]:
         for name in names:
             if name in homes:
                 raise LearnerError(
-                    f"the tensor {name} is in {homes[name].name} and in {path.name}, and only one can count: leave the shards of one "
-                    f"checkpoint in {path.parent}"
+                    f"the tensor {name} is in {homes[name].name} and in {path.name}, and only one can count: leave the shards of "
+                    f"one checkpoint in {path.parent}"
                 )
         homes |= dict.fromkeys(names, path)
         found |= dict.fromkeys(names, file.get_tensor)
