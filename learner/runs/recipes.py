@@ -166,7 +166,6 @@ def x_wam_cpu() -> RunConfig:
         prefix=8,
         video_steps=8,
         action_steps=5,
-        samples=8,
     )
     return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
 
