@@ -26,7 +26,9 @@ def ring(arguments: list[str]) -> int:
 
     path = options.path
     if path is None:
-        found = sorted(Path("/dev/shm").glob("embodichain-*"))
+        from embodichain.ring.host import rings
+
+        found = rings()
         if len(found) != 1:
             listing = ", ".join(map(str, found)) or "none"
             raise ConfigError(f"say which ring to watch; on this machine: {listing}")

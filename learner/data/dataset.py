@@ -1,7 +1,7 @@
 """From the ring to the gradient without a copy but one: leases of trajectories, zero-copy windows, one gather on the device.
 
-A lease holds its trajectories in the ring until it is released after the backward pass. Nothing is fetched ahead: one lease is
-alive at a time, so that the replay bound stays exact and a checkpoint loses no batch.
+A lease holds its trajectories in the ring until they are gathered. Nothing is fetched ahead: one lease is alive at a time, so that
+the replay bound stays exact and a checkpoint loses no batch.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class LeasedBatch:
         )
 
     def release(self) -> None:
-        """Gives the trajectories back to the ring: after the last kernel that reads them."""
+        """Gives the trajectories back to the ring, once they are gathered; safe to call twice."""
         self.lease.release()
 
 

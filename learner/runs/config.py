@@ -32,7 +32,8 @@ class RingConfig:
     engines did; set min_ready to num_slots to start as they did."""
 
     placement: str = "host"
-    """Where trajectories lie: "host" memory, or "cuda", the learner's GPU ("delayed" is host memory that behaves like one)."""
+    """Where trajectories lie: "host" memory, "huge" (in huge pages of it, where some are mounted), or "cuda", the learner's GPU
+    ("delayed" is host memory that behaves like one)."""
 
     snapshot_mib: int = 1024
     """Largest ring [MiB] that is saved with each checkpoint, so that a resumed run reads on where it stopped. What is in a larger

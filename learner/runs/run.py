@@ -28,6 +28,9 @@ from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
 
+_TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
+"""Of a session, in `sessions.jsonl`: steps, trajectories and reads count from the beginning of the run."""
+
 
 def run(options: RunOptions) -> dict[str, Any]:
     """One whole run; returns its summary, which is also in the run folder with everything else."""
@@ -39,6 +42,7 @@ def run(options: RunOptions) -> dict[str, Any]:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
         folder.write_identity(as_plain(config), command_line())
+        folder.begin_session(command_line())
         metrics = MetricsWriter(folder.metrics)
         try:
             with interrupt.graceful():
@@ -51,6 +55,10 @@ def run(options: RunOptions) -> dict[str, Any]:
             metrics.close()
     summary = summarise(config, streamed, scores, wall_s=time.monotonic() - began, peak_bytes=memory.bytes)
     summary["interrupted"] = interrupt.requested
+    folder.end_session({name: summary[name] for name in _TOTALS})
+    sessions = folder.earlier_sessions()
+    summary["sessions"] = len(sessions)
+    summary["wall_s_total"] = round(sum(session["wall_s"] for session in sessions), 1)
     write_whole(folder.summary, json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
     if streamed.ledger.reads:  # whoever stops before the first batch has nothing to prove

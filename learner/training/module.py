@@ -1,4 +1,4 @@
-"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends after the backward pass.
+"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends with the one copy.
 
 The engine's side of the pipe is in `learner.data`, the model in `learner.models`; nothing here knows either's insides.
 """
@@ -42,7 +42,7 @@ _LOG_EVERY = 10
 
 
 class AgentModule(pl.LightningModule):
-    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease after its backward pass."""
+    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease as soon as they are there."""
 
     def __init__(self, config: LearnerConfig) -> None:
         super().__init__()
@@ -70,14 +70,13 @@ class AgentModule(pl.LightningModule):
     # ------------------------------------------------------------------------------------------------------------- data
 
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
-        self._leased = batch
+        """The one copy: gathers the windows on the device. Then nothing reads the ring any more, and writers may have its slots."""
+        self._leased = batch  # who was read, how often and when: known beyond the lease
         needs = self.agent.model.needs
-        return batch.gather(device, opening=needs.opening, depth=needs.depth)
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Backward and optimiser are done: nothing reads the views any more."""
-        self._release()
+        try:
+            return batch.gather(device, opening=needs.opening, depth=needs.depth)
+        finally:
+            batch.release()
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """One step and then the average: a checkpoint, which callbacks save after this, must hold the average of its own step."""
@@ -106,15 +105,6 @@ class AgentModule(pl.LightningModule):
         self._peak = peak_flops(self.device)
         self._clock = (time.monotonic(), dataset.wait_s)
 
-    def teardown(self, stage: str) -> None:
-        """Whatever ended the fit, no lease stays."""
-        self._release()
-
-    def _release(self) -> None:
-        if self._leased is not None:
-            self._leased.release()
-            self._leased = None
-
     @property
     def _dataset(self) -> RingDataset:
         data: RingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -125,14 +115,10 @@ class AgentModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch; raises LearnerError naming its trajectories when it is not finite."""
         generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40))
-        try:
-            losses = self.agent.losses(batch, generator)
-            if not bool(losses.total.isfinite()):
-                parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
-                raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
-        except BaseException:
-            self._release()
-            raise
+        losses = self.agent.losses(batch, generator)
+        if not bool(losses.total.isfinite()):
+            parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
+            raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
         self._log_step(batch, losses)
         return losses.total
 
@@ -233,11 +219,6 @@ class RingDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on drawing where the checkpoint stopped."""
         self.dataset.load_state_dict(state_dict)
-
-    def on_exception(self, exception: BaseException) -> None:
-        """Lightning skips the module's teardown when a fit fails: no lease stays all the same."""
-        if self.trainer is not None:
-            self.trainer.lightning_module.teardown("fit")
 
 
 def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
