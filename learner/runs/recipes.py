@@ -167,7 +167,7 @@ def x_wam_cpu() -> RunConfig:
         video_steps=8,
         action_steps=5,
     )
-    return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
+    return _sister("x_wam_cpu", model, window=model.frames, steps=2400, depth=True)
 
 
 def cowvla_cpu() -> RunConfig:
