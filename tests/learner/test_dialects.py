@@ -21,7 +21,7 @@ from learner.models.x_wam.config import XwamConfig
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
 from learner.serving.server import PolicyServer
-from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
+from learner.serving.sessions import Connection, Embodiment, Memory, Reader, RequestError
 from learner.serving.wire import pack, unpack
 
 NAMES = ("head", "wrist")[:CAMERAS]
@@ -31,7 +31,17 @@ SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "
 @pytest.fixture(scope="module")
 def body():
     codec = ActionCodec(robots.get("dual_piper"))
-    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, control_hz=50.0, encode=codec.encode, decode=codec.decode)
+    return Embodiment(
+        cameras=NAMES,
+        height=SIDE,
+        width=SIDE,
+        native=14,
+        control_hz=50.0,
+        home=codec.robot.home,
+        limits=codec.limits,
+        encode=codec.encode,
+        decode=codec.decode,
+    )
 
 
 def agent_of(model, trajectories):
@@ -51,7 +61,7 @@ def frame(t: int, number: int = 0) -> dict:
 
 
 def connect(agent, body) -> LingbotConnection:
-    connection = LingbotConnection(partial(Policy, agent), Reader(body))
+    connection = LingbotConnection(partial(Policy, agent), Reader(body), Memory(1 << 30))
     assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
     return connection
 
@@ -117,7 +127,7 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
     assert action.shape == (30, 2, CHUNK)
     connection.answer({"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action})
     assert connection.answer({"obs": frame(2)})["action"].shape == (30, 2, CHUNK)
-    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2)
+    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2, memory=Memory(1 << 30))
     asked = {**frame(0), "prompt": "turn the switch on"}
     short, whole = plain.answer(asked)["actions"], plain.answer({**asked, "reset": True, "horizon": True})["actions"]
     assert short.shape == (CHUNK, 30) and whole.shape == (2 * CHUNK, 30)
