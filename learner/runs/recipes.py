@@ -78,6 +78,7 @@ def turn_switch_cpu() -> RunConfig:
         imagined=1,
         video_steps=2,
         action_steps=4,
+        action_samples=8,
     )
     return RunConfig(
         recipe="turn_switch_cpu",

@@ -60,6 +60,12 @@ def frame(t: int, number: int = 0) -> dict:
     return {"images": dict(zip(NAMES, episode["rgb"][t % 6], strict=True)), "state": episode["proprio"][t % 6]}
 
 
+def at_home() -> np.ndarray:
+    """The state of a robot that stands still."""
+    robot = robots.get("dual_piper")
+    return ActionCodec(robot).encode(robot.home)
+
+
 def connect(agent, body) -> LingbotConnection:
     connection = LingbotConnection(partial(Policy, agent), Reader(body), Memory(1 << 30))
     assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
@@ -143,6 +149,9 @@ def test_over_a_socket_every_reply_is_timed_and_an_error_is_text_that_ends_nothi
     server = PolicyServer(agent, body, ServeConfig(port=0, dialect="lingbot"))
     assert server.metadata["family"] == "lingbot_va" and server.metadata["modes"] == ["naive", "grounded"]
 
+    def seen(t: int) -> dict:
+        return {**frame(t), "state": at_home()}
+
     def client(port: int) -> None:
         with websockets.sync.client.connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
             assert unpack(socket.recv())["dialect"] == "lingbot"
@@ -153,10 +162,10 @@ def test_over_a_socket_every_reply_is_timed_and_an_error_is_text_that_ends_nothi
                 return reply if isinstance(reply, str) else unpack(reply)
 
             assert set(ask({"reset": True, "prompt": "turn the switch on"})) == {"server_timing"}
-            action = ask({"obs": frame(0), "prompt": "turn the switch on"})["action"]
-            assert "must be fed back before" in ask({"obs": frame(1)})
-            assert set(ask({"obs": [frame(1)], "compute_kv_cache": True, "state": action})) == {"server_timing"}
-            assert ask({"obs": frame(1)})["action"].shape == (30, 1, CHUNK)
+            action = ask({"obs": seen(0), "prompt": "turn the switch on"})["action"]
+            assert "must be fed back before" in ask({"obs": seen(1)})
+            assert set(ask({"obs": [seen(1)], "compute_kv_cache": True, "state": action})) == {"server_timing"}
+            assert ask({"obs": seen(1)})["action"].shape == (30, 1, CHUNK)
 
     async def drive() -> None:
         stop, ports = asyncio.Event(), asyncio.Queue()
