@@ -36,7 +36,7 @@ class WanCodec(Codec):
         self.vae = load_wan_vae(config.source)
         self.vae.requires_grad_(False)
         inner: Any = self.vae
-        self._count = int(inner._cached_conv_counts["encoder"])
+        self._count = _convolutions(inner.encoder)
         shape = (1, -1, 1, 1, 1)
         self.register_buffer("mean", torch.tensor(inner.config.latents_mean).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(inner.config.latents_std).view(shape), persistent=False)
@@ -67,7 +67,7 @@ class WanCodec(Codec):
         """Decoded single frames uint8 [B, h, w, 3]."""
         inner: Any = self.vae
         latents = tokens.transpose(1, 2).unflatten(2, (rows, columns))[:, :, None] * self.std + self.mean
-        caches: list[Any] = [None] * int(inner._cached_conv_counts["decoder"])
+        caches: list[Any] = [None] * _convolutions(inner.decoder)
         values = inner.decoder(inner.post_quant_conv(latents), feat_cache=caches, feat_idx=[0], first_chunk=True)
         values = (
             _library().unpatchify(values, patch_size=inner.config.patch_size) if inner.config.patch_size is not None else values
@@ -129,6 +129,11 @@ def load_wan_vae(source: str) -> torch.nn.Module:
         raise LearnerError(f"no autoencoder in {source!r}: give a local folder with vae/config.json and its safetensors")
     loaded: Any = _library().AutoencoderKLWan.from_pretrained(folder, local_files_only=True, use_safetensors=True)
     return loaded.float().eval()
+
+
+def _convolutions(part: torch.nn.Module) -> int:
+    """Causal convolutions of the encoder or the decoder: each remembers the frames before."""
+    return sum(isinstance(layer, _library().WanCausalConv3d) for layer in part.modules())
 
 
 def _library() -> Any:
