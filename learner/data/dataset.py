@@ -87,13 +87,14 @@ class LeasedBatch:
 
     windows: tuple[WindowView, ...]
     window: int
+    """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
     lease: Lease
 
     def gather(self, device: torch.device | str = "cpu", *, opening: bool = False) -> Batch:
         """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` if asked."""
-        w, size = self.windows, self.window
-        encoded = w[0].latents is not None
+        w, encoded = self.windows, self.windows[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
+        size = self.window or int(lengths.max())
         return Batch(
             rgb_BThw3=_stack([rgb for view in w if (rgb := view.rgb) is not None], size + 1, device) if not encoded else None,
             latents_BTvrcC=_stack([z for view in w if (z := view.latents) is not None], size + 1, device) if encoded else None,

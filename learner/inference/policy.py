@@ -176,8 +176,7 @@ class Policy:
     ) -> NDArray[np.float32]:
         """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units."""
         agent = self._agent
-        clip = agent.config.normalizer.clip
-        self._executed = decision.actions_BHA[:, :CHUNK].clamp(-clip, clip) * agent.normalizer.action_mask
+        self._executed = agent.normalizer.playable(decision.actions_BHA[:, :CHUNK])
         self.imagined = None if decision.imagined_BNC is None else decision.imagined_BNC[0]
         actions = agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
         self.last = Inference(

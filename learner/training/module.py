@@ -48,6 +48,7 @@ class AgentModule(pl.LightningModule):
         super().__init__()
         self.config = config
         self.agent = Agent(config.agent)
+        self.agent.model.check_training()
         self.agent.memory_span.fill_(config.data.window)
         if config.backbone:
             self.backbone_report = self.agent.model.load_backbone(config.backbone)

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
+from learner.codecs.config import LatentSpec
 from learner.models.config import NormalizerConfig
 from learner.models.normalize import Measurement, Normalizer, to_absolute, to_relative
 
@@ -17,10 +18,10 @@ def measured(config=None, rows: int = 64, **changes):
     latents = 3.0 + 2.0 * torch.randn(rows, 5, 6, 8, generator=generator)
     mask = torch.ones(rows, 30)
     mask[:, 20] = 0
-    measurement = Measurement(config, 8)
+    measurement = Measurement(config, LatentSpec(8))
     valid = torch.ones(rows, 4, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, 8)
+    normalizer = Normalizer(config, LatentSpec(8))
     normalizer.fit(measurement)
     return normalizer, actions, proprio[:, :-1], latents
 
@@ -81,11 +82,11 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
     latents[:, :, 1] = 3.0 + 10.0 * latents[:, :, 1]
     latents = latents.flatten(2, 3)
     config = NormalizerConfig(cameras=2)
-    measurement = Measurement(config, 8)
+    measurement = Measurement(config, LatentSpec(8))
     actions, proprio = torch.randn(5, 3, 16, 30, generator=generator), torch.randn(5, 4, 30, generator=generator)
     mask, valid = torch.ones(5, 30, dtype=torch.bool), torch.ones(5, 3, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, 8)
+    normalizer = Normalizer(config, LatentSpec(8))
     normalizer.fit(measurement)
     for camera in normalizer.latents(latents[:, :3]).unflatten(2, (2, 3)).unbind(2):
         torch.testing.assert_close(camera.mean(dim=(0, 1, 2)), torch.zeros(8), atol=1e-5, rtol=0)
@@ -97,7 +98,7 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
 
 
 def test_padding_is_not_measured():
-    poisoned = Measurement(NormalizerConfig(), 2)
+    poisoned = Measurement(NormalizerConfig(), LatentSpec(2))
     actions, proprio, latents = torch.zeros(1, 2, 16, 30), torch.zeros(1, 3, 30), torch.zeros(1, 3, 4, 2)
     for values in (actions[:, 1], proprio[:, 1], latents[:, 1]):
         values.fill_(torch.nan)
@@ -108,7 +109,7 @@ def test_padding_is_not_measured():
 
 def test_statistics_travel_in_the_state_dict():
     normalizer, actions, proprio, _ = measured()
-    other = Normalizer(NormalizerConfig(), 8)
+    other = Normalizer(NormalizerConfig(), LatentSpec(8))
     assert not other.is_fitted
     other.load_state_dict(normalizer.state_dict())
     assert other.is_fitted
@@ -117,4 +118,4 @@ def test_statistics_travel_in_the_state_dict():
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ConfigError, match="at least one batch"):
-        Measurement(NormalizerConfig(), 2).quantiles()
+        Measurement(NormalizerConfig(), LatentSpec(2)).quantiles()
