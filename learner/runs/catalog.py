@@ -17,6 +17,11 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "tiny_cpu": "learner.runs.recipes:tiny_cpu",
         "seconds_cpu": "learner.runs.recipes:seconds_cpu",
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
+        "switch_as_it_was_cpu": "learner.runs.recipes:switch_as_it_was_cpu",
+        "switches_cpu": "learner.runs.recipes:switches_cpu",
+        "place_mouse_pad_cpu": "learner.runs.recipes:place_mouse_pad_cpu",
+        "pretrain": "learner.runs.recipes:pretrain",
+        "finetune": "learner.runs.recipes:finetune",
     },
 )
 """Recipes by name; installed distributions add others under `embodichain.recipes`."""
