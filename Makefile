@@ -31,6 +31,7 @@ test: setup ## the default tests: no GPU, no network
 
 slow: setup ## the tests that take longer: a minute of kills, a thousand broken meshes, larger models
 	$(BIN)/pytest -m 'slow and not gpu and not cluster' -n 2 --dist worksteal --timeout 900
+	$(BIN)/pytest -m 'cluster and not gpu' --timeout 600
 
 check: setup ## lint, format, types, architecture
 	$(BIN)/ruff check .
@@ -38,8 +39,8 @@ check: setup ## lint, format, types, architecture
 	$(BIN)/basedpyright --level error
 	$(BIN)/pytest tests/test_architecture.py
 
-cluster: setup ## workers on two Ray nodes of this machine: those on the other one write through the gateway
-	$(BIN)/pytest -m 'cluster and not gpu' tests/test_gateway_actor.py
+cluster: setup ## several Ray nodes on this machine: they come and go, refuse, run out of memory; the last part of `make slow`
+	$(BIN)/pytest -m 'cluster and not gpu' --timeout 600
 
 validate-assets: setup $(VENV)/.validators ## one asset of every family, judged by our checks and both public validators
 	$(BIN)/embodichain asset build all -o build/catalogue --resume

@@ -1,4 +1,4 @@
-"""Is the ring as fast as memory? Put against memcpy, sample latency, throughput by size, cost at 10,000 slots against 100.
+"""Is the ring as fast as memory? Put and read against memory, draw and gather, latency, throughput, and cost at 10,000 slots.
 
 Ratios are taken within one run, content is checked before anything is timed, medians over interleaved repeats. `--json` prints one
 JSON object as the last line.
@@ -25,10 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingTimeout
-from embodichain.ring import host
+from embodichain.ring import host, pages
+from embodichain.ring.contract import AnyRing
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.open import create_ring
 from embodichain.ring.ring import Ring, warm_up
-from embodichain.types import Field, RingSpec, TrajectorySpec
+from embodichain.types import Field, FullPolicy, RingSpec, TrajectorySpec
 
 MIB = 1 << 20
 PEERS = ("over_reverb", "over_torchrl", "over_ray")
@@ -48,13 +50,13 @@ def content(number: int, words: int) -> NDArray[np.uint64]:
     return np.arange(number, number + words, dtype=np.uint64)
 
 
-def put(ring: Ring, source: NDArray[np.uint64], number: int) -> None:
+def put(ring: AnyRing, source: NDArray[np.uint64], number: int) -> None:
     with ring.reserve(timeout_s=30.0) as slot:
         np.copyto(slot["content"], source)
         slot["trajectory_id"][()] = number
 
 
-def check_content(ring: Ring, batch_size: int) -> None:
+def check_content(ring: AnyRing, batch_size: int) -> None:
     """Refuses to time a ring that hands out anything but what was put in."""
     words = ring.spec.trajectory.field("content").shape[0]
     with ring.sample(batch_size, 0.0) as batch:
@@ -119,6 +121,91 @@ def scale(small: int, large: int, repeats: int, batch: int = 8) -> float:
         return harness.median(
             large_s / small_s for small_s, large_s in harness.turns(lambda: cost(few), lambda: cost(many), repeats)
         )
+
+
+def read_over_private(size_mib: int, repeats: int, placement: str = "host") -> float:
+    """Time to copy trajectories out of the ring over that of the same copies out of private memory; both hold 64 MiB."""
+    words, count = size_mib * MIB // 8, 64 // size_mib
+    with create_ring(RingSpec(trajectory=trajectory(words * 8), num_slots=count, max_reads=ENDLESS), placement) as ring:
+        private = [content(number, words) for number in range(count)]
+        for number in range(count):
+            put(ring, private[number], number)
+        check_content(ring, count)
+        out = np.empty(words, np.uint64)
+        with ring.sample(count, 0.0) as lease:
+            views = [sample["content"] for sample in lease]
+
+            def bare() -> None:
+                for source in private:
+                    np.copyto(out, source)
+
+            def through() -> None:
+                for view in views:
+                    np.copyto(out, view)
+
+            through()
+            return harness.median(ring_s / memory_s for memory_s, ring_s in harness.turns(bare, through, repeats))
+
+
+def put_evict(small: int, large: int, repeats: int, puts: int = 64) -> float:
+    """Cost of puts that evict the oldest at `large` slots over that at `small`, both full, interleaved."""
+    spec, source = trajectory(64), content(0, 8)
+    rings = [
+        Ring.create(RingSpec(trajectory=spec, num_slots=slots, max_reads=1, full_policy=FullPolicy.EVICT_OLDEST))
+        for slots in (small, large)
+    ]
+    with rings[0], rings[1]:
+        for ring in rings:
+            for number in range(ring.spec.num_slots):
+                put(ring, source, number)
+
+        def cost(ring: Ring) -> None:
+            for number in range(puts):
+                put(ring, source, number)
+
+        taken = harness.turns(lambda: cost(rings[0]), lambda: cost(rings[1]), repeats)
+        return harness.median(many_s / few_s for few_s, many_s in taken)
+
+
+def draw_plus_gather_over_memcpy(repeats: int, batch: int = 8) -> float:
+    """Time to draw a batch of whole trajectories and gather it over that of copying as many bytes once."""
+    import torch
+
+    from embodichain.types import camera_spec, write_text
+    from learner.data.config import DataConfig
+    from learner.data.dataset import RingDataset
+
+    torch.set_num_threads(1)
+    chunks, rng = 16, np.random.default_rng(0)
+    spec = camera_spec(cameras=3, height=128, width=128, horizon=chunks)
+    with Ring.create(RingSpec(trajectory=spec, num_slots=2 * batch, max_reads=ENDLESS)) as ring:
+        for number in range(2 * batch):
+            with ring.reserve() as slot:
+                for field in spec.fields:
+                    slot[field.name][...] = rng.integers(0, 2, field.shape)
+                slot["num_chunks"][...], slot["trajectory_id"][...] = chunks, number
+                write_text(slot["instruction"], b"turn the switch on")
+                write_text(slot["info"], b"{}")
+        dataset = RingDataset(ring, DataConfig(batch_size=batch, window=chunks))
+
+        def through() -> None:
+            leased = dataset.draw()
+            leased.gather()
+            leased.release()
+
+        leased = dataset.draw()
+        gathered = leased.gather()
+        for column, view in enumerate(leased.windows):
+            assert gathered.rgb_BThw3 is not None and view.rgb is not None
+            if not torch.equal(gathered.rgb_BThw3[column], view.rgb):
+                sys.exit(f"window {column} came out of the gather different from what is in the ring")
+        leased.release()
+        source = np.ones(gathered.rgb_BThw3.numel(), np.uint8) if gathered.rgb_BThw3 is not None else np.empty(0)
+
+        def bare() -> None:
+            source.copy()
+
+        return harness.median(through_s / bare_s for bare_s, through_s in harness.turns(bare, through, repeats))
 
 
 def _produce(path: Path, size_bytes: int, until: float) -> None:
@@ -244,6 +331,12 @@ def main() -> None:
         "sample_p50_us": round(one_mib[calls // 2], 2),
         "sample_p99_us": round(one_mib[calls * 99 // 100], 2),
         "scale_10000_over_100": round(scale(100, 10_000, 40 if arguments.quick else 150), 3),
+        "read_over_private": {str(size): round(read_over_private(size, repeats), 3) for size in (1, 8)},
+        "read_over_private_huge": (
+            {str(size): round(read_over_private(size, repeats, "huge"), 3) for size in (1, 8)} if pages.folders() else None
+        ),
+        "put_evict_10000_over_100": round(put_evict(100, 10_000, repeats), 3),
+        "draw_plus_gather_over_memcpy": round(draw_plus_gather_over_memcpy(repeats), 2),
         "ring_share_of_step": round(ring_share_of_step(8 if arguments.quick else 40), 5),
         **over,
         "cores": os.cpu_count(),

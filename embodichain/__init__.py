@@ -6,6 +6,8 @@ name has one path, the room whose `__all__` lists it: `embodichain.prepare.prepa
 
 from __future__ import annotations
 
+from embodichain.lazy import public
+
 __version__ = "0.1.0"
 __all__ = [
     "assets",
@@ -18,6 +20,8 @@ __all__ = [
     "expand",
     "export",
     "extras",
+    "lazy",
+    "machine_code",
     "metrics",
     "motion",
     "physics",
@@ -39,17 +43,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """The room called `name`; raises MissingExtra when it needs a package that is not installed."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no room {name!r}; it has {', '.join(__all__)}")
-    import importlib
-
-    from embodichain.extras import explained
-
-    with explained():
-        return importlib.import_module(f"{__name__}.{name}")
-
-
-def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+__getattr__, __dir__ = public(__name__, dict.fromkeys(__all__, ""))

@@ -56,6 +56,9 @@ COMMANDS: dict[str, Command] = {
     "segmenter": Command(
         "learner.commands.segmenter:main", "train the finder of objects on its own rendered stream: `segmenter train`", "learn"
     ),
+    "codec": Command(
+        "learner.commands.codec:main", "train a codec of frames on its own rendered stream: `codec train vae`", "learn"
+    ),
     "report": Command(
         "learner.commands.report:main",
         "write a run's report.html again from its folder",

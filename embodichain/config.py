@@ -97,16 +97,19 @@ class WorldConfig:
         )
 
     def stream_spec(self, robot: Robot) -> TrajectorySpec:
-        """The schema of what goes into the ring: latents instead of pixels when frames are encoded on write."""
+        """The schema of what goes into the ring: encoded on write, latents instead of pixels, and of depth where it has some."""
         if not self.encode.factory:
             return self.trajectory_spec(robot)
+        encoder = self.encode.make()
+        depth_latents = self.depth and encoder.encodes_depth
         return camera_spec(
             cameras=len(robot.cameras),
             height=self.height,
             width=self.width,
             horizon=self.horizon,
             chunk=self.chunk,
-            depth=self.depth,
+            depth=self.depth and not depth_latents,
             segmentation=self.segmentation,
-            latents=self.encode.make().latent_shape(self.height, self.width),
+            latents=encoder.latent_shape(self.height, self.width),
+            depth_latents=depth_latents,
         )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from embodichain.ring.contract import AnyRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
@@ -16,7 +17,12 @@ __all__ = [
     "AnyEngine",
     "Engine",
     "EngineReport",
+    "Numbers",
+    "Start",
 ]
+
+
+_COUNTERS = ("fates", "reasons", "published_by_task", "attempts_by_task", "deaths")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,7 +37,9 @@ class EngineReport:
     chunks: int = 0
     recovered: int = 0
     crashed: tuple[int, ...] = ()
-    """Numbers whose worker died while it worked on them: replaced, counted, not repeated."""
+    """Numbers whose worker was lost while it worked on them: not repeated, for it may have published."""
+    deaths: Counter[str] = field(default_factory=Counter)
+    """Workers that were lost and replaced, by cause (`ray_engine.weather.Cause`)."""
     gateway_deaths: int = 0
     """How often the gateway to the ring died and was replaced."""
     timings: Timings = field(default_factory=Timings)
@@ -40,6 +48,19 @@ class EngineReport:
     def published(self) -> int:
         """Trajectories that reached the ring."""
         return self.fates[Fate.PUBLISHED]
+
+    def plain(self) -> dict[str, Any]:
+        """As values that a checkpoint can hold; `of` is the inverse."""
+        counters = {name: {str(key): count for key, count in getattr(self, name).items()} for name in _COUNTERS}
+        return asdict(self) | counters | {"crashed": list(self.crashed)}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> EngineReport:
+        """The report that `plain` came from; of an earlier version's, with what that lacked at its beginning."""
+        known = {name: value for name, value in plain.items() if name in cls.__dataclass_fields__}
+        counters = {name: Counter(known.pop(name, {})) for name in _COUNTERS}
+        crashed, timings = tuple(known.pop("crashed", ())), Timings(**known.pop("timings", {}))
+        return cls(**counters, crashed=crashed, timings=timings, **known)
 
     def add(self, produced: Produced) -> None:
         """Takes in the report of one number."""
@@ -55,6 +76,78 @@ class EngineReport:
             self.reasons[f"{produced.task or 'scene'}: {produced.reason}"] += 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """Where an engine begins: at 0, or where an earlier life of the same run left off."""
+
+    next_number: int = 0
+    """The first number that nobody has begun."""
+    again: tuple[int, ...] = ()
+    """Smaller numbers to make first: begun in an earlier life, and lost with it."""
+    skip: frozenset[int] = frozenset()
+    """Numbers from `next_number` on that are made already."""
+    epoch: int = 0
+    """The first epoch of ids that no earlier life has given."""
+    report: EngineReport = field(default_factory=EngineReport)
+    """What earlier lives have done; the engine counts on from there."""
+
+
+class Numbers:
+    """Hands out the numbers of a stream, each once, and knows which are begun and not accounted for.
+
+    The end of a limited stream is a number, not a count: it is the same for a run that was resumed. One thread at a time.
+    """
+
+    def __init__(self, start: Start, limit: int | None) -> None:
+        self._again = [number for number in start.again if limit is None or number < limit]
+        self._skip = start.skip
+        self._end = limit
+        self._open: set[int] = set()
+        self._next = start.next_number
+        self._pass_over()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether every number was handed out."""
+        return not self._again and self._end is not None and self._next >= self._end
+
+    @property
+    def settled(self) -> bool:
+        """Whether every number that was handed out is accounted for."""
+        return not self._open
+
+    def take(self) -> int | None:
+        """The next number; None when all were handed out."""
+        if self.exhausted:
+            return None
+        if self._again:
+            number = self._again.pop(0)
+            self._open.add(number)
+        else:
+            number = self._next
+            self._open.add(number)
+            self._next += 1
+            self._pass_over()
+        return number
+
+    def settle(self, number: int) -> None:
+        """Accounts for a number that was taken: it is published, refused, rejected or given up."""
+        self._open.discard(number)
+
+    def put_back(self, number: int) -> None:
+        """Hands out a number once more that was taken and could not be made now."""
+        self._again.insert(0, number)
+        self._open.discard(number)
+
+    def state(self) -> dict[str, Any]:
+        """What the next life must know: the first number not begun, and those that are begun or waiting, unaccounted for."""
+        return {"next_number": self._next, "unfinished": sorted({*self._open, *self._again})}
+
+    def _pass_over(self) -> None:
+        while self._next in self._skip:
+            self._next += 1
+
+
 class AnyEngine(Protocol):
     """What produces trajectories for a learner. Implementations: `Engine` in this process, `ray_engine.RayEngine` on workers."""
 
@@ -62,14 +155,18 @@ class AnyEngine(Protocol):
     poll_s: float
     """Longest that a learner may wait for a batch before it calls `feed` [s]: 0 where producing takes turns with learning."""
 
-    @property
-    def next_number(self) -> int:
-        """The first number not yet begun: where a resumed run goes on."""
+    def state(self) -> dict[str, Any]:
+        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
         ...
 
     @property
     def exhausted(self) -> bool:
         """Whether nothing will be published any more."""
+        ...
+
+    @property
+    def health(self) -> str:
+        """In words, what produces."""
         ...
 
     def feed(self) -> None:
@@ -93,33 +190,48 @@ class Engine:
 
     poll_s = 0.0
 
-    def __init__(self, world: World, ring: AnyRing, *, first: int = 0, limit: int | None = None) -> None:
-        self.report = EngineReport()
-        self._rollouts = RolloutStage(world, ring, worker=0, epoch=0)
+    def __init__(self, world: World, ring: AnyRing, *, start: Start | None = None, limit: int | None = None) -> None:
+        """`limit`: the stream ends before this number; None has no end."""
+        start = start or Start()
+        self.report = start.report
+        self._numbers = Numbers(start, limit)
+        self._rollouts = RolloutStage(world, ring, worker=0, epoch=start.epoch)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
-        self._next = first
-        self._end = None if limit is None else first + limit
-
-    @property
-    def next_number(self) -> int:
-        """The first number not yet begun: where a resumed run goes on."""
-        return self._next
 
     @property
     def exhausted(self) -> bool:
         """Whether the limit of numbers is used up: nothing will be published any more."""
-        return self._end is not None and self._next >= self._end
+        return self._numbers.exhausted
 
-    def step(self, *, timeout_s: float = 0.0) -> Produced:
-        """Makes the next number: scene → physics and expert → trajectory → ring."""
-        produced = produce(self._next, self._scenes, self._rollouts, timeout_s=timeout_s)
-        self._next += 1
+    @property
+    def health(self) -> str:
+        """In words, what produces."""
+        return "this process simulates between training steps"
+
+    def state(self) -> dict[str, Any]:
+        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        return {**self._numbers.state(), "report": self.report.plain()}
+
+    def step(self, *, timeout_s: float = 0.0) -> Produced | None:
+        """Makes the next number: scene → physics and expert → trajectory → ring; None when there is none left.
+
+        Raises RingTimeout when the ring stays full, and whatever an episode raises: the same number is then the next.
+        """
+        number = self._numbers.take()
+        if number is None:
+            return None
+        try:
+            produced = produce(number, self._scenes, self._rollouts, timeout_s=timeout_s)
+        except BaseException:
+            self._numbers.put_back(number)
+            raise
+        self._numbers.settle(number)
         self.report.add(produced)
         return produced
 
     def feed(self) -> None:
         """Makes numbers until one is published or none is left."""
-        while not self.exhausted and self.step().fate is not Fate.PUBLISHED:
+        while (produced := self.step()) is not None and produced.fate is not Fate.PUBLISHED:
             pass
 
     def check(self) -> None:

@@ -168,8 +168,17 @@ class FrameEncoder(Protocol):
         """Rows, columns and channels of the latents of one image of `height` x `width` pixels."""
         ...
 
+    @property
+    def encodes_depth(self) -> bool:
+        """Whether `encode_depth` gives latents; depth is streamed as it was rendered otherwise."""
+        ...
+
     def encode(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
         """Latents [F, C, rows, columns, channels] of frames uint8 [F, C, h, w, 3]."""
+        ...
+
+    def encode_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float16]:
+        """Latents of the same shape of depths [m], float32 [F, C, h, w]."""
         ...
 
 

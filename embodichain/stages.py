@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.episode import Outcome
-from embodichain.errors import MotionError, SceneError
+from embodichain.errors import MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Task
@@ -125,6 +125,8 @@ class RolloutStage:
         self._spec = world.trajectory_spec
         self._encoder = world.config.encode.make() if world.config.encode.factory else None
         self._pixels = self._spec.field("rgb").allocate() if self._encoder is not None else None
+        encodes_depth = self._encoder is not None and world.config.depth and self._encoder.encodes_depth
+        self._depths = self._spec.field("depth").allocate() if encodes_depth else None
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
@@ -155,13 +157,18 @@ class RolloutStage:
         pilot = ExpertPilot(task, scene, self.physics, np.random.default_rng(scene.seed))
         if self._encoder is None or self._pixels is None:
             return rollout(self.physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
-        arrays = {name: out[name] for name in out if name != "latents"} | {"rgb": self._pixels}
+        arrays = {name: out[name] for name in out if name not in ("latents", "depth_latents")} | {"rgb": self._pixels}
+        if self._depths is not None:
+            arrays["depth"] = self._depths
         outcome = rollout(self.physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
         if outcome.verdict.success:  # what failed is not published: nobody will look
             before = time.perf_counter()
             frames = outcome.num_chunks + 1
             out["latents"][:frames] = self._encoder.encode(self._pixels[:frames])
             out["latents"][frames:] = 0
+            if self._depths is not None:
+                out["depth_latents"][:frames] = self._encoder.encode_depth(self._depths[:frames])
+                out["depth_latents"][frames:] = 0
             outcome.timings.encode_s += time.perf_counter() - before
         return outcome
 
@@ -170,10 +177,25 @@ class RolloutStage:
         self.physics.close()
 
 
-def produce(number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float) -> Produced:
-    """Both stages for one number; a scene that cannot be sampled is reported, not raised."""
+def _impatient() -> bool:
+    return False
+
+
+def produce(
+    number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float, patient: Callable[[], bool] = _impatient
+) -> Produced:
+    """Both stages for one number; a scene that cannot be sampled is reported, not raised.
+
+    When the ring stays full for `timeout_s` [s], `patient` says whether to go on waiting with the same scene; else RingTimeout
+    is raised.
+    """
     try:
         task, scene = scenes.step(number)
     except SceneError as error:
         return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
-    return rollouts.step(number, task, scene, timeout_s=timeout_s)
+    while True:
+        try:
+            return rollouts.step(number, task, scene, timeout_s=timeout_s)
+        except RingTimeout:
+            if not patient():
+                raise

@@ -5,6 +5,8 @@ A public name has one path, the module that defines it; each room is imported wh
 
 from __future__ import annotations
 
+from embodichain.lazy import public
+
 __all__ = [
     "backbone",
     "codecs",
@@ -23,17 +25,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """The room called `name`; raises MissingExtra when it needs a package that is not installed."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no room {name!r}; it has {', '.join(__all__)}")
-    import importlib
-
-    from embodichain.extras import explained
-
-    with explained():
-        return importlib.import_module(f"{__name__}.{name}")
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = public(__name__, dict.fromkeys(__all__, ""))

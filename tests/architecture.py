@@ -11,7 +11,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("embodichain", "learner")
-BELOW = {"errors", "types", "protocols", "registry", "extras", "processes", "command_line", "progress", "cache"}
+BELOW = {
+    "cache",
+    "command_line",
+    "errors",
+    "extras",
+    "lazy",
+    "machine_code",
+    "processes",
+    "progress",
+    "protocols",
+    "registry",
+    "types",
+}
 """What everybody may use: left out of the picture, and using nothing of it."""
 _NAME = re.compile(r"(embodichain|learner)(\.[a-z_0-9]+)+(:[A-Za-z_][\w.]*)?")
 

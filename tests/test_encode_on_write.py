@@ -92,9 +92,9 @@ def test_latents_of_another_encoder_are_refused(worlds, no_shared_memory_left):
     "wrong",
     [
         EncodeConfig(factory="learner.nowhere:f"),
-        EncodeConfig(factory="learner.codecs.dino:nothing"),
-        EncodeConfig(factory="learner.codecs.dino:for_writing", options="{"),
-        EncodeConfig(factory="learner.codecs.dino:for_writing", options=json.dumps({"size": 3})),
+        EncodeConfig(factory="learner.codecs.catalog:nothing"),
+        EncodeConfig(factory="learner.codecs.catalog:for_writing", options="{"),
+        EncodeConfig(factory="learner.codecs.catalog:for_writing", options=json.dumps({"size": 3})),
     ],
 )
 def test_an_encoder_that_cannot_be_made_is_named(wrong):

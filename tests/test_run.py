@@ -15,7 +15,8 @@ import torch
 from embodichain import cli
 from embodichain.metrics import read_metrics
 from embodichain.prepare import prepare
-from embodichain.ring.ledger import Event, load, verify
+from embodichain.ring.ledger import Event, load
+from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
@@ -129,6 +130,12 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
     assert result.returncode == 0, result.stderr
     steps = [record["step"] for record in read_metrics(folder.metrics, "train")]
     assert steps == list(range(1, before + 3))
+    notes = [json.loads(line) for line in folder.sessions.read_text().splitlines()]
+    assert ["began" in note for note in notes] == [True, False, True, False]
+    assert "--resume" in notes[2]["command"] and "--resume" not in folder.command, "the run is known by how it was made"
+    summary = json.loads(folder.summary.read_text())
+    assert summary["sessions"] == 2 and summary["wall_s_total"] >= summary["wall_s"] > 0
+    assert summary["published"] >= notes[1]["published"] > 0, "counted from the beginning of the run"
 
 
 def children_in_session(session: int) -> list[int]:

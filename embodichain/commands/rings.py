@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embodichain.command_line import Parser, existing
 from embodichain.errors import ConfigError, unknown
 from embodichain.types import LEDGER_FILE
+
+if TYPE_CHECKING:
+    from embodichain.ring.proof import LedgerReport
 
 
 def ring(arguments: list[str]) -> int:
@@ -21,7 +26,9 @@ def ring(arguments: list[str]) -> int:
 
     path = options.path
     if path is None:
-        found = sorted(Path("/dev/shm").glob("embodichain-*"))
+        from embodichain.ring.host import rings
+
+        found = rings()
         if len(found) != 1:
             listing = ", ".join(map(str, found)) or "none"
             raise ConfigError(f"say which ring to watch; on this machine: {listing}")
@@ -48,22 +55,32 @@ def ledger(arguments: list[str]) -> int:
     path = options.run / LEDGER_FILE if options.run.is_dir() else options.run
     if not path.exists():
         raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob(f"*/{LEDGER_FILE}")), "give a run folder")
-    from embodichain.ring.ledger import verify
+    from embodichain.ring.proof import verify
 
     report = verify(path, options.max_reads)
-    holds = not (report.violations or report.duplicates or report.damaged)
     if options.json:
-        print(json.dumps({**asdict(report), "path": str(path), "holds": holds}, default=str))
+        print(json.dumps({**asdict(report), "path": str(path), "holds": report.holds, "faults": report.faults}, default=str))
     else:
-        print(f"{report.trajectories} trajectories, {report.reads} reads, bound K = {report.max_reads or 'none (aggregate mode)'}")
-        print(
-            f"read too often: {len(report.violations)}; draws claimed twice: {report.duplicates}; damaged records: {report.damaged}"
-        )
-        print(f"E = {report.unique_pairs_per_iteration:.1f} unique state-action pairs per iteration")
-        print(f"age at read: median {report.age_p50_s:.1f} s, p99 {report.age_p99_s:.1f} s")
-        if report.max_reads == 0 and holds:
-            most = max(report.reads_histogram, default=0)
-            print(f"no single trajectory was bounded, so there is no bound to hold; the most read one was read {most} times")
-        else:
-            print("the bound holds" if holds else "THE BOUND WAS BROKEN")
-    return 0 if holds else 1
+        for line in _told(report):
+            print(line)
+    return 0 if report.holds else 1
+
+
+def _told(report: LedgerReport) -> Iterator[str]:
+    """A ledger's proof in lines."""
+    yield f"{report.trajectories} trajectories, {report.reads} reads, bound K = {report.max_reads or 'none (aggregate mode)'}"
+    if report.lives > 1:
+        yield f"{report.lives} lives; {report.undone} reads were undone by going on from a checkpoint before them"
+    if report.given_up:
+        lost = sum(report.given_up.values())
+        yield f"given up with the ring of an earlier life: {lost} reads of {len(report.given_up)} trajectories"
+    yield f"E = {report.unique_pairs_per_iteration:.1f} unique state-action pairs per iteration"
+    yield f"age at read: median {report.age_p50_s:.1f} s, p99 {report.age_p99_s:.1f} s"
+    yield from report.faults
+    if not report.reads:
+        return
+    if report.max_reads == 0 and report.holds:
+        most = max(report.reads_histogram, default=0)
+        yield f"no single trajectory was bounded, so there is no bound to hold; the most read one was read {most} times"
+    else:
+        yield "the bound holds" if report.holds else "THE BOUND IS NOT PROVEN" if not report.violations else "THE BOUND WAS BROKEN"

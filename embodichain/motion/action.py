@@ -10,10 +10,10 @@ sign of a gripper that points straight down (qw = 0) jump with every tremor: nob
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
+from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.kinematics import Chain, forward_frames, matrix_to_quaternion
 from embodichain.types import ACTION_DIM, Robot
@@ -23,7 +23,7 @@ MAX_ARMS = 2
 MAX_JOINTS = 7
 
 
-@njit(cache=True)
+@compiled()
 def _poses(positions: Floats, rotations: Floats, joints: Floats, home: Floats) -> Floats:
     """EEF poses [N, 7] of joints [N, n], quaternions on the side of `home` [4]."""
     out = np.empty((joints.shape[0], 7))

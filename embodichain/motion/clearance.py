@@ -6,8 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from embodichain.machine_code import compiled
 
 Floats = NDArray[np.float64]
 
@@ -49,7 +50,7 @@ def pairs_apart(capsules: Capsules, frame_positions: Floats, frame_rotations: Fl
     return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-@njit(cache=True)
+@compiled()
 def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
     """Smallest distance [m] between two segments (Ericson, Real-Time Collision Detection, 2005, section 5.1.9)."""
     a = b = c = e = f = 0.0
@@ -80,7 +81,7 @@ def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
     return np.sqrt(squared)
 
 
-@njit(cache=True)
+@compiled()
 def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
     """World end points [m], shape [k, 2, 3], of capsules given in the frames of `kinematics.forward_frames`."""
     out = ends.copy()
@@ -96,7 +97,7 @@ def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.in
     return out
 
 
-@njit(cache=True)
+@compiled()
 def smallest_gap(
     first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
 ) -> float:
@@ -121,7 +122,7 @@ def smallest_gap(
     return smallest
 
 
-@njit(cache=True)
+@compiled()
 def _spheres(ends: Floats) -> tuple[Floats, Floats]:
     """Middles [k, 3] and half lengths [k] of segments [k, 2, 3]."""
     centers, halves = np.empty((ends.shape[0], 3)), np.empty(ends.shape[0])
@@ -134,7 +135,7 @@ def _spheres(ends: Floats) -> tuple[Floats, Floats]:
     return centers, halves
 
 
-@njit(cache=True)
+@compiled()
 def smallest_gap_along(
     first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
 ) -> float:
@@ -146,7 +147,7 @@ def smallest_gap_along(
     return smallest
 
 
-@njit(cache=True)
+@compiled()
 def smallest_gap_between(
     first: Floats,
     first_radius: Floats,
@@ -194,7 +195,7 @@ def smallest_gap_between(
     return smallest
 
 
-@njit(cache=True)
+@compiled()
 def _balls(placed: Floats, radius: Floats, links: NDArray[np.int64], out: Floats) -> None:
     """Middle and radius [l, 4] of a ball around all capsules of each link."""
     for link in range(links.shape[0]):
@@ -214,7 +215,7 @@ def _balls(placed: Floats, radius: Floats, links: NDArray[np.int64], out: Floats
                 out[link, 3] = max(out[link, 3], math.sqrt(squared) + radius[k])
 
 
-@njit(cache=True)
+@compiled()
 def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
     """Smallest height [m] of a moving capsule above z = 0."""
     height = math.inf
@@ -224,7 +225,7 @@ def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
     return height
 
 
-@njit(cache=True)
+@compiled()
 def lowest_along(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
     """`lowest` over a set [T, k, 2, 3] that moves."""
     height = math.inf

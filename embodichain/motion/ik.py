@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from embodichain.errors import MotionError
+from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats, lowest, place, smallest_gap
 from embodichain.motion.kinematics import Chain, as_quaternion, forward_frames, forward_into, quaternion_to_matrix, site_jacobian
 from embodichain.types import Pose
@@ -54,7 +54,7 @@ class IkConfig:
 _DEFAULT = IkConfig()
 
 
-@njit(cache=True)
+@compiled()
 def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats) -> None:
     """World-frame rotation vector [rad] from `current` to `target`, or only that which aligns their Z axes; into out [3]."""
     if free_yaw:
@@ -93,7 +93,7 @@ def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats
     out[0], out[1], out[2] = x * scale, y * scale, z * scale
 
 
-@njit(cache=True)
+@compiled()
 def _solve_spd(matrix: Floats, vector: Floats, n: int) -> None:
     """Solves matrix @ x = vector in place for a symmetric positive definite matrix [n, n] by Cholesky; x replaces vector."""
     for i in range(n):
@@ -117,7 +117,7 @@ def _solve_spd(matrix: Floats, vector: Floats, n: int) -> None:
         vector[i] = total / matrix[i, i]
 
 
-@njit(cache=True)
+@compiled()
 def descend(
     positions: Floats,
     rotations: Floats,
@@ -202,7 +202,7 @@ def descend(
     return position_error, rotation_error
 
 
-@njit(cache=True)
+@compiled()
 def attempt(
     positions: Floats,
     rotations: Floats,
@@ -240,7 +240,7 @@ def attempt(
     return position_error, rotation_error, reached
 
 
-@njit(cache=True)
+@compiled()
 def explore(
     positions: Floats,
     rotations: Floats,
@@ -288,7 +288,7 @@ def explore(
     return found
 
 
-@njit(cache=True)
+@compiled()
 def _nearest(attempts: Floats, seed: Floats) -> int:
     """Which of the attempts of `explore` is the solution nearest to `seed` [n]; without a solution, the one that came closest."""
     n = seed.shape[0]
@@ -359,7 +359,7 @@ def solve_near(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEF
     return q
 
 
-@njit(cache=True)
+@compiled()
 def _trace(
     positions: Floats,
     rotations: Floats,

@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Capsules, Floats, pairs_apart, place
 from embodichain.robots.geometry import BOLTED, arm_geometry
 from embodichain.types import Pose, Quaternion, Robot
 
 
-@njit(cache=True)
+@compiled()
 def forward_into(positions: Floats, rotations: Floats, q: Floats, out_position: Floats, out_rotation: Floats) -> None:
     """`forward_frames` into given arrays [n+1, 3] and [n+1, 3, 3]."""
     n = q.shape[0]
@@ -44,7 +44,7 @@ def forward_into(positions: Floats, rotations: Floats, q: Floats, out_position: 
                 out_rotation[i, row, 1] = b * cosine - a * sine
 
 
-@njit(cache=True)
+@compiled()
 def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Floats, Floats]:
     """World frames along the chain: positions [n+1, 3] and rotation matrices [n+1, 3, 3]; the last is the site.
 
@@ -56,7 +56,7 @@ def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Flo
     return out_position, out_rotation
 
 
-@njit(cache=True)
+@compiled()
 def place_along(positions: Floats, rotations: Floats, path: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
     """World end points [m] of capsules carried by the frames of a chain at each of its joints `path` [T, n]: [T, k, 2, 3]."""
     out = np.empty((path.shape[0], *ends.shape))
@@ -66,7 +66,7 @@ def place_along(positions: Floats, rotations: Floats, path: Floats, frame: NDArr
     return out
 
 
-@njit(cache=True)
+@compiled()
 def matrix_to_quaternion(m: Floats) -> Floats:
     """The unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3] (Shepperd 1978: divides by the largest term)."""
     q = np.empty(4)
@@ -85,7 +85,7 @@ def matrix_to_quaternion(m: Floats) -> Floats:
     return q / norm
 
 
-@njit(cache=True)
+@compiled()
 def quaternion_to_matrix(quaternion: Floats) -> Floats:
     """The rotation matrix [3, 3] of a quaternion (w, x, y, z) of any non-zero length."""
     s = 2.0 / np.dot(quaternion, quaternion)
@@ -97,7 +97,7 @@ def quaternion_to_matrix(quaternion: Floats) -> Floats:
     return m
 
 
-@njit(cache=True)
+@compiled()
 def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Floats) -> None:
     """Linear [m/rad] over angular [rad/rad] rows of the site in the world frame, into [6, n], from `forward_frames`."""
     n = frame_positions.shape[0] - 1
@@ -110,7 +110,7 @@ def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Fl
         jacobian[3, i], jacobian[4, i], jacobian[5, i] = ax, ay, az
 
 
-@njit(cache=True)
+@compiled()
 def tips_along(positions: Floats, rotations: Floats, path: Floats) -> tuple[Floats, Floats]:
     """Where the site is at each of the joints `path` [T, n]: positions [m] [T, 3] and quaternions (w, x, y, z) [T, 4], w >= 0."""
     points, quaternions = np.empty((path.shape[0], 3)), np.empty((path.shape[0], 4))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 from scipy.spatial import ConvexHull
 
+from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import asset_from_body, world_from_asset
 from embodichain.types import Asset, Pose, Scene, WorldState, rotate
@@ -99,7 +99,7 @@ _SAME, _STRAIGHT = 1e-9, 1e-13
 """Points nearer than this are one [m]; corners that stand out by less than this [m^2, of their triangle's double area] are none."""
 
 
-@njit(cache=True)
+@compiled()
 def _hull(points: Floats) -> Floats:
     """Corners [N, 2] of the convex hull of a few points [n, 3] seen from above, counter-clockwise (Andrew's monotone chain)."""
     order = np.argsort(points[:, 0], kind="mergesort")
@@ -135,7 +135,7 @@ def _hull(points: Floats) -> Floats:
     return chain[:size].copy()
 
 
-@njit(cache=True)
+@compiled()
 def _gap(first: Floats, second: Floats) -> float:
     """`gap` between two polygons [N, 2] and [M, 2]."""
     widest = -math.inf

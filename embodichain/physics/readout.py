@@ -7,9 +7,9 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from embodichain.machine_code import compiled
 from embodichain.types import Contact, Pose, WorldState
 from embodichain.types.tapes import Roster, Tape
 
@@ -93,7 +93,7 @@ class Readout:
         )
 
 
-@njit(cache=True)
+@compiled()
 def _read(
     qpos: Any,
     qvel: Any,

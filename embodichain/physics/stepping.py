@@ -16,10 +16,11 @@ import numpy as np
 from llvmlite import ir
 from mujoco.introspect.ast_nodes import ArrayType, PointerType, ValueType
 from mujoco.introspect.structs import STRUCTS
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from embodichain.machine_code import compiled
 from embodichain.types import Contact
 from embodichain.types.scenes import named_contacts
 
@@ -201,7 +202,7 @@ def _call(_context: Any, function: Any, model: Any, data: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
-@njit(cache=True)
+@compiled()
 def _advance(
     step: int,
     model: int,
@@ -226,7 +227,7 @@ def _advance(
         _gather(data, offsets, bodies, rows, pairs, sums, counts)
 
 
-@njit(cache=True)
+@compiled()
 def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums: Any, counts: Any) -> None:
     num_contacts = _int32(address + offsets[0])
     if num_contacts == 0:

@@ -2,7 +2,8 @@
 
 Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
 (the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
-waiting, reaping) → `ring` and `lease` (what others use). `ledger` proves the bound afterwards; `stats` and `top` look on.
+waiting, reaping) → `ring` and `lease` (what others use). `ledger` books reads, `proof` holds them against the bound afterwards;
+`stats` and `top` look on.
 With the payload on a GPU: `placement` (the seam) → `control_ring`, `device_ring` and `device_lease` → `cuda`, or `delayed` where
 there is none. `open` creates and attaches wherever the payload lies.
 
@@ -13,37 +14,46 @@ their draw), fairness, wait-freedom, and taking anything from a process that is 
 
 from __future__ import annotations
 
-_HOMES = {
-    "AnyLease": "contract",
-    "AnyRing": "contract",
-    "AnySlot": "contract",
-    "Event": "ledger",
-    "Lease": "lease",
-    "Ledger": "ledger",
-    "LedgerReport": "ledger",
-    "Observer": "stats",
-    "Ring": "ring",
-    "RingStats": "contract",
-    "Sample": "lease",
-    "Slot": "lease",
-    "SlotSource": "contract",
-    "attach_ring": "open",
-    "create_ring": "open",
-    "verify": "ledger",
-    "warm_up": "ring",
-}
-"""Public names, and the file of this room that each is imported from when it is first used: the room itself imports nothing."""
-__all__ = list(_HOMES)
+from typing import TYPE_CHECKING
 
+from embodichain.lazy import public
 
-def __getattr__(name: str) -> object:
-    """The public name `name`."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no {name!r}; it has {', '.join(_HOMES)}")
-    import importlib
+if TYPE_CHECKING:
+    from embodichain.ring.contract import AnyLease, AnyRing, AnySlot, RingStats, SlotSource
+    from embodichain.ring.lease import Lease, Sample, Slot
+    from embodichain.ring.ledger import Event, Ledger
+    from embodichain.ring.open import attach_ring, create_ring
+    from embodichain.ring.proof import LedgerReport, verify
+    from embodichain.ring.ring import Ring, warm_up
+    from embodichain.ring.stats import Observer
 
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__ = [
+    "AnyLease",
+    "AnyRing",
+    "AnySlot",
+    "Event",
+    "Lease",
+    "Ledger",
+    "LedgerReport",
+    "Observer",
+    "Ring",
+    "RingStats",
+    "Sample",
+    "Slot",
+    "SlotSource",
+    "attach_ring",
+    "create_ring",
+    "verify",
+    "warm_up",
+]
 
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = public(
+    __name__,
+    dict.fromkeys(["AnyLease", "AnyRing", "AnySlot", "RingStats", "SlotSource"], "contract")
+    | dict.fromkeys(["Event", "Ledger"], "ledger")
+    | dict.fromkeys(["LedgerReport", "verify"], "proof")
+    | dict.fromkeys(["Lease", "Sample", "Slot"], "lease")
+    | dict.fromkeys(["attach_ring", "create_ring"], "open")
+    | dict.fromkeys(["Ring", "warm_up"], "ring")
+    | {"Observer": "stats"},
+)

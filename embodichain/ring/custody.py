@@ -52,9 +52,6 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "bc00eca0e65acb33"
-"""See `kernels.COMPILED_FROM`."""
-
 
 @kernel("uint64(int64[::1], int64)")
 def arm(context, event):

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError
-from embodichain.ring import layout
+from embodichain.ring import layout, pages
 from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, try_lock
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -52,7 +52,7 @@ class RingFile(NamedTuple):
 
 def journal_path(path: Path) -> Path:
     """Where the gateway of the ring at `path` notes what it delivers: beside the ring, but not in scarce shared memory."""
-    folder = Path(tempfile.gettempdir()) if path.parent == SHARED_MEMORY else path.parent
+    folder = Path(tempfile.gettempdir()) if path.parent in (SHARED_MEMORY, *pages.folders()) else path.parent
     return folder / f"{path.name}{_JOURNAL}"
 
 
@@ -67,9 +67,15 @@ def remove_stale_journals() -> list[Path]:
     return gone
 
 
-def default_path() -> Path:
-    """A fresh name in /dev/shm that tells whose it is."""
-    return SHARED_MEMORY / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+def default_path(folder: Path = SHARED_MEMORY) -> Path:
+    """A fresh name in a folder of shared memory that tells whose it is."""
+    return folder / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def rings() -> list[Path]:
+    """Every ring's file on this machine, those of the dead included; none that is still being made."""
+    folders = (SHARED_MEMORY, *pages.folders())
+    return sorted(path for folder in folders for path in folder.glob(f"{PREFIX}*") if path.suffix not in (_UNFINISHED, _JOURNAL))
 
 
 def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:

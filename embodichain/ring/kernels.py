@@ -78,9 +78,6 @@ from embodichain.ring.words import (
     withdraw_ready,
 )
 
-COMPILED_FROM = "bc00eca0e65acb33"
-"""Fingerprint of the modules compiled in here: numba's cache sees changes of this file alone, so a test compares."""
-
 _HALF = U64(32)
 _IN_ORDER = 256
 """Places in the order of publication that are looked at before the words of all slots are."""

@@ -1,4 +1,4 @@
-"""The ledger: every publish and every read of a run, append-only, so that the replay bound can be proven afterwards.
+"""The ledger: every publish and every read of a run, append-only, so that the replay bound can be proven afterwards (`proof`).
 
 File: the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes, each with a check sum. Several processes may append to one file.
 One that dies while it writes leaves a torn record, after which others go on: readers find the next whole record by its check sum.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from embodichain.errors import IntegrityError, RingError
+from embodichain.errors import RingError
 from embodichain.ring.contract import AnyLease
 
 HEADER = b"EMBODICHAIN-LEDGER 1\n".ljust(40, b"\0")
@@ -34,8 +33,11 @@ RECORD = np.dtype(
         ("check", "<u8"),
     ]
 )
-"""`time_s` is Unix time; `pairs` the trajectory's state-action pairs; `age_s` the time since publication at a read; for BOUND,
-`trajectory_id` holds the K in force from then on, 0 when no single trajectory is bounded."""
+"""`time_s` is Unix time; `pairs` the trajectory's state-action pairs; `age_s` the time since publication at a read.
+
+For BOUND, `trajectory_id` holds the K in force from then on, 0 when no single trajectory is bounded. For LIFE it holds the first
+epoch of the life that begins, `step` its first iteration, and `pairs` one more than the first epoch of the life that it goes on
+from, 0 for none. For GIVEN_UP `read_index` holds the reads that will never be made."""
 _BUFFERED = 512
 
 
@@ -45,6 +47,8 @@ class Event(IntEnum):
     PUBLISH = 1
     READ = 2
     BOUND = 3
+    LIFE = 4
+    GIVEN_UP = 5
 
 
 class Ledger:
@@ -127,6 +131,26 @@ class Ledger:
         """Books that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
         self.record(Event.BOUND, max_reads)
 
+    def life(self, epoch: int, *, step: int, parent: int | None = None) -> None:
+        """Books that a process begins, or goes on from the checkpoint that life `parent` made before iteration `step`.
+
+        What that life did later is undone, and so are lives in between that left no checkpoint.
+        """
+        self.record(Event.LIFE, epoch, step=step, pairs=0 if parent is None else parent + 1)
+
+    def give_up(self, reads_left: Mapping[int, int], *, step: int) -> None:
+        """Books trajectories that are lost with reads left, by packed id: a life that begins at `step` did not get them back."""
+        if reads_left:
+            self.record(Event.GIVEN_UP, list(reads_left), read_index=list(reads_left.values()), step=step)
+
+    def sync(self) -> None:
+        """Writes what is buffered, and waits until it would survive a loss of power."""
+        self.flush()
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
+
     def flush(self) -> None:
         """Writes what is buffered."""
         if self._filled:
@@ -155,47 +179,6 @@ class Ledger:
             raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerReport:
-    """What a ledger proves. The bound holds when `violations` is empty."""
-
-    path: Path
-    max_reads: int
-    """The largest K that was in force; 0 when no single trajectory was bounded."""
-    trajectories: int
-    """Different trajectories published or read."""
-    reads: int
-    iterations: int
-    """Different learner steps that read."""
-    reads_histogram: Mapping[int, int]
-    """Trajectories by the number of reads they had (0 counts those only published)."""
-    violations: Mapping[int, int]
-    """Packed trajectory id → reads, for each that was read more often than its bound."""
-    duplicates: int
-    """Reads that claim a read index already claimed for the same trajectory: two readers shared one draw."""
-    unique_pairs: int
-    unique_pairs_per_iteration: float
-    """Experience throughput E: unique state-action pairs ingested per training iteration."""
-    age_mean_s: float
-    age_p50_s: float
-    age_p99_s: float
-    reads_at_retirement: float
-    """Mean reads of trajectories that are over: at the bound, or not read again in the last fifth of the run."""
-    damaged: int
-    """Records whose check sum is wrong, apart from torn ones."""
-
-    def raise_on_violation(self) -> None:
-        """Raises IntegrityError naming the worst offender when the bound or the count of draws was broken."""
-        if self.violations or self.duplicates or self.damaged:
-            worst = max(self.violations.items(), key=lambda item: item[1], default=None)
-            raise IntegrityError(
-                f"{self.path}: {len(self.violations)} of {self.trajectories} trajectories were read more often than "
-                f"max_reads={self.max_reads}"
-                + (f" (worst {worst[0]:#x}: {worst[1]} reads)" if worst else "")
-                + f"; {self.duplicates} reads claimed twice; {self.damaged} damaged records"
-            )
-
-
 def load(path: Path | str) -> tuple[NDArray, int]:
     """All whole records of a ledger as a structured array of `RECORD`, and how many were damaged (torn ones do not count).
 
@@ -222,64 +205,6 @@ def load(path: Path | str) -> tuple[NDArray, int]:
         damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
         at += skip or RECORD.itemsize
     return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
-
-
-def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
-    """Counts every read of every trajectory and holds them against the bound.
-
-    Args:
-        path: The ledger.
-        max_reads: The bound; by default the largest K that the ledger itself states. 0 counts without judging.
-
-    Raises:
-        RingError: No ledger, or it states no bound and none was given.
-    """
-    records, damaged = load(path)
-    bounds = records["trajectory_id"][records["event"] == Event.BOUND]
-    if max_reads is None:
-        if not len(bounds):
-            raise RingError(f"the ledger {path} states no bound: pass max_reads")
-        max_reads = int(bounds.max())
-    reads = records[records["event"] == Event.READ]
-    published = records[records["event"] == Event.PUBLISH]
-    traces = np.concatenate([published, reads])
-    ids, inverse = np.unique(traces["trajectory_id"], return_inverse=True)
-    counts = np.bincount(inverse[len(published) :], minlength=len(ids))
-    pairs = np.zeros(len(ids), np.int64)
-    np.maximum.at(pairs, inverse, traces["pairs"])
-    claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
-    over = (counts > max_reads) & (max_reads > 0)
-    steps = len(np.unique(reads["step"]))
-    unique_pairs = int(pairs[counts > 0].sum())
-    ages = reads["age_s"].astype(np.float64)
-    return LedgerReport(
-        path=Path(path),
-        max_reads=max_reads,
-        trajectories=len(ids),
-        reads=len(reads),
-        iterations=steps,
-        reads_histogram={int(k): int(n) for k, n in zip(*np.unique(counts, return_counts=True), strict=True)},
-        violations={int(i): int(n) for i, n in zip(ids[over], counts[over], strict=True)},
-        duplicates=int(np.count_nonzero(claims[1:] == claims[:-1])),
-        unique_pairs=unique_pairs,
-        unique_pairs_per_iteration=unique_pairs / steps if steps else 0.0,
-        age_mean_s=float(ages.mean()) if len(ages) else 0.0,
-        age_p50_s=float(np.percentile(ages, 50)) if len(ages) else 0.0,
-        age_p99_s=float(np.percentile(ages, 99)) if len(ages) else 0.0,
-        reads_at_retirement=_reads_at_retirement(ids, counts, reads, max_reads),
-        damaged=damaged,
-    )
-
-
-def _reads_at_retirement(ids: NDArray, counts: NDArray, reads: NDArray, max_reads: int) -> float:
-    """See `LedgerReport.reads_at_retirement`."""
-    if not len(reads):
-        return 0.0
-    last = np.zeros(len(ids))
-    np.maximum.at(last, np.searchsorted(ids, reads["trajectory_id"]), reads["time_s"])
-    start, end = reads["time_s"].min(), reads["time_s"].max()
-    over = ((counts >= max_reads) & (max_reads > 0)) | ((counts > 0) & (last < end - 0.2 * (end - start)))
-    return float(counts[over].mean()) if over.any() else 0.0
 
 
 def _create(path: Path) -> None:

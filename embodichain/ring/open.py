@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from embodichain.errors import unknown
+from embodichain.ring import host, pages
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
@@ -15,22 +17,34 @@ from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
 from embodichain.types import HOST, PLACEMENTS, RingSpec, TrajectorySpec
 
+_LOG = logging.getLogger(__name__)
 _DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
 """Devices by the name of their kind; "delayed" is host memory that behaves as one, to test with."""
 
 
 def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
-    """Creates a ring and owns it: in "host" memory, or on the current device of another of `types.PLACEMENTS`.
+    """Creates a ring and owns it: in "host" memory, in "huge" pages of it, or on the current device of another of `PLACEMENTS`.
+
+    Where no huge pages are to be had it is logged how to get some, and the ring has small ones.
 
     Raises:
         ConfigError: No such placement.
         RingError: As `Ring.create` and `DeviceRing.create`; no such device here.
     """
-    if placement == HOST:
-        return Ring.create(spec)
+    if placement in (HOST, "huge"):
+        return Ring.create(spec, _place(placement))
     if placement not in _DEVICES:
         raise unknown("ring placement", placement, PLACEMENTS)
     return DeviceRing.create(spec, _DEVICES[placement]())
+
+
+def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
+    """Creates a ring from a snapshot and owns it, wherever the payload was before; see `Ring.restore`."""
+    if placement in (HOST, "huge"):
+        return Ring.restore(snapshot, _place(placement))
+    if placement not in _DEVICES:
+        raise unknown("ring placement", placement, PLACEMENTS)
+    return DeviceRing.restore(snapshot, _DEVICES[placement]())
 
 
 def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> AnyRing:
@@ -40,3 +54,13 @@ def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, r
         return Ring.attach(path, trajectory, reads=reads)
     kind = ArenaNote.decode(observer.note, observer.spec.trajectory).kind
     return DeviceRing.attach(path, _DEVICES[kind](), trajectory, reads=reads)
+
+
+def _place(placement: str) -> Path | None:
+    """The path of a new ring in host memory; None for its usual place."""
+    if placement == HOST:
+        return None
+    if there := pages.folders():
+        return host.default_path(there[0])
+    _LOG.warning("no huge pages for the ring, it gets small ones; to have some, as root: %s", pages.REMEDY)
+    return None

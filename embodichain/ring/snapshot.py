@@ -23,7 +23,6 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.stats import Observer
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
 MAGIC = b"EMBODICHAIN-RING 1\n"
@@ -45,10 +44,29 @@ class Claimed(Protocol):
     version: int
 
 
+class Looks(Protocol):
+    """What a snapshot reads of the control plane (`stats.Observer`)."""
+
+    def header(self, at: int) -> int:
+        """One header cell by its byte offset."""
+        ...
+
+    def cells(self, at: int) -> NDArray[np.uint64]:
+        """A copy of one cell of every slot."""
+        ...
+
+    def cell(self, slot: int, at: int) -> int:
+        """One cell of one slot."""
+        ...
+
+
 class Holder(Protocol):
     """What a snapshot asks of the attachment that it is made with (`member.Member`)."""
 
-    observer: Observer
+    @property
+    def observer(self) -> Looks:
+        """A look at the control plane."""
+        ...
 
     def pin(self, slot: int) -> bool:
         """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""

@@ -12,8 +12,8 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from embodichain.machine_code import compiled
 from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
@@ -43,9 +43,9 @@ _STATE_SHIFT, _REMAINING_SHIFT, _VERSION_SHIFT = U64(budget.STATE_SHIFT), U64(bu
 _REMAINING_MASK, _VERSION_MASK, _HOLDERS_MASK = U64(budget.REMAINING_MASK), U64(budget.VERSION_MASK), U64(budget.HOLDERS_MASK)
 ONE_READ = U64(1 << budget.REMAINING_SHIFT)
 ALL_BITS = U64((1 << 64) - 1)
-part: Any = njit(cache=True, error_model="numpy")
+part: Any = compiled(error_model="numpy")
 """A function that kernels call, compiled into them."""
-kernel: Any = partial(njit, cache=True, error_model="numpy")
+kernel: Any = partial(compiled, error_model="numpy")
 """A function that Python calls, with its signature. Typed as Any, for a checker takes its numbers for NumPy's."""
 
 

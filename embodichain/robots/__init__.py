@@ -9,6 +9,7 @@ It holds no lights, no keyframes and no task objects.
 
 from typing import TYPE_CHECKING
 
+from embodichain.lazy import public
 from embodichain.robots.catalog import ROBOTS, check, get
 
 if TYPE_CHECKING:
@@ -18,14 +19,4 @@ if TYPE_CHECKING:
 __all__ = ["ROBOTS", "check", "dual_piper", "get", "load_mjcf"]
 
 
-def __getattr__(name: str) -> object:
-    """What reads or writes MJCF, imported when it is first used: names alone must cost nothing."""
-    if name == "dual_piper":
-        from embodichain.robots.piper import dual_piper
-
-        return dual_piper
-    if name == "load_mjcf":
-        from embodichain.robots.mjcf import load_mjcf
-
-        return load_mjcf
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = public(__name__, {"dual_piper": "piper", "load_mjcf": "mjcf"})

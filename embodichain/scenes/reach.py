@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
 from embodichain.cache import cache_dir as cache_home
+from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.ik import explore, joint_range, seed_grid
 from embodichain.motion.kinematics import Chain, quaternion_to_matrix
@@ -249,7 +250,7 @@ def _frame(approach: Floats) -> Floats:
     return (np.eye(3) + sine * cross + (1.0 - cosine) * cross @ cross) @ down
 
 
-@njit(cache=True)
+@compiled()
 def _fill_cell(
     positions: Floats,
     rotations: Floats,
@@ -308,7 +309,7 @@ def _fill_cell(
                 out[a, yaw] = 1 + int(254.0 * max(margin, 0.0))
 
 
-@njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _fill_slice(
     positions: Floats,
     rotations: Floats,

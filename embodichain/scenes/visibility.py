@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull
 
+from embodichain.machine_code import compiled
 from embodichain.motion.frames import asset_from_body
 from embodichain.robots.geometry import bolted_cameras
 from embodichain.types import Asset, Pose, Robot, rotate
@@ -126,7 +126,7 @@ class Views:
         return self._pieces[key]
 
 
-@njit(cache=True)
+@compiled()
 def _hidden(eye: Any, points: Any, planes: Any, starts: Any, spheres: Any) -> Any:
     """Whether each of the points [N, 3] has a convex piece between it and `eye` [3], all in one frame: shape [N]."""
     hidden = np.zeros(points.shape[0], np.bool_)

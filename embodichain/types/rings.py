@@ -10,7 +10,7 @@ from embodichain.types.trajectories import TrajectorySpec
 LEDGER_FILE = "ledger.bin"
 """What the ledger of a run is called in its folder."""
 HOST = "host"
-PLACEMENTS = (HOST, "cuda", "delayed")
+PLACEMENTS = (HOST, "huge", "cuda", "delayed")
 """Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""
 
 

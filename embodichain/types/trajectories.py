@@ -106,6 +106,7 @@ def camera_spec(
     depth: bool = False,
     segmentation: bool = False,
     latents: tuple[int, int, int] | None = None,
+    depth_latents: bool = False,
     chunk: int = CHUNK,
     action_dim: int = ACTION_DIM,
 ) -> TrajectorySpec:
@@ -118,15 +119,19 @@ def camera_spec(
     int32 []; `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
 
     With `latents` (rows, columns, channels) the frames come encoded: `latents` float16 [F+1, C, rows, columns, channels] instead
-    of `rgb`. Raises ValueError for a chunk or an action without anything in it.
+    of `rgb`; with `depth_latents` so does depth, as `depth_latents` of the same shape. Raises ValueError for a chunk or an action
+    without anything in it, and for `depth_latents` without `latents`.
     """
+    if depth_latents and latents is None:
+        raise ValueError("depth is encoded only where frames are: give latents too")
     if chunk < 1 or action_dim < 1:
         raise ValueError(f"a chunk holds at least 1 action of at least 1 channel, got chunk={chunk}, action_dim={action_dim}")
     frames = horizon + 1
     if latents is None:
         fields = [Field(name="rgb", shape=(frames, cameras, height, width, 3), dtype="uint8")]
     else:
-        fields = [Field(name="latents", shape=(frames, cameras, *latents), dtype="float16")]
+        names = ("latents", "depth_latents") if depth_latents else ("latents",)
+        fields = [Field(name=name, shape=(frames, cameras, *latents), dtype="float16") for name in names]
     if depth:
         fields.append(Field(name="depth", shape=(frames, cameras, height, width), dtype="float32"))
     if segmentation:

@@ -183,17 +183,19 @@ class Block(nn.Module):
     `project` gives queries, keys and values of each group; `merge` adds what was attended; `express` does text and feed-forward.
     """
 
-    def __init__(self, dim: int, heads: int, ffn: int) -> None:
+    def __init__(self, dim: int, heads: int, ffn: int, *, joint: int = 0, text: int = 0) -> None:
+        """`joint` is the width of self-attention and `text` that of text tokens, where they are not `dim` (0)."""
         super().__init__()
-        self.heads, self.width = heads, dim // heads
+        joint, text = joint or dim, text or dim
+        self.heads = heads
         self.table = nn.Parameter(torch.randn(6, dim) / math.sqrt(dim))
-        self.query_key_value = nn.Linear(dim, 3 * dim)
-        self.query_norm = nn.RMSNorm(dim, eps=_EPS)
-        self.key_norm = nn.RMSNorm(dim, eps=_EPS)
-        self.output = nn.Linear(dim, dim)
+        self.query_key_value = nn.Linear(dim, 3 * joint)
+        self.query_norm = nn.RMSNorm(joint, eps=_EPS)
+        self.key_norm = nn.RMSNorm(joint, eps=_EPS)
+        self.output = nn.Linear(joint, dim)
         self.text_norm = nn.LayerNorm(dim, eps=_EPS)
         self.text_query = nn.Linear(dim, dim)
-        self.text_key_value = nn.Linear(dim, 2 * dim)
+        self.text_key_value = nn.Linear(text, 2 * dim)
         self.text_query_norm = nn.RMSNorm(dim, eps=_EPS)
         self.text_key_norm = nn.RMSNorm(dim, eps=_EPS)
         self.text_output = nn.Linear(dim, dim)
@@ -244,7 +246,7 @@ class Block(nn.Module):
         return [torch.addcmul(g, o, m[5]) for g, o, m in zip(groups, unpack(out, groups), modulations, strict=True)]
 
     def _split(self, flat: Tensor) -> Tensor:
-        return flat.unflatten(-1, (self.heads, self.width)).transpose(-2, -3)
+        return flat.unflatten(-1, (self.heads, -1)).transpose(-2, -3)
 
 
 def join(first: KeyValue, second: KeyValue) -> KeyValue:

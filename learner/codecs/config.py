@@ -11,10 +11,15 @@ from learner.records.schedules import warm_cosine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """Which DINOv3 to use: `source` is a local folder or hub id, "builtin" for the small one that ships with this package and was
-    trained on its own rendered stream (`embodichain encoder train`), or "" for a small one with seeded random weights.
+    """Which codec turns frames into latents, and from which weights: `source` is a local folder (of a DINOv3 also a hub id),
+    "builtin" for the small one that ships with this package and was trained on its own rendered stream (`embodichain encoder
+    train`, `codec train vae`), or "" for a small one with seeded random weights. `dim`, `layers`, `heads`, `patch` and `registers`
+    shape a random DINOv3 alone.
     """
 
+    codec: str = "dino"
+    """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures;
+    "vq": these, and a code out of 512 for each."""
     source: str = ""
     dim: int = 96
     layers: int = 4
@@ -35,6 +40,95 @@ class EncoderConfig:
             raise ConfigError(f"encoder dim must be a multiple of 4 x heads (2D rotary), got dim={self.dim}, heads={self.heads}")
         if self.max_images < 1 or self.merge < 1:
             raise ConfigError(f"encoder max_images and merge must be at least 1, got {self.max_images} and {self.merge}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeConfig:
+    """How the image autoencoder trains: L1 + `ssim_weight` (1 - SSIM) + `kl_weight` KL, over colours and depths alike.
+
+    `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`.
+    """
+
+    steps: int = 4000
+    depth_share: float = 0.25
+    """Share of the pictures that are shown as depth, drawn in grey, instead of colours."""
+    ssim_weight: float = 0.1
+    kl_weight: float = 1e-4
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.rate <= 0 or not 0.0 <= self.depth_share <= 1.0 or min(self.ssim_weight, self.kl_weight) < 0.0:
+            raise ConfigError(f"a codec needs steps >= 1, rate > 0, depth_share in 0..1 and weights >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VqConfig:
+    """How pictures learn to be codes: L1 + `ssim_weight` (1 - SSIM) + `commitment` times the distance to the codes."""
+
+    steps: int = 3000
+    ssim_weight: float = 0.1
+    commitment: float = 0.25
+    halve: int = 2
+    """Pictures are shown at this fraction of their size: `EncoderConfig.merge` of who reads the codes."""
+    rate: float = 2e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.halve) < 1 or self.rate <= 0 or min(self.ssim_weight, self.commitment) < 0.0:
+            raise ConfigError(f"codes need steps and halve >= 1, rate > 0 and weights >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MotionConfig:
+    """How motion learns to be told from structure: clips of the image autoencoder's latents are given back from both."""
+
+    steps: int = 1500
+    merge: int = 2
+    """Of who reads the motions (`EncoderConfig.merge`)."""
+    decay: float = 1e-3
+    """Weight of the mean square of the motions, which keeps them small."""
+    rate: float = 2e-3
+    warmup_steps: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.merge) < 1 or self.rate <= 0 or self.decay < 0.0:
+            raise ConfigError(f"a motion extractor needs steps and merge >= 1, rate > 0 and decay >= 0, got {self}")
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FastConfig:
+    """What the action tokenizer is made of."""
+
+    chunks: int = 3000
+    """From which runs become tokens."""
+    scale: float = 20.0
+    clip: float = 3.0
+    channels: tuple[int, ...] = (*range(14, 20), *range(21, 27), 28, 29)
+    """Of the unified representation: joints of two arms of six, and both grippers."""
+
+    def __post_init__(self) -> None:
+        if self.chunks < 1 or self.scale <= 0 or self.clip <= 0 or not self.channels:
+            raise ConfigError(f"an action tokenizer needs chunks >= 1, scale and clip > 0 and channels, got {self}")
 
 
 class LatentSpec(NamedTuple):

@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> int:
     parser = Parser("export", "The policy of a run as one file without pickles: averaged weights, no optimiser.")
     parser.add_argument("run", type=trained_path, help="a run's folder or a checkpoint in one")
     parser.add_argument("-o", "--out", type=Path, help="the file to write, RUN/policy.safetensors if not given")
+    parser.add_argument("--half", action="store_true", help="keep the weights in float16: half the file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     out = options.out or (options.run if options.run.is_dir() else options.run.parent) / "policy.safetensors"
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     from learner.runs.locate import find, setup_of
 
     trained = find(options.run)
-    save_agent(load_agent(trained.checkpoint), out, setup_of(trained.world))
+    save_agent(load_agent(trained.checkpoint), out, setup_of(trained.world), half=options.half)
     if options.json:
         print(json.dumps({"policy": str(out), "bytes": out.stat().st_size}))
         return 0

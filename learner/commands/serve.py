@@ -15,7 +15,7 @@ from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
-from learner.serving.config import ServeConfig
+from learner.serving.config import DIALECTS, ServeConfig
 
 if TYPE_CHECKING:
     from learner.serving.server import PolicyServer
@@ -80,6 +80,7 @@ def _config(options: argparse.Namespace) -> ServeConfig:
         rename=rename,
         sai=sai_config(options),
         seed=options.seed,
+        dialect=options.dialect,
     )
 
 
@@ -90,6 +91,7 @@ def _parser() -> Parser:
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="default 8000; 0 takes a free one")
     add("--api-key-env", metavar="NAME", help="environment variable that holds the key which clients must send")
+    add("--dialect", default="openpi", metavar="DIALECT", help=f"how clients speak: {' or '.join(DIALECTS)} (default openpi)")
     add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
     add_sai_options(parser)
     add("--device", help="cpu or cuda; by default the GPU when there is one")

@@ -1,7 +1,7 @@
 """From the ring to the gradient without a copy but one: leases of trajectories, zero-copy windows, one gather on the device.
 
-A lease holds its trajectories in the ring until it is released after the backward pass. Nothing is fetched ahead: one lease is
-alive at a time, so that the replay bound stays exact and a checkpoint loses no batch.
+A lease holds its trajectories in the ring until they are gathered. Nothing is fetched ahead: one lease is alive at a time, so that
+the replay bound stays exact and a checkpoint loses no batch.
 """
 
 from __future__ import annotations
@@ -72,6 +72,8 @@ class Batch:
     """First chunk of each window."""
     latents_BTvrcC: Tensor | None = None
     """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
+    depth: Tensor | None = None
+    """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
     opening: Tensor | None = None
     """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
 
@@ -90,9 +92,15 @@ class LeasedBatch:
     """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
     lease: Lease
 
-    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False) -> Batch:
-        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` if asked."""
-        w, encoded = self.windows, self.windows[0].latents is not None
+    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False) -> Batch:
+        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
+
+        Raises LearnerError for a depth that the stream does not carry.
+        """
+        w = self.windows
+        if depth and w[0].depth is None:
+            raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
+        encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
         size = self.window or int(lengths.max())
         return Batch(
@@ -107,10 +115,11 @@ class LeasedBatch:
             trajectory_ids=tuple(view.trajectory_id for view in w),
             starts=tuple(view.start for view in w),
             opening=_stack([view.opening for view in w], 1, device) if opening else None,
+            depth=_stack([d for view in w if (d := view.depth) is not None], size + 1, device) if depth else None,
         )
 
     def release(self) -> None:
-        """Gives the trajectories back to the ring: after the last kernel that reads them."""
+        """Gives the trajectories back to the ring, once they are gathered; safe to call twice."""
         self.lease.release()
 
 
@@ -128,7 +137,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         source: a ring, or a `MemorySource`.
         config: sizes and seed.
         on_starved: called when no batch is ready; an engine in the same process produces there, and one whose workers failed
-            raises. Without it the source waits.
+            raises: as long as it does not, somebody will produce, and the wait has no end. Without it the source waits, at most
+            `config.timeout_s`.
         exhausted: whether nothing will be published any more: what is left is then drawn in smaller batches until none is.
         poll_s: longest single wait before `on_starved` is called [s]: 0 for an engine in this process, which must get its turn.
         record: ledger hook.
@@ -156,9 +166,11 @@ class RingDataset(IterableDataset[LeasedBatch]):
         ring = getattr(source, "spec", None)
         if isinstance(ring, RingSpec):
             check_spec(ring.trajectory)
-            self._encoded = any(entry.name == "latents" for entry in ring.trajectory.fields)
+            names = {entry.name for entry in ring.trajectory.fields}
         else:
-            self._encoded = isinstance(source, MemorySource) and source.encoded
+            names = source.names if isinstance(source, MemorySource) else frozenset()
+        self._encoded = "latents" in names
+        self._depth = next((name for name in ("depth_latents", "depth") if name in names), "")
         self.config = config
         self._source, self._on_starved = source, on_starved
         self._exhausted, self._poll_s = exhausted, poll_s
@@ -209,7 +221,16 @@ class RingDataset(IterableDataset[LeasedBatch]):
                     self._inspect(view)
             config = self.config
             windows = tuple(
-                cut(v, config.window, self._rng, config.sampling, openings=config.openings, encoded=self._encoded) for v in views
+                cut(
+                    v,
+                    config.window,
+                    self._rng,
+                    config.sampling,
+                    openings=config.openings,
+                    encoded=self._encoded,
+                    depth=self._depth,
+                )
+                for v in views
             )
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
             if self._record is not None:
@@ -233,8 +254,6 @@ class RingDataset(IterableDataset[LeasedBatch]):
             except RingTimeout as error:
                 if ended:
                     raise StreamEnded(f"the stream has ended after {self.leases} batches") from error
-                if time.monotonic() - began > config.timeout_s:
-                    raise
                 self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
                 self._on_starved()
 
@@ -260,7 +279,10 @@ class RingDataset(IterableDataset[LeasedBatch]):
                     except RingTimeout as error:
                         self._rng.bit_generator.state = state
                         empty = ended
-                        if not ended and time.monotonic() - began > self.config.timeout_s:
+                        late = time.monotonic() - began > self.config.timeout_s
+                        if (
+                            late and not ended and self._on_starved is None and not ranks.rank
+                        ):  # else the first rank waits, or fails
                             failure = error
                     except BaseException as error:
                         failure = error
@@ -364,9 +386,9 @@ class MemorySource:
         self._reads = [0] * len(self._trajectories)
 
     @property
-    def encoded(self) -> bool:
-        """Whether the trajectories carry latents instead of pixels."""
-        return "latents" in self._trajectories[0]
+    def names(self) -> frozenset[str]:
+        """Fields that the trajectories carry."""
+        return frozenset(self._trajectories[0])
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _StoredLease:
         """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""

@@ -50,6 +50,8 @@ class WindowView:
     action: Tensor
     action_mask: Tensor
     segment: Tensor
+    depth: Tensor | None
+    """Depth of every frame, [m] or as latents; None where the trajectory carries none."""
     opening: Tensor
     """The trajectory's first frame, as `rgb` or `latents`."""
     instruction: str
@@ -92,10 +94,11 @@ def cut(
     *,
     openings: float = 0.0,
     encoded: bool = False,
+    depth: str = "",
 ) -> WindowView:
     """A window as `place_window` draws it; all tensors share the trajectory's memory.
 
-    `encoded` says that the trajectory carries latents instead of pixels.
+    `encoded` says that the trajectory carries latents instead of pixels, `depth` in which field it carries depth, if in any.
     """
     chunks = int(view["num_chunks"])
     if chunks < 1:
@@ -113,6 +116,7 @@ def cut(
         action=_tensor(view["action"])[start:stop],
         action_mask=_tensor(view["action_mask"]),
         segment=_tensor(view["segment"])[start:stop],
+        depth=_tensor(view[depth])[start : stop + 1] if depth else None,
         opening=_tensor(view["latents" if encoded else "rgb"])[:1],
         instruction=read_text(view["instruction"]),
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from embodichain.episode import Outcome
-from embodichain.errors import MotionError, SceneError
+from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, rollout
@@ -41,8 +41,13 @@ class Policy(Protocol):
         """Starts an episode with empty memory."""
         ...
 
-    def act(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The next 16 actions in the unified representation, shape [16, 30], for what all cameras see now."""
+    def act(
+        self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """The next 16 actions in the unified representation, shape [16, 30], for what all cameras see now.
+
+        `executed` are the 16 since the last frame, where they were not those that were returned for it.
+        """
         ...
 
     def close(self) -> None:
@@ -73,20 +78,40 @@ class Trace:
 
 
 class PolicyPilot:
-    """Drives the robot with a policy: one inference per frame, whose chunk is played open loop."""
+    """Drives the robot with a policy: one inference per frame, whose chunk is played open loop.
 
-    def __init__(self, policy: Policy, codec: ActionCodec) -> None:
+    With a `delay` the chunk that was decided from a frame starts so many commands after it, in simulated time, as if deciding took
+    as long; meanwhile the chunk before goes on to its end, and before the first the robot holds still. The policy is told what was
+    executed. So no figure depends on the machine.
+    """
+
+    def __init__(self, policy: Policy, codec: ActionCodec, *, delay: int = 0) -> None:
+        """Raises ConfigError for a delay longer than a chunk."""
+        if not 0 <= delay <= CHUNK:
+            raise ConfigError(f"delay is a number of commands of a chunk, 0..{CHUNK}, got {delay}")
         self._policy = policy
         self._codec = codec
+        self._delay = delay
+        self._decided: NDArray[np.float32] | None = None
         self._chunk: NDArray[np.float32] | None = None
         self._k = 0
         self.trace = Trace()
+        self.jumps: list[float] = []
+        """Where a chunk takes over: largest distance of a joint's or gripper's command from the one before it [rad, m]."""
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
         """Plans the next chunk from the frame."""
-        if self._chunk is None:
+        before, old = self._chunk, self._decided
+        if before is None or old is None:
             self._policy.begin(read_text(frame["instruction"]))
-        self._chunk = self._policy.act(frame["rgb"], frame["proprio"])
+            old = np.repeat(frame["proprio"][None], CHUNK, axis=0)
+        told = () if before is None or not self._delay else (before,)  # without a delay it was what the policy returned
+        new = self._policy.act(frame["rgb"], frame["proprio"], *told)
+        late = self._delay
+        self._chunk, self._decided = np.concatenate([old[CHUNK - late :], new[: CHUNK - late]]), new
+        if before is not None:
+            seam = self._codec.decode(np.concatenate([old[-1:], new[:1]]))
+            self.jumps.append(float(np.abs(seam[1] - seam[0]).max()))
         self.trace.note(self._policy)
         self._k = 0
 

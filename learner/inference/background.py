@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Executor, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Unfinished
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
 from learner.backbone.grid import Grid
+from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Outcome, Policy
 from learner.models.agent import Agent
@@ -46,6 +48,8 @@ class _Surrogate:
     latents_BNC: Tensor
     measured_BA: Tensor
     executed_BKA: Tensor
+    imagined: Mapping[str, Tensor] | None
+    """`Decision.extras` where the model made it; a forecast of the caller's, without, counts as a frame."""
 
 
 class _Phase1(NamedTuple):
@@ -145,7 +149,11 @@ class SpeculativePolicy(Policy):
         latents, measured, _ = self._see(rgb, proprio)
         pending.stop.set()
         surrogate = _Surrogate(
-            basis=pending.surrogate.basis, latents_BNC=latents, measured_BA=measured, executed_BKA=pending.surrogate.executed_BKA
+            basis=pending.surrogate.basis,
+            latents_BNC=latents,
+            measured_BA=measured,
+            executed_BKA=pending.surrogate.executed_BKA,
+            imagined=None,
         )
         self._launch(surrogate, pending.noise)
 
@@ -176,7 +184,8 @@ class SpeculativePolicy(Policy):
             started, waited, outcome = self._agent.model.unbegun(pending.noise), 0.0, Outcome.EXPIRED
         else:
             started, waited, outcome = self._join(pending)
-        return self._complete(self._memory, started, measured, outcome, began, waited)
+        expected = pending.surrogate.measured_BA
+        return self._complete(self._memory, started, measured, outcome, began, waited, expected)
 
     def _join(self, pending: _Speculation) -> tuple[Started, float, Outcome]:
         """What Phase 1 has come to, the seconds waited for it, and whether it was stopped on the way."""
@@ -201,22 +210,31 @@ class SpeculativePolicy(Policy):
         return self._made[1] if self._made is not None and self._made[0] == grid else None
 
     def _complete(
-        self, memory: Any, started: Started, measured: Tensor, outcome: Outcome, began: float, waited_s: float
+        self,
+        memory: Any,
+        started: Started,
+        measured: Tensor,
+        outcome: Outcome,
+        began: float,
+        waited_s: float,
+        expected: Tensor | None = None,
     ) -> NDArray[np.float32]:
         made = self._prepared(self._grid)
         decision = self._agent.model.finish(memory, started, self._reading, self._grid, made=made)
-        return self._release(decision, measured, outcome, began, waited_s)
+        return self._release(decision, measured, outcome, began, waited_s, expected)
 
     @torch.inference_mode()
     def _speculate(self, chunk: NDArray[np.float32]) -> None:
         """Begins Phase 1 with the predicted frame, and with the chunk's last action for the joints measured after it."""
-        assert self.imagined is not None and self._executed is not None and self._basis is not None
-        latents = self.imagined[None]
+        assert self._decision is not None and self._executed is not None and self._basis is not None
+        latents = self._decision.imagined_BNC
+        assert latents is not None, "a model that decides ahead imagines"
         surrogate = _Surrogate(
             basis=self._basis,
             latents_BNC=latents,
             measured_BA=torch.from_numpy(chunk[-1:].copy()).to(latents.device),
             executed_BKA=self._executed,
+            imagined=self._decision.extras,
         )
         self._launch(surrogate, self._agent.model.noise(latents, self._generator))
 
@@ -228,7 +246,9 @@ class SpeculativePolicy(Policy):
             with torch.inference_mode():
                 made = agent.model.prepare(noise, grid) if kept is None else kept
                 proprio = agent.normalizer.proprio(surrogate.measured_BA)
-                seen = Seen(surrogate.latents_BNC, proprio, surrogate.executed_BKA)
+                seen = Seen(surrogate.latents_BNC, proprio, surrogate.executed_BKA, surrogate.imagined)
+                if surrogate.imagined is not None:
+                    seen = agent.model.foresee(surrogate.basis, seen, noise, text, grid, mode)
                 memory = self._remember(surrogate.basis, seen, text, grid, made)
                 started = agent.model.begin(memory, noise, text, grid, mode, stopped=stop.is_set, made=made)
                 return _Phase1(memory, started, (grid, made))
@@ -248,8 +268,13 @@ class SpeculativePolicy(Policy):
 
 
 def make_policy(agent: Agent, ahead: SaiConfig | None, *, seed: int = 0, worker: Executor | None = None) -> Policy:
-    """The policy of an agent of any family; one that thinks ahead, in a thread of its own or in `worker`, if `ahead` says how.
+    """The policy of an agent of any family; one that thinks ahead, in a thread of its own or in `worker`, if `ahead` says how, or
+    whose decisions take effect late.
 
     Raises ConfigError for a way to think ahead that the agent's model does not have.
     """
-    return Policy(agent, seed=seed) if ahead is None else SpeculativePolicy(agent, ahead, seed=seed, worker=worker)
+    if ahead is None:
+        return Policy(agent, seed=seed)
+    if ahead.variant in agent.model.late_modes:
+        return LatePolicy(agent, ahead, seed=seed)
+    return SpeculativePolicy(agent, ahead, seed=seed, worker=worker)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,8 @@ from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
 
+_NOTHING = np.zeros((0, ACTION_DIM), np.float32)
+
 
 class Outcome(StrEnum):
     """How a chunk came about."""
@@ -30,6 +33,8 @@ class Outcome(StrEnum):
     """The observation was early: the background had not come as far as planned."""
     EXPIRED = "expired"
     """The observation was late: the background's work was dropped."""
+    LATE = "late"
+    """Made while the last decision went on, and continued from it."""
     BLIND = "blind"
     """The observation was lost: predictions alone."""
 
@@ -54,6 +59,8 @@ class Policy:
 
     can_be_blind = False
     """Whether `act_blind` can bridge an observation that was lost."""
+    needs_gradients = False
+    """Whether deciding takes gradients now and then: nothing is then made in inference mode, which would rule them out."""
 
     def __init__(self, agent: Agent, *, seed: int = 0) -> None:
         if not agent.normalizer.is_fitted:
@@ -68,28 +75,32 @@ class Policy:
         self._executed: Tensor | None = None
         self._measured: Tensor | None = None
         self._grid = Grid(0, 0, 0)
+        self._decision: Decision | None = None
+        self._codes: Tensor | None = None
         self.imagined: Tensor | None = None
         """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
         self.seen: Tensor | None = None
         """Normalised latents of the last real frame, float32 [N, C]."""
         self.last: Inference | None = None
         """What the last chunk cost."""
+        self.rest: NDArray[np.float32] = _NOTHING
+        """Actions of the last decision beyond its chunk, [H - 16, 30], physical and absolute: what goes on if the next is late."""
 
     @property
     def memory(self) -> State:
         """What the policy remembers of this episode."""
         return self._memory
 
-    @torch.inference_mode()
     def begin(self, instruction: str) -> None:
         """Starts an episode: empties the memory, restarts the noise, reads the instruction once."""
         agent = self._agent
         self._generator.manual_seed(self._seed)
-        self._text, self._has_begun = agent.model.read_text(agent.text([instruction])), True
-        self._memory = agent.model.empty()
+        with self._quiet():
+            self._text, self._has_begun = agent.model.read_text(agent.text([instruction])), True
+            self._memory = agent.model.empty()
         self._executed, self._measured, self.imagined, self.seen, self.last = None, None, None, None, None
+        self._decision, self.rest = None, _NOTHING
 
-    @torch.inference_mode()
     def act(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
@@ -109,12 +120,13 @@ class Policy:
             ConfigError: for cameras or sizes of pictures that the model does not take. After either the policy is as before.
         """
         began = time.perf_counter()
-        latents, measured, grid = self._see(rgb, proprio)
-        done = self._executed if executed is None else self._as_executed(executed)
-        seen = Seen(latents, self._agent.normalizer.proprio(measured), done)
-        self._memory = self._remember(self._memory, seen, self._reading, grid, self._prepared(grid))
-        self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
-        return self._generate(latents, measured, began)
+        with self._quiet():
+            return self._generate(*self._observe(rgb, proprio, executed), began)
+
+    def watch(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None) -> None:
+        """Takes in a frame as `act` does, and decides nothing: for decisions of several chunks that are played to their end."""
+        with self._quiet():
+            self._observe(rgb, proprio, executed)
 
     def act_blind(self) -> NDArray[np.float32]:
         """The next chunk when the observation was lost; raises LearnerError, for this policy predicts nothing while it waits."""
@@ -124,6 +136,20 @@ class Policy:
         """Frees what the policy holds besides memory: nothing here."""
 
     # ------------------------------------------------------------------------------------------------------------- parts
+
+    def _quiet(self) -> AbstractContextManager[Any]:
+        return torch.no_grad() if self.needs_gradients else torch.inference_mode()
+
+    def _observe(
+        self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None
+    ) -> tuple[Tensor, Tensor]:
+        """Takes in a frame; its latents and the measured state."""
+        latents, measured, grid = self._see(rgb, proprio)
+        done = self._executed if executed is None else self._as_executed(executed)
+        seen = Seen(latents, self._agent.normalizer.proprio(measured), done, codes_BN=self._codes)
+        self._memory = self._remember(self._memory, seen, self._reading, grid, self._prepared(grid))
+        self._executed, self._grid, self._measured, self.seen = done, grid, measured, latents[0]
+        return latents, measured
 
     @property
     def _reading(self) -> TextMemory:
@@ -142,8 +168,10 @@ class Policy:
         agent = self._agent
         device = agent.normalizer.latent_mean.device
         pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # a copy: a server's arrays are read only
+        raw = agent.encoder(pixels)
+        self._codes = agent.encoder.codes_of(raw) if agent.model.needs.codes else None
         measured = torch.from_numpy(np.array(proprio, np.float32)).to(device)[None]
-        return agent.normalizer.latents(agent.encoder(pixels)), measured, agent.grid(pixels)
+        return agent.normalizer.latents(raw), measured, agent.grid(pixels)
 
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
         if executed.shape != (CHUNK, ACTION_DIM):
@@ -172,13 +200,30 @@ class Policy:
         return self._release(decision, measured, Outcome.SYNCHRONOUS, began)
 
     def _release(
-        self, decision: Decision, measured: Tensor, outcome: Outcome, began: float, waited_s: float = 0.0
+        self,
+        decision: Decision,
+        measured: Tensor,
+        outcome: Outcome,
+        began: float,
+        waited_s: float = 0.0,
+        expected: Tensor | None = None,
     ) -> NDArray[np.float32]:
-        """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units."""
+        """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units.
+
+        A decision made whole before its observation is relative to the state that was `expected` then, and is executed from
+        the `measured` one.
+        """
         agent = self._agent
+        self._decision = decision
         self._executed = agent.normalizer.playable(decision.actions_BHA[:, :CHUNK])
         self.imagined = None if decision.imagined_BNC is None else decision.imagined_BNC[0]
-        actions = agent.normalizer.physical_actions(self._executed, measured)[0].float().cpu().numpy()
+        basis = expected if decision.is_ahead and expected is not None else measured
+        physical = agent.normalizer.physical_actions(self._executed, basis)
+        if basis is not measured:
+            self._executed = agent.normalizer.actions(physical, measured)
+        further = agent.normalizer.playable(decision.actions_BHA[:, CHUNK:])
+        self.rest = agent.normalizer.physical_actions(further, basis)[0].float().cpu().numpy()
+        actions = physical[0].float().cpu().numpy()
         self.last = Inference(
             outcome=outcome,
             evaluations=decision.evaluations,

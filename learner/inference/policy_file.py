@@ -43,11 +43,18 @@ class Setup:
     """Whether looks and physics were redrawn for every episode, within the ranges that a world has if not told otherwise."""
 
 
-def save_agent(agent: Agent, path: Path, setup: Setup) -> None:
-    """Writes one `.safetensors` file that `load_agent` and `load_setup` read: weights and configuration, no optimiser. Atomic."""
+def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) -> None:
+    """Writes one `.safetensors` file that `load_agent` and `load_setup` read: weights and configuration, no optimiser. Atomic.
+
+    With `half` weights are kept in float16, statistics as they are: half the file, and computed with in float32 all the same.
+    """
+    weights = agent.state_dict()
+    if half:
+        learned = {name for name, _ in agent.named_parameters()}
+        weights = {name: weight.half() if name in learned else weight for name, weight in weights.items()}
     write_weights(
         path,
-        agent.state_dict(),
+        weights,
         form=AGENT_FORMAT,
         agent_config=json.dumps(agent.config.to_dict()),
         setup=json.dumps(asdict(setup)),

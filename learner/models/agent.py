@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from embodichain.errors import LearnerError
+from embodichain.errors import ConfigError, LearnerError
 from learner.backbone.grid import Grid
 from learner.backbone.text import TextEncoder
-from learner.codecs.dino import Encoder
+from learner.codecs.catalog import make_codec
 from learner.data.dataset import Batch
 from learner.models.config import AgentConfig
 from learner.models.families import family_of
@@ -27,13 +27,18 @@ class Agent(nn.Module):
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config.encoder)
+        self.encoder = make_codec(config.encoder)
         self.text = TextEncoder(config.text)
         self.normalizer = Normalizer(config.normalizer, self.encoder.latents)
         self.register_buffer("memory_span", torch.tensor(1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = family_of(config.model).build(config.model, self.normalizer.spec, self.text.dim)
+        if self.model.needs.depth and not self.encoder.encodes_depth:
+            raise ConfigError(f"the model learns depth, which the codec {config.encoder.codec!r} does not encode: use codec vae")
+
+        if self.model.needs.codes and not self.encoder.has_codes:
+            raise ConfigError(f"the model reads codes, of which the codec {config.encoder.codec!r} has none: use codec vq")
 
     @property
     def num_trained_parameters(self) -> int:
@@ -63,16 +68,30 @@ class Agent(nn.Module):
     @torch.no_grad()
     def window(self, batch: Batch) -> Window:
         """A batch, encoded and normalised."""
-        return self._window(batch, self.encoded(batch)[0])
+        return self._window(batch, *self.encoded(batch))
 
-    def _window(self, batch: Batch, latents: Tensor) -> Window:
+    @torch.no_grad()
+    def _window(self, batch: Batch, latents: Tensor, grid: Grid) -> Window:
+        codes = self.model.needs.codes
         return Window(
             latents_BTNC=self.normalizer.latents(latents),
             proprio_BTA=self.normalizer.proprio(batch.proprio_BTA),
             actions_BTKA=self.normalizer.actions(batch.actions_BTKA, batch.proprio_BTA[:, :-1]),
             text_BLC=self.text(batch.instructions),
             opening_BNC=self._opening(batch) if self.model.needs.opening else None,
+            depth_BTNC=self._depth(batch) if self.model.needs.depth else None,
+            codes_BTN=self.encoder.codes_of(latents) if codes else None,
+            motion_BTM=self.encoder.motions_of(latents, grid.cameras) if codes else None,
         )
+
+    @torch.no_grad()
+    def _depth(self, batch: Batch) -> Tensor:
+        """Normalised latents [B, T, N, C] of the frames' depths."""
+        if batch.depth is None:
+            raise LearnerError("this agent learns depth: gather(..., depth=True)")
+        written = batch.latents_BTvrcC is not None and batch.depth.ndim == batch.latents_BTvrcC.ndim
+        ready = batch.depth.flatten(2, 4).to(self.normalizer.latent_mean) if written else self.encoder.depth_latents(batch.depth)
+        return self.normalizer.latents(ready)
 
     @torch.no_grad()
     def _opening(self, batch: Batch) -> Tensor:
@@ -86,7 +105,7 @@ class Agent(nn.Module):
     def losses(self, batch: Batch, generator: torch.Generator) -> Losses:
         """The training losses of a batch, with noise from `generator` (on the CPU)."""
         latents, grid = self.encoded(batch)
-        window = self._window(batch, latents)
+        window = self._window(batch, latents, grid)
         return self.model.losses(
             window,
             self.model.draw(window, generator),

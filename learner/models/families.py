@@ -5,7 +5,16 @@ from __future__ import annotations
 from embodichain.registry import Registry
 from learner.models.family import Family, ModelConfig
 
-FAMILIES: Registry[Family] = Registry("model family", "embodichain.models", {"clwm": "learner.models.clwm.family:CLWM"})
+FAMILIES: Registry[Family] = Registry(
+    "model family",
+    "embodichain.models",
+    {
+        "clwm": "learner.models.clwm.family:CLWM",
+        "lingbot_va": "learner.models.lingbot_va.family:LINGBOT_VA",
+        "x_wam": "learner.models.x_wam.family:X_WAM",
+        "cowvla": "learner.models.cowvla.family:COWVLA",
+    },
+)
 """Families by name."""
 DEFAULT = "clwm"
 """The family of an agent that is not told otherwise, and of files that name none."""

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from embodichain.errors import ConfigError
+from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import ACTION_DIM
 from learner.vision.segmenter import MOMENTS
 
@@ -68,6 +68,34 @@ class Aim(nn.Module):
         """Moments [B, T, cameras x 6] now, and [B, cameras x 6] at first, and states [B, T, A] → [B, T, 1, D]."""
         first = opening[:, None].expand(-1, moments.shape[1], -1)
         return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
+
+
+class Hints(nn.Module):
+    """What actions are told at once of each frame, for any family: frames at a glance, the aim, both or nothing."""
+
+    def __init__(self, *, latent_dim: int, moments: int, dim: int, glance: int, aim: int) -> None:
+        """`glance` latents a frame and `aim` cameras, 0 for none; raises ConfigError for an aim where latents carry no moments."""
+        super().__init__()
+        if aim and not moments:
+            raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
+        self.glance = Glance(latent_dim, glance, dim) if glance else None
+        self.aim = Aim(aim, dim) if aim else None
+
+    def opening(self, latents_BNC: Tensor | None) -> Tensor | None:
+        """What the aim keeps of an episode's first frame, [B, M]; None without an aim. Raises LearnerError when it is missing."""
+        if self.aim is None:
+            return None
+        if latents_BNC is None:
+            raise LearnerError("this model aims by the first frame of each trajectory, and the window lacks it (opening_BNC)")
+        return self.aim.moments(latents_BNC)
+
+    def forward(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
+        """What is added to the action tokens of each step, [B, T, 1, D]; None for nothing."""
+        glance = None if self.glance is None else self.glance(latents_BTNC)
+        if self.aim is None or opening_BM is None:
+            return glance
+        aim = self.aim(self.aim.moments(latents_BTNC), opening_BM, proprio_BTA)
+        return aim if glance is None else glance + aim
 
 
 def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:

@@ -16,6 +16,12 @@ class Window(NamedTuple):
     text_BLC: Tensor
     opening_BNC: Tensor | None = None
     """The first frame of each trajectory, for models with an aim."""
+    depth_BTNC: Tensor | None = None
+    """Latents of every frame's depth, for models that learn it."""
+    codes_BTN: Tensor | None = None
+    """Codes of every frame's patches, int64, for models that read them."""
+    motion_BTM: Tensor | None = None
+    """Motions of the clips of five frames that begin with each frame, as many as the window holds whole."""
 
 
 class Extent(NamedTuple):

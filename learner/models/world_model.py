@@ -39,6 +39,10 @@ class Needs(NamedTuple):
 
     opening: bool = False
     """The first frame of each trajectory."""
+    depth: bool = False
+    """Depth of every frame, which the codec encodes."""
+    codes: bool = False
+    """Codes of every frame's patches, and motions of clips, which the codec makes of latents."""
 
 
 class Losses(NamedTuple):
@@ -54,6 +58,10 @@ class Seen(NamedTuple):
     latents_BNC: Tensor
     proprio_BA: Tensor
     executed_BKA: Tensor | None
+    imagined: Mapping[str, Tensor] | None = None
+    """`Decision.extras` of the decision whose imagined frame stands in for this one; None for a frame that was seen."""
+    codes_BN: Tensor | None = None
+    """Codes of the frame's patches, for models that read them."""
 
 
 class Decision(NamedTuple):
@@ -65,6 +73,19 @@ class Decision(NamedTuple):
     """The frame expected after the chunk; None from a model that imagines none."""
     evaluations: Mapping[str, int]
     """Evaluations of the network that this decision waited for, by the name of the stage."""
+    extras: Mapping[str, Tensor] = {}
+    """What else the family makes, by name: further frames, depth."""
+    is_ahead: bool = False
+    """Whether it was made whole before the observation: its actions are relative to the state that was expected then."""
+
+
+class Prefix(NamedTuple):
+    """Actions under way while a decision is made: what is left of the last one, and how many of them are committed."""
+
+    actions_BHA: Tensor
+    """From the new frame on, normalised with the state measured now; as many as are known."""
+    delay: int
+    """d: the new decision takes over after so many."""
 
 
 class State(Protocol):
@@ -105,6 +126,8 @@ class WorldModel(nn.Module, ABC):
     """H, actions of a decision: a multiple of the chunk."""
     modes: tuple[str, ...] = ()
     """Names of the ways in which it decides ahead of an observation; () for a model that cannot."""
+    late_modes: tuple[str, ...] = ()
+    """Names of the ways in which it decides while the last decision goes on; () for a model that cannot."""
     recompute: Recompute
     """How training trades work for memory; may be set at any time."""
 
@@ -169,8 +192,12 @@ class WorldModel(nn.Module, ABC):
     def decide(self, state: Any, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
         """The actions after the last observation; `state` stays as it is."""
 
+    def decide_from(self, state: Any, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode) -> Decision:
+        """A decision that takes over from actions under way; called where gradients are possible, so not in inference mode."""
+        raise unknown("mode", mode.name, self.late_modes)
+
     def check(self, mode: Mode) -> None:
-        """Raises ConfigError, listing what is possible, unless this model can decide ahead in that way."""
+        """Raises ConfigError, listing what is possible, unless this model can decide ahead or late in that way."""
         raise unknown("mode", mode.name, self.modes)
 
     def unbegun(self, noise: Noise) -> Started:
@@ -200,6 +227,13 @@ class WorldModel(nn.Module, ABC):
         With the state that `begin` had, the result is bit for bit that of `decide`.
         """
         raise ConfigError(f"{type(self).__name__} decides nothing ahead of an observation: serve and judge it without --sai")
+
+    def foresee(self, state: Any, seen: Seen, noise: Noise, text: TextMemory, grid: Grid, mode: Mode) -> Seen:
+        """A better surrogate of the next observation than `seen`, where `mode` computes one in the background; `seen` elsewhere.
+
+        `state` holds all that was observed before it, and `seen.executed_BKA` the chunk that leads to it.
+        """
+        return seen
 
     # --------------------------------------------------------------------------------------------------------- large models
 

@@ -29,6 +29,18 @@ def write_whole(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to `path` in one piece; raises RunError when it cannot."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(descriptor, f"{line}\n".encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; free some space, or choose another --out") from error
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Holds `folder` for this process until the block ends, or the process does; raises RunError when another one holds it."""

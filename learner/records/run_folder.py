@@ -7,7 +7,9 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import yaml
 from embodichain import __version__
 from embodichain.errors import RunError
 from embodichain.types import LEDGER_FILE
-from learner.records.files import write_whole
+from learner.records.files import append_line, write_whole
 
 _PACKAGES = (
     "numpy",
@@ -58,6 +60,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """The last checkpoint, from which `--resume` goes on."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def workers(self) -> Path:
+        """Workers that were lost, with what they wrote last, one JSON object a line."""
+        return self.path / "workers.jsonl"
 
     @property
     def logs(self) -> Path:
@@ -118,9 +125,31 @@ class RunFolder:
             raise RunError(f"{path} is not a run folder; beside it: {', '.join(beside) or 'none'}")
         return folder
 
+    @property
+    def sessions(self) -> Path:
+        """Two JSON objects a session, as it begins and as it ends: command, versions and times, then what it came to."""
+        return self.path / "sessions.jsonl"
+
+    def begin_session(self, command: list[str]) -> None:
+        """Notes that a process works on this run from now on, with its command and the versions that it runs."""
+        note = {"began": _now(), "command": shlex.join(command), "pid": os.getpid(), "versions": versions()}
+        append_line(self.sessions, json.dumps(note))
+
+    def end_session(self, totals: Mapping[str, Any]) -> None:
+        """Notes what the session that began last came to."""
+        append_line(self.sessions, json.dumps({"ended": _now(), **totals}))
+
+    def earlier_sessions(self) -> list[dict[str, Any]]:
+        """What the sessions that ended came to; those that were killed left nothing."""
+        if not self.sessions.exists():
+            return []
+        notes = [json.loads(line) for line in self.sessions.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+        return [note for note in notes if "ended" in note]
+
     def write_identity(self, config: dict[str, Any], command: list[str]) -> None:
-        """Saves the resolved configuration, the exact command and the versions of everything that matters."""
-        write_whole(self.path / "command.txt", shlex.join(command) + "\n")
+        """Saves the resolved configuration, the command that made the run and the versions of everything that matters."""
+        if not self.config.exists():
+            write_whole(self.path / "command.txt", shlex.join(command) + "\n")
         write_whole(self.path / "versions.json", json.dumps(versions(), indent=1))
         write_whole(self.config, yaml.safe_dump(config, sort_keys=False))  # last: what has one is a run
 
@@ -128,6 +157,10 @@ class RunFolder:
     def command(self) -> str:
         """The command line that made the run."""
         return (self.path / "command.txt").read_text(encoding="utf-8").strip()
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def versions() -> dict[str, str]:

@@ -17,11 +17,15 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "tiny_cpu": "learner.runs.recipes:tiny_cpu",
         "seconds_cpu": "learner.runs.recipes:seconds_cpu",
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
+        "turn_any_switch_cpu": "learner.runs.recipes:turn_any_switch_cpu",
         "switch_as_it_was_cpu": "learner.runs.recipes:switch_as_it_was_cpu",
         "switches_cpu": "learner.runs.recipes:switches_cpu",
         "place_mouse_pad_cpu": "learner.runs.recipes:place_mouse_pad_cpu",
         "pretrain": "learner.runs.recipes:pretrain",
         "finetune": "learner.runs.recipes:finetune",
+        "lingbot_va_cpu": "learner.runs.recipes:lingbot_va_cpu",
+        "x_wam_cpu": "learner.runs.recipes:x_wam_cpu",
+        "cowvla_cpu": "learner.runs.recipes:cowvla_cpu",
     },
 )
 """Recipes by name; installed distributions add others under `embodichain.recipes`."""

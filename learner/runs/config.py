@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
+from embodichain.ray_engine.weather import Budgets
 from embodichain.types import PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
@@ -31,9 +32,16 @@ class RingConfig:
     engines did; set min_ready to num_slots to start as they did."""
 
     placement: str = "host"
-    """Where trajectories lie: "host" memory, or "cuda", the learner's GPU ("delayed" is host memory that behaves like one)."""
+    """Where trajectories lie: "host" memory, "huge" (in huge pages of it, where some are mounted), or "cuda", the learner's GPU
+    ("delayed" is host memory that behaves like one)."""
+
+    snapshot_mib: int = 1024
+    """Largest ring [MiB] that is saved with each checkpoint, so that a resumed run reads on where it stopped. What is in a larger
+    one is given up when a run is resumed, and the ledger says so; 0 saves none."""
 
     def __post_init__(self) -> None:
+        if self.snapshot_mib < 0:
+            raise ConfigError(f"snapshot_mib must be 0 or more, got {self.snapshot_mib}")
         if self.placement not in PLACEMENTS:
             raise unknown("ring placement", self.placement, PLACEMENTS)
         if not 1 <= self.max_reads <= 16_383:
@@ -53,6 +61,12 @@ class StreamConfig:
     workers: int = 2
     address: str = ""
     """Of a running Ray cluster; empty starts Ray on this machine."""
+    cpus_per_worker: float = 1.0
+    """Cores that each worker asks of a running cluster; those that wait for some show in `ray status`."""
+    hang_s: float = 300.0
+    """A worker without a sign of life for so long [s] is replaced; one that waits for room in the ring gives signs."""
+    budgets: Budgets = field(default_factory=Budgets)
+    """Lost workers that a run survives, by cause, within a window of time."""
     limit: int = 0
     """Scenes to simulate before the stream ends; 0 has no end."""
 
@@ -61,6 +75,10 @@ class StreamConfig:
             raise unknown("engine", self.engine, ("ray", "serial"))
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.cpus_per_worker < 0 or self.hang_s <= 0:
+            raise ConfigError(
+                f"cpus_per_worker must be 0 or more and hang_s positive, got {self.cpus_per_worker} and {self.hang_s}"
+            )
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
 
@@ -120,7 +138,7 @@ class RunConfig:
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
         encode, encoder = self.world.encode, self.learner.agent.encoder
-        if encode.factory == _ENCODER and json.loads(encode.options) != asdict(encoder):
+        if encode.factory == _ENCODER and EncoderConfig(**json.loads(encode.options)) != encoder:
             raise ConfigError(
                 f"workers would encode with {encode.options}, the agent with {json.dumps(asdict(encoder))}: "
                 "set world.encode.options and learner.agent.encoder alike"
@@ -144,7 +162,7 @@ class RunConfig:
         )
 
 
-_ENCODER = "learner.codecs.dino:for_writing"
+_ENCODER = "learner.codecs.catalog:for_writing"
 
 
 def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:

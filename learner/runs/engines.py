@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from embodichain.engine import AnyEngine, Engine
+from pathlib import Path
+
+from embodichain.engine import AnyEngine, Engine, Start
 from embodichain.progress import Board
 from embodichain.ring.contract import AnyRing
 from embodichain.world import World
 from learner.runs.config import StreamConfig
 
 
-def open_engine(world: World, ring: AnyRing, config: StreamConfig, board: Board, *, first: int) -> AnyEngine:
-    """The configured engine, producing from scene number `first` on."""
+def open_engine(
+    world: World, ring: AnyRing, config: StreamConfig, board: Board, *, start: Start | None = None, log: Path | None = None
+) -> AnyEngine:
+    """The configured engine, producing from the first scene on, or from where `start` says; `log` is told of lost workers."""
     limit = config.limit or None
     if config.engine == "serial":
-        return Engine(world, ring, first=first, limit=limit)
-    from embodichain.ray_engine import RayConfig, RayEngine  # a serial run does not pay for Ray
+        return Engine(world, ring, start=start, limit=limit)
+    from embodichain.ray_engine.config import RayConfig
+    from embodichain.ray_engine.engine import RayEngine  # a serial run does not pay for Ray
 
     board.update("start workers", 0, config.workers)
-    engine = RayEngine(world, ring, RayConfig(workers=config.workers, address=config.address), first=first, limit=limit)
+    spread = RayConfig(
+        workers=config.workers,
+        address=config.address,
+        cpus_per_worker=config.cpus_per_worker,
+        budgets=config.budgets,
+        hang_s=config.hang_s,
+        log=log,
+    )
+    engine = RayEngine(world, ring, spread, start=start, limit=limit)
     board.update("start workers", config.workers, config.workers)
     return engine

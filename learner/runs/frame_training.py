@@ -58,12 +58,23 @@ class FrameStream:
             began = time.monotonic()
 
     def _pick(self, trajectory: Any) -> dict[str, np.ndarray]:
-        """Different images of one trajectory, or as many as are asked with repetition from a short one."""
+        """Different images of one trajectory, or as many as are asked with repetition from a short one; or clips of them."""
         frames = int(trajectory["num_chunks"]) + 1
+        if self._config.clip > 1:
+            return self._pick_clips(trajectory, frames)
         present = {name: trajectory[name][:frames] for name in Views._fields if name in trajectory}
         count = frames * present["rgb"].shape[1]
         chosen = self._rng.choice(count, self._config.images, replace=self._config.images > count)
         return {name: array.reshape(count, *array.shape[2:])[chosen] for name, array in present.items()}
+
+    def _pick_clips(self, trajectory: Any, frames: int) -> dict[str, np.ndarray]:
+        """Clips of one camera each, anywhere in a trajectory; the last frame stands for those that a short one lacks."""
+        rgb, length = trajectory["rgb"], self._config.clip
+        found = []
+        for _ in range(self._config.images):
+            start, camera = self._rng.integers(max(1, frames - length + 1)), self._rng.integers(rgb.shape[1])
+            found.append(rgb[np.minimum(start + np.arange(length), frames - 1), camera])
+        return {"rgb": np.stack(found)}
 
     @staticmethod
     def _views(picked: list[dict[str, np.ndarray]]) -> Views:
@@ -98,7 +109,7 @@ def learn(
             min_ready=config.ring.min_ready,
         )
         ring = stack.enter_context(Ring.create(spec))
-        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=0))
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board))
         frames = FrameStream(ring, engine, config)
 
         def told(step: int, value: float) -> bool:

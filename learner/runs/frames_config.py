@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embodichain.config import WorldConfig
@@ -10,9 +10,9 @@ from embodichain.errors import ConfigError
 from embodichain.expand.visual import VisualConfig
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.tasks import TASKS
-from learner.codecs.config import EncoderConfig, PretrainConfig
+from learner.codecs.config import EncoderConfig, FastConfig, MotionConfig, PretrainConfig, VaeConfig, VqConfig
 from learner.runs.config import RingConfig, StreamConfig
-from learner.vision.config import SegmenterConfig
+from learner.vision.config import BUILTIN, SegmenterConfig
 
 _NOT_LOOKED_AT = ("counting",)
 
@@ -43,12 +43,16 @@ class FramesConfig:
     """In each batch."""
     images: int = 8
     """From each of them, drawn from all its frames and cameras."""
+    clip: int = 1
+    """Frames that follow each other in what is drawn: 1 for single images."""
     threads: int = 2
     timeout_s: float = 120.0
     json: bool = False
     """Print the summary as one JSON object on the last line."""
 
     def __post_init__(self) -> None:
+        if self.clip < 1:
+            raise ConfigError(f"clip must be at least 1 frame, got {self.clip}")
         if not 1 <= self.trajectories <= self.ring.num_slots or self.images < 1:
             raise ConfigError(
                 f"a batch needs 1..num_slots={self.ring.num_slots} trajectories and images >= 1, "
@@ -84,3 +88,47 @@ class SegmenterRunConfig(FramesConfig):
         super().__post_init__()
         if not self.world.segmentation:
             raise ConfigError("a segmenter learns from segmentation: leave world.segmentation true")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VaeRunConfig(FramesConfig):
+    """One training of the image autoencoder: what is rendered, how it streams, and how it learns from it."""
+
+    out: Path = Path("runs/vae")
+    """Folder for model.safetensors and training.json; must not hold an autoencoder yet."""
+    world: WorldConfig = field(default_factory=lambda: rendered(depth=True))
+    images: int = 2
+    vae: VaeConfig = field(default_factory=VaeConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VqRunConfig(FramesConfig):
+    """One training of codes of pictures."""
+
+    out: Path = Path("runs/vq")
+    """Folder for model.safetensors and training.json; must not hold any yet."""
+    images: int = 4
+    vq: VqConfig = field(default_factory=VqConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionRunConfig(FramesConfig):
+    """One training of the motion extractor, on latents of the image autoencoder in `encoder`."""
+
+    out: Path = Path("runs/motion")
+    """Folder for model.safetensors and training.json; must not hold any yet."""
+    images: int = 2
+    clip: int = 5
+    encoder: EncoderConfig = field(default_factory=lambda: EncoderConfig(codec="vae", source=BUILTIN, merge=2))
+    motion: MotionConfig = field(default_factory=MotionConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastRunConfig(FramesConfig):
+    """One action tokenizer, from the chunks of the stream."""
+
+    out: Path = Path("runs/fast")
+    """Folder for fast.json and training.json; must not hold any yet."""
+    world: WorldConfig = field(default_factory=lambda: replace(rendered(), width=16, height=16, segmentation=False))
+    """Its pictures are not looked at, so they are as small as can be."""
+    fast: FastConfig = field(default_factory=FastConfig)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 VALUES: dict[str, str] = {
-    "learner.encoder:for_writing": "learner.codecs.dino:for_writing",
+    "learner.encoder:for_writing": "learner.codecs.catalog:for_writing",
+    "learner.codecs.dino:for_writing": "learner.codecs.catalog:for_writing",
 }
 """Import paths that saved configurations hold, by what they were."""
 

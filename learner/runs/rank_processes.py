@@ -11,7 +11,6 @@ from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import cast
 
 import torch
 import torch.distributed
@@ -20,7 +19,6 @@ from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUs
 from embodichain.errors import LearnerError
 from embodichain.physics import counting
 from embodichain.processes import Child
-from embodichain.ring.contract import AnyLease
 from embodichain.ring.ledger import Ledger
 from embodichain.ring.open import attach_ring
 from embodichain.types import Robot
@@ -28,6 +26,7 @@ from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
+from learner.runs.lives import book
 from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0
@@ -122,7 +121,7 @@ def _learn(
         dataset = RingDataset(
             ring,
             config.learner.data,
-            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
+            record=partial(book, ledger),
             inspect=partial(counting.verify, robot=robot) if config.train.verify else None,
             ranks=ranks,
         )

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
@@ -29,6 +28,9 @@ from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
 
+_TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
+"""Of a session, in `sessions.jsonl`: steps, trajectories and reads count from the beginning of the run."""
+
 
 def run(options: RunOptions) -> dict[str, Any]:
     """One whole run; returns its summary, which is also in the run folder with everything else."""
@@ -40,6 +42,7 @@ def run(options: RunOptions) -> dict[str, Any]:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
         folder.write_identity(as_plain(config), command_line())
+        folder.begin_session(command_line())
         metrics = MetricsWriter(folder.metrics)
         try:
             with interrupt.graceful():
@@ -52,12 +55,14 @@ def run(options: RunOptions) -> dict[str, Any]:
             metrics.close()
     summary = summarise(config, streamed, scores, wall_s=time.monotonic() - began, peak_bytes=memory.bytes)
     summary["interrupted"] = interrupt.requested
+    folder.end_session({name: summary[name] for name in _TOTALS})
+    sessions = folder.earlier_sessions()
+    summary["sessions"] = len(sessions)
+    summary["wall_s_total"] = round(sum(session["wall_s"] for session in sessions), 1)
     write_whole(folder.summary, json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
-    if streamed.ledger.violations:
-        raise IntegrityError(
-            f"{len(streamed.ledger.violations)} trajectories were read more than {config.ring.max_reads} times; see {folder.ledger}"
-        )
+    if streamed.ledger.reads:  # whoever stops before the first batch has nothing to prove
+        streamed.ledger.raise_on_violation()
     return summary
 
 
@@ -117,8 +122,9 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "reasons": dict(engine.reasons),
         "recovered": engine.recovered,
         "crashed": list(engine.crashed),
+        "deaths": dict(engine.deaths),
         "gateway_deaths": engine.gateway_deaths,
-        "trajectories_per_s": engine.published / streamed.stream_s,
+        "trajectories_per_s": streamed.new_published / streamed.stream_s,
         "samples_per_s": streamed.samples / streamed.learn_s,
         "learner_wait_share": streamed.wait_s / streamed.learn_s,
         "unique_pairs_per_iteration": ledger.unique_pairs_per_iteration,
@@ -127,6 +133,9 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "reads": ledger.reads,
         "reads_histogram": {str(reads): count for reads, count in ledger.reads_histogram.items()},
         "bound_violations": len(ledger.violations),
+        "lives": ledger.lives,
+        "reads_undone": ledger.undone,
+        "reads_given_up": sum(ledger.given_up.values()),
         "age_p50_s": ledger.age_p50_s,
         "worker_shares": {name: seconds / busy_s if busy_s else 0.0 for name, seconds in parts.items()},
         "encoder_is_random": streamed.encoder_is_random,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import cast
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,19 +18,21 @@ from embodichain.errors import IntegrityError
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
-from embodichain.ring.contract import AnyLease, AnyRing
-from embodichain.ring.ledger import Event, Ledger, LedgerReport, load, verify
-from embodichain.ring.open import create_ring
+from embodichain.ring.contract import AnyRing
+from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.proof import LedgerReport, undone, verify
 from embodichain.types import TrajectoryId
 from embodichain.world import World
 from learner.data.dataset import RingDataset
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
+from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
+_TELL_EVERY_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,9 @@ class Streamed:
     """What streaming and learning came to."""
 
     engine: EngineReport
+    """Of all lives of the run."""
+    new_published: int
+    """Trajectories that this one published."""
     ledger: LedgerReport
     steps: int
     """Training steps in all, those before a resume included."""
@@ -69,26 +74,30 @@ def stream_and_learn(
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
     with ExitStack() as stack:
-        ring = stack.enter_context(create_ring(config.ring_spec(world.stream_spec), config.ring.placement))
+        life = begin(config.ring_spec(world.stream_spec), config.ring.placement, folder, state)
+        ring = stack.enter_context(life.ring)
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         ledger.bound(config.trajectory_bound)
-        began = time.monotonic()
-        engine = stack.enter_context(open_engine(world, ring, config.stream, board, first=int(state.get("next_number", 0))))
+        life.book(ledger)
+        began, before = time.monotonic(), life.start.report.published
+        engine = stack.enter_context(open_engine(world, ring, config.stream, board, start=life.start, log=folder.workers))
         join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
         ranks = join() if join is not None else None
+        patience = _Patience(engine, ring, board)
         dataset = RingDataset(
             ring,
             config.learner.data,
-            on_starved=engine.feed,
+            on_starved=patience,
             exhausted=lambda: engine.exhausted,
             poll_s=engine.poll_s,
-            record=lambda batch, pairs, step: ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs),
+            record=partial(book, ledger),
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )
         module = AgentModule(config.learner)
-        data = RingDataModule(dataset, engine_state=lambda: {"next_number": engine.next_number})
-        watch = _Watch(config, ring, engine, metrics, board, stopped)
+        testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
+        data = RingDataModule(dataset, engine_state=testament.state)
+        watch = _Watch(config, ring, engine, metrics, board, stopped, patience)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         learning = time.monotonic()
         steps, new_steps = fit(
@@ -109,9 +118,10 @@ def stream_and_learn(
         complete = engine.exhausted and not stopped()
     report = verify(folder.ledger, config.trajectory_bound)
     if config.train.verify and complete:
-        check_complete(engine.report, reads_by_trajectory(folder.ledger), config.ring.max_reads)
+        check_complete(engine.report, reads_by_trajectory(folder.ledger), config.ring.max_reads, report.given_up)
     return Streamed(
         engine=engine.report,
+        new_published=engine.report.published - before,
         ledger=report,
         steps=steps,
         new_steps=new_steps,
@@ -125,14 +135,21 @@ def stream_and_learn(
 
 
 def reads_by_trajectory(path: Path) -> dict[int, int]:
-    """How often each trajectory in a ledger was read, by packed id."""
+    """How often each trajectory in a ledger was read, by packed id; without what a later life undid."""
     records, _ = load(path)
-    ids, counts = np.unique(records["trajectory_id"][records["event"] == Event.READ], return_counts=True)
+    kept = (records["event"] == Event.READ) & ~undone(records)
+    ids, counts = np.unique(records["trajectory_id"][kept], return_counts=True)
     return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
-def check_complete(engine: EngineReport, reads: Mapping[int, int], max_reads: int) -> None:
-    """Every published trajectory was read exactly K times; `reads` by packed id. Raises IntegrityError saying which were not."""
+def check_complete(
+    engine: EngineReport, reads: Mapping[int, int], max_reads: int, given_up: Mapping[int, int] = MappingProxyType({})
+) -> None:
+    """Every published trajectory was read exactly K times, but for what was lost with a ring; all by packed id.
+
+    Raises IntegrityError saying which were not.
+    """
+    reads = {packed: reads.get(packed, 0) + given_up.get(packed, 0) for packed in (*reads, *given_up)}
     sequences = Counter(TrajectoryId.unpack(packed).sequence for packed in reads)
     problems = []
     if duplicated := [number for number, count in sequences.items() if count > 1]:
@@ -146,6 +163,27 @@ def check_complete(engine: EngineReport, reads: Mapping[int, int], max_reads: in
         raise IntegrityError("the stream is not intact: " + "; ".join(problems))
 
 
+class _Patience:
+    """Called again and again while the learner waits: lets the engine work, and says what it waits for."""
+
+    def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board) -> None:
+        self._engine, self._ring, self._board = engine, ring, board
+        self._since = self._told = time.monotonic()
+
+    def rewarded(self) -> None:
+        """A batch has come: the next wait is another one."""
+        self._since = self._told = time.monotonic()
+
+    def __call__(self) -> None:
+        """Raises when nobody will produce any more."""
+        self._engine.feed()
+        now = time.monotonic()
+        if now - self._told > _TELL_EVERY_S:
+            self._told = now
+            ready = self._ring.stats().ready
+            self._board.say(f"waiting for trajectories for {now - self._since:.0f} s: {self._engine.health}, {ready} are ready")
+
+
 class _Watch:
     """Called after every training step: writes metrics, moves the bar, asks whether to stop."""
 
@@ -157,8 +195,10 @@ class _Watch:
         metrics: MetricsWriter,
         board: Board,
         stopped: Callable[[], bool],
+        patience: _Patience,
     ) -> None:
         self._config = config
+        self._patience = patience
         self._ring = ring
         self._engine = engine
         self._metrics = metrics
@@ -168,6 +208,7 @@ class _Watch:
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
         """Takes in one step's values; True ends the training."""
+        self._patience.rewarded()
         self._engine.check()
         self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
         if time.monotonic() >= self._next_stream:

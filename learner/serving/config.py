@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from embodichain.errors import ConfigError
+from embodichain.errors import ConfigError, unknown
 from learner.inference.config import SaiConfig
+
+DIALECTS = ("openpi", "lingbot")
+"""openpi: an observation in, a chunk out. lingbot: frames and executed actions are fed back apart (`serving.dialects.lingbot`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +28,12 @@ class ServeConfig:
     sai: SaiConfig | None = None
     """Speculate between requests; None computes everything when asked."""
     seed: int = 0
+    dialect: str = "openpi"
+    """How clients speak: one of `DIALECTS`."""
 
     def __post_init__(self) -> None:
+        if self.dialect not in DIALECTS:
+            raise unknown("dialect", self.dialect, DIALECTS)
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be 0..65535, got {self.port}")
         if self.max_message_bytes < 1 or self.max_connections < 1 or self.max_sessions < 1:

@@ -31,6 +31,7 @@ from learner.inference.policy import Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode
 from learner.serving.config import ServeConfig
+from learner.serving.dialects.lingbot import LingbotConnection
 from learner.serving.sessions import Connection, Embodiment, Reader
 from learner.serving.wire import pack, unpack
 
@@ -57,6 +58,10 @@ class PolicyServer:
             "image_shape": [body.height, body.width, 3],
             "state_sizes": {"unified": ACTION_DIM, "native": body.native},
             "action_horizon": CHUNK,
+            "dialect": config.dialect,
+            "family": agent.config.model.family,
+            "modes": [*agent.model.modes, *agent.model.late_modes],
+            "horizon": agent.model.horizon,
             "control_hz": body.control_hz,
             "speculation": OFF if config.sai is None else f"{config.sai.variant} to s_mid {config.sai.s_mid:g}",
             **(extra or {}),
@@ -113,9 +118,14 @@ class PolicyServer:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self._open} clients are connected already\n")
         return None
 
+    def _new_connection(self) -> Connection | LingbotConnection:
+        if self._config.dialect == "lingbot":
+            return LingbotConnection(self.make_policy, self._reader)
+        return Connection(self.make_policy, self._reader, self._body, max_sessions=self._config.max_sessions)
+
     async def _converse(self, socket: ServerConnection) -> None:
         loop = asyncio.get_running_loop()
-        connection = Connection(self.make_policy, self._reader, self._body, max_sessions=self._config.max_sessions)
+        connection = self._new_connection()
         self._open += 1
         previous_s: float | None = None
         try:
@@ -130,7 +140,8 @@ class PolicyServer:
                 timing = {"infer_ms": 1e3 * (time.perf_counter() - received)}
                 if previous_s is not None:
                     timing["prev_total_ms"] = 1e3 * previous_s
-                await socket.send(pack({**reply, "server_timing": timing} if reply else {}))
+                is_timed = reply or connection.times_everything
+                await socket.send(pack({**reply, "server_timing": timing} if is_timed else {}))
                 previous_s = time.perf_counter() - received
         except ConnectionClosed:
             pass  # the client has gone, perhaps in the middle of a request: only its own sessions end
@@ -142,7 +153,7 @@ class PolicyServer:
             await loop.run_in_executor(self._compute, connection.close)
 
 
-def _answer(connection: Connection, data: str | bytes) -> dict[str, Any]:
+def _answer(connection: Connection | LingbotConnection, data: str | bytes) -> dict[str, Any]:
     if isinstance(data, str):
         return connection.answer(unpack(data.encode()))  # text is no msgpack map: refused with what is expected
     return connection.answer(unpack(data))

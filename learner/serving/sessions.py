@@ -59,7 +59,7 @@ class Reader:
     parts is named "state/0", "state/1".
     """
 
-    KEYS = ("images", "state", "prompt", "session_id", "reset", "executed", "lost")
+    KEYS = ("images", "state", "prompt", "session_id", "reset", "executed", "lost", "horizon")
 
     def __init__(self, body: Embodiment, rename: Mapping[str, str] | None = None) -> None:
         self._body = body
@@ -145,6 +145,8 @@ class _Session:
 class Connection:
     """One client's sessions, by id. Called from the inference thread alone."""
 
+    times_everything = False
+
     def __init__(self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int) -> None:
         self._make_policy = make_policy
         self._reader = reader
@@ -198,6 +200,8 @@ class Connection:
                 if known is not None:
                     known.policy.close()
                 self._sessions[session_id] = session
+        if self._flag(values, "horizon"):
+            actions = np.concatenate([actions, session.policy.rest])
         return {
             "actions": self._body.decode(actions).astype(np.float32) if native else actions,
             "policy_timing": _timing(session.policy, began),

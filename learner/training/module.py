@@ -1,4 +1,4 @@
-"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends after the backward pass.
+"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends with the one copy.
 
 The engine's side of the pipe is in `learner.data`, the model in `learner.models`; nothing here knows either's insides.
 """
@@ -43,7 +43,7 @@ _LOG_EVERY = 10
 
 
 class AgentModule(pl.LightningModule):
-    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease after its backward pass."""
+    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease as soon as they are there."""
 
     def __init__(self, config: LearnerConfig) -> None:
         super().__init__()
@@ -73,13 +73,13 @@ class AgentModule(pl.LightningModule):
     # ------------------------------------------------------------------------------------------------------------- data
 
     def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The one copy: gathers the windows on the device and keeps the lease until the step ends."""
-        self._leased = batch
-        return batch.gather(device, opening=self.agent.model.needs.opening)
-
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Backward and optimiser are done: nothing reads the views any more."""
-        self._release()
+        """The one copy: gathers the windows on the device. Then nothing reads the ring any more, and writers may have its slots."""
+        self._leased = batch  # who was read, how often and when: known beyond the lease
+        needs = self.agent.model.needs
+        try:
+            return batch.gather(device, opening=needs.opening, depth=needs.depth)
+        finally:
+            batch.release()
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """One step and then the average: a checkpoint, which callbacks save after this, must hold the average of its own step."""
@@ -108,15 +108,6 @@ class AgentModule(pl.LightningModule):
         self._peak = peak_flops(self.device)
         self._clock = (time.monotonic(), dataset.wait_s)
 
-    def teardown(self, stage: str) -> None:
-        """Whatever ended the fit, no lease stays."""
-        self._release()
-
-    def _release(self) -> None:
-        if self._leased is not None:
-            self._leased.release()
-            self._leased = None
-
     @property
     def _dataset(self) -> RingDataset:
         data: RingDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -129,14 +120,10 @@ class AgentModule(pl.LightningModule):
         part = batch_idx % self.config.accumulate
         seed = self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40) + (part << 50)
         generator = torch.Generator().manual_seed(seed)
-        try:
-            losses = self.agent.losses(batch, generator)
-            if not bool(losses.total.isfinite()):
-                parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
-                raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
-        except BaseException:
-            self._release()
-            raise
+        losses = self.agent.losses(batch, generator)
+        if not bool(losses.total.isfinite()):
+            parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
+            raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
         self._log_step(batch, losses)
         if part == 0:
             self._log_foresight(batch, seed)
@@ -252,17 +239,15 @@ class RingDataModule(pl.LightningDataModule):
         """Goes on drawing where the checkpoint stopped."""
         self.dataset.load_state_dict(state_dict)
 
-    def on_exception(self, exception: BaseException) -> None:
-        """Lightning skips the module's teardown when a fit fails: no lease stays all the same."""
-        if self.trainer is not None:
-            self.trainer.lightning_module.teardown("fit")
-
 
 def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
     """What `RingDataModule` left in a checkpoint, before anything of a run is built; raises LearnerError when there is none."""
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
+    except (KeyError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
 
 
 OnStep = Callable[[int, Mapping[str, float]], bool]

@@ -93,8 +93,8 @@ def test_stream_state_can_be_read_before_anything_is_built(trajectories, tmp_pat
         saved_stream_state(tmp_path / "none.ckpt")
 
 
-def test_training_on_a_ring_holds_one_lease_and_leaves_none(tmp_path):
-    held: list[int] = []
+def test_training_on_a_ring_lets_go_of_a_batch_once_it_is_gathered_and_fetches_none_ahead(tmp_path):
+    seen: list[tuple[int, int]] = []
     with Ring.create(RingSpec(trajectory=spec(), num_slots=8, max_reads=5)) as ring:
         numbers = iter(range(100))
 
@@ -103,13 +103,13 @@ def test_training_on_a_ring_holds_one_lease_and_leaves_none(tmp_path):
                 fill(slot, next(numbers), 3)
 
         def look(step, values):
-            held.append(ring.stats().held)
+            seen.append((ring.stats().held, ring.stats().acquired))
             assert 0.0 <= values["wait_share"] <= 1.0
             return False
 
         losses, module, dataset, _ = train(ring, tmp_path / "last.ckpt", 4, on_step=look, on_starved=produce)
-        assert held == [3, 3, 3, 3], "the three trajectories of the step's batch, and no batch fetched ahead"
-        assert ring.stats().held == 0
+        batches = [CONFIG.measure_batches + step for step in range(1, 5)]
+        assert seen == [(0, 3 * count) for count in batches], "nothing is held while it is learned from, and nothing fetched ahead"
     assert len(losses) == 4 and dataset.leases == CONFIG.measure_batches + 4
     assert not module.agent.encoder.training and module.agent.encoder.is_random
 

@@ -18,7 +18,8 @@ import numpy as np
 from ring_parts import die_with_parent, is_whole, ring_spec
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
-from embodichain.ring.ledger import Event, Ledger, load, verify
+from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 
 TORN, READS, PUBLISHED = range(3)

@@ -7,7 +7,8 @@ import pytest
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import IntegrityError, RingError, RingTimeout
-from embodichain.ring.ledger import HEADER, RECORD, Event, Ledger, load, verify
+from embodichain.ring.ledger import HEADER, RECORD, Event, Ledger, load
+from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -12,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from embodichain.assets.geometry.shapes import face_areas
 from embodichain.errors import AssetError
+from embodichain.machine_code import compiled
 from embodichain.types import Mesh
 
 _LEAF = 8
@@ -53,7 +53,7 @@ def _morton(points: NDArray[np.float64]) -> NDArray[np.int64]:
     return code
 
 
-@numba.njit(cache=True)
+@compiled()
 def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202 - compiled, see winding_numbers
     result = np.zeros(len(points))
     stack_level, stack_group = np.empty(64, np.int64), np.empty(64, np.int64)
@@ -83,7 +83,7 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
     return result
 
 
-@numba.njit(cache=True)
+@compiled()
 def _solid_angle(triangle, x, y, z):  # noqa: ANN001, ANN202 - compiled
     """Solid angle of a triangle seen from a point (van Oosterom and Strackee 1983)."""
     ax, ay, az = triangle[0, 0] - x, triangle[0, 1] - y, triangle[0, 2] - z
@@ -142,7 +142,7 @@ def surface_distances(
     return np.sqrt(_closest(np.ascontiguousarray(points), triangles, faces))
 
 
-@numba.njit(cache=True)
+@compiled()
 def _closest(points, triangles, faces):  # noqa: ANN001, ANN202 - compiled, see surface_distances
     """Smallest squared distance of each point to its candidate triangles (Ericson 2005, 5.1.5)."""
     result = np.full(len(points), np.inf)

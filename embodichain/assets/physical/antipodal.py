@@ -11,12 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.geometry.remesh import sample_surface
 from embodichain.assets.physical.grasp import FOUND, GripperConfig, lift
+from embodichain.machine_code import compiled
 from embodichain.types import Asset, Body, Pose
 from embodichain.types.poses import frame
 
@@ -230,7 +230,7 @@ def gripper_boxes(gripper: GripperConfig) -> NDArray[np.float64]:
     return np.array(boxes)
 
 
-@numba.njit(cache=True)
+@compiled()
 def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
     """All hits of rays with triangles (Moeller and Trumbore 1997): distances, cosines of ray and face normal, and how many."""
     number = len(starts)
@@ -265,7 +265,7 @@ def cast(triangles, starts, axes):  # noqa: ANN001, ANN201 - compiled
     return distances, cosines, counts
 
 
-@numba.njit(cache=True)
+@compiled()
 def _clear(cloud, centers, axes, directions, widths, boxes, pad, low, back):  # noqa: ANN001, ANN202 - compiled
     """Whether a gripper `back` from each centre, for each direction, is clear of the cloud and of all below `low`, shape [N, R]."""
     number, rolls = directions.shape[0], directions.shape[1]

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from embodichain.assets.geometry.articulate import body_poses
 from embodichain.assets.geometry.shapes import moved
+from embodichain.machine_code import compiled
 from embodichain.types import Asset, Mesh, Vec3
 
 Color = tuple[float, float, float, float]
@@ -109,7 +109,7 @@ def _shades(points: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np
     return 0.38 + 0.68 * np.clip(chosen @ light, 0.0, 1.0)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _draw(screen, faces, shades, image, depth):  # noqa: ANN001, ANN202 - compiled, see picture
     height, width = depth.shape
     for f in range(len(faces)):

@@ -1,19 +1,19 @@
 """What the rasteriser's kernels share: arrays by name, how they are compiled, and moving vertices.
 
-Single thread, no fast arithmetic: the same bits in any process on one kind of processor. Numba sees changes of the file that a
-kernel is in, not of this one: whoever changes what is here touches the files of the kernels as well.
+Single thread, no fast arithmetic: the same bits in any process on one kind of processor.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numba
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
+
+from embodichain.machine_code import compiled
 
 ONE, ZERO, HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
 LANES = 64
@@ -25,16 +25,9 @@ DEEPEST = np.float32(65534.0)
 OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
 """No kernel makes an array: without that nobody counts who holds one, which takes longer than looking into a shadow map."""
 
-
-def compiled(function: Callable) -> Any:
-    """The function compiled when first called, and kept on disk where numba finds a place for it."""
-    try:
-        return numba.njit(cache=True, **OPTIONS)(function)
-    except RuntimeError:  # numba found no folder that it may write to
-        return numba.njit(**OPTIONS)(function)
-
-
-part = numba.njit(forceinline=True, **OPTIONS)
+kernel = compiled(**OPTIONS)
+"""Called from Python or from other kernels."""
+part = njit(forceinline=True, **OPTIONS)
 """Of another kernel: compiled into it, for a call with arrays costs more than what these do."""
 
 
@@ -153,7 +146,7 @@ class Lights(NamedTuple):
     background: NDArray[np.float32]
 
 
-@compiled
+@kernel
 def _carry(first, end, row, shift, x, y, z, out):
     """One coordinate of vertices first..end after a rotation, of which this is the row [3], and a shift."""
     rx, ry, rz = row[0], row[1], row[2]

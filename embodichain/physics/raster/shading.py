@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, compiled, part
+from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, kernel, part
 
 _SHADOW = np.float32(0.3)
 """What a shadow leaves of a light."""
@@ -42,7 +42,7 @@ once."""
 _RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
-@compiled
+@kernel
 def read_surfaces(solids, materials, skins):
     """Colour, gloss and texture of every visible geom as the model says now."""
     paint, surface = skins.paint, skins.surface
@@ -123,7 +123,7 @@ def _texel(texels, start, width, height, u, v):
     return red, green, blue
 
 
-@compiled
+@kernel
 def _face(n, lanes, ambient, head):
     """Makes normals unit, and lets ambient light and headlight fall on them; highlights begin at nothing."""
     ambient_r, ambient_g, ambient_b, head_r, head_g, head_b = ambient[0], ambient[1], ambient[2], head[0], head[1], head[2]
@@ -142,7 +142,7 @@ def _face(n, lanes, ambient, head):
         lanes[_SHINE_R + k] = lanes[_SHINE_G + k] = lanes[_SHINE_B + k] = ZERO
 
 
-@compiled
+@kernel
 def _aim(n, lanes, lx, ly, lz, texel, m):
     """How far surfaces turn towards a light, how they mirror it, and where in its map they are to be looked up.
 
@@ -172,7 +172,7 @@ def _aim(n, lanes, lx, ly, lz, texel, m):
         lanes[_PZ + k] = m20 * wx + m21 * wy + m22 * wz + m23
 
 
-@compiled
+@kernel
 def _look_up(n, lanes, mapped, texels, start, size):
     """How far a light reaches surfaces that turn towards it: this takes the place of where they are in its map."""
     for lane in range(n):
@@ -183,7 +183,7 @@ def _look_up(n, lanes, mapped, texels, start, size):
         lanes[_PX + k] = reaches
 
 
-@compiled
+@kernel
 def _add(n, lanes, light_r, light_g, light_b):
     """Adds what a light gives to surfaces that it reaches in this measure."""
     for lane in range(n):
@@ -198,7 +198,7 @@ def _add(n, lanes, light_r, light_g, light_b):
         lanes[_SHINE_B + k] += light_b * mirrored
 
 
-@compiled
+@kernel
 def _mix(n, lanes):
     """Surfaces in their light, with highlights on top."""
     for lane in range(n):
@@ -208,7 +208,7 @@ def _mix(n, lanes):
         lanes[_BLUE + k] = min(lanes[_BLUE + k] * lanes[_LIGHT_B + k] + lanes[_SHINE_B + k], ONE)
 
 
-@compiled
+@kernel
 def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
     """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen` only of those in `chosen`.
 
@@ -357,7 +357,7 @@ def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
     chosen[j, i] = differ
 
 
-@compiled
+@kernel
 def between(owner, room):
     """Colours of the samples between pixel centres: the mean of two centres beside them, or of two samples above and below.
 
@@ -384,7 +384,7 @@ def between(owner, room):
                 chosen[j, i] = True
 
 
-@compiled
+@kernel
 def develop(colour, fine, rgb):
     """A picture in bytes: of one sample a pixel, or, `fine`, of each centre and its eight neighbours, weighted 4, 2 and 1."""
     height, width = rgb.shape[0], rgb.shape[1]
@@ -401,7 +401,7 @@ def develop(colour, fine, rgb):
                 rgb[row, column, k] = np.uint8(value * full + HALF)
 
 
-@compiled
+@kernel
 def colour(fine, axes, eye, solids, skins, lights, room, rgb):
     """Makes a picture [h, w, 3] of what `visibility.see` found."""
     if fine:

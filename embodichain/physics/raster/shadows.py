@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from embodichain.physics.raster.parts import DEEPEST, ONE, ZERO, compiled, narrowed, part, transform
+from embodichain.physics.raster.parts import DEEPEST, ONE, ZERO, kernel, narrowed, part, transform
 
 _STEP = 0.05
 """A map's borders lie on multiples of this [m]: it stays where it is while something moves within them."""
 _NOTHING = np.uint16(65535)
 
 
-@compiled
+@kernel
 def light_up(active, casting, diffuse, shadows, direction, rotation, position, aabb, solids, lights, room):
     """Finds the lights that shine and draws their maps: what stands still from memory if it has not changed, then what moves."""
     count = 0
@@ -110,7 +110,7 @@ def _changed(rotation, position, solids, lights, frame, kept):
     return changed
 
 
-@compiled
+@kernel
 def cast(places, rotation, position, solids, frame, room, shade):
     """Draws the depths of casters along a light into `shade` [N, N], the nearest to it; texel centres are the samples.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from embodichain.physics.raster.parts import ONE, ZERO, compiled, narrowed, part, transform
+from embodichain.physics.raster.parts import ONE, ZERO, kernel, narrowed, part, transform
 
 _NEAR = np.float32(0.001)
 """Nothing nearer to a camera is drawn [m]."""
@@ -21,7 +21,7 @@ _SLACK = np.float32(0.002)
 """By how much the box around a triangle may be off [samples]."""
 
 
-@compiled
+@kernel
 def _project(first, end, x, z, scale, half, out):
     """Where vertices of camera space lie along an axis of the picture [samples]; nonsense for those behind the camera."""
     for v in range(first, end):
@@ -36,7 +36,7 @@ def _outside(x, y, ahead, radius, tan_x, tan_y, far):
     return ahead + radius < 0.0 or ahead - radius > far or beside or above
 
 
-@compiled
+@kernel
 def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
     """Finds the triangle that each sample shows, and one over its depth.
 
@@ -156,7 +156,7 @@ def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
     return lowest, highest, top, bottom
 
 
-@compiled
+@kernel
 def read(fine, solids, room, depth, geoms):
     """Depths [m] and geoms of the samples that are pixel centres; 0 and -1 where nothing shows."""
     for row in range(depth.shape[0]):

@@ -51,7 +51,7 @@ class ClwmStages(ClwmParts):
         self, state: LongTermMemory, seen: Seen, text: TextMemory, grid: Grid, made: Preparation | None = None
     ) -> LongTermMemory:
         """Long-term memory after a real frame and the chunk executed before it."""
-        memory, (latents_BNC, proprio_BA, executed_BKA) = state, seen
+        memory, (latents_BNC, proprio_BA, executed_BKA) = state, seen[:3]
         past = proprio_BA.new_zeros(proprio_BA.shape[0], CHUNK, ACTION_DIM) if executed_BKA is None else executed_BKA
         scene, body = made.frame if made else self.frame_settings(grid)
         tokens = [

@@ -1,23 +1,29 @@
-"""The same stages as Ray actors, one per worker: the only file that imports ray."""
+"""Keeps workers busy with consecutive numbers, whatever befalls them; and the actors themselves, which run elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import ray
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from embodichain.engine import EngineReport
-from embodichain.errors import ConfigError, EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
+from embodichain.engine import Numbers, Start
+from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
+from embodichain.metrics import MetricsWriter
+from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.crew import Crew, Lost, Worker
+from embodichain.ray_engine.hello import Hello, own_log
+from embodichain.ray_engine.start import start_ray
+from embodichain.ray_engine.weather import Cause, Deaths
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.gateway import Gateway, RemoteRing
 from embodichain.ring.host import journal_path
@@ -28,32 +34,12 @@ from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import TrajectoryId
 from embodichain.world import World
 
-__all__ = [
-    "Courier",
-    "GatewayActor",
-    "RayConfig",
-    "RayEngine",
-    "RingHome",
-    "SimulationWorker",
-    "start_ray",
-]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RayConfig:
-    """How simulation is spread."""
-
-    workers: int = 2
-    address: str = ""
-    """Of a running cluster; empty starts one on this machine."""
-    max_deaths: int = 16
-    """Workers that may die and be replaced before the run stops."""
-    gateway_only: bool = False
-    """Also workers on the ring's node write through the gateway: to test it, and to measure what it costs."""
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise ConfigError(f"workers must be at least 1, got {self.workers}")
+_WATCH_S = 0.5
+"""How often the gateway is asked who it is."""
+_LAST_WATCH_S = 20.0
+"""How long the end of the stream waits for a gateway that is being replaced."""
+_START_S = 30.0
+"""How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +67,6 @@ class RingHome:
             return Observer.open(self.path).header(AT_GENERATION) == self.generation
         except RingError:
             return False
-
-
-_WATCH_S = 0.5
-"""How often the gateway is asked who it is."""
-_LAST_WATCH_S = 20.0
-"""How long the end of the stream waits for a gateway that is being replaced."""
 
 
 class GatewayActor:
@@ -138,6 +118,7 @@ class SimulationWorker:
         self, world: World, home: RingHome, gateway: ray.actor.ActorHandle | None, worker: int, epoch: int, far: bool = False
     ) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+        self._since = time.monotonic()
         if gateway is not None and (far or not home.is_here()):
             self._ring = RemoteRing(world.stream_spec, Courier(gateway))
         else:
@@ -145,28 +126,35 @@ class SimulationWorker:
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
-    def pid(self) -> int:
-        """The process id, once the worker is ready."""
-        return os.getpid()
+    def hello(self) -> Hello:
+        """Who it is, once it is ready to work."""
+        return Hello(os.getpid(), ray.get_runtime_context().get_node_id(), own_log())
+
+    def sign(self) -> float:
+        """Time since it began to work without waiting [s]; answered while `produce` goes on."""
+        return time.monotonic() - self._since
 
     def produce(self, number: int) -> Produced | None:
         """Makes one number; waits for a free slot as long as the ring lives. None when the ring was closed."""
-        while True:
-            try:
-                return produce(number, self._scenes, self._rollouts, timeout_s=1.0)
-            except RingTimeout:
-                continue
-            except RingClosed:
-                return None
-            except TrajectoryForfeited as error:
-                return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
+        self._since = time.monotonic()
+        try:
+            return produce(number, self._scenes, self._rollouts, timeout_s=1.0, patient=self._waited)
+        except RingClosed:
+            return None
+        except TrajectoryForfeited as error:
+            return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
+
+    def _waited(self) -> bool:
+        """Waits on for a free slot; to wait is to live."""
+        self._since = time.monotonic()
+        return True
 
 
 class RayEngine:
-    """Keeps `workers` actors busy with consecutive numbers, replaces those that die, and counts.
+    """Keeps `workers` actors busy with consecutive numbers, replaces those that are lost, and counts.
 
     A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. A
-    worker's death forfeits its number: retrying could publish twice.
+    worker's death forfeits its number: retrying could publish twice. The run ends when the losses of a cause exceed its budget.
     """
 
     poll_s = 0.5
@@ -177,65 +165,78 @@ class RayEngine:
         ring: AnyRing,
         config: RayConfig,
         *,
-        first: int = 0,
+        start: Start | None = None,
         limit: int | None = None,
         on_produced: Callable[[Produced], None] = lambda produced: None,
     ) -> None:
-        self.report = EngineReport()
+        start = start or Start()
+        self.report = start.report
+        self._numbers = Numbers(start, limit)
         self._config = config
-        self._ring = ring
-        self._next = first
-        self._end = None if limit is None else first + limit
         self._on_produced = on_produced
-        self._stop = threading.Event()
-        self._done = threading.Event()
+        self._deaths = Deaths(config.budgets)
+        self._stop, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._failure: BaseException | None = None
+        self._gateway: ray.actor.ActorHandle | None = None
+        self._crew: Crew | None = None
+        self._thread: threading.Thread | None = None
         self._started_ray = start_ray(config)
-        self._world = ray.put(world)
-        self._home = RingHome.of(ring)
-        self._gateway = self._open_gateway()
-        # Spread: by default Ray would put actors that ask for no CPU on one node.
-        self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD")(
-            SimulationWorker
-        )
-        self._workers = [self._spawn(worker, epoch=0) for worker in range(config.workers)]
-        self._epochs = [0] * config.workers
-        self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
-        """Process of the gateway; 0 when all workers are on the ring's node."""
-        self._asked: ray.ObjectRef | None = None
-        self._look_at = 0.0
-        self.pids: list[int] = ray.get([actor.pid.remote() for actor in self._workers])
-        self._thread = threading.Thread(target=self._supervise, name="ray-engine", daemon=True)
-        self._thread.start()
+        try:
+            self._home = RingHome.of(ring)
+            self._gateway = self._open_gateway()
+            self._world = ray.put(world)
+            self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
+            self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
+            self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
+            """Process of the gateway; 0 when all workers are on the ring's node."""
+            self._asked: ray.ObjectRef | None = None
+            self._look_at = 0.0
+            self._thread = threading.Thread(target=self._supervise, args=(self._crew,), name="ray-engine", daemon=True)
+            self._thread.start()
+            self._await_workers()
+        except BaseException:
+            self.close()
+            raise
 
     @property
-    def next_number(self) -> int:
-        """The first number not yet handed out: where a resumed run goes on."""
-        return self._next
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are ready, in their order."""
+        workers = self._crew.workers if self._crew is not None else ()
+        return [who.pid for worker in workers if (who := worker.who) is not None]
+
+    @property
+    def health(self) -> str:
+        """In words, what the workers are doing."""
+        return self._crew.told() if self._crew is not None else "no worker is there yet"
+
+    def state(self) -> dict[str, Any]:
+        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        with self._lock:
+            return {**self._numbers.state(), "report": self.report.plain()}
 
     @property
     def exhausted(self) -> bool:
-        """Whether every number up to the limit is accounted for: nothing will be published any more."""
+        """Whether all numbers are accounted for, or production has failed: nothing will be published any more."""
         return self._done.is_set()
 
     def feed(self) -> None:
-        """What a starved learner calls: workers fill the ring by themselves, so this only makes sure that they live."""
+        """Workers produce by themselves; raises when they cannot."""
         self.check()
 
     def check(self) -> None:
-        """Raises in the caller's thread what stopped production, if anything did."""
+        """Raises what made production fail."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
         """Ends the workers and, when this engine started it, Ray. A number in progress is dropped. Safe to call twice."""
         self._stop.set()
-        self._thread.join(timeout=30.0)
-        for actor in self._workers:
-            with contextlib.suppress(ray.exceptions.RayError, ValueError):
-                ray.kill(actor, no_restart=True)
+        if self._thread is not None:
+            self._thread.join(timeout=30.0)
+        if self._crew is not None:
+            self._crew.dismiss()
         if self._gateway is not None:
-            with contextlib.suppress(ray.exceptions.RayError, ValueError):
+            with suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(self._gateway, no_restart=True)
             self._home.journal.unlink(missing_ok=True)
         if self._started_ray:
@@ -248,50 +249,91 @@ class RayEngine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _spawn(self, worker: int, epoch: int) -> ray.actor.ActorHandle:
-        return self._actor_class.remote(self._world, self._home, self._gateway, worker, epoch, self._config.gateway_only)
+    def _await_workers(self) -> None:
+        """Returns when all workers are ready; when one is and the others take their time; or when it is clear that none will be."""
+        first: float | None = None
+        while not self._done.is_set():
+            ready = len(self.pids)
+            if ready and first is None:
+                first = time.monotonic()
+            if ready == self._config.workers or (first is not None and time.monotonic() > first + _START_S):
+                return
+            time.sleep(0.02)
+        self.check()
+
+    def _hire(self, index: int, epoch: int, where: NodeAffinitySchedulingStrategy) -> ray.actor.ActorHandle:
+        """A new worker; it answers for itself while it makes a number."""
+        cores = self._config.cpus_per_worker if self._config.address else 0
+        return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
+            self._world, self._home, self._gateway, index, epoch, self._config.gateway_only
+        )
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
         """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""
         several = sum(bool(node["Alive"]) for node in ray.nodes()) > 1
         if not (self._config.address or several or self._config.gateway_only):
             return None
-        actor_class = ray.remote(num_cpus=0, max_restarts=self._config.max_deaths, max_task_retries=0)(GatewayActor)
+        actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(GatewayActor)
         here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
         return actor_class.options(scheduling_strategy=here).remote(self._home)
 
-    def _supervise(self) -> None:
-        pending: dict[ray.ObjectRef, tuple[int, int]] = {}
+    # ------------------------------------------------------------------------------------------------------ the thread
 
-        def submit(worker: int) -> None:
-            if self._end is None or self._next < self._end:
-                pending[self._workers[worker].produce.remote(self._next)] = (worker, self._next)
-                self._next += 1
-
+    def _supervise(self, crew: Crew) -> None:
         try:
-            for worker in range(self._config.workers):
-                submit(worker)
-            while pending and not self._stop.is_set():
+            while not self._stop.is_set():
                 self._watch_gateway()
-                for reference in ray.wait(list(pending), timeout=0.2)[0]:
-                    worker, number = pending.pop(reference)
-                    try:
-                        produced: Produced | None = ray.get(reference)
-                    except ray.exceptions.RayActorError as error:
-                        if error.actor_init_failed:  # it never began to work: another one would fail alike
-                            raise
-                        self._replace(worker, number)
+                for worker in crew.idle():
+                    with self._lock:
+                        number = self._numbers.take()
+                    if number is not None:
+                        crew.submit(worker, number)
+                if self._numbers.exhausted and self._numbers.settled:
+                    break
+                for worker, outcome in crew.wait(0.2):
+                    if isinstance(outcome, Lost):
+                        self._mourn(worker, outcome)
+                    elif outcome is None:
+                        return  # the ring was closed
                     else:
-                        if produced is None:
-                            return
-                        self.report.add(produced)
-                        self._on_produced(produced)
-                    submit(worker)
+                        self._account(outcome)
             self._watch_gateway_to_the_end()
         except BaseException as error:
-            self._failure = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            self._failure = error
         finally:
             self._done.set()
+
+    def _account(self, produced: Produced) -> None:
+        with self._lock:
+            self._numbers.settle(produced.number)
+            self.report.add(produced)
+        self._on_produced(produced)
+
+    def _mourn(self, worker: Worker, lost: Lost) -> None:
+        """Counts a loss, tells it, and ends the run when there were too many."""
+        if lost.cause is Cause.SCENE:
+            assert lost.number is not None
+            self._account(Produced(number=lost.number, task="", fate=Fate.REFUSED, reason=f"raised {lost.what}"))
+        else:
+            with self._lock:
+                if lost.number is not None:
+                    self.report.crashed = (*self.report.crashed, lost.number)
+                    self._numbers.settle(lost.number)
+                self.report.deaths[lost.cause] += 1
+        where = self._tell(worker, lost)
+        if lost.fatal:
+            raise EmbodiChainError(f"worker {worker.index} could not start: {lost.what}{where}")
+        self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
+
+    def _tell(self, worker: Worker, lost: Lost) -> str:
+        """Writes a loss down; where, in words."""
+        if self._config.log is None:
+            return ""
+        told = {"cause": lost.cause.value, "worker": worker.index, "number": lost.number, "node": lost.node}
+        log = MetricsWriter(self._config.log)
+        log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
+        log.close()
+        return f"; see {self._config.log}"
 
     def _watch_gateway(self) -> None:
         """Counts the gateway's deaths: Ray replaces it in silence, and workers only wait a little."""
@@ -324,41 +366,3 @@ class RayEngine:
         self.report.gateway_deaths += pid != self.gateway_pid
         self.gateway_pid = pid
         return True
-
-    def _replace(self, worker: int, number: int) -> None:
-        """A new actor in the place of a dead one; its life gets the next epoch, so that ids never repeat."""
-        self.report.crashed = (*self.report.crashed, number)
-        if len(self.report.crashed) > self._config.max_deaths:
-            raise EmbodiChainError(
-                f"{len(self.report.crashed)} simulation workers died (limit {self._config.max_deaths}); the last worked on scene "
-                f"{number}; see Ray's logs for its traceback, or run it alone with --engine serial"
-            )
-        self._epochs[worker] += 1
-        self._workers[worker] = self._spawn(worker, self._epochs[worker])
-
-
-def start_ray(config: RayConfig) -> bool:
-    """Joins the cluster at `config.address` or starts Ray on this machine; True when it was started here."""
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    environment = {"env_vars": {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}}
-    if config.address:
-        try:
-            ray.init(address=config.address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
-        except ConnectionError as error:
-            raise ConfigError(
-                f"no Ray cluster answers at {config.address!r}; start one with `ray start --head`, or leave the address empty to "
-                "start Ray on this machine"
-            ) from error
-        return True
-    ray.init(
-        address="local",  # without it Ray joins whatever cluster somebody else has running here
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        runtime_env=environment,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
-    return True

@@ -1,0 +1,239 @@
+"""How do the families of world models compare on one stream, and does each do in kind what its paper says?
+
+    python benchmarks/families.py [--quick | --full] [--json] [--policy FAMILY=PATH ...] [--out FOLDER]
+
+Cells, each kept in FOLDER/cells.jsonl as soon as it is there and not repeated:
+
+judge/FAMILY[/MODE]   closed loop in held-out scenes of turn_switch: success with its 95% Wilson interval, progress, evaluations and
+                      time that the robot waits for, imagined frames ÷ unchanged ones, jumps where chunks take over. A mode "late16"
+                      is the synchronous policy whose chunks start 16 commands late, in simulated time.
+state/FAMILY          bytes of the state at 10, 100, 1,000 frames; bytes a frame beyond 100
+model/FAMILY          trained parameters, FLOPs of a training step a window
+foresight             frames that stand in for the next observation: error of forward dynamics ÷ that of the last decision's frame
+depth                 depth branch on and off: largest change of actions (0), and error of imagined depth
+chunking              real-time chunking: error on the committed actions, guided ÷ without
+tokens                chunks decoded from random logits under the count of symbols: malformed ones (0), and tokens of smooth chunks
+noise                 a toy of video and action trained with each rule of the noise: error of the video given its action
+
+--quick plays 20 scenes with one policy a family, those that ship unless given. --full trains two seeds a family first (hours).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import harness
+
+# ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
+sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
+
+import numpy as np
+import torch
+
+from embodichain import robots
+from embodichain.motion.action import ActionCodec
+from learner.evaluation.config import Shift
+from learner.evaluation.episodes import Graded, PolicyPilot, episodes, wilson
+from learner.evaluation.held_out import held_out
+from learner.inference.background import make_policy
+from learner.inference.config import SaiConfig
+from learner.inference.policy_file import load_agent
+from learner.models.agent import Agent
+from learner.models.window import Extent
+from learner.models.world_model import Seen
+from learner.records.shipped import SHIPPED_WEIGHTS
+from learner.runs.locate import find
+
+sys.path.append(str(Path(__file__).parent))  # last: the package `learner` is known by now
+from families_parts import COMMITTED, chunking, depth_branch, noise_rules, random_chunks, stand_ins
+
+SHIPPED = {
+    "clwm": "turn_switch",
+    "lingbot_va": "turn_switch_lingbot_va",
+    "x_wam": "turn_switch_x_wam",
+    "cowvla": "turn_switch_cowvla",
+}
+"""Policies that ship, by family."""
+RECIPES = {"clwm": "turn_switch_cpu", "lingbot_va": "lingbot_va_cpu", "x_wam": "x_wam_cpu", "cowvla": "cowvla_cpu"}
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "clwm": ("late16", "video+action"),
+    "lingbot_va": ("late16", "naive", "grounded"),
+    "x_wam": ("late4", "guided", "prefix"),
+}
+"""Ways to decide beside the synchronous one, by family."""
+Cell = Callable[[], dict[str, Any]]
+
+
+class Cells:
+    """Results by name, on disk as soon as they are there."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / "cells.jsonl"
+        rows = self._log.read_text(encoding="utf-8").splitlines() if self._log.exists() else []
+        self.results: dict[str, dict[str, Any]] = {row["cell"]: row["result"] for row in map(json.loads, rows)}
+
+    def run(self, name: str, cell: Cell) -> dict[str, Any]:
+        """The result of a cell, computed unless it is there."""
+        if name not in self.results:
+            began = time.monotonic()
+            result = cell() | {"wall_s": round(time.monotonic() - began, 1)}
+            self.results[name] = result
+            with self._log.open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"cell": name, "result": result}) + "\n")
+            print(f"{name}: {json.dumps(result)}", file=sys.stderr, flush=True)
+        return self.results[name]
+
+
+def judged(path: Path, scenes: int, way: str) -> dict[str, Any]:
+    """One policy in closed loop, deciding in one way."""
+    trained = find(path)
+    agent = load_agent(trained.checkpoint)
+    codec = ActionCodec(robots.get(trained.world.robot))
+    delay = int(way.removeprefix("late")) if way.startswith("late") else 0
+    ahead = None if way == "synchronous" or delay else SaiConfig(variant=way)
+    waits: list[float] = []
+    evaluations: list[int] = []
+    pilots: list[PolicyPilot] = []
+
+    def pilot(task: Any, scene: Any, physics: Any) -> PolicyPilot:
+        policy = make_policy(agent, ahead, seed=scene.seed & 0xFFFF)
+        act = policy.act
+
+        def watched(*given: Any) -> Any:
+            chunk = act(*given)
+            assert policy.last is not None
+            if given and policy.memory.steps > 1:
+                waits.append(policy.last.blocking_s - policy.last.waited_s)
+                evaluations.append(sum(policy.last.evaluations.values()))
+            return chunk
+
+        policy.act = watched  # type: ignore[method-assign]
+        pilots.append(PolicyPilot(policy, codec, delay=delay))
+        return pilots[-1]
+
+    held = held_out(trained.world, Shift.NONE, lambda *_: None)
+    rows = [Graded.of(episode, Shift.NONE) for episode in episodes(held, {"policy": pilot}, scenes)]
+    successes = sum(row.success for row in rows)
+    imagined = [(row.imagined_error, row.unchanged_error) for row in rows if row.imagined_error is not None]
+    ratio = None if not imagined else sum(a or 0.0 for a, _ in imagined) / sum(b or 0.0 for _, b in imagined)
+    jumps = [jump for one in pilots for jump in one.jumps]
+    low, high = wilson(successes, len(rows))
+    return {
+        "success": successes / len(rows),
+        "interval": [round(low, 3), round(high, 3)],
+        "scenes": len(rows),
+        "progress": round(statistics.fmean(row.progress for row in rows), 3),
+        "blocking_evaluations": round(statistics.fmean(evaluations), 2),
+        "blocking_ms_p50": round(1e3 * float(np.quantile(waits, 0.5)), 1),
+        "blocking_ms_p99": round(1e3 * float(np.quantile(waits, 0.99)), 1),
+        "imagined_over_unchanged": None if ratio is None else round(ratio, 3),
+        "jump_p50": round(float(np.quantile(jumps, 0.5)), 4),
+        "jump_p95": round(float(np.quantile(jumps, 0.95)), 4),
+    }
+
+
+@torch.inference_mode()
+def state_bytes(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
+    """Bytes of the state along an episode of noise, and bytes a frame once the first hundred are over."""
+    model = agent.model
+    height, width = size
+    grid = agent.grid(torch.zeros(3, height, width, 3))
+    latents = torch.randn(1, grid.size, agent.encoder.latent_dim)
+    text, state = model.read_text(agent.text(["turn the switch on"])), model.empty()
+    proprio, executed = torch.zeros(1, 30), None
+    found = {}
+    for frame in range(1, 1001):
+        state = model.observe(model.restart(state, int(agent.memory_span)), Seen(latents, proprio, executed), text, grid)
+        executed = torch.zeros(1, 16, 30)
+        if frame in (1, 2, 10, 100, 1000):
+            found[str(frame)] = state.size_bytes
+    return {"bytes": found, "state_bytes_slope": (found["1000"] - found["100"]) / 900.0}
+
+
+def size_of(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
+    """Trained parameters, and arithmetic of training on one window of two chunks."""
+    grid = agent.grid(torch.zeros(3, *size, 3))
+    extent = Extent(1, 2, grid.size, agent.encoder.latent_dim, agent.config.text.max_words, agent.text.dim)
+    return {"parameters": agent.num_trained_parameters, "flops_a_window": agent.model.forward_flops(extent)}
+
+
+def shipped(family: str) -> Path:
+    """The policy of a family that ships."""
+    return SHIPPED_WEIGHTS / "policies" / f"{SHIPPED[family]}.safetensors"
+
+
+def trained(family: str, seed: int, folder: Path) -> Path:
+    """A run of a family's recipe, trained now unless it is there."""
+    out = folder / f"{family}_{seed}"
+    if not (out / "summary.json").exists():
+        resume = ["--resume"] if (out / "config.yaml").exists() else []
+        recipe = [] if resume else [RECIPES[family]]
+        command = [sys.executable, "-m", "embodichain.cli", "run", *recipe, "--out", str(out), "--episodes", "0", *resume]
+        subprocess.run([*command, *([] if resume else ["--seed", str(seed)])], check=True)
+    return out
+
+
+def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str = "") -> dict[str, Any]:
+    """All cells of one policy a family; the figures of a quick run."""
+    families: dict[str, Any] = {}
+    for family, path in policies.items():
+        found = find(path)
+        size = (found.world.height, found.world.width)
+        agent = load_agent(found.checkpoint)
+        state = cells.run(f"state/{family}{label}", lambda agent=agent, size=size: state_bytes(agent, size))
+        model = cells.run(f"model/{family}{label}", lambda agent=agent, size=size: size_of(agent, size))
+        plain = cells.run(f"judge/{family}{label}", lambda path=path: judged(path, scenes, "synchronous"))
+        kept = ("success", "interval", "blocking_evaluations", "imagined_over_unchanged")
+        families[family] = {name: plain[name] for name in kept} | {
+            "state_bytes_slope": state["state_bytes_slope"],
+            "parameters": model["parameters"],
+        }
+        for way in WAYS.get(family, ()):
+            cells.run(f"judge/{family}/{way}{label}", lambda path=path, way=way: judged(path, scenes, way))
+    figures: dict[str, Any] = {"families": families}
+    if "lingbot_va" in policies:
+        cell = cells.run(f"foresight{label}", lambda: stand_ins(policies["lingbot_va"], scenes=4))
+        figures["fdm_grounded_over_naive"] = cell["grounded_over_naive"]
+    if "x_wam" in policies:
+        cell = cells.run(f"depth{label}", lambda: depth_branch(policies["x_wam"], scenes=4))
+        figures["depth_on_changes_actions"] = cell["change_of_actions"]
+        cell = cells.run(f"chunking{label}", lambda: chunking(policies["x_wam"], scenes=4))
+        figures["rtc_prefix_error_over_none"] = cell["guided_over_none"]
+        figures["rtc_committed"] = COMMITTED
+    cell = cells.run("noise", noise_rules)
+    figures["ans_over_decoupled_video_error"] = cell["ans_over_decoupled"]
+    figures["fast_malformed"] = cells.run("tokens", random_chunks)["malformed"]
+    return figures
+
+
+def main() -> None:
+    """Runs what is asked for and prints it."""
+    parser = harness.parser(__doc__, "20 scenes with one policy a family")
+    parser.add_argument("--full", action="store_true", help="train two seeds a family first, and play 50 scenes with each")
+    parser.add_argument("--policy", nargs="+", default=[], metavar="FAMILY=PATH", help="policies other than those that ship")
+    parser.add_argument("--out", type=Path, default=Path("runs/families"), help="folder of the cells")
+    parser.add_argument("--scenes", type=int, help="held-out scenes a cell (default 20, or 50 with --full)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cells = Cells(options.out)
+    given = {name: Path(path) for name, _, path in (pair.partition("=") for pair in options.policy)}
+    policies = {family: given.get(family, shipped(family)) for family in SHIPPED}
+    policies = {family: path for family, path in policies.items() if path.exists()}
+    figures = measure(policies, cells, options.scenes or (50 if options.full else 20))
+    if options.full:
+        for seed in (0, 1):
+            runs = {family: trained(family, seed, options.out) for family in RECIPES}
+            figures[f"seed_{seed}"] = measure(runs, cells, options.scenes or 50, label=f"/seed {seed}")
+    harness.give(figures, options)
+
+
+if __name__ == "__main__":
+    main()

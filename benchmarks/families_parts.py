@@ -1,0 +1,260 @@
+"""The cells of `families.py` that look inside a policy, and the toy on which rules of the noise are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import LearnerError
+from embodichain.ring.ring import Ring
+from embodichain.stages import RolloutStage, SceneStage
+from embodichain.types import CHUNK, RingSpec
+from learner.backbone.grid import Grid
+from learner.codecs.depth import depth_of, disparity
+from learner.codecs.fast import load_fast
+from learner.codecs.vae import VaeCodec
+from learner.evaluation.config import Shift
+from learner.evaluation.held_out import held_out
+from learner.inference.policy_file import load_agent
+from learner.models.agent import Agent
+from learner.models.lingbot_va.model import LingbotVa
+from learner.models.world_model import Mode, Prefix, Seen
+from learner.models.x_wam.config import NoiseRule, XwamConfig
+from learner.models.x_wam.model import Xwam
+from learner.models.x_wam.noise import draw_levels, paths
+from learner.runs.locate import find
+from learner.vision.config import BUILTIN
+
+COMMITTED = 4
+"""Commands that are committed when a decision takes effect late."""
+
+
+def expert_episodes(path: Path, count: int, *, depth: bool = False) -> Iterator[dict[str, Any]]:
+    """Expert episodes in held-out scenes of a policy's world, as arrays of that many frames."""
+    world = held_out(replace(find(path).world, depth=depth), Shift.NONE, lambda *_: None).world
+    spec = RingSpec(trajectory=world.trajectory_spec, num_slots=1, max_reads=1, min_ready=1)
+    with Ring.create(spec) as ring:
+        stage, scenes, made, number = RolloutStage(world, ring, worker=0, epoch=0), SceneStage(world), 0, 0
+        while made < count:
+            out = world.trajectory_spec.allocate()
+            outcome = stage.play(*scenes.step(10_000_000 + number), out)
+            number += 1
+            if outcome.verdict.success:
+                made += 1
+                frames = outcome.num_chunks + 1
+                yield {
+                    "frames": frames,
+                    "rgb": out["rgb"][:frames],
+                    "proprio": out["proprio"][:frames],
+                    "action": out["action"],
+                } | ({"depth": out["depth"][:frames]} if depth else {})
+        stage.close()
+
+
+def seen_by(agent: Agent, episode: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Grid]:
+    """Normalised latents [F, N, C], states [F, A] and chunks [F - 1, K, A] of an episode, and how latents lie."""
+    rgb = torch.from_numpy(np.ascontiguousarray(episode["rgb"]))
+    proprio = torch.from_numpy(episode["proprio"])
+    actions = torch.from_numpy(episode["action"][: len(rgb) - 1])
+    latents = agent.normalizer.latents(torch.cat([agent.encoder(part) for part in rgb.split(8)]))
+    return latents, agent.normalizer.proprio(proprio), agent.normalizer.actions(actions, proprio[:-1]), agent.grid(rgb)
+
+
+@torch.inference_mode()
+def stand_ins(path: Path, scenes: int) -> dict[str, Any]:
+    """Error of the frame that stands in for the next one along expert episodes, by how it is made, ÷ that of an unchanged frame.
+
+    Naive: the frame that the decision before imagined, itself made from such a frame. Grounded: forward dynamics from what really
+    happened and the chunk under way.
+    """
+    agent = load_agent(find(path).checkpoint)
+    model = agent.model
+    assert isinstance(model, LingbotVa)
+    errors: dict[str, list[float]] = {"naive": [], "grounded": [], "unchanged": []}
+    for number, episode in enumerate(expert_episodes(path, scenes)):
+        latents, proprio, actions, grid = seen_by(agent, episode)
+        generator = torch.Generator().manual_seed(number)
+        text, state, ahead, executed = model.read_text(agent.text(["turn the switch on"])), model.empty(), None, None
+        for t in range(len(latents) - 1):
+            state = model.observe(state, Seen(latents[t : t + 1], proprio[t : t + 1], executed), text, grid)
+            executed, noise = actions[t : t + 1], model.noise(latents[:1], generator)
+            blank = Seen(latents[t : t + 1], proprio[t : t + 1], executed, {})
+            grounded = model.foresee(state, blank, noise, text, grid, Mode("grounded", 1.0))
+            decision = model.decide(state if ahead is None else ahead, noise, text, grid)
+            imagined = decision.imagined_BNC
+            assert imagined is not None
+            stand_in = Seen(imagined, proprio[t + 1 : t + 2], executed, decision.extras)
+            ahead = model.observe(state, stand_in, text, grid)
+            if t:
+                truth = latents[t + 1 : t + 2]
+                for name, guess in (
+                    ("naive", imagined),
+                    ("grounded", grounded.latents_BNC),
+                    ("unchanged", latents[t : t + 1]),
+                ):
+                    errors[name].append(float((guess - truth).square().mean()))
+    means = {name: float(np.mean(values)) for name, values in errors.items()}
+    return {
+        "grounded_over_naive": round(means["grounded"] / means["naive"], 3),
+        "naive_over_unchanged": round(means["naive"] / means["unchanged"], 3),
+        "grounded_over_unchanged": round(means["grounded"] / means["unchanged"], 3),
+        "frames": len(errors["naive"]),
+    }
+
+
+@torch.inference_mode()
+def depth_branch(path: Path, scenes: int) -> dict[str, Any]:
+    """What the depth branch changes of actions, and how well it tells depth: of the present frame, and of those imagined."""
+    agent = load_agent(find(path).checkpoint)
+    model, codec = agent.model, agent.encoder
+    assert isinstance(model, Xwam) and isinstance(codec, VaeCodec)
+    change, errors = 0.0, {"now": [], "next": [], "unchanged": [], "codec": []}
+    for number, episode in enumerate(expert_episodes(path, scenes, depth=True)):
+        latents, proprio, _, grid = seen_by(agent, episode)
+        truth = depth_of(disparity(torch.from_numpy(np.ascontiguousarray(episode["depth"]))))
+        text = model.read_text(agent.text(["turn the switch on"]))
+        opening = model.observe(model.empty(), Seen(latents[:1], proprio[:1], None), text, grid)
+        for t in range(0, len(latents) - 1, 4):
+            state = model.observe(opening, Seen(latents[t : t + 1], proprio[t : t + 1], None), text, grid)
+            noise = model.noise(latents[:1], torch.Generator().manual_seed(1000 * number + t))
+            on, off = (model.dream(state, noise, text, grid, depth=depth) for depth in (True, False))
+            change = max(change, float((on.actions_BHA - off.actions_BHA).abs().max()))
+            told = _depths(agent, codec, on.extras["depth"], grid)[0]
+            known = _depths(agent, codec, agent.normalizer.latents(codec.depth_latents(truth[t : t + 1])), grid)
+            for name, guess, real in (
+                ("now", told[0], truth[t]),
+                ("next", told[1], truth[t + 1]),
+                ("unchanged", truth[t], truth[t + 1]),
+                ("codec", known[0], truth[t]),
+            ):
+                errors[name].append(float(((guess - real).abs() / real).mean()))
+    return {"change_of_actions": change} | {f"absrel_{name}": round(float(np.mean(values)), 4) for name, values in errors.items()}
+
+
+def _depths(agent: Agent, codec: VaeCodec, latents: Tensor, grid: Grid) -> Tensor:
+    """Depths [m] of normalised latents."""
+    cameras = agent.config.normalizer.cameras
+    mean, std = agent.normalizer.latent_mean, agent.normalizer.latent_std
+    apart = latents.unflatten(-2, (cameras, -1)) if cameras else latents
+    raw = apart * (std[:, None] if cameras else std) + (mean[:, None] if cameras else mean)
+    return codec.decode_depth(raw.flatten(-3, -2) if cameras else raw, *grid)
+
+
+@torch.no_grad()
+def chunking(path: Path, scenes: int) -> dict[str, Any]:
+    """Distance of a new decision from the committed actions of the last one, on expert frames: without, guided, and given."""
+    agent = load_agent(find(path).checkpoint)
+    model = agent.model
+    assert isinstance(model, Xwam)
+    errors: dict[str, list[float]] = {"none": [], "guided": [], "prefix": []}
+    jumps: dict[str, list[float]] = {"none": [], "guided": [], "prefix": []}
+    for number, episode in enumerate(expert_episodes(path, scenes)):
+        latents, proprio, _, grid = seen_by(agent, episode)
+        measured = torch.from_numpy(episode["proprio"])
+        text = model.read_text(agent.text(["turn the switch on"]))
+        state = model.observe(model.empty(), Seen(latents[:1], proprio[:1], None), text, grid)
+        before = None
+        for t in range(len(latents) - 1):
+            state = model.observe(state, Seen(latents[t : t + 1], proprio[t : t + 1], None), text, grid)
+            noise = model.noise(latents[:1], torch.Generator().manual_seed(1000 * number + t))
+            free = model.decide(state, noise, text, grid)
+            if before is not None:
+                left = agent.normalizer.physical_actions(before.actions_BHA[:, CHUNK:], measured[t - 1 : t])
+                prefix = Prefix(agent.normalizer.actions(left, measured[t : t + 1]), COMMITTED)
+                found = {"none": free}
+                for mode in model.late_modes:
+                    found[mode] = model.decide_from(state, noise, prefix, text, grid, Mode(mode, 1.0))
+                mask = agent.normalizer.action_mask
+                for name, decision in found.items():
+                    gap = (decision.actions_BHA[:, :COMMITTED] - prefix.actions_BHA[:, :COMMITTED])[..., mask]
+                    errors[name].append(float(gap.square().mean().sqrt()))
+                    seam = decision.actions_BHA[:, COMMITTED] - prefix.actions_BHA[:, COMMITTED - 1]
+                    jumps[name].append(float(seam[..., mask].abs().max()))
+            before = free
+    means = {name: float(np.mean(values)) for name, values in errors.items() if values}
+    return {
+        "guided_over_none": round(means["guided"] / means["none"], 3),
+        **{f"error_{name}": round(value, 4) for name, value in means.items()},
+        **{f"jump_{name}": round(float(np.mean(values)), 4) for name, values in jumps.items() if values},
+    }
+
+
+def random_chunks(count: int = 300) -> dict[str, Any]:
+    """Chunks of random tokens, none longer than what is left of a chunk: how many are none, and how many tokens they took."""
+    fast, rng = load_fast(BUILTIN), np.random.default_rng(0)
+    malformed, lengths = 0, []
+    for _ in range(count):
+        left, tokens = fast.num_symbols, []
+        while left > 0:
+            tokens.append(int(np.where(fast.allowed(left), rng.normal(size=len(fast.lengths)), -np.inf).argmax()))
+            left -= int(fast.lengths[tokens[-1]])
+        try:
+            malformed += not np.isfinite(fast.decode(tokens)).all()
+        except LearnerError:
+            malformed += 1
+        lengths.append(len(tokens))
+    return {"malformed": malformed, "tokens_p50": float(np.quantile(lengths, 0.5))}
+
+
+def noise_rules(steps: int = 2500, seeds: int = 2) -> dict[str, Any]:
+    """A video of 8 numbers that an action of 2 decides, with four hidden modes: error of the sampled video given its action.
+
+    Each rule of the noise trains the same small network; all are sampled as inference does, actions clean after a fifth of the way.
+    """
+    found: dict[str, list[float]] = {rule.value: [] for rule in NoiseRule}
+    for seed in range(seeds):
+        for rule in NoiseRule:
+            found[rule.value].append(_toy(rule, steps, seed))
+    means = {name: float(np.mean(values)) for name, values in found.items()}
+    return {
+        "ans_over_decoupled": round(means["ans"] / means["decoupled"], 3),
+        "ans_over_synchronous": round(means["ans"] / means["synchronous"], 3),
+        **{f"video_error_{name}": [round(value, 4) for value in values] for name, values in found.items()},
+    }
+
+
+def _toy(rule: NoiseRule, steps: int, seed: int) -> float:
+    config = XwamConfig(rule=rule, shift=5.0, video_steps=50, action_steps=10)
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(2, 8, generator=torch.Generator().manual_seed(99)) / 2**0.5
+    corners = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Linear(12, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, 10)
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+
+    def video_of(action: Tensor) -> Tensor:
+        return torch.tanh(2.0 * action @ mixing)
+
+    for _ in range(steps):
+        action = corners[torch.randint(0, 4, (256,), generator=generator)] + 0.1 * torch.randn(256, 2, generator=generator)
+        video = video_of(action)
+        level_v, level_a, taught = (x.float() for x in draw_levels(config, 256, generator))
+        noise_v, noise_a = torch.randn(256, 8, generator=generator), torch.randn(256, 2, generator=generator)
+        point_v = video + level_v[:, None] * (noise_v - video)
+        point_a = action + level_a[:, None] * (noise_a - action)
+        out = net(torch.cat([point_v, point_a, level_v[:, None], level_a[:, None]], dim=1))
+        error_v = (out[:, :8] - (video - noise_v)).square().mean(dim=1)
+        error_a = (out[:, 8:] - (action - noise_a)).square().mean(dim=1)
+        loss = error_v.mean() + (error_a * taught).sum() / taught.sum().clamp_min(1.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        levels_v, levels_a = (x.float() for x in paths(config))
+        video, action = torch.randn(2000, 8, generator=generator), torch.randn(2000, 2, generator=generator)
+        for now, after in zip(range(50), range(1, 51), strict=True):
+            told = torch.stack([levels_v[now], levels_a[now]]).expand(2000, -1)
+            out = net(torch.cat([video, action, told], dim=1))
+            video = video + (levels_v[now] - levels_v[after]) * out[:, :8]
+            action = action + (levels_a[now] - levels_a[after]) * out[:, 8:]
+        return float((video - video_of(action)).square().mean().sqrt())

@@ -1,0 +1,113 @@
+"""Functions compiled to machine code, kept on disk, and compiled anew when anything that went into them has changed.
+
+Numba's own cache looks at the file of a function alone. But a kernel also holds the kernels that it calls, the constants that it
+reads and the named tuples that it takes, wherever they are written; stale code of those would run without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from types import FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.registry import CPUDispatcher
+
+__all__ = ["compiled"]
+
+
+def compiled(*signatures: str, **options: Any) -> Any:
+    """A decorator that compiles a function when it is first called with new types, or at once for the given `signatures`.
+
+    The code is kept beside the source, or in the user's cache folder where that is read-only. Where neither can be written every
+    process compiles for itself.
+
+    Args:
+        signatures: Numba signatures; with them the function takes no other types.
+        options: As of `numba.njit`.
+    """
+
+    def decorate(function: FunctionType) -> Any:
+        dispatcher = njit(**options)(function)
+        with suppress(RuntimeError):  # numba found no folder that it may write to
+            dispatcher._cache = _Cache(function)
+        for signature in signatures:
+            dispatcher.compile(signature)
+        if signatures:
+            dispatcher.disable_compile()
+        return dispatcher
+
+    return decorate
+
+
+class _Cache(FunctionCache):
+    """Numba's cache of one function, under a stamp that tells everything that went into it."""
+
+    def __init__(self, function: FunctionType) -> None:
+        super().__init__(function)
+        self._cache_file = IndexDataCacheFile(
+            cache_path=self.cache_path, filename_base=self._impl.filename_base, source_stamp=_stamp(function)
+        )
+
+
+def _stamp(function: FunctionType) -> str:
+    """A hash of the function's file, of those that it imports from its own folder, and of what it reads from elsewhere."""
+    digest = hashlib.sha256(_sources(function.__module__).encode())
+    for line in sorted(_outside(function, set())):
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+@cache
+def _sources(module: str) -> str:
+    """A hash of a module's file and of those of its folder that it imports, and so on."""
+    folder, found, waiting = module.rpartition(".")[0], {}, [module]
+    imported = re.compile(rf"^from {re.escape(folder)}(?:\.(\w+))? import (\([^)]*\)|.*)", re.MULTILINE)
+    while waiting:
+        name = waiting.pop()
+        if name in found or (path := _file(name)) is None:
+            continue
+        text = found[name] = path.read_text()
+        for inner, names in imported.findall(text):
+            waiting += [f"{folder}.{other}" for other in ([inner] if inner else re.findall(r"\w+", names))]
+    return hashlib.sha256("\0".join(f"{name}\0{found[name]}" for name in sorted(found)).encode()).hexdigest()
+
+
+def _file(module: str) -> Path | None:
+    """Where an imported module's source lies."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    return Path(path) if path else None
+
+
+def _outside(function: FunctionType, visited: set[FunctionType]) -> set[str]:
+    """One line for each kernel and constant that a function reads, and those that such kernels read."""
+    visited.add(function)
+    names, lines = function.__code__.co_names, set()
+    for name in names:
+        value = function.__globals__.get(name)
+        for label, thing in _members(name, value, names) if isinstance(value, ModuleType) else [(name, value)]:
+            if isinstance(thing, CPUDispatcher):
+                inner = thing.py_func
+                lines.add(f"{label} {_sources(inner.__module__)}")
+                lines |= _outside(inner, visited) if inner not in visited else set()
+            elif isinstance(thing, bool | int | float | complex | str | bytes | tuple | np.generic):
+                lines.add(f"{function.__module__}.{label} {thing!r}")
+            elif isinstance(thing, np.ndarray):
+                lines.add(
+                    f"{function.__module__}.{label} {thing.dtype} {thing.shape} {hashlib.sha256(thing.tobytes()).hexdigest()}"
+                )
+    return lines
+
+
+def _members(name: str, module: ModuleType, names: tuple[str, ...]) -> list[tuple[str, object]]:
+    """What a function that reads `names` may read of a module of this project."""
+    if not module.__name__.startswith(__name__.partition(".")[0]):
+        return []
+    return [(f"{name}.{inner}", vars(module)[inner]) for inner in names if inner in vars(module)]

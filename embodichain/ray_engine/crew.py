@@ -1,0 +1,240 @@
+"""The workers of an engine: where each stands, what it is doing, and whether it is still there."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from embodichain.errors import EmbodiChainError
+from embodichain.ray_engine.hello import Hello, last_words
+from embodichain.ray_engine.weather import Cause
+from embodichain.stages import Produced
+
+_ANSWER_S = 15.0
+"""A worker that does not answer a question for so long [s] does not live, whatever it was doing."""
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_MOST = 400
+"""Characters of an error in one line."""
+_SOON_S = 10.0
+"""A worker that is lost within so long [s] of its birth is replaced after a pause that doubles, up to this long."""
+
+
+class Lost(NamedTuple):
+    """A number that a worker could not make, and for every cause but SCENE the worker with it."""
+
+    cause: Cause
+    number: int | None
+    """None when it was not at work."""
+    node: str
+    what: str
+    detail: str
+    fatal: bool = False
+    """It failed to start for a reason that would stop every other one too."""
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """One place in the crew, and whoever holds it now."""
+
+    index: int
+    epoch: int
+    actor: Any = None
+    who: Hello | None = None
+    waits_for: ray.ObjectRef | None = None
+    """What it was asked last: to say hello, or to make a number."""
+    number: int | None = None
+    born: float = 0.0
+    since: float = 0.0
+    """When it was last asked, or last gave a sign of life."""
+    asked: ray.ObjectRef | None = None
+    asked_at: float = 0.0
+    call_at: float = 0.0
+    """When the place is to be filled again."""
+    pause_s: float = 0.0
+    note: str = field(default="starting")
+
+
+Hire = Callable[[int, int, NodeAffinitySchedulingStrategy], Any]
+"""A new actor for a place, of an epoch, on a node."""
+
+
+class Crew:
+    """Fills places with actors and keeps them filled. Owned by one thread; `told` by any.
+
+    A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost with its node,
+    nobody is placed until the node has answered or Ray has given it up.
+    """
+
+    def __init__(self, hire: Hire, size: int, *, home: str, hang_s: float, epoch: int) -> None:
+        self._hire, self._home, self._hang_s = hire, home, hang_s
+        self._suspects: dict[str, ray.ObjectRef] = {}
+        self.workers = [Worker(index, epoch) for index in range(size)]
+        for worker in self.workers:
+            self._place(worker)
+
+    def idle(self) -> list[Worker]:
+        """Those that are ready and have nothing to do."""
+        return [worker for worker in self.workers if worker.who is not None and worker.waits_for is None]
+
+    def submit(self, worker: Worker, number: int) -> None:
+        """Has a worker make a number."""
+        worker.number, worker.since = number, time.monotonic()
+        worker.waits_for = worker.actor.produce.remote(number)
+
+    def wait(self, timeout_s: float) -> Iterator[tuple[Worker, Produced | Lost | None]]:
+        """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
+        self._fill()
+        busy = {worker.waits_for: worker for worker in self.workers if worker.waits_for is not None}
+        if not busy:
+            time.sleep(timeout_s)
+        for reference in ray.wait(list(busy), timeout=timeout_s)[0] if busy else ():
+            worker = busy[reference]
+            outcome = self._answered(worker, reference)
+            if not isinstance(outcome, Hello):
+                yield worker, outcome
+        for worker in self.workers:
+            if worker.waits_for is not None and worker.who is not None and (lost := self._hung(worker)) is not None:
+                yield worker, lost
+
+    def dismiss(self) -> None:
+        """Ends everybody."""
+        for worker in self.workers:
+            if worker.actor is not None:
+                with suppress(ray.exceptions.RayError, ValueError):
+                    ray.kill(worker.actor, no_restart=True)
+
+    def told(self) -> str:
+        """In words, what everybody is doing."""
+        at_work = sum(worker.who is not None for worker in self.workers)
+        others = sorted({worker.note for worker in self.workers if worker.who is None})
+        return f"{at_work} of {len(self.workers)} workers are there" + (f" ({'; '.join(others)})" if others else "")
+
+    # ------------------------------------------------------------------------------------------------------ answers
+
+    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Hello | Produced | Lost | None:
+        """Takes in the answer to what a worker was asked last."""
+        number, worker.waits_for, worker.asked = worker.number, None, None
+        worker.number = None
+        try:
+            answer = ray.get(reference)
+        except ray.exceptions.RayTaskError as error:
+            cause = error.cause
+            if isinstance(cause, EmbodiChainError):  # a fault that was foreseen: every other worker would meet it too
+                raise cause from error
+            what = f"{type(cause).__name__}: {cause}"
+            return Lost(Cause.SCENE, number, worker.who.node if worker.who else "", what[:_MOST], _COLOURS.sub("", str(error)))
+        except ray.exceptions.RayError as error:
+            return self._bury(worker, number, error)
+        if isinstance(answer, Hello):
+            worker.who, worker.note = answer, "there"
+        else:
+            worker.pause_s = 0.0
+        return answer
+
+    def _hung(self, worker: Worker) -> Lost | None:
+        """Buries a worker that gives no sign of life."""
+        now, limit = time.monotonic(), self._hang_s
+        if worker.asked is None:
+            if now > worker.since + limit:
+                worker.asked, worker.asked_at = worker.actor.sign.remote(), now
+            return None
+        if ray.wait([worker.asked], timeout=0)[0]:
+            try:
+                silent_s = float(ray.get(worker.asked))
+            except ray.exceptions.RayError:
+                return None  # it has died: the number's own answer says of what
+            worker.asked, worker.since = None, now - silent_s
+            if silent_s <= limit:
+                return None
+        elif now < worker.asked_at + _ANSWER_S:
+            return None
+        number, worker.number, worker.waits_for = worker.number, None, None
+        return self._bury(worker, number, TimeoutError(f"no sign of life for {now - worker.since:.0f} s"))
+
+    def _bury(self, worker: Worker, number: int | None, error: Exception) -> Lost:
+        """Ends what is left of a worker and empties its place."""
+        who, node = worker.who, worker.who.node if worker.who else ""
+        cause = self._cause(error, node)
+        detail = _COLOURS.sub("", str(error)) or type(error).__name__
+        lines = [line.strip() for line in detail.splitlines() if line.strip()]
+        what = lines[-1] if getattr(error, "actor_init_failed", False) else " ".join(lines)[:_MOST]
+        if who is not None and node == self._home:
+            with suppress(OSError):
+                os.kill(who.pid, signal.SIGKILL)  # what is stopped does not hear Ray
+            detail = last_words(who.log) or detail
+        with suppress(ray.exceptions.RayError, ValueError):
+            ray.kill(worker.actor, no_restart=True)
+        if cause is Cause.NODE and node not in self._suspects and node != self._home:
+            self._suspects[node] = self._probe(node)
+        now = time.monotonic()
+        soon = now - worker.born < _SOON_S
+        worker.pause_s = min(_SOON_S, max(0.5, 2 * worker.pause_s)) if soon else 0.0
+        worker.call_at = now + worker.pause_s
+        worker.actor = worker.who = worker.asked = None
+        worker.note = f"one is replaced after {cause.value}"
+        worker.epoch = (worker.epoch + 1) % 256
+        return Lost(cause, number, node, what, detail, fatal=getattr(error, "actor_init_failed", False))
+
+    def _cause(self, error: Exception, node: str) -> Cause:
+        if isinstance(error, TimeoutError):
+            return Cause.HANG
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            return Cause.MEMORY
+        if getattr(error, "preempted", False):
+            return Cause.PREEMPTED
+        told_so = "node" in str(error).lower() and "died" in str(error).lower() and "worker" not in str(error).lower()
+        return Cause.NODE if node and node != self._home and (told_so or self._is_gone(node)) else Cause.CRASH
+
+    # ------------------------------------------------------------------------------------------------------ places
+
+    def _fill(self) -> None:
+        """Fills places whose time has come, once every node that is in doubt has answered or is given up."""
+        for node in [node for node, answer in self._suspects.items() if self._is_cleared(node, answer)]:
+            del self._suspects[node]
+        for worker in self.workers:
+            if worker.actor is None and time.monotonic() >= worker.call_at and not self._suspects:
+                self._place(worker)
+
+    def _place(self, worker: Worker) -> None:
+        """On the ring's node while it has a core to spare, and else where Ray finds one; it waits where there is none."""
+        beside = NodeAffinitySchedulingStrategy(self._home, soft=True, _spill_on_unavailable=True)
+        worker.actor = self._hire(worker.index, worker.epoch, beside)
+        worker.waits_for, worker.number = worker.actor.hello.remote(), None
+        worker.born = worker.since = time.monotonic()
+        worker.note = "starting, or waiting for a core"
+
+    def _is_cleared(self, node: str, answer: ray.ObjectRef) -> bool:
+        """Whether a node in doubt works, or is known not to; it is asked again when the question was lost."""
+        if self._is_gone(node):
+            return True
+        if not ray.wait([answer], timeout=0)[0]:
+            return False
+        try:
+            return bool(ray.get(answer))
+        except ray.exceptions.RayError:
+            self._suspects[node] = self._probe(node)
+            return False
+
+    @staticmethod
+    def _probe(node: str) -> ray.ObjectRef:
+        """Asks a node for a sign of life."""
+        there = NodeAffinitySchedulingStrategy(node, soft=False)
+        return ray.remote(_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
+
+    @staticmethod
+    def _is_gone(node: str) -> bool:
+        """Whether Ray has given a node up."""
+        return not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())
+
+
+def _here() -> bool:
+    return True

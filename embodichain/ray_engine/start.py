@@ -1,0 +1,73 @@
+"""Joining a Ray cluster, or starting Ray on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import ray
+
+from embodichain.errors import ConfigError
+from embodichain.ray_engine.config import RayConfig
+
+_CONNECT_S = 3.0
+
+
+def start_ray(config: RayConfig) -> bool:
+    """Joins the cluster at `config.address` or starts Ray on this machine; True when this process joined or started it.
+
+    Raises ConfigError when there is no cluster, or one that does not let this process in.
+    """
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    variables = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    environment = {"env_vars": variables}
+    if config.address:
+        _knock(config.address)
+        try:
+            ray.init(address=config.address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _refused(config.address, error) from error
+        return True
+    # What is found here by "package.module:Name" is found by workers too.
+    variables["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
+    ray.init(
+        address="local",  # without it Ray joins whatever cluster somebody else has running here
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        runtime_env=environment,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    return True
+
+
+def _knock(address: str) -> None:
+    """Raises ConfigError when nothing listens at host:port: Ray itself would wait long, and then end the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():  # "auto" and its like are Ray's to find
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise ConfigError(
+            f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, or leave the "
+            "address empty to start Ray on this machine"
+        ) from error
+
+
+def _refused(address: str, error: BaseException) -> ConfigError:
+    """Something is there, and does not want this process: that is another fault than a cluster that is not there."""
+    if address == "auto":
+        return ConfigError("no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address empty")
+    words = " ".join(str(error).split())[:300]
+    return ConfigError(
+        f"something answers at {address!r} and refuses: {words or type(error).__name__}. If the cluster asks for a token, "
+        "RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) must be set here as there; versions of Ray must agree "
+        f"(here {ray.__version__})"
+    )

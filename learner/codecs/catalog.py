@@ -1,0 +1,28 @@
+"""Which codecs there are, by the name in `EncoderConfig.codec`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from embodichain.errors import unknown
+from learner.codecs.codec import Codec
+from learner.codecs.config import EncoderConfig
+from learner.codecs.dino import Encoder
+from learner.codecs.vae import VaeCodec
+from learner.codecs.vq import VqCodec
+
+CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec, "vq": VqCodec}
+"""Codecs of single frames by name."""
+
+
+def make_codec(config: EncoderConfig) -> Codec:
+    """The codec of a configuration; raises ConfigError listing those that exist."""
+    if config.codec not in CODECS:
+        raise unknown("codec", config.codec, CODECS)
+    return CODECS[config.codec](config)
+
+
+def for_writing(**options: Any) -> Codec:
+    """The codec of a stream's workers, from the keywords of `EncoderConfig`."""
+    return make_codec(EncoderConfig(**options))

@@ -1,0 +1,112 @@
+"""Chunks of actions as few tokens: cosine transform over time, rounding, and byte-pair encoding of what is left.
+
+FAST (Pertsch et al. 2025, "FAST: Efficient Action Tokenization for Vision-Language-Action Models"): an orthonormal DCT-II over
+the steps of a chunk puts what is smooth into few coefficients; times `scale` and rounded they are integers, written low frequencies
+of all channels first; frequent runs become tokens. The alphabet is fixed by the bound of the actions, not measured: a symbol
+outside of an alphabet would vanish without a word.
+
+Every chunk is the same number of symbols, K x channels. A decoder that counts them, and is offered no token that is longer than
+what is left, always stops at a whole chunk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.fft import dct, idct
+from tokenizers import Tokenizer, models, trainers
+
+from embodichain.errors import LearnerError
+from embodichain.types import CHUNK
+from learner.records.shipped import SHIPPED_WEIGHTS
+from learner.vision.config import BUILTIN
+
+FIRST_SYMBOL = 0x4E00
+"""Code point of the least coefficient: from here thousands of letters follow each other, clear of surrogates."""
+VOCABULARY = 1024
+
+
+class FastTokenizer:
+    """Chunks [16, channels] of normalised actions in -clip..clip, as tokens and back."""
+
+    def __init__(self, tokenizer: Tokenizer, *, channels: int, scale: float, clip: float) -> None:
+        self._tokenizer = tokenizer
+        self.channels, self.scale, self.clip = channels, scale, clip
+        self.limit = largest(scale, clip)
+        size = tokenizer.get_vocab_size()
+        self.lengths: NDArray[np.int64] = np.array([len(str(tokenizer.id_to_token(i))) for i in range(size)])
+        """Symbols of each token."""
+
+    @property
+    def num_symbols(self) -> int:
+        """Symbols of a chunk."""
+        return CHUNK * self.channels
+
+    def integers(self, chunk: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Rounded coefficients [16, channels] of a chunk, which is clipped to its bound."""
+        coefficients = np.asarray(dct(np.clip(chunk, -self.clip, self.clip), axis=0, norm="ortho"))
+        return np.rint(coefficients * self.scale).astype(np.int64)
+
+    def encode(self, chunk: NDArray[np.floating]) -> list[int]:
+        """Tokens of a chunk [16, channels]."""
+        return self._tokenizer.encode(as_text(self.integers(chunk), self.limit)).ids
+
+    def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
+        """The chunk [16, channels] of tokens; raises LearnerError for any number of symbols but a chunk's."""
+        text = "".join(str(self._tokenizer.id_to_token(token)) for token in tokens)
+        if len(text) != self.num_symbols:
+            raise LearnerError(f"tokens of {len(text)} symbols are no chunk of {CHUNK} x {self.channels}: decode under its mask")
+        values = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64) - FIRST_SYMBOL - self.limit
+        return np.asarray(idct(values.reshape(CHUNK, self.channels) / self.scale, axis=0, norm="ortho"))
+
+    def allowed(self, left: int) -> NDArray[np.bool_]:
+        """Which tokens fit into `left` symbols; with 1 or more left some always do."""
+        return self.lengths <= left
+
+    def save(self, folder: Path) -> None:
+        """Writes `fast.json`, which `load_fast` reads."""
+        folder.mkdir(parents=True, exist_ok=True)
+        saved = {"channels": self.channels, "scale": self.scale, "clip": self.clip, "tokenizer": self._tokenizer.to_str()}
+        (folder / "fast.json").write_text(json.dumps(saved), encoding="utf-8")
+
+
+def largest(scale: float, clip: float) -> int:
+    """The largest coefficient of a chunk within -clip..clip, as an integer: clip sqrt(16) scale."""
+    return round(clip * math.sqrt(CHUNK) * scale)
+
+
+def as_text(integers: NDArray[np.int64], limit: int) -> str:
+    """One letter for each coefficient, time-major."""
+    letters = (integers.reshape(-1).clip(-limit, limit) + limit + FIRST_SYMBOL).astype(np.uint32)
+    return letters.tobytes().decode("utf-32-le")
+
+
+def train_fast(
+    chunks: Iterable[NDArray[np.floating]], *, channels: int, scale: float = 20.0, clip: float = 3.0, vocabulary: int = VOCABULARY
+) -> FastTokenizer:
+    """A tokenizer whose merges are those most frequent in `chunks`, each [16, channels]; seconds for some thousands."""
+    limit = largest(scale, clip)
+    alphabet = [chr(FIRST_SYMBOL + i) for i in range(2 * limit + 1)]
+    tokenizer = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(vocabulary, len(alphabet)), initial_alphabet=alphabet, show_progress=False, special_tokens=[]
+    )
+    plain = FastTokenizer(Tokenizer(models.BPE()), channels=channels, scale=scale, clip=clip)
+    tokenizer.train_from_iterator((as_text(plain.integers(chunk), limit) for chunk in chunks), trainer)
+    return FastTokenizer(tokenizer, channels=channels, scale=scale, clip=clip)
+
+
+def load_fast(source: str) -> FastTokenizer:
+    """The tokenizer in the folder `source`, or the one of this package for "builtin"; raises LearnerError when there is none."""
+    path = (SHIPPED_WEIGHTS / "fast" if source == BUILTIN else Path(source)) / "fast.json"
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_str(saved.pop("tokenizer"))
+    except (OSError, ValueError, KeyError) as error:
+        raise LearnerError(f"no action tokenizer at {path}: {error}; make one with `embodichain codec train fast`") from error
+    return FastTokenizer(tokenizer, **saved)

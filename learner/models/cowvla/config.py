@@ -1,0 +1,61 @@
+"""The settings of CoWVLA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from embodichain.errors import ConfigError
+from learner.models.family import ModelConfig
+
+TWO_ARMS = (*range(14, 20), *range(21, 27), 28, 29)
+"""Joints of two arms of six, and both grippers, in the unified representation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CowvlaConfig(ModelConfig):
+    """Sizes and what the sequence holds. The defaults are the tiny model for CPUs."""
+
+    family: ClassVar[str] = "cowvla"
+
+    dim: int = 96
+    layers: int = 4
+    heads: int = 3
+    ffn: int = 384
+    cameras: int = 3
+    """Of every frame: motions are predicted for each."""
+    codes: int = 512
+    """Different codes of a patch."""
+    fast: str = "builtin"
+    """Folder of the action tokenizer, or "builtin"."""
+    channels: tuple[int, ...] = TWO_ARMS
+    """Action channels that are decoded; the tokenizer is made for as many. The others, derived from them, are zero."""
+    most_tokens: int = 56
+    """Longest chunk that training takes in, in tokens."""
+    span: int = 4
+    """S: a step sees itself and the S - 1 before it, in training and in inference."""
+    told_state: bool = True
+    """Whether the measured state follows each keyframe."""
+    glance: int = 0
+    aim: int = 0
+    """Hints for the actions, see `hints.Hints`: latents a frame and cameras, 0 for none."""
+
+    pretrain: bool = False
+    """Learns from frames alone, no actions: [keyframe, motion query, keyframe four chunks later]."""
+    motion: bool = True
+    """Whether a query after each keyframe predicts the motion of the clip that follows."""
+    keyframes: bool = True
+    """Whether the codes of keyframes are predicted too."""
+    motion_weight: float = 1.0
+    keyframe_weight: float = 1.0
+    action_weight: float = 1.0
+    proprio_noise: float = 0.0
+    """Deviation of the noise on the measured state in training, in its normalised units."""
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads or (self.dim // self.heads) % 2:
+            raise ConfigError(f"dim must be an even multiple of heads, got dim={self.dim}, heads={self.heads}")
+        if min(self.layers, self.cameras, self.codes, self.most_tokens, self.span) < 1 or self.proprio_noise < 0.0:
+            raise ConfigError(f"layers, cameras, codes, most_tokens and span must be at least 1, got {self}")
+        if self.pretrain and not self.motion and not self.keyframes:
+            raise ConfigError("pretraining without motion and without keyframes has nothing to learn")

@@ -1,0 +1,129 @@
+"""The parameters of CoWVLA, and the tokens that they make of codes, states and actions.
+
+Shapes: B batch, T steps, N codes a frame, D width, A action channels, S tokens of a sequence, M numbers of motion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM
+from learner.backbone.grid import Grid
+from learner.backbone.layers import PLACE_WAVES, Block, KeyValue, Rotation, place_waves, rotations
+from learner.codecs.config import LatentSpec
+from learner.codecs.fast import FastTokenizer, load_fast
+from learner.models.cowvla.config import CowvlaConfig
+from learner.models.cowvla.sequence import Layout, positions
+from learner.models.hints import Hints
+from learner.models.world_model import Needs, WorldModel
+
+TextMemory = tuple[KeyValue, ...]
+"""Keys and values of one instruction, per block."""
+MOTIONS = 256
+"""Numbers of motion of a camera's clip."""
+
+
+class CowvlaParts(WorldModel):
+    """Parameters, embeddings and positions."""
+
+    def __init__(self, config: CowvlaConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__()
+        self.config, self.needs = config, Needs(opening=bool(config.aim), codes=True)
+        self.fast: FastTokenizer = load_fast(config.fast)
+        if self.fast.channels != len(config.channels):
+            raise ConfigError(
+                f"the action tokenizer {config.fast!r} is made for {self.fast.channels} channels, model.channels are "
+                f"{len(config.channels)}: train one with `embodichain codec train fast`"
+            )
+        dim = config.dim
+        self.code_in = nn.Embedding(config.codes, dim)
+        self.action_in = nn.Embedding(len(self.fast.lengths), dim)
+        self.proprio_in = nn.Linear(ACTION_DIM, dim) if config.told_state else None
+        self.begin_view = nn.Parameter(0.02 * torch.randn(dim))
+        self.begin_actions = nn.Parameter(0.02 * torch.randn(dim))
+        self.query = nn.Parameter(0.02 * torch.randn(dim)) if config.motion else None
+        self.view = nn.Parameter(0.02 * torch.randn(config.cameras, 1, dim))
+        self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
+        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
+        self.norm = nn.LayerNorm(dim)
+        self.code_out = nn.Linear(dim, config.codes)
+        self.action_out = nn.Linear(dim, len(self.fast.lengths))
+        self.motion_out = (
+            nn.Sequential(nn.Linear(dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, MOTIONS * config.cameras))
+            if config.motion
+            else None
+        )
+        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=dim, glance=config.glance, aim=config.aim)
+
+    def layout(self, codes: int) -> Layout:
+        """How a step of training lies."""
+        config = self.config
+        return Layout(codes, config.told_state, config.motion, 0 if config.pretrain else config.most_tokens)
+
+    def read_text(self, text_BLC: Tensor) -> TextMemory:
+        """Keys and values of an instruction for every block."""
+        text = self.text_in(text_BLC.to(self.view))
+        return tuple(block.text_memory(text) for block in self.blocks)
+
+    def view_tokens(self, codes_BN: Tensor, proprio_BA: Tensor, grid: Grid) -> Tensor:
+        """Begin of view, codes, state and motion query, [B, .., D]; raises ConfigError for a layout that they do not have."""
+        if codes_BN.shape[-1] != grid.size or grid.cameras != self.config.cameras:
+            raise ConfigError(
+                f"a frame has {codes_BN.shape[-1]} codes, laid out as {tuple(grid)}: the model takes {self.config.cameras} cameras "
+                "(model.cameras), laid out as the codec gave them"
+            )
+        batch = len(codes_BN)
+        where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
+        parts = [
+            self.begin_view.expand(batch, 1, -1),
+            self.code_in(codes_BN) + (self.view + where).flatten(0, 1),
+        ]
+        if self.proprio_in is not None:
+            parts.append(self.proprio_in(proprio_BA.to(self.view)).unsqueeze(1))
+        if self.query is not None:
+            parts.append(self.query.expand(batch, 1, -1))
+        return torch.cat(parts, dim=1)
+
+    def code_tokens(self, codes_BN: Tensor, grid: Grid, first: int) -> Tensor:
+        """Codes number `first` and on of a frame, [B, .., D]."""
+        where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
+        place = (self.view + where).flatten(0, 1)[first : first + codes_BN.shape[1]]
+        return self.code_in(codes_BN) + place
+
+    def action_tokens(self, tokens_BS: Tensor, hint_B1D: Tensor | None) -> Tensor:
+        """Begin of actions and action tokens, [B, 1 + S, D], each told the hint."""
+        begin = self.begin_actions.expand(len(tokens_BS), 1, -1)
+        found = torch.cat([begin, self.action_in(tokens_BS)], dim=1)
+        return found if hint_B1D is None else found + hint_B1D
+
+    def rotation(self, step: int, grid: Grid, actions: int) -> Rotation:
+        """Rotary angles of a whole step with so many action tokens."""
+        config = self.config
+        arguments = (float(step), *grid, config.told_state, config.motion, actions)
+        return rotations(positions, arguments, config.dim // config.heads, self.view)
+
+    def still(self) -> Tensor:
+        """The modulation of every block: none beside its own table, [1, 1, 6, D]."""
+        return self.view.new_zeros(1, 1, 6, self.config.dim)
+
+    # ------------------------------------------------------------------------------------------------------------ actions
+
+    def tokens_of(self, chunk_KA: NDArray[np.floating]) -> list[int]:
+        """Tokens of a normalised chunk [16, A]."""
+        return self.fast.encode(chunk_KA[:, list(self.config.channels)])
+
+    def chunk_of(self, tokens: Sequence[int]) -> Tensor:
+        """The normalised chunk [16, A] of tokens."""
+        decoded = torch.from_numpy(self.fast.decode(tokens)).to(self.view)
+        chunk = self.view.new_zeros(len(decoded), ACTION_DIM)
+        chunk[:, list(self.config.channels)] = decoded
+        return chunk

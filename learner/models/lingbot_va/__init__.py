@@ -1,0 +1,1 @@
+"""LingBot-VA: video and actions interleaved in one causal sequence."""

@@ -1,0 +1,134 @@
+"""The parameters of LingBot-VA, and the groups of tokens that they make of latents, actions and states.
+
+Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width of a stream, A action channels, K actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.backbone.grid import Grid
+from learner.backbone.layers import PLACE_WAVES, Block, Head, KeyValue, TimeEmbedding, place_waves
+from learner.backbone.packed import Group, framed
+from learner.codecs.config import LatentSpec
+from learner.models.hints import Hints
+from learner.models.lingbot_va.config import LingbotConfig
+from learner.models.lingbot_va.draws import Weights
+from learner.models.lingbot_va.sequence import action_positions, frame_positions, state_positions
+from learner.models.lingbot_va.state import TextMemory
+from learner.models.world_model import Needs, WorldModel
+
+VIDEO, ACTION = 0, 1
+"""Streams."""
+
+
+class LingbotParts(WorldModel):
+    """Parameters, embeddings and positions; who attends to whom is said by what builds on it."""
+
+    def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__()
+        self.config, self.needs = config, Needs(opening=bool(config.aim))
+        self.horizon = CHUNK * config.frames
+        dim, narrow = config.dim, config.dual or config.dim
+        self.video_in = nn.Linear(latents.channels, dim)
+        self.action_in = nn.Linear(ACTION_DIM, narrow)
+        self.proprio_in = nn.Linear(ACTION_DIM, narrow) if config.told_state else None
+        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
+        self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
+        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, narrow))
+        self.video_time = TimeEmbedding(dim, config.time_frequencies)
+        self.action_time = TimeEmbedding(narrow, config.time_frequencies)
+        self.video_out = Head(dim, latents.channels)
+        self.action_out = Head(narrow, ACTION_DIM)
+        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
+        self.narrow = nn.ModuleDict()
+        if config.dual:
+            own = [Block(narrow, config.heads, 4 * narrow, joint=dim, text=dim) for _ in range(config.layers)]
+            self.narrow["blocks"] = nn.ModuleList(own)
+        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=narrow, glance=config.glance, aim=config.aim)
+        self._video_weights = Weights(config.video_weighting, config.video_shift)
+        self._action_weights = Weights(config.action_weighting, config.action_shift)
+
+    @property
+    def layers(self) -> list[tuple[Block, Block]]:
+        """The blocks of both streams, layer by layer: the same one where they share."""
+        own = cast("Sequence[Block]", self.narrow["blocks"]) if self.narrow else self.blocks
+        return list(zip(self.blocks, own, strict=True))
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether frames are denoised with and without the instruction."""
+        return self.config.cfg_video != 1.0
+
+    # ------------------------------------------------------------------------------------------------------------- tokens
+
+    def frame_group(self, latents_BFNC: Tensor, time_BF: Tensor, first: int, grid: Grid) -> Group:
+        """Latents of frames from `first` on, at flow times [B or 1, F or 1]; raises ConfigError for a layout they do not have."""
+        if latents_BFNC.shape[-2] != grid.size:
+            raise ConfigError(
+                f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}, which are {grid.size}: "
+                "give the layout that the encoder gave with these latents"
+            )
+        tokens = self.video_in(latents_BFNC.to(self.view)) + self._views(grid)
+        frames = tokens.shape[1]
+        return self._group(tokens, self.video_time(time_BF), frame_positions, (first, frames, *grid), VIDEO)
+
+    def action_group(self, actions_BFKA: Tensor, time_BF: Tensor, first: int, hint: Tensor | None = None) -> Group:
+        """The chunks before frames from `first` on; `hint` [B, F or 1, 1, D] is added to each action."""
+        tokens = self.action_in(actions_BFKA.to(self.place)) + self.place
+        tokens = tokens if hint is None else tokens + hint
+        return self._group(tokens, self.action_time(time_BF), action_positions, (first, tokens.shape[1], CHUNK), ACTION)
+
+    def state_group(self, proprio_BFA: Tensor, first: int) -> list[Group]:
+        """The states measured at frames from `first` on, as a list of one; empty for a model that is not told."""
+        if self.proprio_in is None:
+            return []
+        tokens = self.proprio_in(proprio_BFA.to(self.place)).unsqueeze(2)
+        return [self._group(tokens, self.action_time(self.clean), state_positions, (first, tokens.shape[1]), ACTION)]
+
+    @property
+    def clean(self) -> Tensor:
+        """The flow time of what is not noised, [1, 1]."""
+        return self.place.new_ones(1, 1)
+
+    def read_text(self, text_BLC: Tensor) -> TextMemory:
+        """Keys and values of an instruction for every block and stream, with guidance also of no instruction."""
+        text = text_BLC.to(self.view)
+        return self.text_memory(torch.cat([text, torch.zeros_like(text)]) if self.is_guided else text)
+
+    def text_memory(self, text_BLC: Tensor) -> TextMemory:
+        """Keys and values of text tokens for every block and stream."""
+        text = self.text_in(text_BLC.to(self.view))
+        found: list[tuple[KeyValue, KeyValue]] = []
+        for video, action in self.layers:
+            kept = video.text_memory(text)
+            found.append((kept, kept if action is video else action.text_memory(text)))
+        return tuple(found)
+
+    def _views(self, grid: Grid) -> Tensor:
+        """What tells latents which camera saw them, and where in its picture, [N, D]."""
+        if grid.cameras > self.config.max_cameras:
+            raise ConfigError(
+                f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"
+            )
+        where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
+        return (self.view[: grid.cameras] + where).flatten(0, 1)
+
+    def _group(
+        self,
+        tokens: Tensor,
+        time: tuple[Tensor, Tensor],
+        positions: Callable[..., Tensor],
+        arguments: tuple[float, ...],
+        stream: int,
+    ) -> Group:
+        width = self.config.dim // self.config.heads
+        return Group(tokens, time[0], time[1], framed(positions, arguments, tokens.shape[1], width, self.view), stream)

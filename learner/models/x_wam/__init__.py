@@ -1,0 +1,1 @@
+"""X-WAM: video, actions and measured states denoised together, with depth on the side."""

@@ -1,0 +1,125 @@
+"""The parameters of X-WAM, and the groups of tokens that they make of latents, actions and states.
+
+Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width, A action channels, K actions a chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM, CHUNK
+from learner.backbone.grid import Grid
+from learner.backbone.layers import PLACE_WAVES, Block, Head, TimeEmbedding, grid_positions, modulated, place_waves
+from learner.backbone.packed import Group, framed
+from learner.codecs.config import LatentSpec
+from learner.models.hints import Hints
+from learner.models.world_model import Needs, WorldModel
+from learner.models.x_wam.config import XwamConfig
+
+
+class MlpHead(nn.Module):
+    """Output projection of actions or states: modulated layer norm, then two layers."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.randn(2, dim) / math.sqrt(dim))
+        self.layers = two_layers(dim, channels, dim)
+
+    def forward(self, tokens: Tensor, embedding: Tensor) -> Tensor:
+        """Tokens [B, F, N, D] and flow-time embedding [B, F, 1, D] → [B, F, N, channels]."""
+        shift, scale = (self.table + embedding).chunk(2, dim=-2)
+        return self.layers(modulated(tokens, shift, 1.0 + scale))
+
+
+def two_layers(inputs: int, outputs: int, dim: int) -> nn.Sequential:
+    """A hidden layer of GELUs; weights N(0, 0.02)."""
+    layers = nn.Sequential(nn.Linear(inputs, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, outputs))
+    for layer in (layers[0], layers[2]):
+        nn.init.normal_(cast("nn.Linear", layer).weight, std=0.02)
+    return layers
+
+
+class XwamParts(WorldModel):
+    """Parameters, embeddings and positions."""
+
+    def __init__(self, config: XwamConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__()
+        self.config, self.needs = config, Needs(opening=bool(config.aim), depth=bool(config.depth))
+        self.horizon = CHUNK * config.frames
+        dim = config.dim
+        self.video_in = nn.Linear(latents.channels, dim)
+        self.action_in = two_layers(ACTION_DIM, dim, dim)
+        self.proprio_in = two_layers(ACTION_DIM, dim, dim)
+        self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
+        self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
+        self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
+        self.video_time = TimeEmbedding(dim, config.time_frequencies)
+        self.action_time = TimeEmbedding(dim, config.time_frequencies)
+        self.video_out = Head(dim, latents.channels)
+        self.action_out = MlpHead(dim, ACTION_DIM)
+        self.proprio_out = MlpHead(dim, ACTION_DIM)
+        blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
+        self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
+        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=dim, glance=config.glance, aim=config.aim)
+        self.depth = nn.ModuleDict()
+        if config.depth:
+            self.depth["blocks"] = nn.ModuleList(deepcopy(block) for block in blocks[-config.depth :])
+            self.depth["head"] = Head(dim, latents.channels)
+
+    @property
+    def depth_blocks(self) -> Sequence[Block]:
+        """The copies, first to last; none in a model without depth."""
+        return cast("Sequence[Block]", self.depth["blocks"]) if self.depth else ()
+
+    def frame_group(self, latents_BFNC: Tensor, time_BF: Tensor, grid: Grid) -> Group:
+        """Latents of frames 0 to F - 1 at flow times [B or 1, F]; raises ConfigError for a layout they do not have."""
+        if latents_BFNC.shape[-2] != grid.size or grid.cameras > self.config.max_cameras:
+            raise ConfigError(
+                f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}: give the layout that the encoder "
+                f"gave with them, of up to {self.config.max_cameras} cameras (max_cameras)"
+            )
+        where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
+        tokens = self.video_in(latents_BFNC.to(self.view)) + (self.view[: grid.cameras] + where).flatten(0, 1)
+        frames = tokens.shape[1]
+        return self._group(tokens, self.video_time(time_BF), _frames, (frames, *grid))
+
+    def action_group(self, actions_BFKA: Tensor, time: Tensor, hint_B11D: Tensor | None) -> Group:
+        """Chunks at flow times [B, 1], one for all, or [B, F K], one for each action."""
+        tokens = self.action_in(actions_BFKA.to(self.view))
+        tokens = tokens if hint_B11D is None else tokens + hint_B11D
+        count = tokens.shape[1] * CHUNK
+        tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)  # each action a frame, or one frame of all
+        return self._group(tokens, self.action_time(time), _actions, (count,))
+
+    def proprio_group(self, proprio_BFA: Tensor, time_BF: Tensor) -> Group:
+        """States measured at frames 0 to F - 1 at flow times [B or 1, F]."""
+        tokens = self.proprio_in(proprio_BFA.to(self.view)).unsqueeze(2)
+        frames = tokens.shape[1]
+        return self._group(tokens, self.action_time(time_BF), _states, (frames,))
+
+    def _group(
+        self, tokens: Tensor, time: tuple[Tensor, Tensor], positions: Callable[..., Tensor], arguments: tuple[float, ...]
+    ) -> Group:
+        width = self.config.dim // self.config.heads
+        return Group(tokens, time[0], time[1], framed(positions, arguments, tokens.shape[1], width, self.view))
+
+
+def _frames(frames: int, cameras: int, rows: int, columns: int, device: torch.device | None = None) -> Tensor:
+    return torch.cat([grid_positions(cameras, rows, columns, float(frame), device) for frame in range(frames)])
+
+
+def _actions(count: int, device: torch.device | None = None) -> Tensor:
+    t = torch.arange(1, count + 1, dtype=torch.float64, device=device) / CHUNK
+    return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
+
+
+def _states(frames: int, device: torch.device | None = None) -> Tensor:
+    t = torch.arange(frames, dtype=torch.float64, device=device)
+    return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)

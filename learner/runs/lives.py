@@ -1,0 +1,167 @@
+"""What one life of a run leaves to the next: its ring, its numbers and its account, so that all lives together are one story.
+
+A checkpoint names a snapshot of the ring, the numbers that were begun, and what was counted. Whoever resumes restores the ring,
+makes again what was lost, and books in the ledger from which iteration it goes on and what it could not get back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from embodichain.engine import AnyEngine, EngineReport, Start
+from embodichain.errors import RingError
+from embodichain.ring.budget import SlotState, SlotWord
+from embodichain.ring.contract import AnyLease, AnyRing
+from embodichain.ring.layout import SLOT_TRAJECTORY, RingLayout
+from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.open import create_ring, restore_ring
+from embodichain.ring.snapshot import read_index
+from embodichain.ring.stats import Observer
+from embodichain.stages import Fate
+from embodichain.types import RingSpec, TrajectoryId
+from learner.data.dataset import LeasedBatch
+from learner.records.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
+_NAMES = ("ring-a.snapshot", "ring-b.snapshot")
+"""Written in turns: the one that the last checkpoint names stays until the next checkpoint is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """One process's part of a run, from an empty ring or from where an earlier one left off."""
+
+    ring: AnyRing
+    start: Start
+    step: int
+    """The first iteration of this life."""
+    parent: int | None
+    """The first epoch of the life whose checkpoint it goes on from; None for the first one."""
+    snapshot: str
+    """Name of the snapshot that it began from; empty without one."""
+    given_up: Mapping[int, int]
+    """Packed id → reads left of each trajectory that was in the ring of the life before and could not be had back."""
+
+    def book(self, ledger: Ledger) -> None:
+        """Tells the ledger what is needed to judge the reads of all lives together."""
+        ledger.life(self.start.epoch, step=self.step, parent=self.parent)
+        ledger.give_up(self.given_up, step=self.step)
+        ledger.flush()
+
+
+def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str, Any]) -> Life:
+    """The next life of a run whose last checkpoint holds `state` (empty: the first one), with its ring, which the caller closes.
+
+    A ring that cannot be restored is given up, which is logged and booked: the run goes on with an empty one.
+    """
+    if not state:
+        return Life(ring=create_ring(spec, placement), start=Start(), step=0, parent=None, snapshot="", given_up={})
+    saved: Mapping[str, Any] = state.get("ring", {})
+    left = {int(packed): int(reads) for packed, reads in saved.get("ready", ())}
+    snapshot = str(saved.get("snapshot", ""))
+    ring, restored = _restored(spec, placement, folder.checkpoint.parent / snapshot if snapshot else None)
+    given_up = {packed: reads for packed, reads in left.items() if packed not in restored}
+    there = {TrajectoryId.unpack(packed).sequence for packed in (*restored, *given_up)}
+    begun, unfinished = int(state.get("next_number", 0)), state.get("unfinished", ())
+    report = EngineReport.of(state.get("report", {}))
+    report.fates[Fate.PUBLISHED] += sum(number in there for number in unfinished) + sum(number >= begun for number in there)
+    start = Start(
+        next_number=begun,
+        again=tuple(number for number in unfinished if number not in there),
+        skip=frozenset(number for number in there if number >= begun),
+        epoch=_next_epoch(folder.ledger, restored),
+        report=report,
+    )
+    return Life(
+        ring=ring,
+        start=start,
+        step=int(state.get("leases", 0)),
+        parent=state.get("epoch"),
+        snapshot=snapshot,
+        given_up=given_up,
+    )
+
+
+def _restored(spec: RingSpec, placement: str, path: Path | None) -> tuple[AnyRing, set[int]]:
+    """The ring of the last checkpoint and the packed ids in it; an empty one where there is nothing that fits."""
+    if path is None:
+        _LOG.warning("the checkpoint came without its ring: what was in it is given up")
+        return create_ring(spec, placement), set()
+    try:
+        index = read_index(path, spec.trajectory)
+        if replace(index.spec, trajectory=spec.trajectory) != spec:
+            raise RingError(f"the ring was configured otherwise: {_differences(index.spec, spec)}")
+        return restore_ring(path, placement), {int(entry["trajectory_id"]) for entry in index.entries}
+    except RingError as error:
+        _LOG.warning("the ring of the checkpoint is given up: %s", error)
+        return create_ring(spec, placement), set()
+
+
+def _differences(before: RingSpec, now: RingSpec) -> str:
+    names = ("num_slots", "max_reads", "full_policy", "min_ready", "mode")
+    pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
+    return ", ".join(f"{name} {old}, now {new}" for name, old, new in pairs if old != new)
+
+
+def _next_epoch(ledger: Path, restored: set[int]) -> int:
+    """The first epoch that no trajectory known from earlier lives has."""
+    records, _ = load(ledger)
+    read = records["trajectory_id"][records["event"] == Event.READ] >> np.uint64(56)
+    begun = records["trajectory_id"][records["event"] == Event.LIFE]
+    known = [TrajectoryId.unpack(packed).epoch for packed in restored]
+    return (1 + max([-1, *known, *read.tolist(), *begun.tolist()])) % 256
+
+
+class Testament:
+    """What a life hands down with each checkpoint. Called between two iterations, when nobody draws.
+
+    Args:
+        most_bytes: a ring with a larger payload is not saved: a later life gives up what was in it.
+    """
+
+    def __init__(self, life: Life, engine: AnyEngine, ledger: Ledger, folder: RunFolder, *, most_bytes: int) -> None:
+        ring = life.ring
+        self._ring, self._engine, self._ledger = ring, engine, ledger
+        self._observer = Observer.open(ring.path)
+        self._folder = folder.checkpoint.parent
+        self._saves = RingLayout.of(ring.spec).slot_bytes * ring.spec.num_slots <= most_bytes
+        self._epoch, self._last = life.start.epoch, life.snapshot
+
+    def state(self) -> dict[str, Any]:
+        """Goes into the checkpoint; the ledger and the ring are on disk when this returns."""
+        # First what is begun, then what is there: a number published in between is in both, and known by its id.
+        state = self._engine.state()
+        self._ledger.sync()
+        return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": self._ready()}}
+
+    def _save(self) -> str:
+        """The name of a snapshot of the ring; empty when none is wanted or there is no room for it."""
+        if not self._saves:
+            return ""
+        name = _NAMES[self._last == _NAMES[0]]
+        try:
+            self._ring.snapshot(self._folder / name)
+        except RingError as error:
+            _LOG.warning("the checkpoint comes without its ring: %s", error)
+            return ""
+        self._last = name
+        return name
+
+    def _ready(self) -> list[tuple[int, int]]:
+        """Packed id and reads left of each trajectory in the ring."""
+        ids = self._observer.cells(SLOT_TRAJECTORY).tolist()
+        words = map(SlotWord.unpack, self._observer.words().tolist())
+        there = zip(ids, words, strict=True)
+        return [(packed, word.remaining) for packed, word in there if word.state is SlotState.READY and word.remaining]
+
+
+def book(ledger: Ledger, batch: LeasedBatch, pairs: Sequence[int], step: int) -> None:
+    """Books a read before anything is learned from it: whatever dies afterwards, no weights rest on reads that nobody knows of."""
+    ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs)
+    ledger.flush()

@@ -1,0 +1,1 @@
+"""Ways in which other projects' clients speak to a policy."""

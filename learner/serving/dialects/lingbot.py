@@ -1,0 +1,110 @@
+"""The dialect of causal video-action servers: frames and executed actions are fed back apart from asking for the next actions.
+
+A client resets with an instruction, asks for actions with its first frame, executes them, feeds back the frames that it saw
+meanwhile with the actions that it executed, and asks again. The messages:
+
+    {reset: true, prompt}                                     gives {}
+    {obs, prompt}                                             gives {action: [A, F, 16]}
+    {obs: [F frames], compute_kv_cache: true, state: action}  gives {}
+
+where `obs` is one frame, a map of pictures and measured state under the names that `Reader` takes, and `state` the actions
+executed, unified and absolute. Everything belongs to the connection. Other keys (guidance scales, visualisation) are taken and
+have no effect: guidance is the trained model's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
+from learner.inference.policy import Policy
+from learner.serving.sessions import Observation, Reader, RequestError
+
+
+class LingbotConnection:
+    """One client and the one policy that it drives. Called from the inference thread alone."""
+
+    times_everything = True
+    """Replies carry `server_timing` even where they say nothing else."""
+
+    def __init__(self, make_policy: Callable[[], Policy], reader: Reader) -> None:
+        self._make_policy = make_policy
+        self._reader = reader
+        self._policy: Policy | None = None
+        self._fed: tuple[list[Observation], NDArray[np.float32]] | None = None
+        self._is_waiting = False
+        """Actions were given and nothing was fed back since."""
+
+    def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to one message.
+
+        Raises RequestError, or another EmbodiChainError, for one that cannot be answered: nothing has changed then.
+        """
+        if message.get("reset"):
+            return self._reset(message.get("prompt"))
+        if self._policy is None:
+            raise RequestError("nothing is under way on this connection: send {reset: true, prompt: ...} first")
+        if message.get("compute_kv_cache"):
+            return self._feed(message)
+        return self._infer(self._policy, message)
+
+    def close(self) -> None:
+        """Forgets everything; safe to call twice."""
+        if self._policy is not None:
+            self._policy.close()
+            self._policy = None
+
+    def _reset(self, prompt: Any) -> dict[str, Any]:
+        if not isinstance(prompt, str) or len(prompt.encode()) > INSTRUCTION_BYTES:
+            raise RequestError(f"a reset needs a prompt, a string of at most {INSTRUCTION_BYTES} bytes")
+        policy = self._make_policy()
+        policy.begin(prompt)
+        self.close()
+        self._policy, self._fed, self._is_waiting = policy, None, False
+        return {}
+
+    def _feed(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Keeps what was seen and done since the last actions, until the next are asked for."""
+        if not self._is_waiting:
+            raise RequestError("frames are fed back once after each answer with actions: ask for actions first")
+        assert self._policy is not None
+        chunks = 1 + len(self._policy.rest) // CHUNK
+        frames = self._frames(message.get("obs"), chunks)
+        executed = np.asarray(message.get("state"))
+        if executed.shape != (ACTION_DIM, chunks, CHUNK) or executed.dtype.kind not in "iuf" or not np.isfinite(executed).all():
+            raise RequestError(
+                f"state holds the executed actions, numbers [{ACTION_DIM}, {chunks}, {CHUNK}], got {list(executed.shape)}"
+            )
+        self._fed = frames, executed.transpose(1, 2, 0).astype(np.float32)
+        self._is_waiting = False
+        return {}
+
+    def _infer(self, policy: Policy, message: Mapping[str, Any]) -> dict[str, Any]:
+        """Actions after what was fed back, or after the first frame."""
+        if self._is_waiting:
+            raise RequestError("frames must be fed back before actions are asked for again ({compute_kv_cache: true, ...})")
+        began = time.perf_counter()
+        if self._fed is None:
+            if policy.last is not None:
+                raise RequestError("this episode has begun: feed frames back, or reset")
+            first = self._frames(message.get("obs"), 1)[0]
+            chunk = policy.act(first.rgb, first.proprio)
+        else:
+            frames, executed = self._fed
+            for seen, done in zip(frames[:-1], executed[:-1], strict=True):
+                policy.watch(seen.rgb, seen.proprio, done)
+            chunk = policy.act(frames[-1].rgb, frames[-1].proprio, executed[-1])
+        self._fed, self._is_waiting = None, True
+        whole = np.concatenate([chunk, policy.rest]).reshape(-1, CHUNK, ACTION_DIM)
+        return {"action": whole.transpose(2, 0, 1).copy(), "policy_timing": {"infer_ms": 1e3 * (time.perf_counter() - began)}}
+
+    def _frames(self, given: Any, count: int) -> list[Observation]:
+        frames: Sequence[Any] = given if isinstance(given, list | tuple) else [given]
+        if len(frames) != count or not all(isinstance(frame, Mapping) for frame in frames):
+            raise RequestError(f"obs holds {count} frame(s) here, each a map of images and state, got {len(frames)}")
+        return [self._reader.observation(self._reader.flat(frame)) for frame in frames]

@@ -1,0 +1,125 @@
+"""Clients that feed frames back apart from asking for actions: the same memory, and errors that change nothing."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
+
+from embodichain import robots
+from embodichain.errors import ConfigError
+from embodichain.motion.action import ActionCodec
+from embodichain.types import CHUNK
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.policy import Policy
+from learner.models.lingbot_va.config import LingbotConfig
+from learner.models.x_wam.config import XwamConfig
+from learner.serving.config import ServeConfig
+from learner.serving.dialects.lingbot import LingbotConnection
+from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
+
+NAMES = ("head", "wrist")[:CAMERAS]
+SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "video_steps": 2, "action_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def body():
+    codec = ActionCodec(robots.get("dual_piper"))
+    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, control_hz=50.0, encode=codec.encode, decode=codec.decode)
+
+
+def agent_of(model, trajectories):
+    made = fitted(replace(SMALL, model=model), RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=2)))
+    shaken(made.model)
+    return made
+
+
+@pytest.fixture(scope="module")
+def agent(trajectories):
+    return agent_of(LingbotConfig(**SIZES), trajectories)
+
+
+def frame(t: int, number: int = 0) -> dict:
+    episode = trajectory(number)
+    return {"images": dict(zip(NAMES, episode["rgb"][t % 6], strict=True)), "state": episode["proprio"][t % 6]}
+
+
+def connect(agent, body) -> LingbotConnection:
+    connection = LingbotConnection(partial(Policy, agent), Reader(body))
+    assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
+    return connection
+
+
+def round_trip(connection, t: int, number: int = 0) -> np.ndarray:
+    """Asks for actions at frame t and feeds back frame t + 1 with them."""
+    action = connection.answer({"obs": frame(t, number), "prompt": "turn the switch on"})["action"]
+    told = {"obs": [frame(t + 1, number)], "compute_kv_cache": True, "imagine": False, "state": action, "video_guidance_scale": 5}
+    assert connection.answer(told) == {}
+    return action
+
+
+def test_a_client_that_feeds_back_gets_the_actions_that_one_that_observes_gets(agent, body):
+    connection, policy = connect(agent, body), Policy(agent)
+    policy.begin("turn the switch on")
+    last = None
+    for t in range(4):
+        action = round_trip(connection, t)
+        assert action.shape == (30, 1, CHUNK)
+        seen = frame(t)
+        expected = policy.act(np.stack([seen["images"][name] for name in NAMES]), seen["state"], last)
+        np.testing.assert_array_equal(action[:, 0].T, expected)
+        last = expected
+
+
+def test_two_connections_share_nothing_and_one_that_dies_harms_nobody(agent, body):
+    alone = [round_trip(connection, t, 1) for connection in [connect(agent, body)] for t in range(3)]
+    one, two = connect(agent, body), connect(agent, body)
+    together = []
+    for t in range(3):
+        round_trip(one, t, 2)
+        together.append(round_trip(two, t, 1))
+    one.answer({"obs": frame(3, 2), "prompt": "turn the switch on"})
+    one.close()  # between actions and feedback
+    np.testing.assert_array_equal(alone, together)
+    with pytest.raises(RequestError, match="nothing is under way"):
+        one.answer({"obs": frame(0)})
+
+
+def test_what_comes_out_of_order_or_in_another_number_is_refused_and_changes_nothing(agent, body):
+    connection, other = connect(agent, body), connect(agent, body)
+    first = connection.answer({"obs": frame(0), "prompt": ""})["action"]
+    feedback = {"obs": [frame(1)], "compute_kv_cache": True, "state": first}
+    for wrong, message in (
+        ({"obs": frame(1)}, "must be fed back before"),
+        ({**feedback, "obs": [frame(1), frame(2)]}, r"holds 1 frame\(s\) here"),
+        ({**feedback, "state": first[:, :, :8]}, r"numbers \[30, 1, 16\]"),
+        ({"reset": True}, "needs a prompt"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            connection.answer(wrong)
+    connection.answer(feedback)
+    with pytest.raises(RequestError, match="fed back once"):
+        connection.answer(feedback)
+    round_trip(other, 0)
+    np.testing.assert_array_equal(connection.answer({"obs": frame(1)})["action"], other.answer({"obs": frame(1)})["action"])
+
+
+def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_ask(trajectories, body):
+    agent = agent_of(XwamConfig(**SIZES), trajectories)
+    connection = connect(agent, body)
+    action = connection.answer({"obs": frame(0)})["action"]
+    assert action.shape == (30, 2, CHUNK)
+    connection.answer({"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action})
+    assert connection.answer({"obs": frame(2)})["action"].shape == (30, 2, CHUNK)
+    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2)
+    asked = {**frame(0), "prompt": "turn the switch on"}
+    short, whole = plain.answer(asked)["actions"], plain.answer({**asked, "reset": True, "horizon": True})["actions"]
+    assert short.shape == (CHUNK, 30) and whole.shape == (2 * CHUNK, 30)
+    np.testing.assert_array_equal(short, whole[:CHUNK])
+
+
+def test_dialects_that_nobody_speaks_are_refused():
+    with pytest.raises(ConfigError, match="unknown dialect 'zeromq'; available"):
+        ServeConfig(dialect="zeromq")

@@ -1,0 +1,308 @@
+"""Whatever befalls workers and nodes, a run lives within its budgets, and each trajectory is read K times or known as lost."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from embodichain.config import WorldConfig
+from embodichain.errors import ConfigError, EmbodiChainError, RingTimeout
+from embodichain.physics import counting
+from embodichain.prepare import prepare
+from embodichain.ray_engine import RayConfig, RayEngine, start_ray
+from embodichain.ray_engine.weather import Budgets, Cause, Deaths
+from embodichain.ring.ring import Ring
+from embodichain.types import RingSpec
+from embodichain.world import World
+
+K = 2
+
+
+def world_of(physics: str) -> World:
+    return prepare(WorldConfig(physics=physics, tasks=("counting",), horizon=12), lambda name, done, total: None)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return world_of("counting")
+
+
+@pytest.fixture
+def one_ray() -> Iterator[None]:
+    start_ray(RayConfig())
+    yield
+    ray.shutdown()
+
+
+def ring_for(world: World) -> Ring:
+    return Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=4, max_reads=K))
+
+
+def drain(ring: Ring, engine: RayEngine, world: World, timeout_s: float = 240.0) -> list[int]:
+    """Ids of every read until the stream has ended; each is verified in full where physics only counts."""
+    ids, deadline = [], time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        ended = engine.exhausted
+        try:
+            with ring.sample(1, timeout_s=0.0 if ended else 0.2) as batch:
+                if world.config.physics == "counting":
+                    counting.verify(batch[0], robot=world.robot)
+                ids.append(batch[0].trajectory_id)
+        except RingTimeout:
+            engine.check()
+            if ended:
+                return ids
+    raise AssertionError(f"not drained after {timeout_s} s: {engine.health}, {engine.report}")
+
+
+def check_intact(ids: list[int], engine: RayEngine, *, limit: int) -> None:
+    """Every number has one fate, and every trajectory was read K times."""
+    report = engine.report
+    assert sum(report.fates.values()) + len(report.crashed) == limit
+    assert sorted(ids) == sorted(K * list(set(ids)))
+    assert 0 <= len(set(ids)) - report.published <= len(report.crashed), "the dead may have published before they could say so"
+
+
+def eventually(engine: RayEngine, holds, timeout_s: float = 60.0) -> float:
+    """Waits until something holds; how long it took [s]."""
+    began = time.monotonic()
+    while not holds():
+        engine.check()
+        assert time.monotonic() < began + timeout_s, f"{engine.health}, {engine.report}"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+# ------------------------------------------------------------------------------------------------------------- budgets
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_the_loss_after_the_last_that_is_allowed_ends_the_run_and_older_ones_are_forgiven(cause):
+    deaths = Deaths(Budgets(**{cause.value: 3}, window_s=10.0))
+    for second in range(3):
+        deaths.count(cause, now_s=second, node=f"node {second}", what="a fault")
+    with pytest.raises(
+        EmbodiChainError, match=rf"4 losses by cause '{cause}' within 10 s.*stream.budgets.{cause} is 3.*the last: that one"
+    ):
+        deaths.count(cause, now_s=9.0, node="node 3", what="that one")
+    deaths = Deaths(Budgets(**{cause.value: 3}, window_s=10.0))
+    for second in range(0, 100, 4):
+        deaths.count(cause, now_s=second, node=f"node {second}", what="seldom enough")
+
+
+def test_a_node_is_one_loss_however_many_workers_it_had():
+    deaths = Deaths(Budgets(node=1))
+    for _ in range(64):
+        deaths.count(Cause.NODE, now_s=1.0, node="far", what="gone")
+    with pytest.raises(EmbodiChainError, match="2 losses by cause 'node'"):
+        deaths.count(Cause.NODE, now_s=2.0, node="another", what="gone")
+
+
+def test_budgets_that_make_no_sense_are_refused():
+    with pytest.raises(ConfigError, match=r"stream.budgets.crash must be 0 or more, got -1"):
+        Budgets(crash=-1)
+    with pytest.raises(ConfigError, match="window_s must be positive"):
+        Budgets(window_s=0.0)
+
+
+# ------------------------------------------------------------------------------------------------- one node, real deaths
+
+
+def test_an_exception_costs_its_scene_and_not_the_run(one_ray, no_shared_memory_left, tmp_path):
+    world, limit = world_of("weather_parts:FaultyPhysics"), 40
+    log = tmp_path / "workers.jsonl"
+    config = RayConfig(workers=2, budgets=Budgets(scene=limit), log=log)
+    with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        pids = engine.pids
+        check_intact(drain(ring, engine, world), engine, limit=limit)
+        assert engine.pids == pids, "nobody died of it"
+        raised = sum(count for reason, count in engine.report.reasons.items() if "raised ZeroDivisionError" in reason)
+    assert raised >= 3
+    told = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(told) == raised
+    assert all(entry["cause"] == "scene" and "in reset" in entry["detail"] for entry in told), "with the worker's traceback"
+
+
+def test_too_many_exceptions_end_the_run_and_say_where_to_look(one_ray, no_shared_memory_left, tmp_path):
+    world, log = world_of("weather_parts:FaultyPhysics"), tmp_path / "workers.jsonl"
+    with (
+        ring_for(world) as ring,
+        RayEngine(world, ring, RayConfig(workers=1, budgets=Budgets(scene=2), log=log)) as engine,
+        pytest.raises(EmbodiChainError, match=rf"3 losses by cause 'scene'.*ZeroDivisionError.*see {log}"),
+    ):
+        drain(ring, engine, world)
+
+
+def test_a_worker_that_stands_still_is_replaced_and_one_that_waits_for_room_is_not(one_ray, no_shared_memory_left):
+    world, limit = world_of("weather_parts:StoppingPhysics"), 48
+    config = RayConfig(workers=2, hang_s=4.0)
+    with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        eventually(engine, lambda: ring.stats().ready == 4)
+        time.sleep(6.0)  # the ring is full for longer than a worker may be silent
+        lost_while_full = engine.report.deaths[Cause.HANG]
+        check_intact(drain(ring, engine, world), engine, limit=limit)
+        assert set(engine.report.deaths) == {Cause.HANG}
+        assert engine.report.deaths[Cause.HANG] > 0
+    assert lost_while_full <= 2, "only those that stood still before the ring was full"
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(world, one_ray, no_shared_memory_left):
+    limit, kills = 400, 12
+    with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=2), limit=limit) as engine:
+        ids: list[int] = []
+        reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+        reader.start()
+        for _ in range(kills):
+            before = sum(engine.report.deaths.values())
+            eventually(engine, lambda: len(engine.pids) == 2 or engine.exhausted)
+            with contextlib.suppress(ProcessLookupError, IndexError):
+                os.kill(engine.pids[0], signal.SIGKILL)
+            eventually(engine, lambda before=before: sum(engine.report.deaths.values()) > before or engine.exhausted)
+        reader.join()
+        check_intact(ids, engine, limit=limit)
+        assert engine.report.deaths[Cause.CRASH] == kills
+        assert ring.stats().over_reads == 0
+
+
+# ------------------------------------------------------------------------------------------------------- several nodes
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A Ray cluster of processes: the driver's node has one core for workers; the others come and go."""
+    from ray.cluster_utils import Cluster
+
+    assert not ray.is_initialized(), "needs a Ray of its own"
+    monkeypatch.setenv("RAY_health_check_period_ms", "500")
+    monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    yield made
+    if ray.is_initialized():
+        ray.shutdown()
+    made.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_nodes_come_and_go_and_the_run_goes_on(world, cluster, no_shared_memory_left):
+    far = cluster.add_node(num_cpus=2)
+    limit = 600
+    config = RayConfig(workers=3, address=str(cluster.address))
+    with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        ids: list[int] = []
+        reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+        eventually(engine, lambda: len(engine.pids) == 3)
+        assert ring.stats().participants == 3, "the owner, the gateway, and one worker: the core beside the ring was taken first"
+        reader.start()
+        eventually(engine, lambda: engine.report.published > 20)
+        cluster.remove_node(far, allow_graceful=False)
+        eventually(engine, lambda: engine.report.deaths[Cause.NODE] + engine.report.deaths[Cause.CRASH] >= 2)
+        published = engine.report.published
+        eventually(engine, lambda: engine.report.published > published + 5 or engine.exhausted)
+        assert sum(engine.report.deaths.values()) == 2, "one for each worker that was there"
+        cluster.add_node(num_cpus=2)
+        back_s = eventually(engine, lambda: len(engine.pids) == 3 or engine.exhausted)
+        assert back_s < 30.0
+        reader.join()
+        check_intact(ids, engine, limit=limit)
+        assert ring.stats().over_reads == 0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_run_whose_workers_have_no_core_waits_and_starts_when_there_is_one(world, cluster, no_shared_memory_left):
+    ray.init(address=str(cluster.address), log_to_driver=False)
+    taken = ray.remote(num_cpus=1)(lambda: time.sleep(60.0)).remote()
+    config, limit = RayConfig(workers=2, address=str(cluster.address)), 20
+    engines: list[RayEngine] = []
+    with ring_for(world) as ring:
+        starter = threading.Thread(target=lambda: engines.append(RayEngine(world, ring, config, limit=limit)))
+        starter.start()
+        time.sleep(3.0)
+        assert not engines, "nobody is there to work"
+        cluster.add_node(num_cpus=2)
+        starter.join(timeout=60.0)
+        (engine,) = engines
+        with engine:
+            check_intact(drain(ring, engine, world), engine, limit=limit)
+    ray.cancel(taken, force=True)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, no_shared_memory_left):
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.01")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "500")
+    start_ray(RayConfig())
+    try:
+        config = RayConfig(workers=2, budgets=Budgets(memory=1))
+        with (
+            ring_for(world) as ring,
+            pytest.raises(EmbodiChainError, match="2 losses by cause 'memory' within 300 s"),
+            RayEngine(world, ring, config, limit=400) as engine,
+        ):
+            drain(ring, engine, world)
+    finally:
+        ray.shutdown()
+
+
+def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    with pytest.raises(ConfigError, match=rf"no Ray cluster answers at '127.0.0.1:{port}'"):
+        start_ray(RayConfig(address=f"127.0.0.1:{port}"))
+
+
+def listening(port: int) -> None:
+    """Waits until somebody listens on a port of this machine."""
+    deadline = time.monotonic() + 90.0
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+        except OSError:
+            assert time.monotonic() < deadline, "nobody listens"
+            time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there():
+    code = (
+        "import sys; from embodichain.ray_engine import RayConfig, start_ray\n"
+        "try: start_ray(RayConfig(address=sys.argv[1])); print('joined')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    ray_bin = str(Path(sys.executable).parent / "ray")
+    head = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
+    port, folder = 26379, tempfile.mkdtemp(prefix="ray-")  # the path of a socket must be short
+    command = [ray_bin, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
+    command.append(f"--temp-dir={folder}")
+    there = subprocess.Popen(command, env=head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        listening(port)
+        wrong = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 32}
+        for environment, expected in ((wrong, "something answers"), (head, "joined")):
+            done = subprocess.run(
+                [sys.executable, "-c", code, f"127.0.0.1:{port}"], env=environment, capture_output=True, text=True, timeout=120
+            )
+            assert expected in done.stdout, done.stdout + done.stderr
+    finally:
+        there.terminate()  # `ray stop` would end everybody's
+        there.wait(timeout=60.0)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(there.pid, signal.SIGKILL)
+        shutil.rmtree(folder, ignore_errors=True)

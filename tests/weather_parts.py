@@ -1,0 +1,25 @@
+"""Physics with the faults that workers have: importable by them."""
+
+import os
+import signal
+
+from embodichain.physics.counting import CountingPhysics
+from embodichain.types import Scene, WorldState
+
+
+class FaultyPhysics(CountingPhysics):
+    """Counts, and raises in one scene of four as code with a bug in it does."""
+
+    def reset(self, scene: Scene) -> WorldState:
+        if scene.seed % 4 == 0:
+            raise ZeroDivisionError(f"scene of seed {scene.seed}")
+        return super().reset(scene)
+
+
+class StoppingPhysics(CountingPhysics):
+    """Counts, and stops the whole process in one scene of sixteen, as a deadlock does."""
+
+    def reset(self, scene: Scene) -> WorldState:
+        if scene.seed % 16 == 0:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return super().reset(scene)
