@@ -102,7 +102,8 @@ def actions(agent: Agent, held: Sequence[dict[str, NDArray]]) -> dict[str, Any]:
     model = agent.model
     if not isinstance(model, Clwm):
         return {"chunk_change_by_noise": None, "action_error": None}
-    squares, weights = dict.fromkeys(("true", "imagined", "present", "noise"), 0.0), 0.0
+    squares: dict[str, float] = {}
+    weights = 0.0
     moved = size = 0.0
     generator = torch.Generator().manual_seed(0)
     for batch in batches(held, opening=model.needs.opening):
@@ -124,7 +125,7 @@ def actions(agent: Agent, held: Sequence[dict[str, NDArray]]) -> dict[str, Any]:
                 for step in range(model.config.action_steps):
                     chunk = sampler.action(working, chunk, step)
                 chunks[name] = chunk
-                squares[name] += float(((chunk - window.actions_BTKA[:, t]).square() * wanted).sum())
+                squares[name] = squares.get(name, 0.0) + float(((chunk - window.actions_BTKA[:, t]).square() * wanted).sum())
             weights += float(wanted.sum()) * chunk.shape[1]
             moved += float(((chunks["noise"] - chunks["imagined"]).square() * wanted).sum())
             size += float((chunks["imagined"].square() * wanted).sum())
