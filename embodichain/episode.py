@@ -158,6 +158,7 @@ class Episode:
                 self._segments[begin:] = [Segment.FAILURE] * step.failed_steps
                 self._failed.append(Failed(begin=begin, noticed=noticed, mishap=step.mishap, provoked=step.provoked))
                 self._grader.pardon()
+        pushes += pushes_at(self.scene.happening, len(self._segments))
         self._segments.append(self._segment)
         self._pushes.append(pushes)
         self.timings.pilot_s += time.perf_counter() - before

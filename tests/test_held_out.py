@@ -74,13 +74,14 @@ def test_lights_beyond_the_training_share_no_value_with_it(one, other, tilt):
 
 def test_each_shift_moves_what_it_says_and_nothing_else():
     config = WorldConfig(assets=AssetsConfig(counts={"switch": 2, "mouse": 1, "mug": 3}), tasks=("turn_switch",))
-    visual, physics, placement, words, everything = (shifted(config, s) for s in list(Shift)[1:])
+    instances, looks, physics, placement, words, everything = (shifted(config, s) for s in list(Shift)[1:])
     assert shifted(config, Shift.NONE) == placement == words == config
-    assert replace(visual, visual=config.visual, assets=config.assets) == config != visual
+    assert replace(instances, assets=config.assets) == config != instances
+    assert replace(looks, visual=config.visual) == config != looks
     assert replace(physics, physical=config.physical) == config != physics
-    assert everything.visual == visual.visual and everything.physical == physics.physical
-    assert visual.assets.counts == {"switch": 2}, "only what the task may ask for is built anew"
-    assert not set(visual.assets.instances) & set(config.assets.instances)
+    assert everything == replace(config, assets=instances.assets, visual=looks.visual, physical=physics.physical)
+    assert instances.assets.counts == {"switch": 2}, "only what the task may ask for is built anew"
+    assert not set(instances.assets.instances) & set(config.assets.instances)
 
 
 def test_wider_placement_is_half_as_wide_again_about_the_same_middle():

@@ -24,7 +24,7 @@ from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.settle import settle
 from embodichain.scenes.visibility import Views
-from embodichain.types import TABLE_SIZE, Asset, ObjectPlacement, ObjectRequest, Pose, Robot, Scene, SceneRequest
+from embodichain.types import TABLE_SIZE, Asset, Nudge, ObjectPlacement, ObjectRequest, Pose, Pushed, Robot, Scene, SceneRequest
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 TABLE = TABLE_SIZE[:2]
@@ -82,6 +82,8 @@ class SceneSampler:
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
         if request.filling is not None:
             scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
+        if request.nudges:
+            scene = replace(scene, happening=tuple(_happening(scene, nudge) for nudge in request.nudges))
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
 
     def _arranged(self, task: Task, seed: int) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
@@ -313,6 +315,12 @@ class SceneSampler:
         if key not in self._footprints:
             self._footprints[key] = Footprint.of_asset(asset)
         return self._footprints[key]
+
+
+def _happening(scene: Scene, nudge: Nudge) -> Pushed:
+    """A nudge in the world frame, where its object stands."""
+    force = turned(scene.object(nudge.role).pose.quaternion, nudge.force)
+    return Pushed(begin=nudge.begin, steps=nudge.steps, body=f"{nudge.role}/{nudge.body}", force=force)
 
 
 def _edge(asset: Asset) -> float:

@@ -25,6 +25,7 @@ _BUILT_IN = {
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
     "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",
     "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",
+    "switch_as_it_was": "embodichain.tasks.switch_as_it_was:SwitchAsItWas",
     "turn_switch": "embodichain.tasks.turn_switch:TurnSwitch",
 }
 TASKS: Registry[Callable[..., Task]] = Registry("task", "embodichain.tasks", _BUILT_IN)

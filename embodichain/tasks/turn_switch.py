@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from embodichain.errors import MotionError
-from embodichain.motion.clearance import Floats
-from embodichain.motion.frames import affordance, world_from_asset
-from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.skills import Skill, choose, follow, lift, wait
+from embodichain.motion.hand import Hand
 from embodichain.protocols import Expert
-from embodichain.recovery.config import Disturbance, Miss, RecoveryConfig
+from embodichain.recovery.config import RecoveryConfig
 from embodichain.recovery.retry import retry
-from embodichain.recovery.trial import Attempt, Attempting
+from embodichain.tasks.lever import START, THRESHOLD, LeverWatch, tip_over
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CHUNK, CONTROL_HZ, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
-from embodichain.types.poses import multiply, turn, turned
+from embodichain.types import ObjectRequest, Robot, Scene, SceneRequest, Verdict, WorldState
 
-START = 0.45
-"""Angle of the lever at the start [rad], on the side it must leave; positive is on, the lever tipped towards the switch's +X."""
-THRESHOLD = 0.25
-"""The lever is over when its angle on the wanted side exceeds this [rad]."""
-REST_S = 0.5
-"""How long the lever must stay over after the robot has let go [s]."""
 _PHRASES = Phrases(
     streamed=(
         "Turn the switch {state}.",
@@ -62,9 +50,9 @@ class TurnSwitch:
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
-        hands = Hand.all_of(robot, state)
+        hands, side = Hand.all_of(robot, state), wanted_side(scene)
         yield from retry(
-            lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
+            lambda state, miss: tip_over(hands, scene, state, miss, side), state, self._recovery, rng, hands=hands, scene=scene
         )
 
     def grader(self, scene: Scene) -> TurnSwitchGrader:
@@ -77,168 +65,7 @@ def wanted_side(scene: Scene) -> float:
     return -math.copysign(1.0, scene.object("switch").joint_positions[0])
 
 
-# -------------------------------------------------------------------------------------------------------------- expert
-
-_KNOB_RADIUS = 0.0105
-_KNOB_HALF_WIDTH = 0.014
-_FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
-"""Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
-_ABOVE = 0.05
-_NEAR = 0.12
-"""A hand so near [m] to where it pushes from, lower than it would come from above and not before the lever, goes straight there."""
-_OVER_KNOB = 0.035
-"""Closed fingers pass over the knob when the tip is so far [m] above where it pushes from."""
-_PUSH_SPEED = 0.18
-_GAP = 0.022
-"""Distance [m] between fingers and lever before the push: whoever learns from this may err by as much and not land on the knob."""
-_YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
-"""Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
-_NEARLY_HOME = tuple(math.radians(degrees) for degrees in (0.0, 20.0, -20.0, 40.0, -40.0))
-_DONE_OPENING = 0.02
-"""Opening of the gripper [m] after the push."""
-_END = 0.38
-"""Where the push takes the lever [rad]: midway between its threshold and its stop at 0.5, 8 mm at the knob from either."""
-
-
-def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
-    """One approach, push and retreat."""
-    side = wanted_side(scene)
-    if state.object_joints["switch"][0] * side > THRESHOLD:
-        return Attempt(state=state)
-    begun_s = state.time_s
-    (hand, approach, press), state = yield from choose(hands, state, lambda hands, state: _plan(hands, scene, state, miss))
-    state = yield from follow(hand, state, approach, opening=0.0)
-    if miss.miss is Miss.ASTRAY:
-        sound_steps = round((state.time_s - begun_s) * state.control_hz)
-        state = yield from _stray(hand, state, _forward(scene, state), miss)
-        return Attempt(state=state, failure="the hand went astray", sound_steps=sound_steps)
-    before = state.object_joints["switch"][0]
-    state = yield from follow(hand, state, press)
-    state = yield from wait(hand, state, 0.06)
-    angle = state.object_joints["switch"][0]
-    if angle * side <= THRESHOLD:
-        state = yield from lift(hand, state, 0.08)
-        return Attempt(state=state, failure=f"the lever went from {before:.2f} to {angle:.2f} rad, not over {THRESHOLD * side:.2f}")
-    back_off = turned(scene.object("switch").pose.quaternion, (-0.03 * side, 0.0, 0.06))
-    # The fingers open on the way back: a hand that has done its work must not look like one about to begin.
-    state = yield from follow(hand, state, hand.shift(back_off), opening=_DONE_OPENING)
-    state = yield from wait(hand, state, 0.3)
-    angle = state.object_joints["switch"][0]
-    return Attempt(state=state, failure="" if angle * side > THRESHOLD else f"the lever went back to {angle:.2f} rad")
-
-
-def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) -> Skill:
-    """Takes the hand off from behind the lever, above the knob or away from it, to be there when the next frame is seen.
-
-    It stays where it is when it cannot come there.
-    """
-    offset = np.array(miss.stray)
-    onward = offset @ forward
-    try:
-        if onward > 0.0 and offset[2] < _OVER_KNOB:
-            offset -= 2.0 * onward * forward
-        over = [Waypoint(pose=moved(hand.pose, (0.0, 0.0, offset[2])))] if offset @ forward > 0.0 else []
-        state = yield from follow(hand, state, hand.route([*over, Waypoint(pose=moved(hand.pose, offset.tolist()))]))
-    except MotionError:
-        pass
-    steps = round(state.time_s * state.control_hz)
-    return (yield from wait(hand, state, (-steps % CHUNK) / state.control_hz))
-
-
-def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats]:
-    """The hand whose home is nearer to the switch, if it can, its way to behind the lever, and the push.
-
-    The first turn of the gripper that works is taken, and first of all none: a hand that looks the same way everywhere is easier
-    to learn from than the way that is quickest.
-    """
-    x, y, _ = state.object_poses["switch"].position
-    nearest = sorted(hands, key=lambda hand: math.dist(hand.chain.pose(hand.chain.home).position[:2], (x, y)))
-    failure: MotionError | None = None
-    for hand, yaw in _choices(nearest, scene, state):
-        curve = _push_curve(scene, state, yaw, miss)
-        ready = curve(0.0)
-        try:
-            approach = _approach(hand, ready, _forward(scene, state))
-            return hand, approach, hand.sweep(curve, _PUSH_SPEED, approach[-1])
-        except MotionError as error:
-            failure = failure or error
-    assert failure is not None
-    raise failure
-
-
-def _approach(hand: Hand, ready: Pose, forward: Floats) -> Floats:
-    """Straight to the pose behind the lever from where nothing is between, else from above."""
-    offset = np.subtract(hand.pose.position, ready.position)
-    if np.linalg.norm(offset) < _NEAR and offset[2] < _ABOVE and offset @ forward < _GAP / 2:
-        try:
-            return hand.route([Waypoint(pose=ready)])
-        except MotionError:
-            pass
-    return hand.route([Waypoint(pose=moved(ready, (0.0, 0.0, _ABOVE)), straight=False), Waypoint(pose=ready)])
-
-
-def _forward(scene: Scene, state: WorldState) -> Floats:
-    """The horizontal direction in which the lever is pushed, in the world frame, shape [3]."""
-    switch = scene.object("switch")
-    return np.array(turned(world_from_asset(switch.asset, state.object_poses["switch"]).quaternion, (wanted_side(scene), 0.0, 0.0)))
-
-
-def _choices(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, float]]:
-    """Each hand with each of its turns, in order."""
-    return [(hand, yaw) for hand in hands for yaw in _yaws(hand, scene, state)]
-
-
-def _yaws(hand: Hand, scene: Scene, state: WorldState) -> list[float]:
-    """Turns of the gripper from the lever's axis [rad], the best first: as it stands at home, nearly so, then whatever works."""
-    switch = scene.object("switch")
-    upright = affordance(switch.asset, "lever_tip", world_from_asset(switch.asset, state.object_poses["switch"]), (0.0,))
-    x, y, _ = turned(upright.quaternion, (1.0, 0.0, 0.0))
-    home_x, home_y, _ = turned(hand.chain.pose(hand.chain.home).quaternion, (1.0, 0.0, 0.0))
-    home = math.atan2(y, x) - math.atan2(home_y, home_x)  # the tip's Z points down: turning about it turns X clockwise
-    return [*(home + more for more in _NEARLY_HOME), *_YAWS]
-
-
-def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance) -> Callable[[float], Pose]:
-    """Tip poses from behind the lever to where it must end, pointing down, the gripper turned by `yaw` [rad] from the lever's axis.
-
-    The fingers follow the knob's arc and rise as its round side rolls on them: a contact that slides would make the lever bounce.
-    """
-    side, switch = wanted_side(scene), scene.object("switch")
-    world_from_switch = world_from_asset(switch.asset, state.object_poses["switch"])
-    along = _forward(scene, state)
-    across = np.array(turned(world_from_switch.quaternion, (0.0, 1.0, 0.0)))
-    reach_along = _FINGER_HALF_X * abs(math.cos(yaw)) + _FINGER_HALF_Y * abs(math.sin(yaw))
-    reach_across = _FINGER_HALF_X * abs(math.sin(yaw)) + _FINGER_HALF_Y * abs(math.cos(yaw))
-    aside = miss.aside(_KNOB_HALF_WIDTH + reach_across) * across
-    up = np.array([0.0, 0.0, miss.above(_KNOB_RADIUS + _FINGER_BELOW)])
-    upright = affordance(switch.asset, "lever_tip", world_from_switch, (0.0,)).quaternion
-    quaternion = multiply(upright, turn((0.0, 0.0, 1.0), yaw))
-    first, last = state.object_joints["switch"][0], side * _END
-
-    def pose_at(progress: float) -> Pose:
-        angle = first + progress * (last - first)
-        knob = np.array(affordance(switch.asset, "lever_tip", world_from_switch, (angle,)).position)
-        behind = _KNOB_RADIUS + reach_along + _GAP * (1.0 - progress)
-        rolled = np.array([0.0, 0.0, _KNOB_RADIUS * (side * angle)])
-        x, y, z = (float(v) for v in knob - behind * along + aside + up + rolled)
-        return Pose(position=(x, y, z), quaternion=quaternion)
-
-    return pose_at
-
-
 # -------------------------------------------------------------------------------------------------------------- grader
-
-_FREE_TRAVEL = 0.06
-"""Most that the lever may travel in the whole episode without the robot touching it [rad]."""
-_TOUCH_WINDOW = 5
-"""Contacts are seen once a control step, and a light lever bounces off the fingers within one: motion counts as the robot's when it
-touches the lever within so many steps before or after. Joint friction stops a lever that was hit well within that time."""
-_BASE_FORCE = 5.0
-"""Largest force with which the robot may brush the housing [N]."""
-_LEVER_FORCE = 40.0
-"""Largest force with which the robot may press on the lever, which bends and breaks [N]."""
-_STILL = 0.01
-"""Most that the lever may creep in the final rest [rad]."""
 
 
 class TurnSwitchGrader:
@@ -246,68 +73,22 @@ class TurnSwitchGrader:
 
     def __init__(self, scene: Scene) -> None:
         self._side = wanted_side(scene)
-        self._start = self._angle = scene.object("switch").joint_positions[0]
-        joint = scene.object("switch").asset.movable_joints[0]
-        self._lever, self._base = f"switch/{joint.child}", f"switch/{joint.parent}"
-        self._pose = scene.object("switch").pose
-        self._free_travel = 0.0
-        self._since_touch = _TOUCH_WINDOW + 1
-        self._unexplained: list[float] = []
-        self._ever_touched = False
-        self._base_force = self._lever_force = 0.0
-        self._base_shift = 0.0
-        self._resting: list[float] = []
-        self._control_hz = CONTROL_HZ
+        self._start = scene.object("switch").joint_positions[0]
+        self._lever = LeverWatch(scene, self._side)
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
-        self._control_hz = state.control_hz
-        angle = state.object_joints["switch"][0]
-        touching = state.touching("robot/", self._lever)
-        self._since_touch = 0 if touching else self._since_touch + 1
-        self._ever_touched |= touching
-        if self._since_touch <= _TOUCH_WINDOW:
-            self._unexplained.clear()
-        else:
-            self._unexplained.append(abs(angle - self._angle))
-            if len(self._unexplained) > _TOUCH_WINDOW:
-                self._free_travel += self._unexplained.pop(0)
-        self._angle = angle
-        self._base_force = max(self._base_force, state.force_between("robot/", self._base))
-        self._lever_force = max(self._lever_force, state.force_between("robot/", self._lever))
-        shift = np.subtract(state.object_poses["switch"].position, self._pose.position)
-        self._base_shift = max(self._base_shift, float(np.linalg.norm(shift)))
-        if touching or angle * self._side <= THRESHOLD:
-            self._resting.clear()
-        else:
-            self._resting.append(angle)
+        self._lever.observe(state)
 
     def pardon(self) -> None:
         """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        if self._base_force <= _LEVER_FORCE:
-            self._base_force = 0.0
+        self._lever.pardon()
 
     def verdict(self) -> Verdict:
         """The judgement of all that was observed so far."""
-        travel = min(max((self._angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)
-        last = self._resting[-round(REST_S * self._control_hz) :]
-        free_travel = self._free_travel + sum(self._unexplained)
-        if free_travel > _FREE_TRAVEL:
-            reason = f"the lever moved {free_travel:.2f} rad without the robot touching it"
-        elif self._base_force > _BASE_FORCE:
-            reason = f"the robot pressed on the housing with {self._base_force:.0f} N, {_BASE_FORCE:.0f} N allowed"
-        elif self._lever_force > _LEVER_FORCE:
-            reason = f"the robot pressed on the lever with {self._lever_force:.0f} N, {_LEVER_FORCE:.0f} N allowed"
-        elif self._base_shift > 1e-3:
-            reason = f"the housing moved by {1e3 * self._base_shift:.0f} mm"
-        elif not self._ever_touched:
-            reason = "the robot never touched the lever"
-        elif self._angle * self._side <= THRESHOLD:
-            reason = f"the lever is at {self._angle:.2f} rad, not over its threshold of {THRESHOLD * self._side:.2f}"
-        elif len(last) < round(REST_S * self._control_hz):
-            reason = f"the lever was over and left alone for {len(self._resting) / self._control_hz:.2f} s only, {REST_S} s needed"
-        elif max(last) - min(last) > _STILL:
-            reason = f"the lever still moved by {max(last) - min(last):.2f} rad at the end"
-        else:
-            return Verdict(success=True, reason="the lever was turned and stays", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.9 * travel if self._ever_touched else 0.0)
+        lever = self._lever
+        travel = min(max((lever.angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)
+        untouched = "" if lever.touched else "the robot never touched the lever"
+        if reason := lever.fault or untouched or lever.unrest:
+            return Verdict(success=False, reason=reason, progress=0.9 * travel if lever.touched else 0.0)
+        return Verdict(success=True, reason="the lever was turned and stays", progress=1.0)

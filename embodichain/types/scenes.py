@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.types.assets import Asset
-from embodichain.types.mishaps import Push
+from embodichain.types.mishaps import Push, Pushed
 from embodichain.types.poses import Pose, Vec3
 from embodichain.types.robots import CONTROL_HZ
 
@@ -93,6 +93,19 @@ class Filling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nudge:
+    """A wish that something else than the robot pushes a body of the object under `role`: with a force [N] in the frame of that
+    object's asset, from control step `begin` on for `steps` of them.
+    """
+
+    role: str
+    body: str
+    force: Vec3
+    begin: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SceneRequest:
     """A task's wish for one scene: its objects and the instruction in words."""
 
@@ -106,6 +119,8 @@ class SceneRequest:
     """Least difference [m] from one of `ascending` to the next in size: the edge of a cube as large as the bounding box."""
     filling: Filling | None = None
     """Grains that one of the objects holds; no grains when None."""
+    nudges: tuple[Nudge, ...] = ()
+    """What happens while the episode lasts, whoever drives the robot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +213,8 @@ class Scene:
     """What domain expansion drew: kept in the trajectory's provenance."""
     grains: Grains = Grains()
     """Loose balls; a scene without a liquid has none."""
+    happening: tuple[Pushed, ...] = ()
+    """External forces that act in every episode of this scene, beside what its pilot provokes."""
 
     def object(self, role: str) -> ObjectPlacement:
         """The placement under `role`; raises KeyError naming the roles that exist."""

@@ -22,6 +22,18 @@ def velocity(noise: Tensor, data: Tensor) -> Tensor:
     return data - noise
 
 
+_NEAR_DATA = 0.05
+"""Least share of noise by which a velocity is found from a clean point: nearer to data it would grow without bound."""
+
+
+def towards(data: Tensor, point: Tensor, time: Tensor) -> Tensor:
+    """The velocity that leads from `point` at flow time s straight to the predicted `data`, (x - x_s) / (1 - s).
+
+    As in Li & He 2025, "Back to basics: let denoising generative models denoise", 1 - s counts as 0.05 at least.
+    """
+    return (data - point) / (1.0 - time).clamp_min(_NEAR_DATA)
+
+
 def shift_time(time: Tensor, shift: float) -> Tensor:
     """Flow time after the shift by k, s / (s + k (1 - s)): k > 1 spends more steps near noise; the inverse is the shift by 1 / k.
 

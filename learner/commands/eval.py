@@ -121,7 +121,7 @@ def _parser() -> Parser:
     parser = Parser(
         "eval",
         "Judges a trained policy in closed loop in held-out scenes beside baselines and the expert.",
-        epilog="`--ood all` adds the sets visual, physics, placement and words, and one that is all of them at once.",
+        epilog="`--ood all` adds the sets instances, looks, physics, placement and words, and one that is all of them at once.",
     )
     add: Callable[..., Any] = parser.add_argument
     add(

@@ -25,6 +25,7 @@ class Sampling(StrEnum):
 class DataConfig:
     """A batch: `batch_size` trajectories of the ring, one window of `window` chunks from each; `seed` draws both.
 
+    With `window` 0 windows are whole episodes: memory is then trained as it lives in closed loop, from the first frame to the last.
     `timeout_s` is how long to wait for a batch before the run stops with RingTimeout.
     """
 
@@ -38,9 +39,9 @@ class DataConfig:
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.window < 1 or self.timeout_s < 0:
-            raise ConfigError(f"batch_size and window must be at least 1 and timeout_s not negative, got {self}")
+        if self.batch_size < 1 or self.window < 0 or self.timeout_s < 0:
+            raise ConfigError(f"batch_size must be at least 1, window and timeout_s not negative, got {self}")
         if not 0.0 <= self.openings <= 1.0:
             raise ConfigError(f"openings is a share of windows, 0 to 1, got {self.openings}")
-        if self.sampling is Sampling.BOUNDARY and self.window < 2:
+        if self.sampling is Sampling.BOUNDARY and self.window == 1:
             raise ConfigError("a window of 1 chunk crosses no boundary: sampling boundary needs window >= 2")

@@ -89,6 +89,7 @@ class LeasedBatch:
 
     windows: tuple[WindowView, ...]
     window: int
+    """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
     lease: Lease
 
     def gather(self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False) -> Batch:
@@ -96,11 +97,12 @@ class LeasedBatch:
 
         Raises LearnerError for a depth that the stream does not carry.
         """
-        w, size = self.windows, self.window
+        w = self.windows
         if depth and w[0].depth is None:
             raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
         encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
+        size = self.window or int(lengths.max())
         return Batch(
             rgb_BThw3=_stack([rgb for view in w if (rgb := view.rgb) is not None], size + 1, device) if not encoded else None,
             latents_BTvrcC=_stack([z for view in w if (z := view.latents) is not None], size + 1, device) if encoded else None,

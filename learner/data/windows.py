@@ -62,9 +62,11 @@ def place_window(
 ) -> tuple[int, int]:
     """First chunk and length of a window of at most `window` chunks in an episode with these segments, uint8 [chunks].
 
-    With probability `openings` the window is the episode's first.
+    With probability `openings` the window is the episode's first. With `window` 0 it is the whole episode.
     """
     chunks = len(segment)
+    if not window:
+        return 0, chunks
     length = min(window, chunks)
     if openings and rng.random() < openings:
         return 0, length
@@ -94,7 +96,7 @@ def cut(
     encoded: bool = False,
     depth: str = "",
 ) -> WindowView:
-    """A window of at most `window` chunks, drawn as `sampling` and `openings` say; all tensors share the trajectory's memory.
+    """A window as `place_window` draws it; all tensors share the trajectory's memory.
 
     `encoded` says that the trajectory carries latents instead of pixels, `depth` in which field it carries depth, if in any.
     """

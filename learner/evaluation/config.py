@@ -26,7 +26,8 @@ class Shift(StrEnum):
     """What sets a held-out set apart from the training's world."""
 
     NONE = "in distribution"
-    VISUAL = "visual"
+    INSTANCES = "instances"
+    LOOKS = "looks"
     PHYSICS = "physics"
     PLACEMENT = "placement"
     WORDS = "words"
@@ -36,11 +37,12 @@ class Shift(StrEnum):
 PILOTS = ("policy", "do nothing", "random", "expert")
 
 SHIFTS = {
-    "visual": (Shift.VISUAL,),
+    "instances": (Shift.INSTANCES,),
+    "looks": (Shift.LOOKS,),
     "physics": (Shift.PHYSICS,),
     "placement": (Shift.PLACEMENT,),
     "words": (Shift.WORDS,),
-    "all": (Shift.VISUAL, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
+    "all": (Shift.INSTANCES, Shift.LOOKS, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
 }
 
 MEASURES = ("loss", "loss_video", "loss_action", "failure")

@@ -1,13 +1,14 @@
-"""Scenes that no training saw: other seeds of the training's world, or a world shifted in looks, in physics or in placement.
+"""Scenes that no training saw: other seeds of the training's world, or a world shifted in one thing, or in all of them.
 
-A shifted world goes where the training never went:
+In distribution only the arrangement is new: objects are instances that the training met. A shifted world goes where it never went:
 
-visual      light colder, dimmer and more slanted than any streamed; patterns that no surface had; tables and objects up to twice
-            as far from their own colours; other instances of every object
+instances   other instances of every object, under the training's looks
+looks       light colder, dimmer and more slanted than any streamed; patterns that no surface had; tables and objects up to twice
+            as far from their own colours; the training's instances
 physics     objects heavier and smoother, joints stiffer, servos softer, weaker and later than any streamed
 placement   task objects anywhere in ranges half as wide again
 words       asked for in phrases that no streamed episode used; the scenes are those in distribution
-all at once the four together
+all at once the five together
 """
 
 from __future__ import annotations
@@ -96,13 +97,14 @@ def of_world(world: World, shift: Shift = Shift.NONE) -> HeldOut:
 
 def shifted(config: WorldConfig, shift: Shift) -> WorldConfig:
     """The training's configuration with ranges, instances or neither moved to where it never went."""
-    looks = {"visual": beyond_visual(config.visual), "assets": other_instances(config.assets, config.tasks)}
-    physics = {"physical": beyond_physical(config.physical)}
-    if shift is Shift.VISUAL:
-        return replace(config, **looks)
-    if shift is Shift.PHYSICS:
-        return replace(config, **physics)
-    return replace(config, **looks, **physics) if shift is Shift.ALL else config
+    everything = shift is Shift.ALL
+    if everything or shift is Shift.INSTANCES:
+        config = replace(config, assets=other_instances(config.assets, config.tasks))
+    if everything or shift is Shift.LOOKS:
+        config = replace(config, visual=beyond_visual(config.visual))
+    if everything or shift is Shift.PHYSICS:
+        config = replace(config, physical=beyond_physical(config.physical))
+    return config
 
 
 def other_instances(assets: AssetsConfig, names: Iterable[str]) -> AssetsConfig:

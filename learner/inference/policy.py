@@ -226,15 +226,14 @@ class Policy:
         the `measured` one.
         """
         agent = self._agent
-        clip = agent.config.normalizer.clip
         self._decision = decision
-        self._executed = decision.actions_BHA[:, :CHUNK].clamp(-clip, clip) * agent.normalizer.action_mask
+        self._executed = agent.normalizer.playable(decision.actions_BHA[:, :CHUNK])
         self.imagined = None if decision.imagined_BNC is None else decision.imagined_BNC[0]
         basis = expected if decision.is_ahead and expected is not None else measured
         physical = agent.normalizer.physical_actions(self._executed, basis)
         if basis is not measured:
             self._executed = agent.normalizer.actions(physical, measured)
-        further = decision.actions_BHA[:, CHUNK:].clamp(-clip, clip) * agent.normalizer.action_mask
+        further = agent.normalizer.playable(decision.actions_BHA[:, CHUNK:])
         self.rest = self._bounded(agent.normalizer.physical_actions(further, basis))
         unbounded = physical[0].float().cpu().numpy()
         actions = self._bounded(physical)

@@ -38,6 +38,9 @@ class Setup:
     instances: Mapping[str, int] = field(default_factory=dict)
     """How many instances of each family its scenes were made of; empty for those that a world has if not told otherwise."""
     instances_seed: int = 0
+    visual: bool = False
+    physical: bool = False
+    """Whether looks and physics were redrawn for every episode, within the ranges that a world has if not told otherwise."""
 
 
 def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) -> None:

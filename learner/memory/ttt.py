@@ -245,41 +245,53 @@ class TttLayer(nn.Module):
         *,
         last: bool,
         recompute: Recompute,
-    ) -> tuple[Tensor, Tensor, Tensor, FastWeights]:
+        imagined: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, FastWeights]:
         """The layer over a whole window.
 
         Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
-        action t reads the working memory, which also holds the scene of frame t + 1.
+        action t reads the working memory, which also holds the scene of frame t + 1, or what was imagined of it.
 
         Args:
             frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
             video: tokens of the noisy frames 1..T, [B, T, N, D].
-            action: tokens of the noisy chunks 0..T-1, [B, T, K, D].
+            action: tokens of the noisy chunks 0..T-1, [B, T, K, D]; with K = 0 no working memory is made.
             rotations: of the three.
             scene: N, how many tokens of a frame come first as its scene.
             last: whether this is the last layer: frames are written but need not read.
             recompute: what of it is kept for the backward pass.
+            imagined: tokens of the imagined frames 1..T, [B, T, N, D], where they are what actions know of these frames: each
+                is what the one update of the working memory takes in, and reads what the real frame would read.
 
         Returns:
-            The three after reading, and the long-term memory after frame T.
+            The three and the imagined ones after reading, and the long-term memory after frame T.
         """
         writes = self.writes(frames, rotations.frame, scene)
         asks = self.queries(video, rotations.video)
+        expected = None
+        if imagined is not None:
+            as_scene = Rotation(*(part[:scene] for part in rotations.frame))
+            expected = self.writes(imagined, as_scene, scene)
+            asks = torch.cat([asks, self.queries(imagined, as_scene)], dim=-2)
         state = self.initial()
         first = []
         if not last:
             frame_asks = self.queries(frames, rotations.frame)
             asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
             first = [apply(state, frame_asks[:, 0])]
-        action_asks = self.queries(action, rotations.action)
-        state, reads, action_reads = scan(state, writes, asks, action_asks, scene, recompute)
+        action_asks = self.queries(action, rotations.action) if action.shape[2] else None
+        state, reads, action_reads = scan(state, writes, asks, action_asks, scene, recompute, expected)
         read = torch.stack(reads, dim=1)
-        read_by_video, read_by_frames = read[..., : video.shape[2], :], read[..., video.shape[2] :, :]
+        sizes = [video.shape[2], 0 if imagined is None else scene]
+        read_by_video, read_by_imagined, read_by_frames = read.split([*sizes, read.shape[-2] - sum(sizes)], dim=-2)
         video = self.gated(video, read_by_video)
-        action = self.gated(action, torch.stack(action_reads, dim=1))
+        if imagined is not None:
+            imagined = self.gated(imagined, read_by_imagined)
+        if action_reads:
+            action = self.gated(action, torch.stack(action_reads, dim=1))
         if not last:
             frames = self.gated(frames, torch.stack([*first, *read_by_frames.unbind(1)], dim=1))
-        return frames, video, action, state
+        return frames, video, action, imagined, state
 
     def gated(self, tokens: Tensor, read: Tensor) -> Tensor:
         """Adds what was read through the gate: tokens + tanh(alpha) * out, from what was read [..., H, N, d]."""
@@ -301,7 +313,13 @@ class TttLayer(nn.Module):
 
 
 def scan(
-    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, recompute: Recompute
+    state: FastWeights,
+    writes: Written,
+    asks: Tensor,
+    action_asks: Tensor | None,
+    scene: int,
+    recompute: Recompute,
+    expected: Written | None = None,
 ) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
     """Writes frames 0..T one after the other, and reads in between.
 
@@ -309,9 +327,11 @@ def scan(
         state: the memory before frame 0.
         writes: of frames 0..T, [B, T + 1, H, N + M, .].
         asks: queries of the long-term memory after frames 0..T-1, [B, T, H, ., d].
-        action_asks: queries of the working memory, which holds frame t + 1's first `scene` tokens too, [B, T, H, K, d].
+        action_asks: queries of the working memory, which holds frame t + 1's first `scene` tokens too, [B, T, H, K, d]; None where
+            nobody asks.
         scene: N.
         recompute: whether stretches of it are computed again in the backward pass.
+        expected: what working memory takes in instead of the first tokens of frames 1..T, [B, T, H, N, .].
 
     Returns:
         The memory after frame T, and T answers to each of the two.
@@ -325,7 +345,8 @@ def scan(
         stretch = (
             Written(*(part[:, begin:end] for part in writes)),
             asks[:, begin:end],
-            action_asks[:, max(begin - 1, 0) : end - 1],
+            None if action_asks is None else action_asks[:, max(begin - 1, 0) : end - 1],
+            None if expected is None else Written(*(part[:, max(begin - 1, 0) : end - 1] for part in expected)),
         )
         if recompute.truncate and begin:
             w1, b1, w2, b2 = (part.detach() for part in state[:4])
@@ -340,18 +361,26 @@ def scan(
 
 
 def _stretch(
-    state: FastWeights, writes: Written, asks: Tensor, action_asks: Tensor, scene: int, first: bool
+    state: FastWeights,
+    writes: Written,
+    asks: Tensor,
+    action_asks: Tensor | None,
+    expected: Written | None,
+    scene: int,
+    first: bool,
 ) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
     """Some steps of `scan`. No action reads the working memory of frame 0: nothing imagined it."""
-    action_queries = [None, *action_asks.unbind(1)] if first else list(action_asks.unbind(1))
-    queries = [*asks.unbind(1), *[None] * (writes.keys.shape[1] - asks.shape[1])]
+    steps = writes.keys.shape[1]
+    action_queries = [None] * steps if action_asks is None else [*[None] * first, *action_asks.unbind(1)]
+    forecasts = [None] * steps if expected is None else [*[None] * first, *zip(*(x.unbind(1) for x in expected), strict=True)]
+    queries = [*asks.unbind(1), *[None] * (steps - asks.shape[1])]
     reads, action_reads = [], []
     keys, values, rates = (part.unbind(1) for part in writes)
-    for key, value, rate, ask, action_ask in zip(keys, values, rates, queries, action_queries, strict=True):
+    for key, value, rate, ask, action_ask, forecast in zip(keys, values, rates, queries, action_queries, forecasts, strict=True):
         parts = deltas(state, key, value, rate)
         working = descend(state, summed(state, parts.tokens(0, scene)))
         if action_ask is not None:
-            action_reads.append(apply(working, action_ask))
+            action_reads.append(apply(working if forecast is None else update(state, *forecast), action_ask))
         state = descend(working, summed(working, parts.tokens(scene, None)))
         if ask is not None:
             reads.append(apply(state, ask))

@@ -21,18 +21,19 @@ class Agent(nn.Module):
     """Encoder, text encoder, normalizer and world model as one module: physical values outside, normalised ones inside."""
 
     memory_span: Tensor
-    """int64 scalar: how many frames memory held in training; in closed loop it starts afresh after as many."""
+    """int64 scalar: how many frames memory held in training; in closed loop it starts afresh after as many. 0 where it was trained
+    along whole episodes: then it lives as long as the episode."""
 
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = make_codec(config.encoder)
         self.text = TextEncoder(config.text)
-        self.normalizer = Normalizer(config.normalizer, self.encoder.latent_dim)
+        self.normalizer = Normalizer(config.normalizer, self.encoder.latents)
         self.register_buffer("memory_span", torch.tensor(1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.model = family_of(config.model).build(config.model, self.encoder.latents, self.text.dim)
+            self.model = family_of(config.model).build(config.model, self.normalizer.spec, self.text.dim)
         if self.model.needs.depth and not self.encoder.encodes_depth:
             raise ConfigError(f"the model learns depth, which the codec {config.encoder.codec!r} does not encode: use codec vae")
 
@@ -127,4 +128,4 @@ class Agent(nn.Module):
 
     def new_measurement(self) -> Measurement:
         """An empty warm-up for this agent's normalizer."""
-        return Measurement(self.config.normalizer, self.encoder.latent_dim)
+        return Measurement(self.config.normalizer, self.encoder.latents)

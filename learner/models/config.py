@@ -23,20 +23,26 @@ class NormalizerConfig:
     """`relative_*`: commands become differences to the frame's measured values. `min_span`: least distance of the quantiles.
 
     A channel that hardly moves (an idle arm) would otherwise blow its noise up to full scale; `clip` bounds what lies beyond
-    the quantiles of the warm-up. `cameras`: latents of each of so many cameras have statistics of their own, because what fills
-    a wrist's picture is a speck to the head; 0 for one for all.
+    the quantiles of the warm-up. `exact` clips nothing: quantiles move apart until `clip` holds all that the warm-up saw, and what
+    lies beyond that stays as it is, so that every chunk comes back as it went. `cameras`: latents of each of so many cameras have
+    statistics of their own, because what fills a wrist's picture is a speck to the head; 0 for one for all. `channels`: patch
+    channels are projected onto so many leading directions, at most the model's width, which then can express all of them; 0 keeps
+    all. The image moments of a segmenter stay beside them.
     """
 
     relative_joints: bool = True
     relative_positions: bool = True
     min_span: float = 0.01
     clip: float = 3.0
+    exact: bool = False
     cameras: int = 0
+    channels: int = 0
 
     def __post_init__(self) -> None:
-        if self.min_span <= 0 or self.clip < 1 or self.cameras < 0:
+        if self.min_span <= 0 or self.clip < 1 or self.cameras < 0 or self.channels < 0:
             raise ConfigError(
-                f"normalizer needs min_span > 0, clip >= 1 and cameras >= 0, got {self.min_span}, {self.clip} and {self.cameras}"
+                f"normalizer needs min_span > 0, clip >= 1, cameras >= 0 and channels >= 0, got {self.min_span}, {self.clip}, "
+                f"{self.cameras} and {self.channels}"
             )
 
     @property

@@ -1,7 +1,8 @@
 """Scales what the model sees and makes to order one, with statistics measured on the stream and saved in the checkpoint.
 
 Actions of the unified representation become relative to the measured state of their frame where that makes sense (joints and
-end-effector positions), then map to [-1, 1] between their 1% and 99% quantiles; latents get zero mean and unit deviation.
+end-effector positions), then map to [-1, 1] between their 1% and 99% quantiles; latents get zero mean and unit deviation, and may
+be projected onto their leading directions, in which a model as wide as they are many can express whatever there is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
 from embodichain.types import ACTION_DIM
+from learner.codecs.config import LatentSpec
 from learner.models.config import NormalizerConfig
 from learner.models.hints import by_camera
 
@@ -20,12 +22,15 @@ _CAMERAS = "normalizer.cameras"
 class Measurement:
     """Collects the warm-up of a stream: every action and proprio row, and running sums of the latents."""
 
-    def __init__(self, config: NormalizerConfig, latent_dim: int) -> None:
-        self._config = config
+    def __init__(self, config: NormalizerConfig, latents: LatentSpec) -> None:
+        self._config, latent_dim = config, latents.channels
+        self._patch = latent_dim - latents.moments
         self._actions: list[Tensor] = []
         self._proprio: list[Tensor] = []
         self._sum = torch.zeros(config.cameras or 1, latent_dim, dtype=torch.float64)
         self._sum_squares = torch.zeros_like(self._sum)
+        size = self._patch if config.channels else 0
+        self._products = torch.zeros(len(self._sum), size, size, dtype=torch.float64)
         self._latents = 0
         self.action_mask = torch.zeros(ACTION_DIM, dtype=torch.bool)
 
@@ -39,6 +44,9 @@ class Measurement:
         rows = by_camera(latents_BTNC[:, :-1][valid_BT], len(self._sum), _CAMERAS).double().cpu()  # [frames, cameras, latents, C]
         self._sum += rows.sum(dim=(0, 2))
         self._sum_squares += rows.square().sum(dim=(0, 2))
+        if self._config.channels:
+            flat = rows[..., : self._patch].transpose(0, 1).flatten(1, 2)
+            self._products += flat.transpose(1, 2) @ flat
         self._latents += rows.shape[0] * rows.shape[2]
         self.action_mask |= action_mask_BA.bool().any(dim=0).cpu()
 
@@ -48,6 +56,27 @@ class Measurement:
             raise ConfigError("nothing was measured: the normalizer's warm-up needs at least one batch")
         edges = torch.tensor([0.01, 0.99])
         return (torch.cat(self._actions).quantile(edges, dim=0), torch.cat(self._proprio).quantile(edges, dim=0))
+
+    def extremes(self) -> Tensor:
+        """Least and largest of the actions seen, float32 [2, A]."""
+        actions = torch.cat(self._actions)
+        return torch.stack([actions.amin(dim=0), actions.amax(dim=0)])
+
+    def directions(self) -> Tensor:
+        """Leading directions of the normalised patch channels, float32 [C, P]: orthogonal, and so long that what is projected onto
+        them has unit variance in the mean.
+
+        Of cameras that are measured apart the covariances are averaged. Raises ConfigError when there are fewer channels.
+        """
+        count = self._config.channels
+        if count > self._patch:
+            raise ConfigError(f"normalizer.channels asks for {count} directions of latents that have {self._patch} patch channels")
+        mean, std = (part.double().view(len(self._sum), -1)[:, : self._patch] for part in self.latent_moments())
+        covariance = self._products / self._latents - mean[:, :, None] * mean[:, None, :]
+        correlation = (covariance / (std[:, :, None] * std[:, None, :])).mean(dim=0)
+        variances, axes = torch.linalg.eigh(correlation)  # ascending
+        leading = axes[:, -count:].flip(1)
+        return (leading / variances[-count:].mean().sqrt()).float()
 
     def latent_moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of the latents per channel, float32 [C], or [cameras, C] where they are measured apart."""
@@ -64,12 +93,19 @@ class Normalizer(nn.Module):
     proprio_range: Tensor
     latent_mean: Tensor
     latent_std: Tensor
+    directions: Tensor
+    """Of the projection, [C, P]; there where the configuration has `channels`."""
     action_mask: Tensor
     fitted: Tensor
 
-    def __init__(self, config: NormalizerConfig, latent_dim: int) -> None:
+    def __init__(self, config: NormalizerConfig, latents: LatentSpec) -> None:
         super().__init__()
-        self.config = config
+        self.config, latent_dim = config, latents.channels
+        self._patch = latent_dim - latents.moments
+        self.spec = LatentSpec(config.channels + latents.moments, latents.moments) if config.channels else latents
+        """What it makes of a latent."""
+        if config.channels:
+            self.register_buffer("directions", torch.eye(self._patch, config.channels))
         self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
         self.register_buffer("proprio_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
         shape = (config.cameras, latent_dim) if config.cameras else (latent_dim,)
@@ -87,35 +123,61 @@ class Normalizer(nn.Module):
     def fit(self, measurement: Measurement) -> None:
         """Takes the statistics of a warm-up."""
         actions, proprio = measurement.quantiles()
-        self.action_range.copy_(_widen(actions, self.config.min_span))
+        span = _widen(actions, self.config.min_span)
+        self.action_range.copy_(_holding(span, measurement.extremes(), self.config.clip) if self.config.exact else span)
         self.proprio_range.copy_(_widen(proprio, self.config.min_span))
         mean, std = measurement.latent_moments()
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std)
+        if self.config.channels:
+            self.directions.copy_(measurement.directions())
         self.action_mask.copy_(measurement.action_mask)
         self.fitted.fill_(True)
 
     def latents(self, latents: Tensor) -> Tensor:
-        """Normalised latents [..., N, C]; raises ConfigError when N is not that of so many cameras as were measured apart."""
+        """Normalised latents [..., N, C or P]; raises ConfigError when N is not that of so many cameras as were measured apart."""
         if not self.config.cameras:
-            return (latents - self.latent_mean) / self.latent_std
+            scaled = (latents - self.latent_mean) / self.latent_std
+        else:
+            apart = by_camera(latents, self.config.cameras, _CAMERAS)
+            scaled = ((apart - self.latent_mean[:, None]) / self.latent_std[:, None]).flatten(-3, -2)
+        if not self.config.channels:
+            return scaled
+        patch, moments = scaled.split([self._patch, scaled.shape[-1] - self._patch], dim=-1)
+        return torch.cat([patch @ self.directions, moments], dim=-1)
+
+    def encoder_latents(self, latents: Tensor) -> Tensor:
+        """The encoder's latents [..., N, C] of normalised ones, for pictures: inverse of `latents`, less what projection drops."""
+        if self.config.channels:
+            patch, moments = latents.split([self.config.channels, latents.shape[-1] - self.config.channels], dim=-1)
+            along = self.directions / self.directions.square().sum(dim=0)
+            latents = torch.cat([patch @ along.T, moments], dim=-1)
+        if not self.config.cameras:
+            return latents * self.latent_std + self.latent_mean
         apart = by_camera(latents, self.config.cameras, _CAMERAS)
-        return ((apart - self.latent_mean[:, None]) / self.latent_std[:, None]).flatten(-3, -2)
+        return (apart * self.latent_std[:, None] + self.latent_mean[:, None]).flatten(-3, -2)
 
     def proprio(self, proprio: Tensor) -> Tensor:
         """Normalised proprioception, [..., A]."""
         return _to_unit(proprio, self.proprio_range).clamp(-self.config.clip, self.config.clip) * self.action_mask
 
+    def playable(self, actions: Tensor) -> Tensor:
+        """Normalised chunks as they are played: absent channels 0, and clipped unless the configuration is exact."""
+        return self._bounded(actions) * self.action_mask
+
     def actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
         """Physical chunks [..., K, A] at frames with physical proprio [..., A] → normalised, absent channels 0."""
         relative = to_relative(actions, proprio, self.config.relative_channels)
-        return _to_unit(relative, self.action_range).clamp(-self.config.clip, self.config.clip) * self.action_mask
+        return self._bounded(_to_unit(relative, self.action_range)) * self.action_mask
 
     def physical_actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
-        """The inverse of `actions` within the clip; absent channels are 0."""
+        """The inverse of `actions` within the clip, and everywhere where the configuration is exact; absent channels are 0."""
         low, high = self.action_range
         relative = low + (actions + 1.0) * 0.5 * (high - low)
         return to_absolute(relative, proprio, self.config.relative_channels) * self.action_mask
+
+    def _bounded(self, actions: Tensor) -> Tensor:
+        return actions if self.config.exact else actions.clamp(-self.config.clip, self.config.clip)
 
 
 def to_relative(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:
@@ -142,4 +204,11 @@ def _to_unit(values: Tensor, span: Tensor) -> Tensor:
 def _widen(span: Tensor, least: float) -> Tensor:
     """Quantiles at least `least` apart, around the same centre."""
     centre, half = span.mean(dim=0), 0.5 * (span[1] - span[0]).clamp_min(least)
+    return torch.stack([centre - half, centre + half])
+
+
+def _holding(span: Tensor, extremes: Tensor, clip: float) -> Tensor:
+    """Quantiles moved apart, around the same centre, until all between the extremes maps to -clip..clip."""
+    centre, half = span.mean(dim=0), 0.5 * (span[1] - span[0])
+    half = torch.maximum(half, (extremes - centre).abs().amax(dim=0) / clip)
     return torch.stack([centre - half, centre + half])

@@ -138,6 +138,9 @@ class WorldModel(nn.Module, ABC):
 
     # ------------------------------------------------------------------------------------------------------------ training
 
+    def check_training(self) -> None:
+        """Raises ConfigError for settings with which this model may be loaded and played, but cannot learn what it is asked."""
+
     @abstractmethod
     def draw(self, window: Window, generator: torch.Generator) -> Draws:
         """Noise and flow times of one training step, from a generator on the CPU."""

@@ -17,6 +17,7 @@ from embodichain.ring.ring import Ring
 from embodichain.stages import RolloutStage, SceneStage
 from embodichain.types import RingSpec
 from learner.codecs.catalog import make_codec
+from learner.codecs.config import LatentSpec
 from learner.codecs.fast import train_fast
 from learner.codecs.motion import MotionExtractor, save_motion
 from learner.codecs.vae import CHANNELS, Vae, save_vae
@@ -96,7 +97,7 @@ def train_extractor(config: MotionRunConfig) -> dict[str, Any]:
 
 def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
     """Makes and saves an action tokenizer from chunks of the stream, normalised by their own quantiles; returns the record."""
-    measurement = Measurement(NormalizerConfig(), 1)
+    measurement = Measurement(NormalizerConfig(), LatentSpec(1))
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     if (config.out / "fast.json").exists():
         raise RunError(f"{config.out} holds an action tokenizer already; choose another --out")
@@ -115,7 +116,7 @@ def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
         )
         if sum(actions.shape[1] for actions, _ in kept) >= config.fast.chunks:
             break
-    normalizer = Normalizer(NormalizerConfig(clip=config.fast.clip), 1)
+    normalizer = Normalizer(NormalizerConfig(clip=config.fast.clip), LatentSpec(1))
     normalizer.fit(measurement)
     rows = torch.cat([normalizer.actions(actions, proprio[:, :-1])[0] for actions, proprio in kept])[
         ..., list(config.fast.channels)

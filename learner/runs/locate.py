@@ -8,6 +8,8 @@ from pathlib import Path
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.errors import RunError
+from embodichain.expand.physical import PhysicalConfig
+from embodichain.expand.visual import VisualConfig
 from learner.inference.policy_file import Setup, load_setup
 from learner.records.plain import load_yaml
 from learner.records.run_folder import RunFolder
@@ -28,6 +30,8 @@ def setup_of(world: WorldConfig) -> Setup:
         horizon=world.horizon,
         instances=dict(world.assets.counts),
         instances_seed=world.assets.seed,
+        visual=world.visual.enabled,
+        physical=world.physical.enabled,
     )
 
 
@@ -58,7 +62,15 @@ def find(path: Path) -> Trained:
         )
     if path.suffix == ".safetensors":
         setup = load_setup(path)
-        world = WorldConfig(robot=setup.robot, width=setup.width, height=setup.height, painter=setup.painter, horizon=setup.horizon)
+        world = WorldConfig(
+            robot=setup.robot,
+            width=setup.width,
+            height=setup.height,
+            painter=setup.painter,
+            horizon=setup.horizon,
+            visual=VisualConfig(enabled=setup.visual),
+            physical=PhysicalConfig(enabled=setup.physical),
+        )
         if setup.instances:
             world = replace(world, assets=AssetsConfig(counts=setup.instances, seed=setup.instances_seed))
         return Trained(checkpoint=path, world=replace(world, tasks=setup.tasks or world.tasks))

@@ -7,11 +7,14 @@ from pathlib import Path
 
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import EncodeConfig, WorldConfig
+from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from embodichain.recovery.config import MISALIGNED, RecoveryConfig
+from embodichain.tasks import TASKS
 from learner.codecs.config import EncoderConfig
 from learner.data.config import DataConfig
 from learner.evaluation.config import EvaluateConfig
+from learner.memory.config import Recompute
 from learner.models.clwm import sizes as clwm
 from learner.models.config import AgentConfig, NormalizerConfig
 from learner.models.cowvla import sizes as cowvla
@@ -21,7 +24,7 @@ from learner.models.lingbot_va import sizes as lingbot_va
 from learner.models.lingbot_va.config import Weighting
 from learner.models.x_wam import sizes as x_wam
 from learner.runs.config import RingConfig, RunConfig, StreamConfig, TrainConfig, encode_on_write
-from learner.training.config import LearnerConfig, Matrices, OptimizerConfig
+from learner.training.config import LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision
 from learner.vision.config import BUILTIN
 
 
@@ -179,6 +182,149 @@ def cowvla_cpu() -> RunConfig:
     """
     model = replace(cowvla.tiny(), glance=48, aim=3, proprio_noise=0.02)
     return _sister("cowvla_cpu", model, window=7, steps=2400, codec="vq")
+
+
+_CAMERAS = 3
+_STRAYING = RecoveryConfig(
+    probability=0.9, astray=0.85, astray_again=0.6, stray_aside=0.07, stray_above=(0.0, 0.08), max_attempts=5, kinds=MISALIGNED
+)
+"""In most episodes the hand strays from its goal and comes back: on the expert's own way the state alone tells where it leads."""
+
+
+def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 3400) -> RunConfig:
+    """What the policies for two cores share: a world model in a state space that it can fill, memory along whole episodes.
+
+    The worker encodes with the built-in encoder. Latents are projected onto 90 leading directions, beside the six moments of what
+    the segmenter calls objects: as many channels as the model is wide. Actions attend to the imagined frame, half of the time to
+    the model's own, and see both frames at a glance; they weigh more than frames, their flow times lie nearer to noise, where only
+    the observation can help, and they are judged by the chunk that they point to. The chunk before is kept from them: they would go
+    on as before instead of looking. One memory, in the third of four blocks. Muon moves the matrices. The policy plays the mean of
+    eight chunks. Looks, sizes and physics are redrawn for every episode, and of each category there are 24 instances.
+    """
+    encoder = EncoderConfig(source=BUILTIN, merge=2, segmenter=BUILTIN)
+    grid = 128 // encoder.patch // encoder.merge
+    model = replace(
+        clwm.tiny(),
+        layers=4,
+        memory_every=3,
+        history_noise_prob=0.25,
+        told_place=True,
+        told_past=False,
+        glance=_CAMERAS * grid * grid,
+        action_weight=3.0,
+        action_shift=2.0,
+        action_falloff=2.0,
+        action_draws=2,
+        proprio_noise=0.02,
+        action_steps=4,
+        action_samples=8,
+    )
+    world = replace(
+        world,
+        painter="raster",
+        width=128,
+        height=128,
+        horizon=40,
+        visual=VisualConfig(enabled=True),
+        physical=PhysicalConfig(enabled=True),
+        encode=encode_on_write(encoder),
+    )
+    return RunConfig(
+        recipe=name,
+        out=Path(f"runs/{name}"),
+        world=world,
+        stream=StreamConfig(workers=1),
+        ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
+        learner=LearnerConfig(
+            agent=AgentConfig(encoder=encoder, normalizer=NormalizerConfig(cameras=_CAMERAS, channels=90, exact=True), model=model),
+            data=DataConfig(batch_size=4, window=0, timeout_s=600.0),
+            optimizer=OptimizerConfig(rate=3e-3, warmup_steps=100, matrices=Matrices.MUON),
+            measure_batches=24,
+            threads=1,
+        ),
+        train=TrainConfig(steps=steps),
+        evaluate=EvaluateConfig(episodes=50),
+    )
+
+
+def turn_any_switch_cpu() -> RunConfig:
+    """A world model that turns switches, many of them and under any looks, for two cores."""
+    assets = AssetsConfig(counts={"switch": 24})
+    return _world_model_cpu("turn_any_switch_cpu", WorldConfig(tasks=("turn_switch",), assets=assets, recovery=_STRAYING))
+
+
+def switch_as_it_was_cpu() -> RunConfig:
+    """A world model whose task needs its memory: what it saw more than twenty frames ago decides what it does."""
+    assets = AssetsConfig(counts={"switch": 24})
+    return _world_model_cpu("switch_as_it_was_cpu", WorldConfig(tasks=("switch_as_it_was",), assets=assets))
+
+
+def switches_cpu() -> RunConfig:
+    """One policy for both tasks with a switch; words tell which is asked for."""
+    assets = AssetsConfig(counts={"switch": 24})
+    world = WorldConfig(tasks=("turn_switch", "switch_as_it_was"), assets=assets, recovery=_STRAYING)
+    return _world_model_cpu("switches_cpu", world, steps=6800)
+
+
+def place_mouse_pad_cpu() -> RunConfig:
+    """A world model for one pick and place, for two cores."""
+    assets = AssetsConfig(counts={"mouse": 24, "pad": 24})
+    recovery = RecoveryConfig(probability=0.5)
+    return _world_model_cpu("place_mouse_pad_cpu", WorldConfig(tasks=("place_mouse_pad",), assets=assets, recovery=recovery))
+
+
+PAPER_BATCH = 128
+"""Trajectories in a step of the paper's trainings."""
+
+
+def pretrain() -> RunConfig:
+    """The paper's pre-training, for a machine with GPUs: every task, AdamW at 1e-4, a global batch of 128 by accumulation.
+
+    Give a Wan2.2-TI2V-5B folder as `learner.backbone`, UMT5-XXL as `learner.agent.text.source` and DINOv3-base as
+    `learner.agent.encoder.source`; with r ranks (`train.ranks`) set `learner.accumulate` to 128 / (r x `learner.data.batch_size`).
+    """
+    base = tiny_cpu()
+    tasks = tuple(name for name in TASKS if name != "counting")
+    agent = AgentConfig(encoder=EncoderConfig(source=BUILTIN), normalizer=NormalizerConfig(exact=True), model=clwm.wan5b())
+    data = DataConfig(batch_size=1, window=0)
+    return replace(
+        base,
+        recipe="pretrain",
+        out=Path("runs/pretrain"),
+        world=replace(
+            base.world,
+            tasks=tasks,
+            width=256,
+            height=256,
+            painter="raster",
+            physical=PhysicalConfig(enabled=True),
+            assets=AssetsConfig(counts=dict.fromkeys(base.world.assets.counts, 24)),
+        ),
+        ring=replace(base.ring, num_slots=512, max_reads=10),
+        learner=LearnerConfig(
+            agent=agent,
+            data=data,
+            optimizer=OptimizerConfig(rate=1e-4, warmup_steps=1000, memory_rate=1.0),
+            precision=Precision.HALF,
+            recompute=Recompute(blocks=True, scan_steps=8),
+            parallel=Parallel.FSDP,
+            accumulate=PAPER_BATCH // data.batch_size,
+        ),
+        train=replace(base.train, steps=40_000, checkpoint_every=1000),
+    )
+
+
+def finetune() -> RunConfig:
+    """The paper's fine-tuning: as `pretrain`, on one task, at 1e-5 for 40,000 steps; memories learn ten times as fast."""
+    base = pretrain()
+    learner = replace(base.learner, optimizer=OptimizerConfig(rate=1e-5, warmup_steps=100, memory_rate=10.0))
+    return replace(
+        base,
+        recipe="finetune",
+        out=Path("runs/finetune"),
+        world=replace(base.world, tasks=("turn_switch",)),
+        learner=learner,
+    )
 
 
 def counting(config: RunConfig) -> RunConfig:

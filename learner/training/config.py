@@ -105,6 +105,10 @@ class LearnerConfig:
     """How several learner processes share the model."""
     loggers: tuple[str, ...] = ("csv", "tensorboard")
     """Where curves go, besides the run's own metrics; also wandb and mlflow where they are installed."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged into one step: a global batch is so many times ranks times `data.batch_size`."""
+    foresight_every: int = 100
+    """Steps between measurements of how well the model foresees the batch that comes (`models.foresight`); 0 for never."""
     measure_batches: int = 8
     threads: int = 2
     """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
@@ -112,6 +116,10 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         if self.measure_batches < 1 or self.threads < 1:
             raise ConfigError(f"measure_batches and threads must be at least 1, got {self.measure_batches} and {self.threads}")
+        if self.accumulate < 1 or self.foresight_every < 0:
+            raise ConfigError(
+                f"accumulate must be at least 1 and foresight_every not negative, got {self.accumulate} and {self.foresight_every}"
+            )
         if self.parallel is Parallel.FSDP and self.optimizer.matrices is Matrices.MUON:
             raise ConfigError(
                 "optimizer.matrices muon needs whole matrices, parallel fsdp shards them: choose adamw, or parallel ddp"

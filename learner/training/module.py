@@ -29,6 +29,7 @@ from learner.data.dataset import Batch, LeasedBatch, RingDataset
 from learner.data.experience import Experience
 from learner.data.ranks import Ranks
 from learner.models.agent import Agent
+from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
 from learner.records.weight_files import mismatches
@@ -48,6 +49,7 @@ class AgentModule(pl.LightningModule):
         super().__init__()
         self.config = config
         self.agent = Agent(config.agent)
+        self.agent.model.check_training()
         self.agent.memory_span.fill_(config.data.window)
         if config.backbone:
             self.backbone_report = self.agent.model.load_backbone(config.backbone)
@@ -57,6 +59,7 @@ class AgentModule(pl.LightningModule):
             self.agent.model.compile_blocks()
         self.average = WeightAverage(config.average, self.agent)
         self.experience = Experience()
+        self._linear = LinearForecast()
         self._leased: LeasedBatch | None = None
         self._clock = (0.0, 0.0)
         self._peak: float | None = None
@@ -114,13 +117,29 @@ class AgentModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch; raises LearnerError naming its trajectories when it is not finite."""
-        generator = torch.Generator().manual_seed(self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40))
+        part = batch_idx % self.config.accumulate
+        seed = self.config.agent.seed * 1_000_003 + self.global_step + (self.global_rank << 40) + (part << 50)
+        generator = torch.Generator().manual_seed(seed)
         losses = self.agent.losses(batch, generator)
         if not bool(losses.total.isfinite()):
             parts = ", ".join(f"{name} {value.item()}" for name, value in losses.parts.items())
             raise self._not_finite(f"loss is {losses.total.item()} ({parts})")
         self._log_step(batch, losses)
+        if part == 0:
+            self._log_foresight(batch, seed)
         return losses.total
+
+    def _log_foresight(self, batch: Batch, seed: int) -> None:
+        """Now and then, of a batch from which nothing has been learned yet at this step. Not where weights lie in slices, which
+        are gathered for training passes alone.
+        """
+        every = self.config.foresight_every
+        if not every or self.global_step % every or self.config.parallel is Parallel.FSDP:
+            return
+        for found in foresee(self.agent, batch, torch.Generator().manual_seed(seed), self._linear):
+            self.log_dict({f"foresight/{name}": value for name, value in found.ratios().items()}, on_step=True, on_epoch=False)
+        window = self.agent.window(batch)
+        self._linear.add(window.latents_BTNC, batch.valid_BT.sum(dim=1))
 
     def _log_step(self, batch: Batch, losses: Losses) -> None:
         now, waited = time.monotonic(), self._dataset.wait_s
@@ -241,8 +260,15 @@ class _Keeper(pl.Callback):
     def __init__(self, path: Path, every: int, on_step: OnStep) -> None:
         self._path, self._every, self._on_step = path, every, on_step
         self._saved = -1
+        self._reported = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._reported = trainer.global_step
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self._reported:
+            return  # a part of a step whose gradients are still being added up
+        self._reported = trainer.global_step
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         asked = self._on_step(trainer.global_step, values)
         if trainer.strategy.reduce_boolean_decision(asked, all=False):  # one rank that stops alone would leave the others waiting
@@ -296,6 +322,7 @@ def fit(
         max_steps=steps,
         max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
         gradient_clip_val=clip,
+        accumulate_grad_batches=module.config.accumulate,
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
         logger=[make_logger(name, logs, first) for name in module.config.loggers] if logs is not None else False,
         log_every_n_steps=min(_LOG_EVERY, max(1, steps // 20)),

@@ -33,11 +33,13 @@ def adamw(config: OptimizerConfig, module: nn.Module, *, fused: bool = True, wit
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:
-    """Weights of the linear maps in blocks, glance and aim; not those that lead in or out of the backbone."""
+    """Weights of the linear maps in blocks, both glances and aim; not those that lead in or out of the backbone."""
     return [
         inner.weight
         for name, inner in module.named_modules()
-        if isinstance(inner, nn.Linear) and inner.weight.requires_grad and {"blocks", "glance", "aim"} & set(name.split("."))
+        if isinstance(inner, nn.Linear)
+        and inner.weight.requires_grad
+        and {"blocks", "glance", "outlook", "aim"} & set(name.split("."))
     ]
 
 

@@ -8,11 +8,11 @@ from learner_parts import GRID, exact_model, window
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import CHUNK
-from learner.backbone.flow import interpolate, shift_time
+from learner.backbone.flow import interpolate, shift_time, towards
 from learner.backbone.grid import Grid
 from learner.backbone.layers import place_waves
 from learner.models.clwm import stages
-from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.clwm.draws import ActionDraw
 from learner.models.clwm.memory import LongTermMemory
 from learner.models.clwm.model import Clwm
@@ -51,11 +51,29 @@ def tensors(memory) -> list[torch.Tensor]:
     return [x for group in (*memory.weights, *memory.context, seen) for x in group]
 
 
+CHANGE = {"next_frame": NextFrame.CHANGE}
+SEEING = {**CHANGE, "see_imagined": True}
+
+
 @pytest.mark.parametrize(
-    ("memory_every", "glance", "aim"), [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, GRID.size, 0), (2, GRID.size, 2), (0, 0, 2)]
+    "changes",
+    [
+        {"memory_every": 0},
+        {"memory_every": 1},
+        {"memory_every": 2},
+        {"memory_every": 0, "glance": GRID.size},
+        {"memory_every": 2, "glance": GRID.size, "aim": 2},
+        {"memory_every": 0, "aim": 2},
+        {"memory_every": 1, **CHANGE},
+        {"memory_every": 0, **SEEING},
+        {"memory_every": 1, **SEEING},
+        {"memory_every": 2, "glance": GRID.size, "told_past": False, **SEEING},
+        {"memory_every": 2, "see_imagined": True},
+    ],
+    ids=str,
 )
-def test_a_parallel_scan_over_t_is_t_online_calls(memory_every, glance, aim):
-    model, w = exact_model(memory_every=memory_every, glance=glance, aim=aim), window()
+def test_a_parallel_scan_over_t_is_t_online_calls(changes):
+    model, w = exact_model(**changes), window()
     draws = clean(draws_of(model, w))
     with torch.no_grad():
         video, action, after = model.velocities(w, draws, GRID)
@@ -64,9 +82,10 @@ def test_a_parallel_scan_over_t_is_t_online_calls(memory_every, glance, aim):
             s_video, s_action = draws.video_time_BT[:, t], draws.action_time_BT[:, t]
             frame, working = w.latents_BTNC[:, t + 1], online[t].fork()
             noisy = interpolate(draws.video_noise_BTNC[:, t], frame, s_video[:, None, None])
-            torch.testing.assert_close(
-                model.video_velocity(working, noisy, s_video, text, GRID), video[:, t], rtol=1e-10, atol=1e-10
-            )
+            expected = video[:, t]
+            if model.config.next_frame is NextFrame.CHANGE:
+                expected = towards(expected, noisy, s_video[:, None, None])
+            torch.testing.assert_close(model.video_velocity(working, noisy, s_video, text, GRID), expected, rtol=1e-10, atol=1e-10)
             working = model.imagine(working, frame, text, GRID)
             noisy = interpolate(draws.action_noise_BTKA[:, t], w.actions_BTKA[:, t], s_action[:, None, None])
             torch.testing.assert_close(model.action_velocity(working, noisy, s_action, text), action[:, t], rtol=1e-10, atol=1e-10)
@@ -176,27 +195,6 @@ def test_generation_reads_frozen_memory_and_updates_the_working_one_once(monkeyp
     assert len(seen) == model.config.video_steps
     assert all(ids == [id(x) for x in tensors(memory)] for ids in seen), "the fork is a reference and stays frozen in Stage 1"
     assert all(torch.equal(a, b) for a, b in zip(tensors(memory), before, strict=True)), "prediction leaves long-term memory alone"
-
-
-def test_working_memory_takes_in_one_imagined_frame():
-    model, w = exact_model(), window(steps=1)
-    text = model.read_text(w.text_BLC)
-    long_term = memories(model, w)[-1]
-    working = model.imagine(long_term.fork(), w.latents_BTNC[:, 0], text, GRID)
-    with pytest.raises(LearnerError, match="exactly one imagined frame"):
-        model.imagine(working, w.latents_BTNC[:, 0], text, GRID)
-
-
-def test_actions_read_the_imagined_frame_through_working_memory():
-    model, w = exact_model(), window(steps=1)
-    text, long_term = model.read_text(w.text_BLC), memories(model, w)[0]
-    time, noise = torch.full((2,), 0.3).double(), torch.randn(2, CHUNK, 30).double()
-    with torch.no_grad():
-        one, other = (
-            model.action_velocity(model.imagine(long_term.fork(), x, text, GRID), noise, time, text)
-            for x in (w.latents_BTNC[:, 1], w.latents_BTNC[:, 1] + 1)
-        )
-    assert (one - other).abs().max() > 1e-4
 
 
 def test_memory_takes_the_same_room_after_ten_and_after_many_frames():

@@ -212,7 +212,7 @@ def test_schemas_the_learner_cannot_read_are_refused():
         check_spec(TrajectorySpec(horizon=HORIZON, fields=narrow))
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"window": 0}, {"timeout_s": -1.0}])
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"window": -1}, {"timeout_s": -1.0}])
 def test_unusable_settings_are_refused(wrong):
     with pytest.raises(ConfigError):
         DataConfig(**wrong)

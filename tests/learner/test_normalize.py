@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
+from learner.codecs.config import LatentSpec
 from learner.models.config import NormalizerConfig
 from learner.models.normalize import Measurement, Normalizer, to_absolute, to_relative
 
@@ -17,10 +18,10 @@ def measured(config=None, rows: int = 64, **changes):
     latents = 3.0 + 2.0 * torch.randn(rows, 5, 6, 8, generator=generator)
     mask = torch.ones(rows, 30)
     mask[:, 20] = 0
-    measurement = Measurement(config, 8)
+    measurement = Measurement(config, LatentSpec(8))
     valid = torch.ones(rows, 4, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, 8)
+    normalizer = Normalizer(config, LatentSpec(8))
     normalizer.fit(measurement)
     return normalizer, actions, proprio[:, :-1], latents
 
@@ -81,11 +82,11 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
     latents[:, :, 1] = 3.0 + 10.0 * latents[:, :, 1]
     latents = latents.flatten(2, 3)
     config = NormalizerConfig(cameras=2)
-    measurement = Measurement(config, 8)
+    measurement = Measurement(config, LatentSpec(8))
     actions, proprio = torch.randn(5, 3, 16, 30, generator=generator), torch.randn(5, 4, 30, generator=generator)
     mask, valid = torch.ones(5, 30, dtype=torch.bool), torch.ones(5, 3, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, 8)
+    normalizer = Normalizer(config, LatentSpec(8))
     normalizer.fit(measurement)
     for camera in normalizer.latents(latents[:, :3]).unflatten(2, (2, 3)).unbind(2):
         torch.testing.assert_close(camera.mean(dim=(0, 1, 2)), torch.zeros(8), atol=1e-5, rtol=0)
@@ -97,7 +98,7 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
 
 
 def test_padding_is_not_measured():
-    poisoned = Measurement(NormalizerConfig(), 2)
+    poisoned = Measurement(NormalizerConfig(), LatentSpec(2))
     actions, proprio, latents = torch.zeros(1, 2, 16, 30), torch.zeros(1, 3, 30), torch.zeros(1, 3, 4, 2)
     for values in (actions[:, 1], proprio[:, 1], latents[:, 1]):
         values.fill_(torch.nan)
@@ -108,7 +109,7 @@ def test_padding_is_not_measured():
 
 def test_statistics_travel_in_the_state_dict():
     normalizer, actions, proprio, _ = measured()
-    other = Normalizer(NormalizerConfig(), 8)
+    other = Normalizer(NormalizerConfig(), LatentSpec(8))
     assert not other.is_fitted
     other.load_state_dict(normalizer.state_dict())
     assert other.is_fitted
@@ -117,4 +118,73 @@ def test_statistics_travel_in_the_state_dict():
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ConfigError, match="at least one batch"):
-        Measurement(NormalizerConfig(), 2).quantiles()
+        Measurement(NormalizerConfig(), LatentSpec(2)).quantiles()
+
+
+def projected(channels: int = 3, moments: int = 2, cameras: int = 0):
+    """Patch channels that lie close to a plane of three directions, and moments beside them."""
+    generator = torch.Generator().manual_seed(1)
+    plane = torch.randn(3, 8, generator=generator)
+    patch = torch.randn(64, 5, 6, 3, generator=generator) @ plane + 0.01 * torch.randn(64, 5, 6, 8, generator=generator)
+    latents = torch.cat([patch, torch.randn(64, 5, 6, moments, generator=generator)], dim=-1) * 4.0 + 1.0
+    config, spec = NormalizerConfig(channels=channels, cameras=cameras), LatentSpec(8 + moments, moments)
+    measurement = Measurement(config, spec)
+    actions, proprio = torch.zeros(64, 4, 16, 30), torch.zeros(64, 5, 30)
+    valid, mask = torch.ones(64, 4, dtype=torch.bool), torch.ones(64, 30)
+    measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
+    normalizer = Normalizer(config, spec)
+    normalizer.fit(measurement)
+    return normalizer, latents
+
+
+@pytest.mark.parametrize("cameras", [0, 2])
+def test_latents_are_projected_onto_leading_directions_of_unit_mean_variance_and_moments_stay(cameras):
+    normalizer, latents = projected(cameras=cameras)
+    inside = normalizer.latents(latents[:, :-1])
+    assert inside.shape[-1] == normalizer.spec.channels == 5 and normalizer.spec.moments == 2
+    variance = inside[..., :3].flatten(0, 2).var(dim=0)
+    assert variance.mean() == pytest.approx(1.0, rel=0.02) and (variance.diff() <= 1e-6).all(), "the leading first"
+    gram = normalizer.directions.T @ normalizer.directions
+    torch.testing.assert_close(gram, gram[0, 0] * torch.eye(3), rtol=1e-4, atol=1e-4)
+    whole = Normalizer(NormalizerConfig(cameras=cameras), LatentSpec(10, 2))
+    whole.latent_mean.copy_(normalizer.latent_mean)
+    whole.latent_std.copy_(normalizer.latent_std)
+    torch.testing.assert_close(inside[..., 3:], whole.latents(latents[:, :-1])[..., 8:])
+
+
+def test_what_is_decoded_is_what_was_seen_less_what_the_projection_drops():
+    normalizer, latents = projected(cameras=2)
+    back = normalizer.encoder_latents(normalizer.latents(latents))
+    assert (back - latents).square().mean().sqrt() < 0.02 * latents.std()
+    again = normalizer.latents(back)
+    torch.testing.assert_close(again, normalizer.latents(latents), rtol=1e-4, atol=1e-4)
+    fewer, _ = projected(channels=1)
+    assert (fewer.encoder_latents(fewer.latents(latents)) - latents).abs().max() > 1.0
+
+
+def test_more_directions_than_channels_are_refused():
+    with pytest.raises(ConfigError, match="9 directions of latents that have 8 patch channels"):
+        projected(channels=9)
+
+
+def test_exact_chunks_come_back_as_they_went_however_far_they_reach():
+    """Here a channel rests in 99 of 100 rows, and then jumps: quantiles alone would clip it."""
+    generator = torch.Generator().manual_seed(0)
+    proprio = torch.zeros(64, 5, 30)
+    actions = 0.01 * torch.randn(64, 4, 16, 30, generator=generator)
+    actions[3, 2, 5:9, 15] = 0.9
+    for exact in (True, False):
+        config = NormalizerConfig(exact=exact)
+        measurement = Measurement(config, LatentSpec(8))
+        valid, mask = torch.ones(64, 4, dtype=torch.bool), torch.ones(64, 30)
+        latents = torch.randn(64, 5, 6, 8, generator=generator)
+        measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
+        normalizer = Normalizer(config, LatentSpec(8))
+        normalizer.fit(measurement)
+        there = normalizer.actions(actions, proprio[:, :-1])
+        beyond = actions.clone()
+        beyond[0, 0, 0, 15] = 2.0
+        back = normalizer.physical_actions(normalizer.playable(normalizer.actions(beyond, proprio[:, :-1])), proprio[:, :-1])
+        lost = (back - beyond).abs().max()
+        assert (lost < 1e-6) if exact else (lost > 0.5)
+        assert there.abs().max() <= config.clip + 1e-5, "of the warm-up nothing blows up"

@@ -9,11 +9,14 @@ from learner_parts import SMALL, fitted, shaken, trajectory
 from safetensors.torch import save_file
 
 from embodichain.errors import ConfigError, LearnerError
+from learner.data.config import DataConfig
+from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
 from learner.inference.policy_file import Setup, load_agent, load_setup, save_agent
 from learner.models.agent import Agent
+from learner.models.clwm.config import NextFrame
 from learner.models.config import AgentConfig, NormalizerConfig
 from learner.vision.segmenter import Segmenter, save_segmenter
 
@@ -106,6 +109,35 @@ def test_memory_starts_afresh_after_its_span_and_keeps_its_size(agent):
         steps.append(policy.memory.steps)
         sizes.add(policy.memory.size_bytes)
     assert steps == [1, 2, 3, 4, 1, 2, 3] and len(sizes) == 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"next_frame": NextFrame.CHANGE, "see_imagined": True}], ids=str)
+def test_memory_trained_along_whole_episodes_lives_as_long_and_is_what_training_would_hold(dataset, changes):
+    """Through the public policy: its memory after T frames is that of one parallel scan over them, and nothing restarts it."""
+    agent = fitted(replace(SMALL, model=replace(SMALL.model, history_noise_prob=0.0, **changes)), dataset)
+    agent.memory_span.fill_(0)
+    shaken(agent.model)
+    policy, episode, chunks = Policy(agent), trajectory(0), []
+    policy.begin("place the mouse")
+    for t in range(7):
+        executed = episode["action"][t - 1] if t else None
+        policy.act(episode["rgb"][t], episode["proprio"][t], executed)
+    assert policy.memory.steps == 7
+    whole = RingDataset(MemorySource([episode]), DataConfig(batch_size=1, window=0)).draw().gather()
+    window = agent.window(whole)
+    with torch.no_grad():
+        _, _, scanned = agent.model.velocities(
+            window, agent.model.draw(window, torch.Generator().manual_seed(0)), agent.grid(whole.rgb_BThw3)
+        )
+    for mine, theirs in zip(policy.memory.weights, scanned.weights, strict=True):
+        for one, other in zip(mine, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    for first in (0, 1):  # what was seen first still matters
+        policy.begin("place the mouse")
+        for t in range(7):
+            policy.act(trajectory(first if t == 0 else 0)["rgb"][t], episode["proprio"][t], episode["action"][t - 1] if t else None)
+        chunks.append(policy.memory.weights[0].w1)
+    assert not torch.equal(*chunks)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
+from learner.models.clwm.config import NextFrame
 from learner.models.clwm.inputs import Noise
 from learner.models.clwm.speculate import Split, finish, prepare, start
 from learner.models.world_model import Mode, Seen
@@ -40,6 +41,7 @@ def agent(trajectories):
         {"glance": GRID.size},
         {"aim": GRID.cameras},
         {"video_shift": 3.0, "action_shift": 0.5},
+        {"next_frame": NextFrame.CHANGE, "see_imagined": True, "glance": GRID.size},
     ],
     ids=str,
 )

@@ -4,6 +4,7 @@ from learner_parts import GRID, exact_model, window
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from learner.models.clwm.config import NextFrame
 from learner.models.clwm.flops import forward_flops
 from learner.models.window import Extent
 from learner.training.utilisation import peak_flops, utilisation
@@ -20,6 +21,8 @@ from learner.training.utilisation import peak_flops, utilisation
         {"aim": GRID.cameras},
         {"memory_every": 0, "imagined": 3},
         {"memory_every": 0, "imagined": 9},
+        {"next_frame": NextFrame.CHANGE, "see_imagined": True},
+        {"memory_every": 0, "next_frame": NextFrame.CHANGE, "see_imagined": True, "glance": GRID.size},
     ],
 )
 def test_counted_flops_are_those_that_torch_counts(changes):

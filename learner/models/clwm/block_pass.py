@@ -52,23 +52,30 @@ def block_pass(
     text: Tensor,
     scene_size: int,
     last: bool,
+    see_imagined: bool,
     recompute: Recompute,
 ) -> BlockPassed:
     """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more.
 
-    Actions are there at T frames, scene and body at T + 1 or, where nobody remembers the last, at T; video at T, or at fewer for a
-    model without memory.
+    Where actions see imagined frames (`see_imagined`), the tokens of those come before theirs. Actions and imagined frames are
+    there at T frames, scene and body at T + 1 or, where nobody remembers the last, at T; video at T, or at fewer for a model
+    without memory. There may be no actions, where frames alone are imagined.
     """
     tokens = list(tokens)
     rotations = [group.rotation for group in groups]
     modulations = [block.modulation(group.modulation) for group in groups]
-    scene, body, video, *actions = block.project(tokens, modulations, rotations)
+    scene, body, video, *acting = block.project(tokens, modulations, rotations)
+    ahead, actions = (acting[:1], acting[1:]) if see_imagined else ([], acting)
     seen = join(scene.own, body.own)
-    now = seen if seen.keys.shape[1] == actions[0].queries.shape[1] else seen.first(-1)
+    steps = (acting[-1] if acting else video).queries.shape[1]
+    now = seen if seen.keys.shape[1] == steps else seen.first(-1)
     imagined = video.queries.shape[1]
     # Where all are imagined, the very same tensor: gradients then add up in the same order, to the same bits.
     before = now if imagined == now.keys.shape[1] else now.first(imagined)
     reads = [(scene, scene.own), (body, seen), (video, join(before, video.own))]
+    for expected in ahead:
+        reads.append((expected, expected.own))
+        now = join(now, expected.own)
     reads += [(action, join(now, action.own)) for action in actions]
     # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
     # computed in the same shapes, hence to the same bits, with and without memory.
@@ -81,11 +88,24 @@ def block_pass(
     state: tuple[FastWeights, ...] = ()
     if memory is not None:
         frames = torch.cat(tokens[:2], dim=2)
-        scanned = Rotations(cat_rotations(rotations[0], rotations[1]), rotations[2], cat_rotations(*rotations[3:]))
-        sizes = [action.shape[2] for action in tokens[3:]]
-        chunks = torch.cat(tokens[3:], dim=2)
-        frames, tokens[2], chunks, after = memory(frames, tokens[2], chunks, scanned, scene_size, last=last, recompute=recompute)
-        tokens[3:] = chunks.split(sizes, dim=2)
+        first = 3 + len(ahead)
+        of_chunks = cat_rotations(*rotations[first:]) if actions else rotations[2]
+        scanned = Rotations(cat_rotations(rotations[0], rotations[1]), rotations[2], of_chunks)
+        sizes = [action.shape[2] for action in tokens[first:]]
+        chunks = torch.cat(tokens[first:], dim=2) if actions else tokens[2][:, :, :0]
+        frames, tokens[2], chunks, expected, after = memory(
+            frames,
+            tokens[2],
+            chunks,
+            scanned,
+            scene_size,
+            last=last,
+            recompute=recompute,
+            imagined=tokens[3] if see_imagined else None,
+        )
+        if expected is not None:
+            tokens[3] = expected
+        tokens[first:] = chunks.split(sizes, dim=2) if actions else []
         tokens[:2] = frames.split([scene_size, frames.shape[2] - scene_size], dim=2)
         state = (after,)
     keep = 2 if last else 0

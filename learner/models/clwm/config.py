@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 from embodichain.errors import ConfigError
 from learner.memory.config import TttConfig
 from learner.models.family import ModelConfig
+
+
+class NextFrame(StrEnum):
+    """What Stage 1 predicts of the next frame."""
+
+    VELOCITY = "velocity"
+    """The velocity from noise to it. A head narrower than the latents cannot express their noise: that is refused in training."""
+    CHANGE = "change"
+    """The clean frame, as the present one, a linear map of it and what the tokens add; the last two start at zero, hence the model
+    at "no change". Its loss is that of the frame; noisy history comes to whole windows, Stage 1 learns from clean ones alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +35,14 @@ class ClwmConfig(ModelConfig):
     memory_every: int = 2
     """Every how many blocks one has a memory layer; 0 for a model without memory."""
     ttt: TttConfig = field(default_factory=TttConfig)
+    next_frame: NextFrame = NextFrame.VELOCITY
+    """Files that do not say were trained on the velocity."""
+    see_imagined: bool = False
+    """Whether actions attend to the tokens of the imagined frame, and see it at a glance where they so see the present one.
+    Without, they know of it through the working memory alone."""
+    own_imagination: float = 0.0
+    """Share of training steps in which actions are shown what the model itself imagines, with its own sampler, instead of the true
+    next frame with history noise. They meet nothing else once they act."""
     max_cameras: int = 4
     told_place: bool = False
     """Whether latents are told where in their picture they lie, beside the rotary positions: those turn queries and keys alone, so
@@ -78,6 +97,11 @@ class ClwmConfig(ModelConfig):
             raise ConfigError(
                 f"imagined is a number of steps, or 0 for all, and all where memory_every is not 0, got {self.imagined} "
                 f"with memory_every={self.memory_every}: memory is trained along every step"
+            )
+        if not 0.0 <= self.own_imagination <= 1.0 or (self.own_imagination and not self.see_imagined):
+            raise ConfigError(
+                f"own_imagination is a share of training steps, 0 to 1, of a model with see_imagined, got {self.own_imagination} "
+                f"with see_imagined={self.see_imagined}"
             )
         if self.action_falloff < 0.0:
             raise ConfigError(f"action_falloff must not be negative, got {self.action_falloff}")

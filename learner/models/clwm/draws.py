@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.backbone.flow import shift_time
-from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.window import Window
 
 
@@ -36,12 +36,15 @@ class Draws(NamedTuple):
     """More noises and flow times for the same chunks."""
     proprio_noise_BTA: Tensor | None = None
     """Added to the measured states."""
+    imagine: bool = False
+    """Whether actions see what the model itself imagines of the next frames, from `video_noise`."""
 
 
 def draw(config: ClwmConfig, window: Window, generator: torch.Generator) -> Draws:
     """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is.
 
-    Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction.
+    Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction. A model
+    that predicts the change has whole windows of noisy frames, and others of clean ones.
     """
     latents, actions = window.latents_BTNC, window.actions_BTKA
     steps = actions.shape[:2]
@@ -54,7 +57,8 @@ def draw(config: ClwmConfig, window: Window, generator: torch.Generator) -> Draw
 
     frames = latents.shape[:2]
     share = config.history_noise_low + (1.0 - config.history_noise_low) * uniform(*frames)
-    noisy = uniform(*frames) < config.history_noise_prob
+    by_window = config.next_frame is NextFrame.CHANGE
+    noisy = uniform(frames[0], 1 if by_window else frames[1]) < config.history_noise_prob
     return Draws(
         video_noise_BTNC=normal(latents[:, 1:]),
         video_time_BT=shift_time(uniform(*steps), config.video_shift),
@@ -66,4 +70,5 @@ def draw(config: ClwmConfig, window: Window, generator: torch.Generator) -> Draw
             ActionDraw(normal(actions), shift_time(uniform(*steps), config.action_shift)) for _ in range(config.action_draws - 1)
         ),
         proprio_noise_BTA=config.proprio_noise * normal(window.proprio_BTA) if config.proprio_noise else None,
+        imagine=bool(torch.rand((), generator=generator) < config.own_imagination) if config.own_imagination else False,
     )

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
 
 
 def forward_flops(config: ClwmConfig, extent: Extent) -> float:
-    """FLOPs of the forward pass of one training step."""
+    """FLOPs of the forward pass of one training step that samples no imagined frames (`ClwmConfig.own_imagination`)."""
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
     past, draws = CHUNK if config.told_past else 0, config.action_draws
     scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; actions have several draws
     V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # imagined, and seen: the last only to be remembered
-    still, noisy = frames * (scene + body), V * video + T * draws * action
+    still, noisy = frames * (scene + body), V * video + T * draws * action + T * (N if config.see_imagined else 0)
+    ahead = N if config.see_imagined else 0  # imagined frames as actions see them
     total = 2.0 * D * (frames * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
+    total += 2.0 * T * ahead * C * D
+    if config.next_frame is NextFrame.CHANGE:
+        total += 2.0 * V * video * C * (D + C)
     if config.glance:
-        total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
+        total += (1 + config.see_imagined) * T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     if config.aim:
         wide = AIM_WIDTH * D
         total += T * 2.0 * wide * (aim_inputs(config.aim) + wide + D)
     total += 2.0 * L * (E * D + D * D)
-    flow_times = V + draws * T + 2  # of both noisy groups, and the two clean ones'
+    flow_times = V + draws * T + 2 + config.see_imagined  # of both noisy groups, and the clean ones'
     total += flow_times * 2.0 * (config.time_frequencies * D + D * D + 6 * D * D)
     for index in range(config.layers):
         last, memory = index == config.layers - 1, index in config.memory_blocks
@@ -34,7 +38,8 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
             (frames, scene, scene),
             (frames, body, scene + body),
             (V, video, scene + body + video),
-            (T * draws, action, scene + body + action),
+            (T * draws, action, scene + body + ahead + action),
+            (T, ahead, ahead),
         ]
         seen = seen[2:] if merged == noisy else seen
         total += sum(4.0 * D * steps * queries * keys for steps, queries, keys in seen)
@@ -45,4 +50,5 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
             hidden = D * config.ttt.ratio * (D // config.heads)
             total += 2.0 * D * D * (reading + 2 * still + reading) + 2.0 * D * config.heads * still
             total += hidden * (10.0 * still + 4.0 * reading)
+            total += T * ahead * (4.0 * D * D + 2.0 * D * config.heads + 10.0 * hidden)
     return B * total

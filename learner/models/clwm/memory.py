@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from learner.backbone.layers import KeyValue
+from learner.backbone.layers import KeyValue, join
 from learner.memory.ttt import FastWeights
 
 
@@ -26,19 +26,22 @@ class LongTermMemory:
     context: tuple[KeyValue, ...] = ()
     glance: Tensor | None = None
     """What the model saw of the present frame at a glance, [B, 1, 1, D]; None for a model without, and before the first frame."""
+    frame: Tensor | None = None
+    """The present frame's latents, [B, N, C], for a model that predicts how they change; else None, and before the first frame."""
     opening: Tensor | None = None
     """Where objects were seen in the episode's first frame, [B, M]; None for a model without an aim, and before that frame."""
     steps: int = 0
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the fast weights, of the context, of the glance and of the opening: does not depend on `steps`."""
-        present = [x for entry in self.context for x in entry] + [x for x in (self.glance, self.opening) if x is not None]
+        """Bytes of the fast weights and of what is kept of two frames, the present and the first: does not depend on `steps`."""
+        kept = (self.glance, self.frame, self.opening)
+        present = [x for entry in self.context for x in entry] + [x for x in kept if x is not None]
         return sum(x.numel() * x.element_size() for x in present) + sum(weights.size_bytes for weights in self.weights)
 
     def fork(self) -> WorkingMemory:
         """Working memory for one chunk: shares every tensor."""
-        return WorkingMemory(weights=self.weights, context=self.context, glance=self.glance)
+        return WorkingMemory(weights=self.weights, context=self.context, glance=self.glance, frame=self.frame)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +50,9 @@ class WorkingMemory:
 
     weights: tuple[FastWeights, ...]
     context: tuple[KeyValue, ...]
+    """Keys and values of the present frame; of the imagined one as well, once it is imagined, where actions see it."""
     glance: Tensor | None = None
+    frame: Tensor | None = None
     imagined: bool = False
 
     def spread(self, count: int) -> WorkingMemory:
@@ -56,11 +61,19 @@ class WorkingMemory:
             weights=tuple(state.spread(count) for state in self.weights),
             context=tuple(seen.spread(count) for seen in self.context),
             glance=None if self.glance is None else self.glance.repeat_interleave(count, dim=0),
+            frame=None if self.frame is None else self.frame.repeat_interleave(count, dim=0),
             imagined=self.imagined,
         )
 
-    def imagine(self, weights: tuple[FastWeights, ...]) -> WorkingMemory:
-        """The memory after its one update; raises LearnerError on a second."""
+    def imagine(
+        self, weights: tuple[FastWeights, ...], ahead: tuple[KeyValue, ...] = (), glance: Tensor | None = None
+    ) -> WorkingMemory:
+        """The memory after its one update; `ahead` are keys and values of the imagined frame, `glance` is what it says at a glance.
+
+        Raises LearnerError on a second.
+        """
         if self.imagined:
             raise LearnerError("working memory takes in exactly one imagined frame per chunk: fork the long-term memory again")
-        return WorkingMemory(weights=weights, context=self.context, glance=self.glance, imagined=True)
+        context = tuple(join(now, then) for now, then in zip(self.context, ahead, strict=True)) if ahead else self.context
+        seen = self.glance if glance is None else glance if self.glance is None else self.glance + glance
+        return WorkingMemory(weights=weights, context=context, glance=seen, frame=self.frame, imagined=True)

@@ -8,15 +8,17 @@ Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
     scene    latents of frame t           attends to itself
     body     proprio and executed chunk   attends to scene and itself
     video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
-    action   noisy chunk t                attends to scene, body and itself; reads the working memory; glances at frame t, and aims
-The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1.
+    ahead    imagined frame t + 1         attends to itself; there where actions see it (`ClwmConfig.see_imagined`)
+    action   noisy chunk t                attends to scene, body, ahead and itself; reads the working memory; glances, and aims
+The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1 as imagined. In training the
+true next frame with history noise stands for the imagined one, or what the model imagines by now (`ClwmConfig.own_imagination`).
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.backbone.flow import interpolate, velocity
+from learner.backbone.flow import euler, interpolate, time_grid, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
     wide,
 )
 from learner.backbone.wan_weights import LoadReport, load_wan
-from learner.models.clwm.block_pass import BlockPassed, block_pass
+from learner.models.clwm.block_pass import BlockPassed, Conditioned, block_pass
+from learner.models.clwm.config import NextFrame
 from learner.models.clwm.draws import ActionDraw, Draws, draw
 from learner.models.clwm.flops import forward_flops
 from learner.models.clwm.inputs import Noise, Preparation, TextMemory
@@ -58,20 +61,21 @@ class Clwm(ClwmStages):
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
         """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
 
-        With `ClwmConfig.imagined` frames of that many steps alone.
+        With `ClwmConfig.imagined` frames of that many steps alone. A model that predicts the change gives clean frames.
 
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
         video, actions, long_term = self._velocities(window, draws, grid, remembered=True)
         noise, time = draws.history_noise_BTNC[:, -1:], draws.history_time_BT[:, -1:, None, None]
         opening = self._opening(window.opening_BNC)
-        glance = self._look(interpolate(noise, window.latents_BTNC[:, -1:], time), opening, window.proprio_BTA[:, -1:])
-        return video, actions[0], replace(long_term, glance=glance, opening=opening)
+        frame = interpolate(noise, window.latents_BTNC[:, -1:], time)
+        glance = self._look(frame, opening, window.proprio_BTA[:, -1:])
+        return video, actions[0], replace(long_term, glance=glance, frame=self._kept(frame[:, 0]), opening=opening)
 
     def _velocities(
         self, window: Window, draws: Draws, grid: Grid, *, remembered: bool
     ) -> tuple[Tensor, list[Tensor], LongTermMemory]:
-        """`velocities`, with those of the chunks for every draw; the memory lacks the glance, which training has no use for.
+        """`velocities`, with those of the chunks for every draw; the memory lacks what training has no use for.
 
         Unless all are to be `remembered`, a model without memory passes over the last frame, which nothing else reads.
         """
@@ -82,30 +86,60 @@ class Clwm(ClwmStages):
         imagined = self.config.imagined or actions.shape[1]
         video_time = draws.video_time_BT[:, :imagined]
         clear, noise = latents[:, 1 : 1 + imagined], draws.video_noise_BTNC[:, :imagined]
+        text = self.text_in(window.text_BLC.to(self.place))
         past = torch.cat([torch.zeros_like(actions[:, :1]), actions], dim=1)
         proprio = window.proprio_BTA if draws.proprio_noise_BTA is None else window.proprio_BTA + draws.proprio_noise_BTA
         told = draws.history_time_BT[:, frames] if self.config.history_noise_told else None
-        groups = [
+        observed = (
             self._scene(history[:, frames], grid, told),
             self._body(proprio[:, frames], past[:, frames], first=True),
-            self._video(interpolate(noise, clear, video_time[..., None, None]), grid, video_time),
-        ]
+        )
+        present = history[:, :imagined]
+        groups = [*observed, self._video(interpolate(noise, clear, video_time[..., None, None]), grid, video_time, present)]
         glance = self._look(history[:, :-1], self._opening(window.opening_BNC), proprio[:, :-1])
+        if self.config.see_imagined:
+            own = draws.imagine
+            ahead = self._imagined(observed, history[:, :-1], draws.video_noise_BTNC, text, grid) if own else history[:, 1:]
+            groups.append(self._ahead(ahead, grid, None if own or told is None else draws.history_time_BT[:, 1:]))
+            if self.outlook is not None:
+                further = self.outlook(ahead.to(self.place))
+                glance = further if glance is None else glance + further
+        first = len(groups)
         for noise, time in (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further):
             groups.append(self._action(interpolate(noise, actions, time[..., None, None]), time, glance))
-        text = self.text_in(window.text_BLC.to(self.place))
+        tokens, long_term = self._run(groups, text, grid, see_imagined=self.config.see_imagined)
+        chunks = [self.action_out(noisy, group.embedding) for noisy, group in zip(tokens[first:], groups[first:], strict=True)]
+        video = self._next_frame(self.video_out(tokens[2], groups[2].embedding), present)
+        return video, chunks, replace(long_term, steps=latents.shape[1])
+
+    def _run(
+        self, groups: Sequence[Conditioned], text: Tensor, grid: Grid, *, see_imagined: bool
+    ) -> tuple[list[Tensor], LongTermMemory]:
+        """Groups of tokens through all blocks and memories: what they become, and what is remembered in the end."""
         tokens = [group.tokens for group in groups]
         weights, context = [], []
         for index, block in enumerate(self.blocks):
             slot = self._memory_of.get(index)
             memory = None if slot is None else self.memories[slot]
             last = index == len(self.blocks) - 1
-            tokens, seen, state = block(self._train_block, block, memory, tokens, groups, text, grid.size, last)
+            tokens, seen, state = block(self._train_block, block, memory, tokens, groups, text, grid.size, last, see_imagined)
             context.append(seen)
             weights += state
-        long_term = LongTermMemory(weights=tuple(weights), context=tuple(context), steps=latents.shape[1])
-        chunks = [self.action_out(noisy, group.embedding) for noisy, group in zip(tokens[3:], groups[3:], strict=True)]
-        return self.video_out(tokens[2], groups[2].embedding), chunks, long_term
+        return tokens, LongTermMemory(weights=tuple(weights), context=tuple(context))
+
+    @torch.no_grad()
+    def _imagined(self, observed: Sequence[Conditioned], present: Tensor, noise: Tensor, text: Tensor, grid: Grid) -> Tensor:
+        """The next frame of every step as Stage 1 samples it in inference, from `noise`, [B, T, N, C]; nothing learns from it."""
+        times = time_grid(self.config.video_steps, self.config.video_shift)
+
+        def velocity(point: Tensor, time_B: Tensor) -> Tensor:
+            time_BT = time_B[:, None].expand(present.shape[:2])
+            video = self._video(point, grid, time_BT, present)
+            tokens, _ = self._run((*observed, video), text, grid, see_imagined=False)
+            predicted = self._next_frame(self.video_out(tokens[2], video.embedding), present)
+            return self._velocity(predicted, point, time_BT[..., None, None])
+
+        return euler(velocity, noise, times)
 
     def losses(
         self,
@@ -117,11 +151,18 @@ class Clwm(ClwmStages):
         imitate_BT: Tensor,
         action_mask_BA: Tensor,
     ) -> Losses:
-        """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask."""
+        """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask.
+
+        A model that predicts the change is judged by its frames, in windows whose history is clean.
+        """
         video, chunks, _ = self._velocities(window, draws, grid, remembered=False)
         imagined = slice(video.shape[1])
         frames, noise = window.latents_BTNC[:, 1:][:, imagined], draws.video_noise_BTNC[:, imagined]
-        video_error = (wide(video) - velocity(noise, frames)).square().mean(dim=(2, 3))
+        judged = valid_BT[:, imagined]
+        target = velocity(noise, frames)
+        if self.config.next_frame is NextFrame.CHANGE:
+            target, judged = frames, judged & (draws.history_time_BT == 1.0).all(dim=1, keepdim=True)
+        video_error = (wide(video) - target).square().mean(dim=(2, 3))
         noises = (ActionDraw(draws.action_noise_BTKA, draws.action_time_BT), *draws.further)
         action_error = torch.stack(
             [
@@ -134,7 +175,7 @@ class Clwm(ClwmStages):
             action_error = action_error * (shares / self._mean_share)[..., None]
         action_error = action_error.mean(dim=0)
         weights = imitate_BT.to(action_error)[..., None] * action_mask_BA.to(action_error)[:, None]
-        video_loss = _mean(video_error, valid_BT[:, imagined].to(video_error))
+        video_loss = _mean(video_error, judged.to(video_error))
         action_loss = _mean(action_error, weights)
         total = video_loss + self.config.action_weight * action_loss
         return Losses(total, {"video": video_loss, "action": action_loss})

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
 from embodichain.types import ACTION_DIM, CHUNK
-from learner.backbone.flow import shift_time
+from learner.backbone.flow import shift_time, towards
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
     PLACE_WAVES,
@@ -30,7 +30,7 @@ from learner.backbone.layers import (
 from learner.codecs.config import LatentSpec
 from learner.memory.ttt import TttLayer
 from learner.models.clwm.block_pass import BlockPassed, Conditioned, Setting, block_pass
-from learner.models.clwm.config import ClwmConfig
+from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import Aim, Glance
 from learner.models.world_model import Needs, WorldModel
 
@@ -61,11 +61,24 @@ class ClwmParts(WorldModel):
         self.memories = cast("Sequence[TttLayer]", nn.ModuleList(memories))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, config.max_cameras * dim) if config.told_place else None
         self.glance = Glance(latent_dim, config.glance, dim) if config.glance else None
+        self.outlook = Glance(latent_dim, config.glance, dim) if config.glance and config.see_imagined else None
+        changing = config.next_frame is NextFrame.CHANGE
+        self.skip = _zero(nn.Linear(latent_dim, latent_dim)) if changing else None
+        self.present_in = nn.Linear(latent_dim, dim) if changing else None
         self.aim = Aim(config.aim, dim) if config.aim else None
         uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
         self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}
         self._block_pass: Callable[..., BlockPassed] = block_pass
+
+    def check_training(self) -> None:
+        """Raises ConfigError for a head that could not express the noise of its target, whatever it learned."""
+        channels, dim = self.video_out.output.out_features, self.config.dim
+        if self.skip is None and dim < channels:
+            raise ConfigError(
+                f"a model of width {dim} cannot predict velocities of {channels} channels: in {channels - dim} directions its "
+                f"frames would stay noise; set model.next_frame to change, normalizer.channels to {dim} at most, or wider model.dim"
+            )
 
     def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
         """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
@@ -86,8 +99,32 @@ class ClwmParts(WorldModel):
     def _scene(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
         return self._latents(latents_BTNC, grid, 0.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
 
-    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor) -> Conditioned:
-        return self._latents(latents_BTNC, grid, 1.0, time_BT)
+    def _video(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor, present_BTNC: Tensor | None) -> Conditioned:
+        tokens = self._video_tokens(latents_BTNC, grid, self._views(grid), present_BTNC)
+        return self._condition(tokens, self.video_time(time_BT), grid_positions, *grid, 1.0)
+
+    def _video_tokens(self, latents: Tensor, grid: Grid, views: Tensor, present: Tensor | None) -> Tensor:
+        """Tokens of noisy frames; to predict their change they are told the present latent in the same place, which attention would
+        take long to find.
+        """
+        tokens = self._latent_tokens(latents, grid, views)
+        if self.present_in is None:
+            return tokens
+        if present is None:
+            raise LearnerError("this model predicts how the present frame changes, and there is none: observe one first")
+        return tokens + self.present_in(present.to(self.place))
+
+    def _ahead(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
+        """Tokens of imagined frames: as those of a real one, a step later."""
+        return self._latents(latents_BTNC, grid, 1.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
+
+    def _next_frame(self, put_out: Tensor, present: Tensor | None) -> Tensor:
+        """What Stage 1 predicts, velocity or clean frame, from what its head puts out and the present frame, both [..., N, C]."""
+        return put_out if self.skip is None or present is None else present + self.skip(present) + put_out
+
+    def _velocity(self, predicted: Tensor, point: Tensor, time: Tensor) -> Tensor:
+        """The sampler's velocity at `point` for what Stage 1 predicts there; `time` broadcasts."""
+        return predicted if self.skip is None else towards(predicted, point, time)
 
     def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
         tokens = self._latent_tokens(latents, grid, self._views(grid))
@@ -164,5 +201,16 @@ class ClwmParts(WorldModel):
         modulations = tuple(block.modulation(time[1]) for block in self.blocks)
         return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
 
+    def _kept(self, latents_BNC: Tensor) -> Tensor | None:
+        """What of the present frame's latents is kept to imagine the next one."""
+        return None if self.skip is None else latents_BNC
+
     def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
         return rotations(positions, arguments, self.config.dim // self.config.heads, self.place)
+
+
+def _zero(linear: nn.Linear) -> nn.Linear:
+    """A linear map that starts as zero."""
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

@@ -16,6 +16,7 @@ from learner.backbone.layers import (
     KeyValue,
     Rotation,
     attend,
+    grid_positions,
     join,
     modulated,
 )
@@ -35,8 +36,11 @@ class ClwmStages(ClwmParts):
         return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories), opening=opening)
 
     def restart(self, state: LongTermMemory, span: int) -> LongTermMemory:
-        """Emptied once it holds `span` frames, as every training window began; what was seen in the first frame stays."""
-        return self.empty(state.opening) if state.steps >= span else state
+        """Emptied once it holds `span` frames, as every training window began; what was seen in the first frame stays.
+
+        With span 0, of a model trained along whole episodes, it is never emptied.
+        """
+        return self.empty(state.opening) if span and state.steps >= span else state
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
         """Keys and values of an instruction for every block: once per instruction."""
@@ -57,26 +61,37 @@ class ClwmStages(ClwmParts):
         weights, context = self._absorb(memory.weights, tokens, [scene, body], text, last=len(self.blocks) - 1)
         opening = self._opening(latents_BNC) if memory.opening is None else memory.opening
         glance = self._look(latents_BNC[:, None], opening, proprio_BA[:, None])
-        return LongTermMemory(weights=weights, context=context, glance=glance, opening=opening, steps=memory.steps + 1)
+        kept = self._kept(latents_BNC)
+        steps = memory.steps + 1
+        return LongTermMemory(weights=weights, context=context, glance=glance, frame=kept, opening=opening, steps=steps)
 
     def imagine(
         self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
     ) -> WorkingMemory:
-        """Working memory after its one update, with the frame that Stage 1 predicted."""
-        if not self._memory_of:
+        """Working memory after its one update, with the frame that Stage 1 predicted, and its tokens where actions see them."""
+        see = self.config.see_imagined
+        if not self._memory_of and not see:
             return working.imagine(())
         scene = made or self.frame_settings(grid)[0]
         tokens = [self._latent_tokens(latents_BNC[:, None], grid, scene.place)]
-        weights, _ = self._absorb(working.weights, tokens, [scene], text, last=max(self._memory_of))
-        return working.imagine(weights)
+        if not see:
+            weights, _ = self._absorb(working.weights, tokens, [scene], text, last=max(self._memory_of))
+            return working.imagine(weights)
+        ahead = scene._replace(rotation=self._rotation(grid_positions, *grid, 1.0))
+        last = len(self.blocks) - 1
+        weights, context = self._absorb(working.weights, tokens, [ahead], text, last=last, scanned=scene.rotation)
+        glance = None if self.outlook is None else self.outlook(latents_BNC[:, None].to(self.place))
+        return working.imagine(weights, context, glance)
 
     def video_velocity(
         self, memory: WorkingMemory, point_BNC: Tensor, time_B: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
     ) -> Tensor:
         """Stage 1: velocity of the noisy next frame at flow time s, [B, N, C]. Reads the memory, changes nothing."""
         setting = made or self.video_setting(time_B, grid)
-        tokens = self._latent_tokens(point_BNC[:, None], grid, setting.place)
-        return self._consult(memory, tokens, setting, text, self.video_out)[:, 0]
+        present = None if memory.frame is None else memory.frame[:, None]
+        tokens = self._video_tokens(point_BNC[:, None], grid, setting.place, present)
+        put_out = self._consult(memory, tokens, setting, text, self.video_out)[:, 0]
+        return self._velocity(self._next_frame(put_out, memory.frame), point_BNC, time_B[:, None, None])
 
     def action_velocity(
         self, memory: WorkingMemory, point_BKA: Tensor, time_B: Tensor, text: TextMemory, made: Setting | None = None
@@ -110,12 +125,23 @@ class ClwmStages(ClwmParts):
     # ------------------------------------------------------------------------------------------------------------- passes
 
     def _absorb(
-        self, weights: tuple[FastWeights, ...], tokens: list[Tensor], settings: list[Setting], text: TextMemory, *, last: int
+        self,
+        weights: tuple[FastWeights, ...],
+        tokens: list[Tensor],
+        settings: list[Setting],
+        text: TextMemory,
+        *,
+        last: int,
+        scanned: Rotation | None = None,
     ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
-        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each."""
+        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each.
+
+        `scanned` are the rotations with which memory takes them in, if not those of attention: imagined frames lie a step ahead of
+        what attends to them, and are written as the real frame will be.
+        """
         rotations = [setting.rotation for setting in settings]
         sizes = [group.shape[2] for group in tokens]
-        scanned = cat_rotations(*rotations)
+        scanned = cat_rotations(*rotations) if scanned is None else scanned
         written, context = [], []
         for index, block in enumerate(self.blocks[: last + 1]):
             modulations = [setting.modulations[index] for setting in settings]

@@ -1,0 +1,137 @@
+"""switch_as_it_was: a lever is pushed, over or against its stop; when the arms have drawn back for eight seconds it is put back.
+
+A policy must remember what it saw first: once the push is over, nothing that it sees tells where the lever was. Whoever forgets, or
+does nothing, is right half of the time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from embodichain.motion.hand import Hand
+from embodichain.motion.skills import Skill, follow, together, wait
+from embodichain.protocols import Expert
+from embodichain.recovery.config import UNDISTURBED
+from embodichain.tasks.lever import REST_S, START, THRESHOLD, LeverWatch, tip_over
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import CHUNK, CONTROL_HZ, Nudge, ObjectRequest, Robot, Scene, SceneRequest, Verdict, WorldState
+
+CHUNKS_APART = 24
+"""After so many chunks the lever may be put back: the last frame that shows how it was is then more than twenty old."""
+_PHRASES = Phrases(
+    streamed=(
+        "Put the switch as it was at the beginning.",
+        "Bring the lever back to where it was at first.",
+        "Leave the switch as you found it.",
+    ),
+    held_out=("The switch should stand as it stood when you came.", "Restore the lever to its first position."),
+)
+_FORCE, _BEGIN_S, _LASTS_S = 2.0, 0.3, 0.6
+"""What pushes the lever [N], from when on and for how long [s]: it comes to rest against a stop, from either side alike."""
+_SETTLED_S = _BEGIN_S + _LASTS_S + 0.3
+
+
+class SwitchAsItWas:
+    """A bolted switch anywhere in 0.30 x 0.40 m of the table, turned within 45 degrees; either arm may put it back."""
+
+    name = "switch_as_it_was"
+
+    def __init__(self, held_out: bool = False) -> None:
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """One switch, its lever on either side, and a push that ends with it on either side: four cases, each alike."""
+        was, becomes = (1.0 if rng.random() < 0.5 else -1.0 for _ in range(2))
+        switch = ObjectRequest(
+            role="switch",
+            category="switch",
+            yaw=(-math.pi / 4, math.pi / 4),
+            joint_positions=(was * START,),
+            reach=("lever_tip",),
+        )
+        push = Nudge(
+            role="switch",
+            body="lever",
+            force=(becomes * _FORCE, 0.0, 0.0),
+            begin=round(_BEGIN_S * CONTROL_HZ),
+            steps=round(_LASTS_S * CONTROL_HZ),
+        )
+        request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out), objects=(switch,), nudges=(push,))
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Draws both arms slowly outwards, so that they tell how much of the time is over, and puts the lever back if need be."""
+        hands, side = Hand.all_of(robot, state), first_side(scene)
+        state = yield from _draw_back(hands, state)
+        if state.object_joints["switch"][0] * side > THRESHOLD:
+            yield from wait(hands[0], state, REST_S)
+            return
+        attempt = yield from tip_over(hands, scene, state, UNDISTURBED, side)
+        yield from wait(hands[0], attempt.state, REST_S)
+
+    def grader(self, scene: Scene) -> SwitchAsItWasGrader:
+        """A fresh grader for `scene`."""
+        return SwitchAsItWasGrader(scene)
+
+
+def first_side(scene: Scene) -> float:
+    """+1 when the lever was on at first, -1 when off: where it must end."""
+    return math.copysign(1.0, scene.object("switch").joint_positions[0])
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_OUTWARDS = 0.3
+"""How far each arm turns about its first joint [rad] while the time passes."""
+
+
+def _draw_back(hands: Sequence[Hand], state: WorldState) -> Skill:
+    """Turns every arm away from the middle of the table, evenly over the whole time."""
+    steps = CHUNKS_APART * CHUNK
+    ways = []
+    for hand in hands:
+        away = max((_turned(hand, sign * _OUTWARDS) for sign in (1.0, -1.0)), key=lambda joints, hand=hand: _aside(hand, joints))
+        share = np.linspace(0.0, 1.0, steps + 1)[1:, None]
+        ways.append(follow(hand, state, hand.joints + share * (away - hand.joints)))
+    return (yield from together(state, *ways))
+
+
+def _turned(hand: Hand, angle: float) -> np.ndarray:
+    joints = hand.joints
+    joints[0] += angle
+    return joints
+
+
+def _aside(hand: Hand, joints: np.ndarray) -> float:
+    return abs(hand.chain.pose(joints).position[1])
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+
+class SwitchAsItWasGrader:
+    """Success: when the time is over the lever rests where it was at first, brought there by the robot if it had been pushed."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._lever = LeverWatch(scene, first_side(scene))
+        self._time_s = 0.0
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self._time_s = state.time_s
+        self._lever.observe(state, pushed=state.time_s <= _SETTLED_S)
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        self._lever.pardon()
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        over_s = CHUNKS_APART * CHUNK / CONTROL_HZ + REST_S
+        early = f"after {self._time_s:.1f} s it is too early to tell, {over_s:.1f} s must pass" if self._time_s < over_s else ""
+        if reason := self._lever.fault or self._lever.unrest or early:
+            return Verdict(success=False, reason=reason, progress=0.0)
+        return Verdict(success=True, reason="the lever is as it was", progress=1.0)
