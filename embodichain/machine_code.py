@@ -16,11 +16,11 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba import config, njit
+from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 from numba.core.registry import CPUDispatcher
 
-__all__ = ["compiled"]
+__all__ = ["Beside", "Home", "Stamped", "Told", "compiled"]
 
 
 def compiled(*signatures: str, **options: Any) -> Any:
@@ -36,8 +36,12 @@ def compiled(*signatures: str, **options: Any) -> Any:
 
     def decorate(function: FunctionType) -> Any:
         dispatcher = njit(**options)(function)
-        with suppress(RuntimeError):  # numba found no folder that it may write to
-            dispatcher._cache = _Cache(function)
+        before, config.CACHE_LOCATOR_CLASSES = config.CACHE_LOCATOR_CLASSES, _LOCATORS
+        try:
+            with suppress(RuntimeError):  # numba found no folder that it may write to
+                dispatcher.enable_caching()
+        finally:
+            config.CACHE_LOCATOR_CLASSES = before
         for signature in signatures:
             dispatcher.compile(signature)
         if signatures:
@@ -47,14 +51,32 @@ def compiled(*signatures: str, **options: Any) -> Any:
     return decorate
 
 
-class _Cache(FunctionCache):
-    """Numba's cache of one function, under a stamp that tells everything that went into it."""
+class Stamped:
+    """A place for compiled code, under a stamp that tells everything that went into it."""
 
-    def __init__(self, function: FunctionType) -> None:
-        super().__init__(function)
-        self._cache_file = IndexDataCacheFile(
-            cache_path=self.cache_path, filename_base=self._impl.filename_base, source_stamp=_stamp(function)
-        )
+    def __init__(self, function: FunctionType, path: str) -> None:
+        super().__init__(function, path)  # pyright: ignore[reportCallIssue]  the class beside this one takes both
+        self._function = function
+
+    def get_source_stamp(self) -> str:
+        """What must be as it was for kept code to be used."""
+        return _stamp(self._function)
+
+
+class Told(Stamped, UserProvidedCacheLocator):
+    """Where NUMBA_CACHE_DIR says."""
+
+
+class Beside(Stamped, InTreeCacheLocator):
+    """Beside the source."""
+
+
+class Home(Stamped, UserWideCacheLocator):
+    """In the user's cache folder."""
+
+
+_LOCATORS = ",".join(f"{__name__}.{place.__name__}" for place in (Told, Beside, Home))
+"""Numba finds these by name, as it would find those in NUMBA_CACHE_LOCATOR_CLASSES."""
 
 
 def _stamp(function: FunctionType) -> str:
