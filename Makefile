@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check validate-assets cluster soak bench clean help
+.PHONY: setup demo test slow check validate-assets cluster chaos soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -50,6 +50,9 @@ validate-assets: setup $(VENV)/.validators ## one asset of every family, judged 
 $(VENV)/.validators: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e '.[all,validate]'
 	@touch $@
+
+chaos: setup ## kill and stop workers, take nodes away, and say how long the run takes to recover; fails on anything torn or over K
+	nice $(BIN)/python benchmarks/chaos.py --json
 
 KILLS ?= 10000
 soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked

@@ -56,7 +56,7 @@ Case = tuple[str, str, int, int]
 def plan(*, quick: bool, meshes: int, seeds: int) -> list[Case]:
     """Every case of a run."""
     families = _QUICK if quick else source.categories()
-    dense = ("mug", "switch") if quick else _DENSE
+    dense = ("block", "switch") if quick else _DENSE
     some = [(category, 0, 0) for category in (_PEERS[:1] if quick else _PEERS)]
     return [
         *(("repair", *which) for which in asset_cases.broken_parts(meshes)),

@@ -16,7 +16,7 @@ __all__ = [
 EXTRAS: dict[str, tuple[str, ...]] = {
     "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
     "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),
-    "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "torch", "transformers", "tyro"),
+    "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
 }
 """Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""

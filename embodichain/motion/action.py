@@ -16,7 +16,7 @@ from embodichain.errors import RobotError
 from embodichain.machine_code import compiled
 from embodichain.motion.clearance import Floats
 from embodichain.motion.kinematics import Chain, forward_frames, matrix_to_quaternion
-from embodichain.types import ACTION_DIM, Robot
+from embodichain.types import ACTION_DIM, Limits, Robot
 
 _EEF, _JOINTS, _GRIPPER = (0, 7), (14, 21), (28, 29)
 MAX_ARMS = 2
@@ -73,6 +73,19 @@ class ActionCodec:
             mask[_JOINTS[i] : _JOINTS[i] + len(arm.joints)] = 1
             mask[_GRIPPER[i]] = 1 if arm.gripper_joints else 0
         return mask
+
+    @property
+    def limits(self) -> Limits:
+        """Of each channel: the ranges of joints and grippers, the ball that the arm can reach, and what a quaternion may hold."""
+        low, high = np.zeros(ACTION_DIM, np.float32), np.zeros(ACTION_DIM, np.float32)
+        for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
+            reach = float(np.linalg.norm(chain.positions[1:], axis=1).sum())
+            base, eef, joints = chain.positions[0], _EEF[i], slice(_JOINTS[i], _JOINTS[i] + chain.dof)
+            low[eef : eef + 3], high[eef : eef + 3] = base - reach, base + reach
+            low[eef + 3 : eef + 7], high[eef + 3 : eef + 7] = -1.0, 1.0
+            low[joints], high[joints] = chain.lower, chain.upper
+            low[_GRIPPER[i]], high[_GRIPPER[i]] = -arm.gripper_squeeze, arm.gripper_open
+        return Limits(low, high)
 
     def encode(self, command: NDArray[np.floating]) -> NDArray[np.float32]:
         """Unified actions, shape [..., 30], of commands [..., command_size]."""

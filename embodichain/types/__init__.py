@@ -3,6 +3,7 @@ the robot, Y to its left, Z up.
 """
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
+from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
@@ -68,6 +69,7 @@ __all__ = [
     "Joint",
     "JointKind",
     "Light",
+    "Limits",
     "Looks",
     "Material",
     "Mesh",

@@ -194,10 +194,19 @@ def _tensor_files(folder: Path) -> dict[str, Callable[[str], Tensor]]:
     if not paths:
         raise LearnerError(f"no *.safetensors in {folder} or {inner}: give the folder of a downloaded Wan2.2-TI2V-5B checkpoint")
     found: dict[str, Callable[[str], Tensor]] = {}
+    homes: dict[str, Path] = {}
     for path in paths:
         try:
             file = safe_open(path, framework="pt")
-            found |= dict.fromkeys(file.keys(), file.get_tensor)
+            names = list(file.keys())
         except (SafetensorError, OSError) as error:
             raise LearnerError(f"{path} is no safetensors file: {error}") from error
+        for name in names:
+            if name in homes:
+                raise LearnerError(
+                    f"the tensor {name} is in {homes[name].name} and in {path.name}, and only one can count: leave the shards of "
+                    f"one checkpoint in {path.parent}"
+                )
+        homes |= dict.fromkeys(names, path)
+        found |= dict.fromkeys(names, file.get_tensor)
     return found

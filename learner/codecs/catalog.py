@@ -11,8 +11,9 @@ from learner.codecs.config import EncoderConfig
 from learner.codecs.dino import Encoder
 from learner.codecs.vae import VaeCodec
 from learner.codecs.vq import VqCodec
+from learner.codecs.wan import WanCodec
 
-CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec, "vq": VqCodec}
+CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec, "vq": VqCodec, "wan": WanCodec}
 """Codecs of single frames by name."""
 
 

@@ -19,7 +19,7 @@ class EncoderConfig:
 
     codec: str = "dino"
     """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures;
-    "vq": these, and a code out of 512 for each."""
+    "vq": these, and a code out of 512 for each; "wan": latents of Wan2.2's video autoencoder, from a local folder."""
     source: str = ""
     dim: int = 96
     layers: int = 4

@@ -77,6 +77,7 @@ def _config(options: argparse.Namespace) -> ServeConfig:
         port=options.port,
         api_key=api_key,
         max_message_bytes=options.max_message_mb * 2**20,
+        max_memory_mib=options.max_memory_mib,
         rename=rename,
         sai=sai_config(options),
         seed=options.seed,
@@ -96,6 +97,7 @@ def _parser() -> Parser:
     add_sai_options(parser)
     add("--device", help="cpu or cuda; by default the GPU when there is one")
     add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--max-memory-mib", type=int, default=4096, help="what all sessions together may hold (default 4096); one more is refused")
     add("--max-message-mb", type=int, default=32, help="larger messages end their connection (default 32)")
     add("--seed", type=int, default=0, help="of the sampling noise: every session begins with it")
     add("--json", action="store_true", help="print the address and the metadata as one JSON object when ready")

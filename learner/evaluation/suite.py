@@ -150,7 +150,7 @@ def _pilots(agent: Agent, held: HeldOut, config: JudgeConfig, worker: Executor |
 
     every: dict[str, PilotFactory] = {
         "policy": lambda task, scene, physics: PolicyPilot(
-            make_policy(agent, config.sai, seed=scene.seed & 0xFFFF, worker=worker), codec
+            make_policy(agent, config.sai, seed=scene.seed & 0xFFFF, worker=worker, limits=codec.limits), codec
         ),
         **baselines(config.evaluate),
         "expert": expert,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
+from embodichain.types import Limits
 from learner.backbone.grid import Grid
 from learner.inference.chunking import LatePolicy
 from learner.inference.config import SaiConfig
@@ -267,14 +268,24 @@ class SpeculativePolicy(Policy):
             self._pending = None
 
 
-def make_policy(agent: Agent, ahead: SaiConfig | None, *, seed: int = 0, worker: Executor | None = None) -> Policy:
-    """The policy of an agent of any family; one that thinks ahead, in a thread of its own or in `worker`, if `ahead` says how, or
-    whose decisions take effect late.
+def make_policy(
+    agent: Agent,
+    ahead: SaiConfig | None,
+    *,
+    seed: int = 0,
+    worker: Executor | None = None,
+    limits: Limits | None = None,
+) -> Policy:
+    """The policy of an agent of any family, for a robot of those `limits`.
 
-    Raises ConfigError for a way to think ahead that the agent's model does not have.
+    If `ahead` says how, it thinks ahead, in a thread of its own or in `worker`, or its decisions take effect late. Raises
+    ConfigError for a way to think ahead that the agent's model does not have.
     """
     if ahead is None:
-        return Policy(agent, seed=seed)
-    if ahead.variant in agent.model.late_modes:
-        return LatePolicy(agent, ahead, seed=seed)
-    return SpeculativePolicy(agent, ahead, seed=seed, worker=worker)
+        policy = Policy(agent, seed=seed)
+    elif ahead.variant in agent.model.late_modes:
+        policy = LatePolicy(agent, ahead, seed=seed)
+    else:
+        policy = SpeculativePolicy(agent, ahead, seed=seed, worker=worker)
+    policy.limits = limits
+    return policy

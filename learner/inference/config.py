@@ -19,7 +19,7 @@ class SaiConfig:
     variant: str = "video+action"
     """What is begun ahead of an observation: one of the names in the model's `modes`."""
     s_mid: float = 0.5
-    """Where Phase 2 takes over, on the unshifted grid: a share of the sampling steps, which must be a whole number of them."""
+    """Where Phase 2 takes over, on the unshifted grid: a share of the sampling steps, rounded to whole ones for each stage."""
     patience_s: float = math.inf
     """How long an early observation waits for Phase 1 [s]; then it takes over what Phase 1 has. Infinite: results do not depend on
     timing."""

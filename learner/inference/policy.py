@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM, CHUNK, Limits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
@@ -83,6 +83,8 @@ class Policy:
         """Normalised latents of the last real frame, float32 [N, C]."""
         self.last: Inference | None = None
         """What the last chunk cost."""
+        self.limits: Limits | None = None
+        """Of the robot that it drives: measurements beyond them are refused, and no command leaves them. None bounds nothing."""
         self.rest: NDArray[np.float32] = _NOTHING
         """Actions of the last decision beyond its chunk, [H - 16, 30], physical and absolute: what goes on if the next is late."""
 
@@ -109,14 +111,14 @@ class Policy:
         Args:
             rgb: uint8 [cameras, h, w, 3].
             proprio: measured state in the unified representation, [30].
-            executed: the 16 actions that the robot executed since the last frame, [16, 30], physical and absolute; None when
-                they were those of the last chunk.
+            executed: the actions that the robot executed since the last frame, [0..16, 30], physical and absolute; None when
+                they were those of the last chunk. Of fewer than 16 the last one counts as held for the rest of the chunk.
 
         Returns:
             float32 [16, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
-            LearnerError: before `begin`, or for an observation of another shape or type.
+            LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`.
             ConfigError: for cameras or sizes of pictures that the model does not take. After either the policy is as before.
         """
         began = time.perf_counter()
@@ -165,6 +167,8 @@ class Policy:
                 f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{ACTION_DIM}], "
                 f"got {rgb.dtype} {list(rgb.shape)} and {list(proprio.shape)}"
             )
+        if self.limits is not None and (breach := self.limits.breach(proprio)):
+            raise LearnerError(f"this state cannot be: {breach}; send joints in radians and openings in metres")
         agent = self._agent
         device = agent.normalizer.latent_mean.device
         pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # a copy: a server's arrays are read only
@@ -174,12 +178,20 @@ class Policy:
         return agent.normalizer.latents(raw), measured, agent.grid(pixels)
 
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
-        if executed.shape != (CHUNK, ACTION_DIM):
-            raise LearnerError(f"executed actions are [{CHUNK}, {ACTION_DIM}], got {list(executed.shape)}")
+        if executed.ndim != 2 or executed.shape[1] != ACTION_DIM or len(executed) > CHUNK:
+            raise LearnerError(f"executed actions are [0..{CHUNK}, {ACTION_DIM}], got {list(executed.shape)}")
         if self._measured is None:
             raise LearnerError("executed actions belong between two frames: none was seen before this one")
         actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
+        if (missing := CHUNK - len(executed)) > 0:  # the robot holds the last command, or stays where it was measured
+            last = actions[:, -1:] if len(executed) else self._measured[:, None]
+            actions = torch.cat([actions, last.expand(-1, missing, -1)], dim=1)
         return self._agent.normalizer.actions(actions, self._measured)
+
+    def _bounded(self, physical: Tensor) -> NDArray[np.float32]:
+        """Physical actions [1, N, A] as they may be executed, [N, A]."""
+        actions = physical[0].float().cpu().numpy()
+        return actions if self.limits is None else self.limits.bounded(actions)
 
     def _prepared(self, grid: Grid) -> Prepared:
         """What was computed in advance for frames laid out like this: here everything is computed when asked."""
@@ -222,8 +234,11 @@ class Policy:
         if basis is not measured:
             self._executed = agent.normalizer.actions(physical, measured)
         further = agent.normalizer.playable(decision.actions_BHA[:, CHUNK:])
-        self.rest = agent.normalizer.physical_actions(further, basis)[0].float().cpu().numpy()
-        actions = physical[0].float().cpu().numpy()
+        self.rest = self._bounded(agent.normalizer.physical_actions(further, basis))
+        unbounded = physical[0].float().cpu().numpy()
+        actions = self._bounded(physical)
+        if not np.array_equal(actions, unbounded):
+            self._executed = agent.normalizer.actions(torch.from_numpy(actions)[None].to(measured), measured)
         self.last = Inference(
             outcome=outcome,
             evaluations=decision.evaluations,

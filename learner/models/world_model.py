@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
@@ -73,7 +74,7 @@ class Decision(NamedTuple):
     """The frame expected after the chunk; None from a model that imagines none."""
     evaluations: Mapping[str, int]
     """Evaluations of the network that this decision waited for, by the name of the stage."""
-    extras: Mapping[str, Tensor] = {}
+    extras: Mapping[str, Tensor] = MappingProxyType({})
     """What else the family makes, by name: further frames, depth."""
     is_ahead: bool = False
     """Whether it was made whole before the observation: its actions are relative to the state that was expected then."""

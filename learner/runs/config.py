@@ -167,4 +167,5 @@ _ENCODER = "learner.codecs.catalog:for_writing"
 
 def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:
     """Lets the workers encode frames with the agent's encoder: once for each trajectory, instead of at every read."""
-    return EncodeConfig(factory=_ENCODER, options=json.dumps(asdict(encoder)))
+    options = {name: value for name, value in asdict(encoder).items() if (name, value) != ("codec", "dino")}
+    return EncodeConfig(factory=_ENCODER, options=json.dumps(options))  # without a codec, as before there was a choice

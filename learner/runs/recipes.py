@@ -81,6 +81,7 @@ def turn_switch_cpu() -> RunConfig:
         imagined=1,
         video_steps=2,
         action_steps=4,
+        action_samples=8,
     )
     return RunConfig(
         recipe="turn_switch_cpu",
@@ -169,9 +170,8 @@ def x_wam_cpu() -> RunConfig:
         prefix=8,
         video_steps=8,
         action_steps=5,
-        samples=8,
     )
-    return _sister("x_wam_cpu", model, window=model.frames, steps=3400, depth=True)
+    return _sister("x_wam_cpu", model, window=model.frames, steps=2400, depth=True)
 
 
 def cowvla_cpu() -> RunConfig:

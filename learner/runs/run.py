@@ -16,7 +16,7 @@ from embodichain.prepare import prepare
 from embodichain.progress import Board
 from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
-from learner.inference.policy import Policy
+from learner.inference.background import make_policy
 from learner.inference.policy_file import load_agent
 from learner.records.files import held, write_whole
 from learner.records.interrupt import Interrupt
@@ -79,7 +79,9 @@ def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stop
     agent = load_agent(folder.checkpoint)
     codec = ActionCodec(world.robot)
     pilots: dict[str, PilotFactory] = {
-        "policy": lambda task, scene, physics: PolicyPilot(Policy(agent, seed=scene.seed & 0xFFFF), codec),
+        "policy": lambda task, scene, physics: PolicyPilot(
+            make_policy(agent, None, seed=scene.seed & 0xFFFF, limits=codec.limits), codec
+        ),
         **baselines(config.evaluate),
         "expert": expert,
     }

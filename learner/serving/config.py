@@ -24,6 +24,8 @@ class ServeConfig:
     max_connections: int = 32
     max_sessions: int = 16
     """On each connection."""
+    max_memory_mib: int = 4096
+    """What all sessions together may hold [MiB]: one more is refused."""
     rename: dict[str, str] = field(default_factory=dict)
     sai: SaiConfig | None = None
     """Speculate between requests; None computes everything when asked."""
@@ -36,5 +38,7 @@ class ServeConfig:
             raise unknown("dialect", self.dialect, DIALECTS)
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be 0..65535, got {self.port}")
+        if self.max_memory_mib < 1:
+            raise ConfigError(f"max_memory_mib must be at least 1, got {self.max_memory_mib}")
         if self.max_message_bytes < 1 or self.max_connections < 1 or self.max_sessions < 1:
             raise ConfigError("max_message_bytes, max_connections and max_sessions must be at least 1")

@@ -32,7 +32,7 @@ from learner.models.agent import Agent
 from learner.models.world_model import Mode
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
-from learner.serving.sessions import Connection, Embodiment, Reader
+from learner.serving.sessions import Connection, Embodiment, Memory, Reader
 from learner.serving.wire import pack, unpack
 
 _LOG = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ class PolicyServer:
             agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # refuses what it cannot do before anyone waits
         self._compute = thinking_thread("infer")
         self._background = thinking_thread("speculate")
+        self._memory = Memory(config.max_memory_mib << 20)
         self._open = 0
         self.metadata: dict[str, Any] = {
             "server": f"embodichain {__version__}",
@@ -58,6 +59,7 @@ class PolicyServer:
             "image_shape": [body.height, body.width, 3],
             "state_sizes": {"unified": ACTION_DIM, "native": body.native},
             "action_horizon": CHUNK,
+            "execution_horizon": [0, CHUNK],
             "dialect": config.dialect,
             "family": agent.config.model.family,
             "modes": [*agent.model.modes, *agent.model.late_modes],
@@ -69,15 +71,19 @@ class PolicyServer:
 
     def make_policy(self) -> Policy:
         """The policy of a new session."""
-        return make_policy(self._agent, self._config.sai, seed=self._config.seed, worker=self._background)
+        config = self._config
+        return make_policy(self._agent, config.sai, seed=config.seed, worker=self._background, limits=self._body.limits)
 
     def warm_up(self) -> None:
-        """One inference, so that the first client does not pay for compilation."""
-        policy = self.make_policy()
+        """Two inferences, so that the first client does not pay for compilation, in whatever representation it speaks."""
+        policy, body = self.make_policy(), self._body
         policy.begin("warm up")
-        body = self._body
+        measured = body.encode(body.home)
         for _ in range(2):
-            policy.act(np.zeros((len(body.cameras), body.height, body.width, 3), np.uint8), np.zeros(ACTION_DIM, np.float32))
+            chunk = policy.act(np.zeros((len(body.cameras), body.height, body.width, 3), np.uint8), measured)
+            body.encode(body.decode(chunk))
+        self._memory.note(policy)
+        self._memory.forget(policy)
         policy.close()
 
     async def run(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
@@ -120,8 +126,8 @@ class PolicyServer:
 
     def _new_connection(self) -> Connection | LingbotConnection:
         if self._config.dialect == "lingbot":
-            return LingbotConnection(self.make_policy, self._reader)
-        return Connection(self.make_policy, self._reader, self._body, max_sessions=self._config.max_sessions)
+            return LingbotConnection(self.make_policy, self._reader, self._memory)
+        return Connection(self.make_policy, self._reader, self._body, max_sessions=self._config.max_sessions, memory=self._memory)
 
     async def _converse(self, socket: ServerConnection) -> None:
         loop = asyncio.get_running_loop()
@@ -186,6 +192,8 @@ def embodiment(world: WorldConfig) -> Embodiment:
         width=world.width,
         native=robot.command_size,
         control_hz=robot.control_hz,
+        limits=codec.limits,
+        home=robot.home,
         encode=codec.encode,
         decode=codec.decode,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import EmbodiChainError, unknown
-from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
+from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES, Limits
 from learner.inference.policy import Policy
 
 _MOST_ID_CHARACTERS = 128
@@ -38,6 +38,10 @@ class Embodiment:
     native: int
     control_hz: float
     """Commands that the robot takes a second."""
+    home: NDArray[np.float64]
+    """A measurement of its own that is surely possible, [native]."""
+    limits: Limits
+    """Of the unified representation: what is measured or asked for beyond them is refused, and no reply leaves them."""
     encode: Callable[[NDArray[np.float64]], NDArray[np.float32]]
     decode: Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -96,7 +100,9 @@ class Reader:
         proprio, native = self._unified("state", np.concatenate([part.reshape(-1) for part in parts]), ())
         executed = None
         if "executed" in values:
-            executed, _ = self._unified("executed", self._numbers("executed", values["executed"]), (CHUNK,))
+            given = self._numbers("executed", values["executed"])
+            count = len(given) if given.ndim == 2 and len(given) <= CHUNK else CHUNK
+            executed, _ = self._unified("executed", given, (count,))
         return Observation(rgb=rgb, proprio=proprio, executed=executed, native=native)
 
     def _picture(self, name: str, value: Any) -> NDArray[np.uint8]:
@@ -132,7 +138,37 @@ class Reader:
         raise RequestError(f"{key}: {self._sizes('needs shape', lead)}, got {list(array.shape)}")
 
     def _sizes(self, what: str, lead: tuple[int, ...]) -> str:
-        return f"{what} {[*lead, ACTION_DIM]} (unified) or {[*lead, self._body.native]} (the robot's own)"
+        first = [f"0..{CHUNK}"] if lead else []
+        shapes = (f"[{', '.join([*first, str(size)])}]" for size in (ACTION_DIM, self._body.native))
+        return f"{what} {next(shapes)} (unified) or {next(shapes)} (the robot's own)"
+
+
+class Memory:
+    """What all sessions of a server hold, against what they may hold. Used from the inference thread alone."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._held: dict[int, int] = {}
+        self.each_bytes = 0
+        """The most that a session was seen to hold."""
+
+    def ask(self) -> None:
+        """Raises RequestError when another session might not fit."""
+        held = sum(self._held.values())
+        if held + self.each_bytes > self._most_bytes:
+            raise RequestError(
+                f"{len(self._held)} sessions hold {held / 2**20:.0f} MiB, one more takes {self.each_bytes / 2**20:.0f}, and "
+                f"{self._most_bytes / 2**20:.0f} are allowed (--max-memory-mib); end one with reset, or ask again later"
+            )
+
+    def note(self, policy: Policy) -> None:
+        """Takes in what a session holds after a reply."""
+        self._held[id(policy)] = policy.memory.size_bytes
+        self.each_bytes = max(self.each_bytes, policy.memory.size_bytes)
+
+    def forget(self, policy: Policy) -> None:
+        """A session has ended."""
+        self._held.pop(id(policy), None)
 
 
 @dataclass(slots=True)
@@ -147,8 +183,11 @@ class Connection:
 
     times_everything = False
 
-    def __init__(self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int) -> None:
+    def __init__(
+        self, make_policy: Callable[[], Policy], reader: Reader, body: Embodiment, *, max_sessions: int, memory: Memory
+    ) -> None:
         self._make_policy = make_policy
+        self._memory = memory
         self._reader = reader
         self._body = body
         self._max_sessions = max_sessions
@@ -168,7 +207,7 @@ class Connection:
         seen = any(key.startswith(("images", "state", "executed")) for key in values)
         if reset and not seen and not lost:
             if known is not None:
-                known.policy.close()
+                self._end(known)
                 del self._sessions[session_id]
             if prompt is not None:
                 self._sessions[session_id] = self._begin(prompt)
@@ -198,8 +237,9 @@ class Connection:
             session.native = native
             if fresh:
                 if known is not None:
-                    known.policy.close()
+                    self._end(known)
                 self._sessions[session_id] = session
+        self._memory.note(session.policy)
         if self._flag(values, "horizon"):
             actions = np.concatenate([actions, session.policy.rest])
         return {
@@ -210,12 +250,18 @@ class Connection:
     def close(self) -> None:
         """Forgets every session; safe to call twice."""
         for session in self._sessions.values():
-            session.policy.close()
+            self._end(session)
         self._sessions.clear()
+
+    def _end(self, session: _Session) -> None:
+        session.policy.close()
+        self._memory.forget(session.policy)
 
     def _begin(self, prompt: str, replacing: _Session | None = None) -> _Session:
         if replacing is None and len(self._sessions) >= self._max_sessions:
             raise RequestError(f"{self._max_sessions} sessions are open on this connection already; end one with reset, or connect")
+        if replacing is None:
+            self._memory.ask()
         session = _Session(self._make_policy(), prompt)
         session.policy.begin(prompt)
         return session

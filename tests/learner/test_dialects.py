@@ -1,10 +1,12 @@
 """Clients that feed frames back apart from asking for actions: the same memory, and errors that change nothing."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+import websockets.sync.client
 from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
 
 from embodichain import robots
@@ -18,7 +20,9 @@ from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.x_wam.config import XwamConfig
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
-from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
+from learner.serving.server import PolicyServer
+from learner.serving.sessions import Connection, Embodiment, Memory, Reader, RequestError
+from learner.serving.wire import pack, unpack
 
 NAMES = ("head", "wrist")[:CAMERAS]
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "video_steps": 2, "action_steps": 2}
@@ -27,7 +31,17 @@ SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "
 @pytest.fixture(scope="module")
 def body():
     codec = ActionCodec(robots.get("dual_piper"))
-    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, control_hz=50.0, encode=codec.encode, decode=codec.decode)
+    return Embodiment(
+        cameras=NAMES,
+        height=SIDE,
+        width=SIDE,
+        native=14,
+        control_hz=50.0,
+        home=codec.robot.home,
+        limits=codec.limits,
+        encode=codec.encode,
+        decode=codec.decode,
+    )
 
 
 def agent_of(model, trajectories):
@@ -46,8 +60,14 @@ def frame(t: int, number: int = 0) -> dict:
     return {"images": dict(zip(NAMES, episode["rgb"][t % 6], strict=True)), "state": episode["proprio"][t % 6]}
 
 
+def at_home() -> np.ndarray:
+    """The state of a robot that stands still."""
+    robot = robots.get("dual_piper")
+    return ActionCodec(robot).encode(robot.home)
+
+
 def connect(agent, body) -> LingbotConnection:
-    connection = LingbotConnection(partial(Policy, agent), Reader(body))
+    connection = LingbotConnection(partial(Policy, agent), Reader(body), Memory(1 << 30))
     assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
     return connection
 
@@ -113,7 +133,7 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
     assert action.shape == (30, 2, CHUNK)
     connection.answer({"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action})
     assert connection.answer({"obs": frame(2)})["action"].shape == (30, 2, CHUNK)
-    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2)
+    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2, memory=Memory(1 << 30))
     asked = {**frame(0), "prompt": "turn the switch on"}
     short, whole = plain.answer(asked)["actions"], plain.answer({**asked, "reset": True, "horizon": True})["actions"]
     assert short.shape == (CHUNK, 30) and whole.shape == (2 * CHUNK, 30)
@@ -123,3 +143,35 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
 def test_dialects_that_nobody_speaks_are_refused():
     with pytest.raises(ConfigError, match="unknown dialect 'zeromq'; available"):
         ServeConfig(dialect="zeromq")
+
+
+def test_over_a_socket_every_reply_is_timed_and_an_error_is_text_that_ends_nothing(agent, body):
+    server = PolicyServer(agent, body, ServeConfig(port=0, dialect="lingbot"))
+    assert server.metadata["family"] == "lingbot_va" and server.metadata["modes"] == ["naive", "grounded"]
+
+    def seen(t: int) -> dict:
+        return {**frame(t), "state": at_home()}
+
+    def client(port: int) -> None:
+        with websockets.sync.client.connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as socket:
+            assert unpack(socket.recv())["dialect"] == "lingbot"
+
+            def ask(message: dict) -> dict | str:
+                socket.send(pack(message))
+                reply = socket.recv()
+                return reply if isinstance(reply, str) else unpack(reply)
+
+            assert set(ask({"reset": True, "prompt": "turn the switch on"})) == {"server_timing"}
+            action = ask({"obs": seen(0), "prompt": "turn the switch on"})["action"]
+            assert "must be fed back before" in ask({"obs": seen(1)})
+            assert set(ask({"obs": [seen(1)], "compute_kv_cache": True, "state": action})) == {"server_timing"}
+            assert ask({"obs": seen(1)})["action"].shape == (30, 1, CHUNK)
+
+    async def drive() -> None:
+        stop, ports = asyncio.Event(), asyncio.Queue()
+        running = asyncio.create_task(server.run(ports.put_nowait, stop))
+        await asyncio.to_thread(client, await ports.get())
+        stop.set()
+        await running
+
+    asyncio.run(drive())

@@ -1,5 +1,6 @@
 """Speculation changes when work is done, never what a session remembers; with a perfect forecast it changes nothing at all."""
 
+import dataclasses
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -287,10 +288,17 @@ def test_a_failure_in_the_background_is_raised_where_its_result_is_wanted(agent,
         policy.act(*frame(0, 1))
 
 
-def test_a_middle_that_falls_between_steps_is_refused_with_those_that_exist(agent):
-    with pytest.raises(ConfigError, match=r"available: 0, 0\.25, 0\.5, 0\.75, 1"):
-        SpeculativePolicy(agent, SaiConfig(s_mid=0.3))
-    assert Split.of(Mode(Variant.VIDEO, 0.75), agent.config.model) == (3, 0)
+def test_a_middle_that_falls_between_steps_is_rounded_for_each_stage(agent):
+    model = dataclasses.replace(agent.config.model, video_steps=4, action_steps=10)
+    assert [Split.of(Mode(Variant.VIDEO_ACTION, share), model) for share in (0.0, 0.3, 0.62, 1.0)] == [
+        (0, 0),
+        (1, 3),
+        (2, 6),
+        (4, 10),
+    ]
+    assert Split.of(Mode(Variant.VIDEO, 0.75), model) == (3, 0)
+    policy = SpeculativePolicy(agent, SaiConfig(s_mid=0.3))
+    policy.close()
 
 
 @pytest.mark.parametrize("wrong", [{"s_mid": 1.5}, {"s_mid": -0.1}, {"patience_s": -1.0}, {"max_lost": -1}])

@@ -19,8 +19,9 @@ from openpi_client import msgpack_numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
-from embodichain import cli
+from embodichain import cli, robots
 from embodichain.errors import ConfigError
+from embodichain.motion.action import ActionCodec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
@@ -83,9 +84,17 @@ def pictures(t: int, number: int) -> np.ndarray:
     return np.stack([rgb[0], rgb[1], rgb[0][::-1]])
 
 
+LIMITS = ActionCodec(robots.get("dual_piper")).limits
+
+
+def state(t: int, number: int) -> np.ndarray:
+    """A measurement that can be made of the robot."""
+    return LIMITS.bounded(trajectory(number)["proprio"][t % 6])
+
+
 def request(t: int, number: int = 0, **extra) -> dict:
     rgb = dict(zip(CAMERAS, pictures(t, number), strict=True))
-    return {"images": rgb, "state": trajectory(number)["proprio"][t % 6], "prompt": PROMPT, **extra}
+    return {"images": rgb, "state": state(t, number), "prompt": PROMPT, **extra}
 
 
 def play(policy: WebsocketClientPolicy, frames: int, number: int = 0) -> np.ndarray:
@@ -99,8 +108,9 @@ def healthy(port: int) -> bool:
 
 def test_openpis_client_gets_what_the_policy_in_this_process_says(port, policy_file):
     policy = SpeculativePolicy(load_agent(policy_file), SaiConfig(s_mid=1.0))
+    policy.limits = LIMITS
     policy.begin(PROMPT)
-    expected = np.stack([policy.act(pictures(t, 0), trajectory(0)["proprio"][t]) for t in range(4)])
+    expected = np.stack([policy.act(pictures(t, 0), state(t, 0)) for t in range(4)])
     policy.close()
     remote = client(port)
     metadata = remote.get_server_metadata()
@@ -223,7 +233,7 @@ def test_ctrl_c_ends_a_server_in_the_middle_of_requests(policy_file):
     assert isinstance(failures[0], ConnectionClosedError | ConnectionClosedOK)
 
 
-def test_a_port_in_use_and_a_middle_between_steps_are_refused_before_anyone_waits(policy_file):
+def test_a_port_in_use_and_an_unknown_mode_are_refused_before_anyone_waits(policy_file):
     agent, body = load_agent(policy_file), embodiment(find(policy_file).world)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -231,8 +241,42 @@ def test_a_port_in_use_and_a_middle_between_steps_are_refused_before_anyone_wait
         server = PolicyServer(agent, body, ServeConfig(port=taken.getsockname()[1]))
         with pytest.raises(ConfigError, match="choose another --port"):
             asyncio.run(server.run(lambda port: None, asyncio.Event()))
-    with pytest.raises(ConfigError, match="s_mid"):
-        PolicyServer(agent, body, ServeConfig(sai=SaiConfig(s_mid=0.3)))
+    with pytest.raises(ConfigError, match="video"):
+        PolicyServer(agent, body, ServeConfig(sai=SaiConfig(variant="action")))
+
+
+def test_a_state_that_cannot_be_is_refused_and_no_command_leaves_the_robots_limits(port, policy_file):
+    remote = client(port)
+    good = remote.infer(request(0))["actions"]
+    for channel, word in ((14, "left joint 0"), (7, "right end effector x"), (29, "right gripper")):
+        wrong = state(1, 0).copy()
+        wrong[channel] = 1e30
+        with pytest.raises(RuntimeError, match=rf"cannot be: channel {channel} \({word}.*1e\+30.*lies within"):
+            remote.infer(request(1) | {"state": wrong})
+    replies = [good, *(remote.infer(request(t))["actions"] for t in range(1, 5))]
+    for actions in replies:
+        assert (actions >= LIMITS.low).all() and (actions <= LIMITS.high).all()
+    free = SpeculativePolicy(load_agent(policy_file), SaiConfig(s_mid=1.0))
+    free.begin(PROMPT)
+    beyond = free.act(pictures(0, 0), state(0, 0))
+    free.close()
+    assert (beyond < LIMITS.low).any() or (beyond > LIMITS.high).any(), "this model would leave them"
+
+
+def test_whoever_executes_less_than_a_chunk_says_so(port):
+    remote = client(port)
+    assert remote.get_server_metadata()["execution_horizon"] == [0, 16]
+    answers = []
+    for count in (0, 5, 16, None):
+        first = remote.infer(request(0, reset=True))["actions"]
+        assert first.shape == (16, 30)
+        told = {} if count is None else {"executed": first[:count]}
+        remote.infer(request(1, **told))
+        answers.append(remote.infer(request(2))["actions"])  # this server thinks ahead: what was executed shows a chunk later
+    assert np.allclose(answers[3], answers[2], atol=1e-5), "all of a chunk is what is assumed"
+    assert np.abs(answers[0] - answers[2]).max() > 1e-4 and np.abs(answers[1] - answers[2]).max() > 1e-4
+    with pytest.raises(RuntimeError, match=r"executed: needs shape \[0..16, 30\]"):
+        remote.infer(request(2, executed=np.zeros((17, 30), np.float32)))
 
 
 def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connection_alone(policy_file, caplog, monkeypatch):
@@ -240,7 +284,7 @@ def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connecti
     plain = Policy.act
 
     def broken(self, rgb, proprio, executed=None):
-        if proprio[0] == 7.0:
+        if proprio[0] == LIMITS.high[0]:
             raise RuntimeError("out of memory at 0x1234")
         return plain(self, rgb, proprio, executed)
 
@@ -260,7 +304,7 @@ def test_a_fault_of_the_server_is_told_without_its_insides_and_ends_one_connecti
             websockets.sync.client.connect(f"ws://127.0.0.1:{port}")
         assert refused.value.response.status_code == 503
         with pytest.raises(RuntimeError, match="its log says why") as told:
-            one.infer(request(0, state=np.full(30, 7.0, np.float32)))
+            one.infer(request(0) | {"state": LIMITS.high.copy()})
         assert "0x1234" not in str(told.value)
         assert two.infer(request(0))["actions"].shape == (16, 30)
         with pytest.raises(ConnectionClosedError, match="1011"):

@@ -14,7 +14,7 @@ from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
-from learner.serving.sessions import Connection, Embodiment, Reader, RequestError
+from learner.serving.sessions import Connection, Embodiment, Memory, Reader, RequestError
 
 NAMES = ("head", "wrist")[:CAMERAS]
 PROMPT = "turn the switch on"
@@ -27,7 +27,17 @@ def codec():
 
 @pytest.fixture(scope="module")
 def body(codec):
-    return Embodiment(cameras=NAMES, height=SIDE, width=SIDE, native=14, control_hz=50.0, encode=codec.encode, decode=codec.decode)
+    return Embodiment(
+        cameras=NAMES,
+        height=SIDE,
+        width=SIDE,
+        native=14,
+        control_hz=50.0,
+        home=codec.robot.home,
+        limits=codec.limits,
+        encode=codec.encode,
+        decode=codec.decode,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +53,7 @@ def connect(agent, body):
 
     def make(*, sai: bool = False, rename=None, max_sessions: int = 4) -> Connection:
         policy = partial(SpeculativePolicy, agent, SaiConfig(s_mid=1.0)) if sai else partial(Policy, agent)
-        opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions))
+        opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions, memory=Memory(1 << 30)))
         return opened[-1]
 
     yield make
@@ -189,7 +199,7 @@ def wrong_requests() -> dict[str, tuple[dict, str]]:
         "long prompt": ({**message, "prompt": "x" * 4000}, "at most"),
         "reset": ({**message, "reset": "yes"}, "reset must be true or false"),
         "session": ({**message, "session_id": 1.5}, "session_id"),
-        "executed": ({**message, "executed": np.zeros((4, 30))}, r"executed: needs shape \[16, 30\]"),
+        "executed": ({**message, "executed": np.zeros((17, 30))}, r"executed: needs shape \[0..16, 30\]"),
         "lost and seen": ({**message, "lost": True}, "lost observation"),
         "executed at the start": ({**message, "executed": np.zeros((16, 30)), "reset": True}, "just begins"),
     }
@@ -215,3 +225,20 @@ def test_one_connection_holds_only_so_many_sessions(connect):
         connection.answer(request(0, session_id="c"))
     connection.answer({"reset": True, "session_id": "a"})
     connection.answer(request(0, session_id="c"))
+
+
+def test_sessions_that_would_hold_too_much_memory_are_refused_and_an_ended_one_makes_room(agent, body):
+    one = Connection(partial(Policy, agent), Reader(body), body, max_sessions=9, memory=Memory(1 << 30))
+    one.answer(request(0))
+    each = one._sessions["str:"].policy.memory.size_bytes
+    assert each > 0
+    full = Connection(partial(Policy, agent), Reader(body), body, max_sessions=9, memory=Memory(3 * each))
+    for name in range(3):
+        full.answer(request(0, session_id=name))
+    with pytest.raises(RequestError, match=r"3 sessions hold.*allowed \(--max-memory-mib\)"):
+        full.answer(request(0, session_id=3))
+    full.answer(request(1, session_id=2))  # those that are there go on
+    full.answer({"reset": True, "session_id": 0})
+    full.answer(request(0, session_id=3))
+    full.close()
+    one.close()

@@ -218,3 +218,11 @@ def test_folders_that_hold_no_wan_are_refused(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(b"nothing of the kind")
     with pytest.raises(LearnerError, match="is no safetensors file"):
         model().load_backbone(tmp_path)
+
+
+def test_a_tensor_in_two_shards_is_refused_and_both_are_named(tmp_path):
+    weights = checkpoint()
+    save_file(weights, tmp_path / "one.safetensors")
+    save_file({"head.head.bias": weights["head.head.bias"] + 1.0}, tmp_path / "two.safetensors")
+    with pytest.raises(LearnerError, match=r"head.head.bias is in one.safetensors and in two.safetensors"):
+        model().load_backbone(tmp_path)

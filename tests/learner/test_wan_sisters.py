@@ -39,3 +39,36 @@ def test_a_narrow_stream_begins_from_rows_and_columns_at_a_stride_and_its_output
     step = torch.arange(DIM // 2) * 2
     assert torch.allclose(narrow.text_query.weight, wide.text_query.weight[step][:, step] * 2**0.5)
     assert narrow.query_key_value.weight.shape == (3 * DIM, DIM // 2) and narrow.output.weight.shape == (DIM // 2, DIM)
+
+
+def test_a_checkpoint_that_the_library_saved_fills_them_and_they_compute_what_it_computes(tmp_path):
+    diffusers = pytest.importorskip("diffusers", reason="needs diffusers: pip install 'embodichain[wan]'")
+    torch.manual_seed(0)
+    theirs = diffusers.WanTransformer3DModel(
+        num_attention_heads=HEADS,
+        attention_head_dim=DIM // HEADS,
+        in_channels=4,
+        out_channels=4,
+        text_dim=TEXT,
+        freq_dim=FREQUENCIES,
+        ffn_dim=FFN,
+        num_layers=LAYERS,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+    )
+    theirs.save_pretrained(tmp_path / "transformer")
+    words, tokens = torch.randn(1, 3, TEXT), torch.randn(1, 5, DIM)
+    for model in (
+        LingbotVa(LingbotConfig(**SIZES), latents=LatentSpec(6), text_dim=TEXT),
+        Xwam(XwamConfig(**SIZES), latents=LatentSpec(6), text_dim=TEXT),
+    ):
+        report = model.load_backbone(tmp_path)
+        assert not report.unfilled and set(report.unused.values()) == {"belongs to Wan's VAE"}
+        with torch.no_grad():
+            assert torch.allclose(model.text_in(words), theirs.condition_embedder.text_embedder(words), atol=1e-6)
+            for mine, other in zip(model.blocks, theirs.blocks, strict=True):
+                out = mine.contract(torch.nn.functional.gelu(mine.expand(tokens), approximate="tanh"))
+                assert torch.allclose(out, other.ffn(tokens), atol=1e-6)
+                keys, values = mine.text_key_value(tokens).chunk(2, dim=-1)
+                assert torch.allclose(mine.text_key_norm(keys), other.attn2.norm_k(other.attn2.to_k(tokens)), atol=1e-5)
+                assert torch.allclose(values, other.attn2.to_v(tokens), atol=1e-6)

@@ -11,14 +11,13 @@ Phase 2 makes its own frame from s_mid on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
 from torch import Tensor
 
-from embodichain.errors import ConfigError, unknown
+from embodichain.errors import unknown
 from learner.backbone.flow import euler, time_grid
 from learner.backbone.grid import Grid
 from learner.models.clwm.config import ClwmConfig
@@ -43,15 +42,10 @@ class Split(NamedTuple):
 
     @classmethod
     def of(cls, mode: Mode, model: ClwmConfig) -> Split:
-        """The share of `mode`, s_mid, as whole steps; raises ConfigError listing the names, or the values of s_mid, that exist."""
+        """The share of `mode`, s_mid, of each stage, in whole steps; raises ConfigError listing the names that exist."""
         if mode.name not in tuple(Variant):
             raise unknown("mode of speculation", mode.name, tuple(Variant))
         video_alone = mode.name == Variant.VIDEO
-        stages = [model.video_steps] if video_alone else [model.video_steps, model.action_steps]
-        common = math.gcd(*stages)
-        if abs(mode.share * common - round(mode.share * common)) > 1e-9:
-            available = ", ".join(f"{i / common:g}" for i in range(common + 1))
-            raise ConfigError(f"s_mid {mode.share} falls between the sampling steps {stages}; available: {available}")
         video = round(mode.share * model.video_steps)
         return cls(video, 0 if video_alone else round(mode.share * model.action_steps))
 

@@ -25,6 +25,8 @@ from learner.backbone.grid import Grid
 from learner.backbone.layers import Block, KeyValue, wide
 from learner.backbone.packed import Group, masked, project, settle
 from learner.backbone.wan_weights import LoadReport, load_wan
+from learner.codecs.config import LatentSpec
+from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.lingbot_va.draws import Draws, draw
 from learner.models.lingbot_va.dual import narrow_from
 from learner.models.lingbot_va.flops import forward_flops
@@ -49,10 +51,9 @@ class Velocities(NamedTuple):
 class LingbotVa(LingbotStages):
     """LingBot-VA: parameters, and no state."""
 
-    @property
-    def modes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Both, but for "grounded" in a model that learned no forward dynamics."""
-        return (NAIVE, GROUNDED) if self.config.forward_share else (NAIVE,)
+    def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__(config, latents=latents, text_dim=text_dim)
+        self.modes = (NAIVE, GROUNDED) if config.forward_share else (NAIVE,)  # "grounded" needs forward dynamics
 
     # ------------------------------------------------------------------------------------------------------------ training
 

@@ -22,9 +22,11 @@ from learner.backbone.flow import interpolate, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import wide
 from learner.backbone.wan_weights import LoadReport, load_wan
+from learner.codecs.config import LatentSpec
 from learner.models.window import Extent, Window
 from learner.models.world_model import Decision, Losses, Mode, Prefix, Prepared, Seen
 from learner.models.x_wam.chunking import guided, overlap_weights
+from learner.models.x_wam.config import XwamConfig
 from learner.models.x_wam.draws import Draws, draw
 from learner.models.x_wam.flops import forward_flops
 from learner.models.x_wam.noise import paths
@@ -59,6 +61,10 @@ class Noise(NamedTuple):
 
 class Xwam(XwamPasses):
     """X-WAM: parameters, and no state."""
+
+    def __init__(self, config: XwamConfig, *, latents: LatentSpec, text_dim: int) -> None:
+        super().__init__(config, latents=latents, text_dim=text_dim)
+        self.late_modes = (GUIDED, PREFIX) if config.prefix else (GUIDED,)  # "prefix" needs training with clean prefixes
 
     # ------------------------------------------------------------------------------------------------------------ training
 
@@ -162,11 +168,6 @@ class Xwam(XwamPasses):
         """A decision that goes on from actions under way: drawn towards them ("guided") or given the committed ones ("prefix")."""
         self.check(mode)
         return self._integrate(state, noise, text, grid, steps=self.config.action_steps, prefix=prefix, rule=mode.name)
-
-    @property
-    def late_modes(self) -> tuple[str, ...]:  # type: ignore[override]
-        """Both, but for "prefix" in a model that trained with no clean prefixes."""
-        return (GUIDED, PREFIX) if self.config.prefix else (GUIDED,)
 
     def check(self, mode: Mode) -> None:
         """Raises ConfigError for a mode that is none of `late_modes`; nothing is begun before the observation."""

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
 from learner.inference.policy import Policy
-from learner.serving.sessions import Observation, Reader, RequestError
+from learner.serving.sessions import Memory, Observation, Reader, RequestError
 
 
 class LingbotConnection:
@@ -32,8 +32,9 @@ class LingbotConnection:
     times_everything = True
     """Replies carry `server_timing` even where they say nothing else."""
 
-    def __init__(self, make_policy: Callable[[], Policy], reader: Reader) -> None:
+    def __init__(self, make_policy: Callable[[], Policy], reader: Reader, memory: Memory) -> None:
         self._make_policy = make_policy
+        self._memory = memory
         self._reader = reader
         self._policy: Policy | None = None
         self._fed: tuple[list[Observation], NDArray[np.float32]] | None = None
@@ -57,11 +58,14 @@ class LingbotConnection:
         """Forgets everything; safe to call twice."""
         if self._policy is not None:
             self._policy.close()
+            self._memory.forget(self._policy)
             self._policy = None
 
     def _reset(self, prompt: Any) -> dict[str, Any]:
         if not isinstance(prompt, str) or len(prompt.encode()) > INSTRUCTION_BYTES:
             raise RequestError(f"a reset needs a prompt, a string of at most {INSTRUCTION_BYTES} bytes")
+        if self._policy is None:
+            self._memory.ask()
         policy = self._make_policy()
         policy.begin(prompt)
         self.close()
@@ -100,6 +104,7 @@ class LingbotConnection:
                 policy.watch(seen.rgb, seen.proprio, done)
             chunk = policy.act(frames[-1].rgb, frames[-1].proprio, executed[-1])
         self._fed, self._is_waiting = None, True
+        self._memory.note(policy)
         whole = np.concatenate([chunk, policy.rest]).reshape(-1, CHUNK, ACTION_DIM)
         return {"action": whole.transpose(2, 0, 1).copy(), "policy_timing": {"infer_ms": 1e3 * (time.perf_counter() - began)}}
 
