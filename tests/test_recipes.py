@@ -6,7 +6,7 @@ import json
 import pytest
 
 from embodichain import tasks
-from learner.codecs.config import LatentSpec
+from learner.codecs.config import EncoderConfig, LatentSpec
 from learner.data.config import DataConfig
 from learner.models.clwm.config import NextFrame
 from learner.models.families import family_of
@@ -36,7 +36,7 @@ def test_it_is_a_world_model_that_can_learn_what_it_is_asked_and_nothing_carries
     assert agent.normalizer.exact and agent.normalizer.channels + 6 <= agent.model.dim
     model = family_of(agent.model).build(agent.model, LatentSpec(agent.normalizer.channels + 6, 6), 64)
     model.check_training()
-    assert json.loads(config.world.encode.options) == dataclasses.asdict(agent.encoder)
+    assert EncoderConfig(**json.loads(config.world.encode.options)) == agent.encoder
 
 
 def test_the_papers_trainings_are_the_papers():
