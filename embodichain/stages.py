@@ -120,6 +120,7 @@ class RolloutStage:
         self._ring = ring
         self._worker = worker
         self._epoch = epoch
+        self._blocked_s = 0.0
         self.physics = world.make_physics()
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
@@ -130,12 +131,18 @@ class RolloutStage:
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
-        with self._ring.reserve(timeout_s=timeout_s) as slot:
+        before = time.perf_counter()
+        try:
+            reserved = self._ring.reserve(timeout_s=timeout_s)
+        finally:
+            self._blocked_s += time.perf_counter() - before  # of a number that is tried again, all of it
+        with reserved as slot:
             try:
                 outcome = self.play(task, scene, slot)
             except (MotionError, SceneError) as error:
                 slot.abandon()
                 return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
+            outcome.timings.blocked_s, self._blocked_s = self._blocked_s, 0.0
             if outcome.verdict.success:
                 identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
                 robot, physics = self._world.robot.name, self._world.config.physics

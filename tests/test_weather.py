@@ -153,6 +153,7 @@ def test_a_worker_that_stands_still_is_replaced_and_one_that_waits_for_room_is_n
         time.sleep(6.0)  # the ring is full for longer than a worker may be silent
         lost_while_full = engine.report.deaths[Cause.HANG]
         check_intact(drain(ring, engine, world), engine, limit=limit)
+        assert engine.report.timings.blocked_s > 6.0, "they were blocked, and it shows"
         assert set(engine.report.deaths) == {Cause.HANG}
         assert engine.report.deaths[Cause.HANG] > 0
     assert lost_while_full <= 2, "only those that stood still before the ring was full"

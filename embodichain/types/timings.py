@@ -15,6 +15,8 @@ class Timings:
     write_s: float = 0.0
     encode_s: float = 0.0
     """Encode-on-write; 0 where the learner encodes."""
+    blocked_s: float = 0.0
+    """Waiting for a free slot: the learner reads less than is produced."""
     physics_steps: int = 0
     frames: int = 0
 

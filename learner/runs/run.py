@@ -107,6 +107,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "inverse kinematics": timings.pilot_s,
         "writing": timings.write_s,
         **({"encoding": timings.encode_s} if timings.encode_s else {}),
+        "waiting for room in the ring": timings.blocked_s,
     }
     busy_s = sum(parts.values())
     return {
