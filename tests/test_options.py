@@ -17,9 +17,11 @@ from learner.runs.options import override, restore
 
 @pytest.mark.parametrize("name", sorted(catalog.RECIPES))
 def test_a_saved_configuration_restores_itself(name):
-    config = catalog.make(name)
+    config, other = catalog.make(name), catalog.make("tiny_cpu")
+    agent = dataclasses.replace(other.learner.agent, model=type(config.learner.agent.model)())  # values, not families, are restored
+    other = dataclasses.replace(other, learner=dataclasses.replace(other.learner, agent=agent))
     saved = yaml.safe_load(yaml.safe_dump(as_plain(config)))
-    assert restore(catalog.make("tiny_cpu"), saved) == config
+    assert restore(other, saved) == config
 
 
 @settings(max_examples=10, deadline=None)

@@ -10,7 +10,7 @@ from learner.memory.config import Recompute
 
 def step(model, dtype=torch.float64, autocast=None, steps=5):
     """Loss and gradients of one seeded training step."""
-    w = type(window())(*(x.to(dtype) for x in window(batch=2, steps=steps)))
+    w = type(window())(*(None if x is None else x.to(dtype) for x in window(batch=2, steps=steps)))
     valid, mask = torch.ones(2, steps, dtype=torch.bool), torch.ones(2, 30, dtype=torch.bool)
     draws = model.draw(w, torch.Generator().manual_seed(0))
     model.zero_grad()
