@@ -161,18 +161,14 @@ def test_a_worker_that_stands_still_is_replaced_and_one_that_waits_for_room_is_n
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(world, one_ray, no_shared_memory_left):
-    limit, kills = 400, 12
+    limit, kills = 60, 12
     with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=2), limit=limit) as engine:
-        ids: list[int] = []
-        reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
-        reader.start()
-        for _ in range(kills):
-            before = sum(engine.report.deaths.values())
-            eventually(engine, lambda: len(engine.pids) == 2 or engine.exhausted)
-            with contextlib.suppress(ProcessLookupError, IndexError):
-                os.kill(engine.pids[0], signal.SIGKILL)
-            eventually(engine, lambda before=before: sum(engine.report.deaths.values()) > before or engine.exhausted)
-        reader.join()
+        eventually(engine, lambda: ring.stats().ready == 4)  # the ring is full: both wait for room, or work ahead of it
+        for kill in range(kills):
+            eventually(engine, lambda: len(engine.pids) == 2)
+            os.kill(engine.pids[kill % 2], signal.SIGKILL)
+            eventually(engine, lambda kill=kill: engine.report.deaths[Cause.CRASH] == kill + 1)
+        ids = drain(ring, engine, world)
         check_intact(ids, engine, limit=limit)
         assert engine.report.deaths[Cause.CRASH] == kills
         assert ring.stats().over_reads == 0

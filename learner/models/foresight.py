@@ -85,7 +85,8 @@ def foresee(agent: Agent, batch: Batch, generator: torch.Generator, linear: Line
     for t in range(start + 1):
         before = model.restart(state, int(agent.memory_span))
         executed = window.actions_BTKA[:, t - 1] if t and before is state else None
-        state = model.observe(before, Seen(frames[:, t], window.proprio_BTA[:, t], executed), text, grid)
+        codes = None if window.codes_BTN is None else window.codes_BTN[:, t]
+        state = model.observe(before, Seen(frames[:, t], window.proprio_BTA[:, t], executed, codes_BN=codes), text, grid)
     measured, found = batch.proprio_BTA[:, start].to(latents), []
     for ahead in range(1, furthest[-1] + 1):
         decision = model.decide(state, model.noise(frames[:, start], generator), text, grid)
@@ -95,7 +96,7 @@ def foresee(agent: Agent, batch: Batch, generator: torch.Generator, linear: Line
         if ahead in furthest and bool((spans := start + ahead <= lengths).any()):
             found.append(_compared(frames[spans], decision.imagined_BNC[spans], start, ahead, linear))
         measured = agent.normalizer.physical_actions(chunk, measured)[:, -1]
-        seen = Seen(decision.imagined_BNC, agent.normalizer.proprio(measured), chunk)
+        seen = Seen(decision.imagined_BNC, agent.normalizer.proprio(measured), chunk, decision.extras)
         state = model.observe(model.restart(state, int(agent.memory_span)), seen, text, grid)
     return found
 

@@ -23,7 +23,7 @@ def batch(rows: slice):
     draws = model.draw(whole, torch.Generator().manual_seed(0))
     return (
         model,
-        Window(*(x[rows] for x in whole)),
+        Window(*(None if x is None else x[rows] for x in whole)),
         draws._replace(**{name: x[rows] for name, x in draws._asdict().items() if isinstance(x, torch.Tensor)}),
     )
 
