@@ -124,6 +124,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                 "drawn": observer.header(layout.AT_DRAWN),
                 "refill": observer.header(layout.AT_REFILL),
                 "sequence": observer.header(layout.AT_SEQUENCE),
+                "primed": observer.header(layout.AT_PRIMED),
             }
             index: bytes = _pack(
                 {"spec": layout.encode_spec(current), "slot_bytes": slot_bytes, "slots": entries, "counts": counts}
@@ -179,6 +180,8 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     # Trajectories without an id are numbered by publication: a number is never given twice, in whatever life of the ring.
     # Those that were published before take the numbers just below, for the order in which they are evicted.
+    # What had once begun to be read is read on, however little is left: it may be the end of a stream.
+    header[layout.AT_PRIMED // 8] = index.counts.get("primed", 0)
     header[layout.AT_SEQUENCE // 8] = max(0, index.counts.get("sequence", 0) - len(index.entries))
     with path.open("rb") as file:
         for entry in index.entries:

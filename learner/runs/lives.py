@@ -90,21 +90,22 @@ def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str,
 
 def _restored(spec: RingSpec, placement: str, path: Path | None) -> tuple[AnyRing, set[int]]:
     """The ring of the last checkpoint and the packed ids in it; an empty one where there is nothing that fits."""
+    begun = replace(spec, min_ready=1)  # the run has begun: what little may be left of its stream is read
     if path is None:
         _LOG.warning("the checkpoint came without its ring: what was in it is given up")
-        return create_ring(spec, placement), set()
+        return create_ring(begun, placement), set()
     try:
         index = read_index(path, spec.trajectory)
-        if replace(index.spec, trajectory=spec.trajectory) != spec:
+        if replace(index.spec, trajectory=spec.trajectory, min_ready=1) != begun:
             raise RingError(f"the ring was configured otherwise: {_differences(index.spec, spec)}")
         return restore_ring(path, placement), {int(entry["trajectory_id"]) for entry in index.entries}
     except RingError as error:
         _LOG.warning("the ring of the checkpoint is given up: %s", error)
-        return create_ring(spec, placement), set()
+        return create_ring(begun, placement), set()
 
 
 def _differences(before: RingSpec, now: RingSpec) -> str:
-    names = ("num_slots", "max_reads", "full_policy", "min_ready", "mode")
+    names = ("num_slots", "max_reads", "full_policy", "mode")
     pairs = [(name, getattr(before, name), getattr(now, name)) for name in names]
     return ", ".join(f"{name} {old}, now {new}" for name, old, new in pairs if old != new)
 

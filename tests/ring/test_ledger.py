@@ -151,6 +151,24 @@ def test_a_restored_ring_goes_on_counting(tmp_path):
     assert reads == {number: list(range(6)) for number in range(4)}
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_ring_that_had_begun_is_read_on_after_a_restore_however_little_is_left(tmp_path, begun):
+    rng = np.random.default_rng(0)
+    with Ring.create(ring_spec(num_slots=5, max_reads=1, min_ready=4)) as ring:
+        for number in range(4 if begun else 1):
+            put(ring, number)
+        if begun:
+            ring.sample(3, 0.0, rng).release()
+        ring.snapshot(tmp_path / "snapshot")
+    with Ring.restore(tmp_path / "snapshot") as ring:
+        assert ring.stats().ready == 1
+        if begun:
+            assert len(ring.acquire(1, 0.0, rng)) == 1
+        else:
+            with pytest.raises(RingTimeout, match="min_ready=4"):
+                ring.acquire(1, 0.0, rng)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"), [("cut", "cut short"), ("payload", "fails its check sum"), ("index", "its index fails")]
 )
