@@ -20,7 +20,7 @@ import numpy as np
 from ray.cluster_utils import Cluster
 
 from embodichain.config import WorldConfig
-from embodichain.errors import RingTimeout
+from embodichain.errors import IntegrityError, RingTimeout
 from embodichain.physics import counting
 from embodichain.prepare import prepare
 from embodichain.ray_engine import RayConfig, RayEngine
@@ -50,7 +50,7 @@ class Reader(threading.Thread):
                 with self._ring.sample(1, timeout_s=0.2) as batch:
                     try:
                         counting.verify(batch[0], robot=self._robot)
-                    except Exception as error:
+                    except IntegrityError as error:
                         self.torn += 1
                         print(error, file=sys.stderr)
                     self.reads[int(batch[0].trajectory_id)] += 1
