@@ -67,6 +67,9 @@ COMMANDS: dict[str, Command] = {
     "efficiency": Command(
         "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
+    "sweep": Command(
+        "learner.commands.sweep:main", "run a recipe under several bounds on reads, with several seeds, and draw the law", "cluster"
+    ),
     "list": Command(
         "learner.commands.names:main",
         "list recipes, tasks, robots, physics, model families and asset categories",

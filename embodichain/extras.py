@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
+    "cluster": ("fastapi", "fsspec", "pandas", "pyarrow", "requests", "uvicorn"),
 }
 """Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""
 

@@ -95,6 +95,8 @@ class TrainConfig:
     """Largest gradient norm."""
     verify: bool = False
     """Check every byte of every read against its provenance (counting physics only)."""
+    measure_every: int = 0
+    """Steps between measurements of the loss on held-out episodes (`evaluate.measured`), after the last too; 0 for never."""
     ranks: int = 1
     """Learner processes on this machine, one a GPU where there are some: each draws its own batches from the one ring."""
 
@@ -105,6 +107,8 @@ class TrainConfig:
             raise ConfigError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
         if self.clip <= 0:
             raise ConfigError(f"clip must be positive, got {self.clip}")
+        if self.measure_every < 0:
+            raise ConfigError(f"measure_every must be 0 or more, got {self.measure_every}")
 
 
 @dataclass(frozen=True, kw_only=True)

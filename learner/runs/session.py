@@ -27,6 +27,7 @@ from learner.data.dataset import RingDataset
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
+from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
@@ -73,6 +74,8 @@ def stream_and_learn(
     Raises IntegrityError when the stream was to be verified and anything was lost, duplicated, torn or read too often.
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
+    module = AgentModule(config.learner)
+    measure = HeldOutLoss(world, config, module) if config.train.measure_every else None
     with ExitStack() as stack:
         life = begin(config.ring_spec(world.stream_spec), config.ring.placement, folder, state)
         ring = stack.enter_context(life.ring)
@@ -94,10 +97,10 @@ def stream_and_learn(
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )
-        module = AgentModule(config.learner)
         testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
         data = RingDataModule(dataset, engine_state=testament.state)
-        watch = _Watch(config, ring, engine, metrics, board, stopped, patience)
+        measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
+        watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         learning = time.monotonic()
         steps, new_steps = fit(
@@ -196,6 +199,7 @@ class _Watch:
         board: Board,
         stopped: Callable[[], bool],
         patience: _Patience,
+        measured: MeasuredLoss | None,
     ) -> None:
         self._config = config
         self._patience = patience
@@ -204,6 +208,7 @@ class _Watch:
         self._metrics = metrics
         self._board = board
         self._stopped = stopped
+        self._measured = measured
         self._next_stream = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
@@ -214,6 +219,8 @@ class _Watch:
         if time.monotonic() >= self._next_stream:
             self._next_stream = time.monotonic() + _STREAM_EVERY_S
             self.stream(step)
+        if self._measured is not None:
+            self._measured.after(step)
         published = self._engine.report.published
         done, total = (published, self._config.stream.limit) if self._config.stream.limit else (step, self._config.train.steps)
         self._board.update("stream and learn", done, total, f"loss {values['loss']:.3f}, {published} trajectories")
