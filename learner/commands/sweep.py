@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """ "0-2,5" is 0, 1, 2 and 5."""
+    """The numbers that a text lists: 0, 1, 2 and 5 for "0-2,5"."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -75,7 +75,7 @@ def _parser() -> Parser:
         "--ablation",
         default="",
         metavar="expansion",
-        help="the four stages of expansion: spatial, + visual, + physics, + reachability",
+        help="stages of expansion: spatial, + visual, + physics, + reachability",
     )
     add("--out", type=Path, help="the folder of the sweep; each trial is a run folder in it (default runs/sweep_RECIPE)")
     add("--resume", action="store_true", help="go on with a sweep that was stopped: nothing that has ended is run again")
@@ -113,7 +113,7 @@ def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]
             name=trial.name,
             command=trial.next_command(),
             folder=trial.folder,
-            log=trial.folder.parent / "logs" / f"{trial.name}.log",
+            log=_log(trial.folder.parent, trial.name),
         )
         for trial in todo
     ]
@@ -128,6 +128,11 @@ def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]
         )
 
 
+def _log(out: Path, name: str) -> Path:
+    """What the command of a trial has written."""
+    return out / "logs" / f"{name}.log"
+
+
 def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -> dict[str, Any]:
     """Table and figure of what has ended; what has not is listed."""
     from learner.reporting.sweep import result, table, write_csv
@@ -139,7 +144,7 @@ def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -
     if results:
         files = [words.out / "sweep.csv", *draw_sweep(results, words.out / "sweep", f"{words.recipe}: {len(results)} runs")]
         write_csv(files[0], results)
-    failed = {trial.name: str(words.out / "logs" / f"{trial.name}.log") for trial in trials if not trial.is_finished}
+    failed = {trial.name: str(_log(words.out, trial.name)) for trial in trials if not trial.is_finished}
     ran = [name for name, code in codes.items() if code == 0]
     return {
         "recipe": words.recipe,

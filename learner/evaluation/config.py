@@ -50,8 +50,5 @@ SHIFTS = {
     "all": (Shift.INSTANCES, Shift.LOOKS, Shift.PHYSICS, Shift.PLACEMENT, Shift.WORDS, Shift.ALL),
 }
 
-MEASURED = "held_out"
-"""Kind of the records in a run's metrics that hold its loss on held-out episodes."""
-
 MEASURES = ("loss", "loss_video", "loss_action", "failure")
 """What may fall with the experience of a run's iterations."""

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from embodichain.metrics import read_metrics
-from learner.evaluation.config import MEASURED
-from learner.records.run_folder import RunFolder
+from learner.records.run_folder import MEASURED, RunFolder
 
 FIGURES = {
     "unique_pairs": "E: state-action pairs read for the first time, an iteration",
@@ -124,7 +123,8 @@ def paired(results: Iterable[Result], measure: str, better: str, worse: str) -> 
             by_variant[row.variant][row.seed] = row.figures[measure]
     common = sorted(by_variant[better].keys() & by_variant[worse].keys())
     gains = [by_variant[worse][seed] - by_variant[better][seed] for seed in common]
-    return (*(interval(gains) if gains else (float("nan"),) * 3), len(gains))
+    mean, low, high = interval(gains) if gains else (float("nan"), float("nan"), float("nan"))
+    return mean, low, high, len(gains)
 
 
 def table(results: Sequence[Result]) -> list[dict[str, Any]]:

@@ -16,8 +16,7 @@ from embodichain.stages import RolloutStage, SceneStage
 from embodichain.world import Split, World
 from learner.data.config import DataConfig
 from learner.data.dataset import Batch, MemorySource, RingDataset
-from learner.evaluation.config import MEASURED
-from learner.records.run_folder import RunFolder
+from learner.records.run_folder import MEASURED, RunFolder
 from learner.runs.config import RunConfig
 from learner.training.module import AgentModule
 
@@ -84,7 +83,7 @@ def expert_episodes(world: World, count: int) -> list[dict[str, NDArray]]:
 
     Raises SceneError when `count` of them cannot be had.
     """
-    stage = RolloutStage(world, None, worker=0, epoch=0)
+    stage = RolloutStage(world, None, worker=0, epoch=0)  # type: ignore[arg-type]  # nothing is published
     scenes, found = SceneStage(world, Split.HELD_OUT, stage.physics), []
     with closing(stage):
         for number in range(_TRIES * count):

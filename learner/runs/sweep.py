@@ -25,6 +25,9 @@ MANIFEST = "sweep.json"
 _MOST_READS = 16_383
 """More than any trajectory of a static set is read: the most that a ring can count."""
 
+_PROGRAM = "import sys; from embodichain.cli import main; sys.exit(main())"
+"""The command line of the version that runs the sweep, whatever is installed."""
+
 STAGES = {
     "spatial": ("--world.visual.enabled", "False", "--world.physical.enabled", "False", "--world.diversity.enabled", "False"),
     "visual": ("--world.visual.enabled", "True", "--world.physical.enabled", "False", "--world.diversity.enabled", "False"),
@@ -98,7 +101,7 @@ class Trial:
 
     def next_command(self) -> tuple[str, ...]:
         """What makes it now: from the beginning, or from its last checkpoint. What was begun without one is removed."""
-        program = (sys.executable, "-m", "embodichain.cli", *self.command[1:])
+        program = (sys.executable, "-c", _PROGRAM, *self.command[1:])
         if self.run.checkpoint.exists() and self.run.config.exists():
             return (*program, "--resume")
         if self.run.config.exists():
