@@ -91,6 +91,12 @@ COMMANDS: dict[str, Command] = {
         "play tasks and make pictures and videos of them: `tasks show`",
         "sim",
     ),
+    "doctor": Command(
+        "embodichain.commands.operations:doctor", "look whether this machine, or a cluster, has what a run needs", "sim"
+    ),
+    "plan": Command(
+        "embodichain.commands.operations:plan", "say from measured rates which side would wait, and which E to expect", "sim"
+    ),
     "ring": Command(
         "embodichain.commands.rings:ring",
         "watch a ring of a running job: `ring top PATH`",

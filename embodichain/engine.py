@@ -165,6 +165,11 @@ class AnyEngine(Protocol):
         ...
 
     @property
+    def workers(self) -> int:
+        """How many processes simulate now."""
+        ...
+
+    @property
     def health(self) -> str:
         """In words, what produces."""
         ...
@@ -202,6 +207,11 @@ class Engine:
     def exhausted(self) -> bool:
         """Whether the limit of numbers is used up: nothing will be published any more."""
         return self._numbers.exhausted
+
+    @property
+    def workers(self) -> int:
+        """One: this process."""
+        return 1
 
     @property
     def health(self) -> str:

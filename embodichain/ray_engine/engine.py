@@ -205,6 +205,11 @@ class RayEngine:
         return [who.pid for worker in workers if (who := worker.who) is not None]
 
     @property
+    def workers(self) -> int:
+        """How many of them are ready."""
+        return len(self.pids)
+
+    @property
     def health(self) -> str:
         """In words, what the workers are doing."""
         return self._crew.told() if self._crew is not None else "no worker is there yet"

@@ -19,6 +19,7 @@ from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
 from embodichain.ring.contract import AnyRing
+from embodichain.ring.layout import RingLayout
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.ring.proof import LedgerReport, undone, verify
 from embodichain.types import TrajectoryId
@@ -57,6 +58,8 @@ class Streamed:
     """Of these, in the learner's loop."""
     encoder_is_random: bool
     num_parameters: int
+    slot_bytes: int
+    """Of a trajectory in the ring [B]."""
 
 
 def stream_and_learn(
@@ -118,6 +121,7 @@ def stream_and_learn(
         engine.check()
         ended = time.monotonic()
         watch.stream(steps)
+        slot_bytes = RingLayout.of(ring.spec).slot_bytes
         complete = engine.exhausted and not stopped()
     report = verify(folder.ledger, config.trajectory_bound)
     if config.train.verify and complete:
@@ -134,6 +138,7 @@ def stream_and_learn(
         learn_s=ended - learning,
         encoder_is_random=module.agent.encoder.is_random,
         num_parameters=module.agent.num_trained_parameters,
+        slot_bytes=slot_bytes,
     )
 
 
@@ -238,6 +243,11 @@ class _Watch:
                 "published": report.published,
                 "fates": dict(report.fates),
                 "crashed": list(report.crashed),
+                "workers": self._engine.workers,
+                "reads": stats.acquired,
+                "retired": stats.retired,
+                "oldest_s": round(stats.oldest_s, 3),
+                "deaths": dict(report.deaths),
                 "blocked_writer_s": stats.blocked_writer_s,
                 "blocked_reader_s": stats.blocked_reader_s,
             },

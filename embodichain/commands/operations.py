@@ -1,0 +1,66 @@
+"""`embodichain doctor` and `plan`: whether a run would work here, and what it would come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from embodichain.command_line import Parser, existing
+
+
+def doctor(arguments: list[str]) -> int:
+    """`embodichain doctor [--address HOST:PORT]`; 1 when something is bad."""
+    parser = Parser("doctor", "Look at this machine, and at a cluster, before a run does.")
+    parser.add_argument("--address", default="", help="of a running Ray cluster, host:port or auto")
+    parser.add_argument("--out", type=Path, default=Path(), help="where runs are to be written")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    from embodichain.operations.doctor import State, examine
+
+    bad, rows = 0, []
+    for finding in examine(address=options.address, folder=options.out):
+        bad += finding.state is State.BAD
+        rows.append(asdict(finding))
+        if not options.json:
+            remedy = f"\n      {finding.remedy}" if finding.remedy else ""
+            print(f"{finding.state:<5} {finding.subject}: {finding.found}{remedy}")
+    if options.json:
+        print(json.dumps({"findings": rows, "bad": bad}))
+    elif bad:
+        print(f"{bad} of {len(rows)} are bad")
+    return 1 if bad else 0
+
+
+def plan(arguments: list[str]) -> int:
+    """`embodichain plan --run RUN --cores 32`."""
+    parser = Parser("plan", "Say which side would wait, how large a ring should be and which E to expect, from measured rates.")
+    add = parser.add_argument
+    add("--run", type=existing, help="a run that ended: its rates count; by default those of the demo on two cores")
+    add("--cores", type=int, required=True, help="for workers, one each")
+    add("--learners", type=int, default=1, help="learner processes that share the ring (default 1)")
+    add("--max-reads", type=int, help="K (default: the run's)")
+    add("--batch-size", type=int, help="trajectories in a step of one learner (default: the run's)")
+    add("--step-s", type=float, help="seconds that a step takes without waiting, as on a GPU (default: the run's)")
+    add("--worker-rate", type=float, help="trajectories a second of one worker that never waits (default: the run's)")
+    add("--slot-mib", type=float, help="size of a trajectory in the ring (default: the run's)")
+    add("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    from embodichain.operations.plan import DEMO, Rates, expect, rates_of
+
+    rates: Rates = rates_of(options.run) if options.run is not None else DEMO
+    given = {
+        "max_reads": options.max_reads,
+        "batch_size": options.batch_size,
+        "step_s": options.step_s,
+        "worker_rate": options.worker_rate,
+        "slot_mib": options.slot_mib,
+    }
+    rates = rates.replaced({name: value for name, value in given.items() if value is not None})
+    found = expect(rates, cores=options.cores, learners=options.learners)
+    if options.json:
+        print(json.dumps({"rates": asdict(rates), **asdict(found), "advice": found.waiting.advice}))
+        return 0
+    for line in found.told(rates):
+        print(line)
+    return 0
