@@ -91,6 +91,9 @@ COMMANDS: dict[str, Command] = {
         "play tasks and make pictures and videos of them: `tasks show`",
         "sim",
     ),
+    "watch": Command(
+        "embodichain.commands.operations:watch", "show runs on a page as they go, and their figures to Prometheus", "cluster"
+    ),
     "doctor": Command(
         "embodichain.commands.operations:doctor", "look whether this machine, or a cluster, has what a run needs", "sim"
     ),

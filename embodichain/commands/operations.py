@@ -1,4 +1,4 @@
-"""`embodichain doctor` and `plan`: whether a run would work here, and what it would come to."""
+"""`embodichain doctor`, `plan` and `watch`: whether a run would work here, what it would come to, and how it goes."""
 
 from __future__ import annotations
 
@@ -63,4 +63,35 @@ def plan(arguments: list[str]) -> int:
         return 0
     for line in found.told(rates):
         print(line)
+    return 0
+
+
+def watch(arguments: list[str]) -> int:
+    """`embodichain watch RUN [RUN ...]`; runs until Ctrl-C."""
+    parser = Parser(
+        "watch",
+        "Show runs on a page: E, who waits, replay, ring, workers, learning, frames, success; /metrics, /healthz and /readyz.",
+        epilog="Actions (changing K, stopping a run) need a token, in a file or in EMBODICHAIN_WATCH_TOKEN.",
+    )
+    add = parser.add_argument
+    add("runs", type=existing, nargs="*", metavar="RUN", help="run folders, compared when they are several")
+    add("--address", default="", help="of a Ray cluster whose nodes are listed")
+    add("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
+    add("--port", type=int, default=8265, help="(default 8265)")
+    add("--token-file", type=existing, help="a file that holds the token for actions")
+    add("--json", action="store_true", help="print one look as one JSON object, and stop")
+    options = parser.parse(arguments)
+    import os
+
+    token = os.environ.get("EMBODICHAIN_WATCH_TOKEN", "")
+    if options.token_file is not None:
+        token = options.token_file.read_text(encoding="utf-8").strip()
+    from embodichain.operations.watch.server import WatchConfig, Watcher, serve
+
+    config = WatchConfig(runs=tuple(options.runs), address=options.address, host=options.host, port=options.port, token=token)
+    if options.json:
+        print(json.dumps(Watcher(config).snapshot()))
+        return 0
+    print(f"http://{options.host}:{options.port}", flush=True)
+    serve(config)
     return 0

@@ -31,6 +31,7 @@ from learner.runs.engines import open_engine
 from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
+from learner.runs.wishes import Wishes
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
@@ -103,7 +104,8 @@ def stream_and_learn(
         testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
         data = RingDataModule(dataset, engine_state=testament.state)
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
-        watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured)
+        wishes = Wishes(folder, ring, ledger, metrics)
+        watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         learning = time.monotonic()
         steps, new_steps = fit(
@@ -205,6 +207,7 @@ class _Watch:
         stopped: Callable[[], bool],
         patience: _Patience,
         measured: MeasuredLoss | None,
+        wishes: Wishes,
     ) -> None:
         self._config = config
         self._patience = patience
@@ -214,6 +217,7 @@ class _Watch:
         self._board = board
         self._stopped = stopped
         self._measured = measured
+        self._wishes = wishes
         self._next_stream = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
@@ -223,6 +227,7 @@ class _Watch:
         self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
         if time.monotonic() >= self._next_stream:
             self._next_stream = time.monotonic() + _STREAM_EVERY_S
+            self._wishes.look(step)
             self.stream(step)
         if self._measured is not None:
             self._measured.after(step)
