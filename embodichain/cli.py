@@ -170,6 +170,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"embodichain {__version__}")
         return 0
     name, *rest = arguments
+    if "EMBODICHAIN_LOG" in os.environ:
+        from embodichain.progress import log_as_json
+
+        log_as_json()
     try:
         _LOADED.check(name)
         with explained(COMMANDS[name].extra if name in COMMANDS else ""):
