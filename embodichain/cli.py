@@ -100,6 +100,9 @@ COMMANDS: dict[str, Command] = {
     "plan": Command(
         "embodichain.commands.operations:plan", "say from measured rates which side would wait, and which E to expect", "sim"
     ),
+    "chaos": Command(
+        "embodichain.commands.operations:chaos", "kill, stop and starve what a run is made of, and say what it cost", "sim"
+    ),
     "ring": Command(
         "embodichain.commands.rings:ring",
         "watch a ring of a running job: `ring top PATH`",

@@ -1,4 +1,4 @@
-"""`embodichain doctor`, `plan` and `watch`: whether a run would work here, what it would come to, and how it goes."""
+"""`embodichain doctor`, `plan`, `watch`, `chaos`: would a run work, what would it come to, how does it go, what does it survive."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from embodichain.command_line import Parser, existing
+from embodichain.errors import UsageError, unknown
 
 
 def doctor(arguments: list[str]) -> int:
@@ -95,3 +96,46 @@ def watch(arguments: list[str]) -> int:
     print(f"http://{options.host}:{options.port}", flush=True)
     serve(config)
     return 0
+
+
+def chaos(arguments: list[str]) -> int:
+    """`embodichain chaos --minutes 5`; 1 when anything was torn, lost or read otherwise than K times."""
+    parser = Parser("chaos", "Kill, stop and starve what a run is made of, on this machine, and say what it cost.")
+    add = parser.add_argument
+    add("--minutes", type=float, default=5.0, help="how long (default 5)")
+    add("--workers", type=int, default=3, help="counting workers on two nodes (default 3)")
+    add("--only", nargs="+", metavar="FAULT", help="crash, slow, hang, gateway, node, shared memory (default: all)")
+    add("--seed", type=int, default=0, help="of what befalls whom")
+    add("--json", action="store_true", help="print one JSON object")
+    options = parser.parse(arguments)
+    if options.minutes <= 0 or options.workers < 2:
+        got = f"got {options.minutes} and {options.workers}"
+        raise UsageError(f"embodichain chaos takes minutes above 0 and 2 workers or more, {got}")
+    from embodichain.operations.chaos import Fault, for_minutes, storm
+
+    names = [kind.value for kind in Fault]
+    for name in options.only or ():
+        if name not in names:
+            raise unknown("fault", name, names)
+    kinds = tuple(Fault(name) for name in options.only or names)
+    verdict = storm(for_minutes(options.minutes, kinds, options.seed), workers=options.workers, seed=options.seed)
+    figures = {
+        "faults": dict(verdict.faults),
+        "recovery_s": verdict.recovery_s(),
+        "recovery_most_s": {kind: round(max(times), 2) for kind, times in verdict.healed_s.items()},
+        "experience_lost": round(verdict.experience_lost, 3),
+        "trajectories_per_s": {"calm": round(verdict.calm_rate, 2), "storm": round(verdict.storm_rate, 2)},
+        "deaths": dict(verdict.deaths),
+        "published": verdict.published,
+        "torn": verdict.torn,
+        "over_k": verdict.over_k,
+        "read_other_than_k": verdict.short,
+        "lost": verdict.lost,
+        "intact": verdict.intact,
+    }
+    if options.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:>18}  {value}")
+    return 0 if verdict.intact else 1
