@@ -66,7 +66,7 @@ def processor_s(place: Arena) -> float:
 def measured(workers: int, seconds: float, *, pause_s: float = 0.0) -> Run:
     """Counting workers beside one reader that verifies, for some seconds."""
     with arena(workers=workers, max_reads=K, far=False, hang_s=60.0, slots=2 * workers + 8) as place:
-        place.reader._pause_s = pause_s
+        place.reader.pause_s = pause_s
         time.sleep(0.5)
         first, given, began = place.engine.report.published, processor_s(place), time.monotonic()
         time.sleep(seconds)
@@ -120,10 +120,12 @@ def gateway_over_memcpy(repeats: int) -> float:
         arrays["payload"][...] = np.arange(words, dtype=np.uint64)
         rng = np.random.default_rng(0)
         for sequence in range(repeats + 3):
+            identity = TrajectoryId(worker=0, epoch=0, sequence=sequence)
+            arrays["trajectory_id"][...] = identity.pack()
             began = time.process_time()
             np.copyto(target, arrays["payload"])
             middle = time.process_time()
-            assert gateway.deliver(arrays, TrajectoryId(worker=0, epoch=0, sequence=sequence), timeout_s=5.0)
+            assert gateway.deliver(arrays, identity, timeout_s=5.0)
             end = time.process_time()
             with ring.acquire(1, 5.0, rng=rng) as lease:
                 assert int(lease[0]["payload"][-1]) == words - 1

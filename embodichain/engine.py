@@ -182,6 +182,10 @@ class AnyEngine(Protocol):
         """Raises when production has failed."""
         ...
 
+    def tell(self, unique_pairs: float) -> None:
+        """Called by the learner now and then with its E of late: state-action pairs that an iteration reads for the first time."""
+        ...
+
     def __enter__(self) -> AnyEngine: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
@@ -246,6 +250,9 @@ class Engine:
 
     def check(self) -> None:
         """Raises when production has failed; the serial engine raises where it happens."""
+
+    def tell(self, unique_pairs: float) -> None:
+        """Nothing here depends on it."""
 
     def close(self) -> None:
         """Frees the physics; safe to call twice."""

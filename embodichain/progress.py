@@ -32,14 +32,14 @@ _HEARTBEAT_S = 30.0
 _FORMAT = "EMBODICHAIN_LOG"
 
 
-def wants_json() -> bool:
+def _wants_json() -> bool:
     """Whether the environment asks for JSON lines."""
     return os.environ.get(_FORMAT) == "json"
 
 
 def log_as_json() -> None:
     """Makes every logger of this process write JSON lines on standard error, if the environment asks for them."""
-    if wants_json():
+    if _wants_json():
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JsonLines())
         logging.basicConfig(handlers=[handler], level=logging.INFO)
@@ -61,7 +61,7 @@ class Board:
     """Progress bars on standard error, so that standard output stays for results. A context manager."""
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self._json = wants_json()
+        self._json = _wants_json()
         self._console = Console(stderr=True, quiet=quiet, force_terminal=False if self._json else None)
         self._clock = clock
         self._told: dict[str, float] = {}

@@ -61,7 +61,7 @@ class Reader(threading.Thread):
     def __init__(self, ring: Ring, robot: Robot, *, pause_s: float = 0.0) -> None:
         """`pause_s`: what it does between two reads takes so long [s]."""
         super().__init__(daemon=True)
-        self._ring, self._robot, self._pause_s = ring, robot, pause_s
+        self._ring, self._robot, self.pause_s = ring, robot, pause_s
         self.reads: Counter[int] = Counter()
         self.torn: list[str] = []
         """What was found in each torn trajectory, in words."""
@@ -78,8 +78,8 @@ class Reader(threading.Thread):
                     except IntegrityError as error:
                         self.torn.append(str(error))
                     self.reads[int(batch[0].trajectory_id)] += 1
-                if self._pause_s and not last:
-                    time.sleep(self._pause_s)
+                if self.pause_s and not last:
+                    time.sleep(self.pause_s)
             except RingTimeout:
                 if last:
                     return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -36,6 +36,8 @@ from learner.training.module import AgentModule, RingDataModule, fit, saved_stre
 
 _STREAM_EVERY_S = 2.0
 _TELL_EVERY_S = 10.0
+_TOLD_STEPS = 50
+"""Steps whose mean E the engine is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,16 +220,21 @@ class _Watch:
         self._stopped = stopped
         self._measured = measured
         self._wishes = wishes
+        self._new_pairs: deque[float] = deque(maxlen=_TOLD_STEPS)
         self._next_stream = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
         """Takes in one step's values; True ends the training."""
         self._patience.rewarded()
         self._engine.check()
+        if "experience/new_pairs" in values:
+            self._new_pairs.append(values["experience/new_pairs"])
         self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
         if time.monotonic() >= self._next_stream:
             self._next_stream = time.monotonic() + _STREAM_EVERY_S
             self._wishes.look(step)
+            if self._new_pairs:
+                self._engine.tell(sum(self._new_pairs) / len(self._new_pairs))
             self.stream(step)
         if self._measured is not None:
             self._measured.after(step)
