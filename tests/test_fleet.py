@@ -45,6 +45,12 @@ def test_remote_workers_share_one_gateway_and_more_learner_nodes_help():
     assert split.published_per_s > 4 * found.published_per_s
 
 
+def test_remote_workers_that_are_too_many_are_blocked_for_what_is_too_much():
+    fleet = replace(ONE, workers=200, workers_per_node=8, cores=16, deliver_s=1e-6, trajectory_bytes=1.0)
+    found = simulate(fleet)  # 200 workers make 1,000 a second, and 4 are used up
+    assert found.waiting.workers == pytest.approx(1 - found.published_per_s * fleet.make_s / 200, abs=0.02)
+
+
 def test_a_fleet_of_nothing_is_refused():
     for change in ({"workers": 0}, {"num_slots": 2}, {"make_s": 0.0}, {"learners": 9}):
         with pytest.raises(ConfigError):

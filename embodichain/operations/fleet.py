@@ -21,6 +21,9 @@ from embodichain.ring.waiting import Waiting
 
 __all__ = ["Fleet", "Outcome", "simulate"]
 
+_TURNS = 3
+"""How often a ring is read over before anything counts, and again while it counts: it begins with trajectories of one age."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
@@ -86,10 +89,10 @@ class _Node:
     left: list[int] = field(default_factory=list)
     """Reads left of each trajectory that is ready."""
     reserved: int = 0
-    queue: deque[tuple[float, Callable[[], None]]] = field(default_factory=deque)
-    """Writers that wait for a slot: since when, and what they do then."""
-    parcels: deque[float] = field(default_factory=deque)
-    """Remote trajectories that wait for the gateway."""
+    queue: deque[tuple[float | None, Callable[[], None]]] = field(default_factory=deque)
+    """Writers that wait for a slot: since when, and what they do then. The gateway's waiting is that of the worker it serves."""
+    parcels: deque[tuple[float, float]] = field(default_factory=deque)
+    """Remote trajectories that wait for the gateway, and their workers with them: since when, and what making the next takes."""
     gateway_free: bool = True
     hungry_since: float | None = None
     published: int = 0
@@ -130,10 +133,10 @@ class _Node:
 
     def _send(self, make_s: float) -> None:
         fleet = self.fleet
-        wire_s = fleet.trajectory_bytes / fleet.network_bytes_per_s
+        wire_s = fleet.trajectory_bytes / fleet.network_bytes_per_s  # each worker's own: the wire as a whole is `_limit`'s to judge
 
         def arrived() -> None:
-            self.parcels.append(make_s)
+            self.parcels.append((self.at_s, make_s))
             self._serve()
 
         self.later(wire_s, arrived)
@@ -142,24 +145,32 @@ class _Node:
         if not self.gateway_free or not self.parcels:
             return
         self.gateway_free, fleet = False, self.fleet
-        make_s = self.parcels.popleft()
+        since, make_s = self.parcels.popleft()
         work_s = fleet.deliver_s + fleet.trajectory_bytes / fleet.deliver_bytes_per_s
 
         def taken() -> None:
+            self.blocked_s += self.at_s - work_s - since
             self.gateway_s += work_s
             self._publish()
             self.gateway_free = True
             self.later(make_s, lambda: self._send(make_s))
             self._serve()
 
-        self._want_slot(lambda: self.later(work_s, taken))
+        self._want_slot(lambda: self.later(work_s, taken), counts=False)
 
-    def _want_slot(self, go: Callable[[], None]) -> None:
+    def waited(self) -> tuple[float, float]:
+        """How long all workers, and the learner, have waited up to now, those that still wait included [s]."""
+        since = [at for at, _ in self.queue if at is not None] + [at for at, _ in self.parcels]
+        standing = sum(self.at_s - at for at in since)
+        hungry = 0.0 if self.hungry_since is None else self.at_s - self.hungry_since
+        return self.blocked_s + standing, self.starved_s + hungry
+
+    def _want_slot(self, go: Callable[[], None], *, counts: bool = True) -> None:
         if self.reserved + len(self.left) < self.fleet.num_slots:
             self.reserved += 1
             go()
         else:
-            self.queue.append((self.at_s, go))
+            self.queue.append((self.at_s if counts else None, go))
 
     def _publish(self) -> None:
         self.reserved -= 1
@@ -181,7 +192,7 @@ class _Node:
                 self.retired += 1
         while self.queue and self.reserved + len(self.left) < self.fleet.num_slots:
             since, go = self.queue.popleft()
-            self.blocked_s += self.at_s - since
+            self.blocked_s += 0.0 if since is None else self.at_s - since
             self.reserved += 1
             go()
         self.later(self.fleet.step_s, self._stepped)
@@ -193,7 +204,7 @@ class _Node:
 
 
 def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 0) -> Outcome:
-    """What a fleet comes to: one learner node is simulated, for all are alike, over `steps` steps after as many to settle.
+    """What a fleet comes to: one learner node is simulated, for all are alike, over `steps` steps or more after as many to settle.
 
     Args:
         fleet: machines and rates.
@@ -205,19 +216,15 @@ def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 
     local = min(mine, fleet.workers_per_node, MAX_PARTICIPANTS - 2)
     node = _Node(fleet=fleet, local=local, remote=mine - local, rng=np.random.default_rng(seed))
     node.begin()
+    turns = _TURNS * math.ceil(fleet.num_slots * fleet.max_reads / fleet.batch_size)
+    steps = max(steps, turns)
     node.run(lambda: node.steps >= steps or node.published >= most)
-    before = (node.at_s, node.published, node.steps, node.blocked_s, node.starved_s, node.gateway_s, node.retired)
+    before = (node.at_s, node.published, node.steps, *node.waited(), node.gateway_s, node.retired)
     node.run(lambda: node.steps >= 2 * steps or node.published >= 2 * most)
     at_s, published, made, blocked_s, starved_s, gateway_s, retired = before
     span = max(node.at_s - at_s, 1e-9)
-    standing = sum(node.at_s - max(since, at_s) for since, _ in node.queue)
-    hungry = 0.0 if node.hungry_since is None else node.at_s - max(node.hungry_since, at_s)
-    waiting = Waiting.over(
-        span,
-        blocked_writer_s=node.blocked_s - blocked_s + standing,
-        blocked_reader_s=node.starved_s - starved_s + hungry,
-        writers=mine,
-    )
+    blocked_then, starved_then = node.waited()
+    waiting = Waiting.over(span, blocked_writer_s=blocked_then - blocked_s, blocked_reader_s=starved_then - starved_s, writers=mine)
     rate, step_rate = (node.published - published) / span, (node.steps - made) / span
     busy = (node.gateway_s - gateway_s) / span
     return Outcome(
