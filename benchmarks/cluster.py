@@ -154,7 +154,8 @@ def sweep_overhead() -> tuple[float, float]:
 
 def fleets(*, quick: bool) -> list[dict[str, Any]]:
     """What the model says of fleets whose workers simulate `turn_switch` (0.15 s of a core each), beside learners of ten steps a
-    second of 64 trajectories; K 1 is the most that a stream can be asked for."""
+    second of 64 trajectories; K 1 is the most that a stream can be asked for.
+    """
     base = Fleet(
         workers=10,
         make_s=0.15,
@@ -168,6 +169,8 @@ def fleets(*, quick: bool) -> list[dict[str, Any]]:
     )
     rows = []
     for bound, workers, learners in itertools.product((10, 1), (10, 100, 1_000, 10_000), (1, 8)):
+        if workers < 8 * learners:
+            continue  # less than a machine for each learner
         fleet = replace(base, workers=workers, learners=learners, max_reads=bound)
         found = simulate(fleet, steps=60 if quick else 400, most=20_000)
         rows.append(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 __all__ = ["Side", "Waiting"]
 
@@ -39,6 +41,21 @@ class Waiting:
         return cls(
             workers=min(1.0, max(0.0, blocked_writer_s) / (span * max(1, writers))),
             learner=min(1.0, max(0.0, blocked_reader_s) / (span * max(1, readers))),
+        )
+
+    @classmethod
+    def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> Waiting:
+        """From two records of the stream in a run's metrics; a ring that began anew in between counts from 0."""
+
+        def grown(name: str) -> float:
+            difference = after[name] - before[name]
+            return difference if difference >= 0 else after[name]
+
+        return cls.over(
+            after["time"] - before["time"],
+            blocked_writer_s=grown("blocked_writer_s"),
+            blocked_reader_s=grown("blocked_reader_s"),
+            writers=int(after.get("workers", 1)),
         )
 
     @property

@@ -163,10 +163,10 @@ def _rate(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 def _waiting(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Who waits now, over the whole run, and as it went."""
-    curve = [between(a, b) for a, b in itertools.pairwise(records)]
+    curve = [Waiting.between(a, b) for a, b in itertools.pairwise(records)]
     if not curve:
         return {"workers": None, "learner": None, "side": "nobody", "advice": "not known yet", "curve": []}
-    now = between(records[max(0, len(records) - 1 - _STREAM_RECENT)], records[-1])
+    now = Waiting.between(records[max(0, len(records) - 1 - _STREAM_RECENT)], records[-1])
     points = [(records[i + 1]["step"], round(w.workers, 3), round(w.learner, 3)) for i, w in enumerate(curve)]
     return {
         "workers": round(now.workers, 3),
@@ -175,21 +175,6 @@ def _waiting(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "advice": now.advice,
         "curve": _thin(points),
     }
-
-
-def between(before: Mapping[str, Any], after: Mapping[str, Any]) -> Waiting:
-    """Who waited between two records of the stream; a ring that began anew counts from 0."""
-
-    def grown(name: str) -> float:
-        difference = after[name] - before[name]
-        return difference if difference >= 0 else after[name]
-
-    return Waiting.over(
-        after["time"] - before["time"],
-        blocked_writer_s=grown("blocked_writer_s"),
-        blocked_reader_s=grown("blocked_reader_s"),
-        writers=int(after.get("workers", 1)),
-    )
 
 
 def _losses(train: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
