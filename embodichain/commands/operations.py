@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from embodichain.command_line import Parser, existing
 from embodichain.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from embodichain.operations.chaos import Verdict
+    from embodichain.operations.siege import Siege
 
 
 def doctor(arguments: list[str]) -> int:
@@ -99,12 +104,13 @@ def watch(arguments: list[str]) -> int:
 
 
 def chaos(arguments: list[str]) -> int:
-    """`embodichain chaos --minutes 5`; 1 when anything was torn, lost or read otherwise than K times."""
+    """`embodichain chaos [RUN] --minutes 5`; 1 when anything was torn, lost or read otherwise than K times."""
     parser = Parser("chaos", "Kill, stop and starve what a run is made of, on this machine, and say what it cost.")
     add = parser.add_argument
+    add("run", type=existing, nargs="?", help="a run that goes on here; by default counting workers on two nodes of their own")
     add("--minutes", type=float, default=5.0, help="how long (default 5)")
-    add("--workers", type=int, default=3, help="counting workers on two nodes (default 3)")
-    add("--only", nargs="+", metavar="FAULT", help="crash, slow, hang, gateway, node, shared memory (default: all)")
+    add("--workers", type=int, default=3, help="without RUN: counting workers (default 3)")
+    add("--only", nargs="+", metavar="FAULT", help="crash, slow, hang, gateway, node, 'shared memory' (default: all that can be)")
     add("--seed", type=int, default=0, help="of what befalls whom")
     add("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
@@ -112,19 +118,25 @@ def chaos(arguments: list[str]) -> int:
         got = f"got {options.minutes} and {options.workers}"
         raise UsageError(f"embodichain chaos takes minutes above 0 and 2 workers or more, {got}")
     from embodichain.operations.chaos import Fault, for_minutes, storm
+    from embodichain.operations.siege import FAULTS, besiege
 
-    names = [kind.value for kind in Fault]
+    possible = tuple(Fault) if options.run is None else FAULTS
     for name in options.only or ():
-        if name not in names:
+        if name not in (names := [kind.value for kind in possible]):
             raise unknown("fault", name, names)
-    kinds = tuple(Fault(name) for name in options.only or names)
-    verdict = storm(for_minutes(options.minutes, kinds, options.seed), workers=options.workers, seed=options.seed)
-    figures = {
-        "faults": dict(verdict.faults),
-        "recovery_s": verdict.recovery_s(),
-        "recovery_most_s": {kind: round(max(times), 2) for kind, times in verdict.healed_s.items()},
-        "experience_lost": round(verdict.experience_lost, 3),
-        "trajectories_per_s": {"calm": round(verdict.calm_rate, 2), "storm": round(verdict.storm_rate, 2)},
+    kinds = tuple(Fault(name) for name in options.only) if options.only else possible
+    faults = for_minutes(options.minutes, kinds, options.seed)
+    if options.run is not None:
+        siege = besiege(options.run, faults, seed=options.seed)
+        figures = _cost(siege) | {
+            "over_k": siege.over_reads + len(siege.ledger.violations),
+            "reads": siege.ledger.reads,
+            "ledger": "; ".join(siege.ledger.faults) or "holds",
+            "intact": siege.intact,
+        }
+        return _give(figures, intact=siege.intact, as_json=options.json)
+    verdict = storm(faults, workers=options.workers, seed=options.seed)
+    figures = _cost(verdict) | {
         "deaths": dict(verdict.deaths),
         "published": verdict.published,
         "torn": verdict.torn,
@@ -133,9 +145,24 @@ def chaos(arguments: list[str]) -> int:
         "lost": verdict.lost,
         "intact": verdict.intact,
     }
-    if options.json:
+    return _give(figures, intact=verdict.intact, as_json=options.json)
+
+
+def _cost(found: Verdict | Siege) -> dict[str, Any]:
+    """What faults cost a run."""
+    return {
+        "faults": dict(found.faults),
+        "recovery_s": found.recovery_s(),
+        "recovery_most_s": {kind: round(max(times), 2) for kind, times in found.healed_s.items()},
+        "experience_lost": round(found.experience_lost, 3),
+        "trajectories_per_s": {"calm": round(found.calm_rate, 2), "storm": round(found.storm_rate, 2)},
+    }
+
+
+def _give(figures: dict[str, Any], *, intact: bool, as_json: bool) -> int:
+    if as_json:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
             print(f"{name:>18}  {value}")
-    return 0 if verdict.intact else 1
+    return 0 if intact else 1

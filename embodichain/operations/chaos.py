@@ -34,6 +34,8 @@ from embodichain.types import RingSpec, Robot
 
 _HEAL_S = 120.0
 """Longest that an arena may take to heal from one fault before it counts as broken [s]."""
+SLOWED_S = 2.0
+"""How long a worker is stopped, or memory taken, where it is given back [s]: less than what counts as hung."""
 _ENDLESS = 1_000_000
 """A budget of losses that no storm uses up."""
 
@@ -156,7 +158,7 @@ class Arena:
             case Fault.SLOW:
                 pid = self._somebody(rng)
                 os.kill(pid, signal.SIGSTOP)
-                time.sleep(2.0)
+                time.sleep(SLOWED_S)
                 os.kill(pid, signal.SIGCONT)
             case Fault.GATEWAY:
                 deaths = self.engine.report.gateway_deaths
@@ -167,8 +169,8 @@ class Arena:
                 self.until(lambda: not self.all_there())
                 self.nodes.give()
             case Fault.MEMORY:
-                with _filled(Path("/dev/shm")):
-                    time.sleep(2.0)
+                with filled(Path("/dev/shm")):
+                    time.sleep(SLOWED_S)
         published = self.engine.report.published
         self.until(self.all_there)
         self.until(lambda: self.engine.report.published > published)
@@ -252,7 +254,7 @@ def for_minutes(minutes: float, kinds: tuple[Fault, ...], seed: int = 0) -> Iter
 
 
 @contextmanager
-def _filled(folder: Path, leave_bytes: int = 64 << 20, most_bytes: int = 4 << 30) -> Iterator[None]:
+def filled(folder: Path, leave_bytes: int = 64 << 20, most_bytes: int = 4 << 30) -> Iterator[None]:
     """Takes shared memory up to `leave_bytes`, or `most_bytes` of it where there is more, without touching its pages first.
 
     Never more than a quarter of what the machine has available: the fault is a full file system, not a dead machine.
