@@ -76,6 +76,7 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
             param_space={"trial": tune.grid_search([errand.name for errand in errands])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=at_once,
+                reuse_actors=True,  # a process that is there takes the next trial: starting one takes seconds
                 trial_name_creator=lambda trial: str(trial.config["trial"]),
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
             ),

@@ -135,7 +135,7 @@ def _log(out: Path, name: str) -> Path:
 
 def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -> dict[str, Any]:
     """Table and figure of what has ended; what has not is listed."""
-    from learner.reporting.sweep import result, table, write_csv
+    from learner.reporting.sweep import factors, result, table, write_csv
     from learner.reporting.sweep_figure import draw_sweep
 
     done = [trial for trial in trials if trial.is_finished]
@@ -153,13 +153,14 @@ def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -
         "ran_now": ran,
         "failed": failed,
         "table": table(results),
+        "factors": factors(results),
         "files": [str(path) for path in files],
     }
 
 
 def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(summary, allow_nan=True).replace("NaN", "null"))
+        print(json.dumps(summary).replace("NaN", "null"))  # an interval of one seed
         return
     from rich.console import Console
     from rich.table import Table
@@ -170,6 +171,10 @@ def _tell(summary: dict[str, Any], *, as_json: bool) -> None:
         shown.add_row(row["variant"], str(row["seeds"]), *(_cell(row, name) for name in names))
     console = Console(highlight=False)
     console.print(shown)
+    for row in summary["factors"]:
+        bounds = "" if row["low"] != row["low"] else f" ({row['low']:.2f} to {row['high']:.2f}, 95%)"
+        told = f"{row['variant']}: held-out action loss {row['factor']:.2f} times that of {row['than']}{bounds}"
+        console.print(f"{told}, seed by seed over {row['seeds']}", soft_wrap=True)
     for name, log in summary["failed"].items():
         console.print(f"{name} has not ended: see {log}; --resume tries again", soft_wrap=True)
     for path in summary["files"]:
