@@ -63,17 +63,21 @@ def processor_s(place: Arena) -> float:
     return total
 
 
-def measured(workers: int, seconds: float, *, pause_s: float = 0.0) -> Run:
-    """Counting workers beside one reader that verifies, for some seconds."""
+def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
+    """Counting workers beside one reader that verifies, for some seconds with each pause of the reader; verdicts are in the first."""
+    rows: list[tuple[float, int, float, float]] = []
     with arena(workers=workers, max_reads=K, far=False, hang_s=60.0, slots=2 * workers + 8) as place:
-        place.reader.pause_s = pause_s
-        time.sleep(0.5)
-        first, given, began = place.engine.report.published, processor_s(place), time.monotonic()
-        time.sleep(seconds)
-        published, spent, span = place.engine.report.published - first, processor_s(place) - given, time.monotonic() - began
+        for pause_s in pauses_s:
+            place.reader.pause_s = pause_s
+            time.sleep(0.5)
+            first, given, began = place.engine.report.published, processor_s(place), time.monotonic()
+            time.sleep(seconds)
+            spent, span = processor_s(place) - given, time.monotonic() - began
+            rows.append((pause_s, place.engine.report.published - first, span, spent))
         over = place.ring.stats().over_reads
     over += sum(count > K for count in place.reader.reads.values())
-    return Run(workers, published, span, spent, len(place.reader.torn), over, pause_s)
+    runs = [Run(workers, published, span, spent, 0, 0, pause_s) for pause_s, published, span, spent in rows]
+    return [runs[0]._replace(torn=len(place.reader.torn), over_k=over), *runs[1:]]
 
 
 def linearity(runs: list[Run]) -> dict[str, float]:
@@ -194,8 +198,9 @@ def main() -> int:
     parser = harness.parser(__doc__, "1 to 2 workers, one crash, fewer steps of the model")
     options = parser.parse_args()
     counts, seconds = ((1, 2), 3.0) if options.quick else ((1, 2, 4, 8), 15.0)
-    runs = [measured(count, seconds) for count in counts]
-    slow = [measured(counts[-1], seconds, pause_s=0.02)]
+    runs = [measured(count, seconds, 0.0)[0] for count in counts[:-1]]
+    last, *slow = measured(counts[-1], seconds, 0.0, 0.02)
+    runs.append(last)
     overhead, added_s = sweep_overhead()
     faults = (
         (Fault.CRASH,) if options.quick else (*[Fault.CRASH] * 5, Fault.GATEWAY, Fault.GATEWAY, Fault.HANG, Fault.NODE, Fault.NODE)
@@ -207,8 +212,8 @@ def main() -> int:
         "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
         "sweep_overhead": overhead,
         "sweep_added_s_a_trial": added_s,
-        "torn": verdict.torn + sum(run.torn for run in [*runs, *slow]),
-        "over_k": verdict.over_k + sum(run.over_k for run in [*runs, *slow]),
+        "torn": verdict.torn + sum(run.torn for run in runs),
+        "over_k": verdict.over_k + sum(run.over_k for run in runs),
         "model_error": {"workers_limit": model_error(runs), "reader_limits": model_error([runs[0], *slow])},
         "experience_lost": round(verdict.experience_lost, 3),
         "trajectories_per_s": {str(run.workers): round(run.published / run.span_s, 1) for run in runs},
