@@ -64,7 +64,7 @@ def processor_s(place: Arena) -> float:
 
 
 def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
-    """Counting workers beside one reader that verifies, for some seconds with each pause of the reader; verdicts are in the first."""
+    """Counting workers beside one reader that verifies, some seconds for each pause of the reader; verdicts are in the first."""
     rows: list[tuple[float, int, float, float]] = []
     with arena(workers=workers, max_reads=K, far=False, hang_s=60.0, slots=2 * workers + 8) as place:
         for pause_s in pauses_s:
