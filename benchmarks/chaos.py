@@ -80,11 +80,11 @@ def strike(engine: RayEngine, number: int, pid: int) -> float:
 
 
 def main() -> None:
-    parser = harness.parser(__doc__, "12 kills and one node")
+    parser = harness.parser(__doc__, "4 kills and one node")
     parser.add_argument("--kills", type=int, help="workers to kill (default 100)")
     parser.add_argument("--pause", type=float, default=0.5, help="seconds between kills (default 0.5)")
     arguments = parser.parse_args()
-    kills = arguments.kills or (12 if arguments.quick else 100)
+    kills = arguments.kills or (4 if arguments.quick else 100)
     os.environ |= {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     far = cluster.add_node(num_cpus=WORKERS - 1)
