@@ -67,6 +67,10 @@ COMMANDS: dict[str, Command] = {
     "efficiency": Command(
         "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
+    "trace": Command(
+        "learner.commands.trace:trace", "from a sample of a run back to its scene, assets, licences and a film of it", "learn"
+    ),
+    "replay": Command("learner.commands.trace:replay", "simulate an episode again from its record, to the bit", "learn"),
     "list": Command(
         "learner.commands.names:main",
         "list recipes, tasks, robots, physics, model families and asset categories",
