@@ -70,6 +70,10 @@ COMMANDS: dict[str, Command] = {
     "sweep": Command(
         "learner.commands.sweep:main", "run a recipe under several bounds on reads, with several seeds, and draw the law", "cluster"
     ),
+    "trace": Command(
+        "learner.commands.trace:trace", "from a sample of a run back to its scene, assets, licences and a film of it", "learn"
+    ),
+    "replay": Command("learner.commands.trace:replay", "simulate an episode again from its record, to the bit", "learn"),
     "list": Command(
         "learner.commands.names:main",
         "list recipes, tasks, robots, physics, model families and asset categories",

@@ -15,7 +15,7 @@ __all__ = [
 
 EXTRAS: dict[str, tuple[str, ...]] = {
     "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
-    "sim": ("av", "matplotlib", "msgpack", "packaging", "psutil", "ray"),
+    "sim": ("av", "gymnasium", "matplotlib", "msgpack", "packaging", "psutil", "ray"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
     "cluster": ("fastapi", "fsspec", "pandas", "pyarrow", "requests", "uvicorn"),

@@ -10,9 +10,11 @@ import pytest
 
 from embodichain import cli, robots, tasks
 from embodichain.assets.families import FAMILIES
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError
 from embodichain.physics import PHYSICS
 from embodichain.registry import Registry, is_reference
+from embodichain.world import check_names
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path(__file__).parent / "plugin"
@@ -144,6 +146,11 @@ def test_a_path_behind_which_there_is_no_task_is_refused(name, reason):
     with pytest.raises(ConfigError) as caught:
         tasks.make(name)
     assert repr(name) in str(caught.value) and reason in str(caught.value)
+
+
+def test_a_path_behind_which_there_is_no_physics_is_refused_before_anything_is_built():
+    with pytest.raises(ConfigError, match="'json:Physics'"):
+        check_names(WorldConfig(physics="json:Physics"))
 
 
 def test_a_reference_is_a_module_and_a_name():

@@ -239,5 +239,7 @@ def _add_joint(body: mujoco.MjsBody, prefix: str, joint: Joint) -> None:
         pos=joint.anchor,
         limited=joint.upper > joint.lower,
         range=(joint.lower, joint.upper),
+        stiffness=joint.stiffness,
+        springref=joint.rest,
         solimp_friction=_LOCKED,
     )

@@ -19,6 +19,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
         "turn_any_switch_cpu": "learner.runs.recipes:turn_any_switch_cpu",
         "switch_as_it_was_cpu": "learner.runs.recipes:switch_as_it_was_cpu",
+        "put_block_back_cpu": "learner.runs.recipes:put_block_back_cpu",
         "switches_cpu": "learner.runs.recipes:switches_cpu",
         "place_mouse_pad_cpu": "learner.runs.recipes:place_mouse_pad_cpu",
         "law_cpu": "learner.runs.recipes:law_cpu",

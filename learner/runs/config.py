@@ -151,6 +151,7 @@ class RunConfig:
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
+        self.learner.agent.model.check_chunk(self.world.chunk)
         encode, encoder = self.world.encode, self.learner.agent.encoder
         if encode.factory == _ENCODER and EncoderConfig(**json.loads(encode.options)) != encoder:
             raise ConfigError(

@@ -259,6 +259,13 @@ def switch_as_it_was_cpu() -> RunConfig:
     return _world_model_cpu("switch_as_it_was_cpu", WorldConfig(tasks=("switch_as_it_was",), assets=assets))
 
 
+def put_block_back_cpu() -> RunConfig:
+    """A world model that remembers for twenty seconds on which of four marks a block stood."""
+    assets = AssetsConfig(counts={"mark": 24, "block": 24, "button_panel": 24})
+    base = _world_model_cpu("put_block_back_cpu", WorldConfig(tasks=("put_block_back",), assets=assets))
+    return replace(base, world=replace(base.world, horizon=80))
+
+
 def switches_cpu() -> RunConfig:
     """One policy for both tasks with a switch; words tell which is asked for."""
     assets = AssetsConfig(counts={"switch": 24})
