@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -40,7 +39,7 @@ def _wants_json() -> bool:
 def log_as_json() -> None:
     """Makes every logger of this process write JSON lines on standard error, if the environment asks for them."""
     if _wants_json():
-        handler = logging.StreamHandler(sys.stderr)
+        handler = logging.StreamHandler()  # standard error
         handler.setFormatter(_JsonLines())
         logging.basicConfig(handlers=[handler], level=logging.INFO)
 
