@@ -149,6 +149,6 @@ def _work(errand: Errand, environment: Mapping[str, str]) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child before the command begins: it is interrupted, which a run answers with a checkpoint, when whoever started it dies."""
+    """In the child, before the command begins: it is interrupted, and so leaves a checkpoint, when whoever started it dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
