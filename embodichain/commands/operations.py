@@ -80,13 +80,14 @@ def watch(arguments: list[str]) -> int:
         epilog="Actions (changing K, stopping a run) need a token, in a file or in EMBODICHAIN_WATCH_TOKEN.",
     )
     add = parser.add_argument
-    add("runs", type=existing, nargs="*", metavar="RUN", help="run folders, compared when they are several")
+    add("runs", nargs="*", metavar="RUN", help="run folders, compared when they are several")
     add("--address", default="", help="of a Ray cluster whose nodes are listed")
     add("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8265, help="(default 8265)")
     add("--token-file", type=existing, help="a file that holds the token for actions")
     add("--json", action="store_true", help="print one look as one JSON object, and stop")
     options = parser.parse(arguments)
+    runs = tuple(map(existing, options.runs))  # now, and not as it is parsed: a misspelt option is told first
     import os
 
     token = os.environ.get("EMBODICHAIN_WATCH_TOKEN", "")
@@ -94,7 +95,7 @@ def watch(arguments: list[str]) -> int:
         token = options.token_file.read_text(encoding="utf-8").strip()
     from embodichain.operations.watch.server import WatchConfig, Watcher, serve
 
-    config = WatchConfig(runs=tuple(options.runs), address=options.address, host=options.host, port=options.port, token=token)
+    config = WatchConfig(runs=runs, address=options.address, host=options.host, port=options.port, token=token)
     if options.json:
         print(json.dumps(Watcher(config).snapshot()))
         return 0
