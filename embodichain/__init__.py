@@ -25,6 +25,7 @@ __all__ = [
     "machine_code",
     "metrics",
     "motion",
+    "operations",
     "physics",
     "prepare",
     "processes",

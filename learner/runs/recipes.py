@@ -280,6 +280,36 @@ def place_mouse_pad_cpu() -> RunConfig:
     return _world_model_cpu("place_mouse_pad_cpu", WorldConfig(tasks=("place_mouse_pad",), assets=assets, recovery=recovery))
 
 
+def law_cpu() -> RunConfig:
+    """The Efficiency Law within minutes: `turn_switch_cpu` with small pictures and short windows, for one core and many runs.
+
+    The ring is small, so that what a run has read by its end is decided by K and not by how much the ring holds at the beginning.
+    Latents are projected onto as many whitened channels as the model is wide. Loss is measured on episodes that nobody trains on,
+    now and then, on the same windows in every run. Channels of an action that hardly move in the first episodes are not blown up:
+    the scale of all is about that of the ones that move, so that no loss depends on which episodes came first.
+    """
+    base = turn_switch_cpu()
+    size = 96
+    encoder = base.learner.agent.encoder
+    grid = size // encoder.patch // encoder.merge
+    agent = replace(
+        base.learner.agent,
+        normalizer=NormalizerConfig(cameras=_CAMERAS, channels=90, min_span=0.4),
+        model=replace(base.learner.agent.model, glance=_CAMERAS * grid * grid),
+    )
+    data = replace(base.learner.data, window=2)
+    return replace(
+        base,
+        recipe="law_cpu",
+        out=Path("runs/law_cpu"),
+        world=replace(base.world, painter="raster", width=size, height=size),
+        ring=replace(base.ring, num_slots=32, max_reads=50, min_ready=24),
+        learner=replace(base.learner, agent=agent, data=data, measure_batches=4, foresight_every=0, loggers=()),
+        train=replace(base.train, steps=300, checkpoint_every=100, measure_every=50),
+        evaluate=replace(base.evaluate, episodes=10, measured=32),
+    )
+
+
 PAPER_BATCH = 128
 """Trajectories in a step of the paper's trainings."""
 
