@@ -173,6 +173,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
+    if arguments == ["--json"]:
+        import json
+
+        print(json.dumps({"commands": {name: command.summary for name, command in COMMANDS.items()}}))
+        return 0
     if arguments[0] in ("-V", "--version"):
         print(f"embodichain {__version__}")
         return 0

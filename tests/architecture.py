@@ -163,12 +163,13 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def depths(graph: dict[str, set[str]]) -> dict[str, int]:
-    """How long the longest way down from each node is, itself counted; the graph has no circles."""
+    """How long the longest way down from each node is, itself counted; a way that comes back to where it was ends there."""
     known: dict[str, int] = {}
 
-    def depth(node: str) -> int:
+    def depth(node: str, above: frozenset[str] = frozenset()) -> int:
         if node not in known:
-            known[node] = 1 + max((depth(below) for below in graph.get(node, ())), default=0)
+            below = graph.get(node, set()) - above - {node}
+            known[node] = 1 + max((depth(one, above | {node}) for one in below), default=0)
         return known[node]
 
     for node in graph:

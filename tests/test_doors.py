@@ -71,7 +71,7 @@ def test_an_installed_recipe_brings_an_installed_family_of_models(installed, tmp
     """That it trains, is judged and is served is told by tests/learner/test_families.py."""
     result = embodichain("run", "toy_cpu", "--size", "broad", "--dry-run", path=installed, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "    model:\n      width: 32\n" in result.stdout
+    assert "    model:\n      chunk: 16\n      width: 32\n" in result.stdout
 
 
 def test_an_installed_command_runs(installed):
@@ -209,3 +209,10 @@ def test_everything_built_in_is_there(registry: Registry):
 
 def test_commands_are_a_table_of_paths_like_the_others():
     assert all(is_reference(command.target) for command in cli.COMMANDS.values())
+
+
+def test_a_misspelt_name_behind_a_path_is_answered_with_what_the_module_has() -> None:
+    with pytest.raises(ConfigError, match=r"no attribute 'TurnSweets', did you mean 'TurnSwitch'"):
+        tasks.TASKS.get("embodichain.tasks.turn_switch:TurnSweets")
+    with pytest.raises(ConfigError, match=r"several names.*'turn_switch',"):
+        WorldConfig(tasks="turn_switch")

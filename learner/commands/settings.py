@@ -25,7 +25,7 @@ _SHORT = {
 def add_settings(parser: Parser, more: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Adds --tasks, the short options above and `more` of the kind; returns the dotted name that each stands for."""
     short = {**_SHORT, **more}
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
+    parser.add_argument("--tasks", "--task", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
     for name, (_, help_text) in short.items():
         parser.add_argument(name, metavar=name.strip("-").upper().replace("-", "_"), help=help_text)
     parser.add_argument("--help-all", action="store_true", help="this help, and every dotted option")

@@ -23,7 +23,7 @@ from embodichain.types import TrajectoryId
 from embodichain.world import Progress, World
 from learner.records.plain import as_plain, structured
 from learner.records.run_folder import RunFolder
-from learner.runs.locate import run_config
+from learner.runs.options import run_config
 
 FORMAT = 1
 """Of record files; raised whenever an older reader could not make sense of one."""
