@@ -18,8 +18,11 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
+    "exchange": ("h5py", "pyarrow"),
 }
-"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""
+"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates.
+
+But "exchange", which adds other people's data sets to "sim" and to those above it."""
 
 
 class MissingExtra(ConfigError):

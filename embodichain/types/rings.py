@@ -9,6 +9,8 @@ from embodichain.types.trajectories import TrajectorySpec
 
 LEDGER_FILE = "ledger.bin"
 """What the ledger of a run is called in its folder."""
+RING_FILE = "ring.txt"
+"""The file in a run's folder that says where its ring lies, while it has one."""
 HOST = "host"
 PLACEMENTS = (HOST, "huge", "cuda", "delayed")
 """Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""
