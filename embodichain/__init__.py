@@ -17,6 +17,7 @@ __all__ = [
     "engine",
     "episode",
     "errors",
+    "exchange",
     "expand",
     "export",
     "extras",

@@ -16,13 +16,11 @@ __all__ = [
 EXTRAS: dict[str, tuple[str, ...]] = {
     "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
     "sim": ("av", "matplotlib", "msgpack", "psutil", "ray"),
+    "exchange": ("h5py", "pyarrow"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
-    "exchange": ("h5py", "pyarrow"),
 }
-"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates.
-
-But "exchange", which adds other people's data sets to "sim" and to those above it."""
+"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""
 
 
 class MissingExtra(ConfigError):

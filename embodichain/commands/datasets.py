@@ -21,7 +21,7 @@ from embodichain.exchange.writers import FORMATS
 from embodichain.types import CHUNK, LEDGER_FILE, RING_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from embodichain.config import WorldConfig
     from embodichain.exchange.card import Source
@@ -39,16 +39,16 @@ def export(arguments: list[str]) -> int:
     form, *rest = arguments
     parser = _parser(form)
     options = parser.parse(rest)
-    FORMATS.check(form)
     _check(options)
     if options.dry_run:
         return _plan(form, options)
+    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
     from embodichain.exchange.sources import Told
     from embodichain.progress import Board
 
     told, interrupted, began = Told(), False, time.monotonic()
     with Board(quiet=options.json) as board, _Stop() as stop, ExitStack() as stack:
-        writer, recorded = _open(form, options, told, board, stop, stack)
+        writer, recorded = _open(begin, options, told, board, stop, stack)
         before = writer.num_episodes
         try:
             _write(writer, recorded, told, options, board)
@@ -165,7 +165,7 @@ def _write(writer: DatasetWriter, recorded: Iterator[Recorded], told: Told, opti
 
 
 def _open(
-    form: str, options: Namespace, told: Told, board: Board, stop: _Stop, stack: ExitStack
+    kind: Callable[..., DatasetWriter], options: Namespace, told: Told, board: Board, stop: _Stop, stack: ExitStack
 ) -> tuple[DatasetWriter, Iterator[Recorded]]:
     """The data set and where its episodes come from; `stack` closes both."""
     from embodichain.exchange.card import Card, sources_of
@@ -176,7 +176,7 @@ def _open(
     def begin(layout: Layout, sources: Mapping[str, Source]) -> DatasetWriter:
         command = shlex.join(["embodichain", *sys.argv[1:]])
         card = Card(layout=layout, command=command, licence=options.licence, sources=sources)
-        return stack.enter_context(FORMATS.get(form)(options.out, layout, card, resume=options.resume))
+        return stack.enter_context(kind(options.out, layout, card, resume=options.resume))
 
     if options.task:
         from embodichain.prepare import prepare

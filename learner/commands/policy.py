@@ -8,6 +8,7 @@ from pathlib import Path
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
 from embodichain.exchange.writers import FORMATS
+from embodichain.extras import explained
 from learner.commands.kinds import trained as trained_path
 
 
@@ -15,9 +16,10 @@ def main(arguments: list[str]) -> int:
     """`embodichain export FORMAT ...` or `embodichain export policy RUN [-o FILE]`; `export RUN` is short for the latter."""
     word = arguments[0] if arguments else ""
     if word in FORMATS:
-        from embodichain.commands.datasets import export
+        with explained("exchange"):  # all that a data team needs, without a learner
+            from embodichain.commands.datasets import export
 
-        return export(arguments)
+            return export(arguments)
     return policy(arguments[1:] if word == "policy" else arguments)
 
 
