@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from av.error import FFmpegError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -205,15 +206,16 @@ class LeRobotFolder:
         try:
             with av.open(str(path)) as container:
                 stream = container.streams.video[0]
+                tick = float(stream.time_base or 0.0)
                 if begin:
-                    container.seek(int(begin / stream.time_base), stream=stream)  # to the key frame before
+                    container.seek(int(begin / tick), stream=stream)  # to the key frame before
                 for frame in container.decode(stream):
-                    row = round((float(frame.pts * stream.time_base) - begin) * fps)
+                    row = round(((frame.pts or 0) * tick - begin) * fps)
                     if row in wanted:
                         found[row] = Image.fromarray(frame.to_ndarray(format="rgb24"))
                         if len(found) == len(wanted):
                             return found
-        except (OSError, av.FFmpegError) as error:
+        except (OSError, FFmpegError) as error:
             raise ConfigError(f"cannot read the film {path}: {error}") from error
         raise ConfigError(f"the film {path} ends before frame {min(wanted - found.keys())} of episode {entry['episode_index']}")
 

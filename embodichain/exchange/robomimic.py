@@ -50,9 +50,9 @@ class RobomimicWriter:
             if not resume:
                 raise ConfigError(f"{self.path} exists already: give --resume to go on with it, or another --out")
             with h5py.File(self.path, "r") as file:
-                for number in range(len(file["data"])):
+                for number in range(len(file.require_group("data"))):
                     demo = file[f"data/demo_{number}"]
-                    self._take(int(demo.attrs["trajectory_id"]), int(demo.attrs["num_samples"]))
+                    self._take(int(str(demo.attrs["trajectory_id"])), int(str(demo.attrs["num_samples"])))
                     card.add(TrajectoryInfo.decode(str(demo.attrs["provenance"]).encode()))
             self._unpack()
         for path in folder.rglob(f"*{PARTIAL}"):

@@ -85,7 +85,8 @@ def open_mixture(
     mixture.restore(state)
     batch = config.learner.data.batch_size
     ahead = max(config.train.steps - int(state.get("leases", 0)), 0)
-    needed = int(np.ceil(ahead * batch * static.share))
+    measured = 0 if state else config.learner.measure_batches  # what the normaliser is measured on is read as well
+    needed = int(np.ceil((ahead + measured) * batch * static.share))
     if static.share >= 1.0 and (len(ids) < batch or found.reads_left < needed):
         remedy = (
             f"lower learner.data.batch_size to {len(ids)}"

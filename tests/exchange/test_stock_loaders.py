@@ -1,4 +1,4 @@
-"""The stock loaders of lerobot and robomimic, in an environment of their own, read what was written: equal, films within codec error.
+"""The stock loaders of lerobot and robomimic, in an environment of their own, read what was written, equal.
 
 The environment is installed by name and kept in `.venv-exchange` at the root, where `make bench-exchange` looks for it too.
 """
