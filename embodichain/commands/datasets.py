@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from embodichain.exchange.writers import DatasetWriter
     from embodichain.progress import Board
 
+_SCENES = ("seed", "size", "chunk", "painter", "visual", "physical", "recovery")
+"""Options that only scenes have."""
 _SECONDS = 20.48
 """Longest that an episode may last [s], as in a run: 64 chunks of 16 commands at 50 Hz."""
 
@@ -39,7 +41,7 @@ def export(arguments: list[str]) -> int:
     form, *rest = arguments
     parser = _parser(form)
     options = parser.parse(rest)
-    _check(options)
+    _check(parser, options)
     if options.dry_run:
         return _plan(form, options)
     begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
@@ -105,13 +107,15 @@ def _parser(form: str) -> Parser:
     return parser
 
 
-def _check(options: Namespace) -> None:
+def _check(parser: Parser, options: Namespace) -> None:
     from embodichain.tasks import TASKS
 
     if bool(options.task) == (options.run is not None):
         raise ConfigError("say where episodes come from: --task TASK for scenes, or --run RUN for a running job; one of them")
     if options.count < 0 or (not options.count and options.task):
         raise ConfigError(f"--count must be at least 1 with --task, and not negative, got {options.count}")
+    if options.run is not None and (played := [name for name in _SCENES if getattr(options, name) != parser.get_default(name)]):
+        raise ConfigError(f"--{played[0]} says how scenes are played, and --run plays none: leave it out, or use --task")
     for name in options.task:
         TASKS.check(name)
 

@@ -86,6 +86,7 @@ def test_nothing_is_begun_that_could_not_be_finished(form, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["format"] == form
     assert main([*say]) == 2 and "--task TASK" in capsys.readouterr().err
     assert main([*say, "--run", str(tmp_path)]) == 2 and "no ring now" in capsys.readouterr().err
+    assert main([*say, "--run", str(tmp_path), "--chunk", "4"]) == 2 and "--chunk says how scenes" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
 
 

@@ -61,7 +61,7 @@ def test_a_set_alone_is_read_k_times_and_then_the_stream_ends(ring, tmp_path):
         ledger.bound(5)
         counts, drawn = Counter(), 0
         with pytest.raises(StreamEnded):
-            while True:
+            for _ in range(20):
                 counts.update(draw_once := draw(source, 1, ledger))
                 drawn += len(draw_once)
     assert counts == {OURS + i: 5 for i in range(6)}
@@ -97,6 +97,17 @@ def test_a_resumed_set_has_the_reads_left_that_the_checkpoint_says(ring):
     assert before + after == {OURS + i: 5 for i in range(6)}
     with pytest.raises(ConfigError, match="6 episodes, and has 7"):
         Mixture(ring, static(7, 5), 0.3).restore(first.state())
+
+
+def test_a_mixed_lease_says_of_each_trajectory_what_is_true_of_it(ring):
+    source = Mixture(ring, static(6, 5), 0.5)
+    for _ in range(3):
+        lease = source.acquire(6, 0.0, rng=np.random.default_rng(3))
+        assert len(lease) == 6 and (lease.ages_s >= 0).all()
+        assert lease.trajectory_ids.tolist() == [lease[i].trajectory_id for i in range(6)]
+        assert lease.read_indices.tolist() == [lease[i].read_index for i in range(6)]
+        assert all(int(lease[i]["trajectory_id"]) == lease[i].trajectory_id for i in range(6))
+        lease.release()
 
 
 def test_a_draw_that_the_ring_cannot_complete_costs_the_set_nothing(no_shared_memory_left):
