@@ -10,6 +10,7 @@ import pytest
 from exchange_parts import CODEC, ROBOT, begin_run, episodes_in, fill, recording, schema, start, write
 
 from embodichain.errors import ConfigError
+from embodichain.exchange import sources
 from embodichain.exchange.card import Card, Source
 from embodichain.exchange.lerobot_reader import LeRobotFolder
 from embodichain.exchange.lerobot_writer import LeRobotWriter
@@ -60,6 +61,7 @@ def test_rows_at_the_control_rate_make_any_chunk(tmp_path):
     chunks = int(made["num_chunks"]) // 4
     assert np.array_equal(read["action"].reshape(-1, 30), made["action"][: 4 * chunks, 0])
     assert np.array_equal(read["proprio"], made["proprio"][: 4 * chunks + 1 : 4])
+    assert np.abs(read["rgb"].astype(int) - made["rgb"][: 4 * chunks + 1 : 4]).mean() < 3
     assert list(read["segment"]) == [1] * chunks, "a chunk with any failed step is a failure"
 
 
@@ -82,13 +84,14 @@ def test_a_data_set_goes_on_where_it_stopped_and_clears_what_was_not_finished(tm
     write_set(tmp_path, range(2), spec)
     with pytest.raises(ConfigError, match="--resume"):
         write_set(tmp_path, [2], spec)
-    for left in ("data/chunk-000/file-002.parquet", "data/chunk-000/file-003.parquet.partial"):
+    for left in ("data/chunk-000/file-002.parquet", "data/chunk-000/file-005.parquet", "data/chunk-000/file-003.parquet.partial"):
         (tmp_path / left).write_bytes(b"torn")
     write_set(tmp_path, [2], spec, resume=True)
     folder = LeRobotFolder(tmp_path, ROBOT, spec)
     for number in range(3):
         assert_same(folder.episode(number), recording(number, spec))
     assert not list(tmp_path.rglob("*.partial"))
+    assert len(list((tmp_path / "data").rglob("*.parquet"))) == 3, "stock readers take every file that is there"
     with pytest.raises(ConfigError, match="chunk 16, now 4"):
         write_set(tmp_path, [3], schema(chunk=4), resume=True)
 
@@ -101,6 +104,20 @@ def reads_in(run):
     records, damaged = load_ledger(run / LEDGER_FILE)
     assert not damaged
     return int(np.count_nonzero(records["event"] == Event.READ))
+
+
+def test_reading_along_gives_each_trajectory_once_and_books_every_draw(tmp_path, monkeypatch, no_shared_memory_left):
+    monkeypatch.setattr(sources, "_PATIENCE_S", 0.1)
+    run, told = tmp_path / "run", sources.Told()
+    with begin_run(run, schema(), slots=6, max_reads=200) as ring:
+        fill(ring, range(6))
+        along = sources.from_ring(
+            ring, ROBOT, run / LEDGER_FILE, [int(recording(0, schema())["trajectory_id"])], told, lambda: None
+        )
+        found = [next(along).trajectory_id for _ in range(5)]
+        along.close()
+        assert sorted(found) == [int(recording(number, schema())["trajectory_id"]) for number in range(1, 6)]
+        assert told.reads == 5 + told.seen_before == ring.stats().acquired == reads_in(run)
 
 
 def wait_until(true, process, what):
