@@ -56,7 +56,8 @@ chaos: setup ## kill and stop workers, take nodes away, and say how long the run
 	nice $(BIN)/python benchmarks/chaos.py --json
 
 KILLS ?= 10000
-soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked
+soak: setup ## kill and stop what a run is made of, then the ring's processes KILLS times; fails on anything torn, over K or lost
+	nice $(BIN)/embodichain chaos --minutes 5
 	nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002
 
 bench-peers: setup $(PEERS)/.installed ## the ring against Reverb, TorchRL and Ray's object store: 3 minutes, one JSON line

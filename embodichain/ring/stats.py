@@ -39,6 +39,7 @@ class Observer:
         memory, _, self.witness = file
         self.spec = spec
         self.layout = lay
+        self._memory = memory
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
         rows_end = lay.participants_at + layout.MAX_PARTICIPANTS * layout.ROW_BYTES
         self._rows = memory[lay.participants_at : rows_end].view(np.uint64).reshape(layout.MAX_PARTICIPANTS, -1)
@@ -80,6 +81,13 @@ class Observer:
         words = map(SlotWord.unpack, self.words().tolist())
         there = zip(ids, words, strict=True)
         return {packed: word.remaining for packed, word in there if word.state is SlotState.READY and word.remaining}
+
+    def fields(self, slot: int) -> dict[str, NDArray] | None:
+        """Every field of one slot, which may change at any moment: compare the slot's word before and after a copy.
+
+        None where trajectories lie outside of the ring's file.
+        """
+        return None if self.note else self.layout.views(self._memory, slot, writable=False)
 
     def cell(self, slot: int, at: int) -> int:
         """One cell of one slot."""

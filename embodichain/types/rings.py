@@ -11,6 +11,8 @@ LEDGER_FILE = "ledger.bin"
 """What the ledger of a run is called in its folder."""
 RING_FILE = "ring.txt"
 """The file in a run's folder that says where its ring lies, while it has one."""
+WISHES_FILE = "wishes.json"
+"""In a run's folder: what others ask of the run while it goes on."""
 HOST = "host"
 PLACEMENTS = (HOST, "huge", "cuda", "delayed")
 """Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""

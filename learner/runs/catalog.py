@@ -22,6 +22,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "put_block_back_cpu": "learner.runs.recipes:put_block_back_cpu",
         "switches_cpu": "learner.runs.recipes:switches_cpu",
         "place_mouse_pad_cpu": "learner.runs.recipes:place_mouse_pad_cpu",
+        "law_cpu": "learner.runs.recipes:law_cpu",
         "pretrain": "learner.runs.recipes:pretrain",
         "finetune": "learner.runs.recipes:finetune",
         "lingbot_va_cpu": "learner.runs.recipes:lingbot_va_cpu",
