@@ -30,6 +30,7 @@ class NoEngine:
 
     poll_s = 0.0
     exhausted = True
+    workers = 0
     health = "nothing is simulated: the data set is static"
 
     def __init__(self, start: Start) -> None:
@@ -44,6 +45,9 @@ class NoEngine:
 
     def check(self) -> None:
         """Nothing can fail."""
+
+    def tell(self, unique_pairs: float) -> None:
+        """There is nobody to produce more, or less."""
 
     def __enter__(self) -> NoEngine:
         return self
