@@ -1,13 +1,14 @@
 # Two commands start here: `make demo` and `make test`. Each sets everything up first.
 VENV := .venv
 PEERS := .venv-peers
+EXCHANGE := .venv-exchange
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check pythons validate-assets cluster chaos soak bench clean help
+.PHONY: setup demo test slow check pythons validate-assets cluster chaos soak bench bench-exchange clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -74,5 +75,14 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	$(PEERS)/bin/pip install -q -r $<
 	@touch $@
 
+bench-exchange: setup $(EXCHANGE)/.installed ## data sets out and in, against lerobot's own writer
+	$(BIN)/python benchmarks/exchange.py --json
+
+$(EXCHANGE)/.installed: tests/exchange/requirements.txt
+	$(PYTHON) -m venv $(EXCHANGE)
+	$(EXCHANGE)/bin/pip install -q -r $<
+	$(EXCHANGE)/bin/pip install -q --no-deps lerobot==0.4.4 robomimic==0.3.0 # what they need to read and write data is in the list
+	@touch $@
+
 clean: ## remove what setup and runs made
-	rm -rf $(VENV) $(PEERS) runs build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(EXCHANGE) runs build *.egg-info

@@ -18,6 +18,7 @@ __all__ = [
     "environments",
     "episode",
     "errors",
+    "exchange",
     "expand",
     "export",
     "extras",

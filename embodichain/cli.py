@@ -45,7 +45,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "export": Command(
         "learner.commands.policy:main",
-        "write the policy of a run as one safetensors file",
+        "write the policy of a run as one file, or episodes as a LeRobot, robomimic or RoboTwin data set",
         "serve",
     ),
     "encoder": Command(

@@ -135,6 +135,7 @@ def test_without_any_extra_there_is_help_and_there_are_names(tmp_path):
     [
         (["assets", "sim", "learn", "serve"], ["asset", "build", "block", "-o", "out"], "assets"),
         (["sim", "learn", "serve"], ["tasks", "show", "turn_switch", "-o", "out"], "sim"),
+        (["exchange", "learn", "serve"], ["export", "robomimic", "--task", "turn_switch", "-o", "out"], "exchange"),
         (["learn", "serve"], ["run", "tiny_cpu", "--out", "out"], "learn"),
         (["serve"], ["serve", "builtin:turn_switch"], "serve"),
     ],

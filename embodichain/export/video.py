@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,11 +10,18 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+FOR_PEOPLE: Mapping[str, str] = {"crf": "20", "preset": "fast"}
+"""How x264 encodes films that are watched from beginning to end."""
 
-def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: float) -> Path:
+
+def write_video(
+    path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: float, options: Mapping[str, str] = FOR_PEOPLE, threads: int = 0
+) -> Path:
     """Encodes RGB frames, each uint8 [h, w, 3] with even h and w, at `fps` frames per second.
 
-    The file appears only when it is complete. Raises ValueError when there is no frame.
+    `options` are x264's; `threads` 0 leaves their number to it. The file appears only when it is complete.
+
+    Raises ValueError when there is no frame.
     """
     partial = path.with_name(path.name + ".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +33,8 @@ def write_video(path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: float) 
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
                 stream.height, stream.width = image.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"crf": "20", "preset": "fast"}
+                stream.options = dict(options)
+                stream.thread_count = threads
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
             count += 1
         if stream is not None:

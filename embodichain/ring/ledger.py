@@ -39,6 +39,8 @@ For BOUND, `trajectory_id` holds the K in force from then on, 0 when no single t
 epoch of the life that begins, `step` its first iteration, and `pairs` one more than the first epoch of the life that it goes on
 from, 0 for none. For GIVEN_UP `read_index` holds the reads that will never be made."""
 _BUFFERED = 512
+_TAIL = 1000
+"""Records at the end of a ledger among which `last_step` looks."""
 
 
 class Event(IntEnum):
@@ -205,6 +207,28 @@ def load(path: Path | str) -> tuple[NDArray, int]:
         damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
         at += skip or RECORD.itemsize
     return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
+
+
+def last_step(path: Path | str) -> int:
+    """The learner's iteration of the read that was booked last; 0 when none was among the last thousand records.
+
+    Raises:
+        RingError: No ledger.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(len(HEADER), size - _TAIL * RECORD.itemsize))
+            data = file.read()
+    except OSError as error:
+        raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
+    at = len(data) - RECORD.itemsize
+    while at >= 0:
+        sound = _is_record(data, at)
+        if sound and (record := np.frombuffer(data, RECORD, 1, at)[0])["event"] == Event.READ:
+            return int(record["step"])
+        at -= RECORD.itemsize if sound else 1  # a torn record is not a whole one long
+    return 0
 
 
 def _create(path: Path) -> None:

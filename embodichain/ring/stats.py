@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring import budget, host, layout
-from embodichain.ring.budget import SlotState
+from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.contract import Holder, RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
@@ -74,6 +74,13 @@ class Observer:
     def cells(self, at: int) -> NDArray[np.uint64]:
         """A copy of one cell of every slot, by its byte offset in the slot's row."""
         return self._slots[:, at // 8].copy()
+
+    def ready(self) -> dict[int, int]:
+        """Packed id → reads left of each trajectory that may be drawn; looking at them costs no read."""
+        ids = self.cells(layout.SLOT_TRAJECTORY).tolist()
+        words = map(SlotWord.unpack, self.words().tolist())
+        there = zip(ids, words, strict=True)
+        return {packed: word.remaining for packed, word in there if word.state is SlotState.READY and word.remaining}
 
     def fields(self, slot: int) -> dict[str, NDArray] | None:
         """Every field of one slot, which may change at any moment: compare the slot's word before and after a copy.

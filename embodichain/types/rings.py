@@ -9,6 +9,8 @@ from embodichain.types.trajectories import TrajectorySpec
 
 LEDGER_FILE = "ledger.bin"
 """What the ledger of a run is called in its folder."""
+RING_FILE = "ring.txt"
+"""The file in a run's folder that says where its ring lies, while it has one."""
 WISHES_FILE = "wishes.json"
 """In a run's folder: what others ask of the run while it goes on."""
 HOST = "host"

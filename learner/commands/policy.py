@@ -1,4 +1,4 @@
-"""`embodichain export`: the policy of a run as one file."""
+"""`embodichain export`: the policy of a run as one file; or, told a format, episodes in that format (`commands.datasets`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,29 @@ from pathlib import Path
 
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
+from embodichain.exchange.writers import FORMATS
+from embodichain.extras import explained
 from learner.commands.kinds import trained as trained_path
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain export RUN [-o FILE]`: the policy of a run as one file without pickles, averaged weights, no optimiser."""
-    parser = Parser("export", "The policy of a run as one file without pickles: averaged weights, no optimiser.")
+    """`embodichain export FORMAT ...` or `embodichain export policy RUN [-o FILE]`; `export RUN` is short for the latter."""
+    word = arguments[0] if arguments else ""
+    if word in FORMATS:
+        with explained("exchange"):  # all that a data team needs, without a learner
+            from embodichain.commands.datasets import export
+
+            return export(arguments)
+    return policy(arguments[1:] if word == "policy" else arguments)
+
+
+def policy(arguments: list[str]) -> int:
+    """The policy of a run as one file without pickles, averaged weights, no optimiser."""
+    parser = Parser(
+        "export",
+        "The policy of a run as one file without pickles: averaged weights, no optimiser.",
+        epilog=f"Episodes in other formats: `embodichain export {'|'.join(FORMATS)} --help`. `export policy RUN` is this, too.",
+    )
     parser.add_argument("run", type=trained_path, help="a run's folder or a checkpoint in one")
     parser.add_argument("-o", "--out", type=Path, help="the file to write, RUN/policy.safetensors if not given")
     parser.add_argument("--half", action="store_true", help="keep the weights in float16: half the file")

@@ -22,6 +22,9 @@ def main(arguments: list[str]) -> int:
     """Runs what the command line asks for; 0 when all went well, 130 after Ctrl-C (the run can be resumed)."""
     options = parse(arguments)
     if options.dry_run:
+        from learner.runs.static import check_static
+
+        check_static(options.config)
         if options.json:
             from learner.records.plain import as_plain
 
@@ -80,6 +83,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     more = {
+        "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
         "--steps": ("--train.steps", "training steps"),
         "--episodes": ("--evaluate.episodes", "held-out episodes for each task and pilot"),

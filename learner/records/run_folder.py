@@ -18,7 +18,7 @@ import yaml
 
 from embodichain import __version__
 from embodichain.errors import RunError
-from embodichain.types import LEDGER_FILE
+from embodichain.types import LEDGER_FILE, RING_FILE
 from learner.records.files import append_line, write_whole
 
 _PACKAGES = (
@@ -84,6 +84,11 @@ class RunFolder:
     def videos(self) -> Path:
         """MP4 files of expert and policy episodes."""
         return self.path / "videos"
+
+    @property
+    def ring(self) -> Path:
+        """Says where the ring lies, while a process works on the run."""
+        return self.path / RING_FILE
 
     @property
     def frames(self) -> Path:

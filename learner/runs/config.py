@@ -122,6 +122,26 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaticConfig:
+    """A data set that was made before, to learn from instead of a stream or beside it, under the same bound K."""
+
+    folder: str = ""
+    """Of a LeRobot v3 data set; empty for none."""
+    share: float = 1.0
+    """Of what is read, how much comes from it: 1 is the static baseline, and nothing is simulated to learn from."""
+    mapping: str = ""
+    """A YAML file that says which of its cameras and numbers are which of the robot's; empty when it calls them as we do."""
+    episodes: int = 0
+    """Use only so many, the first ones; 0 uses all."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share <= 1.0:
+            raise ConfigError(f"static.share is a share of the reads, above 0 and at most 1, got {self.share}")
+        if self.episodes < 0:
+            raise ConfigError(f"static.episodes must be 0 or more, got {self.episodes}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One complete run: what is simulated, how it streams, what learns from it and how that is judged."""
 
@@ -129,6 +149,7 @@ class RunConfig:
     out: Path = Path("runs/run")
     world: WorldConfig = field(default_factory=WorldConfig)
     stream: StreamConfig = field(default_factory=StreamConfig)
+    static: StaticConfig = field(default_factory=StaticConfig)
     ring: RingConfig = field(default_factory=RingConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -149,6 +170,8 @@ class RunConfig:
             raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
         if self.train.verify and self.ring.placement == "cuda":
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
+        if self.static.folder and (self.train.ranks > 1 or self.train.verify or self.ring.mode is ReplayMode.AGGREGATE):
+            raise ConfigError("a static data set is read by one rank, under a bound of each trajectory, and is not counting data")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
         self.learner.agent.model.check_chunk(self.world.chunk)

@@ -16,9 +16,8 @@ import numpy as np
 
 from embodichain.engine import AnyEngine, EngineReport, Start
 from embodichain.errors import RingError
-from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.contract import AnyLease, AnyRing
-from embodichain.ring.layout import SLOT_TRAJECTORY, RingLayout
+from embodichain.ring.layout import RingLayout
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.ring.open import create_ring, restore_ring
 from embodichain.ring.snapshot import read_index
@@ -139,7 +138,7 @@ class Testament:
         # First what is begun, then what is there: a number published in between is in both, and known by its id.
         state = self._engine.state()
         self._ledger.sync()
-        return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": self._ready()}}
+        return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
 
     def _save(self) -> str:
         """The name of a snapshot of the ring; empty when none is wanted or there is no room for it."""
@@ -153,13 +152,6 @@ class Testament:
             return ""
         self._last = name
         return name
-
-    def _ready(self) -> list[tuple[int, int]]:
-        """Packed id and reads left of each trajectory in the ring."""
-        ids = self._observer.cells(SLOT_TRAJECTORY).tolist()
-        words = map(SlotWord.unpack, self._observer.words().tolist())
-        there = zip(ids, words, strict=True)
-        return [(packed, word.remaining) for packed, word in there if word.state is SlotState.READY and word.remaining]
 
 
 def book(ledger: Ledger, batch: LeasedBatch, pairs: Sequence[int], step: int) -> None:

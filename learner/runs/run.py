@@ -27,6 +27,7 @@ from learner.reporting.report import write_report
 from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
+from learner.runs.static import check_static
 
 _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 """Of a session, in `sessions.jsonl`: steps, trajectories and reads count from the beginning of the run."""
@@ -36,6 +37,7 @@ def run(options: RunOptions) -> dict[str, Any]:
     """One whole run; returns its summary, which is also in the run folder with everything else."""
     config = options.config
     began = time.monotonic()
+    check_static(config)
     folder = RunFolder.open(config.out) if options.resume else RunFolder.create(config.out)
     interrupt = Interrupt()
     with held(folder.path), PeakMemory() as memory, Board() as board:

@@ -25,12 +25,14 @@ from embodichain.ring.proof import LedgerReport, undone, verify
 from embodichain.types import TrajectoryId
 from embodichain.world import World
 from learner.data.dataset import RingDataset
+from learner.records.files import write_whole
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
 from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
+from learner.runs.static import NoEngine, open_mixture
 from learner.runs.wishes import Wishes
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
@@ -88,13 +90,20 @@ def stream_and_learn(
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         ledger.bound(config.trajectory_bound)
         life.book(ledger)
+        write_whole(folder.ring, str(ring.path))  # for whoever reads along
+        stack.callback(folder.ring.unlink, missing_ok=True)
+        mixture = open_mixture(world, config, ring, state, board.say)
         began, before = time.monotonic(), life.start.report.published
-        engine = stack.enter_context(open_engine(world, ring, config.stream, board, start=life.start, log=folder.workers))
+        engine = stack.enter_context(
+            NoEngine(life.start)
+            if mixture is not None and config.static.share >= 1.0
+            else open_engine(world, ring, config.stream, board, start=life.start, log=folder.workers)
+        )
         join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
         ranks = join() if join is not None else None
         patience = _Patience(engine, ring, board)
         dataset = RingDataset(
-            ring,
+            ring if mixture is None else mixture,
             config.learner.data,
             on_starved=patience,
             exhausted=lambda: engine.exhausted,
@@ -104,7 +113,7 @@ def stream_and_learn(
             ranks=ranks,
         )
         testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
-        data = RingDataModule(dataset, engine_state=testament.state)
+        data = RingDataModule(dataset, lambda: testament.state() | ({} if mixture is None else mixture.state()))
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
         wishes = Wishes(folder, ring, ledger, metrics)
         watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)

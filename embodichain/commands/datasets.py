@@ -1,0 +1,252 @@
+"""`embodichain export lerobot|robomimic|robotwin`: episodes in other people's formats, from scenes or from a running job."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+from embodichain.command_line import Parser, existing
+from embodichain.commands.kinds import robot
+from embodichain.errors import ConfigError, SceneError
+from embodichain.exchange.writers import FORMATS
+from embodichain.types import CHUNK, LEDGER_FILE, RING_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from embodichain.config import WorldConfig
+    from embodichain.exchange.card import Source
+    from embodichain.exchange.recorded import Recorded
+    from embodichain.exchange.sources import Told
+    from embodichain.exchange.writers import DatasetWriter
+    from embodichain.progress import Board
+
+_SCENES = ("seed", "size", "chunk", "painter", "visual", "physical", "recovery")
+"""Options that only scenes have."""
+_SECONDS = 20.48
+"""Longest that an episode may last [s], as in a run: 64 chunks of 16 commands at 50 Hz."""
+
+
+def export(arguments: list[str]) -> int:
+    """Writes a data set in the format that the first argument names; 130 after Ctrl-C or SIGTERM, the data set being finished."""
+    form, *rest = arguments
+    parser = _parser(form)
+    options = parser.parse(rest)
+    _check(parser, options)
+    if options.dry_run:
+        return _plan(form, options)
+    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
+    from embodichain.exchange.sources import Told
+    from embodichain.progress import Board
+
+    told, interrupted, began = Told(), False, time.monotonic()
+    with Board(quiet=options.json) as board, _Stop() as stop, ExitStack() as stack:
+        writer, recorded = _open(begin, options, told, board, stop, stack)
+        before = writer.num_episodes
+        try:
+            _write(writer, recorded, told, options, board)
+        except KeyboardInterrupt:
+            interrupted = True
+    report = {
+        "format": form,
+        "out": str(options.out),
+        "episodes": writer.num_episodes,
+        "new_episodes": writer.num_episodes - before,
+        "refused": sum(told.refused.values()),
+        "reasons": dict(told.refused),
+        "reads": told.reads,
+        "seen_before": told.seen_before,
+        "interrupted": interrupted,
+        "wall_s": round(time.monotonic() - began, 2),
+    }
+    if options.json:
+        print(json.dumps(report))
+    else:
+        print(f"{report['episodes']} episodes in {options.out}, {report['new_episodes']} of them new, {report['refused']} refused")
+    return 130 if interrupted else 0
+
+
+def _parser(form: str) -> Parser:
+    parser = Parser(
+        f"export {form}",
+        "Episodes that succeeded, with pictures, commands, words and provenance, from scenes played on the spot (--task) or from "
+        "the ring of a running job (--run), as one more reader under its bound. Each episode is written whole or not at all.",
+    )
+    add = parser.add_argument
+    add("-o", "--out", type=Path, required=True, help="the data set's folder")
+    add(
+        "-n",
+        "--count",
+        type=int,
+        default=50,
+        help="episodes wanted in the data set (default 50); 0: as many as the job makes",
+    )
+    add("--task", nargs="+", metavar="TASK", default=[], help="play scenes of these tasks, see `embodichain list`")
+    add("--run", type=existing, help="the folder of a run that is going on")
+    add("--robot", type=robot, help="a name from `embodichain list`, or a robot's file; by default the run's, or dual_piper")
+    add("--seed", type=int, default=0, help="decides the scenes, as a run's --seed")
+    add("--size", type=int, default=128, help="edge of a picture [pixels] (default 128)")
+    add("--chunk", type=int, default=1, help=f"commands in a row: 1 takes a picture for each; a stream has {CHUNK} (default 1)")
+    add("--painter", default="raster", help="what draws: raster, or raycast, which is slower and softer (default raster)")
+    add("--visual", action="store_true", help="with visual expansion")
+    add("--physical", action="store_true", help="with physical expansion")
+    add("--recovery", type=float, default=0.0, help="how often an episode is provoked into a failure (default 0)")
+    add("--licence", default="", help="of the data set as a whole, as the Hub spells it; by default that of its assets")
+    add("--resume", action="store_true", help="go on with the data set in --out")
+    add("--dry-run", action="store_true", help="say what would be written")
+    add("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _check(parser: Parser, options: Namespace) -> None:
+    from embodichain.tasks import TASKS
+
+    if bool(options.task) == (options.run is not None):
+        raise ConfigError("say where episodes come from: --task TASK for scenes, or --run RUN for a running job; one of them")
+    if options.count < 0 or (not options.count and options.task):
+        raise ConfigError(f"--count must be at least 1 with --task, and not negative, got {options.count}")
+    if options.run is not None and (played := [name for name in _SCENES if getattr(options, name) != parser.get_default(name)]):
+        raise ConfigError(f"--{played[0]} says how scenes are played, and --run plays none: leave it out, or use --task")
+    for name in options.task:
+        TASKS.check(name)
+
+
+def _plan(form: str, options: Namespace) -> int:
+    source = f"scenes of {', '.join(options.task)}" if options.task else f"the ring of {options.run}"
+    if options.json:
+        plan = {"dry_run": True, "format": form, "source": source, "episodes": options.count, "out": str(options.out)}
+        print(json.dumps(plan))
+    else:
+        print(f"{options.count or 'all'} episodes from {source} would go to {options.out} as {form}")
+    return 0
+
+
+class _Stop:
+    """Lets the first Ctrl-C or SIGTERM wait until the episode under way is written; the second ends the program at once."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __enter__(self) -> _Stop:
+        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt once a signal came."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+
+def _write(writer: DatasetWriter, recorded: Iterator[Recorded], told: Told, options: Namespace, board: Board) -> None:
+    """Moves episodes from source to data set until there are enough."""
+    while not options.count or writer.num_episodes < options.count:
+        episode = next(recorded, None)
+        if episode is None:
+            return
+        writer.add(episode)
+        note = f"{sum(told.refused.values())} refused" if options.task else f"{told.reads} reads"
+        board.update("episodes", writer.num_episodes, options.count or writer.num_episodes + 1, note)
+        if options.task and not writer.num_episodes and sum(told.refused.values()) >= 100:
+            raise SceneError(f"no episode in 100 scenes: {told.refused.most_common(1)[0][0]}")
+
+
+def _open(
+    kind: Callable[..., DatasetWriter], options: Namespace, told: Told, board: Board, stop: _Stop, stack: ExitStack
+) -> tuple[DatasetWriter, Iterator[Recorded]]:
+    """The data set and where its episodes come from; `stack` closes both."""
+    from embodichain.exchange.card import Card, sources_of
+    from embodichain.exchange.recorded import Layout
+    from embodichain.exchange.sources import from_ring, from_scenes
+    from embodichain.types import TrajectoryId
+
+    def begin(layout: Layout, sources: Mapping[str, Source]) -> DatasetWriter:
+        command = shlex.join(["embodichain", *sys.argv[1:]])
+        card = Card(layout=layout, command=command, licence=options.licence, sources=sources)
+        return stack.enter_context(kind(options.out, layout, card, resume=options.resume))
+
+    if options.task:
+        from embodichain.prepare import prepare
+
+        config = _world(options)
+        world = prepare(config, board.update)
+        writer = begin(Layout.of(world.robot, world.trajectory_spec), sources_of(world.assets))
+        numbers = [TrajectoryId.unpack(packed).sequence for packed in writer.trajectory_ids]
+        return writer, from_scenes(world, max(numbers, default=-1) + 1, told, stop.check)
+    from embodichain import robots
+    from embodichain.ring.open import attach_ring
+
+    named, path = _running(options.run)
+    ring = stack.enter_context(attach_ring(path))
+    body = robots.get(options.robot or named)
+    writer = begin(Layout.of(body, ring.spec.trajectory), _sources(options.run / "assets"))
+    board.say(f"reading along in {path}")
+    return writer, from_ring(ring, body, options.run / LEDGER_FILE, writer.trajectory_ids, told, stop.check)
+
+
+def _world(options: Namespace) -> WorldConfig:
+    from embodichain.config import WorldConfig
+    from embodichain.expand.physical import PhysicalConfig
+    from embodichain.expand.visual import VisualConfig
+    from embodichain.recovery.config import RecoveryConfig
+    from embodichain.robots import get
+
+    name = options.robot or "dual_piper"
+    return WorldConfig(
+        robot=name,
+        painter=options.painter,
+        tasks=tuple(options.task),
+        width=options.size,
+        height=options.size,
+        chunk=options.chunk,
+        horizon=max(1, round(_SECONDS * get(name).control_hz / max(options.chunk, 1))),
+        seed=options.seed,
+        recovery=RecoveryConfig(probability=options.recovery),
+        visual=VisualConfig(enabled=options.visual),
+        physical=PhysicalConfig(enabled=options.physical),
+    )
+
+
+def _running(run: Path) -> tuple[str, Path]:
+    """The robot of a run and where its ring lies; raises ConfigError when the run is not going on."""
+    import yaml
+
+    note, config = run / RING_FILE, run / "config.yaml"
+    path = Path(note.read_text(encoding="utf-8").strip()) if note.exists() else None
+    if path is None or not path.exists() or not config.exists():
+        raise ConfigError(
+            f"{run} has no ring now: it is no run, or not going on; export while it runs, or play scenes of its tasks (--task)"
+        )
+    return str(yaml.safe_load(config.read_text(encoding="utf-8"))["world"]["robot"]), path
+
+
+def _sources(assets: Path) -> dict[str, Source]:
+    """What the records beside a run's assets say of them, by content hash."""
+    from embodichain.exchange.card import Source
+    from embodichain.exchange.files import read_json
+
+    found = {}
+    for path in sorted(assets.glob("*/*.json")):
+        values = read_json(path)
+        if isinstance(values, dict) and "content_hash" in values:
+            found[values["content_hash"]] = Source(
+                name=values["name"], category=values["category"], licence=values["licence"], origin=values["source"]
+            )
+    return found

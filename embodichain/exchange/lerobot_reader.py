@@ -1,0 +1,254 @@
+"""Reads LeRobot v3 folders, whoever wrote them, as trajectories of this engine; refuses them with all that is missing."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from av.error import FFmpegError
+from numpy.typing import NDArray
+from PIL import Image
+
+from embodichain import __version__
+from embodichain.errors import ConfigError
+from embodichain.exchange import lerobot_layout as lerobot
+from embodichain.exchange.files import read_json
+from embodichain.exchange.mapping import Correspondence, pick_columns
+from embodichain.exchange.recorded import channels_of
+from embodichain.motion.action import ActionCodec
+from embodichain.types import (
+    INFO_BYTES,
+    INSTRUCTION_BYTES,
+    Robot,
+    Segment,
+    TrajectoryId,
+    TrajectoryInfo,
+    TrajectorySpec,
+    write_text,
+)
+
+__all__ = ["WORKER", "LeRobotFolder"]
+
+WORKER = 0xFFFF
+"""Of the ids of trajectories that came out of a data set: no simulating worker has this number."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Columns:
+    """Which of their numbers make a command."""
+
+    key: str
+    columns: NDArray[np.int64]
+    scales: NDArray[np.float64]
+    offsets: NDArray[np.float64]
+
+    def read(self, table: pa.Table, per_row: int) -> NDArray[np.float64]:
+        """Commands [rows, per_row, n]."""
+        values = np.stack(table[self.key].to_numpy()).astype(np.float64).reshape(table.num_rows, per_row, -1)
+        return values[..., self.columns] * self.scales + self.offsets
+
+
+class LeRobotFolder:
+    """One data set, for one robot and one schema of trajectories. Owned by one thread.
+
+    Raises ConfigError when the folder is no data set of version 3 that can be read, or lacks a camera or a number that the robot
+    needs: the message names all of them and what there is instead.
+    """
+
+    def __init__(self, folder: Path, robot: Robot, spec: TrajectorySpec, mapping: Correspondence | None = None) -> None:
+        """`spec` says how many commands a chunk has, and how large pictures are to be."""
+        self.folder, self._mapping = folder, mapping or Correspondence()
+        self._robot, self._codec, self._chunk = robot, ActionCodec(robot), spec.chunk
+        _, _, self._height, self._width, _ = spec.field("rgb").shape
+        if not (folder / lerobot.INFO).exists():
+            raise ConfigError(f"{folder} is no LeRobot data set: it has no {lerobot.INFO}")
+        self._info: dict[str, Any] = read_json(folder / lerobot.INFO)
+        if self._info.get("codebase_version") != lerobot.VERSION:
+            raise ConfigError(
+                f"{folder} is of LeRobot's version {self._info.get('codebase_version')}, and {lerobot.VERSION} is read here: "
+                "convert it with lerobot's own script"
+            )
+        ours = folder / lerobot.OURS
+        self._per_row = int(read_json(ours)["layout"]["chunk"]) if ours.exists() else 1
+        self._fps = self._mapping.fps or float(self._info["fps"])
+        missing: list[str] = []
+        if extra := sorted({"depth", "segmentation"} & {entry.name for entry in spec.fields}):
+            missing.append(f"{' and '.join(extra)} of every frame, which such a data set does not hold")
+        channels = channels_of(robot)
+        self._action = self._columns(self._mapping.action_key, channels, self._mapping.action, "command", missing, self._per_row)
+        self._state = self._columns(self._mapping.state_key, channels, self._mapping.state, "measured", missing, 1)
+        self._cameras = [self._mapping.cameras.get(c.name, lerobot.IMAGES + c.name) for c in robot.cameras]
+        features = self._info["features"]
+        pictures = sorted(key for key, feature in features.items() if feature["dtype"] in ("video", "image"))
+        for camera, key in zip(robot.cameras, self._cameras, strict=True):
+            if key not in pictures:
+                missing.append(f"camera {camera.name} (looked for {key!r} among {', '.join(pictures) or 'none'})")
+        if missing:
+            numbers = ", ".join(map(str, self._names(self._mapping.action_key)))
+            raise ConfigError(
+                f"{folder} cannot be read as experience of robot {robot.name!r}; missing: {'; '.join(missing)}. "
+                f"Its commands are called {numbers or 'nothing'}: say in a mapping (--static.mapping FILE.yaml) which is which"
+            )
+        self._episodes = self._read_episodes()
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes in the data set."""
+        return len(self._episodes)
+
+    def trajectory_id(self, number: int) -> int:
+        """Packed id of episode `number`."""
+        return TrajectoryId(worker=WORKER, epoch=0, sequence=number).pack()
+
+    def episode(self, number: int) -> dict[str, NDArray]:
+        """Episode `number` as the arrays of `camera_spec`, as long as it is.
+
+        Commands and measurements that come at another rate than the robot's are interpolated in time; pictures are the last that
+        were there. What is left of a chunk at the end is dropped. Raises ConfigError for an episode shorter than one chunk.
+        """
+        entry = self._episodes[number]
+        table = pq.read_table(self.folder / self._file("data_path", entry, "data/"), filters=[("episode_index", "=", number)])
+        rows = table.num_rows
+        commands = self._action.read(table, self._per_row)[:-1].reshape(-1, self._robot.command_size)
+        states = self._state.read(table, 1)[:, 0]
+        hz, theirs = self._robot.control_hz, self._fps * self._per_row
+        if abs(hz - theirs) > 1e-6 * hz:
+            times = np.arange(int((rows - 1) / self._fps * hz + 1e-6)) / hz
+            commands = _interpolated(commands, theirs, times)
+        chunks = len(commands) // self._chunk
+        if chunks < 1:
+            raise ConfigError(
+                f"episode {number} of {self.folder} lasts {(rows - 1) / self._fps:.2f} s, and a chunk {self._chunk / hz:.2f} s: "
+                "shorter episodes cannot be used"
+            )
+        frame_times = np.arange(chunks + 1) * self._chunk / hz
+        frames = np.minimum(np.floor(frame_times * self._fps + 1e-4).astype(int), rows - 1)
+        commands = commands[: chunks * self._chunk].reshape(chunks, self._chunk, -1)
+        at_rows = np.allclose(frames / self._fps, frame_times)
+        measured = states[frames] if at_rows else _interpolated(states, self._fps, frame_times)
+        mask, action = self._codec.mask, self._codec.encode(commands)
+        out = {
+            "rgb": np.stack([self._pictures(entry, table, key, frames) for key in self._cameras], axis=1),
+            "proprio": self._codec.encode(measured),
+            "action": action,
+            "action_mask": mask,
+            "segment": self._segments(table, chunks, hz),
+            "num_chunks": np.array(chunks, np.int32),
+            "trajectory_id": np.array(self.trajectory_id(number), np.uint64),
+            "instruction": np.zeros(INSTRUCTION_BYTES, np.uint8),
+            "info": np.zeros(INFO_BYTES, np.uint8),
+        }
+        write_text(out["instruction"], (self._mapping.instruction or entry["tasks"][0]).encode()[:INSTRUCTION_BYTES])
+        write_text(out["info"], self._provenance(entry, number).encode())
+        return out
+
+    # ------------------------------------------------------------------------------------------------------------- parts
+
+    def _columns(
+        self, key: str, channels: tuple[str, ...], picks: Mapping[str, Any], what: str, missing: list[str], per_row: int
+    ) -> _Columns:
+        names = [name.removesuffix("@0") for name in self._names(key)]
+        names = names[: len(names) // per_row]
+        if key not in self._info["features"]:
+            missing.append(f"the column {key!r} (there are {', '.join(self._info['features'])})")
+            return _Columns(key=key, columns=np.zeros(0, np.int64), scales=np.zeros(0), offsets=np.zeros(0))
+        columns, scales, offsets = pick_columns(channels, picks, names, what, missing)
+        return _Columns(key=key, columns=columns, scales=scales, offsets=offsets)
+
+    def _names(self, key: str) -> list[str]:
+        """Names of a column's numbers; their indices where they have none."""
+        feature = self._info["features"].get(key, {"shape": [0]})
+        names: Any = feature.get("names") or []
+        if isinstance(names, dict):  # {"motors": [...]}, as earlier versions wrote
+            names = next(iter(names.values()))
+        return [str(name) for name in names] if len(names) == feature["shape"][0] else [str(i) for i in range(feature["shape"][0])]
+
+    def _read_episodes(self) -> list[dict[str, Any]]:
+        """The rows of `meta/episodes` that count, by episode."""
+        found: dict[int, dict[str, Any]] = {}
+        for path in sorted((self.folder / "meta/episodes").glob("*/*.parquet")):
+            schema = pq.read_schema(path)
+            wanted = [name for name in schema.names if not name.startswith("stats/")]
+            found |= {row["episode_index"]: row for row in pq.read_table(path, columns=wanted).to_pylist()}
+        total = self._info["total_episodes"]
+        if lost := [number for number in range(total) if number not in found]:
+            raise ConfigError(f"{self.folder} says that it has {total} episodes and describes no episode {lost[0]}")
+        if not total:
+            raise ConfigError(f"{self.folder} has no episode")
+        return [found[number] for number in range(total)]
+
+    def _file(self, template: str, entry: Mapping[str, Any], prefix: str, key: str = "") -> str:
+        return self._info[template].format(
+            chunk_index=entry[f"{prefix}chunk_index"], file_index=entry[f"{prefix}file_index"], video_key=key
+        )
+
+    def _pictures(self, entry: Mapping[str, Any], table: pa.Table, key: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Pictures of one camera in these rows, [len(rows), h, w, 3]."""
+        if self._info["features"][key]["dtype"] == "image":
+            files = {row: Image.open(io.BytesIO(table[key][row].as_py()["bytes"])).convert("RGB") for row in set(rows.tolist())}
+        else:
+            files = self._decoded(entry, key, set(rows.tolist()))
+        size = (self._width, self._height)
+        sized = {row: np.asarray(p if p.size == size else p.resize(size, Image.Resampling.BOX)) for row, p in files.items()}
+        return np.stack([sized[row] for row in rows.tolist()])
+
+    def _decoded(self, entry: Mapping[str, Any], key: str, wanted: set[int]) -> dict[int, Image.Image]:
+        path = self.folder / self._file("video_path", entry, f"videos/{key}/", key)
+        begin, fps = float(entry[f"videos/{key}/from_timestamp"]), float(self._info["fps"])
+        found: dict[int, Image.Image] = {}
+        try:
+            with av.open(str(path)) as container:
+                stream = container.streams.video[0]
+                tick = float(stream.time_base or 0.0)
+                if begin:
+                    container.seek(int(begin / tick), stream=stream)  # to the key frame before
+                for frame in container.decode(stream):
+                    row = round(((frame.pts or 0) * tick - begin) * fps)
+                    if row in wanted:
+                        found[row] = Image.fromarray(frame.to_ndarray(format="rgb24"))
+                        if len(found) == len(wanted):
+                            return found
+        except (OSError, FFmpegError) as error:
+            raise ConfigError(f"cannot read the film {path}: {error}") from error
+        raise ConfigError(f"the film {path} ends before frame {min(wanted - found.keys())} of episode {entry['episode_index']}")
+
+    def _segments(self, table: pa.Table, chunks: int, hz: int) -> NDArray[np.uint8]:
+        """What each chunk is, where the data set says so; else as planned."""
+        out = np.zeros(chunks, np.uint8)
+        if lerobot.SEGMENT in table.column_names:
+            labels = [Segment(int(value)) for value in table[lerobot.SEGMENT].to_numpy()]
+            for chunk in range(chunks):
+                first = int(chunk * self._chunk / hz * self._fps + 1e-4)
+                end = int(np.ceil((chunk + 1) * self._chunk / hz * self._fps - 1e-4))
+                out[chunk] = Segment.of_chunk(labels[first : max(end, first + 1)])
+        return out
+
+    def _provenance(self, entry: Mapping[str, Any], number: int) -> TrajectoryInfo:
+        """Theirs when it is one of ours; else that it was recorded, and where."""
+        if note := entry.get("provenance/info"):
+            return TrajectoryInfo.decode(note.encode())
+        return TrajectoryInfo(
+            task=entry["tasks"][0],
+            robot=self._robot.name,
+            physics="recorded",
+            scene_seed=number,
+            worker=WORKER,
+            engine_version=__version__,
+            assets={},
+            expansion={},
+            success=True,
+            reason=f"episode {number} of {self.folder.name}",
+        )
+
+
+def _interpolated(values: NDArray[np.float64], hz: float, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows [N, n] that came at `hz`, at other times [s]; before the first and after the last they stay."""
+    own = np.arange(len(values)) / hz
+    return np.stack([np.interp(times, own, column) for column in values.T], axis=1)

@@ -1,0 +1,132 @@
+"""One finished trajectory as data sets want it: pictures by camera, commands and measurements by channel, words, provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.errors import ConfigError
+from embodichain.motion.action import ActionCodec
+from embodichain.types import Robot, TrajectoryInfo, TrajectorySpec, read_text
+
+__all__ = ["POSE", "Layout", "Recorded", "channels_of"]
+
+POSE = ("x", "y", "z", "qw", "qx", "qy", "qz")
+"""What a pose holds, in order: position [m], then orientation, in the world's frame."""
+
+
+def channels_of(robot: Robot) -> tuple[str, ...]:
+    """Names of the numbers in a robot's command: "left.joint1" [rad] ... "left.gripper" (its opening [m]), arm after arm."""
+    return _channels((arm.name, len(arm.joints)) for arm in robot.arms)
+
+
+def _channels(arms: Iterable[tuple[str, int]]) -> tuple[str, ...]:
+    return tuple(f"{arm}.{part}" for arm, joints in arms for part in (*(f"joint{i + 1}" for i in range(joints)), "gripper"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What the episodes of one data set have in common."""
+
+    robot: str
+    arms: tuple[str, ...]
+    joints: tuple[int, ...]
+    """Joints of each arm."""
+    openings: tuple[float, ...]
+    """How far each arm's gripper opens [m]."""
+    cameras: tuple[str, ...]
+    height: int
+    width: int
+    """Of every picture [pixels]."""
+    control_hz: int
+    """Commands per second."""
+    chunk: int
+    """Commands after each frame."""
+
+    @classmethod
+    def of(cls, robot: Robot, spec: TrajectorySpec) -> Layout:
+        """The layout of what `robot` records under `spec`; raises ConfigError when there are no pictures in it, or too few."""
+        names = [entry.name for entry in spec.fields]
+        if "rgb" not in names:
+            raise ConfigError(
+                f"these trajectories hold no pictures (their fields: {', '.join(names)}): workers have encoded them; stream pixels "
+                "(--world.encode.factory ''), or export scenes simulated on the spot (--task)"
+            )
+        _, count, height, width, _ = spec.field("rgb").shape
+        if count != len(robot.cameras):
+            raise ConfigError(f"{count} cameras were recorded and robot {robot.name!r} has {len(robot.cameras)}: say which --robot")
+        return cls(
+            robot=robot.name,
+            arms=tuple(arm.name for arm in robot.arms),
+            joints=tuple(len(arm.joints) for arm in robot.arms),
+            openings=tuple(arm.gripper_open for arm in robot.arms),
+            cameras=tuple(camera.name for camera in robot.cameras),
+            height=height,
+            width=width,
+            control_hz=robot.control_hz,
+            chunk=spec.chunk,
+        )
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """As `channels_of` the robot."""
+        return _channels(zip(self.arms, self.joints, strict=True))
+
+    @property
+    def poses(self) -> tuple[str, ...]:
+        """Names of the numbers in the poses of all end effectors: "left.x" ... "left.qz", arm after arm."""
+        return tuple(f"{arm}.{part}" for arm in self.arms for part in POSE)
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames per second."""
+        return Fraction(self.control_hz, self.chunk)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Recorded:
+    """One trajectory of F chunks of K commands, and F + 1 frames; the arrays are its own."""
+
+    trajectory_id: int
+    """Packed TrajectoryId."""
+    instruction: str
+    info: TrajectoryInfo
+    rgb: NDArray[np.uint8]
+    """Pictures of all cameras, [F + 1, C, h, w, 3]."""
+    state: NDArray[np.float32]
+    """Measured joints [rad] and gripper openings [m] at each frame, in the order of `Layout.channels`, [F + 1, n]."""
+    state_pose: NDArray[np.float32]
+    """Measured poses of the end effectors, in the order of `Layout.poses`, [F + 1, 7 x arms]."""
+    action: NDArray[np.float32]
+    """Commands, in the order of `Layout.channels`, [F, K, n]."""
+    action_pose: NDArray[np.float32]
+    """The poses that they command, [F, K, 7 x arms]."""
+    segment: NDArray[np.uint8]
+    """`types.Segment` of each chunk, [F]."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray], codec: ActionCodec) -> Recorded:
+        """Copies what a slot holds, without what lies beyond the episode's end."""
+        chunks = int(arrays["num_chunks"])
+        action, proprio = arrays["action"][:chunks], arrays["proprio"][: chunks + 1]
+        poses = len(POSE) * len(codec.robot.arms)  # they come first in a unified action
+        return cls(
+            trajectory_id=int(arrays["trajectory_id"]),
+            instruction=read_text(arrays["instruction"]),
+            info=TrajectoryInfo.decode(arrays["info"]),
+            rgb=arrays["rgb"][: chunks + 1].copy(),
+            state=codec.decode(proprio).astype(np.float32),
+            state_pose=proprio[:, :poses].copy(),
+            action=codec.decode(action).astype(np.float32),
+            action_pose=action[..., :poses].copy(),
+            segment=arrays["segment"][:chunks].copy(),
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """F + 1."""
+        return len(self.rgb)

@@ -1,0 +1,141 @@
+"""Writes robomimic's HDF5: one file with a group for each demonstration, which its stock `SequenceDataset` reads.
+
+HDF5 files do not survive a process that dies while it writes them. So each demonstration first gets a file of its own beside, and
+the data set is a small file of links to them, written anew for each; at the end everything is packed into one file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from embodichain import __version__
+from embodichain.errors import ConfigError
+from embodichain.exchange.card import Card
+from embodichain.exchange.files import PARTIAL, replacing, write_text
+from embodichain.exchange.recorded import Layout, Recorded
+from embodichain.types import TrajectoryInfo
+
+__all__ = ["RobomimicWriter"]
+
+
+_CONTENTS = (
+    "`dataset.hdf5`, as robomimic reads it: `data/demo_N` with `actions` (absolute joint targets [rad] and gripper openings [m],",
+    "not scaled to -1..1), `rewards` and `dones` (1 at the end), `segment`; in `obs` and `next_obs` are `state`, `pose`, pictures.",
+    "Attributes of a demonstration hold its `instruction` and its `provenance`; those of `data` name the channels (`env_args`).",
+)
+
+
+class RobomimicWriter:
+    """Writes `dataset.hdf5` in a folder; implements `writers.DatasetWriter`. Owned by one thread.
+
+    Of a demonstration of F chunks there are F samples: `obs` and `next_obs` with a picture for each camera ("head_image"), `state`
+    and `pose` as in `Recorded`; `actions` [F, K x n], absolute commands, not scaled to -1..1.
+    """
+
+    def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
+        """Raises ConfigError when the folder holds a data set already and is not to be resumed."""
+        self.folder, self.path = folder, folder / "dataset.hdf5"
+        self._parts = folder / "demos"
+        self._layout, self._card = layout, card
+        self._samples = 0
+        self.trajectory_ids: list[int] = []
+        """Packed ids of all episodes in the data set, in order."""
+        if self.path.exists():
+            if not resume:
+                raise ConfigError(f"{self.path} exists already: give --resume to go on with it, or another --out")
+            with h5py.File(self.path, "r") as file:
+                for number in range(len(file.require_group("data"))):
+                    demo = file[f"data/demo_{number}"]
+                    self._take(int(str(demo.attrs["trajectory_id"])), int(str(demo.attrs["num_samples"])))
+                    card.add(TrajectoryInfo.decode(str(demo.attrs["provenance"]).encode()))
+            self._unpack()
+        for path in folder.rglob(f"*{PARTIAL}"):
+            path.unlink()
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that are in the data set."""
+        return len(self.trajectory_ids)
+
+    def add(self, recorded: Recorded) -> None:
+        """Adds one demonstration; it is in the data set when this returns."""
+        number, samples = self.num_episodes, recorded.num_frames - 1
+        with replacing(self._part(number)) as partial, h5py.File(partial, "w") as file:
+            demo = file.create_group("demo")
+            demo.attrs["num_samples"] = samples
+            demo.attrs["trajectory_id"] = str(recorded.trajectory_id)
+            demo.attrs["instruction"] = recorded.instruction
+            demo.attrs["provenance"] = recorded.info.encode().decode()
+            demo["actions"] = recorded.action.reshape(samples, -1)
+            demo["segment"] = recorded.segment
+            end = (np.arange(samples) == samples - 1).astype(np.float64)
+            demo["rewards"], demo["dones"] = end, end.astype(np.int64)
+            for group, frames in (("obs", slice(0, -1)), ("next_obs", slice(1, None))):
+                seen = demo.create_group(group)
+                seen["state"], seen["pose"] = recorded.state[frames], recorded.state_pose[frames]
+                for camera, name in enumerate(self._layout.cameras):
+                    pictures = recorded.rgb[frames, camera]
+                    seen.create_dataset(f"{name}_image", data=pictures, chunks=(1, *pictures.shape[1:]), compression="lzf")
+        self._take(recorded.trajectory_id, samples)
+        self._card.add(recorded.info)
+        self._link()
+
+    def close(self) -> None:
+        """Packs all demonstrations into the one file."""
+        if not self._parts.exists():
+            return
+        with replacing(self.path) as partial, h5py.File(self.path, "r") as links, h5py.File(partial, "w") as file:
+            data = self._begin(file)
+            for number in range(self.num_episodes):
+                links.copy(links[f"data/demo_{number}"], data, name=f"demo_{number}")
+        shutil.rmtree(self._parts)
+        write_text(self.folder / "README.md", self._card.text(_CONTENTS))
+
+    def __enter__(self) -> RobomimicWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _begin(self, file: h5py.File) -> h5py.Group:
+        """The group `data` with what robomimic wants to know of the whole; type 1 is a simulation made elsewhere."""
+        layout = self._layout
+        arguments = {
+            "env_name": "EmbodiChain",
+            "env_version": __version__,
+            "type": 1,
+            "env_kwargs": {"robot": layout.robot, "channels": layout.channels, "chunk": layout.chunk, "hz": layout.control_hz},
+        }
+        data = file.create_group("data")
+        data.attrs["total"] = self._samples
+        data.attrs["env_args"] = json.dumps(arguments)
+        return data
+
+    def _link(self) -> None:
+        """Writes the file of links to every demonstration's own file."""
+        with replacing(self.path) as partial, h5py.File(partial, "w") as file:
+            data = self._begin(file)
+            for number in range(self.num_episodes):
+                data[f"demo_{number}"] = h5py.ExternalLink(str(self._part(number).relative_to(self.folder)), "/demo")
+
+    def _unpack(self) -> None:
+        """Gives every packed demonstration a file of its own again."""
+        with h5py.File(self.path, "r") as file:
+            for number in range(self.num_episodes):
+                if not self._part(number).exists():
+                    with replacing(self._part(number)) as partial, h5py.File(partial, "w") as part:
+                        file.copy(file[f"data/demo_{number}"], part, name="demo")
+        self._link()
+
+    def _take(self, trajectory_id: int, samples: int) -> None:
+        self._samples += samples
+        self.trajectory_ids.append(trajectory_id)
+
+    def _part(self, number: int) -> Path:
+        return self._parts / f"demo_{number}.hdf5"

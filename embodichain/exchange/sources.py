@@ -1,0 +1,114 @@
+"""Where exported trajectories come from: scenes played on the spot, or a running job's ring, as one more reader under its bound."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from embodichain.errors import MotionError, RingClosed, RingTimeout, SceneError
+from embodichain.exchange.recorded import Recorded
+from embodichain.motion.action import ActionCodec
+from embodichain.ring.contract import AnyRing
+from embodichain.ring.ledger import Ledger, last_step
+from embodichain.ring.stats import Observer
+from embodichain.rollout import ExpertPilot, rollout, write_provenance
+from embodichain.stages import SceneStage
+from embodichain.types import Robot, TrajectoryId
+from embodichain.world import World
+
+__all__ = ["Told", "from_ring", "from_scenes"]
+
+_POLL_S = 0.2
+_PATIENCE_S = 10.0
+"""How long a ring may stay without enough news before what little there is is drawn [s]."""
+_NEWS = 0.5
+"""Share of the ring's trajectories that must be unseen before one is drawn: a draw of a seen one wastes a read."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Told:
+    """What a source has gone through so far."""
+
+    refused: Counter[str] = field(default_factory=Counter)
+    """Scenes that gave no episode, by reason."""
+    reads: int = 0
+    """Draws from the ring, all of them booked."""
+    seen_before: int = 0
+    """Draws that gave a trajectory that was exported already."""
+
+
+def from_scenes(world: World, first: int, told: Told, between: Callable[[], None]) -> Iterator[Recorded]:
+    """Plays scene `first`, `first + 1` ... with their tasks' experts, without end; yields the episodes that succeeded.
+
+    The same numbers give the same episodes as in a run of the same world. `between` is called before each and may raise.
+    """
+    physics = world.make_physics()
+    try:
+        codec, spec = ActionCodec(world.robot), world.trajectory_spec
+        scenes, out = SceneStage(world, physics=physics), spec.allocate()
+        number = first
+        while True:
+            between()
+            try:
+                task, scene = scenes.step(number)
+                pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+                outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec)
+            except (SceneError, MotionError) as error:
+                told.refused[str(error)] += 1
+            else:
+                if outcome.verdict.success:
+                    identity = TrajectoryId(worker=0, epoch=0, sequence=number)
+                    write_provenance(out, scene, outcome, identity=identity, robot=world.robot.name, physics=world.config.physics)
+                    yield Recorded.of(out, codec)
+                else:
+                    told.refused[outcome.verdict.reason] += 1
+            number += 1
+    finally:
+        physics.close()
+
+
+def from_ring(
+    ring: AnyRing, robot: Robot, ledger: Path, seen: Collection[int], told: Told, between: Callable[[], None]
+) -> Iterator[Recorded]:
+    """Draws trajectories that are not in `seen` from a running job's ring until the ring closes.
+
+    Each draw is one of the K reads of a trajectory, taken from the learner, and is booked in `ledger` before anything else happens
+    with it, at the learner's present iteration. The ring says what is in it without a read, so that few draws are wasted.
+    `between` is called before each look at the ring, also while nothing new comes, and may raise.
+    """
+    codec, known = ActionCodec(robot), set(seen)
+    observer, rng = Observer.open(ring.path), np.random.default_rng()
+    since = time.monotonic()
+    with Ledger.open(ledger) as book:
+        while True:
+            between()
+            try:
+                there = observer.ready().keys()
+                news = len(there - known)
+                if ring.closed or observer.stats().closed:
+                    return
+                patient = time.monotonic() - since < _PATIENCE_S
+                if not news or (news < _NEWS * len(there) and patient):
+                    time.sleep(_POLL_S)
+                    continue
+                with ring.sample(1, timeout_s=1.0, rng=rng) as lease:
+                    book.read(lease, step=last_step(ledger))
+                    book.flush()
+                    told.reads += 1
+                    sample = lease[0]
+                    if sample.trajectory_id in known:
+                        told.seen_before += 1
+                        continue
+                    recorded = Recorded.of(sample, codec)
+            except RingTimeout:
+                continue
+            except RingClosed:
+                return
+            known.add(recorded.trajectory_id)
+            since = time.monotonic()
+            yield recorded
