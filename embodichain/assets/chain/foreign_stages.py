@@ -15,9 +15,11 @@ from embodichain.assets.chain.settings import ChainConfig
 from embodichain.assets.families.parts import Fate, Kept, Part, Source
 from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
-from embodichain.assets.geometry.collision import CollisionFit, decompose, measure
+from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
-from embodichain.assets.geometry.shapes import Solid, drawn, signed_volume, to_mesh, to_solid
+from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.shapes import Solid, diagonal, drawn, signed_volume, to_mesh, to_solid
+from embodichain.assets.geometry.topology import clean, components
 from embodichain.assets.physical.mass import MassProperties, principal, shell_properties, solid_properties, with_mass
 from embodichain.assets.reading.mechanisms import LEAST_MOMENT
 from embodichain.assets.usd.validate import DENSITIES, INERTIA_REACH, OUTSIDE_M, TRIANGLE
@@ -34,7 +36,67 @@ def prepared(raw: Source, config: ChainConfig, record: Record) -> Source:
     Raises:
         AssetError: a part can be given no solid.
     """
-    return replace(raw, parts=tuple(_solid(part, config, record) for part in raw.parts))
+    jointed = len(raw.parts) > 1
+    parts = (_convex(part, config, record, least=0.5 if jointed else 0.9) for part in raw.parts)
+    return replace(raw, parts=tuple(_solid(part, config, record) for part in parts))
+
+
+def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Part:
+    """The part with convex colliders: pieces of a collision mesh that fill `least` of their hull as that, others decomposed.
+
+    A robot's links may fill little of it, for engines take the hull of a link; a cup must not.
+    """
+    if all(collider.shape is not None for collider in part.stated.colliders):
+        return part
+
+    def work() -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
+        hulls: list[Mesh] = []
+        told: list[str] = []
+        for collider in part.stated.colliders:
+            if collider.shape is not None:
+                hulls.append(collider)
+                continue
+            for piece in _pieces(collider):
+                whole = convex_hull(piece.vertices)
+                fill = abs(signed_volume(piece)) / signed_volume(whole)
+                if fill >= least:
+                    hulls.append(reduce_hull(whole, config.collision.max_vertices))
+                    told += [f"a hull filled to {fill:.1%}"] if fill < 1.0 - _SAME else []
+                    continue
+                try:
+                    solid, _ = repair(piece, config.repair)
+                    made = decompose(to_mesh(to_solid(solid).simplify(0.002 * diagonal(solid))), config.collision)
+                    fit = measure(solid, made)
+                    told.append(f"{len(made)} convex pieces that add {fit.over:.1%} and leave out {fit.missing:.1%}")
+                    hulls += made
+                except AssetError as error:
+                    hulls.append(reduce_hull(whole, config.collision.max_vertices))
+                    told.append(f"the hull of a mesh that is no solid ({error})")
+        if told:
+            stated = f"{len(part.stated.colliders)} meshes"
+            reason = "engines collide convex pieces: " + "; ".join(list(dict.fromkeys(told))[:6])
+            row = Kept(
+                of=part.name, what="collision mesh", stated=stated, written=f"{len(hulls)} hulls", fate=Fate.CHANGED, reason=reason
+            )
+            record.fidelity.append(row)
+        return tuple(hulls), {"hulls": len(hulls)}
+
+    before = {"colliders": len(part.stated.colliders)}
+    hulls = record.stage("convex", part.name, before, work)
+    return replace(part, stated=replace(part.stated, colliders=hulls))
+
+
+def _pieces(mesh: Mesh) -> list[Mesh]:
+    """The connected pieces of a collision mesh that span a volume: decompositions come as one mesh of many."""
+    found = [piece for piece in components(clean(mesh, 1e-6 * diagonal(mesh))) if len(piece.vertices) >= 4]
+    solid = []
+    for piece in found:
+        try:
+            ConvexHull(piece.vertices)
+        except QhullError:
+            continue
+        solid.append(piece)
+    return solid or [mesh]
 
 
 def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
@@ -128,7 +190,7 @@ def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh,
 def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Number]]:
     """Pairs of bodies whose colliders meet somewhere in a joint's range: they shall not collide."""
     pairs = []
-    for pair, volume in self_contact(bodies, raw.joints, samples=5).items():
+    for pair, volume in self_contact(bodies, raw.joints, samples=3, once=True).items():
         reason = "their colliders overlap somewhere in a joint's range: filtered, as parents and children of joints are"
         stated = f"overlap of {volume * 1e6:.3g} cm^3"
         row = Kept(of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Fate.CHANGED, reason=reason)

@@ -118,7 +118,8 @@ def _validated(
     """What was measured, and which of its faults are only told."""
     found = behave.behave(asset)
     issues = [*validate.check(file), *behave.faults(asset, found)]
-    flags = [issue for issue in issues if foreign and issue.check in _FLAGGED]
+    told = (*_FLAGGED, "drop", "sink") if asset.movable_joints else _FLAGGED
+    flags = [issue for issue in issues if foreign and issue.check in told]
     issues = [issue for issue in issues if issue not in flags]
     if issues:
         raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))

@@ -55,7 +55,7 @@ class Stated:
     """What a file states about the physics of one body, in the part's frame; None where it says nothing.
 
     Mass [kg]; centre of mass [m]; inertia about it along the part's axes [kg m^2], shape [3, 3]; density [kg/m^3]; friction and
-    restitution coefficients; `colliders` are convex, and carry their `shape` where they are analytic.
+    restitution coefficients; `colliders` carry their `shape` where they are analytic; others need not be convex.
     """
 
     mass: float | None = None

@@ -67,8 +67,12 @@ def hold(bodies: Sequence[Body], joints: Sequence[Joint]) -> tuple[Joint, ...]:
     )
 
 
-def self_contact(bodies: Sequence[Body], joints: Sequence[Joint], samples: int = 9) -> dict[tuple[str, str], float]:
+def self_contact(
+    bodies: Sequence[Body], joints: Sequence[Joint], samples: int = 9, *, once: bool = False
+) -> dict[tuple[str, str], float]:
     """Volume [m^3] by which the colliders of two bodies overlap somewhere in the range of a joint, by pair; empty when clear.
+
+    With `once`, a pair that overlaps somewhere is not looked at again.
 
     Engines drop the contact of parent and child, but not where the parent is bolted to the world: the geometry must be clear.
     """
@@ -82,7 +86,7 @@ def self_contact(bodies: Sequence[Body], joints: Sequence[Joint], samples: int =
             placed = {name: _placed(solid, poses[name]) for name, solid in solids.items()}
             for index, first in enumerate(bodies):
                 for second in bodies[index + 1 :]:
-                    if not _near(placed[first.name], placed[second.name]):
+                    if (once and (first.name, second.name) in overlaps) or not _near(placed[first.name], placed[second.name]):
                         continue
                     volume = (placed[first.name] ^ placed[second.name]).volume()
                     if volume > 1e-12:

@@ -67,10 +67,14 @@ def chained(joints: Sequence[Joint], pose: Pose, of: str, what: str = "joints") 
     return Chain(bodies=tuple(bodies), joints=tuple(linked), fidelity=tuple(rows))
 
 
+def hinges(joint: Joint) -> list[Joint]:
+    """Three hinges about perpendicular axes through a ball joint's centre, still to be chained."""
+    return [replace(joint, name=f"{joint.name}_{name}", kind=JointKind.REVOLUTE, axis=axis) for name, axis in _AXES.items()]
+
+
 def ball(joint: Joint, pose: Pose) -> Chain:
-    """A ball joint as three hinges about perpendicular axes through its centre."""
-    hinges = [replace(joint, name=f"{joint.name}_{name}", kind=JointKind.REVOLUTE, axis=axis) for name, axis in _AXES.items()]
-    return chained(hinges, pose, joint.name, "ball joint")
+    """A ball joint as three hinges."""
+    return chained(hinges(joint), pose, joint.name, "ball joint")
 
 
 def planar(joint: Joint, pose: Pose) -> Chain:

@@ -17,7 +17,7 @@ import numpy as np
 from embodichain.assets.families.parts import Fate, Finish, Image, Kept, Look, Part, Stated
 from embodichain.assets.geometry.shapes import Solid, drawn, moved, to_mesh
 from embodichain.assets.reading import mechanisms
-from embodichain.assets.reading.colliders import pieces
+from embodichain.assets.reading.colliders import hull_of
 from embodichain.assets.reading.inertials import Inertial, together
 from embodichain.assets.reading.looks import GREY, joined, moved_look, plain
 from embodichain.assets.reading.mesh_files import Reading, check
@@ -136,7 +136,7 @@ class _Model:
             joint = self._joint(index, kind, parent, name)
             if kind == _JOINT.mjJNT_BALL:
                 self._row(joint.name, "ball joint", "ball", "three hinges", "assets have joints of one degree of freedom")
-                links += mechanisms.ball(joint, pose).joints
+                links += mechanisms.hinges(joint)
             elif joint.bounded and joint.lower == joint.upper:
                 self._row(joint.name, "joint", f"range {joint.lower}", "fixed", "its range leaves one position: it is locked there")
             else:
@@ -252,13 +252,13 @@ class _Model:
             return []
         if mesh.shape is not None:
             return [mesh]
-        hulls, row = pieces(mesh, name, hull=True)
+        hull, row = hull_of(mesh, name)
         if kind == _GEOM.mjGEOM_ELLIPSOID:
             row = replace(
                 row, what="ellipsoid", fate=Fate.CHANGED, reason="a hull of its points: engines have no such shape in common"
             )
         self.rows.append(row)
-        return hulls
+        return [hull]
 
     def _shape(self, geom: int, name: str) -> Mesh | None:
         model = self.model

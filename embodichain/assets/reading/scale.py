@@ -20,7 +20,7 @@ _HELD = (0.015, 0.60)
 """Longest side [m] of what a robot's hands move about."""
 _TYPICAL_HELD = 0.12
 _SANE = (0.001, 5.0)
-_SANE_STATED = (0.001, 20.0)
+_SANE_STATED = (0.001, 50.0)
 """The same where the file itself says how large it is: a mobile robot may be larger than what stands on a table."""
 
 

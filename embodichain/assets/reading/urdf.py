@@ -16,7 +16,6 @@ import numpy as np
 from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import mechanisms
-from embodichain.assets.reading.colliders import pieces
 from embodichain.assets.reading.inertials import Inertial, together
 from embodichain.assets.reading.looks import GREY, Color, joined, moved_look, plain, stretched
 from embodichain.assets.reading.mesh_files import FORMATS, Reading, check, read_mesh
@@ -209,7 +208,10 @@ class _Robot:
                 raise AssetError(f"read: no limits {where}, which is {kind}")
             lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
             if lower > upper:
-                raise AssetError(f"read: limits {lower}..{upper} {where} leave no range")
+                reason = "the lower limit is above the upper one: unlimited, as Bullet reads it"
+                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Fate.CHANGED, reason=reason)
+                self.rows.append(row)
+                lower, upper = -math.inf, math.inf
         if limit is not None:
             effort, velocity = (limit.number(end, math.inf, where) for end in ("effort", "velocity"))
         damping, friction = (dynamics.number(n, 0.0, where) if dynamics else 0.0 for n in ("damping", "friction"))
@@ -259,7 +261,9 @@ class _Robot:
             link = self.links[member]
             link.get("type")
             place = in_owner[member]
-            looks += [moved_look(self._seen(entry, member), compose(place, self._pose(entry))) for entry in link.findall("visual")]
+            for entry in link.findall("visual"):
+                seen = self._seen(entry, member)
+                looks += [moved_look(seen, compose(place, self._pose(entry)))] if seen else []
             for entry in link.findall("collision"):
                 entry.get("name")
                 colliders += [moved(hull, compose(place, self._pose(entry))) for hull in self._felt(entry, member)]
@@ -316,10 +320,12 @@ class _Robot:
                 found[what] = tag.number("value", None, f"of {what} of link {name!r}")
         return found
 
-    def _seen(self, entry: Node, link: str) -> Look:
+    def _seen(self, entry: Node, link: str) -> Look | None:
         entry.get("name")
         color = self._color(entry.find("material"))
         shape = self._shape(entry, link)
+        if shape is None:
+            return None
         if isinstance(shape, Shape):
             return plain(drawn(shape), color or GREY)
         look = self._mesh(*shape)
@@ -331,16 +337,14 @@ class _Robot:
         )
 
     def _felt(self, entry: Node, link: str) -> list[Mesh]:
-        """The convex colliders of one collision geometry."""
+        """The collider of one collision geometry: analytic, or a mesh that need not be convex."""
         shape = self._shape(entry, link)
-        if isinstance(shape, Shape):
-            return [drawn(shape)]
-        hulls, row = pieces(self._mesh(*shape).mesh, link)
-        self.rows.append(row)
-        return hulls
+        if shape is None:
+            return []
+        return [drawn(shape)] if isinstance(shape, Shape) else [self._mesh(*shape).mesh]
 
-    def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray]:
-        """An analytic shape, or the name and scale of a mesh."""
+    def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray] | None:
+        """An analytic shape, or the name and scale of a mesh; None where it has no extent, and a row."""
         geometry = entry.find("geometry")
         shape = geometry.first() if geometry is not None else None
         if shape is None:
@@ -358,7 +362,10 @@ class _Robot:
         else:
             raise AssetError(f"read: geometry <{shape.tag}> {where}; available: box, cylinder, sphere, capsule, mesh")
         if min(size[: {"box": 3, "sphere": 1}.get(shape.tag, 2)]) <= 0.0:
-            raise AssetError(f"read: a {shape.tag} {where} has the size {size}; every length must be above 0")
+            stated = f"{shape.tag} of size {size}"
+            row = Kept(of=link, what=entry.tag, stated=stated, fate=Fate.DROPPED, reason="it has no extent, and touches nothing")
+            self.rows.append(row)
+            return None
         return Shape(kind=ShapeKind(shape.tag), size=size)
 
     def _mesh(self, name: str, scale: np.ndarray) -> Look:

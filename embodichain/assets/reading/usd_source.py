@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
 from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
-from embodichain.assets.reading.colliders import pieces
+from embodichain.assets.reading.colliders import hull_of
 from embodichain.assets.reading.looks import GREY, joined, plain, tint
 from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.references import references
@@ -156,11 +156,14 @@ class _Stage:
             if mesh.shape is not None:
                 hulls.append(mesh)
                 continue
-            made, row = pieces(mesh, name, hull=piece.approximation in _CONVEX)
+            if piece.shape is None and piece.approximation not in _CONVEX:
+                hulls.append(mesh)
+                continue
+            made, row = hull_of(mesh, name)
             if piece.shape is not None:
                 reason = "scaled unevenly, it is no such shape any more: a hull of its points"
                 row = replace(row, what=str(piece.shape.kind), fate=Fate.CHANGED, reason=reason)
-            hulls += made
+            hulls.append(made)
             self.rows.append(row)
         return hulls
 

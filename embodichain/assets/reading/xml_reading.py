@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +20,8 @@ def parse(path: Path) -> ElementTree.Element:
     text = path.read_bytes()
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise AssetError(f"read: {path} declares a document type or entities; robot descriptions need none, remove them")
+    if b"<?xml" in text and not text.startswith((b"<?xml", b"\xef\xbb\xbf<?xml")):
+        text = re.sub(rb"<\?xml[^>]*\?>", b"", text, count=1)  # a declaration that comes late says nothing that is needed
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, LookupError) as error:

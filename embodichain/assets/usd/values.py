@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ def open_stage(path: Path) -> Usd.Stage:
     try:
         return Usd.Stage.Open(str(path))
     except Tf.ErrorException as error:
-        raise AssetError(f"usd: {path} cannot be read: {str(error).strip().splitlines()[-1]}") from error
+        told = re.findall(r": '(.*)'", str(error))
+        reason = told[0] if told and "Failed to open layer" not in told[0] else "it is damaged, or no USD"
+        raise AssetError(f"usd: {path} cannot be read: {reason}") from error
 
 
 def set_pose(xform: UsdGeom.Xformable, pose: Pose) -> None:
