@@ -39,11 +39,20 @@ def main(arguments: list[str]) -> int:
     sub.add_argument("second", type=existing, metavar="B")
     sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
     sub.add_argument("folder", type=existing, metavar="OUT")
+    sub = commands.add_parser(
+        "referee", help="build a file, read source and asset by other programs, and compare; 1 when any differ"
+    )
+    sub.add_argument("sources", nargs="+", type=existing, metavar="SRC", help="URDF, MJCF, USD or mesh files")
+    sub.add_argument("--licence", default="unknown", help="of the files (default unknown)")
+    sub = commands.add_parser("query", help="list delivered assets by what their reports say")
+    sub.add_argument("folder", type=existing, metavar="OUT")
+    sub.add_argument("terms", nargs="*", metavar="KEY=VALUE", help="such as category=mug licence=MIT mass<0.5 joints>0")
     commands.add_parser("schema", help="print the JSON Schema of the sidecars")
     for command in commands.parsers:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     commands_by_name = {"build": _build, "validate": _validate, "diff": _diff, "gallery": _gallery, "schema": _schema}
+    commands_by_name |= {"referee": _referee, "query": _query}
     return commands_by_name[options.command](options)
 
 
@@ -168,6 +177,45 @@ def _gallery(options: argparse.Namespace) -> int:
         raise ConfigError(f"no delivered asset under {options.folder}; `embodichain asset build` makes some")
     written = [str(path) for path in _published(options, (), pictures=True)]
     _say(options, {"written": written}, "\n".join(written))
+    return 0
+
+
+def _referee(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from embodichain.assets.chain import optimize, referee, settings
+    from embodichain.assets.reading.files import FileFacts, FileJob
+    from embodichain.assets.reading.folder import items
+    from embodichain.errors import AssetError
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in options.sources:
+            for item in items(source):
+                job = FileJob(path=source, facts=FileFacts(licence=options.licence), item=item)
+                try:
+                    asset = optimize.build_job(job, Path(folder), config=settings.ChainConfig())
+                    found = referee.referee(source, asset)
+                except AssetError as error:
+                    rows.append({"file": source.name, "refused": str(error), "agreed": False})
+                    continue
+                rows += [{"file": source.name, **asdict(verdict), "agreed": verdict.agreed} for verdict in found]
+    lines = [
+        row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
+        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco"))
+        for row in rows
+    ]  # fmt: skip
+    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}"
+    _say(options, {"verdicts": rows}, "\n".join([head, *lines]))
+    return 0 if all(row["agreed"] for row in rows) else 1
+
+
+def _query(options: argparse.Namespace) -> int:
+    from embodichain.assets.chain.publish import query
+
+    found = query(options.folder, options.terms)
+    lines = [f"{row['name']:<28}{row['category']:<16}{row['mass']:>9.3f} kg  {row['licence']:<14}{row['file']}" for row in found]
+    _say(options, {"assets": found}, "\n".join(lines))
     return 0
 
 

@@ -66,7 +66,7 @@ def test_nothing_is_dropped_without_an_entry(built):
 
 
 def test_the_table_sees_what_changed_without_a_word(built):
-    case, outcome, _, asset = built["handle"]
+    case, _, _, asset = built["handle"]
     raw = from_file(case.path, FREE)
     assert fidelity.unexplained(fidelity.table(raw, asset, ())) == []
     from dataclasses import replace
@@ -95,7 +95,7 @@ def test_a_rotated_inertia_is_the_one_that_mujoco_reads(built):
 
 
 def test_mimicry_and_endless_joints_reach_every_format(built):
-    _, outcome, report, asset = built["grip"]
+    _, outcome, _, asset = built["grip"]
     right = next(joint for joint in asset.joints if joint.name == "right")
     assert (right.mimic.joint, right.mimic.multiplier, right.effort, right.velocity) == ("left", 1.0, 20.0, pytest.approx(0.2))
     model = mujoco.MjModel.from_xml_path(str(asset.path.with_suffix(".xml")))
@@ -153,7 +153,7 @@ def test_balls_roll(built):
     for _ in range(1000):
         mujoco.mj_step(model, data)
     assert data.qpos[0] > 0.2
-    assert abs(data.qvel[4]) == pytest.approx(data.qvel[0] / 0.05, rel=0.1)
+    assert np.linalg.norm(data.qvel[3:]) == pytest.approx(np.linalg.norm(data.qvel[:3]) / 0.05, rel=0.1)
 
 
 def test_what_does_not_stand_is_laid_or_left_as_it_lies(built, tmp_path):
@@ -175,7 +175,7 @@ def test_an_open_surface_without_a_wall_is_refused_with_its_size(tmp_path):
     assert not list((tmp_path / "out").rglob("*.usd"))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 20))])
 def test_a_marble_dropped_into_an_open_vessel_stays_inside(seed):
     from embodichain.assets.geometry.collision import decompose
 
@@ -183,17 +183,17 @@ def test_a_marble_dropped_into_an_open_vessel_stays_inside(seed):
     mesh = Mesh(vertices=np.array(vessel.vertices), faces=np.array(vessel.faces, np.int32))
     solid, report = repair(mesh, wall=0.003)
     assert report.method == "wall"
-    geoms = "".join(
-        f'<mesh name="h{i}" inertia="convex" vertex="{" ".join(map(str, hull.vertices.ravel()))}"/>' for i, hull in enumerate(decompose(solid))
-    )  # fmt: skip
+    corners = [" ".join(map(str, hull.vertices.ravel())) for hull in decompose(solid)]
+    geoms = "".join(f'<mesh name="h{i}" inertia="convex" vertex="{text}"/>' for i, text in enumerate(corners))
     bodies = "".join(f'<geom type="mesh" mesh="h{i}"/>' for i in range(geoms.count("<mesh")))
     rim = mesh.vertices[:, 2].max()
     world = mujoco.MjModel.from_xml_string(
-        f'<mujoco><asset>{geoms}</asset><worldbody>{bodies}<body pos="0.004 0 {rim + 0.03}"><freejoint/>'
+        '<mujoco><option timestep="0.0005"/><default><geom solref="0.004 1"/></default>'
+        f'<asset>{geoms}</asset><worldbody>{bodies}<body pos="0.004 0 {rim + 0.012}"><freejoint/>'
         '<geom type="sphere" size="0.008" mass="0.005"/></body></worldbody></mujoco>'
     )
     data = mujoco.MjData(world)
-    for _ in range(1000):
+    for _ in range(1600):
         mujoco.mj_step(world, data)
     x, y, z = data.qpos[:3]
     assert 0.0 < z < rim
@@ -269,8 +269,8 @@ def test_a_folder_is_taken_by_what_refers_to_what(tmp_path):
 def test_licences_are_spdx(tmp_path):
     for good in ("MIT", "CC-BY-4.0", "Apache-2.0 OR MIT", "LicenseRef-ours", "unknown"):
         FileFacts(licence=good)
-    with pytest.raises(ConfigError, match="did you mean CC-BY-4.0"):
-        FileFacts(licence="CC BY 4.0".replace(" ", "-", 1).replace(" ", "_"))
+    with pytest.raises(ConfigError, match=r"did you mean .*CC-BY-4\.0"):
+        FileFacts(licence="CC-BY_4.0")
 
 
 def test_a_lemon_is_no_plastic(tmp_path):

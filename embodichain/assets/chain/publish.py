@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +17,7 @@ import embodichain
 from embodichain.assets.chain.batch import Outcome
 from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
 from embodichain.assets.usd import files as usd
-from embodichain.errors import AssetError
+from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Vec3
 
 REPORT, LICENCES, SHEET, GALLERY = "report.json", "licences.csv", "contact_sheet.png", "gallery.html"
@@ -78,6 +79,44 @@ def report_of(outcomes: Sequence[Outcome], skipped: Mapping[Path, str]) -> bytes
     """The report of a batch as it stands: every outcome, and every file that was left out with the reason."""
     left = [{"file": str(file), "reason": reason} for file, reason in skipped.items()]
     return json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes), "skipped": left}, indent=1).encode()
+
+
+_TERM = re.compile(r"(\w+)\s*([=<>])\s*(.+)")
+
+
+def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
+    """What is delivered under a folder and meets every term: KEY=VALUE, KEY<NUMBER or KEY>NUMBER of name, category, licence, mass,
+    joints, bodies, flags, longest (side [m]) or material.
+
+    Raises:
+        ConfigError: a term is none of those.
+    """
+    found = []
+    for file in finished(out_dir):
+        told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        row: dict[str, Any] = {
+            "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
+            "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
+            "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
+            "file": str(file),
+        }  # fmt: skip
+        if all(_meets(row, term) for term in terms):
+            found.append(row)
+    return found
+
+
+def _meets(row: Mapping[str, Any], term: str) -> bool:
+    split = _TERM.fullmatch(term)
+    if split is None or split[1] not in row:
+        raise ConfigError(f"cannot ask for {term!r}: write KEY=VALUE, KEY<NUMBER or KEY>NUMBER; available: {', '.join(row)}")
+    key, sign, value = split.groups()
+    if sign == "=":
+        return str(row[key]) == value
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise ConfigError(f"{term!r} compares with {value!r}, which is no number") from error
+    return row[key] < number if sign == "<" else row[key] > number
 
 
 def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:

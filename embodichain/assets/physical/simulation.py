@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import mujoco
+
+from embodichain.errors import AssetError
 
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
@@ -26,6 +29,16 @@ class Simulation:
         fresh = cls(mujoco.MjModel.from_xml_string(mjcf))
         fresh.forward()
         return fresh
+
+    @classmethod
+    def native(cls, file: Path) -> Self:
+        """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        try:
+            spec = mujoco.MjSpec.from_file(str(file))
+            spec.compiler.fusestatic = False
+            return cls(spec.compile())
+        except (ValueError, OSError) as error:
+            raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""

@@ -13,6 +13,7 @@ from embodichain.assets.families.parts import Look
 from embodichain.assets.pictures.preview import View
 from embodichain.machine_code import compiled
 
+_SAMPLES = 3
 _WHITE = np.full((1, 1, 3), 1.0, np.float32)
 
 
@@ -22,6 +23,7 @@ def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -
     right = np.array([-sin, cos, 0.0])
     towards = np.array([cos * math.cos(view.elevation), sin * math.cos(view.elevation), math.sin(view.elevation)])
     axes = np.stack([right, np.cross(towards, right), towards])
+    size *= _SAMPLES
     image = np.full((size, size, 3), background, np.float32)
     depth = np.full((size, size), -np.inf)
     for look in looks:
@@ -42,7 +44,8 @@ def painted(looks: list[Look], size: int, view: View, background: float = 0.8) -
                     texture = np.asarray(picture.convert("RGB"), np.float32) / 255.0
             base = np.array(finish.color[:3]) if look.colors is None or "diffuse" in finish.images else np.ones(3)
             _paint(screen, look.mesh.faces[chosen], lit[chosen], uv, colors, base, np.ascontiguousarray(texture), image, depth)
-    return (np.clip(image, 0.0, 1.0) * 255).astype(np.uint8)
+    small = image.reshape(size // _SAMPLES, _SAMPLES, size // _SAMPLES, _SAMPLES, 3).mean(axis=(1, 3))
+    return (np.clip(small, 0.0, 1.0) * 255).astype(np.uint8)
 
 
 def psnr(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:

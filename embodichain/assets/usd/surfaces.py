@@ -142,7 +142,8 @@ def write_look(stage: Usd.Stage, root: Usd.Prim, path: Sdf.Path, body: Body, loo
     used = np.unique(look.finish)
     for number in used:
         finish = look.finishes[number]
-        name = _identifier(f"{body.name}_{finish.name or number}" if len(look.finishes) > 1 else body.name)
+        told = finish.name or (str(number) if len(used) > 1 else "")
+        name = _identifier(f"{body.name}_{told}" if told else body.name)
         material = _surface(stage, root, name, finish, body, colored=look.colors is not None)
         if len(used) == 1:
             bind(visual.GetPrim(), material, UsdShade.Tokens.allPurpose)
