@@ -28,7 +28,7 @@ import trimesh
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "assets"))
 
-import foreign_cases
+import foreign_cases  # pyright: ignore[reportMissingImports]  # it lies with the tests
 
 from embodichain.assets.chain import batch, fidelity
 from embodichain.assets.pictures.preview import view_of

@@ -59,10 +59,10 @@ def turned(raw: Source, quaternion: Quaternion) -> Source:
 
 def _rolls(raw: Source) -> bool:
     """Whether it is a single ball: it stays in any pose."""
-    if len(raw.parts) > 1:
+    if len(raw.parts) != 1:
         return False
-    colliders = raw.parts[0].stated.colliders
-    shapes = [collider.shape for collider in colliders] if colliders else [recognised(raw.parts[0].mesh)]
+    (part,) = raw.parts
+    shapes = [collider.shape for collider in part.stated.colliders] or [recognised(part.mesh)]
     return len(shapes) == 1 and shapes[0] is not None and shapes[0].kind is ShapeKind.SPHERE
 
 
@@ -126,6 +126,6 @@ def _nearest(points: NDArray[np.float64], center: NDArray[np.float64]) -> Quater
 
 def _plane(normal: NDArray[np.float64]) -> NDArray[np.float64]:
     """Two unit vectors across a normal, shape [2, 3]."""
-    first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    first = np.asarray(np.cross(normal, np.eye(3)[np.abs(normal).argmin()]), np.float64)
     first /= np.linalg.norm(first)
-    return np.stack([first, np.cross(normal, first)])
+    return np.stack([first, np.asarray(np.cross(normal, first), np.float64)])

@@ -118,9 +118,8 @@ def _body(
             pose, kind = hull.shape.pose, str(hull.shape.kind)
             size = _text(half_sizes(hull.shape))
             solid = {"type": kind, "size": size, "pos": _text(pose.position), "quat": _text(pose.quaternion)}
-        ElementTree.SubElement(
-            element, "geom", name=name, **solid, group="3", condim="4", friction=friction, mass="0", rgba=_text(body.color),
-        )  # fmt: skip
+        common = {"name": name, "group": "3", "condim": "4", "friction": friction, "mass": "0", "rgba": _text(body.color)}
+        ElementTree.SubElement(element, "geom", common | solid)
     return element
 
 

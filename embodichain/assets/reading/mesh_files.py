@@ -134,7 +134,7 @@ def _foremost(look: Look) -> Finish:
 def _normal_matrix(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """What a transform does to normals: the inverse transpose of what it does to points, up to a factor."""
     linear = matrix[:3, :3]
-    return np.linalg.inv(linear).T if abs(np.linalg.det(linear)) > 1e-300 else np.eye(3)
+    return np.asarray(np.linalg.inv(linear).T if abs(np.linalg.det(linear)) > 1e-300 else np.eye(3), np.float64)
 
 
 def _groups(meshes: Sequence[Mesh]) -> list[list[int]]:

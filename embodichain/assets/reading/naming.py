@@ -35,7 +35,7 @@ def transcoded(name: str) -> str:
 def named(reading: Reading) -> Reading:
     """The reading with names of bodies and joints that every format can bear, each unlike all others; `titles` has the old ones."""
     names: dict[str, str] = {}
-    taken = set(_TAKEN)
+    taken: set[str] = {*_TAKEN}
 
     def fresh(old: str) -> str:
         new = old if old.isidentifier() and old.isascii() and len(old) <= _LONGEST else transcoded(old or "unnamed")

@@ -112,7 +112,7 @@ class _Stage:
         self, name: str, found: tuple[Piece, ...], world: NDArray[np.float64], pose: Pose, stated: Stated, body: ForeignBody | None
     ) -> Part:
         """The part of some pieces, in the frame `world` ([4, 4], on row vectors)."""
-        back = np.linalg.inv(world)
+        back = np.asarray(np.linalg.inv(world), np.float64)
         looks = {piece.path: _look(piece, piece.matrix @ back) for piece in found}
         seen = [looks[piece.path] for piece in found if piece.visible] or list(looks.values())
         if body is not None:

@@ -185,7 +185,7 @@ def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, 
     hidden = imageable.ComputeVisibility() == UsdGeom.Tokens.invisible
     shown = imageable.ComputePurpose() in (UsdGeom.Tokens.default_, UsdGeom.Tokens.render)
     desc = descriptions.get(path)
-    collides = isinstance(desc, UsdPhysics.ShapeDesc) and desc.collisionEnabled
+    collides = desc is not None and isinstance(desc, UsdPhysics.ShapeDesc) and bool(desc.collisionEnabled)
     if hidden and not collides:
         return
     shape, look = _shape(prim), None

@@ -47,10 +47,20 @@ def check(path: Path) -> list[Issue]:
     ]
     if not issues:
         try:
-            usd.read(path)
+            if is_ours(facts):
+                usd.read(path)
         except AssetError as error:
             issues.append(Issue(check="readable", prim="/", message=str(error)))
     return issues
+
+
+def is_ours(facts: StageFacts) -> bool:
+    """Whether a file was written here: others are judged without the attributes that only we author."""
+    return any(_ours(prim) for prim in facts.prims if prim.path == facts.default_prim)
+
+
+def _ours(root: PrimFacts) -> bool:
+    return any(name.startswith("embodichain:") for name in root.values)
 
 
 def _stage(facts: StageFacts) -> Iterator[Issue]:
@@ -66,7 +76,7 @@ def _stage(facts: StageFacts) -> Iterator[Issue]:
     root = next(prim for prim in facts.prims if prim.path == facts.default_prim)
     if root.kind != "component":
         yield Issue(check="kind", prim=root.path, message=f"kind is {root.kind or 'missing'}, expected component")
-    if not str(root.values.get("embodichain:licence", "")):
+    if _ours(root) and not str(root.values.get("embodichain:licence", "")):
         yield Issue(check="licence", prim=root.path, message="no licence: nobody may use what states no terms")
 
 
