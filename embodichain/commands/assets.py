@@ -115,7 +115,6 @@ def _build(options: argparse.Namespace) -> int:
         return 0
     from embodichain.assets.chain.running import RunningReport
     from embodichain.progress import JobBoard
-    from embodichain.types import Asset
 
     batch.check_writable(options.out)
     running = RunningReport(options.out, options.skipped)

@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from embodichain.assets.chain import fidelity, finished, sidecar
 from embodichain.assets.chain.record import Number, Record
-from embodichain.assets.families.parts import Source
+from embodichain.assets.families.parts import Look, Source
 from embodichain.assets.physical import antipodal, grasp
 from embodichain.assets.physical import simulated_checks as behave
 from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.assets.pictures import preview
+from embodichain.assets.pictures.textured import painted
+from embodichain.assets.reading.looks import moved_look
 from embodichain.assets.usd import files as usd
 from embodichain.assets.usd import validate
 from embodichain.errors import AssetError
@@ -62,7 +65,7 @@ def deliver(
     try:
         file = temporary / f"{asset.name}.usd"
         asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance, extras))
-        record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
+        record.stage("preview", "", {}, lambda: (_pictured(asset, file, extras.looks), {}))
         behaviour, flags = record.stage("validate", "", {}, lambda: _validated(asset, file, foreign=raw.foreign))
         lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
         if lifts:
@@ -89,6 +92,17 @@ def deliver(
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return usd.read(final / f"{asset.name}.usd")
+
+
+def _pictured(asset: Asset, file: Path, looks: Mapping[str, Look]) -> None:
+    """Writes the thumbnail: with textures where a file brought its looks."""
+    if not looks:
+        preview.save_thumbnail(asset, file)
+        return
+    placed = [moved_look(looks[body.name], body.body_pose) for body in asset.bodies if body.name in looks]
+    path = preview.thumbnail_path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(painted(placed, preview.THUMBNAIL_SIZE, preview.view_of(asset.bounds))).save(path)
 
 
 def _written(
