@@ -9,7 +9,8 @@ import pytest
 import trimesh
 from PIL import Image
 
-from embodichain.assets.chain import batch, fidelity, optimize, settings
+from embodichain.assets.chain import batch, fidelity, optimize, publish, settings
+from embodichain.assets.chain.referee import referee
 from embodichain.assets.families.parts import Fate
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.repair import repair
@@ -279,6 +280,26 @@ def test_a_lemon_is_no_plastic(tmp_path):
     assert part.material == "fruit"
 
 
-def test_a_locked_joint_is_fixed_where_it_is(built):
+def test_a_locked_joint_is_fixed_where_it_is(built, tmp_path):
     asset = built["lock"][3]
     assert [joint.kind for joint in asset.joints] == [JointKind.FIXED]
+    text = built["lock"][0].path.read_text().replace('lower="0" upper="0"', 'lower="0.5" upper="0.5"')
+    (tmp_path / "turned.urdf").write_text(text)
+    _, child = read_urdf(tmp_path / "turned.urdf").parts
+    assert 2 * np.arccos(child.pose.quaternion[0]) == pytest.approx(0.5)
+
+
+def test_the_referee_finds_source_and_asset_to_agree(built):
+    for name in ("handle", "explicit", "rubbing"):
+        case, _, _, asset = built[name]
+        verdicts = referee(case.path, asset)
+        assert {verdict.what.split()[0] for verdict in verdicts} == {"mass", "moment", "fall", "slide"}
+        assert [verdict for verdict in verdicts if not verdict.agreed] == []
+
+
+def test_what_was_delivered_can_be_asked_for(built):
+    folder_of_all = built["handle"][3].path.parents[2]
+    assert {row["name"] for row in publish.query(folder_of_all, ["mass>50"])} == {"engine_block"}
+    assert {row["name"] for row in publish.query(folder_of_all, ["joints>0", "bodies=4"])} == {"glide"}
+    with pytest.raises(ConfigError, match="available: name"):
+        publish.query(folder_of_all, ["weight<1"])

@@ -126,7 +126,7 @@ class _Robot:
             owner[name], in_owner[name], in_asset[name] = name, Pose(), Pose()
             if joint is None:
                 continue
-            origin = self._pose(joint)
+            origin = compose(self._pose(joint), self._locked_at(joint))
             in_asset[name] = compose(in_asset[parent], origin)
             if self._fixed(joint) and parent != "world":
                 owner[name], in_owner[name] = owner[parent], compose(in_owner[parent], origin)
@@ -173,6 +173,20 @@ class _Robot:
         if kind not in _KINDS:
             raise AssetError(f"read: joint {joint.get('name')!r} is {kind!r}; available: {', '.join(_KINDS)}")
         return _KINDS[kind] is JointKind.FIXED
+
+    def _locked_at(self, joint: Node) -> Pose:
+        """Where a joint whose limits leave one position holds its link, seen from where it has it at zero."""
+        limit, axis = joint.find("limit"), joint.find("axis")
+        if limit is None or joint.get("type") not in ("revolute", "prismatic"):
+            return Pose()
+        where = f"of joint {joint.get('name')!r}"
+        lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
+        if lower != upper or lower == 0.0:
+            return Pose()
+        along = np.array(axis.numbers("xyz", 3, (1.0, 0.0, 0.0), where) if axis is not None else (1.0, 0.0, 0.0))
+        x, y, z = (float(value) for value in along / max(float(np.linalg.norm(along)), 1e-12))
+        kind = _KINDS[joint.get("type") or ""] or JointKind.FIXED
+        return Joint(name="", kind=kind, parent="", child="", axis=(x, y, z)).motion(lower)
 
     def _fixed_row(self, joint: Node, link: str, body: str) -> None:
         row = Kept(
