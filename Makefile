@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check validate-assets cluster chaos soak bench clean help
+.PHONY: setup demo test slow check pythons validate-assets cluster chaos soak bench clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -42,6 +42,13 @@ check: setup ## lint, format, types, architecture
 cluster: setup ## several Ray nodes on this machine: they come and go, refuse, run out of memory; the last part of `make slow`
 	$(BIN)/pytest -m 'cluster and not gpu' --timeout 600
 
+PYTHONS ?= $(shell for v in 3.12 3.13; do for p in python$$v $(HOME)/.pyenv/versions/$$v.*/bin/python; do $$p -c '' 2>/dev/null && echo $$p && break; done; done)
+pythons: ## the default tests on every newer Python that is at hand, each in an environment of its own
+	@test -n "$(PYTHONS)" || echo "no Python 3.12 or 3.13 here: nothing to do"
+	@set -e; for python in $(PYTHONS); do \
+	  where=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "$$python in $$where"; \
+	  $(MAKE) --no-print-directory test VENV=$$where PYTHON=$$python; done
+
 validate-assets: setup $(VENV)/.validators ## one asset of every family, judged by our checks and both public validators
 	$(BIN)/embodichain asset build all -o build/catalogue --resume
 	$(BIN)/embodichain asset validate build/catalogue --public
@@ -55,7 +62,8 @@ chaos: setup ## kill and stop workers, take nodes away, and say how long the run
 	nice $(BIN)/python benchmarks/chaos.py --json
 
 KILLS ?= 10000
-soak: setup ## kill and stop the ring's processes at random, KILLS times; fails on anything torn, over K or leaked
+soak: setup ## kill and stop what a run is made of, then the ring's processes KILLS times; fails on anything torn, over K or lost
+	nice $(BIN)/embodichain chaos --minutes 5
 	nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002
 
 bench-peers: setup $(PEERS)/.installed ## the ring against Reverb, TorchRL and Ray's object store: 3 minutes, one JSON line

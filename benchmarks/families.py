@@ -15,7 +15,8 @@ chunking              real-time chunking: error on the committed actions, guided
 tokens                chunks decoded from random logits under the count of symbols: malformed ones (0), and tokens of smooth chunks
 noise                 a toy of video and action trained with each rule of the noise: error of the video given its action
 
---quick plays 20 scenes with one policy a family, those that ship unless given. --full trains two seeds a family first (hours).
+One policy a family is judged, those that ship unless given: in 20 scenes and every mode, or, with --quick, in one scene and
+synchronously alone. --full trains two seeds a family first (hours).
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def state_bytes(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
     found = {}
     for frame in range(1, 1001):
         state = model.observe(model.restart(state, int(agent.memory_span)), Seen(latents, proprio, executed), text, grid)
-        executed = torch.zeros(1, 16, 30)
+        executed = torch.zeros(1, agent.config.model.chunk, 30)
         if frame in (1, 2, 10, 100, 1000):
             found[str(frame)] = state.size_bytes
     return {"bytes": found, "state_bytes_slope": (found["1000"] - found["100"]) / 900.0}
@@ -181,8 +182,9 @@ def trained(family: str, seed: int, folder: Path) -> Path:
     return out
 
 
-def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str = "") -> dict[str, Any]:
-    """All cells of one policy a family; the figures of a quick run."""
+def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str = "", *, brief: bool = False) -> dict[str, Any]:
+    """All cells of one policy a family, or, brief, those of its synchronous decisions and of few episodes."""
+    stored = 1 if brief else 4
     families: dict[str, Any] = {}
     for family, path in policies.items():
         found = find(path)
@@ -196,19 +198,20 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
             "state_bytes_slope": state["state_bytes_slope"],
             "parameters": model["parameters"],
         }
-        for way in WAYS.get(family, ()):
+        for way in () if brief else WAYS.get(family, ()):
             cells.run(f"judge/{family}/{way}{label}", lambda path=path, way=way: judged(path, scenes, way))
     figures: dict[str, Any] = {"families": families}
     if "lingbot_va" in policies:
-        cell = cells.run(f"foresight{label}", lambda: stand_ins(policies["lingbot_va"], scenes=4))
+        cell = cells.run(f"foresight{label}", lambda: stand_ins(policies["lingbot_va"], scenes=stored))
         figures["fdm_grounded_over_naive"] = cell["grounded_over_naive"]
     if "x_wam" in policies:
-        cell = cells.run(f"depth{label}", lambda: depth_branch(policies["x_wam"], scenes=4))
+        cell = cells.run(f"depth{label}", lambda: depth_branch(policies["x_wam"], scenes=stored))
         figures["depth_on_changes_actions"] = cell["change_of_actions"]
-        cell = cells.run(f"chunking{label}", lambda: chunking(policies["x_wam"], scenes=4))
+        cell = cells.run(f"chunking{label}", lambda: chunking(policies["x_wam"], scenes=stored))
         figures["rtc_prefix_error_over_none"] = cell["guided_over_none"]
         figures["rtc_committed"] = COMMITTED
-    cell = cells.run("noise", noise_rules)
+    seeds = 1 if brief else 2
+    cell = cells.run(f"noise/{seeds} seeds", lambda: noise_rules(seeds=seeds))
     figures["ans_over_decoupled_video_error"] = cell["ans_over_decoupled"]
     figures["fast_malformed"] = cells.run("tokens", random_chunks)["malformed"]
     return figures
@@ -216,18 +219,19 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
 
 def main() -> None:
     """Runs what is asked for and prints it."""
-    parser = harness.parser(__doc__, "20 scenes with one policy a family")
+    parser = harness.parser(__doc__, "1 scene with one policy a family, deciding synchronously")
     parser.add_argument("--full", action="store_true", help="train two seeds a family first, and play 50 scenes with each")
     parser.add_argument("--policy", nargs="+", default=[], metavar="FAMILY=PATH", help="policies other than those that ship")
     parser.add_argument("--out", type=Path, default=Path("runs/families"), help="folder of the cells")
-    parser.add_argument("--scenes", type=int, help="held-out scenes a cell (default 20, or 50 with --full)")
+    parser.add_argument("--scenes", type=int, help="held-out scenes a cell (default 20, 50 with --full, 1 with --quick)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cells = Cells(options.out)
     given = {name: Path(path) for name, _, path in (pair.partition("=") for pair in options.policy)}
     policies = {family: given.get(family, shipped(family)) for family in SHIPPED}
     policies = {family: path for family, path in policies.items() if path.exists()}
-    figures = measure(policies, cells, options.scenes or (50 if options.full else 20))
+    scenes = options.scenes or (50 if options.full else 1 if options.quick else 20)
+    figures = measure(policies, cells, scenes, label=f"/{scenes} scenes", brief=options.quick)
     if options.full:
         for seed in (0, 1):
             runs = {family: trained(family, seed, options.out) for family in RECIPES}

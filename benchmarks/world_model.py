@@ -49,7 +49,7 @@ from learner.models.world_model import Seen
 from learner.runs.config import encode_on_write
 from learner.runs.locate import find
 
-CHANCE = {"switch_as_it_was": 0.5}
+CHANCE = {"switch_as_it_was": 0.5, "put_block_back": 0.25}
 """Tasks that only memory solves, and how often whoever forgets is right."""
 BATCH = 4
 

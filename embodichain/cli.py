@@ -67,6 +67,13 @@ COMMANDS: dict[str, Command] = {
     "efficiency": Command(
         "learner.commands.efficiency:main", "fit what runs reached against the experience that their iterations took in", "learn"
     ),
+    "sweep": Command(
+        "learner.commands.sweep:main", "run a recipe under several bounds on reads, with several seeds, and draw the law", "cluster"
+    ),
+    "trace": Command(
+        "learner.commands.trace:trace", "from a sample of a run back to its scene, assets, licences and a film of it", "learn"
+    ),
+    "replay": Command("learner.commands.trace:replay", "simulate an episode again from its record, to the bit", "learn"),
     "list": Command(
         "learner.commands.names:main",
         "list recipes, tasks, robots, physics, model families and asset categories",
@@ -87,6 +94,18 @@ COMMANDS: dict[str, Command] = {
         "embodichain.commands.worlds:tasks",
         "play tasks and make pictures and videos of them: `tasks show`",
         "sim",
+    ),
+    "watch": Command(
+        "embodichain.commands.operations:watch", "show runs on a page as they go, and their figures to Prometheus", "cluster"
+    ),
+    "doctor": Command(
+        "embodichain.commands.operations:doctor", "look whether this machine, or a cluster, has what a run needs", "sim"
+    ),
+    "plan": Command(
+        "embodichain.commands.operations:plan", "say from measured rates which side would wait, and which E to expect", "sim"
+    ),
+    "chaos": Command(
+        "embodichain.commands.operations:chaos", "kill, stop and starve what a run is made of, and say what it cost", "sim"
     ),
     "ring": Command(
         "embodichain.commands.rings:ring",
@@ -154,10 +173,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(help_text())
         return 0
+    if arguments == ["--json"]:
+        import json
+
+        print(json.dumps({"commands": {name: command.summary for name, command in COMMANDS.items()}}))
+        return 0
     if arguments[0] in ("-V", "--version"):
         print(f"embodichain {__version__}")
         return 0
     name, *rest = arguments
+    if "EMBODICHAIN_LOG" in os.environ:
+        from embodichain.progress import log_as_json
+
+        log_as_json()
     try:
         _LOADED.check(name)
         with explained(COMMANDS[name].extra if name in COMMANDS else ""):

@@ -76,6 +76,8 @@ class WorldConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
 
     def __post_init__(self) -> None:
+        if isinstance(self.tasks, str):
+            raise ConfigError(f"tasks are several names, got the one string {self.tasks!r}: write ({self.tasks!r},)")
         if not self.tasks:
             raise ConfigError("tasks must name at least one task; see `embodichain list`")
         if self.width < 16 or self.height < 16 or self.width % 2 or self.height % 2:

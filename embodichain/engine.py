@@ -165,6 +165,11 @@ class AnyEngine(Protocol):
         ...
 
     @property
+    def workers(self) -> int:
+        """How many processes simulate now."""
+        ...
+
+    @property
     def health(self) -> str:
         """In words, what produces."""
         ...
@@ -175,6 +180,10 @@ class AnyEngine(Protocol):
 
     def check(self) -> None:
         """Raises when production has failed."""
+        ...
+
+    def tell(self, unique_pairs: float) -> None:
+        """Called by the learner now and then with its E of late: state-action pairs that an iteration reads for the first time."""
         ...
 
     def __enter__(self) -> AnyEngine: ...
@@ -202,6 +211,11 @@ class Engine:
     def exhausted(self) -> bool:
         """Whether the limit of numbers is used up: nothing will be published any more."""
         return self._numbers.exhausted
+
+    @property
+    def workers(self) -> int:
+        """One: this process."""
+        return 1
 
     @property
     def health(self) -> str:
@@ -236,6 +250,9 @@ class Engine:
 
     def check(self) -> None:
         """Raises when production has failed; the serial engine raises where it happens."""
+
+    def tell(self, unique_pairs: float) -> None:
+        """Nothing here depends on it."""
 
     def close(self) -> None:
         """Frees the physics; safe to call twice."""

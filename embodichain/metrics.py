@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +19,7 @@ from embodichain.errors import RunError
 __all__ = [
     "MetricsWriter",
     "PeakMemory",
+    "latest",
     "read_metrics",
     "tree_memory_bytes",
 ]
@@ -61,6 +63,28 @@ def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
         if kind is None or record["kind"] == kind:
             records.append(record)
     return records
+
+
+_TAIL = 1 << 16
+"""Bytes at the end of a file that `latest` looks through [B]."""
+
+
+def latest(path: Path, kind: str) -> dict[str, Any] | None:
+    """The last record of a kind, from the end of the file alone: cheap however long the run. None when there is none near it."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+            lines = file.read().decode("utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the first line was cut, the last may be torn
+        if isinstance(record, dict) and record.get("kind") == kind:
+            return record
+    return None
 
 
 def tree_memory_bytes() -> int:

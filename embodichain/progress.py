@@ -1,8 +1,15 @@
-"""What a person watches while work goes on: bars on a terminal, a line for each thing that is finished elsewhere."""
+"""What a person watches while work goes on: bars on a terminal; elsewhere a line for each thing that is finished, and a heartbeat.
+
+With EMBODICHAIN_LOG=json in the environment lines are JSON objects, for whoever collects logs.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import os
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -17,14 +24,46 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["Board", "JobBoard"]
+__all__ = ["Board", "JobBoard", "log_as_json"]
+
+_HEARTBEAT_S = 30.0
+"""Without a terminal, how long a phase may go on without a line [s]."""
+_FORMAT = "EMBODICHAIN_LOG"
+
+
+def _wants_json() -> bool:
+    """Whether the environment asks for JSON lines."""
+    return os.environ.get(_FORMAT) == "json"
+
+
+def log_as_json() -> None:
+    """Makes every logger of this process write JSON lines on standard error, if the environment asks for them."""
+    if _wants_json():
+        handler = logging.StreamHandler()  # standard error
+        handler.setFormatter(_JsonLines())
+        logging.basicConfig(handlers=[handler], level=logging.INFO)
+
+
+class _JsonLines(logging.Formatter):
+    """A record as one JSON object."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Time, level, where it comes from, and what it says."""
+        told = {"time": round(record.created, 3), "level": record.levelname.lower(), "from": record.name}
+        told["message"] = record.getMessage()
+        if record.exc_info:
+            told["trace"] = self.formatException(record.exc_info)
+        return json.dumps(told)
 
 
 class Board:
     """Progress bars on standard error, so that standard output stays for results. A context manager."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._console = Console(stderr=True, quiet=quiet)
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._json = _wants_json()
+        self._console = Console(stderr=True, quiet=quiet, force_terminal=False if self._json else None)
+        self._clock = clock
+        self._told: dict[str, float] = {}
         self._progress = Progress(
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=28),
@@ -42,16 +81,35 @@ class Board:
         """Shows that `phase` has done `done` of `total`; a phase appears at its first update."""
         if phase not in self._phases:
             self._phases[phase] = self._progress.add_task(phase, total=total, note=note)
-            self._started[phase] = time.monotonic()
+            self._started[phase] = self._told[phase] = self._clock()
         task = self._progress.tasks[self._phases[phase]]
         finished_before = task.finished
         self._progress.update(task.id, completed=done, total=total, note=note)
-        if done >= total and not finished_before and not self._console.is_terminal:
-            self._console.print(f"{phase}: {total} in {time.monotonic() - self._started[phase]:.1f} s {note}", highlight=False)
+        if self._console.is_terminal:
+            return
+        now, elapsed_s = self._clock(), self._clock() - self._started[phase]
+        over = done >= total and not finished_before
+        if over or (done < total and now - self._told[phase] >= _HEARTBEAT_S):
+            self._told[phase] = now
+            text = (
+                f"{phase}: {total} in {elapsed_s:.1f} s {note}"
+                if over
+                else f"{phase}: {done} of {total} after {elapsed_s:.0f} s {note}"
+            )
+            self._line(text, phase=phase, done=done, total=total, elapsed_s=round(elapsed_s, 1), note=note)
 
     def say(self, text: str) -> None:
         """One line above the bars."""
-        self._progress.console.print(text, highlight=False)
+        self._line(text, message=text)
+
+    def _line(self, text: str, **values: str | float) -> None:
+        """A line for people, or its values for programs."""
+        if self._json:
+            self._console.print(
+                json.dumps({"time": round(time.time(), 3), **values}), highlight=False, markup=False, soft_wrap=True
+            )
+        else:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Board:
         self._progress.start()

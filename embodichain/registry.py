@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 from typing import Generic, TypeVar, cast
 
-from embodichain.errors import ConfigError, unknown
+from embodichain.errors import ConfigError, nearest, unknown
 from embodichain.extras import MissingExtra, explained
 
 __all__ = [
@@ -87,6 +87,8 @@ class Registry(Generic[T]):
                 return cast(T, _import(path))
         except MissingExtra as error:
             raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be used here: {error}") from error
+        except ConfigError as error:
+            raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be imported: {error}") from error
         except Exception as error:  # whatever other people's code raises at import is theirs to mend, and costs only this name
             raise ConfigError(
                 f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {type(error).__name__}: {error}; "
@@ -143,6 +145,10 @@ def _import(path: str) -> object:
     module, _, attributes = path.partition(":")
     found: object = import_module(module)
     for attribute in attributes.split("."):
+        if not hasattr(found, attribute):
+            there = sorted(name for name in vars(found) if not name.startswith("_"))
+            meant = f", did you mean {near!r}?" if (near := nearest(attribute, there)) else ""
+            raise ConfigError(f"{module} has no attribute {attribute!r}{meant} It has {', '.join(there) or 'none'}")
         found = getattr(found, attribute)
     return found
 

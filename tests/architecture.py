@@ -51,8 +51,16 @@ class House:
         return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.files.items()}
 
     def imported_names(self, module: str) -> set[str]:
-        """Absolute names that a module imports anywhere in it, for type checkers included; of other packages too."""
+        """Absolute names that a module imports anywhere in it, for type checkers included; of other packages too.
+
+        What is reached through a package that imports its rooms on first use counts too, as in `embodichain.engine`.
+        """
         found: set[str] = set()
+        if any(
+            alias.name in PACKAGES for node in ast.walk(self.trees[module]) if isinstance(node, ast.Import) for alias in node.names
+        ):
+            reached = {ast.unparse(node) for node in ast.walk(self.trees[module]) if isinstance(node, ast.Attribute)}
+            found |= reached & self.files.keys()
         for node in ast.walk(self.trees[module]):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
@@ -155,12 +163,13 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def depths(graph: dict[str, set[str]]) -> dict[str, int]:
-    """How long the longest way down from each node is, itself counted; the graph has no circles."""
+    """How long the longest way down from each node is, itself counted; a way that comes back to where it was ends there."""
     known: dict[str, int] = {}
 
-    def depth(node: str) -> int:
+    def depth(node: str, above: frozenset[str] = frozenset()) -> int:
         if node not in known:
-            known[node] = 1 + max((depth(below) for below in graph.get(node, ())), default=0)
+            below = graph.get(node, set()) - above - {node}
+            known[node] = 1 + max((depth(one, above | {node}) for one in below), default=0)
         return known[node]
 
     for node in graph:

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from typing import TypeGuard
 
 import pytest
 from architecture import BELOW, House, circles, depths, mermaid, room
@@ -38,6 +39,8 @@ IMPORT_BY_NAME = {
     "learner",
 }
 """Where a module may be imported whose name is only known when the program runs: what users name, and optional packages."""
+FAMILY_KNOWN = {"learner.models.families", "learner.runs.recipes"}
+"""The list of the families, and who chooses one and its size: whole configurations."""
 LAWS = {}
 
 
@@ -95,7 +98,7 @@ def the_learner_knows_little_of_the_engine(house: House) -> list[str]:
 @law
 def imports_by_name_are_counted(house: House) -> list[str]:
     """A module that is imported by a computed name is seen by no law, so few files may do that."""
-    called = re.compile(r"\b(import_module|__import__)\b")
+    called = re.compile(r"\b(import_module|__import__|runpy|resolve_name|spec_from_file_location|exec)\b")
     return [name for name in house.files if name not in IMPORT_BY_NAME and called.search(ast.unparse(house.trees[name]))]
 
 
@@ -198,15 +201,30 @@ def assets_have_rooms(house: House) -> list[str]:
 def families_are_named_nowhere_else(house: House) -> list[str]:
     """A family of world models is known inside its folder, and by the one line that registers it."""
     found = []
-    for folder in (house.root / "learner" / "models").iterdir():
-        if folder.is_dir() and any(folder.glob("*.py")):
-            word, inside = folder.name.replace("_", "").capitalize(), f"learner.models.{folder.name}"
-            found += [
-                name
-                for name in house.files
-                if not name.startswith(inside) and word in house.files[name].read_text(encoding="utf-8")
-            ]
+    for folder in _families(house):
+        word, inside = folder.replace("_", "").capitalize(), f"learner.models.{folder}"
+        found += [
+            name for name in house.files if not name.startswith(inside) and word in house.files[name].read_text(encoding="utf-8")
+        ]
     return found
+
+
+@law
+def families_are_reached_by_recipes_alone(house: House) -> list[str]:
+    """Training, inference, evaluation and serving know none of them, and no family another."""
+    inside = {folder: f"learner.models.{folder}" for folder in _families(house)}
+    return [
+        f"{name} imports {other}"
+        for name in house.files
+        for here in inside.values()
+        for other in house.imports[name] | house.named[name]
+        if f"{other}.".startswith(f"{here}.") and not f"{name}.".startswith(f"{here}.") and name not in FAMILY_KNOWN
+    ]
+
+
+def _families(house: House) -> list[str]:
+    folders = (house.root / "learner" / "models").iterdir()
+    return [folder.name for folder in folders if folder.is_dir() and any(folder.glob("*.py"))]
 
 
 # ----------------------------------------------------------------------------------------------------------------- files
@@ -214,15 +232,30 @@ def families_are_named_nowhere_else(house: House) -> list[str]:
 
 @law
 def libraries_do_not_print(house: House) -> list[str]:
-    """Commands speak; everything else returns, raises, logs or tells the board of a run."""
+    """Commands speak; everything else returns, raises, logs or tells the board of a run, under whatever name it would print."""
     may = ("embodichain.commands", "embodichain.cli", "learner.commands")
     return [
         f"{name}:{node.lineno}"
         for name, tree in house.trees.items()
         if not name.startswith(may)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if _speaks(node)
     ]
+
+
+def _speaks(node: ast.AST) -> TypeGuard[ast.expr | ast.stmt]:
+    """Whether a node names `print`, the module that holds it, a printer of its own, or a stream of the process."""
+    if isinstance(node, ast.Name):
+        return node.id == "print"
+    if isinstance(node, ast.Attribute):
+        return ast.unparse(node) in {"sys.stdout", "sys.stderr", "sys.__stdout__", "sys.__stderr__"}
+    if isinstance(node, ast.Import):
+        return any(alias.name in {"builtins", "pprint"} for alias in node.names)
+    return isinstance(node, ast.ImportFrom) and (
+        node.module in {"builtins", "pprint"}
+        or (node.module, "print") in {(node.module, alias.name) for alias in node.names}
+        or (node.module == "sys" and any(alias.name in {"stdout", "stderr"} for alias in node.names))
+    )
 
 
 @law
@@ -234,8 +267,9 @@ def files_stay_small(house: House) -> list[str]:
 
 @law
 def there_is_no_room_for_leftovers(house: House) -> list[str]:
-    """Names say what is inside."""
-    return [name for name in house.files if re.fullmatch(r"(utils?|common|helpers?|manager|misc)", name.split(".")[-1])]
+    """Names say what is inside: of files, and of the folders that they lie in."""
+    vague = re.compile(r"(utils?|common|helpers?|manager|misc)")
+    return [name for name in house.files if any(vague.fullmatch(part) for part in name.split("."))]
 
 
 @law

@@ -50,6 +50,15 @@ MUTANTS = {
         "libraries_do_not_print",
         append("embodichain/assets/chain/new/deep.py", "\ndef f() -> None:\n    print(1)\n"),
     ),
+    "a print under another name": (
+        "libraries_do_not_print",
+        append("learner/training/optimizer.py", "\nfrom builtins import print as say\n"),
+    ),
+    "a print that is kept for later": ("libraries_do_not_print", append("learner/training/optimizer.py", "\nsay = print\n")),
+    "a line to the standard output": (
+        "libraries_do_not_print",
+        append("embodichain/stages.py", "\nimport sys\n\nsys.stdout.write('here')\n"),
+    ),
     "a subfolder that imports the engine": (
         "the_learner_knows_little_of_the_engine",
         append("learner/models/clwm/inner/world.py", "\nfrom embodichain.world import World\n"),
@@ -57,6 +66,10 @@ MUTANTS = {
     "a new room of the learner that imports the engine": (
         "the_learner_knows_little_of_the_engine",
         append("learner/dreams/world.py", "\nfrom embodichain.physics.mujoco import MujocoPhysics\n"),
+    ),
+    "an engine reached through its package": (
+        "the_learner_knows_little_of_the_engine",
+        append("learner/data/windows.py", "\nimport embodichain\n\nENGINE = embodichain.engine\n"),
     ),
     "a new room that nobody drew": (
         "the_picture_in_the_readme_is_the_graph",
@@ -88,6 +101,14 @@ MUTANTS = {
     "an import by a computed name": (
         "imports_by_name_are_counted",
         append("learner/data/windows.py", "\nimport importlib\n\nMODULE = importlib.import_module('learner' + '.runs')\n"),
+    ),
+    "an import in a text that is executed": (
+        "imports_by_name_are_counted",
+        append("learner/data/windows.py", "\nexec('import learner.runs.session')\n"),
+    ),
+    "a module that is run by a computed name": (
+        "imports_by_name_are_counted",
+        append("learner/data/windows.py", "\nimport runpy\n\nSPACE = runpy.run_module('learner' + '.runs')\n"),
     ),
     "a name in a string that leads nowhere": (
         "names_in_strings_lead_somewhere",
@@ -121,6 +142,18 @@ MUTANTS = {
         "families_are_named_nowhere_else",
         append("learner/training/module.py", "\n# as Clwm does\n"),
     ),
+    "training that imports a family": (
+        "families_are_reached_by_recipes_alone",
+        append("learner/training/module.py", "\nfrom learner.models.clwm import config\n"),
+    ),
+    "a family named in a string": (
+        "families_are_reached_by_recipes_alone",
+        append("learner/training/module.py", "\nFAMILY = 'learner.models.clwm.family:CLWM'\n"),
+    ),
+    "a family that imports another": (
+        "families_are_reached_by_recipes_alone",
+        append("learner/models/x_wam/other.py", "\nfrom learner.models.clwm import flops\n"),
+    ),
     "a chain of imports that grows": (
         "imports_are_not_too_deep",
         append("learner/commands/deeper.py", "\nfrom learner.commands.segmenter import main\n"),
@@ -130,6 +163,7 @@ MUTANTS = {
         lambda root: (root / "learner/data/new.py").write_text("X = 1\n"),
     ),
     "a room for leftovers": ("there_is_no_room_for_leftovers", append("learner/data/utils.py", "")),
+    "a folder for leftovers": ("there_is_no_room_for_leftovers", append("learner/data/utils/words.py", "")),
     "a long file": ("files_stay_small", append("learner/data/long.py", "X = 1\n" * 500)),
 }
 

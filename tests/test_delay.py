@@ -13,6 +13,8 @@ from learner.evaluation.episodes import PolicyPilot
 class Counts:
     """Chunk c consists of the numbers 16 c, 16 c + 1, ... in joint channel 14; remembers what it was told."""
 
+    chunk = CHUNK
+
     def __init__(self):
         self.told, self.chunks = [], 0
 

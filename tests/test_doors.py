@@ -10,9 +10,11 @@ import pytest
 
 from embodichain import cli, robots, tasks
 from embodichain.assets.families import FAMILIES
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError
 from embodichain.physics import PHYSICS
 from embodichain.registry import Registry, is_reference
+from embodichain.world import check_names
 
 ROOT = Path(__file__).parent.parent
 SOURCE = Path(__file__).parent / "plugin"
@@ -69,7 +71,7 @@ def test_an_installed_recipe_brings_an_installed_family_of_models(installed, tmp
     """That it trains, is judged and is served is told by tests/learner/test_families.py."""
     result = embodichain("run", "toy_cpu", "--size", "broad", "--dry-run", path=installed, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "    model:\n      width: 32\n" in result.stdout
+    assert "    model:\n      chunk: 16\n      width: 32\n" in result.stdout
 
 
 def test_an_installed_command_runs(installed):
@@ -146,6 +148,11 @@ def test_a_path_behind_which_there_is_no_task_is_refused(name, reason):
     assert repr(name) in str(caught.value) and reason in str(caught.value)
 
 
+def test_a_path_behind_which_there_is_no_physics_is_refused_before_anything_is_built():
+    with pytest.raises(ConfigError, match="'json:Physics'"):
+        check_names(WorldConfig(physics="json:Physics"))
+
+
 def test_a_reference_is_a_module_and_a_name():
     assert all(map(is_reference, ("a:B", "a.b:C", "a.b_1:C.d")))
     assert not any(map(is_reference, ("a", "a.b", "a:", ":B", "a/b:C", "http://x", "mug:3", "C:\\x", "a b:C", "robot.xml")))
@@ -202,3 +209,10 @@ def test_everything_built_in_is_there(registry: Registry):
 
 def test_commands_are_a_table_of_paths_like_the_others():
     assert all(is_reference(command.target) for command in cli.COMMANDS.values())
+
+
+def test_a_misspelt_name_behind_a_path_is_answered_with_what_the_module_has() -> None:
+    with pytest.raises(ConfigError, match=r"no attribute 'TurnSweets', did you mean 'TurnSwitch'"):
+        tasks.TASKS.get("embodichain.tasks.turn_switch:TurnSweets")
+    with pytest.raises(ConfigError, match=r"several names.*'turn_switch',"):
+        WorldConfig(tasks="turn_switch")

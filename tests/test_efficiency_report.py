@@ -5,7 +5,7 @@ import pytest
 
 from embodichain.metrics import MetricsWriter
 from learner.records.run_folder import RunFolder
-from learner.reporting.report import _efficiency
+from learner.reporting.report import _efficiency, _over_time
 
 
 def records(folder: RunFolder, count: int, *, new_pairs: int = 96) -> None:
@@ -46,3 +46,25 @@ def test_the_law_of_a_run_is_drawn_and_put_into_words(folder):
 def test_a_run_too_short_or_without_anything_new_shows_no_law(folder, count, new_pairs):
     records(folder, count, new_pairs=new_pairs)
     assert _efficiency(folder) == {"efficiency_chart": "", "efficiency_text": ""}
+
+
+def test_what_the_records_hold_over_time_is_drawn_and_who_waited_is_told(folder):
+    records(folder, 50)
+    clock = iter(range(0, 1000, 10))
+    writer = MetricsWriter(folder.metrics, clock=lambda: float(next(clock)))
+    for step in range(20):  # four workers that are blocked for 53% of their time
+        waited = {"blocked_writer_s": 4 * 5.3 * step, "blocked_reader_s": 0.2 * step}
+        writer.write("stream", {"step": step, "published": 3 * step, "workers": 4, "deaths": {"crash": step // 10}, **waited})
+    for step in (10, 20, 30):
+        writer.write("held_out", {"step": step, "elapsed_s": float(step), "loss": 1.0, "loss_action": 1.0 / step})
+    writer.close()
+    shown = _over_time(folder)
+    assert shown["advice"] == "workers blocked 53%: lower K or add learners"
+    told = " ".join(shown["time_charts"])
+    for label in ("new pairs an iteration", "age at a read", "workers blocked", "workers lost", "held-out episodes"):
+        assert label in told
+    assert len(shown["time_charts"]) == 5
+
+
+def test_a_run_that_has_hardly_begun_has_nothing_over_time(folder):
+    assert _over_time(folder) == {"time_charts": [], "advice": ""}

@@ -166,6 +166,8 @@ def test_evaluate_reports_every_episode_and_stops_when_asked(held):
 class Seer:
     """A policy that imagines: every latent of frame t is t, and it expects t + 1."""
 
+    chunk = 16
+
     def begin(self, instruction: str) -> None:
         self.t = -1
         self.closed = False

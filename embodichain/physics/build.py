@@ -260,6 +260,8 @@ def _add_joint(body: mujoco.MjsBody, prefix: str, joint: Joint) -> None:
         pos=joint.anchor,
         limited=joint.bounded and joint.upper > joint.lower,
         range=(joint.lower, joint.upper) if joint.bounded else (0.0, 0.0),
+        stiffness=joint.stiffness,
+        springref=joint.rest,
         solimp_friction=_LOCKED,
         armature=joint.armature,
     )

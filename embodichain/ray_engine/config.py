@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embodichain.errors import ConfigError
+from embodichain.ray_engine.elastic import Elastic
 from embodichain.ray_engine.weather import Budgets
 
 
@@ -14,6 +15,9 @@ class RayConfig:
     """How simulation is spread."""
 
     workers: int = 2
+    """At the beginning, and at least."""
+    elastic: Elastic | None = None
+    """Lets the number of workers follow who waits; None keeps it."""
     address: str = ""
     """Of a running cluster; empty starts one on this machine."""
     cpus_per_worker: float = 1.0

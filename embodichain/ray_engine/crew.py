@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -60,6 +61,8 @@ class Worker:
     call_at: float = 0.0
     """When the place is to be filled again."""
     pause_s: float = 0.0
+    leaving: bool = False
+    """It is given nothing more to do, and goes when it has ended what it does."""
     note: str = field(default="starting")
 
 
@@ -77,13 +80,49 @@ class Crew:
     def __init__(self, hire: Hire, size: int, *, home: str, hang_s: float, epoch: int) -> None:
         self._hire, self._home, self._hang_s = hire, home, hang_s
         self._suspects: dict[str, ray.ObjectRef] = {}
+        self._epoch, self._epochs = epoch, dict[int, int]()
+        """The first epoch of all, and the next of each index that somebody had who left."""
         self.workers = [Worker(index, epoch) for index in range(size)]
         for worker in self.workers:
             self._place(worker)
 
     def idle(self) -> list[Worker]:
-        """Those that are ready and have nothing to do."""
-        return [worker for worker in self.workers if worker.who is not None and worker.waits_for is None]
+        """Those that are ready, have nothing to do and stay."""
+        return [worker for worker in self.workers if worker.who is not None and worker.waits_for is None and not worker.leaving]
+
+    @property
+    def size(self) -> int:
+        """Places that stay."""
+        return sum(not worker.leaving for worker in self.workers)
+
+    def resize(self, size: int) -> None:
+        """Makes it `size` places: those that go end what they do first, and whoever was about to go stays before anybody comes."""
+        for worker in self.workers:
+            if worker.leaving and self.size < size:
+                worker.leaving = False
+        taken = {worker.index for worker in self.workers}
+        for index in itertools.count():
+            if self.size >= size:
+                break
+            if index not in taken:
+                worker = Worker(index, self._epochs.get(index, self._epoch))
+                self.workers.append(worker)
+                self._place(worker)
+        for worker in sorted(self.workers, key=lambda one: (one.who is None, one.index), reverse=True):
+            if self.size > size and not worker.leaving:
+                worker.leaving = True
+
+    def see_off(self) -> None:
+        """Lets those go that are leaving and have nothing to do any more."""
+        for worker in [one for one in self.workers if one.leaving and one.number is None]:
+            self.workers.remove(worker)
+            self._epochs[worker.index] = (worker.epoch + 1) % 256  # an index that comes again must not give an id again
+            if worker.actor is not None:
+                if worker.who is not None:
+                    worker.actor.leave.remote()
+                else:
+                    with suppress(ray.exceptions.RayError, ValueError):
+                        ray.kill(worker.actor, no_restart=True)
 
     def submit(self, worker: Worker, number: int) -> None:
         """Has a worker make a number."""
@@ -93,6 +132,7 @@ class Crew:
     def wait(self, timeout_s: float) -> Iterator[tuple[Worker, Produced | Lost | None]]:
         """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
         self._fill()
+        self.see_off()
         busy = {worker.waits_for: worker for worker in self.workers if worker.waits_for is not None}
         if not busy:
             time.sleep(timeout_s)
@@ -201,7 +241,7 @@ class Crew:
         for node in [node for node, answer in self._suspects.items() if self._is_cleared(node, answer)]:
             del self._suspects[node]
         for worker in self.workers:
-            if worker.actor is None and time.monotonic() >= worker.call_at and not self._suspects:
+            if worker.actor is None and not worker.leaving and time.monotonic() >= worker.call_at and not self._suspects:
                 self._place(worker)
 
     def _place(self, worker: Worker) -> None:

@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from embodichain.engine import Numbers, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
+from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew, Lost, Worker
 from embodichain.ray_engine.hello import Hello, own_log
@@ -134,6 +135,13 @@ class SimulationWorker:
         """Time since it began to work without waiting [s]; answered while `produce` goes on."""
         return time.monotonic() - self._since
 
+    def leave(self) -> None:
+        """Gives back what it holds of the ring, and ends its process: it is not needed any more."""
+        self._rollouts.close()
+        if not isinstance(self._ring, RemoteRing):  # that holds nothing
+            self._ring.close()
+        ray.actor.exit_actor()
+
     def produce(self, number: int) -> Produced | None:
         """Makes one number; waits for a free slot as long as the ring lives. None when the ring was closed."""
         self._since = time.monotonic()
@@ -175,6 +183,7 @@ class RayEngine:
         self._config = config
         self._on_produced = on_produced
         self._deaths = Deaths(config.budgets)
+        self._breath = Breath(ring, config.elastic) if config.elastic is not None else None
         self._stop, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._failure: BaseException | None = None
         self._gateway: ray.actor.ActorHandle | None = None
@@ -205,6 +214,11 @@ class RayEngine:
         return [who.pid for worker in workers if (who := worker.who) is not None]
 
     @property
+    def workers(self) -> int:
+        """How many of them are ready."""
+        return len(self.pids)
+
+    @property
     def health(self) -> str:
         """In words, what the workers are doing."""
         return self._crew.told() if self._crew is not None else "no worker is there yet"
@@ -222,6 +236,11 @@ class RayEngine:
     def feed(self) -> None:
         """Workers produce by themselves; raises when they cannot."""
         self.check()
+
+    def tell(self, unique_pairs: float) -> None:
+        """Takes in the learner's E of late, which an elastic engine may steer by."""
+        if self._breath is not None:
+            self._breath.unique_pairs = unique_pairs
 
     def check(self) -> None:
         """Raises what made production fail."""
@@ -283,6 +302,8 @@ class RayEngine:
         try:
             while not self._stop.is_set():
                 self._watch_gateway()
+                if self._breath is not None and not self._numbers.exhausted:
+                    crew.resize(self._breath.size(crew.size, len(self.pids)))
                 for worker in crew.idle():
                     with self._lock:
                         number = self._numbers.take()

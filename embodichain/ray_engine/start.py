@@ -16,10 +16,18 @@ from embodichain.ray_engine.config import RayConfig
 _CONNECT_S = 3.0
 
 
+class NoCluster(ConfigError):
+    """Nothing answers at the address."""
+
+
+class Refused(ConfigError):
+    """Something answers at the address, and does not let this process in: a wrong token, or another version."""
+
+
 def start_ray(config: RayConfig) -> bool:
     """Joins the cluster at `config.address` or starts Ray on this machine; True when this process joined or started it.
 
-    Raises ConfigError when there is no cluster, or one that does not let this process in.
+    Raises NoCluster when there is none, and Refused when there is one that does not let this process in.
     """
     if ray.is_initialized():
         return False
@@ -48,14 +56,14 @@ def start_ray(config: RayConfig) -> bool:
 
 
 def _knock(address: str) -> None:
-    """Raises ConfigError when nothing listens at host:port: Ray itself would wait long, and then end the process."""
+    """Raises NoCluster when nothing listens at host:port: Ray itself would wait long, and then end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit():  # "auto" and its like are Ray's to find
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
     except OSError as error:
-        raise ConfigError(
+        raise NoCluster(
             f"no Ray cluster answers at {address!r} ({error.strerror or error}); start one with `ray start --head`, or leave the "
             "address empty to start Ray on this machine"
         ) from error
@@ -64,9 +72,9 @@ def _knock(address: str) -> None:
 def _refused(address: str, error: BaseException) -> ConfigError:
     """Something is there, and does not want this process: that is another fault than a cluster that is not there."""
     if address == "auto":
-        return ConfigError("no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address empty")
+        return NoCluster("no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address empty")
     words = " ".join(str(error).split())[:300]
-    return ConfigError(
+    return Refused(
         f"something answers at {address!r} and refuses: {words or type(error).__name__}. If the cluster asks for a token, "
         "RAY_AUTH_MODE=token and its RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) must be set here as there; versions of Ray must agree "
         f"(here {ray.__version__})"

@@ -39,6 +39,7 @@ class Observer:
         memory, _, self.witness = file
         self.spec = spec
         self.layout = lay
+        self._memory = memory
         self._header = memory[: layout.HEADER_BYTES].view(np.uint64)
         rows_end = lay.participants_at + layout.MAX_PARTICIPANTS * layout.ROW_BYTES
         self._rows = memory[lay.participants_at : rows_end].view(np.uint64).reshape(layout.MAX_PARTICIPANTS, -1)
@@ -73,6 +74,13 @@ class Observer:
     def cells(self, at: int) -> NDArray[np.uint64]:
         """A copy of one cell of every slot, by its byte offset in the slot's row."""
         return self._slots[:, at // 8].copy()
+
+    def fields(self, slot: int) -> dict[str, NDArray] | None:
+        """Every field of one slot, which may change at any moment: compare the slot's word before and after a copy.
+
+        None where trajectories lie outside of the ring's file.
+        """
+        return None if self.note else self.layout.views(self._memory, slot, writable=False)
 
     def cell(self, slot: int, at: int) -> int:
         """One cell of one slot."""

@@ -337,6 +337,6 @@ def _seated(wanted: ObjectRequest, asset: Asset, yaw: float, placements: list[Ob
         if base.role == role:
             world_from_seat = affordance(base.asset, seat, base.pose, base.joint_positions)
             turned_seat = compose(world_from_seat, Pose(quaternion=turn((0.0, 0.0, 1.0), yaw)))
-            return compose(turned_seat, inverse(affordance(asset, own, Pose())))
+            return compose(turned_seat, inverse(affordance(asset, own, Pose()))) if own else turned_seat
     placed = ", ".join(base.role for base in placements) or "none"
     raise SceneError(f"role {wanted.role!r} must stand on {role!r}, which is not placed before it; placed: {placed}")

@@ -32,10 +32,11 @@ def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -
         if quiet >= round(config.quiet_s * state.control_hz):
             break
     else:
-        moving = next(placement for placement in loose if not _at_rest(state, placement.role, config))
-        speed = float(np.linalg.norm(state.object_velocities[moving.role][:3]))
+        moving = max(loose, key=lambda placement: _unrest(state, placement.role, config))  # it may lie still just now
+        speed, turning = _speeds(state, moving.role)
         raise SceneError(
-            f"{_where(scene, moving)} does not come to rest: after {config.longest_s} s it moves at {1e3 * speed:.1f} mm/s; "
+            f"{_where(scene, moving)} does not come to rest within {config.longest_s} s: it still moved within the last "
+            f"{config.quiet_s} s, now at {1e3 * speed:.1f} mm/s and {turning:.2f} rad/s; "
             "give it a flat place, or another pose"
         )
     loosely = state.grain_positions.astype(np.float32).astype(np.float64).tolist()  # as a scene file keeps them
@@ -47,8 +48,19 @@ def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -
 
 
 def _at_rest(state: WorldState, role: str, config: SettleConfig) -> bool:
+    return _unrest(state, role, config) < 1.0
+
+
+def _unrest(state: WorldState, role: str, config: SettleConfig) -> float:
+    """How many times faster an object moves or turns than what is at rest."""
+    speed, turning = _speeds(state, role)
+    return max(speed / config.speed, turning / config.turning)
+
+
+def _speeds(state: WorldState, role: str) -> tuple[float, float]:
+    """How fast an object moves [m/s] and turns [rad/s]."""
     velocity = state.object_velocities[role]
-    return bool(np.linalg.norm(velocity[:3]) < config.speed and np.linalg.norm(velocity[3:]) < config.turning)
+    return float(np.linalg.norm(velocity[:3])), float(np.linalg.norm(velocity[3:]))
 
 
 def _settled(scene: Scene, placement: ObjectPlacement, state: WorldState, config: SettleConfig) -> ObjectPlacement:

@@ -22,6 +22,7 @@ _BUILT_IN = {
     "open_pan_and_place": "embodichain.tasks.open_pan_and_place:OpenPanAndPlace",
     "place_mouse_pad": "embodichain.tasks.place_mouse_pad:PlaceMousePad",
     "pour_water": "embodichain.tasks.pour_water:PourWater",
+    "put_block_back": "embodichain.tasks.put_block_back:PutBlockBack",
     "rank_blocks_by_size": "embodichain.tasks.rank_blocks_by_size:RankBlocksBySize",
     "rearrange_table": "embodichain.tasks.rearrange_table:RearrangeTable",
     "stack_bowls": "embodichain.tasks.stack_bowls:StackBowls",

@@ -7,7 +7,7 @@ from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
-from embodichain.types.rings import HOST, LEDGER_FILE, PLACEMENTS, FullPolicy, ReplayMode, RingSpec
+from embodichain.types.rings import HOST, LEDGER_FILE, PLACEMENTS, WISHES_FILE, FullPolicy, ReplayMode, RingSpec
 from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
 from embodichain.types.scenes import (
     TABLE_SIZE,
@@ -54,6 +54,7 @@ __all__ = [
     "LEDGER_FILE",
     "PLACEMENTS",
     "TABLE_SIZE",
+    "WISHES_FILE",
     "Arm",
     "Asset",
     "Body",

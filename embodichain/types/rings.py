@@ -9,6 +9,8 @@ from embodichain.types.trajectories import TrajectorySpec
 
 LEDGER_FILE = "ledger.bin"
 """What the ledger of a run is called in its folder."""
+WISHES_FILE = "wishes.json"
+"""In a run's folder: what others ask of the run while it goes on."""
 HOST = "host"
 PLACEMENTS = (HOST, "huge", "cuda", "delayed")
 """Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""

@@ -58,8 +58,8 @@ class ObjectRequest:
     margin: float = 0.0
     """Room [m] kept free around it beyond what the layout keeps between any two objects: fingers must come in there."""
     onto: tuple[str, str, str] | None = None
-    """An earlier role that it stands on, that object's affordance, and its own that lies in the same place; x and y then count
-    for nothing, and yaw is how far it is turned about the frames' Z axis."""
+    """An earlier role that it stands on, that object's affordance, and its own that lies in the same place ("" for its origin); x
+    and y then count for nothing, and yaw is how far it is turned about the frames' Z axis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,12 +32,12 @@ VOCABULARY = 1024
 
 
 class FastTokenizer:
-    """Chunks [16, channels] of normalised actions in -clip..clip, as tokens and back."""
+    """Chunks [K, channels] of normalised actions in -clip..clip, as tokens and back."""
 
-    def __init__(self, tokenizer: Tokenizer, *, channels: int, scale: float, clip: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, channels: int, scale: float, clip: float, chunk: int = CHUNK) -> None:
         self._tokenizer = tokenizer
-        self.channels, self.scale, self.clip = channels, scale, clip
-        self.limit = largest(scale, clip)
+        self.channels, self.scale, self.clip, self.chunk = channels, scale, clip, chunk
+        self.limit = largest(scale, clip, chunk)
         size = tokenizer.get_vocab_size()
         self.lengths: NDArray[np.int64] = np.array([len(str(tokenizer.id_to_token(i))) for i in range(size)])
         """Symbols of each token."""
@@ -45,24 +45,26 @@ class FastTokenizer:
     @property
     def num_symbols(self) -> int:
         """Symbols of a chunk."""
-        return CHUNK * self.channels
+        return self.chunk * self.channels
 
     def integers(self, chunk: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Rounded coefficients [16, channels] of a chunk, which is clipped to its bound."""
+        """Rounded coefficients [K, channels] of a chunk, which is clipped to its bound."""
         coefficients = np.asarray(dct(np.clip(chunk, -self.clip, self.clip), axis=0, norm="ortho"))
         return np.rint(coefficients * self.scale).astype(np.int64)
 
     def encode(self, chunk: NDArray[np.floating]) -> list[int]:
-        """Tokens of a chunk [16, channels]."""
+        """Tokens of a chunk [K, channels]."""
         return self._tokenizer.encode(as_text(self.integers(chunk), self.limit)).ids
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """The chunk [16, channels] of tokens; raises LearnerError for any number of symbols but a chunk's."""
+        """The chunk [K, channels] of tokens; raises LearnerError for any number of symbols but a chunk's."""
         text = "".join(str(self._tokenizer.id_to_token(token)) for token in tokens)
         if len(text) != self.num_symbols:
-            raise LearnerError(f"tokens of {len(text)} symbols are no chunk of {CHUNK} x {self.channels}: decode under its mask")
+            raise LearnerError(
+                f"tokens of {len(text)} symbols are no chunk of {self.chunk} x {self.channels}: decode under its mask"
+            )
         values = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.int64) - FIRST_SYMBOL - self.limit
-        return np.asarray(idct(values.reshape(CHUNK, self.channels) / self.scale, axis=0, norm="ortho"))
+        return np.asarray(idct(values.reshape(self.chunk, self.channels) / self.scale, axis=0, norm="ortho"))
 
     def allowed(self, left: int) -> NDArray[np.bool_]:
         """Which tokens fit into `left` symbols; with 1 or more left some always do."""
@@ -71,13 +73,14 @@ class FastTokenizer:
     def save(self, folder: Path) -> None:
         """Writes `fast.json`, which `load_fast` reads."""
         folder.mkdir(parents=True, exist_ok=True)
-        saved = {"channels": self.channels, "scale": self.scale, "clip": self.clip, "tokenizer": self._tokenizer.to_str()}
+        bounds = {"channels": self.channels, "scale": self.scale, "clip": self.clip, "chunk": self.chunk}
+        saved = bounds | {"tokenizer": self._tokenizer.to_str()}
         (folder / "fast.json").write_text(json.dumps(saved), encoding="utf-8")
 
 
-def largest(scale: float, clip: float) -> int:
-    """The largest coefficient of a chunk within -clip..clip, as an integer: clip sqrt(16) scale."""
-    return round(clip * math.sqrt(CHUNK) * scale)
+def largest(scale: float, clip: float, chunk: int) -> int:
+    """The largest coefficient of a chunk of K actions within -clip..clip, as an integer: clip sqrt(K) scale."""
+    return round(clip * math.sqrt(chunk) * scale)
 
 
 def as_text(integers: NDArray[np.int64], limit: int) -> str:
@@ -87,18 +90,24 @@ def as_text(integers: NDArray[np.int64], limit: int) -> str:
 
 
 def train_fast(
-    chunks: Iterable[NDArray[np.floating]], *, channels: int, scale: float = 20.0, clip: float = 3.0, vocabulary: int = VOCABULARY
+    chunks: Iterable[NDArray[np.floating]],
+    *,
+    channels: int,
+    scale: float = 20.0,
+    clip: float = 3.0,
+    vocabulary: int = VOCABULARY,
+    chunk: int = CHUNK,
 ) -> FastTokenizer:
-    """A tokenizer whose merges are those most frequent in `chunks`, each [16, channels]; seconds for some thousands."""
-    limit = largest(scale, clip)
+    """A tokenizer whose merges are those most frequent in `chunks`, each [K, channels]; seconds for some thousands."""
+    limit = largest(scale, clip, chunk)
     alphabet = [chr(FIRST_SYMBOL + i) for i in range(2 * limit + 1)]
     tokenizer = Tokenizer(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=max(vocabulary, len(alphabet)), initial_alphabet=alphabet, show_progress=False, special_tokens=[]
     )
-    plain = FastTokenizer(Tokenizer(models.BPE()), channels=channels, scale=scale, clip=clip)
-    tokenizer.train_from_iterator((as_text(plain.integers(chunk), limit) for chunk in chunks), trainer)
-    return FastTokenizer(tokenizer, channels=channels, scale=scale, clip=clip)
+    plain = FastTokenizer(Tokenizer(models.BPE()), channels=channels, scale=scale, clip=clip, chunk=chunk)
+    tokenizer.train_from_iterator((as_text(plain.integers(actions), limit) for actions in chunks), trainer)
+    return FastTokenizer(tokenizer, channels=channels, scale=scale, clip=clip, chunk=chunk)
 
 
 def load_fast(source: str) -> FastTokenizer:

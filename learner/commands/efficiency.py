@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from embodichain.command_line import Parser
-from embodichain.errors import unknown
-from learner.commands.kinds import run_folder
+from embodichain.command_line import Parser, existing
+from embodichain.errors import ConfigError, unknown
 from learner.evaluation.config import MEASURES
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain efficiency`."""
     parser = Parser("efficiency", "Fit the Efficiency Law across runs.")
-    parser.add_argument("runs", type=run_folder, nargs="+", help="run folders: four or more, with at least three different E")
+    parser.add_argument("runs", type=existing, nargs="+", help="run folders: four or more, with at least three different E")
+    parser.add_argument("--mix", action="store_true", help="fit runs of different recipes as if they were of one")
     parser.add_argument("--measure", default="loss", help=f"what should fall with E: {', '.join(MEASURES)}")
     parser.add_argument("--picture", type=Path, help="where to draw it, an SVG file")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line")
@@ -27,6 +28,7 @@ def main(arguments: list[str]) -> int:
     from learner.records.run_folder import RunFolder
     from learner.reporting.efficiency import draw, fit_efficiency, point
 
+    options.runs = _runs(options.runs, mix=options.mix)
     points = [point(RunFolder.open(path), options.measure) for path in options.runs]
     law = fit_efficiency(*zip(*points, strict=True), rng=np.random.default_rng(0))
     if options.picture is not None:
@@ -41,3 +43,23 @@ def main(arguments: list[str]) -> int:
     print(f"{options.measure} = {law.floor:.3f} + {law.scale:.4g} E^-{law.exponent:.3f}; floor {low:.3f} to {high:.3f} (95%)")
     print(f"within 5% of the floor above E = {law.threshold():,.0f}")
     return 0
+
+
+def _runs(paths: list[Path], *, mix: bool) -> list[Path]:
+    """Those that are folders of runs; the others are named on standard error. Raises ConfigError for runs of several recipes."""
+    from learner.records.plain import load_yaml
+    from learner.records.run_folder import RunFolder
+
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        config = RunFolder(path=path).config
+        if not config.exists():
+            print(f"embodichain efficiency: {path} is no run folder and is left out", file=sys.stderr)
+            continue
+        found.setdefault(str(load_yaml(config).get("recipe", "unknown")), []).append(path)
+    if not found:
+        raise ConfigError(f"none of {', '.join(map(str, paths))} is a run folder")
+    if len(found) > 1 and not mix:
+        counts = ", ".join(f"{len(mine)} of {recipe}" for recipe, mine in found.items())
+        raise ConfigError(f"runs of different recipes obey different laws: {counts}; give those of one recipe, or say --mix")
+    return [path for path in paths if any(path in mine for mine in found.values())]

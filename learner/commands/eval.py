@@ -130,7 +130,7 @@ def _parser() -> Parser:
         metavar="RUN|CHECKPOINT|POLICY",
         help="a run folder, a checkpoint inside one, a .safetensors policy, or builtin:NAME",
     )
-    add("--task", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
+    add("--task", "--tasks", nargs="+", metavar="TASK", help="by default those that it was trained on; see `embodichain list`")
     add("--episodes", type=int, default=20, help="held-out scenes for each task, set and pilot (default 20)")
     add("--ood", nargs="+", default=[], choices=list(SHIFTS), help="out-of-distribution sets beside the in-distribution one")
     add("--pilots", nargs="+", default=list(PILOTS), metavar="PILOT", help=f"of {', '.join(PILOTS)} (default all)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import SUPPRESS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ def parse(arguments: list[str]) -> RunOptions:
     recipe = arguments[0] if named else _DEFAULT
     parser, short = _parser()
     known, rest = parser.parse_known_args(arguments[named:])
+    recipe = known.recipe or recipe
     RECIPES.check(recipe)
     check_settings(known)
     check_rest(parser, rest)
@@ -70,6 +72,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     )
     parser.usage = "embodichain run [RECIPE] [OPTIONS]"
     add = parser.add_argument
+    add("--recipe", help=SUPPRESS)  # a value of the configuration as all others, and named among them
     add("--config", type=existing, metavar="FILE", help="a YAML file whose values override the recipe's")
     add("--size", help="a named size of the recipe's world model, such as tiny, small, base")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")

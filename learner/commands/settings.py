@@ -17,7 +17,7 @@ _SHORT = {
     "--out": ("--out", "the folder that is written"),
     "--robot": ("--world.robot", "a robot's name, the path of an MJCF or YAML file, or package.module:function"),
     "--engine": ("--stream.engine", "ray (workers) or serial (this process)"),
-    "--workers": ("--stream.workers", "simulating processes"),
+    "--workers": ("--stream.workers", "simulating processes; min:max lets their number follow who waits"),
     "--max-reads": ("--ring.max-reads", "K: how often each trajectory may be read"),
 }
 
@@ -25,7 +25,7 @@ _SHORT = {
 def add_settings(parser: Parser, more: Mapping[str, tuple[str, str]]) -> dict[str, str]:
     """Adds --tasks, the short options above and `more` of the kind; returns the dotted name that each stands for."""
     short = {**_SHORT, **more}
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
+    parser.add_argument("--tasks", "--task", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
     for name, (_, help_text) in short.items():
         parser.add_argument(name, metavar=name.strip("-").upper().replace("-", "_"), help=help_text)
     parser.add_argument("--help-all", action="store_true", help="this help, and every dotted option")
@@ -58,6 +58,9 @@ def dotted(options: Namespace, short: Mapping[str, str]) -> list[str]:
     words: list[str] = []
     for name, dotted_name in short.items():
         value = getattr(options, name.strip("-").replace("-", "_"))
-        if value is not None:
+        if dotted_name == "--stream.workers" and value is not None and ":" in value:
+            least, _, most = value.partition(":")
+            words += ["--stream.workers", least, "--stream.most-workers", most]
+        elif value is not None:
             words += [dotted_name, *([value] if isinstance(value, str) else value)]
     return words

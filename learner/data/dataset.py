@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
-from embodichain.types import ACTION_DIM, CHUNK, RingSpec, Segment, TrajectorySpec
+from embodichain.types import ACTION_DIM, RingSpec, Segment, TrajectorySpec
 from learner.data.config import DataConfig
 from learner.data.ranks import Ranks
 from learner.data.windows import Coverage, TrajectoryView, WindowView, cut
@@ -330,10 +330,10 @@ class RingDataset(IterableDataset[LeasedBatch]):
 
 def check_spec(spec: TrajectorySpec) -> None:
     """Raises LearnerError unless trajectories of `spec` carry what the learner reads, in the shapes it expects."""
-    expected = {"proprio": (ACTION_DIM,), "action": (CHUNK, ACTION_DIM), "action_mask": (), "segment": ()}
+    expected = {"proprio": (ACTION_DIM,), "action_mask": (), "segment": ()}
     names = {entry.name for entry in spec.fields}
     expected["latents" if "latents" in names else "rgb"] = ()
-    missing = sorted((set(expected) | {"num_chunks", "instruction"}) - names)
+    missing = sorted((set(expected) | {"action", "num_chunks", "instruction"}) - names)
     if missing:
         raise LearnerError(f"trajectories lack {missing}; they have {sorted(names)}; the learner needs the fields of camera_spec")
     for name, tail in expected.items():
@@ -341,6 +341,8 @@ def check_spec(spec: TrajectorySpec) -> None:
             raise LearnerError(
                 f"field {name!r} has shape {spec.field(name).shape}; the learner expects {tail} after the first axis"
             )
+    if len(shape := spec.field("action").shape) != 3 or shape[2] != ACTION_DIM:
+        raise LearnerError(f"field 'action' has shape {shape}; the learner expects [horizon, K, {ACTION_DIM}]")
 
 
 def _stack(parts: list[Tensor], length: int, device: torch.device | str) -> Tensor:

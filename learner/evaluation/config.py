@@ -14,12 +14,17 @@ class EvaluateConfig:
 
     episodes: int = 4
     """Held-out scenes for each task; every pilot meets the same ones."""
+    measured: int = 24
+    """Held-out expert episodes on which a run with `train.measure_every` measures its loss as it goes; the same in every run of a
+    world."""
     random_step: float = 0.15
     """Standard deviation of the random pilot's joint targets around the current joints [rad]."""
 
     def __post_init__(self) -> None:
         if self.episodes < 0:
             raise ConfigError(f"episodes must be 0 or more, got {self.episodes}")
+        if self.measured < 1:
+            raise ConfigError(f"measured must be at least 1, got {self.measured}")
 
 
 class Shift(StrEnum):

@@ -15,7 +15,7 @@ from embodichain.errors import ConfigError, MotionError, SceneError
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Physics, Pilot, Task
 from embodichain.rollout import ExpertPilot, rollout
-from embodichain.types import CHUNK, Robot, Scene, Step, Verdict, WorldState, read_text
+from embodichain.types import Robot, Scene, Step, Verdict, WorldState, read_text
 from embodichain.world import World
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.held_out import HeldOut, of_world, scenes
@@ -37,6 +37,11 @@ class Score:
 class Policy(Protocol):
     """What evaluation asks of a learned policy (`inference.policy.Policy`) and of any other."""
 
+    @property
+    def chunk(self) -> int:
+        """K, actions between two frames."""
+        ...
+
     def begin(self, instruction: str) -> None:
         """Starts an episode with empty memory."""
         ...
@@ -44,9 +49,9 @@ class Policy(Protocol):
     def act(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The next 16 actions in the unified representation, shape [16, 30], for what all cameras see now.
+        """The next K actions in the unified representation, shape [K, 30], for what all cameras see now.
 
-        `executed` are the 16 since the last frame, where they were not those that were returned for it.
+        `executed` are the K since the last frame, where they were not those that were returned for it.
         """
         ...
 
@@ -87,8 +92,8 @@ class PolicyPilot:
 
     def __init__(self, policy: Policy, codec: ActionCodec, *, delay: int = 0) -> None:
         """Raises ConfigError for a delay longer than a chunk."""
-        if not 0 <= delay <= CHUNK:
-            raise ConfigError(f"delay is a number of commands of a chunk, 0..{CHUNK}, got {delay}")
+        if not 0 <= delay <= policy.chunk:
+            raise ConfigError(f"delay is a number of commands of a chunk, 0..{policy.chunk}, got {delay}")
         self._policy = policy
         self._codec = codec
         self._delay = delay
@@ -104,11 +109,11 @@ class PolicyPilot:
         before, old = self._chunk, self._decided
         if before is None or old is None:
             self._policy.begin(read_text(frame["instruction"]))
-            old = np.repeat(frame["proprio"][None], CHUNK, axis=0)
+            old = np.repeat(frame["proprio"][None], self._policy.chunk, axis=0)
         told = () if before is None or not self._delay else (before,)  # without a delay it was what the policy returned
         new = self._policy.act(frame["rgb"], frame["proprio"], *told)
-        late = self._delay
-        self._chunk, self._decided = np.concatenate([old[CHUNK - late :], new[: CHUNK - late]]), new
+        late, kept = self._delay, self._policy.chunk - self._delay
+        self._chunk, self._decided = np.concatenate([old[len(old) - late :], new[:kept]]), new
         if before is not None:
             seam = self._codec.decode(np.concatenate([old[-1:], new[:1]]))
             self.jumps.append(float(np.abs(seam[1] - seam[0]).max()))
@@ -143,8 +148,12 @@ class StillPilot:
         return Step(command=self._hold)
 
 
+_GLIDE = 16
+"""Commands from one random target to the next."""
+
+
 class RandomPilot:
-    """Moves at random: each chunk glides to joint targets drawn around the current ones, grippers anywhere in their range."""
+    """Moves at random: it glides to joint targets drawn around the current ones, grippers anywhere in their range."""
 
     def __init__(self, robot: Robot, rng: np.random.Generator, step: float) -> None:
         self._rng = rng
@@ -152,19 +161,19 @@ class RandomPilot:
         self._grippers = np.cumsum([arm.command_size for arm in robot.arms]) - 1
         self._openings = np.array([arm.gripper_open for arm in robot.arms])
         self._start = self._target = robot.home
-        self._k = CHUNK
+        self._k = _GLIDE
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
         """Looks away."""
 
     def command(self, state: WorldState) -> Step | None:
         """The next point of the glide."""
-        if self._k == CHUNK:
+        if self._k == _GLIDE:
             self._start, self._k = state.measured.copy(), 0
             self._target = self._start + self._rng.normal(0.0, self._step, self._start.shape)
             self._target[self._grippers] = self._rng.uniform(0.0, 1.0, len(self._grippers)) * self._openings
         self._k += 1
-        return Step(command=self._start + (self._target - self._start) * (self._k / CHUNK))
+        return Step(command=self._start + (self._target - self._start) * (self._k / _GLIDE))
 
 
 PilotFactory = Callable[[Task, Scene, Physics], Pilot]

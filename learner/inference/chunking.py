@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import ConfigError
-from embodichain.types import CHUNK
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Outcome, Policy
 from learner.models.agent import Agent
@@ -29,9 +28,12 @@ class LatePolicy(Policy):
         super().__init__(agent, seed=seed)
         self._mode = Mode(config.variant, config.s_mid)
         agent.model.check(self._mode)
-        left = agent.model.horizon - CHUNK
+        left = min(agent.model.horizon - self.chunk, self.chunk)
         if config.delay > left:
-            raise ConfigError(f"a decision of {agent.model.horizon} actions has {left} left after a chunk, delay={config.delay}")
+            raise ConfigError(
+                f"of a decision of {agent.model.horizon} actions, {self.chunk} are executed before the next frame: "
+                f"sai.delay is at most {left}, got {config.delay}"
+            )
         self._delay = config.delay
 
     def _generate(self, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from embodichain.errors import ConfigError
-from embodichain.types import CHUNK
 
 OFF = "off"
 """The word for no speculation."""
@@ -33,7 +32,7 @@ class SaiConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.s_mid <= 1.0:
             raise ConfigError(f"s_mid must be in 0..1, got {self.s_mid}")
-        if not 0 <= self.delay <= CHUNK:
-            raise ConfigError(f"delay is a number of commands of a chunk, 0..{CHUNK}, got {self.delay}")
+        if self.delay < 0:
+            raise ConfigError(f"delay is a number of commands of a chunk, 0 or more, got {self.delay}")
         if self.patience_s < 0 or self.expires_s < 0 or self.max_lost < 0:
             raise ConfigError(f"patience_s, expires_s and max_lost must be 0 or more, got {self}")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from embodichain.types import ACTION_DIM, CHUNK, Limits
+from embodichain.types import ACTION_DIM, Limits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
@@ -86,7 +86,12 @@ class Policy:
         self.limits: Limits | None = None
         """Of the robot that it drives: measurements beyond them are refused, and no command leaves them. None bounds nothing."""
         self.rest: NDArray[np.float32] = _NOTHING
-        """Actions of the last decision beyond its chunk, [H - 16, 30], physical and absolute: what goes on if the next is late."""
+        """Actions of the last decision beyond its chunk, [H - K, 30], physical and absolute: what goes on if the next is late."""
+
+    @property
+    def chunk(self) -> int:
+        """K, actions between two frames."""
+        return self._agent.config.model.chunk
 
     @property
     def memory(self) -> State:
@@ -111,11 +116,11 @@ class Policy:
         Args:
             rgb: uint8 [cameras, h, w, 3].
             proprio: measured state in the unified representation, [30].
-            executed: the actions that the robot executed since the last frame, [0..16, 30], physical and absolute; None when
-                they were those of the last chunk. Of fewer than 16 the last one counts as held for the rest of the chunk.
+            executed: the actions that the robot executed since the last frame, [0..K, 30], physical and absolute; None when
+                they were those of the last chunk. Of fewer than K the last one counts as held for the rest of the chunk.
 
         Returns:
-            float32 [16, 30] in physical units and absolute, zero in channels that the robot lacks.
+            float32 [K, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
             LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`.
@@ -178,12 +183,12 @@ class Policy:
         return agent.normalizer.latents(raw), measured, agent.grid(pixels)
 
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
-        if executed.ndim != 2 or executed.shape[1] != ACTION_DIM or len(executed) > CHUNK:
-            raise LearnerError(f"executed actions are [0..{CHUNK}, {ACTION_DIM}], got {list(executed.shape)}")
+        if executed.ndim != 2 or executed.shape[1] != ACTION_DIM or len(executed) > self.chunk:
+            raise LearnerError(f"executed actions are [0..{self.chunk}, {ACTION_DIM}], got {list(executed.shape)}")
         if self._measured is None:
             raise LearnerError("executed actions belong between two frames: none was seen before this one")
         actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
-        if (missing := CHUNK - len(executed)) > 0:  # the robot holds the last command, or stays where it was measured
+        if (missing := self.chunk - len(executed)) > 0:  # the robot holds the last command, or stays where it was measured
             last = actions[:, -1:] if len(executed) else self._measured[:, None]
             actions = torch.cat([actions, last.expand(-1, missing, -1)], dim=1)
         return self._agent.normalizer.actions(actions, self._measured)
@@ -227,13 +232,13 @@ class Policy:
         """
         agent = self._agent
         self._decision = decision
-        self._executed = agent.normalizer.playable(decision.actions_BHA[:, :CHUNK])
+        self._executed = agent.normalizer.playable(decision.actions_BHA[:, : self.chunk])
         self.imagined = None if decision.imagined_BNC is None else decision.imagined_BNC[0]
         basis = expected if decision.is_ahead and expected is not None else measured
         physical = agent.normalizer.physical_actions(self._executed, basis)
         if basis is not measured:
             self._executed = agent.normalizer.actions(physical, measured)
-        further = agent.normalizer.playable(decision.actions_BHA[:, CHUNK:])
+        further = agent.normalizer.playable(decision.actions_BHA[:, self.chunk :])
         self.rest = self._bounded(agent.normalizer.physical_actions(further, basis))
         unbounded = physical[0].float().cpu().numpy()
         actions = self._bounded(physical)

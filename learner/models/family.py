@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from embodichain.errors import unknown
+from embodichain.errors import ConfigError, unknown
+from embodichain.types import CHUNK
 from learner.codecs.config import LatentSpec
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ class ModelConfig:
 
     family: ClassVar[str]
     """The family's name in `families.FAMILIES`, or "package.module:NAME" of its `Family`."""
+
+    chunk: int = CHUNK
+    """Actions between two frames, as the stream has them (`world.chunk`)."""
+
+    def check_chunk(self, chunk: int) -> None:
+        """Raises ConfigError unless the stream's chunks have as many actions as this model's."""
+        if self.chunk != chunk:
+            raise ConfigError(
+                f"the stream has {chunk} actions in a chunk, the model {self.chunk}: "
+                "set world.chunk and learner.agent.model.chunk alike"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

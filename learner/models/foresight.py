@@ -14,7 +14,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from embodichain.types import CHUNK
 from learner.data.dataset import Batch
 from learner.models.agent import Agent
 from learner.models.world_model import Seen
@@ -92,7 +91,7 @@ def foresee(agent: Agent, batch: Batch, generator: torch.Generator, linear: Line
         decision = model.decide(state, model.noise(frames[:, start], generator), text, grid)
         if decision.imagined_BNC is None:
             return []
-        chunk = agent.normalizer.playable(decision.actions_BHA[:, :CHUNK])
+        chunk = agent.normalizer.playable(decision.actions_BHA[:, : agent.config.model.chunk])
         if ahead in furthest and bool((spans := start + ahead <= lengths).any()):
             found.append(_compared(frames[spans], decision.imagined_BNC[spans], start, ahead, linear))
         measured = agent.normalizer.physical_actions(chunk, measured)[:, -1]

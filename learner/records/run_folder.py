@@ -35,6 +35,10 @@ _PACKAGES = (
 )
 
 
+MEASURED = "held_out"
+"""Kind of the records in a run's metrics that hold its loss on held-out episodes."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
     """Names of the files in a run's folder; `create` or `open` one, never construct it by hand."""

@@ -8,14 +8,32 @@ from collections.abc import Mapping, Sequence
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
+from matplotlib.ticker import LogLocator, PercentFormatter, StrMethodFormatter
 
 _INK, _BLUE, _ORANGE, _GREY, _RED = "#1d2733", "#2563a8", "#d9822b", "#9aa5b1", "#b3261e"
+
+_WIDTH = 4.6
+"""Of every chart [inch]: two stand side by side on a desk, and one fills a telephone with letters that can still be read."""
+
+
+def over_time(steps: Sequence[float], curves: Mapping[str, Sequence[float]], label: str, *, share: bool = False) -> str:
+    """What a run's records say over its steps; with `share` from 0 to 100%."""
+    figure, axes = _canvas(_WIDTH, 2.3)
+    for (name, values), color in zip(curves.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+        axes.plot(steps, values, color=color, linewidth=1.5, label=name)
+    axes.set_xlabel("training step")
+    axes.set_ylabel(label)
+    axes.set_ylim(0, 1.02 if share else None)
+    if share:
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
 
 
 def losses(steps: Sequence[int], curves: Mapping[str, Sequence[float]]) -> str:
     """Loss curves over training steps: raw in the background, an exponential average in front."""
-    figure, axes = _canvas(6.4, 2.9)
+    figure, axes = _canvas(_WIDTH, 2.9)
     for (name, values), color in zip(curves.items(), (_BLUE, _ORANGE, _GREY), strict=False):
         axes.plot(steps, values, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(steps, smooth(values), color=color, linewidth=1.8, label=name)
@@ -38,7 +56,7 @@ def smooth(values: Sequence[float], keep: float = 0.9) -> list[float]:
 
 def replay_histogram(trajectories_by_reads: Mapping[int, int], bound: int) -> str:
     """How many trajectories were read how often, with the bound as a line that nothing may cross."""
-    figure, axes = _canvas(6.4, 2.6)
+    figure, axes = _canvas(_WIDTH, 2.6)
     reads = sorted(trajectories_by_reads)
     colors = [_BLUE if r <= bound else _RED for r in reads]
     axes.bar(reads, [trajectories_by_reads[r] for r in reads], color=colors, width=0.9)
@@ -54,7 +72,7 @@ def efficiency(
     pairs: Sequence[float], values: Sequence[float], curve: tuple[Sequence[float], Sequence[float]], *, x: str, y: str, note: str
 ) -> str:
     """Loss (or what else should fall) against experience on a logarithmic axis, with the fitted law."""
-    figure, axes = _canvas(6.4, 2.9)
+    figure, axes = _canvas(_WIDTH, 2.9)
     axes.plot(*curve, color=_ORANGE, linewidth=1.8, label=note)
     axes.plot(pairs, values, "o", color=_BLUE, markersize=4)
     axes.set_xscale("log")
@@ -71,20 +89,20 @@ def efficiency(
 
 def shares(parts: Mapping[str, float]) -> str:
     """One horizontal bar split by share of time."""
-    figure, axes = _canvas(6.4, 1.1)
+    figure, axes = _canvas(_WIDTH, 1.5)
     left = 0.0
     for (name, share), color in zip(parts.items(), (_BLUE, _ORANGE, "#4f9d69", _GREY, "#8e6bbf"), strict=False):
         axes.barh(0, share, left=left, color=color, height=0.6, label=f"{name} {share:.0%}")
         left += share
     axes.set_xlim(0, max(left, 1e-9))
     axes.axis("off")
-    axes.legend(frameon=False, ncols=len(parts), loc="upper center", bbox_to_anchor=(0.5, 0.05), fontsize=8)
+    axes.legend(frameon=False, ncols=2, loc="upper center", bbox_to_anchor=(0.5, 0.05), fontsize=8)
     return _svg(figure)
 
 
 def success(rows: Sequence[tuple[str, float, float, float]]) -> str:
     """Success rates with their intervals: rows of (label, rate, low, high)."""
-    figure, axes = _canvas(6.4, 0.45 * len(rows) + 0.8)
+    figure, axes = _canvas(_WIDTH, 0.45 * len(rows) + 0.8)
     for y, (_label, rate, low, high) in enumerate(rows):
         axes.plot([low, high], [y, y], color=_GREY, linewidth=3, solid_capstyle="round")
         axes.plot([rate], [y], "o", color=_BLUE, markersize=6)

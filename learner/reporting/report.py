@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embodichain.errors import ConfigError
 from embodichain.metrics import read_metrics
+from embodichain.ring.waiting import Waiting
 from embodichain.types import ReplayMode
-from learner.records.run_folder import RunFolder
+from learner.records.run_folder import MEASURED, RunFolder
 from learner.reporting import charts
 from learner.reporting.efficiency import fit_efficiency, windowed
 
@@ -38,6 +40,7 @@ def write_report(folder: RunFolder) -> Path:
         **_learning(folder),
         **_efficiency(folder),
         **_replay(summary),
+        **_over_time(folder),
         **_stream(summary),
         videos=_pictures(folder.videos, "*.mp4"),
         frames=_pictures(folder.frames, "*.png"),
@@ -134,6 +137,38 @@ def _efficiency(folder: RunFolder) -> dict[str, str]:
         f"The floor of the fit is {law.floor:.2f} (95% interval {law.floor_interval[0]:.2f} to {law.floor_interval[1]:.2f})."
     )
     return {"efficiency_chart": chart, "efficiency_text": text}
+
+
+_POINTS = 60
+"""Points of a curve over time."""
+
+
+def _over_time(folder: RunFolder) -> dict[str, Any]:
+    """What the records hold over the run: E, who waited, ages, what was published, losses of workers, and the held-out loss."""
+    train, stream = read_metrics(folder.metrics, "train"), read_metrics(folder.metrics, "stream")
+    found: dict[str, Any] = {"time_charts": [], "advice": ""}
+    if len(train) >= 2 and "experience_new_pairs" in train[0]:
+        steps = windowed([r["step"] for r in train], _POINTS).tolist()
+        for name, label in (("experience_new_pairs", "E: new pairs an iteration"), ("experience_age_s", "age at a read [s]")):
+            found["time_charts"].append(
+                charts.over_time(steps, {label: windowed([r[name] for r in train], _POINTS).tolist()}, label)
+            )
+    if len(stream) >= 2:
+        waits = [Waiting.between(a, b) for a, b in pairwise(stream)]
+        found["advice"] = Waiting.between(stream[0], stream[-1]).advice
+        steps = windowed([r["step"] for r in stream[1:]], _POINTS).tolist()
+        shares = {"workers blocked": [w.workers for w in waits], "learner waits": [w.learner for w in waits]}
+        curves = {name: windowed(values, _POINTS).tolist() for name, values in shares.items()}
+        found["time_charts"].append(charts.over_time(steps, curves, "share of time", share=True))
+        counts = {"published": [r["published"] for r in stream]}
+        if any(sum(r.get("deaths", {}).values()) for r in stream):
+            counts["workers lost"] = [sum(r.get("deaths", {}).values()) for r in stream]
+        found["time_charts"].append(charts.over_time([r["step"] for r in stream], counts, "trajectories published"))
+    measured = read_metrics(folder.metrics, MEASURED)
+    if len(measured) >= 2:
+        curves = {name: [r[name] for r in measured] for name in measured[0] if name.startswith("loss_")}
+        found["time_charts"].append(charts.over_time([r["step"] for r in measured], curves, "loss on held-out episodes"))
+    return found
 
 
 def _replay(summary: dict[str, Any]) -> dict[str, str]:

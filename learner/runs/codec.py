@@ -123,7 +123,9 @@ def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
     ]
     found = [row.double().numpy() for row in rows]
     settings = config.fast
-    tokenizer = train_fast(found, channels=len(settings.channels), scale=settings.scale, clip=settings.clip)
+    tokenizer = train_fast(
+        found, channels=len(settings.channels), scale=settings.scale, clip=settings.clip, chunk=config.world.chunk
+    )
     tokenizer.save(config.out)
     lengths = [len(tokenizer.encode(row)) for row in found]
     errors = [float(np.sqrt(np.square(tokenizer.decode(tokenizer.encode(row)) - row).mean())) for row in found[:500]]

@@ -59,6 +59,12 @@ class StreamConfig:
     engine: str = "ray"
     """"ray": worker processes; "serial": in this process, between training steps."""
     workers: int = 2
+    """At the beginning, and the fewest."""
+    most_workers: int = 0
+    """The number of workers may grow up to this while the learner waits for them, and shrinks while they wait: `--workers 2:16`; 0
+    keeps it."""
+    target_pairs: float = 0.0
+    """E that an elastic number of workers should reach, in state-action pairs an iteration; 0 asks for balance alone."""
     address: str = ""
     """Of a running Ray cluster; empty starts Ray on this machine."""
     cpus_per_worker: float = 1.0
@@ -75,6 +81,10 @@ class StreamConfig:
             raise unknown("engine", self.engine, ("ray", "serial"))
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if self.most_workers and self.most_workers < self.workers:
+            raise ConfigError(f"--workers is min:max with min <= max, got {self.workers}:{self.most_workers}")
+        if self.target_pairs < 0 or (self.target_pairs and not self.most_workers):
+            raise ConfigError(f"target_pairs is for an elastic number of workers (--workers min:max), got {self.target_pairs}")
         if self.cpus_per_worker < 0 or self.hang_s <= 0:
             raise ConfigError(
                 f"cpus_per_worker must be 0 or more and hang_s positive, got {self.cpus_per_worker} and {self.hang_s}"
@@ -95,6 +105,8 @@ class TrainConfig:
     """Largest gradient norm."""
     verify: bool = False
     """Check every byte of every read against its provenance (counting physics only)."""
+    measure_every: int = 0
+    """Steps between measurements of the loss on held-out episodes (`evaluate.measured`), after the last too; 0 for never."""
     ranks: int = 1
     """Learner processes on this machine, one a GPU where there are some: each draws its own batches from the one ring."""
 
@@ -105,6 +117,8 @@ class TrainConfig:
             raise ConfigError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
         if self.clip <= 0:
             raise ConfigError(f"clip must be positive, got {self.clip}")
+        if self.measure_every < 0:
+            raise ConfigError(f"measure_every must be 0 or more, got {self.measure_every}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +151,7 @@ class RunConfig:
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
+        self.learner.agent.model.check_chunk(self.world.chunk)
         encode, encoder = self.world.encode, self.learner.agent.encoder
         if encode.factory == _ENCODER and EncoderConfig(**json.loads(encode.options)) != encoder:
             raise ConfigError(

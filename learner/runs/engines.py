@@ -6,6 +6,7 @@ from pathlib import Path
 
 from embodichain.engine import AnyEngine, Engine, Start
 from embodichain.progress import Board
+from embodichain.ray_engine.elastic import Elastic
 from embodichain.ring.contract import AnyRing
 from embodichain.world import World
 from learner.runs.config import StreamConfig
@@ -24,6 +25,7 @@ def open_engine(
     board.update("start workers", 0, config.workers)
     spread = RayConfig(
         workers=config.workers,
+        elastic=_elastic(config),
         address=config.address,
         cpus_per_worker=config.cpus_per_worker,
         budgets=config.budgets,
@@ -33,3 +35,9 @@ def open_engine(
     engine = RayEngine(world, ring, spread, start=start, limit=limit)
     board.update("start workers", config.workers, config.workers)
     return engine
+
+
+def _elastic(config: StreamConfig) -> Elastic | None:
+    if not config.most_workers:
+        return None
+    return Elastic(least=config.workers, most=config.most_workers, target_pairs=config.target_pairs)

@@ -11,12 +11,9 @@ from embodichain.errors import RunError
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
 from learner.inference.policy_file import Setup, load_setup
-from learner.records.plain import load_yaml
 from learner.records.run_folder import RunFolder
 from learner.records.shipped import BUILTIN, shipped
-from learner.runs import catalog
-from learner.runs.config import RunConfig
-from learner.runs.options import restore
+from learner.runs.options import run_config
 
 
 def setup_of(world: WorldConfig) -> Setup:
@@ -80,9 +77,3 @@ def find(path: Path) -> Trained:
     raise RunError(
         f"{path} has no config.yaml beside it, so its robot and cameras are unknown; give its run folder, or a policy file"
     )
-
-
-def run_config(folder: RunFolder) -> RunConfig:
-    """The resolved configuration that a run saved."""
-    saved = load_yaml(folder.config)
-    return restore(catalog.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)

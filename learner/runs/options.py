@@ -82,6 +82,12 @@ def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] 
     return override(_with_tables(base, saved), [*flatten(saved), *arguments])
 
 
+def run_config(folder: RunFolder) -> RunConfig:
+    """The resolved configuration that a run saved."""
+    saved = load_yaml(folder.config)
+    return restore(catalog.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)
+
+
 def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
     """Takes over mappings whole: dotted names alone could only add to a table, not take away."""
     changes: dict[str, Any] = {}

@@ -143,6 +143,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "worker_shares": {name: seconds / busy_s if busy_s else 0.0 for name, seconds in parts.items()},
         "encoder_is_random": streamed.encoder_is_random,
         "num_parameters": streamed.num_parameters,
+        "slot_bytes": streamed.slot_bytes,
         "peak_memory_gib": peak_bytes / 2**30,
         "evaluation": as_rows(scores),
     }

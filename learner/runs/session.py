@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
 from embodichain.ring.contract import AnyRing
+from embodichain.ring.layout import RingLayout
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.ring.proof import LedgerReport, undone, verify
 from embodichain.types import TrajectoryId
@@ -27,12 +28,16 @@ from learner.data.dataset import RingDataset
 from learner.records.run_folder import RunFolder
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
+from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
+from learner.runs.wishes import Wishes
 from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
 _TELL_EVERY_S = 10.0
+_TOLD_STEPS = 50
+"""Steps whose mean E the engine is told."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,8 @@ class Streamed:
     """Of these, in the learner's loop."""
     encoder_is_random: bool
     num_parameters: int
+    slot_bytes: int
+    """Of a trajectory in the ring [B]."""
 
 
 def stream_and_learn(
@@ -73,6 +80,8 @@ def stream_and_learn(
     Raises IntegrityError when the stream was to be verified and anything was lost, duplicated, torn or read too often.
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
+    module = AgentModule(config.learner)
+    measure = HeldOutLoss(world, config, module) if config.train.measure_every else None
     with ExitStack() as stack:
         life = begin(config.ring_spec(world.stream_spec), config.ring.placement, folder, state)
         ring = stack.enter_context(life.ring)
@@ -94,10 +103,11 @@ def stream_and_learn(
             inspect=partial(counting.verify, robot=world.robot) if config.train.verify else None,
             ranks=ranks,
         )
-        module = AgentModule(config.learner)
         testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
         data = RingDataModule(dataset, engine_state=testament.state)
-        watch = _Watch(config, ring, engine, metrics, board, stopped, patience)
+        measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
+        wishes = Wishes(folder, ring, ledger, metrics)
+        watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         learning = time.monotonic()
         steps, new_steps = fit(
@@ -115,6 +125,7 @@ def stream_and_learn(
         engine.check()
         ended = time.monotonic()
         watch.stream(steps)
+        slot_bytes = RingLayout.of(ring.spec).slot_bytes
         complete = engine.exhausted and not stopped()
     report = verify(folder.ledger, config.trajectory_bound)
     if config.train.verify and complete:
@@ -131,6 +142,7 @@ def stream_and_learn(
         learn_s=ended - learning,
         encoder_is_random=module.agent.encoder.is_random,
         num_parameters=module.agent.num_trained_parameters,
+        slot_bytes=slot_bytes,
     )
 
 
@@ -196,6 +208,8 @@ class _Watch:
         board: Board,
         stopped: Callable[[], bool],
         patience: _Patience,
+        measured: MeasuredLoss | None,
+        wishes: Wishes,
     ) -> None:
         self._config = config
         self._patience = patience
@@ -204,16 +218,26 @@ class _Watch:
         self._metrics = metrics
         self._board = board
         self._stopped = stopped
+        self._measured = measured
+        self._wishes = wishes
+        self._new_pairs: deque[float] = deque(maxlen=_TOLD_STEPS)
         self._next_stream = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
         """Takes in one step's values; True ends the training."""
         self._patience.rewarded()
         self._engine.check()
+        if "experience/new_pairs" in values:
+            self._new_pairs.append(values["experience/new_pairs"])
         self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
         if time.monotonic() >= self._next_stream:
             self._next_stream = time.monotonic() + _STREAM_EVERY_S
+            self._wishes.look(step)
+            if self._new_pairs:
+                self._engine.tell(sum(self._new_pairs) / len(self._new_pairs))
             self.stream(step)
+        if self._measured is not None:
+            self._measured.after(step)
         published = self._engine.report.published
         done, total = (published, self._config.stream.limit) if self._config.stream.limit else (step, self._config.train.steps)
         self._board.update("stream and learn", done, total, f"loss {values['loss']:.3f}, {published} trajectories")
@@ -231,6 +255,11 @@ class _Watch:
                 "published": report.published,
                 "fates": dict(report.fates),
                 "crashed": list(report.crashed),
+                "workers": self._engine.workers,
+                "reads": stats.acquired,
+                "retired": stats.retired,
+                "oldest_s": round(stats.oldest_s, 3),
+                "deaths": dict(report.deaths),
                 "blocked_writer_s": stats.blocked_writer_s,
                 "blocked_reader_s": stats.blocked_reader_s,
             },

@@ -24,7 +24,7 @@ from embodichain import __version__, robots
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.motion.action import ActionCodec
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import OFF
 from learner.inference.policy import Policy
@@ -58,8 +58,8 @@ class PolicyServer:
             "cameras": list(body.cameras),
             "image_shape": [body.height, body.width, 3],
             "state_sizes": {"unified": ACTION_DIM, "native": body.native},
-            "action_horizon": CHUNK,
-            "execution_horizon": [0, CHUNK],
+            "action_horizon": body.chunk,
+            "execution_horizon": [0, body.chunk],
             "dialect": config.dialect,
             "family": agent.config.model.family,
             "modes": [*agent.model.modes, *agent.model.late_modes],
@@ -192,6 +192,7 @@ def embodiment(world: WorldConfig) -> Embodiment:
         width=world.width,
         native=robot.command_size,
         control_hz=robot.control_hz,
+        chunk=world.chunk,
         limits=codec.limits,
         home=robot.home,
         encode=codec.encode,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import EmbodiChainError, unknown
-from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES, Limits
+from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES, Limits
 from learner.inference.policy import Policy
 
 _MOST_ID_CHARACTERS = 128
@@ -38,6 +38,8 @@ class Embodiment:
     native: int
     control_hz: float
     """Commands that the robot takes a second."""
+    chunk: int
+    """K, commands between two pictures."""
     home: NDArray[np.float64]
     """A measurement of its own that is surely possible, [native]."""
     limits: Limits
@@ -101,7 +103,7 @@ class Reader:
         executed = None
         if "executed" in values:
             given = self._numbers("executed", values["executed"])
-            count = len(given) if given.ndim == 2 and len(given) <= CHUNK else CHUNK
+            count = len(given) if given.ndim == 2 and len(given) <= self._body.chunk else self._body.chunk
             executed, _ = self._unified("executed", given, (count,))
         return Observation(rgb=rgb, proprio=proprio, executed=executed, native=native)
 
@@ -138,7 +140,7 @@ class Reader:
         raise RequestError(f"{key}: {self._sizes('needs shape', lead)}, got {list(array.shape)}")
 
     def _sizes(self, what: str, lead: tuple[int, ...]) -> str:
-        first = [f"0..{CHUNK}"] if lead else []
+        first = [f"0..{self._body.chunk}"] if lead else []
         shapes = (f"[{', '.join([*first, str(size)])}]" for size in (ACTION_DIM, self._body.native))
         return f"{what} {next(shapes)} (unified) or {next(shapes)} (the robot's own)"
 

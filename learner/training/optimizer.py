@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -99,6 +100,21 @@ class WeightAverage:
         current = dict(module.named_parameters())
         for name, average in self._averages.items():
             average.lerp_(current[name].detach(), 1.0 - keep)
+
+    @contextmanager
+    def applied(self, module: nn.Module) -> Iterator[None]:
+        """Puts the averages where the weights are until the block ends; without an average the weights stay."""
+        current = {name: p for name, p in module.named_parameters() if name in self._averages}
+        kept = {name: p.detach().clone() for name, p in current.items()}
+        try:
+            with torch.no_grad():
+                for name, p in current.items():
+                    p.copy_(self._averages[name])
+            yield
+        finally:
+            with torch.no_grad():
+                for name, p in current.items():
+                    p.copy_(kept[name])
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by name, whole: a collective where weights are sharded."""

@@ -68,6 +68,9 @@ def load_umt5(source: str, max_tokens: int) -> tuple[Callable[[str], Tensor], in
 
 def _load(from_pretrained: Callable[..., Any], what: str, source: str, *, dtype: torch.dtype | str) -> Any:
     """The model, with every weight from its file; transformers alone would fill gaps with random numbers and only warn."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # a bar a worker for files that are read in milliseconds would bury a run's own lines
     try:
         model, info = from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

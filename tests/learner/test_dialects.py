@@ -37,6 +37,7 @@ def body():
         width=SIDE,
         native=14,
         control_hz=50.0,
+        chunk=16,
         home=codec.robot.home,
         limits=codec.limits,
         encode=codec.encode,

@@ -60,7 +60,9 @@ def test_a_delay_beyond_what_decisions_hold_and_unknown_ways_are_refused(agent):
     with pytest.raises(ConfigError, match="unknown mode 'early'; available: guided, prefix"):
         make_policy(agent, SaiConfig(variant="early"))
     with pytest.raises(ConfigError, match="delay is a number of commands"):
-        SaiConfig(delay=17)
+        SaiConfig(delay=-1)
+    with pytest.raises(ConfigError, match=r"delay is at most 16, got 17"):
+        make_policy(agent, SaiConfig(variant="guided", delay=17))
 
 
 @pytest.mark.parametrize("where", ["learner", "workers"])

@@ -29,6 +29,12 @@ def scene_of(asset: Asset, pose: Pose, joints: tuple[float, ...] = ()) -> Scene:
     )
 
 
+def test_what_had_no_time_to_lie_still_is_named_though_it_does_by_now(physics) -> None:
+    falling = scene_of(pad(), yaw_pose(0.0, 0.0, 0.0004, 0.0))
+    with pytest.raises(SceneError, match=r"'thing' .*does not come to rest within 0\.1 s"):
+        settle(physics, falling, SettleConfig(quiet_s=0.1, longest_s=0.1))
+
+
 def test_a_settled_scene_lies_still_where_it_was_put(physics) -> None:
     above = scene_of(mouse(), yaw_pose(0.05, 0.1, 0.002, 0.4))
     settled = settle(physics, above)

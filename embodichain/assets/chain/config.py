@@ -32,6 +32,8 @@ class AssetsConfig:
             "lid": 2,
             "carafe": 2,
             "cup": 2,
+            "mark": 1,
+            "button_panel": 2,
         }
     )
     seed: int = 0

@@ -18,6 +18,7 @@ _BUILT_IN = {
     "bowl": "embodichain.assets.families.vessels:bowl",
     "block": "embodichain.assets.families.desk:block",
     "switch": "embodichain.assets.families.switches:switch",
+    "mark": "embodichain.assets.families.desk:mark",
     "pad": "embodichain.assets.families.desk:pad",
     "bottle": "embodichain.assets.families.vessels:bottle",
     "carafe": "embodichain.assets.families.vessels:carafe",

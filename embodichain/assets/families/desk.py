@@ -1,4 +1,4 @@
-"""What lies on a desk: block, mouse pad, mouse."""
+"""What lies on a desk: block, mark, mouse pad, mouse."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
-from embodichain.assets.families.design import Design, SolidPart, down, tint
+from embodichain.assets.families.design import Design, SolidPart, bolted, down, tint
 from embodichain.assets.geometry.shapes import Solid, box, cylinder, pieces, slab
+from embodichain.types import Pose
 
 
 def block(rng: np.random.Generator) -> Design:
@@ -19,6 +20,18 @@ def block(rng: np.random.Generator) -> Design:
         solids=(SolidPart(name="body", pieces=pieces(solid), material="wood", color=tint(rng)),),
         parameters={"length": size[0], "width": size[1], "height": size[2]},
         affordances={"grasp": ("body", down(0.0, 0.0, size[2] / 2))},
+    )
+
+
+def mark(rng: np.random.Generator) -> Design:
+    """A square mark of foamed rubber, glued to the table: something may stand on it."""
+    edge, height = rng.uniform(0.072, 0.080), 0.002
+    solid = box((edge, edge, height)).translate((0.0, 0.0, height / 2))
+    return Design(
+        solids=(SolidPart(name="body", pieces=pieces(solid), material="rubber_foam", color=tint(rng)),),
+        parameters={"length": edge, "width": edge, "height": height},
+        joints=(bolted("body"),),
+        affordances={"top": ("body", Pose(position=(0.0, 0.0, height))), "center": ("body", down(0.0, 0.0, height))},
     )
 
 

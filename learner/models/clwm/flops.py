@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
@@ -12,8 +12,8 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     """FLOPs of the forward pass of one training step that samples no imagined frames (`ClwmConfig.own_imagination`)."""
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
-    past, draws = CHUNK if config.told_past else 0, config.action_draws
-    scene, body, video, action = N, 1 + past, N, CHUNK  # tokens of a step; actions have several draws
+    past, draws = config.chunk if config.told_past else 0, config.action_draws
+    scene, body, video, action = N, 1 + past, N, config.chunk  # tokens of a step; actions have several draws
     V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # imagined, and seen: the last only to be remembered
     still, noisy = frames * (scene + body), V * video + T * draws * action + T * (N if config.see_imagined else 0)
     ahead = N if config.see_imagined else 0  # imagined frames as actions see them

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.flow import euler, interpolate, time_grid, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
@@ -50,7 +50,6 @@ class Clwm(ClwmStages):
     """The causal latent world model: parameters, and no state."""
 
     modes = tuple(Variant)
-    horizon = CHUNK
 
     # ------------------------------------------------------------------------------------------------------------ training
 
@@ -186,7 +185,7 @@ class Clwm(ClwmStages):
         """Of a frame, then of `action_samples` chunks a trajectory."""
         video = torch.randn(latents_BNC.shape, generator=generator).to(latents_BNC)
         count = self.config.action_samples * len(latents_BNC)
-        action = torch.randn((count, CHUNK, ACTION_DIM), generator=generator).to(latents_BNC)
+        action = torch.randn((count, self.config.chunk, ACTION_DIM), generator=generator).to(latents_BNC)
         return Noise(video, self.config.action_temperature * action)
 
     def prepare(self, noise: Noise, grid: Grid) -> Preparation:

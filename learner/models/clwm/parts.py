@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.flow import shift_time, towards
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
@@ -43,13 +43,14 @@ class ClwmParts(WorldModel):
         if config.aim and not latents.moments:
             raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
         self.config, self.needs = config, Needs(opening=bool(config.aim))
+        self.horizon = config.chunk
         dim, latent_dim = config.dim, latents.channels
         self.video_in = nn.Linear(latent_dim, dim)
         self.action_in = nn.Linear(ACTION_DIM, dim)
         self.proprio_in = nn.Linear(ACTION_DIM, dim)
         self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
-        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, dim))
+        self.place = nn.Parameter(0.02 * torch.randn(config.chunk, dim))
         self.no_past = nn.Parameter(0.02 * torch.randn(dim))
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(dim, config.time_frequencies)
@@ -92,7 +93,9 @@ class ClwmParts(WorldModel):
 
     def action_setting(self, time_B: Tensor) -> Setting:
         """What a Stage 2 evaluation at flow time s needs beside point and memory."""
-        return self._setting(self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, CHUNK, 0.0)
+        return self._setting(
+            self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, self.config.chunk, 0.0
+        )
 
     # ------------------------------------------------------------------------------------------------------------- tokens
 
@@ -167,11 +170,11 @@ class ClwmParts(WorldModel):
     @property
     def _past(self) -> int:
         """How many executed actions the model sees with a frame."""
-        return CHUNK if self.config.told_past else 0
+        return self.config.chunk if self.config.told_past else 0
 
     def _action(self, actions_BTKA: Tensor, time_BT: Tensor, glance_BT1D: Tensor | None) -> Conditioned:
         tokens = self._action_tokens(actions_BTKA, glance_BT1D, self.place)
-        return self._condition(tokens, self.action_time(time_BT), chunk_positions, CHUNK, 0.0)
+        return self._condition(tokens, self.action_time(time_BT), chunk_positions, self.config.chunk, 0.0)
 
     def _action_tokens(self, actions_BTKA: Tensor, glance_BT1D: Tensor | None, place: Tensor) -> Tensor:
         tokens = self.action_in(actions_BTKA.to(self.place)) + place

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embodichain.errors import ConfigError, LearnerError
-from embodichain.types import CHUNK
 from learner.backbone.grid import Grid
 from learner.backbone.layers import Block, KeyValue, Rotation
 from learner.backbone.packed import Group, masked, project, settle
@@ -71,8 +70,6 @@ class Remembered:
 
 class Cowvla(CowvlaStages):
     """CoWVLA: parameters, and no state."""
-
-    horizon = CHUNK
 
     # ------------------------------------------------------------------------------------------------------------ training
 

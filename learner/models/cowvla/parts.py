@@ -36,11 +36,13 @@ class CowvlaParts(WorldModel):
     def __init__(self, config: CowvlaConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
         self.config, self.needs = config, Needs(opening=bool(config.aim), codes=True)
+        self.horizon = config.chunk
         self.fast: FastTokenizer = load_fast(config.fast)
-        if self.fast.channels != len(config.channels):
+        if (self.fast.chunk, self.fast.channels) != (config.chunk, len(config.channels)):
             raise ConfigError(
-                f"the action tokenizer {config.fast!r} is made for {self.fast.channels} channels, model.channels are "
-                f"{len(config.channels)}: train one with `embodichain codec train fast`"
+                f"the action tokenizer {config.fast!r} is made for {self.fast.channels} channels and chunks of {self.fast.chunk}, "
+                f"model.channels are {len(config.channels)} and model.chunk is {config.chunk}: train one with "
+                "`embodichain codec train fast`"
             )
         dim = config.dim
         self.code_in = nn.Embedding(config.codes, dim)
@@ -118,11 +120,11 @@ class CowvlaParts(WorldModel):
     # ------------------------------------------------------------------------------------------------------------ actions
 
     def tokens_of(self, chunk_KA: NDArray[np.floating]) -> list[int]:
-        """Tokens of a normalised chunk [16, A]."""
+        """Tokens of a normalised chunk [K, A]."""
         return self.fast.encode(chunk_KA[:, list(self.config.channels)])
 
     def chunk_of(self, tokens: Sequence[int]) -> Tensor:
-        """The normalised chunk [16, A] of tokens."""
+        """The normalised chunk [K, A] of tokens."""
         decoded = torch.from_numpy(self.fast.decode(tokens)).to(self.view)
         chunk = self.view.new_zeros(len(decoded), ACTION_DIM)
         chunk[:, list(self.config.channels)] = decoded

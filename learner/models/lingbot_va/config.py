@@ -47,7 +47,7 @@ class LingbotConfig(ModelConfig):
     most_frames: int = 4
     """Training cuts the frames after the first into chunks of K, drawn from 1 to this for each batch."""
     frames: int = 1
-    """K of a decision: so many frames are imagined and so many chunks of 16 actions decided at once."""
+    """K of a decision: so many frames are imagined and so many chunks decided at once."""
     span_low: int = 4
     span_high: int = 64
     """In training a query sees what lies at most W halves of chunks back, drawn from this range for each batch."""

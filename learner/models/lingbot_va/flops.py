@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.window import Extent
@@ -19,9 +19,9 @@ def step_flops(config: LingbotConfig, extent: Extent, *, forward: bool) -> float
     B, T, N, C, L, E = extent
     D, A = config.dim, config.dual or config.dim  # widths of the streams
     state = int(config.told_state)
-    video_out, action_out = T * N * (1 + forward), T * CHUNK  # tokens that heads read
+    video_out, action_out = T * N * (1 + forward), T * config.chunk  # tokens that heads read
     video = video_out + (T + 1) * N
-    actions = action_out + (T + 1) * CHUNK + forward * T * CHUNK
+    actions = action_out + (T + 1) * config.chunk + forward * T * config.chunk
     body = actions + (T + 1) * state
     total = 2.0 * (video * C * D + video_out * D * C)
     total += 2.0 * A * ACTION_DIM * (actions + (T + 1) * state + action_out)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embodichain.errors import unknown
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.flow import interpolate, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import Block, KeyValue, wide
@@ -122,18 +122,18 @@ class LingbotVa(LingbotStages):
             self.frame_group(noisy, draws.video_time_BT, 1, grid),
             self.action_group(chunks, draws.action_time_BT, 1, hint),
         ]
-        spans = [Span(Role.NOISY_FRAMES, 1, steps, grid.size), Span(Role.NOISY_ACTIONS, 1, steps, CHUNK)]
+        spans = [Span(Role.NOISY_FRAMES, 1, steps, grid.size), Span(Role.NOISY_ACTIONS, 1, steps, self.config.chunk)]
         if draws.forward_noise_BTNC is not None:
             assert draws.forward_time_BT is not None
             led = interpolate(draws.forward_noise_BTNC, latents[:, 1:], draws.forward_time_BT[..., None, None])
             groups += [self.frame_group(led, draws.forward_time_BT, 1, grid), self.action_group(actions, self.clean, 1)]
-            spans += [Span(Role.FORWARD_FRAMES, 1, steps, grid.size), Span(Role.BARE_ACTIONS, 1, steps, CHUNK)]
+            spans += [Span(Role.FORWARD_FRAMES, 1, steps, grid.size), Span(Role.BARE_ACTIONS, 1, steps, self.config.chunk)]
         groups += [
             self.frame_group(history, draws.history_time_BT, 0, grid),
             self.action_group(past, self.clean, 0),
             *self.state_group(proprio, 0),
         ]
-        spans += [Span(Role.CLEAN_FRAMES, 0, steps + 1, grid.size), Span(Role.CLEAN_BODY, 0, steps + 1, CHUNK)]
+        spans += [Span(Role.CLEAN_FRAMES, 0, steps + 1, grid.size), Span(Role.CLEAN_BODY, 0, steps + 1, self.config.chunk)]
         return groups, [*spans, Span(Role.CLEAN_BODY, 0, steps + 1, 1)][: len(groups)]
 
     def _train_layer(self, *inputs: object) -> list[Tensor]:
@@ -159,7 +159,7 @@ class LingbotVa(LingbotStages):
 
         batch, *latent = latents_BNC.shape
         video = normal(batch, frames, *latent)
-        chunks = normal(self.config.action_samples * batch, frames, CHUNK, ACTION_DIM)
+        chunks = normal(self.config.action_samples * batch, frames, self.config.chunk, ACTION_DIM)
         return Noise(video, chunks, normal(batch, 1, *latent))
 
     def decide(self, state: Remembered, noise: Noise, text: TextMemory, grid: Grid) -> Decision:

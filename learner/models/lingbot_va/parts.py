@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.grid import Grid
 from learner.backbone.layers import PLACE_WAVES, Block, Head, KeyValue, TimeEmbedding, place_waves
 from learner.backbone.packed import Group, framed
@@ -34,7 +34,7 @@ class LingbotParts(WorldModel):
     def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
         self.config, self.needs = config, Needs(opening=bool(config.aim))
-        self.horizon = CHUNK * config.frames
+        self.horizon = config.chunk * config.frames
         dim, narrow = config.dim, config.dual or config.dim
         self.video_in = nn.Linear(latents.channels, dim)
         self.action_in = nn.Linear(ACTION_DIM, narrow)
@@ -42,7 +42,7 @@ class LingbotParts(WorldModel):
         self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
-        self.place = nn.Parameter(0.02 * torch.randn(CHUNK, narrow))
+        self.place = nn.Parameter(0.02 * torch.randn(config.chunk, narrow))
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(narrow, config.time_frequencies)
         self.video_out = Head(dim, latents.channels)
@@ -85,7 +85,7 @@ class LingbotParts(WorldModel):
         """The chunks before frames from `first` on; `hint` [B, F or 1, 1, D] is added to each action."""
         tokens = self.action_in(actions_BFKA.to(self.place)) + self.place
         tokens = tokens if hint is None else tokens + hint
-        return self._group(tokens, self.action_time(time_BF), action_positions, (first, tokens.shape[1], CHUNK), ACTION)
+        return self._group(tokens, self.action_time(time_BF), action_positions, (first, tokens.shape[1], self.config.chunk), ACTION)
 
     def state_group(self, proprio_BFA: Tensor, first: int) -> list[Group]:
         """The states measured at frames from `first` on, as a list of one; empty for a model that is not told."""

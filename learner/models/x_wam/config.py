@@ -35,7 +35,7 @@ class XwamConfig(ModelConfig):
     time_frequencies: int = 64
     max_cameras: int = 4
     frames: int = 2
-    """F: so many frames are imagined, and so many chunks of 16 actions decided, at once. Training's windows must hold as many."""
+    """F: so many frames are imagined, and so many chunks decided, at once. Training's windows must hold as many."""
     depth: int = 0
     """M: the last so many blocks have copies that give the depth of every frame; 0 for a model without. Needs a codec that encodes
     depth, and a stream that carries it."""
@@ -79,5 +79,5 @@ class XwamConfig(ModelConfig):
             or self.guidance <= 0
         ):
             raise ConfigError(f"frames, layers, max_cameras and steps must be at least 1, shift and guidance positive, got {self}")
-        if not 0 <= self.prefix < 16 * self.frames or self.proprio_noise < 0.0:
-            raise ConfigError(f"prefix must be 0..{16 * self.frames - 1} and proprio_noise not negative, got {self}")
+        if not 0 <= self.prefix < self.chunk * self.frames or self.proprio_noise < 0.0:
+            raise ConfigError(f"prefix must be 0..{self.chunk * self.frames - 1} and proprio_noise not negative, got {self}")

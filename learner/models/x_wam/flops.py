@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
 from learner.models.x_wam.config import XwamConfig
@@ -12,7 +12,7 @@ def forward_flops(config: XwamConfig, extent: Extent) -> float:
     """FLOPs of the forward pass of one training step."""
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
-    video, actions, states = (T + 1) * N, T * CHUNK, T + 1
+    video, actions, states = (T + 1) * N, T * config.chunk, T + 1
     S = video + actions + states
     total = 2.0 * video * (C * D + D * C)
     total += 2.0 * (actions + states) * 2 * (ACTION_DIM * D + D * D)

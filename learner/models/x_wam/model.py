@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError, unknown
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.flow import interpolate, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import wide
@@ -86,11 +86,11 @@ class Xwam(XwamPasses):
         one = torch.ones_like(s_v)
         times = Times(torch.cat([one, s_v.expand(-1, steps)], 1), s_a, torch.cat([one, s_a.expand(-1, steps)], 1))
         if draws.given_B is not None:
-            given = torch.arange(steps * CHUNK, device=s_a.device)[None] < draws.given_B[:, None]
+            given = torch.arange(steps * self.config.chunk, device=s_a.device)[None] < draws.given_B[:, None]
             times = times._replace(action=torch.where(given, one, s_a))
         latents, proprio = window.latents_BTNC, window.proprio_BTA
         first = proprio[:, :1] if draws.body_noise_BA is None else proprio[:, :1] + draws.body_noise_BA[:, None]
-        share = times.action.expand(-1, steps * CHUNK).unflatten(1, (steps, CHUNK))[..., None]
+        share = times.action.expand(-1, steps * self.config.chunk).unflatten(1, (steps, self.config.chunk))[..., None]
         point = Point(
             torch.cat([latents[:, :1], interpolate(draws.video_noise_BTNC, latents[:, 1:], s_v[..., None, None])], dim=1),
             interpolate(draws.action_noise_BTKA, window.actions_BTKA, share),
@@ -115,7 +115,7 @@ class Xwam(XwamPasses):
         error = (wide(found.actions_BFKA) - velocity(draws.action_noise_BTKA, window.actions_BTKA)).square()
         asked = (imitate_BT.to(valid) * taught)[..., None, None] * channels[:, None, None]
         if draws.given_B is not None:
-            index = torch.arange(config.frames * CHUNK, device=valid.device).view(1, -1, CHUNK, 1)
+            index = torch.arange(config.frames * self.config.chunk, device=valid.device).view(1, -1, self.config.chunk, 1)
             asked = asked * (index >= draws.given_B.view(-1, 1, 1, 1))
         action = _mean(error, asked.expand_as(error))
         error = (wide(found.proprio_BFA[:, 1:]) - velocity(draws.proprio_noise_BTA, window.proprio_BTA[:, 1:])).square()
@@ -133,7 +133,7 @@ class Xwam(XwamPasses):
     def _present(self, valid_BT: Tensor, grid: Grid) -> Tensor:
         """Which tokens of the sequence are no padding, bool [B, S]."""
         frames = torch.cat([torch.ones_like(valid_BT[:, :1]), valid_BT], dim=1)
-        return torch.cat([frames.repeat_interleave(grid.size, 1), valid_BT.repeat_interleave(CHUNK, 1), frames], dim=1)
+        return torch.cat([frames.repeat_interleave(grid.size, 1), valid_BT.repeat_interleave(self.config.chunk, 1), frames], dim=1)
 
     # ----------------------------------------------------------------------------------------------------------- inference
 
@@ -154,7 +154,7 @@ class Xwam(XwamPasses):
         def normal(*shape: int) -> Tensor:
             return torch.randn((self.config.samples * batch, frames, *shape), generator=generator).to(latents_BNC)
 
-        return Noise(normal(*latent), normal(CHUNK, ACTION_DIM), normal(ACTION_DIM))
+        return Noise(normal(*latent), normal(self.config.chunk, ACTION_DIM), normal(ACTION_DIM))
 
     def decide(self, state: LastFrame, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
         """Denoises until actions are clean; frames are then still on their way, and imagined as they would end."""
@@ -204,7 +204,7 @@ class Xwam(XwamPasses):
         if prefix is not None and rule == PREFIX:
             given = (torch.arange(self.horizon, device=now.device) < prefix.delay)[None]
             held = _padded(prefix.actions_BHA, self.horizon).view_as(actions)
-            actions = torch.where(given.view(1, -1, CHUNK, 1), held, actions)
+            actions = torch.where(given.view(1, -1, self.config.chunk, 1), held, actions)
         ended = frames
         for index in range(steps):
             s_v, s_a = float(video[index]), float(action[index])
@@ -225,7 +225,7 @@ class Xwam(XwamPasses):
             step = float(action[index + 1]) - s_a
             if step > 0.0:
                 moved = actions + step * pulled
-                actions = moved if given is None else torch.where(given.view(1, -1, CHUNK, 1), actions, moved)
+                actions = moved if given is None else torch.where(given.view(1, -1, self.config.chunk, 1), actions, moved)
                 proprio = proprio + step * found.proprio_BFA[:, 1:]
         extras = {"frames": ended, "states": proprio}
         if depth:
@@ -242,7 +242,7 @@ class Xwam(XwamPasses):
     def _guided(self, field: Callable[[Tensor], Point], actions: Tensor, prefix: Prefix, s_a: float) -> tuple[Point, Tensor]:
         """Velocities at a point, and that of actions drawn towards those under way."""
         overlap = prefix.actions_BHA.shape[1]
-        weights = overlap_weights(self.horizon, prefix.delay, overlap).to(actions).view(1, -1, CHUNK, 1)
+        weights = overlap_weights(self.horizon, prefix.delay, overlap).to(actions).view(1, -1, self.config.chunk, 1)
         target = _padded(prefix.actions_BHA, self.horizon).view_as(actions)
         kept: list[Point] = []
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM, CHUNK
+from embodichain.types import ACTION_DIM
 from learner.backbone.grid import Grid
 from learner.backbone.layers import PLACE_WAVES, Block, Head, TimeEmbedding, grid_positions, modulated, place_waves
 from learner.backbone.packed import Group, framed
@@ -52,7 +52,7 @@ class XwamParts(WorldModel):
     def __init__(self, config: XwamConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
         self.config, self.needs = config, Needs(opening=bool(config.aim), depth=bool(config.depth))
-        self.horizon = CHUNK * config.frames
+        self.horizon = config.chunk * config.frames
         dim = config.dim
         self.video_in = nn.Linear(latents.channels, dim)
         self.action_in = two_layers(ACTION_DIM, dim, dim)
@@ -94,9 +94,9 @@ class XwamParts(WorldModel):
         """Chunks at flow times [B, 1], one for all, or [B, F K], one for each action."""
         tokens = self.action_in(actions_BFKA.to(self.view))
         tokens = tokens if hint_B11D is None else tokens + hint_B11D
-        count = tokens.shape[1] * CHUNK
+        count = tokens.shape[1] * self.config.chunk
         tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)  # each action a frame, or one frame of all
-        return self._group(tokens, self.action_time(time), _actions, (count,))
+        return self._group(tokens, self.action_time(time), _actions, (count, self.config.chunk))
 
     def proprio_group(self, proprio_BFA: Tensor, time_BF: Tensor) -> Group:
         """States measured at frames 0 to F - 1 at flow times [B or 1, F]."""
@@ -115,8 +115,8 @@ def _frames(frames: int, cameras: int, rows: int, columns: int, device: torch.de
     return torch.cat([grid_positions(cameras, rows, columns, float(frame), device) for frame in range(frames)])
 
 
-def _actions(count: int, device: torch.device | None = None) -> Tensor:
-    t = torch.arange(1, count + 1, dtype=torch.float64, device=device) / CHUNK
+def _actions(count: int, chunk: int, device: torch.device | None = None) -> Tensor:
+    t = torch.arange(1, count + 1, dtype=torch.float64, device=device) / chunk
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
 
 

@@ -4,7 +4,7 @@ A client resets with an instruction, asks for actions with its first frame, exec
 meanwhile with the actions that it executed, and asks again. The messages:
 
     {reset: true, prompt}                                     gives {}
-    {obs, prompt}                                             gives {action: [A, F, 16]}
+    {obs, prompt}                                             gives {action: [A, F, K]}
     {obs: [F frames], compute_kv_cache: true, state: action}  gives {}
 
 where `obs` is one frame, a map of pictures and measured state under the names that `Reader` takes, and `state` the actions
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import ACTION_DIM, CHUNK, INSTRUCTION_BYTES
+from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES
 from learner.inference.policy import Policy
 from learner.serving.sessions import Memory, Observation, Reader, RequestError
 
@@ -77,12 +77,13 @@ class LingbotConnection:
         if not self._is_waiting:
             raise RequestError("frames are fed back once after each answer with actions: ask for actions first")
         assert self._policy is not None
-        chunks = 1 + len(self._policy.rest) // CHUNK
+        size = self._policy.chunk
+        chunks = 1 + len(self._policy.rest) // size
         frames = self._frames(message.get("obs"), chunks)
         executed = np.asarray(message.get("state"))
-        if executed.shape != (ACTION_DIM, chunks, CHUNK) or executed.dtype.kind not in "iuf" or not np.isfinite(executed).all():
+        if executed.shape != (ACTION_DIM, chunks, size) or executed.dtype.kind not in "iuf" or not np.isfinite(executed).all():
             raise RequestError(
-                f"state holds the executed actions, numbers [{ACTION_DIM}, {chunks}, {CHUNK}], got {list(executed.shape)}"
+                f"state holds the executed actions, numbers [{ACTION_DIM}, {chunks}, {size}], got {list(executed.shape)}"
             )
         self._fed = frames, executed.transpose(1, 2, 0).astype(np.float32)
         self._is_waiting = False
@@ -105,7 +106,7 @@ class LingbotConnection:
             chunk = policy.act(frames[-1].rgb, frames[-1].proprio, executed[-1])
         self._fed, self._is_waiting = None, True
         self._memory.note(policy)
-        whole = np.concatenate([chunk, policy.rest]).reshape(-1, CHUNK, ACTION_DIM)
+        whole = np.concatenate([chunk, policy.rest]).reshape(-1, policy.chunk, ACTION_DIM)
         return {"action": whole.transpose(2, 0, 1).copy(), "policy_timing": {"infer_ms": 1e3 * (time.perf_counter() - began)}}
 
     def _frames(self, given: Any, count: int) -> list[Observation]:

@@ -1,0 +1,227 @@
+"""Does the engine grow with its workers, what does a loss cost, what does a sweep add, and is the model of many machines right?
+
+    python benchmarks/cluster.py [--quick] [--json]
+
+workers_1_to_n_linearity    trajectories for each second of processor time that n workers were given, over the same of one worker,
+                            times n: n where the engine costs nothing more for being wide. On a machine with fewer cores than
+                            workers the wall clock says nothing.
+recovery_s                  from a fault to everybody at work again, by cause (median)
+gateway_over_memcpy         processor time to deliver a trajectory through a gateway, in one process, over one copy of its bytes
+sweep_overhead              a sweep of six trials that do next to nothing, over the same commands one after another
+torn, over_k                of all reads that were verified here: counting physics, every byte
+model_error                 trajectories a second: the event model over real runs of 1 to n workers, mean relative error
+fleets                      what the model says of 10 to 10,000 workers, and what holds each back
+"""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import harness
+import numpy as np
+import psutil
+
+from embodichain.operations.chaos import Arena, Fault, arena, storm
+from embodichain.operations.fleet import Fleet, simulate
+from embodichain.ray_engine.trials import Errand, run_trials
+from embodichain.ring.gateway import Gateway
+from embodichain.ring.ring import Ring
+from embodichain.types import Field, RingSpec, TrajectoryId, TrajectorySpec
+
+TRIALS = 6
+TRIAL = "import time; time.sleep(0.5)"
+DELIVERED_BYTES = 8 << 20
+K = 2
+
+
+class Run(NamedTuple):
+    """A real run of so many workers."""
+
+    workers: int
+    published: int
+    span_s: float
+    processor_s: float
+    """That its workers were given."""
+    torn: int
+    over_k: int
+    read_pause_s: float
+
+
+def processor_s(place: Arena) -> float:
+    """Processor time of all workers so far [s]."""
+    total = 0.0
+    for pid in place.engine.pids:
+        times = psutil.Process(pid).cpu_times()
+        total += times.user + times.system
+    return total
+
+
+def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
+    """Counting workers beside one reader that verifies, some seconds for each pause of the reader; verdicts are in the first."""
+    rows: list[tuple[float, int, float, float]] = []
+    with arena(workers=workers, max_reads=K, far=False, hang_s=60.0, slots=2 * workers + 8) as place:
+        for pause_s in pauses_s:
+            place.reader.pause_s = pause_s
+            time.sleep(0.5)
+            first, given, began = place.engine.report.published, processor_s(place), time.monotonic()
+            time.sleep(seconds)
+            spent, span = processor_s(place) - given, time.monotonic() - began
+            rows.append((pause_s, place.engine.report.published - first, span, spent))
+        over = place.ring.stats().over_reads
+    over += sum(count > K for count in place.reader.reads.values())
+    runs = [Run(workers, published, span, spent, 0, 0, pause_s) for pause_s, published, span, spent in rows]
+    return [runs[0]._replace(torn=len(place.reader.torn), over_k=over), *runs[1:]]
+
+
+def linearity(runs: list[Run]) -> dict[str, float]:
+    """By number of workers."""
+    one = runs[0].published / runs[0].processor_s
+    return {str(run.workers): round(run.workers * run.published / run.processor_s / one, 2) for run in runs}
+
+
+def model_error(runs: list[Run]) -> float:
+    """Mean relative error of the model's rates, where each run had the processor time that it had.
+
+    The model is told what one worker needs for a trajectory, from the first run, and how many cores each run was given.
+    """
+    make_s = runs[0].processor_s / runs[0].published
+    errors = []
+    for run in runs:
+        share = run.processor_s / run.span_s / run.workers  # of a core, that each worker was given or took
+        blocked = run.read_pause_s * K
+        fleet = Fleet(
+            workers=run.workers,
+            make_s=make_s if blocked else make_s / max(share, 1e-6),
+            cores=run.workers + 1,
+            workers_per_node=run.workers,
+            batch_size=1,
+            step_s=max(run.read_pause_s, 1e-4),
+            max_reads=K,
+            num_slots=2 * run.workers + 8,
+        )
+        real = run.published / run.span_s
+        errors.append(abs(simulate(fleet, steps=2000).published_per_s - real) / real)
+    return round(float(np.mean(errors)), 3)
+
+
+def gateway_over_memcpy(repeats: int) -> float:
+    """Processor time of a delivery over that of one copy, taking turns, median."""
+    words = DELIVERED_BYTES // 8
+    shapes = {"payload": ((words,), "uint64"), "trajectory_id": ((), "uint64"), "num_chunks": ((), "int32")}
+    fields = tuple(Field(name=name, shape=shape, dtype=dtype) for name, (shape, dtype) in shapes.items())
+    spec = RingSpec(trajectory=TrajectorySpec(horizon=1, fields=fields), num_slots=4, max_reads=1)
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder, Ring.create(spec) as ring:
+        gateway = Gateway(ring, Path(folder) / "journal")
+        arrays, target = spec.trajectory.allocate(), np.ones(words, np.uint64)
+        arrays["payload"][...] = np.arange(words, dtype=np.uint64)
+        rng = np.random.default_rng(0)
+        for sequence in range(repeats + 3):
+            identity = TrajectoryId(worker=0, epoch=0, sequence=sequence)
+            arrays["trajectory_id"][...] = identity.pack()
+            began = time.process_time()
+            np.copyto(target, arrays["payload"])
+            middle = time.process_time()
+            assert gateway.deliver(arrays, identity, timeout_s=5.0)
+            end = time.process_time()
+            with ring.acquire(1, 5.0, rng=rng) as lease:
+                assert int(lease[0]["payload"][-1]) == words - 1
+            if sequence >= 3:  # warm by then
+                ratios.append((end - middle) / max(middle - began, 1e-9))
+        gateway.close()
+    return round(harness.median(ratios), 3)
+
+
+def sweep_overhead() -> tuple[float, float]:
+    """A sweep of trivial trials over the commands alone, and the seconds that it adds to each trial."""
+    command = (sys.executable, "-c", TRIAL)
+    alone = harness.seconds(lambda: [subprocess.run(command, check=True) for _ in range(TRIALS)])
+    with tempfile.TemporaryDirectory() as home:
+        errands = [
+            Errand(name=f"trial{i}", command=command, folder=Path(home) / "sweep" / f"trial{i}", log=Path(home) / "logs" / str(i))
+            for i in range(TRIALS)
+        ]
+        codes: dict[str, int] = {}
+        swept = harness.seconds(
+            lambda: codes.update(run_trials(errands, address="", at_once=1, cores=1.0, on_ended=lambda name, code: None))
+        )
+    assert set(codes.values()) == {0} and len(codes) == TRIALS, codes
+    return round(swept / alone, 3), round((swept - alone) / TRIALS, 2)
+
+
+def fleets(*, quick: bool) -> list[dict[str, Any]]:
+    """What the model says of fleets whose workers simulate `turn_switch` (0.15 s of a core each), beside learners of ten steps a
+    second of 64 trajectories; K 1 is the most that a stream can be asked for.
+    """
+    base = Fleet(
+        workers=10,
+        make_s=0.15,
+        cores=16,
+        workers_per_node=15,
+        batch_size=64,
+        step_s=0.1,
+        max_reads=10,
+        num_slots=512,
+        trajectory_bytes=1.3e6,
+    )
+    rows = []
+    for bound, workers, learners in itertools.product((10, 1), (10, 100, 1_000, 10_000), (1, 8)):
+        if workers < 8 * learners:
+            continue  # less than a machine for each learner
+        fleet = replace(base, workers=workers, learners=learners, max_reads=bound)
+        found = simulate(fleet, steps=60 if quick else 400, most=20_000)
+        rows.append(
+            {
+                "max_reads": bound,
+                "workers": workers,
+                "learner_nodes": learners,
+                "trajectories_per_s": round(found.published_per_s, 1),
+                "steps_per_s": round(found.steps_per_s, 2),
+                "learner_waits": round(found.waiting.learner, 2),
+                "workers_blocked": round(found.waiting.workers, 2),
+                "gateway_busy": round(found.gateway_busy, 2),
+                "limit": found.limit,
+            }
+        )
+    return rows
+
+
+def main() -> int:
+    """Measures and prints; 1 when anything was torn or read too often."""
+    parser = harness.parser(__doc__, "1 to 2 workers, one crash, fewer steps of the model")
+    options = parser.parse_args()
+    counts, seconds = ((1, 2), 3.0) if options.quick else ((1, 2, 4, 8), 15.0)
+    runs = [measured(count, seconds, 0.0)[0] for count in counts[:-1]]
+    last, *slow = measured(counts[-1], seconds, 0.0, 0.02)
+    runs.append(last)
+    overhead, added_s = sweep_overhead()
+    faults = (
+        (Fault.CRASH,) if options.quick else (*[Fault.CRASH] * 5, Fault.GATEWAY, Fault.GATEWAY, Fault.HANG, Fault.NODE, Fault.NODE)
+    )
+    verdict = storm(iter(faults), calm_s=1.0 if options.quick else 5.0)
+    figures = {
+        "workers_1_to_n_linearity": linearity(runs),
+        "recovery_s": verdict.recovery_s(),
+        "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
+        "sweep_overhead": overhead,
+        "sweep_added_s_a_trial": added_s,
+        "torn": verdict.torn + sum(run.torn for run in runs),
+        "over_k": verdict.over_k + sum(run.over_k for run in runs),
+        "model_error": {"workers_limit": model_error(runs), "reader_limits": model_error([runs[0], *slow])},
+        "experience_lost": round(verdict.experience_lost, 3),
+        "trajectories_per_s": {str(run.workers): round(run.published / run.span_s, 1) for run in runs},
+        "fleets": fleets(quick=options.quick),
+    }
+    harness.give(figures, options)
+    return 1 if figures["torn"] or figures["over_k"] or not verdict.intact else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""What whoever runs the engine looks at and tries: a doctor and a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embodichain.lazy import public
+
+if TYPE_CHECKING:
+    from embodichain.operations.doctor import Finding, State, examine
+    from embodichain.operations.plan import Expectation, Rates, expect, rates_of
+
+__all__ = ["Expectation", "Finding", "Rates", "State", "examine", "expect", "rates_of"]
+
+__getattr__, __dir__ = public(
+    __name__,
+    dict.fromkeys(["Finding", "State", "examine"], "doctor")
+    | dict.fromkeys(["Expectation", "Rates", "expect", "rates_of"], "plan"),
+)

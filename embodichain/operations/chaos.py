@@ -1,0 +1,271 @@
+"""Faults on purpose, on this machine: workers killed and stopped, nodes taken away, the gateway killed, shared memory filled.
+
+Counting physics verifies every byte of every read meanwhile. The parts are `Arena`, a run under attack; `Fault`, what befalls it;
+and `storm`, many of them one after another with the time that each took to heal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from embodichain.config import WorldConfig
+from embodichain.errors import EmbodiChainError, IntegrityError, RingTimeout
+from embodichain.physics import counting
+from embodichain.prepare import prepare
+from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.engine import RayEngine
+from embodichain.ray_engine.nodes import Nodes
+from embodichain.ray_engine.weather import Budgets
+from embodichain.ring.ring import Ring
+from embodichain.types import RingSpec, Robot
+
+_HEAL_S = 120.0
+"""Longest that an arena may take to heal from one fault before it counts as broken [s]."""
+SLOWED_S = 2.0
+"""How long a worker is stopped, or memory taken, where it is given back [s]: less than what counts as hung."""
+_ENDLESS = 1_000_000
+"""A budget of losses that no storm uses up."""
+
+
+class Fault(StrEnum):
+    """What may befall a run."""
+
+    CRASH = "crash"
+    """SIGKILL to a worker."""
+    SLOW = "slow"
+    """SIGSTOP to a worker for two seconds, then SIGCONT: shorter than what counts as hung."""
+    HANG = "hang"
+    """SIGSTOP to a worker for good."""
+    GATEWAY = "gateway"
+    """SIGKILL to the gateway."""
+    NODE = "node"
+    """A node goes with its workers, and another comes."""
+    MEMORY = "shared memory"
+    """Somebody fills /dev/shm up to a little, and gives it back two seconds later."""
+
+
+class Reader(threading.Thread):
+    """Reads what is published until it is told to stop, and checks every byte."""
+
+    def __init__(self, ring: Ring, robot: Robot, *, pause_s: float = 0.0) -> None:
+        """`pause_s`: what it does between two reads takes so long [s]."""
+        super().__init__(daemon=True)
+        self._ring, self._robot, self.pause_s = ring, robot, pause_s
+        self.reads: Counter[int] = Counter()
+        self.torn: list[str] = []
+        """What was found in each torn trajectory, in words."""
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Until `ended` is set and nothing is left."""
+        while True:
+            last = self.ended.is_set()
+            try:
+                with self._ring.sample(1, timeout_s=0.2) as batch:
+                    try:
+                        counting.verify(batch[0], robot=self._robot)
+                    except IntegrityError as error:
+                        self.torn.append(str(error))
+                    self.reads[int(batch[0].trajectory_id)] += 1
+                if self.pause_s and not last:
+                    time.sleep(self.pause_s)
+            except RingTimeout:
+                if last:
+                    return
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What a storm came to."""
+
+    faults: Counter[str]
+    healed_s: dict[str, list[float]]
+    """Seconds from each fault until everybody was at work again, by kind."""
+    published: int
+    torn: int
+    over_k: int
+    short: int
+    """Trajectories that were read other than K times in the end."""
+    lost: int
+    """Published and never read."""
+    calm_rate: float
+    """Trajectories published a second before the first fault."""
+    storm_rate: float
+    """The same from the first fault to the last."""
+    deaths: Counter[str]
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was torn, lost or read otherwise than K times."""
+        return not (self.torn or self.over_k or self.short or self.lost)
+
+    @property
+    def experience_lost(self) -> float:
+        """Share of the calm rate of experience, and so of E, that the storm cost: 0 to 1."""
+        return max(0.0, 1.0 - self.storm_rate / self.calm_rate) if self.calm_rate else 0.0
+
+    def recovery_s(self) -> dict[str, float]:
+        """Median seconds to heal, by kind of fault."""
+        return {kind: round(statistics.median(times), 2) for kind, times in self.healed_s.items() if times}
+
+
+@dataclass(kw_only=True)
+class Arena:
+    """Counting workers on nodes of this machine, and a reader that checks all they publish."""
+
+    engine: RayEngine
+    ring: Ring
+    reader: Reader
+    nodes: Nodes
+    workers: int
+    healed_s: dict[str, list[float]] = field(default_factory=dict)
+
+    def until(self, holds: Callable[[], bool], timeout_s: float = _HEAL_S) -> float:
+        """Waits until something holds; the seconds that it took. Raises EmbodiChainError when it does not come to hold."""
+        began = time.monotonic()
+        while not holds():
+            self.engine.check()
+            if time.monotonic() > began + timeout_s:
+                raise EmbodiChainError(f"not healed within {timeout_s:g} s: {self.engine.health}")
+            time.sleep(0.02)
+        return time.monotonic() - began
+
+    def all_there(self) -> bool:
+        """Whether every worker is at work."""
+        return len(self.engine.pids) == self.workers
+
+    def strike(self, fault: Fault, rng: np.random.Generator) -> float:
+        """Lets one fault befall the run; the seconds until it has healed."""
+        began = time.monotonic()
+        match fault:
+            case Fault.CRASH | Fault.HANG:
+                deaths = self.deaths
+                os.kill(self._somebody(rng), signal.SIGKILL if fault is Fault.CRASH else signal.SIGSTOP)
+                self.until(lambda: self.deaths > deaths)
+            case Fault.SLOW:
+                pid = self._somebody(rng)
+                os.kill(pid, signal.SIGSTOP)
+                time.sleep(SLOWED_S)
+                os.kill(pid, signal.SIGCONT)
+            case Fault.GATEWAY:
+                deaths = self.engine.report.gateway_deaths
+                os.kill(self.engine.gateway_pid, signal.SIGKILL)
+                self.until(lambda: self.engine.report.gateway_deaths > deaths)
+            case Fault.NODE:
+                self.nodes.take()
+                self.until(lambda: not self.all_there())
+                self.nodes.give()
+            case Fault.MEMORY:
+                with filled(Path("/dev/shm")):
+                    time.sleep(SLOWED_S)
+        published = self.engine.report.published
+        self.until(self.all_there)
+        self.until(lambda: self.engine.report.published > published)
+        took = time.monotonic() - began
+        self.healed_s.setdefault(fault.value, []).append(took)
+        return took
+
+    @property
+    def deaths(self) -> int:
+        """Workers lost so far."""
+        return sum(self.engine.report.deaths.values())
+
+    def _somebody(self, rng: np.random.Generator) -> int:
+        self.until(self.all_there)
+        return self.engine.pids[int(rng.integers(self.workers))]
+
+
+@contextmanager
+def arena(*, workers: int = 3, max_reads: int = 2, far: bool = True, hang_s: float = 5.0, slots: int = 8) -> Iterator[Arena]:
+    """An arena with all its workers at work; ends them, its nodes and its ring.
+
+    Args:
+        workers: one of them beside the ring, the others on a second node.
+        max_reads: K.
+        far: whether there is a second node; without it all stand beside the ring.
+        hang_s: after how long without a sign of life a worker counts as hung [s].
+        slots: of the ring.
+    """
+    world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
+    budgets = Budgets(crash=_ENDLESS, node=_ENDLESS, hang=_ENDLESS, memory=_ENDLESS)
+    spec = RingSpec(trajectory=world.trajectory_spec, num_slots=slots, max_reads=max_reads)
+    with Nodes(at_home=1 if far else workers, far=workers - 1 if far else 0) as nodes, Ring.create(spec) as ring:
+        reader = Reader(ring, world.robot)
+        config = RayConfig(workers=workers, address=nodes.address, budgets=budgets, hang_s=hang_s)
+        with RayEngine(world, ring, config) as engine:
+            found = Arena(engine=engine, ring=ring, reader=reader, nodes=nodes, workers=workers)
+            found.until(found.all_there)
+            reader.start()
+            try:
+                yield found
+            finally:
+                reader.ended.set()
+        reader.join()
+
+
+def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pause_s: float = 0.5, seed: int = 0) -> Verdict:
+    """Strikes an arena with faults until there are no more; raises EmbodiChainError when it does not heal from one."""
+    rng, struck = np.random.default_rng(seed), Counter[str]()
+    with arena(workers=workers) as place:
+        first, at_s = place.engine.report.published, time.monotonic()
+        time.sleep(calm_s)
+        calm = (place.engine.report.published - first) / (time.monotonic() - at_s)
+        before, began = place.engine.report.published, time.monotonic()
+        for fault in faults:
+            place.strike(fault, rng)
+            struck[fault.value] += 1
+            time.sleep(pause_s)
+        stormy = (place.engine.report.published - before) / max(time.monotonic() - began, 1e-9)
+        over = place.ring.stats().over_reads
+    reads, report, bound = place.reader.reads, place.engine.report, place.ring.spec.max_reads
+    return Verdict(
+        faults=struck,
+        healed_s=place.healed_s,
+        published=report.published,
+        torn=len(place.reader.torn),
+        over_k=over + sum(count > bound for count in reads.values()),
+        short=sum(count != bound for count in reads.values()),
+        lost=max(0, report.published - len(reads)),
+        calm_rate=calm,
+        storm_rate=stormy,
+        deaths=Counter({str(cause): count for cause, count in report.deaths.items()}),
+    )
+
+
+def for_minutes(minutes: float, kinds: tuple[Fault, ...], seed: int = 0) -> Iterator[Fault]:
+    """Faults of these kinds: each once, and then at random, until the time is over."""
+    rng, end = np.random.default_rng(seed), time.monotonic() + 60.0 * minutes
+    yield from (kind for kind in kinds if time.monotonic() < end)
+    while time.monotonic() < end:
+        yield kinds[int(rng.integers(len(kinds)))]
+
+
+@contextmanager
+def filled(folder: Path, leave_bytes: int = 64 << 20, most_bytes: int = 4 << 30) -> Iterator[None]:
+    """Takes shared memory up to `leave_bytes`, or `most_bytes` of it where there is more, without touching its pages first.
+
+    Never more than a quarter of what the machine has available: the fault is a full file system, not a dead machine.
+    """
+    usage = os.statvfs(folder)
+    size = min(usage.f_bavail * usage.f_frsize - leave_bytes, most_bytes, psutil.virtual_memory().available // 4)
+    path = folder / f"chaos-{os.getpid()}"
+    try:
+        with path.open("wb") as file:
+            if size > 0:
+                os.posix_fallocate(file.fileno(), 0, size)
+        yield
+    finally:
+        path.unlink(missing_ok=True)

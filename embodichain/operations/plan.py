@@ -1,0 +1,140 @@
+"""Which side of a run will wait, how large its ring should be and which E to expect: arithmetic on measured rates.
+
+Workers that never wait publish `cores x worker_rate` trajectories a second. A learner that never waits reads `batch_size / step_s`
+a second and so uses up `1 / K` as many. Whichever is less is the run's; the other side waits for what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embodichain.errors import ConfigError
+from embodichain.metrics import read_metrics
+from embodichain.ring.waiting import Waiting
+
+_CHUNK = 16
+"""State-action pairs in a chunk."""
+_BATCHES = 4
+"""A ring holds this many batches, so that those that follow each other share little."""
+_BURST_S = 5.0
+"""How long a ring keeps taking what workers publish while the learner does something else, a checkpoint for example [s]."""
+_BLOCKED = "waiting for room in the ring"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a run was measured to do."""
+
+    worker_rate: float
+    """Trajectories that one worker publishes in a second in which it does not wait."""
+    step_s: float
+    """A training step of one learner without waiting [s]."""
+    batch_size: int
+    """Trajectories in it."""
+    max_reads: int
+    """K."""
+    pairs: float
+    """State-action pairs of a trajectory that are read at least once in its K reads."""
+    window_pairs: int
+    """State-action pairs in one read; 0 where reads are whole episodes."""
+    slot_mib: float
+    """Size of a trajectory in the ring [MiB]."""
+
+    def replaced(self, given: Mapping[str, Any]) -> Rates:
+        """With other values; raises ConfigError for one that is not positive."""
+        for name, value in given.items():
+            if not value > 0:
+                raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
+        return replace(self, **given)
+
+
+DEMO = Rates(worker_rate=4.7, step_s=0.44, batch_size=8, max_reads=50, pairs=250.0, window_pairs=64, slot_mib=2.45)
+"""Of `tiny_cpu` on two cores: benchmarks/results/pipeline-2026-11-21.md."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectation:
+    """What a run with so many cores and learners comes to."""
+
+    made: float
+    """Trajectories that the workers could publish in a second."""
+    used: float
+    """Trajectories that the learners could use up in a second."""
+    published: float
+    """Trajectories a second that will be published: the less of both."""
+    steps_per_s: float
+    waiting: Waiting
+    unique_pairs: float
+    """E: state-action pairs that an iteration of all learners reads for the first time."""
+    slots: int
+    ring_mib: float
+    cores_in_balance: int
+    """Cores for workers with which nobody would wait."""
+    reads_in_balance: int
+    """K with which nobody would wait."""
+
+    def told(self, rates: Rates) -> Iterator[str]:
+        """In lines."""
+        yield f"workers could publish {self.made:.1f} trajectories/s, learners use up {self.used:.1f}: {self.waiting.advice}"
+        rate = f"{self.published:.1f} trajectories/s, {self.steps_per_s:.2f} steps/s"
+        yield f"{rate}, E about {self.unique_pairs:.0f} new state-action pairs an iteration"
+        yield f"ring: {self.slots} slots of {rates.slot_mib:.2f} MiB, {self.ring_mib / 1024:.2f} GiB of shared memory"
+        yield f"nobody would wait with {self.cores_in_balance} cores for workers, or with K = {self.reads_in_balance}"
+
+
+def expect(rates: Rates, *, cores: int, learners: int) -> Expectation:
+    """What to expect; raises ConfigError for fewer than one core or learner."""
+    if cores < 1 or learners < 1:
+        raise ConfigError(f"a run has at least one core for a worker and one learner, got {cores} and {learners}")
+    made = cores * rates.worker_rate
+    reads = learners * rates.batch_size / rates.step_s
+    used = reads / rates.max_reads
+    published = min(made, used)
+    window = rates.window_pairs * rates.max_reads if rates.window_pairs else rates.pairs
+    batch = learners * rates.batch_size
+    slots = max(_BATCHES * batch, cores + batch, math.ceil(published * _BURST_S))
+    return Expectation(
+        made=made,
+        used=used,
+        published=published,
+        steps_per_s=published * rates.max_reads / batch,
+        waiting=Waiting(workers=1.0 - published / made, learner=1.0 - published / used),
+        unique_pairs=batch / rates.max_reads * min(rates.pairs, window),
+        slots=slots,
+        ring_mib=slots * rates.slot_mib,
+        cores_in_balance=max(1, round(used / rates.worker_rate)),
+        reads_in_balance=max(1, round(reads / made)),
+    )
+
+
+def rates_of(run: Path) -> Rates:
+    """What a finished run was measured to do; raises ConfigError when it says too little."""
+    try:
+        summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+        data, histogram = config["learner"]["data"], summary["reads_histogram"]
+        blocked = summary["worker_shares"][_BLOCKED]
+        trajectories = sum(histogram.values())
+        steps = [
+            (1.0 - record["wait_share"]) * data["batch_size"] / record["samples_per_s"]
+            for record in read_metrics(run / "metrics.jsonl", "train")[1:]
+        ]
+        return Rates(
+            worker_rate=summary["trajectories_per_s"] / config["stream"]["workers"] / max(1.0 - blocked, 1e-3),
+            step_s=statistics.median(steps),
+            batch_size=data["batch_size"],
+            max_reads=summary["max_reads"],
+            pairs=summary["unique_pairs_per_iteration"] * summary["steps"] / trajectories,
+            window_pairs=data["window"] * _CHUNK,
+            slot_mib=summary["slot_bytes"] / 2**20,
+        )
+    except (OSError, KeyError, ValueError, ZeroDivisionError, TypeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{run} is no finished run with rates in it ({error!r}); give one that has ended, or rates") from error

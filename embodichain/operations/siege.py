@@ -1,0 +1,132 @@
+"""Faults on purpose for a run that goes on, on this machine: its workers are killed and slowed, and shared memory is filled.
+
+Nothing here takes part in the run: what happens is seen from its ring and its folder, as `embodichain watch` sees it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from embodichain.errors import RunError
+from embodichain.operations.chaos import SLOWED_S, Fault, filled
+from embodichain.operations.watch.view import RunView
+from embodichain.ring.participants import Health
+from embodichain.ring.proof import LedgerReport, verify
+from embodichain.ring.stats import Observer
+from embodichain.types import LEDGER_FILE
+
+__all__ = ["FAULTS", "Siege", "besiege"]
+
+FAULTS = (Fault.CRASH, Fault.SLOW, Fault.MEMORY)
+"""What may befall a run from outside of it; nodes and the gateway are the cluster's own to lose."""
+_HEAL_S = 120.0
+"""A run whose workers are not back after so long counts as broken [s]."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Siege:
+    """What a run went through."""
+
+    faults: Counter[str]
+    healed_s: dict[str, list[float]]
+    calm_rate: float
+    """Trajectories that were published a second before the first fault."""
+    storm_rate: float
+    """The same from the first fault to the last."""
+    over_reads: int
+    ledger: LedgerReport
+    """What the run's ledger proves, up to the end of the siege."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether no trajectory was read too often, and the ledger has no gap."""
+        return not self.over_reads and self.ledger.holds
+
+    @property
+    def experience_lost(self) -> float:
+        """Share of what was published in calm that the siege cost: 0 to 1. Little where workers waited for the learner anyway."""
+        return max(0.0, 1.0 - self.storm_rate / self.calm_rate) if self.calm_rate else 0.0
+
+    def recovery_s(self) -> dict[str, float]:
+        """Median seconds until as many workers were there as before, by kind of fault."""
+        return {kind: round(statistics.median(times), 2) for kind, times in self.healed_s.items() if times}
+
+
+def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s: float = 2.0, seed: int = 0) -> Siege:
+    """Strikes a running run with faults until there are no more, or the run has ended.
+
+    Raises RunError when the run does not stream on this machine, or does not heal.
+    """
+    view, rng = RunView(run), np.random.default_rng(seed)
+    path = view.ring_path
+    if path is None:
+        raise RunError(f"{run} does not stream on this machine now: start it, and try again while it goes on")
+    ring, healed, struck = Observer.open(path), dict[str, list[float]](), Counter[str]()
+    there = len(_await_workers(ring, view.pid, 1))
+    first, began = ring.stats().published, time.monotonic()
+    time.sleep(calm_s)
+    calm = (ring.stats().published - first) / (time.monotonic() - began)
+    there = max(there, len(_workers(ring, view.pid)))
+    before, began = ring.stats().published, time.monotonic()
+    for fault in faults:
+        if ring.stats().closed:
+            break
+        at = time.monotonic()
+        victim = _strike(fault, _await_workers(ring, view.pid, there), rng)
+        while victim in _workers(ring, view.pid) and not ring.stats().closed:
+            time.sleep(0.01)  # its death takes a moment to be seen
+        _await_workers(ring, view.pid, there)
+        healed.setdefault(fault.value, []).append(time.monotonic() - at)
+        struck[fault.value] += 1
+        time.sleep(pause_s)
+    stats = ring.stats()
+    return Siege(
+        faults=struck,
+        healed_s=healed,
+        calm_rate=calm,
+        storm_rate=(stats.published - before) / max(time.monotonic() - began, 1e-9),
+        over_reads=stats.over_reads,
+        ledger=verify(run / LEDGER_FILE),
+    )
+
+
+def _strike(fault: Fault, workers: list[int], rng: np.random.Generator) -> int:
+    """Does it; the process id of whoever it killed, 0 for nobody."""
+    victim = workers[int(rng.integers(len(workers)))] if workers else 0
+    match fault:
+        case Fault.MEMORY:
+            with filled(Path("/dev/shm")):
+                time.sleep(SLOWED_S)
+        case Fault.SLOW if victim:
+            os.kill(victim, signal.SIGSTOP)
+            time.sleep(SLOWED_S)
+            os.kill(victim, signal.SIGCONT)
+        case Fault.CRASH if victim:
+            os.kill(victim, signal.SIGKILL)
+            return victim
+    return 0
+
+
+def _workers(ring: Observer, owner: int) -> list[int]:
+    """Process ids of the living who write: all at the ring but its owner and those who read."""
+    people = ring.participants()
+    return [v.identity.pid for v in people if v.identity.pid != owner and not v.acquired and v.health is Health.ALIVE]
+
+
+def _await_workers(ring: Observer, owner: int, count: int) -> list[int]:
+    """Waits until so many workers are there, or the ring is closed."""
+    deadline = time.monotonic() + _HEAL_S
+    while len(found := _workers(ring, owner)) < count and not ring.stats().closed:
+        if time.monotonic() > deadline:
+            raise RunError(f"{len(found)} of {count} workers are there after {_HEAL_S:g} s: the run has not healed")
+        time.sleep(0.05)
+    return found

@@ -1,0 +1,1 @@
+"""A page and figures for programs about runs that go on or have ended: `view` reads, `server` answers, `page` draws."""

@@ -1,0 +1,63 @@
+"""The records of a run as it goes, read a little at a time: a page that is open for days reads each line once."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+_MOST = 2048
+"""Records kept of a kind: beyond it every second one is dropped, and from then on every second one is taken."""
+
+
+class Records:
+    """Follows a `metrics.jsonl`. One thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self._rest = b""
+        self._kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._every: dict[str, int] = defaultdict(lambda: 1)
+        self._seen: dict[str, int] = defaultdict(int)
+        self._last: dict[str, dict[str, Any]] = {}
+
+    def read_on(self) -> None:
+        """Takes in what was written since the last time; a file that is shorter than then begins anew."""
+        try:
+            size = self._path.stat().st_size
+        except FileNotFoundError:
+            return
+        if size < self._at:
+            self.__init__(self._path)
+        with self._path.open("rb") as file:
+            file.seek(self._at)
+            data = self._rest + file.read(size - self._at)
+        self._at = size
+        *lines, self._rest = data.split(b"\n")
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue  # torn by a crash
+            if isinstance(record, dict) and "kind" in record:
+                self._take(str(record["kind"]), record)
+
+    def _take(self, kind: str, record: dict[str, Any]) -> None:
+        self._last[kind] = record
+        if self._seen[kind] % self._every[kind] == 0:
+            self._kept[kind].append(record)
+        self._seen[kind] += 1
+        if len(self._kept[kind]) >= _MOST:
+            del self._kept[kind][1::2]
+            self._every[kind] *= 2
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Records of a kind, from the beginning; of very many, evenly fewer, and always the last."""
+        kept, last = self._kept[kind], self._last.get(kind)
+        return kept if last is None or kept[-1] is last else [*kept, last]
+
+    def last(self, kind: str) -> dict[str, Any]:
+        """The newest record of a kind; empty when there is none."""
+        return self._last.get(kind, {})

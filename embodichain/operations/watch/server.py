@@ -1,0 +1,216 @@
+"""The page, its events and the figures of runs, over HTTP on this machine. Read-only but for what a token allows."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Header, HTTPException, Request
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+
+from embodichain.errors import ConfigError
+from embodichain.operations.watch.exposition import exposition
+from embodichain.operations.watch.view import RunView
+from embodichain.processes import call
+from embodichain.ray_engine.start import NoCluster, Refused
+from embodichain.ray_engine.visit import visit
+from embodichain.ring.budget import MAX_READS_LIMIT
+from embodichain.types import WISHES_FILE
+
+_EVERY_S = 1.0
+"""How often the page is told."""
+_CLUSTER_S = 30.0
+"""How often a cluster is asked who is there."""
+_TYPES = {"watch.js": "text/javascript", "watch.css": "text/css"}
+_POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
+"""Nothing is fetched from anywhere else, and no script runs but the page's own."""
+
+
+Token = Annotated[str, Header(alias="Authorization")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """What is watched, and who may do what."""
+
+    runs: tuple[Path, ...]
+    """Run folders, compared with each other when they are several."""
+    address: str = ""
+    """Of a Ray cluster whose nodes are listed; empty lists none."""
+    host: str = "127.0.0.1"
+    port: int = 8265
+    token: str = ""
+    """With it, and only with it, a run's bound may be changed and a run be stopped."""
+
+    def __post_init__(self) -> None:
+        if not self.runs and not self.address:
+            raise ConfigError("there is nothing to watch: give run folders, or --address")
+        if self.token and len(self.token) < 16:
+            raise ConfigError("a token that is easily guessed protects nothing: give at least 16 characters")
+
+
+class Watcher:
+    """Snapshots of all runs, made at most once a second whoever asks, and what is known of the cluster."""
+
+    def __init__(self, config: WatchConfig) -> None:
+        """Raises RunError for a folder that is no run."""
+        self.views = [RunView(path) for path in config.runs]
+        self._lock = threading.Lock()
+        self._made_at = -1e9
+        self._made: dict[str, Any] = {}
+        self._address = config.address
+        self._cluster: dict[str, Any] | None = {"address": config.address, "state": "asked"} if config.address else None
+        if config.address:
+            threading.Thread(target=self._ask, name="cluster", daemon=True).start()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the page shows."""
+        with self._lock:
+            if time.monotonic() - self._made_at >= _EVERY_S / 2:
+                self._made = {"time": time.time(), "runs": [view.snapshot() for view in self.views], "cluster": self._cluster}
+                self._made_at = time.monotonic()
+            return self._made
+
+    def _ask(self) -> None:
+        """Asks the cluster now and then, in a process of its own each time: a cluster that goes away takes nothing with it."""
+        while True:
+            try:
+                nodes = [node._asdict() for node in call(visit, self._address).nodes]
+                self._cluster = {"address": self._address, "state": "there", "nodes": nodes}
+            except NoCluster as error:
+                self._cluster = {"address": self._address, "state": "not there", "what": str(error)}
+            except Refused as error:
+                self._cluster = {"address": self._address, "state": "refuses", "what": str(error)}
+            except Exception as error:  # whatever befell the child: the page says so, and it is asked again
+                self._cluster = {"address": self._address, "state": "does not answer", "what": str(error)[:300]}
+            time.sleep(_CLUSTER_S)
+
+
+def application(config: WatchConfig) -> FastAPI:
+    """The server; raises RunError for a folder that is no run."""
+    watcher = Watcher(config)
+    app = FastAPI(title="EmbodiChain", docs_url=None, redoc_url=None, openapi_url=None)
+    page = files("embodichain.operations.watch") / "page"
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Any) -> Response:
+        response: Response = await call_next(request)
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    @app.get("/")
+    def index() -> HTMLResponse:
+        return HTMLResponse((page / "index.html").read_text(encoding="utf-8"))
+
+    @app.get("/{name}.{kind}")
+    def static(name: str, kind: str) -> Response:
+        full = f"{name}.{kind}"
+        if full not in _TYPES:
+            raise HTTPException(404, f"there is no {full}")
+        return Response((page / full).read_bytes(), media_type=_TYPES[full])
+
+    @app.get("/api/snapshot")
+    def snapshot() -> dict[str, Any]:
+        return watcher.snapshot()
+
+    @app.get("/api/events")
+    async def events(request: Request) -> StreamingResponse:
+        return StreamingResponse(_events(watcher, request), media_type="text/event-stream")
+
+    @app.get("/api/runs/{index}/live.png")
+    def live(index: int) -> Response:
+        return _png(_view(watcher, index).live_picture())
+
+    @app.get("/api/runs/{index}/pictures/{name}")
+    def picture(index: int, name: str) -> Response:
+        return _png(_view(watcher, index).picture(name))
+
+    @app.get("/metrics")
+    def metrics() -> PlainTextResponse:
+        text = exposition(watcher.snapshot()["runs"])
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/healthz")
+    def healthz() -> PlainTextResponse:
+        return PlainTextResponse("alive\n")
+
+    @app.get("/readyz")
+    def readyz() -> PlainTextResponse:
+        """200 when every run streams, is evaluated or has ended well."""
+        states = {run["name"]: run["state"] for run in watcher.snapshot()["runs"]}
+        bad = {name: state for name, state in states.items() if state not in ("streaming", "evaluating", "ended")}
+        text = "".join(f"{name}: {state}\n" for name, state in (bad or states).items()) or "no run\n"
+        return PlainTextResponse(text, status_code=503 if bad else 200)
+
+    @app.post("/api/runs/{index}/max-reads")
+    def max_reads(index: int, max_reads: Annotated[int, Body(embed=True)], authorization: Token = "") -> dict[str, Any]:
+        _allow(config, authorization)
+        view = _view(watcher, index)
+        if not 1 <= max_reads <= MAX_READS_LIMIT:
+            raise HTTPException(422, f"K must be 1..{MAX_READS_LIMIT}, got {max_reads}")
+        partial = view.path / f".{WISHES_FILE}.partial"
+        partial.write_text(json.dumps({"max_reads": max_reads}), encoding="utf-8")
+        partial.replace(view.path / WISHES_FILE)  # the run looks into it every two seconds: the ring is its own to change
+        return {"asked": {"max_reads": max_reads}}
+
+    @app.post("/api/runs/{index}/stop")
+    def stop(index: int, authorization: Token = "") -> dict[str, Any]:
+        _allow(config, authorization)
+        view = _view(watcher, index)
+        if view.ring_path is None:
+            raise HTTPException(409, "the run does not stream now")
+        os.kill(view.pid, signal.SIGINT)  # as Ctrl-C: a checkpoint, a report, and --resume goes on
+        return {"stopping": view.pid}
+
+    return app
+
+
+def serve(config: WatchConfig) -> None:
+    """Serves until Ctrl-C; raises RunError for a folder that is no run, ConfigError for a port that is taken."""
+    app = application(config)
+    server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=config.port, log_level="warning", access_log=False))
+    try:
+        server.run()
+    except SystemExit as error:  # uvicorn logs why, and ends the process
+        raise ConfigError(f"cannot listen on {config.host}:{config.port}: choose another --port") from error
+
+
+async def _events(watcher: Watcher, request: Request) -> AsyncIterator[str]:
+    """Server-sent events: a whole snapshot each, so that a page that reconnects has missed nothing."""
+    while not await request.is_disconnected():
+        made = await asyncio.to_thread(watcher.snapshot)
+        yield f"data: {json.dumps(made)}\n\n"
+        await asyncio.sleep(_EVERY_S)
+
+
+def _view(watcher: Watcher, index: int) -> RunView:
+    if not 0 <= index < len(watcher.views):
+        raise HTTPException(404, f"there is no run {index}; there are {len(watcher.views)}")
+    return watcher.views[index]
+
+
+def _png(data: bytes | None) -> Response:
+    if data is None:
+        raise HTTPException(404, "there is no such picture")
+    return Response(data, media_type="image/png")
+
+
+def _allow(config: WatchConfig, authorization: str) -> None:
+    """Only who knows the token may change anything."""
+    if not config.token:
+        raise HTTPException(403, "this page only shows: start it with a token to allow actions")
+    if not hmac.compare_digest(authorization.encode(), f"Bearer {config.token}".encode()):
+        raise HTTPException(401, "the token is not the one that this page was started with")

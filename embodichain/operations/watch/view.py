@@ -1,0 +1,200 @@
+"""A run as a page shows it: everything from its folder and, while it goes on, from its ring. Reads only."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embodichain.errors import RunError
+from embodichain.operations.watch import ring_view
+from embodichain.operations.watch.records import Records
+from embodichain.operations.watch.ring_view import RingView
+from embodichain.ring.waiting import Waiting
+
+_POINTS = 160
+"""Points of a curve on the page."""
+_RECENT = 50
+"""Steps that "now" is the mean of."""
+_STREAM_RECENT = 5
+"""Records of the stream, two seconds apart, over which "who waits" is taken."""
+_MEASURED = "held_out"
+
+
+class RunView:
+    """One run folder. One thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises RunError when `path` is no run folder."""
+        if not (path / "config.yaml").exists():
+            raise RunError(f"{path} is not a run folder: it has no config.yaml")
+        self.path = path
+        self.config: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
+        self._records = Records(path / "metrics.jsonl")
+        self._ring = RingView()
+
+    @property
+    def pid(self) -> int:
+        """The process that worked on the run last; 0 before the first."""
+        try:
+            lines = (self.path / "sessions.jsonl").read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return 0
+        notes = [json.loads(line) for line in lines if line.endswith("}")]
+        return next((int(note["pid"]) for note in reversed(notes) if "pid" in note), 0)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the run came to; empty while it goes on for the first time."""
+        path = self.path / "summary.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything that the page shows of this run, as JSON values."""
+        self._records.read_on()
+        summary, pid = self.summary, self.pid
+        observer = self._ring.of(pid) if pid and _lives(pid) else None
+        train, stream = self._records.of("train"), self._records.of("stream")
+        step = int(self._records.last("train").get("step", 0))
+        state = self._state(summary, alive=bool(pid) and _lives(pid), streams=observer is not None, step=step)
+        return {
+            "name": self.path.name,
+            "recipe": str(self.config.get("recipe", "")),
+            "state": state,
+            "pid": pid,
+            "step": step,
+            "steps": int(self.config["train"]["steps"]),
+            "elapsed_s": round(train[-1]["time"] - train[0]["time"], 1) if len(train) > 1 else 0.0,
+            "published": int(self._records.last("stream").get("published", 0)),
+            "samples_per_s": _recent(train, "samples_per_s"),
+            "trajectories_per_s": _rate(stream, "published"),
+            "experience": {
+                "now": _recent(train, "experience_new_pairs"),
+                "target": float(self.config.get("stream", {}).get("target_pairs", 0.0)) or None,
+                "curve": _curve(train, "step", "experience_new_pairs", smooth=True),
+            },
+            "waiting": _waiting(stream),
+            "histogram": self._histogram(summary, observer),
+            "ring": ring_view.slots(observer) if observer is not None else None,
+            "people": ring_view.participants(observer) if observer is not None else [],
+            "deaths": self._records.last("stream").get("deaths", summary.get("deaths", {})),
+            "losses": _losses(train),
+            "held_out": _curve(self._records.of(_MEASURED), "step", "loss_action"),
+            "age": {"now": _recent(train, "experience_age_s"), "curve": _curve(train, "step", "experience_age_s", smooth=True)},
+            "reads": _recent(train, "experience_reads"),
+            "success": summary.get("evaluation", []) or self._records.of("evaluate"),
+            "pictures": sorted(path.name for path in (self.path / "frames").glob("*.png")),
+            "live_picture": observer is not None and any(field.name == "rgb" for field in observer.spec.trajectory.fields),
+        }
+
+    def live_picture(self) -> bytes | None:
+        """PNG of what was published last; None where no ring carries pictures."""
+        pid = self.pid
+        observer = self._ring.of(pid) if pid and _lives(pid) else None
+        return ring_view.newest_picture(observer) if observer is not None else None
+
+    def picture(self, name: str) -> bytes | None:
+        """A picture of the folder `frames` by its file name; None when there is none of that name."""
+        known = {path.name: path for path in (self.path / "frames").glob("*.png")}
+        return known[name].read_bytes() if name in known else None
+
+    @property
+    def ring_path(self) -> Path | None:
+        """The ring's file while the run goes on."""
+        from embodichain.ring import host
+
+        pid = self.pid
+        return next((path for path in host.rings() if path.name.startswith(f"{host.PREFIX}{pid}-")), None) if pid else None
+
+    def _state(self, summary: Mapping[str, Any], *, alive: bool, streams: bool, step: int) -> str:
+        if streams:
+            return "streaming" if step else "filling the ring"
+        if summary and not summary.get("interrupted") and summary.get("steps", 0) >= step:
+            return "ended"
+        if alive:
+            return "evaluating" if step else "starting"
+        return "interrupted" if summary else "killed" if step else "not begun"
+
+    def _histogram(self, summary: Mapping[str, Any], observer: Any) -> dict[str, Any]:
+        """Reads of trajectories: of all, once the run has ended; meanwhile of those in the ring, and how many are used up."""
+        bound = int(self.config["ring"]["max_reads"])
+        if observer is None:
+            rows = {int(reads): int(count) for reads, count in summary.get("reads_histogram", {}).items()}
+            return {"bound": bound, "rows": sorted(rows.items()), "used_up": rows.get(bound, 0), "of": "all trajectories"}
+        stats = observer.stats()
+        rows = ring_view.reads_now(observer)
+        return {
+            "bound": stats.max_reads,
+            "rows": sorted(rows.items()),
+            "used_up": stats.retired,
+            "of": "trajectories in the ring now",
+        }
+
+
+def _lives(pid: int) -> bool:
+    """Whether there is such a process here; a run on another machine, or one in another container, is watched by its files."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _recent(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    values = [float(record[name]) for record in records[-_RECENT:] if name in record]
+    return round(sum(values) / len(values), 3) if values else None
+
+
+def _rate(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
+    """Per second, over the last records."""
+    if len(records) < 2:
+        return None
+    first, last = records[max(0, len(records) - 1 - _STREAM_RECENT)], records[-1]
+    seconds = last["time"] - first["time"]
+    return round(max(0.0, last[name] - first[name]) / seconds, 3) if seconds > 0 else None
+
+
+def _waiting(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Who waits now, over the whole run, and as it went."""
+    curve = [Waiting.between(a, b) for a, b in itertools.pairwise(records)]
+    if not curve:
+        return {"workers": None, "learner": None, "side": "nobody", "advice": "not known yet", "curve": []}
+    now = Waiting.between(records[max(0, len(records) - 1 - _STREAM_RECENT)], records[-1])
+    points = [(records[i + 1]["step"], round(w.workers, 3), round(w.learner, 3)) for i, w in enumerate(curve)]
+    return {
+        "workers": round(now.workers, 3),
+        "learner": round(now.learner, 3),
+        "side": now.side.value,
+        "advice": now.advice,
+        "curve": _thin(points),
+    }
+
+
+def _losses(train: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The parts of the loss by name, or the whole where it has none."""
+    if not train:
+        return {}
+    names = [name for name in train[-1] if name.startswith("loss_")] or ["loss"]
+    return {name: _curve(train, "step", name, smooth=True) for name in names}
+
+
+def _curve(records: Sequence[Mapping[str, Any]], x: str, y: str, *, smooth: bool = False) -> list[tuple[float, float]]:
+    points = [(float(record[x]), float(record[y])) for record in records if x in record and y in record]
+    if smooth and len(points) > _POINTS:
+        size = len(points) / _POINTS
+        parts = [points[int(i * size) : max(int(i * size) + 1, int((i + 1) * size))] for i in range(_POINTS)]
+        return [(part[-1][0], round(sum(value for _, value in part) / len(part), 6)) for part in parts]
+    return _thin([(a, round(b, 6)) for a, b in points])
+
+
+def _thin(points: list[Any]) -> list[Any]:
+    """At most `_POINTS` of them, the last included."""
+    every = -(-len(points) // _POINTS) or 1
+    return points[::every] + ([points[-1]] if points and (len(points) - 1) % every else [])

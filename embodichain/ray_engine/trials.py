@@ -1,0 +1,154 @@
+"""Many commands as trials of one Ray Tune experiment: each in a process of its own, as many at once as there are cores for."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ray
+from ray import tune
+from ray.tune import CheckpointConfig, FailureConfig, RunConfig
+
+from embodichain.errors import EmbodiChainError
+from embodichain.metrics import latest
+from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.start import start_ray
+
+_REPORT_S = 5.0
+"""How often a trial tells Tune how far it is."""
+_STOP_S = 60.0
+"""How long a command may take to stop cleanly before it is killed."""
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Errand:
+    """One command, and the folder that it leaves behind."""
+
+    name: str
+    """Of the trial, which no other has."""
+    command: tuple[str, ...]
+    folder: Path
+    """Absolute, and the same on every node. Tune writes its own records of the trial there too."""
+    log: Path
+    """Where the command's output goes."""
+
+
+Ended = Callable[[str, int], None]
+"""Told of each errand that has ended: its name, and the exit code of its command."""
+
+
+def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: float, on_ended: Ended) -> dict[str, int]:
+    """Runs the commands, those that stand first sooner; the exit code of each by name, 255 for one that never ended.
+
+    Args:
+        errands: what to run; their folders are children of one folder.
+        address: of a running Ray cluster; empty starts Ray on this machine.
+        at_once: most trials at a time.
+        cores: that each asks of a running cluster.
+        on_ended: called in this process whenever one has ended.
+
+    Raises EmbodiChainError when Tune itself fails. On Ctrl-C the commands that run are interrupted, and KeyboardInterrupt goes on.
+    """
+    home = errands[0].folder.parent
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    environment = dict(os.environ)
+    started = start_ray(RayConfig(address=address))
+    by_name = {errand.name: errand for errand in errands}
+
+    def work(config: Mapping[str, str]) -> None:
+        code = _work(by_name[config["trial"]], environment)
+        tune.report({"exit_code": code, "done_for_good": True})
+
+    try:
+        asked = {"cpu": cores if address else 0.001}  # on a Ray of its own `at_once` alone decides
+        tuner = tune.Tuner(
+            tune.with_resources(work, asked),
+            param_space={"trial": tune.grid_search([errand.name for errand in errands])},
+            tune_config=tune.TuneConfig(
+                max_concurrent_trials=at_once,
+                reuse_actors=True,  # a process that is there takes the next trial: starting one takes seconds
+                trial_name_creator=lambda trial: str(trial.config["trial"]),
+                trial_dirname_creator=lambda trial: str(trial.config["trial"]),
+            ),
+            run_config=RunConfig(
+                name=home.name,
+                storage_path=str(home.parent),
+                verbose=0,
+                failure_config=FailureConfig(max_failures=0),
+                checkpoint_config=CheckpointConfig(num_to_keep=1),
+                callbacks=[_Told(on_ended)],
+            ),
+        )
+        logging.getLogger("ray.tune").setLevel(logging.ERROR)
+        results = tuner.fit()
+    except ray.exceptions.RayError as error:
+        raise EmbodiChainError(f"the trials could not be run: {error}") from error
+    finally:
+        if started:
+            ray.shutdown()
+    codes = {result.config["trial"]: result.metrics.get("exit_code", 255) for result in results if result.config and result.metrics}
+    return {errand.name: int(codes.get(errand.name, 255)) for errand in errands}
+
+
+class _Told(tune.Callback):
+    """Passes on which trials have ended."""
+
+    def __init__(self, on_ended: Ended) -> None:
+        self._on_ended = on_ended
+
+    def __getstate__(self) -> dict[str, object]:
+        """Tune saves its callbacks for a later process, which has somebody else to tell."""
+        return {"_on_ended": _nobody}
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
+        """A command ended, well or not."""
+        self._on_ended(str(trial), int(trial.last_result.get("exit_code", 255)))
+
+    def on_trial_error(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
+        """The process around a command died."""
+        self._on_ended(str(trial), 255)
+
+
+def _nobody(name: str, code: int) -> None:
+    """Hears nothing."""
+
+
+def _work(errand: Errand, environment: Mapping[str, str]) -> int:
+    """Runs the command and tells Tune how far its metrics are; its exit code. It is interrupted when this process dies."""
+    errand.log.parent.mkdir(parents=True, exist_ok=True)
+    with errand.log.open("ab") as log:
+        process = subprocess.Popen(
+            errand.command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=_die_with_parent
+        )
+        told = time.monotonic()
+        try:
+            while (code := process.poll()) is None:
+                time.sleep(0.2)
+                if time.monotonic() - told > _REPORT_S:
+                    told = time.monotonic()
+                    if step := latest(errand.folder / "metrics.jsonl", "train"):
+                        tune.report({"step": step["step"], "loss": step["loss"]})
+            return code
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(_STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+
+
+def _die_with_parent() -> None:
+    """In the child, before the command begins: it is interrupted, and so leaves a checkpoint, when whoever started it dies."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

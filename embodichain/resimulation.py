@@ -1,0 +1,57 @@
+"""A streamed episode once more, from nothing but the world's configuration and the number of its scene."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embodichain.episode import Outcome
+from embodichain.motion.action import ActionCodec
+from embodichain.rollout import ExpertPilot, rollout
+from embodichain.stages import SceneStage
+from embodichain.types import Scene
+from embodichain.world import World
+
+__all__ = ["Resimulated", "fingerprints", "resimulate"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Resimulated:
+    """An episode as the stream had it: its scene, what became of it, and the trajectory's arrays with pixels."""
+
+    scene: Scene
+    outcome: Outcome
+    trajectory: Mapping[str, NDArray]
+
+
+def resimulate(world: World, number: int) -> Resimulated:
+    """Plays scene `number` of the stream again with its task's expert: the same to the bit, whoever played it first.
+
+    Raises SceneError or MotionError where the stream refused the scene, with the same reason.
+    """
+    physics = world.make_physics()
+    try:
+        task, scene = SceneStage(world, physics=physics).step(number)
+        out = world.trajectory_spec.allocate()
+        pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+        outcome = rollout(physics, ActionCodec(world.robot), scene, pilot, task.grader(scene), out, world.trajectory_spec)
+    finally:
+        physics.close()
+    return Resimulated(scene=scene, outcome=outcome, trajectory=out)
+
+
+_OF_THE_WORKER = ("trajectory_id", "info")
+"""Fields that say who made a trajectory, and nothing of the episode."""
+
+
+def fingerprints(trajectory: Mapping[str, NDArray]) -> dict[str, str]:
+    """SHA-256 of every field of an episode: two are equal to the bit exactly when these are."""
+    return {
+        name: hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+        for name, values in trajectory.items()
+        if name not in _OF_THE_WORKER
+    }

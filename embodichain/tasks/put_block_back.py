@@ -1,0 +1,297 @@
+"""put_block_back: the block is moved to the middle, a button is pressed, and then it goes back to where it stood.
+
+It stood on one of four marks. Once it lies in the middle and the arms are home nothing that is seen tells on which: a policy must
+remember. Whoever forgets is right one time in four.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from embodichain.errors import MotionError
+from embodichain.motion.clearance import Floats
+from embodichain.motion.frames import affordance
+from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.skills import Skill, choose, follow, go_home, together, wait
+from embodichain.motion.transfer import Ending, Transfer, flips, object_pose, transfer
+from embodichain.protocols import Expert
+from embodichain.recovery.config import UNDISTURBED, Disturbance, RecoveryConfig
+from embodichain.recovery.retry import retry
+from embodichain.recovery.trial import Attempt, Attempting
+from embodichain.tasks.custody import Custody
+from embodichain.tasks.variants import Phrases, widened
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types.poses import yaw_pose
+
+MARKS = ("mark_0", "mark_1", "mark_2", "mark_3")
+MIDDLE = "middle"
+TOLERANCE = 0.02
+"""Furthest that the block's centre may lie from that of what it stands on [m]."""
+REST_S = 0.5
+"""How long the block must stand back on its mark untouched at the end [s]."""
+PRESSED = 0.5
+"""A button counts as pressed when it is in by this share of its travel."""
+_PHRASES = Phrases(
+    streamed=(
+        "Move the block to the middle, press the button, then put the block back where it stood.",
+        "Put the block on the middle mark, press the button and return the block to its mark.",
+        "Block to the middle, press the button, block back to the mark that it came from.",
+    ),
+    held_out=(
+        "Carry the block to the centre, push the button and bring the block back to its first place.",
+        "After the block was in the middle and the button was pushed, it shall stand where it stood before.",
+    ),
+)
+_CORNERS = ((-0.14, 0.15), (-0.14, -0.15), (0.03, 0.15), (0.03, -0.15))
+"""Where the marks lie [m], each within `_SPREAD` of its corner."""
+_SPREAD = 0.015
+_COLORS = (
+    (0.78, 0.16, 0.15, 1.0),
+    (0.14, 0.33, 0.76, 1.0),
+    (0.16, 0.58, 0.27, 1.0),
+    (0.92, 0.77, 0.16, 1.0),
+)
+_MIDDLE_COLOR = (0.90, 0.90, 0.88, 1.0)
+
+
+class PutBlockBack:
+    """Four marks round a fifth on the table, a button panel beyond, and a block on one of the four; either arm does each part."""
+
+    name = "put_block_back"
+
+    def __init__(self, recovery: RecoveryConfig | None = None, held_out: bool = False) -> None:
+        self._recovery = recovery or RecoveryConfig()
+        self._held_out = held_out
+
+    def request(self, rng: np.random.Generator) -> SceneRequest:
+        """Marks of four colours in any order; the block stands on each of them as often."""
+        order = rng.permutation(len(MARKS))
+        home = MARKS[int(rng.integers(len(MARKS)))]
+        spread = (-_SPREAD, _SPREAD)
+        marks = tuple(
+            ObjectRequest(
+                role=role,
+                category="mark",
+                x=(x + spread[0], x + spread[1]),
+                y=(y + spread[0], y + spread[1]),
+                color=_COLORS[int(order[index])],
+                reach=("center",),
+                standoff=_STANDOFF,
+            )
+            for index, (role, (x, y)) in enumerate(zip(MARKS, _CORNERS, strict=True))
+        )
+        middle = ObjectRequest(
+            role=MIDDLE,
+            category="mark",
+            x=(-0.07, -0.04),
+            y=spread,
+            color=_MIDDLE_COLOR,
+            reach=("center",),
+            standoff=_STANDOFF,
+        )
+        button = ObjectRequest(
+            role="button", category="button_panel", x=(0.12, 0.15), y=(-0.03, 0.03), yaw=(0.0, 0.0), reach=("button_0",)
+        )
+        block = ObjectRequest(role="block", category="block", onto=(home, "top", ""), yaw=(0.0, 0.0), reach=("grasp",))
+        request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out), objects=(*marks, middle, button, block))
+        return widened(request) if self._held_out else request
+
+    def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
+        """Goes through the three parts, home after each; tries again from wherever the block is when a part fails."""
+        hands, journey = Hand.all_of(robot, state), _Journey(home=home_of(scene))
+        yield from retry(
+            lambda state, miss: _attempt(hands, scene, state, journey, miss),
+            state,
+            self._recovery,
+            rng,
+            hands=hands,
+            scene=scene,
+        )
+
+    def grader(self, scene: Scene) -> PutBlockBackGrader:
+        """A fresh grader for `scene`."""
+        return PutBlockBackGrader(scene)
+
+
+def home_of(scene: Scene) -> str:
+    """The role of the mark on which the block stands at first."""
+    x, y, _ = scene.object("block").pose.position
+    return min(MARKS, key=lambda role: math.dist(scene.object(role).pose.position[:2], (x, y)))
+
+
+# -------------------------------------------------------------------------------------------------------------- expert
+
+_STANDOFF = 0.02
+"""About how high above a mark the fingers hold the block [m]."""
+_ABOVE = 0.05
+_DOWN_SPEED = 0.06
+_DEPTH = 0.85
+"""How far in the button is pressed, as a share of its travel."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Journey:
+    """What the expert remembers."""
+
+    home: str
+    has_pressed: bool = False
+
+
+def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, journey: _Journey, miss: Disturbance) -> Attempting:
+    """All that is still to do."""
+    if not journey.has_pressed:
+        if _aside(scene, state, MIDDLE) > TOLERANCE / 2:
+            failure, state = yield from _carry(hands, scene, state, MIDDLE, miss, flips_by=2)
+            if failure:
+                return Attempt(state=state, failure=failure)
+            miss = UNDISTURBED
+        state = yield from _all_home(hands, state)
+        failure, state = yield from _press(hands, scene, state)
+        if failure:
+            return Attempt(state=state, failure=failure)
+        journey.has_pressed = True
+        state = yield from _all_home(hands, state)
+    if _aside(scene, state, journey.home) > TOLERANCE / 2:
+        failure, state = yield from _carry(hands, scene, state, journey.home, miss, flips_by=4)
+        if failure:
+            return Attempt(state=state, failure=failure)
+    state = yield from wait(hands[0], state, 0.1)
+    aside = _aside(scene, state, journey.home)
+    return Attempt(state=state, failure="" if aside <= TOLERANCE else f"the block stands {1e3 * aside:.0f} mm beside its mark")
+
+
+def _carry(hands: Sequence[Hand], scene: Scene, state: WorldState, role: str, miss: Disturbance, *, flips_by: int) -> Ending:
+    """Sets the block down on what has that role, along the table's axes; returns what went wrong and the state.
+
+    In the middle it comes to lie alike wherever it came from: it must not tell.
+    """
+    block = scene.object("block").asset
+    opening = float((block.bounds[1, :2] - block.bounds[0, :2]).max()) + 0.016
+    grip = affordance(block, "grasp", Pose())
+    x, y, z = affordance(scene.object(role).asset, "top", object_pose(scene, state, role)).position
+    task = Transfer(
+        role="block",
+        grips=(grip, flips(grip, 4)[1]),
+        goals=flips(yaw_pose(x, y, z, 0.0), flips_by),
+        support=f"{role}/",
+        around=(*MARKS, MIDDLE),
+        opening=opening,
+    )
+    extent = float(np.linalg.norm(block.bounds[1, :2] - block.bounds[0, :2])) / 2
+    shift = (miss.aside(extent + FINGER_HALF_WIDTH), 0.0, -miss.above(block.bounds[1, 2] / 2 + FINGER_BELOW))
+    return (yield from transfer(hands, scene, state, task, shift))
+
+
+def _press(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Ending:
+    """Presses the first button with closed fingers and lets it come out again; returns what went wrong and the state."""
+    (hand, approach, down), state = yield from choose(hands, state, lambda hands, state: _way_to_button(hands, scene, state))
+    state = yield from follow(hand, state, approach, opening=0.0)
+    deepest = 0.0
+    for joints in down:
+        state = yield hand.step(joints)
+        deepest = max(deepest, pressed(scene, state))
+    state = yield from follow(hand, state, hand.retrace(np.concatenate([hand.joints[None], down[::-1]])[::-1]))
+    return ("" if deepest > PRESSED else f"the button went in by {100 * deepest:.0f}% of its travel only"), state
+
+
+def _way_to_button(hands: Sequence[Hand], scene: Scene, state: WorldState) -> tuple[Hand, Floats, Floats]:
+    """The hand with least to travel, its way to above the button, and down upon it."""
+    panel = scene.object("button").asset
+    top = affordance(panel, "button_0", object_pose(scene, state, "button"))
+    travel = -panel.movable_joints[0].lower
+    touch = moved(top, (0.0, 0.0, FINGER_BELOW))
+    above, pushed = moved(touch, (0.0, 0.0, _ABOVE)), moved(touch, (0.0, 0.0, -_DEPTH * travel))
+    failure: MotionError | None = None
+    for hand in sorted(hands, key=lambda hand: hand.travel(above)):
+        try:
+            approach, down = hand.legs([Waypoint(pose=above, straight=False), Waypoint(pose=pushed, speed=_DOWN_SPEED)])
+            return hand, approach, down
+        except MotionError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _all_home(hands: Sequence[Hand], state: WorldState) -> Skill:
+    """Brings every arm that is out home: how it stands must not tell where it was."""
+    return (yield from together(state, *(go_home(hand, state) for hand in hands if not hand.at_home)))
+
+
+def _aside(scene: Scene, state: WorldState, role: str) -> float:
+    """Distance of the block's centre from that of the object under `role`, seen from above [m]."""
+    return math.dist(object_pose(scene, state, "block").position[:2], object_pose(scene, state, role).position[:2])
+
+
+def pressed(scene: Scene, state: WorldState) -> float:
+    """How far the button that is in furthest is in, as a share of its travel."""
+    joints = scene.object("button").asset.movable_joints
+    return max(position / joint.lower for position, joint in zip(state.object_joints["button"], joints, strict=True))
+
+
+# -------------------------------------------------------------------------------------------------------------- grader
+
+_SETTLED_S = 0.1
+"""How long the block must lie untouched to have been set down [s]."""
+_PANEL_FORCE = 30.0
+"""Largest force with which the robot may press on the panel [N]: a button needs two and a half."""
+
+
+class PutBlockBackGrader:
+    """Success: the block was set down in the middle, then a button pressed, then the block set on the mark where it stood.
+
+    It must not be set on another mark meanwhile: whoever tries them all does not remember.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene, self._home = scene, home_of(scene)
+        self._block = Custody(scene, "block")
+        self._stage = 0
+        """0 nothing, 1 the block lies in the middle, 2 the button was pressed then, 3 the block stands on its mark again."""
+        self._wrong = ""
+        self._force = 0.0
+
+    def observe(self, state: WorldState) -> None:
+        """Takes in the state after one control step."""
+        self._block.observe(state)
+        self._force = max(self._force, state.force_between("robot/", "button/"))
+        place = self._place(state) if self._block.rest_s >= _SETTLED_S else ""
+        if self._stage in (0, 1) and self._block.moved > TOLERANCE:
+            self._stage = int(place == MIDDLE)
+            if self._stage and state.touching("robot/", "button/") and pressed(self._scene, state) > PRESSED:
+                self._stage = 2
+        elif self._stage >= 2:
+            self._stage = 3 if place == self._home else 2
+            if place in MARKS and place != self._home:
+                self._wrong = f"the block was put on {place}, it had stood on {self._home}"
+
+    def _place(self, state: WorldState) -> str:
+        """The role of what the block stands on, by itself and in its middle; "" for the table and all else."""
+        for role in (*MARKS, MIDDLE):
+            if state.touching("block/", f"{role}/") and _aside(self._scene, state, role) <= TOLERANCE:
+                return role
+        return ""
+
+    def pardon(self) -> None:
+        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        self._block.pardon()
+
+    def verdict(self) -> Verdict:
+        """The judgement of all that was observed so far."""
+        tilted = self._block.tilt > math.radians(10.0)
+        if fault := self._block.fault or self._wrong:
+            reason = fault
+        elif self._force > _PANEL_FORCE:
+            reason = f"the robot pressed on the panel with {self._force:.0f} N, {_PANEL_FORCE:.0f} N allowed"
+        elif self._stage < 3:
+            missing = ("the block was not set down in the middle", "no button was pressed", "the block is not back on its mark")
+            reason = missing[self._stage]
+        elif tilted or self._block.rest_s < REST_S:
+            reason = "the block is tilted" if tilted else f"the block stood for {self._block.rest_s:.2f} s only, {REST_S} s needed"
+        else:
+            return Verdict(success=True, reason="the block is back on the mark where it stood", progress=1.0)
+        return Verdict(success=False, reason=reason, progress=0.3 * self._stage)

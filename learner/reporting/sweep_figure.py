@@ -1,0 +1,82 @@
+"""The figure of a sweep: held-out loss against updates and against wall clock, success, and loss against E; PDF and PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from learner.reporting.sweep import Curve, Result, interval, table
+
+_COLORS = ("#2563a8", "#d9822b", "#4f9d69", "#8e6bbf", "#b3261e", "#9aa5b1", "#1d2733")
+_GRID = 60
+
+
+def draw_sweep(results: Sequence[Result], stem: Path, title: str) -> list[Path]:
+    """Draws `stem`.pdf and `stem`.png; returns their paths."""
+    variants = list(dict.fromkeys(row.variant for row in results))
+    colors = {variant: _COLORS[index % len(_COLORS)] for index, variant in enumerate(variants)}
+    with rc_context({"font.size": 9, "pdf.fonttype": 42, "axes.spines.top": False, "axes.spines.right": False}):
+        figure = Figure(figsize=(10.5, 6.6), layout="constrained")
+        ((updates, clock), (success, law)) = figure.subplots(2, 2)
+        figure.suptitle(title)
+        _curves(updates, results, colors, lambda curve: curve.steps, "updates")
+        _curves(clock, results, colors, lambda curve: curve.elapsed_s, "wall clock of streaming and learning [s]")
+        _success(success, results, colors)
+        _law(law, results, colors)
+        paths = [stem.with_suffix(".pdf"), stem.with_suffix(".png")]
+        figure.savefig(paths[0], metadata={"CreationDate": None})
+        figure.savefig(paths[1], dpi=150)
+    return paths
+
+
+Axis = Callable[[Curve], NDArray[np.float64]]
+
+
+def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis: Axis, label: str) -> None:
+    """Mean over seeds as a line with its 95% interval as a band, over the stretch that all seeds cover; single seeds thin."""
+    for variant, color in colors.items():
+        curves = [row.curve for row in results if row.variant == variant and row.curve is not None]
+        for curve in curves:
+            axes.plot(axis(curve), curve.values, color=color, alpha=0.3, linewidth=0.8)
+        if not curves:
+            continue
+        grid = np.linspace(max(axis(c)[0] for c in curves), min(axis(c)[-1] for c in curves), _GRID)
+        means = np.array([interval(list(v)) for v in np.array([np.interp(grid, axis(c), c.values) for c in curves]).T])
+        axes.plot(grid, means[:, 0], color=color, linewidth=2, label=f"{variant} ({len(curves)} seeds)")
+        if len(curves) > 1:
+            axes.fill_between(grid, means[:, 1], means[:, 2], color=color, alpha=0.12, linewidth=0)
+    axes.set_xlabel(label)
+    axes.set_ylabel("held-out action loss")
+    axes.set_yscale("log")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=8)
+
+
+def _success(axes: Axes, results: Sequence[Result], colors: dict[str, str]) -> None:
+    rows = [row for row in table(results) if "success" in row]
+    for y, row in enumerate(rows):
+        axes.plot([row["success_low"], row["success_high"]], [y, y], color=colors[row["variant"]], linewidth=3, alpha=0.4)
+        axes.plot([row["success"]], [y], "o", color=colors[row["variant"]])
+    axes.set_yticks(range(len(rows)), [row["variant"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("success in held-out scenes, 95% Wilson interval over all seeds")
+
+
+def _law(axes: Axes, results: Sequence[Result], colors: dict[str, str]) -> None:
+    for row in results:
+        if "held_out_action" in row.figures:
+            point = (row.figures["unique_pairs"], row.figures["held_out_action"])
+            axes.plot(*point, "o", color=colors[row.variant], markersize=5)
+            if "train_action" in row.figures:
+                axes.plot(point[0], row.figures["train_action"], "x", color=colors[row.variant], markersize=5)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("E: new state-action pairs an iteration")
+    axes.set_ylabel("action loss: held out (o), training (x)")

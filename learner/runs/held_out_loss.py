@@ -1,0 +1,106 @@
+"""The loss on episodes that nobody trains on, measured while a run goes on: what the Efficiency Law is read from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embodichain.errors import MotionError, SceneError
+from embodichain.metrics import MetricsWriter, read_metrics
+from embodichain.stages import RolloutStage, SceneStage
+from embodichain.world import Split, World
+from learner.data.config import DataConfig
+from learner.data.dataset import Batch, MemorySource, RingDataset
+from learner.records.run_folder import MEASURED, RunFolder
+from learner.runs.config import RunConfig
+from learner.training.module import AgentModule
+
+_BATCHES = 8
+"""Batches of windows that are drawn from the held-out episodes, once for all measurements."""
+_TRIES = 4
+"""Scene numbers that are tried for each episode that is wanted, at most."""
+_SEED = 20_261_130
+"""Of the windows and of the noise: every measurement of every run meets the same."""
+
+
+class HeldOutLoss:
+    """Measures a module's loss on held-out expert episodes, with the averaged weights that evaluation uses.
+
+    Episodes come from the held-out numbers of the run's own world, which no training draws; windows and noise are fixed. So two
+    runs of one world differ only in their weights. What measuring takes is left out of the time that it is written down with.
+    """
+
+    def __init__(self, world: World, config: RunConfig, module: AgentModule) -> None:
+        """Plays the episodes; raises SceneError when too few succeed."""
+        self._every, self._last = config.train.measure_every, config.train.steps
+        self._module = module
+        self._batches = _batches(expert_episodes(world, config.evaluate.measured), config.learner.data, module)
+
+    def due(self, step: int) -> bool:
+        """Whether the loss is to be measured after `step`."""
+        return step % self._every == 0 or step == self._last
+
+    @torch.no_grad()
+    def __call__(self) -> dict[str, float]:
+        """The mean loss and its parts, by name."""
+        agent, sums = self._module.agent, {}
+        with self._module.average.applied(agent):
+            for index, batch in enumerate(self._batches):
+                losses = agent.losses(batch, torch.Generator().manual_seed(_SEED + index))
+                for name, value in {"loss": losses.total, **{f"loss_{k}": v for k, v in losses.parts.items()}}.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+        return {name: total / len(self._batches) for name, total in sums.items()}
+
+
+class MeasuredLoss:
+    """Writes the held-out loss into a run's metrics when it is due, with the time that streaming and learning have taken."""
+
+    def __init__(
+        self, measure: HeldOutLoss, metrics: MetricsWriter, folder: RunFolder, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Starts the clock: where an earlier life of the run left off, or at 0."""
+        self._measure, self._metrics, self._clock = measure, metrics, clock
+        earlier = read_metrics(folder.metrics, MEASURED)
+        self._began = clock() - (earlier[-1]["elapsed_s"] if earlier else 0.0)
+
+    def after(self, step: int) -> None:
+        """Called after every step."""
+        if not self._measure.due(step):
+            return
+        now = self._clock()
+        values = self._measure()
+        self._metrics.write(MEASURED, {"step": step, "elapsed_s": round(now - self._began, 2), **values})
+        self._began += self._clock() - now
+
+
+def expert_episodes(world: World, count: int) -> list[dict[str, NDArray]]:
+    """Held-out episodes of the experts that succeeded, as the stream would carry them.
+
+    Raises SceneError when `count` of them cannot be had.
+    """
+    stage = RolloutStage(world, None, worker=0, epoch=0)  # type: ignore[arg-type]  # nothing is published
+    scenes, found = SceneStage(world, Split.HELD_OUT, stage.physics), []
+    with closing(stage):
+        for number in range(_TRIES * count):
+            out = world.stream_spec.allocate()
+            try:
+                outcome = stage.play(*scenes.step(number), out)
+            except (MotionError, SceneError):
+                continue
+            if outcome.verdict.success:
+                found.append({**{name: out[name] for name in out}, "trajectory_id": np.uint64(number)})
+                if len(found) == count:
+                    return found
+    raise SceneError(f"experts succeeded in {len(found)} of {_TRIES * count} held-out scenes, and {count} are wanted")
+
+
+def _batches(episodes: list[dict[str, NDArray]], data: DataConfig, module: AgentModule) -> list[Batch]:
+    """Windows of episodes, cut as the training cuts them."""
+    settings = DataConfig(batch_size=data.batch_size, window=data.window, sampling=data.sampling, seed=_SEED)
+    drawn, needs = RingDataset(MemorySource(episodes), settings), module.agent.model.needs
+    return [drawn.draw().gather(module.device, opening=needs.opening, depth=needs.depth) for _ in range(_BATCHES)]

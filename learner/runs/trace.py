@@ -1,0 +1,186 @@
+"""From one sample of a run back to all that made it: scene, assets and their licences, draws, and every read of it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodichain import __version__
+from embodichain.config import WorldConfig
+from embodichain.errors import RunError
+from embodichain.prepare import prepare
+from embodichain.resimulation import Resimulated, fingerprints, resimulate
+from embodichain.ring.ledger import Event, load
+from embodichain.types import TrajectoryId
+from embodichain.world import Progress, World
+from learner.records.plain import as_plain, structured
+from learner.records.run_folder import RunFolder
+from learner.runs.options import run_config
+
+FORMAT = 1
+"""Of record files; raised whenever an older reader could not make sense of one."""
+_DECIDES = ("mujoco", "numba", "numpy")
+"""Packages whose versions may change a simulated bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """One read of a trajectory, as the ledger has it."""
+
+    step: int
+    read_index: int
+    age_s: float
+    time_s: float
+
+
+def find_sample(folder: RunFolder, sample: str) -> int:
+    """The packed id of the trajectory that `sample` names.
+
+    It is an id itself, in decimal or as 0x..., WORKER/EPOCH/NUMBER, "line:N" for record N of the ledger (from 0), or "step:S" or
+    "step:S:ROW" for what training step S read, its first row if none is named. Raises RunError, with what there is, for anything
+    else and for what the run never read nor published.
+    """
+    records, _ = load(folder.ledger)
+    of_trajectories = np.isin(records["event"], (Event.PUBLISH, Event.READ))
+    if found := re.fullmatch(r"line:(\d+)", sample):
+        line = int(found[1])
+        if line >= len(records) or not of_trajectories[line]:
+            raise RunError(f"line {line} of {folder.ledger} is no publication and no read: it has lines 0..{len(records) - 1}")
+        return int(records["trajectory_id"][line])
+    if found := re.fullmatch(r"step:(\d+)(?::(\d+))?", sample):
+        step, row = int(found[1]), int(found[2] or 0)
+        rows = records[(records["event"] == Event.READ) & (records["step"] == step)]
+        if row >= len(rows):
+            last = int(records["step"][records["event"] == Event.READ].max(initial=0))
+            raise RunError(f"step {step} read {len(rows)} trajectories, row {row} is not among them; steps go to {last}")
+        return int(rows["trajectory_id"][row])
+    if found := re.fullmatch(r"(\d+)/(\d+)/(\d+)", sample):
+        packed = TrajectoryId(worker=int(found[1]), epoch=int(found[2]), sequence=int(found[3])).pack()
+    else:
+        try:
+            packed = int(sample, 0)
+        except ValueError as error:
+            raise RunError(f"{sample!r} names no sample: give an id, WORKER/EPOCH/NUMBER, line:N or step:S:ROW") from error
+    if not (of_trajectories & (records["trajectory_id"] == packed)).any():
+        known = np.unique(records["trajectory_id"][of_trajectories])
+        some = ", ".join(_spelt(TrajectoryId.unpack(int(one))) for one in known[:3])
+        raise RunError(f"the run has no trajectory {sample}: its ledger knows {len(known)}, as {some}")
+    return packed
+
+
+def reads_of(folder: RunFolder, packed: int) -> list[Read]:
+    """Every read of one trajectory, in order; those of lives that were undone among them."""
+    records, _ = load(folder.ledger)
+    rows = records[(records["event"] == Event.READ) & (records["trajectory_id"] == packed)]
+    return [
+        Read(step=int(row["step"]), read_index=int(row["read_index"]), age_s=float(row["age_s"]), time_s=float(row["time_s"]))
+        for row in rows
+    ]
+
+
+def trace(folder: RunFolder, packed: int, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
+    """The record of a trajectory, the world it was played in, and the episode itself, simulated again.
+
+    Raises RunError when an asset is no longer what the run had.
+    """
+    identity = TrajectoryId.unpack(packed)
+    config = run_config(folder).world
+    world = prepare(config, progress)
+    again = resimulate(world, identity.sequence)
+    _check_assets(folder, again)
+    return record_of(config, world, again, identity), world, again
+
+
+def record_of(config: WorldConfig, world: World, again: Resimulated, identity: TrajectoryId) -> dict[str, Any]:
+    """All from which anybody makes this episode again, and by which they see that it is the same: JSON values."""
+    scene = again.scene
+    assets = {
+        placed.role: {
+            "name": placed.asset.name,
+            "content_hash": placed.asset.content_hash,
+            "licence": placed.asset.licence,
+            "source": placed.asset.source,
+        }
+        for placed in scene.objects
+    }
+    return {
+        "format": FORMAT,
+        "id": identity.pack(),
+        "worker": identity.worker,
+        "epoch": identity.epoch,
+        "number": identity.sequence,
+        "task": scene.task,
+        "scene_seed": scene.seed,
+        "instruction": scene.instruction,
+        "verdict": again.outcome.verdict.reason,
+        "chunks": again.outcome.num_chunks,
+        "failed_attempts": [str(failed.mishap) for failed in again.outcome.failed],
+        "assets": assets,
+        "expansion": dict(scene.expansion),
+        "robot_hash": world.robot.content_hash,
+        "versions": {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES},
+        "machine": platform.machine(),
+        "fields": fingerprints(again.trajectory),
+        "world": as_plain(config),
+    }
+
+
+def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
+    """The episode of a record file, simulated again; which of its fields differ is under "differing" of the first value.
+
+    Raises RunError for a file that is no record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        config = structured(WorldConfig, record["world"])
+        number, fields, format_ = int(record["number"]), dict(record["fields"]), record["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is no record of an episode ({error}); `embodichain trace RUN SAMPLE -o FOLDER` writes one"
+        ) from error
+    if format_ != FORMAT:
+        raise RunError(f"{path} has format {format_}, this version reads {FORMAT}: use the version that wrote it")
+    world = prepare(config, progress)
+    again = resimulate(world, number)
+    now = fingerprints(again.trajectory)
+    differing = sorted(name for name in fields | now if fields.get(name) != now.get(name))
+    told = {"number": number, "task": again.scene.task, "instruction": again.scene.instruction, "fields": len(fields)}
+    return told | {"differing": differing, "changed": _changed(record, world, again) if differing else []}, world, again
+
+
+def _changed(record: Mapping[str, Any], world: World, again: Resimulated) -> list[str]:
+    """What is no longer as it was when a record was written: why an episode may differ."""
+    found = []
+    for role, asset in record.get("assets", {}).items():
+        there = {placed.role: placed.asset.content_hash for placed in again.scene.objects}
+        if there.get(role) != asset["content_hash"]:
+            found.append(f"asset {asset['name']}")
+    if record.get("robot_hash") != world.robot.content_hash:
+        found.append("robot")
+    now = {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES}
+    found += [f"{name} {was} is {now.get(name)}" for name, was in record.get("versions", {}).items() if now.get(name) != was]
+    if record.get("machine") != platform.machine():
+        found.append(f"machine {record.get('machine')} is {platform.machine()}")
+    return found
+
+
+def _check_assets(folder: RunFolder, again: Resimulated) -> None:
+    """The run kept what it was simulated with; the same must have been built now."""
+    for placed in again.scene.objects:
+        kept = folder.assets / placed.asset.name / f"{placed.asset.name}.usd"
+        if kept.exists() and kept.read_bytes() != placed.asset.path.read_bytes():
+            raise RunError(
+                f"asset {placed.asset.name} is not what the run had ({kept}): use the version that the run was made with"
+            )
+
+
+def _spelt(identity: TrajectoryId) -> str:
+    return f"{identity.worker}/{identity.epoch}/{identity.sequence}"

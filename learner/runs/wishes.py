@@ -1,0 +1,48 @@
+"""What others ask of a run while it goes on, by a file in its folder: another bound K. The run alone may change its ring."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from embodichain.errors import RingError
+from embodichain.metrics import MetricsWriter
+from embodichain.ring.contract import AnyRing
+from embodichain.ring.ledger import Ledger
+from embodichain.types import WISHES_FILE, ReplayMode
+from learner.records.run_folder import RunFolder
+
+_LOG = logging.getLogger(__name__)
+
+
+class Wishes:
+    """Looks into the file now and then. Called by the thread that owns the ring."""
+
+    def __init__(self, folder: RunFolder, ring: AnyRing, ledger: Ledger, metrics: MetricsWriter) -> None:
+        self._path = folder.path / WISHES_FILE
+        self._ring, self._ledger, self._metrics = ring, ledger, metrics
+        self._seen = 0
+
+    def look(self, step: int) -> None:
+        """Grants what was asked since the last time; what cannot be granted is logged and written into the metrics."""
+        try:
+            at = self._path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return
+        if at == self._seen:
+            return
+        self._seen = at
+        try:
+            wanted = int(json.loads(self._path.read_text(encoding="utf-8"))["max_reads"])
+            if self._ring.spec.mode is not ReplayMode.TRAJECTORY:
+                raise RingError("ring.mode aggregate bounds no single trajectory")
+            if wanted == self._ring.stats().max_reads:
+                return
+            self._ring.set_max_reads(wanted)
+            self._ledger.bound(wanted)
+            self._ledger.flush()
+        except (RingError, KeyError, TypeError, ValueError) as error:
+            _LOG.warning("what %s asks for cannot be: %s", self._path, error)
+            self._metrics.write("wish", {"step": step, "refused": str(error)})
+            return
+        self._metrics.write("wish", {"step": step, "max_reads": wanted})

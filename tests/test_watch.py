@@ -1,0 +1,261 @@
+"""`embodichain watch`: what runs do, on a page and for programs; real rings, a real server, real clients."""
+
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+import uvicorn
+import yaml
+
+from embodichain.cli import main
+from embodichain.errors import ConfigError, RunError
+from embodichain.metrics import MetricsWriter, read_metrics
+from embodichain.operations.watch.exposition import exposition
+from embodichain.operations.watch.records import Records
+from embodichain.operations.watch.server import WatchConfig, application
+from embodichain.operations.watch.view import RunView
+from embodichain.ring.ledger import Ledger
+from embodichain.ring.proof import verify
+from embodichain.ring.ring import Ring
+from embodichain.types import RingSpec, TrajectoryId, camera_spec
+from learner.records.run_folder import RunFolder
+from learner.runs.wishes import Wishes
+
+TOKEN = "a token that nobody guesses"
+K = 4
+
+
+def run_folder(path, *, pid: int = 0, steps: int = 30):
+    """What a run leaves while it goes on: workers are blocked for half of their time."""
+    path.mkdir(parents=True)
+    config = {"recipe": "law_cpu", "train": {"steps": 100}, "ring": {"max_reads": K}, "stream": {"workers": 2}}
+    (path / "config.yaml").write_text(yaml.safe_dump(config))
+    (path / "sessions.jsonl").write_text(json.dumps({"began": "now", "pid": pid}) + "\n")
+    clock = iter(range(10_000))
+    metrics = MetricsWriter(path / "metrics.jsonl", clock=lambda: float(next(clock)))
+    for step in range(1, steps + 1):
+        values = {"loss": 1.0, "loss_video": 0.6, "loss_action": 1.0 / step, "experience_new_pairs": 64.0, "samples_per_s": 8.0}
+        metrics.write("train", {"step": step, **values, "experience_age_s": 3.0, "experience_reads": 2.5})
+        waited = {"blocked_writer_s": 2.0 * step, "blocked_reader_s": 0.1 * step}  # two workers, two seconds between records
+        deaths = {"crash": 1} if step > 20 else {}
+        metrics.write("stream", {"step": step, "published": 3 * step, "workers": 2, "deaths": deaths, **waited})
+    metrics.write("held_out", {"step": 10, "elapsed_s": 1.0, "loss_action": 0.5})
+    metrics.write("held_out", {"step": 20, "elapsed_s": 2.0, "loss_action": 0.25})
+    metrics.close()
+    return path
+
+
+@pytest.fixture
+def streaming(tmp_path):
+    """A run that streams: this process owns its ring, in which two trajectories lie, one of them read once."""
+    spec = RingSpec(trajectory=camera_spec(cameras=2, height=8, width=8, horizon=2), num_slots=6, max_reads=K)
+    with Ring.create(spec) as ring:
+        for sequence in range(2):
+            with ring.reserve() as slot:
+                for name in slot:
+                    slot[name][...] = 0
+                slot["rgb"][0, 1] = 200
+                slot["num_chunks"][...] = 2
+                slot["trajectory_id"][...] = TrajectoryId(worker=0, epoch=0, sequence=sequence).pack()
+        ring.acquire(1, 1.0, rng=np.random.default_rng(0)).release()
+        yield run_folder(tmp_path / "live", pid=os.getpid()), ring
+
+
+@contextlib.contextmanager
+def served(config: WatchConfig):
+    server = uvicorn.Server(uvicorn.Config(application(config), host="127.0.0.1", port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def get(url: str, **headers: str):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        return answer.read(), answer.headers
+
+
+def post(url: str, body: dict, token: str = "") -> tuple[int, dict]:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+# ------------------------------------------------------------------------------------------------------------- records
+
+
+def test_records_are_read_once_and_a_torn_line_waits_for_its_end(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    records = Records(path)
+    records.read_on()
+    path.write_text('{"kind": "train", "step": 1}\n{"kind": "tra')
+    records.read_on()
+    assert [record["step"] for record in records.of("train")] == [1]
+    with path.open("a") as file:
+        file.write('in", "step": 2}\nnot json\n')
+    records.read_on()
+    assert [record["step"] for record in records.of("train")] == [1, 2]
+
+
+def test_very_many_records_are_thinned_evenly_and_the_last_is_kept(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"kind": "train", "step": step}) + "\n" for step in range(9_001)))
+    records = Records(path)
+    records.read_on()
+    steps = [record["step"] for record in records.of("train")]
+    assert len(steps) < 2100 and steps[0] == 0 and steps[-1] == 9_000
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 8
+
+
+# ---------------------------------------------------------------------------------------------------------------- view
+
+
+def test_a_run_that_streams_is_shown_from_its_folder_and_its_ring(streaming):
+    path, _ = streaming
+    shown = RunView(path).snapshot()
+    assert (shown["state"], shown["step"], shown["steps"], shown["published"]) == ("streaming", 30, 100, 90)
+    assert shown["experience"]["now"] == 64.0 and shown["trajectories_per_s"] == 1.5
+    assert shown["waiting"]["workers"] == pytest.approx(0.5) and shown["waiting"]["learner"] == pytest.approx(0.05)
+    assert shown["waiting"]["advice"] == "workers blocked 50%: lower K or add learners"
+    assert shown["histogram"] == {"bound": K, "rows": [(0, 1), (1, 1)], "used_up": 0, "of": "trajectories in the ring now"}
+    assert sorted(shown["ring"]["letters"]) == list("ffffrr") and sorted(shown["ring"]["left"])[-2:] == [75, 100]
+    assert shown["people"][0]["pid"] == os.getpid() and shown["people"][0]["published"] == 2
+    assert shown["deaths"] == {"crash": 1} and shown["held_out"] == [(10.0, 0.5), (20.0, 0.25)]
+    assert set(shown["losses"]) == {"loss_video", "loss_action"}
+
+
+def test_a_run_without_a_process_was_killed_and_one_with_a_summary_has_ended(tmp_path):
+    path = run_folder(tmp_path / "run", pid=2**22 - 7)
+    assert RunView(path).snapshot()["state"] == "killed"
+    summary = {"interrupted": False, "steps": 30, "reads_histogram": {"4": 7}, "evaluation": []}
+    (path / "summary.json").write_text(json.dumps(summary))
+    shown = RunView(path).snapshot()
+    assert shown["state"] == "ended" and shown["histogram"]["rows"] == [(4, 7)] and shown["ring"] is None
+
+
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    with pytest.raises(RunError, match="is not a run folder"):
+        RunView(tmp_path)
+    assert main(["watch", str(tmp_path), "--json"]) == 2
+    assert main(["watch"]) == 2
+    assert "there is nothing to watch" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="at least 16 characters"):
+        WatchConfig(runs=(tmp_path,), token="1234")
+
+
+# -------------------------------------------------------------------------------------------------------------- server
+
+
+def test_a_page_events_and_pictures_are_served_and_nothing_from_elsewhere(streaming):
+    path, _ = streaming
+    with served(WatchConfig(runs=(path,))) as url:
+        page, headers = get(url)
+        assert b"watch.js" in page and "default-src 'self'" in headers["Content-Security-Policy"]
+        assert b"EventSource" in get(f"{url}/watch.js")[0] and b"http" not in get(f"{url}/watch.css")[0]
+        with urllib.request.urlopen(f"{url}/api/events", timeout=10) as events:
+            assert events.headers["Content-Type"].startswith("text/event-stream")
+            lines = [events.readline() for _ in range(4)]  # each event is a line and an empty one
+        assert [line[:6] for line in lines] == [b"data: ", b"\n"] * 2
+        first, second = (json.loads(line[6:]) for line in lines[::2])
+        assert first["runs"][0]["name"] == second["runs"][0]["name"] == "live" and second["time"] > first["time"]
+        picture, headers = get(f"{url}/api/runs/0/live.png")
+        assert headers["Content-Type"] == "image/png" and picture[:4] == b"\x89PNG"
+        for missing in ("/api/runs/1/live.png", "/api/runs/0/pictures/..%2fconfig.yaml", "/server.py", "/other.js"):
+            with pytest.raises(urllib.error.HTTPError) as error:
+                get(url + missing)
+            assert error.value.code in (404, 422)
+
+
+def test_programs_are_told_health_and_figures(streaming, tmp_path):
+    path, _ = streaming
+    with served(WatchConfig(runs=(path,))) as url:
+        assert get(f"{url}/healthz")[0] == b"alive\n" and get(f"{url}/readyz")[0] == b"live: streaming\n"
+        text = get(f"{url}/metrics")[0].decode()
+    samples = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    labels = 'run="live",recipe="law_cpu"'
+    assert samples[f"embodichain_unique_pairs{{{labels}}}"] == "64" and samples[f"embodichain_ring_ready{{{labels}}}"] == "2"
+    assert samples[f'embodichain_waiting_share{{{labels},side="workers"}}'] == "0.5"
+    assert samples[f'embodichain_worker_deaths_total{{{labels},cause="crash"}}'] == "1"
+    for line in text.splitlines():
+        if line.startswith("# TYPE"):
+            _, _, name, kind = line.split()
+            assert kind == ("counter" if name.endswith("_total") else "gauge") and f"# HELP {name} " in text
+    dead = run_folder(tmp_path / "dead", pid=2**22 - 7)
+    with served(WatchConfig(runs=(dead,))) as url, pytest.raises(urllib.error.HTTPError) as error:
+        get(f"{url}/readyz")
+    assert error.value.code == 503 and error.value.read() == b"dead: killed\n"
+
+
+def test_names_are_escaped_for_prometheus(streaming):
+    path, _ = streaming
+    shown = RunView(path).snapshot() | {"name": 'a "run"\\\n'}
+    assert 'run="a \\"run\\"\\\\\\n"' in exposition([shown])
+
+
+def test_a_bound_is_changed_only_with_the_token(streaming):
+    path, ring = streaming
+    with served(WatchConfig(runs=(path,), token=TOKEN)) as url:
+        change = f"{url}/api/runs/0/max-reads"
+        assert post(change, {"max_reads": 9})[0] == 401 and post(change, {"max_reads": 9}, "another token entirely")[0] == 401
+        assert not (path / "wishes.json").exists()
+        assert post(change, {"max_reads": 9}, TOKEN) == (200, {"asked": {"max_reads": 9}})
+        with Ledger.open(path / "ledger.bin") as ledger:
+            ledger.bound(K)
+            metrics = MetricsWriter(path / "metrics.jsonl")
+            wishes = Wishes(RunFolder.open(path), ring, ledger, metrics)
+            wishes.look(31)
+            assert ring.stats().max_reads == 9
+            (path / "wishes.json").write_text('{"max_reads": "many"}')
+            wishes.look(32)
+            metrics.close()
+        assert verify(path / "ledger.bin").max_reads == 9 and ring.stats().max_reads == 9
+        assert [("refused" in record) for record in read_metrics(path / "metrics.jsonl", "wish")] == [False, True]
+        assert post(change, {"max_reads": 0}, TOKEN)[0] == 422 and post(f"{url}/api/runs/3/stop", {}, TOKEN)[0] == 404
+    with served(WatchConfig(runs=(path,))) as url:
+        status, told = post(f"{url}/api/runs/0/max-reads", {"max_reads": 5}, TOKEN)
+        assert status == 403 and "only shows" in told["detail"] and ring.stats().max_reads == 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_draws_itself_in_a_browser(streaming, width, tmp_path):
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium is installed")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path, _ = streaming
+    other = run_folder(tmp_path / "other", pid=2**22 - 7)
+    with served(WatchConfig(runs=(path, other))) as url, playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page, faults = browser.new_page(viewport={"width": width, "height": 800}), []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(url)
+        page.click("text=live >> nth=1")
+        page.wait_for_selector(".map b.r i")
+        assert page.locator("svg polyline").count() >= 6 and page.locator("svg rect").count() == 2
+        assert "workers blocked 50%: lower K or add learners" in page.inner_text("main")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.click("text=compare")
+        page.wait_for_selector("text=All runs")
+        assert "killed" in page.inner_text("main") and not faults
+        browser.close()
