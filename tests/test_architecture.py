@@ -117,12 +117,14 @@ def imports_are_not_too_deep(house: House) -> list[str]:
 
 @law
 def heavy_packages_have_one_home_each(house: House) -> list[str]:
-    """So that nobody else pays for them, and they can be replaced: a file, or for Ray the room that is made of it."""
+    """So that nobody else pays for them, and they can be replaced: a file, or for Ray and pxr the room that is made of it."""
     homes: dict[str, set[str]] = {}
     for name in house.files:
         for other in house.imported_names(name):
             if (top := other.split(".")[0]) in HEAVY:
-                homes.setdefault(top, set()).add(room(name) if top == "ray" and room(name) == "ray_engine" else name)
+                rooms = {"ray": "embodichain.ray_engine.", "pxr": "embodichain.assets.usd."}
+                home = rooms.get(top, "")
+                homes.setdefault(top, set()).add(home if home and f"{name}.".startswith(home) else name)
     return [f"{package}: {sorted(files)}" for package, files in homes.items() if len(files) > 1]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from embodichain.assets.chain.jobs import Job
     from embodichain.assets.usd.usd_contents import Issue
     from embodichain.progress import JobBoard
+    from embodichain.types import Asset
 
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
@@ -38,11 +40,20 @@ def main(arguments: list[str]) -> int:
     sub.add_argument("second", type=existing, metavar="B")
     sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
     sub.add_argument("folder", type=existing, metavar="OUT")
+    sub = commands.add_parser(
+        "referee", help="build a file, read source and asset by other programs, and compare; 1 when any differ"
+    )
+    sub.add_argument("sources", nargs="+", type=existing, metavar="SRC", help="URDF, MJCF, USD or mesh files")
+    sub.add_argument("--licence", default="unknown", help="of the files (default unknown)")
+    sub = commands.add_parser("query", help="list delivered assets by what their reports say")
+    sub.add_argument("folder", type=existing, metavar="OUT")
+    sub.add_argument("terms", nargs="*", metavar="KEY=VALUE", help="such as category=mug licence=MIT mass<0.5 joints>0")
     commands.add_parser("schema", help="print the JSON Schema of the sidecars")
     for command in commands.parsers:
         command.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse(arguments)
     commands_by_name = {"build": _build, "validate": _validate, "diff": _diff, "gallery": _gallery, "schema": _schema}
+    commands_by_name |= {"referee": _referee, "query": _query}
     return commands_by_name[options.command](options)
 
 
@@ -65,6 +76,13 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     known.add_argument("--material", default="", help="a name of the material table (default abs)")
     known.add_argument("--size", dest="size_m", type=float, default=0.0, metavar="M", help="longest side")
     known.add_argument("--mass", dest="mass_kg", type=float, default=0.0, metavar="KG", help="of the whole")
+    known.add_argument("--wall", dest="wall_m", type=float, default=0.0, metavar="M", help="thickness of open surfaces")
+    known.add_argument("--keep-pose", action="store_true", help="leave what does not stand as it lies")
+    known.add_argument("--label", dest="labels", action="append", default=[], metavar="WORD", help="another name of what it is")
+    known.add_argument("--author", default="", help="who made it")
+    known.add_argument("--title", default="", help="what its author calls it")
+    known.add_argument("--url", default="", help="where it comes from")
+    known.add_argument("--attribution", default="", metavar="TEXT", help="how its author wants to be named")
     known.add_argument("--up", default="", metavar="AXIS", help="x, y, z or one of them negative")
     known.add_argument("--unit", default="", help="of the file's lengths: m, cm, mm, in")
     hook = build.add_argument_group("external generator; SRC are prompts or pictures then (docs/generators.md)")
@@ -85,24 +103,62 @@ def _build(options: argparse.Namespace) -> int:
     over = tuple(name for name in options.search_over.split(",") if name)
     chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
-        outcomes = batch.plan(wanted, options.out, config, chain)
-        rows = [{"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state]} for o in outcomes]
-        _say(options, {"dry_run": True, "assets": rows}, "\n".join(f"{r['would']:<6}{r['name']:<24}{r['file']}" for r in rows))
+        outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain))
+        rows = [
+            {"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state], "reason": o.reason}
+            for o in outcomes
+        ]
+        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
+        lines = [f"{r['would']:<7}{r['name']:<24}{r['reason'] or r['file']}" for r in rows]
+        lines += [f"skip   {entry['file']}: {entry['reason']}" for entry in left]
+        _say(options, {"dry_run": True, "assets": rows, "skipped": left}, "\n".join(lines))
         return 0
+    from embodichain.assets.chain.running import RunningReport
     from embodichain.progress import JobBoard
 
-    with JobBoard("assets", len(wanted), quiet=options.json) as board:
-        outcomes = batch.run(wanted, options.out, config, chain, listener=_shown(board))
+    batch.check_writable(options.out)
+    running = RunningReport(options.out, options.skipped)
+    with JobBoard("assets", len(wanted), quiet=options.json) as board, contextlib.closing(running):
+        outcomes = batch.run(wanted, options.out, config, chain, listener=_both(running, _shown(board)))
     written = _published(options, outcomes, pictures=not options.no_gallery)
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     if options.json:
         from embodichain.assets.chain.publish import rows
 
-        print(json.dumps({"assets": rows(outcomes), "failed": failed, "written": [str(path) for path in written]}))
+        left = [{"file": str(file), "reason": reason} for file, reason in options.skipped.items()]
+        print(json.dumps({"assets": rows(outcomes), "failed": failed, "skipped": left, "written": [str(path) for path in written]}))
     else:
         _tables(outcomes)
+        if options.skipped:
+            print(f"{len(options.skipped)} files make no asset of their own; report.json says why")
         print("\n".join(str(path) for path in written))
     return 1 if failed else 0
+
+
+def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """What is planned, with what the reader will refuse found out by reading."""
+    from dataclasses import replace
+
+    from embodichain.assets.reading.files import FileJob
+    from embodichain.errors import EmbodiChainError
+
+    found = []
+    for job, outcome in zip(wanted, outcomes, strict=True):
+        if outcome.state == "waiting" and isinstance(getattr(job, "job", job), FileJob):
+            try:
+                job.source()
+            except EmbodiChainError as error:
+                outcome = replace(outcome, state="failed", reason=str(error))
+        found.append(outcome)
+    return found
+
+
+def _both(*listeners: Listener) -> Listener:
+    def tell(outcome: Outcome) -> None:
+        for listener in listeners:
+            listener(outcome)
+
+    return tell
 
 
 def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pictures: bool) -> tuple[Path, ...]:
@@ -111,7 +167,8 @@ def _published(options: argparse.Namespace, outcomes: Sequence[Outcome], *, pict
 
     folder = options.out if options.command == "build" else options.folder
     with Board(quiet=options.json) as board:
-        return publish(folder, outcomes, pictures=pictures, progress=board.update)
+        skipped = getattr(options, "skipped", {})
+        return publish(folder, outcomes, pictures=pictures, progress=board.update, skipped=skipped)
 
 
 def _gallery(options: argparse.Namespace) -> int:
@@ -121,6 +178,45 @@ def _gallery(options: argparse.Namespace) -> int:
         raise ConfigError(f"no delivered asset under {options.folder}; `embodichain asset build` makes some")
     written = [str(path) for path in _published(options, (), pictures=True)]
     _say(options, {"written": written}, "\n".join(written))
+    return 0
+
+
+def _referee(options: argparse.Namespace) -> int:
+    import tempfile
+
+    from embodichain.assets.chain import optimize, referee, settings
+    from embodichain.assets.reading.files import FileFacts, FileJob
+    from embodichain.assets.reading.folder import items
+    from embodichain.errors import AssetError
+
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for source in options.sources:
+            for item in items(source):
+                job = FileJob(path=source, facts=FileFacts(licence=options.licence), item=item)
+                try:
+                    asset = optimize.build_job(job, Path(folder), config=settings.ChainConfig())
+                    found = referee.referee(source, asset)
+                except AssetError as error:
+                    rows.append({"file": source.name, "refused": str(error), "agreed": False})
+                    continue
+                rows += [{"file": source.name, **asdict(verdict), "agreed": verdict.agreed} for verdict in found]
+    lines = [
+        row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
+        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco"))
+        for row in rows
+    ]  # fmt: skip
+    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}"
+    _say(options, {"verdicts": rows}, "\n".join([head, *lines]))
+    return 0 if all(row["agreed"] for row in rows) else 1
+
+
+def _query(options: argparse.Namespace) -> int:
+    from embodichain.assets.chain.publish import query
+
+    found = query(options.folder, options.terms)
+    lines = [f"{row['name']:<28}{row['category']:<16}{row['mass']:>9.3f} kg  {row['licence']:<14}{row['file']}" for row in found]
+    _say(options, {"assets": found}, "\n".join(lines))
     return 0
 
 
@@ -158,11 +254,12 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-_WOULD = {"kept": "keep", "waiting": "build", "failed": "fail"}
+_WOULD = {"kept": "keep", "waiting": "build", "failed": "refuse"}
 
 
 def _jobs(options: argparse.Namespace) -> tuple[Job, ...]:
-    """The jobs that the sources on the command line stand for, in order."""
+    """The jobs that the sources on the command line stand for, in order; `options.skipped` says which files make none, and why."""
+    options.skipped = {}
     external = bool(options.generator or options.generator_command)
     named = {} if external else {entry: _families(entry) for entry in options.sources}
     from embodichain.assets.chain import jobs
@@ -206,24 +303,31 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
 
 def _facts(options: argparse.Namespace) -> dict[str, Any]:
     """What the command line says about sources, by field of `FileFacts`."""
-    given = {name: getattr(options, name) for name in ("licence", "category", "material", "size_m", "mass_kg", "up", "unit")}
+    words = ("licence", "category", "material", "size_m", "mass_kg", "wall_m", "keep_pose", "author", "title", "url")
+    given = {name: getattr(options, name) for name in (*words, "attribution", "up", "unit")}
+    given["labels"] = tuple(options.labels)
     return {name: value for name, value in given.items() if value}
 
 
 def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from dataclasses import replace
 
-    from embodichain.assets.reading.files import FileJob, facts_of, files_in
+    from embodichain.assets.reading.files import FileJob, facts_of
+    from embodichain.assets.reading.folder import items, survey
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
     wanted: list[Job] = []
-    for file in files_in(path):
+    file_name, _, item = str(path).partition("#")
+    found = survey(Path(file_name) if item else path)
+    options.skipped |= dict(found.skipped)
+    for file in found.files:
         try:
             facts = replace(facts_of(file), **said) if said else None
         except EmbodiChainError:
             facts = None  # the job meets the same fault, and fails with its reason and alone
-        wanted.append(FileJob(path=file, facts=facts))
+        names = (item,) if item else items(file)
+        wanted += [FileJob(path=file, facts=facts, item=name) for name in names]
     return wanted
 
 
@@ -319,7 +423,7 @@ def _validate(options: argparse.Namespace) -> int:
             if found:
                 continue  # what is written wrongly is not simulated
             try:
-                asset = usd.read(path)
+                asset = usd.read(path) if validate.is_ours(usd.inspect(path)) else _from_elsewhere(path)
                 verdicts["in physics"][str(path)] = behave.check(asset)
                 if options.lifts:
                     verdicts["lifts"][str(path)] = grasp.check(asset, usd.lift_rates(path))
@@ -344,6 +448,16 @@ def _validate(options: argparse.Namespace) -> int:
             print(f"not installed, so not asked: {', '.join(absent)} ({validators.INSTALL})")
         print(f"{len(files) - len(failing)} of {len(files)} assets pass")
     return 1 if failing else 0
+
+
+def _from_elsewhere(path: Path) -> Asset:
+    """The asset that somebody else's USD file describes, in memory, as it stands there."""
+    from embodichain.assets.chain import foreign_stages, optimize, record, settings
+    from embodichain.assets.reading.files import FileFacts, from_file
+
+    config, told = settings.ChainConfig(), record.Record()
+    raw = from_file(path, FileFacts(licence="unknown", keep_pose=True))
+    return optimize.assembled(foreign_stages.prepared(raw, config, told), config, told)
 
 
 def _verdict_table(files: Sequence[Path], verdicts: dict[str, dict[str, list[Issue]]]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from embodichain.errors import SceneError
-from embodichain.types import Asset, Body, Joint, JointKind, Mesh, ObjectRequest, Pose, Range, SceneRequest, Vec3
+from embodichain.types import Asset, Body, Joint, JointKind, ObjectRequest, Pose, Range, SceneRequest, Vec3
 
 STEP = 0.005
 """Factors are multiples of this where nothing limits them, so that what is known of one size serves others of it."""
@@ -102,8 +102,8 @@ def _body(body: Body, factor: float) -> Body:
         mass=factor**3 * body.mass,
         center_of_mass=_lengths(body.center_of_mass, factor),
         diagonal_inertia=(ixx, iyy, izz),
-        visual=_mesh(body.visual, factor),
-        hulls=tuple(_mesh(hull, factor) for hull in body.hulls),
+        visual=body.visual.scaled(factor),
+        hulls=tuple(hull.scaled(factor) for hull in body.hulls),
         body_pose=_pose(body.body_pose, factor),
     )
 
@@ -117,10 +117,6 @@ def _joint(joint: Joint, factor: float) -> Joint:
         upper=slides * joint.upper,
         rest=slides * joint.rest,
     )
-
-
-def _mesh(mesh: Mesh, factor: float) -> Mesh:
-    return replace(mesh, vertices=factor * mesh.vertices)
 
 
 def _pose(pose: Pose, factor: float) -> Pose:

@@ -5,12 +5,15 @@ Bodies carry the names that contacts report: "robot/<body>", "<role>/<body>", "t
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
 from embodichain.errors import RobotError, SceneError
 from embodichain.physics.surfaces import add_surface, add_textures, coordinates
-from embodichain.types import TABLE_SIZE, Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot
+from embodichain.types import TABLE_SIZE, Body, Joint, JointKind, Mesh, ObjectPlacement, Pose, Robot, ShapeKind
+from embodichain.types.assets import half_sizes
 from embodichain.types.poses import compose, inverse
 
 FLOOR_HEIGHT = -0.75
@@ -35,6 +38,12 @@ _HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: ave
 _ARENA_BYTES = 128 << 20  # address space, of which only what contacts fill is ever touched
 _OFF_CENTER = 1e-6
 _VISUAL_GROUP, _HULL_GROUP = 2, 3
+_GEOMS = {
+    ShapeKind.BOX: mujoco.mjtGeom.mjGEOM_BOX,
+    ShapeKind.SPHERE: mujoco.mjtGeom.mjGEOM_SPHERE,
+    ShapeKind.CYLINDER: mujoco.mjtGeom.mjGEOM_CYLINDER,
+    ShapeKind.CAPSULE: mujoco.mjtGeom.mjGEOM_CAPSULE,
+}
 _RESERVED = ("robot", "table", "world")
 _LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at the default 0.9 a loaded lever creeps
 
@@ -182,6 +191,13 @@ def add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
             placed[body.name] = _add_body(spec, parent, f"{role}/", body, pose)
             if joint.kind is not JointKind.FIXED:
                 _add_joint(placed[body.name], f"{role}/", joint)
+    for joint in asset.movable_joints:
+        if joint.mimic:
+            names = (f"{role}/{joint.name}", f"{role}/{joint.mimic.joint}")
+            follows = spec.add_equality(name=names[0], type=mujoco.mjtEq.mjEQ_JOINT, name1=names[0], name2=names[1])
+            follows.data[:5] = (joint.mimic.offset, joint.mimic.multiplier, 0.0, 0.0, 0.0)
+    for first, second in asset.apart:
+        spec.add_exclude(bodyname1=f"{role}/{first}", bodyname2=f"{role}/{second}")
 
 
 def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Body, pose: Pose) -> mujoco.MjsBody:
@@ -193,23 +209,28 @@ def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Bo
     made.ipos = np.add(body.center_of_mass, _OFF_CENTER)
     made.iquat = body.principal_axes
     made.inertia = body.diagonal_inertia
-    _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL, textured=True)
-    made.add_geom(
-        name=f"{name}/visual",
-        type=mujoco.mjtGeom.mjGEOM_MESH,
-        meshname=f"{name}/visual",
-        material=f"surface/{prefix[:-1]}",
-        contype=0,
-        conaffinity=0,
-        group=_VISUAL_GROUP,
-        mass=0.0,
-    )
+    if len(body.visual.faces):
+        _add_mesh(spec, f"{name}/visual", body.visual, mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL, textured=True)
+        made.add_geom(
+            name=f"{name}/visual",
+            type=mujoco.mjtGeom.mjGEOM_MESH,
+            meshname=f"{name}/visual",
+            material=f"surface/{prefix[:-1]}",
+            contype=0,
+            conaffinity=0,
+            group=_VISUAL_GROUP,
+            mass=0.0,
+        )
     for index, hull in enumerate(body.hulls):
-        _add_mesh(spec, f"{name}/hull{index}", hull, mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
+        where: dict[str, Any] = {"type": mujoco.mjtGeom.mjGEOM_MESH, "meshname": f"{name}/hull{index}"}
+        if hull.shape is None:
+            _add_mesh(spec, f"{name}/hull{index}", hull, mujoco.mjtMeshInertia.mjMESH_INERTIA_CONVEX)
+        else:
+            pose, sizes = hull.shape.pose, half_sizes(hull.shape)
+            where = {"type": _GEOMS[hull.shape.kind], "size": sizes, "pos": pose.position, "quat": pose.quaternion}
         made.add_geom(
             name=f"{name}/hull{index}",
-            type=mujoco.mjtGeom.mjGEOM_MESH,
-            meshname=f"{name}/hull{index}",
+            **where,
             condim=6 if body.material.name in ROLLING_ARMS else 4,
             solmix=_HULL_SOLMIX,
             group=_HULL_GROUP,
@@ -237,9 +258,10 @@ def _add_joint(body: mujoco.MjsBody, prefix: str, joint: Joint) -> None:
         type=kinds[joint.kind],
         axis=joint.axis,
         pos=joint.anchor,
-        limited=joint.upper > joint.lower,
-        range=(joint.lower, joint.upper),
+        limited=joint.bounded and joint.upper > joint.lower,
+        range=(joint.lower, joint.upper) if joint.bounded else (0.0, 0.0),
         stiffness=joint.stiffness,
         springref=joint.rest,
         solimp_friction=_LOCKED,
+        armature=joint.armature,
     )

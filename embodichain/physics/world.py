@@ -107,9 +107,12 @@ def _shape_hash(asset: Asset) -> str:
         for mesh in (body.visual, *body.hulls):
             digest.update(np.ascontiguousarray(mesh.vertices, np.float32).tobytes())
             digest.update(np.ascontiguousarray(mesh.faces, np.int32).tobytes())
+            digest.update(repr(mesh.shape).encode() if mesh.shape else b"")
     for joint in asset.joints:
         digest.update(repr((joint.name, joint.kind, joint.parent, joint.child, joint.axis, joint.anchor)).encode())
         digest.update(repr((joint.lower, joint.upper, joint.stiffness, joint.rest)).encode())
+        digest.update(repr((joint.armature, joint.mimic)).encode())
+    digest.update(repr(asset.apart).encode())
     return digest.hexdigest()
 
 

@@ -46,7 +46,7 @@ class Footprint:
     def of_asset(cls, asset: Asset) -> Footprint:
         """What the asset covers seen from above, its joints at zero, at their lower and at their upper limits."""
         joints = asset.movable_joints
-        ends = {(), tuple(joint.lower for joint in joints), tuple(joint.upper for joint in joints)}
+        ends = {(), tuple(joint.span[0] for joint in joints), tuple(joint.span[1] for joint in joints)}
         points = []
         for positions in sorted(ends):
             for body in asset.bodies:

@@ -2,7 +2,7 @@
 the robot, Y to its left, Z up.
 """
 
-from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh
+from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh, Mimic, Shape, ShapeKind
 from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
@@ -75,6 +75,7 @@ __all__ = [
     "Looks",
     "Material",
     "Mesh",
+    "Mimic",
     "Mishap",
     "Nudge",
     "ObjectPlacement",
@@ -90,6 +91,8 @@ __all__ = [
     "Scene",
     "SceneRequest",
     "Segment",
+    "Shape",
+    "ShapeKind",
     "Step",
     "Texture",
     "Timings",

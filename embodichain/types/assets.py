@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -14,12 +15,54 @@ from numpy.typing import NDArray
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate, turn, turned
 
 
+class ShapeKind(StrEnum):
+    """Solids that engines collide exactly, rather than as a hull of points."""
+
+    BOX = "box"
+    SPHERE = "sphere"
+    CYLINDER = "cylinder"
+    CAPSULE = "capsule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """An analytic solid centred on its frame, its axis along Z; `pose` is where that frame lies among the vertices of its mesh.
+
+    `size` [m] are a box's edges; else the radius and, of cylinder and capsule, the length (a capsule's without its caps), then 0.
+    """
+
+    kind: ShapeKind
+    size: Vec3
+    pose: Pose = field(default_factory=Pose)
+
+    def scaled(self, factor: float) -> Shape:
+        """The same shape with all lengths times `factor`."""
+        (a, b, c), (x, y, z) = self.size, self.pose.position
+        pose = replace(self.pose, position=(x * factor, y * factor, z * factor))
+        return replace(self, size=(a * factor, b * factor, c * factor), pose=pose)
+
+
+def half_sizes(shape: Shape) -> Vec3:
+    """The size of a shape as MuJoCo gives it: half edges of a box; radius and half the length of the others."""
+    a, b, c = shape.size
+    return (a / 2, b / 2, c / 2) if shape.kind is ShapeKind.BOX else (a, b / 2, 0.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mesh:
-    """Triangles: vertices [m], shape [V, 3], float64; faces, shape [F, 3], int32, counter-clockwise seen from outside."""
+    """Triangles: vertices [m], shape [V, 3], float64; faces, shape [F, 3], int32, counter-clockwise seen from outside.
+
+    `shape` is the analytic solid that the triangles were drawn from, where physics shall collide that instead of them.
+    """
 
     vertices: NDArray[np.float64]
     faces: NDArray[np.int32]
+    shape: Shape | None = None
+
+    def scaled(self, factor: float) -> Mesh:
+        """The same mesh with all lengths times `factor`."""
+        shape = self.shape.scaled(factor) if self.shape else None
+        return Mesh(vertices=factor * self.vertices, faces=self.faces, shape=shape)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +81,7 @@ class Body:
     """One rigid body in its own frame.
 
     Mass [kg]; centre of mass [m]; diagonal inertia about it [kg m^2] along `principal_axes` (body_from_principal).
-    `visual` is what cameras see, `hulls` are the convex pieces that physics collides.
+    `visual` is what cameras see, `hulls` are the convex pieces that physics collides. A body between two joints may have neither.
     """
 
     name: str
@@ -63,12 +106,23 @@ class JointKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mimic:
+    """Following another joint: the position is `multiplier` times that of `joint`, plus `offset` [rad or m]."""
+
+    joint: str
+    multiplier: float = 1.0
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Joint:
     """A joint between two bodies of one asset, at position zero in the asset's frame.
 
     `axis` is a unit vector in the child's frame, `anchor` [m] a point in the child's frame; limits in rad or m; damping in
     N m s/rad or N s/m; friction (Coulomb) in N m or N. `parent` "" is the world: the body is bolted where the asset is placed.
     A spring of `stiffness` [N m/rad or N/m] pulls towards the position `rest` [rad or m], which may lie beyond the limits.
+    Limits of -inf and inf leave a joint unbounded. `effort` [N m or N] and `velocity` [rad/s or m/s] are what its drive can do at
+    most, inf where nobody says; `armature` [kg m^2 or kg] is the inertia that its drive adds.
     """
 
     name: str
@@ -83,6 +137,25 @@ class Joint:
     friction: float = 0.0
     stiffness: float = 0.0
     rest: float = 0.0
+    effort: float = math.inf
+    velocity: float = math.inf
+    armature: float = 0.0
+    mimic: Mimic | None = None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it has an end on both sides."""
+        return math.isfinite(self.lower) and math.isfinite(self.upper)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The positions [rad or m] that cover all it can do: its limits, or a whole turn or a metre where it has none."""
+        half = math.pi if self.kind is JointKind.REVOLUTE else 0.5
+        if self.bounded:
+            return self.lower, self.upper
+        if math.isfinite(self.lower):
+            return self.lower, self.lower + 2 * half
+        return (self.upper - 2 * half, self.upper) if math.isfinite(self.upper) else (-half, half)
 
     def motion(self, position: float) -> Pose:
         """Where the child's frame goes, seen in the child's frame at zero, when the joint moves to `position` [rad or m]."""
@@ -113,6 +186,8 @@ class Asset:
     source: str = ""
     content_hash: str = ""
     path: Path = Path()
+    apart: tuple[tuple[str, str], ...] = ()
+    """Pairs of bodies that do not collide, for their colliders overlap where they meet at a joint."""
     scale: float = 1.0
     """How many times as large it is as in its file, whose content `content_hash` is of."""
 

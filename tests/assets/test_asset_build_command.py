@@ -40,7 +40,7 @@ def test_a_folder_of_files_becomes_assets_and_reasons(heap, tmp_path, capsys):
     html = (out / publish.GALLERY).read_text()
     assert rows["short"]["reason"].split(";")[0][:20] in html
     assert asset_commands.main([*arguments, "--resume", "--dry-run"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["keep", "build", "keep", "build"]
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["keep", "refuse", "keep", "refuse"]
 
 
 def test_files_without_a_licence_are_refused_one_by_one(heap, tmp_path, capsys):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from embodichain.assets.geometry.repair import repair
 from embodichain.assets.geometry.shapes import box, signed_volume, to_mesh
-from embodichain.assets.reading import files
+from embodichain.assets.reading import files, folder, placing
 from embodichain.assets.reading import mesh_files as meshfiles
 from embodichain.assets.reading.files import FileFacts, from_file
 from embodichain.assets.usd import files as usd
@@ -149,7 +149,7 @@ def test_a_thing_that_lies_on_its_side_is_stood_up(tmp_path):
     cone.export(tmp_path / "cone.stl")
     found = from_file(tmp_path / "cone.stl", OPEN)
     assert "was taken as up" in found.parameters["warnings"]
-    assert files.stands(found.parts[0].mesh)
+    assert placing.stands(found.parts[0].mesh)
 
 
 def test_a_front_turns_to_x(tmp_path):
@@ -228,10 +228,10 @@ def test_a_usd_file_gives_back_bodies_and_joints(catalog):
 def test_a_folder_gives_its_files_and_the_parts_of_a_description_are_none(door, tmp_path):
     brick().export(tmp_path / "brick.stl")
     (tmp_path / "notes.txt").write_text("no mesh")
-    assert files.files_in(tmp_path) == (tmp_path / "brick.stl", door)
+    assert folder.survey(tmp_path).files == (tmp_path / "brick.stl", door)
     (tmp_path / "bare").mkdir()
     with pytest.raises(AssetError, match="no readable file"):
-        files.files_in(tmp_path / "bare")
+        folder.survey(tmp_path / "bare")
 
 
 def test_a_fine_mesh_is_thinned_to_the_same_solid():

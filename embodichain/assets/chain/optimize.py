@@ -1,8 +1,9 @@
 """The chain from a messy source to a simulation-ready asset: read this first.
 
-source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp; a search, where asked
-for, tries frame to articulate many ways. Every asset lands in a folder of its own, complete or not at all, and what is returned was
-read back from its USD file: what is shipped is what is simulated.
+source → repair → frame → simplify → collision → physical → articulate → usd → preview → validate → grasp; what comes from a file
+goes through `foreign_stages` and `posture` instead of frame, for what it states is kept. A search, where asked for, tries frame to
+articulate many ways. Every asset lands in a folder of its own, complete or not at all, and what is returned was read back
+from its USD file: what is shipped is what is simulated.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.chain import jobs, part_stages, search, settings
+from embodichain.assets.chain import foreign_stages, jobs, part_stages, posture, search, settings
 from embodichain.assets.chain import record as record_room
 from embodichain.assets.chain.finished import read, unharmed
 from embodichain.assets.families import parts as parts_room
@@ -69,12 +70,16 @@ def optimize(
     config = config or settings.ChainConfig()
     started = time.perf_counter() if started is None else started
     record = record or record_room.Record()
-    raw = replace(raw, parts=tuple(part_stages.repaired(part, config, record) for part in raw.parts))
+    if raw.foreign:
+        raw = _standing(foreign_stages.prepared(raw, config, record), record)
+    else:
+        raw = replace(raw, parts=tuple(part_stages.repaired(part, config, record) for part in raw.parts))
     score = None
     if config.search.budget:
         found = record.stage("search", "", {}, lambda: _searched(raw, config))
         asset, score = found.asset, search.summary(found)
         record.entries += found.record.entries
+        record.fidelity += found.record.fidelity
     else:
         asset = assembled(raw, config, record)
     from embodichain.assets.chain.package import deliver  # brings pxr, which only writing and reading files needs
@@ -84,6 +89,8 @@ def optimize(
 
 def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
     """The asset that a source of repaired solids becomes, in memory; raises AssetError when a stage refuses."""
+    if raw.foreign:
+        return _kept(raw, config, record)
     carried = {joint.child for joint in raw.joints if joint.parent}
     bodies, lowered = [], {}
     for part in raw.parts:
@@ -99,6 +106,39 @@ def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: reco
         licence=raw.licence,
         source=raw.origin,
     )
+
+
+def _kept(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
+    """The asset of a file: its joints as they are stated, pairs whose colliders meet at a joint set apart."""
+    bodies = []
+    for part in raw.parts:
+        body, record.solids[part.name] = foreign_stages.build_body(part, config, record)
+        bodies.append(body)
+    apart = raw.apart
+    if raw.joints:
+        before = {"joints": len(raw.joints)}
+        apart += record.stage("articulate", "", before, lambda: foreign_stages.set_apart(bodies, raw, record))
+    return Asset(
+        name=raw.name,
+        category=raw.category,
+        bodies=tuple(bodies),
+        joints=raw.joints,
+        affordances=raw.affordances,
+        licence=raw.licence,
+        source=raw.origin,
+        apart=apart,
+    )
+
+
+def _standing(raw: parts_room.Source, record: record_room.Record) -> parts_room.Source:
+    """The source as it will stay: cheap to find out here, before any collider is made."""
+
+    def work() -> tuple[parts_room.Source, dict[str, str]]:
+        stood, row = posture.laid(raw)
+        record.fidelity += [row] if row else []
+        return stood, {"pose": row.reason if row else "as in its file"}
+
+    return record.stage("posture", "", {"parts": len(raw.parts)}, work)
 
 
 def _searched(raw: parts_room.Source, config: settings.ChainConfig) -> tuple[search.Found, dict[str, float]]:

@@ -14,18 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from embodichain.assets.chain import finished, sidecar
+from embodichain.assets.chain import fidelity, finished, sidecar
 from embodichain.assets.chain.record import Number, Record
-from embodichain.assets.families.parts import Source
+from embodichain.assets.families.parts import Look, Source
 from embodichain.assets.physical import antipodal, grasp
 from embodichain.assets.physical import simulated_checks as behave
 from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.assets.pictures import preview
+from embodichain.assets.pictures.textured import painted
+from embodichain.assets.reading.looks import moved_look
 from embodichain.assets.usd import files as usd
 from embodichain.assets.usd import validate
 from embodichain.errors import AssetError
-from embodichain.types import Asset
+from embodichain.types import Asset, Mesh
 
 
 def deliver(
@@ -42,7 +45,13 @@ def deliver(
     Raises:
         AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
     """
-    asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: antipodal.with_grasps(asset))
+    asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: _grasped(asset, record.solids))
+    extras = usd.Extras(
+        looks={part.name: part.look for part in raw.parts if part.look},
+        titles=raw.titles,
+        attribution=raw.attribution,
+        labels=raw.labels,
+    )
     shelf = finished.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
     temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
@@ -55,12 +64,12 @@ def deliver(
         raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
     try:
         file = temporary / f"{asset.name}.usd"
-        asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance))
-        record.stage("preview", "", {}, lambda: (preview.save_thumbnail(asset, file), {}))
-        behaviour = record.stage("validate", "", {}, lambda: _validated(asset, file))
+        asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance, extras))
+        record.stage("preview", "", {}, lambda: (_pictured(asset, file, extras.looks), {}))
+        behaviour, flags = record.stage("validate", "", {}, lambda: _validated(asset, file, foreign=raw.foreign))
         lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
         if lifts:
-            usd.write(asset, file, provenance, {name: float(lift["success_rate"]) for name, lift in lifts.items()})
+            usd.write(asset, file, provenance, {name: float(lift["success_rate"]) for name, lift in lifts.items()}, extras)
         values = sidecar.report(
             asset,
             key=key,
@@ -71,6 +80,8 @@ def deliver(
             stages=record.entries,
             seconds=round(time.perf_counter() - started, 3),
             score=score,
+            flags=flags,
+            fidelity=fidelity.plain(fidelity.table(raw, asset, (*raw.fidelity, *record.fidelity))) if raw.foreign else (),
         )
         (temporary / f"{asset.name}.json").write_text(json.dumps(values, indent=1))
         (temporary / f"{asset.name}.xml").write_text(to_mjcf(asset))
@@ -83,21 +94,51 @@ def deliver(
     return usd.read(final / f"{asset.name}.usd")
 
 
-def _written(asset: Asset, file: Path, provenance: Mapping[str, str | float]) -> tuple[Asset, Mapping[str, Number]]:
+def _pictured(asset: Asset, file: Path, looks: Mapping[str, Look]) -> None:
+    """Writes the thumbnail: with textures where a file brought its looks."""
+    if not looks:
+        preview.save_thumbnail(asset, file)
+        return
+    placed = [moved_look(looks[body.name], body.body_pose) for body in asset.bodies if body.name in looks]
+    path = preview.thumbnail_path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(painted(placed, preview.THUMBNAIL_SIZE, preview.view_of(asset.bounds))).save(path)
+
+
+def _written(
+    asset: Asset, file: Path, provenance: Mapping[str, str | float], extras: usd.Extras
+) -> tuple[Asset, Mapping[str, Number]]:
     """The asset as its file holds it, with the hash of that content written into the file."""
-    usd.write(asset, file, provenance)
+    usd.write(asset, file, provenance, None, extras)
     asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
-    usd.write(asset, file, provenance)
+    usd.write(asset, file, provenance, None, extras)
     return asset, {"bytes": file.stat().st_size}
 
 
-def _validated(asset: Asset, file: Path) -> tuple[dict[str, float], Mapping[str, Number]]:
+def _grasped(asset: Asset, solids: Mapping[str, Mesh]) -> tuple[Asset, Mapping[str, Number]]:
+    """The asset with grasps that were searched on its closed solids, where what cameras see may be anything."""
+    closed = replace(asset, bodies=tuple(replace(body, visual=solids.get(body.name, body.visual)) for body in asset.bodies))
+    found, counted = antipodal.with_grasps(closed)
+    return replace(asset, affordances=found.affordances), counted
+
+
+_FLAGGED = ("rest", "push", "joint_creep", "joint_return", "joint_reach", "collider_fit")
+"""Faults that follow from what a file states: told, and no reason to refuse it."""
+
+
+def _validated(
+    asset: Asset, file: Path, *, foreign: bool
+) -> tuple[tuple[dict[str, float], list[dict[str, str]]], Mapping[str, Number]]:
+    """What was measured, and which of its faults are only told."""
     found = behave.behave(asset)
     issues = [*validate.check(file), *behave.faults(asset, found)]
+    told = (*_FLAGGED, "drop", "sink") if asset.movable_joints else _FLAGGED
+    flags = [issue for issue in issues if foreign and issue.check in told]
+    issues = [issue for issue in issues if issue not in flags]
     if issues:
         raise AssetError("validate: " + "; ".join(f"{issue.check} at {issue.prim}: {issue.message}" for issue in issues[:5]))
     measured = {name: value for name, value in asdict(found).items() if math.isfinite(value)}
-    return measured, {"issues": 0}
+    return (measured, [asdict(flag) for flag in flags]), {"issues": 0, "flags": len(flags)}
 
 
 def _lifted(asset: Asset) -> tuple[dict[str, dict[str, Any]], Mapping[str, Number]]:
@@ -151,11 +192,18 @@ def fingerprint(asset: Asset) -> str:
         add(body.name, material.name, np.array([*numbers, *pose, *surface]))
         for mesh in (body.visual, *body.hulls):
             add(mesh.vertices, mesh.faces)
+            if mesh.shape:
+                add(str(mesh.shape.kind), np.array([*mesh.shape.size, *mesh.shape.pose.position, *mesh.shape.pose.quaternion]))
     for joint in asset.joints:
         add(joint.name, str(joint.kind), joint.parent, joint.child)
         add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))
         if joint.stiffness:
             add(np.array([joint.stiffness, joint.rest]))
+        drive = [joint.effort, joint.velocity, joint.armature]
+        if drive != [math.inf, math.inf, 0.0] or joint.mimic:
+            add(np.array(drive), joint.mimic)
+    if asset.apart:
+        add(asset.apart)
     for name in sorted(asset.affordances):
         body, pose = asset.affordances[name]
         add(name, body, np.array([*pose.position, *pose.quaternion]))

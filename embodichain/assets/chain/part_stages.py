@@ -30,7 +30,7 @@ def repaired(part: Part, config: ChainConfig, record: Record) -> Part:
     """The part with its soup turned into one closed solid; raises AssetError when that cannot be trusted."""
 
     def work() -> tuple[Mesh, Mapping[str, Number]]:
-        mesh, report = repair(part.mesh, config.repair)
+        mesh, report = repair(part.mesh, config.repair, part.wall)
         return mesh, {key: str(value) if isinstance(value, str) else value for key, value in asdict(report).items()}
 
     size = {"vertices": len(part.mesh.vertices), "faces": len(part.mesh.faces)}
@@ -46,7 +46,7 @@ def build_body(part: Part, config: ChainConfig, record: Record, *, resting: bool
     solid, lowered = part.mesh, 0.0
     if resting:
         solid, lowered = record.stage("frame", part.name, {"lowest": float(solid.vertices[:, 2].min())}, lambda: _framed(solid))
-    visual = record.stage("simplify", part.name, {"faces": len(solid.faces)}, lambda: _simplified(solid))
+    visual = record.stage("simplify", part.name, {"faces": len(solid.faces)}, lambda: simplified(solid))
     seams = tuple(height - lowered for height in part.seams)
     hulls = record.stage(
         "collision", part.name, {"faces": len(visual.faces)}, lambda: _collided(visual, solid, config.collision, seams)
@@ -77,7 +77,7 @@ def _framed(solid: Mesh) -> tuple[tuple[Mesh, float], Mapping[str, Number]]:
     return (Mesh(vertices=vertices, faces=solid.faces), level), {"lowered": level, "flattened": int((vertices[:, 2] == 0.0).sum())}
 
 
-def _simplified(solid: Mesh) -> tuple[Mesh, Mapping[str, Number]]:
+def simplified(solid: Mesh) -> tuple[Mesh, Mapping[str, Number]]:
     """The coarsest simplification that keeps the volume, and the shape, to one percent."""
     exact = to_solid(solid)
     size, volume = diagonal(solid), exact.volume()

@@ -7,7 +7,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from typing import Any
 import embodichain
 from embodichain.assets.chain.batch import Outcome
 from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
-from embodichain.errors import AssetError
+from embodichain.assets.usd import files as usd
+from embodichain.errors import AssetError, ConfigError
+from embodichain.types import Vec3
 
 REPORT, LICENCES, SHEET, GALLERY = "report.json", "licences.csv", "contact_sheet.png", "gallery.html"
 
@@ -40,8 +43,9 @@ def publish(
     *,
     pictures: bool = True,
     progress: Callable[[str, int, int], None] | None = None,
+    skipped: Mapping[Path, str] | None = None,
 ) -> tuple[Path, ...]:
-    """Writes report, licences, contact sheet and gallery of everything delivered under `out_dir`, each file whole or not at all.
+    """Writes report, scenes, licences, contact sheet and gallery of what lies under `out_dir`, each file whole or not at all.
 
     Raises:
         AssetError: nothing can be written into `out_dir`, or an asset in it cannot be read.
@@ -51,13 +55,13 @@ def publish(
     failures = [Failure(name=o.name, reason=o.reason, stage=o.stages[-1]["stage"] if o.stages else "") for o in failed]
     written = []
     if outcomes:
-        text = json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes)}, indent=1)
-        written.append(_whole(out_dir / REPORT, text.encode()))
-    written.append(_whole(out_dir / LICENCES, _licences(exhibits, out_dir).encode()))
+        written.append(whole(out_dir / REPORT, report_of(outcomes, skipped or {})))
+    written += _scenes(out_dir, exhibits)
+    written.append(whole(out_dir / LICENCES, _licences(exhibits, out_dir).encode()))
     if pictures and exhibits:
         buffer = io.BytesIO()
         contact_sheet(exhibits).save(buffer, "PNG", optimize=True)
-        written.append(_whole(out_dir / SHEET, buffer.getvalue()))
+        written.append(whole(out_dir / SHEET, buffer.getvalue()))
         done = 0
 
         def drawn(name: str) -> None:
@@ -67,8 +71,69 @@ def publish(
                 progress(name, done, len(exhibits))
 
         title = f"{len(exhibits)} assets" if len(exhibits) != 1 else exhibits[0].asset.name
-        written.append(_whole(out_dir / GALLERY, page(exhibits, failures, title=title, progress=drawn).encode()))
+        written.append(whole(out_dir / GALLERY, page(exhibits, failures, title=title, progress=drawn).encode()))
     return tuple(written)
+
+
+def report_of(outcomes: Sequence[Outcome], skipped: Mapping[Path, str]) -> bytes:
+    """The report of a batch as it stands: every outcome, and every file that was left out with the reason."""
+    left = [{"file": str(file), "reason": reason} for file, reason in skipped.items()]
+    return json.dumps({"engine_version": embodichain.__version__, "assets": rows(outcomes), "skipped": left}, indent=1).encode()
+
+
+_TERM = re.compile(r"(\w+)\s*([=<>])\s*(.+)")
+
+
+def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
+    """What is delivered under a folder and meets every term: KEY=VALUE, KEY<NUMBER or KEY>NUMBER of name, category, licence, mass,
+    joints, bodies, flags, longest (side [m]) or material.
+
+    Raises:
+        ConfigError: a term is none of those.
+    """
+    found = []
+    for file in finished(out_dir):
+        told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        row: dict[str, Any] = {
+            "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
+            "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
+            "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
+            "file": str(file),
+        }  # fmt: skip
+        if all(_meets(row, term) for term in terms):
+            found.append(row)
+    return found
+
+
+def _meets(row: Mapping[str, Any], term: str) -> bool:
+    split = _TERM.fullmatch(term)
+    if split is None or split[1] not in row:
+        raise ConfigError(f"cannot ask for {term!r}: write KEY=VALUE, KEY<NUMBER or KEY>NUMBER; available: {', '.join(row)}")
+    key, sign, value = split.groups()
+    if sign == "=":
+        return str(row[key]) == value
+    try:
+        number = float(value)
+    except ValueError as error:
+        raise ConfigError(f"{term!r} compares with {value!r}, which is no number") from error
+    return row[key] < number if sign == "<" else row[key] > number
+
+
+def _scenes(out_dir: Path, exhibits: Sequence[Exhibit]) -> list[Path]:
+    """A USD file for each source that held several things, which puts their assets where they were in it."""
+    scenes: dict[str, list[tuple[str, str, Vec3]]] = {}
+    for exhibit in exhibits:
+        told = json.loads(exhibit.asset.path.with_suffix(".json").read_text(encoding="utf-8"))["parameters"]
+        if "scene" in told:
+            place = (float(told["scene_x"]), float(told["scene_y"]), float(told["scene_z"]))
+            file = f"./{exhibit.asset.path.relative_to(out_dir)}"
+            scenes.setdefault(str(told["scene"]), []).append((exhibit.asset.name, file, place))
+    written = []
+    for source, things in scenes.items():
+        target = out_dir / f"{Path(source).stem}.scene.usda"
+        whole(target, usd.scene(things).encode())
+        written.append(target)
+    return written
 
 
 def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
@@ -83,7 +148,7 @@ def _licences(exhibits: Sequence[Exhibit], out_dir: Path) -> str:
     return buffer.getvalue()
 
 
-def _whole(path: Path, data: bytes) -> Path:
+def whole(path: Path, data: bytes) -> Path:
     """Writes beside and renames, so that readers and kills see the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from embodichain.assets.families.parts import Kept
 from embodichain.errors import EmbodiChainError
+from embodichain.types import Mesh
 
 Number = float | int | str
 
@@ -33,6 +35,10 @@ class Record:
 
     entries: list[StageReport] = field(default_factory=list)
     listener: Callable[[str, str], None] | None = None
+    fidelity: list[Kept] = field(default_factory=list)
+    """What stages had to change or drop of what a file states."""
+    solids: dict[str, Mesh] = field(default_factory=dict)
+    """The closed solid of each part of a file, by which it may be grasped: what cameras see need not be closed."""
 
     def stage(
         self, stage: str, part: str, before: Mapping[str, Number], work: Callable[[], tuple[Result, Mapping[str, Number]]]

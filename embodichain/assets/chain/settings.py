@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from embodichain.assets.chain.candidates import SearchConfig
 from embodichain.assets.geometry.collision import CollisionConfig
-from embodichain.assets.geometry.repair import RepairConfig
+from embodichain.assets.geometry.tolerances import RepairConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
@@ -14,7 +15,7 @@ import yaml
 import embodichain
 from embodichain.assets.chain.record import StageReport
 from embodichain.assets.physical.grasp import GripperConfig
-from embodichain.types import Asset, Pose
+from embodichain.types import Asset, Joint, Pose
 
 FORMAT = "embodichain/asset/1"
 _SCHEMA_FILE = Path(__file__).with_name("asset.schema.json")
@@ -37,6 +38,8 @@ def report(
     stages: Sequence[StageReport],
     seconds: float,
     score: Mapping[str, Any] | None = None,
+    flags: Sequence[Mapping[str, str]] = (),
+    fidelity: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Everything known of a delivered asset, as plain values."""
     low, high = asset.bounds
@@ -62,16 +65,20 @@ def report(
                 "principal_axes": list(body.principal_axes),
                 "material": asdict(body.material),
                 "hulls": len(body.hulls),
+                "shapes": [str(hull.shape.kind) for hull in body.hulls if hull.shape],
                 "faces": len(body.visual.faces),
                 "pose": _pose(body.body_pose),
             }
             for body in asset.bodies
         ],
-        "joints": [{**asdict(joint), "kind": str(joint.kind)} for joint in asset.joints],
+        "joints": [_joint(joint) for joint in asset.joints],
+        "apart": [list(pair) for pair in asset.apart],
         "affordances": {name: {"body": owner, **_pose(pose)} for name, (owner, pose) in asset.affordances.items()},
         "grasps": {name: dict(lift) for name, lift in grasps.items()},
         "behaviour": dict(behaviour),
         "score": dict(score) if score else None,
+        "flags": [dict(flag) for flag in flags],
+        "fidelity": [dict(row) for row in fidelity],
         "seconds": seconds,
         "stages": [asdict(entry) for entry in stages],
     }
@@ -110,3 +117,9 @@ def isaac_grasps(asset: Asset, grasps: Mapping[str, Mapping[str, Any]], gripper:
 
 def _pose(pose: Pose) -> dict[str, list[float]]:
     return {"position": list(pose.position), "quaternion": list(pose.quaternion)}
+
+
+def _joint(joint: Joint) -> dict[str, Any]:
+    """A joint as plain values; what is unlimited is null, for JSON knows no infinity."""
+    values = {**asdict(joint), "kind": str(joint.kind)}
+    return {name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()}

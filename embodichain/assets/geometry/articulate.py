@@ -41,7 +41,7 @@ def gravity_load(bodies: Sequence[Body], joints: Sequence[Joint], joint: Joint, 
     while grown := {other.child for other in joints if other.parent in carried} - carried:
         carried |= grown
     worst = 0.0
-    for position in np.linspace(joint.lower, joint.upper, samples):
+    for position in np.linspace(*joint.span, samples):
         poses = body_poses(bodies, joints, {joint.name: float(position)})
         child = poses[joint.child]
         axis = rotate(child.quaternion, np.asarray(joint.axis))
@@ -67,8 +67,12 @@ def hold(bodies: Sequence[Body], joints: Sequence[Joint]) -> tuple[Joint, ...]:
     )
 
 
-def self_contact(bodies: Sequence[Body], joints: Sequence[Joint], samples: int = 9) -> dict[tuple[str, str], float]:
+def self_contact(
+    bodies: Sequence[Body], joints: Sequence[Joint], samples: int = 9, *, once: bool = False
+) -> dict[tuple[str, str], float]:
     """Volume [m^3] by which the colliders of two bodies overlap somewhere in the range of a joint, by pair; empty when clear.
+
+    With `once`, a pair that overlaps somewhere is not looked at again.
 
     Engines drop the contact of parent and child, but not where the parent is bolted to the world: the geometry must be clear.
     """
@@ -77,16 +81,26 @@ def self_contact(bodies: Sequence[Body], joints: Sequence[Joint], samples: int =
     for joint in joints:
         if joint.kind is JointKind.FIXED:
             continue
-        for position in np.linspace(joint.lower, joint.upper, samples):
+        for position in np.linspace(*joint.span, samples):
             poses = body_poses(bodies, joints, {joint.name: float(position)})
             placed = {name: _placed(solid, poses[name]) for name, solid in solids.items()}
             for index, first in enumerate(bodies):
                 for second in bodies[index + 1 :]:
+                    if (once and (first.name, second.name) in overlaps) or not _near(placed[first.name], placed[second.name]):
+                        continue
                     volume = (placed[first.name] ^ placed[second.name]).volume()
                     if volume > 1e-12:
                         pair = (first.name, second.name)
                         overlaps[pair] = max(overlaps.get(pair, 0.0), volume)
     return overlaps
+
+
+def _near(one: Solid, other: Solid) -> bool:
+    """Whether the boxes around two solids meet: cheaper to know than whether they do."""
+    if one.is_empty() or other.is_empty():
+        return False
+    (a, b), (c, d) = ((np.array(box[:3]), np.array(box[3:])) for box in (one.bounding_box(), other.bounding_box()))
+    return bool((a <= d).all() and (c <= b).all())
 
 
 def _cover(hulls: Sequence[Mesh]) -> Solid:

@@ -12,30 +12,13 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.assets.geometry.openings import described, openings, thickened, whole_edges
 from embodichain.assets.geometry.remesh import remesh, sample_surface, surface_distances, winding_numbers
 from embodichain.assets.geometry.shapes import Solid, concatenate, diagonal, face_areas, signed_volume, to_mesh, to_solid
+from embodichain.assets.geometry.tolerances import RepairConfig
 from embodichain.assets.geometry.topology import clean, close_holes, components, oriented
 from embodichain.errors import AssetError
 from embodichain.types import Mesh
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepairConfig:
-    """Tolerances are shares of the bounding box's diagonal unless said otherwise."""
-
-    weld: float = 1e-5
-    min_component: float = 0.02
-    """Smallest share of the surface that a component must have to be part of the object."""
-    agreement: float = 0.97
-    """Least intersection over union with the input's inside, by winding number at random points."""
-    distance: float = 0.01
-    """Largest distance between the two surfaces, at the 98th percentile, either way."""
-    folded: float = 0.002
-    """Largest share of the inside where the surface may pass through itself."""
-    samples: int = 3000
-    resolution: int = 160
-    """Cells along the longest side when remeshing."""
-    max_faces: int = 5_000_000
 
 
 class RepairMethod(StrEnum):
@@ -43,6 +26,7 @@ class RepairMethod(StrEnum):
 
     UNION = "union"
     REMESH = "remesh"
+    WALL = "wall"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +48,8 @@ class RepairReport:
     distance: float
     """98th percentile of surface distances [m], the worse of both directions."""
     note: str = ""
+    capped: float = 0.0
+    """Share of the surface that was closed."""
 
 
 def refuse(mesh: Mesh, config: RepairConfig | None = None) -> None:
@@ -92,11 +78,16 @@ def refuse(mesh: Mesh, config: RepairConfig | None = None) -> None:
         raise AssetError(f"read: all {len(used)} vertices lie in one plane, so the mesh encloses no volume; give it thickness")
 
 
-def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, RepairReport]:
+def repair(mesh: Mesh, config: RepairConfig | None = None, wall: float = 0.0) -> tuple[Mesh, RepairReport]:
     """One watertight, outward-facing mesh for a soup, and the report.
 
+    Args:
+        mesh: the soup.
+        config: tolerances.
+        wall: thickness [m] that an open surface gets; 0 refuses one.
+
     Raises:
-        AssetError: the soup is refused, or neither union nor remeshing agrees with it.
+        AssetError: the soup is refused, is open, or neither union nor remeshing agrees with it.
     """
     config = config or RepairConfig()
     refuse(mesh, config)
@@ -115,6 +106,11 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
             notes.append("a component is one-sided")
         closed, holes = close_holes(turned)
         shells.append(Shell(closed=closed, open=turned, holes=holes))
+    total = float(sum(areas[areas >= config.min_component * areas.sum()]))
+    free = whole_edges(cleaned)
+    caps = [sum(hole.area for hole in openings(shell.open, free)) if shell.holes and free is not None else 0.0 for shell in shells]
+    if sum(caps) > config.capped * total:
+        return _walled(mesh, shells, caps, wall, config, dropped, notes)
     shells = [_turned_outwards(shell, [other for other in shells if other is not shell]) for shell in shells]
     reference = concatenate([shell.open for shell in shells])
     surface = concatenate([shell.closed for shell in shells])
@@ -128,7 +124,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
     }
     solid, failures = unite([shell.closed for shell in shells])
     notes += failures
-    for method in RepairMethod:
+    for method in (RepairMethod.UNION, RepairMethod.REMESH):
         if method is RepairMethod.REMESH:
             solid = to_solid(remesh(reference, config.resolution))
         if solid.is_empty() or solid.volume() <= 1e-9 * diagonal(reference) ** 3:
@@ -148,6 +144,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None) -> tuple[Mesh, Repair
                 agreement=agreement,
                 distance=distance,
                 note="; ".join(notes),
+                capped=sum(caps) / total,
                 **counts,
             )
         notes.append(f"{method}: agreement {agreement:.3f}, distance {distance * 1e3:.2f} mm")
@@ -163,6 +160,49 @@ class Shell:
     closed: Mesh
     open: Mesh
     holes: int
+
+
+def _walled(
+    mesh: Mesh, shells: list[Shell], caps: list[float], wall: float, config: RepairConfig, dropped: int, notes: list[str]
+) -> tuple[Mesh, RepairReport]:
+    """The solid of an open surface of a given wall: its open pieces thickened, the others united with them."""
+    shells = [_turned_outwards(shell, []) for shell in shells]
+    largest = max((openings(shell.open)[0] for shell in shells if shell.holes), key=lambda hole: hole.area)
+    share = sum(caps) / sum(float(face_areas(shell.open).sum()) for shell in shells)
+    if not wall > 0.0:
+        raise AssetError(
+            f"repair: the surface is open: closing its holes, the largest {described(largest)}, would add {share:.0%} to it;"
+            " give wall_m, the thickness of its walls, or a closed mesh"
+        )
+    solid = Solid.compose([])
+    for shell, cap in zip(shells, caps, strict=True):
+        is_open = cap > config.capped * float(face_areas(shell.open).sum())
+        piece = thickened(shell.open, wall) if is_open else to_solid(shell.closed)
+        if piece.is_empty():
+            raise AssetError(f"repair: a piece of an open surface is no solid: {piece.status()}")
+        solid = solid + piece
+    result = to_mesh(solid)
+    reference = concatenate([shell.open for shell in shells])
+    points = sample_surface(reference, config.samples, np.random.default_rng(0))[0]
+    distance = float(np.percentile(surface_distances(points, result), 98))
+    if distance > wall:
+        raise AssetError(f"repair: a wall of {wall * 1e3:.2f} mm strays {distance * 1e3:.2f} mm from the surface it stands for")
+    notes.append(f"open ({described(largest)}, {share:.0%} of the surface): given a wall of {wall * 1e3:g} mm")
+    return result, RepairReport(
+        method=RepairMethod.WALL,
+        vertices_before=len(mesh.vertices),
+        faces_before=len(mesh.faces),
+        faces_after=len(result.faces),
+        components=len(shells),
+        floaters_dropped=dropped,
+        holes_filled=0,
+        cavities=0,
+        volume=solid.volume(),
+        solidity=solid.volume() / solid.hull().volume(),
+        agreement=1.0,
+        distance=distance,
+        note="; ".join(notes),
+    )
 
 
 def _turned_outwards(shell: Shell, others: list[Shell]) -> Shell:

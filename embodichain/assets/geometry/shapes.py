@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import manifold3d
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Mesh, Pose, Vec3, rotate
+from embodichain.types import Mesh, Pose, Shape, ShapeKind, Vec3, rotate
+from embodichain.types.poses import compose
 
 Solid = manifold3d.Manifold
 
@@ -40,7 +42,8 @@ def concatenate(meshes: Sequence[Mesh]) -> Mesh:
 
 def moved(mesh: Mesh, pose: Pose) -> Mesh:
     """The mesh in the frame that `pose` maps its own frame into."""
-    return Mesh(vertices=rotate(pose.quaternion, mesh.vertices) + pose.position, faces=mesh.faces)
+    shape = replace(mesh.shape, pose=compose(pose, mesh.shape.pose)) if mesh.shape else None
+    return Mesh(vertices=rotate(pose.quaternion, mesh.vertices) + pose.position, faces=mesh.faces, shape=shape)
 
 
 def lathe(profile: Sequence[tuple[float, float]], segments: int = 96) -> Solid:
@@ -78,6 +81,21 @@ def cylinder(radius: float, length: float, axis: str = "z", segments: int = 48) 
     """A cylinder centred on the origin along the named axis."""
     upright = Solid.cylinder(length, radius, radius, segments, True)
     return {"z": upright, "y": upright.rotate((90, 0, 0)), "x": upright.rotate((0, 90, 0))}[axis]
+
+
+def drawn(shape: Shape) -> Mesh:
+    """The triangles of an analytic shape, which they remember."""
+    a, b, c = shape.size
+    if shape.kind is ShapeKind.BOX:
+        mesh = to_mesh(box((a, b, c)))
+    elif shape.kind is ShapeKind.SPHERE:
+        mesh = to_mesh(Solid.sphere(a, 48))
+    elif shape.kind is ShapeKind.CYLINDER:
+        mesh = to_mesh(cylinder(a, b))
+    else:
+        ball = Solid.sphere(a, 48)
+        mesh = to_mesh((ball.translate((0, 0, b / 2)) + ball.translate((0, 0, -b / 2))).hull())
+    return replace(moved(mesh, shape.pose), shape=shape)
 
 
 def sweep(path: NDArray[np.float64], half_width: float, half_height: float, segments: int = 20) -> Solid:
@@ -141,6 +159,25 @@ def signed_volume(mesh: Mesh) -> float:
     """Volume enclosed by a closed mesh [m^3]; negative when it is inside out."""
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))
     return float(np.einsum("ij,ij->i", a, np.cross(b, c)).sum() / 6)
+
+
+def inset(mesh: Mesh, distance: float) -> NDArray[np.float64]:
+    """Vertices moved inwards so that faces move by `distance` [m] along their normals (least squares), shape [V, 3]."""
+    corners = mesh.vertices[mesh.faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    areas = np.linalg.norm(normals, axis=1)
+    normals /= np.maximum(areas, 1e-300)[:, None]
+    outer = np.einsum("f,fi,fj->fij", areas, normals, normals)
+    matrix = np.zeros((len(mesh.vertices), 3, 3))
+    target = np.zeros((len(mesh.vertices), 3))
+    for corner in range(3):
+        np.add.at(matrix, mesh.faces[:, corner], outer)
+        np.add.at(target, mesh.faces[:, corner], normals * areas[:, None])
+    # A flat neighbourhood leaves the tangential directions free: a small multiple of the identity keeps them still.
+    trace = np.trace(matrix, axis1=1, axis2=2)
+    matrix += np.eye(3) * (1e-3 * trace + 1e-300)[:, None, None]
+    steps = np.linalg.solve(matrix, target[..., None])[..., 0] * 1.001
+    return mesh.vertices - distance * steps
 
 
 def face_areas(mesh: Mesh) -> NDArray[np.float64]:

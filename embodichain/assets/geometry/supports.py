@@ -32,7 +32,7 @@ def tipping_angle(asset: Asset) -> float:
     center = masses @ centers / masses.sum()
     floor = points[:, 2].min()
     size = float(np.ptp(points, axis=0).max())
-    return _margin(points[points[:, 2] < floor + 0.005 * size][:, :2], center[:2], float(center[2] - floor))
+    return margin(points[points[:, 2] < floor + 0.005 * size][:, :2], center[:2], float(center[2] - floor))
 
 
 def supports(mesh: Mesh, center: Sequence[float], most: int = 4) -> tuple[Quaternion, ...]:
@@ -50,7 +50,7 @@ def supports(mesh: Mesh, center: Sequence[float], most: int = 4) -> tuple[Quater
         turned = mesh.vertices @ _down(normal).T
         middle = _down(normal) @ np.asarray(center)
         floor, size = turned[:, 2].min(), float(np.ptp(turned, axis=0).max())
-        tilt = _margin(turned[turned[:, 2] < floor + 0.005 * size][:, :2], middle[:2], float(middle[2] - floor))
+        tilt = margin(turned[turned[:, 2] < floor + 0.005 * size][:, :2], middle[:2], float(middle[2] - floor))
         if tilt > _LEAST_TILT:
             found.append((tilt, normal))
     found.sort(key=lambda entry: -round(entry[0], 6))
@@ -62,7 +62,7 @@ def _down(normal: NDArray[np.float64]) -> NDArray[np.float64]:
     return matrix_of(quaternion_between(_vec3(normal), (0.0, 0.0, -1.0)))
 
 
-def _margin(footprint: NDArray[np.float64], center: NDArray[np.float64], height: float) -> float:
+def margin(footprint: NDArray[np.float64], center: NDArray[np.float64], height: float) -> float:
     """Angle [rad] by which the centre of mass may lean before it leaves the footprint; 0 when it is outside."""
     try:
         edges = ConvexHull(footprint).equations

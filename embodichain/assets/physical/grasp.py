@@ -19,6 +19,8 @@ _GRASPS = ("grasp", "side_grasp", "handle")
 """Affordances that promise to be graspable, where an asset has them."""
 _HOLDS = ("handle_side", "pan_handle", "rim_")
 """How the names of affordances begin that a hand may take hold of, but that alone need not bear the whole."""
+_OWN = "gripper/"
+"""Namespace of the gripper: what is lifted may have fingers of its own."""
 FOUND = "antipodal_"
 """How the names of grasps begin that were found by search."""
 
@@ -118,8 +120,8 @@ def lift(
     body = next(body for body in asset.bodies if body.name == owner)
     world = Simulation.of(_world(asset, compose(body.body_pose, frame), gripper))
     model, data = world.model, world.data
-    hand, thing = model.body("hand").id, model.body(asset.bodies[0].name).id
-    fingers = {model.geom(name).id for name in ("pad_left", "pad_right")}
+    hand, thing = model.body(f"{_OWN}hand").id, model.body(asset.bodies[0].name).id
+    fingers = {model.geom(f"{_OWN}pad_{side}").id for side in ("left", "right")}
     if _blocked(world, fingers):
         return Lift(affordance=affordance, held=False, rise=0.0, slip=0.0, reason="the open gripper does not fit around the object")
     start = float(data.xpos[thing][2])
@@ -169,29 +171,38 @@ def _world(asset: Asset, frame: Pose, gripper: GripperConfig) -> str:
     assert world is not None
     w, x, y, z = frame.quaternion
     up = rotate((w, -x, -y, -z), np.array([0.0, 0.0, 1.0]))
-    hand = ElementTree.SubElement(world, "body", name="hand", pos=_text(frame.position), quat=_text(frame.quaternion), gravcomp="1")
-    ElementTree.SubElement(hand, "joint", name="raise", type="slide", axis=_text(up), damping="50")
+    hand = ElementTree.SubElement(
+        world, "body", name=f"{_OWN}hand", pos=_text(frame.position), quat=_text(frame.quaternion), gravcomp="1"
+    )
+    ElementTree.SubElement(hand, "joint", name=f"{_OWN}raise", type="slide", axis=_text(up), damping="50")
     ElementTree.SubElement(hand, "inertial", pos="0 0 0", mass="1", diaginertia="0.01 0.01 0.01")
     half = gripper.pad_half
     actuator = root.find("actuator")
     actuator = ElementTree.SubElement(root, "actuator") if actuator is None else actuator
-    ElementTree.SubElement(actuator, "position", joint="raise", kp="5000")
-    equality = ElementTree.SubElement(root, "equality")
+    ElementTree.SubElement(actuator, "position", joint=f"{_OWN}raise", kp="5000")
+    equality = root.find("equality")
+    equality = ElementTree.SubElement(root, "equality") if equality is None else equality
     for name, side in (("left", 1.0), ("right", -1.0)):
         finger = ElementTree.SubElement(
-            hand, "body", name=name, pos=_text((0.0, side * (gripper.opening / 2 + half[1]), 0.0)), gravcomp="1"
+            hand, "body", name=_OWN + name, pos=_text((0.0, side * (gripper.opening / 2 + half[1]), 0.0)), gravcomp="1"
         )
         ElementTree.SubElement(
-            finger, "joint", name=name, type="slide", axis=_text((0.0, -side, 0.0)), range=f"0 {gripper.opening / 2}", damping="20"
+            finger,
+            "joint",
+            name=_OWN + name,
+            type="slide",
+            axis=_text((0.0, -side, 0.0)),
+            range=f"0 {gripper.opening / 2}",
+            damping="20",
         )
         ElementTree.SubElement(finger, "inertial", pos="0 0 0", mass="0.1", diaginertia="1e-4 1e-4 1e-4")
         ElementTree.SubElement(
-            finger, "geom", name=f"pad_{name}", type="box", size=_text(half), condim="4", priority="1", solref="0.005 1",
+            finger, "geom", name=f"{_OWN}pad_{name}", type="box", size=_text(half), condim="4", priority="1", solref="0.005 1",
             friction=f"{gripper.friction} 0.005 0.0001",
         )  # fmt: skip
-        ElementTree.SubElement(actuator, "motor", joint=name)
+        ElementTree.SubElement(actuator, "motor", joint=_OWN + name)
     # The fingers move together, as one motor drives both.
-    ElementTree.SubElement(equality, "joint", joint1="left", joint2="right", polycoef="0 1 0 0 0")
+    ElementTree.SubElement(equality, "joint", joint1=f"{_OWN}left", joint2=f"{_OWN}right", polycoef="0 1 0 0 0")
     return ElementTree.tostring(root, encoding="unicode")
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.geometry.shapes import signed_volume
+from embodichain.assets.geometry.shapes import inset, signed_volume
 from embodichain.errors import AssetError
 from embodichain.types import Mesh, Quaternion, Vec3
 from embodichain.types.poses import quaternion_of
+
+TRIANGLE = 1e-4
+"""Share by which moments may break the triangle inequality: files keep few digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,25 +73,6 @@ def with_mass(properties: MassProperties, mass: float) -> MassProperties:
     )
 
 
-def inset(mesh: Mesh, distance: float) -> NDArray[np.float64]:
-    """Vertices moved inwards so that faces move by `distance` [m] along their normals (least squares), shape [V, 3]."""
-    corners = mesh.vertices[mesh.faces]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    areas = np.linalg.norm(normals, axis=1)
-    normals /= np.maximum(areas, 1e-300)[:, None]
-    outer = np.einsum("f,fi,fj->fij", areas, normals, normals)
-    matrix = np.zeros((len(mesh.vertices), 3, 3))
-    target = np.zeros((len(mesh.vertices), 3))
-    for corner in range(3):
-        np.add.at(matrix, mesh.faces[:, corner], outer)
-        np.add.at(target, mesh.faces[:, corner], normals * areas[:, None])
-    # A flat neighbourhood leaves the tangential directions free: a small multiple of the identity keeps them still.
-    trace = np.trace(matrix, axis1=1, axis2=2)
-    matrix += np.eye(3) * (1e-3 * trace + 1e-300)[:, None, None]
-    steps = np.linalg.solve(matrix, target[..., None])[..., 0] * 1.001
-    return mesh.vertices - distance * steps
-
-
 def _properties(
     corners: NDArray[np.float64], weights: NDArray[np.float64], *, divisor: int, moment_divisor: int, density: float
 ) -> MassProperties:
@@ -118,7 +102,7 @@ def principal(inertia: NDArray[np.float64]) -> tuple[Vec3, Quaternion]:
         AssetError: the moments are not those of any mass distribution (not positive, or against the triangle inequality).
     """
     moments, axes = np.linalg.eigh((inertia + inertia.T) / 2)
-    if not moments[0] > 0.0 or moments[0] + moments[1] < moments[2] * (1 - 1e-9):
+    if not moments[0] > 0.0 or moments[0] + moments[1] < moments[2] * (1 - TRIANGLE):
         raise AssetError(f"physical: moments {moments.tolist()} kg m^2 belong to no mass distribution (triangle inequality)")
     axes = axes * np.where(axes[np.abs(axes).argmax(axis=0), range(3)] < 0, -1.0, 1.0)
     if np.linalg.det(axes) < 0:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from xml.etree import ElementTree
 
 import numpy as np
 
 from embodichain.types import Asset, Body, Joint, JointKind, Mesh, Pose
+from embodichain.types.assets import half_sizes
 from embodichain.types.poses import compose, inverse
 
 
@@ -41,6 +43,16 @@ def to_mjcf(asset: Asset, *, floor: bool = False, visual: bool = True) -> str:
             if parent:
                 ElementTree.SubElement(contact, "exclude", body1=parent, body2=body.name)
             pending.remove(body)
+    joined = {frozenset((joint.parent, joint.child)) for joint in asset.joints}
+    for first, second in (pair for pair in asset.apart if frozenset(pair) not in joined):
+        ElementTree.SubElement(contact, "exclude", body1=first, body2=second)
+    followers = [joint for joint in asset.movable_joints if joint.mimic]
+    equality = ElementTree.SubElement(root, "equality") if followers else None
+    for joint in followers:
+        assert joint.mimic is not None
+        assert equality is not None
+        coefficients = f"{joint.mimic.offset!r} {joint.mimic.multiplier!r} 0 0 0"
+        ElementTree.SubElement(equality, "joint", joint1=joint.name, joint2=joint.mimic.joint, polycoef=coefficients)
     for name, (owner, pose) in asset.affordances.items():
         ElementTree.SubElement(
             elements[owner], "site", name=name, pos=_text(pose.position), quat=_text(pose.quaternion), size="0.003", group="4"
@@ -62,14 +74,13 @@ def _body(
     if joint is None:
         ElementTree.SubElement(element, "freejoint", name=f"{body.name}_free")
     elif joint.kind is not JointKind.FIXED:
-        ElementTree.SubElement(
+        made = ElementTree.SubElement(
             element,
             "joint",
             name=joint.name,
             type="hinge" if joint.kind is JointKind.REVOLUTE else "slide",
             axis=_text(joint.axis),
             pos=_text(joint.anchor),
-            range=_text((joint.lower, joint.upper)),
             damping=repr(joint.damping),
             frictionloss=repr(joint.friction),
             stiffness=repr(joint.stiffness),
@@ -77,6 +88,12 @@ def _body(
             # With the default impedance a joint held by friction alone creeps by 5 hundredths of a radian a second.
             solimpfriction="0.9999 0.9999 0.001",
         )
+        if joint.bounded:
+            made.set("range", _text((joint.lower, joint.upper)))
+        if joint.armature:
+            made.set("armature", repr(joint.armature))
+        if math.isfinite(joint.effort):
+            made.set("actuatorfrcrange", _text((-joint.effort, joint.effort)))
     ElementTree.SubElement(
         element,
         "inertial",
@@ -85,7 +102,7 @@ def _body(
         mass=repr(body.mass),
         diaginertia=_text(body.diagonal_inertia),
     )
-    if visual:
+    if visual and len(body.visual.faces):
         _mesh(assets, f"{body.name}_visual", body.visual, faces=True)
         ElementTree.SubElement(
             element, "geom", type="mesh", mesh=f"{body.name}_visual", contype="0", conaffinity="0", group="2",
@@ -94,11 +111,15 @@ def _body(
     friction = f"{body.material.dynamic_friction!r} 0.002 0.0001"
     for index, hull in enumerate(body.hulls):
         name = f"{body.name}_hull_{index:02d}"
-        _mesh(assets, name, hull, faces=False)
-        ElementTree.SubElement(
-            element, "geom", name=name, type="mesh", mesh=name, group="3", condim="4", friction=friction, mass="0",
-            rgba=_text(body.color),
-        )  # fmt: skip
+        solid = {"type": "mesh", "mesh": name}
+        if hull.shape is None:
+            _mesh(assets, name, hull, faces=False)
+        else:
+            pose, kind = hull.shape.pose, str(hull.shape.kind)
+            size = _text(half_sizes(hull.shape))
+            solid = {"type": kind, "size": size, "pos": _text(pose.position), "quat": _text(pose.quaternion)}
+        common = {"name": name, "group": "3", "condim": "4", "friction": friction, "mass": "0", "rgba": _text(body.color)}
+        ElementTree.SubElement(element, "geom", common | solid)
     return element
 
 

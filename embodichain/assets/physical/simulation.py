@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import mujoco
 
+from embodichain.errors import AssetError
+
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
-_MESH = int(mujoco.mjtGeom.mjGEOM_MESH)
+_MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
 
 
 class Simulation:
@@ -25,6 +29,16 @@ class Simulation:
         fresh = cls(mujoco.MjModel.from_xml_string(mjcf))
         fresh.forward()
         return fresh
+
+    @classmethod
+    def native(cls, file: Path) -> Self:
+        """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        try:
+            spec = mujoco.MjSpec.from_file(str(file))
+            spec.compiler.fusestatic = False
+            return cls(spec.compile())
+        except (ValueError, OSError) as error:
+            raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""
@@ -70,12 +84,27 @@ class Simulation:
         return max((-float(contact.dist) for contact in self.data.contact[: self.data.ncon]), default=0.0)
 
     def lowest(self) -> float:
-        """Height of the lowest vertex of any collider [m]."""
+        """Height of the lowest point of any collider but the floor [m]."""
         model, data, heights = self.model, self.data, []
         for geom in range(model.ngeom):
-            if model.geom_type[geom] == _MESH and model.geom_contype[geom]:
+            if model.geom_type[geom] == _PLANE or not model.geom_contype[geom]:
+                continue
+            if model.geom_type[geom] != _MESH:  # it has no vertices
+                heights.append(float(data.geom_xpos[geom][2]) - _reach(model, data, geom))
+            else:
                 mesh = model.geom_dataid[geom]
                 start, count = model.mesh_vertadr[mesh], model.mesh_vertnum[mesh]
                 points = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
                 heights.append(float(points[:, 2].min()))
         return min(heights)
+
+
+def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
+    """How far an analytic geom reaches down from its centre [m]."""
+    kind, (a, b, c) = mujoco.mjtGeom(int(model.geom_type[geom])), (float(value) for value in model.geom_size[geom])
+    x, y, z = (abs(float(value)) for value in data.geom_xmat[geom].reshape(3, 3)[2])
+    if kind == mujoco.mjtGeom.mjGEOM_BOX:
+        return a * x + b * y + c * z
+    if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
+        return a * math.sqrt(max(1.0 - z * z, 0.0)) + b * z
+    return a + (b * z if kind == mujoco.mjtGeom.mjGEOM_CAPSULE else 0.0)

@@ -96,7 +96,7 @@ def sweep_bounds(asset: Asset, samples: int = 5) -> NDArray[np.float64]:
     """Bounds of everything the asset covers while its joints move one by one [m], shape [2, 3]."""
     corners = [asset.bounds]
     for joint in asset.movable_joints:
-        for position in np.linspace(joint.lower, joint.upper, samples):
+        for position in np.linspace(*joint.span, samples):
             points = np.concatenate([mesh.vertices for mesh, _ in visuals(asset, {joint.name: float(position)})])
             corners.append(np.stack([points.min(axis=0), points.max(axis=0)]))
     return np.stack([np.min([low for low, _ in corners], axis=0), np.max([high for _, high in corners], axis=0)])
@@ -138,11 +138,12 @@ def _moving(asset: Asset, frames: int) -> Frames:
     for joint in asset.movable_joints:
         for step in range(frames):
             share = 0.5 - 0.5 * math.cos(2 * math.pi * step / frames)
-            start = joint.lower if joint.kind is JointKind.PRISMATIC or joint.lower >= 0 else 0.0
+            lower, upper = joint.span
+            start = lower if joint.kind is JointKind.PRISMATIC or lower >= 0 else 0.0
             way = math.sin(2 * math.pi * step / frames)
-            position = joint.lower + share * (joint.upper - joint.lower)
-            if start == 0.0 and joint.lower < 0.0:
-                position = way * (joint.upper if way > 0 else -joint.lower)
+            position = lower + share * (upper - lower)
+            if start == 0.0 and lower < 0.0:
+                position = way * (upper if way > 0 else -lower)
             result.append(draw(visuals(asset, {joint.name: position}), FRAME_SIZE, view))
     return result
 

@@ -7,54 +7,32 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Part, Source
-from embodichain.assets.families.tables import material
-from embodichain.assets.geometry.shapes import Solid, to_mesh
-from embodichain.assets.reading import scale
-from embodichain.assets.reading.mesh_files import FORMATS, Reading, read_mesh
-from embodichain.assets.reading.mjcf_source import read_mjcf
-from embodichain.assets.reading.urdf import read_urdf
-from embodichain.assets.reading.usd_source import read_usd
+from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.tables import category_table, material
+from embodichain.assets.reading import licences, placing, scale
+from embodichain.assets.reading.folder import READERS, things
+from embodichain.assets.reading.mesh_files import FORMATS, Reading, read_mesh, read_objects
+from embodichain.assets.reading.naming import asset_name, named
+from embodichain.assets.reading.references import references
 from embodichain.errors import AssetError, ConfigError, unknown
-from embodichain.types import Joint, JointKind, Mesh, Pose, rotate
-from embodichain.types.poses import compose, quaternion_of
+from embodichain.types import Joint, JointKind
 
-READERS = {
-    **dict.fromkeys(FORMATS, read_mesh),
-    ".usd": read_usd,
-    ".usda": read_usd,
-    ".usdc": read_usd,
-    ".urdf": read_urdf,
-    ".xml": read_mjcf,
-    ".mjcf": read_mjcf,
-}
-_UNITS_OF_UP: Mapping[str, NDArray[np.float64]] = {
-    "z": np.eye(3),
-    "y": np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]),
-    "x": np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]),
-    "-z": np.diag([1.0, -1.0, -1.0]),
-    "-y": np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]]),
-    "-x": np.array([[0.0, -1.0, 0.0], [0.0, 0.0, 1.0], [-1.0, 0.0, 0.0]]),
-}
-"""Rotation that turns the named axis up; a Y-up file's front, Z by its convention, becomes +X."""
 _DEFAULT_MATERIAL = "abs"
-_DESCRIPTIONS = (".urdf", ".xml", ".mjcf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
     """What the user knows about a file; "" and 0 say nothing.
 
-    `licence` is an SPDX identifier or "unknown", which is flagged. `size_m` is the longest side; `up` and `front` are axes of the
-    file; `mass_kg` is of the whole; `shell_thickness_m` makes closed surfaces hollow; `bolted` fixes the root to its place.
+    `licence` is an SPDX expression or "unknown", which is flagged. `size_m` is the longest side; `up` and `front` are axes of the
+    file; `mass_kg` is of the whole; `shell_thickness_m` makes closed surfaces hollow, `wall_m` gives open ones a wall; `bolted`
+    fixes the root to its place; `keep_pose` leaves what does not stand as it lies. `materials` are of single parts, by name.
     """
 
     licence: str = ""
@@ -64,53 +42,29 @@ class FileFacts:
     up: str = ""
     front: str = ""
     material: str = ""
+    materials: Mapping[str, str] = field(default_factory=dict)
     mass_kg: float = 0.0
     shell_thickness_m: float = 0.0
+    wall_m: float = 0.0
     bolted: bool = False
+    keep_pose: bool = False
+    labels: tuple[str, ...] = ()
+    author: str = ""
+    title: str = ""
+    url: str = ""
+    attribution: str = ""
 
     def __post_init__(self) -> None:
         for name in ("up", "front"):
-            if getattr(self, name) and getattr(self, name) not in _UNITS_OF_UP:
-                raise unknown(f"{name} axis", getattr(self, name), _UNITS_OF_UP)
+            if getattr(self, name) and getattr(self, name) not in placing.TURNS:
+                raise unknown(f"{name} axis", getattr(self, name), placing.TURNS)
         if self.up and self.front and self.up[-1] == self.front[-1]:
             raise ConfigError(f"up {self.up!r} and front {self.front!r} lie on one axis; they must be perpendicular")
-        for name in ("size_m", "mass_kg", "shell_thickness_m"):
+        for name in ("size_m", "mass_kg", "shell_thickness_m", "wall_m"):
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
-
-
-def files_in(path: Path) -> tuple[Path, ...]:
-    """The readable files at a path: itself, or all below a folder that no robot description beside them refers to, sorted.
-
-    Raises:
-        AssetError: nothing is there, or nothing readable.
-    """
-    if not path.is_dir():
-        if path.suffix.lower() not in READERS:
-            raise AssetError(f"read: {path.name} is of an unknown format; available: {', '.join(READERS)}")
-        return (path,)
-    found = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix.lower() in READERS)
-    described = {part for file in found if file.suffix.lower() in _DESCRIPTIONS for part in _below(file)}
-    found = [file for file in found if file not in described]
-    if not found:
-        raise AssetError(f"read: no readable file below {path}; formats: {', '.join(READERS)}")
-    return tuple(found)
-
-
-def _below(description: Path) -> Iterator[Path]:
-    """Mesh files in the folder of a robot description: they are its parts, not assets of their own."""
-    folder = description.parent.parent if description.parent.name in ("urdf", "mjcf", "xml") else description.parent
-    return (file for file in folder.rglob("*") if file.suffix.lower() in FORMATS)
-
-
-def asset_name(path: Path) -> str:
-    """A name that every format can bear: ASCII letters, digits and underscores, made from the file's name."""
-    plain = unicodedata.normalize("NFKD", path.stem).encode("ascii", "ignore").decode()
-    words = "".join(letter if letter.isalnum() else " " for letter in plain).split()
-    name = "_".join(words)[:60]
-    if not name or len(plain) < 0.5 * len(path.stem):
-        name = f"{name}_{hashlib.sha256(path.stem.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}".strip("_")
-    return name if name[0].isalpha() else f"a_{name}"
+        if self.licence.strip():
+            licences.check(self.licence)
 
 
 def facts_of(path: Path) -> FileFacts:
@@ -118,7 +72,7 @@ def facts_of(path: Path) -> FileFacts:
     beside = path.with_name(path.stem + ".asset.json")
     if not beside.is_file():
         return FileFacts()
-    known = [field.name for field in fields(FileFacts)]
+    known = [entry.name for entry in fields(FileFacts)]
     try:
         values = json.loads(beside.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -128,6 +82,8 @@ def facts_of(path: Path) -> FileFacts:
     for key in values:
         if key not in known:
             raise unknown(f"field of {beside.name}", key, known)
+    if isinstance(values.get("labels"), list):
+        values["labels"] = tuple(str(label) for label in values["labels"])
     try:
         return FileFacts(**values)
     except TypeError as error:
@@ -136,94 +92,154 @@ def facts_of(path: Path) -> FileFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileJob:
-    """One file to make an asset of, as a batch takes it; `facts` are read from beside the file when not given."""
+    """One thing in a file to make an asset of, as a batch takes it; `facts` are read from beside the file when not given.
+
+    `item` names the thing where the file holds several.
+    """
 
     path: Path
     facts: FileFacts | None = None
+    item: str = ""
 
     @property
     def name(self) -> str:
-        """Made from the file's name."""
-        return asset_name(self.path)
+        """Made from the file's name, and the thing's."""
+        return asset_name(self.path, self.item)
 
     @property
     def category(self) -> str:
-        """As given, or as the file's name tells, or "object"."""
+        """As given, or as the thing's or the file's name tells, or "object"."""
         given = (self.facts or facts_of(self.path)).category
-        return given or scale.guess_category(self.path.stem) or "object"
+        return given or scale.guess_category(self.item) or scale.guess_category(self.path.stem) or "object"
 
     def identity(self) -> Mapping[str, object]:
-        """The content of the file, and of the meshes that it may refer to, and what is known about it."""
-        described = self.path.suffix.lower() in _DESCRIPTIONS
-        contents = [self.path, *(sorted(_below(self.path)) if described else ())]
+        """The content of the file, and of all that it refers to at whatever remove, and what is known about it."""
         try:
-            digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in contents]
+            digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.path, *references(self.path))]
         except (OSError, ValueError) as error:
             raise AssetError(f"read: no file at {str(self.path)[:200]!r}: {error}") from error
-        return {"digests": digests, "facts": asdict(self.facts or facts_of(self.path))}
+        return {"digests": digests, "facts": asdict(self.facts or facts_of(self.path)), "item": self.item}
 
     def source(self) -> Source:
         """What the file holds; see `from_file`."""
-        return from_file(self.path, self.facts)
+        return from_file(self.path, self.facts, self.item)
 
 
-def from_file(path: Path, facts: FileFacts | None = None) -> Source:
+def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Source:
     """An unoptimised source in metres, Z up, front +X, resting on z = 0 over its origin; how its size was found is recorded.
 
     Args:
         path: the file.
         facts: what is known about it; read from beside the file when not given.
+        item: which thing of the file, where it holds several.
 
     Raises:
         AssetError: it has no licence, cannot be read, or has no plausible size.
         ConfigError: what is known about it makes no sense.
     """
-    if path.suffix.lower() not in READERS:
+    kind = path.suffix.lower()
+    if kind not in READERS:
         raise AssetError(f"read: {path.name} is of an unknown format; available: {', '.join(READERS)}")
     facts = facts_of(path) if facts is None else facts
     if not facts.licence.strip():
         raise AssetError(f"licence: none given for {path.name}; name its licence, or 'unknown' to have the asset flagged")
-    reading = READERS[path.suffix.lower()](path)
+    reading = read_objects(path) if item and kind in FORMATS else READERS[kind](path)
+    reading = named(placing.grounded(_chosen(reading, item, path)))
     _refuse_numbers(reading, path)
-    category = facts.category or scale.guess_category(path.stem)
-    low, high = _bounds(reading.parts)
-    size = scale.resolve(float((high - low).max()), category, unit=facts.unit, size_m=facts.size_m, declared=reading.unit)
+    category = facts.category or scale.guess_category(item) or scale.guess_category(path.stem)
+    low, high = placing.bounds(reading.parts)
+    longest, defined = float((high - low).max()), bool(reading.unit) and kind not in FORMATS
+    size = scale.resolve(
+        longest,
+        facts.category if defined else category,
+        unit=facts.unit,
+        size_m=facts.size_m,
+        declared=reading.unit,
+        binding=defined,
+        guessed=not facts.category,
+    )
     warnings = list(reading.warnings)
+    rows = list(reading.fidelity)
+    if reading.unit and size.factor != reading.unit:
+        reason = f"{size.source}: {size.note}".rstrip(": ")
+        rows.append(
+            Kept(of=path.name, what="metres per unit", stated=reading.unit, written=size.factor, fate=Fate.CHANGED, reason=reason)
+        )
     if facts.licence == "unknown":
         warnings.append("licence unknown: ask its author before passing it on")
-    turn = _upright(facts, reading, warnings)
-    parts, joints = _sized(reading, size.factor)
-    parts = _on_the_plane(parts, joints, turn)
+    turn = placing.upright(facts.up, facts.front, reading, warnings)
+    reading = placing.sized(reading, size.factor)
+    (parts, shift), joints = placing.on_the_plane(reading.parts, reading.joints, turn), reading.joints
     if facts.bolted and not any(joint.parent == "" for joint in joints):
-        root = _roots(parts, joints)[0]
+        root = placing.roots(parts, joints)[0]
         joints = (Joint(name="mount", kind=JointKind.FIXED, parent="", child=root), *joints)
-    substance = material(facts.material or _DEFAULT_MATERIAL).name
+    kinds = _materials(facts, category, parts)
     given = sum(part.mass or 0.0 for part in parts)
+    wall = facts.wall_m or _wall(category)
     parts = tuple(
         replace(
             part,
-            material=substance,
+            material=kinds[part.name],
             shell_thickness=facts.shell_thickness_m,
             mass=_share(part, parts, facts.mass_kg, given),
+            wall=wall,
         )
         for part in parts
     )
+    if facts.mass_kg and given:
+        rows.append(
+            Kept(of="the whole", what="mass", stated=given, written=facts.mass_kg, fate=Fate.CHANGED, reason="its user says so")
+        )
+    source = "user" if facts.material else "category" if "material" in category_table().get(category, {}) else "default"
     parameters: dict[str, float | str] = {
         "scale": size.factor,
         "scale_source": str(size.source),
         "scale_note": size.note,
         "warnings": "; ".join(warnings),
-        "material_source": "user" if facts.material else "default",
+        "material_source": source,
         **reading.parameters,
     }
+    if item:
+        parameters |= {"scene": path.name, **{f"scene_{axis}": -value for axis, value in zip("xyz", shift, strict=True)}}
+    credit = {name: value for name in ("author", "title", "url", "attribution") if (value := getattr(facts, name))}
+    thing = f" thing {item!r}" if item else ""
     return Source(
-        name=asset_name(path),
+        name=asset_name(path, item),
         category=category or "object",
         parts=parts,
         joints=joints,
         licence=facts.licence,
-        origin=f"file {path.name!r}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
+        origin=f"file {path.name!r}{thing}, sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}",
         parameters=parameters,
+        foreign=True,
+        keep_pose=facts.keep_pose,
+        apart=reading.apart,
+        fidelity=tuple(rows),
+        titles=reading.titles,
+        attribution=credit,
+        labels=facts.labels,
+    )
+
+
+def _chosen(reading: Reading, item: str, path: Path) -> Reading:
+    """The one thing of a file that is asked for."""
+    found = things(reading)
+    if not item:
+        if len(found) > 1 and path.suffix.lower() in FORMATS:
+            return read_mesh(path)
+        if len(found) > 1:
+            raise AssetError(
+                f"read: {path} holds {len(found)} things ({', '.join(found)}); name one as {path.name}#{next(iter(found))}"
+            )
+        return reading
+    if item not in found:
+        raise AssetError(f"read: {path.name} holds no {item!r}; available: {', '.join(found)}")
+    names = found[item]
+    return replace(
+        reading,
+        parts=tuple(part for part in reading.parts if part.name in names),
+        joints=tuple(joint for joint in reading.joints if joint.child in names),
+        apart=tuple(pair for pair in reading.apart if set(pair) <= names),
     )
 
 
@@ -236,99 +252,23 @@ def _refuse_numbers(reading: Reading, path: Path) -> None:
             raise AssetError(f"read: face indices of {path.name} reach outside 0..{len(part.mesh.vertices) - 1}")
 
 
-def _bounds(parts: tuple[Part, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    points = [rotate(part.pose.quaternion, part.mesh.vertices[np.unique(part.mesh.faces)]) + part.pose.position for part in parts]
-    return np.min([p.min(axis=0) for p in points], axis=0), np.max([p.max(axis=0) for p in points], axis=0)
-
-
-def _upright(facts: FileFacts, reading: Reading, warnings: list[str]) -> NDArray[np.float64]:
-    """The rotation from the file's axes to ours."""
-    up = facts.up or reading.up
-    if not up:
-        up = "z"
-        if len(reading.parts) == 1 and not stands(reading.parts[0].mesh):
-            standing = [name for name, turn in _UNITS_OF_UP.items() if stands(_turned(reading.parts[0].mesh, turn))]
-            if standing:
-                up = standing[0]
-                warnings.append(f"it does not stand with z up: {up} was taken as up")
-    if facts.front:
-        z, x = (_UNITS_OF_UP[axis][2] for axis in (up, facts.front))
-        if abs(z @ x) > 0.5:
-            raise ConfigError(f"front {facts.front!r} lies along the axis that points up, {up!r}; name a perpendicular one")
-        return np.stack([x, np.cross(z, x), z])
-    return _UNITS_OF_UP[up]
-
-
-def stands(mesh: Mesh) -> bool:
-    """Whether a mesh, taken as its convex hull, rests on its lowest points without tipping over."""
-    hull = Solid.hull_points(mesh.vertices)
-    if hull.is_empty() or hull.volume() <= 0.0:
-        return True
-    surface = to_mesh(hull)
-    corners = surface.vertices[surface.faces]
-    volumes = np.einsum("ij,ij->i", corners[:, 0], np.cross(corners[:, 1], corners[:, 2]))
-    center = (volumes @ corners.sum(axis=1)) / (4 * volumes.sum())
-    low, high = surface.vertices[:, 2].min(), surface.vertices[:, 2].max()
-    feet = surface.vertices[surface.vertices[:, 2] < low + 0.01 * (high - low)][:, :2]
-    # Inside the hull of the feet: no direction from the centre has all feet on one side.
-    angles = np.sort(np.arctan2(*(feet - center[:2]).T[::-1]))
-    gaps = np.diff(np.concatenate([angles, angles[:1] + 2 * np.pi]))
-    return len(feet) >= 3 and bool(gaps.max() < np.pi)
-
-
-def _turned(mesh: Mesh, turn: NDArray[np.float64]) -> Mesh:
-    return Mesh(vertices=mesh.vertices @ turn.T, faces=mesh.faces)
-
-
-def _sized(reading: Reading, factor: float) -> tuple[tuple[Part, ...], tuple[Joint, ...]]:
-    """Everything that is a length times `factor`."""
-
-    def longer(values: tuple[float, float, float]) -> tuple[float, float, float]:
-        return (values[0] * factor, values[1] * factor, values[2] * factor)
-
-    parts = tuple(
-        replace(
-            part,
-            mesh=Mesh(vertices=part.mesh.vertices * factor, faces=part.mesh.faces),
-            pose=replace(part.pose, position=longer(part.pose.position)),
-        )
-        for part in reading.parts
-    )
-    joints = tuple(
-        replace(joint, anchor=longer(joint.anchor), lower=joint.lower * factor, upper=joint.upper * factor)
-        if joint.kind is JointKind.PRISMATIC
-        else replace(joint, anchor=longer(joint.anchor))
-        for joint in reading.joints
-    )
-    return parts, joints
-
-
-def _roots(parts: tuple[Part, ...], joints: tuple[Joint, ...]) -> list[str]:
-    carried = {joint.child for joint in joints if joint.parent}
-    return [part.name for part in parts if part.name not in carried]
-
-
-def _on_the_plane(parts: tuple[Part, ...], joints: tuple[Joint, ...], turn: NDArray[np.float64]) -> tuple[Part, ...]:
-    """The parts turned by `turn`, over the origin, the root's lowest point on z = 0 and its pose taken into its mesh."""
-    roots = _roots(parts, joints)
-    if len(roots) != 1:
-        raise AssetError(f"read: {len(roots)} bodies hang on nothing ({', '.join(roots)}); an asset has one root")
-    if any(joint.child == roots[0] and joint.kind is not JointKind.FIXED for joint in joints):
-        raise AssetError(f"read: body {roots[0]!r} moves against the world; give it a base body that stays, and hang it on that")
-    stood = Pose(quaternion=quaternion_of(turn))
-    parts = tuple(replace(part, pose=compose(stood, part.pose)) for part in parts)
-    low, high = _bounds(parts)
-    base, _ = _bounds(tuple(part for part in parts if part.name == roots[0]))
-    x, y, z = (float(value) for value in (-(low[0] + high[0]) / 2, -(low[1] + high[1]) / 2, -base[2]))
-    result = []
+def _materials(facts: FileFacts, category: str, parts: tuple[Part, ...]) -> dict[str, str]:
+    """What each part is made of: as its user says, as its name tells, as things of its kind are, else plastic."""
+    by_kind = category_table().get(category, {}).get("material", "")
+    for name in facts.materials:
+        if name not in {part.name for part in parts}:
+            raise unknown("part", name, [part.name for part in parts])
+    chosen = {}
     for part in parts:
-        px, py, pz = part.pose.position
-        pose = replace(part.pose, position=(px + x, py + y, pz + z))
-        if part.name == roots[0]:
-            vertices = rotate(pose.quaternion, part.mesh.vertices) + pose.position
-            part, pose = replace(part, mesh=Mesh(vertices=vertices, faces=part.mesh.faces)), Pose()
-        result.append(replace(part, pose=pose))
-    return tuple(result)
+        told = facts.materials.get(part.name) or facts.material or scale.guess_material(part.name) or str(by_kind)
+        chosen[part.name] = material(told or _DEFAULT_MATERIAL).name
+    return chosen
+
+
+def _wall(category: str) -> float:
+    """How thick [m] things of a kind are where they are open; 0 when the table does not say."""
+    wall = category_table().get(category, {}).get("wall_m", 0.0)
+    return float(wall) if isinstance(wall, (int, float)) else 0.0
 
 
 def _share(part: Part, parts: tuple[Part, ...], whole: float, given: float) -> float | None:
@@ -337,5 +277,5 @@ def _share(part: Part, parts: tuple[Part, ...], whole: float, given: float) -> f
         return part.mass
     if given and all(other.mass for other in parts):
         return whole * (part.mass or 0.0) / given
-    sizes = [float(np.prod(np.ptp(other.mesh.vertices, axis=0))) for other in parts]
-    return whole * sizes[parts.index(part)] / sum(sizes)
+    sizes = [float(np.prod(np.ptp(other.mesh.vertices, axis=0))) if len(other.mesh.faces) else 0.0 for other in parts]
+    return max(whole * sizes[parts.index(part)] / sum(sizes), 1e-6)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from embodichain.assets.families.parts import Source
 from embodichain.assets.reading import scale
-from embodichain.assets.reading.files import FileFacts, asset_name, from_file
+from embodichain.assets.reading.files import FileFacts, from_file
 from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig, generate
+from embodichain.assets.reading.naming import asset_name
 from embodichain.errors import AssetError
 
 

@@ -1,10 +1,11 @@
-"""Reads mesh files (OBJ, STL, PLY, GLB, glTF, OFF) as coloured triangle soups, and says what was missing."""
+"""Reads mesh files (OBJ, STL, PLY, GLB, glTF, OFF, DAE, 3MF) as coloured triangle soups, and says what was missing."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Part
-from embodichain.assets.geometry.shapes import concatenate, diagonal
+from embodichain.assets.families.parts import Finish, Kept, Look, Part
+from embodichain.assets.geometry.shapes import diagonal
+from embodichain.assets.reading.looks import joined, look_of, plain, tint
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
-FORMATS = (".obj", ".stl", ".ply", ".glb", ".gltf", ".off")
+FORMATS = (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".dae", ".3mf")
+SCENES = (".glb", ".gltf", ".dae", ".3mf")
+"""Formats that place several meshes: those that lie apart are things of their own."""
+_UP = {".glb": "y", ".gltf": "y", ".dae": "z", ".3mf": "z"}
+"""Axes as trimesh hands them over: a COLLADA file's own up axis is turned to Z there."""
 MAX_FACES = 8_000_000
 MAX_BYTES = 1 << 30
 THIN_ABOVE = 400_000
 """Faces above which a mesh is thinned before anything else is done with it."""
-GREY = (0.7, 0.7, 0.7, 1.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -37,14 +42,37 @@ class Reading:
     unit: float = 0.0
     up: str = ""
     warnings: tuple[str, ...] = ()
+    fidelity: tuple[Kept, ...] = ()
+    """What reading had to change or drop of what the file states."""
+    apart: tuple[tuple[str, str], ...] = ()
+    files: tuple[Path, ...] = ()
+    """Every other file that was read for it."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """Names as the file has them, where they had to be transcoded."""
     parameters: dict[str, float | str] = field(default_factory=dict)
 
 
 def read_mesh(path: Path) -> Reading:
-    """One body out of a mesh file: all its meshes at their places, coloured with the mean colour of most of its surface.
+    """One body out of a mesh file: all its meshes at their places, with their looks, thinned where there are too many faces.
 
     Raises:
         AssetError: the file is missing, empty, truncated, too large, of an unknown format, or holds no triangles.
+    """
+    reading = read_objects(path)
+    if len(reading.parts) == 1:
+        return reading
+    looks = [part.look for part in reading.parts if part.look]
+    whole = joined(looks)
+    largest = max(reading.parts, key=lambda part: _area(part.mesh))
+    part = replace(largest, name="body", mesh=whole.mesh, look=whole)
+    return replace(reading, parts=(part,))
+
+
+def read_objects(path: Path) -> Reading:
+    """The bodies of a mesh file, apart where no box around a mesh comes near that of another: a scene of several things.
+
+    Raises:
+        AssetError: as `read_mesh`.
     """
     check(path, FORMATS)
     kind = path.suffix.lower()
@@ -55,34 +83,77 @@ def read_mesh(path: Path) -> Reading:
     try:
         with path.open("rb") as file:
             scene = trimesh.load_scene(file, file_type=kind[1:], resolver=resolver, process=False)
+    except ModuleNotFoundError as error:
+        raise AssetError(f"read: {kind[1:].upper()} files need {error.name}: pip install 'embodichain[assets]'") from error
     except Exception as error:
-        raise AssetError(f"read: {path} is no readable {kind[1:].upper()} file: {type(error).__name__}: {error}") from error
-    meshes, colors, areas, points = [], [], [], 0
+        raise AssetError(f"read: {path} is no readable {kind[1:].upper()} file; it may be cut short or harmed ({error})") from error
+    found: list[tuple[str, Look]] = []
+    points = 0
     for name in scene.graph.nodes_geometry:
         transform, geometry = scene.graph[name]
         shape = scene.geometry[geometry]
         if not isinstance(shape, trimesh.Trimesh) or len(shape.faces) == 0:
             points += len(getattr(shape, "vertices", ()))
             continue
-        mesh = _placed(shape, np.asarray(transform, np.float64))
-        meshes.append(mesh)
-        colors.append(_color(shape))
-        areas.append(_area(mesh))
-    if not meshes:
+        matrix = np.asarray(transform, np.float64)
+        mesh = _placed(shape, matrix)
+        found.append((str(name), look_of(shape, mesh, _normal_matrix(matrix))))
+    if not found:
         if points:
             raise AssetError(f"read: {path} is a point cloud of {points} points without faces; reconstruct a surface first")
         raise AssetError(f"read: {path} holds no triangles; some readers return an empty scene for a truncated file")
-    mesh = concatenate(meshes)
-    if announced and len(mesh.faces) < announced * 0.5:
-        raise AssetError(f"read: {path} announces {announced} faces and holds {len(mesh.faces)}; it is truncated")
+    faces = sum(len(look.mesh.faces) for _, look in found)
+    if announced and faces < announced * 0.5:
+        raise AssetError(f"read: {path} announces {announced} faces and holds {faces}; it is truncated")
     warnings = [f"missing or outside its folder: {name}" for name in resolver.missing]
-    if len(mesh.faces) > THIN_ABOVE:
-        before = len(mesh.faces)
-        mesh = thinned(mesh, THIN_ABOVE)
-        warnings.append(f"thinned from {before} to {len(mesh.faces)} faces")
-    part = Part(name="body", mesh=mesh, material="", color=colors[int(np.argmax(np.nan_to_num(areas)))])
+    scenes = kind in SCENES
+    groups = _groups([look.mesh for _, look in found]) if scenes else [list(range(len(found)))]
+    parts = []
+    for group in groups:
+        look = joined([found[index][1] for index in group])
+        largest = max(group, key=lambda index: _area(found[index][1].mesh))
+        color = tint(_foremost(found[largest][1]))
+        if len(look.mesh.faces) > THIN_ABOVE:
+            before = len(look.mesh.faces)
+            look = plain(thinned(look.mesh, THIN_ABOVE), color)
+            warnings.append(f"thinned from {before} to {len(look.mesh.faces)} faces")
+        name = found[largest][0] if len(groups) > 1 else "body"
+        parts.append(Part(name=name, mesh=look.mesh, material="", color=color, look=look))
     gltf = kind in (".glb", ".gltf")
-    return Reading(parts=(part,), unit=1.0 if gltf else _unit(scene), up="y" if gltf else "", warnings=tuple(warnings))
+    unit = 1.0 if gltf else _unit(scene)
+    return Reading(parts=tuple(parts), unit=unit, up=_UP.get(kind, ""), warnings=tuple(warnings), files=tuple(resolver.given))
+
+
+def _foremost(look: Look) -> Finish:
+    """The material that most of a look's area has."""
+    corners = look.mesh.vertices[np.clip(look.mesh.faces, 0, len(look.mesh.vertices) - 1)]
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    return look.finishes[int(np.bincount(look.finish, np.nan_to_num(areas), len(look.finishes)).argmax())]
+
+
+def _normal_matrix(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What a transform does to normals: the inverse transpose of what it does to points, up to a factor."""
+    linear = matrix[:3, :3]
+    return np.asarray(np.linalg.inv(linear).T if abs(np.linalg.det(linear)) > 1e-300 else np.eye(3), np.float64)
+
+
+def _groups(meshes: Sequence[Mesh]) -> list[list[int]]:
+    """Numbers of the meshes that belong together: those whose boxes, grown by a hundredth, reach each other."""
+    boxes = [(mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)) for mesh in meshes]
+    grown = [0.01 * float(np.linalg.norm(high - low)) for low, high in boxes]
+    groups: list[list[int]] = []
+    for index, (low, high) in enumerate(boxes):
+        near = [
+            group
+            for group in groups
+            if any(
+                bool((low <= boxes[other][1] + grown[index] + grown[other]).all())
+                and bool((high >= boxes[other][0] - grown[index] - grown[other]).all())
+                for other in group
+            )
+        ]
+        groups = [group for group in groups if group not in near] + [[*(i for group in near for i in group), index]]
+    return sorted(sorted(group) for group in groups)
 
 
 def check(path: Path, formats: tuple[str, ...]) -> None:
@@ -151,12 +222,14 @@ class _Beside(trimesh.resolvers.Resolver):
     def __init__(self, folder: Path) -> None:
         self.folder = folder.resolve()
         self.missing: list[str] = []
+        self.given: list[Path] = []
 
     def get(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError."""
         with contextlib.suppress(OSError, ValueError):
             path = (self.folder / name.strip().replace("\\", "/")).resolve()
             if path.is_relative_to(self.folder) and path.is_file():
+                self.given.append(path)
                 return path.read_bytes()
         self.missing.append(name[:200])
         raise FileNotFoundError(name)
@@ -168,7 +241,7 @@ class _Beside(trimesh.resolvers.Resolver):
     def namespaced(self, namespace: str) -> _Beside:
         """The same below a folder."""
         inner = _Beside(self.folder / namespace)
-        inner.missing = self.missing
+        inner.missing, inner.given = self.missing, self.given
         return inner
 
     def keys(self) -> list[str]:
@@ -201,27 +274,3 @@ def _unit(scene: Any) -> float:
     """Metres per unit where a format states it."""
     units = {"meters": 1.0, "m": 1.0, "centimeters": 0.01, "cm": 0.01, "millimeters": 0.001, "mm": 0.001, "inches": 0.0254}
     return units.get(str(getattr(scene, "units", None) or ""), 0.0)
-
-
-def _color(shape: trimesh.Trimesh) -> tuple[float, float, float, float]:
-    """The mean colour of a mesh: of its texture, its vertices or faces, or its material; grey when it has none."""
-    visual: Any = shape.visual
-    try:
-        material = getattr(visual, "material", None)
-        image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-        if image is not None:
-            rgb = np.asarray(image.convert("RGB").resize((16, 16)), np.float64).reshape(-1, 3).mean(axis=0) / 255
-        elif material is not None:
-            rgb = np.asarray(material.main_color, np.float64)[:3] / 255
-        elif visual.kind == "vertex":
-            rgb = np.asarray(visual.vertex_colors, np.float64)[:, :3].mean(axis=0) / 255
-        elif visual.kind == "face":
-            rgb = np.asarray(visual.face_colors, np.float64)[:, :3].mean(axis=0) / 255
-        else:
-            return GREY
-    except (AttributeError, ValueError, OSError, TypeError):  # a texture that cannot be decoded
-        return GREY
-    if rgb.shape != (3,) or not np.isfinite(rgb).all():
-        return GREY
-    red, green, blue = (float(value) for value in np.clip(rgb, 0.0, 1.0))
-    return (red, green, blue, 1.0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from embodichain.assets.families.tables import category_table
+from embodichain.assets.families.tables import category_table, material_table
 from embodichain.errors import AssetError, ConfigError, unknown
 
 UNITS: Mapping[str, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254, "ft": 0.3048}
@@ -20,6 +20,8 @@ _HELD = (0.015, 0.60)
 """Longest side [m] of what a robot's hands move about."""
 _TYPICAL_HELD = 0.12
 _SANE = (0.001, 5.0)
+_SANE_STATED = (0.001, 50.0)
+"""The same where the file itself says how large it is: a mobile robot may be larger than what stands on a table."""
 
 
 class ScaleSource(StrEnum):
@@ -53,7 +55,23 @@ def guess_category(name: str) -> str:
     return max(found, key=len, default="")
 
 
-def resolve(longest: float, category: str, *, unit: str = "", size_m: float = 0.0, declared: float = 0.0) -> Scale:
+def guess_material(name: str) -> str:
+    """The known material that a part's name mentions, the longest such word; "" when none."""
+    words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()
+    found = [kind for kind in material_table() if set(kind.split("_")) <= set(words)]
+    return max(found, key=len, default="")
+
+
+def resolve(
+    longest: float,
+    category: str,
+    *,
+    unit: str = "",
+    size_m: float = 0.0,
+    declared: float = 0.0,
+    binding: bool = False,
+    guessed: bool = False,
+) -> Scale:
     """Metres per unit for a thing whose longest side is `longest` units.
 
     Args:
@@ -62,6 +80,8 @@ def resolve(longest: float, category: str, *, unit: str = "", size_m: float = 0.
         unit: what the user says a unit is: m, cm, mm, in or ft; "" when the user does not say.
         size_m: what the user says the longest side is [m]; 0 when the user does not say.
         declared: metres per unit as the file's format defines; 0 when it does not.
+        guessed: whether the category is but a word in a file's name: too little to rescale by.
+        binding: whether that is beyond doubt, as in a robot description, whatever the category says.
 
     Raises:
         AssetError: no plausible size was found.
@@ -76,6 +96,10 @@ def resolve(longest: float, category: str, *, unit: str = "", size_m: float = 0.
     if size_m or unit:
         factor = size_m / longest if size_m else UNITS[unit]
         return _sane(longest, Scale(factor=factor, source=ScaleSource.USER))
+    if declared and binding:
+        return _sane(
+            longest, Scale(factor=declared, source=ScaleSource.FILE, note=_beside(longest * declared, category)), _SANE_STATED
+        )
     expected = prior(category)
     if expected is None:
         return _sane(longest, _by_hand(longest, declared))
@@ -89,9 +113,19 @@ def resolve(longest: float, category: str, *, unit: str = "", size_m: float = 0.
         if _fits(longest * UNITS[guess], expected) and UNITS[guess] != declared:
             note = f"{doubt}; read as {guess}" if doubt else f"read as {guess}"
             return Scale(factor=UNITS[guess], source=ScaleSource.CATEGORY, note=note)
+    if guessed:
+        return _sane(longest, _by_hand(longest, declared))
     middle = math.sqrt(expected[0] * expected[1])
     doubt = doubt or f"{longest:.4g} units fit no {category} in any unit"
     return Scale(factor=middle / longest, source=ScaleSource.CATEGORY, note=f"{doubt}; rescaled to {_metres(middle)}")
+
+
+def _beside(size: float, category: str) -> str:
+    """A remark where a declared size is none that things of a kind have."""
+    expected = prior(category)
+    if expected is None or _fits(size, expected):
+        return ""
+    return f"a {category} is {_metres(expected[0])} to {_metres(expected[1])} long: the file's own unit was believed"
 
 
 def _by_hand(longest: float, declared: float) -> Scale:
@@ -106,11 +140,11 @@ def _by_hand(longest: float, declared: float) -> Scale:
     return Scale(factor=UNITS[best], source=ScaleSource.HAND, note=f"read as {best}")
 
 
-def _sane(longest: float, scale: Scale) -> Scale:
+def _sane(longest: float, scale: Scale, bounds: tuple[float, float] = _SANE) -> Scale:
     size = longest * scale.factor
-    if not _SANE[0] <= size <= _SANE[1]:
+    if not bounds[0] <= size <= bounds[1]:
         raise AssetError(
-            f"scale: {_metres(size)} by {scale.source} is no table-top object ({_metres(_SANE[0])} to {_metres(_SANE[1])});"
+            f"scale: {_metres(size)} by {scale.source} is no table-top object ({_metres(bounds[0])} to {_metres(bounds[1])});"
             " give its unit, size_m or category"
         )
     return scale

@@ -1,6 +1,8 @@
-"""Reads URDF: links become bodies, joints keep their axes, limits, damping and friction; meshes are read from where the file says.
+"""Reads URDF: links become bodies with the masses and colliders they state, joints keep all that they say.
 
-Links joined by fixed joints are one body. Lengths are metres and Z is up, as the format defines.
+Links joined by fixed joints are one body. Lengths are metres and Z is up, as the format defines. Written against our own tracking
+XML rather than a parser library: MuJoCo's drops velocity limits and visuals and cannot tell a continuous joint from a locked one;
+yourdfpy 0.0.60 stumbles over comments, capsules and anything out of order. What this file does not ask for is listed by name.
 """
 
 from __future__ import annotations
@@ -8,15 +10,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 
-from embodichain.assets.families.parts import Part
-from embodichain.assets.geometry.shapes import Solid, box, concatenate, cylinder, moved, to_mesh
-from embodichain.assets.reading.mesh_files import FORMATS, GREY, Reading, check, read_mesh
+from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
+from embodichain.assets.geometry.shapes import drawn, moved
+from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading.inertials import Inertial, together
+from embodichain.assets.reading.looks import GREY, Color, joined, moved_look, plain, stretched
+from embodichain.assets.reading.mesh_files import FORMATS, Reading, check, read_mesh
+from embodichain.assets.reading.xml_reading import Node, parse
 from embodichain.errors import AssetError
-from embodichain.types import Joint, JointKind, Mesh, Pose
+from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Shape, ShapeKind
 from embodichain.types.poses import compose, quaternion_of
 
 _KINDS = {
@@ -24,55 +29,67 @@ _KINDS = {
     "continuous": JointKind.REVOLUTE,
     "prismatic": JointKind.PRISMATIC,
     "fixed": JointKind.FIXED,
+    "planar": JointKind.PRISMATIC,
+    "floating": None,
 }
-Color = tuple[float, float, float, float]
+_FRICTION = ("lateral_friction", "spinning_friction", "rolling_friction", "restitution")
 
 
 def read_urdf(path: Path) -> Reading:
     """The bodies and joints of a URDF file.
 
     Raises:
-        AssetError: the file is no URDF, names what it does not hold, refers to a mesh that is not there, or moves in a way that has
-            no counterpart here.
+        AssetError: the file is no URDF, names what it does not hold, refers to a mesh that is not there, or is no tree.
     """
     check(path, (".urdf",))
-    robot = parse(path)
-    if robot.tag != "robot":
-        raise AssetError(f"read: {path} is XML but no URDF: its root is <{robot.tag}>, expected <robot>")
-    return _Robot(robot, path).reading()
+    root = Node(parse(path))
+    if root.tag != "robot":
+        raise AssetError(f"read: {path} is XML but no URDF: its root is <{root.tag}>, expected <robot>")
+    return _Robot(root, path).reading()
 
 
-def parse(path: Path) -> ElementTree.Element:
-    """The XML of a file; raises AssetError when it is malformed or declares entities, which could be bombs."""
-    text = path.read_bytes()
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise AssetError(f"read: {path} declares a document type or entities; robot descriptions need none, remove them")
-    try:
-        return ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise AssetError(f"read: {path} is no well-formed XML: {error}") from error
+def mesh_files_of(path: Path) -> set[Path]:
+    """The mesh and texture files that a URDF refers to and that are there; raises AssetError when it is no XML."""
+    found = set[Path]()
+    for element in parse(path).iter():
+        name = element.get("filename") if element.tag in ("mesh", "texture") else None
+        file = locate(path, name)[0] if name else None
+        if file is not None:
+            found.add(file)
+    return found
 
 
-def numbers(text: str | None, count: int, default: tuple[float, ...], where: str) -> tuple[float, ...]:
-    """The numbers of an attribute; raises AssetError when there are not `count` finite ones."""
-    if text is None:
-        return default
-    try:
-        values = tuple(float(word) for word in text.split())
-    except ValueError:
-        values = ()
-    if len(values) != count or not all(math.isfinite(value) for value in values):
-        raise AssetError(f"read: {where} is {text!r}, expected {count} finite number{'s' * (count > 1)}")
-    return values
+def locate(description: Path, name: str) -> tuple[Path | None, Path]:
+    """The file that a mesh's name means, beside the description or below the folder that holds its folder; and that folder."""
+    plain_name = name.removeprefix("file://")
+    package = plain_name.startswith(("package://", "model://"))
+    relative = plain_name.partition("://")[2] if package else plain_name
+    relative = relative.replace("\\", "/")
+    root = description.resolve().parent.parent
+    tries = [description.parent / relative]
+    if package:
+        inner = relative.partition("/")[2]
+        tries += [root / relative, root.parent / relative, root / inner, description.parent / inner]
+        root = root.parent
+    for candidate in tries:
+        try:
+            resolved = candidate.resolve()
+            if resolved.is_relative_to(root) and resolved.is_file():
+                return resolved, root
+        except (OSError, ValueError):
+            continue
+    return None, root
 
 
 class _Robot:
     """One file while it is read."""
 
-    def __init__(self, robot: ElementTree.Element, path: Path) -> None:
-        self.path, self.warnings = path, list[str]()
-        self.links = {link.get("name", ""): link for link in robot.findall("link")}
-        self.joints: dict[str, tuple[ElementTree.Element, str]] = {}
+    def __init__(self, robot: Node, path: Path) -> None:
+        robot.get("name"), robot.get("version")
+        self.root, self.path, self.rows, self.warnings = robot, path, list[Kept](), list[str]()
+        self.files: dict[Path, Look] = {}
+        self.links = {link.get("name") or "": link for link in robot.findall("link")}
+        self.joints: dict[str, tuple[Node, str]] = {}
         for joint in robot.findall("joint"):
             parent, child = self._end(joint, "parent"), self._end(joint, "child")
             if child in self.joints:
@@ -84,9 +101,9 @@ class _Robot:
         if not self.links:
             raise AssetError(f"read: {path} has no links")
 
-    def _end(self, joint: ElementTree.Element, which: str) -> str:
+    def _end(self, joint: Node, which: str) -> str:
         element = joint.find(which)
-        name = element.get("link", "") if element is not None else ""
+        name = (element.get("link") if element is not None else None) or ""
         if name not in self.links:
             available = ", ".join(sorted(self.links))
             raise AssetError(f"read: {which} {name!r} of joint {joint.get('name')!r} is no link; available: {available}")
@@ -94,173 +111,320 @@ class _Robot:
 
     def reading(self) -> Reading:
         roots = [name for name in self.links if name not in self.joints]
-        if len(roots) != 1:
-            raise AssetError(f"read: {self.path.name} has {len(roots)} root links, expected one; is there a loop?")
-        owner: dict[str, str] = {}  # the link that a link belongs to: itself, or the one it is fixed to
-        in_owner: dict[str, Pose] = {}
-        in_asset: dict[str, Pose] = {roots[0]: Pose()}
-        order = [roots[0]]
+        if not roots:
+            raise AssetError(f"read: {self.path.name} has no root link; is there a loop?")
+        order = list(roots)
         for name in order:
             order += [child for child, (_, parent) in self.joints.items() if parent == name]
         if len(order) != len(self.links):
             raise AssetError(f"read: links {sorted(set(self.links) - set(order))} of {self.path.name} hang on no root")
-        bolted = roots[0] == "world"
+        owner: dict[str, str] = {}  # the link that a link belongs to: itself, or the one it is fixed to
+        in_owner: dict[str, Pose] = {}
+        in_asset: dict[str, Pose] = {}
         for name in order:
             joint, parent = self.joints.get(name, (None, ""))
+            owner[name], in_owner[name], in_asset[name] = name, Pose(), Pose()
             if joint is None:
-                owner[name], in_owner[name] = name, Pose()
                 continue
-            origin = self._pose(joint)
+            origin = compose(self._pose(joint), self._locked_at(joint))
             in_asset[name] = compose(in_asset[parent], origin)
-            if self._kind(joint) is JointKind.FIXED and not (parent == "world" and bolted):
+            if self._fixed(joint) and parent != "world":
                 owner[name], in_owner[name] = owner[parent], compose(in_owner[parent], origin)
-            else:
-                owner[name], in_owner[name] = name, Pose()
+                self._fixed_row(joint, name, owner[name])
         parts, joints = [], []
         for name in order:
-            if owner[name] != name or (name == "world" and bolted):
+            if owner[name] != name or name == "world":
                 continue
             members = [link for link in order if owner[link] == name]
             parts.append(self._part(name, members, in_owner, in_asset[name]))
             if name in self.joints:
-                joints.append(self._joint(name, owner))
-        if not parts:
-            raise AssetError(f"read: {self.path.name} has no link with a shape")
-        return Reading(parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings))
+                bodies, chain = self._joint(name, owner, in_asset[name])
+                parts += bodies
+                joints += chain
+        if not any(len(part.mesh.faces) for part in parts):
+            raise AssetError(f"read: {self.path.name} has no shape: give a link a visual or collision geometry")
+        self.rows += self.root.unread("no counterpart in the asset")
+        locked = {joint.name for joint in joints if joint.kind is JointKind.FIXED}
+        joints = [self._following(joint, joints, locked) for joint in joints]
+        return Reading(
+            parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings),
+            fidelity=tuple(self.rows), files=tuple(self.files),
+        )  # fmt: skip
 
-    def _kind(self, joint: ElementTree.Element) -> JointKind:
-        kind = joint.get("type", "")
+    def _following(self, joint: Joint, joints: list[Joint], locked: set[str]) -> Joint:
+        """A joint whose mimicry leads somewhere."""
+        names = {other.name for other in joints if other.kind is not JointKind.FIXED}
+        if joint.mimic is None or joint.mimic.joint in names - {joint.name}:
+            return joint
+        why = "which is locked" if joint.mimic.joint in locked else "which is no movable joint of the file"
+        self.rows.append(
+            Kept(
+                of=joint.name,
+                what="mimic",
+                stated=joint.mimic.joint,
+                fate=Fate.DROPPED,
+                reason=f"it follows {joint.mimic.joint!r}, {why}",
+            )
+        )
+        return Joint(**{name: getattr(joint, name) for name in Joint.__slots__ if name != "mimic"})
+
+    def _fixed(self, joint: Node) -> bool:
+        kind = joint.get("type") or ""
         if kind not in _KINDS:
             raise AssetError(f"read: joint {joint.get('name')!r} is {kind!r}; available: {', '.join(_KINDS)}")
-        if joint.find("mimic") is not None:
-            self.warnings.append(f"joint {joint.get('name')!r} mimics another; it moves on its own here")
-        return _KINDS[kind]
+        return _KINDS[kind] is JointKind.FIXED
 
-    def _joint(self, child: str, owner: Mapping[str, str]) -> Joint:
-        element, parent = self.joints[child]
-        kind, name = self._kind(element), element.get("name") or f"joint_{child}"
-        parent = "" if parent == "world" else owner[parent]
-        if kind is JointKind.FIXED:
-            return Joint(name=name, kind=kind, parent=parent, child=child)
+    def _locked_at(self, joint: Node) -> Pose:
+        """Where a joint whose limits leave one position holds its link, seen from where it has it at zero."""
+        limit, axis = joint.find("limit"), joint.find("axis")
+        if limit is None or joint.get("type") not in ("revolute", "prismatic"):
+            return Pose()
+        where = f"of joint {joint.get('name')!r}"
+        lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
+        if lower != upper or lower == 0.0:
+            return Pose()
+        along = np.array(axis.numbers("xyz", 3, (1.0, 0.0, 0.0), where) if axis is not None else (1.0, 0.0, 0.0))
+        x, y, z = (float(value) for value in along / max(float(np.linalg.norm(along)), 1e-12))
+        kind = _KINDS[joint.get("type") or ""] or JointKind.FIXED
+        return Joint(name="", kind=kind, parent="", child="", axis=(x, y, z)).motion(lower)
+
+    def _fixed_row(self, joint: Node, link: str, body: str) -> None:
+        row = Kept(
+            of=link, what="link", stated=link, written=body, fate=Fate.CHANGED, reason="fixed joint: one body with its parent"
+        )
+        self.rows.append(row)
+        for ignored in ("axis", "limit", "dynamics", "safety_controller", "calibration"):
+            for entry in joint.findall(ignored):  # of a joint that cannot move
+                for name in entry.element.attrib:
+                    entry.get(name)
+
+    def _joint(self, child: str, owner: Mapping[str, str], pose: Pose) -> tuple[list[Part], list[Joint]]:
+        """The joints that a body hangs on, and bodies between them."""
+        element, above = self.joints[child]
+        kind, name = element.get("type") or "", element.get("name") or f"joint_{child}"
+        parent = "" if above == "world" else owner[above]
+        if kind == "floating":
+            if parent:
+                raise AssetError(f"read: joint {name!r} lets {child!r} float free of {parent!r}: two things; give each a file")
+            return [], []
+        if self._fixed(element):
+            return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
         where = f"of joint {name!r}"
         tag = element.find("axis")
-        axis = np.array(numbers(tag.get("xyz") if tag is not None else None, 3, (1.0, 0.0, 0.0), f"axis {where}"))
+        axis = np.array(tag.numbers("xyz", 3, (1.0, 0.0, 0.0), where) if tag is not None else (1.0, 0.0, 0.0))
         length = float(np.linalg.norm(axis))
         if length < 1e-9:
             raise AssetError(f"read: axis {where} is zero")
         limit, dynamics = element.find("limit"), element.find("dynamics")
-        lower, upper = -math.pi, math.pi
-        if element.get("type") != "continuous":
+        lower, upper, effort, velocity = -math.inf, math.inf, math.inf, math.inf
+        if kind in ("revolute", "prismatic"):
             if limit is None:
-                raise AssetError(f"read: no limits {where}, which is {element.get('type')}")
-            (lower,) = numbers(limit.get("lower"), 1, (0.0,), f"lower limit {where}")
-            (upper,) = numbers(limit.get("upper"), 1, (0.0,), f"upper limit {where}")
-        if not lower < upper:
-            raise AssetError(f"read: limits {lower}..{upper} {where} leave no range")
-        (damping,) = numbers(dynamics.get("damping") if dynamics is not None else None, 1, (0.0,), f"damping {where}")
-        (friction,) = numbers(dynamics.get("friction") if dynamics is not None else None, 1, (0.0,), f"friction {where}")
+                raise AssetError(f"read: no limits {where}, which is {kind}")
+            lower, upper = (limit.number(end, 0.0, where) for end in ("lower", "upper"))
+            if lower > upper:
+                reason = "the lower limit is above the upper one: unlimited, as Bullet reads it"
+                row = Kept(of=name, what="limits", stated=(lower, upper), written="none", fate=Fate.CHANGED, reason=reason)
+                self.rows.append(row)
+                lower, upper = -math.inf, math.inf
+        if limit is not None:
+            effort, velocity = (limit.number(end, math.inf, where) for end in ("effort", "velocity"))
+        damping, friction = (dynamics.number(n, 0.0, where) if dynamics else 0.0 for n in ("damping", "friction"))
         x, y, z = (float(value) for value in axis / length)
-        return Joint(
-            name=name, kind=kind, parent=parent, child=child, axis=(x, y, z), lower=lower, upper=upper,
-            damping=max(damping, 0.0), friction=max(friction, 0.0),
+        mimic = element.find("mimic")
+        leader = None
+        if mimic is not None:
+            factor, offset = mimic.number("multiplier", 1.0, where), mimic.number("offset", 0.0, where)
+            leader = Mimic(joint=mimic.get("joint") or "", multiplier=factor, offset=offset)
+        joint = Joint(
+            name=name, kind=_KINDS[kind] or JointKind.FIXED, parent=parent, child=child, axis=(x, y, z), lower=lower, upper=upper,
+            damping=self._positive(damping, "damping", name), friction=self._positive(friction, "friction", name),
+            effort=self._limit(effort, "effort", name), velocity=self._limit(velocity, "velocity", name), mimic=leader,
         )  # fmt: skip
+        if kind == "planar":
+            chain = mechanisms.planar(joint, pose)
+            self.rows += chain.fidelity
+            return list(chain.bodies), list(chain.joints)
+        if lower == upper:
+            reason = "its limits leave one position: it is locked there"
+            self.rows.append(
+                Kept(of=name, what="joint", stated=f"{kind} {lower}..{upper}", written="fixed", fate=Fate.CHANGED, reason=reason)
+            )
+            return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
+        return [], [joint]
+
+    def _positive(self, value: float, what: str, joint: str) -> float:
+        if value < 0.0:
+            self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Fate.CHANGED, reason="negative"))
+        return max(value, 0.0)
+
+    def _limit(self, value: float, what: str, joint: str) -> float:
+        """A limit of a drive; not positive, as exporters write it for unknown, is none."""
+        if value > 0.0:
+            return value
+        self.rows.append(
+            Kept(of=joint, what=what, stated=value, fate=Fate.DROPPED, reason="nothing could move it: taken as unlimited")
+        )
+        return math.inf
 
     def _part(self, name: str, members: list[str], in_owner: Mapping[str, Pose], pose: Pose) -> Part:
-        shapes: list[tuple[Mesh, Color]] = []
-        mass = 0.0
+        looks: list[Look] = []
+        colliders: list[Mesh] = []
+        inertials: list[Inertial] = []
+        surface: dict[str, float] = {}
         for member in members:
             link = self.links[member]
-            found = link.findall("visual") or link.findall("collision")
-            shapes += [self._shape(entry, member, in_owner[member]) for entry in found]
-            weight = link.find("inertial/mass")
-            if weight is not None:
-                (given,) = numbers(weight.get("value"), 1, (0.0,), f"mass of link {member!r}")
-                mass += max(given, 0.0)
-        if not shapes:
-            raise AssetError(f"read: link {name!r} of {self.path.name} has no shape; give it a visual or collision geometry")
-        largest = max(shapes, key=lambda shape: float(np.prod(np.ptp(shape[0].vertices, axis=0))))
-        return Part(
-            name=name,
-            mesh=concatenate([mesh for mesh, _ in shapes]),
-            material="",
-            color=largest[1],
-            pose=pose,
-            mass=mass or None,
+            link.get("type")
+            place = in_owner[member]
+            for entry in link.findall("visual"):
+                seen = self._seen(entry, member)
+                looks += [moved_look(seen, compose(place, self._pose(entry)))] if seen else []
+            for entry in link.findall("collision"):
+                entry.get("name")
+                colliders += [moved(hull, compose(place, self._pose(entry))) for hull in self._felt(entry, member)]
+            inertial = link.find("inertial")
+            if inertial is not None:
+                inertials += self._inertial(inertial, member, place)
+            surface |= self._surface(link, member)
+        inertial = together(inertials)
+        stated = Stated(
+            mass=inertial.mass if inertial else None,
+            center_of_mass=inertial.center_of_mass if inertial else None,
+            inertia=inertial.inertia if inertial else None,
+            static_friction=surface.get("lateral_friction"),
+            dynamic_friction=surface.get("lateral_friction"),
+            restitution=surface.get("restitution"),
+            colliders=tuple(colliders),
+        )
+        if not looks and not colliders:
+            part, rows = mechanisms.shapeless(name, pose, stated)
+            self.rows += rows
+            return part
+        look = joined(looks) if looks else joined([plain(mesh, GREY) for mesh in colliders])
+        color = max(looks, key=_size).finishes[0].color if looks else GREY
+        return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
+
+    def _inertial(self, entry: Node, link: str, place: Pose) -> list[Inertial]:
+        where = f"of link {link!r}"
+        weight, moments = entry.find("mass"), entry.find("inertia")
+        if weight is None:
+            return []
+        mass = weight.number("value", 0.0, where)
+        if mass <= 0.0:
+            reason = "nothing weighs that"
+            self.rows.append(Kept(of=link, what="mass", stated=mass, fate=Fate.DROPPED, reason=reason))
+            for name in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz") if moments else ():
+                moments.get(name) if moments else None
+            self._pose(entry)
+            return []
+        inertia = None
+        if moments is not None:
+            ixx, ixy, ixz, iyy, iyz, izz = (moments.number(n, 0.0, where) for n in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz"))
+            inertia = np.array([[ixx, ixy, ixz], [ixy, iyy, iyz], [ixz, iyz, izz]])
+        # Without an origin the centre of mass is the link's own, as the format defines; one who states no inertia states no centre.
+        center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
+        return [Inertial(mass=mass, center_of_mass=center, inertia=inertia).moved(compose(place, self._pose(entry)))]
+
+    def _surface(self, link: Node, name: str) -> dict[str, float]:
+        """What Bullet's `contact` says of a link's surface."""
+        found = {}
+        contact = link.find("contact")
+        for what in ("lateral_friction", "restitution") if contact is not None else ():
+            tag = contact.find(what) if contact is not None else None
+            if tag is not None:
+                found[what] = tag.number("value", None, f"of {what} of link {name!r}")
+        return found
+
+    def _seen(self, entry: Node, link: str) -> Look | None:
+        entry.get("name")
+        color = self._color(entry.find("material"))
+        shape = self._shape(entry, link)
+        if shape is None:
+            return None
+        if isinstance(shape, Shape):
+            return plain(drawn(shape), color or GREY)
+        look = self._mesh(*shape)
+        if color is None or any(finish.images for finish in look.finishes):
+            return look
+        finishes = tuple(Finish(name=finish.name, color=color) for finish in look.finishes[:1])
+        return Look(
+            mesh=look.mesh, finishes=finishes, finish=np.zeros(len(look.mesh.faces), np.int32), uv=look.uv, normals=look.normals
         )
 
-    def _shape(self, entry: ElementTree.Element, link: str, in_owner: Pose) -> tuple[Mesh, Color]:
-        geometry = entry.find("geometry")
-        shape = next(iter(geometry), None) if geometry is not None else None
+    def _felt(self, entry: Node, link: str) -> list[Mesh]:
+        """The collider of one collision geometry: analytic, or a mesh that need not be convex."""
+        shape = self._shape(entry, link)
         if shape is None:
-            raise AssetError(f"read: a visual of link {link!r} has no geometry")
+            return []
+        return [drawn(shape)] if isinstance(shape, Shape) else [self._mesh(*shape).mesh]
+
+    def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray] | None:
+        """An analytic shape, or the name and scale of a mesh; None where it has no extent, and a row."""
+        geometry = entry.find("geometry")
+        shape = geometry.first() if geometry is not None else None
+        if shape is None:
+            raise AssetError(f"read: a {entry.tag} of link {link!r} has no geometry")
         where = f"of link {link!r}"
-        color = self._color(entry.find("material"))
+        if shape.tag == "mesh":
+            return shape.get("filename") or "", np.array(shape.numbers("scale", 3, (1.0, 1.0, 1.0), where))
         if shape.tag == "box":
-            x, y, z = numbers(shape.get("size"), 3, (), f"size {where}")
-            mesh = to_mesh(box((x, y, z)))
-        elif shape.tag == "cylinder":
-            (radius,), (length,) = (numbers(shape.get(key), 1, (), f"{key} {where}") for key in ("radius", "length"))
-            mesh = to_mesh(cylinder(radius, length))
+            x, y, z = shape.numbers("size", 3, (), where)
+            size = (x, y, z)
+        elif shape.tag in ("cylinder", "capsule"):
+            size = (shape.number("radius", None, where), shape.number("length", None, where), 0.0)
         elif shape.tag == "sphere":
-            (radius,) = numbers(shape.get("radius"), 1, (), f"radius {where}")
-            mesh = to_mesh(Solid.sphere(radius, 48))
-        elif shape.tag == "mesh":
-            scale = np.array(numbers(shape.get("scale"), 3, (1.0, 1.0, 1.0), f"scale {where}"))
-            mesh, own = self._mesh(shape.get("filename", ""), scale)
-            color = color or own
+            size = (shape.number("radius", None, where), 0.0, 0.0)
         else:
-            raise AssetError(f"read: geometry <{shape.tag}> {where}; available: box, cylinder, sphere, mesh")
-        return moved(mesh, compose(in_owner, self._pose(entry))), color or GREY
+            raise AssetError(f"read: geometry <{shape.tag}> {where}; available: box, cylinder, sphere, capsule, mesh")
+        if min(size[: {"box": 3, "sphere": 1}.get(shape.tag, 2)]) <= 0.0:
+            stated = f"{shape.tag} of size {size}"
+            row = Kept(of=link, what=entry.tag, stated=stated, fate=Fate.DROPPED, reason="it has no extent, and touches nothing")
+            self.rows.append(row)
+            return None
+        return Shape(kind=ShapeKind(shape.tag), size=size)
 
-    def _mesh(self, name: str, scale: np.ndarray) -> tuple[Mesh, Color]:
-        part = read_mesh(self._find(name)).parts[0]
-        faces = part.mesh.faces[:, ::-1] if np.prod(scale) < 0 else part.mesh.faces
-        return Mesh(vertices=part.mesh.vertices * scale, faces=np.ascontiguousarray(faces)), part.color
+    def _mesh(self, name: str, scale: np.ndarray) -> Look:
+        file, root = locate(self.path, name)
+        if file is None:
+            raise AssetError(f"read: mesh {name[:200]!r} of {self.path.name} is not below {root}; formats: {', '.join(FORMATS)}")
+        if file not in self.files:
+            reading = read_mesh(file)
+            look = reading.parts[0].look
+            assert look is not None
+            factor = reading.unit if file.suffix.lower() in (".dae", ".3mf") and reading.unit else 1.0
+            self.files[file] = stretched(look, np.full(3, factor)) if factor != 1.0 else look
+            self.files |= dict.fromkeys(reading.files, look)
+            self.warnings += reading.warnings
+            if reading.up == "y":
+                reason = "a URDF gives meshes in the axes of their link: coordinates were taken as they are, not turned to Z up"
+                self.rows.append(Kept(of=file.name, what="up axis", stated="y", written="z", fate=Fate.CHANGED, reason=reason))
+        return stretched(self.files[file], scale)
 
-    def _find(self, name: str) -> Path:
-        """The file that a mesh's name means: beside the description, or below the folder that holds the description's folder."""
-        plain = name.removeprefix("file://")
-        package = plain.startswith("package://")
-        relative = plain.removeprefix("package://").replace("\\", "/")
-        root = self.path.resolve().parent.parent
-        tries = [self.path.parent / relative]
-        if package:
-            tries += [
-                root / relative,
-                root.parent / relative,
-                root / relative.partition("/")[2],
-                self.path.parent / relative.partition("/")[2],
-            ]
-            root = root.parent
-        for candidate in tries:
-            try:
-                resolved = candidate.resolve()
-                if resolved.is_relative_to(root) and resolved.is_file():
-                    return resolved
-            except (OSError, ValueError):
-                continue
-        raise AssetError(f"read: mesh {name[:200]!r} of {self.path.name} is not below {root}; formats: {', '.join(FORMATS)}")
-
-    def _pose(self, element: ElementTree.Element) -> Pose:
+    def _pose(self, element: Node) -> Pose:
         origin = element.find("origin")
         if origin is None:
             return Pose()
-        where = f"origin of {element.tag} {element.get('name', '')!r}"
-        x, y, z = numbers(origin.get("xyz"), 3, (0.0, 0.0, 0.0), where)
-        roll, pitch, yaw = numbers(origin.get("rpy"), 3, (0.0, 0.0, 0.0), where)
+        where = f"of the origin of {element.tag} {element.element.get('name', '')!r}"
+        x, y, z = origin.numbers("xyz", 3, (0.0, 0.0, 0.0), where)
+        roll, pitch, yaw = origin.numbers("rpy", 3, (0.0, 0.0, 0.0), where)
         return Pose(position=(x, y, z), quaternion=from_roll_pitch_yaw(roll, pitch, yaw))
 
-    def _color(self, entry: ElementTree.Element | None) -> Color | None:
+    def _color(self, entry: Node | None) -> Color | None:
         if entry is None:
             return None
-        name, tag, texture = entry.get("name", ""), entry.find("color"), entry.find("texture")
+        name, tag, texture = entry.get("name") or "", entry.find("color"), entry.find("texture")
         if texture is not None:
-            self.warnings.append(f"texture {texture.get('filename', '')[:200]!r} is not kept")
+            file = texture.get("filename") or ""
+            reason = "a URDF's own texture has no coordinates to lie on"
+            self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Fate.DROPPED, reason=reason))
         if tag is not None:
-            red, green, blue, alpha = (min(max(v, 0.0), 1.0) for v in numbers(tag.get("rgba"), 4, GREY, f"color of {name!r}"))
+            red, green, blue, alpha = (min(max(v, 0.0), 1.0) for v in tag.numbers("rgba", 4, GREY, f"of color of {name!r}"))
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)
+
+
+def _size(look: Look) -> float:
+    return float(np.prod(np.ptp(look.mesh.vertices, axis=0)))
 
 
 def from_roll_pitch_yaw(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:

@@ -1,71 +1,275 @@
-"""Reads foreign USD files as sources: bodies with their visible meshes, joints with limits, in the file's units and up axis."""
+"""Reads foreign USD files as sources: bodies with what they state, visible geometry, and joints, in the file's units and axes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Part
-from embodichain.assets.geometry.shapes import concatenate
-from embodichain.assets.reading.mesh_files import GREY, Reading, check
-from embodichain.assets.usd.usd_contents import PrimFacts, StageFacts
+from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
+from embodichain.assets.geometry.shapes import drawn
+from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading.colliders import hull_of
+from embodichain.assets.reading.looks import GREY, joined, plain, tint
+from embodichain.assets.reading.mesh_files import Reading, check
+from embodichain.assets.reading.references import references
 from embodichain.errors import AssetError
-from embodichain.types import Joint, JointKind, Mesh, Pose, rotate
-from embodichain.types.poses import inverse, quaternion_of
+from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, Shape, ShapeKind, Vec3, rotate
+from embodichain.types.poses import compose, inverse, matrix_of, quaternion_of
 
-_BODY = "PhysicsRigidBodyAPI"
+if TYPE_CHECKING:
+    from embodichain.assets.usd.foreign import Foreign, ForeignBody, ForeignJoint, Piece
+
+FORMATS = (".usd", ".usda", ".usdc", ".usdz")
 _KINDS = {
-    "PhysicsFixedJoint": JointKind.FIXED,
-    "PhysicsRevoluteJoint": JointKind.REVOLUTE,
-    "PhysicsPrismaticJoint": JointKind.PRISMATIC,
+    "FixedJoint": JointKind.FIXED,
+    "RevoluteJoint": JointKind.REVOLUTE,
+    "PrismaticJoint": JointKind.PRISMATIC,
+    "SphericalJoint": JointKind.REVOLUTE,
 }
-_AXES = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
-_DRIVES = {JointKind.REVOLUTE: "drive:angular:physics", JointKind.PRISMATIC: "drive:linear:physics"}
+_CONVEX = ("convexHull",)
 
 
 def read_usd(path: Path) -> Reading:
-    """The bodies and joints of a USD file; one body of all meshes when it says nothing about physics.
+    """The bodies and joints of a USD file; one body of all that is seen when it says nothing about physics.
 
     Raises:
-        AssetError: the file cannot be opened, holds no mesh, or a joint has no counterpart here.
+        AssetError: the file cannot be opened, holds no geometry, or joins its bodies in a loop.
     """
-    check(path, (".usd", ".usda", ".usdc"))
-    from embodichain.assets.usd import files as usd  # brings pxr
+    check(path, FORMATS)
+    from embodichain.assets.usd import foreign as resolving  # brings pxr
 
-    facts = usd.inspect(path)
-    bodies = [prim for prim in facts.prims if _BODY in prim.schemas]
-    names = _names([prim.path for prim in bodies])
-    warnings: list[str] = []
-    parts = []
-    for body in bodies:
-        pose, stretch = _rigid(body)
-        parts.append(_part(facts, names[body.path], body.path + "/", pose, body, warnings))
+    foreign = resolving.resolve(path)
+    resolving.refuse_empty(foreign, path)
+    return _Stage(foreign, path).reading()
+
+
+class _Stage:
+    """One file while it is read."""
+
+    def __init__(self, foreign: Foreign, path: Path) -> None:
+        self.foreign, self.path = foreign, path
+        self.rows: list[Kept] = []
+        self.warnings: list[str] = []
+        self.names = _names([body.path for body in foreign.bodies])
+
+    def reading(self) -> Reading:
+        foreign = self.foreign
+        joints, carriers, poses = self._tree()
+        parts = [self._part(body, poses[body.path]) for body in foreign.bodies]
+        if foreign.loose and foreign.bodies:
+            self._drop(
+                self.path.name, "geometry under no rigid body", f"{len(foreign.loose)} prims", "it would not move with anything"
+            )
+        if not foreign.bodies:
+            parts = [self._surfaces("body", foreign.loose, np.eye(4), Pose(), Stated(), None)]
+        for prim, name, value in foreign.unread:
+            self._drop(prim, name, value, "no counterpart in the asset")
+        apart = []
+        for body in foreign.bodies:
+            apart += [(self.names[body.path], self.names[other]) for other in body.apart if other in self.names]
+        return Reading(
+            parts=(*parts, *carriers), joints=tuple(joints), unit=foreign.meters_per_unit, up=foreign.up_axis.lower(),
+            warnings=tuple(self.warnings), fidelity=tuple(self.rows), apart=tuple(apart), files=tuple(references(self.path)),
+        )  # fmt: skip
+
+    def _drop(self, of: str, what: str, stated: str, reason: str) -> None:
+        self.rows.append(Kept(of=of, what=what, stated=stated, fate=Fate.DROPPED, reason=reason))
+
+    # ------------------------------------------------------------------------------------------------------------- bodies
+
+    def _part(self, body: ForeignBody, pose: Pose) -> Part:
+        name, kilogram = self.names[body.path], self.foreign.kilograms_per_unit
+        authored, stretch = _rigid(body.matrix)
         if not np.allclose(stretch, 1.0, atol=1e-6):
-            warnings.append(f"the scale of body {body.path} was baked into its meshes")
-    if not bodies:
-        parts.append(_part(facts, "body", "/", Pose(), None, warnings))
-    joints = [_joint(prim, names) for prim in facts.prims if prim.type_name in _KINDS]
-    odd = [prim.path for prim in facts.prims if prim.type_name.startswith("Physics") and prim.type_name.endswith("Joint")]
-    odd = [name for name in odd if not any(prim.path == name and prim.type_name in _KINDS for prim in facts.prims)]
-    if odd:
-        raise AssetError(
-            f"read: joint {odd[0]} of {path.name} is of a kind that has no counterpart; available: {', '.join(_KINDS)}"
+            reason = "a body has no scale: it was taken into what hangs on it"
+            stated = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
+            self.rows.append(Kept(of=name, what="scale", stated=stated, written=1.0, fate=Fate.CHANGED, reason=reason))
+        center = body.center_of_mass
+        if center is not None:
+            x, y, z = (float(value) for value in np.asarray(center) * stretch)
+            center = (x, y, z)
+        inertia = None
+        if body.diagonal_inertia is not None:
+            axes = matrix_of(body.principal_axes or (1.0, 0.0, 0.0, 0.0))
+            inertia = axes @ np.diag(body.diagonal_inertia) @ axes.T * kilogram
+        stated = Stated(
+            mass=body.mass * kilogram if body.mass else None,
+            center_of_mass=center,
+            inertia=inertia,
+            density=body.density * kilogram if body.density else None,
         )
-    return Reading(
-        parts=tuple(parts),
-        joints=tuple(joints),
-        unit=facts.meters_per_unit,
-        up=facts.up_axis.lower(),
-        warnings=tuple(warnings),
-    )
+        world = np.eye(4)
+        world[:3, :3], world[3, :3] = matrix_of(authored.quaternion).T, authored.position
+        return self._surfaces(name, body.pieces, world, pose, stated, body)
+
+    def _surfaces(
+        self, name: str, found: tuple[Piece, ...], world: NDArray[np.float64], pose: Pose, stated: Stated, body: ForeignBody | None
+    ) -> Part:
+        """The part of some pieces, in the frame `world` ([4, 4], on row vectors)."""
+        back = np.asarray(np.linalg.inv(world), np.float64)
+        looks = {piece.path: _look(piece, piece.matrix @ back) for piece in found}
+        seen = [looks[piece.path] for piece in found if piece.visible] or list(looks.values())
+        if body is not None:
+            stated = replace(stated, colliders=tuple(self._felt(name, found, looks, back)))
+            stated = self._rubbing(name, found, stated)
+        if not seen:
+            part, rows = mechanisms.shapeless(name, pose, stated)
+            self.rows += rows
+            return part
+        look = joined(seen)
+        largest = max(seen, key=lambda one: float(np.prod(np.ptp(one.mesh.vertices, axis=0))))
+        color = tint(largest.finishes[0]) if largest.colors is None else GREY
+        return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
+
+    def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
+        """With the surface that the colliders state: one for the body."""
+        kilogram = self.foreign.kilograms_per_unit
+        surfaces = {(piece.friction, piece.density) for piece in found if piece.collides and piece.friction != (None, None, None)}
+        if not surfaces:
+            return stated
+        (static, dynamic, bounce), density = next(
+            (p.friction, p.density) for p in found if (p.collides and p.friction[0] is not None) or p.friction[1] is not None
+        )
+        if len(surfaces) > 1:
+            values = "; ".join(str(surface[0]) for surface in sorted(surfaces, key=str))
+            reason = "a body has one surface: that of its first collider"
+            self.rows.append(
+                Kept(
+                    of=name, what="surface", stated=values, written=str((static, dynamic, bounce)), fate=Fate.CHANGED, reason=reason
+                )
+            )
+        own = density * kilogram if density else None
+        return replace(stated, static_friction=static, dynamic_friction=dynamic, restitution=bounce, density=stated.density or own)
+
+    def _felt(self, name: str, found: tuple[Piece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
+        hulls: list[Mesh] = []
+        for piece in found:
+            if not piece.collides:
+                continue
+            mesh = looks[piece.path].mesh
+            if mesh.shape is not None:
+                hulls.append(mesh)
+                continue
+            if piece.shape is None and piece.approximation not in _CONVEX:
+                hulls.append(mesh)
+                continue
+            made, row = hull_of(mesh, name)
+            if piece.shape is not None:
+                reason = "scaled unevenly, it is no such shape any more: a hull of its points"
+                row = replace(row, what=str(piece.shape.kind), fate=Fate.CHANGED, reason=reason)
+            hulls.append(made)
+            self.rows.append(row)
+        return hulls
+
+    # ------------------------------------------------------------------------------------------------------------- joints
+
+    def _tree(self) -> tuple[list[Joint], list[Part], dict[str, Pose]]:
+        """Joints from parents to children, bodies between them, and where every body is with its joints at zero."""
+        bodies = {body.path: body for body in self.foreign.bodies}
+        poses = {path: _rigid(body.matrix)[0] for path, body in bodies.items()}
+        waiting = []
+        for joint in self.foreign.joints:
+            if not joint.enabled:
+                self._drop(joint.path, "joint", joint.kind, "it is disabled")
+            elif joint.child not in bodies and joint.parent not in bodies:
+                raise AssetError(f"read: joint {joint.path} does not join two bodies of the file")
+            else:
+                waiting.append(joint)
+        moved = {j.child if j.parent in bodies else "" for j in waiting}
+        reached: set[str] = {path for path in bodies if path not in moved}
+        joints: list[Joint] = []
+        carriers: list[Part] = []
+        names = _names([joint.path for joint in waiting])
+        while waiting:
+            ready = [j for j in waiting if {j.parent, j.child} & reached or not {j.parent, j.child} <= bodies.keys()]
+            if not ready:  # a loop without a root: begin anywhere
+                reached.add(waiting[0].parent)
+                continue
+            joint = ready[0]
+            waiting.remove(joint)
+            outside = [path for path in (joint.parent, joint.child) if path not in bodies]
+            turned = (
+                joint.child in reached and joint.parent in bodies and joint.parent not in reached
+            ) or joint.child not in bodies
+            parent, child = (joint.child, joint.parent) if turned else (joint.parent, joint.child)
+            if (child in reached and not outside) or child in {found.child for found in joints}:
+                self._drop(joint.path, "joint", joint.kind, "it closes a loop; assets are trees")
+                continue
+            (p0, q0), (p1, q1) = joint.frames[::-1] if turned else joint.frames
+            made = self._joint(joint, names, parent if parent in bodies else "", child, p1, q1, turned)
+            if parent in bodies:
+                zero = compose(compose(poses[parent], _pose(p0, q0)), inverse(_pose(p1, q1)))
+                self._shifted(joint, poses[child], zero)
+                poses[child] = zero
+            reached.add(child)
+            chain = mechanisms.ball(made, poses[child]) if joint.kind == "SphericalJoint" else None
+            if chain:
+                self.rows += chain.fidelity
+                carriers += chain.bodies
+            joints += chain.joints if chain else (made,)
+        return joints, carriers, poses
+
+    def _shifted(self, joint: ForeignJoint, authored: Pose, zero: Pose) -> None:
+        apart = float(np.linalg.norm(np.asarray(authored.position) - zero.position))
+        angle = 2 * math.acos(min(abs(float(np.dot(authored.quaternion, zero.quaternion))), 1.0))
+        if apart > 1e-4 / max(self.foreign.meters_per_unit, 1e-9) or angle > 1e-3:
+            reason = "the file shows the joint moved; an asset rests with its joints at zero"
+            stated = f"{apart:.5g} units and {math.degrees(angle):.4g} degrees from zero"
+            self.rows.append(
+                Kept(of=joint.path, what="joint position", stated=stated, written=0.0, fate=Fate.CHANGED, reason=reason)
+            )
+
+    def _joint(
+        self, joint: ForeignJoint, names: Mapping[str, str], parent: str, child: str, place: NDArray[np.float64],
+        turn: NDArray[np.float64], turned: bool,
+    ) -> Joint:  # fmt: skip
+        """A joint seen from its child, on which its frame is `place` and `turn`."""
+        kind, name = _KINDS.get(joint.kind), names[joint.path]
+        if kind is None:
+            available = ", ".join(_KINDS)
+            raise AssetError(
+                f"read: joint {joint.path} of {self.path.name} is a {joint.kind}, which has no counterpart; available: {available}"
+            )
+        owner = self.names.get(parent, "")
+        if kind is not JointKind.FIXED and not owner and parent == "":
+            owner = ""
+        if kind is not JointKind.FIXED and joint.lower == joint.upper:
+            reason = "its limits leave one position: it is locked there"
+            self.rows.append(
+                Kept(of=name, what="joint", stated=f"{joint.kind} {joint.lower}", written="fixed", fate=Fate.CHANGED, reason=reason)
+            )
+            kind = JointKind.FIXED
+        if kind is JointKind.FIXED:
+            return Joint(name=name, kind=kind, parent=owner, child=self.names[child])
+        if joint.lower > joint.upper:
+            raise AssetError(f"read: limits {joint.lower}..{joint.upper} of joint {joint.path} leave no range")
+        scale = math.radians(1.0) if kind is JointKind.REVOLUTE else 1.0
+        sign = -1.0 if turned else 1.0
+        along = sign * rotate(_quaternion(turn), np.asarray(joint.axis))
+        kilogram = self.foreign.kilograms_per_unit
+        mimic = None
+        if joint.mimic is not None:
+            target, factor, offset = joint.mimic
+            if target in names:
+                mimic = Mimic(joint=names[target], multiplier=factor, offset=offset * scale)
+            else:
+                self._drop(name, "mimic", target, "it follows no joint of the file")
+        return Joint(
+            name=name, kind=kind, parent=owner, child=self.names[child], axis=_vec3(along), anchor=_vec3(place),
+            lower=joint.lower * scale, upper=joint.upper * scale, damping=joint.damping / scale * kilogram,
+            stiffness=joint.stiffness / scale * kilogram, rest=joint.target * scale, effort=joint.effort * kilogram,
+            velocity=joint.velocity * scale, armature=joint.armature * kilogram, friction=joint.friction, mimic=mimic,
+        )  # fmt: skip
 
 
 def _names(paths: list[str]) -> dict[str, str]:
-    """A name for each body: the last word of its path, numbered where two agree."""
+    """A name for each: the last word of its path, numbered where two agree."""
     names: dict[str, str] = {}
     for path in paths:
         name = path.rpartition("/")[2]
@@ -73,92 +277,59 @@ def _names(paths: list[str]) -> dict[str, str]:
     return names
 
 
-def _rigid(prim: PrimFacts) -> tuple[Pose, NDArray[np.float64]]:
-    """Where a prim is, without its scale, and the scale."""
-    axes = prim.matrix[:3, :3]
+def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:
+    """Where a prim is, without its scale, and the scale; its matrix acts on row vectors."""
+    axes = matrix[:3, :3]
     stretch = np.linalg.norm(axes, axis=1)
     turn = (axes / np.maximum(stretch, 1e-300)[:, None]).T
-    x, y, z = (float(value) for value in prim.matrix[3, :3])
-    return Pose(position=(x, y, z), quaternion=quaternion_of(turn)), stretch
+    return Pose(position=_vec3(matrix[3, :3]), quaternion=quaternion_of(turn)), stretch
 
 
-def _part(facts: StageFacts, name: str, below: str, pose: Pose, body: PrimFacts | None, warnings: list[str]) -> Part:
-    meshes = [prim for prim in facts.prims if prim.type_name == "Mesh" and prim.path.startswith(below)]
-    seen = [prim for prim in meshes if prim.values.get("purpose") not in ("guide", "proxy")] or meshes
-    if not seen:
-        raise AssetError(f"read: {'body ' + name if body else 'the file'} holds no mesh; bake what it references into it")
-    back = inverse(pose)
-    found = []
-    for prim in seen:
-        mesh = _mesh(prim)
-        world = mesh.vertices @ prim.matrix[:3, :3] + prim.matrix[3, :3]
-        faces = mesh.faces[:, ::-1] if np.linalg.det(prim.matrix[:3, :3]) < 0 else mesh.faces
-        points = rotate(back.quaternion, world) + back.position
-        found.append((Mesh(vertices=points, faces=np.ascontiguousarray(faces)), _color(prim)))
-    largest = max(found, key=lambda pair: len(pair[0].faces))
-    mass: Any = body.values.get("physics:mass") if body else None
-    if any("material:binding" in prim.targets for prim in seen):
-        warnings.append("bound materials were not kept, display colours were")
-    return Part(
-        name=name,
-        mesh=concatenate([mesh for mesh, _ in found]),
-        material="",
-        color=largest[1],
-        pose=pose,
-        mass=float(mass) if mass is not None and np.isfinite(mass) and mass > 0 else None,
-    )
+def _look(piece: Piece, matrix: NDArray[np.float64]) -> Look:
+    """A piece in its body's frame; an analytic shape keeps being one where its scale allows."""
+    linear = matrix[:3, :3]
+    if piece.shape is not None:
+        shape = _placed(piece.shape, matrix)
+        if shape is not None:
+            return replace(plain(drawn(shape), piece.finish.color), finishes=(piece.finish,))
+    look = piece.look or replace(plain(drawn(piece.shape), piece.finish.color), finishes=(piece.finish,))  # type: ignore[arg-type]
+    faces = look.mesh.faces[:, ::-1] if np.linalg.det(linear) < 0 else look.mesh.faces
+    mesh = Mesh(vertices=look.mesh.vertices @ linear + matrix[3, :3], faces=np.ascontiguousarray(faces))
+    normals = look.normals
+    if normals is not None:
+        normals = normals @ np.linalg.inv(linear).T if abs(np.linalg.det(linear)) > 1e-300 else normals
+        normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
+    return replace(look, mesh=mesh, normals=normals)
 
 
-def _mesh(prim: PrimFacts) -> Mesh:
-    """A prim's faces as triangles, fans around their first corners."""
-    points = np.asarray(prim.values.get("points", np.zeros((0, 3))), np.float64).reshape(-1, 3)
-    counts = np.asarray(prim.values.get("faceVertexCounts", ()), np.int64)
-    indices = np.asarray(prim.values.get("faceVertexIndices", ()), np.int64)
-    if counts.sum() != len(indices) or (counts < 3).any():
-        raise AssetError(f"read: mesh {prim.path} has faces of {int(counts.sum())} corners and {len(indices)} indices")
-    starts = np.cumsum(counts) - counts
-    fans = []
-    for step in range(1, int(counts.max(initial=3)) - 1):
-        first = starts[counts > step + 1]
-        fans.append(np.stack([indices[first], indices[first + step], indices[first + step + 1]], axis=1))
-    faces = np.concatenate(fans) if fans else np.zeros((0, 3), np.int64)
-    if prim.values.get("orientation") == "leftHanded":
-        faces = faces[:, ::-1]
-    return Mesh(vertices=points, faces=np.ascontiguousarray(faces, np.int32))
+def _placed(shape: Shape, matrix: NDArray[np.float64]) -> Shape | None:
+    """A shape under a transform of turn, shift and scale; None where it is no such shape any more."""
+    pose, stretch = _rigid(matrix)
+    axes = matrix[:3, :3] / np.maximum(stretch, 1e-300)[:, None]
+    if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-6):
+        return None  # sheared
+    local = np.abs(np.asarray(matrix_of(shape.pose.quaternion)).T) @ stretch  # scales along the shape's own axes
+    a, b, c = shape.size
+    x, y, z = (float(value) for value in local)
+    even = math.isclose(x, y, rel_tol=1e-6)
+    if shape.kind is ShapeKind.BOX:
+        size = (a * x, b * y, c * z)
+    elif even and (shape.kind is ShapeKind.CYLINDER or math.isclose(x, z, rel_tol=1e-6)):
+        size = (a * x, b * z, 0.0)
+    else:
+        return None
+    return Shape(kind=shape.kind, size=size, pose=compose(pose, shape.pose))
 
 
-def _color(prim: PrimFacts) -> tuple[float, float, float, float]:
-    colors = np.asarray(prim.values.get("primvars:displayColor", ()), np.float64).reshape(-1, 3)
-    if not len(colors) or not np.isfinite(colors).all():
-        return GREY
-    red, green, blue = (float(value) for value in np.clip(colors.mean(axis=0), 0.0, 1.0))
-    return (red, green, blue, 1.0)
+def _pose(position: NDArray[np.float64], quaternion: NDArray[np.float64]) -> Pose:
+    return Pose(position=_vec3(position), quaternion=_quaternion(quaternion))
 
 
-def _joint(prim: PrimFacts, names: dict[str, str]) -> Joint:
-    parent, child = (prim.targets.get(f"physics:body{index}", ()) for index in (0, 1))
-    if not child or child[0] not in names or (parent and parent[0] not in names):
-        raise AssetError(f"read: joint {prim.path} does not join two bodies of the file")
-    kind, name = _KINDS[prim.type_name], prim.path.rpartition("/")[2]
-    owner = names[parent[0]] if parent else ""
-    if kind is JointKind.FIXED:
-        return Joint(name=name, kind=kind, parent=owner, child=names[child[0]])
-    lower, upper = (float(prim.values.get(f"physics:{end}Limit", math.nan)) for end in ("lower", "upper"))
-    turning = kind is JointKind.REVOLUTE
-    scale = math.radians(1.0) if turning else 1.0
-    if turning and not (math.isfinite(lower) and math.isfinite(upper)):
-        lower, upper = -180.0, 180.0
-    if not (math.isfinite(lower) and math.isfinite(upper) and lower < upper):
-        raise AssetError(f"read: limits {lower}..{upper} of joint {prim.path} leave no range")
-    turn = np.asarray(prim.values.get("physics:localRot1", (1.0, 0.0, 0.0, 0.0)), np.float64)
-    w, x, y, z = (float(value) for value in turn)
-    along = rotate((w, x, y, z), np.array(_AXES[str(prim.values.get("physics:axis", "X"))]))
-    ax, ay, az = (float(value) for value in along)
-    px, py, pz = (float(value) for value in np.asarray(prim.values.get("physics:localPos1", (0.0, 0.0, 0.0)), np.float64))
-    damping, stiffness, rest = (
-        float(prim.values.get(f"{_DRIVES[kind]}:{name}", 0.0) or 0.0) for name in ("damping", "stiffness", "targetPosition")
-    )
-    return Joint(
-        name=name, kind=kind, parent=owner, child=names[child[0]], axis=(ax, ay, az), anchor=(px, py, pz),
-        lower=lower * scale, upper=upper * scale, damping=damping / scale, stiffness=stiffness / scale, rest=rest * scale,
-    )  # fmt: skip
+def _quaternion(values: NDArray[np.float64]) -> Quaternion:
+    w, x, y, z = (float(value) for value in values / np.linalg.norm(values))
+    return (w, x, y, z)
+
+
+def _vec3(values: NDArray[np.float64]) -> Vec3:
+    x, y, z = (float(value) for value in values)
+    return (x, y, z)

@@ -1,0 +1,192 @@
+"""Are files from elsewhere delivered, with everything that they state?
+
+    python benchmarks/assets_foreign.py [--quick] [--json] [--corpus FOLDER ...] [--most N] [--jobs N]
+
+Without a corpus: small files of every kind that data teams bring, of `tests/assets/foreign_cases.py`. With folders (unpacked
+packages such as pybullet's data or robosuite), `--most` of the files in each as well. Figures: `delivered_objects` and
+`delivered_robots`, shares of well-formed files that became assets; `silent_drops`, stated quantities that differ in the asset
+without a row in its fidelity table, by our own comparison and by MuJoCo's native reading of the source; `exceptions_as_reasons`;
+`psnr_median` of pictures of textured inputs and outputs [dB]; `convex_missing_max`, largest share of a convex object's volume that
+its colliders leave out. The peer is `urdf-usd-converter` on the same URDF files, where it is installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+import trimesh
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "assets"))
+
+import foreign_cases  # pyright: ignore[reportMissingImports]  # it lies with the tests
+
+from embodichain.assets.chain import batch, fidelity
+from embodichain.assets.pictures.preview import view_of
+from embodichain.assets.pictures.textured import painted, psnr
+from embodichain.assets.reading import folder
+from embodichain.assets.reading.files import FileFacts, FileJob
+from embodichain.assets.reading.mesh_files import read_mesh
+from embodichain.assets.usd.foreign import resolve
+
+_RAW = re.compile(r"Traceback|\b[A-Z]\w+(Error|Exception)\b|\.py:\d+")
+"""What a reason looks like that is but an exception."""
+_MALFORMED = (
+    "no well-formed XML",
+    "no MJCF",
+    "no body with geoms",
+    "no links",
+    "no shape",
+    "is not below",
+    "truncated",
+    "is empty",
+)
+"""Reasons that say that a file of a corpus is not whole: those are no well-formed objects."""
+
+
+def main() -> None:
+    arguments = harness.parser(__doc__, "a smaller number of textured files and no convex sweep")
+    arguments.add_argument("--corpus", nargs="*", type=Path, default=[], help="folders of files from elsewhere")
+    arguments.add_argument("--most", type=int, default=20, help="files taken from each folder, spread evenly")
+    arguments.add_argument("--jobs", type=int, default=2)
+    options = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        rng = np.random.default_rng(0)
+        cases = foreign_cases.write_all(root / "cases", rng)
+        jobs = [FileJob(path=case.path, item=case.item, facts=FileFacts(licence="CC0-1.0")) for case in cases]
+        robots = {job.name for job, case in zip(jobs, cases, strict=True) if case.robot}
+        textured = _textured(root / "textured", 3 if options.quick else 20, rng)
+        convex = _convex(root / "convex", 4 if options.quick else 30, rng)
+        jobs += [FileJob(path=file, facts=FileFacts(licence="CC0-1.0", unit="m")) for file in (*textured, *convex)]
+        for source in options.corpus:
+            taken = _corpus(source, options.most)
+            jobs += taken
+            robots |= {job.name for job in taken if job.path.suffix in (".urdf", ".xml", ".mjcf") and _jointed(job)}
+        out = root / "out"
+        wanted = batch.jobs.unique(jobs)
+        outcomes = batch.run(wanted, out, batch.BatchConfig(jobs=options.jobs, timeout_s=120.0))
+        figures = _figures(outcomes, {job.name for job in wanted if job.name in robots}, {file.stem for file in convex})
+        figures["silent_drops"] += _native_drops(cases, outcomes)
+        figures["psnr_median"] = round(float(np.median([_psnr(file, outcomes) for file in textured])), 2)
+        figures |= _peer([case.path for case in cases if case.path.suffix == ".urdf"], root / "peer")
+        refused = {outcome.name: outcome.reason for outcome in outcomes if outcome.state == "failed"}
+    harness.give(figures | {"refused": refused}, options)
+
+
+def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[str]) -> dict[str, Any]:
+    whole = [o for o in outcomes if o.state == "built" or not any(mark in o.reason for mark in _MALFORMED)]
+    sides: dict[str, list[bool]] = {"objects": [], "robots": []}
+    silent, raw, missing = 0, 0, [0.0]
+    for outcome in whole:
+        sides["robots" if outcome.name in robots else "objects"].append(outcome.state == "built")
+        raw += bool(_RAW.search(outcome.reason))
+    rows = kept = 0
+    for outcome in (o for o in outcomes if o.state == "built"):
+        report = json.loads(outcome.file.with_suffix(".json").read_text(encoding="utf-8"))
+        told = report["fidelity"]
+        silent += sum(row["reason"] == fidelity.UNEXPLAINED for row in told)
+        rows, kept = rows + len(told), kept + sum(row["fate"] == "kept" for row in told)
+        if outcome.name in convex:
+            missing += [float(e["after"]["missing"]) for e in report["stages"] if e["stage"] == "collision"]
+    shares = {f"delivered_{name}": round(sum(found) / len(found), 4) if found else 0.0 for name, found in sides.items()}
+    return {
+        **shares, "objects": len(sides["objects"]), "robots": len(sides["robots"]), "malformed": len(outcomes) - len(whole),
+        "silent_drops": silent, "stated": rows, "stated_kept": kept, "exceptions_as_reasons": raw,
+        "convex_missing_max": round(max(missing), 4),
+    }  # fmt: skip
+
+
+def _native_drops(cases: Sequence[foreign_cases.Case], outcomes: Sequence[batch.Outcome]) -> int:
+    """Of the files whose truth is known: numbers of the delivered file that are others, and of which no row says so."""
+    drops = 0
+    built = {o.name: o for o in outcomes if o.state == "built"}
+    for case in cases:
+        outcome = built.get(FileJob(path=case.path, item=case.item).name)
+        if outcome is None:
+            continue
+        foreign = resolve(outcome.file)
+        report = json.loads(outcome.file.with_suffix(".json").read_text(encoding="utf-8"))
+        told = {row["what"] for row in report["fidelity"] if row["fate"] != "kept"}
+        root = foreign.bodies[0]
+        if case.mass is not None and "mass" not in told:
+            drops += not np.isclose(root.mass or 0.0, case.mass, rtol=1e-4)
+        if case.com is not None and "centre of mass" not in told:
+            drops += not np.allclose(root.center_of_mass or (9.0, 9.0, 9.0), case.com, atol=1e-4)
+        if case.size is not None and "pose" not in told:
+            drops += not np.allclose(report["extents"], case.size, atol=1e-4)
+        drops += len(report["joints"]) != case.joints
+    return drops
+
+
+def _textured(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
+    place.mkdir(parents=True)
+    return [foreign_cases.textured_cube(place, f"picture_{index}", rng) for index in range(count)]
+
+
+def _psnr(file: Path, outcomes: Sequence[batch.Outcome]) -> float:
+    """Likeness of a picture of a file to one of its asset [dB], from one camera; 0 where it was not delivered."""
+    found = [o for o in outcomes if o.name == FileJob(path=file).name and o.state == "built"]
+    source = read_mesh(file).parts[0].look
+    if not found or source is None:
+        return 0.0
+    given = [piece.look for piece in resolve(found[0].file).bodies[0].pieces if piece.visible and piece.look is not None]
+    pictures = []
+    for looks in ([source], given):
+        points = np.concatenate([look.mesh.vertices for look in looks])
+        pictures.append(painted(looks, 256, view_of(np.stack([points.min(axis=0), points.max(axis=0)]))))
+    return psnr(*pictures)
+
+
+def _convex(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
+    """Convex objects of many vertices, and of few."""
+    place.mkdir(parents=True)
+    files = []
+    for index in range(count):
+        points = rng.normal(size=(int(rng.integers(8, 400)), 3))
+        points *= rng.uniform(0.02, 0.06, 3) / np.linalg.norm(points, axis=1, keepdims=True) ** float(index % 2)
+        points = points / np.abs(points).max() * 0.05
+        files.append(place / f"convex_{index}.stl")
+        trimesh.convex.convex_hull(points).export(files[-1])
+    return files
+
+
+def _corpus(source: Path, most: int) -> list[FileJob]:
+    found = [(file, item) for file in _spread(folder.survey(source).files, most) for item in folder.items(file)[:2]]
+    return [FileJob(path=file, item=item, facts=FileFacts(licence="unknown")) for file, item in found]
+
+
+def _spread(files: Sequence[Path], most: int) -> Iterator[Path]:
+    step = max(len(files) // most, 1)
+    yield from files[::step][:most]
+
+
+def _jointed(job: FileJob) -> bool:
+    text = job.path.read_bytes()
+    return any(mark in text for mark in (b'type="revolute"', b'type="prismatic"', b'type="continuous"', b"<joint "))
+
+
+def _peer(files: Sequence[Path], out: Path) -> dict[str, Any]:
+    """How many of the URDF files the obvious peer converts, in a process of its own; null where it is not installed."""
+    if importlib.util.find_spec("urdf_usd_converter") is None:
+        return {"peer_delivered": None}
+    done = [
+        subprocess.run(
+            [sys.executable, "-m", "urdf_usd_converter", str(file), str(out / file.stem)], capture_output=True, check=False
+        ).returncode == 0
+        for file in files
+    ]  # fmt: skip
+    return {"peer_delivered": round(sum(done) / len(done), 4)}
+
+
+if __name__ == "__main__":
+    main()

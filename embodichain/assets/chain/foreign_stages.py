@@ -1,0 +1,305 @@
+"""The stages for parts of files: what their file states is kept, what it leaves open is computed, what cannot be is listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
+
+from embodichain.assets.chain.part_stages import repaired, simplified
+from embodichain.assets.chain.record import Number, Record
+from embodichain.assets.chain.settings import ChainConfig
+from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.tables import material
+from embodichain.assets.geometry.articulate import self_contact
+from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
+from embodichain.assets.geometry.primitives import recognised
+from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.shapes import Solid, diagonal, drawn, signed_volume, to_mesh, to_solid
+from embodichain.assets.geometry.topology import clean, components
+from embodichain.assets.physical.mass import MassProperties, principal, shell_properties, solid_properties, with_mass
+from embodichain.assets.reading.mechanisms import LEAST_MOMENT
+from embodichain.assets.usd.validate import DENSITIES, INERTIA_REACH, OUTSIDE_M, TRIANGLE
+from embodichain.errors import AssetError
+from embodichain.types import Body, Material, Mesh
+
+_SAME = 1e-4
+"""Relative difference up to which a number is the same."""
+
+
+def prepared(raw: Source, config: ChainConfig, record: Record) -> Source:
+    """The source with a closed solid for every part: what its colliders cover where the file states all physics, else repaired.
+
+    Raises:
+        AssetError: a part can be given no solid.
+    """
+    jointed = len(raw.parts) > 1
+    parts = (_convex(part, config, record, least=0.5 if jointed else 0.9) for part in raw.parts)
+    return replace(raw, parts=tuple(_solid(part, config, record) for part in parts))
+
+
+def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Part:
+    """The part with convex colliders: pieces of a collision mesh that fill `least` of their hull as that, others decomposed.
+
+    A robot's links may fill little of it, for engines take the hull of a link; a cup must not.
+    """
+    if all(collider.shape is not None for collider in part.stated.colliders):
+        return part
+
+    def work() -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
+        hulls: list[Mesh] = []
+        told: list[str] = []
+        for collider in part.stated.colliders:
+            if collider.shape is not None:
+                hulls.append(collider)
+                continue
+            for piece in _pieces(collider):
+                whole = convex_hull(piece.vertices)
+                fill = abs(signed_volume(piece)) / signed_volume(whole)
+                if fill >= least:
+                    hulls.append(reduce_hull(whole, config.collision.max_vertices))
+                    told += [f"a hull filled to {fill:.1%}"] if fill < 1.0 - _SAME else []
+                    continue
+                try:
+                    solid, _ = repair(piece, config.repair)
+                    made = decompose(to_mesh(to_solid(solid).simplify(0.002 * diagonal(solid))), config.collision)
+                    fit = measure(solid, made)
+                    told.append(f"{len(made)} convex pieces that add {fit.over:.1%} and leave out {fit.missing:.1%}")
+                    hulls += made
+                except AssetError as error:
+                    hulls.append(reduce_hull(whole, config.collision.max_vertices))
+                    told.append(f"the hull of a mesh that is no solid ({error})")
+        if told:
+            stated = f"{len(part.stated.colliders)} meshes"
+            reason = "engines collide convex pieces: " + "; ".join(list(dict.fromkeys(told))[:6])
+            row = Kept(
+                of=part.name, what="collision mesh", stated=stated, written=f"{len(hulls)} hulls", fate=Fate.CHANGED, reason=reason
+            )
+            record.fidelity.append(row)
+        return tuple(hulls), {"hulls": len(hulls)}
+
+    before = {"colliders": len(part.stated.colliders)}
+    hulls = record.stage("convex", part.name, before, work)
+    return replace(part, stated=replace(part.stated, colliders=hulls))
+
+
+def _pieces(mesh: Mesh) -> list[Mesh]:
+    """The connected pieces of a collision mesh that span a volume: decompositions come as one mesh of many."""
+    found = [piece for piece in components(clean(mesh, 1e-6 * diagonal(mesh))) if len(piece.vertices) >= 4]
+    solid = []
+    for piece in found:
+        try:
+            ConvexHull(piece.vertices)
+        except QhullError:
+            continue
+        solid.append(piece)
+    return solid or [mesh]
+
+
+def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
+    stated = part.stated
+    if not len(part.mesh.faces):
+        return part
+    whole = stated.mass and stated.inertia is not None
+    if stated.colliders and whole:
+        return replace(part, mesh=_cover(stated.colliders))
+    try:
+        return repaired(part, config, record)
+    except AssetError as error:
+        if not stated.colliders:
+            raise
+        reason = f"what is seen is no solid, so its colliders were weighed: {error}"
+        record.fidelity.append(
+            Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Fate.CHANGED, reason=reason)
+        )
+        return replace(part, mesh=_cover(stated.colliders))
+
+
+def _cover(colliders: tuple[Mesh, ...]) -> Mesh:
+    cover = Solid.compose([])
+    for collider in colliders:
+        cover = cover + to_solid(collider)
+    return to_mesh(cover)
+
+
+def build_body(part: Part, config: ChainConfig, record: Record) -> tuple[Body, Mesh]:
+    """The body of a prepared part of a file, and the solid by which it may be grasped; raises AssetError when a stage refuses."""
+    surface = _surface(part)
+    if not len(part.mesh.faces):
+        mass = _shapeless(part, record)
+        return _body(part, mass, (), surface), part.mesh
+    solid = part.mesh
+    plain = record.stage("simplify", part.name, {"faces": len(solid.faces)}, lambda: simplified(solid))
+    hulls = record.stage("collision", part.name, {"faces": len(plain.faces)}, lambda: _collided(part, plain, config))
+    mass = record.stage(
+        "physical", part.name, {"volume": signed_volume(solid)}, lambda: _weighed(part, hulls, surface.density, record)
+    )
+    return _body(part, mass, hulls, surface), plain
+
+
+def _body(part: Part, mass: MassProperties, hulls: tuple[Mesh, ...], surface: Material) -> Body:
+    return Body(
+        name=part.name,
+        mass=mass.mass,
+        center_of_mass=mass.center_of_mass,
+        diagonal_inertia=mass.diagonal_inertia,
+        principal_axes=mass.principal_axes,
+        visual=part.look.mesh if part.look else part.mesh,
+        hulls=hulls,
+        material=surface,
+        color=part.color,
+        body_pose=part.pose,
+    )
+
+
+def _surface(part: Part) -> Material:
+    """The table's material with what the file states of it."""
+    base, stated = material(part.material), part.stated
+    static, dynamic = stated.static_friction, stated.dynamic_friction
+    if static is not None or dynamic is not None:
+        dynamic = dynamic if dynamic is not None else min(static or 0.0, base.dynamic_friction)
+        static = max(static if static is not None else dynamic, dynamic)
+    own = Material(
+        name=f"{base.name}_{part.name}",
+        density=stated.density if stated.density else base.density,
+        static_friction=base.static_friction if static is None else static,
+        dynamic_friction=base.dynamic_friction if dynamic is None else dynamic,
+        restitution=base.restitution if stated.restitution is None else min(max(stated.restitution, 0.0), 1.0),
+    )
+    return base if replace(own, name=base.name) == base else own
+
+
+def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
+    """The colliders that the file states; else the analytic shape that the solid is; else its convex pieces."""
+    solid = part.mesh
+    if part.stated.colliders:
+        vertices = max(len(hull.vertices) for hull in part.stated.colliders)
+        fit = CollisionFit(hulls=len(part.stated.colliders), vertices=vertices, over=0.0, missing=0.0)
+        return part.stated.colliders, {**asdict(fit), "collision_source": "file"}
+    shape = recognised(solid)
+    if shape is not None:
+        hull = drawn(shape)
+        return (hull,), {**asdict(measure(solid, (hull,))), "collision_source": str(shape.kind)}
+    hulls = decompose(plain, config.collision)
+    return hulls, {**asdict(measure(solid, hulls)), "collision_source": "decomposed"}
+
+
+def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Number]]:
+    """Pairs of bodies whose colliders meet somewhere in a joint's range: they shall not collide."""
+    pairs = []
+    for pair, volume in self_contact(bodies, raw.joints, samples=3, once=True).items():
+        reason = "their colliders overlap somewhere in a joint's range: filtered, as parents and children of joints are"
+        stated = f"overlap of {volume * 1e6:.3g} cm^3"
+        row = Kept(of=" and ".join(pair), what="contact", stated=stated, written="filtered", fate=Fate.CHANGED, reason=reason)
+        record.fidelity.append(row)
+        if pair not in raw.apart and pair[::-1] not in raw.apart:
+            pairs.append(pair)
+    return tuple(pairs), {"filtered": len(pairs)}
+
+
+# ----------------------------------------------------------------------------------------------------------------- weight
+
+
+def _weighed(part: Part, hulls: tuple[Mesh, ...], density: float, record: Record) -> tuple[MassProperties, Mapping[str, Number]]:
+    """Mass properties: those that the file states where any body could have them, else of the solid."""
+    stated, solid = part.stated, part.mesh
+    if part.shell_thickness > 0.0:
+        plain = shell_properties(solid, density, part.shell_thickness)
+    else:
+        plain = solid_properties(solid, density)
+    points = np.concatenate([solid.vertices, *(hull.vertices for hull in hulls), *([part.look.mesh.vertices] if part.look else [])])
+    mass, source = part.mass, "given"
+    why = _absurd_mass(part.mass, points) if part.mass else ""
+    if part.mass is None or why:
+        mass, source = plain.mass, "density"
+        if why:
+            _changed(record, part, "mass", part.mass, mass, why)
+    assert mass is not None
+    found = with_mass(plain, mass)
+    center, inertia = stated.center_of_mass, stated.inertia
+    if center is not None:
+        outside = _outside(np.asarray(center), points)
+        if outside > OUTSIDE_M:
+            reason = f"{outside * 1e3:.1f} mm outside the body: that of its solid was taken"
+            _changed(record, part, "centre of mass", center, found.center_of_mass, reason)
+            center, inertia = None, None if inertia is None else inertia
+    if inertia is not None and not why:
+        inertia = inertia * (mass / stated.mass) if stated.mass else inertia
+        wrong = _absurd_inertia(inertia, mass, points, np.asarray(center or found.center_of_mass))
+        if wrong:
+            _changed(record, part, "inertia", _six(inertia), _six(found.inertia), wrong)
+            inertia = None
+    elif inertia is not None:
+        _changed(record, part, "inertia", _six(inertia), _six(found.inertia), "it belongs to a mass that was replaced")
+        inertia = None
+    if inertia is not None:
+        diagonal, axes = principal(inertia)
+        found = replace(found, inertia=inertia, diagonal_inertia=diagonal, principal_axes=axes)
+    if center is not None:
+        found = replace(found, center_of_mass=center)
+    return found, {"mass": found.mass, "mass_source": source, "density": density, "shell_thickness": part.shell_thickness}
+
+
+def _shapeless(part: Part, record: Record) -> MassProperties:
+    """What a body weighs that only carries joints."""
+    inertia = part.stated.inertia
+    if inertia is not None:
+        wrong = _absurd_inertia(inertia, 1.0, np.zeros((0, 3)), np.zeros(3))
+        if wrong:
+            _changed(record, part, "inertia", _six(inertia), LEAST_MOMENT, wrong)
+            inertia = None
+    inertia = np.eye(3) * LEAST_MOMENT if inertia is None else inertia
+    diagonal, axes = principal(inertia)
+    center = part.stated.center_of_mass or (0.0, 0.0, 0.0)
+    assert part.mass is not None
+    return MassProperties(mass=part.mass, center_of_mass=center, inertia=inertia, diagonal_inertia=diagonal, principal_axes=axes)
+
+
+def _changed(record: Record, part: Part, what: str, stated: object, written: object, reason: str) -> None:
+    values = [value if isinstance(value, (float, str, tuple)) else None for value in (stated, written)]
+    row = Kept(of=part.name, what=what, stated=values[0], written=values[1], fate=Fate.CHANGED, reason=reason)
+    if row not in record.fidelity:
+        record.fidelity.append(row)
+
+
+def _six(inertia: NDArray[np.float64]) -> tuple[float, ...]:
+    """Moments and products of inertia: xx, yy, zz, xy, xz, yz."""
+    rows, columns = (0, 1, 2, 0, 0, 1), (0, 1, 2, 1, 2, 2)
+    return tuple(float(value) for value in inertia[rows, columns])
+
+
+def _absurd_mass(mass: float, points: NDArray[np.float64]) -> str:
+    """Why nothing of this size weighs that; empty when it may."""
+    try:
+        density = mass / ConvexHull(points).volume
+    except (QhullError, ValueError):
+        return ""
+    low, high = DENSITIES
+    return "" if low <= density <= high else f"{density:.3g} kg/m^3 in its hull; solids have {low:g} to {high:g}"
+
+
+def _outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
+    """How far a point is outside the hull of others [m]; negative inside."""
+    try:
+        hull = ConvexHull(points)
+    except (QhullError, ValueError):
+        return 0.0
+    return float((hull.equations[:, :3] @ center + hull.equations[:, 3]).max())
+
+
+def _absurd_inertia(inertia: NDArray[np.float64], mass: float, points: NDArray[np.float64], center: NDArray[np.float64]) -> str:
+    """Why no distribution of mass has that inertia; empty when one may: the validator's rule."""
+    if not np.isfinite(inertia).all():
+        return "not finite"
+    low, middle, high = np.linalg.eigvalsh((inertia + inertia.T) / 2)
+    if not low > 0.0:
+        return f"a moment of {low:.3g} kg m^2 is not positive"
+    if low + middle < high * (1 - TRIANGLE):
+        return f"moments {low:.3g}, {middle:.3g}, {high:.3g} kg m^2 break the triangle inequality"
+    reach = float(np.linalg.norm(points - center, axis=1).max()) if len(points) else np.inf
+    if high > INERTIA_REACH * mass * reach**2:
+        return f"a moment of {high:.3g} kg m^2 exceeds mass times reach squared ({mass:.3g} kg, {reach:.3g} m)"
+    return ""

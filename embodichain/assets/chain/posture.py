@@ -1,0 +1,131 @@
+"""How a thing from a file stands: as it is where it does, else laid on its nearest stable side, and that is recorded."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import ConvexHull, QhullError
+
+from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.geometry.primitives import recognised
+from embodichain.assets.geometry.supports import margin
+from embodichain.assets.physical.mass import solid_properties
+from embodichain.assets.reading import placing
+from embodichain.types import Pose, Quaternion, ShapeKind, rotate
+from embodichain.types.poses import compose, quaternion_between
+
+STEADY = math.radians(4.0)
+"""Least tilt that a side must bear to be stood on, and to be left alone."""
+_FLAT = 0.005
+"""Share of the size within which points carry."""
+
+
+def laid(raw: Source) -> tuple[Source, Kept | None]:
+    """The source standing as it will stay, and what the table says of that; itself where it stands, is bolted, or shall be kept."""
+    if raw.keep_pose or any(joint.parent == "" for joint in raw.joints) or _rolls(raw):
+        return raw, None
+    points, center = _mass_points(raw)
+    if points is None or _stands(points, center):
+        return raw, None
+    turn = _nearest(points, center)
+    if turn is None:
+        return raw, None
+    angle = 2 * math.degrees(math.acos(min(abs(turn[0]), 1.0)))
+    row = Kept(
+        of=raw.name,
+        what="pose",
+        stated="as in its file",
+        written=tuple(turn),
+        fate=Fate.CHANGED,
+        reason=f"it does not stand so: laid on its nearest stable side, turned by {angle:.1f} degrees (--keep-pose leaves it)",
+    )
+    return turned(raw, turn), row
+
+
+def turned(raw: Source, quaternion: Quaternion) -> Source:
+    """The source turned, and set on the plane over the origin again, with all that it states."""
+    (root,) = placing.roots(raw.parts, raw.joints)
+    pose = Pose(quaternion=quaternion)
+    parts = placing.shifted(raw.parts, root, pose)
+    low, high = placing.bounds(parts)
+    shift = Pose(position=(-float(low[0] + high[0]) / 2, -float(low[1] + high[1]) / 2, -float(low[2])))
+    whole = compose(shift, pose)
+    affordances = {n: (owner, compose(whole, frame) if owner == root else frame) for n, (owner, frame) in raw.affordances.items()}
+    return replace(raw, parts=placing.shifted(parts, root, shift), affordances=affordances)
+
+
+def _rolls(raw: Source) -> bool:
+    """Whether it is a single ball: it stays in any pose."""
+    if len(raw.parts) != 1:
+        return False
+    (part,) = raw.parts
+    shapes = [collider.shape for collider in part.stated.colliders] or [recognised(part.mesh)]
+    return len(shapes) == 1 and shapes[0] is not None and shapes[0].kind is ShapeKind.SPHERE
+
+
+def _mass_points(raw: Source) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Points that may carry, shape [N, 3], and the centre of mass, joints at zero."""
+    points, masses, centers = [], [], []
+    for part in raw.parts:
+        meshes = part.stated.colliders or (part.mesh,)
+        points += [rotate(part.pose.quaternion, mesh.vertices) + part.pose.position for mesh in meshes if len(mesh.vertices)]
+        mass, center = _weight(part)
+        masses.append(mass)
+        centers.append(rotate(part.pose.quaternion, center) + part.pose.position)
+    total = sum(masses)
+    if not points or total <= 0.0:
+        return None, np.zeros(3)
+    return np.concatenate(points), np.array(masses) @ np.array(centers) / total
+
+
+def _weight(part: Part) -> tuple[float, NDArray[np.float64]]:
+    if not len(part.mesh.faces):
+        return part.mass or 0.0, np.asarray(part.stated.center_of_mass or (0.0, 0.0, 0.0))
+    plain = solid_properties(part.mesh, 1000.0)
+    return part.mass or plain.mass, np.asarray(part.stated.center_of_mass or plain.center_of_mass)
+
+
+def _stands(points: NDArray[np.float64], center: NDArray[np.float64]) -> bool:
+    low = points[:, 2].min()
+    feet = points[points[:, 2] < low + _FLAT * float(np.ptp(points, axis=0).max())][:, :2]
+    return margin(feet, center[:2], float(center[2] - low)) >= STEADY
+
+
+def _nearest(points: NDArray[np.float64], center: NDArray[np.float64]) -> Quaternion | None:
+    """The least turn onto a side that carries; where no side is steady, onto the one with the lowest centre of mass."""
+    try:
+        hull = ConvexHull(points)
+    except QhullError:
+        return None
+    points = points[hull.vertices]
+    size = float(np.ptp(points, axis=0).max())
+    normals = hull.equations[:, :3]
+    _, first = np.unique(np.round(normals, 4), axis=0, return_index=True)
+    best: tuple[tuple[float, float], NDArray[np.float64]] | None = None
+    for normal in normals[np.sort(first)]:
+        heights = -points @ normal
+        low = heights.min()
+        across = _plane(normal)
+        feet = points[heights < low + _FLAT * size] @ across.T
+        height = float(-center @ normal - low)
+        tilt = margin(feet, across @ center, height)
+        if tilt <= 0.0:
+            continue
+        angle = math.acos(min(max(-float(normal[2]), -1.0), 1.0))
+        rank = (0.0, angle) if tilt >= STEADY else (1.0, height)
+        if best is None or rank < best[0]:
+            best = (rank, normal)
+    if best is None:
+        return None
+    x, y, z = (float(value) for value in best[1])
+    return quaternion_between((x, y, z), (0.0, 0.0, -1.0))
+
+
+def _plane(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two unit vectors across a normal, shape [2, 3]."""
+    first = np.asarray(np.cross(normal, np.eye(3)[np.abs(normal).argmin()]), np.float64)
+    first /= np.linalg.norm(first)
+    return np.stack([first, np.asarray(np.cross(normal, first), np.float64)])

@@ -1,0 +1,157 @@
+"""What a path holds: the files that are things of their own, the things in each, and why every other file is left out."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from embodichain.assets.reading.mesh_files import FORMATS, SCENES, Reading, read_mesh, read_objects
+from embodichain.assets.reading.mjcf_source import read_mjcf
+from embodichain.assets.reading.references import references
+from embodichain.assets.reading.urdf import read_urdf
+from embodichain.assets.reading.usd_source import read_usd
+from embodichain.errors import AssetError
+
+READERS = {
+    **dict.fromkeys(FORMATS, read_mesh),
+    ".usd": read_usd,
+    ".usda": read_usd,
+    ".usdc": read_usd,
+    ".usdz": read_usd,
+    ".urdf": read_urdf,
+    ".xml": read_mjcf,
+    ".mjcf": read_mjcf,
+}
+_LARGE_BYTES = 64 << 20
+"""Mesh files above this size are taken as one thing: to look for several takes as long as to read them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a path holds: files to make assets of, in order, and every other file with the reason why not."""
+
+    files: tuple[Path, ...]
+    skipped: Mapping[Path, str]
+
+
+def survey(path: Path) -> Survey:
+    """Looks through a file or a folder: a file that another one refers to is part of that, and no asset of its own.
+
+    Raises:
+        AssetError: nothing is there, or nothing readable.
+    """
+    if not path.is_dir():
+        if path.suffix.lower() not in READERS:
+            raise AssetError(f"read: {path.name} is of an unknown format; available: {', '.join(READERS)}")
+        return Survey(files=(path,), skipped={})
+    everything = sorted(file for file in path.rglob("*") if file.is_file())
+    skipped: dict[Path, str] = {}
+    candidates = []
+    for file in everything:
+        reason = _no_asset(file, path)
+        if reason:
+            skipped[file] = reason
+        else:
+            candidates.append(file)
+    belongs: dict[Path, Path] = {}
+    for file in candidates:
+        for other in references(file):
+            belongs.setdefault(other, file)
+    found = []
+    for file in candidates:
+        owner = belongs.get(file.resolve())
+        if owner is None or file.resolve() in {other.resolve() for other in _owners(owner, belongs)}:
+            found.append(file)
+        else:
+            skipped[file] = f"part of {owner.relative_to(path)}"
+    for file in everything:
+        owner = belongs.get(file.resolve())
+        if owner is not None and file in skipped and not skipped[file].startswith("part of"):
+            skipped[file] = f"part of {owner.relative_to(path)}"
+    if not found:
+        raise AssetError(f"read: no readable file below {path}; formats: {', '.join(READERS)}")
+    return Survey(files=tuple(found), skipped=skipped)
+
+
+def _owners(file: Path, belongs: Mapping[Path, Path]) -> list[Path]:
+    """Who a file belongs to, who that belongs to, and so on: two files that refer to each other both stay."""
+    owners: list[Path] = []
+    while file.resolve() in belongs and file not in owners:
+        owners.append(file)
+        file = belongs[file.resolve()]
+    return [*owners, file] if file in owners else []
+
+
+def _no_asset(file: Path, root: Path) -> str:
+    """Why a file can be no asset; empty when it may be."""
+    if any(part.startswith(".") for part in file.relative_to(root).parts):
+        return "hidden"
+    if file.name.endswith(".asset.json"):
+        return "says what is known about another file"
+    kind = file.suffix.lower()
+    if kind not in READERS:
+        return f"of the format {kind or 'without ending'}, which holds no asset"
+    if kind in (".xml", ".mjcf"):
+        try:
+            _, first = next(iter(ElementTree.iterparse(file, events=("start",))))
+        except (ElementTree.ParseError, OSError, StopIteration, ValueError, LookupError):
+            return ""  # to be refused with its reason
+        if first.tag != "mujoco":
+            return f"XML of <{first.tag}>, no MJCF"
+        bodies = any(element.tag == "body" for _, element in ElementTree.iterparse(file))
+        return "" if bodies or b"<include" in file.read_bytes() else "MJCF without a body"
+    return ""
+
+
+def things(reading: Reading) -> dict[str, set[str]]:
+    """The bodies of every thing that a file holds, by its root's name: what no joint joins is apart."""
+    owner = {part.name: part.name for part in reading.parts}
+
+    def root(name: str) -> str:
+        while owner[name] != name:
+            name = owner[name]
+        return name
+
+    for joint in reading.joints:
+        if joint.parent and joint.child in owner and joint.parent in owner:
+            owner[root(joint.child)] = root(joint.parent)
+    found: dict[str, set[str]] = {}
+    for part in reading.parts:
+        found.setdefault(root(part.name), set()).add(part.name)
+    return found
+
+
+def items(path: Path) -> tuple[str, ...]:
+    """Names of the things in a file where it holds several; one empty name where it holds one, or cannot be read."""
+    kind = path.suffix.lower()
+    try:
+        if kind in SCENES:
+            if path.stat().st_size > _LARGE_BYTES or _single(path):
+                return ("",)
+            found = things(read_objects(path))
+        elif kind in (".xml", ".mjcf", ".sdf", *(".usd", ".usda", ".usdc", ".usdz")):
+            found = things(READERS[kind](path))
+        else:
+            return ("",)
+    except (AssetError, OSError):
+        return ("",)  # whoever builds it meets the same fault, and says so
+    return tuple(found) if len(found) > 1 else ("",)
+
+
+def _single(path: Path) -> bool:
+    """Whether a binary glTF file has at most one node with a mesh, by its head alone."""
+    if path.suffix.lower() != ".glb":
+        return False
+    with path.open("rb") as file:
+        head = file.read(20)
+        if len(head) < 20 or head[:4] != b"glTF":
+            return True
+        try:
+            content = json.loads(file.read(struct.unpack("<I", head[12:16])[0]))
+            return sum("mesh" in node for node in content.get("nodes", ())) <= 1
+        except (ValueError, TypeError, AttributeError):
+            return True

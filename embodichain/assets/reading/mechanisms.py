@@ -1,0 +1,99 @@
+"""Joints of several degrees of freedom as chains of simple ones, with bodies of no shape between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from embodichain.assets.families.parts import Fate, Kept, Part, Stated
+from embodichain.assets.reading.looks import GREY
+from embodichain.types import Joint, JointKind, Mesh, Pose
+
+LEAST_MASS = 1e-3
+"""Mass [kg] of a moving body that has neither shape nor stated mass: simulators want one."""
+LEAST_MOMENT = 1e-6
+"""Its moments of inertia [kg m^2]."""
+_AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """A chain of joints: the bodies between them, the joints from the parent outwards, and what the table says of it."""
+
+    bodies: tuple[Part, ...]
+    joints: tuple[Joint, ...]
+    fidelity: tuple[Kept, ...]
+
+
+def shapeless(name: str, pose: Pose, stated: Stated | None = None) -> tuple[Part, tuple[Kept, ...]]:
+    """A body without shape; where its file states no mass, it gets the least one, and a row says so."""
+    rows: tuple[Kept, ...] = ()
+    stated = stated or Stated()
+    if not stated.mass:
+        rows = (
+            Kept(of=name, what="mass", stated=None, written=LEAST_MASS, fate=Fate.CHANGED, reason="a moving body needs a mass"),
+        )
+    elif stated.inertia is None:
+        reason = "a moving body needs an inertia"
+        rows = (Kept(of=name, what="inertia", stated=None, written=LEAST_MOMENT, fate=Fate.CHANGED, reason=reason),)
+    mesh = Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32))
+    return Part(name=name, mesh=mesh, material="", color=GREY, pose=pose, mass=stated.mass or LEAST_MASS, stated=stated), rows
+
+
+def chained(joints: Sequence[Joint], pose: Pose, of: str, what: str = "joints") -> Chain:
+    """Several joints on one body, the first next to the parent: between them, bodies of no shape in the same place.
+
+    `pose` is the body's; `of` and `what` say what the table calls it.
+    """
+    bodies: list[Part] = []
+    rows: list[Kept] = []
+    linked: list[Joint] = []
+    parent, child = joints[0].parent, joints[0].child
+    for number, joint in enumerate(joints):
+        last = number == len(joints) - 1
+        name = child if last else f"{child}_carrier_{number}"
+        if not last:
+            body, _ = shapeless(name, pose)
+            bodies.append(body)
+        linked.append(replace(joint, parent=parent, child=name))
+        parent = name
+    if bodies:
+        reason = f"{len(bodies)} bodies of {LEAST_MASS * 1e3:g} g stand between them, for a body has one joint"
+        stated = f"{len(joints)} degrees of freedom on one body"
+        names = ", ".join(joint.name for joint in linked)
+        rows.append(Kept(of=of, what=what, stated=stated, written=names, fate=Fate.CHANGED, reason=reason))
+    return Chain(bodies=tuple(bodies), joints=tuple(linked), fidelity=tuple(rows))
+
+
+def hinges(joint: Joint) -> list[Joint]:
+    """Three hinges about perpendicular axes through a ball joint's centre, still to be chained."""
+    return [replace(joint, name=f"{joint.name}_{name}", kind=JointKind.REVOLUTE, axis=axis) for name, axis in _AXES.items()]
+
+
+def ball(joint: Joint, pose: Pose) -> Chain:
+    """A ball joint as three hinges."""
+    return chained(hinges(joint), pose, joint.name, "ball joint")
+
+
+def planar(joint: Joint, pose: Pose) -> Chain:
+    """A planar joint, whose axis is normal to its plane, as two slides in the plane and a hinge about the normal."""
+    normal = np.asarray(joint.axis)
+    first = np.cross(normal, _AXES["x"] if abs(normal[0]) < 0.9 else _AXES["y"])
+    first /= np.linalg.norm(first)
+    second = np.cross(normal, first)
+    endless = {"lower": -np.inf, "upper": np.inf}
+    u, v = ((float(a[0]), float(a[1]), float(a[2])) for a in (first, second))
+    parts = [
+        replace(joint, name=f"{joint.name}_u", kind=JointKind.PRISMATIC, axis=u, **endless),
+        replace(joint, name=f"{joint.name}_v", kind=JointKind.PRISMATIC, axis=v, **endless),
+        replace(joint, name=f"{joint.name}_turn", kind=JointKind.REVOLUTE, **endless),
+    ]
+    return chained(parts, pose, joint.name, "planar joint")
+
+
+def based(joint: Joint) -> Kept:
+    """The row about a joint to the world that got a base to hang on."""
+    reason = "an asset has a root that stays: a base without shape was bolted in its place"
+    return Kept(of=joint.name, what="parent", stated="the world", written=f"{joint.child}_base", fate=Fate.CHANGED, reason=reason)

@@ -1,0 +1,66 @@
+"""Names that every format can bear, made from those of files; what they were before is kept beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from embodichain.assets.families.parts import Part
+from embodichain.assets.reading.mesh_files import Reading
+from embodichain.types import Joint
+
+_TAKEN = ("joints", "materials", "looks", "visual", "collision", "affordances", "world", "floor")
+"""Names that have a meaning of their own in a delivered file."""
+_LONGEST = 60
+
+
+def asset_name(path: Path, item: str = "") -> str:
+    """A name that every format can bear: ASCII letters, digits and underscores, made from the file's name and a thing's in it."""
+    return transcoded(f"{path.stem} {item}".strip())
+
+
+def transcoded(name: str) -> str:
+    """ASCII letters, digits and underscores; with a digest where little of the name is left."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    words = "".join(letter if letter.isalnum() else " " for letter in plain).split()
+    result = "_".join(words)[:_LONGEST]
+    if not result or len(plain) < 0.5 * len(name):
+        result = f"{result}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}".strip("_")
+    return result if result[0].isalpha() else f"a_{result}"
+
+
+def named(reading: Reading) -> Reading:
+    """The reading with names of bodies and joints that every format can bear, each unlike all others; `titles` has the old ones."""
+    names: dict[str, str] = {}
+    taken: set[str] = {*_TAKEN}
+
+    def fresh(old: str) -> str:
+        new = old if old.isidentifier() and old.isascii() and len(old) <= _LONGEST else transcoded(old or "unnamed")
+        candidate, number = new, 2
+        while candidate in taken:
+            candidate, number = f"{new}_{number}", number + 1
+        taken.add(candidate)
+        return candidate
+
+    for part in reading.parts:
+        names[part.name] = fresh(part.name)
+    hinges = {joint.name: fresh(joint.name) for joint in reading.joints}
+    parts = tuple(_renamed(part, names) for part in reading.parts)
+    joints = tuple(_joint(joint, names, hinges) for joint in reading.joints)
+    titles = {new: old for old, new in (*names.items(), *hinges.items()) if old != new}
+    rows = tuple(replace(row, of=names.get(row.of, hinges.get(row.of, row.of))) for row in reading.fidelity)
+    apart = tuple((names[a], names[b]) for a, b in reading.apart)
+    return replace(reading, parts=parts, joints=joints, titles=titles, fidelity=rows, apart=apart)
+
+
+def _renamed(part: Part, names: Mapping[str, str]) -> Part:
+    return replace(part, name=names[part.name])
+
+
+def _joint(joint: Joint, bodies: Mapping[str, str], joints: Mapping[str, str]) -> Joint:
+    mimic = replace(joint.mimic, joint=joints[joint.mimic.joint]) if joint.mimic else None
+    parent = bodies[joint.parent] if joint.parent else ""
+    return replace(joint, name=joints[joint.name], parent=parent, child=bodies[joint.child], mimic=mimic)

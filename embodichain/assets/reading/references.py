@@ -1,0 +1,94 @@
+"""Which other files a file refers to, and so on from those: what belongs to it, and what it is known again by."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from embodichain.assets.reading.urdf import mesh_files_of
+from embodichain.assets.reading.xml_reading import parse
+from embodichain.errors import AssetError
+
+_MAPS = re.compile(rb"(?m)^\s*(?:map_\w+|bump|disp|decal|refl|norm)\s+(?:-\w+\s+(?:[-\d.]+\s+)*)*(.+?)\s*$")
+_LIBRARY = re.compile(rb"(?m)^\s*mtllib\s+(.+?)\s*$")
+_COLLADA_IMAGE = re.compile(rb"<init_from>\s*(?:<ref>)?\s*([^<]+?)\s*<")
+_USD_ASSET = re.compile(rb"@([^@\n]+)@")
+_MOST_BYTES = 256 << 20
+"""Files above this size are not searched for references, but for their head."""
+
+
+def references(path: Path) -> list[Path]:
+    """Every file that is there and that `path` refers to, at whatever remove, sorted; not itself. What cannot be read has none."""
+    found: dict[Path, None] = {}
+    waiting = [path.resolve()]
+    while waiting:
+        for other in _direct(waiting.pop()):
+            if other not in found and other != path.resolve():
+                found[other] = None
+                waiting.append(other)
+    return sorted(found)
+
+
+def _direct(path: Path) -> list[Path]:
+    try:
+        return list(dict.fromkeys(_named(path)))
+    except (OSError, ValueError, AssetError):
+        return []
+
+
+def _named(path: Path) -> Iterator[Path]:
+    kind = path.suffix.lower()
+    if kind == ".urdf":
+        yield from mesh_files_of(path)
+    elif kind in (".xml", ".mjcf"):
+        yield from _of_mjcf(path)
+    elif kind == ".obj":
+        yield from _found(path, (name for line in _LIBRARY.findall(_text(path)) for name in (line, *line.split())))
+    elif kind == ".mtl":
+        yield from _found(path, _MAPS.findall(_text(path)))
+    elif kind == ".gltf":
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = [*content.get("buffers", ()), *content.get("images", ())]
+        yield from _found(path, (unquote(str(entry["uri"])).encode() for entry in entries if "uri" in entry))
+    elif kind == ".dae":
+        yield from _found(path, _COLLADA_IMAGE.findall(_text(path)))
+    elif kind == ".usda":
+        yield from _found(path, _USD_ASSET.findall(_text(path)))
+    elif kind in (".usd", ".usdc"):
+        from embodichain.assets.usd.foreign import layers_of  # brings pxr
+
+        yield from layers_of(path)
+
+
+def _text(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES)
+
+
+def _found(path: Path, names: Iterator[bytes] | list[bytes]) -> Iterator[Path]:
+    """The files that names mean beside a file or below its folder."""
+    for name in names:
+        relative = name.decode("utf-8", "replace").strip().removeprefix("file://").replace("\\", "/")
+        target = (path.parent / relative).resolve()
+        if target.is_file():
+            yield target
+
+
+def _of_mjcf(path: Path) -> Iterator[Path]:
+    root = parse(path)
+    folders = {"mesh": path.parent, "texture": path.parent, "hfield": path.parent, "include": path.parent}
+    for compiler in root.iter("compiler"):
+        base = compiler.get("assetdir")
+        for tag, option in (("mesh", "meshdir"), ("texture", "texturedir"), ("hfield", "meshdir")):
+            folder = compiler.get(option) or base
+            if folder:
+                folders[tag] = path.parent / folder
+    for element in root.iter():
+        for option in ("file", "fileup", "filedown", "fileleft", "fileright", "filefront", "fileback"):
+            name = element.get(option) if element.tag in (*folders, "model", "skin") else None
+            target = (folders.get(element.tag, path.parent) / name).resolve() if name else None
+            if target is not None and target.is_file():
+                yield target

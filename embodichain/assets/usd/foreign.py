@@ -1,0 +1,347 @@
+"""What somebody else's USD file means, by pxr's own resolution: purposes, visibility, instances, bindings, and physics as parsed.
+
+Lengths and masses are in the file's units, as it says them in `meters_per_unit` and `kilograms_per_unit`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pxr import Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdUtils
+
+from embodichain.assets.families.parts import Finish, Look
+from embodichain.assets.usd.foreign_looks import bound_finish, mesh_look
+from embodichain.assets.usd.values import open_stage
+from embodichain.errors import AssetError
+from embodichain.types import Shape, ShapeKind, Vec3
+
+_KNOWN = (
+    "physics:mass", "physics:density", "physics:centerOfMass", "physics:diagonalInertia", "physics:principalAxes",
+    "physics:rigidBodyEnabled", "physics:kinematicEnabled", "physics:collisionEnabled", "physics:approximation",
+    "physics:staticFriction", "physics:dynamicFriction", "physics:restitution", "physics:axis", "physics:lowerLimit",
+    "physics:upperLimit", "physics:localPos0", "physics:localPos1", "physics:localRot0", "physics:localRot1",
+    "physics:jointEnabled", "physics:excludeFromArticulation", "physics:coneAngle0Limit", "physics:coneAngle1Limit",
+    "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature",
+    "newton:mimicCoef0", "newton:mimicCoef1", "newton:mimicEnabled",
+)  # fmt: skip
+"""Attributes that are read below; of the rest in these namespaces a row is made."""
+_NAMESPACES = ("physics:", "physx", "newton:", "mjc:", "drive:", "limit:", "state:")
+_DRIVE = ("type", "damping", "stiffness", "targetPosition", "maxForce")
+_AXES: dict[str, Vec3] = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
+_SHAPES = {"Cube": ShapeKind.BOX, "Sphere": ShapeKind.SPHERE, "Cylinder": ShapeKind.CYLINDER, "Capsule": ShapeKind.CAPSULE}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Piece:
+    """Something with a surface: an analytic `shape` or a `look`, where it is (`matrix`, [4, 4] on row vectors, to the world)."""
+
+    path: str
+    matrix: NDArray[np.float64]
+    look: Look | None
+    shape: Shape | None
+    finish: Finish
+    visible: bool
+    collides: bool
+    approximation: str = ""
+    friction: tuple[float | None, float | None, float | None] = (None, None, None)
+    """Static, dynamic, and restitution, where its physics material states them."""
+    density: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForeignBody:
+    """A rigid body and the pieces that belong to it; None where the file does not say."""
+
+    path: str
+    matrix: NDArray[np.float64]
+    pieces: tuple[Piece, ...]
+    mass: float | None = None
+    density: float | None = None
+    center_of_mass: Vec3 | None = None
+    diagonal_inertia: Vec3 | None = None
+    principal_axes: tuple[float, float, float, float] | None = None
+    apart: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ForeignJoint:
+    """A joint between two bodies, "" the world; angles in degrees, as USD has them."""
+
+    path: str
+    kind: str
+    parent: str
+    child: str
+    frames: tuple[tuple[NDArray[np.float64], NDArray[np.float64]], ...]
+    """Position and quaternion (w, x, y, z) of the joint on each side."""
+    axis: Vec3 = (1.0, 0.0, 0.0)
+    lower: float = -math.inf
+    upper: float = math.inf
+    damping: float = 0.0
+    stiffness: float = 0.0
+    target: float = 0.0
+    effort: float = math.inf
+    velocity: float = math.inf
+    armature: float = 0.0
+    friction: float = 0.0
+    mimic: tuple[str, float, float] | None = None
+    """The other joint's path, factor, and offset."""
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Foreign:
+    """A whole file; `unread` are attributes of physics that nobody asked for, as (prim, name, value)."""
+
+    meters_per_unit: float
+    kilograms_per_unit: float
+    up_axis: str
+    bodies: tuple[ForeignBody, ...]
+    loose: tuple[Piece, ...]
+    """Pieces that belong to no body."""
+    joints: tuple[ForeignJoint, ...]
+    unread: tuple[tuple[str, str, str], ...] = ()
+    titles: dict[str, str] = field(default_factory=dict)
+
+
+def layers_of(path: Path) -> list[Path]:
+    """The files that a stage is made of, textures too, but for itself; those that are there."""
+    layers, assets, _ = UsdUtils.ComputeAllDependencies(Sdf.AssetPath(str(path)))
+    found = [Path(layer.realPath) for layer in layers if layer.realPath] + [Path(str(asset)) for asset in assets]
+    return [file for file in dict.fromkeys(found) if file.is_file() and file.resolve() != path.resolve()]
+
+
+def resolve(path: Path) -> Foreign:
+    """What a file holds; raises AssetError when it cannot be opened."""
+    stage = open_stage(path)
+    parsed = UsdPhysics.LoadUsdPhysicsFromRange(stage, [Sdf.Path("/")])
+    descriptions = {str(desc.primPath): desc for _, descs in parsed.values() for desc in descs}
+    cache = UsdGeom.XformCache()
+    owners = {
+        str(desc.primPath): stage.GetPrimAtPath(desc.primPath)
+        for desc in descriptions.values()
+        if isinstance(desc, UsdPhysics.RigidBodyDesc) and desc.rigidBodyEnabled
+    }
+    pieces: dict[str, list[Piece]] = {path_: [] for path_ in owners}
+    loose: list[Piece] = []
+    for piece in _pieces(stage, cache, descriptions):
+        owner = max((o for o in owners if piece.path == o or piece.path.startswith(o + "/")), key=len, default="")
+        (pieces[owner] if owner else loose).append(piece)
+    bodies = tuple(_body(prim, cache, pieces[name], descriptions[name]) for name, prim in owners.items())
+    joints = tuple(
+        _joint(stage.GetPrimAtPath(desc.primPath), desc) for desc in descriptions.values() if isinstance(desc, UsdPhysics.JointDesc)
+    )
+    return Foreign(
+        meters_per_unit=UsdGeom.GetStageMetersPerUnit(stage),
+        kilograms_per_unit=UsdPhysics.GetStageKilogramsPerUnit(stage),
+        up_axis=str(UsdGeom.GetStageUpAxis(stage)),
+        bodies=bodies,
+        loose=tuple(loose),
+        joints=joints,
+        unread=tuple(_unread(stage)),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- geometry
+
+
+def _pieces(stage: Usd.Stage, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
+    instanced = set[str]()
+    for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
+        if prim.IsA(UsdGeom.PointInstancer):
+            instanced.add(str(prim.GetPath()))
+            yield from _scattered(stage, prim, cache, descriptions)
+    for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
+        if prim.IsA(UsdGeom.Gprim) and not any(str(prim.GetPath()).startswith(path + "/") for path in instanced):
+            yield from _piece(prim, np.array(cache.GetLocalToWorldTransform(prim)), descriptions)
+
+
+def _scattered(stage: Usd.Stage, prim: Usd.Prim, cache: UsdGeom.XformCache, descriptions: dict[str, Any]) -> Iterator[Piece]:
+    """The pieces of a point instancer, each where it is put, as parts of the instancer."""
+    instancer = UsdGeom.PointInstancer(prim)
+    time = Usd.TimeCode.Default()
+    transforms = instancer.ComputeInstanceTransformsAtTime(time, time, UsdGeom.PointInstancer.ExcludeProtoXform)
+    indices, targets = instancer.GetProtoIndicesAttr().Get() or (), instancer.GetPrototypesRel().GetTargets()
+    mask = instancer.ComputeMaskAtTime(time)
+    indices = [index for number, index in enumerate(indices) if not mask or mask[number]]
+    base = np.array(cache.GetLocalToWorldTransform(prim))
+    for number, (index, transform) in enumerate(zip(indices, transforms, strict=False)):
+        root = stage.GetPrimAtPath(targets[index])
+        above = np.array(cache.GetLocalToWorldTransform(root.GetParent()))
+        for inner in Usd.PrimRange(root, Usd.TraverseInstanceProxies()):
+            if inner.IsA(UsdGeom.Gprim):
+                local = np.array(cache.GetLocalToWorldTransform(inner)) @ np.linalg.inv(above)
+                for piece in _piece(inner, local @ np.array(transform) @ base, descriptions):
+                    yield Piece(**{n: getattr(piece, n) for n in Piece.__slots__ if n != "path"}, path=f"{prim.GetPath()}/{number}")
+
+
+def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, Any]) -> Iterator[Piece]:
+    imageable, path = UsdGeom.Imageable(prim), str(prim.GetPath())
+    hidden = imageable.ComputeVisibility() == UsdGeom.Tokens.invisible
+    shown = imageable.ComputePurpose() in (UsdGeom.Tokens.default_, UsdGeom.Tokens.render)
+    desc = descriptions.get(path)
+    collides = desc is not None and isinstance(desc, UsdPhysics.ShapeDesc) and bool(desc.collisionEnabled)
+    if hidden and not collides:
+        return
+    shape, look = _shape(prim), None
+    finish = bound_finish(prim)
+    if shape is None and prim.IsA(UsdGeom.Mesh):
+        look = mesh_look(prim, finish)
+    if shape is None and look is None:
+        return
+    static, dynamic, bounce, density = _surface(prim)
+    yield Piece(
+        path=path, matrix=matrix, look=look, shape=shape, finish=finish, visible=shown and not hidden, collides=collides,
+        approximation=str(getattr(desc, "approximation", "")), friction=(static, dynamic, bounce), density=density,
+    )  # fmt: skip
+
+
+def _shape(prim: Usd.Prim) -> Shape | None:
+    """The analytic shape that a prim is, in its own frame."""
+    kind = _SHAPES.get(str(prim.GetTypeName()))
+    if kind is None:
+        return None
+    if kind is ShapeKind.BOX:
+        edge = float(UsdGeom.Cube(prim).GetSizeAttr().Get())
+        return Shape(kind=kind, size=(edge, edge, edge))
+    if kind is ShapeKind.SPHERE:
+        return Shape(kind=kind, size=(float(UsdGeom.Sphere(prim).GetRadiusAttr().Get()), 0.0, 0.0))
+    round_ = UsdGeom.Cylinder(prim) if kind is ShapeKind.CYLINDER else UsdGeom.Capsule(prim)
+    axis = str(round_.GetAxisAttr().Get())
+    half = math.sqrt(0.5)
+    turns = {"X": (half, 0.0, half, 0.0), "Y": (half, -half, 0.0, 0.0), "Z": (1.0, 0.0, 0.0, 0.0)}
+    size = (float(round_.GetRadiusAttr().Get()), float(round_.GetHeightAttr().Get()), 0.0)
+    shape = Shape(kind=kind, size=size)
+    return Shape(kind=kind, size=size, pose=type(shape.pose)(quaternion=turns[axis]))
+
+
+def _surface(prim: Usd.Prim) -> tuple[float | None, float | None, float | None, float | None]:
+    """Static and dynamic friction, restitution and density that a prim's physics material states."""
+    bound, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial("physics")
+    if not bound or not bound.GetPrim().HasAPI(UsdPhysics.MaterialAPI):
+        return None, None, None, None
+    api = UsdPhysics.MaterialAPI(bound.GetPrim())
+    attributes = (api.GetStaticFrictionAttr(), api.GetDynamicFrictionAttr(), api.GetRestitutionAttr(), api.GetDensityAttr())
+    static, dynamic, bounce, density = (float(a.Get()) if a.HasAuthoredValue() else None for a in attributes)
+    return static, dynamic, bounce, density or None
+
+
+# -------------------------------------------------------------------------------------------------------------- physics
+
+
+def _body(prim: Usd.Prim, cache: UsdGeom.XformCache, pieces: list[Piece], desc: Any) -> ForeignBody:
+    mass, density, center, moments, axes = None, None, None, None, None
+    if prim.HasAPI(UsdPhysics.MassAPI):
+        api = UsdPhysics.MassAPI(prim)
+        mass, density = (float(a.Get() or 0.0) or None for a in (api.GetMassAttr(), api.GetDensityAttr()))
+        value = api.GetCenterOfMassAttr().Get()
+        if api.GetCenterOfMassAttr().HasAuthoredValue() and np.isfinite(value).all():
+            center = (float(value[0]), float(value[1]), float(value[2]))
+        value = api.GetDiagonalInertiaAttr().Get()
+        if value is not None and any(value):
+            moments = (float(value[0]), float(value[1]), float(value[2]))
+        value = api.GetPrincipalAxesAttr().Get()
+        if value is not None and value.GetLength() > 0.5:
+            x, y, z = value.GetImaginary()
+            axes = (float(value.GetReal()), float(x), float(y), float(z))
+    if mass is None:
+        below = [child for child in Usd.PrimRange(prim) if child != prim and child.HasAPI(UsdPhysics.MassAPI)]
+        masses = [float(UsdPhysics.MassAPI(child).GetMassAttr().Get() or 0.0) for child in below]
+        mass = sum(masses) if masses and min(masses) > 0.0 else None
+    return ForeignBody(
+        path=str(prim.GetPath()), matrix=np.array(cache.GetLocalToWorldTransform(prim)), pieces=tuple(pieces), mass=mass,
+        density=density, center_of_mass=center, diagonal_inertia=moments, principal_axes=axes,
+        apart=tuple(str(other) for other in desc.filteredCollisions),
+    )  # fmt: skip
+
+
+def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
+    kind = str(prim.GetTypeName()).removeprefix("Physics")
+    sides = [
+        (np.array(getattr(desc, f"localPose{side}Position"), np.float64), _wxyz(getattr(desc, f"localPose{side}Orientation")))
+        for side in (0, 1)
+    ]
+    values: dict[str, Any] = {}
+    if hasattr(desc, "axis"):
+        values["axis"] = _AXES[str(desc.axis)[-1].upper()]
+    limit = getattr(desc, "limit", None)
+    if kind in ("RevoluteJoint", "PrismaticJoint") and limit is not None and limit.enabled:
+        values |= {"lower": _bound(limit.lower), "upper": _bound(limit.upper)}
+    for name in ("angular", "linear"):
+        if UsdPhysics.DriveAPI(prim, name) and prim.HasAPI(UsdPhysics.DriveAPI, name):
+            drive = UsdPhysics.DriveAPI(prim, name)
+            effort = float(drive.GetMaxForceAttr().Get() or 0.0)
+            values |= {
+                "damping": float(drive.GetDampingAttr().Get() or 0.0),
+                "stiffness": float(drive.GetStiffnessAttr().Get() or 0.0),
+                "target": float(drive.GetTargetPositionAttr().Get() or 0.0),
+                "effort": effort if 0.0 < effort < 1e30 else math.inf,
+            }
+    for key, names in {
+        "velocity": ("physxJoint:maxJointVelocity",),
+        "armature": ("physxJoint:armature", "newton:armature"),
+        "friction": ("embodichain:jointFriction",),
+    }.items():
+        found = [prim.GetAttribute(name) for name in names if prim.GetAttribute(name)]
+        if found and found[0].HasAuthoredValue():
+            values[key] = float(found[0].Get())
+    return ForeignJoint(
+        path=str(prim.GetPath()), kind=kind, parent=str(desc.body0 or ""), child=str(desc.body1 or ""), frames=tuple(sides),
+        mimic=_mimic(prim), enabled=bool(desc.jointEnabled), **values,
+    )  # fmt: skip
+
+
+def _mimic(prim: Usd.Prim) -> tuple[str, float, float] | None:
+    """What Newton's or PhysX's schema says of a joint that follows another."""
+    relation = prim.GetRelationship("newton:mimicJoint")
+    if relation and relation.GetTargets():
+        factor, offset = (prim.GetAttribute(f"newton:mimicCoef{i}") for i in (1, 0))
+        return str(relation.GetTargets()[0]), float(factor.Get()) if factor else 1.0, float(offset.Get()) if offset else 0.0
+    for relation in prim.GetRelationships():
+        name = relation.GetName()
+        if name.startswith("physxMimicJoint:") and name.endswith(":referenceJoint") and relation.GetTargets():
+            base = name.rpartition(":")[0]
+            gear, offset = prim.GetAttribute(f"{base}:gearing"), prim.GetAttribute(f"{base}:offset")
+            # PhysX: q + gearing * q_reference + offset = 0.
+            return (
+                str(relation.GetTargets()[0]),
+                -float(gear.Get()) if gear else -1.0,
+                -float(offset.Get()) if offset else 0.0,
+            )
+    return None
+
+
+def _unread(stage: Usd.Stage) -> Iterator[tuple[str, str, str]]:
+    for prim in Usd.PrimRange(stage.GetPseudoRoot(), Usd.TraverseInstanceProxies()):
+        if str(prim.GetTypeName()) in ("PhysicsScene", "PhysicsCollisionGroup"):
+            yield str(prim.GetPath()), str(prim.GetTypeName()), "authored"
+            continue
+        for attribute in prim.GetAuthoredAttributes():
+            name = attribute.GetName()
+            drive = name.startswith("drive:") and name.rpartition(":")[2] in _DRIVE
+            mimic = name.startswith("physxMimicJoint:") and name.rpartition(":")[2] in ("gearing", "offset")
+            if name.startswith(_NAMESPACES) and name not in _KNOWN and not drive and not mimic and attribute.HasAuthoredValue():
+                value = attribute.Get()
+                neutral = name.endswith(("targetVelocity", "elocity")) and not np.any(np.asarray(value, np.float64))
+                if not neutral:
+                    yield str(prim.GetPath()), name, str(value)[:120]
+
+
+def _bound(value: float) -> float:
+    """A limit, infinite where the file says so by a huge number."""
+    return math.copysign(math.inf, value) if abs(value) > 1e30 else float(value)
+
+
+def _wxyz(value: Any) -> NDArray[np.float64]:
+    return np.array([value.GetReal(), *value.GetImaginary()], np.float64)
+
+
+def refuse_empty(foreign: Foreign, path: Path) -> None:
+    """Raises AssetError when there is nothing to see or touch."""
+    if not any(body.pieces for body in foreign.bodies) and not foreign.loose:
+        raise AssetError(f"read: {path.name} holds no geometry that is visible or collides; are its references there?")
