@@ -14,7 +14,21 @@ __all__ = [
 ]
 
 EXTRAS: dict[str, tuple[str, ...]] = {
-    "assets": ("PIL", "jinja2", "manifold3d", "mujoco", "mujoco_warp", "networkx", "numba", "pxr", "scipy", "trimesh", "warp"),
+    "assets": (
+        "PIL",
+        "collada",
+        "jinja2",
+        "lxml",
+        "manifold3d",
+        "mujoco",
+        "mujoco_warp",
+        "networkx",
+        "numba",
+        "pxr",
+        "scipy",
+        "trimesh",
+        "warp",
+    ),
     "sim": ("av", "gymnasium", "matplotlib", "msgpack", "packaging", "psutil", "ray"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),

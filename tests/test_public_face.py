@@ -20,7 +20,7 @@ from embodichain.extras import EXTRAS
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-MODULES = {"PIL": "pillow", "pxr": "usd-core", "warp": "warp-lang"}
+MODULES = {"PIL": "pillow", "collada": "pycollada", "pxr": "usd-core", "warp": "warp-lang"}
 """Modules whose distribution has another name."""
 
 
