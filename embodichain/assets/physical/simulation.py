@@ -20,6 +20,8 @@ class Simulation:
     """One state of a model; several may share the model, one at a time."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
+        # Otherwise MuJoCo writes every instability into a file in the working directory; what is tried out says so by where it ends.
+        mujoco.set_mju_user_warning(_ignore)
         self.model = model
         self.data = mujoco.MjData(model)
 
@@ -108,3 +110,7 @@ def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
     if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
         return a * math.sqrt(max(1.0 - z * z, 0.0)) + b * z
     return a + (b * z if kind == mujoco.mjtGeom.mjGEOM_CAPSULE else 0.0)
+
+
+def _ignore(message: str) -> None:
+    """Drops a warning of MuJoCo."""
