@@ -20,7 +20,7 @@ class Simulation:
     """One state of a model; several may share the model, one at a time."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
-        # Otherwise MuJoCo writes every instability into a file in the working directory; what is tried out says so by where it ends.
+        # Otherwise MuJoCo writes every instability into a file in the working folder; what is tried out tells it by where it ends.
         mujoco.set_mju_user_warning(_ignore)
         self.model = model
         self.data = mujoco.MjData(model)
