@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from lerobot.datasets.lerobot_dataset import LeRobotDataset
+from lerobot.datasets.lerobot_dataset import LeRobotDataset  # pyright: ignore[reportMissingImports] (of its own environment)
 
 episodes, folder = np.load(sys.argv[1]), Path(sys.argv[2])
 count = int(episodes["count"])
