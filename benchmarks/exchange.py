@@ -9,6 +9,7 @@ lost_after_kill           most episodes that were missing after `kill -9` of an 
 frames_per_s_over_lerobot_writer   frames a second of our writer over the faster one of lerobot's two ways (PNG files, or encoding
                           as frames come), H.264, the same episodes in the same run. Ours encodes at crf 18, theirs at 30: better
                           pictures. It needs an environment with lerobot (`make bench-exchange` makes one); null without.
+gym_checker_warnings      what gymnasium's own checker has to say about every task's environment, two with --quick (0 asked).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -29,9 +31,12 @@ import harness
 # ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
 sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
 
+import gymnasium
 import numpy as np
+from gymnasium.utils.env_checker import check_env
 
 from embodichain.config import WorldConfig
+from embodichain.environments import NAMESPACE
 from embodichain.exchange.card import Card, sources_of
 from embodichain.exchange.lerobot_reader import LeRobotFolder
 from embodichain.exchange.lerobot_writer import LeRobotWriter
@@ -56,7 +61,21 @@ def main() -> None:
     parser.add_argument("--lerobot", type=Path, default=_LEROBOT, help="the interpreter of an environment with lerobot")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        harness.give(data_sets(Path(place), options), options)
+        harness.give(data_sets(Path(place), options) | {"gym_checker_warnings": checked(quick=options.quick)}, options)
+
+
+def checked(*, quick: bool) -> int:
+    """How many warnings gymnasium's checker gives for the tasks' environments; it raises for what is worse."""
+    names = [name for name in gymnasium.registry if name.startswith(f"{NAMESPACE}/")]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for name in names[:2] if quick else names:
+            made = gymnasium.make(name, render_mode="rgb_array", width=32, height=32)
+            check_env(made.unwrapped)
+            made.close()
+    for warning in said:
+        print(warning.message, file=sys.stderr)
+    return len(said)
 
 
 def data_sets(place: Path, options: Namespace) -> dict[str, Any]:
