@@ -1,6 +1,6 @@
 """The learner: encodes the streamed frames, trains the world model and judges the policy in closed loop.
 
-A public name has one path, the module that defines it; each room is imported when it is first used.
+A public name has one path, the room whose `__all__` lists it: `learner.models.Agent`. Each room is imported when it is first used.
 """
 
 from __future__ import annotations

@@ -1,1 +1,40 @@
 """What the learner reads of the ring: leases, windows, batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embodichain.lazy import public
+
+if TYPE_CHECKING:
+    from learner.data.config import DataConfig, Sampling
+    from learner.data.dataset import Batch, LeasedBatch, MemorySource, RingDataset, Source, check_spec
+    from learner.data.experience import Experience
+    from learner.data.static import Mixture, StaticSet
+    from learner.data.windows import Coverage, WindowView, cut
+
+__all__ = [
+    "Batch",
+    "Coverage",
+    "DataConfig",
+    "Experience",
+    "LeasedBatch",
+    "MemorySource",
+    "Mixture",
+    "RingDataset",
+    "Sampling",
+    "Source",
+    "StaticSet",
+    "WindowView",
+    "check_spec",
+    "cut",
+]
+
+__getattr__, __dir__ = public(
+    __name__,
+    dict.fromkeys(["DataConfig", "Sampling"], "config")
+    | dict.fromkeys(["Batch", "LeasedBatch", "MemorySource", "RingDataset", "Source", "check_spec"], "dataset")
+    | dict.fromkeys(["Experience"], "experience")
+    | dict.fromkeys(["Mixture", "StaticSet"], "static")
+    | dict.fromkeys(["Coverage", "WindowView", "cut"], "windows"),
+)

@@ -1,1 +1,29 @@
 """What runs leave on disk, and how they say where they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from embodichain.lazy import public
+
+if TYPE_CHECKING:
+    from learner.records.files import append_line, write_whole
+    from learner.records.plain import as_plain, load_yaml, structured
+    from learner.records.run_folder import RunFolder, versions
+
+__all__ = [
+    "RunFolder",
+    "append_line",
+    "as_plain",
+    "load_yaml",
+    "structured",
+    "versions",
+    "write_whole",
+]
+
+__getattr__, __dir__ = public(
+    __name__,
+    dict.fromkeys(["append_line", "write_whole"], "files")
+    | dict.fromkeys(["as_plain", "load_yaml", "structured"], "plain")
+    | dict.fromkeys(["RunFolder", "versions"], "run_folder"),
+)

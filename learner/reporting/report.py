@@ -26,7 +26,7 @@ _MIME = {".png": "image/png", ".mp4": "video/mp4"}
 def write_report(folder: RunFolder) -> Path:
     """Renders `report.html`: one file without links to anything else. Returns its path."""
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
-    loader = PackageLoader("learner.reporting", ".")
+    loader = PackageLoader(str(__package__), ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     html = environment.get_template("report.html.jinja").render(
         title=f"{summary['recipe']} · seed {summary['seed']}",
