@@ -8,8 +8,14 @@ SOURCES = sorted([*ROOT.glob("embodichain/**/*.py"), *ROOT.glob("learner/**/*.py
 RINGS = {"Ring", "ControlRing", "DeviceRing", "RemoteRing", "AnyRing"}
 HANDED_OUT = {"Slot", "DeviceSlot", "AnySlot", "Lease", "DeviceLease", "AnyLease", "Sample", "DeviceSample"}
 NAMED_TUPLE = {"_replace", "_fields", "_asdict", "_make"}
-FOREIGN = {("stepping.py", "_address"), ("render.py", "_src"), ("render.py", "_build_megakernel"), ("render.py", "_megakernel")}
-"""What MuJoCo and its renderer have no public name for."""
+FOREIGN = {
+    ("stepping.py", "_address"),
+    ("render.py", "_src"),
+    ("render.py", "_build_megakernel"),
+    ("render.py", "_megakernel"),
+    ("looks.py", "_cache"),
+}
+"""What MuJoCo and its renderer have no public name for; and trimesh, for whether normals were stated in a file or computed."""
 
 
 def own(tree: ast.AST) -> set[str]:

@@ -138,8 +138,7 @@ class SimulationWorker:
     def leave(self) -> None:
         """Gives back what it holds of the ring, and ends its process: it is not needed any more."""
         self._rollouts.close()
-        if not isinstance(self._ring, RemoteRing):  # that holds nothing
-            self._ring.close()
+        self._ring.close()
         ray.actor.exit_actor()
 
     def produce(self, number: int) -> Produced | None:

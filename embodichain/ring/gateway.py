@@ -196,6 +196,9 @@ class RemoteRing:
         self._lent = True
         return Slot(self, 0, 0, self._arrays, self._arrays["trajectory_id"])
 
+    def close(self) -> None:
+        """Holds nothing of the ring: there is nothing to give back."""
+
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Called by the slot: sends its arrays."""
         self._lent = False

@@ -104,7 +104,7 @@ def turn_switch_cpu() -> RunConfig:
             encode=encode_on_write(encoder),
         ),
         stream=StreamConfig(workers=1),
-        ring=RingConfig(num_slots=128, max_reads=5, min_ready=24),
+        ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, normalizer=NormalizerConfig(cameras=cameras), model=model),
             data=DataConfig(batch_size=16, window=4, openings=0.25, timeout_s=600.0),
@@ -237,7 +237,7 @@ def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 4000) -> Run
         out=Path(f"runs/{name}"),
         world=world,
         stream=StreamConfig(workers=1),
-        ring=RingConfig(num_slots=128, max_reads=25, min_ready=24),
+        ring=RingConfig(num_slots=128, max_reads=5, min_ready=24),
         learner=LearnerConfig(
             agent=AgentConfig(encoder=encoder, normalizer=NormalizerConfig(cameras=_CAMERAS, channels=90, exact=True), model=model),
             data=DataConfig(batch_size=4, window=0, timeout_s=600.0),

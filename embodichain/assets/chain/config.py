@@ -32,8 +32,6 @@ class AssetsConfig:
             "lid": 2,
             "carafe": 2,
             "cup": 2,
-            "mark": 1,
-            "button_panel": 2,
         }
     )
     seed: int = 0
