@@ -99,7 +99,10 @@ def read_or_refused(seed, folder):
             assert ": " in str(error)
         else:
             assert to_solid(solid).volume() > 0
-            assert 0.03 < np.ptp(found.parts[0].mesh.vertices[np.unique(found.parts[0].mesh.faces)], axis=0).max() < 0.3
+            used = found.parts[0].mesh.vertices[np.unique(found.parts[0].mesh.faces)]
+            # A scrap of a mug is thickened nowadays, not refused; and what a glTF file says in metres beats the word in its name.
+            low, high = (0.001, 50.0) if found.parameters["scale_source"] == "file" else (0.015, 0.3)
+            assert low < np.ptp(used, axis=0).max() < high
     assert time.process_time() - start < 60
 
 
