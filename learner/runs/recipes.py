@@ -189,7 +189,7 @@ _STRAYING = RecoveryConfig(
     probability=0.9, astray=0.5, astray_again=0.3, stray_aside=0.07, stray_above=(0.0, 0.08), max_attempts=5, kinds=MISALIGNED
 )
 """In many episodes the hand strays from its goal and comes back: on the expert's own way the state alone tells where it leads. In
-more of them still, and no frame told where a hand would go next: what strays is drawn by chance."""
+no more of them, because where a hand strays is drawn by chance, and no frame foretells it."""
 
 
 def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 4000) -> RunConfig:

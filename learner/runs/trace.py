@@ -126,7 +126,7 @@ def record_of(config: WorldConfig, world: World, again: Resimulated, identity: T
         "assets": assets,
         "expansion": dict(scene.expansion),
         "robot_hash": world.robot.content_hash,
-        "versions": {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES},
+        "versions": _versions(),
         "machine": platform.machine(),
         "fields": fingerprints(again.trajectory),
         "world": as_plain(config),
@@ -165,11 +165,16 @@ def _changed(record: Mapping[str, Any], world: World, again: Resimulated) -> lis
             found.append(f"asset {asset['name']}")
     if record.get("robot_hash") != world.robot.content_hash:
         found.append("robot")
-    now = {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES}
+    now = _versions()
     found += [f"{name} {was} is {now.get(name)}" for name, was in record.get("versions", {}).items() if now.get(name) != was]
     if record.get("machine") != platform.machine():
         found.append(f"machine {record.get('machine')} is {platform.machine()}")
     return found
+
+
+def _versions() -> dict[str, str]:
+    """Of what may change a simulated bit."""
+    return {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES}
 
 
 def _check_assets(folder: RunFolder, again: Resimulated) -> None:
