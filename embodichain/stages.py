@@ -10,7 +10,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.episode import Outcome
+from embodichain.darkroom import Darkroom, posable
+from embodichain.episode import Outcome, Reels, Snapshots
 from embodichain.errors import MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
@@ -18,7 +19,9 @@ from embodichain.protocols import Physics, Task
 from embodichain.ring.contract import SlotSource
 from embodichain.rollout import ExpertPilot, rollout, write_provenance
 from embodichain.scenes.sample import SceneSampler
+from embodichain.stage import Stage
 from embodichain.types import Scene, Timings, TrajectoryId
+from embodichain.types.reels import MOST_NUMBERS, NOTES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
 __all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "produce"]
@@ -93,6 +96,8 @@ class Fate(StrEnum):
     """What became of one scene number."""
 
     PUBLISHED = "published"
+    EXPOSED = "exposed"
+    """A success whose reel is on its way to the darkroom: published when that has developed it, and not counted before."""
     REJECTED = "rejected"
     """The grader found no success: an expert's failed attempt is not experience worth learning from."""
     REFUSED = "refused"
@@ -113,9 +118,15 @@ class Produced:
 
 
 class RolloutStage:
-    """Plays a scene with its task's expert and publishes the trajectory into the ring."""
+    """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into one of reels.
 
-    def __init__(self, world: World, ring: SlotSource, *, worker: int, epoch: int) -> None:
+    `camera` says when pictures are drawn: with DARKROOM the ring is one of `reel_spec(world.stream_spec)`. Raises ConfigError for
+    a physics whose pictures can only be drawn at once, unless they are.
+    """
+
+    def __init__(
+        self, world: World, ring: SlotSource, *, worker: int, epoch: int, camera: CameraMode = CameraMode.SNAPSHOTS
+    ) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker
@@ -124,10 +135,11 @@ class RolloutStage:
         self.physics = world.make_physics()
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
-        self._encoder = world.config.encode.make() if world.config.encode.factory else None
-        self._pixels = self._spec.field("rgb").allocate() if self._encoder is not None else None
-        encodes_depth = self._encoder is not None and world.config.depth and self._encoder.encodes_depth
-        self._depths = self._spec.field("depth").allocate() if encodes_depth else None
+        self._good = Fate.EXPOSED if camera is CameraMode.DARKROOM else Fate.PUBLISHED
+        self._note = None if camera is CameraMode.SNAPSHOTS else posable(self.physics).note
+        self._darkroom = Darkroom(world.config, self.physics) if camera is not CameraMode.DARKROOM else None
+        self._stage = Stage(world.robot, world.assets) if camera is CameraMode.DARKROOM else None
+        self._notes = np.zeros((self._spec.horizon + 1, MOST_NUMBERS)) if camera is CameraMode.REELS else None
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
@@ -152,7 +164,7 @@ class RolloutStage:
         return Produced(
             number=number,
             task=task.name,
-            fate=Fate.PUBLISHED if outcome.verdict.success else Fate.REJECTED,
+            fate=self._good if outcome.verdict.success else Fate.REJECTED,
             reason=outcome.verdict.reason,
             num_chunks=outcome.num_chunks,
             recovered=outcome.recovered,
@@ -160,23 +172,23 @@ class RolloutStage:
         )
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
-        """One expert episode into any arrays of the stream's spec."""
+        """One expert episode into any arrays of the ring's spec. Of a failure that was not drawn at once no picture is made."""
         pilot = ExpertPilot(task, scene, self.physics, np.random.default_rng(scene.seed))
-        if self._encoder is None or self._pixels is None:
-            return rollout(self.physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
-        arrays = {name: out[name] for name in out if name not in ("latents", "depth_latents")} | {"rgb": self._pixels}
-        if self._depths is not None:
-            arrays["depth"] = self._depths
-        outcome = rollout(self.physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
-        if outcome.verdict.success:  # what failed is not published: nobody will look
-            before = time.perf_counter()
-            frames = outcome.num_chunks + 1
-            out["latents"][:frames] = self._encoder.encode(self._pixels[:frames])
-            out["latents"][frames:] = 0
-            if self._depths is not None:
-                out["depth_latents"][:frames] = self._encoder.encode_depth(self._depths[:frames])
-                out["depth_latents"][frames:] = 0
-            outcome.timings.encode_s += time.perf_counter() - before
+        arrays = dict(out) if self._darkroom is None else self._darkroom.canvas(out)
+        if self._notes is not None:
+            arrays[NOTES] = self._notes
+        shutter = Snapshots(self.physics.render) if self._note is None else Reels(self._note)
+        outcome = rollout(self.physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec, shutter=shutter)
+        if not outcome.verdict.success:  # it is not published: nobody will look
+            return outcome
+        num_frames = outcome.num_chunks + 1
+        if self._stage is not None:
+            self._stage.write(scene, out[SCENE])
+            out[STAGE][()] = self._stage.key
+        if self._darkroom is not None:
+            if self._notes is not None:
+                self._darkroom.draw(arrays, self._notes, num_frames, outcome.timings)
+            self._darkroom.encode(arrays, out, num_frames, outcome.timings)
         return outcome
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.ray_engine.weather import Budgets
 from embodichain.types import PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types.reels import CameraMode
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.training.config import LearnerConfig
@@ -75,6 +76,9 @@ class StreamConfig:
     """Lost workers that a run survives, by cause, within a window of time."""
     limit: int = 0
     """Scenes to simulate before the stream ends; 0 has no end."""
+    camera: CameraMode = CameraMode.SNAPSHOTS
+    """When and where pictures are drawn: "snapshots", while an episode is played; "reels", by its worker once it is a success, so
+    that failures cost no picture; "darkroom", in one process beside the workers. They are the same to the bit."""
 
     def __post_init__(self) -> None:
         if self.engine not in ("ray", "serial"):
@@ -91,6 +95,11 @@ class StreamConfig:
             )
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
+        if self.engine == "serial" and self.camera is CameraMode.DARKROOM:
+            raise ConfigError(
+                "a darkroom is a process beside the workers, and the serial engine has none: choose --stream.camera reels, or "
+                "--engine ray"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

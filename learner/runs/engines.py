@@ -18,7 +18,7 @@ def open_engine(
     """The configured engine, producing from the first scene on, or from where `start` says; `log` is told of lost workers."""
     limit = config.limit or None
     if config.engine == "serial":
-        return Engine(world, ring, start=start, limit=limit)
+        return Engine(world, ring, start=start, limit=limit, camera=config.camera)
     from embodichain.ray_engine.config import RayConfig
     from embodichain.ray_engine.engine import RayEngine  # a serial run does not pay for Ray
 
@@ -30,6 +30,7 @@ def open_engine(
         cpus_per_worker=config.cpus_per_worker,
         budgets=config.budgets,
         hang_s=config.hang_s,
+        camera=config.camera,
         log=log,
     )
     engine = RayEngine(world, ring, spread, start=start, limit=limit)
