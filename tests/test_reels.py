@@ -25,6 +25,9 @@ from embodichain.tasks import TASKS
 from embodichain.types import Grains, RingSpec, Timings
 from embodichain.types.reels import NOTES, PICTURES, SCENE, SCENE_BYTES, CameraMode, reel_spec
 from embodichain.world import World
+from learner.records.plain import as_plain
+from learner.runs import catalog
+from learner.runs.options import RunWords, resolve, restore
 
 SNAPSHOTS, REELS, DARKROOM = CameraMode
 
@@ -280,3 +283,18 @@ def test_a_reel_waits_in_hand_while_there_is_no_room_and_is_developed_once(count
         assert reels.stats().free == 3 and ring.stats().published == 2
         darkroom.close()
         stage.close()
+
+
+@pytest.mark.parametrize("camera", CameraMode)
+def test_the_command_line_chooses_the_camera_and_a_run_folder_remembers_it(camera):
+    config = resolve("tiny_cpu", RunWords(), ["--stream.camera", camera.value]).config
+    assert config.stream.camera is camera
+    assert restore(catalog.make("tiny_cpu"), as_plain(config)).stream.camera is camera
+    old = as_plain(config)
+    del old["stream"]["camera"]  # as files were written before there was a choice
+    assert restore(catalog.make("tiny_cpu"), old).stream.camera is CameraMode.SNAPSHOTS
+
+
+def test_a_serial_run_with_a_darkroom_is_refused_before_anything_is_prepared():
+    with pytest.raises(ConfigError, match=r"--stream\.camera reels"):
+        resolve("tiny_cpu", RunWords(), ["--stream.engine", "serial", "--stream.camera", "darkroom"])

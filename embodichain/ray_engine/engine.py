@@ -236,6 +236,11 @@ class RayEngine:
         return [who.pid for worker in workers if (who := worker.who) is not None]
 
     @property
+    def darkroom_pid(self) -> int:
+        """Process of the darkroom, once it is ready; 0 where there is none."""
+        return self._lab.pid if self._lab is not None else 0
+
+    @property
     def workers(self) -> int:
         """How many of them are ready."""
         return len(self.pids)
