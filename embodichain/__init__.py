@@ -14,6 +14,8 @@ __all__ = [
     "cache",
     "command_line",
     "config",
+    "crew",
+    "crew_engine",
     "darkroom",
     "darkroom_stage",
     "engine",

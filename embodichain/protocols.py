@@ -141,6 +141,13 @@ class BatchPhysics(Protocol):
         """
         ...
 
+    def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
+        """Writes into each row of `out` [n, N] what pictures of that world depend on now; see `Posable.note`.
+
+        Raises SceneError for a world that holds no usable scene.
+        """
+        ...
+
     def close(self) -> None:
         """Frees what the worlds hold; safe to call twice."""
         ...

@@ -295,6 +295,19 @@ def test_the_command_line_chooses_the_camera_and_a_run_folder_remembers_it(camer
     assert restore(catalog.make("tiny_cpu"), old).stream.camera is CameraMode.SNAPSHOTS
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("--stream.engine crew --stream.workers 3", "multiple of the 3 workers"),
+        ("--stream.engine crew --stream.most-workers 4", "one number"),
+        ("--stream.engine crew --stream.camera darkroom", "--stream.camera reels"),
+    ],
+)
+def test_a_crew_is_told_what_it_cannot_have(words, reason):
+    with pytest.raises(ConfigError, match=reason):
+        resolve("tiny_cpu", RunWords(), words.split())
+
+
 def test_a_serial_run_with_a_darkroom_is_refused_before_anything_is_prepared():
     with pytest.raises(ConfigError, match=r"--stream\.camera reels"):
         resolve("tiny_cpu", RunWords(), ["--stream.engine", "serial", "--stream.camera", "darkroom"])

@@ -58,9 +58,12 @@ class StreamConfig:
     """Who simulates."""
 
     engine: str = "ray"
-    """"ray": worker processes; "serial": in this process, between training steps."""
+    """"ray": worker processes; "serial": in this process, between training steps; "crew": many worlds that are stepped together,
+    by this process, and workers that think for them and draw their pictures afterwards (as with `camera` "reels")."""
     workers: int = 2
     """At the beginning, and the fewest."""
+    worlds: int = 8
+    """Worlds of a crew, a multiple of its workers."""
     most_workers: int = 0
     """The number of workers may grow up to this while the learner waits for them, and shrinks while they wait: `--workers 2:16`; 0
     keeps it."""
@@ -81,8 +84,8 @@ class StreamConfig:
     that failures cost no picture; "darkroom", in one process beside the workers. They are the same to the bit."""
 
     def __post_init__(self) -> None:
-        if self.engine not in ("ray", "serial"):
-            raise unknown("engine", self.engine, ("ray", "serial"))
+        if self.engine not in ("ray", "serial", "crew"):
+            raise unknown("engine", self.engine, ("ray", "serial", "crew"))
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
         if self.most_workers and self.most_workers < self.workers:
@@ -95,11 +98,15 @@ class StreamConfig:
             )
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
-        if self.engine == "serial" and self.camera is CameraMode.DARKROOM:
+        if self.engine != "ray" and self.camera is CameraMode.DARKROOM:
             raise ConfigError(
-                "a darkroom is a process beside the workers, and the serial engine has none: choose --stream.camera reels, or "
-                "--engine ray"
+                f"a darkroom is a process beside the workers, and the engine {self.engine!r} has none: choose "
+                "--stream.camera reels, or --engine ray"
             )
+        if self.engine == "crew" and (self.worlds < 1 or self.worlds % self.workers):
+            raise ConfigError(f"worlds must be a multiple of the {self.workers} workers of a crew, got {self.worlds}")
+        if self.engine == "crew" and self.most_workers:
+            raise ConfigError("a crew has as many workers from beginning to end: give --workers one number")
 
 
 @dataclass(frozen=True, kw_only=True)
