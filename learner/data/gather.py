@@ -30,9 +30,14 @@ class Slots:
     def windows(self, name: str, starts: Tensor, lengths: Tensor, size: int, device: torch.device | str) -> Tensor | None:
         """A field's windows as `gathered` makes them; None when the field does not lie on `device`."""
         field = as_tensor(self.field(name))
-        if field.device.type != torch.device(device).type:
-            return None
-        return gathered(field, self.indices, starts, lengths, size)
+        return gathered(field, self.indices, starts, lengths, size) if lies_on(field.device, torch.device(device)) else None
+
+
+def lies_on(there: torch.device, wanted: torch.device) -> bool:
+    """Whether memory of one device is that of another, which may be named without its number: of several GPUs, the current one."""
+    if there.type != wanted.type or wanted.type != "cuda":
+        return there.type == wanted.type
+    return there.index == (torch.cuda.current_device() if wanted.index is None else wanted.index)
 
 
 def gathered(field: Tensor, slots: NDArray, starts: Tensor, lengths: Tensor, size: int) -> Tensor:

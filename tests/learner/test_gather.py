@@ -13,7 +13,7 @@ from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, camera_spec, write_text
 from learner.data.config import DataConfig
 from learner.data.dataset import RingDataset
-from learner.data.gather import gathered
+from learner.data.gather import gathered, lies_on
 
 HORIZON = 6
 
@@ -71,3 +71,17 @@ def test_a_field_may_span_more_than_an_int_can_count(tmp_path):
         field[slot] = slot + 10 * torch.arange(3, dtype=torch.uint8)[:, None]
     out = gathered(field, np.array([3, 0, 3]), torch.tensor([1, 0, 0]), torch.tensor([2, 1, 2]), 2)
     assert out[..., 0].tolist() == [[13, 23], [0, 0], [3, 13]]
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "same"),
+    [
+        ("cpu", "cpu", True),
+        ("cuda:0", "cuda:0", True),
+        ("cuda:0", "cuda:1", False),
+        ("cuda:1", "cpu", False),
+        ("cpu", "cuda:0", False),
+    ],
+)
+def test_a_ring_on_one_of_several_gpus_is_not_taken_for_one_on_another(there, wanted, same):
+    assert lies_on(torch.device(there), torch.device(wanted)) is same
