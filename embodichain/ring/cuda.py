@@ -166,8 +166,8 @@ class CudaDevice:
             captured = [stream for stream in found if self._runtime.streamIsCapturing(stream)]
         if captured:
             raise RingError(
-                f"a stream of GPU {self.ordinal} is captured into a graph: what it reads or writes of the ring runs only when the graph "
-                "does; acquire and release, reserve and publish outside the capture"
+                f"a stream of GPU {self.ordinal} is captured into a graph: what it reads or writes of the ring runs only when the "
+                "graph does; acquire and release, reserve and publish outside the capture"
             )
         return tuple(sorted(found))
 
