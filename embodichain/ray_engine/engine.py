@@ -14,14 +14,15 @@ from typing import Any
 
 import ray
 from numpy.typing import NDArray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.engine import Numbers, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
-from embodichain.ray_engine.crew import Crew, Lost, Worker
+from embodichain.ray_engine.crew import Crew
+from embodichain.ray_engine.doubts import Lost
 from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
@@ -279,7 +280,7 @@ class RayEngine:
             time.sleep(0.02)
         self.check()
 
-    def _hire(self, index: int, epoch: int, where: NodeAffinitySchedulingStrategy) -> ray.actor.ActorHandle:
+    def _hire(self, index: int, epoch: int, where: NodeLabelSchedulingStrategy) -> ray.actor.ActorHandle:
         """A new worker; it answers for itself while it makes a number."""
         cores = self._config.cpus_per_worker if self._config.address else 0
         return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
@@ -310,9 +311,9 @@ class RayEngine:
                         crew.submit(worker, number)
                 if self._numbers.exhausted and self._numbers.settled:
                     break
-                for worker, outcome in crew.wait(0.2):
+                for outcome in crew.wait(0.2):
                     if isinstance(outcome, Lost):
-                        self._mourn(worker, outcome)
+                        self._mourn(outcome)
                     elif outcome is None:
                         return  # the ring was closed
                     else:
@@ -329,7 +330,7 @@ class RayEngine:
             self.report.add(produced)
         self._on_produced(produced)
 
-    def _mourn(self, worker: Worker, lost: Lost) -> None:
+    def _mourn(self, lost: Lost) -> None:
         """Counts a loss, tells it, and ends the run when there were too many."""
         if lost.cause is Cause.SCENE:
             assert lost.number is not None
@@ -340,16 +341,16 @@ class RayEngine:
                     self.report.crashed = (*self.report.crashed, lost.number)
                     self._numbers.settle(lost.number)
                 self.report.deaths[lost.cause] += 1
-        where = self._tell(worker, lost)
+        where = self._tell(lost)
         if lost.fatal:
-            raise EmbodiChainError(f"worker {worker.index} could not start: {lost.what}{where}")
+            raise EmbodiChainError(f"worker {lost.worker} could not start: {lost.what}{where}")
         self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
 
-    def _tell(self, worker: Worker, lost: Lost) -> str:
+    def _tell(self, lost: Lost) -> str:
         """Writes a loss down; where, in words."""
         if self._config.log is None:
             return ""
-        told = {"cause": lost.cause.value, "worker": worker.index, "number": lost.number, "node": lost.node}
+        told = {"cause": lost.cause.value, "worker": lost.worker, "number": lost.number, "node": lost.node}
         log = MetricsWriter(self._config.log)
         log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
         log.close()
