@@ -202,10 +202,10 @@ def test_nodes_come_and_go_and_the_run_goes_on(world, cluster, no_shared_memory_
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_worker_that_ends_a_moment_before_its_node_was_lost_with_it_and_one_whose_node_lives_was_not(
-    world, cluster, no_shared_memory_left
+    world, cluster, tmp_path, no_shared_memory_left
 ):
     far = cluster.add_node(num_cpus=2)
-    config = RayConfig(workers=3, address=str(cluster.address))
+    config = RayConfig(workers=3, address=str(cluster.address), log=tmp_path / "workers.jsonl")
     with ring_for(world) as ring, RayEngine(world, ring, config) as engine:
         ids: list[int] = []
         reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
@@ -224,6 +224,10 @@ def test_a_worker_that_ends_a_moment_before_its_node_was_lost_with_it_and_one_wh
             eventually(engine, lambda published=published: engine.report.published > published)
         engine.close()
         reader.join()
+    told = [json.loads(line) for line in config.log.read_text().splitlines()]
+    assert [":actor_name:" in lost["detail"] for lost in told] == [lost["cause"] == "crash" for lost in told], (
+        "a node that lives answers"
+    )
 
 
 @pytest.mark.slow

@@ -215,7 +215,8 @@ class Crew:
         worker.actor = worker.who = worker.asked = None
         worker.note = f"one is replaced after {cause.value}"
         worker.epoch = (worker.epoch + 1) % 256
-        return Lost(cause, worker.index, number, node, what, detail, fatal=getattr(error, "actor_init_failed", False))
+        log = who.log if who is not None else ""
+        return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
     def _is_doubted(self, outcome: Produced | Lost | None) -> bool:
         """Whether it is too early to say why a worker was lost: its node may be gone too."""

@@ -40,6 +40,8 @@ _WATCH_S = 0.5
 """How often the gateway is asked who it is."""
 _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
+_DELIVERIES = 4
+"""How many trajectories the gateway takes in at a time; one more call is for whoever asks whether it lives."""
 _START_S = 30.0
 """How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
 
@@ -102,7 +104,7 @@ class Courier:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                # Short turns: the gateway serves one worker at a time.
+                # Short turns: the gateway serves few workers at a time.
                 return ray.get(self._gateway.deliver.remote(parcel, identity.pack(), 1.0))
             except RingTimeout:
                 if time.monotonic() > deadline:
@@ -294,7 +296,7 @@ class RayEngine:
             return None
         actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(GatewayActor)
         here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
-        return actor_class.options(scheduling_strategy=here).remote(self._home)
+        return actor_class.options(scheduling_strategy=here, max_concurrency=_DELIVERIES + 1).remote(self._home)
 
     # ------------------------------------------------------------------------------------------------------ the thread
 
