@@ -60,7 +60,8 @@ class Page:
 
     def _build(self) -> None:
         scene, start = self._server.scene, self._exhibit.start()
-        scene.add_grid(f"{_SCENE}/ground", width=2.0, height=2.0, cell_size=0.05, section_size=0.5)
+        if not self._exhibit.around:
+            scene.add_grid(f"{_SCENE}/ground", width=2.0, height=2.0, cell_size=0.05, section_size=0.5)
         for name in dict.fromkeys(part.frame for part in self._exhibit.parts):
             self._frames[name] = scene.add_frame(_path(name), show_axes=False)
         self._pose(start)
@@ -162,9 +163,9 @@ class Page:
         threading.Thread(target=turn, daemon=True).start()
 
 
-def _quiet() -> redirect_stdout[TextIO]:
-    """Viser writes a table where a program expects our answer."""
-    return redirect_stdout(sys.stderr)
+def _quiet() -> redirect_stdout[StringIO]:
+    """Keeps to itself what viser prints, for a program expects our answer alone."""
+    return redirect_stdout(StringIO())
 
 
 def _path(frame: str) -> str:
