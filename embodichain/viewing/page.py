@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from io import StringIO
 from types import TracebackType
 
 import numpy as np
