@@ -66,6 +66,7 @@ KILLS ?= 10000
 soak: setup ## kill and stop what a run is made of, then the ring's processes KILLS times; fails on anything torn, over K or lost
 	nice $(BIN)/embodichain chaos --minutes 5
 	nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002
+	if [ "$$(id -u)" = 0 ]; then nice $(BIN)/python tests/ring/ring_fuzz.py --seconds 86400 --kills $(KILLS) --every 0.002 --containers; fi
 
 bench-peers: setup $(PEERS)/.installed ## the ring against Reverb, TorchRL and Ray's object store: 3 minutes, one JSON line
 	$(BIN)/python benchmarks/peers/compare.py

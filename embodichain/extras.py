@@ -30,7 +30,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "warp",
     ),
     "sim": ("av", "gymnasium", "matplotlib", "msgpack", "packaging", "psutil", "ray"),
-    "exchange": ("h5py", "pyarrow"),
+    "exchange": ("h5py", "pyarrow", "viser"),
     "learn": ("cattrs", "pytorch_lightning", "safetensors", "tensorboard", "tokenizers", "torch", "transformers", "tyro"),
     "serve": ("websockets",),
     "cluster": ("fastapi", "fsspec", "pandas", "requests", "uvicorn"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from embodichain import cli
+from learner.runs.catalog import make
+from learner.runs.options import names
 
 ROOT = Path(__file__).parent.parent
 SUBCOMMANDS = {
@@ -65,6 +68,11 @@ def test_the_help_of_a_run_fits_a_screen_and_help_all_names_every_value(tmp_path
     every = answer(["run", "--help-all"], 20.0, tmp_path)
     assert every.returncode == 0
     assert all(name in every.stdout for name in ("--world.recovery.kinds.slip", "--learner.data.window", "--tasks", "--ring.mode"))
+    assert "│" not in every.stdout and "--world.width INT" in every.stdout, "one style: that of every other command"
+    assert re.search(r"--world.width INT +.*(\n +.*)*\(default: 64\)", every.stdout)
+    told = re.findall(r"^  --([\w.-]+)", every.stdout, re.MULTILINE)
+    untold = {name.removeprefix("--") for name in names(make("tiny_cpu"))} - set(told)
+    assert all(any(name.startswith(f"{table}.") for name in told) for table in untold), "tables are told by their entries"
     assert "--pretrain.mask-share" in answer(["encoder", "train", "--help-all"], 20.0, tmp_path).stdout
 
 

@@ -11,15 +11,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
+from drained import check_accounts, drain
 
 from embodichain.config import WorldConfig
-from embodichain.errors import ConfigError, EmbodiChainError, RingTimeout
-from embodichain.physics import counting
+from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.prepare import prepare
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.ray_engine.weather import Budgets, Cause, Deaths
@@ -50,29 +52,8 @@ def ring_for(world: World) -> Ring:
     return Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=4, max_reads=K))
 
 
-def drain(ring: Ring, engine: RayEngine, world: World, timeout_s: float = 240.0) -> list[int]:
-    """Ids of every read until the stream has ended; each is verified in full where physics only counts."""
-    ids, deadline = [], time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        ended = engine.exhausted
-        try:
-            with ring.sample(1, timeout_s=0.0 if ended else 0.2) as batch:
-                if world.config.physics == "counting":
-                    counting.verify(batch[0], robot=world.robot)
-                ids.append(batch[0].trajectory_id)
-        except RingTimeout:
-            engine.check()
-            if ended:
-                return ids
-    raise AssertionError(f"not drained after {timeout_s} s: {engine.health}, {engine.report}")
-
-
 def check_intact(ids: list[int], engine: RayEngine, *, limit: int) -> None:
-    """Every number has one fate, and every trajectory was read K times."""
-    report = engine.report
-    assert sum(report.fates.values()) + len(report.crashed) == limit
-    assert sorted(ids) == sorted(K * list(set(ids)))
-    assert 0 <= len(set(ids)) - report.published <= len(report.crashed), "the dead may have published before they could say so"
+    check_accounts(ids, engine, limit=limit, reads=K, unsaid=len(engine.report.crashed))
 
 
 def eventually(engine: RayEngine, holds, timeout_s: float = 60.0) -> float:
@@ -206,16 +187,47 @@ def test_nodes_come_and_go_and_the_run_goes_on(world, cluster, no_shared_memory_
         reader.start()
         eventually(engine, lambda: engine.report.published > 20)
         cluster.remove_node(far, allow_graceful=False)
-        eventually(engine, lambda: engine.report.deaths[Cause.NODE] + engine.report.deaths[Cause.CRASH] >= 2)
+        eventually(engine, lambda: sum(engine.report.deaths.values()) >= 2)
         published = engine.report.published
         eventually(engine, lambda: engine.report.published > published + 5 or engine.exhausted)
-        assert sum(engine.report.deaths.values()) == 2, "one for each worker that was there"
+        assert engine.report.deaths == {Cause.NODE: 2}, "one for each worker that was there"
         cluster.add_node(num_cpus=2)
         back_s = eventually(engine, lambda: len(engine.pids) == 3 or engine.exhausted)
         assert back_s < 30.0
         reader.join()
         check_intact(ids, engine, limit=limit)
         assert ring.stats().over_reads == 0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_worker_that_ends_a_moment_before_its_node_was_lost_with_it_and_one_whose_node_lives_was_not(
+    world, cluster, tmp_path, no_shared_memory_left
+):
+    far = cluster.add_node(num_cpus=2)
+    config = RayConfig(workers=3, address=str(cluster.address), log=tmp_path / "workers.jsonl")
+    with ring_for(world) as ring, RayEngine(world, ring, config) as engine:
+        ids: list[int] = []
+        reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+        reader.start()
+        for deaths in (Counter({Cause.CRASH: 2}), Counter({Cause.CRASH: 2, Cause.NODE: 2})):
+            eventually(engine, lambda: len(engine.pids) == 3)
+            (raylet,) = far.all_processes["raylet"]
+            away = [pid for pid in engine.pids if psutil.Process(pid).ppid() == raylet.process.pid]
+            assert len(away) == 2
+            for pid in away:
+                os.kill(pid, signal.SIGKILL)
+            if deaths[Cause.NODE]:
+                cluster.remove_node(far, allow_graceful=False)  # Ray hears of its end only when it has missed some beats
+            eventually(engine, lambda deaths=deaths: engine.report.deaths == deaths)
+            published = engine.report.published
+            eventually(engine, lambda published=published: engine.report.published > published)
+        engine.close()
+        reader.join()
+    told = [json.loads(line) for line in config.log.read_text().splitlines()]
+    assert [":actor_name:" in lost["detail"] for lost in told] == [lost["cause"] == "crash" for lost in told], (
+        "a node that lives answers"
+    )
 
 
 @pytest.mark.slow
@@ -253,6 +265,51 @@ def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, 
         ):
             drain(ring, engine, world)
     finally:
+        ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_worker_that_was_ended_for_want_of_memory_is_replaced_within_15_s_of_there_being_some(
+    world, monkeypatch, no_shared_memory_left
+):
+    memory = psutil.virtual_memory()
+    if memory.available < 6 << 30:
+        pytest.skip(f"needs 6 GiB of free memory, {memory.available >> 30} are free")
+    wanted = 3 << 30
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(memory.total - memory.available + wanted) / memory.total:.4f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    start_ray(RayConfig())
+    eater = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.stdin.readline(); eaten = bytearray(b'x') * {wanted + (1 << 30)}; sys.stdin.readline()",
+        ],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=2, budgets=Budgets(memory=100))) as engine:
+            ids: list[int] = []
+            reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+            reader.start()
+            eventually(engine, lambda: len(engine.pids) == 2)
+            eater.stdin.write("eat\n")
+            eater.stdin.flush()
+            eventually(engine, lambda: engine.report.deaths[Cause.MEMORY] >= 1)
+            eater.kill()
+            eater.wait()
+            back_s = eventually(engine, lambda: len(engine.pids) == 2)
+            assert back_s < 15.0
+            published = engine.report.published
+            eventually(engine, lambda: engine.report.published > published)
+            assert set(engine.report.deaths) == {Cause.MEMORY}
+            engine.close()
+            reader.join()
+    finally:
+        eater.kill()
+        eater.wait()
         ray.shutdown()
 
 

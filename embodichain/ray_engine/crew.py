@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
 
 from embodichain.errors import EmbodiChainError
+from embodichain.ray_engine.doubts import Doubts, Lost, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.weather import Cause
 from embodichain.stages import Produced
@@ -27,19 +28,6 @@ _MOST = 400
 """Characters of an error in one line."""
 _SOON_S = 10.0
 """A worker that is lost within so long [s] of its birth is replaced after a pause that doubles, up to this long."""
-
-
-class Lost(NamedTuple):
-    """A number that a worker could not make, and for every cause but SCENE the worker with it."""
-
-    cause: Cause
-    number: int | None
-    """None when it was not at work."""
-    node: str
-    what: str
-    detail: str
-    fatal: bool = False
-    """It failed to start for a reason that would stop every other one too."""
 
 
 @dataclass(eq=False, slots=True)
@@ -61,25 +49,30 @@ class Worker:
     call_at: float = 0.0
     """When the place is to be filled again."""
     pause_s: float = 0.0
+    avoids: tuple[str, ...] = ()
+    """Nodes that were in doubt when it was placed."""
     leaving: bool = False
     """It is given nothing more to do, and goes when it has ended what it does."""
     note: str = field(default="starting")
 
 
-Hire = Callable[[int, int, NodeAffinitySchedulingStrategy], Any]
-"""A new actor for a place, of an epoch, on a node."""
+_NODE = "ray.io/node-id"
+"""The label by which Ray names each node."""
+
+Hire = Callable[[int, int, NodeLabelSchedulingStrategy], Any]
+"""A new actor for a place, of an epoch, on one of some nodes."""
 
 
 class Crew:
     """Fills places with actors and keeps them filled. Owned by one thread; `told` by any.
 
-    A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost with its node,
-    nobody is placed until the node has answered or Ray has given it up.
+    A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost nobody
+    is placed until that node has answered or Ray has given it up; on every other node the work goes on.
     """
 
     def __init__(self, hire: Hire, size: int, *, home: str, hang_s: float, epoch: int) -> None:
         self._hire, self._home, self._hang_s = hire, home, hang_s
-        self._suspects: dict[str, ray.ObjectRef] = {}
+        self._doubts = Doubts()
         self._epoch, self._epochs = epoch, dict[int, int]()
         """The first epoch of all, and the next of each index that somebody had who left."""
         self.workers = [Worker(index, epoch) for index in range(size)]
@@ -129,8 +122,9 @@ class Crew:
         worker.number, worker.since = number, time.monotonic()
         worker.waits_for = worker.actor.produce.remote(number)
 
-    def wait(self, timeout_s: float) -> Iterator[tuple[Worker, Produced | Lost | None]]:
+    def wait(self, timeout_s: float) -> Iterator[Produced | Lost | None]:
         """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
+        yield from self._doubts.settled()
         self._fill()
         self.see_off()
         busy = {worker.waits_for: worker for worker in self.workers if worker.waits_for is not None}
@@ -139,11 +133,12 @@ class Crew:
         for reference in ray.wait(list(busy), timeout=timeout_s)[0] if busy else ():
             worker = busy[reference]
             outcome = self._answered(worker, reference)
-            if not isinstance(outcome, Hello):
-                yield worker, outcome
+            if not isinstance(outcome, Hello) and not self._is_doubted(outcome):
+                yield outcome
         for worker in self.workers:
-            if worker.waits_for is not None and worker.who is not None and (lost := self._hung(worker)) is not None:
-                yield worker, lost
+            lost = self._hung(worker) if worker.waits_for is not None and worker.who is not None else None
+            if lost is not None and not self._is_doubted(lost):
+                yield lost
 
     def dismiss(self) -> None:
         """Ends everybody."""
@@ -170,8 +165,8 @@ class Crew:
             cause = error.cause
             if isinstance(cause, EmbodiChainError):  # a fault that was foreseen: every other worker would meet it too
                 raise cause from error
-            what = f"{type(cause).__name__}: {cause}"
-            return Lost(Cause.SCENE, number, worker.who.node if worker.who else "", what[:_MOST], _COLOURS.sub("", str(error)))
+            what, node = f"{type(cause).__name__}: {cause}"[:_MOST], worker.who.node if worker.who else ""
+            return Lost(Cause.SCENE, worker.index, number, node, what, _COLOURS.sub("", str(error)))
         except ray.exceptions.RayError as error:
             return self._bury(worker, number, error)
         if isinstance(answer, Hello):
@@ -203,7 +198,7 @@ class Crew:
     def _bury(self, worker: Worker, number: int | None, error: Exception) -> Lost:
         """Ends what is left of a worker and empties its place."""
         who, node = worker.who, worker.who.node if worker.who else ""
-        cause = self._cause(error, node)
+        cause = self._cause(error)
         detail = _COLOURS.sub("", str(error)) or type(error).__name__
         lines = [line.strip() for line in detail.splitlines() if line.strip()]
         what = lines[-1] if getattr(error, "actor_init_failed", False) else " ".join(lines)[:_MOST]
@@ -213,8 +208,6 @@ class Crew:
             detail = last_words(who.log) or detail
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(worker.actor, no_restart=True)
-        if cause is Cause.NODE and node not in self._suspects and node != self._home:
-            self._suspects[node] = self._probe(node)
         now = time.monotonic()
         soon = now - worker.born < _SOON_S
         worker.pause_s = min(_SOON_S, max(0.5, 2 * worker.pause_s)) if soon else 0.0
@@ -222,59 +215,49 @@ class Crew:
         worker.actor = worker.who = worker.asked = None
         worker.note = f"one is replaced after {cause.value}"
         worker.epoch = (worker.epoch + 1) % 256
-        return Lost(cause, number, node, what, detail, fatal=getattr(error, "actor_init_failed", False))
+        log = who.log if who is not None else ""
+        return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
-    def _cause(self, error: Exception, node: str) -> Cause:
+    def _is_doubted(self, outcome: Produced | Lost | None) -> bool:
+        """Whether it is too early to say why a worker was lost: its node may be gone too."""
+        if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node in ("", self._home):
+            return False
+        self._doubts.add(outcome)
+        return True
+
+    @staticmethod
+    def _cause(error: Exception) -> Cause:
+        """Why a worker was lost, if its node lives."""
         if isinstance(error, TimeoutError):
             return Cause.HANG
         if isinstance(error, ray.exceptions.OutOfMemoryError):
             return Cause.MEMORY
-        if getattr(error, "preempted", False):
-            return Cause.PREEMPTED
-        told_so = "node" in str(error).lower() and "died" in str(error).lower() and "worker" not in str(error).lower()
-        return Cause.NODE if node and node != self._home and (told_so or self._is_gone(node)) else Cause.CRASH
+        return Cause.PREEMPTED if getattr(error, "preempted", False) else Cause.CRASH
 
     # ------------------------------------------------------------------------------------------------------ places
 
     def _fill(self) -> None:
-        """Fills places whose time has come, once every node that is in doubt has answered or is given up."""
-        for node in [node for node, answer in self._suspects.items() if self._is_cleared(node, answer)]:
-            del self._suspects[node]
+        """Fills places whose time has come, and those anew that wait for a core on a node that is out of doubt."""
         for worker in self.workers:
-            if worker.actor is None and not worker.leaving and time.monotonic() >= worker.call_at and not self._suspects:
+            if worker.actor is None and not worker.leaving and time.monotonic() >= worker.call_at:
                 self._place(worker)
+            elif (
+                worker.actor is not None
+                and worker.who is None
+                and worker.avoids
+                and not set(worker.avoids) & set(self._doubts.nodes)
+            ):
+                avoided, worker.avoids = worker.avoids, ()
+                if not all(is_gone(node) for node in avoided):
+                    ray.kill(worker.actor, no_restart=True)
+                    self._place(worker)
 
     def _place(self, worker: Worker) -> None:
-        """On the ring's node while it has a core to spare, and else where Ray finds one; it waits where there is none."""
-        beside = NodeAffinitySchedulingStrategy(self._home, soft=True, _spill_on_unavailable=True)
-        worker.actor = self._hire(worker.index, worker.epoch, beside)
+        """On the ring's node while it has a core to spare, else on any that is not in doubt; it waits where there is no core."""
+        worker.avoids = self._doubts.nodes
+        elsewhere: dict[str, In | NotIn | Exists | DoesNotExist] = {_NODE: NotIn(*worker.avoids)} if worker.avoids else {}
+        where = NodeLabelSchedulingStrategy(hard=elsewhere, soft={_NODE: In(self._home)})
+        worker.actor = self._hire(worker.index, worker.epoch, where)
         worker.waits_for, worker.number = worker.actor.hello.remote(), None
         worker.born = worker.since = time.monotonic()
         worker.note = "starting, or waiting for a core"
-
-    def _is_cleared(self, node: str, answer: ray.ObjectRef) -> bool:
-        """Whether a node in doubt works, or is known not to; it is asked again when the question was lost."""
-        if self._is_gone(node):
-            return True
-        if not ray.wait([answer], timeout=0)[0]:
-            return False
-        try:
-            return bool(ray.get(answer))
-        except ray.exceptions.RayError:
-            self._suspects[node] = self._probe(node)
-            return False
-
-    @staticmethod
-    def _probe(node: str) -> ray.ObjectRef:
-        """Asks a node for a sign of life."""
-        there = NodeAffinitySchedulingStrategy(node, soft=False)
-        return ray.remote(_here).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote()
-
-    @staticmethod
-    def _is_gone(node: str) -> bool:
-        """Whether Ray has given a node up."""
-        return not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())
-
-
-def _here() -> bool:
-    return True

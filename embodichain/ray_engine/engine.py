@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 from numpy.typing import NDArray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
 from embodichain.engine import Numbers, Start
@@ -20,7 +20,8 @@ from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTime
 from embodichain.metrics import MetricsWriter
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
-from embodichain.ray_engine.crew import Crew, Lost, Worker
+from embodichain.ray_engine.crew import Crew
+from embodichain.ray_engine.doubts import Lost
 from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.home import RingHome
 from embodichain.ray_engine.lab import Answer, Lab, LostReel
@@ -38,6 +39,8 @@ _WATCH_S = 0.5
 """How often the gateway is asked who it is."""
 _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
+_DELIVERIES = 4
+"""How many trajectories the gateway takes in at a time; one more call is for whoever asks whether it lives."""
 _REELS = 4
 """Reels that may wait for the darkroom, beside two of each worker's."""
 _TURN_S = 0.5
@@ -77,7 +80,7 @@ class Courier:
         deadline = time.monotonic() + timeout_s
         while True:
             try:
-                # Short turns: the gateway serves one worker at a time.
+                # Short turns: the gateway serves few workers at a time.
                 return ray.get(self._gateway.deliver.remote(parcel, identity.pack(), 1.0))
             except RingTimeout:
                 if time.monotonic() > deadline:
@@ -311,7 +314,7 @@ class RayEngine:
             time.sleep(0.02)
         self.check()
 
-    def _hire(self, index: int, epoch: int, where: NodeAffinitySchedulingStrategy) -> ray.actor.ActorHandle:
+    def _hire(self, index: int, epoch: int, where: NodeLabelSchedulingStrategy) -> ray.actor.ActorHandle:
         """A new worker; it answers for itself while it makes a number."""
         cores = self._config.cpus_per_worker if self._config.address else 0
         return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
@@ -339,7 +342,7 @@ class RayEngine:
             return None
         actor_class = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)(GatewayActor)
         here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
-        return actor_class.options(scheduling_strategy=here).remote(self._home)
+        return actor_class.options(scheduling_strategy=here, max_concurrency=_DELIVERIES + 1).remote(self._home)
 
     # ------------------------------------------------------------------------------------------------------ the thread
 
@@ -356,9 +359,9 @@ class RayEngine:
                         crew.submit(worker, number)
                 if self._numbers.exhausted and self._numbers.settled:
                     break
-                for worker, outcome in crew.wait(0.2):
+                for outcome in crew.wait(0.2):
                     if isinstance(outcome, Lost):
-                        self._mourn(worker, outcome)
+                        self._mourn(outcome)
                     elif outcome is None:
                         return  # the ring was closed
                     elif self._lab is not None and outcome.fate is Fate.EXPOSED:
@@ -396,7 +399,7 @@ class RayEngine:
             self.report.add(produced)
         self._on_produced(produced)
 
-    def _mourn(self, worker: Worker, lost: Lost) -> None:
+    def _mourn(self, lost: Lost) -> None:
         """Counts a loss, tells it, and ends the run when there were too many."""
         if lost.cause is Cause.SCENE:
             assert lost.number is not None
@@ -407,16 +410,16 @@ class RayEngine:
                     self.report.crashed = (*self.report.crashed, lost.number)
                     self._numbers.settle(lost.number)
                 self.report.deaths[lost.cause] += 1
-        where = self._tell(worker, lost)
+        where = self._tell(lost)
         if lost.fatal:
-            raise EmbodiChainError(f"worker {worker.index} could not start: {lost.what}{where}")
+            raise EmbodiChainError(f"worker {lost.worker} could not start: {lost.what}{where}")
         self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
 
-    def _tell(self, worker: Worker, lost: Lost) -> str:
+    def _tell(self, lost: Lost) -> str:
         """Writes a loss down; where, in words."""
         if self._config.log is None:
             return ""
-        told = {"cause": lost.cause.value, "worker": worker.index, "number": lost.number, "node": lost.node}
+        told = {"cause": lost.cause.value, "worker": lost.worker, "number": lost.number, "node": lost.node}
         log = MetricsWriter(self._config.log)
         log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
         log.close()

@@ -6,6 +6,7 @@ trajectory travels from one to the other is the caller's business (`ray_engine`)
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
-from embodichain.ring.contract import AnyRing
+from embodichain.ring.contract import AnyRing, AnySlot
 from embodichain.ring.journal import RECORD, Journal, Kind, Record, settled
 from embodichain.ring.lease import Slot
 from embodichain.ring.stats import Observer
@@ -32,7 +33,9 @@ _RECORD = RECORD
 
 
 class Gateway:
-    """Publishes what arrives, once for each (worker, sequence, epoch), also across its own death. Owned by one thread.
+    """Publishes what arrives, once for each (worker, sequence, epoch), also across its own death.
+
+    Several threads may deliver at a time: each copies into a slot of its own, and one after another notes and publishes.
 
     Before each publish the identity, the slot and its state go into a journal, and after it the success; a journal that cannot be
     written refuses the trajectory before it is published. A successor opens the same journal and looks at that slot: still there
@@ -52,8 +55,10 @@ class Gateway:
     def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
         self._ring = ring
         self._observer = Observer.open(ring.path)
+        self._lock = threading.Lock()  # over everything below, and from an intent to its outcome
         self._seen = _Seen()
         self._forfeited: set[int] = set()
+        self._under_way: set[int] = set()
         self._unwritten: tuple[Kind, int] | None = None
         self._journal = Journal(journal, timeout_s=timeout_s)
         try:
@@ -71,7 +76,7 @@ class Gateway:
             timeout_s: Longest wait for a free slot [s]; 0 never sleeps.
 
         Raises:
-            RingTimeout: The ring is full: deliver the same again later.
+            RingTimeout: The ring is full, or another thread is delivering the same: deliver it again later.
             RingError: The arrays are not of the ring's schema, or carry another identity; or the journal cannot be written. Nothing
                 is written to the ring then.
             TrajectoryForfeited: An earlier gateway died while it published this one, and the outcome cannot be known.
@@ -79,28 +84,26 @@ class Gateway:
         """
         packed = identity.pack()
         check(arrays, self._ring.spec.trajectory, packed)
-        if packed in self._forfeited:
-            raise TrajectoryForfeited(
-                f"the gateway died while it published {identity}; it may be in the ring and is not written again"
-            )
-        if packed in self._seen:
-            return False
-        self._make_room()
-        with self._ring.reserve(timeout_s) as slot:
-            for name, view in slot.items():
-                np.copyto(view, arrays[name])
-            before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
-            version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
-            place = slot.index | version << 40
-            self._note(Kind.INTENT, packed, place, before)
-            try:
-                slot.publish(COPY_S)
-            except BaseException as error:
-                # A copy that is still under way publishes it later, or never: it must not be sent again.
-                late = isinstance(error, RingTimeout)
-                self._settle(packed, Kind.FORFEIT if late else self._judge(place, before))
-                raise
-        self._settle(packed, Kind.DONE)
+        with self._lock:
+            if packed in self._forfeited:
+                raise TrajectoryForfeited(
+                    f"the gateway died while it published {identity}; it may be in the ring and is not written again"
+                )
+            if packed in self._seen:
+                return False
+            if packed in self._under_way:
+                raise RingTimeout(f"{identity} is being delivered already: ask again for its outcome")
+            self._make_room()
+            self._under_way.add(packed)
+        try:
+            with self._ring.reserve(timeout_s) as slot:
+                for name, view in slot.items():
+                    np.copyto(view, arrays[name])
+                with self._lock:
+                    self._publish(slot, packed)
+        finally:
+            with self._lock:
+                self._under_way.discard(packed)
         return True
 
     def close(self) -> None:
@@ -112,6 +115,22 @@ class Gateway:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _publish(self, slot: AnySlot, packed: int) -> None:
+        """Publishes a slot that is written, between a note of the intent and one of the outcome."""
+        self._make_room()
+        before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
+        version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
+        place = slot.index | version << 40
+        self._note(Kind.INTENT, packed, place, before)
+        try:
+            slot.publish(COPY_S)
+        except BaseException as error:
+            # A copy that is still under way publishes it later, or never: it must not be sent again.
+            late = isinstance(error, RingTimeout)
+            self._settle(packed, Kind.FORFEIT if late else self._judge(place, before))
+            raise
+        self._settle(packed, Kind.DONE)
 
     def _note(self, kind: Kind, packed: int, place: int = 0, before: int = 0) -> None:
         self._journal.append(Record(packed, place, before, kind))

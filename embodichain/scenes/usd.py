@@ -71,6 +71,15 @@ def write(scene: Scene, path: Path) -> Path:
     return path
 
 
+def is_scene(path: Path) -> bool:
+    """Whether a USD file is a scene that `write` wrote; raises SceneError when it cannot be read."""
+    try:
+        prims = {prim.path: prim for prim in usd.inspect(path).prims}
+    except AssetError as error:
+        raise SceneError(f"cannot read {path}: {error}") from error
+    return "/scene" in prims and _ATTRIBUTE in prims["/scene"].values
+
+
 def read(path: Path) -> Scene:
     """The scene that `write` wrote; raises SceneError when it is none, or when an asset is gone or no longer what it was."""
     try:

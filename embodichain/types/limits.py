@@ -21,9 +21,10 @@ class Limits(NamedTuple):
     def breach(self, measured: NDArray[np.float32]) -> str:
         """In words, the channel of a measurement [30] that lies farthest beyond its limits; empty when none does.
 
-        A joint may be measured beyond its range by what its stop gives way: a tenth of the range is allowed.
+        What is meant to be caught are other units and nonsense. A joint that is pressed against its stop is measured beyond its
+        range: fingers that lean on something, by more than a tenth of it. Half of the range is allowed.
         """
-        slack = 0.1 * (self.high - self.low) + 1e-3
+        slack = 0.5 * (self.high - self.low) + 1e-3
         beyond = np.maximum(self.low - slack - measured, measured - self.high - slack)
         worst = int(np.argmax(np.where(np.isnan(beyond), np.inf, beyond)))
         if beyond[worst] <= 0.0:

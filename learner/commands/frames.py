@@ -34,11 +34,12 @@ def parse(arguments: list[str], name: str, description: str, steps: str) -> tupl
 
 def resolved(known: Namespace, words: list[str], config: Config, name: str) -> Config | None:
     """`config` as the command line has it; None when all that was asked for is the help."""
-    from learner.runs.options import check_world, override, show_all
+    from learner.runs.option_help import all_options
+    from learner.runs.options import check_world, override
 
     prog = f"embodichain {name} train"
     if known.help_all:
-        show_all(config, prog)
+        print(all_options(config))
         return None
     settled = override(config, [*words, "--json", known.json], prog)
     check_world(settled.world)

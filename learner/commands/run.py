@@ -49,11 +49,12 @@ def parse(arguments: list[str]) -> RunOptions:
     RECIPES.check(recipe)
     check_settings(known)
     check_rest(parser, rest)
-    from learner.runs.options import RunWords, resolve, show_all
+    from learner.runs.option_help import all_options
+    from learner.runs.options import RunWords, resolve
 
     if known.help_all:
         parser.print_help()
-        show_all(RECIPES.get(recipe)(), parser.prog)
+        print(all_options(RECIPES.get(recipe)()))
         raise SystemExit(0)
     words = RunWords(
         config=known.config,

@@ -206,6 +206,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         """Leases taken so far."""
         self.samples = 0
         """Trajectories in them."""
+        self.samples_before = 0
+        """Of these, in earlier lives of the run."""
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
 
@@ -345,6 +347,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. A checkpoint holds the first rank's state: the others go on with fresh draws."""
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
+        self.samples_before = self.samples
         if self._ranks is not None and self._ranks.rank:
             self._rng = self._new_rng(self.leases)
         else:

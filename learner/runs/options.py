@@ -125,12 +125,6 @@ def override(config: Config, arguments: Sequence[str], prog: str = "embodichain 
         raise ConfigError(str(error)) from error
 
 
-def show_all(config: object, prog: str) -> None:
-    """Prints every dotted option of a configuration with its default."""
-    with contextlib.suppress(SystemExit):
-        _parsed(config, ["--help"], prog)
-
-
 def names(config: Any, prefix: str = "") -> Iterator[str]:
     """The dotted option of every value in a configuration: "--world.width"."""
     for field in dataclasses.fields(config):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,11 +133,18 @@ def record_of(config: WorldConfig, world: World, again: Resimulated, identity: T
     }
 
 
-def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
-    """The episode of a record file, simulated again; which of its fields differ is under "differing" of the first value.
+class Record(NamedTuple):
+    """What a record file says of an episode, as far as it decides the episode."""
 
-    Raises RunError for a file that is no record.
-    """
+    world: WorldConfig
+    number: int
+    fields: Mapping[str, str]
+    """Fingerprint of every field of the trajectory."""
+    whole: Mapping[str, Any]
+
+
+def read_record(path: Path) -> Record:
+    """Reads what `record_of` made; raises RunError for a file that is no record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         config = structured(WorldConfig, record["world"])
@@ -148,10 +155,19 @@ def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resim
         ) from error
     if format_ != FORMAT:
         raise RunError(f"{path} has format {format_}, this version reads {FORMAT}: use the version that wrote it")
+    return Record(config, number, fields, record)
+
+
+def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
+    """The episode of a record file, simulated again; which of its fields differ is under "differing" of the first value.
+
+    Raises RunError for a file that is no record.
+    """
+    config, number, fields, record = read_record(path)
     world = prepare(config, progress)
     again = resimulate(world, number)
     now = fingerprints(again.trajectory)
-    differing = sorted(name for name in fields | now if fields.get(name) != now.get(name))
+    differing = sorted(name for name in {**fields, **now} if fields.get(name) != now.get(name))
     told = {"number": number, "task": again.scene.task, "instruction": again.scene.instruction, "fields": len(fields)}
     return told | {"differing": differing, "changed": _changed(record, world, again) if differing else []}, world, again
 

@@ -253,6 +253,14 @@ def test_a_state_that_cannot_be_is_refused_and_no_command_leaves_the_robots_limi
         wrong[channel] = 1e30
         with pytest.raises(RuntimeError, match=rf"cannot be: channel {channel} \({word}.*1e\+30.*lies within"):
             remote.infer(request(1) | {"state": wrong})
+    for channel, degrees in ((14, 120.0), (29, 70.0)):
+        wrong = state(1, 0).copy()
+        wrong[channel] = degrees  # and millimetres
+        with pytest.raises(RuntimeError, match="send joints in radians and openings in metres"):
+            remote.infer(request(1) | {"state": wrong})
+    pressed = state(0, 0).copy()
+    pressed[29] = 0.0793  # fingers that lean on something, as MuJoCo measured them
+    remote.infer(request(0) | {"state": pressed})
     replies = [good, *(remote.infer(request(t))["actions"] for t in range(1, 5))]
     for actions in replies:
         assert (actions >= LIMITS.low).all() and (actions <= LIMITS.high).all()

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from containers import fork_in_container
 from ring_parts import die_with_parent, is_whole, ring_spec
 
 from embodichain.errors import RingClosed, RingError, RingTimeout
@@ -110,10 +111,11 @@ def run(
     least_reads: int = 0,
     sabotage: str = "",
     words: int = 512,
+    containers: bool = False,
 ) -> FuzzReport:
     """Runs the mix for `seconds`, or until `max_kills` and `least_reads` are reached, and judges it.
 
-    `sabotage`: "publish_first" must come out torn.
+    `sabotage`: "publish_first" must come out torn. `containers`: every second process lives in a pid namespace of its own.
     """
     rng = np.random.default_rng(seed)
     shared = mmap.mmap(-1, 64 * 3 * 8)
@@ -131,7 +133,7 @@ def run(
             nonlocal lives
             lives += 1
             life = lives
-            pid = os.fork()
+            pid = fork_in_container() if containers and place % 2 else os.fork()
             if pid:
                 return pid
             code = 1
@@ -223,8 +225,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1 << 60, help="stop after this many")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=float, default=0.005, help="mean time between kills [s]")
+    parser.add_argument("--containers", action="store_true", help="every second process in a pid namespace of its own (needs root)")
     arguments = parser.parse_args()
-    report = run(arguments.seconds, seed=arguments.seed, kill_every_s=arguments.every, max_kills=arguments.kills)
+    report = run(
+        arguments.seconds,
+        seed=arguments.seed,
+        kill_every_s=arguments.every,
+        max_kills=arguments.kills,
+        containers=arguments.containers,
+    )
     print(json.dumps(asdict(report)))
     return 0 if report.clean else 1
 

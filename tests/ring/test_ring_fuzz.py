@@ -5,6 +5,7 @@ import mmap
 import os
 import signal
 
+import containers
 import numpy as np
 import pytest
 import ring_fuzz
@@ -24,6 +25,13 @@ def test_kill_9_and_sigstop_of_anybody_at_any_time():
     assert report.kills >= 60
     assert report.stops > 5
     assert report.reads > 1_000
+
+
+@pytest.mark.skipif(not containers.allowed(), reason="needs root, and a kernel that allows it, to make pid namespaces")
+def test_kill_9_and_sigstop_of_anybody_when_every_second_one_is_in_a_container():
+    report = ring_fuzz.run(200.0, seed=4, max_kills=60, least_reads=1_001, containers=True)
+    assert report.clean, report
+    assert report.kills >= 60 and report.reads > 1_000 and report.reaped > 10
 
 
 def test_the_fuzz_sees_a_broken_protocol():

@@ -3,7 +3,9 @@
 import errno
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -301,3 +303,56 @@ def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_
     assert not list(journal.parent.glob("*.unfinished"))
     with Gateway(ring, journal) as successor:
         assert not successor.deliver(made(named(1)), named(1))
+
+
+class Held(dict):
+    """A trajectory whose fields can be looked at, and that lets itself be copied only when it may."""
+
+    def __init__(self, arrays) -> None:
+        super().__init__(arrays)
+        self.looked_at: set[str] = set()
+        self.copying, self.may = threading.Event(), threading.Event()
+
+    def __getitem__(self, name):
+        if name in self.looked_at and name != "trajectory_id":
+            self.copying.set()
+            assert self.may.wait(30.0)
+        self.looked_at.add(name)
+        return super().__getitem__(name)
+
+
+def test_while_one_trajectory_is_copied_another_is_delivered_and_the_same_is_put_off(ring, journal):
+    slow = Held(made(named(1)))
+    with Gateway(ring, journal) as gateway, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(gateway.deliver, slow, named(1))
+        assert slow.copying.wait(30.0)
+        try:
+            assert gateway.deliver(made(named(2)), named(2), timeout_s=0.0), "at least two are at work"
+            with pytest.raises(RingTimeout, match="being delivered already"):
+                gateway.deliver(made(named(1)), named(1), timeout_s=0.0)
+        finally:
+            slow.may.set()
+        assert first.result(30.0)
+        assert not gateway.deliver(made(named(1)), named(1), timeout_s=0.0)
+        assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
+
+
+def test_many_threads_with_the_same_trajectories_publish_each_once(journal):
+    with Ring.create(ring_spec(num_slots=64, max_reads=1)) as ring, Gateway(ring, journal) as gateway:
+
+        def deliver_all(seed: int) -> int:
+            delivered = 0
+            for sequence in np.random.default_rng(seed).permutation(50):
+                while True:
+                    try:
+                        delivered += gateway.deliver(made(named(int(sequence))), named(int(sequence)))
+                        break
+                    except RingTimeout:
+                        time.sleep(0.001)
+            return delivered
+
+        with ThreadPoolExecutor(6) as pool:
+            assert sum(pool.map(deliver_all, range(6))) == 50
+        assert sorted(drain(ring)) == sorted(named(sequence).pack() for sequence in range(50))
+    with Ring.create(ring_spec(num_slots=64, max_reads=1)) as ring, Gateway(ring, journal) as successor:
+        assert not any(successor.deliver(made(named(sequence)), named(sequence)) for sequence in range(50)), "all of it is noted"

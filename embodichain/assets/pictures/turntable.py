@@ -77,19 +77,23 @@ def ellipsoid(body: Body) -> Mesh:
 
 def grippers(asset: Asset, grasps: Mapping[str, bool], gripper: GripperConfig | None = None) -> list[tuple[Mesh, Color]]:
     """An open gripper at every grasp that was tried: green where it held, red where it did not."""
-    gripper = gripper or GripperConfig()
-    poses = body_poses(asset.bodies, asset.joints, {})
-    tall, wide = 0.045, gripper.opening / 2 + 0.003
-    bar = 0.006
-    pieces = [box((bar, bar, tall)).translate((0.0, side * wide, gripper.pad_half[2] - tall / 2)) for side in (-1.0, 1.0)]
-    palm = box((bar, 2 * wide + bar, bar)).translate((0.0, 0.0, gripper.pad_half[2] - tall))
-    stem = box((bar, bar, 0.03)).translate((0.0, 0.0, gripper.pad_half[2] - tall - 0.015))
-    glyph = to_mesh(pieces[0] + pieces[1] + palm + stem)
+    poses, glyph = body_poses(asset.bodies, asset.joints, {}), gripper_glyph(gripper)
     shapes = []
     for name, held in grasps.items():
         owner, frame = asset.affordances[name]
         shapes.append((moved(glyph, compose(poses[owner], frame)), _HELD_COLOR if held else _LOST_COLOR))
     return shapes
+
+
+def gripper_glyph(gripper: GripperConfig | None = None) -> Mesh:
+    """An open gripper of bars, in the frame of a grasp [m]."""
+    gripper = gripper or GripperConfig()
+    tall, wide = 0.045, gripper.opening / 2 + 0.003
+    bar = 0.006
+    pieces = [box((bar, bar, tall)).translate((0.0, side * wide, gripper.pad_half[2] - tall / 2)) for side in (-1.0, 1.0)]
+    palm = box((bar, 2 * wide + bar, bar)).translate((0.0, 0.0, gripper.pad_half[2] - tall))
+    stem = box((bar, bar, 0.03)).translate((0.0, 0.0, gripper.pad_half[2] - tall - 0.015))
+    return to_mesh(pieces[0] + pieces[1] + palm + stem)
 
 
 def sweep_bounds(asset: Asset, samples: int = 5) -> NDArray[np.float64]:

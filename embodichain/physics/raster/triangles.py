@@ -46,9 +46,12 @@ class Triangles:
     """Added to repeated texture coordinates, shape [G]."""
 
     @classmethod
-    def of(cls, model: mujoco.MjModel) -> Triangles:
-        """Cuts all geoms of groups 0 to 2; raises SceneError for a kind of geom that is no solid (a height field)."""
-        geoms = np.flatnonzero(model.geom_group < _VISIBLE_GROUPS).astype(np.int32)
+    def of(cls, model: mujoco.MjModel, geoms: NDArray[np.int32] | None = None) -> Triangles:
+        """Cuts the geoms with these numbers, by default all of groups 0 to 2, which cameras see.
+
+        Raises SceneError for a kind of geom that is no solid (a height field).
+        """
+        geoms = visible(model) if geoms is None else geoms
         parts = [_cut(model, int(geom)) for geom in geoms]
         vertices = np.cumsum([0, *(len(part.vertices) for part in parts)], dtype=np.int32)
         faces = np.cumsum([0, *(len(part.faces) for part in parts)], dtype=np.int32)
@@ -69,6 +72,11 @@ class Triangles:
         corners = self.vertices[self.faces].astype(np.float64)
         normals = _flat(corners)
         return np.column_stack([normals, np.einsum("fx,fx->f", normals, corners[:, 0])]).astype(np.float32)
+
+
+def visible(model: mujoco.MjModel) -> NDArray[np.int32]:
+    """The geoms that cameras see."""
+    return np.flatnonzero(model.geom_group < _VISIBLE_GROUPS).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
