@@ -167,7 +167,7 @@ class Custody:
             return self._fault
         if self._pushed > config.push:
             pushed, allowed = 1e3 * self._pushed, 1e3 * config.push
-            return f"the {self._role} was pushed {pushed:.0f} mm over its support, or held by no two fingers, {allowed:.0f} mm allowed"
+            return f"the {self._role} was pushed {pushed:.0f} mm over its support, or held by no two fingers, {allowed:.0f} allowed"
         if self.moved > config.push and self.lifted < config.lift:
             return f"the {self._role} was moved, but two fingers never held it {1e3 * config.lift:.0f} mm up"
         return ""

@@ -264,12 +264,14 @@ class Touches(NamedTuple):
     def named(self, bodies: Sequence[str]) -> tuple[Contact, ...]:
         """The same with the names of the bodies."""
         touched: list[list[int]] = self.pair.tolist()
-        columns: list[list[float]] = [column.tolist() for column in (self.force, self.depth, self.peak)]
+        forces: list[float] = self.force.tolist()
+        depths: list[float] = self.depth.tolist()
+        peaks: list[float] = self.peak.tolist()
         pushes: list[list[float]] = self.push.tolist()
         return tuple(
             [
                 Contact(first=bodies[first], second=bodies[second], force=mean, penetration=deepest, peak=peak, push=(x, y, z))
-                for (first, second), mean, deepest, peak, (x, y, z) in zip(touched, *columns, pushes, strict=True)
+                for (first, second), mean, deepest, peak, (x, y, z) in zip(touched, forces, depths, peaks, pushes, strict=True)
             ]
         )
 

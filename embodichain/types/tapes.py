@@ -170,7 +170,7 @@ class Tape(NamedTuple):
         roster = self.rosters[world]
         if roster is None:
             raise SceneError(f"world {world} holds no scene yet: load one first")
-        objects, pairs = roster.num_free, int(self.num_pairs[world])
+        objects = roster.num_free
         grain = self.grain[world, : roster.num_grains]
         return roster.state(
             time_s=float(self.time_s[world]),
@@ -180,10 +180,13 @@ class Tape(NamedTuple):
             joint=self.joint[world, : roster.num_joints],
             grain_positions=np.ascontiguousarray(grain[:, :3], np.float64),
             grain_velocities=np.ascontiguousarray(grain[:, 3:], np.float64),
-            contacts=Touches(*(part[world, :pairs] for part in (self.pair, self.force, self.depth, self.peak, self.push))).named(
-                roster.bodies
-            ),
+            contacts=self._touches(world).named(roster.bodies),
         )
+
+    def _touches(self, world: int) -> Touches:
+        """The contacts of one world."""
+        row = (world, slice(int(self.num_pairs[world])))
+        return Touches(pair=self.pair[row], force=self.force[row], depth=self.depth[row], peak=self.peak[row], push=self.push[row])
 
 
 def _num_free(roster: Roster) -> int:
