@@ -7,6 +7,7 @@ lie is derived from the struct declarations that MuJoCo ships (`mujoco.introspec
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,9 @@ _C_TYPES: dict[str, Any] = {
     "size_t": ctypes.c_size_t,
     "uintptr_t": ctypes.c_void_p,
 }
-_FORCE, _DEPTH, _PEAK, _NOW, _PUSH, _COLUMNS = 0, 1, 2, 3, 4, 7
-"""What is summed of a pair of bodies: force, deepest overlap, largest force of one physics step, force of the step looked at now,
-and from `_PUSH` on the force as a vector."""
+_FORCE, _DEPTH, _PEAK, _NOW, _PUSH, _COLUMNS = 0, 1, 2, 3, 6, 9
+"""What is summed of a pair of bodies: force, deepest overlap, largest resultant of one physics step; from `_NOW` on the force vector
+of the step looked at now, from `_PUSH` on that of all steps."""
 
 
 class Stepper:
@@ -247,7 +248,7 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
     contact = _int64(address + offsets[1])
     forces = _int64(address + offsets[2])
     for i in range(counts[1]):
-        sums[i, _NOW] = 0.0
+        sums[i, _NOW:_PUSH] = 0.0
     for _ in range(num_contacts):
         row = _int32(contact + offsets[6])
         if row >= 0:  # -1: a contact that touches nothing movable
@@ -265,11 +266,14 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
                     pairs[found, 1] = second
                     sums[found] = 0.0
                 sums[found, _FORCE] += force
-                sums[found, _NOW] += force
-                sums[found, _PEAK] = max(sums[found, _PEAK], sums[found, _NOW])
                 sums[found, _DEPTH] = max(sums[found, _DEPTH], -_float64(contact + offsets[4]))
                 # MuJoCo's contact normal points from its first geom to its second: the way in which the first pushes the second.
                 signed = force if one <= other else -force
                 for axis in range(3):
-                    sums[found, _PUSH + axis] += signed * _float64(contact + offsets[7] + 8 * axis)
+                    share = signed * _float64(contact + offsets[7] + 8 * axis)
+                    sums[found, _NOW + axis] += share
+                    sums[found, _PUSH + axis] += share
         contact += offsets[3]
+    for i in range(counts[1]):
+        resultant = math.sqrt(sums[i, _NOW] ** 2 + sums[i, _NOW + 1] ** 2 + sums[i, _NOW + 2] ** 2)
+        sums[i, _PEAK] = max(sums[i, _PEAK], resultant)

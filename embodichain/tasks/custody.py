@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from embodichain.motion.frames import world_from_asset
-from embodichain.tasks.holding import holders, resting_on, robot_force, touches
+from embodichain.tasks.holding import holders, resting_on, touches
 from embodichain.types import CONTROL_HZ, Scene, Vec3, WorldState
 from embodichain.types.poses import turned
 
@@ -17,8 +17,8 @@ class CustodyConfig:
 
     `lift`: how high two fingers of one hand must have held it between them above where it lay, when it was moved at all. Without a
     finger on it: `fall`, how far it may sink; `slide`, how far it may move across; `free_speed`, how fast. `push`: how far it may
-    be shoved along its support, or carried by anything but two such fingers, in all. `force` [N]: the most that all of the robot
-    may press on it, both fingers together. `still`: slower than this is at rest.
+    be shoved along its support, or carried by anything but two such fingers, in all. `still`: slower than this is at
+    rest. How hard the robot may press on it is the same for all objects: see `Bounds`.
     """
 
     lift: float = 0.02
@@ -26,7 +26,6 @@ class CustodyConfig:
     slide: float = 0.015
     free_speed: float = 0.35
     push: float = 0.03
-    force: float = 120.0
     still: float = 0.02
     support: str = ""
     """Prefix of what it may not be shoved along; whatever it rests on when empty."""
@@ -51,7 +50,7 @@ class Custody:
         self._was_supported = False
         self._since_held = _HELD_STEPS + 1
         self._rests_on: frozenset[str] = frozenset()
-        self._pushed = self._force = 0.0
+        self._pushed = 0.0
         self._fault = ""
         self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._owed = False
@@ -71,14 +70,12 @@ class Custody:
         pose = world_from_asset(self._asset, state.object_poses[self._role])
         position = pose.position
         speed = math.hypot(*state.object_velocities[self._role][:3].tolist())
-        robot = robot_force(state, self._role)
         others = [body for body, contact in touches(state, self._role) if not body.startswith("robot/")]
         supported = any(body.startswith(self._config.support) for body in others)
         self._rests_on = resting_on(state, self._role)
         held = bool(holders(state, self._role))
         self._since_held = 0 if held else self._since_held + 1
-        touching = robot > 0.0
-        self._force = max(self._force, robot)
+        touching = state.touching("robot/", f"{self._role}/")
         self.touched |= touching
         self._since_touch = 0 if touching else self._since_touch + 1
         if touching:
@@ -103,7 +100,7 @@ class Custody:
     def pardon(self) -> bool:
         """What was observed so far ends in a labelled failure: if the object has a fault or is loose, that counts no more.
 
-        When a hand had touched it before, it must then be picked up again. How hard the robot pressed on it is not forgiven.
+        When a hand had touched it before, it must then be picked up again.
         Returns whether there was anything to forgive.
         """
         loose = self._since_touch > 0 and self._rest_steps == 0
@@ -153,11 +150,7 @@ class Custody:
         config = self._config
         if not self._fault and self._owed and self.lifted < config.lift:
             return f"the {self._role} was lost, and two fingers never held it {1e3 * config.lift:.0f} mm up again"
-        if self._wrong:
-            return self._wrong
-        if self._force > config.force:
-            return f"the robot pressed on the {self._role} with {self._force:.0f} N, {config.force:.0f} N allowed"
-        return ""
+        return self._wrong
 
     @property
     def _wrong(self) -> str:

@@ -98,6 +98,9 @@ _THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
 """The handle is slipped over the branch, then lowered by at most so much [m] until it presses on the branch so much [N]."""
 _TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
 """Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
+_CARRY_SPEED, _CARRY_ACCELERATION = 1.2, 4.0
+"""Of the joints that carry the mug [rad/s, rad/s^2]: a mug that is swung turns about the finger inside it, whose pad then jams in the
+round of the wall with up to 220 N."""
 _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 """The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
 _SINK = math.radians(5.0)
@@ -296,6 +299,7 @@ def _plan(
     Ways on which the handle, too, keeps clear of everything are preferred, and asked for by `careful`.
     """
     failure, second = MotionError("no branch of the rack can be reached; turn the rack or move it nearer"), None
+    hand = hand.paced(joint_speed=_CARRY_SPEED, joint_acceleration=_CARRY_ACCELERATION)
     handle = affordance(scene.object("mug").asset, "hang_loop", Pose()).position
     rack, arms = _rack_capsules(scene, state), hand.surroundings()
     for before, seated in hangings:

@@ -26,11 +26,6 @@ def touches(state: WorldState, role: str) -> Iterator[tuple[str, Contact]]:
             yield contact.second, contact
 
 
-def robot_force(state: WorldState, role: str) -> float:
-    """Sum of the mean normal forces [N] of all of the robot on an object."""
-    return sum(contact.force for body, contact in touches(state, role) if body.startswith("robot/"))
-
-
 def touching_arms(state: WorldState, role: str) -> frozenset[str]:
     """Names of the arms of which any part presses on an object."""
     bodies = {body for body, contact in touches(state, role) if contact.force > 0.0}

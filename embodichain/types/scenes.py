@@ -235,8 +235,9 @@ class Contact:
     All grains of a scene count as one body.
 
     `force` is the normal force [N] averaged over the period (times 20 ms: its impulse), `penetration` the deepest that the two
-    overlapped in it [m], `peak` the largest normal force [N] of one physics step in it. `push` is the mean normal force [N] with
-    which the first pushes the second, as a vector in the world frame.
+    overlapped in it [m], `peak` the largest resultant of the normal forces [N] of one physics step in it. `push` is the mean
+    resultant [N] with which the first pushes the second, a vector in the world frame. Both count the pressure of surfaces that
+    face each other, as in a corner, by what is left of it, where `force` adds it up.
     """
 
     first: str
@@ -257,7 +258,7 @@ class Touches(NamedTuple):
     depth: NDArray[np.floating]
     """Deepest overlaps [m], shape [n]."""
     peak: NDArray[np.floating]
-    """Largest forces of one physics step [N], shape [n]."""
+    """Largest resultants of one physics step [N], shape [n]."""
     push: NDArray[np.floating]
     """Mean forces of the first body on the second [N], shape [n, 3]."""
 

@@ -121,7 +121,7 @@ class Tape(NamedTuple):
     depth: Floats
     """Their deepest overlaps in it [m], shape [W, P]."""
     peak: Floats
-    """Their largest normal forces of one physics step [N], shape [W, P]."""
+    """Their largest resultants of one physics step [N], shape [W, P]."""
     push: Floats
     """Mean normal forces of the first body on the second [N], in the world frame, shape [W, P, 3]."""
     num_pairs: NDArray[np.integer]
