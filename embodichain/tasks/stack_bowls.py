@@ -79,7 +79,7 @@ class StackBowls:
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Carries every other bowl onto the one that stays; goes on from wherever they stand when that fails."""
-        hands = Hand.all_of(robot, state, HandConfig(squeeze=0.015))
+        hands = Hand.all_of(robot, state, HandConfig(squeeze=_SQUEEZE))
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
@@ -100,6 +100,8 @@ _GRIP_DEPTH = 0.010
 """How far below the rim a bowl is held [m]: less than a grasp could be, so that the fingers stay clear of the bowl below."""
 _RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
 """Least height [m] of a bowl's rim above that of the bowl it stands in that leaves room for the fingers."""
+_SQUEEZE = 0.012
+"""How far inside the wall of a bowl the fingers close to [m]: 24 N; at 30 N they press up to 47 N on it while it swings."""
 _OPENING, _WIDER, _PRESS = 0.030, 0.020, 2.0
 _CLEAR, _DROOP = 0.010, 0.018
 """How far a bowl passes above the rims of others [m], and how far one side of it may sink in the fingers meanwhile."""
