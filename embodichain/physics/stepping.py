@@ -38,8 +38,8 @@ _C_TYPES: dict[str, Any] = {
     "uintptr_t": ctypes.c_void_p,
 }
 _FORCE, _DEPTH, _PEAK, _NOW, _PUSH, _COLUMNS = 0, 1, 2, 3, 6, 9
-"""What is summed of a pair of bodies: force, deepest overlap, largest resultant of one physics step; from `_NOW` on the force vector
-of the step looked at now, from `_PUSH` on that of all steps."""
+"""What is summed of a pair of bodies: force, deepest overlap, largest resultant of one physics step; from `_NOW` on the force
+vector of the step looked at now, from `_PUSH` on that of all steps."""
 
 
 class Stepper:

@@ -99,8 +99,8 @@ _THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
 _TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
 """Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
 _CARRY_SPEED, _CARRY_ACCELERATION = 1.2, 4.0
-"""Of the joints that carry the mug [rad/s, rad/s^2]: a mug that is swung turns about the finger inside it, whose pad then jams in the
-round of the wall with up to 220 N."""
+"""Of the joints that carry the mug [rad/s, rad/s^2]: a mug that is swung turns about the finger inside it, whose pad then jams
+in the round of the wall with up to 220 N."""
 _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 """The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
 _SINK = math.radians(5.0)

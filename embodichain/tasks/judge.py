@@ -89,7 +89,8 @@ class Conduct:
 
 
 def _hardest(contact: Contact) -> float:
-    return max(contact.peak, contact.force)
+    """Of one physics step where that is known, else the mean of the period [N]."""
+    return contact.peak or contact.force
 
 
 class Judge(ABC):

@@ -11,10 +11,11 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
-from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.hand import Hand, HandConfig, Waypoint, moved
 from embodichain.motion.handling import put_back, tip_from_object
 from embodichain.motion.handover import apart
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.plan import Limits
 from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
 from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
 from embodichain.protocols import Expert
@@ -94,7 +95,7 @@ class PourWater:
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
-        hands = Hand.all_of(robot, state)
+        hands = Hand.all_of(robot, state, _GENTLE)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
@@ -116,6 +117,9 @@ def arms_of(scene: Scene) -> tuple[str, str]:
 
 
 # -------------------------------------------------------------------------------------------------------------- expert
+
+_GENTLE = HandConfig(limits=Limits(joint_speed=1.4, joint_acceleration=5.0, linear_speed=0.3, angular_speed=1.5))
+"""Vessels are moved slowly: a bottle that swings in the fingers catches on one of them with its shoulder, with up to 106 N."""
 
 _ROOM = 0.02
 """Kept free around each vessel at the start [m]."""
