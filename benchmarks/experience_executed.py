@@ -360,7 +360,8 @@ def perform(kind: str, task: Task, played: Played, physics: MujocoPhysics, codec
 
 def _play(commands: np.ndarray) -> Doing:
     """Sends the commands [T, A], whatever comes of them."""
-    yield from (command for command in commands)  # rows of an array are no generator, and cannot be sent the states
+    for command in commands:
+        _ = yield command  # rows of an array are no generator, and cannot be sent the states
 
 
 def _about_objects(case: Case) -> None:

@@ -11,10 +11,11 @@ class Bounds:
     """How fast a robot may move and how hard it may press, measured at every control step and not forgiven.
 
     `joint_speed` [rad/s] and `joint_acceleration` [rad/s^2] are of an arm's joints as measured, from one control step to the next:
-    a little more than the speed that experts are planned with (2 rad/s), and five times their acceleration, for arms are less smooth
-    where a policy joins its chunks. `grip_share` is by how much the force of a finger or link on an object may exceed what one finger
-    of the gripper can exert; `grip_force` [N] stands for that where a robot's file sets no limit. `table_force`, `arms_force` and `self_force` [N] bound what an arm presses on table or floor with, one arm on another,
-    and an arm on itself. Forces are those of one physics step: a blow is not averaged away. Infinity turns a bound off.
+    a little more than the speed that experts are planned with (2 rad/s), and five times their acceleration, for arms are less
+    smooth where a policy joins its chunks. `grip_share` is by how much the force of a finger or link on an object may exceed what
+    one finger of the gripper can exert; `grip_force` [N] stands for that where a robot's file sets no limit. `table_force`,
+    `arms_force` and `self_force` [N] bound what an arm presses on table or floor with, one arm on another, and an arm on itself.
+    Forces are those of one physics step: a blow is not averaged away. Infinity turns a bound off.
     """
 
     joint_speed: float = 2.2
