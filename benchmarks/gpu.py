@@ -118,8 +118,7 @@ def ceilings(device: str, quick: bool) -> Figures:
         figures["host_to_device_pageable_gb_s"] = 1e-9 * 2**28 / timed(lambda: there.copy_(pageable), device)["s"]
         figures["name"] = torch.cuda.get_device_name()
         figures["memory_gib"] = torch.cuda.get_device_properties(0).total_memory / 2**30
-        import cupy
-
+        cupy = importlib.import_module("cupy")
         figures["driver"], figures["runtime"] = cupy.cuda.runtime.driverGetVersion(), cupy.cuda.runtime.runtimeGetVersion()
         figures["versions"]["cupy"] = cupy.__version__
     return figures

@@ -60,7 +60,7 @@ def compare(task: str, episodes: int) -> dict[str, Any]:
     rings = [Ring.create(RingSpec(trajectory=t, num_slots=1, max_reads=1)) for t in (spec, spec, reel_spec(spec), spec)]
     stages = [RolloutStage(world, ring, worker=0, epoch=0, camera=camera) for ring, camera in zip(rings, CameraMode, strict=False)]
     darkroom = DarkroomStage(world, rings[2], rings[3])
-    spent = dict.fromkeys((*CameraMode, "developed"), 0.0)
+    spent: dict[str, float] = dict.fromkeys((*CameraMode, "developed"), 0.0)
     drawn = dict.fromkeys(CameraMode, 0)
     equal, kept, number = True, 0, 0
     try:

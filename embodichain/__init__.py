@@ -48,6 +48,7 @@ __all__ = [
     "stages",
     "tasks",
     "types",
+    "viewing",
     "world",
 ]
 

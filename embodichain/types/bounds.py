@@ -31,3 +31,15 @@ class Bounds:
             value = getattr(self, name)
             if math.isnan(value) or value <= 0.0:
                 raise ValueError(f"{name} must be positive, got {value}; .inf turns a bound off")
+
+
+UNBOUNDED = Bounds(
+    joint_speed=math.inf,
+    joint_acceleration=math.inf,
+    grip_share=math.inf,
+    grip_force=math.inf,
+    table_force=math.inf,
+    arms_force=math.inf,
+    self_force=math.inf,
+)
+"""Every bound turned off: how runs and policies were judged before there were any."""

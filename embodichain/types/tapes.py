@@ -177,6 +177,8 @@ class Tape(NamedTuple):
             pair=self.pair[rows],
             force=self.force[rows],
             depth=self.depth[rows],
+            peak=self.peak[rows],
+            push=self.push[rows],
             num_pairs=self.num_pairs[rows],
         )
 

@@ -11,6 +11,7 @@ from pickle import UnpicklingError
 import torch
 
 from embodichain.errors import LearnerError
+from embodichain.types.bounds import UNBOUNDED, Bounds
 from learner.models.agent import Agent
 from learner.models.config import AgentConfig
 from learner.records.weight_files import mismatches, read_weights, write_weights
@@ -41,6 +42,8 @@ class Setup:
     visual: bool = False
     physical: bool = False
     """Whether looks and physics were redrawn for every episode, within the ranges that a world has if not told otherwise."""
+    bounds: Bounds = UNBOUNDED
+    """How its robot may conduct itself; files older than this key were judged without bounds."""
 
 
 def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) -> None:
@@ -66,7 +69,8 @@ def load_setup(path: Path) -> Setup:
     _, metadata = read_weights(path, form=AGENT_FORMAT, advice=_ADVICE, only_metadata=True)
     try:
         saved = json.loads(metadata["setup"])
-        return Setup(**{**saved, "tasks": tuple(saved["tasks"])})
+        bounds = Bounds(**saved["bounds"]) if "bounds" in saved else UNBOUNDED
+        return Setup(**{**saved, "tasks": tuple(saved["tasks"]), "bounds": bounds})
     except (KeyError, TypeError, ValueError) as error:
         raise LearnerError(f"{path} does not say what it was trained on: {error!r}; write it again with save_agent") from error
 

@@ -29,6 +29,7 @@ def setup_of(world: WorldConfig) -> Setup:
         instances_seed=world.assets.seed,
         visual=world.visual.enabled,
         physical=world.physical.enabled,
+        bounds=world.bounds,
     )
 
 
@@ -67,6 +68,7 @@ def find(path: Path) -> Trained:
             horizon=setup.horizon,
             visual=VisualConfig(enabled=setup.visual),
             physical=PhysicalConfig(enabled=setup.physical),
+            bounds=setup.bounds,
         )
         if setup.instances:
             world = replace(world, assets=AssetsConfig(counts=setup.instances, seed=setup.instances_seed))

@@ -1,9 +1,12 @@
-"""What files of earlier versions call things that have other names now: the one table that keeps them loading."""
+"""What files of earlier versions call things that have other names now, and what they leave unsaid: what keeps them loading."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
+
+from embodichain.types.bounds import UNBOUNDED
 
 VALUES: dict[str, str] = {
     "learner.encoder:for_writing": "learner.codecs.catalog:for_writing",
@@ -19,3 +22,16 @@ def current(saved: Any) -> Any:
     if isinstance(saved, list):
         return [current(value) for value in saved]
     return VALUES.get(saved, saved) if isinstance(saved, str) else saved
+
+
+def as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole saved configuration of a run, with what earlier versions did and could not say: none of them bounded conduct."""
+    found = dict(saved)
+    if isinstance(world := found.get("world"), Mapping):
+        found["world"] = world_as_then(world)
+    return found
+
+
+def world_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of a saved world."""
+    return {"bounds": asdict(UNBOUNDED)} | dict(saved)

@@ -23,6 +23,7 @@ def all_options(config: object) -> str:
 def _sections(parser: argparse.ArgumentParser, config: Any, prefix: str) -> None:
     told = _docstrings(type(config))
     group = parser.add_argument_group(f"{prefix.rstrip('.')} options" if prefix else "the run", _first_line(type(config)))
+    add = group.add_argument
     inner: list[tuple[Any, str]] = []
     for field in dataclasses.fields(config):
         value, dotted = getattr(config, field.name), f"{prefix}{field.name}".replace("_", "-")
@@ -30,16 +31,16 @@ def _sections(parser: argparse.ArgumentParser, config: Any, prefix: str) -> None
             inner.append((value, f"{dotted}."))
         elif isinstance(value, Mapping):
             for key, one in value.items():
-                _add(group, f"{dotted}.{key}".replace("_", "-"), one, told.get(field.name, ""))
+                name = f"{dotted}.{key}".replace("_", "-")
+                add(f"--{name}", metavar=_kind(one), help=_said(told.get(field.name, ""), one))
         else:
-            _add(group, dotted, value, told.get(field.name, ""))
+            add(f"--{dotted}", metavar=_kind(value), help=_said(told.get(field.name, ""), value))
     for value, dotted in inner:
         _sections(parser, value, dotted)
 
 
-def _add(group: argparse._ArgumentGroup, dotted: str, value: object, told: str) -> None:
-    said = f"{told} (default: {_spelt(value)})".strip().replace("%", "%%")
-    group.add_argument(f"--{dotted}", metavar=_kind(value), help=said)
+def _said(told: str, value: object) -> str:
+    return f"{told} (default: {_spelt(value)})".strip().replace("%", "%%")
 
 
 def _kind(value: object) -> str:

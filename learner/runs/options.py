@@ -20,7 +20,7 @@ from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
 from learner.runs import catalog, recipes
 from learner.runs.config import RunConfig
-from learner.runs.old_names import current
+from learner.runs.old_names import as_then, current
 
 Config = TypeVar("Config")
 
@@ -54,7 +54,7 @@ def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
     """The run that a command line asks for. Raises ConfigError for a name or value that cannot be used, before anything long."""
     if given.resume:
         out = given.out or _recipe(recipe, given).out
-        saved = load_yaml(RunFolder.open(out).config)
+        saved = as_then(load_yaml(RunFolder.open(out).config))
         base = catalog.make(str(saved["recipe"]).partition(" ")[0])
         config = restore(base, saved, ["--out", str(out), *dotted])
     else:
@@ -84,7 +84,7 @@ def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] 
 
 def run_config(folder: RunFolder) -> RunConfig:
     """The resolved configuration that a run saved."""
-    saved = load_yaml(folder.config)
+    saved = as_then(load_yaml(folder.config))
     return restore(catalog.make(str(saved.get("recipe", "")).partition(" ")[0]), saved)
 
 

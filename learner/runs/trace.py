@@ -23,6 +23,7 @@ from embodichain.types import TrajectoryId
 from embodichain.world import Progress, World
 from learner.records.plain import as_plain, structured
 from learner.records.run_folder import RunFolder
+from learner.runs.old_names import world_as_then
 from learner.runs.options import run_config
 
 FORMAT = 1
@@ -147,7 +148,7 @@ def read_record(path: Path) -> Record:
     """Reads what `record_of` made; raises RunError for a file that is no record."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        config = structured(WorldConfig, record["world"])
+        config = structured(WorldConfig, world_as_then(record["world"]))
         number, fields, format_ = int(record["number"]), dict(record["fields"]), record["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from embodichain import cli
 from embodichain.errors import RunError
+from embodichain.types.bounds import UNBOUNDED, Bounds
 from learner.codecs.config import EncoderConfig
 from learner.inference.policy_file import Setup, load_agent, load_setup, save_agent
 from learner.models.agent import Agent
@@ -77,3 +78,17 @@ def test_a_run_is_found_with_the_catalogue_that_it_had_and_no_more(tmp_path: Pat
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_plain(replace(run, world=world))))
     found = trained.run_config(RunFolder(path=tmp_path))
     assert found.world == world, "a table replaces the recipe's: categories that the run had not are not built"
+
+
+def test_what_was_judged_without_bounds_is_judged_so_still_and_what_has_bounds_keeps_them(tmp_path: Path):
+    assert trained.find(Path("builtin:turn_switch")).world.bounds == UNBOUNDED
+    run, strict = seconds_cpu(), Bounds(joint_speed=1.5)
+    save_agent(Agent(SMALL), tmp_path / "policy.safetensors", trained.setup_of(replace(run.world, bounds=strict)))
+    assert trained.find(tmp_path / "policy.safetensors").world.bounds == strict
+    assert run.world.bounds == Bounds() != UNBOUNDED, "a new run is bounded"
+    plain = as_plain(replace(run, world=replace(run.world, bounds=strict)))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert trained.run_config(RunFolder(path=tmp_path)).world.bounds == strict
+    del plain["world"]["bounds"]  # as runs were saved before conduct was judged
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(plain))
+    assert trained.run_config(RunFolder(path=tmp_path)).world.bounds == UNBOUNDED
