@@ -1,7 +1,7 @@
 """What mkdocs is told beyond mkdocs.yml: pages that lie elsewhere in the repository belong to the site as well.
 
-The reports of benchmarks/results, the files of cluster/ and two READMEs are read where they lie, so that there is one copy of each; links to
-them are written as they work in the repository and changed here to where the page is in the site.
+The reports of benchmarks/results, the runbook of cluster/ and the README of assets/ are read where they lie, so that there is one
+copy of each. Links to them are written as they work in the repository, and changed here to where the page is in the site.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Writes the reference pages that are generated: commands, options, and one page for each public package.
 
-Run by `make docs`. Commands and options come from the real parsers, in the environment that runs EmbodiChain; the pages of packages hold
-only names and `:::` lines, which mkdocstrings fills in later from the sources, without importing them.
+Run by `make docs`. Commands and options come from the real parsers, in the environment that runs EmbodiChain. The pages of packages
+hold only names and `:::` lines, which mkdocstrings fills in later from the sources, without importing them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-os.environ["COLUMNS"] = "110"  # argparse wraps help at the width of the terminal
 
 from embodichain import cli  # noqa: E402
 from embodichain.command_line import Parser  # noqa: E402
@@ -32,6 +31,7 @@ DATA_SETS = ("lerobot", "robomimic", "robotwin")
 
 def main() -> None:
     """Writes every page, and removes pages of packages that are gone."""
+    os.environ["COLUMNS"] = "110"  # argparse wraps help at the width of the terminal
     for old in (OUT / "api").glob("*.md"):
         old.unlink()
     for name, text in pages().items():
@@ -118,18 +118,23 @@ def _options() -> str:
 # ------------------------------------------------------------------------------------------------------------ packages
 
 
+def rooms() -> list[str]:
+    """Every public package and module, as "embodichain.ring"."""
+    return [f"{package}.{room}" for package in ("embodichain", "learner") for room in _names(package) if room != "commands"]
+
+
 def _packages() -> dict[str, str]:
-    rooms = [f"{package}.{room}" for package in ("embodichain", "learner") for room in _names(f"{package}") if room != "commands"]
-    listed = "\n".join(f"- [`{room}`](api/{room}.md): {_first_line(room)}" for room in rooms)
+    listed = "\n".join(f"- [`{room}`](api/{room}.md): {_first_line(room)}" for room in rooms())
     index = (
-        "# Public packages\n\nA public name has one path: the package below whose `__all__` lists it. What is not listed may change "
-        f"without notice.\n\n{listed}\n"
+        "# Public packages\n\nA public name has one path: the package below whose `__all__` lists it. "
+        f"What is not listed may change without notice.\n\n{listed}\n"
     )
-    return {"packages.md": index} | {f"api/{room}.md": _page(room) for room in rooms}
+    return {"packages.md": index} | {f"api/{room}.md": _page(room) for room in rooms()}
 
 
 def _page(room: str) -> str:
-    parts = [f"# {room}", f"::: {room}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false"]
+    own = {"members": "false", "show_root_heading": "false", "show_root_toc_entry": "false"}
+    parts = [f"# {room}", "\n".join([f"::: {room}", "    options:", *(f"      {key}: {value}" for key, value in own.items())])]
     for name in _names(room):
         inner = f"{room}.{name}"
         if _file(inner) is None:
