@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check docs pythons validate-assets cluster chaos soak bench bench-exchange clean help
+.PHONY: setup demo test slow check docs pythons validate-assets cluster chaos soak bench bench-exchange gpu-pack clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -85,6 +85,9 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/pip install -q -r $<
 	@touch $@
+
+gpu-pack: setup ## what a bare GPU machine lacks, in one archive, proven to be enough; there: bash .gpu/a/run.sh
+	$(BIN)/python benchmarks/gpu_pack.py
 
 bench-exchange: setup $(EXCHANGE)/.installed ## data sets out and in, against lerobot's own writer
 	$(BIN)/python benchmarks/exchange.py --json

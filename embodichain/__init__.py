@@ -14,6 +14,10 @@ __all__ = [
     "cache",
     "command_line",
     "config",
+    "crew",
+    "crew_engine",
+    "darkroom",
+    "darkroom_stage",
     "engine",
     "environments",
     "episode",
@@ -40,9 +44,11 @@ __all__ = [
     "robots",
     "rollout",
     "scenes",
+    "stage",
     "stages",
     "tasks",
     "types",
+    "viewing",
     "world",
 ]
 

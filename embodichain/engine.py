@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
 
+from embodichain.errors import ConfigError
 from embodichain.ring.contract import AnyRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import Timings
+from embodichain.types.reels import CameraMode
 from embodichain.world import World
 
 __all__ = [
@@ -42,6 +44,8 @@ class EngineReport:
     """Workers that were lost and replaced, by cause (`ray_engine.weather.Cause`)."""
     gateway_deaths: int = 0
     """How often the gateway to the ring died and was replaced."""
+    darkroom_deaths: int = 0
+    """How often the darkroom died and was replaced; the reels it had in hand are among `crashed`."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -199,12 +203,24 @@ class Engine:
 
     poll_s = 0.0
 
-    def __init__(self, world: World, ring: AnyRing, *, start: Start | None = None, limit: int | None = None) -> None:
-        """`limit`: the stream ends before this number; None has no end."""
+    def __init__(
+        self,
+        world: World,
+        ring: AnyRing,
+        *,
+        start: Start | None = None,
+        limit: int | None = None,
+        camera: CameraMode = CameraMode.SNAPSHOTS,
+    ) -> None:
+        """`limit`: the stream ends before this number; None has no end. Raises ConfigError for a darkroom of its own."""
+        if camera is CameraMode.DARKROOM:
+            raise ConfigError(
+                "a darkroom is a process beside the workers, and this engine has none: choose camera='reels', or the engine 'ray'"
+            )
         start = start or Start()
         self.report = start.report
         self._numbers = Numbers(start, limit)
-        self._rollouts = RolloutStage(world, ring, worker=0, epoch=start.epoch)
+        self._rollouts = RolloutStage(world, ring, worker=0, epoch=start.epoch, camera=camera)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
     @property

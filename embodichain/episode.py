@@ -18,8 +18,9 @@ from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Grader, Order, Pilot, Shutter
 from embodichain.types import Failed, Push, Pushed, Scene, Segment, Timings, TrajectorySpec, Verdict, WorldState, write_text
 from embodichain.types.mishaps import pushes_at, runs
+from embodichain.types.reels import NOTES
 
-__all__ = ["Draw", "Episode", "NoPictures", "Outcome", "Replay", "Snapshots", "check_start"]
+__all__ = ["Draw", "Episode", "NoPictures", "Outcome", "Reels", "Replay", "Snapshots", "check_start"]
 
 
 _DEEP, _SUSTAINED = 0.002, 5
@@ -53,12 +54,14 @@ class Snapshots:
 
     def __init__(self, draw: Draw) -> None:
         self._draw = draw
+        self.drawn = 0
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
         """Draws frame `index` into `rgb`, and into `depth` and `segmentation` where there are any."""
         depth, segmentation = out.get("depth"), out.get("segmentation")
         rgb = out["rgb"][index]
         self._draw(rgb, None if depth is None else depth[index], None if segmentation is None else segmentation[index])
+        self.drawn += 1
         return {"rgb": rgb}
 
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
@@ -68,8 +71,32 @@ class Snapshots:
                 out[name][num_frames:] = 0
 
 
+class Reels:
+    """A shutter that notes what pictures are drawn from, to be drawn when it is known who wants them: `darkroom.Darkroom`.
+
+    Implements `protocols.Shutter`.
+    """
+
+    drawn = 0
+
+    def __init__(self, note: Callable[[NDArray[np.float64]], None]) -> None:
+        """`note` writes what a picture of the world as it stands depends on: `Posable.note`."""
+        self._note = note
+
+    def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
+        """Notes frame `index` into `notes`; there is nothing to look at."""
+        self._note(out[NOTES][index])
+        return {}
+
+    def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
+        """Forgets what was noted of older episodes."""
+        out[NOTES][num_frames:] = 0
+
+
 class NoPictures:
     """A shutter that never opens, for episodes of which only states and actions are wanted; implements `protocols.Shutter`."""
+
+    drawn = 0
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
         """Takes nothing: there is nothing to look at."""
@@ -193,6 +220,7 @@ class Episode:
         self._shutter.finish(out, num_chunks + 1)
         self.timings.write_s += time.perf_counter() - before
         self.timings.physics_steps = num_chunks * self._chunk
+        self.timings.frames = self._shutter.drawn
         verdict = self._grader.verdict()
         if verdict.success and self._longest_deep >= _SUSTAINED:
             verdict = replace(verdict, success=False, reason=f"bodies stayed over {1e3 * _DEEP:.0f} mm inside each other")
@@ -212,7 +240,6 @@ class Episode:
         seen = self._shutter.frame(out, index)
         out["proprio"][index] = self._codec.encode(self._state.measured)
         self.timings.render_s += time.perf_counter() - before
-        self.timings.frames += 1
         return {**seen, "proprio": out["proprio"][index], "instruction": out["instruction"]}
 
 

@@ -68,6 +68,11 @@ class Child:
                 self.pipe.send_bytes(part)
 
     @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
     def exitcode(self) -> int | None:
         """What the process ended with, the negative number of a signal that killed it, or None while it lives."""
         return self._process.poll()

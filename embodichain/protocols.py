@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,19 @@ from numpy.typing import NDArray
 from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
 from embodichain.types.tapes import Tape
 
-__all__ = ["BatchPhysics", "Driver", "Expert", "FrameEncoder", "Grader", "Order", "Physics", "Pilot", "Shutter", "Task"]
+__all__ = [
+    "BatchPhysics",
+    "Driver",
+    "Expert",
+    "FrameEncoder",
+    "Grader",
+    "Order",
+    "Physics",
+    "Pilot",
+    "Posable",
+    "Shutter",
+    "Task",
+]
 
 Expert = Generator[Step, WorldState, None]
 """Yields one Step per control step and is sent the WorldState after it; returns when it has nothing left to do.
@@ -58,6 +70,25 @@ class Physics(Protocol):
 
     def close(self) -> None:
         """Frees what the world holds; safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Posable(Protocol):
+    """A physics whose pictures can be drawn later, and by another one of its kind. Implementations: as `Physics`."""
+
+    def note(self, out: NDArray[np.float64]) -> None:
+        """Writes all that its pictures depend on now, beside the scene, as numbers; the rest of `out` [N] becomes 0.
+
+        Raises SceneError when there is no room for them.
+        """
+        ...
+
+    def pose(self, note: NDArray[np.float64]) -> None:
+        """Stands as it did when that was noted of this scene: `render` shows the same to the bit; nothing else may be asked of it.
+
+        After `reset` everything may be asked again.
+        """
         ...
 
 
@@ -110,6 +141,13 @@ class BatchPhysics(Protocol):
         """
         ...
 
+    def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
+        """Writes into each row of `out` [n, N] what pictures of that world depend on now; see `Posable.note`.
+
+        Raises SceneError for a world that holds no usable scene.
+        """
+        ...
+
     def close(self) -> None:
         """Frees what the worlds hold; safe to call twice."""
         ...
@@ -147,10 +185,14 @@ class Driver(Protocol):
 
 
 class Shutter(Protocol):
-    """Takes the frames of one episode. Implementations: `episode.Snapshots`, which draws at once, and `episode.NoPictures`.
-
-    One that notes down poses, for pictures to be drawn later and elsewhere, fits in as well: it lets a pilot look at nothing.
+    """Takes the frames of one episode. Implementations: `episode.Snapshots`, which draws at once; `episode.Reels`, which notes what
+    pictures are drawn from later and elsewhere, and lets a pilot look at nothing; `episode.NoPictures`.
     """
+
+    @property
+    def drawn(self) -> int:
+        """How many frames it has drawn so far."""
+        ...
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
         """Takes frame `index` of the world as it stands into the trajectory's arrays; returns what a pilot may look at of it."""

@@ -10,18 +10,21 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.episode import Outcome
+from embodichain.darkroom import Darkroom, posable
+from embodichain.episode import Episode, Outcome, Reels, Snapshots
 from embodichain.errors import MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
-from embodichain.protocols import Physics, Task
-from embodichain.ring.contract import SlotSource
-from embodichain.rollout import ExpertPilot, rollout, write_provenance
+from embodichain.protocols import Physics, Shutter, Task
+from embodichain.ring.contract import AnySlot, SlotSource
+from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
+from embodichain.stage import Stage
 from embodichain.types import Scene, Timings, TrajectoryId
+from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
-__all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "produce"]
+__all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
 
 
 _CANDIDATES = 1 << 32
@@ -93,6 +96,8 @@ class Fate(StrEnum):
     """What became of one scene number."""
 
     PUBLISHED = "published"
+    EXPOSED = "exposed"
+    """A success whose reel is on its way to the darkroom: published when that has developed it, and not counted before."""
     REJECTED = "rejected"
     """The grader found no success: an expert's failed attempt is not experience worth learning from."""
     REFUSED = "refused"
@@ -112,10 +117,31 @@ class Produced:
     timings: Timings = field(default_factory=Timings)
 
 
-class RolloutStage:
-    """Plays a scene with its task's expert and publishes the trajectory into the ring."""
+Note = Callable[[NDArray[np.float64]], None]
+"""Writes what pictures of a world depend on now: `Posable.note`."""
 
-    def __init__(self, world: World, ring: SlotSource, *, worker: int, epoch: int) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """An episode that is played elsewhere, and the arrays it fills: all of a trajectory but pictures, and `notes`."""
+
+    number: int
+    task: Task
+    scene: Scene
+    out: dict[str, NDArray]
+    episode: Episode
+
+
+class RolloutStage:
+    """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into one of reels.
+
+    `camera` says when pictures are drawn: with DARKROOM the ring is one of `reel_spec(world.stream_spec)`. Raises ConfigError for
+    a physics whose pictures can only be drawn at once, unless they are.
+    """
+
+    def __init__(
+        self, world: World, ring: SlotSource, *, worker: int, epoch: int, camera: CameraMode = CameraMode.SNAPSHOTS
+    ) -> None:
         self._world = world
         self._ring = ring
         self._worker = worker
@@ -124,35 +150,79 @@ class RolloutStage:
         self.physics = world.make_physics()
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
-        self._encoder = world.config.encode.make() if world.config.encode.factory else None
-        self._pixels = self._spec.field("rgb").allocate() if self._encoder is not None else None
-        encodes_depth = self._encoder is not None and world.config.depth and self._encoder.encodes_depth
-        self._depths = self._spec.field("depth").allocate() if encodes_depth else None
+        self._camera = camera
+        self._good = Fate.EXPOSED if camera is CameraMode.DARKROOM else Fate.PUBLISHED
+        self._note = None if camera is CameraMode.SNAPSHOTS else posable(self.physics).note
+        self._darkroom = Darkroom(world.config, self.physics) if camera is not CameraMode.DARKROOM else None
+        self._stage = Stage(world.robot, world.assets) if camera is CameraMode.DARKROOM else None
+        self._notes = np.zeros((self._spec.horizon + 1, MOST_NUMBERS) if camera is CameraMode.REELS else (0, 0))
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
         """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
-        before = time.perf_counter()
-        try:
-            reserved = self._ring.reserve(timeout_s=timeout_s)
-        finally:
-            self._blocked_s += time.perf_counter() - before  # of a number that is tried again, all of it
-        with reserved as slot:
+        with self._reserve(timeout_s) as slot:
             try:
                 outcome = self.play(task, scene, slot)
             except (MotionError, SceneError) as error:
                 slot.abandon()
                 return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
-            outcome.timings.blocked_s, self._blocked_s = self._blocked_s, 0.0
             if outcome.verdict.success:
-                identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
-                robot, physics = self._world.robot.name, self._world.config.physics
-                write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics)
+                self._sign(number, scene, outcome, slot)
             else:
                 slot.abandon()
+        return self._produced(number, task, outcome)
+
+    def begin(self, number: int, task: Task, scene: Scene, note: Note) -> Take:
+        """An episode that is played in another physics than this stage's, whose `note` writes what its pictures depend on.
+
+        It takes no slot before it is a success: whoever plays many worlds at once would hold as many. For stages with
+        camera=REELS.
+        """
+        out = {field.name: field.allocate() for field in self._world.stream_spec.fields if field.name not in PICTURES}
+        out[NOTES] = np.zeros_like(self._notes)
+        return Take(number=number, task=task, scene=scene, out=out, episode=self._episode(task, scene, out, Reels(note)))
+
+    def end(self, take: Take, error: MotionError | SceneError | None, *, timeout_s: float) -> Produced:
+        """Publishes an episode that is over, with pictures drawn here, if it is a success; `error` is what cut it short.
+
+        Blocks up to `timeout_s` [s] for a free slot; raises RingTimeout, and may then be called again, or RingClosed.
+        """
+        try:
+            if error is not None:
+                raise error
+            outcome = take.episode.finish()
+            if outcome.verdict.success:
+                with self._reserve(timeout_s) as slot:
+                    for name, values in take.out.items():
+                        if name != NOTES:
+                            slot[name][...] = values
+                    before = time.perf_counter()
+                    self.physics.reset(take.scene)
+                    outcome.timings.render_s += time.perf_counter() - before
+                    assert self._darkroom is not None
+                    self._complete(take.scene, outcome, self._darkroom.canvas(slot) | {NOTES: take.out[NOTES]}, slot)
+                    self._sign(take.number, take.scene, outcome, slot)
+        except (MotionError, SceneError) as refusal:
+            return Produced(number=take.number, task=take.task.name, fate=Fate.REFUSED, reason=str(refusal))
+        return self._produced(take.number, take.task, outcome)
+
+    def _reserve(self, timeout_s: float) -> AnySlot:
+        before = time.perf_counter()
+        try:
+            return self._ring.reserve(timeout_s=timeout_s)
+        finally:
+            self._blocked_s += time.perf_counter() - before  # of a number that is tried again, all of it
+
+    def _sign(self, number: int, scene: Scene, outcome: Outcome, slot: AnySlot) -> None:
+        identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
+        robot, physics = self._world.robot.name, self._world.config.physics
+        write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics)
+
+    def _produced(self, number: int, task: Task, outcome: Outcome) -> Produced:
+        outcome.timings.blocked_s, self._blocked_s = self._blocked_s, 0.0
         return Produced(
             number=number,
             task=task.name,
-            fate=Fate.PUBLISHED if outcome.verdict.success else Fate.REJECTED,
+            fate=self._good if outcome.verdict.success else Fate.REJECTED,
             reason=outcome.verdict.reason,
             num_chunks=outcome.num_chunks,
             recovered=outcome.recovered,
@@ -160,24 +230,33 @@ class RolloutStage:
         )
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
-        """One expert episode into any arrays of the stream's spec."""
-        pilot = ExpertPilot(task, scene, self.physics, np.random.default_rng(scene.seed))
-        if self._encoder is None or self._pixels is None:
-            return rollout(self.physics, self.codec, scene, pilot, task.grader(scene), out, self._spec)
-        arrays = {name: out[name] for name in out if name not in ("latents", "depth_latents")} | {"rgb": self._pixels}
-        if self._depths is not None:
-            arrays["depth"] = self._depths
-        outcome = rollout(self.physics, self.codec, scene, pilot, task.grader(scene), arrays, self._spec)
-        if outcome.verdict.success:  # what failed is not published: nobody will look
-            before = time.perf_counter()
-            frames = outcome.num_chunks + 1
-            out["latents"][:frames] = self._encoder.encode(self._pixels[:frames])
-            out["latents"][frames:] = 0
-            if self._depths is not None:
-                out["depth_latents"][:frames] = self._encoder.encode_depth(self._depths[:frames])
-                out["depth_latents"][frames:] = 0
-            outcome.timings.encode_s += time.perf_counter() - before
+        """One expert episode into any arrays of the ring's spec. Of a failure that was not drawn at once no picture is made."""
+        canvas = dict(out) if self._darkroom is None else self._darkroom.canvas(out)
+        if self._camera is CameraMode.REELS:
+            canvas[NOTES] = self._notes
+        shutter = Snapshots(self.physics.render) if self._note is None else Reels(self._note)
+        episode = self._episode(task, scene, canvas, shutter)
+        for _ in drive(self.physics, scene, episode):
+            pass
+        outcome = episode.finish()
+        if outcome.verdict.success:  # nobody will look at what failed, for it is not published
+            self._complete(scene, outcome, canvas, out)
         return outcome
+
+    def _episode(self, task: Task, scene: Scene, out: Mapping[str, NDArray], shutter: Shutter) -> Episode:
+        pilot = ExpertPilot(task, scene, self.physics, np.random.default_rng(scene.seed))
+        return Episode(scene, pilot, task.grader(scene), self.codec, shutter, out, self._spec)
+
+    def _complete(self, scene: Scene, outcome: Outcome, canvas: Mapping[str, NDArray], out: Mapping[str, NDArray]) -> None:
+        """What a success gets once it is one: its pictures and latents, or its scene for whoever makes them."""
+        num_frames = outcome.num_chunks + 1
+        if self._stage is not None:
+            self._stage.write(scene, out[SCENE])
+            out[STAGE][()] = self._stage.key
+        if self._darkroom is not None:
+            if self._camera is CameraMode.REELS:
+                self._darkroom.draw(canvas, canvas[NOTES], num_frames, outcome.timings)
+            self._darkroom.encode(canvas, out, num_frames, outcome.timings)
 
     def close(self) -> None:
         """Frees the physics; the ring belongs to the caller."""

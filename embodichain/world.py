@@ -12,7 +12,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.config import WorldConfig
 from embodichain.physics.painters import PAINTERS
-from embodichain.protocols import Physics, Task
+from embodichain.protocols import BatchPhysics, Physics, Task
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, Robot, TrajectorySpec
 
@@ -59,6 +59,18 @@ class World:
         """A fresh physics of the configured kind."""
         config = self.config
         return physics_room.make(config.physics, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
+
+    def make_batch(self, num_worlds: int) -> BatchPhysics:
+        """So many fresh worlds of the configured physics; raises ConfigError where that has no batch."""
+        config = self.config
+        return physics_room.make_batch(
+            config.physics,
+            num_worlds=num_worlds,
+            painter=config.painter,
+            robot=self.robot,
+            width=config.width,
+            height=config.height,
+        )
 
     def make_tasks(self) -> tuple[Task, ...]:
         """The configured tasks, in order."""

@@ -66,5 +66,17 @@ def test_what_the_records_hold_over_time_is_drawn_and_who_waited_is_told(folder)
     assert len(shown["time_charts"]) == 5
 
 
+def test_foresight_is_drawn_all_along_beside_the_copy_and_the_linear_map(folder):
+    writer = MetricsWriter(folder.metrics)
+    for step in range(1, 81):
+        told = {f"foresight_imagined_over_unchanged_{ahead}": 1.0 / step for ahead in (1, 2, 4)} if step > 1 else {}
+        linear = {f"foresight_imagined_over_linear_{ahead}": 2.0 / step for ahead in (1, 2)} if step > 40 else {}
+        writer.write("train", {"step": step, "loss": 1.0, **told, **linear})
+    writer.close()
+    unchanged, linear = _over_time(folder)["time_charts"]
+    assert "imagined / no change" in unchanged and "4 chunks ahead" in unchanged and "1 chunk ahead" in unchanged
+    assert "imagined / linear map" in linear and "4 chunks ahead" not in linear
+
+
 def test_a_run_that_has_hardly_begun_has_nothing_over_time(folder):
     assert _over_time(folder) == {"time_charts": [], "advice": ""}

@@ -268,6 +268,51 @@ def test_memory_that_runs_out_costs_a_worker_and_its_number(world, monkeypatch, 
         ray.shutdown()
 
 
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_worker_that_was_ended_for_want_of_memory_is_replaced_within_15_s_of_there_being_some(
+    world, monkeypatch, no_shared_memory_left
+):
+    memory = psutil.virtual_memory()
+    if memory.available < 6 << 30:
+        pytest.skip(f"needs 6 GiB of free memory, {memory.available >> 30} are free")
+    wanted = 3 << 30
+    monkeypatch.setenv("RAY_memory_usage_threshold", f"{(memory.total - memory.available + wanted) / memory.total:.4f}")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    start_ray(RayConfig())
+    eater = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.stdin.readline(); eaten = bytearray(b'x') * {wanted + (1 << 30)}; sys.stdin.readline()",
+        ],
+        stdin=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=2, budgets=Budgets(memory=100))) as engine:
+            ids: list[int] = []
+            reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+            reader.start()
+            eventually(engine, lambda: len(engine.pids) == 2)
+            eater.stdin.write("eat\n")
+            eater.stdin.flush()
+            eventually(engine, lambda: engine.report.deaths[Cause.MEMORY] >= 1)
+            eater.kill()
+            eater.wait()
+            back_s = eventually(engine, lambda: len(engine.pids) == 2)
+            assert back_s < 15.0
+            published = engine.report.published
+            eventually(engine, lambda: engine.report.published > published)
+            assert set(engine.report.deaths) == {Cause.MEMORY}
+            engine.close()
+            reader.join()
+    finally:
+        eater.kill()
+        eater.wait()
+        ray.shutdown()
+
+
 def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

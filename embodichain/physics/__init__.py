@@ -11,9 +11,9 @@ from embodichain.physics.painters import RAYCAST
 from embodichain.registry import Registry
 
 if TYPE_CHECKING:
-    from embodichain.protocols import Physics
+    from embodichain.protocols import BatchPhysics, Physics
 
-__all__ = ["PHYSICS", "check", "make", "warm_up"]
+__all__ = ["BATCHES", "PHYSICS", "check", "make", "make_batch", "warm_up"]
 
 PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "physics",
@@ -21,6 +21,12 @@ PHYSICS: Registry[Callable[..., Physics]] = Registry(
     {"mujoco": "embodichain.physics.mujoco:MujocoPhysics", "counting": "embodichain.physics.counting:CountingPhysics"},
 )
 """Every physics by name: its class. A static method `warm_up` of it is called once on a machine before workers start."""
+
+
+BATCHES: Registry[Callable[..., BatchPhysics]] = Registry(
+    "batch of worlds", "embodichain.batches", {"mujoco": "embodichain.physics.many:Many"}
+)
+"""By the name of a physics, many worlds of it that are stepped together; not every physics has such."""
 
 
 def warm_up(name: str) -> None:
@@ -33,6 +39,11 @@ def warm_up(name: str) -> None:
 def check(name: str) -> None:
     """Raises ConfigError naming what is available when there is no physics called `name`."""
     PHYSICS.check(name)
+
+
+def make_batch(name: str, *, num_worlds: int, **kwargs: Any) -> BatchPhysics:
+    """Many worlds of a physics by name; raises ConfigError naming those that there are when it has none."""
+    return BATCHES.get(name)(num_worlds=num_worlds, **kwargs)
 
 
 def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:

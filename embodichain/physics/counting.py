@@ -168,6 +168,15 @@ class CountingPhysics:
             segmentation[...] = _rgb(seed, self._rendered, 1, (*self._shape, 3))[0, ..., 0]
         self._rendered += 1
 
+    def note(self, out: NDArray[np.float64]) -> None:
+        """Writes which frame is the next; `render` would have made it."""
+        out[:1], out[1:] = self._rendered, 0.0
+        self._rendered += 1
+
+    def pose(self, note: NDArray[np.float64]) -> None:
+        """Stands before the frame that was noted."""
+        self._rendered = int(note[0])
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -137,14 +137,20 @@ class Many:
 
         Raises SceneError for a world that holds no usable scene, ValueError for one that does not exist.
         """
-        self._check(worlds)
-        for world in worlds:
-            if world not in self._live:
-                raise SceneError(self._faults.get(world, f"world {world} holds no scene yet: load one first"))
+        self._check_live(worlds)
         for row, world in enumerate(worlds):
             self.worlds[world].render(
                 rgb[row], None if depth is None else depth[row], None if segmentation is None else segmentation[row]
             )
+
+    def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
+        """Writes into each row of `out` [n, N] what pictures of that world depend on now.
+
+        Raises SceneError for a world that holds no usable scene, ValueError for one that does not exist.
+        """
+        self._check_live(worlds)
+        for row, world in enumerate(worlds):
+            self.worlds[world].note(out[row])
 
     def close(self) -> None:
         """Frees all worlds; safe to call twice."""
@@ -152,6 +158,12 @@ class Many:
         self._faults.clear()
         for world in self.worlds:
             world.close()
+
+    def _check_live(self, worlds: Sequence[int]) -> None:
+        self._check(worlds)
+        for world in worlds:
+            if world not in self._live:
+                raise SceneError(self._faults.get(world, f"world {world} holds no scene yet: load one first"))
 
     def _check(self, worlds: Sequence[int]) -> None:
         for world in worlds:

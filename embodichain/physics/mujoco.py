@@ -196,6 +196,25 @@ class MujocoPhysics:
             segmentation[...] = self.world.labels[geoms]  # -1 takes the last entry: nothing
         film.expose(rgb, data.time)
 
+    def note(self, out: NDArray[np.float64]) -> None:
+        """Writes the time and all positions, which with the scene decide every picture; the rest of `out` becomes 0.
+
+        Raises SceneError when there is no room for them.
+        """
+        data = self.world.data
+        count = 1 + len(data.qpos)
+        if count > len(out):
+            raise SceneError(
+                f"scene {self._scene_seed} has {count - 1} positions and its reel room for {len(out) - 1}: give it fewer objects "
+                "or grains, or draw its pictures while it is played (camera='snapshots')"
+            )
+        out[0], out[1:count], out[count:] = data.time, data.qpos, 0.0
+
+    def pose(self, note: NDArray[np.float64]) -> None:
+        """Stands as it did when that was noted of this scene, to be drawn; only `reset` makes it a simulation again."""
+        data = self.world.data
+        data.time, data.qpos[:] = note[0], note[1 : 1 + len(data.qpos)]
+
     def photograph(self, viewpoint: Viewpoint, *, width: int, height: int, samples: int = 1) -> NDArray[np.uint8]:
         """The scene now as seen from anywhere, for videos: uint8 [height, width, 3]."""
         from embodichain.physics.render import point_camera

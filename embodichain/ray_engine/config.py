@@ -8,6 +8,7 @@ from pathlib import Path
 from embodichain.errors import ConfigError
 from embodichain.ray_engine.elastic import Elastic
 from embodichain.ray_engine.weather import Budgets
+from embodichain.types.reels import CameraMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,8 @@ class RayConfig:
     """A worker without a sign of life for so long [s] is replaced; waiting for room in the ring is a sign of life."""
     log: Path | None = None
     """Where losses are told, one JSON object a line, with what the worker wrote last."""
+    camera: CameraMode = CameraMode.SNAPSHOTS
+    """When and where pictures are drawn."""
     gateway_only: bool = False
     """Also workers on the ring's node write through the gateway: to test it, and to measure what it costs."""
 

@@ -7,8 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +14,7 @@ import ray
 from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
+from embodichain.darkroom_stage import DarkroomStage, Developed
 from embodichain.engine import Numbers, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
@@ -24,16 +23,16 @@ from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew
 from embodichain.ray_engine.doubts import Lost
 from embodichain.ray_engine.hello import Hello, own_log
+from embodichain.ray_engine.home import RingHome
+from embodichain.ray_engine.lab import Answer, Lab, LostReel
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.gateway import Gateway, RemoteRing
-from embodichain.ring.host import journal_path
-from embodichain.ring.layout import AT_GENERATION
-from embodichain.ring.open import attach_ring
-from embodichain.ring.stats import Observer
+from embodichain.ring.open import attach_ring, create_ring
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
-from embodichain.types import TrajectoryId
+from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
+from embodichain.types.reels import CameraMode, reel_spec
 from embodichain.world import World
 
 _WATCH_S = 0.5
@@ -42,35 +41,12 @@ _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
 _DELIVERIES = 4
 """How many trajectories the gateway takes in at a time; one more call is for whoever asks whether it lives."""
+_REELS = 4
+"""Reels that may wait for the darkroom, beside two of each worker's."""
+_TURN_S = 0.5
+"""How long one call to a darkroom develops, or waits for a reel, or for room for its trajectory [s]."""
 _START_S = 30.0
 """How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RingHome:
-    """Which ring, and on which of Ray's nodes it lies."""
-
-    path: Path
-    generation: int
-    node: str
-    journal: Path
-    """The gateway's journal, on the same node; the next ring that is created there clears away one that was left."""
-
-    @classmethod
-    def of(cls, ring: AnyRing) -> RingHome:
-        """The home of a ring that lies on this process's node."""
-        node = ray.get_runtime_context().get_node_id()
-        generation = Observer.open(ring.path).header(AT_GENERATION)
-        return cls(path=ring.path, generation=generation, node=node, journal=journal_path(ring.path))
-
-    def is_here(self) -> bool:
-        """Whether this process is on the ring's node and sees that very ring."""
-        if ray.get_runtime_context().get_node_id() != self.node:
-            return False
-        try:
-            return Observer.open(self.path).header(AT_GENERATION) == self.generation
-        except RingError:
-            return False
 
 
 class GatewayActor:
@@ -119,15 +95,25 @@ class SimulationWorker:
     """One simulating process: writes in place where it shares the ring's node, through the gateway elsewhere."""
 
     def __init__(
-        self, world: World, home: RingHome, gateway: ray.actor.ActorHandle | None, worker: int, epoch: int, far: bool = False
+        self,
+        world: World,
+        home: RingHome,
+        spec: TrajectorySpec,
+        gateway: ray.actor.ActorHandle | None,
+        worker: int,
+        epoch: int,
+        *,
+        camera: CameraMode = CameraMode.SNAPSHOTS,
+        far: bool = False,
     ) -> None:
+        """`home` of the ring to write into, whose trajectories are of `spec`."""
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._since = time.monotonic()
         if gateway is not None and (far or not home.is_here()):
-            self._ring = RemoteRing(world.stream_spec, Courier(gateway))
+            self._ring = RemoteRing(spec, Courier(gateway))
         else:
-            self._ring = attach_ring(home.path, world.stream_spec, reads=False)
-        self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch)
+            self._ring = attach_ring(home.path, spec, reads=False)
+        self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch, camera=camera)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
     def hello(self) -> Hello:
@@ -160,6 +146,35 @@ class SimulationWorker:
         return True
 
 
+class LabActor:
+    """A `DarkroomStage` as an actor on the ring's node."""
+
+    def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome) -> None:
+        os.environ.setdefault("NUMBA_NUM_THREADS", "1")
+        self._rings = attach_ring(reels.path, reel), attach_ring(home.path, world.stream_spec, reads=False)
+        self._stage = DarkroomStage(world, *self._rings)
+
+    def pid(self) -> int:
+        """The process id, once it is ready."""
+        return os.getpid()
+
+    def develop(self) -> Answer:
+        """Develops what comes within one turn."""
+        developed: list[Developed] = []
+        end = time.monotonic() + _TURN_S
+        while (left_s := end - time.monotonic()) > 0.0:
+            try:
+                made = self._stage.step(timeout_s=left_s)
+            except RingTimeout:
+                break
+            except RingClosed:
+                return Answer(tuple(developed), closed=True)
+            if made is None:
+                return Answer(tuple(developed), idle=True)
+            developed.append(made)
+        return Answer(tuple(developed))
+
+
 class RayEngine:
     """Keeps `workers` actors busy with consecutive numbers, replaces those that are lost, and counts.
 
@@ -190,12 +205,20 @@ class RayEngine:
         self._failure: BaseException | None = None
         self._gateway: ray.actor.ActorHandle | None = None
         self._crew: Crew | None = None
+        self._lab: Lab | None = None
+        self._reels: AnyRing | None = None
         self._thread: threading.Thread | None = None
         self._started_ray = start_ray(config)
         try:
-            self._home = RingHome.of(ring)
-            self._gateway = self._open_gateway()
+            self._spec = world.stream_spec
+            self._home = home = RingHome.of(ring)
             self._world = ray.put(world)
+            if config.camera is CameraMode.DARKROOM:
+                self._spec = reel_spec(world.stream_spec)
+                self._reels = create_ring(RingSpec(trajectory=self._spec, num_slots=_REELS + 2 * config.workers, max_reads=1))
+                self._home = RingHome.of(self._reels)
+                self._lab = self._open_lab(self._home, home)
+            self._gateway = self._open_gateway()
             self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
             self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
@@ -214,6 +237,11 @@ class RayEngine:
         """Process ids of the workers that are ready, in their order."""
         workers = self._crew.workers if self._crew is not None else ()
         return [who.pid for worker in workers if (who := worker.who) is not None]
+
+    @property
+    def darkroom_pid(self) -> int:
+        """Process of the darkroom, once it is ready; 0 where there is none."""
+        return self._lab.pid if self._lab is not None else 0
 
     @property
     def workers(self) -> int:
@@ -256,10 +284,14 @@ class RayEngine:
             self._thread.join(timeout=30.0)
         if self._crew is not None:
             self._crew.dismiss()
+        if self._lab is not None:
+            self._lab.close()
         if self._gateway is not None:
             with suppress(ray.exceptions.RayError, ValueError):
                 ray.kill(self._gateway, no_restart=True)
             self._home.journal.unlink(missing_ok=True)
+        if self._reels is not None:
+            self._reels.close()
         if self._started_ray:
             self._started_ray = False
             ray.shutdown()
@@ -286,8 +318,22 @@ class RayEngine:
         """A new worker; it answers for itself while it makes a number."""
         cores = self._config.cpus_per_worker if self._config.address else 0
         return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
-            self._world, self._home, self._gateway, index, epoch, self._config.gateway_only
+            self._world,
+            self._home,
+            self._spec,
+            self._gateway,
+            index,
+            epoch,
+            camera=self._config.camera,
+            far=self._config.gateway_only,
         )
+
+    def _open_lab(self, reels: RingHome, home: RingHome) -> Lab:
+        """A darkroom beside the ring."""
+        actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(LabActor)
+        here = NodeAffinitySchedulingStrategy(home.node, soft=False)
+        there = actor_class.options(scheduling_strategy=here)
+        return Lab(lambda: there.remote(self._world, reels, self._spec, home), hang_s=self._config.hang_s)
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
         """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""
@@ -318,13 +364,34 @@ class RayEngine:
                         self._mourn(outcome)
                     elif outcome is None:
                         return  # the ring was closed
+                    elif self._lab is not None and outcome.fate is Fate.EXPOSED:
+                        self._lab.expect(outcome)
                     else:
                         self._account(outcome)
+                if self._lab is not None and not self._attend(self._lab):
+                    return
             self._watch_gateway_to_the_end()
         except BaseException as error:
             self._failure = error
         finally:
             self._done.set()
+
+    def _attend(self, lab: Lab) -> bool:
+        """Takes in what has become of reels; False when the ring was closed."""
+        for outcome in lab.work():
+            if isinstance(outcome, Produced):
+                self._account(outcome)
+            elif isinstance(outcome, LostReel):
+                with self._lock:
+                    self.report.crashed = (*self.report.crashed, outcome.number)
+                    self._numbers.settle(outcome.number)
+            else:
+                with self._lock:
+                    self.report.darkroom_deaths += 1
+                what = f"the darkroom: {' '.join(str(outcome).split())[:300]}"
+                cause = Cause.HANG if isinstance(outcome, TimeoutError) else Cause.CRASH
+                self._deaths.count(cause, now_s=time.monotonic(), node=self._home.node, what=what)
+        return not lab.closed
 
     def _account(self, produced: Produced) -> None:
         with self._lock:

@@ -6,7 +6,11 @@ run on a machine with a GPU. What it takes from the documentation and no test on
 - an event that has completed means that the copies before it are visible to kernels of other processes on the same device;
 - the driver ends a killed process's copies and kernels before its files are closed, hence before the proof of its death (a forked
   child that inherits the driver's descriptors would break this: do not fork after the first use of a device);
-- a handle may be opened several times in a process, and is counted; not at all in the process that exported it.
+- a handle may be opened several times in a process, and is counted; not at all in the process that exported it;
+- `uuid` of a device's properties is that of the instance on a partitioned GPU (MIG).
+
+What it costs: every attached process has a CUDA context of its own, some 0.5 GiB of the card, and without MPS contexts take
+turns on it. So workers had better not attach: they write reels into host memory, and one darkroom beside the learner does.
 
 `cupy` is imported by the first `CudaDevice`, nowhere else.
 """
@@ -49,7 +53,9 @@ class CudaDevice:
         self._pid = os.getpid()
         self.ordinal = ordinal
         with self._call("choosing the device"):
-            self._identity = str(self._runtime.deviceGetPCIBusId(ordinal))
+            properties = self._runtime.getDeviceProperties(ordinal)
+            # The instances of a partitioned GPU (MIG) share its bus id, and no memory.
+            self._identity = f"{self._runtime.deviceGetPCIBusId(ordinal)} {bytes(properties.get('uuid', b'')).hex()}".rstrip()
             # Not blocking: copies of a producer that simulates on the default stream must not wait for its kernels.
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
         self._events: Events[Any] = Events(lambda: self._cupy.cuda.Event(block=False, disable_timing=True))
@@ -57,7 +63,7 @@ class CudaDevice:
 
     @property
     def identity(self) -> str:
-        """PCI bus id."""
+        """PCI bus id, and the id of the GPU or of an instance of it."""
         return self._identity
 
     # ------------------------------------------------------------------------------------------------------- memory
@@ -156,6 +162,13 @@ class CudaDevice:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             found.add(int(torch.cuda.current_stream(self.ordinal).cuda_stream))
+        with self._call("asking whether a stream is captured"):
+            captured = [stream for stream in found if self._runtime.streamIsCapturing(stream)]
+        if captured:
+            raise RingError(
+                f"a stream of GPU {self.ordinal} is captured into a graph: what it reads or writes of the ring runs only when the "
+                "graph does; acquire and release, reserve and publish outside the capture"
+            )
         return tuple(sorted(found))
 
     def mark(self, stream: int | None = None) -> Marker:

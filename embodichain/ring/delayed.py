@@ -37,6 +37,8 @@ class DelayedDevice:
         self._queues: dict[int, deque[Iterator[None]]] = {COPY_STREAM: deque(), COMPUTE_STREAM: deque()}
         self._events: Events[list[bool]] = Events(lambda: [False])
         self._arenas: dict[int, tuple[NDArray[np.uint8], int | None, tuple[int, int]]] = {}
+        self.capturing = False
+        """Whether the stream of kernels is being captured into a graph, as CUDA's can be."""
         self.failure: str | None = None
         """Set to make every later question about work fail, as a GPU does after a fault."""
 
@@ -125,7 +127,9 @@ class DelayedDevice:
         self._queues.setdefault(stream, deque()).append(work())
 
     def streams(self) -> tuple[int, ...]:
-        """The one stream that `launch` uses by default."""
+        """The one stream that `launch` uses by default; raises RingError while it is captured."""
+        if self.capturing:
+            raise RingError("the stream of kernels is captured into a graph: acquire, release and publish outside the capture")
         return (COMPUTE_STREAM,)
 
     def mark(self, stream: int | None = None) -> Marker:

@@ -159,7 +159,7 @@ class DeviceSlot(AnySlot):
         default are waited for in any case when `device` was used.
 
         Raises:
-            RingError: A field was never asked for, or no trajectory id set; the slot stays open.
+            RingError: A field was never asked for, no trajectory id set, or a stream is captured into a graph; the slot stays open.
             RingTimeout: The device takes longer. Nothing is lost: a later call of the ring publishes.
             RingClosed: The owner closed the ring or died.
         """
@@ -169,15 +169,16 @@ class DeviceSlot(AnySlot):
             ring.check()
             written = self._work.staged.keys() | self._work.device_fields
             control.check({f.name for f in ring.spec.trajectory.fields if not in_host(f)} - written)
+            passed = self._work.streams(ring.device, streams)  # before anything changes: it may be refused
             self._work.control = None
             # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
             try:
                 for name, source in self._work.staged.items():
                     ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
             except BaseException:
-                ring.defer(self._work.streams(ring.device, streams), control.abandon, self._work.take_buffer())
+                ring.defer(passed, control.abandon, self._work.take_buffer())
                 raise
-            ticket = ring.defer(self._work.streams(ring.device, streams), control.publish, self._work.take_buffer())
+            ticket = ring.defer(passed, control.publish, self._work.take_buffer())
         ring.poll()
         if timeout_s > 0 and not ring.settled(ticket, timeout_s):
             raise RingTimeout(
@@ -289,12 +290,16 @@ class DeviceLease(Sequence[DeviceSample]):
         self._streams.append(stream)
 
     def release(self) -> None:
-        """Lets go of every slot as soon as the kernels launched so far are complete. Never blocks; once more does nothing."""
+        """Lets go of every slot as soon as the kernels launched so far are complete. Never blocks; once more does nothing.
+
+        Raises RingError while a stream of this thread is captured into a graph; the lease is then still held.
+        """
         with self._ring.lock:
             if not self._released:
+                streams = [*self._streams, *self._ring.device.streams()]  # before anything changes: it may be refused
                 self._released = True
                 self._ring.ended(self._control)
-                self._ring.defer([*self._streams, *self._ring.device.streams()], self._control.release)
+                self._ring.defer(streams, self._control.release)
                 self._ring.poll()
 
     def end(self) -> None:

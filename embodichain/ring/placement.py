@@ -93,7 +93,11 @@ class Device(Protocol):
         ...
 
     def streams(self) -> tuple[int, ...]:
-        """The streams on which this thread's kernels go by default: those of the array libraries that are loaded."""
+        """The streams on which this thread's kernels go by default: those of the array libraries that are loaded.
+
+        Raises RingError while one of them is captured into a graph: what is enqueued then runs when the graph does, and no marker
+        could tell when that is.
+        """
         ...
 
     def mark(self, stream: int | None = None) -> Marker:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -147,6 +147,28 @@ class Tape(NamedTuple):
             force=np.zeros((worlds, pairs)),
             depth=np.zeros((worlds, pairs)),
             num_pairs=num_pairs,
+        )
+
+    def part(self, worlds: Sequence[int]) -> Tape:
+        """Copies of the rows of these worlds, which are numbered anew from 0; with nobody in them: `rosters` is empty.
+
+        Whoever is told of many steps knows who is in a world from when that was loaded.
+        """
+        rows = list(worlds)
+        faults = {row: self.faults[world] for row, world in enumerate(rows) if world in self.faults}
+        return Tape(
+            rosters=(),
+            faults=faults,
+            time_s=self.time_s[rows],
+            measured=self.measured[rows],
+            pose=self.pose[rows],
+            velocity=self.velocity[rows],
+            joint=self.joint[rows],
+            grain=self.grain[rows],
+            pair=self.pair[rows],
+            force=self.force[rows],
+            depth=self.depth[rows],
+            num_pairs=self.num_pairs[rows],
         )
 
     def state(self, world: int) -> WorldState:

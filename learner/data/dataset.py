@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch.utils.data import IterableDataset
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
 from embodichain.types import ACTION_DIM, RingSpec, Segment, TrajectorySpec
 from learner.data.config import DataConfig
+from learner.data.gather import Slots
 from learner.data.ranks import Ranks
 from learner.data.windows import Coverage, TrajectoryView, WindowView, cut
 
@@ -42,6 +43,15 @@ class Lease(Protocol):
 
     def release(self) -> None:
         """Gives them back; safe to call twice."""
+        ...
+
+
+class RingLease(Lease, Protocol):
+    """One of a source that has fields of all slots."""
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Where each trajectory lies."""
         ...
 
 
@@ -91,6 +101,10 @@ class LeasedBatch:
     window: int
     """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
     lease: Lease
+    slots: Slots | None = None
+    """Where the trajectories lie, if in a ring: a batch on the ring's own device is then gathered by one launch a field."""
+    depth_field: str = ""
+    """The field that depth comes from."""
 
     def gather(self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False) -> Batch:
         """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
@@ -103,11 +117,18 @@ class LeasedBatch:
         encoded = w[0].latents is not None
         lengths = torch.tensor([view.length for view in w])
         size = self.window or int(lengths.max())
+        starts = torch.tensor([view.start for view in w])
+
+        def taken(name: str, parts: Iterable[Tensor | None], frames: int) -> Tensor:
+            """Windows of a field that are `frames` longer than their chunks."""
+            found = self.slots.windows(name, starts, lengths + frames, size + frames, device) if self.slots is not None else None
+            return _stack([part for part in parts if part is not None], size + frames, device) if found is None else found
+
         return Batch(
-            rgb_BThw3=_stack([rgb for view in w if (rgb := view.rgb) is not None], size + 1, device) if not encoded else None,
-            latents_BTvrcC=_stack([z for view in w if (z := view.latents) is not None], size + 1, device) if encoded else None,
-            proprio_BTA=_stack([view.proprio for view in w], size + 1, device),
-            actions_BTKA=_stack([view.action for view in w], size, device),
+            rgb_BThw3=taken("rgb", (view.rgb for view in w), 1) if not encoded else None,
+            latents_BTvrcC=taken("latents", (view.latents for view in w), 1) if encoded else None,
+            proprio_BTA=taken("proprio", (view.proprio for view in w), 1),
+            actions_BTKA=taken("action", (view.action for view in w), 0),
             action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, device).bool(),
             segment_BT=_stack([view.segment for view in w], size, device),
             valid_BT=(torch.arange(size)[None] < lengths[:, None]).to(device),
@@ -115,7 +136,7 @@ class LeasedBatch:
             trajectory_ids=tuple(view.trajectory_id for view in w),
             starts=tuple(view.start for view in w),
             opening=_stack([view.opening for view in w], 1, device) if opening else None,
-            depth=_stack([d for view in w if (d := view.depth) is not None], size + 1, device) if depth else None,
+            depth=taken(self.depth_field, (view.depth for view in w), 1) if depth else None,
         )
 
     def release(self) -> None:
@@ -169,6 +190,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
             names = {entry.name for entry in ring.trajectory.fields}
         else:
             names = source.names if isinstance(source, MemorySource) else frozenset()
+        self._field: Callable[[str], Any] | None = getattr(source, "field", None)
         self._encoded = "latents" in names
         self._depth = next((name for name in ("depth_latents", "depth") if name in names), "")
         self.config = config
@@ -184,6 +206,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
         """Leases taken so far."""
         self.samples = 0
         """Trajectories in them."""
+        self.samples_before = 0
+        """Of these, in earlier lives of the run."""
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
 
@@ -232,7 +256,8 @@ class RingDataset(IterableDataset[LeasedBatch]):
                 )
                 for v in views
             )
-            batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease)
+            slots = Slots(self._field, cast(RingLease, lease).slots) if self._field is not None else None
+            batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease, slots=slots, depth_field=self._depth)
             if self._record is not None:
                 self._record(batch, self._coverage.take(windows), self.leases)
         except BaseException:
@@ -322,6 +347,7 @@ class RingDataset(IterableDataset[LeasedBatch]):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. A checkpoint holds the first rank's state: the others go on with fresh draws."""
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
+        self.samples_before = self.samples
         if self._ranks is not None and self._ranks.rank:
             self._rng = self._new_rng(self.leases)
         else:

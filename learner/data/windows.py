@@ -110,19 +110,19 @@ def cut(
         read_index=view.read_index,
         start=start,
         length=length,
-        rgb=None if encoded else _tensor(view["rgb"])[start : stop + 1],
-        latents=_tensor(view["latents"])[start : stop + 1] if encoded else None,
-        proprio=_tensor(view["proprio"])[start : stop + 1],
-        action=_tensor(view["action"])[start:stop],
-        action_mask=_tensor(view["action_mask"]),
-        segment=_tensor(view["segment"])[start:stop],
-        depth=_tensor(view[depth])[start : stop + 1] if depth else None,
-        opening=_tensor(view["latents" if encoded else "rgb"])[:1],
+        rgb=None if encoded else as_tensor(view["rgb"])[start : stop + 1],
+        latents=as_tensor(view["latents"])[start : stop + 1] if encoded else None,
+        proprio=as_tensor(view["proprio"])[start : stop + 1],
+        action=as_tensor(view["action"])[start:stop],
+        action_mask=as_tensor(view["action_mask"]),
+        segment=as_tensor(view["segment"])[start:stop],
+        depth=as_tensor(view[depth])[start : stop + 1] if depth else None,
+        opening=as_tensor(view["latents" if encoded else "rgb"])[:1],
         instruction=read_text(view["instruction"]),
     )
 
 
-def _tensor(array: Any) -> Tensor:
+def as_tensor(array: Any) -> Tensor:
     """A tensor over the array's own memory, wherever that is."""
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from learner.backbone.layers import Rotation, rotate, wide
 from learner.memory.config import Recompute, TttConfig
+from learner.memory.precision import in_full
 
 _EPS = 1e-6
 _GELU_A = 0.7978845608028654  # sqrt(2 / pi)
@@ -278,7 +279,8 @@ class TttLayer(nn.Module):
         if not last:
             frame_asks = self.queries(frames, rotations.frame)
             asks = torch.cat([asks, frame_asks[:, 1:]], dim=-2)
-            first = [apply(state, frame_asks[:, 0])]
+            with in_full(frames.device):
+                first = [apply(state, frame_asks[:, 0])]
         action_asks = self.queries(action, rotations.action) if action.shape[2] else None
         state, reads, action_reads = scan(state, writes, asks, action_asks, scene, recompute, expected)
         read = torch.stack(reads, dim=1)
@@ -351,10 +353,11 @@ def scan(
         if recompute.truncate and begin:
             w1, b1, w2, b2 = (part.detach() for part in state[:4])
             state = FastWeights(w1, b1, w2, b2, state.gain, state.shift)
-        if recompute.scan_steps and torch.is_grad_enabled():
-            state, read, action_read = checkpoint(_stretch, state, *stretch, scene, begin == 0, use_reentrant=False)
-        else:
-            state, read, action_read = _stretch(state, *stretch, scene, begin == 0)
+        with in_full(asks.device):
+            if recompute.scan_steps and torch.is_grad_enabled():
+                state, read, action_read = checkpoint(_stretch, state, *stretch, scene, begin == 0, use_reentrant=False)
+            else:
+                state, read, action_read = _stretch(state, *stretch, scene, begin == 0)
         reads += read
         action_reads += action_read
     return state, reads, action_reads

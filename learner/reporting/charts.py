@@ -16,14 +16,18 @@ _WIDTH = 4.6
 """Of every chart [inch]: two stand side by side on a desk, and one fills a telephone with letters that can still be read."""
 
 
-def over_time(steps: Sequence[float], curves: Mapping[str, Sequence[float]], label: str, *, share: bool = False) -> str:
-    """What a run's records say over its steps; with `share` from 0 to 100%."""
+def over_time(
+    steps: Sequence[float], curves: Mapping[str, Sequence[float]], label: str, *, share: bool = False, even: float | None = None
+) -> str:
+    """What a run's records say over its steps; with `share` from 0 to 100%. `even` is a value to compare with, a dashed line."""
     figure, axes = _canvas(_WIDTH, 2.3)
     for (name, values), color in zip(curves.items(), (_BLUE, _ORANGE, _GREY), strict=False):
         axes.plot(steps, values, color=color, linewidth=1.5, label=name)
     axes.set_xlabel("training step")
     axes.set_ylabel(label)
     axes.set_ylim(0, 1.02 if share else None)
+    if even is not None:
+        axes.axhline(even, color=_GREY, linestyle="--", linewidth=1.0)
     if share:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     if len(curves) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,15 @@ def _figures(summary: dict[str, Any]) -> list[dict[str, str]]:
     def figure(label: str, value: str) -> dict[str, str]:
         return {"label": label, "value": value}
 
-    return [
-        figure("trajectories streamed", f"{summary['published']:,}"),
+    rates = [
         figure("trajectories / s", f"{summary['trajectories_per_s']:.2f}"),
         figure("samples / s", f"{summary['samples_per_s']:.1f}"),
+    ]
+    if not summary["new_steps"]:  # nothing was streamed since the last resume, and so at no rate
+        rates = []
+    return [
+        figure("trajectories streamed", f"{summary['published']:,}"),
+        *rates,
         figure("E: unique state-action pairs / iteration", f"{summary['unique_pairs_per_iteration']:.1f}"),
         figure("learner waited", f"{summary['learner_wait_share']:.1%}"),
         figure("bound violations", f"{summary['bound_violations']}"),
@@ -153,6 +159,7 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
             found["time_charts"].append(
                 charts.over_time(steps, {label: windowed([r[name] for r in train], _POINTS).tolist()}, label)
             )
+    found["time_charts"] += _foresight(train)
     if len(stream) >= 2:
         waits = [Waiting.between(a, b) for a, b in pairwise(stream)]
         found["advice"] = Waiting.between(stream[0], stream[-1]).advice
@@ -169,6 +176,25 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
         curves = {name: [r[name] for r in measured] for name in measured[0] if name.startswith("loss_")}
         found["time_charts"].append(charts.over_time([r["step"] for r in measured], curves, "loss on held-out episodes"))
     return found
+
+
+def _foresight(train: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much of the error of a copy, and of a linear map, is left in what the model imagines, by chunks ahead, all along."""
+    charts_of = []
+    for other, label in (("unchanged", "imagined / no change"), ("linear", "imagined / linear map")):
+        prefix = f"foresight_imagined_over_{other}_"
+        measured = [r for r in train if any(name.startswith(prefix) for name in r)]
+        if len(measured) < 2:
+            continue
+        steps = windowed([r["step"] for r in measured], _POINTS).tolist()
+        ahead = sorted({int(name.removeprefix(prefix)) for r in measured for name in r if name.startswith(prefix)})
+        curves = {
+            f"{chunks} chunk{'s' * (chunks > 1)} ahead": windowed([r[f"{prefix}{chunks}"] for r in measured], _POINTS).tolist()
+            for chunks in ahead
+            if all(f"{prefix}{chunks}" in r for r in measured)
+        }
+        charts_of.append(charts.over_time(steps, curves, label, even=1.0))
+    return charts_of
 
 
 def _replay(summary: dict[str, Any]) -> dict[str, str]:

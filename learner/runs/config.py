@@ -10,6 +10,7 @@ from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.ray_engine.weather import Budgets
 from embodichain.types import PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types.reels import CameraMode
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
 from learner.training.config import LearnerConfig
@@ -57,9 +58,12 @@ class StreamConfig:
     """Who simulates."""
 
     engine: str = "ray"
-    """"ray": worker processes; "serial": in this process, between training steps."""
+    """"ray": worker processes; "serial": in this process, between training steps; "crew": many worlds that are stepped together,
+    by this process, and workers that think for them and draw their pictures afterwards (as with `camera` "reels")."""
     workers: int = 2
     """At the beginning, and the fewest."""
+    worlds: int = 8
+    """Worlds of a crew, a multiple of its workers."""
     most_workers: int = 0
     """The number of workers may grow up to this while the learner waits for them, and shrinks while they wait: `--workers 2:16`; 0
     keeps it."""
@@ -75,10 +79,13 @@ class StreamConfig:
     """Lost workers that a run survives, by cause, within a window of time."""
     limit: int = 0
     """Scenes to simulate before the stream ends; 0 has no end."""
+    camera: CameraMode = CameraMode.SNAPSHOTS
+    """When and where pictures are drawn: "snapshots", while an episode is played; "reels", by its worker once it is a success, so
+    that failures cost no picture; "darkroom", in one process beside the workers. They are the same to the bit."""
 
     def __post_init__(self) -> None:
-        if self.engine not in ("ray", "serial"):
-            raise unknown("engine", self.engine, ("ray", "serial"))
+        if self.engine not in ("ray", "serial", "crew"):
+            raise unknown("engine", self.engine, ("ray", "serial", "crew"))
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
         if self.most_workers and self.most_workers < self.workers:
@@ -91,6 +98,15 @@ class StreamConfig:
             )
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
+        if self.engine != "ray" and self.camera is CameraMode.DARKROOM:
+            raise ConfigError(
+                f"a darkroom is a process beside the workers, and the engine {self.engine!r} has none: choose "
+                "--stream.camera reels, or --engine ray"
+            )
+        if self.engine == "crew" and (self.worlds < 1 or self.worlds % self.workers):
+            raise ConfigError(f"worlds must be a multiple of the {self.workers} workers of a crew, got {self.worlds}")
+        if self.engine == "crew" and self.most_workers:
+            raise ConfigError("a crew has as many workers from beginning to end: give --workers one number")
 
 
 @dataclass(frozen=True, kw_only=True)

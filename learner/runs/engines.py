@@ -1,9 +1,10 @@
-"""Who produces: an engine in this process, or workers on Ray."""
+"""Who produces: an engine in this process, a crew that thinks for many worlds, or workers on Ray."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from embodichain.crew_engine import CrewEngine
 from embodichain.engine import AnyEngine, Engine, Start
 from embodichain.progress import Board
 from embodichain.ray_engine.elastic import Elastic
@@ -18,7 +19,10 @@ def open_engine(
     """The configured engine, producing from the first scene on, or from where `start` says; `log` is told of lost workers."""
     limit = config.limit or None
     if config.engine == "serial":
-        return Engine(world, ring, start=start, limit=limit)
+        return Engine(world, ring, start=start, limit=limit, camera=config.camera)
+    if config.engine == "crew":
+        groups = 1 if config.workers % 2 else 2
+        return CrewEngine(world, ring, num_worlds=config.worlds, members=config.workers, groups=groups, start=start, limit=limit)
     from embodichain.ray_engine.config import RayConfig
     from embodichain.ray_engine.engine import RayEngine  # a serial run does not pay for Ray
 
@@ -30,6 +34,7 @@ def open_engine(
         cpus_per_worker=config.cpus_per_worker,
         budgets=config.budgets,
         hang_s=config.hang_s,
+        camera=config.camera,
         log=log,
     )
     engine = RayEngine(world, ring, spread, start=start, limit=limit)

@@ -145,7 +145,7 @@ def stream_and_learn(
         ledger=report,
         steps=steps,
         new_steps=new_steps,
-        samples=dataset.samples * config.train.ranks,
+        samples=(dataset.samples - dataset.samples_before) * config.train.ranks,
         wait_s=dataset.wait_s,
         stream_s=ended - began,
         learn_s=ended - learning,

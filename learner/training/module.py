@@ -28,12 +28,13 @@ from embodichain.errors import ConfigError, LearnerError
 from learner.data.dataset import Batch, LeasedBatch, RingDataset
 from learner.data.experience import Experience
 from learner.data.ranks import Ranks
+from learner.memory.precision import tensor_cores
 from learner.models.agent import Agent
 from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
 from learner.records.weight_files import mismatches
-from learner.training.config import LearnerConfig, Parallel
+from learner.training.config import LearnerConfig, Parallel, Precision
 from learner.training.optimizer import WeightAverage, make_optimizer, whole
 from learner.training.sharding import shard
 from learner.training.utilisation import peak_flops, utilisation
@@ -335,7 +336,9 @@ def fit(
         # Advice about worker processes, lengths and frozen encoders that the ring's design answers.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+        # In half precision all other products are bfloat16: what is float32 then are those of the memories' scans.
+        with tensor_cores(module.config.precision is Precision.HALF):
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     return trainer.global_step, trainer.global_step - first
 
 

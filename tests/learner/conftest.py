@@ -1,9 +1,12 @@
 import pytest
 import torch
-from learner_parts import HORIZON, trajectory
+from learner_parts import HORIZON, NAMES, SIDE, trajectory
 
+from embodichain import robots
+from embodichain.motion.action import ActionCodec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
+from learner.serving.sessions import Embodiment
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,3 +26,25 @@ def trajectories():
 @pytest.fixture
 def dataset(trajectories):
     return RingDataset(MemorySource(trajectories), DataConfig(batch_size=4, window=3))
+
+
+@pytest.fixture(scope="session")
+def codec():
+    return ActionCodec(robots.get("dual_piper"))
+
+
+@pytest.fixture(scope="session")
+def body(codec):
+    """What a robot with the cameras of the small trajectories tells a server."""
+    return Embodiment(
+        cameras=NAMES,
+        height=SIDE,
+        width=SIDE,
+        native=14,
+        control_hz=50.0,
+        chunk=16,
+        home=codec.robot.home,
+        limits=codec.limits,
+        encode=codec.encode,
+        decode=codec.decode,
+    )

@@ -17,6 +17,7 @@ from learner.models.config import AgentConfig
 from learner.models.window import Window
 
 HORIZON, CAMERAS, SIDE = 6, 2, 32
+NAMES = ("head", "wrist")[:CAMERAS]
 GRID = Grid(CAMERAS, 2, 2)
 SMALL = AgentConfig(
     encoder=EncoderConfig(dim=24, layers=2, heads=2),

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import websockets.sync.client
-from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
+from learner_parts import NAMES, SMALL, fitted, shaken, trajectory
 
 from embodichain import robots
 from embodichain.errors import ConfigError
@@ -21,28 +21,10 @@ from learner.models.x_wam.config import XwamConfig
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
 from learner.serving.server import PolicyServer
-from learner.serving.sessions import Connection, Embodiment, Memory, Reader, RequestError
+from learner.serving.sessions import Connection, Memory, Reader, RequestError
 from learner.serving.wire import pack, unpack
 
-NAMES = ("head", "wrist")[:CAMERAS]
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "video_steps": 2, "action_steps": 2}
-
-
-@pytest.fixture(scope="module")
-def body():
-    codec = ActionCodec(robots.get("dual_piper"))
-    return Embodiment(
-        cameras=NAMES,
-        height=SIDE,
-        width=SIDE,
-        native=14,
-        control_hz=50.0,
-        chunk=16,
-        home=codec.robot.home,
-        limits=codec.limits,
-        encode=codec.encode,
-        decode=codec.decode,
-    )
 
 
 def agent_of(model, trajectories):

@@ -4,41 +4,18 @@ from functools import partial
 
 import numpy as np
 import pytest
-from learner_parts import CAMERAS, SIDE, SMALL, fitted, shaken, trajectory
+from learner_parts import NAMES, SMALL, fitted, shaken, trajectory
 
 from embodichain import robots
 from embodichain.errors import ConfigError, EmbodiChainError
-from embodichain.motion.action import ActionCodec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.background import SpeculativePolicy
 from learner.inference.config import SaiConfig
 from learner.inference.policy import Policy
-from learner.serving.sessions import Connection, Embodiment, Memory, Reader, RequestError
+from learner.serving.sessions import Connection, Memory, Reader, RequestError
 
-NAMES = ("head", "wrist")[:CAMERAS]
 PROMPT = "turn the switch on"
-
-
-@pytest.fixture(scope="module")
-def codec():
-    return ActionCodec(robots.get("dual_piper"))
-
-
-@pytest.fixture(scope="module")
-def body(codec):
-    return Embodiment(
-        cameras=NAMES,
-        height=SIDE,
-        width=SIDE,
-        native=14,
-        control_hz=50.0,
-        chunk=16,
-        home=codec.robot.home,
-        limits=codec.limits,
-        encode=codec.encode,
-        decode=codec.decode,
-    )
 
 
 @pytest.fixture(scope="module")

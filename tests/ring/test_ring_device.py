@@ -305,3 +305,24 @@ def test_the_standard_trajectory_lies_on_a_device_but_for_what_the_host_decides_
                 "instruction",
                 "info",
             ]
+
+
+def test_what_is_used_in_a_capture_is_given_back_after_it():
+    """A graph's kernels run when the graph does: a release in its capture would not wait for them, so it is refused."""
+    device = DelayedDevice()
+    with DeviceRing.create(ring_spec(2, 1), device) as ring:
+        put(ring, 1)
+        lease, slot = ring.acquire(1), ring.reserve()
+        slot["content"][:], slot["trajectory_id"][()] = 2, 2
+        slot.device("action")[...] = 2
+        device.capturing = True
+        for refused in (lease.release, slot.publish):
+            with pytest.raises(RingError, match="captured"):
+                refused()
+        device.capturing = False
+        assert ring.stats().held == 1 and ring.stats().writing == 1
+        lease.check()
+        lease.release()
+        slot.publish()
+        ring.flush()
+        assert ring.stats().held == 0 and ring.stats().published == 2

@@ -1,0 +1,134 @@
+"""Packs what a bare GPU machine lacks for `benchmarks/gpu.py`, as one archive and one command: `make gpu-pack`.
+
+    python benchmarks/gpu_pack.py [--json] [--out .gpu]
+
+The stages are imported here; the packages they bring in that are not in `gpu_machine.txt` go into `.gpu/a/site.tar.xz`, pure Python
+only, for they run under another Python there. Before it is called a pack it is unpacked elsewhere and imported with nothing but the
+machine's list and the pack in sight. On the GPU machine, in this repository: `bash .gpu/a/run.sh`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+MOST_BYTES = 46_000_000
+"""Of one pack: a machine that is reached by single commands takes so much with each beside this repository."""
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = "ceilings ring gather ttt learner"
+_OURS = ("__editable__", "_distutils_hack", "_sysconfigdata")
+"""How modules begin that belong to an environment and not to a program."""
+_RUN = """#!/bin/bash
+# One command on a bare GPU machine, under nine minutes: unpacks what it lacks and measures. Figures come to $OUT/gpu.json.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+export OUT=${OUT:-$here/out} PYTHONUNBUFFERED=1
+echo "$(cat "$here/site.sha256")  $here/site.tar.xz" | sha256sum --check --quiet
+site=$(mktemp -d)
+tar -xJf "$here/site.tar.xz" -C "$site"
+cd "$here/../.."
+export PYTHONPATH="$PWD:$site"
+exec python3 benchmarks/gpu.py %s --out "$OUT" --json
+"""
+_LIST = """
+import sys
+sys.path.insert(0, {benchmarks!r})
+import gpu
+gpu.import_stages()
+print("\\n".join(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+_ALONE = """
+import importlib.abc, sys
+allowed = set({allowed!r}) | set(sys.stdlib_module_names)
+class Bare(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in allowed and not name.startswith({ours!r}):
+            raise ModuleNotFoundError(f"No module named {{name!r}} on a bare GPU machine", name=name)
+sys.meta_path.insert(0, Bare())
+sys.path[:0] = [{site!r}, {root!r}, {benchmarks!r}]
+import gpu
+gpu.import_stages()
+print("alone")
+"""
+
+
+def known() -> set[str]:
+    """What the machine has."""
+    lines = (ROOT / "benchmarks" / "gpu_machine.txt").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def missing() -> dict[str, Path]:
+    """Top-level modules that the stages import and the machine lacks, with where they lie here. Raises SystemExit for binaries."""
+    benchmarks = str(ROOT / "benchmarks")
+    listed = _python(_LIST.format(benchmarks=benchmarks)).split()
+    there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "harness"}
+    found: dict[str, Path] = {}
+    for entry in map(Path, sys.path):
+        for name in listed:
+            if name in there or name in found or "site-packages" not in entry.parts or name.startswith(_OURS):
+                continue
+            if (entry / name).is_dir():
+                found[name] = entry / name
+            elif (entry / f"{name}.py").exists():
+                found[name] = entry / f"{name}.py"
+    for name, path in found.items():
+        if path.is_dir() and (binaries := list(path.rglob("*.so"))):
+            raise SystemExit(f"{name} has compiled parts ({binaries[0].name}): for this Python only: add its wheel by hand")
+    return found
+
+
+def pack(folder: Path) -> dict[str, float]:
+    """Writes `folder`/a and proves that it is enough; returns its size. Raises SystemExit when it is not, or too large."""
+    here = folder / "a"
+    here.mkdir(parents=True, exist_ok=True)
+    archive, parts = here / "site.tar.xz", missing()
+    with tarfile.open(archive, "w:xz") as tar:
+        for name, path in sorted(parts.items()):
+            tar.add(path, arcname=path.name, filter=lambda entry: None if "__pycache__" in entry.name else entry)
+            print(f"{name}: {path}", file=sys.stderr)
+    (here / "site.sha256").write_text(hashlib.sha256(archive.read_bytes()).hexdigest(), encoding="utf-8")
+    (here / "run.sh").write_text(_RUN % STAGES, encoding="utf-8")
+    if (size := sum(path.stat().st_size for path in here.iterdir())) > MOST_BYTES:
+        raise SystemExit(f"the pack has {size / 1e6:.1f} MB, {MOST_BYTES / 1e6:.0f} MB are allowed: the largest part is to blame")
+    prove(archive, set(parts))
+    return {"pack_mib": round(size / 2**20, 2)}
+
+
+def prove(archive: Path, names: set[str]) -> None:
+    """Unpacks and imports with only the machine's packages and the pack's in sight; raises SystemExit when something lacks."""
+    with tempfile.TemporaryDirectory() as site:
+        with tarfile.open(archive) as tar:
+            tar.extractall(site, filter="data")
+        if absent := names - {path.stem for path in Path(site).iterdir()}:
+            raise SystemExit(f"the pack lacks {sorted(absent)}")
+        allowed = sorted(known() | names | {"embodichain", "learner", "gpu", "harness", "__main__"})
+        _python(_ALONE.format(allowed=allowed, site=site, root=str(ROOT), benchmarks=str(ROOT / "benchmarks"), ours=_OURS))
+
+
+def _python(program: str) -> str:
+    """What a fresh interpreter prints; raises SystemExit with its last words when it fails."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"the stages cannot be imported: {done.stderr.strip().splitlines()[-1]}")
+    return done.stdout
+
+
+def main() -> None:
+    """Parses the command line, packs, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument("--out", type=Path, default=ROOT / ".gpu", help="where packs go")
+    options = parser.parse_args()
+    figures = pack(options.out)
+    print(json.dumps(figures) if options.json else f"{options.out}/a: {figures['pack_mib']} MiB; there: bash .gpu/a/run.sh")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""The darkroom: pictures of whole episodes, drawn after they were played from what was noted of them, and encoded.
+
+A worker may develop its own reels, as soon as it knows that an episode is worth it; or `darkroom_stage`, in a process of its own,
+those of many workers. Pictures and latents are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from numpy.typing import NDArray
+
+from embodichain.config import WorldConfig
+from embodichain.episode import Snapshots
+from embodichain.errors import ConfigError
+from embodichain.protocols import Physics, Posable
+from embodichain.types import Timings
+
+__all__ = ["Darkroom", "posable"]
+
+
+def posable(physics: Physics) -> Posable:
+    """The physics itself, as one whose pictures can be drawn later; raises ConfigError when it has no `note` and `pose`."""
+    if not isinstance(physics, Posable):
+        raise ConfigError(
+            f"the pictures of {type(physics).__name__} can only be drawn while it is played: it has no `note` and `pose`; "
+            "choose camera='snapshots'"
+        )
+    return physics
+
+
+class Darkroom:
+    """Draws and encodes the pictures of episodes in a physics that stays the caller's. Owned by one thread."""
+
+    def __init__(self, config: WorldConfig, physics: Physics) -> None:
+        self._physics = physics
+        spec = config.trajectory_spec(physics.robot)
+        self._encoder = config.encode.make() if config.encode.factory else None
+        encodes_depth = self._encoder is not None and config.depth and self._encoder.encodes_depth
+        names = (("rgb",) if self._encoder else ()) + (("depth",) if encodes_depth else ())
+        self._private = {name: spec.field(name).allocate() for name in names}
+
+    def canvas(self, out: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Where an episode is to be drawn: the arrays of a trajectory, private ones where that holds latents instead."""
+        return {name: out[name] for name in out if name not in ("latents", "depth_latents")} | self._private
+
+    def draw(self, canvas: Mapping[str, NDArray], notes: NDArray, num_frames: int, timings: Timings) -> None:
+        """Draws the first `num_frames` frames of the physics' current scene from `notes` [F + 1, N]; nothing stays behind them."""
+        before = time.perf_counter()
+        posable_physics, shutter = posable(self._physics), Snapshots(self._physics.render)
+        for index in range(num_frames):
+            posable_physics.pose(notes[index])
+            shutter.frame(canvas, index)
+        shutter.finish(canvas, num_frames)
+        timings.render_s += time.perf_counter() - before
+        timings.frames += shutter.drawn
+
+    def encode(self, canvas: Mapping[str, NDArray], out: Mapping[str, NDArray], num_frames: int, timings: Timings) -> None:
+        """Writes the latents of what was drawn, where the trajectory holds any."""
+        if self._encoder is None:
+            return
+        before = time.perf_counter()
+        out["latents"][:num_frames] = self._encoder.encode(canvas["rgb"][:num_frames])
+        out["latents"][num_frames:] = 0
+        if "depth" in self._private:
+            out["depth_latents"][:num_frames] = self._encoder.encode_depth(canvas["depth"][:num_frames])
+            out["depth_latents"][num_frames:] = 0
+        timings.encode_s += time.perf_counter() - before

@@ -1,0 +1,88 @@
+"""A darkroom in a process of its own: reels come out of one ring, whole trajectories go into another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from numpy.typing import NDArray
+
+from embodichain.darkroom import Darkroom, posable
+from embodichain.errors import RingTimeout
+from embodichain.ring.contract import AnyLease, AnyRing, SlotSource
+from embodichain.stage import Stage
+from embodichain.types import Timings, TrajectoryId
+from embodichain.types.reels import NOTES, PICTURES, SCENE, STAGE
+from embodichain.world import World
+
+__all__ = ["DarkroomStage", "Developed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Developed:
+    """A reel that became a trajectory: its scene's number, and what that took."""
+
+    number: int
+    timings: Timings
+
+
+class DarkroomStage:
+    """Takes reels out of one ring and publishes trajectories into another. Owned by one thread.
+
+    A reel is read once, and that read is used up before anything is drawn: if this process dies with it, the reel is lost and no
+    trajectory can come twice.
+    """
+
+    def __init__(self, world: World, reels: AnyRing, ring: SlotSource) -> None:
+        """Both rings stay the caller's. Raises ConfigError for a physics whose pictures cannot be drawn later."""
+        self._reels, self._ring = reels, ring
+        self._physics = world.make_physics()
+        posable(self._physics)
+        self._darkroom = Darkroom(world.config, self._physics)
+        self._stage = Stage(world.robot, world.assets)
+        self._kept = [field.name for field in world.stream_spec.fields if field.name not in PICTURES]
+        self._in_hand: AnyLease | None = None
+        self._blocked_s = 0.0
+
+    def step(self, *, timeout_s: float) -> Developed | None:
+        """Develops one reel; None when none has come for `timeout_s` [s].
+
+        Raises RingTimeout when there is no room for its trajectory for `timeout_s`; the reel stays in hand for the next call.
+        RingClosed when a ring has ended, SceneError for a reel of another stage.
+        """
+        if self._in_hand is None:
+            try:
+                self._in_hand = self._reels.acquire(1, timeout_s)
+            except RingTimeout:
+                return None
+        before = time.perf_counter()
+        try:
+            reserved = self._ring.reserve(timeout_s)
+        finally:
+            self._blocked_s += time.perf_counter() - before
+        with reserved as slot:
+            developed = self._develop(self._in_hand[0], slot)
+        self._in_hand.release()
+        self._in_hand = None
+        return developed
+
+    def _develop(self, reel: Mapping[str, NDArray], slot: Mapping[str, NDArray]) -> Developed:
+        timings, num_frames = Timings(blocked_s=self._blocked_s), int(reel["num_chunks"]) + 1
+        self._blocked_s = 0.0
+        for name in self._kept:
+            slot[name][...] = reel[name]
+        before = time.perf_counter()
+        self._physics.reset(self._stage.read(reel[SCENE], int(reel[STAGE])))
+        timings.render_s += time.perf_counter() - before  # to set the scene is part of the price of its pictures
+        canvas = self._darkroom.canvas(slot)
+        self._darkroom.draw(canvas, reel[NOTES], num_frames, timings)
+        self._darkroom.encode(canvas, slot, num_frames, timings)
+        return Developed(number=TrajectoryId.unpack(int(reel["trajectory_id"])).sequence, timings=timings)
+
+    def close(self) -> None:
+        """Frees the physics, and lets go of what is in hand; safe to call twice."""
+        if self._in_hand is not None:
+            self._in_hand.release()
+            self._in_hand = None
+        self._physics.close()

@@ -1,0 +1,63 @@
+"""One launch a field: windows of a whole batch out of a ring, by advanced indexing over the field of all slots.
+
+The field is the ring's own memory, [slots, frames, ...] with the slot's whole size as its first stride: many gigabytes on a device.
+Offsets are the array library's business and have 64 bits there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from learner.data.windows import as_tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slots:
+    """Where the trajectories of a lease lie in a ring."""
+
+    field: Callable[[str], Any]
+    """One field of all slots: `AnyRing.field`."""
+    indices: NDArray[np.int64]
+    """The slot of each trajectory, [B]."""
+
+    def windows(self, name: str, starts: Tensor, lengths: Tensor, size: int, device: torch.device | str) -> Tensor | None:
+        """A field's windows as `gathered` makes them; None when the field does not lie on `device`."""
+        field = as_tensor(self.field(name))
+        return gathered(field, self.indices, starts, lengths, size) if lies_on(field.device, torch.device(device)) else None
+
+
+def lies_on(there: torch.device, wanted: torch.device) -> bool:
+    """Whether memory of one device is that of another, which may be named without its number: of several GPUs, the current one."""
+    if there.type != wanted.type or wanted.type != "cuda":
+        return there.type == wanted.type
+    return there.index == (torch.cuda.current_device() if wanted.index is None else wanted.index)
+
+
+def gathered(field: Tensor, slots: NDArray, starts: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """Windows of rows: row t of window b is `field[slots[b], starts[b] + t]`, zero from `lengths[b]` on.
+
+    Args:
+        field: One field of all slots, [S, F, ...].
+        slots: The slot of each window, integers [B].
+        starts: Its first row, [B].
+        lengths: How many rows it has, [B]; from 0 to `size`.
+        size: Rows of every window of the result.
+
+    Returns:
+        A new tensor [B, size, ...] on the field's device.
+    """
+    steps = torch.arange(size)
+    inside = steps[None] < lengths[:, None]
+    rows = torch.where(inside, starts[:, None] + steps[None], starts[:, None])  # what lies beyond a window may not exist
+    where = torch.from_numpy(slots).to(field.device, non_blocking=True)
+    out = field[where[:, None], rows.to(field.device, non_blocking=True)]
+    if not bool(inside.all()):
+        out[~inside.to(field.device)] = 0
+    return out
