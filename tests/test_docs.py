@@ -10,6 +10,7 @@ import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import pytest
 from command_lines import check_command
@@ -127,6 +128,35 @@ def test_every_link_leads_to_a_file_or_to_a_page_that_is_generated(page):
             assert found.is_file() or str(found.relative_to(DOCS / "reference")) in made, f"{name(page)} links to {target}"
 
 
+def stretches(page: Path) -> list[str]:
+    """The paragraphs, list entries and rows of tables of a page, without blocks and pictures."""
+    text = re.sub(r"^ *```.*?^ *```$|<svg.*?</svg>", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    return re.split(r"\n\n+|\n(?=\||- )", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_figure_beside_a_link_to_a_report_stands_in_that_report(page):
+    for stretch in stretches(page):
+        linked = re.findall(r"\]\(((?:\.\./)+benchmarks/results/[\w.-]+)", stretch)
+        if not linked:
+            continue
+        reports = " ".join((page.parent / path).read_text(encoding="utf-8") for path in linked).replace(",", "")
+        told = re.sub(r"\]\([^)]*\)|`[^`]*`|\bv\d+\b", "", stretch).replace(",", "")
+        for figure in re.findall(r"\d+(?:\.\d+)?", told):
+            assert re.search(rf"(?<![\d.]){re.escape(figure)}(?!\d|\.\d)", reports), f"{figure} is in none of {linked}: {stretch}"
+
+
+INLINE = sorted({(name(page), code) for page in PAGES for code in re.findall(r"`(embodichain [^`]+)`", page.read_text("utf-8"))})
+
+
+@pytest.mark.parametrize(("where", "code"), INLINE, ids=[f"{where}: {code}" for where, code in INLINE])
+def test_every_command_within_a_sentence_exists(where, code, tmp_path, monkeypatch, capsys):
+    words = [word.replace("FILE", "policy.safetensors").replace("RUN", "runs/tiny_cpu") for word in shlex.split(code)]
+    if re.fullmatch(r"[a-z ]+", code):  # a command's name, in a sentence about it
+        words.append("--help")
+    check_command(words, tmp_path, monkeypatch, capsys)
+
+
 def test_every_page_is_in_the_menu_and_every_report_that_decides_is_there():
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     assert not [name(page) for page in PAGES if f": {name(page)}\n" not in menu]
@@ -155,3 +185,29 @@ def test_the_reference_has_every_command_every_option_and_every_public_name():
     for package in (embodichain.ring, learner.models):
         page = pages[f"api/{package.__name__}.md"]
         assert all(f"::: {package.__name__}.{public}\n" in f"{page}\n" for public in package.__all__)
+
+
+def test_the_tables_of_formats_are_those_of_the_code():
+    from embodichain.ring.ledger import RECORD
+    from embodichain.types import camera_spec
+    from learner.records import RunFolder
+
+    files = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
+    assert RECORD.names is not None
+    for field in RECORD.names:
+        assert f"| `{field}` | {RECORD[field].name} |" in files
+    folder = RunFolder(path=Path("run"))
+    named = [
+        key for key, one in vars(RunFolder).items() if isinstance(one, property) and get_type_hints(one.fget)["return"] is Path
+    ]
+    held = [getattr(folder, key) for key in named]
+    assert len(held) > 10
+    for path in held:
+        assert f"`{path.relative_to('run')}" in files, path
+    schema = (DOCS / "concepts" / "schema.md").read_text(encoding="utf-8")
+    size = {"cameras": 2, "height": 16, "width": 16, "horizon": 3}
+    for spec in (camera_spec(**size, depth=True, segmentation=True), camera_spec(**size, latents=(1, 1, 4))):
+        for field in spec.fields:
+            (row,) = [line for line in schema.splitlines() if line.startswith(f"| `{field.name}` |")]
+            assert row.split("|")[2].strip().startswith(field.dtype)
+            assert row.split("|")[2].count(",") + bool("[" in row.split("|")[2]) == len(field.shape), row
