@@ -28,6 +28,7 @@ import harness
 import numpy as np
 from experience_cheats import CHEATS, Played, cheat
 from experience_coverage import coverage
+from experience_executed import KINDS, perform
 from experience_report import table
 
 from embodichain.config import WorldConfig
@@ -92,6 +93,8 @@ class Watch:
         return self.grader.verdict()
 
 
+_EXECUTED = 2
+"""Episodes of each task in which every kind of cheat is carried out."""
 _QUICK_TASKS = ("turn_switch", "place_mouse_pad", "stack_bowls")
 """One that pushes, one that carries one thing, one that carries several."""
 
@@ -145,6 +148,12 @@ def fastest(codec: ActionCodec, actions: np.ndarray) -> float:
     return float(np.abs(np.diff(np.delete(commands, grippers, axis=1), axis=0)).max(initial=0.0) * 50)
 
 
+def quickest(states: Sequence[WorldState]) -> float:
+    """Largest joint speed measured [rad/s], from one control step to the next, grippers left out."""
+    joints = np.array([np.concatenate([state.measured[arm.joints] for arm in state.arms]) for state in states])
+    return float(np.abs(np.diff(joints, axis=0)).max(initial=0.0) * states[0].control_hz)
+
+
 def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> dict[str, Any]:
     """Plays scenes `first` to `first + count` of one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
@@ -153,6 +162,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
     out = world.trajectory_spec.allocate()
     result: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
+    starts: list[np.ndarray] = []
     deepest, sampling_s, before = [0.0], 0.0, time.perf_counter()
     played_rows: list[Played] = []
     mishaps: dict[str, list[int]] = {}
@@ -188,6 +198,8 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
         result["penetrations"] += watch.longest >= SUSTAINED_STEPS
         result["range_violations"] += watch.out_of_range > 0.0
         result["speed_violations"] += fastest(codec, actions) > Limits().joint_speed * SPEED_MARGIN
+        result["measured_speed_over_limit"] += quickest(watch.states) > scene.bounds.joint_speed
+        starts.append(watch.states[0].measured)
         if len(played_rows) < checks:
             grader = task.grader(scene)
             replay(physics, codec, scene, actions, grader, failed=outcome.failed, pushed=outcome.pushed)
@@ -199,6 +211,10 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
     if stage == "spatial":
         passed = {which: sum(cheat(which, task, row, physics, codec) for row in played_rows) for which in CHEATS}
         result["cheats"] += len(CHEATS) * len(played_rows)
+        for row in played_rows[:_EXECUTED]:
+            done = [what for kind in KINDS if (what := perform(kind, task, row, physics, codec)) is not None]
+            result["executed_cheats"] += len(done)
+            result["executed_cheats_passed"] += sum(success for success, _ in done)
     return {
         "task": name,
         "stage": stage,
@@ -208,6 +224,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
         "mishaps": mishaps,
         "deepest_mm": round(1e3 * max(deepest), 2),
         "cheats_passed": passed,
+        "start_spread_rad": float(np.ptp(starts, axis=0)[: world.robot.arms[0].command_size - 1].max()) if starts else 0.0,
         "scenes": count,
         "sampling_s": sampling_s,
         "wall_s": time.perf_counter() - before,
@@ -220,7 +237,7 @@ def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     total: dict[str, Any] = {"task": blocks[0]["task"], "stage": blocks[0]["stage"]}
     for block in blocks:
         for key, value in block.items():
-            if key == "deepest_mm":
+            if key in ("deepest_mm", "start_spread_rad"):
                 total[key] = max(value, total.get(key, 0.0))
             elif key == "mishaps":
                 known = total.setdefault(key, {})
@@ -337,6 +354,10 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str], cover
         "replays": total("replays"),
         "grader_cheats_passed": sum(sum(row["cheats_passed"].values()) for row in rows.values()),
         "grader_cheats_tried": total("cheats"),
+        "executed_cheats_passed": total("executed_cheats_passed"),
+        "executed_cheats_tried": total("executed_cheats"),
+        "measured_speed_over_limit": total("measured_speed_over_limit"),
+        "start_spread_rad": round(max((row.get("start_spread_rad", 0.0) for row in rows.values()), default=0.0), 4),
         "penetrations": total("penetrations"),
         "range_violations": total("range_violations"),
         "speed_violations": total("speed_violations"),

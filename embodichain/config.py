@@ -14,7 +14,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.protocols import FrameEncoder
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.scenes.config import SampleConfig
-from embodichain.types import CHUNK, Robot, TrajectorySpec, camera_spec
+from embodichain.types import CHUNK, Bounds, Robot, TrajectorySpec, camera_spec
 
 __all__ = ["EncodeConfig", "WorldConfig"]
 
@@ -73,6 +73,8 @@ class WorldConfig:
     scenes: SampleConfig = field(default_factory=SampleConfig)
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
     physical: PhysicalConfig = field(default_factory=PhysicalConfig)
+    bounds: Bounds = field(default_factory=Bounds)
+    """How the robot may conduct itself: what every grader refuses an episode for."""
     encode: EncodeConfig = field(default_factory=EncodeConfig)
 
     def __post_init__(self) -> None:

@@ -45,6 +45,7 @@ class SceneStage:
             physical=world.config.physical,
             diversity=world.config.diversity,
             config=world.config.scenes,
+            bounds=world.config.bounds,
             physics=world.make_physics() if physics is None else physics,
         )
         self._seed = world.config.seed

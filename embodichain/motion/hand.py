@@ -118,6 +118,13 @@ class Hand:
             twin._command[hand._joints] = elsewhere
         return twin
 
+    def paced(self, *, joint_speed: float, joint_acceleration: float) -> Hand:
+        """The same hand, which plans its ways with slower joints [rad/s, rad/s^2]; both are under one command."""
+        twin = copy.copy(self)
+        limits = replace(self.config.limits, joint_speed=joint_speed, joint_acceleration=joint_acceleration)
+        twin.config = replace(self.config, limits=limits)
+        return twin
+
     @property
     def control_hz(self) -> int:
         """Commands that the robot takes in a second: so many rows of a path are one."""

@@ -115,7 +115,7 @@ class MujocoPhysics:
             for index, placement in zip(world.objects, scene.objects, strict=True)
             if index.mocap >= 0
         }
-        self._roster = world.readout.roster(bolted, self._robot.control_hz)
+        self._roster = world.readout.roster(bolted, self._robot.control_hz, world.arms)
         return self.state()
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
@@ -147,7 +147,8 @@ class MujocoPhysics:
         world = self.world
         world.readout.write(tape, row)
         num = world.stepper.num_pairs
-        tape.pair[row, :num], tape.force[row, :num], tape.depth[row, :num] = world.stepper.gathered()
+        for rows, found in zip((tape.pair, tape.force, tape.depth, tape.peak, tape.push), world.stepper.gathered(), strict=True):
+            rows[row, :num] = found
 
     def advance(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> None:
         """As `step`, and nobody looks at the state."""

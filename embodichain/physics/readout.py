@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.machine_code import compiled
-from embodichain.types import Contact, Pose, WorldState
+from embodichain.types import ArmParts, Contact, Pose, WorldState
 from embodichain.types.tapes import Roster, Tape
 
 Floats = NDArray[np.float64]
@@ -51,8 +51,8 @@ class Readout:
         self._poses = np.empty((len(free), 7))
         self._grains = self._qpos[grains[0]].reshape(-1, 3), self._qvel[grains[1]].reshape(-1, 3)
 
-    def roster(self, bolted: Mapping[str, Pose], control_hz: int) -> Roster:
-        """Whom the numbers belong to; `bolted` are the poses of objects that cannot move as a whole."""
+    def roster(self, bolted: Mapping[str, Pose], control_hz: int, arms: tuple[ArmParts, ...]) -> Roster:
+        """Whom the numbers belong to; `bolted` are the poses of objects that cannot move as a whole, `arms` the robot's."""
         return Roster(
             bodies=self._bodies,
             roles=self._roles,
@@ -60,6 +60,7 @@ class Readout:
             bolted=bolted,
             num_grains=len(self._grains[0]),
             control_hz=control_hz,
+            arms=arms,
         )
 
     def state(self, roster: Roster, contacts: tuple[Contact, ...]) -> WorldState:

@@ -7,6 +7,7 @@ lie is derived from the struct declarations that MuJoCo ships (`mujoco.introspec
 from __future__ import annotations
 
 import ctypes
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from embodichain.machine_code import compiled
 from embodichain.types import Contact
-from embodichain.types.scenes import named_contacts
+from embodichain.types.scenes import Touches
 
 _intrinsic: Any = intrinsic
 _C_TYPES: dict[str, Any] = {
@@ -36,6 +37,9 @@ _C_TYPES: dict[str, Any] = {
     "size_t": ctypes.c_size_t,
     "uintptr_t": ctypes.c_void_p,
 }
+_FORCE, _DEPTH, _PEAK, _NOW, _PUSH, _COLUMNS = 0, 1, 2, 3, 6, 9
+"""What is summed of a pair of bodies: force, deepest overlap, largest resultant of one physics step; from `_NOW` on the force
+vector of the step looked at now, from `_PUSH` on that of all steps."""
 
 
 class Stepper:
@@ -57,7 +61,7 @@ class Stepper:
         self._rows = np.full((model.nbody, model.nbody), -1, np.int32)
         most = model.nbody * (model.nbody - 1) // 2 + 1  # all pairs, and one of grains among themselves
         self._pairs = np.zeros((most, 2), np.int32)
-        self._sums = np.zeros((most, 2))
+        self._sums = np.zeros((most, _COLUMNS))
         self._counts = np.zeros(2, np.int64)
 
     def advance(self, num_steps: int, *, resume: bool = False) -> None:
@@ -78,17 +82,21 @@ class Stepper:
         """How many pairs of bodies were gathered."""
         return int(self._counts[1])
 
-    def gathered(self) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
-        """By pair of bodies, in the order in which they first touched: numbers [n, 2], mean forces [N], deepest overlaps [m].
-
-        Numbers and overlaps are views, valid until the next step.
-        """
+    def gathered(self) -> Touches:
+        """By pair of bodies, in the order in which they first touched. Some of it are views, valid until the next step."""
         steps, num = self._counts.tolist()
-        return self._pairs[:num], self._sums[:num, 0] / steps, self._sums[:num, 1]
+        sums = self._sums[:num]
+        return Touches(
+            pair=self._pairs[:num],
+            force=sums[:, _FORCE] / steps,
+            depth=sums[:, _DEPTH],
+            peak=sums[:, _PEAK],
+            push=sums[:, _PUSH:] / steps,
+        )
 
     def contacts(self) -> tuple[Contact, ...]:
         """The same by the names of the bodies."""
-        return named_contacts(self._names, *self.gathered())
+        return self.gathered().named(self._names)
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
@@ -120,11 +128,15 @@ def _size(kind: Any) -> tuple[int, int]:
 
 @lru_cache(maxsize=1)
 def _offsets() -> NDArray[np.int64]:
-    """Offsets in mjData (ncon, contact, efc_force), the size of mjContact, offsets in it (dist, geom, efc_address)."""
+    """Offsets in mjData (ncon, contact, efc_force), the size of mjContact, offsets in it (dist, geom, efc_address, frame)."""
     data, _, _ = _layout("mjData")
     contact, size, _ = _layout("mjContact")
     offsets = np.array(
-        (data["ncon"], data["contact"], data["efc_force"], size, contact["dist"], contact["geom"], contact["efc_address"]), np.int64
+        (
+            *(data["ncon"], data["contact"], data["efc_force"], size),
+            *(contact["dist"], contact["geom"], contact["efc_address"], contact["frame"]),
+        ),
+        np.int64,
     )
     _check(data, contact, size)
     return offsets
@@ -148,13 +160,14 @@ def _check(data: dict[str, int], contact: dict[str, int], size: int) -> None:
         start + contact["dist"],
         start + contact["geom"],
         start + contact["efc_address"],
+        start + contact["frame"],
         size,
         _pointer(address + data["efc_force"]),
         _pointer(address + data["ctrl"]) if model.nu else 0,
     )
     known = (
         probe.ncon,
-        *(view.__array_interface__["data"][0] for view in (views.dist, views.geom, views.efc_address)),
+        *(view.__array_interface__["data"][0] for view in (views.dist, views.geom, views.efc_address, views.frame)),
         views.dist.strides[0],
         probe.efc_force.__array_interface__["data"][0],
         0,
@@ -234,6 +247,8 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
         return
     contact = _int64(address + offsets[1])
     forces = _int64(address + offsets[2])
+    for i in range(counts[1]):
+        sums[i, _NOW:_PUSH] = 0.0
     for _ in range(num_contacts):
         row = _int32(contact + offsets[6])
         if row >= 0:  # -1: a contact that touches nothing movable
@@ -249,8 +264,16 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
                     rows[first, second] = found
                     pairs[found, 0] = first
                     pairs[found, 1] = second
-                    sums[found, 0] = 0.0
-                    sums[found, 1] = 0.0
-                sums[found, 0] += force
-                sums[found, 1] = max(sums[found, 1], -_float64(contact + offsets[4]))
+                    sums[found] = 0.0
+                sums[found, _FORCE] += force
+                sums[found, _DEPTH] = max(sums[found, _DEPTH], -_float64(contact + offsets[4]))
+                # MuJoCo's contact normal points from its first geom to its second: the way in which the first pushes the second.
+                signed = force if one <= other else -force
+                for axis in range(3):
+                    share = signed * _float64(contact + offsets[7] + 8 * axis)
+                    sums[found, _NOW + axis] += share
+                    sums[found, _PUSH + axis] += share
         contact += offsets[3]
+    for i in range(counts[1]):
+        resultant = math.sqrt(sums[i, _NOW] ** 2 + sums[i, _NOW + 1] ** 2 + sums[i, _NOW + 2] ** 2)
+        sums[i, _PEAK] = max(sums[i, _PEAK], resultant)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RobotError, SceneError
+from embodichain.physics.arms import arm_parts
 from embodichain.physics.build import (
     MAX_LIGHTS,
     ROLLING_ARMS,
@@ -30,7 +31,7 @@ from embodichain.physics.grains import NAME, GrainIndex, add_grains
 from embodichain.physics.readout import Readout
 from embodichain.physics.stepping import Stepper
 from embodichain.physics.surfaces import paint
-from embodichain.types import Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
+from embodichain.types import ArmParts, Asset, Grains, Light, ObjectPlacement, Pose, Robot, Scene, Texture
 from embodichain.types.poses import compose
 
 
@@ -73,6 +74,7 @@ class World:
     stepper: Stepper
     readout: Readout
     drives: Drives
+    arms: tuple[ArmParts, ...]
     labels: NDArray[np.uint8]
     """What each geom is part of, and a last entry for none: 0 the room, 1 the table, 2 the robot, 3 + i object i,
     then the grains."""
@@ -206,6 +208,7 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
         grains=loose,
         labels=_labels(model, found, loose),
         drives=Drives.of(model, [_joint(model, robot, name) for arm in robot.arms for name in arm.gripper_joints]),
+        arms=arm_parts(model, robot),
         cameras={name: _compiled_camera(model, name) for name in (camera.name for camera in robot.cameras)},
         stepper=Stepper(model, data, tuple(names), loose.owners(model)),
         readout=Readout(data, names, roots, [o.joint_qpos for o in found], measured, (loose.qpos, loose.qvel)),

@@ -24,7 +24,19 @@ from embodichain.scenes.obstacles import arm_bases, standing_parts
 from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.settle import settle
 from embodichain.scenes.visibility import Views
-from embodichain.types import TABLE_SIZE, Asset, Nudge, ObjectPlacement, ObjectRequest, Pose, Pushed, Robot, Scene, SceneRequest
+from embodichain.types import (
+    TABLE_SIZE,
+    Asset,
+    Bounds,
+    Nudge,
+    ObjectPlacement,
+    ObjectRequest,
+    Pose,
+    Pushed,
+    Robot,
+    Scene,
+    SceneRequest,
+)
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 TABLE = TABLE_SIZE[:2]
@@ -44,6 +56,7 @@ class SceneSampler:
         physical: PhysicalConfig | None = None,
         diversity: DiversityConfig | None = None,
         config: SampleConfig | None = None,
+        bounds: Bounds | None = None,
         physics: Physics | None = None,
     ) -> None:
         """`reach` may be None as long as no task asks for reachable affordances.
@@ -61,6 +74,7 @@ class SceneSampler:
         self._bases = arm_bases(robot)
         self._physical = physical or PhysicalConfig()
         self._config = config or SampleConfig()
+        self._bounds = bounds or Bounds()
         self._physics = physics
         self._footprints: dict[str, Footprint] = {}
         self._vessels = Vessels()
@@ -79,7 +93,7 @@ class SceneSampler:
         """A scene of `task` as the layout leaves it."""
         request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed)
         placements += self._scatter(placements, clutter_rng)
-        scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements)
+        scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements, bounds=self._bounds)
         if request.filling is not None:
             scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
         if request.nudges:

@@ -23,6 +23,7 @@ from embodichain.types import (
     TABLE_SIZE,
     Asset,
     Body,
+    Bounds,
     CameraLook,
     Dynamics,
     Grains,
@@ -116,6 +117,7 @@ def read(path: Path) -> Scene:
             wander=Wander(**looks["wander"]),
         ),
         dynamics=Dynamics(**facts["dynamics"]),
+        bounds=Bounds(**facts.get("bounds", {})),
         expansion=facts["expansion"],
         grains=_loose(facts.get("grains"), prims),
     )
@@ -135,6 +137,7 @@ def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
         "table_color": scene.table_color,
         "looks": asdict(scene.looks),
         "dynamics": asdict(scene.dynamics),
+        "bounds": asdict(scene.bounds),
         "expansion": dict(scene.expansion),
         **({"grains": _kind(scene.grains)} if scene.grains.positions else {}),
         "objects": [

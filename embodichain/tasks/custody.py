@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from embodichain.motion.frames import world_from_asset
-from embodichain.motion.skills import num_pressing
+from embodichain.tasks.holding import holders, resting_on, touches
 from embodichain.types import CONTROL_HZ, Scene, Vec3, WorldState
 from embodichain.types.poses import turned
 
@@ -15,9 +15,10 @@ from embodichain.types.poses import turned
 class CustodyConfig:
     """What an object may do. Lengths in m, speeds in m/s.
 
-    `lift`: how high two fingers must have held it above where it lay, when it was moved at all. Without a finger on it: `fall`,
-    how far it may sink; `slide`, how far it may move across; `free_speed`, how fast. `push`: how far it may be shoved along its
-    support in all. `force` [N]: the most that the robot may press on it. `still`: slower than this is at rest.
+    `lift`: how high two fingers of one hand must have held it between them above where it lay, when it was moved at all. Without a
+    finger on it: `fall`, how far it may sink; `slide`, how far it may move across; `free_speed`, how fast. `push`: how far it may
+    be shoved along its support, or carried by anything but two such fingers, in all. `still`: slower than this is at
+    rest. How hard the robot may press on it is the same for all objects: see `Bounds`.
     """
 
     lift: float = 0.02
@@ -25,16 +26,17 @@ class CustodyConfig:
     slide: float = 0.015
     free_speed: float = 0.35
     push: float = 0.03
-    force: float = 120.0
     still: float = 0.02
     support: str = ""
     """Prefix of what it may not be shoved along; whatever it rests on when empty."""
+    rests_on: tuple[str, ...] = ()
+    """What alone it may touch in the end, once it was moved: "table", roles of other objects, "grains"; anything when empty."""
 
 
 _TOUCH_WINDOW = 2
 """Contacts are seen once a control step: a touch counts for this many steps."""
-_PERIOD_M = 1e-4
-"""Creep [m] in one control step below which an object on its support does not count as pushed."""
+_HELD_STEPS = 3
+"""A hold that flickers counts for so many control steps."""
 
 
 class Custody:
@@ -46,7 +48,9 @@ class Custody:
         self._start = self._previous = self._last_touched = placed.pose.position
         self._since_touch = _TOUCH_WINDOW + 1
         self._was_supported = False
-        self._pushed = self._force = 0.0
+        self._since_held = _HELD_STEPS + 1
+        self._rests_on: frozenset[str] = frozenset()
+        self._pushed = 0.0
         self._fault = ""
         self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._owed = False
@@ -66,34 +70,26 @@ class Custody:
         pose = world_from_asset(self._asset, state.object_poses[self._role])
         position = pose.position
         speed = math.hypot(*state.object_velocities[self._role][:3].tolist())
-        robot, supported = 0.0, False
-        name = f"{self._role}/"
-        for contact in state.contacts:
-            if contact.first.startswith(name):
-                other = contact.second
-            elif contact.second.startswith(name):
-                other = contact.first
-            else:
-                continue
-            if other.startswith("robot/"):
-                robot += contact.force
-            elif other.startswith(self._config.support):
-                supported = True
-        touching = robot > 0.0
-        self._force = max(self._force, robot)
+        others = [body for body, contact in touches(state, self._role) if not body.startswith("robot/")]
+        supported = any(body.startswith(self._config.support) for body in others)
+        self._rests_on = resting_on(state, self._role)
+        held = bool(holders(state, self._role))
+        self._since_held = 0 if held else self._since_held + 1
+        touching = state.touching("robot/", f"{self._role}/")
         self.touched |= touching
         self._since_touch = 0 if touching else self._since_touch + 1
         if touching:
             self._last_touched = position
         elif self._since_touch > _TOUCH_WINDOW:
             self._judge_freedom(position, speed)
-        if touching and not supported and num_pressing(state, self._role) >= 2:
+        if held and not supported:
             self.lifted = max(self.lifted, position[2] - self._start[2])
         if self.excused:
             self._forget(position)
-            self.excused = num_pressing(state, self._role) < 2 and self._rest_steps < _TOUCH_WINDOW
+            self.excused = not held and self._rest_steps < _TOUCH_WINDOW
         step = math.dist(position[:2], self._previous[:2])
-        if supported and self._was_supported and step > _PERIOD_M:
+        astride = touching and not supported and self._since_held > _HELD_STEPS
+        if supported or self._was_supported or astride:
             self._pushed += step
         self.moved = max(self.moved, math.dist(position[:2], self._start[:2]))
         self.tilt = math.acos(min(max(turned(pose.quaternion, (0.0, 0.0, 1.0))[2], -1.0), 1.0))
@@ -104,7 +100,7 @@ class Custody:
     def pardon(self) -> bool:
         """What was observed so far ends in a labelled failure: if the object has a fault or is loose, that counts no more.
 
-        When a hand had touched it before, it must then be picked up again. How hard the robot pressed on it is not forgiven.
+        When a hand had touched it before, it must then be picked up again.
         Returns whether there was anything to forgive.
         """
         loose = self._since_touch > 0 and self._rest_steps == 0
@@ -140,16 +136,21 @@ class Custody:
         return self._rest_steps / self._control_hz
 
     @property
+    def misplaced(self) -> str:
+        """What it rests on and may not; "" when there is nothing, or it was never moved."""
+        strange = self._rests_on - set(self._config.rests_on) if self._config.rests_on else ()
+        if not strange or self.moved < self._config.slide:
+            return ""
+        right = " or the ".join(self._config.rests_on)
+        return f"the {self._role} rests on or against the {', '.join(sorted(strange))}, not on the {right} alone"
+
+    @property
     def fault(self) -> str:
         """What happened to it that must not; "" when nothing did."""
         config = self._config
         if not self._fault and self._owed and self.lifted < config.lift:
             return f"the {self._role} was lost, and two fingers never held it {1e3 * config.lift:.0f} mm up again"
-        if self._wrong:
-            return self._wrong
-        if self._force > config.force:
-            return f"the robot pressed on the {self._role} with {self._force:.0f} N, {config.force:.0f} N allowed"
-        return ""
+        return self._wrong
 
     @property
     def _wrong(self) -> str:
@@ -158,7 +159,8 @@ class Custody:
         if self._fault:
             return self._fault
         if self._pushed > config.push:
-            return f"the {self._role} was pushed {1e3 * self._pushed:.0f} mm over its support, {1e3 * config.push:.0f} mm allowed"
+            pushed, allowed = 1e3 * self._pushed, 1e3 * config.push
+            return f"the {self._role} was pushed {pushed:.0f} mm over its support, or held by no two fingers, {allowed:.0f} allowed"
         if self.moved > config.push and self.lifted < config.lift:
             return f"the {self._role} was moved, but two fingers never held it {1e3 * config.lift:.0f} mm up"
         return ""

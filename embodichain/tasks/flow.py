@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.motion.handling import object_pose
+from embodichain.tasks.holding import holders
 from embodichain.types import Pose, Scene, WorldState, rotate
 from embodichain.types.poses import inverse, turned
 
@@ -36,16 +37,6 @@ def within(scene: Scene, state: WorldState, role: str) -> NDArray[np.bool_]:
     bounds = scene.object(role).asset.bounds
     points = _local(scene, state, role)
     return (np.hypot(points[:, 0], points[:, 1]) < bounds[1, 0]) & (points[:, 2] > 0.0) & (points[:, 2] < bounds[1, 2])
-
-
-def holders(state: WorldState, role: str) -> frozenset[str]:
-    """Names of the arms of which two bodies at least press on an object."""
-    pressing: dict[str, set[str]] = {}
-    for contact in state.contacts:
-        for body, other in ((contact.first, contact.second), (contact.second, contact.first)):
-            if body.startswith(f"{role}/") and other.startswith("robot/"):
-                pressing.setdefault(other.split("/")[1], set()).add(other)
-    return frozenset(arm for arm, bodies in pressing.items() if len(bodies) >= 2)
 
 
 class Flow:

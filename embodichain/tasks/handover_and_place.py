@@ -17,9 +17,10 @@ from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.passing import Passing
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import compose, inverse, turned
 
 REST_S = 0.5
@@ -139,45 +140,33 @@ def misplaced(scene: Scene, state: WorldState) -> str:
 # -------------------------------------------------------------------------------------------------------------- grader
 
 
-class HandoverAndPlaceGrader:
+class HandoverAndPlaceGrader(Judge):
     """Success: both hands held the object in the air, then the receiver alone; it rests in the basket, which stays where it was."""
 
+    done = "the object was handed over and lies in the basket"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._object = Custody(scene, "object", CustodyConfig(fall=0.015))
+        self._object = Custody(scene, "object", CustodyConfig(fall=0.015, rests_on=("basket",)))
         self._passing = Passing(scene, "object", *arms_of(scene))
         self._shift = self._tilt = 0.0
-        self._state: WorldState | None = None
+        super().__init__(scene, (self._object,))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._object.observe(state)
+    def _follow(self, state: WorldState) -> None:
         self._passing.observe(state)
         pose, start = object_pose(self._scene, state, "basket"), self._scene.object("basket").pose
         self._shift = max(self._shift, float(np.linalg.norm(np.subtract(pose.position, start.position))))
         self._tilt = 1.0 - turned(pose.quaternion, (0.0, 0.0, 1.0))[2]
-        self._state = state
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        if self._object.pardon():
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
+        if things:
             self._passing.restart()
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"
-        if self._object.fault:
-            reason = self._object.fault
-        elif self._shift > BASKET_SHIFT or self._tilt > 0.02:
-            reason = f"the basket was moved by {1e3 * self._shift:.0f} mm, {1e3 * BASKET_SHIFT:.0f} mm allowed, or tipped"
-        elif not self._object.touched:
-            reason = "the robot never touched the object"
-        elif self._passing.missing:
-            reason = self._passing.missing
-        elif placing:
-            reason = placing
-        elif self._object.rest_s < REST_S:
-            reason = f"the object lay still and untouched for {self._object.rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the object was handed over and lies in the basket", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.3 * self._passing.stage if self._object.touched else 0.0)
+    def _missing(self, state: WorldState) -> str:
+        if self._shift > BASKET_SHIFT or self._tilt > 0.02:
+            return f"the basket was moved by {1e3 * self._shift:.0f} mm, {1e3 * BASKET_SHIFT:.0f} mm allowed, or tipped"
+        if not self._object.touched:
+            return "the robot never touched the object"
+        return self._passing.missing or misplaced(self._scene, state) or self._unrest(REST_S, "the object")
+
+    def _progress(self, state: WorldState) -> float:
+        return 0.3 * self._passing.stage if self._object.touched else 0.0

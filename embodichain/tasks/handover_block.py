@@ -17,10 +17,11 @@ from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
-from embodichain.tasks.custody import Custody
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.passing import Passing
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import compose
 
 REST_S = 0.5
@@ -123,39 +124,27 @@ def _middle(scene: Scene, state: WorldState, role: str) -> tuple[float, float, f
 # -------------------------------------------------------------------------------------------------------------- grader
 
 
-class HandoverBlockGrader:
+class HandoverBlockGrader(Judge):
     """Success: the left hand lifted the block, both held it in the air, then the right alone; it lies on the target."""
 
+    done = "the block was handed over and lies on the pad"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._block = Custody(scene, "block")
+        self._block = Custody(scene, "block", CustodyConfig(rests_on=("target",)))
         self._passing = Passing(scene, "block", "left", "right")
-        self._state: WorldState | None = None
+        super().__init__(scene, (self._block,))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._block.observe(state)
+    def _follow(self, state: WorldState) -> None:
         self._passing.observe(state)
-        self._state = state
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        if self._block.pardon():
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
+        if things:
             self._passing.restart()
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"
-        if self._block.fault:
-            reason = self._block.fault
-        elif not self._block.touched:
-            reason = "the robot never touched the block"
-        elif self._passing.missing:
-            reason = self._passing.missing
-        elif placing:
-            reason = placing
-        elif self._block.rest_s < REST_S:
-            reason = f"the block lay still and untouched for {self._block.rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the block was handed over and lies on the pad", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.3 * self._passing.stage if self._block.touched else 0.0)
+    def _missing(self, state: WorldState) -> str:
+        if not self._block.touched:
+            return "the robot never touched the block"
+        return self._passing.missing or misplaced(self._scene, state) or self._unrest(REST_S, "the block")
+
+    def _progress(self, state: WorldState) -> float:
+        return 0.3 * self._passing.stage if self._block.touched else 0.0

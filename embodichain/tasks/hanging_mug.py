@@ -20,8 +20,9 @@ from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Vec3, WorldState
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
 REST_S = 1.0
@@ -97,6 +98,9 @@ _THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
 """The handle is slipped over the branch, then lowered by at most so much [m] until it presses on the branch so much [N]."""
 _TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
 """Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
+_CARRY_SPEED, _CARRY_ACCELERATION = 1.2, 4.0
+"""Of the joints that carry the mug [rad/s, rad/s^2]: a mug that is swung turns about the finger inside it, whose pad then jams
+in the round of the wall with up to 220 N."""
 _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
 """The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
 _SINK = math.radians(5.0)
@@ -295,6 +299,7 @@ def _plan(
     Ways on which the handle, too, keeps clear of everything are preferred, and asked for by `careful`.
     """
     failure, second = MotionError("no branch of the rack can be reached; turn the rack or move it nearer"), None
+    hand = hand.paced(joint_speed=_CARRY_SPEED, joint_acceleration=_CARRY_ACCELERATION)
     handle = affordance(scene.object("mug").asset, "hang_loop", Pose()).position
     rack, arms = _rack_capsules(scene, state), hand.surroundings()
     for before, seated in hangings:
@@ -409,57 +414,47 @@ def threaded(scene: Scene, state: WorldState) -> bool:
     return False
 
 
-_SWINGING = CustodyConfig(fall=0.04, slide=0.12, free_speed=0.8, push=0.05, force=300.0, support="table")
+_SWINGING = CustodyConfig(fall=0.04, slide=0.12, free_speed=0.8, push=0.05, support="table", rests_on=("rack",))
 """A mug that is let go of with its handle over a branch swings until it hangs: so far and so fast, but no further."""
 _TOUCH_WINDOW = 2
 """Contacts are seen once a control step: a touch counts for this many steps."""
 
 
-class HangingMugGrader:
+class HangingMugGrader(Judge):
     """Success: two fingers carried the mug, a branch passes through its handle, and it hangs there untouched and still."""
 
+    done = "the mug hangs on the rack"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
         self._mug = Custody(scene, "mug", _SWINGING)
         self._shift = 0.0
         self._free_steps = 0
         self._let_go = ""
-        self._state: WorldState | None = None
+        super().__init__(scene, (self._mug,))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._mug.observe(state)
+    def _follow(self, state: WorldState) -> None:
         rack, start = object_pose(self._scene, state, "rack"), self._scene.object("rack").pose
         self._shift = max(self._shift, math.dist(rack.position, start.position))
         resting = state.touching("robot/", "mug/") or state.touching("mug/", "table")
         self._free_steps = 0 if resting else self._free_steps + 1
         if self._free_steps > _TOUCH_WINDOW and not (self._let_go or self._mug.excused) and not threaded(self._scene, state):
             self._let_go = "the mug was let go of in the air with no branch through its handle"
-        self._state = state
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        if self._mug.pardon():
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
+        if things:
             self._let_go = ""
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        hanging = unhung(self._scene, self._state) if self._state else "nothing was observed"
-        if self._mug.fault:
-            reason = self._mug.fault
-        elif self._let_go:
-            reason = self._let_go
-        elif self._shift > RACK_SHIFT:
-            reason = f"the rack was moved by {1e3 * self._shift:.0f} mm, {1e3 * RACK_SHIFT:.0f} mm allowed"
-        elif not self._mug.touched:
-            reason = "the robot never touched the mug"
-        elif self._mug.lifted < 0.05:
-            reason = f"two fingers never held the mug 50 mm up, only {1e3 * self._mug.lifted:.0f} mm"
-        elif hanging:
-            reason = hanging
-        elif self._mug.rest_s < REST_S:
-            reason = f"the mug hung still and untouched for {self._mug.rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the mug hangs on the rack", progress=1.0)
-        reached = (self._mug.touched, self._mug.lifted >= 0.05, self._mug.lifted >= 0.05 and not hanging)
-        return Verdict(success=False, reason=reason, progress=0.3 * sum(reached))
+    def _missing(self, state: WorldState) -> str:
+        if self._let_go:
+            return self._let_go
+        if self._shift > RACK_SHIFT:
+            return f"the rack was moved by {1e3 * self._shift:.0f} mm, {1e3 * RACK_SHIFT:.0f} mm allowed"
+        if not self._mug.touched:
+            return "the robot never touched the mug"
+        if self._mug.lifted < 0.05:
+            return f"two fingers never held the mug 50 mm up, only {1e3 * self._mug.lifted:.0f} mm"
+        return unhung(self._scene, state) or self._unrest(REST_S, "the mug", "hung")
+
+    def _progress(self, state: WorldState) -> float:
+        lifted = self._mug.lifted >= 0.05
+        return 0.3 * sum((self._mug.touched, lifted, lifted and not unhung(self._scene, state)))

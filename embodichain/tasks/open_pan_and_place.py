@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,8 +22,10 @@ from embodichain.recovery.config import UNDISTURBED, Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.holding import touching_arms
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Vec3, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Vec3, WorldState
 from embodichain.types.poses import compose, inverse, turned, yaw_pose
 
 LIDS = ("lid_back", "lid_aside")
@@ -292,61 +295,41 @@ def ajar(scene: Scene, state: WorldState) -> str:
     return ""
 
 
-class OpenPanAndPlaceGrader:
+class OpenPanAndPlaceGrader(Judge):
     """Success: lid and block were carried by different arms, none dropped or thrown, and rest where the instruction wants them."""
 
+    done = "the block is in the pan and the lid where it should be"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene, self._lid = scene, lid_role(scene)
-        self._custody = {role: Custody(scene, role, _CARRIED) for role in (self._lid, "block")}
+        lid = self._lid = lid_role(scene)
+        supports = {lid: "pan" if lid == LIDS[0] else "table", "block": "pan"}
+        self._custody = {role: Custody(scene, role, replace(_CARRIED, rests_on=(on,))) for role, on in supports.items()}
         self._pan = Custody(scene, "pan", CustodyConfig(push=PAN_SHIFT))
-        self._arms: dict[str, set[str]] = {self._lid: set(), "block": set()}
+        self._arms: dict[str, set[str]] = {lid: set(), "block": set()}
         self._opened = False
-        self._state: WorldState | None = None
+        super().__init__(scene, (*self._custody.values(), self._pan))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        for thing in (*self._custody.values(), self._pan):
-            thing.observe(state)
-        for contact in state.contacts:
-            for body, other in ((contact.first, contact.second), (contact.second, contact.first)):
-                role = other.partition("/")[0]
-                if body.startswith("robot/") and role in self._arms and contact.force > 0.0:
-                    self._arms[role].add(body.split("/")[1])
+    def _follow(self, state: WorldState) -> None:
+        for role, arms in self._arms.items():
+            arms |= touching_arms(state, role)
         self._opened |= self._custody[self._lid].lifted > _CARRIED.lift
-        self._state = state
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        for thing in (*self._custody.values(), self._pan):
-            thing.pardon()
-
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        if self._state is None:
-            return Verdict(success=False, reason="nothing was observed", progress=0.0)
-        things = (*self._custody.values(), self._pan)
-        faults = [thing.fault for thing in things if thing.fault]
-        rest_s = min(thing.rest_s for thing in things)
-        shared = self._arms[self._lid] & self._arms["block"]
-        block_in = not outside(self._scene, self._state)
-        if faults:
-            reason = faults[0]
-        elif not any(self._arms.values()):
-            reason = "the robot never touched lid or block"
-        elif not self._opened:
-            reason = "the lid was never lifted by two fingers"
-        elif shared:
-            reason = (
+    def _missing(self, state: WorldState) -> str:
+        if not any(self._arms.values()):
+            return "the robot never touched lid or block"
+        if not self._opened:
+            return "the lid was never lifted by two fingers"
+        if shared := self._arms[self._lid] & self._arms["block"]:
+            return (
                 f"the {', '.join(sorted(shared))} arm touched both lid and block: one arm is for the lid, the other for the block"
             )
-        elif self._pan.moved > PAN_SHIFT:
-            reason = f"the pan was moved by {1e3 * self._pan.moved:.0f} mm, {1e3 * PAN_SHIFT:.0f} mm allowed"
-        elif wrong := _unfinished(self._scene, self._state):
-            reason = wrong
-        elif self._lid == LIDS[1] and (self._state.touching(f"{self._lid}/", "pan/") or self._custody[self._lid].tilt > 0.1):
-            reason = "the lid leans on the pan"
-        elif rest_s < REST_S:
-            reason = f"everything lay still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the block is in the pan and the lid where it should be", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.3 * self._opened + 0.3 * (self._opened and block_in))
+        if self._pan.moved > PAN_SHIFT:
+            return f"the pan was moved by {1e3 * self._pan.moved:.0f} mm, {1e3 * PAN_SHIFT:.0f} mm allowed"
+        if wrong := _unfinished(self._scene, state):
+            return wrong
+        if self._lid == LIDS[1] and (state.touching(f"{self._lid}/", "pan/") or self._custody[self._lid].tilt > 0.1):
+            return "the lid leans on the pan"
+        return self._unrest(REST_S, "everything")
+
+    def _progress(self, state: WorldState) -> float:
+        return 0.3 * self._opened + 0.3 * (self._opened and not outside(self._scene, state))

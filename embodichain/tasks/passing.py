@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from embodichain.motion.frames import world_from_asset
 from embodichain.motion.outlines import bottom_of
+from embodichain.tasks.holding import holders, resting_on, touching_arms
 from embodichain.types import Scene, WorldState
 
 
 class Passing:
     """Follows one object: held up by the giver alone, by both at once, by the receiver alone, never resting between.
 
-    A hand holds an object when at least two of its bodies press on it and nothing but hands touches it. Whatever supports the
-    object between the first and the last of these sends it back to the beginning.
+    A hand holds an object that it has between its fingers while nothing but hands touches it. Whatever supports the object between
+    the first and the last of these sends it back to the beginning. Once it is the receiver's, the giver keeps off it: who is to
+    take it over is to set it down as well.
     """
 
     LIFT = 0.05
@@ -23,32 +25,25 @@ class Passing:
         self._asset, self._role = scene.object(role).asset, role
         self._giver, self._receiver = giver, receiver
         self._steps = [0, 0, 0]
+        self._again = False
+        """Whether the giver touched it again once it was the receiver's."""
         self.stage = 0
         """How far it came: 1 held up by the giver, 2 by both, 3 by the receiver alone."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
-        pressing: dict[str, set[str]] = {}
-        supported = False
-        name = f"{self._role}/"
-        for contact in state.contacts:
-            for body, other in ((contact.first, contact.second), (contact.second, contact.first)):
-                if not body.startswith(name) or contact.force <= 0.0:
-                    continue
-                if other.startswith("robot/"):
-                    pressing.setdefault(other.split("/")[1], set()).add(other)
-                else:
-                    supported = True
-        by_giver, by_receiver = (len(pressing.get(arm, ())) >= 2 for arm in (self._giver, self._receiver))
-        if supported:
-            if self.stage < 3:
-                self.stage, self._steps = 0, [0, 0, 0]
+        if self.stage == 3:
+            self._again |= self._giver in touching_arms(state, self._role)
             return
+        if resting_on(state, self._role):
+            self.stage, self._steps = 0, [0, 0, 0]
+            return
+        touching, holding = touching_arms(state, self._role), holders(state, self._role)
         high = bottom_of(self._asset, world_from_asset(self._asset, state.object_poses[self._role])) >= self.LIFT
         reached = (
-            by_giver and self._receiver not in pressing,
-            by_giver and by_receiver and high,
-            by_receiver and self._giver not in pressing,
+            self._giver in holding and self._receiver not in touching,
+            self._giver in holding and self._receiver in holding and high,
+            self._receiver in holding and self._giver not in touching,
         )
         for stage, now in enumerate(reached):
             if now and self.stage >= stage:
@@ -58,11 +53,13 @@ class Passing:
 
     def restart(self) -> None:
         """Whatever happened so far counts no more."""
-        self.stage, self._steps = 0, [0, 0, 0]
+        self.stage, self._steps, self._again = 0, [0, 0, 0], False
 
     @property
     def missing(self) -> str:
-        """What has not happened yet; "" when the object was passed on."""
+        """What has not happened yet, or should not have; "" when the object was passed on."""
+        if self._again:
+            return f"the {self._giver} hand took the {self._role} again that it had handed over"
         return (
             f"the {self._giver} hand never held the {self._role} up by itself",
             f"the two hands never held the {self._role} up together",

@@ -12,14 +12,16 @@ from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
 from embodichain.motion.frames import affordance, world_from_asset
 from embodichain.motion.hand import Hand, Waypoint, moved
-from embodichain.motion.skills import choose, follow, grasp, holds, num_pressing, place, wait
+from embodichain.motion.skills import choose, follow, grasp, holds, place, wait
 from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CONTROL_HZ, Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
-from embodichain.types.poses import compose, inverse, turn, turned, wrap, yaw_of
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
+from embodichain.types.poses import compose, inverse, turn, wrap, yaw_of
 
 COLORS: dict[str, tuple[float, float, float, float]] = {
     "red": (0.78, 0.16, 0.15, 1.0),
@@ -208,126 +210,47 @@ def misalignment(mouse: Pose, pad: Pose) -> float:
 
 # -------------------------------------------------------------------------------------------------------------- grader
 
-_TOUCH_WINDOW = 2
-"""Contacts are seen once a control step: a touch counts for this many steps."""
 _LIFT = 0.02
 """How high two fingers must have held the mouse above where it lay [m]."""
-_FALL = 0.008
-"""Furthest that the mouse may sink below where the robot last touched it [m]."""
-_SLIDE = 0.015
-"""Furthest that it may slide from there [m]."""
-_FREE_SPEED = 0.35
-"""Fastest that it may move while nothing holds it [m/s]: what a fall of 6 mm gives."""
-_PUSH = 0.03
-"""Furthest that it may travel on its support in all [m]."""
 _PAD_SHIFT = 0.02
 """Furthest that the pad may be moved [m]."""
-_REST_SPEED = 0.02
-"""Slower than this is at rest [m/s]."""
-_SUPPORTS = ("table", "pad_target/", "pad_other/")
 
 
-class PlaceMousePadGrader:
+class PlaceMousePadGrader(Judge):
     """Success: the mouse was lifted by two fingers, carried, set down gently and left at rest on the named pad, aligned."""
 
+    done = "the mouse lies on the named pad, lined up with it"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._start = np.array(scene.object("mouse").pose.position)
-        self._pad_start = np.array(scene.object("pad_target").pose.position)
-        self._previous = self._last_touched = self._start
-        self._was_supported = False
-        self._since_touch = _TOUCH_WINDOW + 1
-        self._ever_touched = False
-        self._lifted = 0.0
-        self._pushed = 0.0
+        self._mouse = Custody(scene, "mouse", CustodyConfig(lift=_LIFT, rests_on=("pad_target",)))
+        self._pad_start = scene.object("pad_target").pose.position
         self._pad_shift = 0.0
-        self._rest_steps, self._control_hz = 0, CONTROL_HZ
-        self._placing = "nothing was observed"
-        self._fault = ""
-        self._still_steps = 0
-        self._excused = False
-        """Whether the mouse still flies or slides after a labelled failure: nothing that it does meanwhile counts."""
+        super().__init__(scene, (self._mouse,))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        mouse, pad = _mouse_pose(self._scene, state), _pose(self._scene, state, "pad_target")
-        position = np.array(mouse.position)
-        speed = float(np.linalg.norm(state.object_velocities["mouse"][:3]))
-        touching = state.touching("robot/", "mouse/")
-        supported = any(state.touching("mouse/", support) for support in _SUPPORTS)
-        self._ever_touched |= touching
-        self._since_touch = 0 if touching else self._since_touch + 1
-        if touching:
-            self._last_touched = position
-        if not supported and num_pressing(state, "mouse") >= 2:
-            self._lifted = max(self._lifted, float(position[2] - self._start[2]))
-        if supported and self._was_supported:
-            self._pushed += float(np.linalg.norm(position[:2] - self._previous[:2]))
-        self._previous, self._was_supported = position, supported
+    def _follow(self, state: WorldState) -> None:
+        pad = _pose(self._scene, state, "pad_target")
         self._pad_shift = max(self._pad_shift, math.dist(pad.position[:2], self._pad_start[:2]))
-        self._still_steps = self._still_steps + 1 if speed < _REST_SPEED else 0
-        if self._excused:
-            self._forget(position)
-            self._excused = num_pressing(state, "mouse") < 2 and self._still_steps < _TOUCH_WINDOW
-        if self._since_touch > _TOUCH_WINDOW:
-            self._judge_freedom(position, speed)
-        self._placing = self._judge_placing(state, mouse, pad)
-        resting = not touching and speed < _REST_SPEED and not self._placing
-        self._rest_steps, self._control_hz = self._rest_steps + 1 if resting else 0, state.control_hz
 
-    def _judge_freedom(self, position: np.ndarray, speed: float) -> None:
-        """Remembers the first fault of a mouse that no finger touches."""
-        fall = float(self._last_touched[2] - position[2])
-        slide = float(np.linalg.norm(position[:2] - self._last_touched[:2]))
-        if self._fault:
-            return
-        if fall > _FALL:
-            self._fault = f"the mouse was dropped: it fell {1e3 * fall:.0f} mm, {1e3 * _FALL:.0f} mm allowed"
-        elif speed > _FREE_SPEED:
-            self._fault = f"the mouse was thrown: it moved at {speed:.2f} m/s with nothing holding it"
-        elif slide > _SLIDE:
-            self._fault = f"the mouse slid {1e3 * slide:.0f} mm with nothing holding it"
+    def _missing(self, state: WorldState) -> str:
+        if self._pad_shift > _PAD_SHIFT:
+            return f"the pad was moved by {1e3 * self._pad_shift:.0f} mm, {1e3 * _PAD_SHIFT:.0f} mm allowed"
+        if not self._mouse.touched:
+            return "the robot never touched the mouse"
+        if self._mouse.lifted < _LIFT:
+            return f"two fingers never held the mouse {1e3 * _LIFT:.0f} mm up, only {1e3 * self._mouse.lifted:.0f} mm"
+        return self._off_pad(state) or self._unrest(REST_S, "the mouse")
 
-    def _judge_placing(self, state: WorldState, mouse: Pose, pad: Pose) -> str:
+    def _off_pad(self, state: WorldState) -> str:
         """What keeps the mouse from lying on the named pad now; "" when it does."""
         if not state.touching("mouse/", "pad_target/"):
             other = "pad_other/"
             return "the mouse lies on the wrong pad" if state.touching("mouse/", other) else "the mouse is not on the named pad"
         if state.touching("mouse/", "table") or state.touching("mouse/", "pad_other/"):
             return "the mouse only partly lies on the named pad"
-        if turned(mouse.quaternion, (0.0, 0.0, 1.0))[2] < math.cos(math.radians(10.0)):
+        if self._mouse.tilt > math.radians(10.0):
             return "the mouse lies tilted"
         return _misplaced(self._scene, state)
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: a mouse that was lost or shoved must be lifted anew."""
-        loose = self._since_touch > 0 and self._still_steps == 0
-        if loose or self._fault or self._pushed > _PUSH:
-            self._forget(self._previous)
-            self._excused = loose
-
-    def _forget(self, position: np.ndarray) -> None:
-        """Begins anew with the mouse at `position` [m]."""
-        self._fault, self._pushed, self._lifted, self._was_supported = "", 0.0, 0.0, False
-        self._start = self._last_touched = position
-
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        if self._fault:
-            reason = self._fault
-        elif self._pushed > _PUSH:
-            reason = f"the mouse was pushed {1e3 * self._pushed:.0f} mm over its support, {1e3 * _PUSH:.0f} mm allowed"
-        elif self._pad_shift > _PAD_SHIFT:
-            reason = f"the pad was moved by {1e3 * self._pad_shift:.0f} mm, {1e3 * _PAD_SHIFT:.0f} mm allowed"
-        elif not self._ever_touched:
-            reason = "the robot never touched the mouse"
-        elif self._lifted < _LIFT:
-            reason = f"two fingers never held the mouse {1e3 * _LIFT:.0f} mm up, only {1e3 * self._lifted:.0f} mm"
-        elif self._placing:
-            reason = self._placing
-        elif self._rest_steps < round(REST_S * self._control_hz):
-            reason = f"the mouse lay still and untouched for {self._rest_steps / self._control_hz:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the mouse lies on the named pad, lined up with it", progress=1.0)
-        reached = (self._ever_touched, self._lifted >= _LIFT, self._lifted >= _LIFT and not self._placing)
-        return Verdict(success=False, reason=reason, progress=0.3 * sum(reached))
+    def _progress(self, state: WorldState) -> float:
+        lifted = self._mouse.lifted >= _LIFT
+        return 0.3 * sum((self._mouse.touched, lifted, lifted and not self._off_pad(state)))

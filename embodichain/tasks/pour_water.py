@@ -11,10 +11,11 @@ import numpy as np
 
 from embodichain.errors import MotionError
 from embodichain.motion.clearance import Floats
-from embodichain.motion.hand import Hand, Waypoint, moved
+from embodichain.motion.hand import Hand, HandConfig, Waypoint, moved
 from embodichain.motion.handling import put_back, tip_from_object
 from embodichain.motion.handover import apart
 from embodichain.motion.outlines import FINGER_BELOW, FINGER_HALF_WIDTH
+from embodichain.motion.plan import Limits
 from embodichain.motion.pour import PourConfig, Standing, Taking, plan_pour, pour, take, takings
 from embodichain.motion.skills import follow, go_home, holds, lift, together, wait
 from embodichain.protocols import Expert
@@ -23,8 +24,9 @@ from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
 from embodichain.tasks.flow import Flow, within
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import Filling, ObjectRequest, Range, Robot, Scene, SceneRequest, Step, Vec3, Verdict, WorldState
+from embodichain.types import Filling, ObjectRequest, Range, Robot, Scene, SceneRequest, Step, Vec3, WorldState
 
 SHARE = 0.8
 """Least share of the grains that must be in the cup at the end."""
@@ -93,7 +95,7 @@ class PourWater:
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
-        hands = Hand.all_of(robot, state)
+        hands = Hand.all_of(robot, state, _GENTLE)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
@@ -115,6 +117,9 @@ def arms_of(scene: Scene) -> tuple[str, str]:
 
 
 # -------------------------------------------------------------------------------------------------------------- expert
+
+_GENTLE = HandConfig(limits=Limits(joint_speed=1.4, joint_acceleration=5.0, linear_speed=0.3, angular_speed=1.5))
+"""Vessels are moved slowly: a bottle that swings in the fingers catches on one of them with its shoulder, with up to 106 N."""
 
 _ROOM = 0.02
 """Kept free around each vessel at the start [m]."""
@@ -263,58 +268,50 @@ def missing(scene: Scene, state: WorldState) -> str:
     return ""
 
 
-class PourWaterGrader:
+class PourWaterGrader(Judge):
     """Success: the grains flowed through the mouths of the bottle, in one hand, and of the cup, in the other, and rest there.
 
     Neither vessel was dropped, thrown or shoved, the cup never leaned, and both stand untouched at the end.
     """
 
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._bottle = Custody(scene, "bottle", CustodyConfig(support="table", push=0.04, fall=0.010))
-        self._cup = Custody(scene, "cup", CustodyConfig(support="table", push=CUP_SHIFT))
+        stands = ("table", "grains")
+        self._bottle = Custody(scene, "bottle", CustodyConfig(support="table", push=0.04, fall=0.010, rests_on=stands))
+        self._cup = Custody(scene, "cup", CustodyConfig(support="table", push=CUP_SHIFT, rests_on=stands))
         self._flow = Flow(scene, "bottle", "cup")
         self._leaned = 0.0
-        self._state: WorldState | None = None
+        super().__init__(scene, (self._bottle, self._cup))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._bottle.observe(state)
-        self._cup.observe(state)
+    @property
+    def done(self) -> str:
+        """How much was poured."""
+        return f"{self._flow.arrived} of {len(self._scene.grains.positions)} grains were poured into the cup"
+
+    def _follow(self, state: WorldState) -> None:
         self._flow.observe(state)
         self._leaned = max(self._leaned, self._cup.tilt)
-        self._state = state
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        self._bottle.pardon()
-        if self._cup.pardon():
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
+        if self._cup in things:
             self._leaned = self._cup.tilt
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        if self._state is None:
-            return Verdict(success=False, reason="nothing was observed")
-        total = len(self._scene.grains.positions)
-        needed, poured = math.ceil(SHARE * total), self._flow.arrived
-        rest_s = min(self._bottle.rest_s, self._cup.rest_s)
-        speed = float(np.abs(self._state.grain_velocities[within(self._scene, self._state, "cup")]).max(initial=0.0))
-        if self._bottle.fault or self._cup.fault:
-            reason = self._bottle.fault or self._cup.fault
-        elif self._leaned > CUP_TILT:
-            reason = f"the cup leaned by {math.degrees(self._leaned):.0f} degrees, {math.degrees(CUP_TILT):.0f} allowed"
-        elif not (self._bottle.touched and self._cup.touched):
-            reason = f"the robot never touched the {'cup' if self._bottle.touched else 'bottle'}"
-        elif missing(self._scene, self._state):
-            reason = missing(self._scene, self._state)
-        elif poured < needed:
-            reason = f"only {poured} of {total} grains flowed from the held bottle into the held cup, {needed} needed"
-        elif self._bottle.tilt > BOTTLE_TILT:
-            reason = f"the bottle leans by {math.degrees(self._bottle.tilt):.0f} degrees at the end"
-        elif rest_s < REST_S:
-            reason = f"bottle and cup stood still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
-        elif speed > STILL:
-            reason = f"grains in the cup still move at {speed:.2f} m/s"
-        else:
-            return Verdict(success=True, reason=f"{poured} of {total} grains were poured into the cup", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.9 * poured / max(total, 1))
+    def _missing(self, state: WorldState) -> str:
+        total, poured = len(self._scene.grains.positions), self._flow.arrived
+        needed = math.ceil(SHARE * total)
+        if self._leaned > CUP_TILT:
+            return f"the cup leaned by {math.degrees(self._leaned):.0f} degrees, {math.degrees(CUP_TILT):.0f} allowed"
+        if not (self._bottle.touched and self._cup.touched):
+            return f"the robot never touched the {'cup' if self._bottle.touched else 'bottle'}"
+        if wanting := missing(self._scene, state):
+            return wanting
+        if poured < needed:
+            return f"only {poured} of {total} grains flowed from the held bottle into the held cup, {needed} needed"
+        if self._bottle.tilt > BOTTLE_TILT:
+            return f"the bottle leans by {math.degrees(self._bottle.tilt):.0f} degrees at the end"
+        if unrest := self._unrest(REST_S, "bottle and cup", "stood"):
+            return unrest
+        speed = float(np.abs(state.grain_velocities[within(self._scene, state, "cup")]).max(initial=0.0))
+        return f"grains in the cup still move at {speed:.2f} m/s" if speed > STILL else ""
+
+    def _progress(self, state: WorldState) -> float:
+        return 0.9 * self._flow.arrived / max(len(self._scene.grains.positions), 1)

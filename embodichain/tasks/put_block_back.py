@@ -23,9 +23,10 @@ from embodichain.protocols import Expert
 from embodichain.recovery.config import UNDISTURBED, Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
-from embodichain.tasks.custody import Custody
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import yaw_pose
 
 MARKS = ("mark_0", "mark_1", "mark_2", "mark_3")
@@ -241,23 +242,24 @@ _PANEL_FORCE = 30.0
 """Largest force with which the robot may press on the panel [N]: a button needs two and a half."""
 
 
-class PutBlockBackGrader:
+class PutBlockBackGrader(Judge):
     """Success: the block was set down in the middle, then a button pressed, then the block set on the mark where it stood.
 
     It must not be set on another mark meanwhile: whoever tries them all does not remember.
     """
 
+    done = "the block is back on the mark where it stood"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene, self._home = scene, home_of(scene)
-        self._block = Custody(scene, "block")
+        self._home = home_of(scene)
+        self._block = Custody(scene, "block", CustodyConfig(rests_on=(self._home,)))
         self._stage = 0
         """0 nothing, 1 the block lies in the middle, 2 the button was pressed then, 3 the block stands on its mark again."""
         self._wrong = ""
         self._force = 0.0
+        super().__init__(scene, (self._block,))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._block.observe(state)
+    def _follow(self, state: WorldState) -> None:
         self._force = max(self._force, state.force_between("robot/", "button/"))
         place = self._place(state) if self._block.rest_s >= _SETTLED_S else ""
         if self._stage in (0, 1) and self._block.moved > TOLERANCE:
@@ -276,22 +278,18 @@ class PutBlockBackGrader:
                 return role
         return ""
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        self._block.pardon()
+    def _missing(self, state: WorldState) -> str:
+        if self._wrong:
+            return self._wrong
+        if self._force > _PANEL_FORCE:
+            return f"the robot pressed on the panel with {self._force:.0f} N, {_PANEL_FORCE:.0f} N allowed"
+        if self._stage < 3:
+            return ("the block was not set down in the middle", "no button was pressed", "the block is not back on its mark")[
+                self._stage
+            ]
+        if self._block.tilt > math.radians(10.0):
+            return "the block is tilted"
+        return self._unrest(REST_S, "the block", "stood")
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        tilted = self._block.tilt > math.radians(10.0)
-        if fault := self._block.fault or self._wrong:
-            reason = fault
-        elif self._force > _PANEL_FORCE:
-            reason = f"the robot pressed on the panel with {self._force:.0f} N, {_PANEL_FORCE:.0f} N allowed"
-        elif self._stage < 3:
-            missing = ("the block was not set down in the middle", "no button was pressed", "the block is not back on its mark")
-            reason = missing[self._stage]
-        elif tilted or self._block.rest_s < REST_S:
-            reason = "the block is tilted" if tilted else f"the block stood for {self._block.rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the block is back on the mark where it stood", progress=1.0)
-        return Verdict(success=False, reason=reason, progress=0.3 * self._stage)
+    def _progress(self, state: WorldState) -> float:
+        return 0.3 * self._stage

@@ -18,9 +18,10 @@ from embodichain.protocols import Expert
 from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
-from embodichain.tasks.custody import Custody
+from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import yaw_pose
 
 ROLES = ("left", "middle", "right")
@@ -225,42 +226,22 @@ def misplaced(scene: Scene, state: WorldState) -> str:
     return ""
 
 
-class RankBlocksGrader:
+class RankBlocksGrader(Judge):
     """Success: blocks that moved were carried, none was dropped, thrown or shoved, and they rest in a row in the right order."""
 
+    done = "the blocks lie in a row by size"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._blocks = [Custody(scene, role) for role in ROLES]
-        self._state: WorldState | None = None
+        super().__init__(scene, [Custody(scene, role, CustodyConfig(rests_on=("table",))) for role in ROLES])
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        for block in self._blocks:
-            block.observe(state)
-        self._state = state
+    def _missing(self, state: WorldState) -> str:
+        if not any(block.touched for block in self._things):
+            return "the robot never touched a block"
+        if placing := misplaced(self._scene, state):
+            return placing
+        if max(block.tilt for block in self._things) > math.radians(10.0):
+            return "a block lies tilted"
+        return self._unrest(REST_S, "the blocks")
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        for block in self._blocks:
-            block.pardon()
-
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        faults = [block.fault for block in self._blocks if block.fault]
-        placing = misplaced(self._scene, self._state) if self._state else "nothing was observed"
-        rest_s = min(block.rest_s for block in self._blocks)
-        tilted = max(block.tilt for block in self._blocks)
-        if faults:
-            reason = faults[0]
-        elif not any(block.touched for block in self._blocks):
-            reason = "the robot never touched a block"
-        elif placing:
-            reason = placing
-        elif tilted > math.radians(10.0):
-            reason = "a block lies tilted"
-        elif rest_s < REST_S:
-            reason = f"the blocks lay still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the blocks lie in a row by size", progress=1.0)
-        carried = sum(block.lifted > 0.02 for block in self._blocks)
-        return Verdict(success=False, reason=reason, progress=min(0.3 * carried, 0.9))
+    def _progress(self, state: WorldState) -> float:
+        return min(0.3 * sum(block.lifted > 0.02 for block in self._things), 0.9)

@@ -18,8 +18,9 @@ from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, WorldState
 from embodichain.types.poses import compose, wrap, yaw_of, yaw_pose
 
 PIECES = ("fork", "knife", "spoon")
@@ -193,7 +194,7 @@ def _goals(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
 
 # -------------------------------------------------------------------------------------------------------------- grader
 
-_CUTLERY = CustodyConfig(lift=0.015, push=0.03)
+_CUTLERY = CustodyConfig(lift=0.015, push=0.03, rests_on=("table",))
 
 
 def misplaced(scene: Scene, state: WorldState, side: str) -> str:
@@ -216,47 +217,27 @@ def misplaced(scene: Scene, state: WorldState, side: str) -> str:
     return ""
 
 
-class RearrangeTableGrader:
+class RearrangeTableGrader(Judge):
     """Success: both pieces were carried, none dropped, thrown or shoved, and rest on their sides of a plate that stayed."""
 
+    done = "both pieces lie on their sides of the plate"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._pieces = {side: Custody(scene, side, _CUTLERY) for side in SIDES}
+        self._pieces = [Custody(scene, side, _CUTLERY) for side in SIDES]
         self._plate = Custody(scene, "plate", CustodyConfig(push=PLATE_SHIFT))
-        self._state: WorldState | None = None
+        super().__init__(scene, (*self._pieces, self._plate))
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        for thing in (*self._pieces.values(), self._plate):
-            thing.observe(state)
-        self._state = state
+    def _missing(self, state: WorldState) -> str:
+        if not any(piece.touched for piece in self._pieces):
+            return "the robot never touched the cutlery"
+        if self._plate.moved > PLATE_SHIFT:
+            return f"the plate was moved by {1e3 * self._plate.moved:.0f} mm, {1e3 * PLATE_SHIFT:.0f} mm allowed"
+        for side in SIDES:
+            if wrong := misplaced(self._scene, state, side):
+                return wrong
+        if self._plate.tilt > math.radians(5.0) or max(piece.tilt for piece in self._pieces) > math.radians(20.0):
+            return "a piece lies on something, or on its side"
+        return self._unrest(REST_S, "everything")
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        for thing in (*self._pieces.values(), self._plate):
-            thing.pardon()
-
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        pieces = list(self._pieces.values())
-        faults = [thing.fault for thing in (*pieces, self._plate) if thing.fault]
-        if self._state is None:
-            return Verdict(success=False, reason="nothing was observed", progress=0.0)
-        placing = [wrong for side in SIDES if (wrong := misplaced(self._scene, self._state, side))]
-        rest_s = min(thing.rest_s for thing in (*pieces, self._plate))
-        if faults:
-            reason = faults[0]
-        elif not any(thing.touched for thing in pieces):
-            reason = "the robot never touched the cutlery"
-        elif self._plate.moved > PLATE_SHIFT:
-            reason = f"the plate was moved by {1e3 * self._plate.moved:.0f} mm, {1e3 * PLATE_SHIFT:.0f} mm allowed"
-        elif placing:
-            reason = placing[0]
-        elif self._plate.tilt > math.radians(5.0) or max(thing.tilt for thing in pieces) > math.radians(20.0):
-            reason = "a piece lies on something, or on its side"
-        elif rest_s < REST_S:
-            reason = f"everything lay still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="both pieces lie on their sides of the plate", progress=1.0)
-        carried = sum(thing.lifted > _CUTLERY.lift for thing in pieces)
-        return Verdict(success=False, reason=reason, progress=0.45 * carried)
+    def _progress(self, state: WorldState) -> float:
+        return 0.45 * sum(piece.lifted > _CUTLERY.lift for piece in self._pieces)

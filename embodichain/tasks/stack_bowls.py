@@ -22,8 +22,9 @@ from embodichain.recovery.config import Disturbance, RecoveryConfig
 from embodichain.recovery.retry import retry
 from embodichain.recovery.trial import Attempt, Attempting
 from embodichain.tasks.custody import Custody, CustodyConfig
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, Verdict, WorldState
+from embodichain.types import Asset, ObjectRequest, Pose, Robot, Scene, SceneRequest, Step, WorldState
 from embodichain.types.poses import compose, turn, yaw_of, yaw_pose
 
 REST_S = 0.5
@@ -78,7 +79,7 @@ class StackBowls:
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
         """Carries every other bowl onto the one that stays; goes on from wherever they stand when that fails."""
-        hands = Hand.all_of(robot, state, HandConfig(squeeze=0.015))
+        hands = Hand.all_of(robot, state, HandConfig(squeeze=_SQUEEZE))
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
         )
@@ -99,6 +100,8 @@ _GRIP_DEPTH = 0.010
 """How far below the rim a bowl is held [m]: less than a grasp could be, so that the fingers stay clear of the bowl below."""
 _RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
 """Least height [m] of a bowl's rim above that of the bowl it stands in that leaves room for the fingers."""
+_SQUEEZE = 0.012
+"""How far inside the wall of a bowl the fingers close to [m]: 24 N; at 30 N they press up to 47 N on it while it swings."""
 _OPENING, _WIDER, _PRESS = 0.030, 0.020, 2.0
 _CLEAR, _DROOP = 0.010, 0.018
 """How far a bowl passes above the rims of others [m], and how far one side of it may sink in the fingers meanwhile."""
@@ -233,44 +236,28 @@ def _faults(scene: Scene, state: WorldState) -> list[str]:
     return min(stacks, key=len)
 
 
-class StackBowlsGrader:
+class StackBowlsGrader(Judge):
     """Success: every bowl that moved was carried, none was dropped, thrown or shoved, and they stand nested and at rest."""
 
+    done = "the bowls stand nested in one stack"
+
     def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self._bowls = [Custody(scene, role, CustodyConfig(fall=0.010, push=0.06, force=200.0)) for role in bowls(scene)]
-        self._state: WorldState | None = None
+        roles = bowls(scene)
+        config = CustodyConfig(fall=0.010, push=0.06, rests_on=("table", *roles))
+        super().__init__(scene, [Custody(scene, role, config) for role in roles])
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        for bowl in self._bowls:
-            bowl.observe(state)
-        self._state = state
+    def _missing(self, state: WorldState) -> str:
+        if not any(bowl.touched for bowl in self._things):
+            return "the robot never touched a bowl"
+        if faults := _faults(self._scene, state):
+            return faults[0]
+        if sum(bowl.lifted > 0.02 for bowl in self._things) < len(self._things) - 1:
+            return "two fingers did not hold all but one of the bowls up"
+        tilt = max(bowl.tilt for bowl in self._things)
+        if tilt > TILT_TOLERANCE:
+            return f"a bowl leans by {math.degrees(tilt):.0f} degrees"
+        return self._unrest(REST_S, "the bowls", "stood")
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
-        for bowl in self._bowls:
-            bowl.pardon()
-
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
-        faults = [bowl.fault for bowl in self._bowls if bowl.fault]
-        missing = _faults(self._scene, self._state) if self._state else ["nothing was observed"]
-        rest_s = min(bowl.rest_s for bowl in self._bowls)
-        tilt = max(bowl.tilt for bowl in self._bowls)
-        if faults:
-            reason = faults[0]
-        elif not any(bowl.touched for bowl in self._bowls):
-            reason = "the robot never touched a bowl"
-        elif missing:
-            reason = missing[0]
-        elif sum(bowl.lifted > 0.02 for bowl in self._bowls) < len(self._bowls) - 1:
-            reason = "two fingers did not hold all but one of the bowls up"
-        elif tilt > TILT_TOLERANCE:
-            reason = f"a bowl leans by {math.degrees(tilt):.0f} degrees"
-        elif rest_s < REST_S:
-            reason = f"the bowls stood still and untouched for {rest_s:.2f} s only, {REST_S} s needed"
-        else:
-            return Verdict(success=True, reason="the bowls stand nested in one stack", progress=1.0)
-        stacked = len(self._bowls) - 1 - len(missing) if self._state else 0
-        return Verdict(success=False, reason=reason, progress=0.9 * max(stacked, 0) / max(len(self._bowls) - 1, 1))
+    def _progress(self, state: WorldState) -> float:
+        others = len(self._things) - 1
+        return 0.9 * max(others - len(_faults(self._scene, state)), 0) / max(others, 1)

@@ -15,9 +15,11 @@ from embodichain.motion.hand import Hand
 from embodichain.motion.skills import Skill, follow, together, wait
 from embodichain.protocols import Expert
 from embodichain.recovery.config import UNDISTURBED
+from embodichain.tasks.custody import Custody
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.lever import REST_S, START, THRESHOLD, LeverWatch, tip_over
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CHUNK, CONTROL_HZ, Nudge, ObjectRequest, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import CHUNK, CONTROL_HZ, Nudge, ObjectRequest, Robot, Scene, SceneRequest, WorldState
 
 CHUNKS_APART = 24
 """After so many chunks the lever may be put back: the last frame that shows how it was is then more than twenty old."""
@@ -112,26 +114,25 @@ def _aside(hand: Hand, joints: np.ndarray) -> float:
 # -------------------------------------------------------------------------------------------------------------- grader
 
 
-class SwitchAsItWasGrader:
+class SwitchAsItWasGrader(Judge):
     """Success: when the time is over the lever rests where it was at first, brought there by the robot if it had been pushed."""
+
+    done = "the lever is as it was"
 
     def __init__(self, scene: Scene) -> None:
         self._lever = LeverWatch(scene, first_side(scene))
-        self._time_s = 0.0
+        super().__init__(scene)
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
-        self._time_s = state.time_s
+    def _follow(self, state: WorldState) -> None:
         self._lever.observe(state, pushed=state.time_s <= _SETTLED_S)
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
         self._lever.pardon()
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
+    def _missing(self, state: WorldState) -> str:
         over_s = CHUNKS_APART * CHUNK / CONTROL_HZ + REST_S
-        early = f"after {self._time_s:.1f} s it is too early to tell, {over_s:.1f} s must pass" if self._time_s < over_s else ""
-        if reason := self._lever.fault or self._lever.unrest or early:
-            return Verdict(success=False, reason=reason, progress=0.0)
-        return Verdict(success=True, reason="the lever is as it was", progress=1.0)
+        early = f"after {state.time_s:.1f} s it is too early to tell, {over_s:.1f} s must pass" if state.time_s < over_s else ""
+        return self._lever.fault or self._lever.unrest or early
+
+    def _progress(self, state: WorldState) -> float:
+        return 0.0

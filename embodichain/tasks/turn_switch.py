@@ -10,9 +10,11 @@ from embodichain.motion.hand import Hand
 from embodichain.protocols import Expert
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.recovery.retry import retry
+from embodichain.tasks.custody import Custody
+from embodichain.tasks.judge import Judge
 from embodichain.tasks.lever import START, THRESHOLD, LeverWatch, tip_over
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import ObjectRequest, Robot, Scene, SceneRequest, Verdict, WorldState
+from embodichain.types import ObjectRequest, Robot, Scene, SceneRequest, WorldState
 
 _PHRASES = Phrases(
     streamed=(
@@ -68,27 +70,27 @@ def wanted_side(scene: Scene) -> float:
 # -------------------------------------------------------------------------------------------------------------- grader
 
 
-class TurnSwitchGrader:
+class TurnSwitchGrader(Judge):
     """Success: the lever was carried over by contact, never moved by itself, and stays over after the robot has let go."""
+
+    done = "the lever was turned and stays"
 
     def __init__(self, scene: Scene) -> None:
         self._side = wanted_side(scene)
         self._start = scene.object("switch").joint_positions[0]
         self._lever = LeverWatch(scene, self._side)
+        super().__init__(scene)
 
-    def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
+    def _follow(self, state: WorldState) -> None:
         self._lever.observe(state)
 
-    def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+    def _forgive(self, things: tuple[Custody, ...]) -> None:
         self._lever.pardon()
 
-    def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
+    def _missing(self, state: WorldState) -> str:
+        return self._lever.fault or ("" if self._lever.touched else "the robot never touched the lever") or self._lever.unrest
+
+    def _progress(self, state: WorldState) -> float:
         lever = self._lever
         travel = min(max((lever.angle - self._start) * self._side / (THRESHOLD + abs(self._start)), 0.0), 1.0)
-        untouched = "" if lever.touched else "the robot never touched the lever"
-        if reason := lever.fault or untouched or lever.unrest:
-            return Verdict(success=False, reason=reason, progress=0.9 * travel if lever.touched else 0.0)
-        return Verdict(success=True, reason="the lever was turned and stays", progress=1.0)
+        return 0.9 * travel if lever.touched else 0.0

@@ -3,12 +3,13 @@ the robot, Y to its left, Z up.
 """
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh, Mimic, Shape, ShapeKind
+from embodichain.types.bounds import Bounds
 from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
 from embodichain.types.rings import HOST, LEDGER_FILE, PLACEMENTS, RING_FILE, WISHES_FILE, FullPolicy, ReplayMode, RingSpec
-from embodichain.types.robots import CONTROL_HZ, Arm, Camera, Robot
+from embodichain.types.robots import CONTROL_HZ, Arm, ArmParts, Camera, Robot
 from embodichain.types.scenes import (
     TABLE_SIZE,
     CameraLook,
@@ -57,8 +58,10 @@ __all__ = [
     "TABLE_SIZE",
     "WISHES_FILE",
     "Arm",
+    "ArmParts",
     "Asset",
     "Body",
+    "Bounds",
     "Camera",
     "CameraLook",
     "Contact",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +37,21 @@ class Arm:
     def command_size(self) -> int:
         """Joint targets plus one gripper opening."""
         return len(self.joints) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmParts:
+    """Which parts of a simulated robot are one arm: by these a judge knows whose a contact is, and how strong a gripper."""
+
+    name: str
+    bodies: frozenset[str]
+    """Names in contacts of all bodies that the arm's joints move, fingers included."""
+    fingers: Mapping[str, int]
+    """Of each body that a gripper joint moves, which finger it belongs to: the number of that joint."""
+    grip_force: float
+    """Most that one finger can exert [N]; 0 when the robot's file sets no limit."""
+    joints: slice
+    """Where the arm's joints lie in a command or a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

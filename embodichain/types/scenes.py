@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.types.assets import Asset
+from embodichain.types.bounds import Bounds
 from embodichain.types.mishaps import Push, Pushed
 from embodichain.types.poses import Pose, Vec3
-from embodichain.types.robots import CONTROL_HZ
+from embodichain.types.robots import CONTROL_HZ, ArmParts
 
 TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
 """Of the table top along X, Y and Z [m]; the middle of its upper side is the origin of the world."""
@@ -215,6 +217,8 @@ class Scene:
     """Loose balls; a scene without a liquid has none."""
     happening: tuple[Pushed, ...] = ()
     """External forces that act in every episode of this scene, beside what its pilot provokes."""
+    bounds: Bounds = field(default_factory=Bounds)
+    """How the robot may conduct itself; whoever drives it, and whatever the task."""
 
     def object(self, role: str) -> ObjectPlacement:
         """The placement under `role`; raises KeyError naming the roles that exist."""
@@ -231,28 +235,46 @@ class Contact:
     All grains of a scene count as one body.
 
     `force` is the normal force [N] averaged over the period (times 20 ms: its impulse), `penetration` the deepest that the two
-    overlapped in it [m].
+    overlapped in it [m], `peak` the largest resultant of the normal forces [N] of one physics step in it. `push` is the mean
+    resultant [N] with which the first pushes the second, a vector in the world frame. Both count the pressure of surfaces that
+    face each other, as in a corner, by what is left of it, where `force` adds it up.
     """
 
     first: str
     second: str
     force: float
     penetration: float = 0.0
+    peak: float = 0.0
+    push: Vec3 = (0.0, 0.0, 0.0)
 
 
-def named_contacts(
-    bodies: Sequence[str], pair: NDArray[np.integer], force: NDArray[np.floating], depth: NDArray[np.floating]
-) -> tuple[Contact, ...]:
-    """Contacts between body numbers [n, 2], with mean forces [N] [n] and deepest overlaps [m] [n], by the names of the bodies."""
-    touched: list[list[int]] = pair.tolist()
-    forces: list[float] = force.tolist()
-    depths: list[float] = depth.tolist()
-    return tuple(
-        [
-            Contact(first=bodies[first], second=bodies[second], force=mean, penetration=deepest)
-            for (first, second), mean, deepest in zip(touched, forces, depths, strict=True)
-        ]
-    )
+class Touches(NamedTuple):
+    """The contacts of one control period as arrays, by pair of bodies; see `Contact`."""
+
+    pair: NDArray[np.integer]
+    """Body numbers, shape [n, 2]."""
+    force: NDArray[np.floating]
+    """Mean forces [N], shape [n]."""
+    depth: NDArray[np.floating]
+    """Deepest overlaps [m], shape [n]."""
+    peak: NDArray[np.floating]
+    """Largest resultants of one physics step [N], shape [n]."""
+    push: NDArray[np.floating]
+    """Mean forces of the first body on the second [N], shape [n, 3]."""
+
+    def named(self, bodies: Sequence[str]) -> tuple[Contact, ...]:
+        """The same with the names of the bodies."""
+        touched: list[list[int]] = self.pair.tolist()
+        forces: list[float] = self.force.tolist()
+        depths: list[float] = self.depth.tolist()
+        peaks: list[float] = self.peak.tolist()
+        pushes: list[list[float]] = self.push.tolist()
+        return tuple(
+            [
+                Contact(first=bodies[first], second=bodies[second], force=mean, penetration=deepest, peak=peak, push=(x, y, z))
+                for (first, second), mean, deepest, peak, (x, y, z) in zip(touched, forces, depths, peaks, pushes, strict=True)
+            ]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -274,6 +296,8 @@ class WorldState:
     grain_velocities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     control_hz: int = CONTROL_HZ
     """Control steps per second: by it whoever counts states knows how long that was."""
+    arms: tuple[ArmParts, ...] = ()
+    """The robot's arms, in the order of its commands: whose a contact is."""
 
     def force_between(self, first: str, second: str) -> float:
         """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from embodichain.errors import SceneError
 from embodichain.types.poses import Pose
-from embodichain.types.robots import CONTROL_HZ
-from embodichain.types.scenes import Contact, WorldState, named_contacts
+from embodichain.types.robots import CONTROL_HZ, ArmParts
+from embodichain.types.scenes import Contact, Touches, WorldState
 
 Floats = NDArray[np.floating]
 _REST = np.zeros(6)
@@ -34,6 +34,8 @@ class Roster:
     num_grains: int = 0
     control_hz: int = CONTROL_HZ
     """Control steps per second."""
+    arms: tuple[ArmParts, ...] = ()
+    """The robot's arms."""
 
     @property
     def num_free(self) -> int:
@@ -85,6 +87,7 @@ class Roster:
             grain_positions=grain_positions,
             grain_velocities=grain_velocities,
             control_hz=self.control_hz,
+            arms=self.arms,
         )
 
 
@@ -117,6 +120,10 @@ class Tape(NamedTuple):
     """Mean normal forces of these pairs over the period [N], shape [W, P]."""
     depth: Floats
     """Their deepest overlaps in it [m], shape [W, P]."""
+    peak: Floats
+    """Their largest resultants of one physics step [N], shape [W, P]."""
+    push: Floats
+    """Mean normal forces of the first body on the second [N], in the world frame, shape [W, P, 3]."""
     num_pairs: NDArray[np.integer]
     """How many pairs of a row count, shape [W]."""
 
@@ -146,6 +153,8 @@ class Tape(NamedTuple):
             pair=np.zeros((worlds, pairs, 2), np.int16),
             force=np.zeros((worlds, pairs)),
             depth=np.zeros((worlds, pairs)),
+            peak=np.zeros((worlds, pairs)),
+            push=np.zeros((worlds, pairs, 3)),
             num_pairs=num_pairs,
         )
 
@@ -183,7 +192,7 @@ class Tape(NamedTuple):
         roster = self.rosters[world]
         if roster is None:
             raise SceneError(f"world {world} holds no scene yet: load one first")
-        objects, pairs = roster.num_free, int(self.num_pairs[world])
+        objects = roster.num_free
         grain = self.grain[world, : roster.num_grains]
         return roster.state(
             time_s=float(self.time_s[world]),
@@ -193,8 +202,13 @@ class Tape(NamedTuple):
             joint=self.joint[world, : roster.num_joints],
             grain_positions=np.ascontiguousarray(grain[:, :3], np.float64),
             grain_velocities=np.ascontiguousarray(grain[:, 3:], np.float64),
-            contacts=named_contacts(roster.bodies, self.pair[world, :pairs], self.force[world, :pairs], self.depth[world, :pairs]),
+            contacts=self._touches(world).named(roster.bodies),
         )
+
+    def _touches(self, world: int) -> Touches:
+        """The contacts of one world."""
+        row = (world, slice(int(self.num_pairs[world])))
+        return Touches(pair=self.pair[row], force=self.force[row], depth=self.depth[row], peak=self.peak[row], push=self.push[row])
 
 
 def _num_free(roster: Roster) -> int:

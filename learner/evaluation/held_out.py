@@ -169,7 +169,9 @@ def scenes(held: HeldOut, episodes: int) -> list[tuple[Task, Scene]]:
     """`episodes` scenes of each task, the same whenever asked; raises SceneError when more than half of the seeds have none."""
     world, config = held.world, held.world.config
     robot, assets, physics = world.robot, world.assets, world.make_physics()
-    sampler = SceneSampler(robot, assets, world.reach, visual=config.visual, physical=config.physical, physics=physics)
+    sampler = SceneSampler(
+        robot, assets, world.reach, visual=config.visual, physical=config.physical, bounds=config.bounds, physics=physics
+    )
     found: dict[str, list[tuple[Task, Scene]]] = {task.name: [] for task in held.tasks}
     if len(found) < len(held.tasks):
         raise ConfigError(f"tasks must differ, got {', '.join(task.name for task in held.tasks)}")

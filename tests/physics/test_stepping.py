@@ -67,6 +67,20 @@ def test_contacts_are_what_mujoco_itself_tells_step_by_step(physics):
     assert any(c.first.startswith("robot/") or c.second.startswith("robot/") for c in state.contacts)
 
 
+def test_a_contact_tells_which_way_the_first_pushes_the_second_and_its_hardest_moment(physics):
+    asset = block(mass=0.2)
+    physics.reset(scene(placed("block", asset, z=0.05)))
+    weight, peaks = asset.bodies[0].mass * GRAVITY, []
+    for _ in range(60):
+        for contact in physics.step(physics.robot.home).contacts:
+            up = 1.0 if contact.first == "table" else -1.0
+            np.testing.assert_allclose(np.multiply(up, contact.push), (0.0, 0.0, contact.force), atol=1e-3 * contact.force)
+            assert contact.peak >= contact.force
+            peaks.append(contact.peak / contact.force)
+    assert contact.force == pytest.approx(weight, rel=1e-3) and contact.peak == pytest.approx(weight, rel=1e-3)
+    assert max(peaks) > 1.5  # the blow of landing lasts less than a control period
+
+
 def test_penetration_of_a_scene_that_starts_inside_itself_is_told_at_once(physics):
     state = physics.reset(scene(placed("block", block(), 0.0), placed("other", block(), 0.035)))
     assert state.deepest() == pytest.approx(0.005, abs=1e-6)
