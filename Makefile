@@ -2,13 +2,14 @@
 VENV := .venv
 PEERS := .venv-peers
 EXCHANGE := .venv-exchange
+DOCS := .venv-docs
 BIN := $(VENV)/bin
 PYTHON ?= python3
 STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check pythons validate-assets cluster chaos soak bench bench-exchange gpu-pack clean help
+.PHONY: setup demo test slow check docs pythons validate-assets cluster chaos soak bench bench-exchange gpu-pack clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +40,15 @@ check: setup ## lint, format, types, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright --level error
 	$(BIN)/pytest tests/test_architecture.py
+
+docs: setup $(DOCS)/.installed ## the documentation, written to build/site; fails on a link that leads nowhere
+	$(BIN)/python docs/site/reference.py
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/pip install -q -c constraints.txt -e '.[docs]'
+	@touch $@
 
 cluster: setup ## several Ray nodes on this machine: they come and go, refuse, run out of memory; the last part of `make slow`
 	$(BIN)/pytest -m 'cluster and not gpu' --timeout 600
@@ -89,4 +99,4 @@ $(EXCHANGE)/.installed: tests/exchange/requirements.txt
 	@touch $@
 
 clean: ## remove what setup and runs made
-	rm -rf $(VENV) $(PEERS) $(EXCHANGE) runs build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(EXCHANGE) $(DOCS) runs build *.egg-info

@@ -4,7 +4,7 @@ Read in this order: `budget` (the control word and its transitions) → `layout`
 (the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
 waiting, reaping) → `ring` and `lease` (what others use). `ledger` books reads, `proof` holds them against the bound afterwards;
 `stats` and `top` look on.
-With the payload on a GPU: `placement` (the seam) → `control_ring`, `device_ring` and `device_lease` → `cuda`, or `delayed` where
+With the payload on a GPU: `placement` (the seam) → `device_ring` and `device_lease` → `cuda`, or `delayed` where
 there is none. `open` creates and attaches wherever the payload lies.
 
 Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and

@@ -13,10 +13,13 @@ from functools import lru_cache
 from typing import Any
 
 
-def all_options(config: object) -> str:
-    """The dotted options of a configuration, a section for each table in it."""
+def all_options(config: object, prefix: str = "") -> str:
+    """The dotted options of a configuration, a section for each table in it.
+
+    `prefix` is where `config` stands in a whole one, with a dot at its end ("learner.agent.model."); "" for a whole one.
+    """
     parser = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
-    _sections(parser, config, "")
+    _sections(parser, config, prefix)
     return parser.format_help().strip()
 
 
