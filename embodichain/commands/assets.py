@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         "referee", help="build a file, read source and asset by other programs, and compare; 1 when any differ"
     )
     sub.add_argument("sources", nargs="+", type=existing, metavar="SRC", help="URDF, MJCF, USD or mesh files")
-    sub.add_argument("--licence", default="unknown", help="of the files (default unknown)")
+    sub.add_argument("--licence", default="", help="of the files (default: as stands beside each, else unknown)")
     sub = commands.add_parser("query", help="list delivered assets by what their reports say")
     sub.add_argument("folder", type=existing, metavar="OUT")
     sub.add_argument("terms", nargs="*", metavar="KEY=VALUE", help="such as category=mug licence=MIT mass<0.5 joints>0")
@@ -183,9 +183,10 @@ def _gallery(options: argparse.Namespace) -> int:
 
 def _referee(options: argparse.Namespace) -> int:
     import tempfile
+    from dataclasses import replace
 
     from embodichain.assets.chain import optimize, referee, settings
-    from embodichain.assets.reading.files import FileFacts, FileJob
+    from embodichain.assets.reading.files import FileJob, facts_of
     from embodichain.assets.reading.folder import items
     from embodichain.errors import AssetError
 
@@ -193,7 +194,8 @@ def _referee(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for source in options.sources:
             for item in items(source):
-                job = FileJob(path=source, facts=FileFacts(licence=options.licence), item=item)
+                known = facts_of(source)
+                job = FileJob(path=source, facts=replace(known, licence=options.licence or known.licence or "unknown"), item=item)
                 try:
                     asset = optimize.build_job(job, Path(folder), config=settings.ChainConfig())
                     found = referee.referee(source, asset)

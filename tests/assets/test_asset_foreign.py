@@ -23,6 +23,7 @@ from embodichain.assets.reading.mesh_files import read_mesh
 from embodichain.assets.reading.urdf import read_urdf
 from embodichain.assets.usd import files as usd
 from embodichain.assets.usd.foreign import resolve
+from embodichain.cli import main
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import JointKind, Mesh, Pose, Shape, ShapeKind
 
@@ -299,6 +300,22 @@ def test_the_referee_finds_source_and_asset_to_agree(built):
         assert {verdict.what.split()[0] for verdict in verdicts} == {"mass", "moment", "fall", "slide"}
         # The explicit one carries its mass so far in front that it topples on the slope.
         assert [v for v in verdicts if not v.agreed and not (name == "explicit" and v.what.startswith("slide"))] == []
+
+
+def test_the_referee_knows_what_stands_beside_a_file_as_the_build_does(tmp_path, capsys):
+    size = (0.12, 0.1, 0.08)
+    open_box = trimesh.creation.box(size)
+    open_box.update_faces(open_box.face_normals[:, 2] < 0.9)  # a single wall, without a lid
+    open_box.export(tmp_path / "tray.obj")
+    (tmp_path / "tray.asset.json").write_text(json.dumps({"unit": "m", "material": "abs"}))
+    assert main(["asset", "referee", str(tmp_path / "tray.obj"), "--json"]) == 1
+    (refused,) = json.loads(capsys.readouterr().out)["verdicts"]
+    assert "give wall_m" in refused["refused"]
+    (tmp_path / "tray.asset.json").write_text(json.dumps({"unit": "m", "material": "abs", "wall_m": 0.004}))
+    main(["asset", "referee", str(tmp_path / "tray.obj"), "--json"])
+    verdicts = json.loads(capsys.readouterr().out)["verdicts"]
+    (mass,) = (row["usd"] for row in verdicts if row["what"].startswith("mass"))
+    assert 0.1 < mass < 0.3, "four millimetres of ABS"
 
 
 def test_what_was_delivered_can_be_asked_for(built):
