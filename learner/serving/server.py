@@ -37,8 +37,22 @@ from learner.serving.wire import pack, unpack
 
 _LOG = logging.getLogger(__name__)
 
+_WIRE = logging.getLogger(f"{__name__}.wire")
+"""What the websocket library has to say of connections."""
+
 _GOODBYE_S = 10.0
 """How long clients have to say goodbye when the server stops [s]."""
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Lets every record of the wire through, a client's fault as one line and not as a traceback of ours."""
+    if record.exc_info and record.exc_info[1] is not None:
+        record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
+        record.exc_info = record.exc_text = None
+    return True
+
+
+_WIRE.addFilter(_in_one_line)
 
 
 class PolicyServer:
@@ -99,6 +113,7 @@ class PolicyServer:
                 max_queue=2,  # messages that wait while one is answered: a client cannot fill our memory
                 origins=[None],  # a web page must not drive a robot through its visitor's browser
                 process_request=self._admit,
+                logger=_WIRE,
             )
         except OSError as error:
             raise ConfigError(
