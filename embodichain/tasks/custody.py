@@ -88,7 +88,7 @@ class Custody:
             self._forget(position)
             self.excused = not held and self._rest_steps < _TOUCH_WINDOW
         step = math.dist(position[:2], self._previous[:2])
-        astride = touching and not supported and self._since_held > _HELD_STEPS
+        astride = touching and not others and self._since_held > _HELD_STEPS  # and nothing else holds it up
         if supported or self._was_supported or astride:
             self._pushed += step
         self.moved = max(self.moved, math.dist(position[:2], self._start[:2]))
