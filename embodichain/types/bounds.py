@@ -22,7 +22,7 @@ class Bounds:
     joint_acceleration: float = 40.0
     grip_share: float = 1.5
     grip_force: float = 30.0
-    table_force: float = 50.0
+    table_force: float = 100.0
     arms_force: float = 10.0
     self_force: float = 10.0
 

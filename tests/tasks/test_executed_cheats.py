@@ -14,7 +14,7 @@ from embodichain.tasks.place_mouse_pad import PlaceMousePad
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import Bounds
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))  # behind the root, for a benchmark is called as a package is
 cheats = importlib.import_module("experience_cheats")
 executed = importlib.import_module("experience_executed")
 
