@@ -21,9 +21,11 @@ def story(out: Path, lives: int, seed: int, **settings) -> Path:
     return out / "ledger.bin"
 
 
+@pytest.mark.parametrize("ahead", [0, 2])
 @pytest.mark.parametrize("lives", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_path, lives, no_shared_memory_left):
-    report = verify(story(tmp_path / "run", lives, 2, limit=12 * lives))
+def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_path, lives, ahead, no_shared_memory_left):
+    """Whether or not batches are under way when it ends."""
+    report = verify(story(tmp_path / "run", lives, 2, limit=12 * lives, ahead=ahead))
     report.raise_on_violation()
     assert report.lives == lives + 1
     assert report.reads_histogram == {K: report.trajectories}, "each exactly K times"
