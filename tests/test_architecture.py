@@ -31,6 +31,7 @@ HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning"
 IMPORT_BY_NAME = {
     "embodichain.cli",
     "embodichain.config",
+    "embodichain.isaac.server",  # modules of an interpreter that is not ours
     "embodichain.lazy",
     "embodichain.processes",
     "embodichain.registry",
