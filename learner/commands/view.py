@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
 def _exhibit(options: Namespace) -> Exhibit:
     """What the target names; raises ConfigError, AssetError, SceneError or RobotError when it is nothing of all that."""
     from embodichain import robots
-    from embodichain.tasks import TASKS
+    from embodichain.tasks import TASKS, check
 
     path = Path(options.target)
     task, colon, number = options.target.partition(":")
@@ -82,7 +82,7 @@ def _exhibit(options: Namespace) -> Exhibit:
     if path.suffix in _USD:
         return _scene(options, path) if path.suffix == ".usda" and _is_scene(path) else _asset(path)
     if colon and number.isdecimal() and not path.exists():
-        TASKS.check(task)
+        check(task)
         return _played(options, task, int(number))
     try:
         robot = robots.get(options.target)

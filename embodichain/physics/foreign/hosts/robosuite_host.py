@@ -1,0 +1,90 @@
+"""robosuite behind the wire: its tasks with one Panda arm, moved by its operational-space controller; its reward and its success."""
+
+# pyright: reportMissingImports=false
+from __future__ import annotations
+
+import logging
+
+import embodichain_host as host
+import numpy as np
+from numpy.typing import NDArray
+
+_OPEN = 0.08
+"""Of the Panda's gripper [m]."""
+_KEPT = ("eef_pos", "eef_quat", "gripper_qpos")
+"""Observations of the robot that a reading holds, beside all of the objects."""
+
+
+class Robosuite:
+    """One environment of each task that was asked for, begun again for every episode."""
+
+    def __init__(self) -> None:
+        logging.disable(logging.WARNING)  # robosuite recommends files and packages that nothing here needs
+        import robosuite
+
+        self._make = robosuite.make
+        self._made: dict[str, object] = {}
+
+    def reset(self, task: str, seed: int) -> None:
+        """Begins the episode of a seed: robosuite builds its model anew, and draws all of it from one generator."""
+        if task not in self._made:
+            self._made[task] = self._make(
+                task,
+                robots="Panda",
+                has_renderer=False,
+                has_offscreen_renderer=False,
+                use_camera_obs=False,
+                reward_shaping=True,
+                ignore_done=True,
+            )
+        env = self._env = self._made[task]
+        env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # the samplers hold this very generator
+        before = np.random.get_state()
+        np.random.seed(np.random.SeedSequence(seed).generate_state(4))
+        self._observation = env.reset()
+        np.random.set_state(before)
+        self._reward = 0.0
+
+    def step(self, action: NDArray[np.float64]) -> None:
+        """One control step of 1/20 s."""
+        self._observation, self._reward, _, _ = self._env.step(action)
+
+    def reading(self) -> NDArray[np.float64]:
+        """See `embodichain_host.Environment`; there is no expert."""
+        seen, success = self._observation, float(self._env._check_success())
+        fingers = seen["robot0_gripper_qpos"]
+        opening = (fingers[0] - fingers[1]) / _OPEN
+        measured = np.concatenate([seen["robot0_eef_pos"], _rotation(seen["robot0_eef_quat"]) / np.pi, [opening]])
+        head = (success, self._reward, min(1.0, self._reward))
+        return np.concatenate([head, measured, *(np.atleast_1d(seen[name]) for name in self._names())])
+
+    def _names(self) -> list[str]:
+        robot = [f"robot0_{name}" for name in _KEPT]
+        return robot + [name for name in self._observation if not name.startswith("robot0_") and not name.endswith("-state")]
+
+    def facts(self) -> dict[str, object]:
+        """See `embodichain_host.Environment`."""
+        sizes = {"measured": 7, "expert": 0} | {name: int(np.size(self._observation[name])) for name in self._names()}
+        return {"sizes": sizes, "xml": self._env.model.get_xml(), "hidden": [0]}
+
+    def fields(self) -> dict[str, NDArray]:
+        """See `embodichain_host.Environment`."""
+        model = self._env.sim.model
+        return {name: getattr(model, name) for name in ("body_pos", "body_quat", "geom_pos", "geom_rgba", "site_rgba")}
+
+    def pose(self) -> dict[str, NDArray]:
+        """See `embodichain_host.Environment`."""
+        data = self._env.sim.data
+        return {name: getattr(data, name) for name in ("qpos", "mocap_pos", "mocap_quat", "site_xpos", "site_xmat")}
+
+
+def _rotation(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The rotation vector [rad] of a quaternion (x, y, z, w): its axis times its angle, at most pi."""
+    x, y, z, w = quaternion if quaternion[3] >= 0.0 else -quaternion
+    sine = np.sqrt(x * x + y * y + z * z)
+    angle = 2.0 * np.arctan2(sine, w)
+    return np.array([x, y, z]) * (angle / sine if sine > 1e-12 else 2.0)
+
+
+if __name__ == "__main__":
+    host.serve(Robosuite, ("robosuite", "mujoco", "numpy"))
