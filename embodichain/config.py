@@ -106,7 +106,8 @@ class WorldConfig:
         }
         if asked := [name for name, on in wanted.items() if on]:
             raise ConfigError(
-                f"scenes of {benchmark} are its own affair, and {' and '.join(asked)} would change nothing there: leave that off"
+                f"scenes of {benchmark} are its own affair, and {' and '.join(asked)} would change nothing there: leave that off "
+                "(the recipe metaworld_cpu does)"
             )
 
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:

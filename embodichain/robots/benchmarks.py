@@ -25,7 +25,7 @@ def metaworld() -> Robot:
 
 
 def robosuite() -> Robot:
-    """robosuite's Panda: dx, dy, dz in steps of 5 cm, a rotation vector in steps of half a radian, then the gripper as above.
+    """Robosuite's Panda: dx, dy, dz in steps of 5 cm, a rotation vector in steps of half a radian, then the gripper as above.
 
     Measured: the hand's position [m], its rotation vector in units of pi, and the opening as a share of the widest.
     """

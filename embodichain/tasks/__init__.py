@@ -51,7 +51,7 @@ def check(name: str) -> None:
 
 
 def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> Task:
-    """The task called `name`, that of a benchmark, or the one that "package.module:Name" imports; raises ConfigError listing those that exist.
+    """The task called `name`, a benchmark's, or what "package.module:Name" imports; raises ConfigError listing those that exist.
 
     `recovery` says how often its expert is provoked into a failure; a task in which nothing can fail takes none and is not asked.
     `held_out` asks for scenes unlike those streamed: placed more widely and asked for in other words, where the task has such.

@@ -1,4 +1,4 @@
-"""A model that our painters can draw, of one that a benchmark simulates elsewhere: it shows what the benchmark's own pictures do."""
+"""A model for our painters of one that a benchmark simulates elsewhere: it shows what the benchmark's own pictures do."""
 
 from __future__ import annotations
 

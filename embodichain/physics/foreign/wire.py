@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
+import socket
 import subprocess
 import weakref
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pathlib import Path
 from embodichain.cache import cache_dir
 from embodichain.errors import EmbodiChainError, SceneError
 from embodichain.extras import MissingExtra
+from embodichain.physics.foreign.hosts.embodichain_host import receive, send
 
 INTERPRETER = "EMBODICHAIN_FOREIGN"
 """The environment variable that names a Python which has the benchmarks."""
@@ -50,7 +51,7 @@ class Host:
         if not python.exists():
             raise _missing(benchmark, f"there is no {python}")
         self._name = benchmark.name
-        self._pipe, theirs = multiprocessing.Pipe()
+        self._wire, theirs = socket.socketpair()
         quiet = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # our packages are not theirs
         with theirs:
             self._process = subprocess.Popen(
@@ -71,7 +72,7 @@ class Host:
     def ask(self, request: bytes) -> bytes:
         """The reply to one request; raises SceneError with what the benchmark raised, HostLost when it has ended."""
         try:
-            self._pipe.send_bytes(request)
+            send(self._wire.fileno(), request)
         except OSError as error:
             raise self._lost() from error
         reply = self._take()
@@ -81,12 +82,12 @@ class Host:
 
     def close(self) -> None:
         """Ends the process; safe to call twice."""
-        self._pipe.close()
+        self._wire.close()
         self._ended()
 
     def _take(self) -> bytes:
         try:
-            return self._pipe.recv_bytes()
+            return receive(self._wire.fileno())
         except (EOFError, OSError) as error:
             raise self._lost() from error
 

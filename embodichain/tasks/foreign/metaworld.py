@@ -70,7 +70,8 @@ _WORDS = {
 def tasks() -> dict[str, Callable[[], ForeignTask]]:
     """Every task by its name in Meta-World."""
     return {
-        name: partial(ForeignTask, f"metaworld:{name}", instruction=words, limit=_LIMIT, begin=_theirs) for name, words in _WORDS.items()
+        name: partial(ForeignTask, f"metaworld:{name}", instruction=words, limit=_LIMIT, begin=_theirs)
+        for name, words in _WORDS.items()
     }
 
 

@@ -27,10 +27,13 @@ _ALIGNED = 0.06
 """How near to a cube's faces the fingers must stand [rad]."""
 _ABOVE = 0.10
 """Height of the hand over what it goes for [m]."""
+_STACKED = 0.045
+"""Height of the carried cube's middle over the other's [m], a little more than both halves."""
 _CLOSING = 12
 """Control steps that the gripper takes to close or open."""
 
 Vec = NDArray[np.float64]
+_UP: Vec = np.array((0.0, 0.0, 1.0))
 
 
 def tasks() -> dict[str, Callable[[], ForeignTask]]:
@@ -55,9 +58,9 @@ class _Lift:
         cube = state.observation[f"{self.cube}_pos"]
         turn = _turn_to(state, f"{self.cube}_quat")
         if self._stage == 0:
-            if abs(turn) < _ALIGNED and self._at(state, cube + (0.0, 0.0, _ABOVE), flat=True):
+            if abs(turn) < _ALIGNED and self._at(state, cube + _ABOVE * _UP, flat=True):
                 self._stage = 1
-            return _towards(state, cube + (0.0, 0.0, _ABOVE), turn, _OPEN)
+            return _towards(state, cube + _ABOVE * _UP, turn, _OPEN)
         if self._stage == 1:
             if self._at(state, cube):
                 self._stage = 2
@@ -70,7 +73,7 @@ class _Lift:
         return self._carry(state)
 
     def _carry(self, state: EnvironmentState) -> Vec:
-        return _towards(state, _hand(state) + (0.0, 0.0, _STEP), 0.0, _SHUT)
+        return _towards(state, _hand(state) + _STEP * _UP, 0.0, _SHUT)
 
     @staticmethod
     def _at(state: EnvironmentState, goal: Vec, *, flat: bool = False) -> bool:
@@ -101,7 +104,7 @@ class _Stack(_Lift):
             if self._at(state, over, flat=True):
                 self._carried = 3
             return _towards(state, over, 0.0, _SHUT)
-        rest = second + (0.0, 0.0, 0.045) - self._held
+        rest = second + _STACKED * _UP - self._held
         if self._carried == 3:
             if _hand(state)[2] < rest[2] + _NEAR / 2:
                 self._carried, self._left = 4, _CLOSING
@@ -109,7 +112,7 @@ class _Stack(_Lift):
         self._left -= 1
         if self._left > 0:
             return _towards(state, _hand(state), 0.0, _OPEN)
-        return _towards(state, _hand(state) + (0.0, 0.0, _STEP), 0.0, _OPEN)
+        return _towards(state, _hand(state) + _STEP * _UP, 0.0, _OPEN)
 
 
 def _hand(state: EnvironmentState) -> Vec:

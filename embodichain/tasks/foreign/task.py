@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,6 @@ from embodichain.physics.foreign.state import EnvironmentState
 from embodichain.protocols import Expert
 from embodichain.types import Robot, Scene, SceneRequest, Step, Verdict, WorldState
 
-Script = Callable[[EnvironmentState, np.random.Generator], Iterator[NDArray[np.float64] | None]]
-
 
 class ForeignTask:
     """Implements `protocols.Task`.
@@ -22,7 +20,7 @@ class ForeignTask:
         name: as commands take it, "metaworld:reach-v3".
         instruction: what is asked for, in words; benchmarks have none.
         limit: control steps within which the benchmark wants its task done.
-        command: what the expert does in a state.
+        begin: makes, for each episode, what says which command the expert gives in a state.
     """
 
     def __init__(
@@ -76,7 +74,9 @@ class ForeignGrader:
         """Progress is the best reward so far as a share of the full one."""
         if self._done:
             return Verdict(success=True, reason=f"{self._name} is done", progress=1.0)
-        return Verdict(success=False, reason=f"{self._name} was not done in {min(self._steps, self._limit)} steps", progress=self._progress)
+        return Verdict(
+            success=False, reason=f"{self._name} was not done in {min(self._steps, self._limit)} steps", progress=self._progress
+        )
 
 
 def foreign(state: WorldState, name: str) -> EnvironmentState:

@@ -51,23 +51,19 @@ class MetaWorld:
 
     def reading(self) -> NDArray[np.float64]:
         """See `embodichain_host.Environment`."""
-        seen = self._observation
-        head = (float(self._success), self._reward, min(1.0, self._reward / _FULL_REWARD))
-        return np.concatenate([head, seen[:4], np.clip(self._expert.get_action(seen), -1.0, 1.0), seen])
+        seen, data = self._observation, self._env.data
+        head = (self._success, self._reward, min(1.0, self._reward / _FULL_REWARD))
+        expert = self._expert.get_action(seen).clip(-1.0, 1.0)
+        return np.concatenate((head, seen[:4], expert, seen, *(getattr(data, name).ravel() for name in host.POSE)))
 
     def facts(self) -> dict[str, object]:
         """See `embodichain_host.Environment`."""
-        return {"sizes": {"measured": 4, "expert": 4, "observation": len(self._observation)}, "path": self._env.fullpath, "hidden": []}
+        sizes = {"measured": 4, "expert": 4, "observation": len(self._observation)}
+        return {"sizes": sizes, "pose": host.shapes(self._env.data), "path": self._env.fullpath, "hidden": []}
 
     def fields(self) -> dict[str, NDArray]:
         """See `embodichain_host.Environment`."""
-        model = self._env.model
-        return {name: getattr(model, name) for name in ("body_pos", "body_quat", "geom_pos", "geom_rgba", "site_rgba")}
-
-    def pose(self) -> dict[str, NDArray]:
-        """See `embodichain_host.Environment`."""
-        data = self._env.data
-        return {name: getattr(data, name) for name in ("qpos", "mocap_pos", "mocap_quat", "site_xpos", "site_xmat")}
+        return {name: getattr(self._env.model, name) for name in host.FIELDS}
 
 
 if __name__ == "__main__":

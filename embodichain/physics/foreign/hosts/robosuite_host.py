@@ -1,4 +1,4 @@
-"""robosuite behind the wire: its tasks with one Panda arm, moved by its operational-space controller; its reward and its success."""
+"""robosuite behind the wire: tasks with one Panda arm, moved by its operational-space controller; its reward and its success."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Robosuite:
         opening = (fingers[0] - fingers[1]) / _OPEN
         measured = np.concatenate([seen["robot0_eef_pos"], _rotation(seen["robot0_eef_quat"]) / np.pi, [opening]])
         head = (success, self._reward, min(1.0, self._reward))
-        return np.concatenate([head, measured, *(np.atleast_1d(seen[name]) for name in self._names())])
+        pose = (getattr(self._env.sim.data, name).ravel() for name in host.POSE)
+        return np.concatenate([head, measured, *(np.atleast_1d(seen[name]) for name in self._names()), *pose])
 
     def _names(self) -> list[str]:
         robot = [f"robot0_{name}" for name in _KEPT]
@@ -65,17 +66,11 @@ class Robosuite:
     def facts(self) -> dict[str, object]:
         """See `embodichain_host.Environment`."""
         sizes = {"measured": 7, "expert": 0} | {name: int(np.size(self._observation[name])) for name in self._names()}
-        return {"sizes": sizes, "xml": self._env.model.get_xml(), "hidden": [0]}
+        return {"sizes": sizes, "pose": host.shapes(self._env.sim.data), "xml": self._env.model.get_xml(), "hidden": [0]}
 
     def fields(self) -> dict[str, NDArray]:
         """See `embodichain_host.Environment`."""
-        model = self._env.sim.model
-        return {name: getattr(model, name) for name in ("body_pos", "body_quat", "geom_pos", "geom_rgba", "site_rgba")}
-
-    def pose(self) -> dict[str, NDArray]:
-        """See `embodichain_host.Environment`."""
-        data = self._env.sim.data
-        return {name: getattr(data, name) for name in ("qpos", "mocap_pos", "mocap_quat", "site_xpos", "site_xmat")}
+        return {name: getattr(self._env.sim.model, name) for name in host.FIELDS}
 
 
 def _rotation(quaternion: NDArray[np.float64]) -> NDArray[np.float64]:
