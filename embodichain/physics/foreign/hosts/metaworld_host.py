@@ -53,7 +53,7 @@ class MetaWorld:
         """See `embodichain_host.Environment`."""
         seen, data = self._observation, self._env.data
         head = (self._success, self._reward, min(1.0, self._reward / _FULL_REWARD))
-        expert = self._expert.get_action(seen).clip(-1.0, 1.0)
+        expert = self._expert.get_action(seen.copy()).clip(-1.0, 1.0)  # some experts change what they are shown
         return np.concatenate((head, seen[:4], expert, seen, *(getattr(data, name).ravel() for name in host.POSE)))
 
     def facts(self) -> dict[str, object]:
