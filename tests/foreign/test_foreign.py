@@ -75,6 +75,7 @@ def test_a_seed_is_a_trajectory_whatever_was_played_before(toy):
 @pytest.mark.parametrize("follows", [3, 4, 10, 19, 20])
 def test_whoever_stops_following_the_expert_finds_the_episode_where_it_was(toy, monkeypatch, follows):
     made, physics = world("toy:never"), world("toy:never").make_physics()
+    play(made, physics, None, 1)  # whatever was played before
     ahead = play(made, physics, Follows(follows))[0]
     monkeypatch.setattr("embodichain.physics.foreign.physics._TRUSTED", 1 << 30)  # nothing is ever played ahead
     step_by_step = play(made, physics, Follows(follows))[0]

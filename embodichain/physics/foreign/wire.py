@@ -37,7 +37,7 @@ class HostLost(EmbodiChainError):
 
 def interpreter() -> Path:
     """The Python of the benchmarks: $EMBODICHAIN_FOREIGN, or that of the environment "foreign" where derived data is kept."""
-    return Path(os.environ.get(INTERPRETER) or cache_dir() / "foreign" / "bin" / "python")
+    return Path(os.environ.get(INTERPRETER) or cache_dir() / "foreign" / "bin" / "python").absolute()
 
 
 class Host:
