@@ -14,7 +14,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.protocols import FrameEncoder
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.scenes.config import SampleConfig
-from embodichain.tasks.benchmarks import common
+from embodichain.tasks.benchmarks import BENCHMARKS, common
 from embodichain.types import CHUNK, Bounds, Robot, TrajectorySpec, camera_spec
 
 __all__ = ["EncodeConfig", "WorldConfig"]
@@ -87,16 +87,17 @@ class WorldConfig:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
         if self.chunk < 1:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
-        if brings := common(self.tasks):
-            self._belong_to(brings)
+        self._follow(common(self.tasks))
 
-    def _belong_to(self, benchmark: str) -> None:
-        """Tasks of a benchmark bring their robot and their physics; raises ConfigError for what cannot be had there."""
-        fields: dict[str, str] = {"robot": "dual_piper", "physics": "mujoco"}
-        for name, usual in fields.items():
-            if (got := getattr(self, name)) not in (usual, benchmark):
+    def _follow(self, benchmark: str) -> None:
+        """Robots and physics of benchmarks come and go with their tasks; raises ConfigError for what cannot be had there."""
+        for name, usual in (("robot", "dual_piper"), ("physics", "mujoco")):
+            if (got := getattr(self, name)) == usual or got in BENCHMARKS:
+                object.__setattr__(self, name, benchmark or usual)
+            elif benchmark:
                 raise ConfigError(f"tasks of {benchmark} bring their own {name}, got {name}={got!r}: leave it out")
-            object.__setattr__(self, name, benchmark)
+        if not benchmark:
+            return
         wanted = {
             "visual.enabled": self.visual.enabled,
             "physical.enabled": self.physical.enabled,

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -213,6 +214,9 @@ def test_tasks_bring_their_robot_and_physics():
     config = WorldConfig(tasks=("metaworld:reach-v3", "metaworld:door-open-v3"))
     assert (config.robot, config.physics) == ("metaworld", "metaworld")
     assert len(tasks.benchmarks.names("metaworld")) == 50
+    for names, follow in ((("robosuite:Lift",), ("robosuite", "robosuite")), (("turn_switch",), ("dual_piper", "mujoco"))):
+        other = replace(config, tasks=names)
+        assert (other.robot, other.physics) == follow
 
 
 @pytest.mark.parametrize(
@@ -221,7 +225,7 @@ def test_tasks_bring_their_robot_and_physics():
         ({"tasks": ("metaworld:reach-v3", "turn_switch")}, "run them apart"),
         ({"tasks": ("metaworld:reach-v3", "robosuite:Lift")}, "run them apart"),
         ({"physics": "counting"}, "bring their own physics, got physics='counting'"),
-        ({"robot": "robosuite"}, "bring their own robot, got robot='robosuite'"),
+        ({"robot": "lab.yaml"}, "bring their own robot, got robot='lab.yaml'"),
         ({"visual": VisualConfig(enabled=True)}, "visual.enabled would change nothing there"),
         ({"segmentation": True}, "segmentation would change nothing there"),
     ],
