@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import embodichain_host as host
 import numpy as np
@@ -14,33 +15,48 @@ _FULL_REWARD = 10.0
 """Of every environment of Meta-World, where its task is done."""
 
 
+def seeded(kind: type) -> type:
+    """A kind of environment with its goal observable, that begins again by a seed as a fresh one does.
+
+    Building one takes a tenth of a second, most of it for the model. Meta-World's own class of this sort can only be built.
+    """
+
+    class Seeded(kind):
+        def __init__(self) -> None:
+            super().__init__()
+            self._partially_observable, self._set_task_called = False, True
+            del self.sawyer_observation_space  # it was kept for the hidden goal
+            self.max_path_length = _UNLIMITED  # our grader counts the steps: an episode ends with a chunk, theirs with an exception
+
+        def begin(self, seed: int) -> NDArray[np.float64]:
+            """What is seen first in the episode of a seed."""
+            before = np.random.get_state()
+            np.random.seed(np.random.SeedSequence(seed).generate_state(4))  # the whole of a long seed: an integer may have 32 bits
+            self._freeze_rand_vec = False
+            self.reset()
+            self._freeze_rand_vec = True
+            np.random.set_state(before)
+            return self.reset()[0]
+
+    return Seeded
+
+
 class MetaWorld:
     """One environment of each task that was asked for, begun again for every episode."""
 
     def __init__(self) -> None:
-        from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS
         from metaworld.policies import ENV_POLICY_MAP
 
-        self._kinds, self._experts = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE, ENV_POLICY_MAP
-        self._made: dict[str, object] = {}
+        self._kinds, self._experts = ALL_V3_ENVIRONMENTS, ENV_POLICY_MAP
+        self._made: dict[str, Any] = {}
 
     def reset(self, task: str, seed: int) -> None:
-        """Begins as a fresh environment of that seed does, in one that is there already: building one takes a tenth of a second.
-
-        These are the steps of its constructor after the model was read.
-        """
+        """See `embodichain_host.Environment`."""
         if task not in self._made:
-            self._made[task] = self._kinds[f"{task}-goal-observable"](seed=0)
-        env = self._env = self._made[task]
-        before = np.random.get_state()
-        np.random.seed(np.random.SeedSequence(seed).generate_state(4))  # the whole of a long seed; their own takes 32 bits
-        env._freeze_rand_vec = False
-        env.reset()
-        env._freeze_rand_vec = True
-        np.random.set_state(before)
-        env.seed(seed)
-        env.max_path_length = _UNLIMITED  # our grader counts the steps: an episode ends with a chunk, theirs with an exception
-        self._observation, _ = env.reset()
+            self._made[task] = seeded(self._kinds[task])()
+        self._env = self._made[task]
+        self._observation = self._env.begin(seed)
         self._expert = self._experts[task]()
         self._success, self._reward = False, 0.0
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import embodichain_host as host
 import numpy as np
@@ -15,6 +16,26 @@ _KEPT = ("eef_pos", "eef_quat", "gripper_qpos")
 """Observations of the robot that a reading holds, beside all of the objects."""
 
 
+def seeded(kind: type) -> type:
+    """A kind of environment that begins again by a seed as a fresh one does, and tells whether its task is done."""
+
+    class Seeded(kind):
+        def begin(self, seed: int) -> dict[str, Any]:
+            """What is seen first in the episode of a seed: robosuite builds its model anew, and draws all of it from one generator."""
+            self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # samplers hold it
+            before = np.random.get_state()
+            np.random.seed(np.random.SeedSequence(seed).generate_state(4))
+            seen = self.reset()
+            np.random.set_state(before)
+            return seen
+
+        @property
+        def done_now(self) -> bool:
+            return bool(self._check_success())
+
+    return Seeded
+
+
 class Robosuite:
     """One environment of each task that was asked for, begun again for every episode."""
 
@@ -22,14 +43,13 @@ class Robosuite:
         logging.disable(logging.WARNING)  # robosuite recommends files and packages that nothing here needs
         import robosuite
 
-        self._make = robosuite.make
-        self._made: dict[str, object] = {}
+        self._kinds = robosuite.environments.REGISTERED_ENVS
+        self._made: dict[str, Any] = {}
 
     def reset(self, task: str, seed: int) -> None:
-        """Begins the episode of a seed: robosuite builds its model anew, and draws all of it from one generator."""
+        """See `embodichain_host.Environment`."""
         if task not in self._made:
-            self._made[task] = self._make(
-                task,
+            self._made[task] = seeded(self._kinds[task])(
                 robots="Panda",
                 has_renderer=False,
                 has_offscreen_renderer=False,
@@ -37,12 +57,8 @@ class Robosuite:
                 reward_shaping=True,
                 ignore_done=True,
             )
-        env = self._env = self._made[task]
-        env.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # the samplers hold this very generator
-        before = np.random.get_state()
-        np.random.seed(np.random.SeedSequence(seed).generate_state(4))
-        self._observation = env.reset()
-        np.random.set_state(before)
+        self._env = self._made[task]
+        self._observation = self._env.begin(seed)
         self._reward = 0.0
 
     def step(self, action: NDArray[np.float64]) -> None:
@@ -51,7 +67,7 @@ class Robosuite:
 
     def reading(self) -> NDArray[np.float64]:
         """See `embodichain_host.Environment`; there is no expert."""
-        seen, success = self._observation, float(self._env._check_success())
+        seen, success = self._observation, float(self._env.done_now)
         fingers = seen["robot0_gripper_qpos"]
         opening = (fingers[0] - fingers[1]) / _OPEN
         measured = np.concatenate([seen["robot0_eef_pos"], _rotation(seen["robot0_eef_quat"]) / np.pi, [opening]])
