@@ -21,7 +21,7 @@ def seeded(kind: type) -> type:
 
     class Seeded(kind):
         def begin(self, seed: int) -> dict[str, Any]:
-            """What is seen first in the episode of a seed: robosuite builds its model anew, and draws all of it from one generator."""
+            """What is seen first in the episode of a seed; robosuite builds its model anew, and draws from one generator."""
             self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # samplers hold it
             before = np.random.get_state()
             np.random.seed(np.random.SeedSequence(seed).generate_state(4))
