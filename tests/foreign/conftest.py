@@ -19,9 +19,9 @@ sys.path.append(str(Path(__file__).parent))  # workers find the toy there
 def toy(monkeypatch):
     """The toy benchmark under the name "toy", in a host of this very Python."""
     monkeypatch.setenv(INTERPRETER, sys.executable)
-    monkeypatch.setitem(BENCHMARKS.built_in, "toy", "toy:tasks")
-    monkeypatch.setitem(PHYSICS.built_in, "toy", "toy:ToyPhysics")
-    monkeypatch.setitem(ROBOTS.built_in, "toy", "toy:robot")
+    monkeypatch.setitem(BENCHMARKS.built_in, "toy", "foreign_toy:tasks")
+    monkeypatch.setitem(PHYSICS.built_in, "toy", "foreign_toy:ToyPhysics")
+    monkeypatch.setitem(ROBOTS.built_in, "toy", "foreign_toy:robot")
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,10 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from embodichain import cli
 from embodichain.config import WorldConfig
@@ -24,6 +24,7 @@ from embodichain.stages import SceneStage
 from embodichain.tasks.benchmarks import names
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 METAWORLD, ROBOSUITE = names("metaworld"), names("robosuite")
 
 

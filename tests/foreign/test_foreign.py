@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy import LIMIT
+from foreign_toy import LIMIT
 
 from embodichain import cli, tasks
 from embodichain.config import WorldConfig
@@ -183,7 +183,7 @@ def test_a_host_that_dies_costs_the_episode_under_way_alone(toy):
 def hosts():
     import psutil
 
-    return [child.pid for child in psutil.Process().children() if any("toy_host" in word for word in child.cmdline())]
+    return [child.pid for child in psutil.Process().children() if any("foreign_toy_host" in word for word in child.cmdline())]
 
 
 def test_what_a_benchmark_raises_refuses_the_scene(toy):
