@@ -2,6 +2,7 @@
 VENV := .venv
 PEERS := .venv-peers
 EXCHANGE := .venv-exchange
+FOREIGN := .venv-foreign
 DOCS := .venv-docs
 BIN := $(VENV)/bin
 PYTHON ?= python3
@@ -9,7 +10,7 @@ STAMP := $(VENV)/.installed
 export RAY_USAGE_STATS_ENABLED := 0
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: setup demo test slow check docs pythons validate-assets cluster chaos soak bench bench-exchange gpu-pack clean help
+.PHONY: setup demo test slow check docs pythons validate-assets cluster chaos soak bench bench-exchange foreign gpu-pack clean help
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -89,7 +90,7 @@ $(PEERS)/.installed: benchmarks/peers/requirements.txt
 gpu-pack: setup ## what a bare GPU machine lacks, in one archive, proven to be enough; there: bash .gpu/a/run.sh
 	$(BIN)/python benchmarks/gpu_pack.py
 
-bench-exchange: setup $(EXCHANGE)/.installed ## data sets out and in, against lerobot's own writer
+bench-exchange: setup $(EXCHANGE)/.installed $(FOREIGN)/.installed ## data sets against lerobot's own writer, Meta-World against itself
 	$(BIN)/python benchmarks/exchange.py --json
 
 $(EXCHANGE)/.installed: tests/exchange/requirements.txt
@@ -98,5 +99,12 @@ $(EXCHANGE)/.installed: tests/exchange/requirements.txt
 	$(EXCHANGE)/bin/pip install -q --no-deps lerobot==0.4.4 robomimic==0.3.0 # what they need to read and write data is in the list
 	@touch $@
 
+foreign: $(FOREIGN)/.installed ## Meta-World and robosuite in .venv-foreign; export EMBODICHAIN_FOREIGN=.venv-foreign/bin/python
+
+$(FOREIGN)/.installed: tests/foreign/requirements.txt
+	$(PYTHON) -m venv $(FOREIGN)
+	$(FOREIGN)/bin/pip install -q -r $<
+	@touch $@
+
 clean: ## remove what setup and runs made
-	rm -rf $(VENV) $(PEERS) $(EXCHANGE) $(DOCS) runs build *.egg-info
+	rm -rf $(VENV) $(PEERS) $(EXCHANGE) $(FOREIGN) $(DOCS) runs build *.egg-info

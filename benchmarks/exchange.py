@@ -9,6 +9,9 @@ lost_after_kill           most episodes that were missing after `kill -9` of an 
 frames_per_s_over_lerobot_writer   frames a second of our writer over the faster one of lerobot's two ways (PNG files, or encoding
                           as frames come), H.264, the same episodes in the same run. Ours encodes at crf 18, theirs at 30: better
                           pictures. It needs an environment with lerobot (`make bench-exchange` makes one); null without.
+metaworld_steps_per_s_over_bare    control steps a second of processor time, of all processes together: scripted episodes of
+                          Meta-World through our source, without pictures, over the same experts in Meta-World by itself (0.8
+                          asked); the median of turns. Null without an environment that has it (`make bench-exchange` makes one).
 gym_checker_warnings      what gymnasium's own checker has to say about every task's environment, two with --quick (0 asked).
 """
 
@@ -26,6 +29,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import exchange_metaworld
 import harness
 
 # ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
@@ -58,10 +62,12 @@ _PICTURES_OFF = 3.0
 def main() -> None:
     """Measures and prints."""
     parser = harness.parser(__doc__, "two episodes and one kill")
+    parser.add_argument("--foreign", type=Path, default=exchange_metaworld.python(), help="the interpreter of one with metaworld")
     parser.add_argument("--lerobot", type=Path, default=_LEROBOT, help="the interpreter of an environment with lerobot")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        harness.give(data_sets(Path(place), options) | {"gym_checker_warnings": checked(quick=options.quick)}, options)
+        figures = data_sets(Path(place), options) | exchange_metaworld.steps(options.foreign, quick=options.quick)
+        harness.give(figures | {"gym_checker_warnings": checked(quick=options.quick)}, options)
 
 
 def checked(*, quick: bool) -> int:

@@ -14,6 +14,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.protocols import FrameEncoder
 from embodichain.recovery.config import RecoveryConfig
 from embodichain.scenes.config import SampleConfig
+from embodichain.tasks.benchmarks import BENCHMARKS, common
 from embodichain.types import CHUNK, Bounds, Robot, TrajectorySpec, camera_spec
 
 __all__ = ["EncodeConfig", "WorldConfig"]
@@ -53,7 +54,7 @@ class WorldConfig:
     """What draws the pictures: "raycast", or "raster", which is several times faster and softens shadows. What learned from the
     pictures of one is judged with the same."""
     tasks: tuple[str, ...] = ("turn_switch", "place_mouse_pad")
-    """Episodes take turns over these."""
+    """Episodes take turns over these. Tasks of a benchmark ("metaworld:reach-v3") bring its robot and its physics."""
     width: int = 64
     height: int = 64
     """Resolution of every camera [pixels]."""
@@ -86,6 +87,29 @@ class WorldConfig:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
         if self.chunk < 1:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
+        self._follow(common(self.tasks))
+
+    def _follow(self, benchmark: str) -> None:
+        """Robots and physics of benchmarks come and go with their tasks; raises ConfigError for what cannot be had there."""
+        for name, usual in (("robot", "dual_piper"), ("physics", "mujoco")):
+            if (got := getattr(self, name)) == usual or got in BENCHMARKS:
+                object.__setattr__(self, name, benchmark or usual)
+            elif benchmark:
+                raise ConfigError(f"tasks of {benchmark} bring their own {name}, got {name}={got!r}: leave it out")
+        if not benchmark:
+            return
+        wanted = {
+            "visual.enabled": self.visual.enabled,
+            "physical.enabled": self.physical.enabled,
+            "diversity.enabled": self.diversity.enabled,
+            "scenes.distractors": self.scenes.distractors > 0,
+            "segmentation": self.segmentation,
+        }
+        if asked := [name for name, on in wanted.items() if on]:
+            raise ConfigError(
+                f"scenes of {benchmark} are its own affair, and {' and '.join(asked)} would change nothing there: leave that off "
+                "(the recipe metaworld_cpu does)"
+            )
 
     def trajectory_spec(self, robot: Robot) -> TrajectorySpec:
         """The schema of this world's trajectories as they are played, with pixels."""

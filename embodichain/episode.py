@@ -161,7 +161,7 @@ class Episode:
         write_text(self._out["instruction"], self.scene.instruction.encode())
         self._out["action_mask"][:] = self._codec.mask
         self._state = state
-        self._command = self._codec.round(state.measured)
+        self._command = self._codec.round(self._codec.robot.still(state.measured))
         self.timings.write_s += time.perf_counter() - before
 
     def command(self) -> Order | None:

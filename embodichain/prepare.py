@@ -28,6 +28,7 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
     robot, chosen = check_names(config)
     needed = tasks.categories(chosen)
     if not needed:
+        physics_room.warm_up(config.physics)  # a benchmark that is not installed is missed before anything long has begun
         return World(config=config, robot=robot, assets=(), reach=None)
     everything = config.scenes.distractors > 0  # which may be of any category
     assets = build_catalog(

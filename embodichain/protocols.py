@@ -17,6 +17,7 @@ __all__ = [
     "Expert",
     "FrameEncoder",
     "Grader",
+    "Hosted",
     "Order",
     "Physics",
     "Pilot",
@@ -89,6 +90,16 @@ class Posable(Protocol):
 
         After `reset` everything may be asked again.
         """
+        ...
+
+
+@runtime_checkable
+class Hosted(Protocol):
+    """A physics that somebody else's program computes, in a version of its own. Implementation: `physics.foreign`."""
+
+    @property
+    def versions(self) -> str:
+        """Of that program and what it computes with, in words: part of what an episode depends on."""
         ...
 
 

@@ -182,7 +182,14 @@ def replay(
 
 
 def write_provenance(
-    out: Mapping[str, NDArray], scene: Scene, outcome: Outcome, *, identity: TrajectoryId, robot: str, physics: str
+    out: Mapping[str, NDArray],
+    scene: Scene,
+    outcome: Outcome,
+    *,
+    identity: TrajectoryId,
+    robot: str,
+    physics: str,
+    versions: str = "",
 ) -> None:
     """Writes id and provenance of a finished episode into its slot, so that any sample can be traced and simulated again."""
     info = TrajectoryInfo(
@@ -199,6 +206,7 @@ def write_provenance(
         recovered=outcome.recovered,
         failed=outcome.failed,
         pushed=outcome.pushed,
+        versions=versions,
     )
     write_text(out["info"], info.encode())
     out["trajectory_id"][()] = identity.pack()

@@ -15,7 +15,7 @@ from embodichain.episode import Episode, Outcome, Reels, Snapshots
 from embodichain.errors import MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
-from embodichain.protocols import Physics, Shutter, Task
+from embodichain.protocols import Hosted, Physics, Shutter, Task
 from embodichain.ring.contract import AnySlot, SlotSource
 from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
@@ -216,7 +216,8 @@ class RolloutStage:
     def _sign(self, number: int, scene: Scene, outcome: Outcome, slot: AnySlot) -> None:
         identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
         robot, physics = self._world.robot.name, self._world.config.physics
-        write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics)
+        versions = self.physics.versions if isinstance(self.physics, Hosted) else ""
+        write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics, versions=versions)
 
     def _produced(self, number: int, task: Task, outcome: Outcome) -> Produced:
         outcome.timings.blocked_s, self._blocked_s = self._blocked_s, 0.0

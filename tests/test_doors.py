@@ -55,7 +55,7 @@ def json_of(*arguments: str, path: Path | None = None, cwd: Path | None = None) 
 def test_list_names_what_an_installed_distribution_adds_and_imports_none_of_it(installed):
     names = json_of("list", path=installed)
     assert {"touch_peg", "broken_task", "turn_switch"} <= set(names["tasks"])
-    assert names["robots"] == ["dual_piper", "near_piper"]
+    assert names["robots"] == ["dual_piper", "metaworld", "robosuite", "near_piper"]
     assert "still" in names["physics"] and "peg" in names["asset categories"]
     assert names["model families"] == ["clwm", "lingbot_va", "x_wam", "cowvla", "toy"] and "toy_cpu" in names["recipes"]
     code = (

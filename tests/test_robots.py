@@ -305,7 +305,7 @@ def test_files_that_are_no_robot_are_refused_with_the_reason(tmp_path, text, mes
 
 
 def test_names_and_paths_lead_to_robots(tmp_path):
-    assert get("dual_piper") == dual_piper() and set(ROBOTS) == {"dual_piper"}
+    assert get("dual_piper") == dual_piper() and set(ROBOTS) == {"dual_piper", "metaworld", "robosuite"}
     assert get(str(write(tmp_path, ONE_ARM, "thing.xml"))).name == "thing"
     with pytest.raises(RobotError, match=r"no robot file at .*absent\.xml"):
         get(str(tmp_path / "absent.xml"))

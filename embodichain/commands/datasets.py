@@ -108,7 +108,7 @@ def _parser(form: str) -> Parser:
 
 
 def _check(parser: Parser, options: Namespace) -> None:
-    from embodichain.tasks import TASKS
+    from embodichain import tasks
 
     if bool(options.task) == (options.run is not None):
         raise ConfigError("say where episodes come from: --task TASK for scenes, or --run RUN for a running job; one of them")
@@ -117,7 +117,7 @@ def _check(parser: Parser, options: Namespace) -> None:
     if options.run is not None and (played := [name for name in _SCENES if getattr(options, name) != parser.get_default(name)]):
         raise ConfigError(f"--{played[0]} says how scenes are played, and --run plays none: leave it out, or use --task")
     for name in options.task:
-        TASKS.check(name)
+        tasks.check(name)
 
 
 def _plan(form: str, options: Namespace) -> int:

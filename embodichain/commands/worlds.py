@@ -206,11 +206,16 @@ def _play(world: World, physics: MujocoPhysics, name: str, names: tuple[str, ...
 
 def _task(text: str) -> str:
     """A task that can be looked at; raises ConfigError that lists them."""
-    from embodichain.tasks import TASKS
+    from embodichain.tasks import TASKS, check
+    from embodichain.tasks.benchmarks import benchmark
 
     if text == "counting":
         raise unknown("task", text, [name for name in TASKS if name != "counting"], "there is nothing to see in counting")
-    TASKS.check(text)
+    check(text)
+    if of := benchmark(text):
+        raise ConfigError(
+            f"scenes of {of} are its own affair: look at its episodes in the films of `embodichain eval`, or in a run"
+        )
     return text
 
 

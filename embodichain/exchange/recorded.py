@@ -50,6 +50,11 @@ class Layout:
     @classmethod
     def of(cls, robot: Robot, spec: TrajectorySpec) -> Layout:
         """The layout of what `robot` records under `spec`; raises ConfigError when there are no pictures in it, or too few."""
+        if robot.channels:
+            raise ConfigError(
+                f"{robot.name} is commanded in movements of its hand, and these formats hold targets of joints: its episodes "
+                "cannot be exported yet"
+            )
         names = [entry.name for entry in spec.fields]
         if "rgb" not in names:
             raise ConfigError(

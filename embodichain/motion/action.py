@@ -3,6 +3,8 @@
 Layout (`types.ACTION_DIM`): left EEF pose 0-6, right EEF pose 7-13 (x, y, z [m], qw, qx, qy, qz, world frame), left joints 14-20,
 right joints 21-27 [rad], grippers 28-29 (opening [m]). A robot with one arm uses the left channels.
 
+A robot that is commanded in movements of its hand (`Robot.channels`) says itself where the values of its commands lie, as they are.
+
 Of the two quaternions of an orientation the one nearer to that of the arm's home is taken. The usual choice, qw >= 0, would let the
 sign of a gripper that points straight down (qw = 0) jump with every tremor: nobody could learn such a channel.
 """
@@ -50,6 +52,10 @@ class ActionCodec:
 
     def __init__(self, robot: Robot) -> None:
         """Raises RobotError when the robot has more than two arms or an arm of more than seven joints."""
+        self._channels = list(robot.channels)
+        if robot.channels:
+            self.robot, self.chains = robot, ()
+            return
         if not 1 <= len(robot.arms) <= MAX_ARMS or any(len(arm.joints) > MAX_JOINTS for arm in robot.arms):
             sizes = {arm.name: len(arm.joints) for arm in robot.arms}
             raise RobotError(
@@ -68,6 +74,9 @@ class ActionCodec:
     def mask(self) -> NDArray[np.uint8]:
         """1 where the robot has the channel, shape [30]."""
         mask = np.zeros(ACTION_DIM, np.uint8)
+        mask[self._channels] = 1
+        if self._channels:
+            return mask
         for i, arm in enumerate(self.robot.arms):
             mask[_EEF[i] : _EEF[i] + 7] = 1
             mask[_JOINTS[i] : _JOINTS[i] + len(arm.joints)] = 1
@@ -78,6 +87,9 @@ class ActionCodec:
     def limits(self) -> Limits:
         """Of each channel: the ranges of joints and grippers, the ball that the arm can reach, and what a quaternion may hold."""
         low, high = np.zeros(ACTION_DIM, np.float32), np.zeros(ACTION_DIM, np.float32)
+        low[self._channels], high[self._channels] = -1.0, 1.0
+        if self._channels:
+            return Limits(low, high)
         for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
             reach = float(np.linalg.norm(chain.positions[1:], axis=1).sum())
             base, eef, joints = chain.positions[0], _EEF[i], slice(_JOINTS[i], _JOINTS[i] + chain.dof)
@@ -91,6 +103,9 @@ class ActionCodec:
         """Unified actions, shape [..., 30], of commands [..., command_size]."""
         rounded = self.round(command)
         action = np.zeros((*rounded.shape[:-1], ACTION_DIM), np.float32)
+        if self._channels:
+            action[..., self._channels] = rounded
+            return action
         column = 0
         for i, (arm, chain) in enumerate(zip(self.robot.arms, self.chains, strict=True)):
             joints = rounded[..., column : column + len(arm.joints)]
@@ -105,6 +120,8 @@ class ActionCodec:
 
     def decode(self, action: NDArray[np.floating]) -> NDArray[np.float64]:
         """Commands, shape [..., command_size], of unified actions [..., 30], from the joint and gripper channels."""
+        if self._channels:
+            return action[..., self._channels].astype(np.float64)
         parts = []
         for i, arm in enumerate(self.robot.arms):
             parts += [action[..., _JOINTS[i] : _JOINTS[i] + len(arm.joints)], action[..., _GRIPPER[i] : _GRIPPER[i] + 1]]

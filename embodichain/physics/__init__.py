@@ -18,7 +18,12 @@ __all__ = ["BATCHES", "PHYSICS", "check", "make", "make_batch", "warm_up"]
 PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "physics",
     "embodichain.physics",
-    {"mujoco": "embodichain.physics.mujoco:MujocoPhysics", "counting": "embodichain.physics.counting:CountingPhysics"},
+    {
+        "mujoco": "embodichain.physics.mujoco:MujocoPhysics",
+        "counting": "embodichain.physics.counting:CountingPhysics",
+        "metaworld": "embodichain.physics.foreign.physics:MetaWorldPhysics",
+        "robosuite": "embodichain.physics.foreign.physics:RobosuitePhysics",
+    },
 )
 """Every physics by name: its class. A static method `warm_up` of it is called once on a machine before workers start."""
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 ROBOTS: Registry[Callable[[], Robot]] = Registry(
     "robot",
     "embodichain.robots",
-    {"dual_piper": "embodichain.robots.piper:dual_piper"},
+    {
+        "dual_piper": "embodichain.robots.piper:dual_piper",
+        "metaworld": "embodichain.robots.benchmarks:metaworld",
+        "robosuite": "embodichain.robots.benchmarks:robosuite",
+    },
     "or the path of an MJCF file, of a YAML description of a dual-arm, or package.module:function",
 )
 """Every robot by name: the function that returns it."""

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from embodichain.types import (
     Robot,
     Scene,
     SceneRequest,
+    Vec3,
 )
 from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_pose
 
@@ -63,21 +65,34 @@ class SceneSampler:
 
         Objects come to rest in `physics`, where it is given; the world it builds for that serves whoever plays the scene in it.
         """
+        self._robot = robot
         self._cameras = tuple(camera.name for camera in robot.cameras)
         self._all_arms = frozenset(arm.name for arm in robot.arms)
         self._assets = sorted(assets, key=lambda asset: (asset.name, asset.content_hash))
-        self._obstacles = standing_parts(robot)
-        self._views = Views(robot)
         self._reach = reach
         self._visual = visual or VisualConfig()
         self._diversity = diversity or DiversityConfig()
-        self._bases = arm_bases(robot)
         self._physical = physical or PhysicalConfig()
         self._config = config or SampleConfig()
         self._bounds = bounds or Bounds()
         self._physics = physics
         self._footprints: dict[str, Footprint] = {}
         self._vessels = Vessels()
+
+    @cached_property
+    def _obstacles(self) -> tuple[Footprint, ...]:
+        """Parts of the robot that stand on the table. Found with the first object to place: scenes of benchmarks have none."""
+        return standing_parts(self._robot)
+
+    @cached_property
+    def _views(self) -> Views:
+        """The robot's fixed cameras."""
+        return Views(self._robot)
+
+    @cached_property
+    def _bases(self) -> tuple[tuple[str, Vec3], ...]:
+        """Where its arms stand, by name [m]."""
+        return arm_bases(self._robot)
 
     def sample(self, task: Task, seed: int) -> Scene:
         """A scene of `task`, its objects at rest.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from embodichain.errors import ConfigError
+from embodichain.errors import ConfigError, nearest, unknown
 from embodichain.registry import Registry
+from embodichain.tasks.benchmarks import BENCHMARKS, benchmark, find
 
 if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them before anything heavy is imported
     from embodichain.protocols import Task
     from embodichain.recovery.config import RecoveryConfig
 
-__all__ = ["TASKS", "categories", "make"]
+__all__ = ["TASKS", "categories", "check", "make"]
 
 _BUILT_IN = {
     "counting": "embodichain.tasks.counting:CountingTask",
@@ -29,20 +31,35 @@ _BUILT_IN = {
     "switch_as_it_was": "embodichain.tasks.switch_as_it_was:SwitchAsItWas",
     "turn_switch": "embodichain.tasks.turn_switch:TurnSwitch",
 }
-TASKS: Registry[Callable[..., Task]] = Registry("task", "embodichain.tasks", _BUILT_IN)
+TASKS: Registry[Callable[..., Task]] = Registry(
+    "task", "embodichain.tasks", _BUILT_IN, "or package.module:Name, or a benchmark's, as metaworld:reach-v3"
+)
 """Every task by name: its class. A new task here is one file and one line above."""
 
 _PARTS = ("name", "request", "expert", "grader")
 
 
+def check(name: str) -> None:
+    """Raises ConfigError listing what exists when there is no such task, of ours or of a benchmark ("metaworld:reach-v3")."""
+    if benchmark(name):
+        find(name)
+        return
+    first, colon, _ = name.partition(":")
+    if colon and nearest(first, BENCHMARKS) and find_spec(first.partition(".")[0]) is None:
+        raise unknown("benchmark", first, BENCHMARKS)
+    TASKS.check(name)
+
+
 def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> Task:
-    """The task called `name`, or the one that "package.module:Name" imports; raises ConfigError listing those that exist.
+    """The task called `name`, a benchmark's, or what "package.module:Name" imports; raises ConfigError listing those that exist.
 
     `recovery` says how often its expert is provoked into a failure; a task in which nothing can fail takes none and is not asked.
     `held_out` asks for scenes unlike those streamed: placed more widely and asked for in other words, where the task has such.
     """
     from inspect import signature
 
+    if benchmark(name):
+        return find(name)()
     kind = TASKS.get(name)
     if not callable(kind) or not all(hasattr(kind, part) for part in _PARTS):
         raise ConfigError(f"task {name!r} is no task: {kind!r} must be a class with {', '.join(_PARTS)}")

@@ -51,10 +51,15 @@ class TrajectoryInfo:
     """Its failed attempts."""
     pushed: tuple[Pushed, ...] = ()
     """External forces that acted on it: a replay needs them beside the actions."""
+    versions: str = ""
+    """Of a benchmark of others and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0"; empty for a physics of ours."""
 
     def encode(self) -> bytes:
         """UTF-8 JSON of at most INFO_BYTES; `reason` is cut first when it is longer. Raises ValueError when that is not enough."""
-        data = json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False).encode()
+        values = asdict(self)
+        if not self.versions:  # most have none, and say no more than they did before there were benchmarks
+            del values["versions"]
+        data = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
         excess = len(data) - INFO_BYTES
         if excess > 0:
             if excess >= len(self.reason):

@@ -77,10 +77,15 @@ class Robot:
     mesh_dir: Path | None = None
     control_hz: int = CONTROL_HZ
     """Commands per second: each is held for one control period of 1 / control_hz seconds."""
+    channels: tuple[int, ...] = ()
+    """Where the values of a command lie in the unified representation, for a robot that is commanded in movements, as those of
+    benchmarks are (`robots.benchmarks`); empty where commands are targets of joints, from which every channel follows."""
 
     def __post_init__(self) -> None:
         if self.control_hz < 1:
             raise ValueError(f"robot {self.name!r} takes at least 1 command per second, got control_hz={self.control_hz}")
+        if self.channels and len(set(self.channels)) != self.command_size:
+            raise ValueError(f"robot {self.name!r} has commands of {self.command_size} values, got channels {self.channels}")
 
     @property
     def command_size(self) -> int:
@@ -92,11 +97,17 @@ class Robot:
         """The command that holds the arms at home with grippers open, shape [command_size]."""
         return np.array([value for arm in self.arms for value in (*arm.home, arm.gripper_open)])
 
+    def still(self, measured: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The command that changes nothing where this was measured: the joints as they are, or no movement with an open gripper."""
+        return self.home if self.channels else measured.copy()
+
     @property
     def content_hash(self) -> str:
         """Changes whenever the description does; keys every cache derived from the robot."""
         parts = [self.mjcf, repr(self.arms), repr(self.cameras), repr(self.world_from_base)]
         if self.control_hz != CONTROL_HZ:  # at the usual rate the hash is what it was before robots had one: caches stay
             parts.append(f"{self.control_hz} Hz")
+        if self.channels:
+            parts.append(repr(self.channels))
         text = "\0".join(parts)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

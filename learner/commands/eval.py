@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from embodichain import tasks
 from embodichain.command_line import Parser
 from embodichain.errors import unknown
-from embodichain.tasks import TASKS
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
 from learner.evaluation.config import PILOTS, SHIFTS, EvaluateConfig, Shift
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         if name not in PILOTS:
             raise unknown("pilot", name, PILOTS)
     for name in options.task or ():
-        TASKS.check(name)
+        tasks.check(name)
     import torch
 
     from embodichain.progress import Board

@@ -10,6 +10,7 @@ from embodichain.physics import PHYSICS
 from embodichain.registry import Registry
 from embodichain.robots import ROBOTS
 from embodichain.tasks import TASKS
+from embodichain.tasks.benchmarks import BENCHMARKS, names
 from learner.models.families import FAMILIES as MODELS
 from learner.runs.catalog import RECIPES
 
@@ -27,12 +28,13 @@ def main(arguments: list[str]) -> int:
         "model families": MODELS,
         "asset categories": ASSETS,
     }
-    names = {kind: list(registry) for kind, registry in registries.items()}
+    found = {kind: list(registry) for kind, registry in registries.items()}
+    found |= {f"tasks of {benchmark}": list(names(benchmark)) for benchmark in BENCHMARKS}
     if options.json:
-        print(json.dumps(names))
+        print(json.dumps(found))
         return 0
-    for kind, values in names.items():
-        print(f"{kind + ':':<18}{', '.join(values)}")
+    for kind, values in found.items():
+        print(f"{kind + ':':<19}{', '.join(values)}")
     for registry in registries.values():
         for offer in registry.offers():
             print(f"{registry.kind} {offer.name!r} is added by {offer.distribution}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 
+from embodichain import tasks
 from embodichain.command_line import Parser, unknown_option
 from embodichain.errors import UsageError, nearest
 from embodichain.physics import PHYSICS
-from embodichain.tasks import TASKS
 
 REST = "every value of the configuration can be set by its dotted name, as in --world.width 96; --help-all lists them"
 
@@ -37,7 +37,7 @@ def check_settings(options: Namespace) -> None:
     from embodichain import robots
 
     for name in options.tasks or ():
-        TASKS.check(name)
+        tasks.check(name)
     if options.robot is not None:
         robots.check(options.robot)
     if getattr(options, "physics", None) is not None:

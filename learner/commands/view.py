@@ -71,10 +71,11 @@ def main(arguments: list[str]) -> int:
 def _exhibit(options: Namespace) -> Exhibit:
     """What the target names; raises ConfigError, AssetError, SceneError or RobotError when it is nothing of all that."""
     from embodichain import robots
-    from embodichain.tasks import TASKS
+    from embodichain.tasks import TASKS, check
+    from embodichain.tasks.benchmarks import benchmark
 
     path = Path(options.target)
-    task, colon, number = options.target.partition(":")
+    task, colon, number = options.target.rpartition(":")
     if path.is_dir():
         return _asset(_usd_in(path))
     if path.suffix == ".json" and path.exists():
@@ -82,7 +83,9 @@ def _exhibit(options: Namespace) -> Exhibit:
     if path.suffix in _USD:
         return _scene(options, path) if path.suffix == ".usda" and _is_scene(path) else _asset(path)
     if colon and number.isdecimal() and not path.exists():
-        TASKS.check(task)
+        check(task)
+        if of := benchmark(task):
+            raise ConfigError(f"episodes of {of} are its own affair: look at them in the films of `embodichain eval`")
         return _played(options, task, int(number))
     try:
         robot = robots.get(options.target)

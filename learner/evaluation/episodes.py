@@ -109,7 +109,8 @@ class PolicyPilot:
         before, old = self._chunk, self._decided
         if before is None or old is None:
             self._policy.begin(read_text(frame["instruction"]))
-            old = np.repeat(frame["proprio"][None], self._policy.chunk, axis=0)
+            still = self._codec.robot.still(self._codec.decode(frame["proprio"]))
+            old = np.repeat(self._codec.encode(still)[None], self._policy.chunk, axis=0)
         told = () if before is None or not self._delay else (before,)  # without a delay it was what the policy returned
         new = self._policy.act(frame["rgb"], frame["proprio"], *told)
         late, kept = self._delay, self._policy.chunk - self._delay
@@ -133,9 +134,10 @@ class PolicyPilot:
 
 
 class StillPilot:
-    """Does nothing: holds the joints where the episode found them."""
+    """Does nothing: holds the joints where the episode found them, or moves nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
         self._hold: NDArray[np.float64] | None = None
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
@@ -144,7 +146,7 @@ class StillPilot:
     def command(self, state: WorldState) -> Step | None:
         """The first state's joints, for ever."""
         if self._hold is None:
-            self._hold = state.measured.copy()
+            self._hold = self._robot.still(state.measured)
         return Step(command=self._hold)
 
 
@@ -158,6 +160,7 @@ class RandomPilot:
     def __init__(self, robot: Robot, rng: np.random.Generator, step: float) -> None:
         self._rng = rng
         self._step = step
+        self._robot = robot
         self._grippers = np.cumsum([arm.command_size for arm in robot.arms]) - 1
         self._openings = np.array([arm.gripper_open for arm in robot.arms])
         self._start = self._target = robot.home
@@ -169,7 +172,7 @@ class RandomPilot:
     def command(self, state: WorldState) -> Step | None:
         """The next point of the glide."""
         if self._k == _GLIDE:
-            self._start, self._k = state.measured.copy(), 0
+            self._start, self._k = self._robot.still(state.measured), 0
             self._target = self._start + self._rng.normal(0.0, self._step, self._start.shape)
             self._target[self._grippers] = self._rng.uniform(0.0, 1.0, len(self._grippers)) * self._openings
         self._k += 1
@@ -232,7 +235,7 @@ class Graded:
 def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
     """The two pilots that any policy must beat."""
     return {
-        "do nothing": lambda task, scene, physics: StillPilot(),
+        "do nothing": lambda task, scene, physics: StillPilot(physics.robot),
         "random": lambda task, scene, physics: RandomPilot(physics.robot, np.random.default_rng(scene.seed), config.random_step),
     }
 

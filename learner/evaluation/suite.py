@@ -23,6 +23,7 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, RunError
 from embodichain.motion.action import ActionCodec
 from embodichain.progress import Board
+from embodichain.tasks.benchmarks import common
 from learner.evaluation.config import EvaluateConfig, Shift
 from learner.evaluation.episodes import Graded, PilotFactory, Played, PolicyPilot, as_rows, baselines, episodes, expert, scores
 from learner.evaluation.held_out import HeldOut, held_out
@@ -54,6 +55,11 @@ class JudgeConfig:
             raise ConfigError("counting physics is no world to succeed in: evaluate a run with real physics")
         for name in self.world.tasks:
             tasks.make(name)
+        if (others := [shift.value for shift in self.shifts if shift is not Shift.NONE]) and common(self.world.tasks):
+            raise ConfigError(
+                f"scenes of {self.world.physics} are its own affair, and nothing in them can be shifted: leave --ood out, "
+                f"got {', '.join(others)}"
+            )
 
     @property
     def identity(self) -> dict[str, Any]:

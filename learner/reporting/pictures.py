@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from embodichain.episode import Replay
 from embodichain.export.video import mosaic, write_video
 from embodichain.motion.action import ActionCodec
-from embodichain.physics.mujoco import MujocoPhysics
+from embodichain.physics import make
 from embodichain.physics.render import thumbnail
 from embodichain.rollout import drive
 from embodichain.types import Scene
@@ -50,7 +50,7 @@ def save_picture(path: Path, pixels: NDArray[np.uint8], caption: str) -> None:
 def save_film(path: Path, world: World, scene: Scene, trajectory: Mapping[str, NDArray], caption: str) -> None:
     """An MP4 of the episode from the robot's first camera at 320 x 240, by replaying its recorded actions."""
     camera = world.robot.cameras[0].name
-    physics = MujocoPhysics(world.robot, width=320, height=240, cameras=(camera,))
+    physics = make(world.config.physics, robot=world.robot, width=320, height=240, cameras=(camera,))
     codec = ActionCodec(world.robot)
     replay = Replay(codec, trajectory["action"][: int(trajectory["num_chunks"])])
     frames: list[NDArray[np.uint8]] = []

@@ -16,6 +16,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
     {
         "tiny_cpu": "learner.runs.recipes:tiny_cpu",
         "seconds_cpu": "learner.runs.recipes:seconds_cpu",
+        "metaworld_cpu": "learner.runs.recipes:metaworld_cpu",
         "turn_switch_cpu": "learner.runs.recipes:turn_switch_cpu",
         "turn_any_switch_cpu": "learner.runs.recipes:turn_any_switch_cpu",
         "switch_as_it_was_cpu": "learner.runs.recipes:switch_as_it_was_cpu",

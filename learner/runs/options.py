@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from embodichain import physics, robots
+from embodichain import physics, robots, tasks
 from embodichain.command_line import unknown_option
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
-from embodichain.tasks import TASKS
 from learner.models.families import family_of
 from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
@@ -70,7 +69,7 @@ def check_world(world: WorldConfig) -> None:
     robots.check(world.robot)
     physics.check(world.physics)
     for name in world.tasks:
-        TASKS.check(name)
+        tasks.check(name)
 
 
 def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = ()) -> RunConfig:

@@ -51,6 +51,24 @@ def seconds_cpu() -> RunConfig:
     )
 
 
+def metaworld_cpu() -> RunConfig:
+    """A task of Meta-World streamed, learned from and judged by its own success, in minutes: what that learns is little.
+
+    Give other tasks by --tasks metaworld:NAME or robosuite:NAME. Commands there are movements of the hand already: none is made
+    relative to where the hand is.
+    """
+    base = tiny_cpu()
+    agent = replace(base.learner.agent, normalizer=NormalizerConfig(relative_joints=False, relative_positions=False))
+    return replace(
+        base,
+        recipe="metaworld_cpu",
+        out=Path("runs/metaworld_cpu"),
+        world=WorldConfig(tasks=("metaworld:reach-v3",), painter="raster", horizon=32),
+        stream=replace(base.stream, workers=1),
+        learner=replace(base.learner, agent=agent),
+    )
+
+
 def turn_switch_cpu() -> RunConfig:
     """A policy for one task on two cores: the worker encodes with the built-in encoder, the learner sees latents alone.
 
