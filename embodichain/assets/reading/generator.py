@@ -139,11 +139,12 @@ def _by_http(request: GenerateRequest, config: GeneratorConfig) -> tuple[bytes, 
         if reply.length is not None and reply.length > config.max_bytes:
             raise _too_large(config)
         expected, data = reply.length, bytearray()
-        while not reply.isclosed():  # since Python 3.13 its last byte closes it, and the socket with it
-            sock.settimeout(_left(deadline))
-            data += reply.read1(_CHUNK)
+        while chunk := reply.read1(_CHUNK):
+            data += chunk
             if len(data) > config.max_bytes:
                 raise _too_large(config)
+            if not reply.isclosed():  # since Python 3.13 its last byte closes it, and the socket with it
+                sock.settimeout(_left(deadline))
         if expected is not None and len(data) < expected:
             raise AssetError(f"generate: {config.name} broke off after {len(data)} of {expected} bytes")
         return bytes(data), {name: reply.headers.get(header) for name, header in _HEADERS.items()}
