@@ -16,6 +16,7 @@ from embodichain.errors import ConfigError
 if TYPE_CHECKING:
     from embodichain.assets.chain.batch import Listener, Outcome
     from embodichain.assets.chain.jobs import Job
+    from embodichain.assets.chain.settings import ChainConfig
     from embodichain.assets.usd.usd_contents import Issue
     from embodichain.progress import JobBoard
     from embodichain.types import Asset
@@ -103,7 +104,7 @@ def _build(options: argparse.Namespace) -> int:
     over = tuple(name for name in options.search_over.split(",") if name)
     chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
-        outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain))
+        outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)
         rows = [
             {"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state], "reason": o.reason}
             for o in outcomes
@@ -135,10 +136,11 @@ def _build(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """What is planned, with what the reader will refuse found out by reading."""
+def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome], chain: ChainConfig) -> list[Outcome]:
+    """What is planned, with what will be refused found out by reading, and by what is cheap to see of what was read."""
     from dataclasses import replace
 
+    from embodichain.assets.chain.foreign_stages import foreseen
     from embodichain.assets.reading.files import FileJob
     from embodichain.errors import EmbodiChainError
 
@@ -146,7 +148,7 @@ def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outc
     for job, outcome in zip(wanted, outcomes, strict=True):
         if outcome.state == "waiting" and isinstance(getattr(job, "job", job), FileJob):
             try:
-                job.source()
+                foreseen(job.source(), chain)
             except EmbodiChainError as error:
                 outcome = replace(outcome, state="failed", reason=str(error))
         found.append(outcome)
@@ -314,11 +316,12 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
 def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from dataclasses import replace
 
-    from embodichain.assets.reading.files import FileJob, facts_of
+    from embodichain.assets.reading.files import FileFacts, FileJob, facts_of
     from embodichain.assets.reading.folder import items, survey
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
+    FileFacts(**said)  # a fault of the command line is no fault of each file
     wanted: list[Job] = []
     file_name, _, item = str(path).partition("#")
     found = survey(Path(file_name) if item else path)

@@ -17,7 +17,7 @@ from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
 from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
-from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.repair import refuse_open, repair
 from embodichain.assets.geometry.shapes import Solid, diagonal, drawn, signed_volume, to_mesh, to_solid
 from embodichain.assets.geometry.topology import clean, components
 from embodichain.assets.physical.mass import MassProperties, principal, shell_properties, solid_properties, with_mass
@@ -116,6 +116,13 @@ def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
             Kept(of=part.name, what="solid", stated="visual", written="colliders", fate=Fate.CHANGED, reason=reason)
         )
         return replace(part, mesh=_cover(stated.colliders))
+
+
+def foreseen(raw: Source, config: ChainConfig) -> None:
+    """Raises AssetError for what `prepared` will refuse, as far as that is cheap to know: surfaces that are open without a wall."""
+    for part in raw.parts:
+        if len(part.mesh.faces) and not part.stated.colliders and not part.wall > 0.0:
+            refuse_open(part.mesh, config.repair)
 
 
 def _cover(colliders: tuple[Mesh, ...]) -> Mesh:
@@ -221,9 +228,9 @@ def _weighed(part: Part, hulls: tuple[Mesh, ...], density: float, record: Record
     found = with_mass(plain, mass)
     center, inertia = stated.center_of_mass, stated.inertia
     if center is not None:
-        outside = _outside(np.asarray(center), points)
-        if outside > OUTSIDE_M:
-            reason = f"{outside * 1e3:.1f} mm outside the body: that of its solid was taken"
+        beyond = outside(np.asarray(center), points)
+        if beyond > OUTSIDE_M:
+            reason = f"{beyond * 1e3:.1f} mm outside the body: that of its solid was taken"
             _changed(record, part, "centre of mass", center, found.center_of_mass, reason)
             center, inertia = None, None if inertia is None else inertia
     if inertia is not None and not why:
@@ -281,7 +288,7 @@ def _absurd_mass(mass: float, points: NDArray[np.float64]) -> str:
     return "" if low <= density <= high else f"{density:.3g} kg/m^3 in its hull; solids have {low:g} to {high:g}"
 
 
-def _outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
+def outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
     """How far a point is outside the hull of others [m]; negative inside."""
     try:
         hull = ConvexHull(points)

@@ -308,18 +308,22 @@ class _Robot:
         weight, moments = entry.find("mass"), entry.find("inertia")
         if weight is None:
             return []
-        mass = weight.number("value", 0.0, where)
-        if mass <= 0.0:
-            reason = "nothing weighs that"
-            self.rows.append(Kept(of=link, what="mass", stated=mass, fate=Fate.DROPPED, reason=reason))
+        mass = weight.number("value", 0.0, where, finite=False)
+        if not 0.0 < mass < math.inf:
+            stated = mass if math.isfinite(mass) else str(mass)
+            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
             for name in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz") if moments else ():
                 moments.get(name) if moments else None
             self._pose(entry)
             return []
         inertia = None
         if moments is not None:
-            ixx, ixy, ixz, iyy, iyz, izz = (moments.number(n, 0.0, where) for n in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz"))
-            inertia = np.array([[ixx, ixy, ixz], [ixy, iyy, iyz], [ixz, iyz, izz]])
+            names = ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")
+            six = tuple(moments.number(name, 0.0, where, finite=False) for name in names)
+            inertia = np.array([[six[0], six[1], six[2]], [six[1], six[3], six[4]], [six[2], six[4], six[5]]])
+            if not np.isfinite(inertia).all():
+                self.rows.append(Kept(of=link, what="inertia", stated=str(six), fate=Fate.DROPPED, reason="it is not finite"))
+                inertia = None
         # Without an origin the centre of mass is the link's own, as the format defines; one who states no inertia states no centre.
         center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
         return [Inertial(mass=mass, center_of_mass=center, inertia=inertia).moved(compose(place, self._pose(entry)))]

@@ -114,18 +114,21 @@ def write(
 
 def scene(things: Sequence[tuple[str, str, Vec3]]) -> str:
     """USD text of a scene that puts assets, each (name, file, position [m]), beside each other by reference."""
-    stage = Usd.Stage.CreateInMemory()
+    layer = Sdf.Layer.CreateAnonymous(".usda")
+    stage = Usd.Stage.Open(layer)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
     UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
     root = UsdGeom.Xform.Define(stage, "/scene").GetPrim()
     Usd.ModelAPI(root).SetKind(Kind.Tokens.assembly)
     stage.SetDefaultPrim(root)
-    for name, file, position in things:
+    for name, _, position in things:
         xform = UsdGeom.Xform.Define(stage, f"/scene/{name}")
         xform.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(*position))
-        xform.GetPrim().GetReferences().AddReference(file)
-    return stage.GetRootLayer().ExportToString()
+    del root, xform, stage  # what lies nowhere would look for the files beside the current folder
+    for name, file, _ in things:
+        layer.GetPrimAtPath(Sdf.Path(f"/scene/{name}")).referenceList.Prepend(Sdf.Reference(file))
+    return layer.ExportToString()
 
 
 def _metadata(asset: Asset) -> dict[str, Any]:
