@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
-from packaging.licenses import EXCEPTIONS, LICENSES, InvalidLicenseExpression, canonicalize_license_expression
+from packaging.licenses import (
+    EXCEPTIONS,  # pyright: ignore[reportPrivateImportUsage]  # for hints alone: the list is there, if not in __all__
+    LICENSES,  # pyright: ignore[reportPrivateImportUsage]
+    InvalidLicenseExpression,
+    canonicalize_license_expression,
+)
 
 from embodichain.errors import ConfigError
 

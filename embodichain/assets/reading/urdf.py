@@ -15,14 +15,14 @@ import numpy as np
 
 from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
 from embodichain.assets.geometry.shapes import drawn, moved
-from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading import described, mechanisms
 from embodichain.assets.reading.inertials import Inertial, together
-from embodichain.assets.reading.looks import GREY, Color, joined, moved_look, plain, stretched
-from embodichain.assets.reading.mesh_files import FORMATS, Reading, check, read_mesh
+from embodichain.assets.reading.looks import GREY, Color, moved_look, plain
+from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.xml_reading import Node, parse
 from embodichain.errors import AssetError
 from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Shape, ShapeKind
-from embodichain.types.poses import compose, quaternion_of
+from embodichain.types.poses import compose
 
 _KINDS = {
     "revolute": JointKind.REVOLUTE,
@@ -53,32 +53,10 @@ def mesh_files_of(path: Path) -> set[Path]:
     found = set[Path]()
     for element in parse(path).iter():
         name = element.get("filename") if element.tag in ("mesh", "texture") else None
-        file = locate(path, name)[0] if name else None
+        file = described.locate(path, name)[0] if name else None
         if file is not None:
             found.add(file)
     return found
-
-
-def locate(description: Path, name: str) -> tuple[Path | None, Path]:
-    """The file that a mesh's name means, beside the description or below the folder that holds its folder; and that folder."""
-    plain_name = name.removeprefix("file://")
-    package = plain_name.startswith(("package://", "model://"))
-    relative = plain_name.partition("://")[2] if package else plain_name
-    relative = relative.replace("\\", "/")
-    root = description.resolve().parent.parent
-    tries = [description.parent / relative]
-    if package:
-        inner = relative.partition("/")[2]
-        tries += [root / relative, root.parent / relative, root / inner, description.parent / inner]
-        root = root.parent
-    for candidate in tries:
-        try:
-            resolved = candidate.resolve()
-            if resolved.is_relative_to(root) and resolved.is_file():
-                return resolved, root
-        except (OSError, ValueError):
-            continue
-    return None, root
 
 
 class _Robot:
@@ -87,7 +65,7 @@ class _Robot:
     def __init__(self, robot: Node, path: Path) -> None:
         robot.get("name"), robot.get("version")
         self.root, self.path, self.rows, self.warnings = robot, path, list[Kept](), list[str]()
-        self.files: dict[Path, Look] = {}
+        self.meshes = described.Meshes(path, self.rows, self.warnings)
         self.links = {link.get("name") or "": link for link in robot.findall("link")}
         self.joints: dict[str, tuple[Node, str]] = {}
         for joint in robot.findall("joint"):
@@ -148,7 +126,7 @@ class _Robot:
         joints = [self._following(joint, joints, locked) for joint in joints]
         return Reading(
             parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings),
-            fidelity=tuple(self.rows), files=tuple(self.files),
+            fidelity=tuple(self.rows), files=tuple(self.meshes.files),
         )  # fmt: skip
 
     def _following(self, joint: Joint, joints: list[Joint], locked: set[str]) -> Joint:
@@ -295,13 +273,9 @@ class _Robot:
             restitution=surface.get("restitution"),
             colliders=tuple(colliders),
         )
-        if not looks and not colliders:
-            part, rows = mechanisms.shapeless(name, pose, stated)
-            self.rows += rows
-            return part
-        look = joined(looks) if looks else joined([plain(mesh, GREY) for mesh in colliders])
-        color = max(looks, key=_size).finishes[0].color if looks else GREY
-        return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
+        part, rows = described.body(name, pose, looks, stated)
+        self.rows += rows
+        return part
 
     def _inertial(self, entry: Node, link: str, place: Pose) -> list[Inertial]:
         where = f"of link {link!r}"
@@ -346,7 +320,7 @@ class _Robot:
             return None
         if isinstance(shape, Shape):
             return plain(drawn(shape), color or GREY)
-        look = self._mesh(*shape)
+        look = self.meshes.look(*shape)
         if color is None or any(finish.images for finish in look.finishes):
             return look
         finishes = tuple(Finish(name=finish.name, color=color) for finish in look.finishes[:1])
@@ -359,7 +333,7 @@ class _Robot:
         shape = self._shape(entry, link)
         if shape is None:
             return []
-        return [drawn(shape)] if isinstance(shape, Shape) else [self._mesh(*shape).mesh]
+        return [drawn(shape)] if isinstance(shape, Shape) else [self.meshes.look(*shape).mesh]
 
     def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray] | None:
         """An analytic shape, or the name and scale of a mesh; None where it has no extent, and a row."""
@@ -386,23 +360,6 @@ class _Robot:
             return None
         return Shape(kind=ShapeKind(shape.tag), size=size)
 
-    def _mesh(self, name: str, scale: np.ndarray) -> Look:
-        file, root = locate(self.path, name)
-        if file is None:
-            raise AssetError(f"read: mesh {name[:200]!r} of {self.path.name} is not below {root}; formats: {', '.join(FORMATS)}")
-        if file not in self.files:
-            reading = read_mesh(file)
-            look = reading.parts[0].look
-            assert look is not None
-            factor = reading.unit if file.suffix.lower() in (".dae", ".3mf") and reading.unit else 1.0
-            self.files[file] = stretched(look, np.full(3, factor)) if factor != 1.0 else look
-            self.files |= dict.fromkeys(reading.files, look)
-            self.warnings += reading.warnings
-            if reading.up == "y":
-                reason = "a URDF gives meshes in the axes of their link: coordinates were taken as they are, not turned to Z up"
-                self.rows.append(Kept(of=file.name, what="up axis", stated="y", written="z", fate=Fate.CHANGED, reason=reason))
-        return stretched(self.files[file], scale)
-
     def _pose(self, element: Node) -> Pose:
         origin = element.find("origin")
         if origin is None:
@@ -410,7 +367,7 @@ class _Robot:
         where = f"of the origin of {element.tag} {element.element.get('name', '')!r}"
         x, y, z = origin.numbers("xyz", 3, (0.0, 0.0, 0.0), where)
         roll, pitch, yaw = origin.numbers("rpy", 3, (0.0, 0.0, 0.0), where)
-        return Pose(position=(x, y, z), quaternion=from_roll_pitch_yaw(roll, pitch, yaw))
+        return Pose(position=(x, y, z), quaternion=described.from_roll_pitch_yaw(roll, pitch, yaw))
 
     def _color(self, entry: Node | None) -> Color | None:
         if entry is None:
@@ -425,21 +382,3 @@ class _Robot:
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)
-
-
-def _size(look: Look) -> float:
-    return float(np.prod(np.ptp(look.mesh.vertices, axis=0)))
-
-
-def from_roll_pitch_yaw(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
-    """The rotation about fixed X, then Y, then Z [rad]."""
-    (cr, sr), (cp, sp), (cy, sy) = ((math.cos(angle), math.sin(angle)) for angle in (roll, pitch, yaw))
-    return quaternion_of(
-        np.array(
-            [
-                [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-                [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-                [-sp, cp * sr, cp * cr],
-            ]
-        )
-    )
