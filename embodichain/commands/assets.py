@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
+_PAYLOAD = "payload"
+"""Folder of layers that are part of the file above them."""
 
 
 def main(arguments: list[str]) -> int:
@@ -187,7 +189,7 @@ def _referee(options: argparse.Namespace) -> int:
     import tempfile
     from dataclasses import replace
 
-    from embodichain.assets.chain import optimize, referee, settings
+    from embodichain.assets.chain import optimize, referee, settings, witnesses
     from embodichain.assets.reading.files import FileJob, facts_of
     from embodichain.assets.reading.folder import items
     from embodichain.errors import AssetError
@@ -207,11 +209,12 @@ def _referee(options: argparse.Namespace) -> int:
                 rows += [{"file": source.name, **asdict(verdict), "agreed": verdict.agreed} for verdict in found]
     lines = [
         row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
-        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco"))
+        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco", "newton"))
         for row in rows
     ]  # fmt: skip
-    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}"
-    _say(options, {"verdicts": rows}, "\n".join([head, *lines]))
+    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}{'Newton':>14}"
+    missing = [] if witnesses.newton_installed() else [witnesses.NEWTON_MISSING]
+    _say(options, {"verdicts": rows, "remarks": missing}, "\n".join([head, *lines, *missing]))
     return 0 if all(row["agreed"] for row in rows) else 1
 
 
@@ -397,7 +400,8 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The USD files among and below the paths."""
     files: list[Path] = []
     for path in paths:
-        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES) if path.is_dir() else [path]
+        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.parent.name != _PAYLOAD)
+        found = below if path.is_dir() else [path]
         if not found or not all(p.exists() for p in found):
             raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
         files += found

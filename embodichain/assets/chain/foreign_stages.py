@@ -26,6 +26,8 @@ from embodichain.assets.usd.validate import DENSITIES, INERTIA_REACH, OUTSIDE_M,
 from embodichain.errors import AssetError
 from embodichain.types import Body, Material, Mesh
 
+_MISSING = 0.01
+"""Share of a convex solid's volume that its one hull may leave out."""
 _SAME = 1e-4
 """Relative difference up to which a number is the same."""
 
@@ -190,8 +192,20 @@ def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh,
     if shape is not None:
         hull = drawn(shape)
         return (hull,), {**asdict(measure(solid, (hull,))), "collision_source": str(shape.kind)}
-    hulls = decompose(plain, config.collision)
-    return hulls, {**asdict(measure(solid, hulls)), "collision_source": "decomposed"}
+    hulls = tuple(decompose(plain, config.collision))
+    fit = measure(solid, hulls)
+    if len(hulls) == 1 and fit.missing > _MISSING:
+        hulls = (_filled(hulls[0], solid),)
+        fit = measure(solid, hulls)
+    return hulls, {**asdict(fit), "collision_source": "decomposed"}
+
+
+def _filled(hull: Mesh, solid: Mesh) -> Mesh:
+    """The hull as large as the solid, which the hull of few of its vertices is not: grown about its middle, not below the sole."""
+    middle = hull.vertices.mean(axis=0)
+    vertices = middle + (hull.vertices - middle) * (signed_volume(solid) / signed_volume(hull)) ** (1.0 / 3.0)
+    vertices[:, 2] = np.maximum(vertices[:, 2], solid.vertices[:, 2].min())
+    return convex_hull(vertices)
 
 
 def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Number]]:

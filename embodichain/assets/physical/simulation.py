@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Self
 
 import mujoco
+import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.errors import AssetError
 
@@ -34,13 +36,53 @@ class Simulation:
 
     @classmethod
     def native(cls, file: Path) -> Self:
-        """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        """The world that a URDF or MJCF file describes to MuJoCo itself, bodies that are fixed to each other being one.
+
+        Raises:
+            AssetError: MuJoCo cannot read it.
+        """
         try:
             spec = mujoco.MjSpec.from_file(str(file))
-            spec.compiler.fusestatic = False
+            for body in spec.bodies:
+                if body.parent == spec.worldbody and not body.joints:
+                    body.add_freejoint()  # else it would be one with the world
+            for key in spec.keys:
+                spec.delete(key)  # they say where joints are, of which there is one more
+            spec.compiler.fusestatic = True
             return cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+
+    def weights(self) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes."""
+        model, found = self.model, {}
+        mujoco.mj_kinematics(model, self.data)
+        mujoco.mj_comPos(model, self.data)
+        for index in range(1, model.nbody):
+            mass, turn = float(model.body_mass[index]), np.array(self.data.ximat[index]).reshape(3, 3)
+            if mass > 0.0:
+                inertia = turn @ np.diag(model.body_inertia[index]) @ turn.T
+                found[model.body(index).name] = (mass, np.array(self.data.xipos[index]), inertia)
+        return found
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Ends of each limited joint [rad or m], from where it is at the start."""
+        model, found = self.model, {}
+        for index in range(model.njnt):
+            if model.jnt_limited[index] and model.jnt_type[index] in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+                zero = float(model.qpos0[model.jnt_qposadr[index]])
+                lower, upper = (float(value) - zero for value in model.jnt_range[index])
+                found[model.joint(index).name] = (lower, upper)
+        return found
+
+    def frictions(self) -> dict[str, float]:
+        """Sliding friction of each body whose colliders all have the same."""
+        model, found = self.model, dict[str, set[float]]()
+        for geom in range(model.ngeom):
+            if model.geom_contype[geom] or model.geom_conaffinity[geom]:
+                name = model.body(int(model.geom_bodyid[geom])).name
+                found.setdefault(name, set()).add(float(model.geom_friction[geom][0]))
+        return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""

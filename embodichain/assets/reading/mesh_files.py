@@ -13,9 +13,10 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Finish, Kept, Look, Part
+from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
 from embodichain.assets.geometry.shapes import diagonal
-from embodichain.assets.reading.looks import joined, look_of, plain, tint
+from embodichain.assets.reading.detail import reduced
+from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
@@ -109,20 +110,34 @@ def read_objects(path: Path) -> Reading:
     warnings = [f"missing or outside its folder: {name}" for name in resolver.missing]
     scenes = kind in SCENES
     groups = _groups([look.mesh for _, look in found]) if scenes else [list(range(len(found)))]
-    parts = []
+    parts, rows = [], list[Kept]()
     for group in groups:
         look = joined([found[index][1] for index in group])
         largest = max(group, key=lambda index: _area(found[index][1].mesh))
         color = tint(_foremost(found[largest][1]))
-        if len(look.mesh.faces) > THIN_ABOVE:
-            before = len(look.mesh.faces)
-            look = plain(thinned(look.mesh, THIN_ABOVE), color)
-            warnings.append(f"thinned from {before} to {len(look.mesh.faces)} faces")
+        look, row = bounded(look, color, path.name)
+        if row:
+            rows.append(row)
+            warnings.append(row.reason)
         name = found[largest][0] if len(groups) > 1 else "body"
         parts.append(Part(name=name, mesh=look.mesh, material="", color=color, look=look))
     gltf = kind in (".glb", ".gltf")
     unit = 1.0 if gltf else _unit(scene)
-    return Reading(parts=tuple(parts), unit=unit, up=_up(path), warnings=tuple(warnings), files=tuple(resolver.given))
+    return Reading(
+        parts=tuple(parts), unit=unit, up=_up(path), warnings=tuple(warnings), fidelity=tuple(rows), files=tuple(resolver.given)
+    )
+
+
+def bounded(look: Look, color: Color, of: str) -> tuple[Look, Kept | None]:
+    """A look of no more faces than the chain works with, and what the table says where it had more."""
+    before = len(look.mesh.faces)
+    if before <= THIN_ABOVE:
+        return look, None
+    look = reduced(look, THIN_ABOVE) if look.uv is not None else plain(thinned(look.mesh, THIN_ABOVE), color)
+    after = len(look.mesh.faces)
+    reason = f"thinned from {before} to {after} faces"
+    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Fate.CHANGED, reason=reason)
+    return look, row
 
 
 def _foremost(look: Look) -> Finish:

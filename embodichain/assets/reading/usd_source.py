@@ -16,7 +16,7 @@ from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
 from embodichain.assets.reading.looks import GREY, joined, plain, tint
-from embodichain.assets.reading.mesh_files import Reading, check
+from embodichain.assets.reading.mesh_files import Reading, bounded, check
 from embodichain.assets.reading.references import references
 from embodichain.errors import AssetError
 from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, Shape, ShapeKind, Vec3, rotate
@@ -125,6 +125,8 @@ class _Stage:
         look = joined(seen)
         largest = max(seen, key=lambda one: float(np.prod(np.ptp(one.mesh.vertices, axis=0))))
         color = tint(largest.finishes[0]) if largest.colors is None else GREY
+        look, row = bounded(look, color, name)
+        self.rows += [row] if row else []
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
     def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:

@@ -27,7 +27,7 @@ _KNOWN = (
     "physics:staticFriction", "physics:dynamicFriction", "physics:restitution", "physics:axis", "physics:lowerLimit",
     "physics:upperLimit", "physics:localPos0", "physics:localPos1", "physics:localRot0", "physics:localRot1",
     "physics:jointEnabled", "physics:excludeFromArticulation", "physics:coneAngle0Limit", "physics:coneAngle1Limit",
-    "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature",
+    "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature", "newton:velocityLimit", "newton:friction",
     "newton:mimicCoef0", "newton:mimicCoef1", "newton:mimicEnabled",
 )  # fmt: skip
 """Attributes that are read below; of the rest in these namespaces a row is made."""
@@ -283,9 +283,9 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
                 "effort": effort if 0.0 < effort < 1e30 else math.inf,
             }
     for key, names in {
-        "velocity": ("physxJoint:maxJointVelocity",),
+        "velocity": ("physxJoint:maxJointVelocity", "newton:velocityLimit"),
         "armature": ("physxJoint:armature", "newton:armature"),
-        "friction": ("embodichain:jointFriction",),
+        "friction": ("embodichain:jointFriction", "newton:friction"),
     }.items():
         found = [prim.GetAttribute(name) for name in names if prim.GetAttribute(name)]
         if found and found[0].HasAuthoredValue():
