@@ -24,7 +24,7 @@ FOLDERS = (
     "robosuite/robosuite/models/assets/objects",
     "robosuite/robosuite/models/assets/robots",
     "robosuite/robosuite/models/assets/grippers",
-    "metaworld/metaworld/assets/objects/assets",
+    "metaworld/metaworld/assets/sawyer_xyz",
     "dm_control/dm_control/suite",
 )
 """Where in them files lie that are things of their own."""
