@@ -195,12 +195,12 @@ def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh,
     hulls = tuple(decompose(plain, config.collision))
     fit = measure(solid, hulls)
     if len(hulls) == 1 and fit.missing > _MISSING:
-        hulls = (_filled(hulls[0], solid),)
+        hulls = (filled(hulls[0], solid),)
         fit = measure(solid, hulls)
     return hulls, {**asdict(fit), "collision_source": "decomposed"}
 
 
-def _filled(hull: Mesh, solid: Mesh) -> Mesh:
+def filled(hull: Mesh, solid: Mesh) -> Mesh:
     """The hull as large as the solid, which the hull of few of its vertices is not: grown about its middle, not below the sole."""
     middle = hull.vertices.mean(axis=0)
     vertices = middle + (hull.vertices - middle) * (signed_volume(solid) / signed_volume(hull)) ** (1.0 / 3.0)

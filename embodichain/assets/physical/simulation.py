@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from embodichain.errors import AssetError
 
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+_BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
 
 
@@ -49,6 +50,8 @@ class Simulation:
             for key in spec.keys:
                 spec.delete(key)  # they say where joints are, of which there is one more
             spec.compiler.fusestatic = True
+            # What is to move needs some mass: less than anybody states, for links that state none and touch nothing.
+            spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
             return cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
@@ -69,7 +72,7 @@ class Simulation:
         """Ends of each limited joint [rad or m], from where it is at the start."""
         model, found = self.model, {}
         for index in range(model.njnt):
-            if model.jnt_limited[index] and model.jnt_type[index] in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE):
+            if model.jnt_limited[index] and int(model.jnt_type[index]) != _BALL:
                 zero = float(model.qpos0[model.jnt_qposadr[index]])
                 lower, upper = (float(value) - zero for value in model.jnt_range[index])
                 found[model.joint(index).name] = (lower, upper)
