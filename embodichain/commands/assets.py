@@ -71,6 +71,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
     build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
+    build.add_argument(
+        "--hull-cost", type=float, default=0.003, metavar="SHARE", help="of the volume, that one more collider must save (0.003)"
+    )
     build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
     build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
     known = build.add_argument_group("what is known of files and of what generators make")
@@ -101,10 +104,12 @@ def _build(options: argparse.Namespace) -> int:
     from embodichain.assets.chain import batch
     from embodichain.assets.chain.candidates import SearchConfig
     from embodichain.assets.chain.settings import ChainConfig
+    from embodichain.assets.geometry.collision import CollisionConfig
 
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
     over = tuple(name for name in options.search_over.split(",") if name)
-    chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
+    collision = CollisionConfig(hull_cost=options.hull_cost)
+    chain = ChainConfig(collision=collision, search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
         outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)
         rows = [

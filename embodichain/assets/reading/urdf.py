@@ -30,6 +30,7 @@ _KINDS = {
     "prismatic": JointKind.PRISMATIC,
     "fixed": JointKind.FIXED,
     "planar": JointKind.PRISMATIC,
+    "spherical": JointKind.REVOLUTE,
     "floating": None,
 }
 _FRICTION = ("lateral_friction", "spinning_friction", "rolling_friction", "restitution")
@@ -218,8 +219,8 @@ class _Robot:
             damping=self._positive(damping, "damping", name), friction=self._positive(friction, "friction", name),
             effort=self._limit(effort, "effort", name), velocity=self._limit(velocity, "velocity", name), mimic=leader,
         )  # fmt: skip
-        if kind == "planar":
-            chain = mechanisms.planar(joint, pose)
+        if kind in ("planar", "spherical"):  # the latter by Bullet, which has balls in URDF
+            chain = mechanisms.planar(joint, pose) if kind == "planar" else mechanisms.ball(joint, pose)
             self.rows += chain.fidelity
             return list(chain.bodies), list(chain.joints)
         if lower == upper:
