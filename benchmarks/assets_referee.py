@@ -5,7 +5,7 @@
 Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
 spread evenly, are built; the source is read by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed, Newton. A
 quantity agrees when all who say something say the same to 1e-3; one that does not is `explained` when the asset's fidelity table
-has a row about that body or joint that says what was changed.
+has a row about that quantity of that body or joint that says what was changed.
 """
 
 from __future__ import annotations
@@ -57,15 +57,24 @@ def judged(file: Path, name: str, out: Path) -> Row:
     except AssetError as error:
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
-    changed = {row["of"] for row in told if row["fate"] != "kept"}
+    changed = {(row["of"], row["what"]) for row in told if row["fate"] != "kept"}
     apart = [one for one in verdicts if not one.agreed]
-    silent = [one for one in apart if one.of not in changed]
+    silent = [one for one in apart if not {(of, what) for what in _causes(one.what) for of in (one.of, file.name)} & changed]
     return Row(
         file=name,
         compared=len(verdicts),
         agreed=len(verdicts) - len(apart),
         explained=len(apart) - len(silent),
         different=tuple(_said(one) for one in silent),
+    )
+
+
+def _causes(what: str) -> Sequence[str]:
+    """Rows of the fidelity table that may explain a difference in a quantity."""
+    first = what.split()[0]
+    masses = ("mass", "centre of mass", "inertia", "inertia of meshes")
+    return {"mass": masses, "centre": masses, "inertia": masses, "friction": ("friction", "surface")}.get(
+        first, ("limits", "joint")
     )
 
 

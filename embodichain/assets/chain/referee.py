@@ -18,6 +18,7 @@ from embodichain.assets.physical.simulation import Simulation
 from embodichain.assets.reading import placing
 from embodichain.assets.reading.folder import READERS
 from embodichain.assets.reading.naming import named
+from embodichain.errors import AssetError
 from embodichain.types import Asset, rotate
 
 TOLERANCE = 1e-3
@@ -77,14 +78,18 @@ def referee(source: Path, asset: Asset) -> list[Verdict]:
         AssetError: the source's own reader refuses it.
     """
     parts = _read(source)
+    try:
+        own, refusal = _native(source, parts, asset), []
+    except AssetError as error:
+        own, refusal = None, [Verdict(of=source.name, what=f"not compared: {error}", source=None, usd=None, mujoco=None)]
     found = _Witnesses(
-        source=_native(source, parts, asset),
+        source=own,
         usd=by_pxr(asset.path),
         mujoco=by_mujoco(Simulation.of(to_mjcf(asset, visual=False))),
         newton=by_newton(asset.path),
         stated={part.name: _said(part) for part in parts},
     )
-    return [*_of_bodies(asset, found), *_of_joints(asset, found), *_behaviour(asset)]
+    return [*refusal, *_of_bodies(asset, found), *_of_joints(asset, found), *_behaviour(asset)]
 
 
 def _read(source: Path) -> Sequence[Part]:
@@ -101,7 +106,7 @@ def _native(source: Path, parts: Sequence[Part], asset: Asset) -> Testimony | No
     """The source as its own reader has it, in the asset's frame where that can be told."""
     kind = source.suffix.lower()
     if kind in _DESCRIBED:
-        found = by_mujoco(Simulation.native(source))
+        found = by_mujoco(Simulation.native(source), whole=True)
     elif kind in _STAGES:
         found = by_pxr(source)
     else:
@@ -152,7 +157,8 @@ def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
         others = [testimony.bodies.get(name) if testimony else None for testimony in (found.usd, found.mujoco, found.newton)]
         masses = [one.mass if one else None for one in others]
         yield _verdict(name, "mass [kg]", own.mass if own and "mass" in said else None, masses)
-        reach = float(np.linalg.norm(np.ptp(body.visual.vertices, axis=0))) if len(body.visual.vertices) else 0.0
+        size = float(np.linalg.norm(np.ptp(body.visual.vertices, axis=0))) if len(body.visual.vertices) else 0.0
+        reach = max(size, float(np.linalg.norm(body.center_of_mass)), 1e-3)
         center = own.center if own and "center" in said else None
         for axis, letter in enumerate(_AXES):
             values = [_at(one.center if one else None, axis) for one in others]

@@ -40,9 +40,12 @@ class Testimony:
     friction: Mapping[str, float] = field(default_factory=dict)
 
 
-def by_mujoco(world: Simulation) -> Testimony:
-    """What a compiled model says, at its reference position."""
-    bodies = {name: Weighed(mass=mass, center=center, inertia=inertia) for name, (mass, center, inertia) in world.weights().items()}
+def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
+    """What a compiled model says, at its reference position; with `whole`, bodies without joints are part of what carries them."""
+    bodies = {
+        name: Weighed(mass=mass, center=center, inertia=inertia)
+        for name, (mass, center, inertia) in world.weights(whole=whole).items()
+    }
     return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions())
 
 

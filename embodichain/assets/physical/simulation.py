@@ -37,35 +37,46 @@ class Simulation:
 
     @classmethod
     def native(cls, file: Path) -> Self:
-        """The world that a URDF or MJCF file describes to MuJoCo itself, bodies that are fixed to each other being one.
-
-        Raises:
-            AssetError: MuJoCo cannot read it.
-        """
+        """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
         try:
             spec = mujoco.MjSpec.from_file(str(file))
-            for body in spec.bodies:
-                if body.parent == spec.worldbody and not body.joints:
-                    body.add_freejoint()  # else it would be one with the world
-            for key in spec.keys:
-                spec.delete(key)  # they say where joints are, of which there is one more
-            spec.compiler.fusestatic = True
-            # What is to move needs some mass: less than anybody states, for links that state none and touch nothing.
+            spec.compiler.fusestatic = False
+            try:
+                return cls(spec.compile())
+            except ValueError as error:
+                if "mjMINVAL" not in str(error):
+                    raise
+            # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
             spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
             return cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
 
-    def weights(self) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
-        """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes."""
-        model, found = self.model, {}
+    def weights(self, *, whole: bool = False) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes.
+
+        With `whole`, a body without joints is part of the one that carries it.
+        """
+        model, members = self.model, dict[int, list[int]]()
         mujoco.mj_kinematics(model, self.data)
         mujoco.mj_comPos(model, self.data)
+        owner = {0: 0}
         for index in range(1, model.nbody):
-            mass, turn = float(model.body_mass[index]), np.array(self.data.ximat[index]).reshape(3, 3)
-            if mass > 0.0:
-                inertia = turn @ np.diag(model.body_inertia[index]) @ turn.T
-                found[model.body(index).name] = (mass, np.array(self.data.xipos[index]), inertia)
+            parent = int(model.body_parentid[index])
+            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
+            members.setdefault(owner[index], []).append(index)
+        found = {}
+        for index, bodies in members.items():
+            masses, centers = model.body_mass[bodies], self.data.xipos[bodies]
+            mass = float(masses.sum())
+            if mass <= 0.0:
+                continue
+            center, inertia = np.asarray(masses @ centers / mass, np.float64), np.zeros((3, 3))
+            for body, weight, place in zip(bodies, masses, centers, strict=True):
+                turn, arm = np.array(self.data.ximat[body]).reshape(3, 3), place - center
+                inertia += turn @ np.diag(model.body_inertia[body]) @ turn.T
+                inertia += weight * (arm @ arm * np.eye(3) - np.outer(arm, arm))
+            found[model.body(index).name or f"body_{index}"] = (mass, center, inertia)
         return found
 
     def limits(self) -> dict[str, tuple[float, float]]:
