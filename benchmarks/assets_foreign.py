@@ -49,6 +49,7 @@ _MALFORMED = (
     "no shape",
     "is not below",
     "truncated",
+    "lie in one plane",
     "is empty",
 )
 """Reasons that say that a file of a corpus is not whole: those are no well-formed objects."""
@@ -95,7 +96,8 @@ def main() -> None:
         likeness = {}
         for job, outcome in zip(wanted, outcomes, strict=True):
             inner = getattr(job, "job", job)
-            if inner in pictured or inner.path.resolve() in paths:
+            flat = any(mark in outcome.reason for mark in _MALFORMED)
+            if not flat and (inner in pictured or inner.path.resolve() in paths):
                 likeness[outcome.name] = _psnr(inner.path, outcome)
         figures["psnr_median"] = round(float(np.median(list(likeness.values()))), 2)
         figures["psnr_files"] = len(likeness)
