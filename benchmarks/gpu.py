@@ -181,25 +181,32 @@ def ring(device: str, quick: bool) -> Figures:
     return figures
 
 
+def filled(made: Any) -> None:
+    """Puts a trajectory of random numbers into every slot of a ring of camera trajectories."""
+    from embodichain.types import write_text
+
+    rng, spec = np.random.default_rng(0), made.spec.trajectory
+    for number in range(made.spec.num_slots):
+        with made.reserve() as slot:
+            for field in spec.fields:
+                values = rng.integers(0, 255, field.shape)
+                slot[field.name][...] = values.astype(field.dtype) if field.dtype != "float16" else values / 256.0
+            slot["num_chunks"][...], slot["trajectory_id"][...] = spec.horizon, number
+            write_text(slot["instruction"], b"turn the switch on")
+
+
 def gather(device: str, quick: bool) -> Figures:
-    """Batches of windows by one launch a field, against one copy a window."""
+    """Batches of windows by one launch a field, against one copy a window; and out of a ring in host memory, page-locked or not."""
     from dataclasses import replace
 
-    from embodichain.types import RingSpec, camera_spec, write_text
+    from embodichain.types import RingSpec, camera_spec
     from learner.data.config import DataConfig
     from learner.data.dataset import RingDataset
 
     latents, slots, horizon = ((4, 4, 32), 8, 6) if device == "cpu" else ((8, 8, 1024), 64, 24)
     spec = camera_spec(cameras=3, height=64, width=64, horizon=horizon, latents=latents)
-    rng = np.random.default_rng(0)
     with made_ring(device, RingSpec(trajectory=spec, num_slots=slots, max_reads=16_383)) as made:
-        for number in range(slots):
-            with made.reserve() as slot:
-                for field in spec.fields:
-                    values = rng.integers(0, 255, field.shape)
-                    slot[field.name][...] = values.astype(field.dtype) if field.dtype != "float16" else values / 256.0
-                slot["num_chunks"][...], slot["trajectory_id"][...] = horizon, number
-                write_text(slot["instruction"], b"turn the switch on")
+        filled(made)
         dataset = RingDataset(made, DataConfig(batch_size=min(16, slots), window=4))
         leased = dataset.draw()
         stacked = replace(leased, slots=None)
@@ -221,7 +228,41 @@ def gather(device: str, quick: bool) -> Figures:
         "gather": indexed,
         "stack": copied,
         "batch_mib": size / 2**20,
+        **from_host(device, RingSpec(trajectory=spec, num_slots=slots, max_reads=16_383), repeats, size),
     }
+
+
+def from_host(device: str, spec: Any, repeats: int, size: int) -> Figures:
+    """Batches out of a ring in host memory: at once, and on a GPU beside its work, from pageable and from page-locked memory."""
+    from contextlib import nullcontext
+
+    from embodichain.ring.ring import Ring
+    from learner.data.config import DataConfig
+    from learner.data.copies import AtOnce, BesideWork, Cuda, page_locked
+    from learner.data.dataset import RingDataset
+
+    there = torch.device(device)
+    ways: dict[str, tuple[Any, bool]] = {"at_once": (AtOnce(there), False)}
+    if device == "cuda":
+        ways |= {"pageable": (BesideWork(there), False), "pinned": (BesideWork(there), True)}
+    figures: Figures = {}
+    with Ring.create(spec) as made:
+        filled(made)
+        leased = RingDataset(made, DataConfig(batch_size=min(16, spec.num_slots), window=4)).draw()
+        expected = leased.gather("cpu")
+        for name, (copies, lock) in ways.items():
+            with page_locked(made.readable, Cuda()) if lock else nullcontext():
+
+                def send(copies: Any = copies) -> Any:
+                    moving = copies.send(leased, opening=False, depth=False)
+                    moving.left(wait=True)
+                    return moving.arrive()
+
+                for part, value in send().tensors.items():
+                    assert torch.equal(value.cpu(), expected.tensors[part]), f"{part} came otherwise by {name}"
+                figures[f"host_ring_{name}"] = (taken := timed(send, there.type, repeats)) | {"gb_s": 1e-9 * size / taken["s"]}
+        leased.release()
+    return figures
 
 
 def ttt(device: str, quick: bool) -> Figures:

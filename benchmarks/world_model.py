@@ -33,8 +33,9 @@ from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.stages import RolloutStage, SceneStage
 from embodichain.world import Split, World
+from learner.data.batch import Batch
 from learner.data.config import DataConfig
-from learner.data.dataset import Batch, MemorySource, RingDataset
+from learner.data.dataset import MemorySource, RingDataset
 from learner.evaluation.config import SHIFTS, Shift
 from learner.evaluation.episodes import Graded, PolicyPilot, episodes, scores
 from learner.evaluation.held_out import held_out

@@ -26,6 +26,7 @@ __all__ = [
     "expand",
     "export",
     "extras",
+    "isaac",
     "lazy",
     "machine_code",
     "metrics",

@@ -95,6 +95,9 @@ COMMANDS: dict[str, Command] = {
         "play tasks and make pictures and videos of them: `tasks show`",
         "sim",
     ),
+    "physics": Command(
+        "embodichain.commands.physics:physics", "try whether a physics keeps what every world promises: `physics check`", "sim"
+    ),
     "view": Command("learner.commands.view:main", "show an asset, a robot, a scene or an episode in the browser", "exchange"),
     "watch": Command(
         "embodichain.commands.operations:watch", "show runs on a page as they go, and their figures to Prometheus", "cluster"

@@ -5,7 +5,7 @@
 
 import ast
 import re
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +28,30 @@ BELOW = {
 _NAME = re.compile(r"(embodichain|learner)(\.[a-z_0-9]+)+(:[A-Za-z_][\w.]*)?")
 
 
+@lru_cache(maxsize=4096)
+def parsed(text: str) -> ast.Module:
+    """The syntax tree of a file. Laws look at it and change nothing, so all houses share what they have in common."""
+    return ast.parse(text)
+
+
+_nodes: dict[ast.Module, list[ast.AST]] = {}
+_texts: dict[ast.Module, str] = {}
+
+
+def nodes(tree: ast.Module) -> list[ast.AST]:
+    """Everything in a tree, in the order of `ast.walk`."""
+    if tree not in _nodes:
+        _nodes[tree] = list(ast.walk(tree))
+    return _nodes[tree]
+
+
+def unparsed(tree: ast.Module) -> str:
+    """The tree as text, without comments."""
+    if tree not in _texts:
+        _texts[tree] = ast.unparse(tree)
+    return _texts[tree]
+
+
 class House:
     """The source tree at `root`: its modules, what each imports, and the rooms they make."""
 
@@ -48,7 +72,7 @@ class House:
     @cached_property
     def trees(self) -> dict[str, ast.Module]:
         """The syntax tree of every module."""
-        return {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in self.files.items()}
+        return {name: parsed(path.read_text(encoding="utf-8")) for name, path in self.files.items()}
 
     def imported_names(self, module: str) -> set[str]:
         """Absolute names that a module imports anywhere in it, for type checkers included; of other packages too.
@@ -57,11 +81,11 @@ class House:
         """
         found: set[str] = set()
         if any(
-            alias.name in PACKAGES for node in ast.walk(self.trees[module]) if isinstance(node, ast.Import) for alias in node.names
+            alias.name in PACKAGES for node in nodes(self.trees[module]) if isinstance(node, ast.Import) for alias in node.names
         ):
-            reached = {ast.unparse(node) for node in ast.walk(self.trees[module]) if isinstance(node, ast.Attribute)}
+            reached = {ast.unparse(node) for node in nodes(self.trees[module]) if isinstance(node, ast.Attribute)}
             found |= reached & self.files.keys()
-        for node in ast.walk(self.trees[module]):
+        for node in nodes(self.trees[module]):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -82,10 +106,10 @@ class House:
         return {name: self._strings(name) - {name} for name in self.files}
 
     def _strings(self, module: str) -> set[str]:
-        found, calls = set(), [node for node in ast.walk(self.trees[module]) if isinstance(node, ast.Call)]
+        found, calls = set(), [node for node in nodes(self.trees[module]) if isinstance(node, ast.Call)]
         # The second argument of a Registry is a group of entry points, which some rooms share their name with.
         groups = {id(call.args[1]) for call in calls if ast.unparse(call.func).startswith("Registry") and len(call.args) > 1}
-        for node in ast.walk(self.trees[module]):
+        for node in nodes(self.trees[module]):
             if (
                 id(node) not in groups
                 and isinstance(node, ast.Constant)

@@ -24,13 +24,14 @@ LIMIT = 60
 """Scenes."""
 
 
-def configured(out: Path, *, snapshot_mib: int = 64, engine: str = "serial", limit: int = LIMIT) -> RunConfig:
+def configured(out: Path, *, snapshot_mib: int = 64, engine: str = "serial", limit: int = LIMIT, ahead: int = 0) -> RunConfig:
     """A counting run that checks every byte, and at its end that each trajectory was read K times."""
     config = recipes.counting(recipes.seconds_cpu())
     ring = dataclasses.replace(config.ring, max_reads=K, num_slots=16, snapshot_mib=snapshot_mib)
     stream = dataclasses.replace(config.stream, engine=engine, limit=limit)
     train = dataclasses.replace(config.train, steps=10_000, checkpoint_every=4, verify=True)
-    return dataclasses.replace(config, out=out, ring=ring, stream=stream, train=train)
+    learner = dataclasses.replace(config.learner, data=dataclasses.replace(config.learner.data, ahead=ahead))
+    return dataclasses.replace(config, out=out, ring=ring, stream=stream, learner=learner, train=train)
 
 
 def live(config: RunConfig, world: World, *, steps: int | None, kill: bool, resume: bool) -> int:

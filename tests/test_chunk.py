@@ -39,7 +39,7 @@ def tokenizer_for_eight(tmp_path) -> list[str]:
 @pytest.mark.parametrize(
     ("recipe", "mode"),
     [
-        ("tiny_cpu", "video+action"),
+        pytest.param("tiny_cpu", "video+action", marks=pytest.mark.slow),
         pytest.param("lingbot_va_cpu", "grounded", marks=pytest.mark.slow),
         pytest.param("x_wam_cpu", "guided", marks=pytest.mark.slow),
         pytest.param("cowvla_cpu", "", marks=pytest.mark.slow),

@@ -95,6 +95,7 @@ def test_three_processes_over_six_worlds_make_of_each_number_what_a_single_loop_
     assert any(TrajectoryInfo.decode(t["info"]).failed for t in serial.values()), "nothing was provoked: pushes were not tried"
 
 
+@pytest.mark.slow
 def test_two_groups_of_two_take_turns_and_the_death_of_a_member_costs_its_numbers(world, no_shared_memory_left):
     count = 24
     with (

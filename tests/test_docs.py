@@ -15,6 +15,8 @@ from typing import get_type_hints
 import pytest
 from command_lines import check_command
 
+from embodichain.isaac.worlds import INTERPRETER
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(path for folder in (".", "tutorials", "how-to", "concepts") for path in (DOCS / folder).glob("*.md"))
@@ -70,7 +72,8 @@ def test_every_other_line_of_a_shell_is_of_a_known_kind(where, line):
     elif words[0] == "python":
         assert (ROOT / words[1]).is_file()
     else:
-        assert line in (". .venv/bin/activate", "export PYTHONPATH=tests/plugin")
+        known = ". .venv/bin/activate", "export PYTHONPATH=tests/plugin", f"export {INTERPRETER}=/opt/isaac-sim/python.sh"
+        assert line in known
 
 
 # -------------------------------------------------------------------------------------------------------------- Python

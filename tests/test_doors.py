@@ -83,6 +83,7 @@ def test_the_expert_of_an_installed_task_succeeds_with_an_installed_asset_family
     assert [episode["success"] for episode in report["episodes"]] == [True]
 
 
+@pytest.mark.slow
 def test_assets_of_an_installed_family_are_built_by_workers_kept_and_built_again_when_its_code_changes(installed, tmp_path):
     def states() -> dict[str, str]:
         sources = ("peg:1", "workshop.peg:peg:1")

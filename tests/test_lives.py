@@ -21,9 +21,13 @@ def story(out: Path, lives: int, seed: int, **settings) -> Path:
     return out / "ledger.bin"
 
 
-@pytest.mark.parametrize("lives", [5, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_path, lives, no_shared_memory_left):
-    report = verify(story(tmp_path / "run", lives, 2, limit=12 * lives))
+_LONG = [pytest.param(lives, ahead, marks=pytest.mark.slow) for lives, ahead in ((5, 0), (20, 0), (20, 2))]
+
+
+@pytest.mark.parametrize(("lives", "ahead"), [(5, 2), *_LONG])
+def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_path, lives, ahead, no_shared_memory_left):
+    """Whether or not batches are under way when it ends."""
+    report = verify(story(tmp_path / "run", lives, 2, limit=12 * lives, ahead=ahead))
     report.raise_on_violation()
     assert report.lives == lives + 1
     assert report.reads_histogram == {K: report.trajectories}, "each exactly K times"
@@ -52,6 +56,7 @@ def test_workers_and_all_a_run_is_one_story(tmp_path, no_shared_memory_left):
     assert max(report.reads_histogram) == K
 
 
+@pytest.mark.slow
 def test_a_changed_ring_is_given_up_and_said_so(tmp_path, no_shared_memory_left):
     report = verify(story(tmp_path / "run", 1, 1, last_slots=20))
     report.raise_on_violation()

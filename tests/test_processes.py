@@ -68,6 +68,7 @@ def test_a_script_without_a_guard_prepares_a_world(fresh_assets, tmp_path):
     assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr
 
 
+@pytest.mark.slow
 def test_a_program_on_standard_input_prepares_a_world(fresh_assets):
     result = subprocess.run([sys.executable, "-"], input=SCRIPT, capture_output=True, text=True, env=fresh_assets)
     assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr

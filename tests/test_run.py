@@ -198,6 +198,7 @@ def test_a_resumed_training_continues_the_loss_curve_bit_for_bit(tmp_path, traje
     assert whole[-1] < whole[0]
 
 
+@pytest.mark.slow
 def test_ranks_of_one_run_share_the_bound_and_are_gone_with_it(tmp_path, no_shared_memory_left):
     result = run(*COUNTING, *TINY, "--engine", "serial", "--ranks", "2", "--ring.placement", "delayed", out=tmp_path / "run")
     assert result.returncode == 0, result.stderr

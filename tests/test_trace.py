@@ -72,6 +72,7 @@ def test_a_streamed_trajectory_is_simulated_again_to_the_bit_pictures_included()
     pytest.fail(f"only {seen} were published in twelve scenes")
 
 
+@pytest.mark.slow
 def test_a_batch_row_leads_to_scene_assets_licences_draws_reads_and_a_film(run, tmp_path) -> None:
     found = told("trace", str(run), "step:1:1", "-o", str(tmp_path / "trace"))
     assert 1 in [read["step"] for read in found["reads"]] and found["instruction"] and found["expansion"]

@@ -125,6 +125,11 @@ class AnyRing(SlotSource, Protocol):
         """`acquire` for a `with` block."""
         ...
 
+    @property
+    def readable(self) -> NDArray[np.uint8]:
+        """The ring's file as leases show it, read-only: where the payload lies in host memory, that too."""
+        ...
+
     def field(self, name: str) -> Any:
         """One field of all slots, shape [num_slots, *shape]: index it with `lease.slots` to gather a batch."""
         ...

@@ -192,6 +192,11 @@ class DeviceRing:
         """`acquire` for a `with` block. Kernels launched in the block may still run after it: the slots wait for them."""
         return self.acquire(batch_size, timeout_s, rng, partial=partial)
 
+    @property
+    def readable(self) -> NDArray[np.uint8]:
+        """The ring's file as leases show it, read-only; the payload is elsewhere."""
+        return self._control.readable
+
     def field(self, name: str) -> Any:
         """One field of all slots, shape [num_slots, *shape]: on the device an array that speaks DLPack, for scalars NumPy.
 

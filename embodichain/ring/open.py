@@ -17,6 +17,7 @@ from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
 from embodichain.types import HOST, PLACEMENTS, RingSpec, TrajectorySpec
 
+_IN_HOST = (HOST, "huge", "pinned")
 _LOG = logging.getLogger(__name__)
 _DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
 """Devices by the name of their kind; "delayed" is host memory that behaves as one, to test with."""
@@ -25,13 +26,14 @@ _DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": Dela
 def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
     """Creates a ring and owns it: in "host" memory, in "huge" pages of it, or on the current device of another of `PLACEMENTS`.
 
-    Where no huge pages are to be had it is logged how to get some, and the ring has small ones.
+    A "pinned" ring is one in host memory: whoever reads it with a GPU page-locks it. Where no huge pages are to be had it is
+    logged how to get some, and the ring has small ones.
 
     Raises:
         ConfigError: No such placement.
         RingError: As `Ring.create` and `DeviceRing.create`; no such device here.
     """
-    if placement in (HOST, "huge"):
+    if placement in _IN_HOST:
         return Ring.create(spec, _place(placement))
     if placement not in _DEVICES:
         raise unknown("ring placement", placement, PLACEMENTS)
@@ -40,7 +42,7 @@ def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
 
 def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
     """Creates a ring from a snapshot and owns it, wherever the payload was before; see `Ring.restore`."""
-    if placement in (HOST, "huge"):
+    if placement in _IN_HOST:
         return Ring.restore(snapshot, _place(placement))
     if placement not in _DEVICES:
         raise unknown("ring placement", placement, PLACEMENTS)
@@ -58,7 +60,7 @@ def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, r
 
 def _place(placement: str) -> Path | None:
     """The path of a new ring in host memory; None for its usual place."""
-    if placement == HOST:
+    if placement != "huge":
         return None
     if there := pages.folders():
         return host.default_path(there[0])

@@ -247,6 +247,12 @@ class Ring:
         self._touch(self._readable)
         return np.ndarray(everything, entry.dtype, self._readable.data, start, (self._layout.slot_bytes, *inner))
 
+    @property
+    def readable(self) -> NDArray[np.uint8]:
+        """The ring's file as leases show it, read-only: for whoever page-locks it for a device."""
+        self._touch(self._readable)
+        return self._readable
+
     def views(self, slot: int) -> Mapping[str, NDArray]:
         """Read-only views of every field of a slot. Only the slots of a lease that is held may be looked at."""
         views = self._sample_views.get(slot)

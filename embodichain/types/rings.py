@@ -14,8 +14,9 @@ RING_FILE = "ring.txt"
 WISHES_FILE = "wishes.json"
 """In a run's folder: what others ask of the run while it goes on."""
 HOST = "host"
-PLACEMENTS = (HOST, "huge", "cuda", "delayed")
-"""Where the trajectories of a ring may lie: host memory, the current GPU, or host memory that behaves as a device, to test with."""
+PLACEMENTS = (HOST, "huge", "pinned", "cuda", "delayed")
+"""Where the trajectories of a ring may lie: host memory, that in huge pages, that page-locked for a GPU, the current GPU, or host
+memory that behaves as a device, to test with."""
 
 
 class FullPolicy(StrEnum):

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from embodichain.lazy import public
 
 if TYPE_CHECKING:
+    from learner.data.batch import Batch, LeasedBatch
     from learner.data.config import DataConfig, Sampling
-    from learner.data.dataset import Batch, LeasedBatch, MemorySource, RingDataset, Source, check_spec
+    from learner.data.dataset import MemorySource, RingDataset, Source, check_spec
     from learner.data.experience import Experience
     from learner.data.static import Mixture, StaticSet
-    from learner.data.windows import Coverage, WindowView, cut
+    from learner.data.windows import Coverage, Read, WindowView, cut
 
 __all__ = [
     "Batch",
@@ -21,6 +22,7 @@ __all__ = [
     "LeasedBatch",
     "MemorySource",
     "Mixture",
+    "Read",
     "RingDataset",
     "Sampling",
     "Source",
@@ -33,8 +35,9 @@ __all__ = [
 __getattr__, __dir__ = public(
     __name__,
     dict.fromkeys(["DataConfig", "Sampling"], "config")
-    | dict.fromkeys(["Batch", "LeasedBatch", "MemorySource", "RingDataset", "Source", "check_spec"], "dataset")
+    | dict.fromkeys(["Batch", "LeasedBatch"], "batch")
+    | dict.fromkeys(["MemorySource", "RingDataset", "Source", "check_spec"], "dataset")
     | dict.fromkeys(["Experience"], "experience")
     | dict.fromkeys(["Mixture", "StaticSet"], "static")
-    | dict.fromkeys(["Coverage", "WindowView", "cut"], "windows"),
+    | dict.fromkeys(["Coverage", "Read", "WindowView", "cut"], "windows"),
 )

@@ -35,12 +35,17 @@ class DataConfig:
     openings: float = 0.0
     """Share of windows, beside those drawn by `sampling`, that begin with their episode: there alone does nothing but the picture
     tell what to do, and one window in many begins there by chance."""
+    ahead: int = 0
+    """Batches that are drawn, and travel to the learner's device, while one is learned from: 2 for a GPU. They count as read, and
+    a checkpoint keeps them."""
     seed: int = 0
     timeout_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.window < 0 or self.timeout_s < 0:
             raise ConfigError(f"batch_size must be at least 1, window and timeout_s not negative, got {self}")
+        if not 0 <= self.ahead <= 16:
+            raise ConfigError(f"ahead is a number of batches, 0 to 16, got {self.ahead}: 2 keep a GPU busy")
         if not 0.0 <= self.openings <= 1.0:
             raise ConfigError(f"openings is a share of windows, 0 to 1, got {self.openings}")
         if self.sampling is Sampling.BOUNDARY and self.window == 1:

@@ -1,58 +1,30 @@
-"""From the ring to the gradient without a copy but one: leases of trajectories, zero-copy windows, one gather on the device.
+"""Draws from a source: leases of trajectories, and a window of each without a copy.
 
-A lease holds its trajectories in the ring until they are gathered. Nothing is fetched ahead: one lease is alive at a time, so that
-the replay bound stays exact and a checkpoint loses no batch.
+A draw is a read, whenever it is learned from: the replay bound counts draws. `ahead.Ahead` gathers what is drawn here on the
+learner's device, and knows what has been drawn and not yet learned.
 """
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import IterableDataset
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
-from embodichain.types import ACTION_DIM, RingSpec, Segment, TrajectorySpec
+from embodichain.types import ACTION_DIM, RingSpec, TrajectorySpec
+from learner.data.batch import Lease, LeasedBatch, RingLease
 from learner.data.config import DataConfig
 from learner.data.gather import Slots
 from learner.data.ranks import Ranks
-from learner.data.windows import Coverage, TrajectoryView, WindowView, cut
+from learner.data.windows import Coverage, TrajectoryView, cut
 
-_ENDLESS = 1 << 40
 _POLL_S = 0.05
 """Longest single wait of a rank that is one of several: the others wait with it."""
-
-
-class Lease(Protocol):
-    """Trajectories held for reading."""
-
-    def __len__(self) -> int:
-        """How many."""
-        ...
-
-    def __getitem__(self, index: int, /) -> TrajectoryView:
-        """One of them."""
-        ...
-
-    def release(self) -> None:
-        """Gives them back; safe to call twice."""
-        ...
-
-
-class RingLease(Lease, Protocol):
-    """One of a source that has fields of all slots."""
-
-    @property
-    def slots(self) -> NDArray[np.int64]:
-        """Where each trajectory lies."""
-        ...
 
 
 class Source(Protocol):
@@ -63,96 +35,15 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Batch:
-    """One gathered batch, physical units, T chunks and T + 1 frames a window; steps after an episode's end are zero, not valid."""
-
-    rgb_BThw3: Tensor | None
-    """uint8 [B, T + 1, cameras, h, w, 3]; None where workers encoded the frames."""
-    proprio_BTA: Tensor
-    actions_BTKA: Tensor
-    action_mask_BA: Tensor
-    """bool: channels that the robot has."""
-    segment_BT: Tensor
-    """uint8, see Segment."""
-    valid_BT: Tensor
-    instructions: tuple[str, ...]
-    trajectory_ids: tuple[int, ...]
-    starts: tuple[int, ...]
-    """First chunk of each window."""
-    latents_BTvrcC: Tensor | None = None
-    """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
-    depth: Tensor | None = None
-    """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
-    opening: Tensor | None = None
-    """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
-
-    @property
-    def imitate_BT(self) -> Tensor:
-        """Steps whose actions are worth imitating: valid and not part of a failed attempt."""
-        return self.valid_BT & (self.segment_BT != Segment.FAILURE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LeasedBatch:
-    """Windows of a lease; their tensors are views that end with `release`."""
-
-    windows: tuple[WindowView, ...]
-    window: int
-    """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
-    lease: Lease
-    slots: Slots | None = None
-    """Where the trajectories lie, if in a ring: a batch on the ring's own device is then gathered by one launch a field."""
-    depth_field: str = ""
-    """The field that depth comes from."""
-
-    def gather(self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False) -> Batch:
-        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
-
-        Raises LearnerError for a depth that the stream does not carry.
-        """
-        w = self.windows
-        if depth and w[0].depth is None:
-            raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
-        encoded = w[0].latents is not None
-        lengths = torch.tensor([view.length for view in w])
-        size = self.window or int(lengths.max())
-        starts = torch.tensor([view.start for view in w])
-
-        def taken(name: str, parts: Iterable[Tensor | None], frames: int) -> Tensor:
-            """Windows of a field that are `frames` longer than their chunks."""
-            found = self.slots.windows(name, starts, lengths + frames, size + frames, device) if self.slots is not None else None
-            return _stack([part for part in parts if part is not None], size + frames, device) if found is None else found
-
-        return Batch(
-            rgb_BThw3=taken("rgb", (view.rgb for view in w), 1) if not encoded else None,
-            latents_BTvrcC=taken("latents", (view.latents for view in w), 1) if encoded else None,
-            proprio_BTA=taken("proprio", (view.proprio for view in w), 1),
-            actions_BTKA=taken("action", (view.action for view in w), 0),
-            action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, device).bool(),
-            segment_BT=_stack([view.segment for view in w], size, device),
-            valid_BT=(torch.arange(size)[None] < lengths[:, None]).to(device),
-            instructions=tuple(view.instruction for view in w),
-            trajectory_ids=tuple(view.trajectory_id for view in w),
-            starts=tuple(view.start for view in w),
-            opening=_stack([view.opening for view in w], 1, device) if opening else None,
-            depth=taken(self.depth_field, (view.depth for view in w), 1) if depth else None,
-        )
-
-    def release(self) -> None:
-        """Gives the trajectories back to the ring, once they are gathered; safe to call twice."""
-        self.lease.release()
-
-
-Record = Callable[["LeasedBatch", Sequence[int], int], None]
+Record = Callable[[LeasedBatch, Sequence[int], int], None]
 """Told of every acquisition: the batch, the number of state-action pairs that each of its trajectories has given the learner so
 far (each pair counted once), and the number of the lease."""
 Inspect = Callable[[TrajectoryView], None]
 """Shown every trajectory of a lease before it is used: self-verifying runs check the content here."""
 
 
-class RingDataset(IterableDataset[LeasedBatch]):
-    """An endless stream of leased batches, for `DataLoader(batch_size=None, num_workers=0)`; owned by one thread.
+class RingDataset:
+    """An endless stream of leased batches; owned by one thread.
 
     Args:
         source: a ring, or a `MemorySource`.
@@ -181,7 +72,6 @@ class RingDataset(IterableDataset[LeasedBatch]):
         inspect: Inspect | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        super().__init__()
         # A ring lends read-only arrays, and torch has no read-only tensors: nothing here writes into the views.
         warnings.filterwarnings("ignore", message=".*NumPy array is not writable", category=UserWarning)
         ring = getattr(source, "spec", None)
@@ -211,10 +101,6 @@ class RingDataset(IterableDataset[LeasedBatch]):
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
 
-    def __len__(self) -> int:
-        """Endless; a length keeps Lightning from fetching one batch ahead."""
-        return _ENDLESS
-
     def __iter__(self) -> Iterator[LeasedBatch]:
         """Leases and yields; the receiver releases. Ends when the source is exhausted and read empty."""
         while True:
@@ -223,13 +109,16 @@ class RingDataset(IterableDataset[LeasedBatch]):
             except StreamEnded:
                 return
 
-    def draw(self) -> LeasedBatch:
+    def draw(self, *, wait: bool = True) -> LeasedBatch:
         """Leases one batch and picks a window of each trajectory.
+
+        A draw that does not `wait` changes nothing when it finds too little: the next one draws what it would have. Several ranks
+        always wait, for each other.
 
         Raises StreamEnded when the source is exhausted and read empty, RingTimeout or RingClosed from the source.
         """
         began = time.monotonic()
-        lease = self._acquire(began)
+        lease = self._acquire(began, wait)
         self.wait_s += time.monotonic() - began
         batch = self._take(lease)
         self.leases += 1
@@ -259,27 +148,30 @@ class RingDataset(IterableDataset[LeasedBatch]):
             slots = Slots(self._field, cast(RingLease, lease).slots) if self._field is not None else None
             batch = LeasedBatch(windows=windows, window=self.config.window, lease=lease, slots=slots, depth_field=self._depth)
             if self._record is not None:
-                self._record(batch, self._coverage.take(windows), self.leases)
+                self._record(batch, self._coverage.take(batch.reads), self.leases)
         except BaseException:
             lease.release()
             raise
         return batch
 
-    def _acquire(self, began: float) -> Lease:
+    def _acquire(self, began: float, wait: bool) -> Lease:
         config = self.config
         if self._ranks is not None:
             return self._acquire_together(self._ranks, began)
-        if self._on_starved is None:
+        if self._on_starved is None and wait:
             return self._source.acquire(config.batch_size, config.timeout_s, rng=self._rng)
         while True:
             state = self._rng.bit_generator.state
             ended = self._exhausted is not None and self._exhausted()  # asked first: what was published before is then seen
             try:
-                return self._source.acquire(config.batch_size, 0.0 if ended else self._poll_s, rng=self._rng, partial=ended)
+                wait_s = self._poll_s if wait and not ended else 0.0
+                return self._source.acquire(config.batch_size, wait_s, rng=self._rng, partial=ended)
             except RingTimeout as error:
                 if ended:
                     raise StreamEnded(f"the stream has ended after {self.leases} batches") from error
                 self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
+                if self._on_starved is None or not wait:
+                    raise
                 self._on_starved()
 
     def _acquire_together(self, ranks: Ranks, began: float) -> Lease:
@@ -369,15 +261,6 @@ def check_spec(spec: TrajectorySpec) -> None:
             )
     if len(shape := spec.field("action").shape) != 3 or shape[2] != ACTION_DIM:
         raise LearnerError(f"field 'action' has shape {shape}; the learner expects [horizon, K, {ACTION_DIM}]")
-
-
-def _stack(parts: list[Tensor], length: int, device: torch.device | str) -> Tensor:
-    """Parts [<= length, ...] into one new tensor [B, length, ...] on `device`, zero beyond each part's end."""
-    out = torch.empty((len(parts), length, *parts[0].shape[1:]), dtype=parts[0].dtype, device=device)
-    for row, part in zip(out, parts, strict=True):
-        row[: part.shape[0]].copy_(part)
-        row[part.shape[0] :] = 0
-    return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

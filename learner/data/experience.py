@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from learner.data.dataset import LeasedBatch
-from learner.data.windows import Coverage
+from learner.data.windows import Coverage, Read
 
 
 class Taken(NamedTuple):
@@ -34,19 +34,18 @@ class Experience:
         self.new_pairs = 0
         """E summed over all iterations."""
 
-    def take(self, batch: LeasedBatch) -> Taken:
-        """Books one batch."""
+    def take(self, reads: Sequence[Read]) -> Taken:
+        """Books what one iteration was fed."""
         new = 0
-        for view, count in zip(batch.windows, self._coverage.take(batch.windows), strict=True):
-            new += count - self._counted.pop(view.trajectory_id, 0)
-            self._counted[view.trajectory_id] = count
+        for read, count in zip(reads, self._coverage.take(reads), strict=True):
+            new += count - self._counted.pop(read.trajectory_id, 0)
+            self._counted[read.trajectory_id] = count
         while len(self._counted) > self._capacity:
             self._counted.popitem(last=False)
         self.new_pairs += new
-        ages = getattr(batch.lease, "ages_s", None)
         return Taken(
             new_pairs=new,
-            pairs=sum(view.action.shape[0] * view.action.shape[1] for view in batch.windows),
-            reads=float(np.mean([view.read_index + 1 for view in batch.windows])),
-            age_s=0.0 if ages is None else float(np.mean(ages)),
+            pairs=sum(read.length * read.horizon for read in reads),
+            reads=float(np.mean([read.reads for read in reads])),
+            age_s=float(np.mean([read.age_s for read in reads])),
         )

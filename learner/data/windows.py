@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -127,6 +127,22 @@ def as_tensor(array: Any) -> Tensor:
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
+class Read(NamedTuple):
+    """One window of a batch: what was read, how often before, and how old it was. It outlives the lease."""
+
+    trajectory_id: int
+    start: int
+    """First chunk."""
+    length: int
+    """Chunks."""
+    horizon: int
+    """State-action pairs of a chunk."""
+    reads: int
+    """How often the trajectory had been read, this time included."""
+    age_s: float
+    """Time from its publication to this read [s]; 0 for sources that do not publish."""
+
+
 class Coverage:
     """Which chunks of each trajectory have been read: the E of the Efficiency Law counts a state-action pair once.
 
@@ -137,13 +153,13 @@ class Coverage:
         self._capacity = capacity
         self._chunks: OrderedDict[int, int] = OrderedDict()
 
-    def take(self, windows: Sequence[WindowView]) -> list[int]:
-        """Adds windows; for each the pairs of its trajectory that were read at least once, this window included."""
+    def take(self, reads: Sequence[Read]) -> list[int]:
+        """Adds reads; for each the pairs of its trajectory that were read at least once, this time included."""
         counts = []
-        for view in windows:
-            seen = self._chunks.pop(view.trajectory_id, 0) | ((1 << view.length) - 1) << view.start
-            self._chunks[view.trajectory_id] = seen
-            counts.append(seen.bit_count() * view.action.shape[1])
+        for read in reads:
+            seen = self._chunks.pop(read.trajectory_id, 0) | ((1 << read.length) - 1) << read.start
+            self._chunks[read.trajectory_id] = seen
+            counts.append(seen.bit_count() * read.horizon)
         while len(self._chunks) > self._capacity:
             self._chunks.popitem(last=False)
         return counts

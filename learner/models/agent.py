@@ -9,7 +9,7 @@ from embodichain.errors import ConfigError, LearnerError
 from learner.backbone.grid import Grid
 from learner.backbone.text import TextEncoder
 from learner.codecs.catalog import make_codec
-from learner.data.dataset import Batch
+from learner.data.batch import Batch
 from learner.models.config import AgentConfig
 from learner.models.families import family_of
 from learner.models.normalize import Measurement, Normalizer

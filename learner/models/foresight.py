@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learner.data.dataset import Batch
+from learner.data.batch import Batch
 from learner.models.agent import Agent
 from learner.models.world_model import Seen
 

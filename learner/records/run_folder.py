@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +183,16 @@ def versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
+    found["torch"] = _torch_build() or found["torch"]
     return found
+
+
+def _torch_build() -> str:
+    """Torch's version with the build that its metadata may leave out, as in "2.13.0+cu130"; empty without one. Imports nothing."""
+    spec = find_spec("torch")
+    file = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else Path()
+    match = re.search(r"__version__ = '([^']+)'", file.read_text(encoding="utf-8")) if file.is_file() else None
+    return match[1] if match else ""
 
 
 def command_line() -> list[str]:

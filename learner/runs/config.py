@@ -33,8 +33,8 @@ class RingConfig:
     engines did; set min_ready to num_slots to start as they did."""
 
     placement: str = "host"
-    """Where trajectories lie: "host" memory, "huge" (in huge pages of it, where some are mounted), or "cuda", the learner's GPU
-    ("delayed" is host memory that behaves like one)."""
+    """Where trajectories lie: "host" memory, "huge" (in huge pages of it, where some are mounted), "pinned" (page-locked for the
+    learner's GPU, which then fetches by itself), or "cuda", on that GPU ("delayed" is host memory that behaves like one)."""
 
     snapshot_mib: int = 1024
     """Largest ring [MiB] that is saved with each checkpoint, so that a resumed run reads on where it stopped. What is in a larger
@@ -177,6 +177,11 @@ class RunConfig:
             raise ConfigError(
                 f"a batch_size of {self.learner.data.batch_size} trajectories for {self.train.ranks} ranks cannot come from "
                 f"{self.ring.num_slots} slots: raise ring.num_slots or lower learner.data.batch_size"
+            )
+        if self.learner.data.ahead and self.train.ranks > 1:
+            raise ConfigError(
+                f"learner.data.ahead {self.learner.data.ahead} is for one learner process, not {self.train.ranks}: a checkpoint "
+                "keeps the batches that are under way, and holds the first rank's alone; leave it at 0"
             )
         if self.stream.limit and self.stream.limit < self.ring.min_ready:
             raise ConfigError(

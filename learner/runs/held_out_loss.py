@@ -14,8 +14,9 @@ from embodichain.errors import MotionError, SceneError
 from embodichain.metrics import MetricsWriter, read_metrics
 from embodichain.stages import RolloutStage, SceneStage
 from embodichain.world import Split, World
+from learner.data.batch import Batch
 from learner.data.config import DataConfig
-from learner.data.dataset import Batch, MemorySource, RingDataset
+from learner.data.dataset import MemorySource, RingDataset
 from learner.records.run_folder import MEASURED, RunFolder
 from learner.runs.config import RunConfig
 from learner.training.module import AgentModule

@@ -24,7 +24,7 @@ from embodichain.ring.snapshot import read_index
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate
 from embodichain.types import RingSpec, TrajectoryId
-from learner.data.dataset import LeasedBatch
+from learner.data.batch import LeasedBatch
 from learner.records.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)

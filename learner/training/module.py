@@ -12,6 +12,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,7 +26,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from embodichain.errors import ConfigError, LearnerError
-from learner.data.dataset import Batch, LeasedBatch, RingDataset
+from learner.data.ahead import Ahead
+from learner.data.batch import Batch
+from learner.data.copies import AtOnce, BesideWork, Copies
+from learner.data.dataset import RingDataset
 from learner.data.experience import Experience
 from learner.data.ranks import Ranks
 from learner.memory.precision import tensor_cores
@@ -44,7 +48,7 @@ _LOG_EVERY = 10
 
 
 class AgentModule(pl.LightningModule):
-    """Trains an `Agent`. Takes `LeasedBatch`es, gathers them on its device, and releases each lease as soon as they are there."""
+    """Trains an `Agent` on batches that are on its device (`data.ahead`)."""
 
     def __init__(self, config: LearnerConfig) -> None:
         super().__init__()
@@ -61,7 +65,7 @@ class AgentModule(pl.LightningModule):
         self.average = WeightAverage(config.average, self.agent)
         self.experience = Experience()
         self._linear = LinearForecast()
-        self._leased: LeasedBatch | None = None
+        self._batch: Batch | None = None
         self._clock = (0.0, 0.0)
         self._peak: float | None = None
         self._saved: Mapping[str, Any] | None = None
@@ -73,14 +77,10 @@ class AgentModule(pl.LightningModule):
 
     # ------------------------------------------------------------------------------------------------------------- data
 
-    def transfer_batch_to_device(self, batch: LeasedBatch, device: torch.device, dataloader_idx: int) -> Batch:
-        """The one copy: gathers the windows on the device. Then nothing reads the ring any more, and writers may have its slots."""
-        self._leased = batch  # who was read, how often and when: known beyond the lease
-        needs = self.agent.model.needs
-        try:
-            return batch.gather(device, opening=needs.opening, depth=needs.depth)
-        finally:
-            batch.release()
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Nothing is left to transfer, but for a batch that a checkpoint kept."""
+        self._batch = batch.to(device)
+        return self._batch
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         """One step and then the average: a checkpoint, which callbacks save after this, must hold the average of its own step."""
@@ -154,15 +154,14 @@ class AgentModule(pl.LightningModule):
             "samples": float(self._dataset.samples),
             "samples_per_s": count / elapsed,
         }
-        if self._leased is not None:
-            taken = self.experience.take(self._leased)
-            values |= {
-                "experience/new_pairs": float(taken.new_pairs),
-                "experience/new_pairs_per_s": taken.new_pairs / elapsed,
-                "experience/total_pairs": float(self.experience.new_pairs),
-                "experience/reads": taken.reads,
-                "experience/age_s": taken.age_s,
-            }
+        taken = self.experience.take(batch.reads)
+        values |= {
+            "experience/new_pairs": float(taken.new_pairs),
+            "experience/new_pairs_per_s": taken.new_pairs / elapsed,
+            "experience/total_pairs": float(self.experience.new_pairs),
+            "experience/reads": taken.reads,
+            "experience/age_s": taken.age_s,
+        }
         if self._peak is not None:
             mfu = utilisation(self.agent.model.forward_flops(self._extent(batch)), elapsed, self._peak)
             assert mfu is not None
@@ -190,8 +189,8 @@ class AgentModule(pl.LightningModule):
         self.log("gradient_norm", norm, on_step=True, on_epoch=False)
 
     def _not_finite(self, what: str) -> LearnerError:
-        windows = self._leased.windows if self._leased is not None else ()
-        where = ", ".join(f"{w.trajectory_id} (from chunk {w.start})" for w in windows)
+        reads = self._batch.reads if self._batch is not None else ()
+        where = ", ".join(f"{read.trajectory_id} (from chunk {read.start})" for read in reads)
         return LearnerError(
             f"{what} at step {self.global_step}; the batch held trajectories {where}; lower the rate or look at those"
         )
@@ -221,24 +220,46 @@ class AgentModule(pl.LightningModule):
 
 
 class RingDataModule(pl.LightningDataModule):
-    """The stream as Lightning wants it; its state (draws, counts, and what `engine_state` adds) travels in the checkpoint."""
+    """The stream as Lightning wants it; its state travels in the checkpoint: draws, counts, batches that are drawn and not yet
+    learned from, and what `engine_state` adds.
 
-    def __init__(self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict) -> None:
+    Args:
+        copies: How batches get to the device; None for the usual way to the trainer's.
+    """
+
+    def __init__(
+        self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict, *, copies: Copies | None = None
+    ) -> None:
         super().__init__()
         self.dataset = dataset
         self._engine_state = engine_state
+        self._copies = copies
+        self._ahead: Ahead | None = None
+        self._kept: list[Batch] = []
 
     def train_dataloader(self) -> DataLoader:
-        """Leased batches in this process, one at a time."""
-        return DataLoader(self.dataset, batch_size=None, num_workers=0, collate_fn=_as_is)
+        """Batches on the trainer's device."""
+        trainer: Any = self.trainer
+        device, needs = trainer.strategy.root_device, trainer.lightning_module.agent.model.needs
+        beside = device.type == "cuda" and self.dataset.config.ahead
+        copies = self._copies or (BesideWork(device) if beside else AtOnce(device))
+        self._ahead = Ahead(self.dataset, copies, opening=needs.opening, depth=needs.depth, waiting=self._kept)
+        return DataLoader(self._ahead, batch_size=None, num_workers=0, collate_fn=_as_is)
 
     def state_dict(self) -> dict[str, Any]:
         """The stream's state."""
-        return {**self.dataset.state_dict(), **self._engine_state()}
+        ahead = self._ahead.waiting() if self._ahead is not None else []
+        return {**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on drawing where the checkpoint stopped."""
+        """Goes on where the checkpoint stopped: first with what was drawn and not yet learned from."""
         self.dataset.load_state_dict(state_dict)
+        self._kept = [Batch.loaded(batch) for batch in state_dict.get("ahead", ())]
+
+    def close(self) -> None:
+        """Waits for what is under way, and gives its trajectories back."""
+        if self._ahead is not None:
+            self._ahead.settle()
 
 
 def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
@@ -337,7 +358,7 @@ def fit(
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         # In half precision all other products are bfloat16: what is float32 then are those of the memories' scans.
-        with tensor_cores(module.config.precision is Precision.HALF):
+        with tensor_cores(module.config.precision is Precision.HALF), closing(data):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     return trainer.global_step, trainer.global_step - first
 

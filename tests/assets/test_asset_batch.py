@@ -106,6 +106,7 @@ def build(out, *more):
     return [sys.executable, "-m", "embodichain.cli", "asset", "build", "pad:6", "-o", str(out), "--jobs", "2", *more]
 
 
+@pytest.mark.slow
 def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
     with subprocess.Popen(build(tmp_path), stderr=subprocess.PIPE, text=True) as driver:
         assert driver.stderr is not None

@@ -11,7 +11,7 @@ from embodichain.ring.ring import Ring
 from embodichain.types import CHUNK, Field, RingSpec, Segment, TrajectorySpec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset, check_spec
-from learner.data.windows import Coverage, cut
+from learner.data.windows import Coverage, Read, cut
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_pairs_are_counted_once():
     for _ in range(20):
         window = cut(view, 2, rng)
         seen |= set(range(window.start, window.start + window.length))
-        assert coverage.take([window]) == [len(seen) * CHUNK]
+        assert coverage.take([Read(7, window.start, window.length, CHUNK, 1, 0.0)]) == [len(seen) * CHUNK]
     assert len(seen) == HORIZON
 
 

@@ -52,7 +52,7 @@ def test_each_pair_is_new_once():
     dataset = RingDataset(MemorySource([trajectory(number, chunks) for number in range(3)]), DataConfig(batch_size=3, window=2))
     experience, reads = Experience(), []
     for _ in range(40):
-        taken = experience.take(dataset.draw())
+        taken = experience.take(dataset.draw().reads)
         assert 0 <= taken.new_pairs <= taken.pairs == 3 * 2 * CHUNK
         reads.append(taken.reads)
     assert experience.new_pairs == 3 * chunks * CHUNK, "all of them, however often they were read"
@@ -65,6 +65,6 @@ def test_ages_come_from_the_ring():
             with ring.reserve() as slot:
                 fill(slot, number)
         leased = RingDataset(ring, DataConfig(batch_size=2, window=2)).draw()
-        taken = Experience().take(leased)
+        taken = Experience().take(leased.reads)
         assert 0.0 < taken.age_s < 60.0
         leased.release()

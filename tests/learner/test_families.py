@@ -56,6 +56,7 @@ def test_a_family_trains_with_losses_of_its_own_names_and_a_size_of_its_own(run_
     assert isinstance(agent.model, Toy) and agent.config.model == ToyConfig(width=32)
 
 
+@pytest.mark.slow
 def test_a_family_is_judged_and_saved_as_one_file(run_folder, tmp_path):
     policy = tmp_path / "toy.safetensors"
     ended_well("export", str(run_folder), "-o", str(policy))

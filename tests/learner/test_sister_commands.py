@@ -25,7 +25,7 @@ def ended_well(*arguments: str) -> dict:
 @pytest.mark.parametrize(
     ("recipe", "mode", "parts"),
     [
-        ("lingbot_va_cpu", "grounded", {"loss_video", "loss_action"}),
+        pytest.param("lingbot_va_cpu", "grounded", {"loss_video", "loss_action"}, marks=pytest.mark.slow),
         pytest.param("x_wam_cpu", "guided", {"loss_video", "loss_action", "loss_proprio", "loss_depth"}, marks=pytest.mark.slow),
         pytest.param("cowvla_cpu", "", {"loss_action", "loss_keyframe", "loss_motion"}, marks=pytest.mark.slow),
     ],

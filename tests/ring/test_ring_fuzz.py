@@ -28,6 +28,7 @@ def test_kill_9_and_sigstop_of_anybody_at_any_time():
 
 
 @pytest.mark.skipif(not containers.allowed(), reason="needs root, and a kernel that allows it, to make pid namespaces")
+@pytest.mark.slow
 def test_kill_9_and_sigstop_of_anybody_when_every_second_one_is_in_a_container():
     report = ring_fuzz.run(200.0, seed=4, max_kills=60, least_reads=1_001, containers=True)
     assert report.clean, report

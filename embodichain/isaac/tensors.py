@@ -1,0 +1,262 @@
+"""Physics of Isaac Sim through PhysX's tensors: what is commanded, what is measured, what touches.
+
+Part of the server, and like it without EmbodiChain and without a machine that has run it: see `server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Setup(NamedTuple):
+    """What the views stand on."""
+
+    physx: Any
+    """omni.physx."""
+    tensors: Any
+    """omni.physics.tensors."""
+    usd: Any
+    """pxr."""
+    stage: Any
+    robot: Mapping[str, Any]
+    """As `worlds.described` gives it."""
+    scenes: Sequence[Any]
+    """What is in each world (`server.Placed`); None where nothing is."""
+    origins: Sequence[tuple[float, float, float]]
+    """Where each world lies on the stage [m]."""
+    most_pairs: int
+
+
+class Touched:
+    """The pairs of bodies that touched within a control period, gathered physics step by physics step."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Starts a period."""
+        self._sum: dict[tuple[int, int], list[Any]] = {}
+
+    def add(self, first: int, second: int, force: NDArray[np.float64], normal: float, overlap: float) -> None:
+        """Books one step's force [N] of the first body on the second, its normal forces together, and the deepest overlap [m]."""
+        kept = self._sum.setdefault((first, second), [0.0, 0.0, 0.0, np.zeros(3)])
+        kept[0] += normal
+        kept[1] = max(kept[1], overlap)
+        kept[2] = max(kept[2], float(np.linalg.norm(force)))
+        kept[3] = kept[3] + force
+
+    def end(self, steps: int) -> None:
+        """Turns sums into means over the period."""
+        for kept in self._sum.values():
+            kept[0] /= steps
+            kept[3] = kept[3] / steps
+
+    def write(self, tape: Mapping[str, NDArray[Any]], world: int) -> None:
+        """Into a row of the board, as many as there is room for."""
+        pairs = list(self._sum.items())[: tape["pair"].shape[1]]
+        tape["num_pairs"][world] = len(pairs)
+        for row, (pair, (force, depth, peak, push)) in enumerate(pairs):
+            tape["pair"][world, row] = pair
+            tape["force"][world, row], tape["depth"][world, row], tape["peak"][world, row] = force, depth, peak
+            tape["push"][world, row] = push
+
+
+class Views:
+    """Physics of the whole stage through the tensor interface, for as long as nobody changes what is on it."""
+
+    def __init__(self, on: Setup, kept: Mapping[int, Any], fresh: frozenset[int]) -> None:
+        self._on, self._physx = on, on.physx
+        self._physx.get_physx_interface().force_load_physics_from_usd()
+        self._physx.get_physx_interface().start_simulation()
+        self._view = on.tensors.create_simulation_view("numpy")
+        self._view.set_subspace_roots("/")
+        self._arms = self._view.create_articulation_view("/world*/robot")
+        self._names = list(self._arms.shared_metatype.dof_names)
+        self._numbers = {name: number for number, name in enumerate(self._names)}
+        self._time = 0.0
+        self._home(fresh)
+        self._rigid: dict[int, Any] = {}
+        for world, placed in enumerate(on.scenes):
+            if placed is not None and placed.free:
+                self._rigid[world] = self._view.create_rigid_body_view(placed.free)
+        self._articulated: dict[str, Any] = {}
+        for placed in on.scenes:
+            if placed is None:
+                continue
+            for role in placed.roles:
+                root = f"{placed.root}/objects/{role}"
+                if any(path.startswith(f"{root}/") for path in placed.joints):
+                    self._articulated[root] = self._view.create_articulation_view(root)
+        self._contacts = {world: self._contact_view(world) for world, placed in enumerate(on.scenes) if placed is not None}
+        for world, state in kept.items():
+            if world not in fresh:
+                self._restore(world, state)
+
+    def _joint_names(self) -> list[tuple[list[str], list[tuple[str, float]]]]:
+        """For each arm its joints, and its gripper's joints with the share of the opening that each of them is."""
+        return [
+            (
+                [leaf(name) for name in arm["joints"]],
+                [(leaf(name), 1.0 / len(arm["gripper_joints"])) for name in arm["gripper_joints"]],
+            )
+            for arm in self._on.robot["arms"]
+        ]
+
+    def _home(self, fresh: frozenset[int]) -> None:
+        positions = self._arms.get_dof_positions()
+        for world in fresh:
+            positions[world] = self._targets(np.asarray(self._on.robot["home"], np.float64), positions[world])
+        rows = np.array(sorted(fresh), np.int32)
+        self._arms.set_dof_positions(positions, rows)
+        self._arms.set_dof_velocities(np.zeros_like(positions), rows)
+        self._arms.set_dof_position_targets(positions, rows)
+
+    def _targets(self, command: NDArray[np.float64], base: NDArray[Any]) -> NDArray[Any]:
+        """Joint targets in the simulator's own order; what no command addresses stays as in `base`."""
+        out, start = base.copy(), 0
+        for joints, fingers in self._joint_names():
+            for name in joints:
+                out[self._numbers[name]] = command[start]
+                start += 1
+            for name, share in fingers:
+                sign = self._finger_sign(name)
+                out[self._numbers[name]] = sign * share * command[start]
+            start += 1
+        return out
+
+    def _finger_sign(self, name: str) -> float:
+        """Fingers that slide to negative positions open with the opposite sign."""
+        low, high = self._arms.get_dof_limits()[0, self._numbers[name]]
+        return 1.0 if abs(high) >= abs(low) else -1.0
+
+    def command(self, command: NDArray[np.float64]) -> None:
+        """Sets position targets of every robot."""
+        targets = self._arms.get_dof_position_targets()
+        for world in range(len(self._on.scenes)):
+            targets[world] = self._targets(command[world], targets[world])
+        self._arms.set_dof_position_targets(targets, np.arange(len(self._on.scenes), dtype=np.int32))
+
+    def push(self, world: int, pushes: Sequence[tuple[str, Sequence[float]]]) -> None:
+        """Forces at centres of mass for the next physics step [N], in the world's frame."""
+        placed = self._on.scenes[world]
+        assert placed is not None
+        for body, force in pushes:
+            view = self._view.create_rigid_body_view([placed.path_of(body)])
+            view.apply_forces(np.asarray([force], np.float32), np.zeros(1, np.int32), True)
+
+    def simulate(self, seconds: float) -> None:
+        """One physics step."""
+        interface = self._physx.get_physx_simulation_interface()
+        interface.simulate(seconds, self._time)
+        interface.fetch_results()
+        self._time += seconds
+
+    def _contact_view(self, world: int) -> Any:
+        """Forces between everything that moves in a world and everything else there."""
+        placed = self._on.scenes[world]
+        assert placed is not None
+        sensors = [path for _, path in links(self._on.stage, f"/world{world}/robot", self._on.usd)]
+        sensors += [f"{placed.root}/objects/{role}/{body}" for role, bodies in placed.bodies.items() for body in bodies]
+        filters = [f"{placed.root}/table", *sensors]
+        return self._view.create_rigid_contact_view(sensors, [filters] * len(sensors), self._on.most_pairs * 8)
+
+    def touch(self, touched: Sequence[Touched], seconds: float) -> None:
+        """Adds this physics step's contacts, each pair once."""
+        for world, view in self._contacts.items():
+            matrix = np.asarray(view.get_contact_force_matrix(seconds), np.float64)
+            forces, _, _, separations, counts, starts = (np.asarray(part) for part in view.get_contact_data(seconds))
+            for row, column in zip(*np.nonzero(np.linalg.norm(matrix, axis=-1) > 0), strict=True):
+                if column and column - 1 <= row:
+                    continue  # a pair of sensors is seen from both
+                at = slice(int(starts[row, column]), int(starts[row, column] + counts[row, column]))
+                normal, overlap = float(np.abs(forces[at]).sum()), float(max(0.0, -separations[at].min(initial=0.0)))
+                first = 1 if column == 0 else 1 + int(column)
+                touched[world].add(first, 2 + int(row), matrix[row, column], normal, overlap)
+
+    def write(self, tape: Mapping[str, NDArray[Any]]) -> None:
+        """States into the board, each world's about its own origin, quaternions as w x y z."""
+        positions = np.asarray(self._arms.get_dof_positions(), np.float64)
+        for world, placed in enumerate(self._on.scenes):
+            if placed is None:
+                continue
+            tape["measured"][world] = self._measured(positions[world])
+            if placed.free:
+                poses = np.asarray(self._rigid[world].get_transforms(), np.float64)  # x y z, then x y z w
+                speeds = np.asarray(self._rigid[world].get_velocities(), np.float64)
+                count = len(placed.free)
+                tape["pose"][world, :count, :3] = poses[:, :3] - self._on.origins[world]
+                tape["pose"][world, :count, 3:] = poses[:, [6, 3, 4, 5]]
+                tape["velocity"][world, :count] = speeds
+            values: list[float] = []
+            for role in placed.roles:
+                view = self._articulated.get(f"{placed.root}/objects/{role}")
+                if view is not None:
+                    values += np.asarray(view.get_dof_positions(), np.float64)[0].tolist()
+            tape["joint"][world, : len(values)] = values
+
+    def _measured(self, positions: NDArray[np.float64]) -> list[float]:
+        out: list[float] = []
+        for joints, fingers in self._joint_names():
+            out += [float(positions[self._numbers[name]]) for name in joints]
+            out.append(sum(self._finger_sign(name) * float(positions[self._numbers[name]]) for name, _ in fingers))
+        return out
+
+    def snapshot(self) -> dict[int, Any]:
+        """Where everything is and how it moves, by world: changing the stage begins physics anew."""
+        arms = (np.array(self._arms.get_dof_positions()), np.array(self._arms.get_dof_velocities()))
+        targets = np.array(self._arms.get_dof_position_targets())
+        kept: dict[int, Any] = {}
+        for world, placed in enumerate(self._on.scenes):
+            if placed is not None:
+                rigid = self._rigid.get(world)
+                bodies = (np.array(rigid.get_transforms()), np.array(rigid.get_velocities())) if rigid is not None else None
+                roots = [f"{placed.root}/objects/{role}" for role in placed.roles]
+                joints = {
+                    root: (np.array(view.get_dof_positions()), np.array(view.get_dof_velocities()))
+                    for root, view in self._articulated.items()
+                    if root in roots
+                }
+                kept[world] = (arms[0][world], arms[1][world], targets[world], bodies, joints)
+        return kept
+
+    def _restore(self, world: int, state: Any) -> None:
+        positions, velocities, targets, bodies, joints = state
+        rows = np.array([world], np.int32)
+        for setter, values in (
+            (self._arms.set_dof_positions, positions),
+            (self._arms.set_dof_velocities, velocities),
+            (self._arms.set_dof_position_targets, targets),
+        ):
+            whole = np.array(self._arms.get_dof_positions())
+            whole[world] = values
+            setter(whole, rows)
+        if bodies is not None:
+            every = np.arange(len(bodies[0]), dtype=np.int32)
+            self._rigid[world].set_transforms(bodies[0], every)
+            self._rigid[world].set_velocities(bodies[1], every)
+        for root, (at, moving) in joints.items():
+            self._articulated[root].set_dof_positions(at, np.zeros(1, np.int32))
+            self._articulated[root].set_dof_velocities(moving, np.zeros(1, np.int32))
+
+    def end(self) -> None:
+        """Lets go of physics, so that the stage may change."""
+        self._view.invalidate()
+        self._physx.get_physx_interface().reset_simulation()
+
+
+def links(stage: Any, root: str, usd: Any) -> list[tuple[str, str]]:
+    """Names and paths of all rigid bodies below `root`, in the order of the stage."""
+    return [
+        (prim.GetName(), str(prim.GetPath()))
+        for prim in usd.Usd.PrimRange(stage.GetPrimAtPath(root))
+        if prim.HasAPI(usd.UsdPhysics.RigidBodyAPI)
+    ]
+
+
+def leaf(name: str) -> str:
+    """Importers turn "left/joint1" into a prim's name."""
+    return name.replace("/", "_")

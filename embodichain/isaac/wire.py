@@ -1,0 +1,302 @@
+"""How EmbodiChain and a simulator in another interpreter talk: msgpack frames over a socket, arrays in memory that both map.
+
+The simulator's interpreter has its own Python and packages, so this file uses the standard library, NumPy and msgpack alone, and
+imports nothing of EmbodiChain: the server loads it by its path.
+
+A request is a map with "n", its number, and "do", what is wanted; its reply carries the same number and either what was asked for
+or "error". A reply may bring a new board, as a file descriptor beside the frame: the arrays in which commands, states and
+pictures travel from then on.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import socket
+import struct
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+ABI = 1
+"""Raised with every change of what is said; both sides must agree."""
+MOST_PAIRS = 128
+"""Pairs of bodies that may touch in one world within one control period."""
+_HEADER = struct.Struct("<IB")
+_MOST_BYTES = 1 << 26
+_ALIGN = 64
+
+Layout = Sequence[tuple[str, str, Sequence[int]]]
+"""Name, dtype and shape of every array of a board."""
+
+
+class WireError(Exception):
+    """The other side is gone, silent, or speaks otherwise; the message says which."""
+
+
+class Board:
+    """Named arrays in anonymous shared memory."""
+
+    def __init__(self, layout: Layout, descriptor: int) -> None:
+        """Maps a board that `create` made, here or elsewhere, and closes the descriptor."""
+        self.layout = [(name, dtype, tuple(shape)) for name, dtype, shape in layout]
+        self.arrays: dict[str, NDArray[Any]] = {}
+        try:
+            size = sum(_extent(dtype, shape) for _, dtype, shape in self.layout)
+            if os.fstat(descriptor).st_size < size:
+                raise WireError(f"a board of {size} bytes came in a file of {os.fstat(descriptor).st_size}")
+            memory = mmap.mmap(descriptor, max(size, 1))
+        finally:
+            os.close(descriptor)
+        start = 0
+        for name, dtype, shape in self.layout:
+            self.arrays[name] = np.ndarray(shape, dtype, memory, start)
+            start += _extent(dtype, shape)
+
+    @staticmethod
+    def create(layout: Layout) -> int:
+        """A descriptor of zeroed memory for a board."""
+        descriptor = os.memfd_create("embodichain-board", os.MFD_CLOEXEC)
+        os.ftruncate(descriptor, max(1, sum(_extent(dtype, shape) for _, dtype, shape in layout)))
+        return descriptor
+
+
+class Wire:
+    """One end of a connection. Owned by one thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+
+    def send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
+        """Sends one frame, with a descriptor beside it if given; raises WireError when the other side is gone."""
+        pack: Any = msgpack.packb
+        body = pack(message)
+        head = _HEADER.pack(len(body), descriptor is not None)
+        try:
+            if descriptor is None:
+                self._socket.sendall(head + body)
+            else:
+                socket.send_fds(self._socket, [head], [descriptor])
+                self._socket.sendall(body)
+        except OSError as error:
+            raise WireError(f"the other side is gone ({error})") from error
+
+    def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], int | None]:
+        """The next frame, and the descriptor that came with it.
+
+        Raises WireError when none comes within `timeout_s` [s] (None waits for ever), and when the other side is gone.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        descriptors: list[int] = []
+        try:
+            head = b""
+            while len(head) < _HEADER.size:
+                self._patience(deadline)
+                part, found, _, _ = socket.recv_fds(self._socket, _HEADER.size - len(head), 1)
+                descriptors += found
+                if not part:
+                    raise WireError("the other side has closed the connection")
+                head += part
+            size, has_descriptor = _HEADER.unpack(head)
+            if size > _MOST_BYTES or bool(has_descriptor) != bool(descriptors):
+                raise WireError(f"what came is no frame: {size} bytes, {len(descriptors)} descriptors")
+            body = bytearray()
+            while len(body) < size:
+                self._patience(deadline)
+                part = self._socket.recv(size - len(body))
+                if not part:
+                    raise WireError("the other side has closed the connection")
+                body += part
+            message: Any = msgpack.unpackb(bytes(body), strict_map_key=False)
+            if not isinstance(message, dict):
+                raise WireError(f"a frame holds a map, not {type(message).__name__}")
+        except BaseException as error:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if isinstance(error, TimeoutError):
+                raise WireError(f"no answer within {timeout_s:g} s") from error
+            if isinstance(error, (OSError, ValueError, msgpack.exceptions.UnpackException)):
+                raise WireError(f"what came cannot be read ({error})") from error
+            raise
+        return message, descriptors[0] if descriptors else None
+
+    def _patience(self, deadline: float | None) -> None:
+        self._socket.settimeout(None if deadline is None else max(1e-3, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Ends the connection; safe to call twice."""
+        self._socket.close()
+
+
+class Simulator(Protocol):
+    """What a server serves: worlds of one robot. Positions [m], angles [rad], quaternions w x y z, forces [N], times [s]."""
+
+    def hello(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Starts worlds for "robot", "num_worlds", "width", "height", "cameras" and "shadows"; what is worth to be known of it:
+        "versions" and "command_size".
+
+        Raises ValueError, saying why, for what it cannot do.
+        """
+        ...
+
+    def load(self, worlds: Sequence[int], paths: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """Puts scenes, by the paths of their USD files, into worlds, robot at home.
+
+        Returns, by world, the names of its "bodies" in the order in which contacts number them, or an "error".
+        """
+        ...
+
+    def sizes(self) -> dict[str, int]:
+        """Most "objects", "joints" and "grains" that any loaded world has."""
+        ...
+
+    def step(self, command: NDArray[np.float64], pushes: Mapping[int, Sequence[tuple[str, Sequence[float]]]]) -> dict[int, str]:
+        """One control period of every world; by world why its state is void from now on."""
+        ...
+
+    def look(self, tape: Mapping[str, NDArray[Any]]) -> None:
+        """Writes the state of every world into the arrays that `tape_layout` lists."""
+        ...
+
+    def render(self, worlds: Sequence[int], pictures: Mapping[str, NDArray[Any]]) -> None:
+        """Writes what the cameras see now into the first rows of "rgb", "range" (depth) and "segmentation"."""
+        ...
+
+    def close(self) -> None:
+        """Ends the simulation."""
+        ...
+
+
+def tape_layout(worlds: int, command_size: int, sizes: Mapping[str, int]) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The arrays of a board that hold commands and states; names and meaning as in `types.tapes.Tape`."""
+    objects, joints, grains = sizes["objects"], sizes["joints"], sizes["grains"]
+    return [
+        ("command", "float64", (worlds, command_size)),
+        ("time_s", "float64", (worlds,)),
+        ("measured", "float64", (worlds, command_size)),
+        ("pose", "float64", (worlds, objects, 7)),
+        ("velocity", "float64", (worlds, objects, 6)),
+        ("joint", "float64", (worlds, joints)),
+        ("grain", "float64", (worlds, grains, 6)),
+        ("pair", "int16", (worlds, MOST_PAIRS, 2)),
+        ("force", "float64", (worlds, MOST_PAIRS)),
+        ("depth", "float64", (worlds, MOST_PAIRS)),
+        ("peak", "float64", (worlds, MOST_PAIRS)),
+        ("push", "float64", (worlds, MOST_PAIRS, 3)),
+        ("num_pairs", "int16", (worlds,)),
+    ]
+
+
+def picture_layout(worlds: int, cameras: int, height: int, width: int) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The arrays of a board that hold pictures."""
+    size = (worlds, cameras, height, width)
+    return [("rgb", "uint8", (*size, 3)), ("range", "float32", size), ("segmentation", "uint8", size)]
+
+
+def serve(connection: socket.socket, simulator: Simulator) -> None:
+    """Answers requests until the other side says "close" or is gone. A fault of the simulator's is an answer, not the end."""
+    wire = Wire(connection)
+    host = _Host(simulator)
+    try:
+        while True:
+            try:
+                request, _ = wire.receive()
+            except WireError:
+                return
+            board: int | None = None
+            try:
+                reply, board = host.answer(request)
+            except Exception as error:
+                reply = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+            try:
+                wire.send({**reply, "n": request.get("n")}, board)
+            finally:
+                if board is not None:
+                    os.close(board)
+            if request.get("do") == "close":
+                return
+    finally:
+        simulator.close()
+
+
+class _Host:
+    """Requests, one after the other, on a simulator and the board that it shares."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+        self._board: Board | None = None
+        self._pictures: list[tuple[str, str, tuple[int, ...]]] = []
+        self._worlds = self._command_size = 0
+
+    @property
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        if self._board is None:
+            raise RuntimeError("say hello first")
+        return self._board.arrays
+
+    def answer(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        """The reply, and the descriptor of a board that is new."""
+        deeds: dict[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], int | None]]] = {
+            "hello": self._hello,
+            "load": self._load,
+            "step": self._step,
+            "look": self._look,
+            "render": self._render,
+            "close": lambda _: ({}, None),
+        }
+        return deeds[str(request["do"])](request)
+
+    def _hello(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        if request["abi"] != ABI:
+            return {"error": f"the server speaks ABI {ABI}, not {request['abi']}: install one version on both sides"}, None
+        told = self._simulator.hello(request)
+        self._worlds, self._command_size = int(request["num_worlds"]), int(told["command_size"])
+        self._pictures = picture_layout(self._worlds, len(request["cameras"]), int(request["height"]), int(request["width"]))
+        layout, board = self._renew()
+        return {**told, "abi": ABI, "board": layout}, board
+
+    def _renew(self) -> tuple[list[Any] | None, int | None]:
+        """A new board where the old one has too little room; its layout and a descriptor of it to send."""
+        layout = tape_layout(self._worlds, self._command_size, self._simulator.sizes()) + self._pictures
+        if self._board is not None and _holds(self._board.layout, layout):
+            return None, None
+        descriptor = Board.create(layout)
+        self._board = Board(layout, os.dup(descriptor))
+        return [list(entry) for entry in layout], descriptor
+
+    def _load(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        loaded = self._simulator.load(request["worlds"], request["scenes"])
+        layout, board = self._renew()
+        self._simulator.look(self._arrays)
+        return {"worlds": loaded, "board": layout}, board
+
+    def _step(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        faults = self._simulator.step(self._arrays["command"].copy(), request["pushes"])
+        self._simulator.look(self._arrays)
+        return {"faults": faults}, None
+
+    def _look(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        self._simulator.look(self._arrays)
+        return {}, None
+
+    def _render(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
+        self._simulator.render(request["worlds"], self._arrays)
+        return {}, None
+
+
+def _holds(old: Layout, new: Layout) -> bool:
+    """Whether every array of `new` is one of `old`, of the same shape or a smaller one."""
+    return all(
+        name == other and len(shape) == len(wanted) and all(a >= b for a, b in zip(shape, wanted, strict=True))
+        for (name, _, shape), (other, _, wanted) in zip(old, new, strict=True)
+    )
+
+
+def _extent(dtype: str, shape: Sequence[int]) -> int:
+    size = int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64))
+    return -(-size // _ALIGN) * _ALIGN

@@ -1,0 +1,178 @@
+"""One batch: as views of what a lease holds, and as gathered from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from embodichain.errors import LearnerError
+from embodichain.types import ACTION_DIM, Segment
+from learner.data.gather import Slots
+from learner.data.windows import Read, TrajectoryView, WindowView
+
+Copy = Callable[[Tensor, Tensor], object]
+"""Copies its second argument into its first, at once or, with its reader's knowledge, later."""
+
+
+class Lease(Protocol):
+    """Trajectories held for reading."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def __getitem__(self, index: int, /) -> TrajectoryView:
+        """One of them."""
+        ...
+
+    def release(self) -> None:
+        """Gives them back; safe to call twice."""
+        ...
+
+
+class RingLease(Lease, Protocol):
+    """One of a source that has fields of all slots."""
+
+    @property
+    def slots(self) -> NDArray[np.int64]:
+        """Where each trajectory lies."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """One gathered batch, physical units, T chunks and T + 1 frames a window; steps after an episode's end are zero, not valid."""
+
+    rgb_BThw3: Tensor | None
+    """uint8 [B, T + 1, cameras, h, w, 3]; None where workers encoded the frames."""
+    proprio_BTA: Tensor
+    actions_BTKA: Tensor
+    action_mask_BA: Tensor
+    """bool: channels that the robot has."""
+    segment_BT: Tensor
+    """uint8, see Segment."""
+    valid_BT: Tensor
+    instructions: tuple[str, ...]
+    reads: tuple[Read, ...]
+    """Which windows these are."""
+    latents_BTvrcC: Tensor | None = None
+    """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
+    depth: Tensor | None = None
+    """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
+    opening: Tensor | None = None
+    """The first frame of each trajectory, as `rgb_BThw3` or `latents_BTvrcC` with T = 0; None where it was not asked for."""
+
+    @property
+    def trajectory_ids(self) -> tuple[int, ...]:
+        """Packed id of each window's trajectory."""
+        return tuple(read.trajectory_id for read in self.reads)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """First chunk of each window."""
+        return tuple(read.start for read in self.reads)
+
+    @property
+    def imitate_BT(self) -> Tensor:
+        """Steps whose actions are worth imitating: valid and not part of a failed attempt."""
+        return self.valid_BT & (self.segment_BT != Segment.FAILURE)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
+        """The same batch on a device; itself where it already is there."""
+        return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in self.tensors.items()})
+
+    def saved(self) -> dict[str, Any]:
+        """As tensors in host memory and plain values, for a checkpoint that is read with `weights_only`."""
+        reads = [tuple(read) for read in self.reads]
+        return {**self.to("cpu").tensors, "instructions": list(self.instructions), "reads": reads}
+
+    @classmethod
+    def loaded(cls, state: Mapping[str, Any]) -> Batch:
+        """The inverse of `saved`."""
+        reads = tuple(Read(*read) for read in state["reads"])
+        return cls(**{"rgb_BThw3": None, **state, "instructions": tuple(state["instructions"]), "reads": reads})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LeasedBatch:
+    """Windows of a lease; their tensors are views that end with `release`."""
+
+    windows: tuple[WindowView, ...]
+    window: int
+    """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
+    lease: Lease
+    slots: Slots | None = None
+    """Where the trajectories lie, if in a ring: a batch on the ring's own device is then gathered by one launch a field."""
+    depth_field: str = ""
+    """The field that depth comes from."""
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """Which windows these are."""
+        ages: Sequence[float] = getattr(self.lease, "ages_s", [0.0] * len(self.windows))
+        return tuple(
+            Read(int(view.trajectory_id), view.start, view.length, view.action.shape[1], int(view.read_index) + 1, float(age_s))
+            for view, age_s in zip(self.windows, ages, strict=True)
+        )
+
+    def gather(
+        self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False, copy: Copy = Tensor.copy_
+    ) -> Batch:
+        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
+
+        What is not gathered by one launch goes through `copy`, one call a window and field. Where that returns before the copy is
+        made, neither may the batch be used nor the lease end until then.
+
+        Raises LearnerError for a depth that the stream does not carry.
+        """
+        w = self.windows
+        if depth and w[0].depth is None:
+            raise LearnerError("this model learns depth, and the stream carries none: set world.depth true")
+        encoded = w[0].latents is not None
+        lengths = torch.tensor([view.length for view in w])
+        size = self.window or int(lengths.max())
+        starts = torch.tensor([view.start for view in w])
+
+        def taken(name: str, parts: Iterable[Tensor | None], frames: int) -> Tensor:
+            """Windows of a field that are `frames` longer than their chunks."""
+            found = self.slots.windows(name, starts, lengths + frames, size + frames, device) if self.slots is not None else None
+            return _stack([part for part in parts if part is not None], size + frames, device, copy) if found is None else found
+
+        return Batch(
+            rgb_BThw3=taken("rgb", (view.rgb for view in w), 1) if not encoded else None,
+            latents_BTvrcC=taken("latents", (view.latents for view in w), 1) if encoded else None,
+            proprio_BTA=taken("proprio", (view.proprio for view in w), 1),
+            actions_BTKA=taken("action", (view.action for view in w), 0),
+            action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, "cpu").bool().to(device),
+            segment_BT=_stack([view.segment for view in w], size, "cpu").to(device),
+            valid_BT=(torch.arange(size)[None] < lengths[:, None]).to(device),
+            instructions=tuple(view.instruction for view in w),
+            reads=self.reads,
+            opening=_stack([view.opening for view in w], 1, device, copy) if opening else None,
+            depth=taken(self.depth_field, (view.depth for view in w), 1) if depth else None,
+        )
+
+    def release(self) -> None:
+        """Gives the trajectories back to the ring, once they are gathered; safe to call twice."""
+        self.lease.release()
+
+
+def _stack(parts: list[Tensor], length: int, device: torch.device | str, copy: Copy = Tensor.copy_) -> Tensor:
+    """Parts [<= length, ...] into one new tensor [B, length, ...] on `device`, zero beyond each part's end."""
+    out = torch.empty((len(parts), length, *parts[0].shape[1:]), dtype=parts[0].dtype, device=device)
+    for row, part in zip(out, parts, strict=True):
+        copy(row[: part.shape[0]], part)
+        row[part.shape[0] :] = 0
+    return out
