@@ -66,6 +66,10 @@ validate-assets: setup $(VENV)/.validators ## one asset of every family, judged 
 	$(BIN)/embodichain asset validate build/catalogue --public
 	$(BIN)/pytest tests/assets/test_asset_validators.py
 
+assets-index: setup ## build one asset of every family, and write the index and tables of assets/ again
+	$(BIN)/embodichain asset build all -o build/catalogue --resume --no-gallery
+	cp build/catalogue/catalogue.json build/catalogue/licences.csv build/catalogue/materials.csv build/catalogue/categories.csv assets/
+
 $(VENV)/.validators: $(STAMP)
 	$(BIN)/pip install -q -c constraints.txt -e '.[all,validate]'
 	@touch $@

@@ -1,27 +1,28 @@
 """Are files from elsewhere delivered, with everything that they state?
 
-    python benchmarks/assets_foreign.py [--quick] [--json] [--corpus FOLDER ...] [--most N] [--jobs N]
+    python benchmarks/assets_foreign.py [--quick] [--json] [--packages CACHE] [--corpus FOLDER ...] [--most N] [--jobs N]
 
 Without a corpus: small files of every kind that data teams bring, of `tests/assets/foreign_cases.py`. With folders (unpacked
-packages such as pybullet's data or robosuite), `--most` of the files in each as well. Figures: `delivered_objects` and
-`delivered_robots`, shares of well-formed files that became assets; `silent_drops`, stated quantities that differ in the asset
-without a row in its fidelity table, by our own comparison and by MuJoCo's native reading of the source; `exceptions_as_reasons`;
+packages such as pybullet's data or robosuite), `--most` of the files in each as well; `--packages` downloads four such packages.
+Figures: `delivered_objects` and `delivered_robots`, shares of well-formed files that became assets; `opened`, refusals of open
+surfaces that nobody gave a wall, a decision that is asked for and is counted apart; `silent_drops`, stated quantities that differ
+in the asset without a row in its fidelity table, by our own comparison and by pxr's reading of the result; `exceptions_as_reasons`;
 `psnr_median` of pictures of textured inputs and outputs [dB]; `convex_missing_max`, largest share of a convex object's volume that
-its colliders leave out. The peer is `urdf-usd-converter` on the same URDF files, where it is installed.
+its colliders leave out. The peer is `urdf-usd-converter` on the same URDF files, in an environment of its own: `peer_delivered`,
+and `peer_drops`, stated masses and centres of mass that its stages do not hold.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import asset_packages
 import harness
 import numpy as np
 import trimesh
@@ -48,14 +49,18 @@ _MALFORMED = (
     "no shape",
     "is not below",
     "truncated",
+    "lie in one plane",
     "is empty",
 )
 """Reasons that say that a file of a corpus is not whole: those are no well-formed objects."""
+_OPEN = "the surface is open"
+_DESCRIBED = (".urdf", ".xml", ".mjcf", ".sdf")
 
 
 def main() -> None:
     arguments = harness.parser(__doc__, "a smaller number of textured files and no convex sweep")
     arguments.add_argument("--corpus", nargs="*", type=Path, default=[], help="folders of files from elsewhere")
+    arguments.add_argument("--packages", type=Path, help="cache for packages with files from elsewhere, downloaded when missing")
     arguments.add_argument("--most", type=int, default=20, help="files taken from each folder, spread evenly")
     arguments.add_argument("--jobs", type=int, default=2)
     options = arguments.parse_args()
@@ -65,26 +70,46 @@ def main() -> None:
         cases = foreign_cases.write_all(root / "cases", rng)
         jobs = [FileJob(path=case.path, item=case.item, facts=FileFacts(licence="CC0-1.0")) for case in cases]
         robots = {job.name for job, case in zip(jobs, cases, strict=True) if case.robot}
-        textured = _textured(root / "textured", 3 if options.quick else 20, rng)
+        folders = asset_packages.fetched(options.packages) if options.packages else []
+        count = 3 if options.quick else 20
+        drawn = _textured(root / "textured", count, rng)
+        found = list(_spread(list(asset_packages.textured(options.packages)), 20)) if options.packages else []
         convex = _convex(root / "convex", 4 if options.quick else 30, rng)
-        jobs += [FileJob(path=file, facts=FileFacts(licence="CC0-1.0", unit="m")) for file in (*textured, *convex)]
-        for source in options.corpus:
+        jobs += [FileJob(path=file, facts=FileFacts(licence="CC0-1.0", unit="m")) for file in (*drawn, *convex)]
+        as_it_lies = FileFacts(licence="unknown", size_m=0.2, wall_m=0.004, up="z", keep_pose=True)
+        pictured = [FileJob(path=file, facts=as_it_lies) for file in found]
+        jobs += pictured
+        for source in (*options.corpus, *folders):
             taken = _corpus(source, options.most)
             jobs += taken
-            robots |= {job.name for job in taken if job.path.suffix in (".urdf", ".xml", ".mjcf") and _jointed(job)}
+            robots |= {
+                job.name
+                for job in taken
+                if job.path.suffix in (".urdf", ".xml", ".mjcf", ".sdf") and asset_packages.jointed(job.path)
+            }
         out = root / "out"
         wanted = batch.jobs.unique(jobs)
         outcomes = batch.run(wanted, out, batch.BatchConfig(jobs=options.jobs, timeout_s=120.0))
         figures = _figures(outcomes, {job.name for job in wanted if job.name in robots}, {file.stem for file in convex})
         figures["silent_drops"] += _native_drops(cases, outcomes)
-        figures["psnr_median"] = round(float(np.median([_psnr(file, outcomes) for file in textured])), 2)
-        figures |= _peer([case.path for case in cases if case.path.suffix == ".urdf"], root / "peer")
+        paths = {file.resolve() for file in drawn}
+        likeness = {}
+        for job, outcome in zip(wanted, outcomes, strict=True):
+            inner = getattr(job, "job", job)
+            flat = any(mark in outcome.reason for mark in _MALFORMED)
+            if not flat and (inner in pictured or inner.path.resolve() in paths):
+                likeness[outcome.name] = _psnr(inner.path, outcome)
+        figures["psnr_median"] = round(float(np.median(list(likeness.values()))), 2)
+        figures["psnr_files"] = len(likeness)
+        figures["psnr_below_30"] = {name: round(value, 1) for name, value in likeness.items() if value < 30.0}
+        figures |= _peer([case for case in cases if case.path.suffix == ".urdf"], root / "peer")
         refused = {outcome.name: outcome.reason for outcome in outcomes if outcome.state == "failed"}
     harness.give(figures | {"refused": refused}, options)
 
 
 def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[str]) -> dict[str, Any]:
-    whole = [o for o in outcomes if o.state == "built" or not any(mark in o.reason for mark in _MALFORMED)]
+    opened = [o for o in outcomes if o.state == "failed" and _OPEN in o.reason]
+    whole = [o for o in outcomes if o.state == "built" or not any(mark in o.reason for mark in (*_MALFORMED, _OPEN))]
     sides: dict[str, list[bool]] = {"objects": [], "robots": []}
     silent, raw, missing = 0, 0, [0.0]
     for outcome in whole:
@@ -100,9 +125,9 @@ def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[st
             missing += [float(e["after"]["missing"]) for e in report["stages"] if e["stage"] == "collision"]
     shares = {f"delivered_{name}": round(sum(found) / len(found), 4) if found else 0.0 for name, found in sides.items()}
     return {
-        **shares, "objects": len(sides["objects"]), "robots": len(sides["robots"]), "malformed": len(outcomes) - len(whole),
-        "silent_drops": silent, "stated": rows, "stated_kept": kept, "exceptions_as_reasons": raw,
-        "convex_missing_max": round(max(missing), 4),
+        **shares, "objects": len(sides["objects"]), "robots": len(sides["robots"]),
+        "malformed": len(outcomes) - len(whole) - len(opened), "opened": len(opened), "silent_drops": silent, "stated": rows,
+        "stated_kept": kept, "exceptions_as_reasons": raw, "convex_missing_max": round(max(missing), 4),
     }  # fmt: skip
 
 
@@ -133,13 +158,12 @@ def _textured(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
     return [foreign_cases.textured_cube(place, f"picture_{index}", rng) for index in range(count)]
 
 
-def _psnr(file: Path, outcomes: Sequence[batch.Outcome]) -> float:
+def _psnr(file: Path, outcome: batch.Outcome) -> float:
     """Likeness of a picture of a file to one of its asset [dB], from one camera; 0 where it was not delivered."""
-    found = [o for o in outcomes if o.name == FileJob(path=file).name and o.state == "built"]
     source = read_mesh(file).parts[0].look
-    if not found or source is None:
+    if outcome.state != "built" or source is None:
         return 0.0
-    given = [piece.look for piece in resolve(found[0].file).bodies[0].pieces if piece.visible and piece.look is not None]
+    given = [piece.look for piece in resolve(outcome.file).bodies[0].pieces if piece.visible and piece.look is not None]
     pictures = []
     for looks in ([source], given):
         points = np.concatenate([look.mesh.vertices for look in looks])
@@ -170,22 +194,22 @@ def _spread(files: Sequence[Path], most: int) -> Iterator[Path]:
     yield from files[::step][:most]
 
 
-def _jointed(job: FileJob) -> bool:
-    text = job.path.read_bytes()
-    return any(mark in text for mark in (b'type="revolute"', b'type="prismatic"', b'type="continuous"', b"<joint "))
-
-
-def _peer(files: Sequence[Path], out: Path) -> dict[str, Any]:
-    """How many of the URDF files the obvious peer converts, in a process of its own; null where it is not installed."""
-    if importlib.util.find_spec("urdf_usd_converter") is None:
-        return {"peer_delivered": None}
-    done = [
-        subprocess.run(
-            [sys.executable, "-m", "urdf_usd_converter", str(file), str(out / file.stem)], capture_output=True, check=False
-        ).returncode == 0
-        for file in files
-    ]  # fmt: skip
-    return {"peer_delivered": round(sum(done) / len(done), 4)}
+def _peer(cases: Sequence[foreign_cases.Case], out: Path) -> dict[str, Any]:
+    """What the obvious peer makes of the same URDF files: the share that it converts, and stated numbers that are others then."""
+    python = asset_packages.peer()
+    if python is None:
+        return {"peer_delivered": None, "peer_drops": None}
+    drops = delivered = 0
+    for case in cases:
+        stages = asset_packages.converted(python, case.path, out / case.path.stem)
+        delivered += bool(stages)
+        bodies = resolve(stages[0]).bodies if stages else ()
+        if not bodies:
+            drops += (case.mass is not None) + (case.com is not None)
+            continue
+        drops += case.mass is not None and not np.isclose(bodies[0].mass or 0.0, case.mass, rtol=1e-4)
+        drops += case.com is not None and not np.allclose(bodies[0].center_of_mass or (9.0, 9.0, 9.0), case.com, atol=1e-4)
+    return {"peer_delivered": round(delivered / len(cases), 4), "peer_drops": int(drops)}
 
 
 if __name__ == "__main__":

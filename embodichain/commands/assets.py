@@ -16,6 +16,7 @@ from embodichain.errors import ConfigError
 if TYPE_CHECKING:
     from embodichain.assets.chain.batch import Listener, Outcome
     from embodichain.assets.chain.jobs import Job
+    from embodichain.assets.chain.settings import ChainConfig
     from embodichain.assets.usd.usd_contents import Issue
     from embodichain.progress import JobBoard
     from embodichain.types import Asset
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
+_PAYLOAD = "payload"
+"""Folder of layers that are part of the file above them."""
 
 
 def main(arguments: list[str]) -> int:
@@ -68,6 +71,9 @@ def _build_options(build: argparse.ArgumentParser) -> None:
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and write nothing")
     build.add_argument("--clean", action="store_true", help="procedural meshes as designed, not broken as generators do")
     build.add_argument("--no-gallery", action="store_true", help="leave out contact sheet and gallery")
+    build.add_argument(
+        "--hull-cost", type=float, default=0.003, metavar="SHARE", help="of the volume, that one more collider must save (0.003)"
+    )
     build.add_argument("--search", type=int, default=0, metavar="N", help="try N ways and deliver the one of the best score")
     build.add_argument("--search-over", default=",".join(_VARIED), metavar="WHAT", help="of %(default)s (all by default)")
     known = build.add_argument_group("what is known of files and of what generators make")
@@ -98,12 +104,14 @@ def _build(options: argparse.Namespace) -> int:
     from embodichain.assets.chain import batch
     from embodichain.assets.chain.candidates import SearchConfig
     from embodichain.assets.chain.settings import ChainConfig
+    from embodichain.assets.geometry.collision import CollisionConfig
 
     config = batch.BatchConfig(jobs=options.jobs, resume=options.resume, timeout_s=options.timeout)
     over = tuple(name for name in options.search_over.split(",") if name)
-    chain = ChainConfig(search=SearchConfig(budget=options.search, seed=options.seed, over=over))
+    collision = CollisionConfig(hull_cost=options.hull_cost)
+    chain = ChainConfig(collision=collision, search=SearchConfig(budget=options.search, seed=options.seed, over=over))
     if options.dry_run:
-        outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain))
+        outcomes = _read_ahead(wanted, batch.plan(wanted, options.out, config, chain), chain)
         rows = [
             {"name": o.name, "category": o.category, "file": str(o.file), "would": _WOULD[o.state], "reason": o.reason}
             for o in outcomes
@@ -135,10 +143,11 @@ def _build(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """What is planned, with what the reader will refuse found out by reading."""
+def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome], chain: ChainConfig) -> list[Outcome]:
+    """What is planned, with what will be refused found out by reading, and by what is cheap to see of what was read."""
     from dataclasses import replace
 
+    from embodichain.assets.chain.foreign_stages import foreseen
     from embodichain.assets.reading.files import FileJob
     from embodichain.errors import EmbodiChainError
 
@@ -146,7 +155,7 @@ def _read_ahead(wanted: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Outc
     for job, outcome in zip(wanted, outcomes, strict=True):
         if outcome.state == "waiting" and isinstance(getattr(job, "job", job), FileJob):
             try:
-                job.source()
+                foreseen(job.source(), chain)
             except EmbodiChainError as error:
                 outcome = replace(outcome, state="failed", reason=str(error))
         found.append(outcome)
@@ -185,7 +194,7 @@ def _referee(options: argparse.Namespace) -> int:
     import tempfile
     from dataclasses import replace
 
-    from embodichain.assets.chain import optimize, referee, settings
+    from embodichain.assets.chain import optimize, referee, settings, witnesses
     from embodichain.assets.reading.files import FileJob, facts_of
     from embodichain.assets.reading.folder import items
     from embodichain.errors import AssetError
@@ -205,11 +214,12 @@ def _referee(options: argparse.Namespace) -> int:
                 rows += [{"file": source.name, **asdict(verdict), "agreed": verdict.agreed} for verdict in found]
     lines = [
         row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
-        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco"))
+        + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco", "newton"))
         for row in rows
     ]  # fmt: skip
-    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}"
-    _say(options, {"verdicts": rows}, "\n".join([head, *lines]))
+    head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}{'Newton':>14}"
+    missing = [] if witnesses.newton_installed() else [witnesses.NEWTON_MISSING]
+    _say(options, {"verdicts": rows, "remarks": missing}, "\n".join([head, *lines, *missing]))
     return 0 if all(row["agreed"] for row in rows) else 1
 
 
@@ -314,11 +324,12 @@ def _facts(options: argparse.Namespace) -> dict[str, Any]:
 def _from_files(options: argparse.Namespace, path: Path) -> list[Job]:
     from dataclasses import replace
 
-    from embodichain.assets.reading.files import FileJob, facts_of
+    from embodichain.assets.reading.files import FileFacts, FileJob, facts_of
     from embodichain.assets.reading.folder import items, survey
     from embodichain.errors import EmbodiChainError
 
     said = _facts(options)
+    FileFacts(**said)  # a fault of the command line is no fault of each file
     wanted: list[Job] = []
     file_name, _, item = str(path).partition("#")
     found = survey(Path(file_name) if item else path)
@@ -394,7 +405,8 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The USD files among and below the paths."""
     files: list[Path] = []
     for path in paths:
-        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES) if path.is_dir() else [path]
+        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.parent.name != _PAYLOAD)
+        found = below if path.is_dir() else [path]
         if not found or not all(p.exists() for p in found):
             raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
         files += found

@@ -57,7 +57,14 @@ def joint(name, kind, parent, child, xyz="0 0 0", axis="0 0 1", inner=""):
 def write_all(folder: Path, rng: np.random.Generator) -> list[Case]:
     """One case of each kind below a folder, its numbers drawn."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [*_urdf(folder, rng), *_mjcf(folder, rng), *_usd(folder, rng), *_meshes(folder, rng)]
+    return [
+        *_urdf(folder, rng),
+        *_sdf(folder, rng),
+        *_mjcf(folder, rng),
+        *_usd(folder, rng),
+        *_meshes(folder, rng),
+        *_packed(folder, rng),
+    ]
 
 
 def _saved(folder: Path, name: str, text: str) -> Path:
@@ -113,6 +120,100 @@ def _urdf(folder: Path, rng: np.random.Generator) -> list[Case]:
         Case(name="units before words", path=robot("engine_block", link("base", (0.5, 0.4, 0.4), (0, 0, 0.2), engine)), mass=80.0, size=(0.5, 0.4, 0.4)),
         Case(name="absurd inertia", path=robot("odd", link("base", (0.1, 0.1, 0.1), (0, 0, 0), absurd)), mass=0.3),
     ]  # fmt: skip
+
+
+def _sdf(folder: Path, rng: np.random.Generator) -> list[Case]:
+    mass, friction = round(float(rng.uniform(0.5, 2.0)), 4), round(float(rng.uniform(0.1, 0.9)), 3)
+
+    def link(name: str, size: str, pose: str, inner: str = "", surface: str = "") -> str:
+        box = f"<geometry><box><size>{size}</size></box></geometry>"
+        return f'<link name="{name}"><pose>{pose}</pose>{inner}<visual name="v">{box}</visual><collision name="c">{box}{surface}</collision></link>'
+
+    def slide(name: str, child: str, axis: str, inner: str = "") -> str:
+        return (
+            f'<joint name="{name}" type="prismatic"><parent>palm</parent><child>{child}</child><axis><xyz>{axis}</xyz>{inner}'
+            "<limit><lower>0</lower><upper>0.03</upper><effort>20</effort><velocity>0.2</velocity></limit></axis></joint>"
+        )
+
+    rubs = f"<surface><friction><ode><mu>{friction}</mu></ode></friction></surface>"
+    weighs = f"<inertial><pose>0.01 0 0.004 0 0 0.3</pose><mass>{mass}</mass><inertia><ixx>0.002</ixx><iyy>0.003</iyy><izz>0.004</izz></inertia></inertial>"
+    palm = link("palm", "0.1 0.04 0.03", "0 0 0.015 0 0 0", weighs, rubs)
+    fingers = link("fl", "0.01 0.02 0.05", "-0.04 0 0.06 0 0 0") + link("fr", "0.01 0.02 0.05", "0.04 0 0.06 0 0 3.141592653589793")
+    joints = slide("left", "fl", "1 0 0") + slide("right", "fr", "1 0 0", '<mimic joint="left"><multiplier>1</multiplier></mimic>')
+    grip = _saved(folder, "clamp.sdf", f'<sdf version="1.9"><model name="clamp">{palm}{fingers}{joints}</model></sdf>')
+    models = "".join(
+        f'<model name="{name}"><pose>{x} 0 0.05 0 0 0</pose>{link("body", "0.1 0.1 0.1", "0 0 0 0 0 0")}</model>'
+        for name, x in (("one", 0.0), ("two", 0.4))
+    )
+    world = _saved(folder, "world.sdf", f'<sdf version="1.7"><world name="w">{models}</world></sdf>')
+    return [
+        Case(
+            name="sdf gripper", path=grip, robot=True, joints=2, mass=mass, com=(0.01, 0.0, 0.019), expects={"friction": friction}
+        ),
+        Case(name="sdf world", path=world, item="one_body", size=(0.1, 0.1, 0.1)),
+        Case(name="sdf world", path=world, item="two_body", size=(0.1, 0.1, 0.1)),
+    ]
+
+
+def _packed(folder: Path, rng: np.random.Generator) -> list[Case]:
+    """Formats that carry their unit, their axes or their pictures along."""
+    from pxr import Sdf, UsdUtils
+
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.creation.box((60.0, 40.0, 30.0)), node_name="slab")  # millimetres, as 3MF has them
+    scene.export(folder / "slab.3mf")
+    box = trimesh.creation.box((10.0, 20.0, 12.0))
+    corners = " ".join(f"{value:g}" for value in box.vertices.ravel())
+    faces = " ".join(str(index) for index in box.faces.ravel())
+    crate = _saved(
+        folder, "crate.dae",
+        '<?xml version="1.0"?><COLLADA xmlns="http://www.collada.org/2005/11/COLLADASchema" version="1.4.1"><asset><unit meter="0.01" name="cm"/>'
+        '<up_axis>Y_UP</up_axis></asset><library_geometries><geometry id="g"><mesh><source id="p"><float_array id="a" count="24">' + corners +
+        '</float_array><technique_common><accessor source="#a" count="8" stride="3"><param name="X" type="float"/><param name="Y" type="float"/>'
+        '<param name="Z" type="float"/></accessor></technique_common></source><vertices id="v"><input semantic="POSITION" source="#p"/></vertices>'
+        f'<triangles count="12"><input semantic="VERTEX" source="#v" offset="0"/><p>{faces}</p></triangles></mesh></geometry></library_geometries>'
+        '<library_visual_scenes><visual_scene id="s"><node id="n"><instance_geometry url="#g"/></node></visual_scene></library_visual_scenes>'
+        '<scene><instance_visual_scene url="#s"/></scene></COLLADA>',
+    )  # fmt: skip
+    Image.fromarray(np.kron(rng.integers(0, 256, (2, 2, 3), dtype=np.uint8), np.ones((16, 16, 1), np.uint8))).save(
+        folder / "wrap.png"
+    )
+    wrapped = f"""#usda 1.0
+(
+ defaultPrim = "obj"
+ metersPerUnit = 1
+ upAxis = "Z"
+)
+def Xform "obj" {{
+ def Mesh "seen" (prepend apiSchemas = ["MaterialBindingAPI"]) {{
+ {CUBE} {points((0.08, 0.06, 0.05))}
+  texCoord2f[] primvars:st = [(0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9), (0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.9)] (
+   interpolation = "vertex"
+  )
+  rel material:binding = </obj/skin> }}
+ def Material "skin" {{
+  token outputs:surface.connect = </obj/skin/s.outputs:surface>
+  def Shader "s" {{
+   uniform token info:id = "UsdPreviewSurface"
+   color3f inputs:diffuseColor.connect = </obj/skin/t.outputs:rgb>
+   token outputs:surface }}
+  def Shader "t" {{
+   uniform token info:id = "UsdUVTexture"
+   asset inputs:file = @wrap.png@
+   float2 inputs:st.connect = </obj/skin/r.outputs:result>
+   float3 outputs:rgb }}
+  def Shader "r" {{
+   uniform token info:id = "UsdPrimvarReader_float2"
+   string inputs:varname = "st"
+   float2 outputs:result }} }}
+}}"""
+    plain = _saved(folder, "wrapped_inside.usda", re.sub(r"\s*}\s*", "\n}\n", wrapped))
+    UsdUtils.CreateNewUsdzPackage(Sdf.AssetPath(str(plain)), str(folder / "wrapped.usdz"))
+    return [
+        Case(name="3mf", path=folder / "slab.3mf", size=(0.06, 0.04, 0.03)),
+        Case(name="dae", path=crate, size=(0.12, 0.1, 0.2)),
+        Case(name="usdz", path=folder / "wrapped.usdz", size=(0.08, 0.06, 0.05)),
+    ]
 
 
 def _mjcf(folder: Path, rng: np.random.Generator) -> list[Case]:

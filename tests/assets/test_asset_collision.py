@@ -7,8 +7,8 @@ from scipy.spatial import ConvexHull
 
 from embodichain.assets.families import source
 from embodichain.assets.geometry.collision import CollisionConfig, convex_hull, decompose, measure, reduce_hull
-from embodichain.assets.geometry.shapes import box, signed_volume, to_mesh
-from embodichain.errors import AssetError
+from embodichain.assets.geometry.shapes import Solid, box, signed_volume, to_mesh
+from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Mesh
 
 
@@ -78,3 +78,12 @@ def test_physics_feels_what_cameras_see(catalog):
             reach = np.abs(felt.min(axis=0) - body.visual.vertices.min(axis=0)).max()
             assert reach < 0.001
             assert isinstance(body.visual, Mesh)
+
+
+def test_cheaper_hulls_fit_a_thin_shell_closer():
+    mesh = to_mesh(Solid.cylinder(0.1, 0.04, 0.04, 48) - Solid.cylinder(0.1, 0.037, 0.037, 48).translate((0.0, 0.0, 0.003)))
+    usual, finer = (measure(mesh, decompose(mesh, CollisionConfig(hull_cost=cost))) for cost in (0.003, 0.0007))
+    assert finer.over < 0.7 * usual.over
+    assert finer.over < 0.10
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        CollisionConfig(hull_cost=0.0)

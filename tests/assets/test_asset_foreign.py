@@ -1,6 +1,7 @@
 """What a file states is in its asset, or in the fidelity table; what data teams bring is built."""
 
 import json
+from dataclasses import replace
 
 import foreign_cases
 import mujoco
@@ -9,15 +10,16 @@ import pytest
 import trimesh
 from PIL import Image
 
-from embodichain.assets.chain import batch, fidelity, optimize, publish, settings
+from embodichain.assets.chain import batch, fidelity, foreign_stages, optimize, posture, publish, settings
 from embodichain.assets.chain.referee import referee
 from embodichain.assets.families.parts import Fate
+from embodichain.assets.geometry.collision import convex_hull, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.repair import repair
 from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.pictures.preview import view_of
 from embodichain.assets.pictures.textured import painted, psnr
-from embodichain.assets.reading import folder
+from embodichain.assets.reading import folder, placing
 from embodichain.assets.reading.files import FileFacts, FileJob, from_file
 from embodichain.assets.reading.mesh_files import read_mesh
 from embodichain.assets.reading.urdf import read_urdf
@@ -71,8 +73,6 @@ def test_the_table_sees_what_changed_without_a_word(built):
     case, _, _, asset = built["handle"]
     raw = from_file(case.path, FREE)
     assert fidelity.unexplained(fidelity.table(raw, asset, ())) == []
-    from dataclasses import replace
-
     heavier = replace(asset, bodies=(replace(asset.bodies[0], mass=asset.bodies[0].mass * 1.001),))
     (row,) = fidelity.unexplained(fidelity.table(raw, heavier, ()))
     assert (row.of, row.what, row.fate) == ("base", "mass", Fate.CHANGED)
@@ -278,6 +278,71 @@ def test_licences_are_spdx(tmp_path):
         FileFacts(licence="CC-BY_4.0")
 
 
+def test_licences_are_expressions_and_a_wrong_one_is_the_command_lines_fault(tmp_path):
+    trimesh.creation.box((0.05, 0.05, 0.05)).export(tmp_path / "box.stl")
+    for wrong in ("MIT AND", "MIT MIT", "GPLv9"):
+        assert main(["asset", "build", str(tmp_path / "box.stl"), "-o", str(tmp_path / "out"), "--licence", wrong]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_refuses_what_the_run_would(tmp_path, capsys):
+    foreign_cases.container(np.random.default_rng(0)).export(tmp_path / "thing.stl")
+    trimesh.creation.box((0.05, 0.05, 0.05)).export(tmp_path / "whole.stl")
+    main(["asset", "build", str(tmp_path), "-o", str(tmp_path / "out"), "--licence", "MIT", "--unit", "m", "--dry-run", "--json"])
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["assets"]}
+    assert {name: row["would"] for name, row in rows.items()} == {"thing": "refuse", "whole": "build"}
+    assert "give wall_m" in rows["thing"]["reason"]
+
+
+def test_what_stands_on_a_round_end_is_laid_down(tmp_path):
+    egg = trimesh.creation.icosphere(4, 1.0)
+    egg.apply_scale([0.03, 0.03, 0.08])
+    for name, mesh in (("pill", trimesh.creation.capsule(0.1, 0.03)), ("egg", egg)):
+        mesh.export(tmp_path / f"{name}.stl")
+        facts = FileFacts(licence="CC0-1.0", unit="m", up="z")
+        raw = from_file(tmp_path / f"{name}.stl", facts)
+        stood, row = posture.laid(raw)
+        low, high = placing.bounds(stood.parts)
+        assert row is not None and row.what == "pose", name
+        assert (high - low)[2] == pytest.approx(0.06, rel=0.02), name
+        left, told = posture.laid(from_file(tmp_path / f"{name}.stl", replace(facts, keep_pose=True)))
+        assert told is None and np.ptp(left.parts[0].mesh.vertices[:, 2]) > 0.15, name
+
+
+def test_a_centre_of_mass_outside_the_body_lays_nothing_down(tmp_path):
+    moments = '<inertia ixx="1e-3" iyy="1e-3" izz="1e-3" ixy="0" ixz="0" iyz="0"/>'
+    inertial = f'<inertial><origin xyz="5 0 0"/><mass value="0.5"/>{moments}</inertial>'
+    (tmp_path / "odd.urdf").write_text(f'<robot name="r">{foreign_cases.link("a", (0.1, 0.1, 0.1), (0, 0, 0), inertial)}</robot>')
+    assert posture.laid(from_file(tmp_path / "odd.urdf", FREE))[1] is None
+
+
+def test_inertials_that_are_no_numbers_are_listed(tmp_path):
+    for mass, moment, what in (("nan", "1e-3", "mass"), ("inf", "1e-3", "mass"), ("0.5", "nan", "inertia")):
+        moments = f'<inertia ixx="{moment}" iyy="1e-3" izz="1e-3" ixy="0" ixz="0" iyz="0"/>'
+        link = foreign_cases.link("a", (0.1, 0.1, 0.1), (0, 0, 0), f'<inertial><mass value="{mass}"/>{moments}</inertial>')
+        (tmp_path / "odd.urdf").write_text(f'<robot name="r">{link}</robot>')
+        (row,) = read_urdf(tmp_path / "odd.urdf").fidelity
+        assert (row.of, row.what, row.fate) == ("a", what, Fate.DROPPED)
+
+
+def test_a_word_in_a_name_that_the_size_belies_decides_no_material(tmp_path):
+    for size, material in (((1.6, 0.8, 0.75), "abs"), ((0.18, 0.04, 0.02), "stainless_steel")):
+        trimesh.creation.box(size).export(tmp_path / "spoon.glb")
+        assert [part.material for part in from_file(tmp_path / "spoon.glb", FileFacts(licence="MIT")).parts] == [material]
+
+
+def test_one_hull_of_a_convex_thing_is_as_large_as_the_thing():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(1500, 3))
+    points *= np.array([0.06, 0.04, 0.03]) / np.linalg.norm(points, axis=1, keepdims=True)
+    solid = convex_hull(points)
+    reduced = reduce_hull(solid, 64)
+    assert measure(solid, (reduced,)).missing > 0.025
+    grown = foreign_stages.filled(reduced, solid)
+    assert measure(solid, (grown,)).missing < 0.025
+    assert grown.vertices[:, 2].min() >= solid.vertices[:, 2].min()
+
+
 def test_a_lemon_is_no_plastic(tmp_path):
     trimesh.creation.icosphere(3, 0.03).export(tmp_path / "lemon.stl")
     (part,) = from_file(tmp_path / "lemon.stl", FREE).parts
@@ -297,9 +362,26 @@ def test_the_referee_finds_source_and_asset_to_agree(built):
     for name in ("handle", "explicit", "rubbing"):
         case, _, _, asset = built[name]
         verdicts = referee(case.path, asset)
-        assert {verdict.what.split()[0] for verdict in verdicts} == {"mass", "moment", "fall", "slide"}
-        # The explicit one carries its mass so far in front that it topples on the slope.
-        assert [v for v in verdicts if not v.agreed and not (name == "explicit" and v.what.startswith("slide"))] == []
+        assert {verdict.what.split()[0] for verdict in verdicts} == {"mass", "centre", "inertia", "friction", "fall", "slide"}
+        assert [verdict for verdict in verdicts if not verdict.agreed] == []
+        told = {verdict.what for verdict in verdicts if verdict.source is not None}
+        assert {"mass [kg]", "centre of mass x [m]", "inertia xx [kg m^2]", "inertia xy [kg m^2]"} <= told
+    limits = [verdict for verdict in referee(built["grip"][0].path, built["grip"][3]) if verdict.what in ("lower", "upper")]
+    assert [(v.source, v.usd, v.mujoco) for v in limits[:2]] == [pytest.approx((0.0,) * 3), pytest.approx((0.03,) * 3)]
+
+
+def test_the_referee_sees_what_is_not_where_it_was(built):
+    case, _, _, asset = built["handle"]
+    text = case.path.read_text()
+    for before, after, what in (
+        ('rpy="0 0 0.3"', 'rpy="0 0 0.5"', "inertia"),
+        ('iyy="0.003"', 'iyy="0.0031"', "inertia"),
+        ('xyz="0.0', 'xyz="-0.0', "centre"),
+    ):
+        assert before in text
+        other = case.path.with_name("other.urdf")
+        other.write_text(text.replace(before, after))
+        assert what in {verdict.what.split()[0] for verdict in referee(other, asset) if not verdict.agreed}
 
 
 def test_the_referee_knows_what_stands_beside_a_file_as_the_build_does(tmp_path, capsys):

@@ -120,7 +120,7 @@ from embodichain.assets.chain import optimize
 from embodichain.assets.usd import files as usd
 from embodichain.assets.usd import validate
 write = usd.write
-usd.write = lambda *a: (write(*a), {at_write} and os.kill(os.getpid(), 9))
+usd.write = lambda *a, **k: (write(*a, **k), {at_write} and os.kill(os.getpid(), 9))
 validate.check = lambda *a: os.kill(os.getpid(), 9)
 optimize.build("pad", 3, Path({folder!r}))
 """

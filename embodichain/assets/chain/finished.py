@@ -13,9 +13,17 @@ def unharmed(file: Path, key: str) -> bool:
     """Whether `file` is a finished asset of this key whose bytes are those that were delivered."""
     try:
         report = json.loads(file.with_suffix(".json").read_text())
-        return bool(report["key"] == key and report["usd_sha256"] == hashlib.sha256(file.read_bytes()).hexdigest())
+        return bool(report["key"] == key and report["usd_sha256"] == digest(file))
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def digest(file: Path) -> str:
+    """Hash of a USD file and of the layers of its payload; raises OSError."""
+    found = hashlib.sha256()
+    for layer in (file, *sorted((file.parent / "payload").glob("*.usd?"))):
+        found.update(hashlib.sha256(layer.read_bytes()).digest())
+    return found.hexdigest()
 
 
 def read(file: Path) -> Asset:

@@ -17,7 +17,7 @@ from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
 from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
-from embodichain.assets.geometry.repair import repair
+from embodichain.assets.geometry.repair import refuse_open, repair
 from embodichain.assets.geometry.shapes import Solid, diagonal, drawn, signed_volume, to_mesh, to_solid
 from embodichain.assets.geometry.topology import clean, components
 from embodichain.assets.physical.mass import MassProperties, principal, shell_properties, solid_properties, with_mass
@@ -26,6 +26,8 @@ from embodichain.assets.usd.validate import DENSITIES, INERTIA_REACH, OUTSIDE_M,
 from embodichain.errors import AssetError
 from embodichain.types import Body, Material, Mesh
 
+_MISSING = 0.01
+"""Share of a convex solid's volume that its one hull may leave out."""
 _SAME = 1e-4
 """Relative difference up to which a number is the same."""
 
@@ -118,6 +120,13 @@ def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
         return replace(part, mesh=_cover(stated.colliders))
 
 
+def foreseen(raw: Source, config: ChainConfig) -> None:
+    """Raises AssetError for what `prepared` will refuse, as far as that is cheap to know: surfaces that are open without a wall."""
+    for part in raw.parts:
+        if len(part.mesh.faces) and not part.stated.colliders and not part.wall > 0.0:
+            refuse_open(part.mesh, config.repair)
+
+
 def _cover(colliders: tuple[Mesh, ...]) -> Mesh:
     cover = Solid.compose([])
     for collider in colliders:
@@ -183,8 +192,20 @@ def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh,
     if shape is not None:
         hull = drawn(shape)
         return (hull,), {**asdict(measure(solid, (hull,))), "collision_source": str(shape.kind)}
-    hulls = decompose(plain, config.collision)
-    return hulls, {**asdict(measure(solid, hulls)), "collision_source": "decomposed"}
+    hulls = tuple(decompose(plain, config.collision))
+    fit = measure(solid, hulls)
+    if len(hulls) == 1 and fit.missing > _MISSING:
+        hulls = (filled(hulls[0], solid),)
+        fit = measure(solid, hulls)
+    return hulls, {**asdict(fit), "collision_source": "decomposed"}
+
+
+def filled(hull: Mesh, solid: Mesh) -> Mesh:
+    """The hull as large as the solid, which the hull of few of its vertices is not: grown about its middle, not below the sole."""
+    middle = hull.vertices.mean(axis=0)
+    vertices = middle + (hull.vertices - middle) * (signed_volume(solid) / signed_volume(hull)) ** (1.0 / 3.0)
+    vertices[:, 2] = np.maximum(vertices[:, 2], solid.vertices[:, 2].min())
+    return convex_hull(vertices)
 
 
 def set_apart(bodies: Sequence[Body], raw: Source, record: Record) -> tuple[tuple[tuple[str, str], ...], Mapping[str, Number]]:
@@ -221,9 +242,9 @@ def _weighed(part: Part, hulls: tuple[Mesh, ...], density: float, record: Record
     found = with_mass(plain, mass)
     center, inertia = stated.center_of_mass, stated.inertia
     if center is not None:
-        outside = _outside(np.asarray(center), points)
-        if outside > OUTSIDE_M:
-            reason = f"{outside * 1e3:.1f} mm outside the body: that of its solid was taken"
+        beyond = outside(np.asarray(center), points)
+        if beyond > OUTSIDE_M:
+            reason = f"{beyond * 1e3:.1f} mm outside the body: that of its solid was taken"
             _changed(record, part, "centre of mass", center, found.center_of_mass, reason)
             center, inertia = None, None if inertia is None else inertia
     if inertia is not None and not why:
@@ -281,7 +302,7 @@ def _absurd_mass(mass: float, points: NDArray[np.float64]) -> str:
     return "" if low <= density <= high else f"{density:.3g} kg/m^3 in its hull; solids have {low:g} to {high:g}"
 
 
-def _outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
+def outside(center: NDArray[np.float64], points: NDArray[np.float64]) -> float:
     """How far a point is outside the hull of others [m]; negative inside."""
     try:
         hull = ConvexHull(points)

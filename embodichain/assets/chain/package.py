@@ -24,7 +24,8 @@ from embodichain.assets.physical import simulated_checks as behave
 from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.assets.pictures import preview
 from embodichain.assets.pictures.textured import painted
-from embodichain.assets.reading.looks import moved_look
+from embodichain.assets.reading.detail import reduced
+from embodichain.assets.reading.looks import moved_look, plain
 from embodichain.assets.usd import files as usd
 from embodichain.assets.usd import validate
 from embodichain.errors import AssetError
@@ -51,6 +52,7 @@ def deliver(
         titles=raw.titles,
         attribution=raw.attribution,
         labels=raw.labels,
+        levels=levels(asset, {part.name: part.look for part in raw.parts if part.look}),
     )
     shelf = finished.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
@@ -69,11 +71,12 @@ def deliver(
         behaviour, flags = record.stage("validate", "", {}, lambda: _validated(asset, file, foreign=raw.foreign))
         lifts = record.stage("grasp", "", {}, lambda: _lifted(asset))
         if lifts:
-            usd.write(asset, file, provenance, {name: float(lift["success_rate"]) for name, lift in lifts.items()}, extras)
+            rates = {name: float(lift["success_rate"]) for name, lift in lifts.items()}
+            usd.write(asset, file, provenance, rates, extras, layered=True)
         values = sidecar.report(
             asset,
             key=key,
-            usd_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+            usd_sha256=finished.digest(file),
             parameters=raw.parameters,
             behaviour=behaviour,
             grasps=lifts,
@@ -94,6 +97,24 @@ def deliver(
     return usd.read(final / f"{asset.name}.usd")
 
 
+_LEVELS = {"medium": 0.25, "low": 0.05}
+"""Levels of detail, and the share of the faces that each has."""
+_WORTH_LEVELS = 1000
+"""Faces above which a body gets them."""
+
+
+def levels(asset: Asset, looks: Mapping[str, Look]) -> dict[str, dict[str, Look]]:
+    """Coarser looks of the bodies of an asset by level of detail; none where all bodies are coarse already."""
+    heavy = [body for body in asset.bodies if len(body.visual.faces) > _WORTH_LEVELS]
+    full = {body.name: looks.get(body.name) or plain(body.visual, body.color) for body in heavy}
+    if not heavy:
+        return {}
+    return {
+        level: {name: reduced(look, int(len(look.mesh.faces) * share)) for name, look in full.items()}
+        for level, share in _LEVELS.items()
+    }
+
+
 def _pictured(asset: Asset, file: Path, looks: Mapping[str, Look]) -> None:
     """Writes the thumbnail: with textures where a file brought its looks."""
     if not looks:
@@ -109,9 +130,9 @@ def _written(
     asset: Asset, file: Path, provenance: Mapping[str, str | float], extras: usd.Extras
 ) -> tuple[Asset, Mapping[str, Number]]:
     """The asset as its file holds it, with the hash of that content written into the file."""
-    usd.write(asset, file, provenance, None, extras)
+    usd.write(asset, file, provenance, None, extras, layered=True)
     asset = replace(usd.read(file), content_hash=fingerprint(usd.read(file)))
-    usd.write(asset, file, provenance, None, extras)
+    usd.write(asset, file, provenance, None, extras, layered=True)
     return asset, {"bytes": file.stat().st_size}
 
 

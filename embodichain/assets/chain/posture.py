@@ -9,18 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import ConvexHull, QhullError
 
+from embodichain.assets.chain.foreign_stages import outside
 from embodichain.assets.families.parts import Fate, Kept, Part, Source
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.supports import margin
 from embodichain.assets.physical.mass import solid_properties
 from embodichain.assets.reading import placing
+from embodichain.assets.usd.validate import OUTSIDE_M
 from embodichain.types import Pose, Quaternion, ShapeKind, rotate
 from embodichain.types.poses import compose, quaternion_between
 
 STEADY = math.radians(4.0)
 """Least tilt that a side must bear to be stood on, and to be left alone."""
-_FLAT = 0.005
-"""Share of the size within which points carry."""
+_FLAT = 0.001
+"""Share of the size within which points carry: of a round end few do, and it does not stand."""
+_ROUGH = 0.005
+"""The same for what a turn of less than `_SLIGHT` would improve: soles that were scanned are rough."""
+_SLIGHT = math.radians(3.0)
 
 
 def laid(raw: Source) -> tuple[Source, Kept | None]:
@@ -28,19 +33,22 @@ def laid(raw: Source) -> tuple[Source, Kept | None]:
     if raw.keep_pose or any(joint.parent == "" for joint in raw.joints) or _rolls(raw):
         return raw, None
     points, center = _mass_points(raw)
-    if points is None or _stands(points, center):
+    if points is None or _stands(points, center, _FLAT):
         return raw, None
     turn = _nearest(points, center)
     if turn is None:
         return raw, None
-    angle = 2 * math.degrees(math.acos(min(abs(turn[0]), 1.0)))
+    angle = 2 * math.acos(min(abs(turn[0]), 1.0))
+    if angle < _SLIGHT and _stands(points, center, _ROUGH):
+        return raw, None
+    side = "it does not stand so: laid on its nearest stable side"
     row = Kept(
         of=raw.name,
         what="pose",
         stated="as in its file",
         written=tuple(turn),
         fate=Fate.CHANGED,
-        reason=f"it does not stand so: laid on its nearest stable side, turned by {angle:.1f} degrees (--keep-pose leaves it)",
+        reason=f"{side}, turned by {math.degrees(angle):.1f} degrees (--keep-pose leaves it)",
     )
     return turned(raw, turn), row
 
@@ -84,13 +92,15 @@ def _mass_points(raw: Source) -> tuple[NDArray[np.float64] | None, NDArray[np.fl
 def _weight(part: Part) -> tuple[float, NDArray[np.float64]]:
     if not len(part.mesh.faces):
         return part.mass or 0.0, np.asarray(part.stated.center_of_mass or (0.0, 0.0, 0.0))
-    plain = solid_properties(part.mesh, 1000.0)
-    return part.mass or plain.mass, np.asarray(part.stated.center_of_mass or plain.center_of_mass)
+    plain, stated = solid_properties(part.mesh, 1000.0), part.stated.center_of_mass
+    points = np.concatenate([part.mesh.vertices, *(collider.vertices for collider in part.stated.colliders)])
+    believed = stated is not None and outside(np.asarray(stated), points) <= OUTSIDE_M
+    return part.mass or plain.mass, np.asarray(stated if believed else plain.center_of_mass)
 
 
-def _stands(points: NDArray[np.float64], center: NDArray[np.float64]) -> bool:
+def _stands(points: NDArray[np.float64], center: NDArray[np.float64], flat: float) -> bool:
     low = points[:, 2].min()
-    feet = points[points[:, 2] < low + _FLAT * float(np.ptp(points, axis=0).max())][:, :2]
+    feet = points[points[:, 2] < low + flat * float(np.ptp(points, axis=0).max())][:, :2]
     return margin(feet, center[:2], float(center[2] - low)) >= STEADY
 
 

@@ -15,12 +15,14 @@ from typing import Any
 
 import embodichain
 from embodichain.assets.chain.batch import Outcome
+from embodichain.assets.families.listing import categories_csv, materials_csv
 from embodichain.assets.pictures.gallery import Exhibit, Failure, contact_sheet, page
 from embodichain.assets.usd import files as usd
 from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Vec3
 
 REPORT, LICENCES, SHEET, GALLERY = "report.json", "licences.csv", "contact_sheet.png", "gallery.html"
+INDEX, MATERIALS, CATEGORIES = "catalogue.json", "materials.csv", "categories.csv"
 
 
 def finished(out_dir: Path) -> list[Path]:
@@ -45,7 +47,7 @@ def publish(
     progress: Callable[[str, int, int], None] | None = None,
     skipped: Mapping[Path, str] | None = None,
 ) -> tuple[Path, ...]:
-    """Writes report, scenes, licences, contact sheet and gallery of what lies under `out_dir`, each file whole or not at all.
+    """Writes report, scenes, licences, index, tables, sheet and gallery of what lies under `out_dir`, each whole or not at all.
 
     Raises:
         AssetError: nothing can be written into `out_dir`, or an asset in it cannot be read.
@@ -58,6 +60,8 @@ def publish(
         written.append(whole(out_dir / REPORT, report_of(outcomes, skipped or {})))
     written += _scenes(out_dir, exhibits)
     written.append(whole(out_dir / LICENCES, _licences(exhibits, out_dir).encode()))
+    written.append(whole(out_dir / INDEX, json.dumps({"assets": index(out_dir)}, indent=1).encode()))
+    written += [whole(out_dir / MATERIALS, materials_csv().encode()), whole(out_dir / CATEGORIES, categories_csv().encode())]
     if pictures and exhibits:
         buffer = io.BytesIO()
         contact_sheet(exhibits).save(buffer, "PNG", optimize=True)
@@ -84,25 +88,31 @@ def report_of(outcomes: Sequence[Outcome], skipped: Mapping[Path, str]) -> bytes
 _TERM = re.compile(r"(\w+)\s*([=<>])\s*(.+)")
 
 
+def index(out_dir: Path) -> list[dict[str, Any]]:
+    """What is delivered under a folder, a row an asset: what it is, weighs and is made of, whose it is, and where it lies there."""
+    found = []
+    for file in finished(out_dir):
+        told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        found.append(
+            {
+                "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
+                "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
+                "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
+                "source": told["source"], "content_hash": told["content_hash"], "file": str(file.relative_to(out_dir)),
+            }
+        )  # fmt: skip
+    return found
+
+
 def query(out_dir: Path, terms: Sequence[str]) -> list[dict[str, Any]]:
     """What is delivered under a folder and meets every term: KEY=VALUE, KEY<NUMBER or KEY>NUMBER of name, category, licence, mass,
-    joints, bodies, flags, longest (side [m]) or material.
+    joints, bodies, flags, longest (side [m]), material or source.
 
     Raises:
         ConfigError: a term is none of those.
     """
-    found = []
-    for file in finished(out_dir):
-        told = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
-        row: dict[str, Any] = {
-            "name": told["name"], "category": told["category"], "licence": told["licence"], "mass": told["mass"],
-            "joints": sum(joint["kind"] != "fixed" for joint in told["joints"]), "bodies": len(told["bodies"]),
-            "flags": len(told["flags"]), "longest": max(told["extents"]), "material": told["bodies"][0]["material"]["name"],
-            "file": str(file),
-        }  # fmt: skip
-        if all(_meets(row, term) for term in terms):
-            found.append(row)
-    return found
+    rows = [row | {"file": str(out_dir / row["file"])} for row in index(out_dir)]
+    return [row for row in rows if all(_meets(row, term) for term in terms)]
 
 
 def _meets(row: Mapping[str, Any], term: str) -> bool:

@@ -9,15 +9,15 @@ from pathlib import Path
 from embodichain.errors import AssetError
 from embodichain.types import Material
 
-_MATERIALS_FILE = Path(__file__).with_name("materials.json")
+MATERIALS_FILE = Path(__file__).with_name("materials.json")
 
-_CATEGORIES_FILE = Path(__file__).with_name("categories.json")
+CATEGORIES_FILE = Path(__file__).with_name("categories.json")
 
 
 @cache
 def material_table() -> dict[str, Material]:
     """Every material by name, from the table that ships with the package."""
-    entries = json.loads(_MATERIALS_FILE.read_text())["materials"]
+    entries = json.loads(MATERIALS_FILE.read_text())["materials"]
     keys = ("density", "static_friction", "dynamic_friction", "restitution")
     return {name: Material(name=name, **{key: float(entry[key]) for key in keys}) for name, entry in entries.items()}
 
@@ -25,13 +25,13 @@ def material_table() -> dict[str, Material]:
 @cache
 def category_table() -> dict[str, dict[str, object]]:
     """Every known kind of thing by name, from the table that ships with the package."""
-    return json.loads(_CATEGORIES_FILE.read_text(encoding="utf-8"))["categories"]
+    return json.loads(CATEGORIES_FILE.read_text(encoding="utf-8"))["categories"]
 
 
 @cache
 def wikidata_codes() -> dict[str, str]:
     """Wikidata item of each material and category that has one."""
-    materials = json.loads(_MATERIALS_FILE.read_text())["materials"]
+    materials = json.loads(MATERIALS_FILE.read_text())["materials"]
     return {name: str(entry["wikidata"]) for name, entry in (materials | category_table()).items() if "wikidata" in entry}
 
 

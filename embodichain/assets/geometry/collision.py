@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 
 from embodichain.assets.geometry.cuts import CutConfig, Piece, pieces
 from embodichain.assets.geometry.shapes import Solid, to_mesh, to_solid
-from embodichain.errors import AssetError
+from embodichain.errors import AssetError, ConfigError
 from embodichain.types import Mesh
 
 
@@ -24,6 +24,10 @@ class CollisionConfig:
     max_vertices: int = 64
     convex_fill: float = 0.985
     """Share of its hull that a solid fills to count as convex already."""
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.hull_cost < 1.0:
+            raise ConfigError(f"hull_cost is a share of the volume, between 0 and 1, got {self.hull_cost}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

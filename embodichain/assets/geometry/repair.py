@@ -90,25 +90,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None, wall: float = 0.0) ->
         AssetError: the soup is refused, is open, or neither union nor remeshing agrees with it.
     """
     config = config or RepairConfig()
-    refuse(mesh, config)
-    cleaned = clean(mesh, config.weld * diagonal(mesh))
-    pieces = components(cleaned)
-    areas = np.array([float(face_areas(piece).sum()) for piece in pieces])
-    kept = [piece for piece, area in zip(pieces, areas, strict=True) if area >= config.min_component * areas.sum()]
-    if not kept:
-        raise AssetError(f"clean: none of {len(pieces)} components has {config.min_component:.0%} of the surface; this is a soup")
-    dropped = len(pieces) - len(kept)
-    notes: list[str] = []
-    shells: list[Shell] = []
-    for piece in kept:
-        turned, two_sided = oriented(piece)
-        if not two_sided:
-            notes.append("a component is one-sided")
-        closed, holes = close_holes(turned)
-        shells.append(Shell(closed=closed, open=turned, holes=holes))
-    total = float(sum(areas[areas >= config.min_component * areas.sum()]))
-    free = whole_edges(cleaned)
-    caps = [sum(hole.area for hole in openings(shell.open, free)) if shell.holes and free is not None else 0.0 for shell in shells]
+    shells, caps, total, dropped, notes = _shells(mesh, config)
     if sum(caps) > config.capped * total:
         return _walled(mesh, shells, caps, wall, config, dropped, notes)
     shells = [_turned_outwards(shell, [other for other in shells if other is not shell]) for shell in shells]
@@ -117,7 +99,7 @@ def repair(mesh: Mesh, config: RepairConfig | None = None, wall: float = 0.0) ->
     counts = {
         "vertices_before": len(mesh.vertices),
         "faces_before": len(mesh.faces),
-        "components": len(kept),
+        "components": len(shells),
         "floaters_dropped": dropped,
         "holes_filled": sum(shell.holes for shell in shells),
         "cavities": sum(signed_volume(shell.closed) < 0 for shell in shells),
@@ -160,6 +142,38 @@ class Shell:
     closed: Mesh
     open: Mesh
     holes: int
+
+
+def refuse_open(mesh: Mesh, config: RepairConfig | None = None) -> None:
+    """Raises AssetError when `repair` would refuse a mesh, or ask for the thickness of its walls: all that is cheap to find out."""
+    config = config or RepairConfig()
+    shells, caps, total, dropped, notes = _shells(mesh, config)
+    if sum(caps) > config.capped * total:
+        _walled(mesh, shells, caps, 0.0, config, dropped, notes)
+
+
+def _shells(mesh: Mesh, config: RepairConfig) -> tuple[list[Shell], list[float], float, int, list[str]]:
+    """The components of a soup, oriented; what closing each would add, the area in all [m^2]; how many were dropped; remarks."""
+    refuse(mesh, config)
+    cleaned = clean(mesh, config.weld * diagonal(mesh))
+    pieces = components(cleaned)
+    areas = np.array([float(face_areas(piece).sum()) for piece in pieces])
+    kept = [piece for piece, area in zip(pieces, areas, strict=True) if area >= config.min_component * areas.sum()]
+    if not kept:
+        raise AssetError(f"clean: none of {len(pieces)} components has {config.min_component:.0%} of the surface; this is a soup")
+    dropped = len(pieces) - len(kept)
+    notes: list[str] = []
+    shells: list[Shell] = []
+    for piece in kept:
+        turned, two_sided = oriented(piece)
+        if not two_sided:
+            notes.append("a component is one-sided")
+        closed, holes = close_holes(turned)
+        shells.append(Shell(closed=closed, open=turned, holes=holes))
+    total = float(sum(areas[areas >= config.min_component * areas.sum()]))
+    free = whole_edges(cleaned)
+    caps = [sum(hole.area for hole in openings(shell.open, free)) if shell.holes and free is not None else 0.0 for shell in shells]
+    return shells, caps, total, dropped, notes
 
 
 def _walled(

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Self
 
 import mujoco
+import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.errors import AssetError
 
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
+_BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
 
 
@@ -38,9 +41,62 @@ class Simulation:
         try:
             spec = mujoco.MjSpec.from_file(str(file))
             spec.compiler.fusestatic = False
+            try:
+                return cls(spec.compile())
+            except ValueError as error:
+                if "mjMINVAL" not in str(error):
+                    raise
+            # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
+            spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
             return cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+
+    def weights(self, *, whole: bool = False) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
+        """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes.
+
+        With `whole`, a body without joints is part of the one that carries it.
+        """
+        model, members = self.model, dict[int, list[int]]()
+        mujoco.mj_kinematics(model, self.data)
+        mujoco.mj_comPos(model, self.data)
+        owner = {0: 0}
+        for index in range(1, model.nbody):
+            parent = int(model.body_parentid[index])
+            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
+            members.setdefault(owner[index], []).append(index)
+        found = {}
+        for index, bodies in members.items():
+            masses, centers = model.body_mass[bodies], self.data.xipos[bodies]
+            mass = float(masses.sum())
+            if mass <= 0.0:
+                continue
+            center, inertia = np.asarray(masses @ centers / mass, np.float64), np.zeros((3, 3))
+            for body, weight, place in zip(bodies, masses, centers, strict=True):
+                turn, arm = np.array(self.data.ximat[body]).reshape(3, 3), place - center
+                inertia += turn @ np.diag(model.body_inertia[body]) @ turn.T
+                inertia += weight * (arm @ arm * np.eye(3) - np.outer(arm, arm))
+            found[model.body(index).name or f"body_{index}"] = (mass, center, inertia)
+        return found
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Ends of each limited joint [rad or m], from where it is at the start."""
+        model, found = self.model, {}
+        for index in range(model.njnt):
+            if model.jnt_limited[index] and int(model.jnt_type[index]) != _BALL:
+                zero = float(model.qpos0[model.jnt_qposadr[index]])
+                lower, upper = (float(value) - zero for value in model.jnt_range[index])
+                found[model.joint(index).name] = (lower, upper)
+        return found
+
+    def frictions(self) -> dict[str, float]:
+        """Sliding friction of each body whose colliders all have the same."""
+        model, found = self.model, dict[str, set[float]]()
+        for geom in range(model.ngeom):
+            if model.geom_contype[geom] or model.geom_conaffinity[geom]:
+                name = model.body(int(model.geom_bodyid[geom])).name
+                found.setdefault(name, set()).add(float(model.geom_friction[geom][0]))
+        return {name: values.pop() for name, values in found.items() if len(values) == 1}
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""

@@ -167,12 +167,15 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
         )
     if facts.licence == "unknown":
         warnings.append("licence unknown: ask its author before passing it on")
-    turn = placing.upright(facts.up, facts.front, reading, warnings)
+    turn = placing.upright(facts.up or ("z" if facts.keep_pose and not reading.up else ""), facts.front, reading, warnings)
     reading = placing.sized(reading, size.factor)
     (parts, shift), joints = placing.on_the_plane(reading.parts, reading.joints, turn), reading.joints
     if facts.bolted and not any(joint.parent == "" for joint in joints):
         root = placing.roots(parts, joints)[0]
         joints = (Joint(name="mount", kind=JointKind.FIXED, parent="", child=root), *joints)
+    if not facts.category and not scale.fits(longest * size.factor, category):
+        warnings.append(f"its name says {category}, its size of {longest * size.factor:.3g} m does not: the word was not believed")
+        category = ""
     kinds = _materials(facts, category, parts)
     given = sum(part.mass or 0.0 for part in parts)
     wall = facts.wall_m or _wall(category)

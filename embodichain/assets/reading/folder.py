@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 from embodichain.assets.reading.mesh_files import FORMATS, SCENES, Reading, read_mesh, read_objects
 from embodichain.assets.reading.mjcf_source import read_mjcf
 from embodichain.assets.reading.references import references
+from embodichain.assets.reading.sdf import read_sdf
 from embodichain.assets.reading.urdf import read_urdf
 from embodichain.assets.reading.usd_source import read_usd
 from embodichain.errors import AssetError
@@ -23,6 +24,7 @@ READERS = {
     ".usdc": read_usd,
     ".usdz": read_usd,
     ".urdf": read_urdf,
+    ".sdf": read_sdf,
     ".xml": read_mjcf,
     ".mjcf": read_mjcf,
 }

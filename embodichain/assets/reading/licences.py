@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import json
-import re
 from difflib import get_close_matches
-from functools import cache
-from pathlib import Path
+
+from packaging.licenses import (
+    EXCEPTIONS,  # pyright: ignore[reportPrivateImportUsage]  # for hints alone: the list is there, if not in __all__
+    LICENSES,  # pyright: ignore[reportPrivateImportUsage]
+    InvalidLicenseExpression,
+    canonicalize_license_expression,
+)
 
 from embodichain.errors import ConfigError
 
-_FILE = Path(__file__).with_name("spdx.json")
-_OWN = re.compile(r"(DocumentRef-[\w.-]+:)?LicenseRef-[A-Za-z0-9.-]+")
-
-
-@cache
-def identifiers() -> frozenset[str]:
-    """The licences and exceptions of the table that ships with the package."""
-    table = json.loads(_FILE.read_text(encoding="utf-8"))
-    return frozenset(table["licences"]) | frozenset(table["exceptions"])
-
 
 def check(expression: str) -> None:
-    """Raises ConfigError unless a licence is `unknown` or an SPDX expression of known identifiers and `LicenseRef-`s."""
+    """Raises ConfigError unless a licence is `unknown` or an SPDX expression, by the list that `packaging` ships."""
     if expression.strip() == "unknown":
         return
-    for word in re.sub(r"[()]", " ", expression).split():
-        plain = word.removesuffix("+")
-        if word in ("AND", "OR", "WITH") or plain in identifiers() or _OWN.fullmatch(word):
-            continue
-        near = get_close_matches(plain, identifiers(), 3, 0.5)
-        hint = f"did you mean {' or '.join(near)}? " if near else ""
+    try:
+        canonicalize_license_expression(expression)
+    except InvalidLicenseExpression as error:
         raise ConfigError(
-            f"licence {expression!r}: {word!r} is no SPDX identifier; {hint}give one of spdx.org/licenses, LicenseRef-<name>"
+            f"licence {expression!r}: {error}; {_hint(expression)}give an expression of spdx.org/licenses, LicenseRef-<name>"
             " for one of your own, or unknown"
-        )
+        ) from error
+
+
+def _hint(expression: str) -> str:
+    """The identifiers that are spelt most like a word which is none."""
+    known = {entry["id"].lower(): entry["id"] for entry in (*LICENSES.values(), *EXCEPTIONS.values())}
+    for word in expression.replace("(", " ").replace(")", " ").lower().split():
+        if word not in ("and", "or", "with") and word.removesuffix("+") not in known and not word.startswith("licenseref-"):
+            near = get_close_matches(word, known, 3, 0.5)
+            return f"did you mean {' or '.join(known[name] for name in near)}? " if near else ""
+    return ""

@@ -13,17 +13,19 @@ import numpy as np
 import trimesh
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Finish, Kept, Look, Part
+from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
 from embodichain.assets.geometry.shapes import diagonal
-from embodichain.assets.reading.looks import joined, look_of, plain, tint
+from embodichain.assets.reading.detail import reduced
+from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
 FORMATS = (".obj", ".stl", ".ply", ".glb", ".gltf", ".off", ".dae", ".3mf")
 SCENES = (".glb", ".gltf", ".dae", ".3mf")
 """Formats that place several meshes: those that lie apart are things of their own."""
-_UP = {".glb": "y", ".gltf": "y", ".dae": "z", ".3mf": "z"}
-"""Axes as trimesh hands them over: a COLLADA file's own up axis is turned to Z there."""
+_UP = {".glb": "y", ".gltf": "y", ".3mf": "z"}
+"""Axes that formats define; a COLLADA file says its own."""
+_COLLADA_UP = re.compile(rb"<up_axis>\s*([XYZ])_UP\s*</up_axis>")
 MAX_FACES = 8_000_000
 MAX_BYTES = 1 << 30
 THIN_ABOVE = 400_000
@@ -108,20 +110,34 @@ def read_objects(path: Path) -> Reading:
     warnings = [f"missing or outside its folder: {name}" for name in resolver.missing]
     scenes = kind in SCENES
     groups = _groups([look.mesh for _, look in found]) if scenes else [list(range(len(found)))]
-    parts = []
+    parts, rows = [], list[Kept]()
     for group in groups:
         look = joined([found[index][1] for index in group])
         largest = max(group, key=lambda index: _area(found[index][1].mesh))
         color = tint(_foremost(found[largest][1]))
-        if len(look.mesh.faces) > THIN_ABOVE:
-            before = len(look.mesh.faces)
-            look = plain(thinned(look.mesh, THIN_ABOVE), color)
-            warnings.append(f"thinned from {before} to {len(look.mesh.faces)} faces")
+        look, row = bounded(look, color, path.name)
+        if row:
+            rows.append(row)
+            warnings.append(row.reason)
         name = found[largest][0] if len(groups) > 1 else "body"
         parts.append(Part(name=name, mesh=look.mesh, material="", color=color, look=look))
     gltf = kind in (".glb", ".gltf")
     unit = 1.0 if gltf else _unit(scene)
-    return Reading(parts=tuple(parts), unit=unit, up=_UP.get(kind, ""), warnings=tuple(warnings), files=tuple(resolver.given))
+    return Reading(
+        parts=tuple(parts), unit=unit, up=_up(path), warnings=tuple(warnings), fidelity=tuple(rows), files=tuple(resolver.given)
+    )
+
+
+def bounded(look: Look, color: Color, of: str) -> tuple[Look, Kept | None]:
+    """A look of no more faces than the chain works with, and what the table says where it had more."""
+    before = len(look.mesh.faces)
+    if before <= THIN_ABOVE:
+        return look, None
+    look = reduced(look, THIN_ABOVE) if look.uv is not None else plain(thinned(look.mesh, THIN_ABOVE), color)
+    after = len(look.mesh.faces)
+    reason = f"thinned from {before} to {after} faces"
+    row = Kept(of=of, what="faces", stated=float(before), written=float(after), fate=Fate.CHANGED, reason=reason)
+    return look, row
 
 
 def _foremost(look: Look) -> Finish:
@@ -270,7 +286,21 @@ def _area(mesh: Mesh) -> float:
     return float(np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum())
 
 
+def _up(path: Path) -> str:
+    """The axis that a file says is up, "" where it does not: of COLLADA Y where nothing else is stated, as the format defines."""
+    kind = path.suffix.lower()
+    if kind != ".dae":
+        return _UP.get(kind, "")
+    with path.open("rb") as file:
+        found = _COLLADA_UP.search(file.read(1 << 16))
+    return found.group(1).decode().lower() if found else "y"
+
+
 def _unit(scene: Any) -> float:
     """Metres per unit where a format states it."""
     units = {"meters": 1.0, "m": 1.0, "centimeters": 0.01, "cm": 0.01, "millimeters": 0.001, "mm": 0.001, "inches": 0.0254}
-    return units.get(str(getattr(scene, "units", None) or ""), 0.0)
+    factor, times, unit = str(getattr(scene, "units", None) or "").rpartition(" * ")  # as trimesh puts COLLADA's
+    try:
+        return units.get(unit, 0.0) * (float(factor) if times else 1.0)
+    except ValueError:
+        return 0.0

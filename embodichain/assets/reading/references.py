@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
+from embodichain.assets.reading.sdf_frames import files_of
 from embodichain.assets.reading.urdf import mesh_files_of
 from embodichain.assets.reading.xml_reading import parse
 from embodichain.errors import AssetError
@@ -43,6 +44,8 @@ def _named(path: Path) -> Iterator[Path]:
     kind = path.suffix.lower()
     if kind == ".urdf":
         yield from mesh_files_of(path)
+    elif kind == ".sdf":
+        yield from files_of(path)
     elif kind in (".xml", ".mjcf"):
         yield from _of_mjcf(path)
     elif kind == ".obj":

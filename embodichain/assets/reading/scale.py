@@ -48,6 +48,12 @@ def prior(category: str) -> tuple[float, float] | None:
     return (float(longest[0]), float(longest[1])) if isinstance(longest, list) else None
 
 
+def fits(size: float, category: str) -> bool:
+    """Whether a longest side [m] is one that things of a kind have; of kinds that the table does not know, any is."""
+    expected = prior(category)
+    return expected is None or _fits(size, expected)
+
+
 def guess_category(name: str) -> str:
     """The known kind that a file's name mentions, the longest such word; "" when none."""
     words = "".join(letter if letter.isalnum() else " " for letter in name.lower()).split()

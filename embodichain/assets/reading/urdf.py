@@ -15,14 +15,14 @@ import numpy as np
 
 from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
 from embodichain.assets.geometry.shapes import drawn, moved
-from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading import described, mechanisms
 from embodichain.assets.reading.inertials import Inertial, together
-from embodichain.assets.reading.looks import GREY, Color, joined, moved_look, plain, stretched
-from embodichain.assets.reading.mesh_files import FORMATS, Reading, check, read_mesh
+from embodichain.assets.reading.looks import GREY, Color, moved_look, plain
+from embodichain.assets.reading.mesh_files import Reading, check
 from embodichain.assets.reading.xml_reading import Node, parse
 from embodichain.errors import AssetError
 from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Shape, ShapeKind
-from embodichain.types.poses import compose, quaternion_of
+from embodichain.types.poses import compose
 
 _KINDS = {
     "revolute": JointKind.REVOLUTE,
@@ -30,6 +30,7 @@ _KINDS = {
     "prismatic": JointKind.PRISMATIC,
     "fixed": JointKind.FIXED,
     "planar": JointKind.PRISMATIC,
+    "spherical": JointKind.REVOLUTE,
     "floating": None,
 }
 _FRICTION = ("lateral_friction", "spinning_friction", "rolling_friction", "restitution")
@@ -53,32 +54,10 @@ def mesh_files_of(path: Path) -> set[Path]:
     found = set[Path]()
     for element in parse(path).iter():
         name = element.get("filename") if element.tag in ("mesh", "texture") else None
-        file = locate(path, name)[0] if name else None
+        file = described.locate(path, name)[0] if name else None
         if file is not None:
             found.add(file)
     return found
-
-
-def locate(description: Path, name: str) -> tuple[Path | None, Path]:
-    """The file that a mesh's name means, beside the description or below the folder that holds its folder; and that folder."""
-    plain_name = name.removeprefix("file://")
-    package = plain_name.startswith(("package://", "model://"))
-    relative = plain_name.partition("://")[2] if package else plain_name
-    relative = relative.replace("\\", "/")
-    root = description.resolve().parent.parent
-    tries = [description.parent / relative]
-    if package:
-        inner = relative.partition("/")[2]
-        tries += [root / relative, root.parent / relative, root / inner, description.parent / inner]
-        root = root.parent
-    for candidate in tries:
-        try:
-            resolved = candidate.resolve()
-            if resolved.is_relative_to(root) and resolved.is_file():
-                return resolved, root
-        except (OSError, ValueError):
-            continue
-    return None, root
 
 
 class _Robot:
@@ -87,7 +66,7 @@ class _Robot:
     def __init__(self, robot: Node, path: Path) -> None:
         robot.get("name"), robot.get("version")
         self.root, self.path, self.rows, self.warnings = robot, path, list[Kept](), list[str]()
-        self.files: dict[Path, Look] = {}
+        self.meshes = described.Meshes(path, self.rows, self.warnings)
         self.links = {link.get("name") or "": link for link in robot.findall("link")}
         self.joints: dict[str, tuple[Node, str]] = {}
         for joint in robot.findall("joint"):
@@ -148,7 +127,7 @@ class _Robot:
         joints = [self._following(joint, joints, locked) for joint in joints]
         return Reading(
             parts=tuple(parts), joints=tuple(joints), unit=1.0, up="z", warnings=tuple(self.warnings),
-            fidelity=tuple(self.rows), files=tuple(self.files),
+            fidelity=tuple(self.rows), files=tuple(self.meshes.files),
         )  # fmt: skip
 
     def _following(self, joint: Joint, joints: list[Joint], locked: set[str]) -> Joint:
@@ -240,8 +219,8 @@ class _Robot:
             damping=self._positive(damping, "damping", name), friction=self._positive(friction, "friction", name),
             effort=self._limit(effort, "effort", name), velocity=self._limit(velocity, "velocity", name), mimic=leader,
         )  # fmt: skip
-        if kind == "planar":
-            chain = mechanisms.planar(joint, pose)
+        if kind in ("planar", "spherical"):  # the latter by Bullet, which has balls in URDF
+            chain = mechanisms.planar(joint, pose) if kind == "planar" else mechanisms.ball(joint, pose)
             self.rows += chain.fidelity
             return list(chain.bodies), list(chain.joints)
         if lower == upper:
@@ -295,31 +274,31 @@ class _Robot:
             restitution=surface.get("restitution"),
             colliders=tuple(colliders),
         )
-        if not looks and not colliders:
-            part, rows = mechanisms.shapeless(name, pose, stated)
-            self.rows += rows
-            return part
-        look = joined(looks) if looks else joined([plain(mesh, GREY) for mesh in colliders])
-        color = max(looks, key=_size).finishes[0].color if looks else GREY
-        return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
+        part, rows = described.body(name, pose, looks, stated)
+        self.rows += rows
+        return part
 
     def _inertial(self, entry: Node, link: str, place: Pose) -> list[Inertial]:
         where = f"of link {link!r}"
         weight, moments = entry.find("mass"), entry.find("inertia")
         if weight is None:
             return []
-        mass = weight.number("value", 0.0, where)
-        if mass <= 0.0:
-            reason = "nothing weighs that"
-            self.rows.append(Kept(of=link, what="mass", stated=mass, fate=Fate.DROPPED, reason=reason))
+        mass = weight.number("value", 0.0, where, finite=False)
+        if not 0.0 < mass < math.inf:
+            stated = mass if math.isfinite(mass) else str(mass)
+            self.rows.append(Kept(of=link, what="mass", stated=stated, fate=Fate.DROPPED, reason="nothing weighs that"))
             for name in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz") if moments else ():
                 moments.get(name) if moments else None
             self._pose(entry)
             return []
         inertia = None
         if moments is not None:
-            ixx, ixy, ixz, iyy, iyz, izz = (moments.number(n, 0.0, where) for n in ("ixx", "ixy", "ixz", "iyy", "iyz", "izz"))
-            inertia = np.array([[ixx, ixy, ixz], [ixy, iyy, iyz], [ixz, iyz, izz]])
+            names = ("ixx", "ixy", "ixz", "iyy", "iyz", "izz")
+            six = tuple(moments.number(name, 0.0, where, finite=False) for name in names)
+            inertia = np.array([[six[0], six[1], six[2]], [six[1], six[3], six[4]], [six[2], six[4], six[5]]])
+            if not np.isfinite(inertia).all():
+                self.rows.append(Kept(of=link, what="inertia", stated=str(six), fate=Fate.DROPPED, reason="it is not finite"))
+                inertia = None
         # Without an origin the centre of mass is the link's own, as the format defines; one who states no inertia states no centre.
         center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
         return [Inertial(mass=mass, center_of_mass=center, inertia=inertia).moved(compose(place, self._pose(entry)))]
@@ -342,7 +321,7 @@ class _Robot:
             return None
         if isinstance(shape, Shape):
             return plain(drawn(shape), color or GREY)
-        look = self._mesh(*shape)
+        look = self.meshes.look(*shape)
         if color is None or any(finish.images for finish in look.finishes):
             return look
         finishes = tuple(Finish(name=finish.name, color=color) for finish in look.finishes[:1])
@@ -355,7 +334,7 @@ class _Robot:
         shape = self._shape(entry, link)
         if shape is None:
             return []
-        return [drawn(shape)] if isinstance(shape, Shape) else [self._mesh(*shape).mesh]
+        return [drawn(shape)] if isinstance(shape, Shape) else [self.meshes.look(*shape).mesh]
 
     def _shape(self, entry: Node, link: str) -> Shape | tuple[str, np.ndarray] | None:
         """An analytic shape, or the name and scale of a mesh; None where it has no extent, and a row."""
@@ -382,23 +361,6 @@ class _Robot:
             return None
         return Shape(kind=ShapeKind(shape.tag), size=size)
 
-    def _mesh(self, name: str, scale: np.ndarray) -> Look:
-        file, root = locate(self.path, name)
-        if file is None:
-            raise AssetError(f"read: mesh {name[:200]!r} of {self.path.name} is not below {root}; formats: {', '.join(FORMATS)}")
-        if file not in self.files:
-            reading = read_mesh(file)
-            look = reading.parts[0].look
-            assert look is not None
-            factor = reading.unit if file.suffix.lower() in (".dae", ".3mf") and reading.unit else 1.0
-            self.files[file] = stretched(look, np.full(3, factor)) if factor != 1.0 else look
-            self.files |= dict.fromkeys(reading.files, look)
-            self.warnings += reading.warnings
-            if reading.up == "y":
-                reason = "a URDF gives meshes in the axes of their link: coordinates were taken as they are, not turned to Z up"
-                self.rows.append(Kept(of=file.name, what="up axis", stated="y", written="z", fate=Fate.CHANGED, reason=reason))
-        return stretched(self.files[file], scale)
-
     def _pose(self, element: Node) -> Pose:
         origin = element.find("origin")
         if origin is None:
@@ -406,7 +368,7 @@ class _Robot:
         where = f"of the origin of {element.tag} {element.element.get('name', '')!r}"
         x, y, z = origin.numbers("xyz", 3, (0.0, 0.0, 0.0), where)
         roll, pitch, yaw = origin.numbers("rpy", 3, (0.0, 0.0, 0.0), where)
-        return Pose(position=(x, y, z), quaternion=from_roll_pitch_yaw(roll, pitch, yaw))
+        return Pose(position=(x, y, z), quaternion=described.from_roll_pitch_yaw(roll, pitch, yaw))
 
     def _color(self, entry: Node | None) -> Color | None:
         if entry is None:
@@ -421,21 +383,3 @@ class _Robot:
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)
-
-
-def _size(look: Look) -> float:
-    return float(np.prod(np.ptp(look.mesh.vertices, axis=0)))
-
-
-def from_roll_pitch_yaw(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
-    """The rotation about fixed X, then Y, then Z [rad]."""
-    (cr, sr), (cp, sp), (cy, sy) = ((math.cos(angle), math.sin(angle)) for angle in (roll, pitch, yaw))
-    return quaternion_of(
-        np.array(
-            [
-                [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
-                [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
-                [-sp, cp * sr, cp * cr],
-            ]
-        )
-    )

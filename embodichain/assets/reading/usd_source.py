@@ -16,7 +16,7 @@ from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
 from embodichain.assets.reading.looks import GREY, joined, plain, tint
-from embodichain.assets.reading.mesh_files import Reading, check
+from embodichain.assets.reading.mesh_files import Reading, bounded, check
 from embodichain.assets.reading.references import references
 from embodichain.errors import AssetError
 from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, Shape, ShapeKind, Vec3, rotate
@@ -115,7 +115,7 @@ class _Stage:
         back = np.asarray(np.linalg.inv(world), np.float64)
         looks = {piece.path: _look(piece, piece.matrix @ back) for piece in found}
         seen = [looks[piece.path] for piece in found if piece.visible] or list(looks.values())
-        if body is not None:
+        if body is not None or any(piece.collides for piece in found):
             stated = replace(stated, colliders=tuple(self._felt(name, found, looks, back)))
             stated = self._rubbing(name, found, stated)
         if not seen:
@@ -125,19 +125,21 @@ class _Stage:
         look = joined(seen)
         largest = max(seen, key=lambda one: float(np.prod(np.ptp(one.mesh.vertices, axis=0))))
         color = tint(largest.finishes[0]) if largest.colors is None else GREY
+        look, row = bounded(look, color, name)
+        self.rows += [row] if row else []
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
     def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
         """With the surface that the colliders state: one for the body."""
         kilogram = self.foreign.kilograms_per_unit
-        surfaces = {(piece.friction, piece.density) for piece in found if piece.collides and piece.friction != (None, None, None)}
+        nothing = ((None, None, None), None)
+        told = [(piece.friction, piece.density) for piece in found if piece.collides]
+        surfaces = [surface for surface in dict.fromkeys(told) if surface != nothing]
         if not surfaces:
             return stated
-        (static, dynamic, bounce), density = next(
-            (p.friction, p.density) for p in found if (p.collides and p.friction[0] is not None) or p.friction[1] is not None
-        )
+        (static, dynamic, bounce), density = surfaces[0]
         if len(surfaces) > 1:
-            values = "; ".join(str(surface[0]) for surface in sorted(surfaces, key=str))
+            values = "; ".join(f"{rubs}, density {density}" for rubs, density in surfaces)
             reason = "a body has one surface: that of its first collider"
             self.rows.append(
                 Kept(
@@ -202,18 +204,33 @@ class _Stage:
                 self._drop(joint.path, "joint", joint.kind, "it closes a loop; assets are trees")
                 continue
             (p0, q0), (p1, q1) = joint.frames[::-1] if turned else joint.frames
-            made = self._joint(joint, names, parent if parent in bodies else "", child, p1, q1, turned)
+            held = parent if parent in bodies else ""
             if parent in bodies:
                 zero = compose(compose(poses[parent], _pose(p0, q0)), inverse(_pose(p1, q1)))
                 self._shifted(joint, poses[child], zero)
                 poses[child] = zero
             reached.add(child)
-            chain = mechanisms.ball(made, poses[child]) if joint.kind == "SphericalJoint" else None
-            if chain:
-                self.rows += chain.fidelity
-                carriers += chain.bodies
-            joints += chain.joints if chain else (made,)
+            links = []
+            for one in _freed(joint):
+                named = names | {one.path: names[joint.path] + one.path.removeprefix(joint.path)}
+                links.append(self._joint(one, named, held, child, p1, q1, turned))
+            if joint.kind == "SphericalJoint":
+                chain = self._leaning(joint, links[0], poses[child])
+            else:
+                chain = mechanisms.chained(links, poses[child], names[joint.path], "joint without a kind")
+            self.rows += chain.fidelity
+            carriers += chain.bodies
+            joints += chain.joints
         return joints, carriers, poses
+
+    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose) -> mechanisms.Chain:
+        """A ball joint as three hinges, each with the limit of its cone."""
+        if math.isfinite(joint.cone):
+            angle = math.radians(joint.cone)
+            reason = "each of its three hinges has it"
+            self.rows.append(Kept(of=made.name, what="cone limit", stated=angle, written=angle, fate=Fate.CHANGED, reason=reason))
+            made = replace(made, lower=-angle, upper=angle)
+        return mechanisms.ball(made, pose)
 
     def _shifted(self, joint: ForeignJoint, authored: Pose, zero: Pose) -> None:
         apart = float(np.linalg.norm(np.asarray(authored.position) - zero.position))
@@ -266,6 +283,22 @@ class _Stage:
             stiffness=joint.stiffness / scale * kilogram, rest=joint.target * scale, effort=joint.effort * kilogram,
             velocity=joint.velocity * scale, armature=joint.armature * kilogram, friction=joint.friction, mimic=mimic,
         )  # fmt: skip
+
+
+def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
+    """A joint without a kind as simple ones along and about its axes; as a fixed one where all are locked; any other as it is."""
+    if joint.kind != "Joint":
+        return [joint]
+    if not joint.freedoms:
+        return [replace(joint, kind="FixedJoint")]
+    units: dict[str, Vec3] = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
+    return [
+        replace(
+            joint, path=f"{joint.path}_{name}", kind="PrismaticJoint" if name.startswith("trans") else "RevoluteJoint",
+            axis=units[name[-1]], lower=low, upper=high,
+        )
+        for name, low, high in joint.freedoms
+    ]  # fmt: skip
 
 
 def _names(paths: list[str]) -> dict[str, str]:

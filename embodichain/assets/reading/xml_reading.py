@@ -63,25 +63,21 @@ class Node:
         """The first child of any kind."""
         return Node(self.element[0], self._seen) if len(self.element) else None
 
-    def numbers(self, name: str, count: int, default: tuple[float, ...], where: str) -> tuple[float, ...]:
-        """The numbers of an attribute; raises AssetError when there are not `count` finite ones.
+    def numbers(self, name: str, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:
+        """The numbers of an attribute; raises AssetError when there are not `count` ones, and finite ones unless told otherwise.
 
         An empty `default` says that it must be there.
         """
-        text = self.get(name)
-        if text is None and default:
-            return default
-        try:
-            values = tuple(float(word) for word in (text or "").replace(",", " ").split())
-        except ValueError:
-            values = ()
-        if len(values) != count or not all(math.isfinite(value) for value in values):
-            raise AssetError(f"read: {name} {where} is {text!r}, expected {count} finite number{'s' * (count > 1)}")
-        return values
+        return _numbers(self.get(name), count, default, f"{name} {where}", finite=finite)
 
-    def number(self, name: str, default: float | None, where: str) -> float:
+    def inner(self, tag: str, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:
+        """The numbers between the tags of the first child of a kind, as `numbers` has those of an attribute."""
+        child = self.find(tag)
+        return _numbers(None if child is None else child.text(), count, default, f"<{tag}> {where}", finite=finite)
+
+    def number(self, name: str, default: float | None, where: str, *, finite: bool = True) -> float:
         """The one number of an attribute; without a `default` it must be there."""
-        return self.numbers(name, 1, () if default is None else (default,), where)[0]
+        return self.numbers(name, 1, () if default is None else (default,), where, finite=finite)[0]
 
     def unread(self, reason: str) -> Iterator[Kept]:
         """A row for every element and attribute below that nobody asked for."""
@@ -100,3 +96,15 @@ class Node:
             else:
                 text = ElementTree.tostring(child, encoding="unicode").strip()
                 yield Kept(of=inner, what=child.tag, stated=" ".join(text.split())[:_SHOWN], fate=Fate.DROPPED, reason=reason)
+
+
+def _numbers(text: str | None, count: int, default: tuple[float, ...], where: str, *, finite: bool = True) -> tuple[float, ...]:
+    if text is None and default:
+        return default
+    try:
+        values = tuple(float(word) for word in (text or "").replace(",", " ").split())
+    except ValueError:
+        values = ()
+    if len(values) != count or (finite and not all(math.isfinite(value) for value in values)):
+        raise AssetError(f"read: {where} is {text!r}, expected {count} finite number{'s' * (count > 1)}")
+    return values

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import embodichain
 from embodichain.assets.families.parts import Look
 from embodichain.assets.families.tables import wikidata_codes
 from embodichain.assets.usd.joints import read_joint, write_joints
+from embodichain.assets.usd.layers import write_layers
 from embodichain.assets.usd.surfaces import read_collider, read_mesh, write_collider, write_look, write_textures
 from embodichain.assets.usd.usd_contents import PrimFacts, StageFacts
 from embodichain.assets.usd.values import bind, extent, label, number, open_stage, pose_of, quaternion, set_pose, text, vec3
@@ -33,12 +34,14 @@ GENERATOR = "embodichain"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What goes into a file beside the asset itself: looks by body, display names, credits, and its user's labels."""
+    """What goes into a file beside the asset itself: looks by body, display names, credits, labels, levels of detail."""
 
     looks: Mapping[str, Look] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     attribution: Mapping[str, str] = field(default_factory=dict)
     labels: tuple[str, ...] = ()
+    levels: Mapping[str, Mapping[str, Look]] = field(default_factory=dict)
+    """Coarser looks of bodies by level of detail."""
 
 
 _NOTHING = Extras()
@@ -50,6 +53,8 @@ def write(
     provenance: Mapping[str, str | float] | None = None,
     rates: Mapping[str, float] | None = None,
     extras: Extras = _NOTHING,
+    *,
+    layered: bool = False,
 ) -> None:
     """Writes `asset` to `path`: `.usd` and `.usdc` as crate, `.usda` as text.
 
@@ -59,6 +64,7 @@ def write(
         provenance: parameters and other facts to keep in the layer's metadata.
         rates: share of simulated lifts that held, of the affordances that were lifted by.
         extras: looks and words that the asset does not carry; textures are written beside the file.
+        layered: as an interface with a payload of layers beside it, rather than in one file without levels of detail.
 
     Raises:
         AssetError: the file cannot be written, or a name is no valid prim name.
@@ -105,27 +111,48 @@ def write(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_textures(path.parent, extras.looks)
-        written = layer.Export(str(path))
+        coarser = {level: _level(asset, looks, extras.looks) for level, looks in extras.levels.items()}
+        written = write_layers(layer, path, coarser) if layered else layer.Export(str(path))
     except (OSError, Tf.ErrorException) as error:
         raise AssetError(f"usd: cannot write {path}: {error}") from error
     if not written:
         raise AssetError(f"usd: cannot write {path}: is the folder writable and the ending one of .usd .usda .usdc?")
 
 
+def _level(asset: Asset, coarse: Mapping[str, Look], full: Mapping[str, Look]) -> Sdf.Layer:
+    """The visual meshes of one level of detail, in the places of the full ones."""
+    layer = Sdf.Layer.CreateAnonymous(".usda")
+    stage = Usd.Stage.Open(layer)
+    root = UsdGeom.Xform.Define(stage, f"/{asset.name}").GetPrim()
+    stage.SetDefaultPrim(root)
+    for body in asset.bodies:
+        look = coarse.get(body.name)
+        if look is not None:
+            path = root.GetPath().AppendChild(body.name)
+            stage.OverridePrim(path)
+            own = body.name in full
+            used = np.unique(full[body.name].finish) if own else None
+            write_look(stage, root, path.AppendChild("visual"), replace(body, visual=look.mesh), look if own else None, used)
+    return layer
+
+
 def scene(things: Sequence[tuple[str, str, Vec3]]) -> str:
     """USD text of a scene that puts assets, each (name, file, position [m]), beside each other by reference."""
-    stage = Usd.Stage.CreateInMemory()
+    layer = Sdf.Layer.CreateAnonymous(".usda")
+    stage = Usd.Stage.Open(layer)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
     UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
     root = UsdGeom.Xform.Define(stage, "/scene").GetPrim()
     Usd.ModelAPI(root).SetKind(Kind.Tokens.assembly)
     stage.SetDefaultPrim(root)
-    for name, file, position in things:
+    for name, _, position in things:
         xform = UsdGeom.Xform.Define(stage, f"/scene/{name}")
         xform.AddTranslateOp(UsdGeom.XformOp.PrecisionDouble).Set(Gf.Vec3d(*position))
-        xform.GetPrim().GetReferences().AddReference(file)
-    return stage.GetRootLayer().ExportToString()
+    del root, xform, stage  # what lies nowhere would look for the files beside the current folder
+    for name, file, _ in things:
+        layer.GetPrimAtPath(Sdf.Path(f"/scene/{name}")).referenceList.Prepend(Sdf.Reference(file))
+    return layer.ExportToString()
 
 
 def _metadata(asset: Asset) -> dict[str, Any]:

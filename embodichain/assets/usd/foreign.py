@@ -17,9 +17,10 @@ from pxr import Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdUtils
 
 from embodichain.assets.families.parts import Finish, Look
 from embodichain.assets.usd.foreign_looks import bound_finish, mesh_look
+from embodichain.assets.usd.foreign_shapes import cone_look, shape_of
 from embodichain.assets.usd.values import open_stage
 from embodichain.errors import AssetError
-from embodichain.types import Shape, ShapeKind, Vec3
+from embodichain.types import Shape, Vec3
 
 _KNOWN = (
     "physics:mass", "physics:density", "physics:centerOfMass", "physics:diagonalInertia", "physics:principalAxes",
@@ -27,14 +28,16 @@ _KNOWN = (
     "physics:staticFriction", "physics:dynamicFriction", "physics:restitution", "physics:axis", "physics:lowerLimit",
     "physics:upperLimit", "physics:localPos0", "physics:localPos1", "physics:localRot0", "physics:localRot1",
     "physics:jointEnabled", "physics:excludeFromArticulation", "physics:coneAngle0Limit", "physics:coneAngle1Limit",
-    "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature",
+    "physxJoint:maxJointVelocity", "physxJoint:armature", "newton:armature", "newton:velocityLimit", "newton:friction",
     "newton:mimicCoef0", "newton:mimicCoef1", "newton:mimicEnabled",
 )  # fmt: skip
 """Attributes that are read below; of the rest in these namespaces a row is made."""
+_OF_BODIES = ("physics:centerOfMass", "physics:diagonalInertia", "physics:principalAxes")
+"""Read of rigid bodies alone, and not of what is below them."""
 _NAMESPACES = ("physics:", "physx", "newton:", "mjc:", "drive:", "limit:", "state:")
 _DRIVE = ("type", "damping", "stiffness", "targetPosition", "maxForce")
 _AXES: dict[str, Vec3] = {"X": (1.0, 0.0, 0.0), "Y": (0.0, 1.0, 0.0), "Z": (0.0, 0.0, 1.0)}
-_SHAPES = {"Cube": ShapeKind.BOX, "Sphere": ShapeKind.SPHERE, "Cylinder": ShapeKind.CYLINDER, "Capsule": ShapeKind.CAPSULE}
+_FREEDOMS = ("transX", "transY", "transZ", "rotX", "rotY", "rotZ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -92,6 +95,10 @@ class ForeignJoint:
     mimic: tuple[str, float, float] | None = None
     """The other joint's path, factor, and offset."""
     enabled: bool = True
+    cone: float = math.inf
+    """The larger angle that a ball joint may lean by."""
+    freedoms: tuple[tuple[str, float, float], ...] = ()
+    """Of a joint without a kind: along or about which of its axes it moves, as USD calls them, and from where to where."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,22 +127,21 @@ def resolve(path: Path) -> Foreign:
     """What a file holds; raises AssetError when it cannot be opened."""
     stage = open_stage(path)
     parsed = UsdPhysics.LoadUsdPhysicsFromRange(stage, [Sdf.Path("/")])
-    descriptions = {str(desc.primPath): desc for _, descs in parsed.values() for desc in descs}
+    every = [desc for _, descs in parsed.values() for desc in descs]
+    # One prim may be a body and a collider at once: what is parsed of it is kept apart.
+    shapes, rigid = (
+        {str(desc.primPath): desc for desc in every if isinstance(desc, kind)}
+        for kind in (UsdPhysics.ShapeDesc, UsdPhysics.RigidBodyDesc)
+    )
     cache = UsdGeom.XformCache()
-    owners = {
-        str(desc.primPath): stage.GetPrimAtPath(desc.primPath)
-        for desc in descriptions.values()
-        if isinstance(desc, UsdPhysics.RigidBodyDesc) and desc.rigidBodyEnabled
-    }
+    owners = {path_: stage.GetPrimAtPath(desc.primPath) for path_, desc in rigid.items() if desc.rigidBodyEnabled}
     pieces: dict[str, list[Piece]] = {path_: [] for path_ in owners}
     loose: list[Piece] = []
-    for piece in _pieces(stage, cache, descriptions):
+    for piece in _pieces(stage, cache, shapes):
         owner = max((o for o in owners if piece.path == o or piece.path.startswith(o + "/")), key=len, default="")
         (pieces[owner] if owner else loose).append(piece)
-    bodies = tuple(_body(prim, cache, pieces[name], descriptions[name]) for name, prim in owners.items())
-    joints = tuple(
-        _joint(stage.GetPrimAtPath(desc.primPath), desc) for desc in descriptions.values() if isinstance(desc, UsdPhysics.JointDesc)
-    )
+    bodies = tuple(_body(prim, cache, pieces[name], rigid[name]) for name, prim in owners.items())
+    joints = tuple(_joint(stage.GetPrimAtPath(desc.primPath), desc) for desc in every if isinstance(desc, UsdPhysics.JointDesc))
     return Foreign(
         meters_per_unit=UsdGeom.GetStageMetersPerUnit(stage),
         kilograms_per_unit=UsdPhysics.GetStageKilogramsPerUnit(stage),
@@ -188,36 +194,19 @@ def _piece(prim: Usd.Prim, matrix: NDArray[np.float64], descriptions: dict[str, 
     collides = desc is not None and isinstance(desc, UsdPhysics.ShapeDesc) and bool(desc.collisionEnabled)
     if hidden and not collides:
         return
-    shape, look = _shape(prim), None
-    finish = bound_finish(prim)
-    if shape is None and prim.IsA(UsdGeom.Mesh):
-        look = mesh_look(prim, finish)
+    shape, finish = shape_of(prim), bound_finish(prim)
+    look = None
+    if shape is None:
+        look = mesh_look(prim, finish) if prim.IsA(UsdGeom.Mesh) else cone_look(prim, finish)
     if shape is None and look is None:
         return
     static, dynamic, bounce, density = _surface(prim)
+    if prim.HasAPI(UsdPhysics.MassAPI):  # its own density is stronger than its material's
+        density = float(UsdPhysics.MassAPI(prim).GetDensityAttr().Get() or 0.0) or density
     yield Piece(
         path=path, matrix=matrix, look=look, shape=shape, finish=finish, visible=shown and not hidden, collides=collides,
         approximation=str(getattr(desc, "approximation", "")), friction=(static, dynamic, bounce), density=density,
     )  # fmt: skip
-
-
-def _shape(prim: Usd.Prim) -> Shape | None:
-    """The analytic shape that a prim is, in its own frame."""
-    kind = _SHAPES.get(str(prim.GetTypeName()))
-    if kind is None:
-        return None
-    if kind is ShapeKind.BOX:
-        edge = float(UsdGeom.Cube(prim).GetSizeAttr().Get())
-        return Shape(kind=kind, size=(edge, edge, edge))
-    if kind is ShapeKind.SPHERE:
-        return Shape(kind=kind, size=(float(UsdGeom.Sphere(prim).GetRadiusAttr().Get()), 0.0, 0.0))
-    round_ = UsdGeom.Cylinder(prim) if kind is ShapeKind.CYLINDER else UsdGeom.Capsule(prim)
-    axis = str(round_.GetAxisAttr().Get())
-    half = math.sqrt(0.5)
-    turns = {"X": (half, 0.0, half, 0.0), "Y": (half, -half, 0.0, 0.0), "Z": (1.0, 0.0, 0.0, 0.0)}
-    size = (float(round_.GetRadiusAttr().Get()), float(round_.GetHeightAttr().Get()), 0.0)
-    shape = Shape(kind=kind, size=size)
-    return Shape(kind=kind, size=size, pose=type(shape.pose)(quaternion=turns[axis]))
 
 
 def _surface(prim: Usd.Prim) -> tuple[float | None, float | None, float | None, float | None]:
@@ -272,6 +261,12 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
     limit = getattr(desc, "limit", None)
     if kind in ("RevoluteJoint", "PrismaticJoint") and limit is not None and limit.enabled:
         values |= {"lower": _bound(limit.lower), "upper": _bound(limit.upper)}
+    if kind == "SphericalJoint":
+        spherical = UsdPhysics.SphericalJoint(prim)
+        angles = [float(a.Get()) for a in (spherical.GetConeAngle0LimitAttr(), spherical.GetConeAngle1LimitAttr())]
+        values |= {"cone": max(angles)} if min(angles) >= 0.0 else {}
+    if kind == "Joint":
+        values["freedoms"] = tuple(_freedoms(prim))
     for name in ("angular", "linear"):
         if UsdPhysics.DriveAPI(prim, name) and prim.HasAPI(UsdPhysics.DriveAPI, name):
             drive = UsdPhysics.DriveAPI(prim, name)
@@ -283,9 +278,9 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
                 "effort": effort if 0.0 < effort < 1e30 else math.inf,
             }
     for key, names in {
-        "velocity": ("physxJoint:maxJointVelocity",),
+        "velocity": ("physxJoint:maxJointVelocity", "newton:velocityLimit"),
         "armature": ("physxJoint:armature", "newton:armature"),
-        "friction": ("embodichain:jointFriction",),
+        "friction": ("embodichain:jointFriction", "newton:friction"),
     }.items():
         found = [prim.GetAttribute(name) for name in names if prim.GetAttribute(name)]
         if found and found[0].HasAuthoredValue():
@@ -294,6 +289,17 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
         path=str(prim.GetPath()), kind=kind, parent=str(desc.body0 or ""), child=str(desc.body1 or ""), frames=tuple(sides),
         mimic=_mimic(prim), enabled=bool(desc.jointEnabled), **values,
     )  # fmt: skip
+
+
+def _freedoms(prim: Usd.Prim) -> Iterator[tuple[str, float, float]]:
+    """How a joint without a kind may move: in every direction that no limit locks, which it does by a low above its high."""
+    for name in _FREEDOMS:
+        low, high = -math.inf, math.inf
+        if prim.HasAPI(UsdPhysics.LimitAPI, name):
+            limit = UsdPhysics.LimitAPI(prim, name)
+            low, high = (_bound(float(a.Get())) for a in (limit.GetLowAttr(), limit.GetHighAttr()))
+        if low <= high:
+            yield name, low, high
 
 
 def _mimic(prim: Usd.Prim) -> tuple[str, float, float] | None:
@@ -323,9 +329,18 @@ def _unread(stage: Usd.Stage) -> Iterator[tuple[str, str, str]]:
             continue
         for attribute in prim.GetAuthoredAttributes():
             name = attribute.GetName()
-            drive = name.startswith("drive:") and name.rpartition(":")[2] in _DRIVE
+            drive = name.startswith(("drive:angular:", "drive:linear:")) and name.rpartition(":")[2] in _DRIVE
+            limit = name.startswith("limit:") and name.split(":")[1] in _FREEDOMS and str(prim.GetTypeName()) == "PhysicsJoint"
+            inner = name in _OF_BODIES and not prim.HasAPI(UsdPhysics.RigidBodyAPI)
             mimic = name.startswith("physxMimicJoint:") and name.rpartition(":")[2] in ("gearing", "offset")
-            if name.startswith(_NAMESPACES) and name not in _KNOWN and not drive and not mimic and attribute.HasAuthoredValue():
+            if (
+                name.startswith(_NAMESPACES)
+                and (name not in _KNOWN or inner)
+                and not drive
+                and not limit
+                and not mimic
+                and attribute.HasAuthoredValue()
+            ):
                 value = attribute.Get()
                 neutral = name.endswith(("targetVelocity", "elocity")) and not np.any(np.asarray(value, np.float64))
                 if not neutral:

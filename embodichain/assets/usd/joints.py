@@ -82,7 +82,8 @@ def _write_drive_limits(prim: Usd.Prim, drive: UsdPhysics.DriveAPI, joint: Joint
         drive.CreateMaxForceAttr(joint.effort)
         number(prim, "jointEffort", joint.effort)
     if math.isfinite(joint.velocity):
-        prim.CreateAttribute("physxJoint:maxJointVelocity", Sdf.ValueTypeNames.Float).Set(joint.velocity * scale)
+        for name in ("physxJoint:maxJointVelocity", "newton:velocityLimit"):
+            prim.CreateAttribute(name, Sdf.ValueTypeNames.Float).Set(joint.velocity * scale)
         number(prim, "jointVelocity", joint.velocity)
     if joint.armature:
         for name in ("physxJoint:armature", "newton:armature"):
@@ -90,6 +91,7 @@ def _write_drive_limits(prim: Usd.Prim, drive: UsdPhysics.DriveAPI, joint: Joint
         number(prim, "jointArmature", joint.armature)
     if math.isfinite(joint.velocity) or joint.armature:
         prim.AddAppliedSchema("PhysxJointAPI")
+        prim.AddAppliedSchema("NewtonJointAPI")
 
 
 def _write_mimic(prim: Usd.Prim, joint: Joint, leader: Sdf.Path) -> None:

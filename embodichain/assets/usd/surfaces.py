@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, Vt
 
 from embodichain.assets.families.parts import Finish, Image, Look
@@ -125,8 +126,13 @@ def read_mesh(mesh: UsdGeom.Mesh, body: Usd.Prim) -> Mesh:
 # ----------------------------------------------------------------------------------------------------------------- looks
 
 
-def write_look(stage: Usd.Stage, root: Usd.Prim, path: Sdf.Path, body: Body, look: Look | None) -> None:
-    """What cameras see of a body: in one colour, or as its file has it, with a material for each of its subsets."""
+def write_look(
+    stage: Usd.Stage, root: Usd.Prim, path: Sdf.Path, body: Body, look: Look | None, used: NDArray[np.int32] | None = None
+) -> None:
+    """What cameras see of a body: in one colour, or as its file has it, with a material for each of its subsets.
+
+    `used` are the numbers of the finishes that get a subset, by default those that faces have.
+    """
     visual = UsdGeom.Mesh.Define(stage, path)
     if look is None:
         set_mesh(visual, body.visual)
@@ -139,7 +145,7 @@ def write_look(stage: Usd.Stage, root: Usd.Prim, path: Sdf.Path, body: Body, loo
     if look is None:
         bind(visual.GetPrim(), _plain(stage, root, body), UsdShade.Tokens.allPurpose)
         return
-    used = np.unique(look.finish)
+    used = np.unique(look.finish) if used is None else used
     for number in used:
         finish = look.finishes[number]
         told = finish.name or (str(number) if len(used) > 1 else "")

@@ -1,0 +1,106 @@
+"""Do other programs read the same from files of ordinary packages and from the assets made of them?
+
+    python benchmarks/assets_referee.py CACHE [--most N] [--json]
+
+Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
+spread evenly, are built; the source is read by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed, Newton. A
+quantity agrees when all who say something say the same to 1e-3; one that does not is `explained` when the asset's fidelity table
+has a row about that quantity of that body or joint that says what was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import asset_packages
+import harness
+
+from embodichain.assets.chain import optimize, settings, witnesses
+from embodichain.assets.chain.referee import Verdict, referee
+from embodichain.assets.reading import folder
+from embodichain.assets.reading.files import FileFacts, FileJob
+from embodichain.errors import AssetError
+
+_DESCRIBED = (".urdf", ".xml", ".mjcf")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One file: how many quantities were compared with the source, how many agreed, and the others, explained or not."""
+
+    file: str
+    compared: int = 0
+    agreed: int = 0
+    explained: int = 0
+    different: tuple[str, ...] = ()
+    refused: str = ""
+
+
+def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
+    """A row for each file taken from the folders."""
+    for source in folders:
+        files = [file for file in folder.survey(source).files if file.suffix.lower() in _DESCRIBED]
+        for file in files[:: max(len(files) // most, 1)][:most]:
+            yield judged(file, f"{source.name}/{file.relative_to(source)}", out)
+
+
+def judged(file: Path, name: str, out: Path) -> Row:
+    """The row of one file; of several things in it, of the first."""
+    job = FileJob(path=file, facts=FileFacts(licence="unknown"), item=folder.items(file)[0])
+    try:
+        asset = optimize.build_job(job, out, config=settings.ChainConfig())
+        verdicts = [one for one in referee(file, asset) if one.source is not None]
+    except AssetError as error:
+        return Row(file=name, refused=str(error)[:100])
+    told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
+    changed = {(row["of"], row["what"]) for row in told if row["fate"] != "kept"}
+    apart = [one for one in verdicts if not one.agreed]
+    silent = [one for one in apart if not {(of, what) for what in _causes(one.what) for of in (one.of, file.name)} & changed]
+    return Row(
+        file=name,
+        compared=len(verdicts),
+        agreed=len(verdicts) - len(apart),
+        explained=len(apart) - len(silent),
+        different=tuple(_said(one) for one in silent),
+    )
+
+
+def _causes(what: str) -> Sequence[str]:
+    """Rows of the fidelity table that may explain a difference in a quantity."""
+    first = what.split()[0]
+    masses = ("mass", "centre of mass", "inertia", "inertia of meshes")
+    return {"mass": masses, "centre": masses, "inertia": masses, "friction": ("friction", "surface")}.get(
+        first, ("limits", "joint")
+    )
+
+
+def _said(one: Verdict) -> str:
+    return f"{one.of} {one.what}: {one.source:.6g}, {one.usd if one.usd is None else format(one.usd, '.6g')}"
+
+
+def main() -> None:
+    arguments = harness.parser(__doc__, "two files of each folder")
+    arguments.add_argument("cache", type=Path)
+    arguments.add_argument("--most", type=int, default=6)
+    options = arguments.parse_args()
+    with TemporaryDirectory() as place:
+        found = list(rows(asset_packages.fetched(options.cache), 2 if options.quick else options.most, Path(place)))
+    if not options.json:
+        print("| file | compared | agreed | explained | different |\n|---|---|---|---|---|")
+        for row in found:
+            told = f"refused: {row.refused}" if row.refused else "; ".join(row.different[:3]) or "-"
+            print(f"| {row.file} | {row.compared} | {row.agreed} | {row.explained} | {told} |")
+    figures = {
+        "files": len(found), "refused": sum(bool(row.refused) for row in found), "compared": sum(row.compared for row in found),
+        "agreed": sum(row.agreed for row in found), "explained": sum(row.explained for row in found),
+        "different": sum(len(row.different) for row in found), "newton": witnesses.newton_installed(),
+    }  # fmt: skip
+    harness.give(figures, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""What descriptions of robots have in common: meshes by the names that they give them, and a body out of what its links state."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
+from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading.looks import GREY, joined, plain, stretched
+from embodichain.assets.reading.mesh_files import FORMATS, read_mesh
+from embodichain.errors import AssetError
+from embodichain.types import Pose
+from embodichain.types.poses import quaternion_of
+
+
+def locate(description: Path, name: str) -> tuple[Path | None, Path]:
+    """The file that a mesh's name means, beside the description or below the folder that holds its folder; and that folder."""
+    plain_name = name.removeprefix("file://")
+    package = plain_name.startswith(("package://", "model://"))
+    relative = plain_name.partition("://")[2] if package else plain_name
+    relative = relative.replace("\\", "/")
+    root = description.resolve().parent.parent
+    tries = [description.parent / relative, description.parent / relative.lstrip("/")]
+    if package:
+        inner = relative.partition("/")[2]
+        tries += [root / relative, root.parent / relative, root / inner, description.parent / inner]
+        root = root.parent
+    for candidate in tries:
+        try:
+            resolved = candidate.resolve()
+            if resolved.is_relative_to(root) and resolved.is_file():
+                return resolved, root
+        except (OSError, ValueError):
+            continue
+    return None, root
+
+
+@dataclass(slots=True)
+class Meshes:
+    """The meshes of a description, each read once; what there is to say of them goes to its `rows` and `warnings`."""
+
+    description: Path
+    rows: list[Kept]
+    warnings: list[str]
+    files: dict[Path, Look] = field(default_factory=dict)
+    """Every file that was read, those that meshes refer to as well."""
+
+    def look(self, name: str, scale: np.ndarray) -> Look:
+        """The mesh that a name means, stretched by a scale along each axis; raises AssetError when it is not there."""
+        file, root = locate(self.description, name)
+        if file is None:
+            formats = ", ".join(FORMATS)
+            raise AssetError(f"read: mesh {name[:200]!r} of {self.description.name} is not below {root}; formats: {formats}")
+        if file not in self.files:
+            reading = read_mesh(file)
+            look = reading.parts[0].look
+            assert look is not None
+            factor = reading.unit if file.suffix.lower() in (".dae", ".3mf") and reading.unit else 1.0
+            self.files[file] = stretched(look, np.full(3, factor)) if factor != 1.0 else look
+            self.files |= dict.fromkeys(reading.files, look)
+            self.warnings += reading.warnings
+            if reading.up not in ("", "z"):
+                reason = "meshes are in the axes of their link: coordinates were taken as they are, not turned to Z up"
+                self.rows.append(
+                    Kept(of=file.name, what="up axis", stated=reading.up, written="z", fate=Fate.CHANGED, reason=reason)
+                )
+        return stretched(self.files[file], scale)
+
+
+def body(name: str, pose: Pose, looks: Sequence[Look], stated: Stated) -> tuple[Part, tuple[Kept, ...]]:
+    """A body that looks like `looks`, or like its colliders where it has none; without either it only carries joints."""
+    if not looks and not stated.colliders:
+        return mechanisms.shapeless(name, pose, stated)
+    look = joined(looks) if looks else joined([plain(mesh, GREY) for mesh in stated.colliders])
+    color = max(looks, key=_size).finishes[0].color if looks else GREY
+    return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated), ()
+
+
+def _size(look: Look) -> float:
+    return float(np.prod(np.ptp(look.mesh.vertices, axis=0)))
+
+
+def from_roll_pitch_yaw(roll: float, pitch: float, yaw: float) -> tuple[float, float, float, float]:
+    """The rotation about fixed X, then Y, then Z [rad]."""
+    (cr, sr), (cp, sp), (cy, sy) = ((math.cos(angle), math.sin(angle)) for angle in (roll, pitch, yaw))
+    return quaternion_of(
+        np.array(
+            [
+                [cy * cp, cy * sp * sr - sy * cr, cy * sp * cr + sy * sr],
+                [sy * cp, sy * sp * sr + cy * cr, sy * sp * cr - cy * sr],
+                [-sp, cp * sr, cp * cr],
+            ]
+        )
+    )

@@ -1,0 +1,226 @@
+"""Reads SDFormat, the descriptions of Gazebo: links become bodies, joints keep all that they say.
+
+Gazebo's own parser is C++ and not to be had from the package registry for every Python, so that this is written against our own
+tracking XML: what is not asked for is listed. Frames follow the format's pose semantics; see `sdf_frames`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from embodichain.assets.families.parts import Fate, Kept, Part
+from embodichain.assets.reading import mechanisms
+from embodichain.assets.reading.mesh_files import Reading, check
+from embodichain.assets.reading.sdf_frames import Frames
+from embodichain.assets.reading.sdf_links import Links
+from embodichain.assets.reading.xml_reading import Node, parse
+from embodichain.errors import AssetError
+from embodichain.types import Joint, JointKind, Mimic, Pose, rotate
+from embodichain.types.poses import compose, inverse
+
+_SLIDING = ("prismatic",)
+_TURNING = ("revolute", "continuous", "ball", "universal", "revolute2", "screw")
+_ENDLESS = 1e15
+"""Limits beyond that are none: the format's default is 1e16."""
+
+
+def read_sdf(path: Path) -> Reading:
+    """The bodies and joints of an SDF file; the first link of a static model is bolted down, the others are one with it.
+
+    Raises:
+        AssetError: the file is no SDF, names what it does not hold, or refers to a mesh that is not there.
+    """
+    check(path, (".sdf",))
+    root = Node(parse(path))
+    if root.tag != "sdf":
+        raise AssetError(f"read: {path} is XML but no SDF: its root is <{root.tag}>, expected <sdf>")
+    return _World(Frames(root, path)).reading()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tie:
+    """What a link hangs on: the parent's name ("" is the world), the joint's element and name, and its kind as it will be."""
+
+    name: str
+    parent: str
+    child: str
+    kind: str
+    joint: Node | None = None
+
+
+class _World:
+    """One file while it is read."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames, self.rows, self.warnings = frames, list[Kept](), list[str]()
+        self.links = Links(frames, self.rows, self.warnings)
+        self.ties: dict[str, _Tie] = {}
+        if not frames.links:
+            raise AssetError(f"read: {frames.path} has no links")
+
+    def reading(self) -> Reading:
+        self._tie()
+        frames = self.frames
+        order = [link for link in frames.links if link not in self.ties or not self.ties[link].parent]
+        for link in order:
+            order += [tie.child for tie in self.ties.values() if tie.parent == link]
+        if len(order) != len(frames.links):
+            raise AssetError(f"read: links {sorted(set(frames.links) - set(order))} of {frames.path.name} hang on no root")
+        owner: dict[str, str] = {}
+        shifts: dict[str, Pose] = {"": Pose()}
+        places: dict[str, Pose] = {}
+        for link in order:
+            tie = self.ties.get(link)
+            owner[link] = owner[tie.parent] if tie and tie.kind == "fixed" and tie.parent else link
+            shifts[link] = compose(shifts[tie.parent], self._displaced(tie)) if tie else Pose()
+            places[link] = compose(shifts[link], frames.pose(link))
+            if owner[link] != link:
+                self._row(self.links.name(link), "link", link, owner[link], "fixed joint: one body with its parent")
+        parts: list[Part] = []
+        joints: list[Joint] = []
+        for link in (link for link in order if owner[link] == link):
+            name, tie = self.links.name(link), self.ties.get(link)
+            parts.append(self.links.part(link, [other for other in order if owner[other] == link], places))
+            bodies, chain = self._joint(tie, owner, places) if tie else ([], [])
+            parts += bodies
+            joints += chain
+            if tie is None and frames.links[link].static:
+                joints.append(Joint(name=f"{name}_mount", kind=JointKind.FIXED, parent="", child=name))
+        parts, joints = self._shaped(parts, joints)
+        self.rows += frames.unread()
+        return Reading(
+            parts=tuple(parts), joints=tuple(self._following(joints)), unit=1.0, up="z", warnings=tuple(self.warnings),
+            fidelity=tuple(self.rows), files=(*frames.files, *self.links.files()),
+        )  # fmt: skip
+
+    def _row(self, of: str, what: str, stated: float | str | tuple[float, float], written: float | str | None, reason: str) -> None:
+        fate = Fate.DROPPED if written is None else Fate.CHANGED
+        self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
+
+    def _shaped(self, parts: list[Part], joints: list[Joint]) -> tuple[list[Part], list[Joint]]:
+        """Without the things of which there is nothing to see or touch, such as a plane."""
+        seen = {part.name for part in parts if len(part.mesh.faces)}
+        if not seen:
+            raise AssetError(f"read: {self.frames.path.name} has no shape: give a link a visual or collision geometry")
+        seen |= {name for joint in joints if joint.parent for name in (joint.parent, joint.child)}
+        return [part for part in parts if part.name in seen], [joint for joint in joints if joint.child in seen]
+
+    # ------------------------------------------------------------------------------------------------------------- joints
+
+    def _tie(self) -> None:
+        """Finds out which link hangs on which."""
+        for scoped, (joint, scope) in self.frames.joints.items():
+            kind, name = joint.get("type") or "", self.links.name(scoped)
+            if kind not in (*_SLIDING, *_TURNING, "fixed"):
+                self._row(name, "joint", kind, None, "no counterpart in the asset")
+                continue
+            parent, child = (self.frames.link_of(scope, joint, end) for end in ("parent", "child"))
+            if not child:
+                parent, child = child, parent  # the world hangs on nothing
+            if not child or child in self.ties:
+                self._row(name, "joint", kind, None, f"{child or 'the world'} hangs on something else already: a loop")
+                continue
+            if kind in ("revolute", "prismatic"):
+                lower, upper = self._limits(joint.find("axis"), name)
+                if lower == upper:
+                    self._row(name, "joint", f"{kind} {lower}", "fixed", "its limits leave one position: it is locked there")
+                    kind = "fixed"
+            self.ties[child] = _Tie(joint=joint, name=scoped, parent=parent, child=child, kind=kind)
+        for first, other in self.frames.welded():
+            self.ties.setdefault(other, _Tie(name=f"{other}_weld", parent=first, child=other, kind="fixed"))
+
+    def _displaced(self, tie: _Tie) -> Pose:
+        """How a joint that is locked away from zero moves what hangs on it, seen from the world."""
+        axis, kind = (tie.joint.find("axis"), tie.joint.get("type")) if tie.joint is not None else (None, "")
+        if tie.kind != "fixed" or axis is None or kind not in ("revolute", "prismatic"):
+            return Pose()
+        slide_or_turn = JointKind.PRISMATIC if kind in _SLIDING else JointKind.REVOLUTE
+        free = Joint(name="", kind=slide_or_turn, parent="", child="", axis=self.frames.axis(tie.name, axis))
+        about = Pose(position=self.frames.pose(tie.name).position)
+        return compose(about, compose(free.motion(self._limits(axis, tie.name)[0]), inverse(about)))
+
+    def _limits(self, axis: Node | None, of: str) -> tuple[float, float]:
+        limit = axis.find("limit") if axis is not None else None
+        found = []
+        for tag, endless in (("lower", -math.inf), ("upper", math.inf)):
+            entry = limit.find(tag) if limit is not None else None
+            stated = limit is not None and entry is not None and "inf" not in entry.text().lower()
+            value = limit.inner(tag, 1, (), f"of joint {of!r}")[0] if limit is not None and stated else endless
+            found.append(value if abs(value) < _ENDLESS else endless)
+        return found[0], found[1]
+
+    def _joint(self, tie: _Tie, owner: Mapping[str, str], places: Mapping[str, Pose]) -> tuple[list[Part], list[Joint]]:
+        """The joints that a body hangs on, and bodies between them."""
+        name, child = self.links.name(tie.name), self.links.name(tie.child)
+        parent = self.links.name(owner[tie.parent]) if tie.parent else ""
+        if tie.kind == "fixed" or tie.joint is None:
+            return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
+        kind = JointKind.PRISMATIC if tie.kind in _SLIDING else JointKind.REVOLUTE
+        anchor = compose(inverse(self.frames.pose(tie.child)), self.frames.pose(tie.name)).position
+        bare = Joint(name=name, kind=kind, parent=parent, child=child, anchor=anchor, lower=-math.inf, upper=math.inf)
+        if tie.kind == "ball":
+            chain = mechanisms.ball(bare, places[tie.child])
+        else:
+            if tie.kind == "screw":
+                self._row(name, "joint", "screw", "revolute", "its thread has no counterpart: a hinge")
+            axes = [tie.joint.find("axis")]
+            if tie.kind in ("universal", "revolute2"):
+                axes.append(tie.joint.find("axis2"))
+            joints = [self._driven(replace(bare, name=f"{name}_2" if i else name), tie, axis) for i, axis in enumerate(axes)]
+            chain = mechanisms.chained(joints, places[tie.child], name)
+        self.rows += chain.fidelity
+        return list(chain.bodies), list(chain.joints)
+
+    def _driven(self, joint: Joint, tie: _Tie, axis: Node | None) -> Joint:
+        """A joint about or along one axis, with its limits, what drives it and what hinders it."""
+        of, where = joint.name, f"of joint {joint.name!r}"
+        into_child = inverse(self.frames.pose(tie.child)).quaternion
+        x, y, z = (float(value) for value in rotate(into_child, np.array(self.frames.axis(tie.name, axis))))
+        lower, upper = self._limits(axis, of) if tie.kind != "continuous" else (-math.inf, math.inf)
+        if lower > upper:
+            self._row(of, "limits", (lower, upper), "none", "the lower limit is above the upper one: unlimited")
+            lower, upper = -math.inf, math.inf
+        limit, dynamics, mimic = (axis.find(tag) if axis is not None else None for tag in ("limit", "dynamics", "mimic"))
+        effort, velocity = (limit.inner(tag, 1, (-1.0,), where)[0] if limit else -1.0 for tag in ("effort", "velocity"))
+        damping, friction, stiffness, rest = (
+            dynamics.inner(tag, 1, (0.0,), where)[0] if dynamics else 0.0
+            for tag in ("damping", "friction", "spring_stiffness", "spring_reference")
+        )
+        leader = None
+        if mimic is not None:
+            factor = mimic.inner("multiplier", 1, (1.0,), where)[0]
+            offset = mimic.inner("offset", 1, (0.0,), where)[0] - factor * mimic.inner("reference", 1, (0.0,), where)[0]
+            second = "_2" if mimic.get("axis") == "axis2" else ""
+            other = self.links.name(f"{tie.name.rpartition('::')[0]}::{mimic.get('joint') or ''}") + second
+            leader = Mimic(joint=other, multiplier=factor, offset=offset)
+        return replace(
+            joint, axis=(x, y, z), lower=lower, upper=upper, damping=self._positive(damping, "damping", of),
+            friction=self._positive(friction, "friction", of), stiffness=self._positive(stiffness, "stiffness", of),
+            rest=rest if stiffness > 0.0 else 0.0, effort=self._most(effort, "effort", of),
+            velocity=self._most(velocity, "velocity", of), mimic=leader,
+        )  # fmt: skip
+
+    def _positive(self, value: float, what: str, of: str) -> float:
+        if value < 0.0:
+            self._row(of, what, value, 0.0, "negative")
+        return max(value, 0.0)
+
+    def _most(self, value: float, what: str, of: str) -> float:
+        """What a drive can do at most: a negative number is no limit, by the format; with zero nothing could move it."""
+        if value == 0.0:
+            self._row(of, what, value, None, "nothing could move it: taken as unlimited")
+        return value if 0.0 < value < _ENDLESS else math.inf
+
+    def _following(self, joints: list[Joint]) -> list[Joint]:
+        """The joints, without mimicry that leads nowhere."""
+        movable = {joint.name for joint in joints if joint.kind is not JointKind.FIXED}
+        lost = {joint.name for joint in joints if joint.mimic is not None and joint.mimic.joint not in movable - {joint.name}}
+        for joint in joints:
+            if joint.name in lost and joint.mimic is not None:
+                self._row(joint.name, "mimic", joint.mimic.joint, None, "it follows no movable joint of the file")
+        return [replace(joint, mimic=None) if joint.name in lost else joint for joint in joints]
