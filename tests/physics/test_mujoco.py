@@ -268,7 +268,7 @@ def test_bad_scenes_are_refused(physics):
 
 
 def test_unknown_physics_lists_what_exists():
-    with pytest.raises(ConfigError, match=r"unknown physics 'bullet'; available: counting, isaac, mujoco"):
+    with pytest.raises(ConfigError, match=r"unknown physics 'bullet'; available: counting, isaac, metaworld, mujoco"):
         physics_room.make("bullet")
     assert isinstance(physics_room.make("mujoco", robot=gantry(), width=8, height=8), MujocoPhysics)
 
