@@ -19,8 +19,13 @@ ELSEWHERE = {
     **{f"benchmarks/results/{path.name}": f"results/{path.name}" for path in sorted((ROOT / "benchmarks/results").glob("*.md"))},
     "cluster/README.md": "how-to/runbook.md",
     "assets/README.md": "reference/assets.md",
+    **{
+        f"assets/{path.name}": f"reference/{path.name}"
+        for kind in ("csv", "json")
+        for path in sorted((ROOT / "assets").glob(f"*.{kind}"))
+    },
 }
-"""Files of the repository that are pages of the site, and where."""
+"""Files of the repository that are pages of the site, or tables that pages lead to, and where."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)]*)?\))")
 
 
