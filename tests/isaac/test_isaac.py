@@ -60,7 +60,7 @@ def worlds(command, **settings) -> Worlds:
     return Worlds(gantry(), command=command, **settings)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def honest():
     found = worlds(HONEST)
     yield found
@@ -136,7 +136,7 @@ def test_a_simulator_that_answers_wrongly_breaks_its_law(how):
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("OldReply", r"answered request \d+ and not \d+"),
+        pytest.param("OldReply", r"answered request \d+ and not \d+", marks=pytest.mark.slow),
         ("Raises", r"asked to step, it failed: RuntimeError: PhysX is out of memory"),
         ("Dies", r"the other side has closed the connection.*its last words: GPU crash dump"),
         pytest.param("Hangs", r"no answer within 2 s", marks=pytest.mark.slow),
@@ -167,7 +167,10 @@ def test_a_simulator_that_fails_voids_its_worlds_and_is_started_anew(how, words)
         batch.close()
 
 
-@pytest.mark.parametrize(("how", "most_s"), [("SegfaultsAtClose", 5.0), pytest.param("HangsAtClose", 15.0, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("how", "most_s"),
+    [pytest.param("SegfaultsAtClose", 5.0, marks=pytest.mark.slow), pytest.param("HangsAtClose", 15.0, marks=pytest.mark.slow)],
+)
 def test_a_simulator_that_does_not_end_well_is_ended(how, most_s):
     batch = worlds(wrong(how), patience=replace(PATIENCE, end_s=1.0))
     batch.load((0,), (scene(placed("a", block())),))
@@ -178,6 +181,7 @@ def test_a_simulator_that_does_not_end_well_is_ended(how, most_s):
     assert process.returncode is not None and not folder.exists()
 
 
+@pytest.mark.slow
 def test_what_a_simulator_prints_is_no_answer():
     batch = worlds(wrong("Talks"))
     try:
