@@ -167,10 +167,8 @@ def test_a_simulator_that_fails_voids_its_worlds_and_is_started_anew(how, words)
         batch.close()
 
 
-@pytest.mark.parametrize(
-    ("how", "most_s"),
-    [pytest.param("SegfaultsAtClose", 5.0, marks=pytest.mark.slow), pytest.param("HangsAtClose", 15.0, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "most_s"), [("SegfaultsAtClose", 5.0), ("HangsAtClose", 15.0)])
 def test_a_simulator_that_does_not_end_well_is_ended(how, most_s):
     batch = worlds(wrong(how), patience=replace(PATIENCE, end_s=1.0))
     batch.load((0,), (scene(placed("a", block())),))
