@@ -24,5 +24,5 @@ def tasks():
     begin = lambda: lambda state: state.expert  # noqa: E731
     return {
         name: partial(ForeignTask, f"toy:{name}", instruction=f"Do {name}.", limit=LIMIT, begin=begin)
-        for name in ("reach", "never", "fault")
+        for name in ("reach", "never", "fault", "late", "moody", "colours", "dies", "hangs")
     }
