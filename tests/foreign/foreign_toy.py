@@ -17,7 +17,7 @@ def robot():
 
 
 class ToyPhysics(ForeignPhysics):
-    benchmark = Benchmark(name="toy", host=str(Path(__file__).parent / "foreign_toy_host.py"), requirement="nothing")
+    benchmark = Benchmark(name="toy", host=str(Path(__file__).with_name("foreign_toy_host.py")), requirement="nothing")
 
 
 def tasks():

@@ -31,13 +31,21 @@ XML = """
 COLOURS = ((0, 1, 0, 1), (0, 0, 1, 1), (0, 1, 0, 0))
 
 
+def hang():
+    """Makes a note in the file $FOREIGN_TOY_HANGS, and then nothing runs in this process any more."""
+    if mark := os.environ.get("FOREIGN_TOY_HANGS"):
+        with Path(mark).open("a") as notes:
+            notes.write("once\n")
+    os.write(2, b"about to hang\n")
+    ctypes.PyDLL(None).sleep(1000)  # and keeps the interpreter's lock: no other thread of Python runs
+
+
 class Toy:
     """Implements `embodichain_host.Environment`.
 
     The tasks "never", "moody" and "late" cannot be done; "fault" raises in its third step, "late" in its tenth if anything is
     commanded there. The expert of "moody" moves every other time that it is asked. In "colours" the goal's colour depends on the
-    seed. In the third step of "dies" the process is killed, in that of "hangs" nothing runs in it any more, after the file
-    $FOREIGN_TOY_HANGS was made.
+    seed. In the third step of "dies" the process is killed, in that of "hangs" it hangs, and "hangs_at_once" does not begin.
     """
 
     def __init__(self):
@@ -46,6 +54,8 @@ class Toy:
 
     def reset(self, task, seed):
         self._task, self._steps, self._asked = task, 0, 0
+        if task == "hangs_at_once":
+            hang()
         mujoco.mj_resetData(self._model, self._data)
         goal = np.random.default_rng(seed).uniform(-0.6, 0.6, 2)
         self._model.site("goal").pos[:] = (*goal, 0.1)
@@ -59,10 +69,7 @@ class Toy:
         if (self._task, self._steps) == ("dies", 3):
             os.kill(os.getpid(), signal.SIGKILL)
         if (self._task, self._steps) == ("hangs", 3):
-            if mark := os.environ.get("FOREIGN_TOY_HANGS"):
-                Path(mark).touch()
-            os.write(2, b"about to hang\n")
-            ctypes.PyDLL(None).sleep(1000)  # and keeps the interpreter's lock: no other thread of Python runs
+            hang()
         self._data.ctrl[:] = np.clip(action[:2], -1.0, 1.0)
         for _ in range(5):
             mujoco.mj_step(self._model, self._data)

@@ -1,4 +1,4 @@
-"""Benchmarks of others as task sources: what they say is what is streamed and judged, whoever commands, in any process."""
+"""Other people's benchmarks as task sources: what they say is what is streamed and judged, whoever commands, in any process."""
 
 import contextlib
 import json
@@ -254,7 +254,7 @@ def test_a_host_that_dies_between_two_episodes_costs_nothing(toy):
     [
         ("toy:fault", "this task is broken"),
         ("toy:dies", "the process of toy has ended with -9"),
-        ("toy:hangs", "toy was killed: 3 s of waiting for .* were in vain; its last words: about to hang"),
+        ("toy:hangs", "toy was killed: asked for .*, it did not answer within 3 s; its last words: about to hang"),
     ],
 )
 def test_whatever_goes_wrong_in_a_benchmark_costs_its_episode_alone(toy, monkeypatch, task, said):
@@ -265,6 +265,16 @@ def test_whatever_goes_wrong_in_a_benchmark_costs_its_episode_alone(toy, monkeyp
     assert first.fate is Fate.REFUSED and re.search(said, first.reason) and "\n" not in first.reason
     assert (second.fate, second.task) == (Fate.PUBLISHED, "toy:reach")
     assert not hosts()
+
+
+def test_a_hung_beginning_is_waited_for_once(toy, monkeypatch, tmp_path):
+    monkeypatch.setattr(ToyPhysics, "benchmark", replace(ToyPhysics.benchmark, answer_s=1.0))
+    monkeypatch.setenv("FOREIGN_TOY_HANGS", str(tmp_path / "hangs"))
+    physics = world().make_physics()
+    physics.versions  # noqa: B018 it runs already, as after an episode
+    with pytest.raises(HostHung, match="asked to begin an episode, it did not answer within 1 s"):
+        physics.reset(Scene(seed=0, task="toy:hangs_at_once", instruction="", objects=()))
+    assert (tmp_path / "hangs").read_text() == "once\n" and not hosts()
 
 
 OWNER = """
@@ -431,7 +441,7 @@ def test_a_wrong_interpreter_is_explained_in_one_line(monkeypatch, tmp_path, kin
 def test_a_program_that_never_says_hello_is_killed(toy, monkeypatch):
     monkeypatch.setenv(INTERPRETER, "/usr/bin/yes")
     monkeypatch.setattr(ToyPhysics, "benchmark", replace(ToyPhysics.benchmark, start_s=0.3))
-    with pytest.raises(HostHung, match=r"0\.3 s of waiting for /usr/bin/yes to say hello were in vain"):
+    with pytest.raises(HostHung, match=r"toy was killed: started as /usr/bin/yes, it did not answer within 0\.3 s"):
         ToyPhysics.warm_up()
     assert not hosts()
 

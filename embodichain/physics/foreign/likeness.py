@@ -64,7 +64,7 @@ class Likeness:
                 getattr(self.model, name)[: len(values)] = values
 
     def pose(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-        """Stands as the benchmark's model does; see `embodichain_host.Environment.pose`."""
+        """Puts everything where it is in the benchmark's model; see `embodichain_host.Environment.pose`."""
         data = self.data
         data.qpos[:] = arrays["qpos"]
         data.mocap_pos[: self._theirs], data.mocap_quat[: self._theirs] = arrays["mocap_pos"], arrays["mocap_quat"]

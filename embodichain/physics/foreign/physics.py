@@ -1,4 +1,4 @@
-"""A benchmark of others as a physics: its scenes are decided by seeds, its commands and measurements are its own."""
+"""Somebody else's benchmark as a physics: its scenes are decided by seeds, its commands and measurements are its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ForeignPhysics:
 
     The benchmark simulates in a process of its own, which the first `reset` starts; pictures are drawn here, by our painters. Where
     the benchmark's own expert drives, the process plays a few steps ahead by its commands, for a message a step costs a quarter of
-    what Meta-World takes for it; whoever commands otherwise after all finds the same episode, played again to where it was.
+    what Meta-World takes for it; when other commands come after all, the same episode is played again to where it was.
     """
 
     benchmark: Benchmark
@@ -107,7 +107,7 @@ class ForeignPhysics:
         its process ends or hangs. The episode is then over.
         """
         if pushes:
-            raise SceneError(f"nothing can be pushed in {self.benchmark.name}: what happens there is its own affair")
+            raise SceneError(f"nothing can be pushed in {self.benchmark.name}: the benchmark alone decides what happens there")
         host, sent = self._playing(), np.asarray(command, np.float64).tobytes()
         if self._followed >= 0:
             wanted = self._now[self._expert].astype(np.float32)

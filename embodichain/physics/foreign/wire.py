@@ -16,8 +16,8 @@ from embodichain.processes import Guest
 INTERPRETER = "EMBODICHAIN_FOREIGN"
 """The environment variable that names a Python which has the benchmarks."""
 _HOSTS = Path(__file__).parent / "hosts"
-_REQUESTS = {b"R": "the beginning of an episode", b"S": "a step", b"A": "steps of its own expert"}
-"""What a host is asked for, in words."""
+_REQUESTS = {b"R": "asked to begin an episode", b"S": "asked for a step", b"A": "asked for steps of its own expert"}
+"""What a host is asked for, in words, by a request's first byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Host:
             )
         except OSError as error:
             raise _missing(benchmark, f"{python} cannot be started: {error.strerror}") from error
-        said = self._take(f"{python} to say hello", benchmark.start_s)
+        said = self._take(f"started as {python}", benchmark.start_s)
         if said[:1] != b"K":
             self.close()
             raise _missing(benchmark, " ".join(said[1:].decode().split()))
@@ -102,7 +102,7 @@ class Host:
             return receive(wire, timeout_s)
         except TimeoutError as error:
             raise HostHung(
-                self._last(f"the process of {name} was killed: {timeout_s:g} s of waiting for {what} were in vain")
+                self._last(f"the process of {name} was killed: {what}, it did not answer within {timeout_s:g} s")
             ) from error
         except (EOFError, OSError) as error:
             code = self._guest.join(1.0)
@@ -111,7 +111,7 @@ class Host:
                 words = self._guest.last_words()
                 self.close()
                 raise _missing(self._benchmark, f"{why} but: {words}" if words else why) from error
-            raise HostLost(self._last(f"the process of {name} has ended with {code}, asked for {what}")) from error
+            raise HostLost(self._last(f"the process of {name} has ended with {code}, {what}")) from error
         except BaseException:  # interrupted between question and answer: the next answer would be to this question
             self.close()
             raise

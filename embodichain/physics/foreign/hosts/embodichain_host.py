@@ -22,9 +22,9 @@ HEAD = 3
 """Numbers before the rest of a reading: success (0 or 1), reward, progress in 0..1."""
 
 POSE = ("qpos", "mocap_pos", "mocap_quat", "site_xpos", "site_xmat")
-"""Of the MuJoCo data, on which a picture depends."""
+"""Arrays of the MuJoCo data on which a picture depends."""
 FIELDS = ("body_pos", "body_quat", "geom_pos", "geom_rgba", "site_rgba")
-"""Of the MuJoCo model, in which an episode may differ from the file."""
+"""Arrays of the MuJoCo model in which an episode may differ from the file."""
 
 
 class Environment(Protocol):
