@@ -95,7 +95,7 @@ def test_an_expert_is_asked_once_in_each_state(toy, monkeypatch):
     _, scene = SceneStage(made, physics=physics).step(0)
     seen = [physics.reset(scene)]
     for _ in range(40):
-        seen.append(physics.step(seen[-1].expert))
+        seen.append(physics.step(seen[-1].expert.astype(np.float32)))
     assert [int(state.observation["asked"][0]) for state in seen] == list(range(1, len(seen) + 1))
     ahead = play(made, physics, None)[0]
     monkeypatch.setattr("embodichain.physics.foreign.physics._TRUSTED", 1 << 30)
@@ -108,14 +108,14 @@ def test_a_step_that_fails_fails_for_whoever_comes_to_it(toy, follows):
     physics = world("toy:late").make_physics()
     state = physics.reset(Scene(seed=0, task="toy:late", instruction="", objects=()))
     for steps in range(9):
-        state = physics.step(state.expert)
+        state = physics.step(state.expert.astype(np.float32))  # as commands are rounded: it is followed
         assert state.time_s == (steps + 1) / 20 and int(state.observation["asked"][0]) == steps + 2
     if follows == 9:
         state = physics.step(np.zeros(3))
         assert int(state.observation["asked"][0]) == 11 and np.isfinite(state.reward)
     else:
         with pytest.raises(SceneError, match="this task is broken"):
-            physics.step(state.expert)
+            physics.step(state.expert.astype(np.float32))
     physics.close()
 
 
