@@ -255,7 +255,7 @@ def from_host(device: str, spec: Any, repeats: int, size: int) -> Figures:
 
                 def send(copies: Any = copies) -> Any:
                     moving = copies.send(leased, opening=False, depth=False)
-                    moving.left(wait=True)
+                    moving.has_left(wait=True)
                     return moving.arrive()
 
                 for part, value in send().tensors.items():

@@ -15,6 +15,7 @@ import numpy as np
 from embodichain import crew
 from embodichain.engine import Numbers, Start
 from embodichain.errors import ConfigError, EmbodiChainError, SceneError
+from embodichain.physics import check_drawn_later
 from embodichain.processes import Child
 from embodichain.protocols import BatchPhysics
 from embodichain.ring.contract import AnyRing
@@ -98,6 +99,7 @@ class CrewEngine:
         """Time in which worlds were stepped, and in which the stepping process waited for members [s]."""
         self.world_steps = 0
         """Control steps of all worlds."""
+        check_drawn_later(world.config.physics)
         share = num_worlds // members
         self._groups: list[_Group] = []
         for group in range(groups):

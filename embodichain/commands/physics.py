@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from embodichain.command_line import Parser
@@ -42,6 +43,6 @@ def physics(arguments: list[str]) -> int:
     else:
         table = Table("law", "", title=f"physics {options.name}, robot {options.robot}")
         for finding in findings:
-            table.add_row(finding.law, finding.broken or "holds")
+            table.add_row(finding.law, escape(finding.broken) or "holds")
         Console().print(table)
     return 1 if broken else 0

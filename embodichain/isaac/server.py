@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import math
 import socket
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +55,7 @@ class IsaacSim:
 
     def __init__(self) -> None:
         self._app: Any = None
+        self._folder = tempfile.TemporaryDirectory(prefix="embodichain-robot-")
         self._robot: Mapping[str, Any] = {}
         self._count = 0
         self._scenes: list[Placed | None] = []
@@ -65,8 +69,9 @@ class IsaacSim:
         """Starts the application: before that nothing of pxr or Kit may be imported."""
         self._app = _module("isaacsim").SimulationApp({"headless": True, "renderer": "RaytracedLighting"})
         self._robot, self._count = request["robot"], int(request["num_worlds"])
+        if PHYSICS_HZ % int(self._robot["control_hz"]):
+            raise ValueError(f"{self._robot['control_hz']} commands a second do not divide {PHYSICS_HZ} physics steps")
         self._cameras, self._size = list(request["cameras"]), (int(request["width"]), int(request["height"]))
-        self._shadows = bool(request["shadows"])
         self._scenes, self._time = [None] * self._count, np.zeros(self._count)
         self._touched = [TENSORS.Touched() for _ in range(self._count)]
         self._usd = _module("pxr")
@@ -99,10 +104,13 @@ class IsaacSim:
     def _import_robots(self) -> None:
         """The robot's MJCF by Isaac Sim's own importer, once a world."""
         commands = _module("omni.kit.commands")
-        folder = Path(tempfile.mkdtemp(prefix="embodichain-robot-"))
-        path = Path(self._robot["mesh_dir"] or folder) / "embodichain-robot.xml"
-        path = path if self._robot["mesh_dir"] is None else folder / path.name
-        path.write_text(self._robot["mjcf"], encoding="utf-8")
+        path = Path(self._folder.name) / "robot.xml"
+        described = ElementTree.fromstring(self._robot["mjcf"])
+        if self._robot["mesh_dir"] is not None:
+            compiler = described.find("compiler")
+            compiler = compiler if compiler is not None else ElementTree.SubElement(described, "compiler")
+            compiler.set("meshdir", self._robot["mesh_dir"])
+        path.write_text(ElementTree.tostring(described, encoding="unicode"), encoding="utf-8")
         base = self._robot["world_from_base"]
         for world in range(self._count):
             _, settings = commands.execute("MJCFCreateImportConfig")
@@ -128,6 +136,7 @@ class IsaacSim:
             found = []
             for name in self._cameras:
                 path = self._find(f"/world{world}/robot", name.rpartition("/")[2], "Camera")
+                self._set_view(path, next(camera["fovy"] for camera in self._robot["cameras"] if camera["name"] == name))
                 product = replicator.create.render_product(path, self._size)
                 annotators = {}
                 for kind in ("rgb", "distance_to_image_plane", "semantic_segmentation"):
@@ -136,6 +145,14 @@ class IsaacSim:
                     annotators[kind].attach([product])
                 found.append(annotators)
             self._annotators.append(found)
+
+    def _set_view(self, path: str, fovy: float) -> None:
+        """Sets a camera's vertical field of view [degrees] at the pictures' shape."""
+        camera = self._usd.UsdGeom.Camera(self._stage.GetPrimAtPath(path))
+        across = float(camera.GetHorizontalApertureAttr().Get())
+        high = across * self._size[1] / self._size[0]
+        camera.GetVerticalApertureAttr().Set(high)
+        camera.GetFocalLengthAttr().Set(high / (2.0 * math.tan(math.radians(fovy) / 2.0)))
 
     def _find(self, root: str, name: str, kind: str) -> str:
         """Path of the prim of that name and kind below `root`; raises ValueError without one."""
@@ -207,9 +224,11 @@ class IsaacSim:
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, Sequence[tuple[str, Sequence[float]]]]) -> dict[int, str]:
         """See `wire.Simulator`. Contacts are summed over every physics step of the period."""
         views = self._views
-        faults = {}
         if views is None:
-            return faults
+            return {
+                world: "physics did not begin anew after a scene was loaded" for world, placed in enumerate(self._scenes) if placed
+            }
+        faults = {}
         for world, some in pushes.items():
             placed = self._scenes[world]
             for body, _ in some:
@@ -272,12 +291,16 @@ class Placed:
         self.joints: list[str] = []
         """Paths of the objects' movable joints, in order."""
         self.bodies: dict[str, list[str]] = {}
+        self.begin: dict[str, list[float]] = {}
+        """Positions of the joints of each object at the beginning."""
 
     @classmethod
     def of(cls, stage: Any, root: str, usd: Any) -> Placed:
         """Reads it from the stage."""
         placed = cls()
         placed.root = root
+        facts = json.loads(stage.GetPrimAtPath(root).GetAttribute("embodichain:scene").Get())
+        placed.begin = {entry["role"]: list(entry["joint_positions"]) for entry in facts["objects"]}
         for thing in stage.GetPrimAtPath(f"{root}/objects").GetChildren():
             role, bolted = thing.GetName(), False
             placed.roles.append(role)

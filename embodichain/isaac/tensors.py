@@ -95,6 +95,17 @@ class Views:
         for world, state in kept.items():
             if world not in fresh:
                 self._restore(world, state)
+        for world in fresh:
+            self._begin(on.scenes[world])
+
+    def _begin(self, placed: Any) -> None:
+        """Joints of objects where the scene says that they begin."""
+        if placed is None:
+            return
+        for role, positions in placed.begin.items():
+            view = self._articulated.get(f"{placed.root}/objects/{role}")
+            if view is not None and positions:
+                view.set_dof_positions(np.asarray([positions], np.float32), np.zeros(1, np.int32))
 
     def _joint_names(self) -> list[tuple[list[str], list[tuple[str, float]]]]:
         """For each arm its joints, and its gripper's joints with the share of the opening that each of them is."""

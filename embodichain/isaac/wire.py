@@ -10,10 +10,13 @@ pictures travel from then on.
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
+import select
 import socket
 import struct
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -30,8 +33,16 @@ MOST_PAIRS = 128
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64
+SIZES: tuple[str, ...] = ("objects", "joints", "grains")
+"""What a board has room for, by the most that any world has: all that the simulator tells of its arrays."""
+MOST = 1 << 16
+"""Largest such number that is believed."""
+GRACE_S = 20.0
+"""How long a server may go on after the other side has gone [s]."""
+_ADD_SEALS, _GET_SEALS, _SEALS = 1033, 1034, 2 | 4
+"""fcntl's F_ADD_SEALS and F_GET_SEALS; F_SEAL_SHRINK and F_SEAL_GROW."""
 
-Layout = Sequence[tuple[str, str, Sequence[int]]]
+Layout = Sequence[tuple[str, str, tuple[int, ...]]]
 """Name, dtype and shape of every array of a board."""
 
 
@@ -40,29 +51,35 @@ class WireError(Exception):
 
 
 class Board:
-    """Named arrays in anonymous shared memory."""
+    """Named arrays in anonymous shared memory, whose size nobody can change."""
 
     def __init__(self, layout: Layout, descriptor: int) -> None:
-        """Maps a board that `create` made, here or elsewhere, and closes the descriptor."""
-        self.layout = [(name, dtype, tuple(shape)) for name, dtype, shape in layout]
+        """Maps a board that `create` made, here or elsewhere, and closes the descriptor.
+
+        Raises WireError when it is too small, or could become so.
+        """
+        self.layout = layout
         self.arrays: dict[str, NDArray[Any]] = {}
         try:
-            size = sum(_extent(dtype, shape) for _, dtype, shape in self.layout)
-            if os.fstat(descriptor).st_size < size:
-                raise WireError(f"a board of {size} bytes came in a file of {os.fstat(descriptor).st_size}")
+            size = sum(_extent(dtype, shape) for _, dtype, shape in layout)
+            if os.fstat(descriptor).st_size < size or fcntl.fcntl(descriptor, _GET_SEALS) & _SEALS != _SEALS:
+                raise WireError(f"a board of {size} bytes came in a file of {os.fstat(descriptor).st_size}, or one that may shrink")
             memory = mmap.mmap(descriptor, max(size, 1))
+        except OSError as error:
+            raise WireError(f"a board cannot be mapped ({error})") from error
         finally:
             os.close(descriptor)
         start = 0
-        for name, dtype, shape in self.layout:
+        for name, dtype, shape in layout:
             self.arrays[name] = np.ndarray(shape, dtype, memory, start)
             start += _extent(dtype, shape)
 
     @staticmethod
     def create(layout: Layout) -> int:
         """A descriptor of zeroed memory for a board."""
-        descriptor = os.memfd_create("embodichain-board", os.MFD_CLOEXEC)
+        descriptor = os.memfd_create("embodichain-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(descriptor, max(1, sum(_extent(dtype, shape) for _, dtype, shape in layout)))
+        fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
         return descriptor
 
 
@@ -72,17 +89,23 @@ class Wire:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
 
-    def send(self, message: Mapping[str, Any], descriptor: int | None = None) -> None:
-        """Sends one frame, with a descriptor beside it if given; raises WireError when the other side is gone."""
+    def send(self, message: Mapping[str, Any], descriptor: int | None = None, *, timeout_s: float | None = None) -> None:
+        """Sends one frame, with a descriptor beside it if given.
+
+        Raises WireError when the other side is gone, or has not taken it within `timeout_s` [s] (None waits for ever).
+        """
         pack: Any = msgpack.packb
         body = pack(message)
         head = _HEADER.pack(len(body), descriptor is not None)
+        self._socket.settimeout(timeout_s)
         try:
             if descriptor is None:
                 self._socket.sendall(head + body)
             else:
                 socket.send_fds(self._socket, [head], [descriptor])
                 self._socket.sendall(body)
+        except TimeoutError as error:
+            raise WireError(f"what was said was not taken within {timeout_s:g} s") from error
         except OSError as error:
             raise WireError(f"the other side is gone ({error})") from error
 
@@ -120,7 +143,7 @@ class Wire:
                 os.close(descriptor)
             if isinstance(error, TimeoutError):
                 raise WireError(f"no answer within {timeout_s:g} s") from error
-            if isinstance(error, (OSError, ValueError, msgpack.exceptions.UnpackException)):
+            if isinstance(error, (OSError, ValueError, TypeError, msgpack.exceptions.UnpackException)):
                 raise WireError(f"what came cannot be read ({error})") from error
             raise
         return message, descriptors[0] if descriptors else None
@@ -200,6 +223,7 @@ def picture_layout(worlds: int, cameras: int, height: int, width: int) -> list[t
 
 def serve(connection: socket.socket, simulator: Simulator) -> None:
     """Answers requests until the other side says "close" or is gone. A fault of the simulator's is an answer, not the end."""
+    threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
     wire = Wire(connection)
     host = _Host(simulator)
     try:
@@ -212,7 +236,8 @@ def serve(connection: socket.socket, simulator: Simulator) -> None:
             try:
                 reply, board = host.answer(request)
             except Exception as error:
-                reply = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
+                traceback.print_exc()
+                reply = {"error": f"{type(error).__name__}: {error}"}
             try:
                 wire.send({**reply, "n": request.get("n")}, board)
             finally:
@@ -224,6 +249,15 @@ def serve(connection: socket.socket, simulator: Simulator) -> None:
         simulator.close()
 
 
+def _end_with(descriptor: int) -> None:
+    """Ends this process some time after the other side is gone: a simulator that hangs then would hold its GPU for ever."""
+    watch = select.poll()
+    watch.register(descriptor, select.POLLHUP | select.POLLRDHUP)
+    watch.poll()
+    time.sleep(GRACE_S)
+    os._exit(1)
+
+
 class _Host:
     """Requests, one after the other, on a simulator and the board that it shares."""
 
@@ -232,6 +266,7 @@ class _Host:
         self._board: Board | None = None
         self._pictures: list[tuple[str, str, tuple[int, ...]]] = []
         self._worlds = self._command_size = 0
+        self._sizes = dict.fromkeys(SIZES, 0)
 
     @property
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -257,23 +292,24 @@ class _Host:
         told = self._simulator.hello(request)
         self._worlds, self._command_size = int(request["num_worlds"]), int(told["command_size"])
         self._pictures = picture_layout(self._worlds, len(request["cameras"]), int(request["height"]), int(request["width"]))
-        layout, board = self._renew()
-        return {**told, "abi": ABI, "board": layout}, board
+        return {**told, "abi": ABI, "sizes": self._sizes}, self._renew()
 
-    def _renew(self) -> tuple[list[Any] | None, int | None]:
-        """A new board where the old one has too little room; its layout and a descriptor of it to send."""
-        layout = tape_layout(self._worlds, self._command_size, self._simulator.sizes()) + self._pictures
-        if self._board is not None and _holds(self._board.layout, layout):
-            return None, None
+    def _renew(self) -> int | None:
+        """A descriptor of a new board to send, where the old one has too little room. It never gets smaller."""
+        wanted = self._simulator.sizes()
+        if self._board is not None and all(wanted[name] <= self._sizes[name] for name in SIZES):
+            return None
+        self._sizes.update({name: max(wanted[name], self._sizes[name]) for name in SIZES})
+        layout = tape_layout(self._worlds, self._command_size, self._sizes) + self._pictures
         descriptor = Board.create(layout)
         self._board = Board(layout, os.dup(descriptor))
-        return [list(entry) for entry in layout], descriptor
+        return descriptor
 
     def _load(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
         loaded = self._simulator.load(request["worlds"], request["scenes"])
-        layout, board = self._renew()
+        board = self._renew()
         self._simulator.look(self._arrays)
-        return {"worlds": loaded, "board": layout}, board
+        return {"worlds": loaded, "sizes": self._sizes}, board
 
     def _step(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
         faults = self._simulator.step(self._arrays["command"].copy(), request["pushes"])
@@ -287,14 +323,6 @@ class _Host:
     def _render(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
         self._simulator.render(request["worlds"], self._arrays)
         return {}, None
-
-
-def _holds(old: Layout, new: Layout) -> bool:
-    """Whether every array of `new` is one of `old`, of the same shape or a smaller one."""
-    return all(
-        name == other and len(shape) == len(wanted) and all(a >= b for a, b in zip(shape, wanted, strict=True))
-        for (name, _, shape), (other, _, wanted) in zip(old, new, strict=True)
-    )
 
 
 def _extent(dtype: str, shape: Sequence[int]) -> int:

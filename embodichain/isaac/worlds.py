@@ -8,6 +8,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
+import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -18,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.usd import files as asset_usd
-from embodichain.errors import ConfigError, SceneError
-from embodichain.isaac.wire import ABI, Board, Wire, WireError
+from embodichain.errors import AssetError, ConfigError, SceneError
+from embodichain.isaac.wire import ABI, MOST, SIZES, Board, Layout, Wire, WireError, picture_layout, tape_layout
 from embodichain.physics.single import Single
 from embodichain.physics.world import compile_world
 from embodichain.scenes import usd
@@ -36,10 +38,13 @@ _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long the simulator may take [s]: to start, to build scenes, for a control period or a picture, and to end."""
+    """How long the simulator may take [s]: to start, to build scenes, for a control period or a picture, and to end.
 
-    start_s: float = 600.0
-    load_s: float = 300.0
+    Less than the engine's `stream.hang_s`, after which the worker itself would be taken for hung.
+    """
+
+    start_s: float = 240.0
+    load_s: float = 120.0
     step_s: float = 60.0
     end_s: float = 10.0
 
@@ -89,6 +94,8 @@ class Worlds:
             if name not in names:
                 raise ConfigError(f"robot {robot.name!r} has no camera {name!r}; available: {', '.join(names)}")
         self._command = list(command) if command is not None else [*_interpreter(), str(_SERVER)]
+        ours = () if command is not None else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+        self._environment = {name: value for name, value in os.environ.items() if name not in ours}  # our packages are not its
         self._robot, self._num_worlds = robot, num_worlds
         self._patience = patience or Patience()
         self._asked = {
@@ -111,11 +118,15 @@ class Worlds:
         self._board: Board | None = None
         self.versions: dict[str, str] = {}
         """What the simulator says it is made of."""
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         try:
             self._start()
         except SceneError as error:
             self.close()
             raise ConfigError(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def robot(self) -> Robot:
@@ -143,17 +154,18 @@ class Worlds:
             self._rosters[world] = None
             try:
                 paths[world] = str(self._write(world, scene))
-            except SceneError as error:
+            except (SceneError, AssetError) as error:
                 failed[world] = str(error)
         if paths:
             found = self._ask("load", self._patience.load_s, worlds=list(paths), scenes=list(paths.values()))
             for world, scene in zip(worlds, scenes, strict=True):
                 if world in paths:
                     told = found.get("worlds", {}).get(world, {"error": "the simulator says nothing of it"})
-                    if "error" in told:
-                        failed[world] = str(told["error"])
+                    roster = self._roster(scene, tuple(map(str, told.get("bodies", ()))))
+                    if wrong := str(told.get("error", "")) or self._lacking(roster):
+                        failed[world] = wrong
                     else:
-                        self._rosters[world] = self._roster(scene, tuple(told["bodies"]))
+                        self._rosters[world] = roster
         self._faults |= failed
         if failed:
             reasons = "; ".join(f"world {world}: {reason}" for world, reason in failed.items())
@@ -195,6 +207,9 @@ class Worlds:
             if out is not None:
                 out[...] = self._board.arrays[name][: len(worlds)]
 
+    drawn_at_once = True
+    """Pictures cannot be drawn later, by anybody else, as a crew draws them."""
+
     def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
         """Raises SceneError: its pictures cannot be drawn later, by anybody else."""
         raise SceneError("pictures of Isaac Sim are taken at once: set stream.camera snapshots")
@@ -219,6 +234,7 @@ class Worlds:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
+                    env=self._environment,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )
@@ -241,23 +257,50 @@ class Worlds:
             raise SceneError("the simulator is gone: load a scene to start it anew")
         self._number += 1
         try:
-            self._wire.send({**what, "do": deed, "n": self._number})
+            self._wire.send({**what, "do": deed, "n": self._number}, timeout_s=patience_s)
             reply, descriptor = self._wire.receive(patience_s)
-            layout = reply.get("board")
             if descriptor is not None:
-                self._board = Board(layout or (), descriptor)
+                self._board = Board(self._layout(reply), descriptor)
         except WireError as error:
             raise self._lost(f"asked to {deed}: {error}") from error
         if reply.get("n") != self._number:
             raise self._lost(f"asked to {deed}, it answered request {reply.get('n')} and not {self._number}")
         if "error" in reply:
-            raise SceneError(f"the simulator cannot {deed}: {reply['error']}")
+            # What is wrong with one scene is said of its world. Anything else may have left any world half done.
+            raise self._lost(f"asked to {deed}, it failed: {reply['error']}")
         return reply
+
+    def _layout(self, reply: Mapping[str, Any]) -> Layout:
+        """The arrays of a board that came with a reply: all but three numbers of it is known here. Raises WireError for others."""
+        told: Any = reply.get("sizes")
+        sizes: dict[str, int] = {}
+        for name in SIZES:
+            size = told.get(name) if isinstance(told, dict) else None
+            if not isinstance(size, int) or not 0 <= size <= MOST:
+                raise WireError(f"a board came with room for {size} {name}, 0 to {MOST} are believed")
+            sizes[str(name)] = size
+        cameras, height, width = len(self._asked["cameras"]), self._asked["height"], self._asked["width"]
+        tape = tape_layout(self._num_worlds, self._robot.command_size, sizes)
+        return [*tape, *picture_layout(self._num_worlds, cameras, height, width)]
+
+    def _lacking(self, roster: Roster) -> str:
+        """What of a scene the simulator has no room for; empty when it has."""
+        assert self._board is not None
+        for name, count, what in (("pose", roster.num_free, "objects"), ("joint", roster.num_joints, "joints of objects")):
+            if self._board.arrays[name].shape[1] < count:
+                return f"the simulator has {self._board.arrays[name].shape[1]} {what}, the scene has {count}"
+        if self._board.arrays["grain"].shape[1] < roster.num_grains:
+            return f"the simulator has no grains, the scene has {roster.num_grains}: choose physics mujoco for it"
+        return ""
 
     def _lost(self, why: str) -> SceneError:
         """Ends a simulator that cannot be trusted any more: every world is void. The error to raise."""
         self._end(0.0)
-        words = self._log.read_bytes()[-_LAST_WORDS:].decode(errors="replace").strip() if self._log.exists() else ""
+        words = ""
+        if self._log.exists():
+            with self._log.open("rb") as log:
+                log.seek(max(0, self._log.stat().st_size - _LAST_WORDS))
+                words = log.read().decode(errors="replace").strip()
         text = f"Isaac Sim was ended, {why}" + (f"; its last words: {words}" if words else "")
         self._rosters = [None] * self._num_worlds
         self._faults = dict.fromkeys(range(self._num_worlds), text)
@@ -270,8 +313,10 @@ class Worlds:
         process, self._process, self._wire, self._board = self._process, None, None, None
         if process is None:
             return
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(patience_s)
+        deadline = time.monotonic() + patience_s
+        # Looked at and not taken away before the group is killed: until then its number is nobody else's.
+        while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline:
+            time.sleep(0.01)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         process.wait()
@@ -280,8 +325,8 @@ class Worlds:
 
     def _tape(self) -> Tape:
         """What lies on the board, copied; rows that make no sense are faults."""
-        rosters = tuple(None if world in self._faults else roster for world, roster in enumerate(self._rosters))
         arrays = self._board.arrays if self._board is not None else {}
+        rosters = tuple(roster if arrays and world not in self._faults else None for world, roster in enumerate(self._rosters))
         num_pairs = np.zeros(self._num_worlds, np.int16)
         for world, roster in enumerate(rosters):
             if roster is not None and (wrong := _nonsense(arrays, world, roster)):
@@ -323,18 +368,17 @@ class Worlds:
     def _write(self, world: int, scene: Scene) -> Path:
         """The scene as a USD file; assets that have no file of their own get one beside it."""
         self._written += 1
+        for old in self._folder.glob(f"world{world}-*.usda"):
+            old.unlink()
         placements = []
         for placement in scene.objects:
             asset = placement.asset
             if not asset.path.is_file():
-                path = self._folder / f"{asset.name}-{id(asset):x}.usda"
-                if not path.exists():
-                    asset_usd.write(asset, path)
+                path = self._folder / f"world{world}-{self._written}-{placement.role}.usda"
+                asset_usd.write(asset, path)
                 placement = replace(placement, asset=replace(asset, path=path))
             placements.append(placement)
         path = self._folder / f"world{world}-{self._written}.usda"
-        for old in self._folder.glob(f"world{world}-*.usda"):
-            old.unlink()
         return usd.write(replace(scene, objects=tuple(placements)), path)
 
     def _check(self, worlds: Sequence[int]) -> None:
@@ -377,8 +421,10 @@ def _nonsense(arrays: Mapping[str, NDArray[Any]], world: int, roster: Roster) ->
     if not 0 <= pairs <= arrays["pair"].shape[1]:
         return f"world {world}: {pairs} pairs of bodies touch, there is room for {arrays['pair'].shape[1]}"
     pose = arrays["pose"][world, : roster.num_free]
-    numbers = [arrays["measured"][world], pose.ravel(), arrays["joint"][world, : roster.num_joints]]
-    if not all(np.isfinite(values).all() for values in numbers):
+    counts = {"pose": roster.num_free, "velocity": roster.num_free, "joint": roster.num_joints, "grain": roster.num_grains}
+    counts |= dict.fromkeys(("force", "depth", "peak", "push"), pairs)
+    numbers = [arrays[name][world, :count] for name, count in counts.items()]
+    if not all(np.isfinite(values).all() for values in (arrays["time_s"][world], arrays["measured"][world], *numbers)):
         return f"world {world} became unstable: its state is not finite"
     if roster.num_free and np.abs(np.linalg.norm(pose[:, 3:], axis=1) - 1.0).max() > 1e-3:
         return f"world {world}: an orientation is no unit quaternion"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embodichain.errors import ConfigError
 from embodichain.physics.painters import RAYCAST
@@ -13,7 +13,9 @@ from embodichain.registry import Registry
 if TYPE_CHECKING:
     from embodichain.protocols import BatchPhysics, Physics
 
-__all__ = ["BATCHES", "PHYSICS", "check", "make", "make_batch", "warm_up"]
+Thing = TypeVar("Thing")
+
+__all__ = ["BATCHES", "PHYSICS", "check", "check_drawn_later", "make", "make_batch", "warm_up"]
 
 PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "physics",
@@ -46,9 +48,20 @@ def check(name: str) -> None:
     PHYSICS.check(name)
 
 
-def make_batch(name: str, *, num_worlds: int, **kwargs: Any) -> BatchPhysics:
-    """Many worlds of a physics by name; raises ConfigError naming those that there are when it has none."""
-    return BATCHES.get(name)(num_worlds=num_worlds, **kwargs)
+def make_batch(name: str, *, num_worlds: int, painter: str = RAYCAST, **kwargs: Any) -> BatchPhysics:
+    """Many worlds of a physics by name, as `make` makes one.
+
+    Raises ConfigError naming those that there are when it has none, and for a painter that it has no use for.
+    """
+    return _made(name, BATCHES.get(name), painter, num_worlds=num_worlds, **kwargs)
+
+
+def check_drawn_later(name: str) -> None:
+    """Raises ConfigError for a batch of worlds whose pictures must be taken at once."""
+    if getattr(BATCHES.get(name), "drawn_at_once", False):
+        raise ConfigError(
+            f"pictures of physics {name!r} are taken at once, and a crew has them drawn later: choose engine serial or ray"
+        )
 
 
 def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:
@@ -56,7 +69,10 @@ def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:
 
     Raises ConfigError naming what is available when there is none, and for a painter that the physics has no use for.
     """
-    made = PHYSICS.get(name)
+    return _made(name, PHYSICS.get(name), painter, **kwargs)
+
+
+def _made(name: str, made: Callable[..., Thing], painter: str, **kwargs: Any) -> Thing:
     if painter == RAYCAST:
         return made(**kwargs)
     if "painter" not in inspect.signature(made).parameters:

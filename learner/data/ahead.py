@@ -25,7 +25,8 @@ class Ahead(IterableDataset[Batch]):
     """An endless stream of batches on the learner's device, for `DataLoader(batch_size=None, num_workers=0)`; of one thread.
 
     Up to `config.ahead` batches of the dataset are under way beside the one that was given last. Only who has none waits for
-    trajectories: what is drawn, and in which order, does not depend on how many are under way.
+    trajectories. From a source that changes only when it is asked to (a fixed set, an engine in this process) the same is drawn in
+    the same order, however many are under way; what workers publish meanwhile is drawn from as it is at that moment.
 
     Args:
         dataset: Where batches are drawn.
@@ -81,7 +82,7 @@ class Ahead(IterableDataset[Batch]):
         """Ends the leases of batches whose bytes have left the ring; with `wait` all of them."""
         held = []
         for moving, leased in self._leased:
-            if moving.left(wait=wait):
+            if moving.has_left(wait=wait):
                 leased.release()
             else:
                 held.append((moving, leased))

@@ -17,7 +17,7 @@ from learner.data.gather import Slots
 from learner.data.windows import Read, TrajectoryView, WindowView
 
 Copy = Callable[[Tensor, Tensor], object]
-"""Copies its second argument into its first, at once or, with its reader's knowledge, later."""
+"""Copies its second argument into its first: at once, or later, where whoever gathers waits for it."""
 
 
 class Lease(Protocol):
@@ -150,14 +150,20 @@ class LeasedBatch:
             found = self.slots.windows(name, starts, lengths + frames, size + frames, device) if self.slots is not None else None
             return _stack([part for part in parts if part is not None], size + frames, device, copy) if found is None else found
 
+        def moved(made: Tensor) -> Tensor:
+            """What was made here; a plain transfer would wait for every copy before it."""
+            out = torch.empty_like(made, device=device)
+            copy(out, made)
+            return out
+
         return Batch(
             rgb_BThw3=taken("rgb", (view.rgb for view in w), 1) if not encoded else None,
             latents_BTvrcC=taken("latents", (view.latents for view in w), 1) if encoded else None,
             proprio_BTA=taken("proprio", (view.proprio for view in w), 1),
             actions_BTKA=taken("action", (view.action for view in w), 0),
-            action_mask_BA=_stack([view.action_mask for view in w], ACTION_DIM, "cpu").bool().to(device),
-            segment_BT=_stack([view.segment for view in w], size, "cpu").to(device),
-            valid_BT=(torch.arange(size)[None] < lengths[:, None]).to(device),
+            action_mask_BA=moved(_stack([view.action_mask for view in w], ACTION_DIM, "cpu").bool()),
+            segment_BT=moved(_stack([view.segment for view in w], size, "cpu")),
+            valid_BT=moved(torch.arange(size)[None] < lengths[:, None]),
             instructions=tuple(view.instruction for view in w),
             reads=self.reads,
             opening=_stack([view.opening for view in w], 1, device, copy) if opening else None,

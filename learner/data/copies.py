@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,14 +18,14 @@ from embodichain.ring.contract import AnyRing
 from learner.data.batch import Batch, LeasedBatch
 
 _LOG = logging.getLogger(__name__)
-_READ_ONLY = 8
-"""cudaHostRegisterReadOnly: readers map a ring without the right to write."""
+_FLAGS = 8 | 1
+"""cudaHostRegisterReadOnly, for readers map a ring without the right to write; cudaHostRegisterPortable, for every device."""
 
 
 class Moving(Protocol):
     """A batch whose bytes are on their way."""
 
-    def left(self, *, wait: bool = False) -> bool:
+    def has_left(self, *, wait: bool = False) -> bool:
         """Whether the ring's memory is not read any more, so that the lease may end; with `wait` it is, on return."""
         ...
 
@@ -38,7 +38,7 @@ class Copies(Protocol):
     """A way to a device. Implementations: `AtOnce`, `BesideWork`."""
 
     def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Moving:
-        """Begins to gather a batch, as `LeasedBatch.gather` does. The lease must be held until the batch has `left`."""
+        """Begins to gather a batch, as `LeasedBatch.gather` does. The lease must be held until the batch `has_left`."""
         ...
 
 
@@ -48,7 +48,7 @@ class Arrived:
 
     batch: Batch
 
-    def left(self, *, wait: bool = False) -> bool:
+    def has_left(self, *, wait: bool = False) -> bool:
         """Nothing is under way."""
         return True
 
@@ -81,10 +81,14 @@ class BesideWork:
 
     def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Moving:
         """See `Copies`."""
-        with torch.cuda.stream(self._stream):
-            batch = leased.gather(self._device, opening=opening, depth=depth, copy=_enqueue)
-            event = torch.cuda.Event()
-            event.record(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                batch = leased.gather(self._device, opening=opening, depth=depth, copy=_enqueue)
+                event = torch.cuda.Event()
+                event.record(self._stream)
+        except BaseException:
+            self._stream.synchronize()  # the lease may end now: nothing that was begun may still read the ring
+            raise
         return _OnStream(batch, event, self._device)
 
 
@@ -96,7 +100,7 @@ class _OnStream:
     event: Any
     device: torch.device
 
-    def left(self, *, wait: bool = False) -> bool:
+    def has_left(self, *, wait: bool = False) -> bool:
         if wait:
             self.event.synchronize()
         return bool(self.event.query())
@@ -128,11 +132,15 @@ class Locks(Protocol):
 class Cuda:
     """The CUDA runtime, as torch has it.
 
+    Args:
+        ordinal: The device that this process learns on; locking makes a context there and on no other.
+
     Raises:
         LearnerError: This process sees no GPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ordinal: int = 0) -> None:
+        self._ordinal = ordinal
         if not torch.cuda.is_available():
             raise LearnerError(
                 "a pinned ring is page-locked for a GPU, and this process sees none: set ring.placement host, or look at "
@@ -142,16 +150,25 @@ class Cuda:
 
     def lock(self, pointer: int, size_bytes: int) -> int:
         """By cudaHostRegister."""
-        return int(self._runtime.cudaHostRegister(pointer, size_bytes, _READ_ONLY))
+        with torch.cuda.device(self._ordinal):
+            return self._told(self._runtime.cudaHostRegister(pointer, size_bytes, _FLAGS))
 
     def unlock(self, pointer: int) -> int:
         """By cudaHostUnregister."""
-        return int(self._runtime.cudaHostUnregister(pointer))
+        with torch.cuda.device(self._ordinal):
+            return self._told(self._runtime.cudaHostUnregister(pointer))
+
+    def _told(self, status: object) -> int:
+        """The runtime's answer. It keeps an error for whoever asks next, which is the next kernel's launch: so ask here."""
+        if code := int(cast(int, status)):
+            with suppress(RuntimeError):
+                torch.zeros(1, device=f"cuda:{self._ordinal}")
+        return code
 
 
-def reachable(ring: AnyRing, placement: str) -> AbstractContextManager[object]:
-    """Page-locks a ring whose placement is "pinned" while the block runs; any other is left as it is."""
-    return page_locked(ring.readable, Cuda()) if placement == "pinned" else nullcontext()
+def locked_if_pinned(ring: AnyRing, placement: str, ordinal: int = 0) -> AbstractContextManager[object]:
+    """Page-locks a ring whose placement is "pinned" for a GPU while the block runs; any other is left as it is."""
+    return page_locked(ring.readable, Cuda(ordinal)) if placement == "pinned" else nullcontext()
 
 
 @contextmanager

@@ -101,6 +101,11 @@ class RingDataset:
         self.wait_s = 0.0
         """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
 
+    @property
+    def alone(self) -> bool:
+        """Whether this is the one learner process."""
+        return self._ranks is None
+
     def __iter__(self) -> Iterator[LeasedBatch]:
         """Leases and yields; the receiver releases. Ends when the source is exhausted and read empty."""
         while True:

@@ -22,7 +22,7 @@ from embodichain.processes import Child
 from embodichain.ring.ledger import Ledger
 from embodichain.ring.open import attach_ring
 from embodichain.types import Robot
-from learner.data.copies import reachable
+from learner.data.copies import locked_if_pinned
 from learner.data.dataset import RingDataset
 from learner.data.ranks import Ranks
 from learner.records.run_folder import RunFolder
@@ -118,7 +118,7 @@ def _learn(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(config.learner.threads)
     ranks = _join(rank, config.train.ranks, meeting)
-    with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger, reachable(ring, config.ring.placement):
+    with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger, locked_if_pinned(ring, config.ring.placement, rank):
         dataset = RingDataset(
             ring,
             config.learner.data,

@@ -24,7 +24,7 @@ from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.ring.proof import LedgerReport, undone, verify
 from embodichain.types import TrajectoryId
 from embodichain.world import World
-from learner.data.copies import reachable
+from learner.data.copies import locked_if_pinned
 from learner.data.dataset import RingDataset
 from learner.records.files import write_whole
 from learner.records.run_folder import RunFolder
@@ -93,7 +93,7 @@ def stream_and_learn(
         life.book(ledger)
         write_whole(folder.ring, str(ring.path))  # for whoever reads along
         stack.callback(folder.ring.unlink, missing_ok=True)
-        stack.enter_context(reachable(ring, config.ring.placement))
+        stack.enter_context(locked_if_pinned(ring, config.ring.placement))
         mixture = open_mixture(world, config, ring, state, board.say)
         began, before = time.monotonic(), life.start.report.published
         engine = stack.enter_context(

@@ -253,6 +253,11 @@ class RingDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on where the checkpoint stopped: first with what was drawn and not yet learned from."""
+        if state_dict.get("ahead") and not self.dataset.alone:
+            raise LearnerError(
+                f"the checkpoint keeps {len(state_dict['ahead'])} batches that were under way to one learner, and now there are "
+                "several: resume with one, and learner.data.ahead 0, until its next checkpoint"
+            )
         self.dataset.load_state_dict(state_dict)
         self._kept = [Batch.loaded(batch) for batch in state_dict.get("ahead", ())]
 

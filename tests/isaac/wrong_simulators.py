@@ -94,6 +94,68 @@ class OldReply(Reference):
     """Answers the third step with the reply to the second."""
 
 
+class OneCommand(Reference):
+    """Steps every world by the first one's command."""
+
+    def step(self, command, pushes):
+        return super().step(np.tile(command[:1], (len(command), 1)), pushes)
+
+
+class StopsTheOthers(Reference):
+    """Where a scene is loaded, everything in the other worlds loses its speed."""
+
+    def load(self, worlds, paths):
+        for world in set(range(self.many.num_worlds)) - set(worlds):
+            if world in self.many._live:
+                self.many.worlds[world].world.data.qvel[:] = 0.0
+        return super().load(worlds, paths)
+
+
+class Forgives(Reference):
+    """A fault is forgotten after one step."""
+
+    def load(self, worlds, paths):
+        self.paths = {**getattr(self, "paths", {}), **dict(zip(worlds, paths, strict=True))}
+        return super().load(worlds, paths)
+
+    def step(self, command, pushes):
+        faults = super().step(command, pushes)
+        for world in faults:
+            super().load((world,), (self.paths[world],))
+        self.told = faults if pushes else {}
+        return self.told
+
+
+class WeakPush(Reference):
+    """Forces are halved."""
+
+    def step(self, command, pushes):
+        halved = {world: [(body, [part / 2 for part in force]) for body, force in some] for world, some in pushes.items()}
+        return super().step(command, halved)
+
+
+class Raises(Reference):
+    """Fails in its third step, and goes on as if nothing had been."""
+
+    steps = 0
+
+    def step(self, command, pushes):
+        self.steps += 1
+        if self.steps == 3:
+            raise RuntimeError("PhysX is out of memory")
+        return super().step(command, pushes)
+
+
+class NoRoom(Reference):
+    """Says that it has room for fewer objects than there are."""
+
+    def sizes(self):
+        return super().sizes() | {"objects": 0}
+
+    def look(self, tape):
+        pass
+
+
 class Dies(Reference):
     steps = 0
 
@@ -145,9 +207,7 @@ class Repeating(Wire):
         super().send(message, descriptor)
 
 
-WRONG = {made.__name__: made for made in (Xyzw, PicturesFromBefore, OtherOrder, LastInstant, Degrees, OtherPeriod, OldReply)} | {
-    made.__name__: made for made in (Dies, Hangs, SegfaultsAtClose, HangsAtClose, Talks)
-}
+WRONG = {made.__name__: made for made in Reference.__subclasses__() + Dies.__subclasses__()}
 
 if __name__ == "__main__":
     how, number = sys.argv[1:]

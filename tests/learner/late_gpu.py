@@ -17,14 +17,14 @@ class Late:
     jobs: list[tuple[Tensor, Tensor]]
     rng: np.random.Generator
 
-    def left(self, *, wait: bool = False) -> bool:
+    def has_left(self, *, wait: bool = False) -> bool:
         for _ in range(len(self.jobs) if wait else min(2, len(self.jobs))):
             target, source = self.jobs.pop(int(self.rng.integers(len(self.jobs))))
             target.copy_(source)
         return not self.jobs
 
     def arrive(self) -> Batch:
-        self.left(wait=True)
+        self.has_left(wait=True)
         return self.batch
 
 

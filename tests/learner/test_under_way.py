@@ -4,17 +4,20 @@ import logging
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from late_gpu import LateGpu
-from learner_parts import SMALL, fill, spec
+from learner_parts import SMALL, fill, spec, trajectory
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout
+from embodichain.ring.delayed import DelayedDevice
+from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec
 from learner.data.ahead import Ahead
 from learner.data.config import DataConfig
-from learner.data.copies import AtOnce, page_locked, reachable
+from learner.data.copies import AtOnce, locked_if_pinned, page_locked
 from learner.data.dataset import MemorySource, RingDataset
 from learner.runs import recipes
 from learner.training.config import LearnerConfig, OptimizerConfig
@@ -91,6 +94,36 @@ def test_a_device_that_copies_late_learns_from_the_same_bytes_however_much_is_un
         assert gpu.late > 100 and not gpu.locked
     losses, gpu = late_training(tmp_path / "pageable.ckpt", 2, lock=False)
     assert losses == expected and not gpu.late
+
+
+@pytest.mark.parametrize("ahead", [0, 2])
+def test_what_is_drawn_ahead_from_a_ring_on_a_device_is_what_was_written(ahead, no_shared_memory_left):
+    shape = RingSpec(trajectory=spec(), num_slots=4, max_reads=K, min_ready=2)
+    with DeviceRing.create(shape, DelayedDevice(3)) as ring:
+        numbers = iter(range(1000))
+
+        def produce():
+            with suppress(RingTimeout), ring.reserve(timeout_s=1.0) as slot:
+                fill(slot, next(numbers), 3)
+
+        dataset = RingDataset(ring, DataConfig(batch_size=2, window=2, ahead=ahead), on_starved=produce)
+        most: dict[int, int] = {}
+        for batch, _ in zip(Ahead(dataset, AtOnce(torch.device("cpu"))), range(20), strict=False):
+            for row, read in enumerate(batch.reads):
+                written = trajectory(read.trajectory_id, 3)
+                window = slice(read.start, read.start + read.length)
+                assert np.array_equal(batch.actions_BTKA[row, : read.length].numpy(), written["action"][window])
+                assert np.array_equal(batch.rgb_BThw3[row, : read.length].numpy(), written["rgb"][window])
+                most[read.trajectory_id] = max(read.reads, most.get(read.trajectory_id, 0))
+        assert max(most.values()) == K and len(most) > 10
+
+
+def test_batches_kept_for_one_learner_are_not_learned_by_several(trajectories, tmp_path):
+    train(MemorySource(trajectories), tmp_path / "x.ckpt", 2, steps=2)
+    dataset = RingDataset(MemorySource(trajectories), DataConfig(batch_size=2, window=2))
+    dataset._ranks = object()
+    with pytest.raises(LearnerError, match=r"keeps 2 batches .* resume with one"):
+        RingDataModule(dataset).load_state_dict(saved_stream_state(tmp_path / "x.ckpt"))
 
 
 def test_a_killed_run_learns_first_from_what_was_under_way(trajectories, tmp_path):
@@ -192,10 +225,10 @@ def test_a_pinned_ring_without_a_gpu_is_refused_with_the_remedy(no_shared_memory
     with (
         small_ring() as ring,
         pytest.raises(LearnerError, match=r"this process sees none: set ring\.placement host"),
-        reachable(ring, "pinned"),
+        locked_if_pinned(ring, "pinned"),
     ):
         pass
-    with small_ring() as ring, reachable(ring, "host"):
+    with small_ring() as ring, locked_if_pinned(ring, "host"):
         pass
 
 
