@@ -192,11 +192,6 @@ class Guest:
         """Its process id."""
         return self._process.pid
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self._process.poll() is None
-
     def join(self, timeout_s: float) -> int | None:
         """Waits `timeout_s` [s] at most for its end; the exit code, the negative number of a signal, or None when it lives on."""
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -84,7 +84,8 @@ class ForeignPhysics:
         except HostLost:
             if host is not known:
                 raise
-            reply = self._running().ask(self._request)  # it ended since the last episode: another plays the same
+            self.close()  # it ended since the last episode, or in it: another plays the same
+            reply = self._running().ask(self._request)
         self._facts, arrays = unpack(reply)
         self._now = arrays.pop("reading")
         self._fields = arrays
@@ -152,8 +153,7 @@ class ForeignPhysics:
         Host(cls.benchmark).close()
 
     def _running(self) -> Host:
-        if self._host is None or not self._host.alive:
-            self.close()
+        if self._host is None:
             self._host = Host(self.benchmark)
         return self._host
 

@@ -74,11 +74,6 @@ class Host:
         self.versions = said[1:].decode()
         """Of the benchmark and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0, numpy 1.26.4"."""
 
-    @property
-    def alive(self) -> bool:
-        """Whether the process has not ended."""
-        return self._guest.alive
-
     def ask(self, request: bytes) -> bytes:
         """The reply to one request, waited for as long as the benchmark may take.
 
