@@ -103,7 +103,8 @@ $(EXCHANGE)/.installed: tests/exchange/requirements.txt
 	$(EXCHANGE)/bin/pip install -q --no-deps lerobot==0.4.4 robomimic==0.3.0 # what they need to read and write data is in the list
 	@touch $@
 
-foreign: $(FOREIGN)/.installed ## Meta-World and robosuite in .venv-foreign; export EMBODICHAIN_FOREIGN=.venv-foreign/bin/python
+foreign: $(FOREIGN)/.installed ## Meta-World and robosuite in .venv-foreign, and what to export so that runs find them
+	@echo "export EMBODICHAIN_FOREIGN='$(CURDIR)/$(FOREIGN)/bin/python'"
 
 $(FOREIGN)/.installed: tests/foreign/requirements.txt
 	$(PYTHON) -m venv $(FOREIGN)

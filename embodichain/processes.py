@@ -1,4 +1,4 @@
-"""Fresh interpreters that run one function each and import nothing of the program that starts them.
+"""Fresh interpreters that run one function each and import nothing of the program that starts them, and guests: programs of others.
 
 `multiprocessing` imports the caller's main module again in every process that it spawns. A script without a guard around its last
 lines then starts itself again, and a program on standard input cannot be found at all. What is started here takes the caller's
@@ -12,18 +12,23 @@ import importlib
 import json
 import multiprocessing
 import operator
+import os
 import pickle
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import TypeVar, cast
+from typing import IO, TypeVar, cast
 
 from embodichain.errors import ConfigError, EmbodiChainError
 
 __all__ = [
     "Child",
+    "Guest",
     "ProcessDied",
     "call",
     "run",
@@ -136,3 +141,89 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.kill()
         process.wait()
+
+
+_OURS = ("PYTHONPATH", "PYTHONHOME")
+"""Environment variables that say where our packages are, which are not a guest's."""
+_MOST_WORDS = 1 << 20
+"""Bytes of a guest's words that may lie on the disk when `Guest.forget` is asked."""
+
+
+class Guest:
+    """A program in somebody else's interpreter, at the other end of a pair of sockets whose number is its last argument.
+
+    It runs in a session of its own, so no interrupt of the terminal reaches it, and it is killed, with all of its session, when
+    this object is forgotten or the program ends. Nothing is ever written to its standard input, which ends when this process does,
+    however that comes about: a guest that minds it leaves nothing behind. One thread at a time may use a Guest.
+
+    Args:
+        command: Program and arguments.
+        environment: Variables beside ours; those that name our packages are left out.
+
+    Raises OSError when there is no such program.
+    """
+
+    wire: socket.socket
+    """Our end of the conversation."""
+
+    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
+        self.wire, theirs = socket.socketpair()
+        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115 closed when the guest is seen off
+        inherited = {name: value for name, value in os.environ.items() if name not in _OURS}
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*command, str(theirs.fileno())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                    pass_fds=(theirs.fileno(),),
+                    env={**inherited, **environment},
+                    start_new_session=True,
+                )
+        except OSError:
+            self.wire.close()
+            self._log.close()
+            raise
+        self._forgotten = weakref.finalize(self, _see_off, self._process, self.wire, self._log)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def join(self, timeout_s: float) -> int | None:
+        """Waits `timeout_s` [s] at most for its end; the exit code, the negative number of a signal, or None when it lives on."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout_s)
+        return self._process.poll()
+
+    def last_words(self, most: int = 400) -> str:
+        """The end of what it said on standard error, as one line of at most so many characters; empty once it was seen off."""
+        if self._log.closed:
+            return ""
+        size = os.fstat(self._log.fileno()).st_size
+        begin = max(0, size - 4 * most)  # bytes of the longest characters
+        return " ".join(os.pread(self._log.fileno(), size - begin, begin).decode(errors="replace").split())[-most:]
+
+    def forget(self) -> None:
+        """Drops what it said when that takes room: ask now and then, for some say the same with every step."""
+        if not self._log.closed and os.fstat(self._log.fileno()).st_size > _MOST_WORDS:
+            self._log.truncate(0)
+
+    def end(self, grace_s: float = 0.0) -> None:
+        """Closes the wire, and kills what has not ended by itself within `grace_s` [s]; safe to call twice."""
+        self.wire.close()
+        if grace_s > 0.0:
+            self.join(grace_s)
+        self._forgotten()
+
+
+def _see_off(process: subprocess.Popen[bytes], wire: socket.socket, log: IO[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # its own children too, whether or not it has ended
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
+    wire.close()
+    log.close()

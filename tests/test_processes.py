@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from embodichain.errors import ConfigError
-from embodichain.processes import Child, ProcessDied, call
+from embodichain.processes import Child, Guest, ProcessDied, call
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
@@ -121,3 +121,43 @@ def test_a_function_of_the_main_module_is_refused_in_words():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, env=environment)
     assert "move it into a module" in result.stderr
+
+
+SPEAKER = """
+import os, socket, subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"], stdin=subprocess.DEVNULL)
+wire = socket.socket(fileno=int(sys.argv[1]))
+while asked := wire.recv(9):
+    os.write(2, (b"line\\n" * int(asked)) + b"the last\\n")
+    wire.send(str(sorted(name for name in os.environ if name.startswith("PYTHON"))).encode())
+"""
+
+
+def test_a_guest_has_its_own_packages_and_its_words_are_kept_but_not_for_ever(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    guest = Guest([sys.executable, "-c", SPEAKER], environment={"PYTHONUTF8": "1"})
+    guest.wire.settimeout(60.0)
+    for lines, kept in ((3, "line line line the last"), (300_000, "")):
+        guest.wire.send(str(lines).encode())
+        said = guest.wire.recv(100).decode()
+        assert "PYTHONUTF8" in said and "PYTHONPATH" not in said
+        assert guest.last_words().endswith("line the last") and len(guest.last_words(40)) <= 40
+        guest.forget()
+        assert guest.last_words() == kept
+    guest.end()
+    guest.end()
+
+
+def test_a_guest_may_end_by_itself_and_takes_its_children_with_it():
+    guest = Guest([sys.executable, "-c", SPEAKER], environment={})
+    guest.wire.settimeout(60.0)
+    guest.wire.send(b"0")
+    guest.wire.recv(100)
+    assert guest.join(0.0) is None
+    (child,) = psutil.Process(guest.pid).children()
+    guest.end(grace_s=30.0)
+    assert guest.join(0.0) == 0
+    deadline = time.monotonic() + 10.0
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -21,6 +21,9 @@ import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
+_LIMIT = 500
+"""Control steps of an episode; after them Meta-World raises."""
+
 
 def main() -> None:
     """Plays the episodes."""
@@ -30,8 +33,12 @@ def main() -> None:
     parser.add_argument("--task", default="reach-v3")
     parser.add_argument("--prompt", default="Reach the goal.")
     parser.add_argument("--episodes", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=500, help="most control steps of an episode; Meta-World allows 500")
+    parser.add_argument("--steps", type=int, default=_LIMIT, help="most control steps of an episode")
     options = parser.parse_args()
+    if options.episodes < 1:
+        parser.exit(2, f"{parser.prog}: --episodes is 1 or more, got {options.episodes}\n")
+    if not 1 <= options.steps <= _LIMIT:
+        parser.exit(2, f"{parser.prog}: --steps is 1 to {_LIMIT}, got {options.steps}\n")
     warnings.simplefilter("ignore")
     policy = WebsocketClientPolicy(options.host, options.port)
     told = policy.get_server_metadata()

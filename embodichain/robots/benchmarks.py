@@ -1,4 +1,4 @@
-"""Robots of benchmarks of others, as their action spaces are: movements of a hand, not targets of joints.
+"""Robots of other people's benchmarks, as their action spaces are: movements of a hand, not targets of joints.
 
 A command is the benchmark's own action in -1..1; what is measured has as many values: where the hand is, and how far its gripper
 is open. Both lie in the channels of the left end effector and of the left gripper, in the benchmark's own units.

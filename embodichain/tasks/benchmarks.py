@@ -1,4 +1,4 @@
-"""Tasks of benchmarks of others by name: "metaworld:reach-v3". Nothing behind a name is imported before it is asked for."""
+"""Tasks of other people's benchmarks by name: "metaworld:reach-v3". Nothing behind a name is imported before it is asked for."""
 
 from __future__ import annotations
 

@@ -17,12 +17,12 @@ def robot():
 
 
 class ToyPhysics(ForeignPhysics):
-    benchmark = Benchmark(name="toy", host=str(Path(__file__).parent / "foreign_toy_host.py"), requirement="nothing")
+    benchmark = Benchmark(name="toy", host=str(Path(__file__).with_name("foreign_toy_host.py")), requirement="nothing")
 
 
 def tasks():
     begin = lambda: lambda state: state.expert  # noqa: E731
     return {
         name: partial(ForeignTask, f"toy:{name}", instruction=f"Do {name}.", limit=LIMIT, begin=begin)
-        for name in ("reach", "never", "fault")
+        for name in ("reach", "never", "fault", "late", "moody", "colours", "dies", "hangs")
     }

@@ -26,7 +26,10 @@ class Likeness:
     """
 
     def __init__(self, *, path: str, xml: str, hidden: Sequence[int], site_rgba: NDArray[np.float64]) -> None:
-        """`path` of an MJCF file, or its text as `xml`; geoms of groups `hidden` are not drawn."""
+        """`path` of an MJCF file, or its text as `xml`; geoms of groups `hidden` are not drawn.
+
+        `site_rgba`, shape [sites, 4], says which sites are shown and in which colours, once and for all.
+        """
         spec = mujoco.MjSpec.from_file(path) if path else mujoco.MjSpec.from_string(xml)
         original = spec.compile()
         for key in list(spec.keys):
@@ -55,13 +58,13 @@ class Likeness:
             self.model.geom_group[: original.ngeom][original.geom_group == group] = _HIDDEN_GROUP
 
     def begin(self, fields: Mapping[str, NDArray[np.float64]]) -> None:
-        """Takes over where an episode's model differs from its file."""
+        """Takes over where an episode's model differs from its file, but for its sites."""
         for name, values in fields.items():
             if not name.startswith("site_"):
                 getattr(self.model, name)[: len(values)] = values
 
     def pose(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-        """Stands as the benchmark's model does; see `embodichain_host.Environment.pose`."""
+        """Puts everything where it is in the benchmark's model; see `embodichain_host.Environment.pose`."""
         data = self.data
         data.qpos[:] = arrays["qpos"]
         data.mocap_pos[: self._theirs], data.mocap_quat[: self._theirs] = arrays["mocap_pos"], arrays["mocap_quat"]

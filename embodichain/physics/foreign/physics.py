@@ -1,4 +1,4 @@
-"""A benchmark of others as a physics: its scenes are decided by seeds, its commands and measurements are its own."""
+"""Somebody else's benchmark as a physics: its scenes are decided by seeds, its commands and measurements are its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.foreign.hosts.embodichain_host import HEAD, unpack
 from embodichain.physics.foreign.likeness import Likeness
 from embodichain.physics.foreign.state import EnvironmentState
-from embodichain.physics.foreign.wire import Benchmark, Host, HostLost
+from embodichain.physics.foreign.wire import Benchmark, Host, HostHung, HostLost
 from embodichain.physics.painter import Painter
 from embodichain.physics.painters import PAINTERS, RAYCAST
 from embodichain.types import Push, Robot, Scene
@@ -29,7 +29,7 @@ class ForeignPhysics:
 
     The benchmark simulates in a process of its own, which the first `reset` starts; pictures are drawn here, by our painters. Where
     the benchmark's own expert drives, the process plays a few steps ahead by its commands, for a message a step costs a quarter of
-    what Meta-World takes for it; whoever commands otherwise after all finds the same episode, played again to where it was.
+    what Meta-World takes for it; when other commands come after all, the same episode is played again to where it was.
     """
 
     benchmark: Benchmark
@@ -48,13 +48,13 @@ class ForeignPhysics:
         self._robot, self._size, self._painter_name = robot, (width, height), painter
         self._cameras = names if cameras is None else cameras
         self._host: Host | None = None
-        self._likeness: tuple[str, Likeness, Painter] | None = None
+        self._likeness: tuple[tuple[str, str, bytes], Likeness, Painter] | None = None
         self._facts: dict = {}
         self._fields = _NOTHING
         self._now = np.empty(0)
         self._played: list[bytes] = []
         self._ahead: deque[NDArray[np.float64]] = deque()
-        self._followed = 0
+        self._followed, self._fails_next = 0, False
 
     @property
     def robot(self) -> Robot:
@@ -69,16 +69,22 @@ class ForeignPhysics:
     def reset(self, scene: Scene) -> EnvironmentState:
         """Begins the episode that the scene's seed decides.
 
-        Raises SceneError for a scene of another benchmark, MissingExtra when this one is not installed.
+        A process that has ended since is replaced. Raises SceneError for a scene of another benchmark and with whatever this one
+        raises, HostLost, which is one, when its process ends or hangs, and MissingExtra when it is not installed.
         """
         name, _, task = scene.task.partition(":")
         if name != self.benchmark.name or scene.objects:
             raise SceneError(f"a scene of {scene.task!r} cannot be played in {self.benchmark.name}")
         self._facts, self._request = {}, b"R" + json.dumps({"task": task, "seed": scene.seed}).encode()
+        known, host = self._host, self._running()
         try:
-            reply = self._running().ask(self._request)
-        except HostLost:  # between two episodes: a fresh one plays the same
-            self._host = None
+            reply = host.ask(self._request)
+        except HostHung:
+            raise
+        except HostLost:
+            if host is not known:
+                raise
+            self.close()  # it ended since the last episode, or in it: another plays the same
             reply = self._running().ask(self._request)
         self._facts, arrays = unpack(reply)
         self._now = arrays.pop("reading")
@@ -92,13 +98,17 @@ class ForeignPhysics:
         self._observed = tuple(parts.items())
         self._played.clear()
         self._ahead.clear()
-        self._followed = 0
+        self._followed, self._fails_next = 0, False
         return self._state()
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> EnvironmentState:
-        """One control step; raises SceneError for pushes, which nobody can pass on, and with whatever the benchmark raises."""
+        """One control step.
+
+        Raises SceneError for pushes, which nobody can pass on, and with whatever the benchmark raises; HostLost, which is one, when
+        its process ends or hangs. The episode is then over.
+        """
         if pushes:
-            raise SceneError(f"nothing can be pushed in {self.benchmark.name}: what happens there is its own affair")
+            raise SceneError(f"nothing can be pushed in {self.benchmark.name}: the benchmark alone decides what happens there")
         host, sent = self._playing(), np.asarray(command, np.float64).tobytes()
         if self._followed >= 0:
             wanted = self._now[self._expert].astype(np.float32)
@@ -110,6 +120,7 @@ class ForeignPhysics:
         if self._followed > _TRUSTED and not self._ahead and not self._now[0]:
             readings = np.frombuffer(host.ask(b"A" + bytes([_AHEAD])), np.float64)
             self._ahead.extend(readings.reshape(-1, len(self._now)))
+            self._fails_next = len(self._ahead) < _AHEAD and not self._ahead[-1][0]
         self._now = self._ahead.popleft() if self._ahead else np.frombuffer(host.ask(b"S" + sent), np.float64)
         self._played.append(sent)
         return self._state()
@@ -138,7 +149,7 @@ class ForeignPhysics:
 
     @classmethod
     def warm_up(cls) -> None:
-        """Starts the benchmark once; raises MissingExtra, which says what to install, where it is missing."""
+        """Starts the benchmark once; raises MissingExtra, which says what to install, where it is missing; HostLost if it hangs."""
         Host(cls.benchmark).close()
 
     def _running(self) -> Host:
@@ -153,8 +164,9 @@ class ForeignPhysics:
 
     def _rewind(self, host: Host) -> None:
         """Takes a benchmark that has played ahead back to where we are: the same episode again, by the same commands."""
-        if self._ahead:
+        if self._ahead or self._fails_next:
             self._ahead.clear()
+            self._fails_next = False
             for request in (self._request, *(b"S" + sent for sent in self._played)):
                 host.ask(request)
 
@@ -177,9 +189,10 @@ class ForeignPhysics:
 
     def _drawn(self) -> tuple[Likeness, Painter]:
         path, xml = str(self._facts.get("path", "")), str(self._facts.get("xml", ""))
-        key = path + xml
+        site_rgba = self._fields["site_rgba"]  # decides which sites are shown at all
+        key = (path, xml, site_rgba.tobytes())
         if self._likeness is None or self._likeness[0] != key:
-            likeness = Likeness(path=path, xml=xml, hidden=self._facts["hidden"], site_rgba=self._fields["site_rgba"])
+            likeness = Likeness(path=path, xml=xml, hidden=self._facts["hidden"], site_rgba=site_rgba)
             width, height = self._size
             make = PAINTERS.get(self._painter_name)
             painter = make(likeness.model, width=width, height=height, cameras=self._cameras, shadows=True, samples=1)

@@ -1,4 +1,4 @@
-"""What a benchmark of others says after a control step."""
+"""What somebody else's benchmark says after a control step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embodichain.types import WorldState
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EnvironmentState(WorldState):
-    """A state of which poses and contacts are the benchmark's own affair: it says whether its task is done."""
+    """A state without poses and contacts, which the benchmark keeps to itself; it says whether its task is done."""
 
     success: bool
     """What the benchmark says of this very moment."""

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import socket
-import subprocess
-import weakref
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from embodichain.cache import cache_dir
-from embodichain.errors import EmbodiChainError, SceneError
+from embodichain.errors import SceneError
 from embodichain.extras import MissingExtra
 from embodichain.physics.foreign.hosts.embodichain_host import receive, send
+from embodichain.processes import Guest
 
 INTERPRETER = "EMBODICHAIN_FOREIGN"
 """The environment variable that names a Python which has the benchmarks."""
 _HOSTS = Path(__file__).parent / "hosts"
+_REQUESTS = {b"R": "asked to begin an episode", b"S": "asked for a step", b"A": "asked for steps of its own expert"}
+"""What a host is asked for, in words, by a request's first byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """Who is behind the wire: the script that runs there, and what has to be installed for it."""
+    """Who is behind the wire: the script that runs there, what has to be installed for it, and how long it may take."""
 
     name: str
     host: str
-    """File in `hosts`."""
+    """Script: an absolute path, or a file in `hosts`. It can import `embodichain_host`, the other end of the wire."""
     requirement: str
     """For pip."""
+    start_s: float = 180.0
+    """Most seconds until it says hello: it imports the benchmark meanwhile."""
+    answer_s: float = 120.0
+    """Most seconds for an answer: an episode's beginning, a step, or sixteen steps of its own expert."""
 
 
-class HostLost(EmbodiChainError):
-    """The process of a benchmark has ended; the next episode starts another."""
+class HostLost(SceneError):
+    """The process of a benchmark has ended: the episode under way is lost, and the next one starts another."""
+
+
+class HostHung(HostLost):
+    """It did not answer in time and was killed."""
 
 
 def interpreter() -> Path:
@@ -41,71 +49,81 @@ def interpreter() -> Path:
 
 
 class Host:
-    """A running host; owned by one thread, killed when it is forgotten or the program ends.
+    """A running host; owned by one thread, killed when it is forgotten or the program ends, however that comes about.
 
-    Raises MissingExtra, which says what to install, when there is no such Python or the benchmark is not in it.
+    Raises MissingExtra, which says what to install, when there is no such Python or the benchmark is not in it, and HostLost when
+    it is killed before it says hello, HostHung when that takes too long.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
-        python = interpreter()
+        self._benchmark, python = benchmark, interpreter()
         if not python.exists():
             raise _missing(benchmark, f"there is no {python}")
-        self._name = benchmark.name
-        self._wire, theirs = socket.socketpair()
-        quiet = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # our packages are not theirs
-        with theirs:
-            self._process = subprocess.Popen(
-                [str(python), str(_HOSTS / benchmark.host), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # faults come through the pipe, in words
-                pass_fds=(theirs.fileno(),),
-                env=quiet | {"OMP_NUM_THREADS": "1"},
+        if python.is_dir():
+            raise _missing(benchmark, f"{python} is a folder and no Python: name the bin/python in it")
+        try:
+            self._guest = Guest(
+                [str(python), str(_HOSTS / benchmark.host)], environment={"PYTHONPATH": str(_HOSTS), "OMP_NUM_THREADS": "1"}
             )
-        self._ended = weakref.finalize(self, _end, self._process)
-        said = self._take()
+        except OSError as error:
+            raise _missing(benchmark, f"{python} cannot be started: {error.strerror}") from error
+        said = self._take(f"started as {python}", benchmark.start_s)
         if said[:1] != b"K":
-            raise _missing(benchmark, said[1:].decode())
+            self.close()
+            raise _missing(benchmark, " ".join(said[1:].decode().split()))
         self.versions = said[1:].decode()
         """Of the benchmark and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0, numpy 1.26.4"."""
 
     def ask(self, request: bytes) -> bytes:
-        """The reply to one request; raises SceneError with what the benchmark raised, HostLost when it has ended."""
-        try:
-            send(self._wire.fileno(), request)
-        except OSError as error:
-            raise self._lost() from error
-        reply = self._take()
+        """The reply to one request, waited for as long as the benchmark may take.
+
+        Raises SceneError with what the benchmark raised, HostLost when its process has ended, HostHung when it does not answer.
+        """
+        self._guest.forget()
+        reply = self._take(_REQUESTS[request[:1]], self._benchmark.answer_s, request)
         if reply[:1] != b"K":
-            raise SceneError(f"{self._name} failed: {reply[1:].decode()}")
+            raise SceneError(f"{self._benchmark.name} failed: {reply[1:].decode()}")
         return reply[1:]
 
     def close(self) -> None:
         """Ends the process; safe to call twice."""
-        self._wire.close()
-        self._ended()
+        self._guest.end()
 
-    def _take(self) -> bytes:
+    def _take(self, what: str, timeout_s: float, request: bytes = b"") -> bytes:
+        name, wire = self._benchmark.name, self._guest.wire.fileno()
         try:
-            return receive(self._wire.fileno())
+            if request:
+                send(wire, request)
+            return receive(wire, timeout_s)
+        except TimeoutError as error:
+            raise HostHung(
+                self._last(f"the process of {name} was killed: {what}, it did not answer within {timeout_s:g} s")
+            ) from error
         except (EOFError, OSError) as error:
-            raise self._lost() from error
+            code = self._guest.join(1.0)
+            if not request and code is not None and code >= 0:
+                why = f"{interpreter()} has ended with {code} and said nothing"
+                words = self._guest.last_words()
+                self.close()
+                raise _missing(self._benchmark, f"{why} but: {words}" if words else why) from error
+            raise HostLost(self._last(f"the process of {name} has ended with {code}, {what}")) from error
+        except BaseException:  # interrupted between question and answer: the next answer would be to this question
+            self.close()
+            raise
 
-    def _lost(self) -> HostLost:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(1.0)
-        return HostLost(f"the process of {self._name} has ended with {self._process.poll()}: the episode under way is lost")
+    def _last(self, why: str) -> str:
+        """Sees the process off; why it is lost, and its last words."""
+        words = self._guest.last_words()
+        self.close()
+        return f"{why}; its last words: {words}" if words else why
 
 
 def _missing(benchmark: Benchmark, why: str) -> MissingExtra:
     folder = cache_dir() / "foreign"
-    return MissingExtra(
-        f"{benchmark.name} is not installed ({why}): python3 -m venv {folder} && {folder}/bin/pip install {benchmark.requirement}, "
-        f"or name a Python that has it in ${INTERPRETER}"
+    make, pip = (
+        shlex.join(["python3", "-m", "venv", str(folder)]),
+        shlex.join([f"{folder}/bin/pip", "install", benchmark.requirement]),
     )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.kill()
-        process.wait()
+    return MissingExtra(
+        f"{benchmark.name} is not installed ({why}): {make} && {pip}, or name a Python that has it in ${INTERPRETER}"
+    )

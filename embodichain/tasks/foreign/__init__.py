@@ -1,1 +1,1 @@
-"""Tasks of benchmarks of others: goals in our words, and the judgement of the benchmark itself."""
+"""Tasks of other people's benchmarks: goals in our words, and the judgement of the benchmark itself."""

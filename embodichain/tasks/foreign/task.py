@@ -34,7 +34,7 @@ class ForeignTask:
         return SceneRequest(instruction=self._instruction, objects=())
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Acts until the benchmark is content or the time is up, and then moves no more, with its gripper as it is."""
+        """Acts until the task is done or its time is up, and then stays where it is, with its gripper as it is."""
         command_of, command = self._begin(), robot.home
         for _ in range(self._limit):
             told = foreign(state, self.name)
@@ -60,7 +60,7 @@ class ForeignGrader:
         self._done = False
 
     def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step; what happens after the benchmark's time counts no more."""
+        """Takes in the state after one control step; nothing counts after the benchmark's own limit."""
         told = foreign(state, self._name)
         self._steps += 1
         if self._steps <= self._limit:
@@ -68,7 +68,7 @@ class ForeignGrader:
             self._progress = max(self._progress, told.progress)
 
     def pardon(self) -> None:
-        """Nothing is held against anybody: the benchmark asks only whether its task was done."""
+        """There is nothing to pardon: the benchmark asks only whether its task was done."""
 
     def verdict(self) -> Verdict:
         """Progress is the best reward so far as a share of the full one."""
