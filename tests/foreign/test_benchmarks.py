@@ -141,10 +141,10 @@ def test_a_policy_trained_there_is_judged_there(foreign, trained, capsys):
     assert replayed.returncode == 0 and "the same to the bit" in replayed.stdout, (replayed.stderr, record)
 
 
-def drives(python, *words):
-    """Meta-World's own loop, in a Python without ours."""
+def drives(python, *words, program="metaworld_openpi.py"):
+    """A benchmark's own loop, in a Python without ours."""
     clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"MUJOCO_GL": "osmesa"}
-    command = [str(python), "benchmarks/peers/metaworld_openpi.py", *words]
+    command = [str(python), f"benchmarks/peers/{program}", *words]
     return subprocess.run(command, env=clean, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
@@ -153,14 +153,13 @@ needs_osmesa = pytest.mark.skipif(
 )
 
 
-@needs_osmesa
-def test_a_policy_drives_metaworld_through_openpis_own_client(foreign, trained):
-    pytest.importorskip("websockets")
-    command = [sys.executable, "-m", "embodichain.cli", "serve", str(trained), "--dialect", "openpi", "--port", "0", "--json"]
+def driven(python, run, program):
+    """What a benchmark's own loop says of 64 steps of each of two episodes with the policy of a run."""
+    command = [sys.executable, "-m", "embodichain.cli", "serve", str(run), "--dialect", "openpi", "--port", "0", "--json"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, cwd=ROOT)
     try:
         port = json.loads(first_line(server, 120.0))["port"]
-        played = drives(foreign, "--port", str(port), "--episodes", "2", "--steps", "64")
+        played = drives(python, "--port", str(port), "--episodes", "2", "--steps", "64", program=program)
     finally:
         server.terminate()
         try:
@@ -170,7 +169,24 @@ def test_a_policy_drives_metaworld_through_openpis_own_client(foreign, trained):
             server.stdout.close()
     assert played.returncode == 0, played.stderr[-3000:]
     figures = json.loads(played.stdout.splitlines()[-1])
-    assert figures["chunk"] == [16, 4] and figures["steps"] == 16 * figures["requests"] and figures["episodes"] == 2
+    assert figures["steps"] == 16 * figures["requests"] and figures["episodes"] == 2
+    return figures
+
+
+@needs_osmesa
+def test_a_policy_drives_metaworld_through_openpis_own_client(foreign, trained):
+    pytest.importorskip("websockets")
+    assert driven(foreign, trained, "metaworld_openpi.py")["chunk"] == [16, 4]
+
+
+@needs_osmesa
+def test_a_policy_drives_robosuite_through_openpis_own_client(foreign, tmp_path):
+    pytest.importorskip("websockets")
+    small = "--engine serial --steps 3 --episodes 0 --ring.num-slots 8 --ring.min-ready 2 --learner.data.batch-size 2"
+    words = ["run", "metaworld_cpu", "--task", "robosuite:Lift", "--out", str(tmp_path / "lift"), *small.split()]
+    said = run(foreign, *words, "--learner.measure-batches", "1")
+    assert said.returncode == 0, said.stderr[-3000:]
+    assert driven(foreign, tmp_path / "lift", "robosuite_openpi.py")["chunk"] == [16, 7]
 
 
 @needs_osmesa
