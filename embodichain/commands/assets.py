@@ -411,12 +411,17 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The USD files among and below the paths."""
     files: list[Path] = []
     for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.parent.name != _PAYLOAD)
+        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and not _is_layer(p))
         found = below if path.is_dir() else [path]
         if not found or not all(p.exists() for p in found):
             raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
         files += found
     return list(dict.fromkeys(files))
+
+
+def _is_layer(path: Path) -> bool:
+    """Whether a file is a layer of an interface, which lies above its folder."""
+    return path.parent.name == _PAYLOAD and any(other.suffix in _SUFFIXES for other in path.parent.parent.iterdir())
 
 
 def _validate(options: argparse.Namespace) -> int:
