@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
-_PAYLOAD = "payload"
-"""Folder of layers that are part of the file above them."""
 
 
 def main(arguments: list[str]) -> int:
@@ -212,11 +210,8 @@ def _referee(options: argparse.Namespace) -> int:
                     found = referee.referee(source, asset)
                 except AssetError as error:
                     rows.append({"file": source.name, "refused": str(error), "agreed": False})
-                    upheld = False
-                    continue
-                rows += [
-                    {"file": source.name, **asdict(verdict), "state": verdict.state, "agreed": verdict.agreed} for verdict in found
-                ]
+                    found = []
+                rows += [{"file": source.name, **asdict(one), "state": one.state, "agreed": one.agreed} for one in found]
                 upheld = upheld and referee.upheld(found)
     lines = [
         row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
@@ -421,7 +416,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 def _is_layer(path: Path) -> bool:
     """Whether a file is a layer of an interface, which lies above its folder."""
-    return path.parent.name == _PAYLOAD and any(other.suffix in _SUFFIXES for other in path.parent.parent.iterdir())
+    return path.parent.name == "payload" and any(other.suffix in _SUFFIXES for other in path.parent.parent.iterdir())
 
 
 def _validate(options: argparse.Namespace) -> int:

@@ -34,7 +34,9 @@ def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
             | ({"friction"} if rubs and name in native.friction else frozenset())
             for name in names
         }
-    return dict(_by_usd(source))
+    from embodichain.assets.usd.said import said_of_bodies  # brings pxr
+
+    return dict(said_of_bodies(source))
 
 
 def _by_urdf(root: ElementTree.Element) -> dict[str, frozenset[str]]:
@@ -70,26 +72,3 @@ def _weighs(text: str) -> bool:
         return 0.0 < float(text) < math.inf
     except ValueError:
         return False
-
-
-def _by_usd(source: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    from pxr import Usd, UsdPhysics, UsdShade
-
-    from embodichain.assets.usd.values import open_stage
-
-    stage = open_stage(source)
-    for prim in stage.Traverse(Usd.TraverseInstanceProxies()):
-        if not prim.HasAPI(UsdPhysics.RigidBodyAPI) or UsdPhysics.RigidBodyAPI(prim).GetRigidBodyEnabledAttr().Get() is False:
-            continue
-        said = set[str]()
-        if prim.HasAPI(UsdPhysics.MassAPI):
-            api = UsdPhysics.MassAPI(prim)
-            said |= {"mass"} if api.GetMassAttr().Get() else set()
-            said |= {"center"} if api.GetCenterOfMassAttr().HasAuthoredValue() else set()
-            said |= {"inertia"} if any(api.GetDiagonalInertiaAttr().Get() or ()) else set()
-        for inner in Usd.PrimRange(prim, Usd.TraverseInstanceProxies()):
-            bound, _ = UsdShade.MaterialBindingAPI(inner).ComputeBoundMaterial("physics")
-            if inner.HasAPI(UsdPhysics.CollisionAPI) and bound and bound.GetPrim().HasAPI(UsdPhysics.MaterialAPI):
-                friction = UsdPhysics.MaterialAPI(bound.GetPrim()).GetDynamicFrictionAttr()
-                said |= {"friction"} if friction.HasAuthoredValue() else set()
-        yield prim.GetName(), frozenset(said)
