@@ -64,7 +64,7 @@ def all_built(root, wanted):
 @pytest.mark.slow
 def test_every_other_kind_is_kept_and_explained_too(tmp_path):
     others = all_built(tmp_path, lambda name: name not in ASKED)
-    assert len(others) > len(ASKED)
+    assert len(others) >= 10
     test_what_every_kind_states_is_kept(others)
     test_nothing_is_dropped_without_an_entry(others)
 
