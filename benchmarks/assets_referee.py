@@ -4,8 +4,9 @@
 
 Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
 spread evenly, are built; the source is read by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed, Newton. A
-quantity agrees when all who say something say the same to 1e-3; one that does not is `explained` when the asset's fidelity table
-has a row about that quantity of that body or joint that says what was changed.
+quantity of the source agrees when all who say something say the same to 1e-3, and pxr and MuJoCo both do; falls and slides are
+counted apart (`moves`), and a file of which nothing was compared is `uncompared`. What does not agree is `explained` when the
+asset's fidelity table has a row about that quantity of that body or joint that says what was changed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import asset_packages
 import harness
 
 from embodichain.assets.chain import optimize, settings, witnesses
-from embodichain.assets.chain.referee import Verdict, referee
+from embodichain.assets.chain.referee import State, Verdict, referee
 from embodichain.assets.reading import folder
 from embodichain.assets.reading.files import FileFacts, FileJob
 from embodichain.errors import AssetError
@@ -37,6 +38,9 @@ class Row:
     agreed: int = 0
     explained: int = 0
     different: tuple[str, ...] = ()
+    moves: int = 0
+    moved: int = 0
+    """Falls and slides, and how many of them came as mechanics has it."""
     refused: str = ""
 
 
@@ -53,19 +57,23 @@ def judged(file: Path, name: str, out: Path) -> Row:
     job = FileJob(path=file, facts=FileFacts(licence="unknown"), item=folder.items(file)[0])
     try:
         asset = optimize.build_job(job, out, config=settings.ChainConfig())
-        verdicts = [one for one in referee(file, asset) if one.source is not None]
+        found = referee(file, asset)
     except AssetError as error:
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
     changed = {(row["of"], row["what"]) for row in told if row["fate"] != "kept"}
+    verdicts = [one for one in found if one.compared or one.state is State.NOT_COMPARED]
     apart = [one for one in verdicts if not one.agreed]
+    moves = [one for one in found if one.moving]
     silent = [one for one in apart if not {(of, what) for what in _causes(one.what) for of in (one.of, file.name)} & changed]
     return Row(
         file=name,
-        compared=len(verdicts),
+        compared=sum(one.compared for one in verdicts),
         agreed=len(verdicts) - len(apart),
         explained=len(apart) - len(silent),
         different=tuple(_said(one) for one in silent),
+        moves=len(moves),
+        moved=sum(one.agreed for one in moves),
     )
 
 
@@ -79,7 +87,8 @@ def _causes(what: str) -> Sequence[str]:
 
 
 def _said(one: Verdict) -> str:
-    return f"{one.of} {one.what}: {one.source:.6g}, {one.usd if one.usd is None else format(one.usd, '.6g')}"
+    source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, one.usd))
+    return f"{one.of} {one.what}: {source}, {usd} ({one.state})"
 
 
 def main() -> None:
@@ -93,11 +102,14 @@ def main() -> None:
         print("| file | compared | agreed | explained | different |\n|---|---|---|---|---|")
         for row in found:
             told = f"refused: {row.refused}" if row.refused else "; ".join(row.different[:3]) or "-"
+            told = told if row.compared or row.refused else f"nothing compared: {told}"
             print(f"| {row.file} | {row.compared} | {row.agreed} | {row.explained} | {told} |")
     figures = {
         "files": len(found), "refused": sum(bool(row.refused) for row in found), "compared": sum(row.compared for row in found),
         "agreed": sum(row.agreed for row in found), "explained": sum(row.explained for row in found),
-        "different": sum(len(row.different) for row in found), "newton": witnesses.newton_installed(),
+        "different": sum(len(row.different) for row in found),
+        "uncompared": sum(not row.compared and not row.refused for row in found),
+        "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": witnesses.newton_installed(),
     }  # fmt: skip
     harness.give(figures, options)
 

@@ -117,12 +117,13 @@ def test_a_sample_that_is_not_there_is_answered_with_what_is(run, sample, why) -
 def test_an_asset_that_is_no_longer_what_the_run_had_is_refused(run, tmp_path) -> None:
     found = told("trace", str(run), "line:9", "--no-film", "-o", str(tmp_path))
     name = next(iter(found["assets"].values()))["name"]
-    kept = run / "assets" / name / f"{name}.usd"
-    before = kept.read_bytes()
-    kept.write_bytes(before + b"x")
-    try:
-        assert f"asset {name} is not what the run had" in told("trace", str(run), "line:9", code=2)["error"]
-    finally:
-        kept.write_bytes(before)
+    for file in (f"{name}.usd", "payload/physics.usdc"):
+        kept = run / "assets" / name / file
+        before = kept.read_bytes()
+        kept.write_bytes(before + b"x")
+        try:
+            assert f"asset {name} is not what the run had" in told("trace", str(run), "line:9", code=2)["error"]
+        finally:
+            kept.write_bytes(before)
     (tmp_path / "no.json").write_text("{}")
     assert "is no record of an episode" in told("replay", str(tmp_path / "no.json"), code=2)["error"]

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 _VARIED = ("scale", "material", "collision", "support")
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 _SUFFIXES = (".usd", ".usda", ".usdc")
-_PAYLOAD = "payload"
-"""Folder of layers that are part of the file above them."""
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +42,8 @@ def main(arguments: list[str]) -> int:
     sub = commands.add_parser("gallery", help="write contact sheet, gallery and licence list of a folder of assets again")
     sub.add_argument("folder", type=existing, metavar="OUT")
     sub = commands.add_parser(
-        "referee", help="build a file, read source and asset by other programs, and compare; 1 when any differ"
+        "referee",
+        help="build a file, read source and asset by other programs, and compare; 1 when any differ, or nothing is comparable",
     )
     sub.add_argument("sources", nargs="+", type=existing, metavar="SRC", help="URDF, MJCF, USD or mesh files")
     sub.add_argument("--licence", default="", help="of the files (default: as stands beside each, else unknown)")
@@ -200,6 +199,7 @@ def _referee(options: argparse.Namespace) -> int:
     from embodichain.errors import AssetError
 
     rows: list[dict[str, Any]] = []
+    upheld = True
     with tempfile.TemporaryDirectory() as folder:
         for source in options.sources:
             for item in items(source):
@@ -210,8 +210,9 @@ def _referee(options: argparse.Namespace) -> int:
                     found = referee.referee(source, asset)
                 except AssetError as error:
                     rows.append({"file": source.name, "refused": str(error), "agreed": False})
-                    continue
-                rows += [{"file": source.name, **asdict(verdict), "agreed": verdict.agreed} for verdict in found]
+                    found = []
+                rows += [{"file": source.name, **asdict(one), "state": one.state, "agreed": one.agreed} for one in found]
+                upheld = upheld and referee.upheld(found)
     lines = [
         row["refused"] if "refused" in row else f"{'  ' if row['agreed'] else '! '}{row['of']:<20}{row['what']:<36}"
         + "".join(f"{'-' if row[side] is None else format(row[side], '.6g'):>14}" for side in ("source", "usd", "mujoco", "newton"))
@@ -220,7 +221,7 @@ def _referee(options: argparse.Namespace) -> int:
     head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}{'Newton':>14}"
     missing = [] if witnesses.newton_installed() else [witnesses.NEWTON_MISSING]
     _say(options, {"verdicts": rows, "remarks": missing}, "\n".join([head, *lines, *missing]))
-    return 0 if all(row["agreed"] for row in rows) else 1
+    return 0 if upheld else 1
 
 
 def _query(options: argparse.Namespace) -> int:
@@ -405,12 +406,17 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     """The USD files among and below the paths."""
     files: list[Path] = []
     for path in paths:
-        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and p.parent.name != _PAYLOAD)
+        below = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and not _is_layer(p))
         found = below if path.is_dir() else [path]
         if not found or not all(p.exists() for p in found):
             raise ConfigError(f"no USD file at {path}; give a .usd, .usda or .usdc file, or a folder that holds some")
         files += found
     return list(dict.fromkeys(files))
+
+
+def _is_layer(path: Path) -> bool:
+    """Whether a file is a layer of an interface, which lies above its folder."""
+    return path.parent.name == "payload" and any(other.suffix in _SUFFIXES for other in path.parent.parent.iterdir())
 
 
 def _validate(options: argparse.Namespace) -> int:

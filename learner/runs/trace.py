@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from embodichain import __version__
+from embodichain.assets.chain import finished
 from embodichain.config import WorldConfig
 from embodichain.errors import RunError
 from embodichain.prepare import prepare
@@ -198,7 +199,7 @@ def _check_assets(folder: RunFolder, again: Resimulated) -> None:
     """The run kept what it was simulated with; the same must have been built now."""
     for placed in again.scene.objects:
         kept = folder.assets / placed.asset.name / f"{placed.asset.name}.usd"
-        if kept.exists() and kept.read_bytes() != placed.asset.path.read_bytes():
+        if kept.exists() and finished.digest(kept) != finished.digest(placed.asset.path):
             raise RunError(
                 f"asset {placed.asset.name} is not what the run had ({kept}): use the version that the run was made with"
             )

@@ -1,6 +1,7 @@
 """What a file states is in its asset, or in the fidelity table; what data teams bring is built."""
 
 import json
+import re
 from dataclasses import replace
 
 import foreign_cases
@@ -11,8 +12,9 @@ import trimesh
 from PIL import Image
 
 from embodichain.assets.chain import batch, fidelity, foreign_stages, optimize, posture, publish, settings
-from embodichain.assets.chain.referee import referee
-from embodichain.assets.families.parts import Fate
+from embodichain.assets.chain import referee as referee_room
+from embodichain.assets.chain.referee import State, referee
+from embodichain.assets.families.parts import Fate, Stated
 from embodichain.assets.geometry.collision import convex_hull, measure, reduce_hull
 from embodichain.assets.geometry.primitives import recognised
 from embodichain.assets.geometry.repair import repair
@@ -32,19 +34,39 @@ from embodichain.types import JointKind, Mesh, Pose, Shape, ShapeKind
 FREE = FileFacts(licence="CC0-1.0")
 
 
+ASKED = (
+    "handle", "grip", "spin", "odd", "round", "tilted", "skinned", "two_pot", "two_cover", "things_thing_0", "lock", "explicit",
+    "rubbing", "engine_block", "glide", "socket",
+)  # fmt: skip
+"""Kinds that a law of their own asks for; the others are built by the slow tests."""
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """Every kind of file, built: (case, outcome, report, asset) by the asset's name."""
-    root = tmp_path_factory.mktemp("foreign")
+    """Kinds of files, built: (case, outcome, report, asset) by the asset's name."""
+    return all_built(tmp_path_factory.mktemp("foreign"), lambda name: name in ASKED)
+
+
+def all_built(root, wanted):
+    """The kinds whose asset's name is wanted."""
     cases = foreign_cases.write_all(root / "in", np.random.default_rng(3))
-    jobs = [FileJob(path=case.path, item=case.item, facts=FREE) for case in cases]
-    outcomes = batch.run(jobs, root / "out", batch.BatchConfig(jobs=2))
+    pairs = [(case, FileJob(path=case.path, item=case.item, facts=FREE)) for case in cases]
+    pairs = [(case, job) for case, job in pairs if wanted(job.name)]
+    outcomes = batch.run([job for _, job in pairs], root / "out", batch.BatchConfig(jobs=2))
     found = {}
-    for case, job, outcome in zip(cases, jobs, outcomes, strict=True):
+    for (case, job), outcome in zip(pairs, outcomes, strict=True):
         assert outcome.state == "built", f"{case.name}: {outcome.reason}"
         report = json.loads(outcome.file.with_suffix(".json").read_text())
         found[job.name] = (case, outcome, report, usd.read(outcome.file))
     return found
+
+
+@pytest.mark.slow
+def test_every_other_kind_is_kept_and_explained_too(tmp_path):
+    others = all_built(tmp_path, lambda name: name not in ASKED)
+    assert len(others) >= 10
+    test_what_every_kind_states_is_kept(others)
+    test_nothing_is_dropped_without_an_entry(others)
 
 
 def test_what_every_kind_states_is_kept(built):
@@ -368,6 +390,37 @@ def test_the_referee_finds_source_and_asset_to_agree(built):
         assert {"mass [kg]", "centre of mass x [m]", "inertia xx [kg m^2]", "inertia xy [kg m^2]"} <= told
     limits = [verdict for verdict in referee(built["grip"][0].path, built["grip"][3]) if verdict.what in ("lower", "upper")]
     assert [(v.source, v.usd, v.mujoco) for v in limits[:2]] == [pytest.approx((0.0,) * 3), pytest.approx((0.03,) * 3)]
+
+
+def test_the_referee_asks_for_what_the_source_states_and_not_for_what_was_read(built, tmp_path, monkeypatch, capsys):
+    case, _, _, asset = built["handle"]
+    whole = referee_room.READERS[".urdf"]
+
+    def forgetful(path):
+        reading = whole(path)
+        return replace(reading, parts=tuple(replace(part, stated=Stated(), mass=None) for part in reading.parts))
+
+    heavier = case.path.with_name("heavier.urdf")
+    heavier.write_text(re.sub(r'mass value="[\d.]+"', 'mass value="0.1"', case.path.read_text()))
+    with monkeypatch.context() as patched:
+        patched.setitem(referee_room.READERS, ".urdf", forgetful)
+        states = {verdict.what: verdict.state for verdict in referee(heavier, asset)}
+    assert states["mass [kg]"] is State.DIFFERENT
+    renamed = case.path.with_name("renamed.urdf")
+    renamed.write_text(case.path.read_text().replace('"base"', '"elsewhere"'))
+    assert State.LOST in {verdict.state for verdict in referee(renamed, asset)}
+    free = replace(built["grip"][3], joints=())
+    assert {"lower", "upper"} <= {one.what for one in referee(built["grip"][0].path, free) if one.compared}
+    limits = built["grip"][0].path.read_text().replace('"right"', '"wrong"')
+    built["grip"][0].path.with_name("wrong.urdf").write_text(limits)
+    found = referee(built["grip"][0].path.with_name("wrong.urdf"), built["grip"][3])
+    assert {one.state for one in found if one.of == "wrong"} == {State.LOST}
+    trimesh.creation.box((0.05, 0.05, 0.05)).export(tmp_path / "box.glb")
+    assert main(["asset", "referee", str(tmp_path / "box.glb"), "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)["verdicts"]
+    assert "not compared" in {row["state"] for row in rows}
+    assert not any(one.compared for one in referee(tmp_path / "box.glb", asset))
+    assert main(["asset", "referee", str(case.path), "--json"]) == 0
 
 
 def test_the_referee_sees_what_is_not_where_it_was(built):

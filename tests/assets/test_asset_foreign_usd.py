@@ -58,10 +58,22 @@ def test_a_joint_without_a_kind_moves_as_its_limits_let_it(tmp_path):
 
 
 def test_a_ball_leans_as_far_as_its_cone(tmp_path):
-    cone = "  float physics:coneAngle0Limit = 30\n  float physics:coneAngle1Limit = 20\n"
-    reading = stage(tmp_path / "s.usda", two(f' def PhysicsSphericalJoint "j" {{\n{ENDS}{cone} }}\n'))
-    assert {(joint.lower, joint.upper) for joint in reading.joints} == {(-math.radians(30), math.radians(30))}
-    assert "cone limit" in {row.what for row in reading.fidelity}
+    turned = (
+        " quatf physics:localRot0 = (0.70710678, 0, 0, 0.70710678)\n quatf physics:localRot1 = (0.70710678, 0, 0, 0.70710678)\n"
+    )
+    for axis, first, second, expected in (
+        ("X", 30, 20, (math.inf, 20, 30)),
+        ("Z", 30, 20, (20, 30, math.inf)),
+        ("X", 30, -1, (math.inf, math.inf, 30)),
+        ("X", 25, 25, (math.inf, 25, 25)),
+    ):
+        cone = f'  uniform token physics:axis = "{axis}"\n  float physics:coneAngle0Limit = {first}\n'
+        cone += f"  float physics:coneAngle1Limit = {second}\n"
+        reading = stage(tmp_path / f"{axis}{second}.usda", two(f' def PhysicsSphericalJoint "j" {{\n{ENDS}{turned}{cone} }}\n'))
+        assert [math.degrees(joint.upper) for joint in reading.joints] == pytest.approx(expected, abs=1e-4)
+        assert [joint.lower for joint in reading.joints] == [-joint.upper for joint in reading.joints]
+        assert np.allclose([joint.axis for joint in reading.joints], [(0, 1, 0), (-1, 0, 0), (0, 0, 1)], atol=1e-6)
+        assert "cone limit" in {row.what for row in reading.fidelity}
 
 
 def test_a_surface_may_state_its_bounce_or_its_density_alone(tmp_path):

@@ -132,7 +132,8 @@ def test_a_urdf_is_read_as_mujoco_reads_it(seed, tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "tag", "expected"),
-    [("1.4", "<xyz>1 0 0</xyz>", (1, 0, 0)), ("1.6", "<xyz>1 0 0</xyz>", (0, 1, 0)), ("1.9", "<xyz>1 0 0</xyz>", (0, 1, 0)),
+    [("1.4", "<xyz>1 0 0</xyz>", (1, 0, 0)),
+     ("1.12", "<xyz>1 0 0</xyz>", (0, 1, 0)), ("1.6", "<xyz>1 0 0</xyz>", (0, 1, 0)), ("1.9", "<xyz>1 0 0</xyz>", (0, 1, 0)),
      ("1.6", "<xyz>1 0 0</xyz><use_parent_model_frame>1</use_parent_model_frame>", (1, 0, 0)),
      ("1.9", '<xyz expressed_in="__model__">1 0 0</xyz>', (1, 0, 0)), ("1.9", '<xyz expressed_in="a">0 1 0</xyz>', (0, 1, 0))],
 )  # fmt: skip
@@ -189,3 +190,99 @@ def test_what_is_no_model_is_refused_with_its_reason(inner, reason, tmp_path):
     (tmp_path / "m.sdf").write_text(f'<sdf version="1.9"><model name="m">{inner}</model></sdf>')
     with pytest.raises(AssetError, match=reason):
         read_sdf(tmp_path / "m.sdf")
+
+
+def model(path, inner, version="1.9", around="{}"):
+    path.write_text(f'<sdf version="{version}">{around.format(f"""<model name="m">{inner}</model>""")}</sdf>')
+    return read_sdf(path)
+
+
+def body(name, x=0.0, inner=LINK):
+    return f'<link name="{name}"><pose>{x} 0 0 0 0 0</pose>{inner}</link>'
+
+
+def tie(name, parent, child, kind="fixed", inner="", pose=""):
+    return f'<joint name="{name}" type="{kind}">{pose}<parent>{parent}</parent><child>{child}</child>{inner}</joint>'
+
+
+def test_frames_that_hang_on_each_other_are_refused_and_not_followed_for_ever(tmp_path):
+    itself = '<frame name="f"><pose relative_to="f"/></frame>'
+    circle = '<frame name="f" attached_to="g"/><frame name="g" attached_to="f"/>'
+    for inner, reason in (
+        (body("a") + body("b", 1) + circle + tie("j", "a", "f"), "circle"),
+        (body("a") + tie("j", "a", "j"), "circle"),
+        (body("a") + '<frame name="f" attached_to="nope"/>' + tie("j", "f", "a"), "'nope' in m"),
+        (body("a") + body("b", 1) + itself + tie("j", "a", "b", "continuous", pose='<pose relative_to="f"/>'), "circle"),
+    ):  # fmt: skip
+        with pytest.raises(AssetError, match=reason):
+            model(tmp_path / "m.sdf", inner)
+
+
+def test_a_joint_may_be_called_as_a_link_is_and_names_may_hold_colons(tmp_path):
+    hinge = tie("b", "a", "b", "continuous", "<axis><xyz>0 0 1</xyz></axis>", "<pose>0.1 0 0 0 0 0</pose>")
+    reading = model(tmp_path / "m.sdf", body("a") + body("b", 0.3) + hinge, "1.6")
+    assert {part.name: part.pose.position[0] for part in reading.parts} == {"a": 0.0, "b": 0.3}
+    assert reading.joints[0].anchor == pytest.approx((0.1, 0, 0))
+    flat = '<pose relative_to="x::a">0.3 0 0 0 0 0</pose>' + LINK.replace(BOX, '<pose relative_to="x::a">0 0 1 0 0 0</pose>' + BOX)
+    joint = tie("x::j", "x::a", "x::b", "revolute", "<axis><xyz>0 1 0</xyz></axis>")
+    reading = model(tmp_path / "m.sdf", f'{body("x::a")}<link name="x::b">{flat}</link>{joint}')
+    assert [joint.name for joint in reading.joints] == ["x_j"]
+
+
+def test_a_joint_whose_child_is_the_world_moves_its_link_the_other_way(tmp_path):
+    axis = "<axis><xyz>0 0 1</xyz><limit><lower>-0.1</lower><upper>0.5</upper></limit></axis>"
+    (joint,) = model(tmp_path / "m.sdf", body("a") + tie("j", "a", "world", "prismatic", axis)).joints
+    assert (joint.parent, joint.child, joint.lower, joint.upper) == ("", "a", -0.1, 0.5)
+    assert joint.axis == pytest.approx((0, 0, -1))
+    locked = axis.replace("-0.1", "0.5")
+    (part,) = model(tmp_path / "m.sdf", body("a") + tie("j", "a", "world", "prismatic", locked)).parts
+    assert part.pose.position == pytest.approx((0, 0, -0.5))
+
+
+def test_names_may_be_used_before_and_outside_the_model_that_they_stand_in(tmp_path):
+    frame = '<frame name="shelf"><pose>0 0 2 0 0 0</pose></frame>'
+    around = (
+        '<world name="w"><model name="cup"><pose relative_to="m">0 1 0 0 0 0</pose>' + body("c") + "</model>{}" + frame + "</world>"
+    )
+    reading = model(tmp_path / "m.sdf", '<pose relative_to="shelf">1 0 0 0 0 0</pose>' + body("a"), around=around)
+    assert {part.name: part.pose.position for part in reading.parts} == {"cup_c": (1, 1, 2), "m_a": (1, 0, 2)}
+    reading = model(tmp_path / "m.sdf", "<static>1</static>" + body("a") + body("b", 1) + body("c", 2) + tie("j", "b", "a"))
+    assert [part.name for part in reading.parts] == ["b"], "a hangs on b by its own joint, c by the model being static"
+
+
+def test_a_model_may_be_included_often_but_not_within_itself(tmp_path):
+    (tmp_path / "cup").mkdir()
+    (tmp_path / "cup" / "model.sdf").write_text(f'<sdf version="1.12"><model name="cup">{body("b")}</model></sdf>')
+    many = "".join(f"<include><uri>model://cup</uri><pose>{i} 0 0 0 0 0</pose></include>" for i in range(65))
+    (tmp_path / "many.sdf").write_text(f'<sdf version="1.9"><world name="w">{many}</world></sdf>')
+    assert len(read_sdf(tmp_path / "many.sdf").parts) == 65
+    again = "<include><uri>model://cup</uri></include>"
+    (tmp_path / "cup" / "model.sdf").write_text(f'<sdf version="1.9"><model name="cup">{body("b")}{again}</model></sdf>')
+    with pytest.raises(AssetError, match="includes itself"):
+        read_sdf(tmp_path / "many.sdf")
+
+
+def test_what_is_left_out_of_a_model_or_changed_has_a_row(tmp_path):
+    mass = "<inertial><mass>2</mass></inertial>"
+    clear = LINK.replace("</geometry>", "</geometry><material><diffuse>1 0 0 0</diffuse></material>")
+    flat = '<collision name="c"><geometry><sphere><radius>0</radius></sphere></geometry></collision>'
+    minus = '<collision name="c"><geometry><box><size>0.1 -0.1 0.1</size></box></geometry></collision>'
+    reading = model(tmp_path / "m.sdf", body("a", inner=clear + flat) + body("b", inner=LINK + minus) + body("c", inner=mass))
+    rows = {(row.of, row.what): (row.stated, row.written) for row in reading.fidelity}
+    assert rows[("c", "link")] == ("link of 2 kg", None)
+    assert rows[("a", "alpha")] == (0.0, 1.0)
+    assert rows[("a", "collision")][0] == "sphere of size 0"
+    assert rows[("b", "collision")][0] == "box of size 0.1 -0.1 0.1"
+    assert not [part.name for part in reading.parts if part.stated.colliders]
+    with pytest.raises(AssetError, match="quaternion"):
+        model(tmp_path / "m.sdf", f'<link name="a"><pose rotation_format="quat_xyzw">0 0 0 0 0 0 0</pose>{LINK}</link>')
+
+
+def test_no_xml_reaches_a_reader_that_could_harm_it(tmp_path):
+    head = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE x [<!ENTITY a "b">]>'
+    bomb = f'<sdf version="1.9"><model name="m">{body("a")}</model></sdf>'
+    (tmp_path / "m.sdf").write_bytes((head + bomb).encode("utf-16"))
+    with pytest.raises(AssetError, match="entities"):
+        read_sdf(tmp_path / "m.sdf")
+    with pytest.raises(AssetError, match="nests elements"):
+        model(tmp_path / "m.sdf", body("a") + "<plugin>" * 1200 + "</plugin>" * 1200)

@@ -19,9 +19,10 @@ def unharmed(file: Path, key: str) -> bool:
 
 
 def digest(file: Path) -> str:
-    """Hash of a USD file and of the layers of its payload; raises OSError."""
+    """Hash over the hashes of a USD file, of the layers of its payload and of its textures; raises OSError."""
     found = hashlib.sha256()
-    for layer in (file, *sorted((file.parent / "payload").glob("*.usd?"))):
+    pictures = (picture for picture in (file.parent / "textures").glob("*") if picture.is_file())
+    for layer in (file, *sorted((file.parent / "payload").glob("*.usd?")), *sorted(pictures)):
         found.update(hashlib.sha256(layer.read_bytes()).digest())
     return found.hexdigest()
 

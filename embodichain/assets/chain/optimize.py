@@ -12,9 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.chain import foreign_stages, jobs, part_stages, posture, search, settings
+from embodichain.assets.chain import finished, foreign_stages, jobs, part_stages, posture, search, settings
 from embodichain.assets.chain import record as record_room
-from embodichain.assets.chain.finished import read, unharmed
 from embodichain.assets.families import parts as parts_room
 from embodichain.assets.geometry import articulate
 from embodichain.errors import AssetError
@@ -40,16 +39,17 @@ def build_job(job: jobs.Job, out_dir: Path, *, config: settings.ChainConfig, rec
         ConfigError: its source cannot be had.
     """
     key, file = jobs.key(job, config), jobs.file_of(job, out_dir)
-    if unharmed(file, key):
-        return read(file)
+    if finished.unharmed(file, key):
+        return finished.read(file)
     start = time.perf_counter()
     record = record or record_room.Record()
     raw = record.stage("source", "", {}, lambda: _sourced(job))
-    return optimize(raw, out_dir, key=key, config=config, started=start, record=record)
+    return optimize(raw, out_dir, key=key, config=config, started=start, record=record, shelf=job.category)
 
 
 def _sourced(job: jobs.Job) -> tuple[parts_room.Source, dict[str, int]]:
-    raw = replace(job.source(), name=job.name, category=job.category)
+    raw = job.source()
+    raw = replace(raw, name=job.name, category=raw.category if raw.foreign else job.category)
     return raw, {"parts": len(raw.parts), "joints": len(raw.joints), "faces": sum(len(part.mesh.faces) for part in raw.parts)}
 
 
@@ -61,8 +61,11 @@ def optimize(
     config: settings.ChainConfig | None = None,
     started: float | None = None,
     record: record_room.Record | None = None,
+    shelf: str = "",
 ) -> Asset:
     """Runs the chain on a source and delivers the asset atomically; `key` is what later calls find it by.
+
+    `shelf` names the folder above the asset's own as its job does, before the source is read: else its category does.
 
     Raises:
         AssetError: a stage refused the source, the result fails validation, or `out_dir` cannot be written.
@@ -84,7 +87,7 @@ def optimize(
         asset = assembled(raw, config, record)
     from embodichain.assets.chain.package import deliver  # brings pxr, which only writing and reading files needs
 
-    return deliver(asset, raw, out_dir, key, record, started, score)
+    return deliver(asset, raw, finished.shelf(out_dir, shelf or raw.category, raw.name), key, record, started, score)
 
 
 def assembled(raw: parts_room.Source, config: settings.ChainConfig, record: record_room.Record) -> Asset:
@@ -168,4 +171,4 @@ def cached(category: str, seed: int, out_dir: Path) -> Asset | None:
     """The finished asset, if it was built with these parameters by this engine and its file is unharmed."""
     job = jobs.ProceduralJob(category=category, seed=seed)
     file = jobs.file_of(job, out_dir)
-    return read(file) if unharmed(file, jobs.key(job, settings.ChainConfig())) else None
+    return finished.read(file) if finished.unharmed(file, jobs.key(job, settings.ChainConfig())) else None

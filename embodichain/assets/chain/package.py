@@ -35,7 +35,7 @@ from embodichain.types import Asset, Mesh
 def deliver(
     asset: Asset,
     raw: Source,
-    out_dir: Path,
+    shelf: Path,
     key: str,
     record: Record,
     started: float,
@@ -44,7 +44,8 @@ def deliver(
     """Writes, reads back, hashes, pictures, validates and moves the finished folder into place with one rename.
 
     Raises:
-        AssetError: `out_dir` cannot be written, or the result fails validation; nothing is left behind then.
+        AssetError: `shelf`, which the asset's folder goes into, cannot be written, or the result fails validation; nothing is
+            left behind then.
     """
     asset = record.stage("antipodal", "", {"affordances": len(asset.affordances)}, lambda: _grasped(asset, record.solids))
     extras = usd.Extras(
@@ -54,7 +55,6 @@ def deliver(
         labels=raw.labels,
         levels=levels(asset, {part.name: part.look for part in raw.parts if part.look}),
     )
-    shelf = finished.shelf(out_dir, asset.category, asset.name)
     final = shelf / asset.name
     temporary = shelf / f".{asset.name}.{os.getpid()}.tmp"
     provenance: Mapping[str, str | float] = {"key": key, "generator": usd.GENERATOR, **raw.parameters}
@@ -63,7 +63,7 @@ def deliver(
         _sweep(shelf, asset.name)
         temporary.mkdir()
     except OSError as error:
-        raise AssetError(f"deliver: cannot write into {out_dir}: {error.strerror}; choose a writable folder") from error
+        raise AssetError(f"deliver: cannot write into {shelf}: {error.strerror}; choose a writable folder") from error
     try:
         file = temporary / f"{asset.name}.usd"
         asset = record.stage("usd", "", {}, lambda: _written(asset, file, provenance, extras))

@@ -6,17 +6,20 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embodichain.assets.chain.stated import stated
 from embodichain.assets.chain.witnesses import Testimony, Weighed, by_mujoco, by_newton, by_pxr
 from embodichain.assets.families.parts import Part
 from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.assets.physical.simulation import Simulation
 from embodichain.assets.reading import placing
-from embodichain.assets.reading.folder import READERS
+from embodichain.assets.reading.folder import READERS, things
+from embodichain.assets.reading.mesh_files import Reading
 from embodichain.assets.reading.naming import named
 from embodichain.errors import AssetError
 from embodichain.types import Asset, rotate
@@ -35,26 +38,54 @@ _AXES = ("x", "y", "z")
 _PAIRS = (("xx", 0, 0), ("yy", 1, 1), ("zz", 2, 2), ("xy", 0, 1), ("xz", 0, 2), ("yz", 1, 2))
 
 
+class State(StrEnum):
+    """What became of a quantity: the same on all sides, not the same, in the source alone, or not to be told."""
+
+    AGREED = "agreed"
+    DIFFERENT = "different"
+    LOST = "lost"
+    NOT_COMPARED = "not compared"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """One quantity: as the source's own reader has it, and the asset in pxr, MuJoCo and Newton; None where one cannot say."""
 
     of: str
     what: str
-    source: float | None
-    usd: float | None
-    mujoco: float | None
+    source: float | None = None
+    usd: float | None = None
+    mujoco: float | None = None
     newton: float | None = None
     tolerance: float = TOLERANCE
     scale: float = 0.0
     """Size of what is compared, where a number near zero is one of several."""
+    stated: bool = False
+    """Whether the source states it by its own text: who reads it shall find it."""
+    moving: bool = False
+    """Whether it is how the asset moves, against a law of nature, and no quantity of the source."""
+
+    @property
+    def compared(self) -> bool:
+        """Whether a quantity of the source was held against the asset."""
+        return self.source is not None and not self.moving
+
+    @property
+    def state(self) -> State:
+        """What became of it."""
+        if self.source is None and (self.stated or (self.usd, self.mujoco, self.newton) == (None, None, None)):
+            return State.NOT_COMPARED
+        if self.compared and (self.usd is None or self.mujoco is None):
+            return State.LOST
+        said = [value for value in (self.source, self.usd, self.mujoco, self.newton) if value is not None]
+        scale = max((abs(value) for value in said), default=0.0)
+        near = max(said, default=0.0) - min(said, default=0.0) <= self.tolerance * max(scale, self.scale, 1e-9)
+        return State.AGREED if near else State.DIFFERENT
 
     @property
     def agreed(self) -> bool:
-        """Whether all who say something say the same."""
-        said = [value for value in (self.source, self.usd, self.mujoco, self.newton) if value is not None]
-        scale = max((abs(value) for value in said), default=0.0)
-        return max(said, default=0.0) - min(said, default=0.0) <= self.tolerance * max(scale, self.scale, 1e-9)
+        """Whether all who say something say the same, and all say something who shall."""
+        return self.state is State.AGREED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,8 +96,13 @@ class _Witnesses:
     usd: Testimony
     mujoco: Testimony
     newton: Testimony | None
-    stated: Mapping[str, set[str]] = field(default_factory=dict)
+    stated: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What the source itself states of each body; the rest its reader made up."""
+
+    @property
+    def of_asset(self) -> tuple[Testimony | None, Testimony | None, Testimony | None]:
+        """By pxr, MuJoCo and Newton."""
+        return self.usd, self.mujoco, self.newton
 
 
 def referee(source: Path, asset: Asset) -> list[Verdict]:
@@ -74,48 +110,76 @@ def referee(source: Path, asset: Asset) -> list[Verdict]:
 
     The source is read by MuJoCo where that can (URDF, MJCF) and by pxr (USD); of a mesh or an SDF file there is nothing to compare
     with but what the others say. Centres of mass and inertias are compared in the asset's own frame: the source's are carried there
-    by the motion that carries its meshes there.
+    by the motion that carries its meshes there. Bodies and limits that the source alone has are lost, but for other things' of
+    the same file.
 
     Raises:
-        AssetError: the source's own reader refuses it.
+        AssetError: it cannot be read.
     """
-    parts = _read(source)
+    reading = _read(source)
+    own, said, refusal = None, dict[str, frozenset[str]](), list[Verdict]()
     try:
-        own, refusal = _native(source, parts, asset), []
+        found = _native(source)
+        if found is None:
+            refusal = [Verdict(of=source.name, what="not compared: no other program here reads such files")]
+        else:
+            names = _names(reading, asset)
+            own = _called(found, names, _motion(reading.parts if reading else (), asset))
+            said = {names[name]: what for name, what in stated(source, found).items() if name not in names or names[name]}
     except AssetError as error:
-        own, refusal = None, [Verdict(of=source.name, what=f"not compared: {error}", source=None, usd=None, mujoco=None)]
-    found = _Witnesses(
+        refusal = [Verdict(of=source.name, what=f"not compared: {error}")]
+    witnesses = _Witnesses(
         source=own,
         usd=by_pxr(asset.path),
         mujoco=by_mujoco(Simulation.of(to_mjcf(asset, visual=False))),
         newton=by_newton(asset.path),
-        stated={part.name: _said(part) for part in parts},
+        stated=said,
     )
-    return [*refusal, *_of_bodies(asset, found), *_of_joints(asset, found), *_behaviour(asset)]
+    return [*refusal, *_of_bodies(asset, witnesses), *_of_joints(asset, witnesses), *_behaviour(asset)]
 
 
-def _read(source: Path) -> Sequence[Part]:
-    return named(placing.grounded(READERS[source.suffix.lower()](source))).parts if source.suffix.lower() in READERS else ()
+def upheld(verdicts: Sequence[Verdict]) -> bool:
+    """Whether something of the source was compared, and everything agreed."""
+    return any(verdict.compared for verdict in verdicts) and all(verdict.agreed for verdict in verdicts)
 
 
-def _said(part: Part) -> set[str]:
-    stated = part.stated
-    values = {"mass": stated.mass, "center": stated.center_of_mass, "inertia": stated.inertia, "friction": stated.dynamic_friction}
-    return {name for name, value in values.items() if value is not None}
+def _read(source: Path) -> Reading | None:
+    return named(placing.grounded(READERS[source.suffix.lower()](source))) if source.suffix.lower() in READERS else None
 
 
-def _native(source: Path, parts: Sequence[Part], asset: Asset) -> Testimony | None:
-    """The source as its own reader has it, in the asset's frame where that can be told."""
+def _native(source: Path) -> Testimony | None:
+    """The source as its own reader has it; None where there is none."""
     kind = source.suffix.lower()
     if kind in _DESCRIBED:
-        found = by_mujoco(Simulation.native(source), whole=True)
-    elif kind in _STAGES:
-        found = by_pxr(source)
-    else:
-        return None
-    motion = _motion(parts, asset)
+        return by_mujoco(Simulation.native(source), whole=True)
+    return by_pxr(source) if kind in _STAGES else None
+
+
+class _Names(dict[str, str]):
+    """What a body or joint of the source is called in the asset: as there, unless told; "" where it is another thing's."""
+
+    def __missing__(self, name: str) -> str:
+        return name
+
+
+def _names(reading: Reading | None, asset: Asset) -> _Names:
+    names = _Names()
+    if reading is None:
+        return names
+    ours, found = {body.name for body in asset.bodies}, list(things(reading).values())
+    known = any(members & ours for members in found)  # else none of it is known to be another thing's
+    for members in found:
+        for name in (*members, *(joint.name for joint in reading.joints if joint.child in members)):
+            names[reading.titles.get(name, name)] = name if members & ours or not known else ""
+    return names
+
+
+def _called(found: Testimony, names: _Names, motion: tuple[NDArray[np.float64], NDArray[np.float64]] | None) -> Testimony:
+    """A source's testimony about one thing, in the asset's words, and its frame where that can be told."""
     return Testimony(
-        bodies={name: _carried(body, motion) for name, body in found.bodies.items()}, limits=found.limits, friction=found.friction
+        bodies={names[name]: _carried(body, motion) for name, body in found.bodies.items() if names[name]},
+        limits={names[name]: ends for name, ends in found.limits.items() if names[name]},
+        friction={names[name]: value for name, value in found.friction.items() if names[name]},
     )
 
 
@@ -153,43 +217,54 @@ def _motion(parts: Sequence[Part], asset: Asset) -> tuple[NDArray[np.float64], N
 
 
 def _of_bodies(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
-    for body in asset.bodies:
-        name, said = body.name, found.stated.get(body.name, set())
+    bodies = {body.name: body for body in asset.bodies}
+    only_there = {name: None for name in (*found.stated, *(found.source.bodies if found.source else ())) if name not in bodies}
+    for name in (*bodies, *only_there):
+        body, said = bodies.get(name), found.stated.get(name, frozenset())
         own = found.source.bodies.get(name) if found.source else None
-        others = [testimony.bodies.get(name) if testimony else None for testimony in (found.usd, found.mujoco, found.newton)]
+        others = [testimony.bodies.get(name) if testimony else None for testimony in found.of_asset]
+        if body is None and not said:
+            continue  # nothing is said of it: a base, or what only carries others
         masses = [one.mass if one else None for one in others]
-        yield _verdict(name, "mass [kg]", own.mass if own and "mass" in said else None, masses)
-        size = float(np.linalg.norm(np.ptp(body.visual.vertices, axis=0))) if len(body.visual.vertices) else 0.0
-        reach = max(size, float(np.linalg.norm(body.center_of_mass)), 1e-3)
+        mass = own.mass if own and "mass" in said else None
+        yield _verdict(name, "mass [kg]", mass, masses, stated="mass" in said)
+        points = body.visual.vertices if body is not None and len(body.visual.vertices) else np.zeros((1, 3))
+        reach = max(
+            float(np.linalg.norm(np.ptp(points, axis=0))), float(np.linalg.norm(body.center_of_mass)) if body else 0.0, 1e-3
+        )
         center = own.center if own and "center" in said else None
         for axis, letter in enumerate(_AXES):
             values = [_at(one.center if one else None, axis) for one in others]
-            yield _verdict(name, f"centre of mass {letter} [m]", _at(center, axis), values, scale=reach)
+            what = f"centre of mass {letter} [m]"
+            yield _verdict(name, what, _at(center, axis), values, scale=reach, stated="center" in said)
         inertia = own.inertia if own and "inertia" in said else None
-        largest = max(body.diagonal_inertia)
+        largest = max(body.diagonal_inertia) if body else 0.0
         for pair, row, column in _PAIRS:
             values = [_at(one.inertia if one else None, row, column) for one in others]
-            yield _verdict(name, f"inertia {pair} [kg m^2]", _at(inertia, row, column), values, scale=largest)
-        rubs = [testimony.friction.get(name) if testimony else None for testimony in (found.usd, found.mujoco, found.newton)]
+            what = f"inertia {pair} [kg m^2]"
+            yield _verdict(name, what, _at(inertia, row, column), values, scale=largest, stated="inertia" in said)
+        rubs = [testimony.friction.get(name) if testimony else None for testimony in found.of_asset]
         native = found.source.friction.get(name) if found.source and "friction" in said else None
-        if any(value is not None for value in rubs):
-            yield _verdict(name, "friction", native, rubs)
+        if native is not None or any(value is not None for value in rubs):
+            yield _verdict(name, "friction", native, rubs, stated="friction" in said)
 
 
 def _of_joints(asset: Asset, found: _Witnesses) -> Iterator[Verdict]:
-    for joint in asset.movable_joints:
+    """Limits of every joint that has some, in the source or in the asset."""
+    joints = {joint.name: (joint.lower, joint.upper) for joint in asset.movable_joints}
+    for name in dict.fromkeys((*joints, *(found.source.limits if found.source else ()))):
+        said = [one.limits.get(name) if one else None for one in (found.source, *found.of_asset)]
         for index, end in enumerate(("lower", "upper")):
-            if math.isfinite((joint.lower, joint.upper)[index]):
-                values = [
-                    one.limits.get(joint.name) if one else None for one in (found.source, found.usd, found.mujoco, found.newton)
-                ]
-                ends = [None if value is None or not math.isfinite(value[index]) else value[index] for value in values]
-                yield _verdict(joint.name, end, ends[0], ends[1:])
+            ends = [None if value is None or not math.isfinite(value[index]) else value[index] for value in said]
+            if ends[0] is not None or math.isfinite(joints.get(name, (math.inf, math.inf))[index]):
+                yield _verdict(name, end, ends[0], ends[1:], stated=found.source is not None and name in found.source.limits)
 
 
-def _verdict(of: str, what: str, source: float | None, others: Sequence[float | None], *, scale: float = 0.0) -> Verdict:
+def _verdict(
+    of: str, what: str, source: float | None, others: Sequence[float | None], *, scale: float = 0.0, stated: bool = False
+) -> Verdict:  # fmt: skip
     usd, mujoco, newton = others
-    return Verdict(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale)
+    return Verdict(of=of, what=what, source=source, usd=usd, mujoco=mujoco, newton=newton, scale=scale, stated=stated)
 
 
 def _at(values: NDArray[np.float64] | None, *index: int) -> float | None:
@@ -204,7 +279,7 @@ def _behaviour(asset: Asset) -> Iterator[Verdict]:
     start, fallen = float(world.data.qpos[2]), math.sqrt(2 * _DROP_M / 9.81)
     world.run(fallen)
     what = f"fall in {fallen:.3f} s [m]"
-    yield Verdict(of=asset.name, what=what, source=_DROP_M, usd=None, mujoco=start - float(world.data.qpos[2]))
+    yield Verdict(of=asset.name, what=what, source=_DROP_M, mujoco=start - float(world.data.qpos[2]), moving=True)
     friction = asset.bodies[0].material.dynamic_friction
     expected = max(9.81 * (math.sin(_SLOPE) - friction * math.cos(_SLOPE)), 0.0) * 0.3**2 / 2
     # It shall slide, not roll or tip over: three slides take the place of the free joint.
@@ -217,4 +292,4 @@ def _behaviour(asset: Asset) -> Iterator[Verdict]:
     slope.run(0.3)
     slid = float(np.linalg.norm(slope.data.qpos[:2] - before))
     what = "slide on 35 degrees in 0.3 s [m]"
-    yield Verdict(of=asset.name, what=what, source=expected, usd=None, mujoco=slid, tolerance=_MOVED, scale=_CREEP / _MOVED)
+    yield Verdict(of=asset.name, what=what, source=expected, mujoco=slid, tolerance=_MOVED, scale=_CREEP / _MOVED, moving=True)

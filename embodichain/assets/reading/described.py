@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -24,20 +25,31 @@ def locate(description: Path, name: str) -> tuple[Path | None, Path]:
     package = plain_name.startswith(("package://", "model://"))
     relative = plain_name.partition("://")[2] if package else plain_name
     relative = relative.replace("\\", "/")
-    root = description.resolve().parent.parent
-    tries = [description.parent / relative, description.parent / relative.lstrip("/")]
-    if package:
-        inner = relative.partition("/")[2]
-        tries += [root / relative, root.parent / relative, root / inner, description.parent / inner]
-        root = root.parent
+    try:
+        below = description.resolve().parent
+    except RuntimeError as error:  # a link to itself
+        raise AssetError(f"read: {description} is no file: {error}") from error
+    root = _above(below)
+    tries = []
+    for spelt in dict.fromkeys((relative, unquote(relative)) if "://" in name else (relative,)):
+        tries += [description.parent / spelt, description.parent / spelt.lstrip("/")]
+        if package:
+            inner = spelt.partition("/")[2]
+            tries += [root / spelt, _above(root) / spelt, root / inner, description.parent / inner]
+    root = _above(root) if package else root
     for candidate in tries:
         try:
             resolved = candidate.resolve()
             if resolved.is_relative_to(root) and resolved.is_file():
                 return resolved, root
-        except (OSError, ValueError):
+        except (OSError, ValueError, RuntimeError):
             continue
     return None, root
+
+
+def _above(folder: Path) -> Path:
+    """The folder above one, but for the whole disk: nothing is looked for everywhere."""
+    return folder if folder.parent == Path(folder.anchor) else folder.parent
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from embodichain.assets.reading import licences, placing, scale
 from embodichain.assets.reading.folder import READERS, things
 from embodichain.assets.reading.mesh_files import FORMATS, Reading, read_mesh, read_objects
 from embodichain.assets.reading.naming import asset_name, named
-from embodichain.assets.reading.references import references
+from embodichain.assets.reading.references import FAULTS, references
 from embodichain.errors import AssetError, ConfigError, unknown
 from embodichain.types import Joint, JointKind
 
@@ -64,7 +64,7 @@ class FileFacts:
             if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"{name} must not be negative, got {getattr(self, name)}")
         if self.licence.strip():
-            licences.check(self.licence)
+            object.__setattr__(self, "licence", licences.canonical(self.licence))
 
 
 def facts_of(path: Path) -> FileFacts:
@@ -108,15 +108,14 @@ class FileJob:
 
     @property
     def category(self) -> str:
-        """As given, or as the thing's or the file's name tells, or "object"."""
-        given = (self.facts or facts_of(self.path)).category
-        return given or scale.guess_category(self.item) or scale.guess_category(self.path.stem) or "object"
+        """As given, or "object": a word in a name is believed when the size agrees, which is known when the file was read."""
+        return (self.facts or facts_of(self.path)).category or "object"
 
     def identity(self) -> Mapping[str, object]:
         """The content of the file, and of all that it refers to at whatever remove, and what is known about it."""
         try:
             digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (self.path, *references(self.path))]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:  # a link to itself is a RuntimeError
             raise AssetError(f"read: no file at {str(self.path)[:200]!r}: {error}") from error
         return {"digests": digests, "facts": asdict(self.facts or facts_of(self.path)), "item": self.item}
 
@@ -143,8 +142,13 @@ def from_file(path: Path, facts: FileFacts | None = None, item: str = "") -> Sou
     facts = facts_of(path) if facts is None else facts
     if not facts.licence.strip():
         raise AssetError(f"licence: none given for {path.name}; name its licence, or 'unknown' to have the asset flagged")
-    reading = read_objects(path) if item and kind in FORMATS else READERS[kind](path)
-    reading = named(placing.grounded(_chosen(reading, item, path)))
+    try:
+        reading = read_objects(path) if item and kind in FORMATS else READERS[kind](path)
+        reading = named(placing.grounded(_chosen(reading, item, path)))
+    except AssetError:
+        raise
+    except FAULTS as error:
+        raise AssetError(f"read: {path.name} cannot be read: {type(error).__name__}: {error}") from error
     _refuse_numbers(reading, path)
     category = facts.category or scale.guess_category(item) or scale.guess_category(path.stem)
     low, high = placing.bounds(reading.parts)

@@ -7,14 +7,14 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 from embodichain.assets.reading.mesh_files import FORMATS, SCENES, Reading, read_mesh, read_objects
 from embodichain.assets.reading.mjcf_source import read_mjcf
-from embodichain.assets.reading.references import references
+from embodichain.assets.reading.references import FAULTS, references
 from embodichain.assets.reading.sdf import read_sdf
 from embodichain.assets.reading.urdf import read_urdf
 from embodichain.assets.reading.usd_source import read_usd
+from embodichain.assets.reading.xml_reading import parse
 from embodichain.errors import AssetError
 
 READERS = {
@@ -51,7 +51,8 @@ def survey(path: Path) -> Survey:
             raise AssetError(f"read: {path.name} is of an unknown format; available: {', '.join(READERS)}")
         return Survey(files=(path,), skipped={})
     everything = sorted(file for file in path.rglob("*") if file.is_file())
-    skipped: dict[Path, str] = {}
+    lost = [file for file in path.rglob("*") if file.is_symlink() and not file.exists()]
+    skipped = dict.fromkeys(sorted(lost), "a link that leads nowhere")
     candidates = []
     for file in everything:
         reason = _no_asset(file, path)
@@ -99,13 +100,12 @@ def _no_asset(file: Path, root: Path) -> str:
         return f"of the format {kind or 'without ending'}, which holds no asset"
     if kind in (".xml", ".mjcf"):
         try:
-            _, first = next(iter(ElementTree.iterparse(file, events=("start",))))
-        except (ElementTree.ParseError, OSError, StopIteration, ValueError, LookupError):
+            content = parse(file)
+        except FAULTS:
             return ""  # to be refused with its reason
-        if first.tag != "mujoco":
-            return f"XML of <{first.tag}>, no MJCF"
-        bodies = any(element.tag == "body" for _, element in ElementTree.iterparse(file))
-        return "" if bodies or b"<include" in file.read_bytes() else "MJCF without a body"
+        if content.tag != "mujoco":
+            return f"XML of <{content.tag}>, no MJCF"
+        return "" if any(inner.tag in ("body", "include") for inner in content.iter()) else "MJCF without a body"
     return ""
 
 
@@ -139,7 +139,7 @@ def items(path: Path) -> tuple[str, ...]:
             found = things(READERS[kind](path))
         else:
             return ("",)
-    except (AssetError, OSError):
+    except FAULTS:
         return ("",)  # whoever builds it meets the same fault, and says so
     return tuple(found) if len(found) > 1 else ("",)
 

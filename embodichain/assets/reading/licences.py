@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 
-from packaging.licenses import (
-    EXCEPTIONS,  # pyright: ignore[reportPrivateImportUsage]  # for hints alone: the list is there, if not in __all__
-    LICENSES,  # pyright: ignore[reportPrivateImportUsage]
-    InvalidLicenseExpression,
-    canonicalize_license_expression,
-)
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 from embodichain.errors import ConfigError
 
+_ELSEWHERE = re.compile(r"\bDocumentRef-[A-Za-z0-9.-]+:LicenseRef-[A-Za-z0-9.-]+")
+"""A licence that stands in another document: SPDX knows them, `packaging` does not."""
 
-def check(expression: str) -> None:
-    """Raises ConfigError unless a licence is `unknown` or an SPDX expression, by the list that `packaging` ships."""
+
+def canonical(expression: str) -> str:
+    """A licence as it is stored: `unknown`, or an SPDX expression as the list that `packaging` ships spells it.
+
+    Raises:
+        ConfigError: it is neither.
+    """
     if expression.strip() == "unknown":
-        return
+        return "unknown"
+    elsewhere = _ELSEWHERE.findall(expression)
+    names = {f"LicenseRef-elsewhere-{number}": name for number, name in enumerate(elsewhere)}
+    taken = iter(names)
     try:
-        canonicalize_license_expression(expression)
+        found = str(canonicalize_license_expression(_ELSEWHERE.sub(lambda _: next(taken), expression)))
     except InvalidLicenseExpression as error:
         raise ConfigError(
             f"licence {expression!r}: {error}; {_hint(expression)}give an expression of spdx.org/licenses, LicenseRef-<name>"
             " for one of your own, or unknown"
         ) from error
+    return (
+        re.sub("|".join(map(re.escape, sorted(names, key=len, reverse=True))), lambda one: names[one[0]], found) if names else found
+    )
 
 
 def _hint(expression: str) -> str:
     """The identifiers that are spelt most like a word which is none."""
+    from packaging.licenses import (
+        EXCEPTIONS,  # pyright: ignore[reportPrivateImportUsage]  # for hints alone: the list is there, if not in __all__
+        LICENSES,  # pyright: ignore[reportPrivateImportUsage]
+    )
+
     known = {entry["id"].lower(): entry["id"] for entry in (*LICENSES.values(), *EXCEPTIONS.values())}
     for word in expression.replace("(", " ").replace(")", " ").lower().split():
         if word not in ("and", "or", "with") and word.removesuffix("+") not in known and not word.startswith("licenseref-"):

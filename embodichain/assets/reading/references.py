@@ -16,18 +16,26 @@ from embodichain.errors import AssetError
 _MAPS = re.compile(rb"(?m)^\s*(?:map_\w+|bump|disp|decal|refl|norm)\s+(?:-\w+\s+(?:[-\d.]+\s+)*)*(.+?)\s*$")
 _LIBRARY = re.compile(rb"(?m)^\s*mtllib\s+(.+?)\s*$")
 _COLLADA_IMAGE = re.compile(rb"<init_from>\s*(?:<ref>)?\s*([^<]+?)\s*<")
-_USD_ASSET = re.compile(rb"@([^@\n]+)@")
 _MOST_BYTES = 256 << 20
 """Files above this size are not searched for references, but for their head."""
+
+
+FAULTS = (AssetError, OSError, ValueError, TypeError, AttributeError, LookupError, RuntimeError)
+"""What the content of a file can make its readers raise: among RuntimeErrors are links to themselves, what nests too deeply for
+Python, and pxr's own."""
 
 
 def references(path: Path) -> list[Path]:
     """Every file that is there and that `path` refers to, at whatever remove, sorted; not itself. What cannot be read has none."""
     found: dict[Path, None] = {}
-    waiting = [path.resolve()]
+    try:
+        own = path.resolve()
+    except FAULTS:
+        return []
+    waiting = [own]
     while waiting:
         for other in _direct(waiting.pop()):
-            if other not in found and other != path.resolve():
+            if other not in found and other != own:
                 found[other] = None
                 waiting.append(other)
     return sorted(found)
@@ -36,8 +44,8 @@ def references(path: Path) -> list[Path]:
 def _direct(path: Path) -> list[Path]:
     try:
         return list(dict.fromkeys(_named(path)))
-    except (OSError, ValueError, AssetError):
-        return []
+    except FAULTS:
+        return []  # who reads it says so
 
 
 def _named(path: Path) -> Iterator[Path]:
@@ -58,9 +66,7 @@ def _named(path: Path) -> Iterator[Path]:
         yield from _found(path, (unquote(str(entry["uri"])).encode() for entry in entries if "uri" in entry))
     elif kind == ".dae":
         yield from _found(path, _COLLADA_IMAGE.findall(_text(path)))
-    elif kind == ".usda":
-        yield from _found(path, _USD_ASSET.findall(_text(path)))
-    elif kind in (".usd", ".usdc"):
+    elif kind in (".usd", ".usda", ".usdc"):
         from embodichain.assets.usd.foreign import layers_of  # brings pxr
 
         yield from layers_of(path)

@@ -20,7 +20,7 @@ from embodichain.assets.reading.sdf_frames import Frames
 from embodichain.assets.reading.sdf_links import Links
 from embodichain.assets.reading.xml_reading import Node, parse
 from embodichain.errors import AssetError
-from embodichain.types import Joint, JointKind, Mimic, Pose, rotate
+from embodichain.types import Joint, JointKind, Mimic, Pose, Vec3, rotate
 from embodichain.types.poses import compose, inverse
 
 _SLIDING = ("prismatic",)
@@ -51,6 +51,8 @@ class _Tie:
     child: str
     kind: str
     joint: Node | None = None
+    turned: bool = False
+    """Whether the file has it the other way round: it moves against its axis then."""
 
 
 class _World:
@@ -108,6 +110,10 @@ class _World:
         if not seen:
             raise AssetError(f"read: {self.frames.path.name} has no shape: give a link a visual or collision geometry")
         seen |= {name for joint in joints if joint.parent for name in (joint.parent, joint.child)}
+        for part in parts:
+            if part.name not in seen:
+                weight = "" if part.stated.mass is None else f" of {part.stated.mass:g} kg"
+                self._row(part.name, "link", f"link{weight}", None, "nothing to see or touch, and no joint to another link")
         return [part for part in parts if part.name in seen], [joint for joint in joints if joint.child in seen]
 
     # ------------------------------------------------------------------------------------------------------------- joints
@@ -120,8 +126,9 @@ class _World:
                 self._row(name, "joint", kind, None, "no counterpart in the asset")
                 continue
             parent, child = (self.frames.link_of(scope, joint, end) for end in ("parent", "child"))
-            if not child:
-                parent, child = child, parent  # the world hangs on nothing
+            turned = not child  # the world hangs on nothing
+            if turned:
+                parent, child = child, parent
             if not child or child in self.ties:
                 self._row(name, "joint", kind, None, f"{child or 'the world'} hangs on something else already: a loop")
                 continue
@@ -130,9 +137,9 @@ class _World:
                 if lower == upper:
                     self._row(name, "joint", f"{kind} {lower}", "fixed", "its limits leave one position: it is locked there")
                     kind = "fixed"
-            self.ties[child] = _Tie(joint=joint, name=scoped, parent=parent, child=child, kind=kind)
-        for first, other in self.frames.welded():
-            self.ties.setdefault(other, _Tie(name=f"{other}_weld", parent=first, child=other, kind="fixed"))
+            self.ties[child] = _Tie(joint=joint, name=scoped, parent=parent, child=child, kind=kind, turned=turned)
+        for first, other in list(self.frames.welded(self.ties)):
+            self.ties[other] = _Tie(name=f"{other}_weld", parent=first, child=other, kind="fixed")
 
     def _displaced(self, tie: _Tie) -> Pose:
         """How a joint that is locked away from zero moves what hangs on it, seen from the world."""
@@ -140,9 +147,14 @@ class _World:
         if tie.kind != "fixed" or axis is None or kind not in ("revolute", "prismatic"):
             return Pose()
         slide_or_turn = JointKind.PRISMATIC if kind in _SLIDING else JointKind.REVOLUTE
-        free = Joint(name="", kind=slide_or_turn, parent="", child="", axis=self.frames.axis(tie.name, axis))
-        about = Pose(position=self.frames.pose(tie.name).position)
+        free = Joint(name="", kind=slide_or_turn, parent="", child="", axis=self._axis(tie, axis))
+        about = Pose(position=self.frames.pose_of_joint(tie.name).position)
         return compose(about, compose(free.motion(self._limits(axis, tie.name)[0]), inverse(about)))
+
+    def _axis(self, tie: _Tie, axis: Node | None) -> Vec3:
+        """What a joint moves its child about or along, seen from the world."""
+        x, y, z = self.frames.axis(tie.name, axis)
+        return (-x, -y, -z) if tie.turned else (x, y, z)
 
     def _limits(self, axis: Node | None, of: str) -> tuple[float, float]:
         limit = axis.find("limit") if axis is not None else None
@@ -161,7 +173,7 @@ class _World:
         if tie.kind == "fixed" or tie.joint is None:
             return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
         kind = JointKind.PRISMATIC if tie.kind in _SLIDING else JointKind.REVOLUTE
-        anchor = compose(inverse(self.frames.pose(tie.child)), self.frames.pose(tie.name)).position
+        anchor = compose(inverse(self.frames.pose(tie.child)), self.frames.pose_of_joint(tie.name)).position
         bare = Joint(name=name, kind=kind, parent=parent, child=child, anchor=anchor, lower=-math.inf, upper=math.inf)
         if tie.kind == "ball":
             chain = mechanisms.ball(bare, places[tie.child])
@@ -172,7 +184,7 @@ class _World:
             if tie.kind in ("universal", "revolute2"):
                 axes.append(tie.joint.find("axis2"))
             joints = [self._driven(replace(bare, name=f"{name}_2" if i else name), tie, axis) for i, axis in enumerate(axes)]
-            chain = mechanisms.chained(joints, places[tie.child], name)
+            chain = mechanisms.chained(joints[::-1] if tie.turned else joints, places[tie.child], name)
         self.rows += chain.fidelity
         return list(chain.bodies), list(chain.joints)
 
@@ -180,7 +192,7 @@ class _World:
         """A joint about or along one axis, with its limits, what drives it and what hinders it."""
         of, where = joint.name, f"of joint {joint.name!r}"
         into_child = inverse(self.frames.pose(tie.child)).quaternion
-        x, y, z = (float(value) for value in rotate(into_child, np.array(self.frames.axis(tie.name, axis))))
+        x, y, z = (float(value) for value in rotate(into_child, np.array(self._axis(tie, axis))))
         lower, upper = self._limits(axis, of) if tie.kind != "continuous" else (-math.inf, math.inf)
         if lower > upper:
             self._row(of, "limits", (lower, upper), "none", "the lower limit is above the upper one: unlimited")
@@ -196,7 +208,7 @@ class _World:
             factor = mimic.inner("multiplier", 1, (1.0,), where)[0]
             offset = mimic.inner("offset", 1, (0.0,), where)[0] - factor * mimic.inner("reference", 1, (0.0,), where)[0]
             second = "_2" if mimic.get("axis") == "axis2" else ""
-            other = self.links.name(f"{tie.name.rpartition('::')[0]}::{mimic.get('joint') or ''}") + second
+            other = self.links.name(f"{self.frames.joints[tie.name][1]}::{mimic.get('joint') or ''}") + second
             leader = Mimic(joint=other, multiplier=factor, offset=offset)
         return replace(
             joint, axis=(x, y, z), lower=lower, upper=upper, damping=self._positive(damping, "damping", of),

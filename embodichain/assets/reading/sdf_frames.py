@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,19 +16,31 @@ from embodichain.errors import AssetError
 from embodichain.types import Pose, rotate
 from embodichain.types.poses import compose
 
-_MOST_FILES = 64
-"""Files that may include each other: more is a circle."""
-_AXES_OF_JOINTS = 1.5
+_MOST_FILES = 32
+"""Files within each other."""
+_MOST_MODELS = 10_000
+"""Models of one file, with those that it includes, however often: few files can include each other very many times."""
+_AXES_OF_JOINTS = (1, 5)
 """Version of the format from which an axis is seen from its joint; before, from the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A link: its element, the file it stands in, and whether its model is static."""
+    """A link: its element, the model and the file it stands in, and whether its model is static."""
 
     node: Node
+    scope: str
     path: Path
     static: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """The pose of a frame, and the frame that it is seen from, as a scope calls it."""
+
+    pose: Pose
+    scope: str
+    above: str
 
 
 class Frames:
@@ -39,50 +52,63 @@ class Frames:
         self.joints: dict[str, tuple[Node, str]] = {}
         """Element and scope."""
         self.models: list[str] = []
-        self.files: list[Path] = []
-        self._places: dict[str, tuple[Pose, str]] = {}  # the pose of each frame, and the frame that it is seen from
-        self._versions: dict[str, float] = {}  # of the file that each model stands in
-        self._roots: list[Node] = [root]
+        # Names are looked up when they are asked for: what they mean may stand further below.
+        self._places: dict[str, _Place] = {}
+        self._of_joints: dict[str, _Place] = {}  # a joint may be called as a link is
+        self._attached: dict[str, tuple[str, str]] = {}  # what a frame that is no link moves with: scope, and name there
+        self._versions: dict[str, tuple[int, ...]] = {}  # of the file that each model stands in
+        self._roots: dict[Path, Node] = {path.resolve(): root}
+        self._taken = 0
         for place in (root, *root.findall("world")):
             place.get("name")
             for model in place.findall("model"):
-                self._take(model, "", path, _version(root), static=False)
-            self._include(place, "", path, static=False)
+                self._take(model, "", (path,), _version(root), static=False)
+            self._include(place, "", (path,), static=False)
+            self._frames(place, "")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were included, each once."""
+        return tuple(self._roots)[1:]
 
     def scoped(self, scope: str, name: str) -> str:
         """The full name of what a model calls `name`; raises AssetError when there is none."""
         if name == "world":
             return ""
         full = scope if name in ("", "__model__") else f"{scope}::{name}" if scope else name
-        if full not in self._places:
-            known = [inner.removeprefix(f"{scope}::") for inner in self._places if inner.startswith(f"{scope}::")]
+        if full and full not in self._places and full not in self._of_joints:
+            known = [inner.removeprefix(f"{scope}::") for inner in self._places if not scope or inner.startswith(f"{scope}::")]
             listed = ", ".join(known[:20])
             raise AssetError(f"read: {name!r} in {scope or 'the world'} of {self.path.name} is no frame; available: {listed}")
         return full
 
     def link_of(self, scope: str, joint: Node, end: str) -> str:
-        """The link that an end of a joint names, "" for the world; of a model or a frame the link that it stands for."""
+        """The link that an end of a joint names, "" for the world; of a model or a frame the link that it stands for.
+
+        Raises:
+            AssetError: there is no such frame, or it is attached to itself, in a circle.
+        """
         element = joint.find(end)
-        full = self.scoped(scope, element.text() if element is not None else "?")
+        full, seen = self.scoped(scope, element.text() if element is not None else "?"), set[str]()
         while full and full not in self.links:
-            inner = [link for link in self.links if link.startswith(full + "::")]
-            full = inner[0] if inner else self._places[full][1]
+            if full in seen:
+                raise AssetError(f"read: frame {full!r} of {self.path.name} is attached to itself, in a circle")
+            seen.add(full)
+            inner = next((link for link in self.links if link.startswith(full + "::")), "")
+            full = inner or self.scoped(*self._attached[full])
         return full
 
     def pose(self, name: str) -> Pose:
         """Where a frame is, seen from the world; raises AssetError when frames are seen from each other in a circle."""
-        pose, seen = Pose(), set[str]()
-        while name:
-            if name in seen:
-                raise AssetError(f"read: frame {name!r} of {self.path.name} is seen from itself, in a circle")
-            seen.add(name)
-            local, above = self._places[name]
-            pose, name = compose(local, pose), above
-        return pose
+        return self._pose(name, self._places.get(name))
+
+    def pose_of_joint(self, name: str) -> Pose:
+        """The same of a joint, which a link may be called like."""
+        return self._pose(name, self._of_joints[name])
 
     def axis(self, joint: str, axis: Node | None) -> tuple[float, float, float]:
         """The unit vector of a joint's axis, seen from the world; Z where none is stated."""
-        scope = joint.rpartition("::")[0]
+        scope = self.joints[joint][1]
         tag = axis.find("xyz") if axis is not None else None
         values = np.array((0.0, 0.0, 1.0) if axis is None or tag is None else axis.inner("xyz", 3, (), f"of joint {joint!r}"))
         length = float(np.linalg.norm(values))
@@ -90,79 +116,98 @@ class Frames:
             raise AssetError(f"read: the axis of joint {joint!r} of {self.path.name} is zero")
         other = (tag.get("expressed_in") or "") if tag is not None else ""
         old = self._versions[scope] < _AXES_OF_JOINTS or _true(axis, "use_parent_model_frame")
-        frame = self.scoped(scope, other) if other else scope if old else joint
-        x, y, z = (float(value) for value in rotate(self.pose(frame).quaternion, values / length))
+        frame = self.pose(self.scoped(scope, other) if other else scope) if other or old else self.pose_of_joint(joint)
+        x, y, z = (float(value) for value in rotate(frame.quaternion, values / length))
         return x, y, z
 
-    def welded(self) -> Iterator[tuple[str, str]]:
-        """Of every static model, its first link and each other one, which cannot move against it."""
+    def welded(self, tied: Container[str]) -> Iterator[tuple[str, str]]:
+        """Of every static model, its first link that hangs on nothing and each other such one, which cannot move against it."""
         for model in self.models:
-            links = [name for name, link in self.links.items() if name.startswith(f"{model}::") and link.static]
+            links = [
+                name for name, link in self.links.items() if name.startswith(f"{model}::") and link.static and name not in tied
+            ]
             yield from ((links[0], other) for other in links[1:])
 
     def unread(self) -> Iterator[Kept]:
         """A row for everything that nobody asked for."""
-        for root in self._roots:
+        for root in self._roots.values():
             yield from root.unread("no counterpart in the asset")
 
+    def _pose(self, name: str, place: _Place | None) -> Pose:
+        pose, seen = Pose(), set[int]()
+        while name:
+            place = place or self._places.get(name) or self._of_joints[name]
+            if id(place) in seen:
+                raise AssetError(f"read: frame {name!r} of {self.path.name} is seen from itself, in a circle")
+            seen.add(id(place))
+            pose, name, place = compose(place.pose, pose), self.scoped(place.scope, place.above), None
+        return pose
+
     def _take(
-        self, model: Node, above: str, path: Path, version: float, *, static: bool, name: str = "",
+        self, model: Node, above: str, within: tuple[Path, ...], version: tuple[int, ...], *, static: bool, name: str = "",
         pose: tuple[Pose, str] | None = None,
     ) -> None:  # fmt: skip
         """A model and all within it; an include may give it another name and pose."""
+        self._taken += 1
+        if self._taken > _MOST_MODELS:
+            raise AssetError(f"read: {self.path.name} holds more than {_MOST_MODELS} models, with those that it includes")
         own = name or model.get("name") or "model"
         scope = f"{above}::{own}" if above else own
         while scope in self._places:
             scope += "_"
         static = static or _true(model, "static")
-        local, relative = pose or pose_of(model)
-        self._places[scope] = (local, self.scoped(above, relative) if relative else above)
+        self._places[scope] = _place(pose or pose_of(model), above, "")
+        self._attached[scope] = (above, "")
         self._versions[scope] = version
         if not above:
             self.models.append(scope)
-        taken: list[tuple[str, Node]] = []
         for link in model.findall("link"):
             full = f"{scope}::{link.get('name') or 'link'}"
-            self.links[full] = Link(node=link, path=path, static=static)
-            self._places[full] = (pose_of(link)[0], scope)
-            taken.append((full, link))
-        for frame in model.findall("frame"):
-            full, base = f"{scope}::{frame.get('name') or 'frame'}", frame.get("attached_to") or ""
-            self._places[full] = (pose_of(frame)[0], f"{scope}::{base}" if base else scope)
-            taken.append((full, frame))
+            self.links[full] = Link(node=link, scope=scope, path=within[-1], static=static)
+            self._places[full] = _place(pose_of(link), scope, "")
+        self._frames(model, scope)
         for joint in model.findall("joint"):
             full, child = f"{scope}::{joint.get('name') or 'joint'}", joint.find("child")
-            self.joints[full] = (joint, scope)
             held = child.text() if child is not None else "world"
-            self._places[full] = (pose_of(joint)[0], scope if held == "world" else f"{scope}::{held}")
-            taken.append((full, joint))
+            self.joints[full] = (joint, scope)
+            self._of_joints[full] = _place(pose_of(joint), scope, held)
+            self._attached.setdefault(full, (scope, held))
         for inner in model.findall("model"):
-            self._take(inner, scope, path, version, static=static)
-        self._include(model, scope, path, static=static)
-        for full, node in taken:  # now that all names are known
-            relative = pose_of(node)[1]
-            if relative:
-                self._places[full] = (self._places[full][0], self.scoped(scope, relative))
+            self._take(inner, scope, within, version, static=static)
+        self._include(model, scope, within, static=static)
 
-    def _include(self, where: Node, scope: str, path: Path, *, static: bool) -> None:
+    def _frames(self, where: Node, scope: str) -> None:
+        for frame in where.findall("frame"):
+            own, base = frame.get("name") or "frame", frame.get("attached_to") or ""
+            full = f"{scope}::{own}" if scope else own
+            self._places[full] = _place(pose_of(frame), scope, base)
+            self._attached[full] = (scope, base)
+
+    def _include(self, where: Node, scope: str, within: tuple[Path, ...], *, static: bool) -> None:
         for entry in where.findall("include"):
             uri, name = entry.find("uri"), entry.find("name")
-            text = uri.text() if uri is not None else ""
+            text, path = uri.text() if uri is not None else "", within[-1]
             file = included(path, text)
             if file is None:
                 raise AssetError(f"read: {path.name} includes {text[:200]!r}, which is not beside or below it")
-            if len(self.files) >= _MOST_FILES:
-                raise AssetError(f"read: {self.path.name} includes more than {_MOST_FILES} files; is there a circle?")
-            self.files.append(file)
-            root = Node(parse(file))
-            self._roots.append(root)
+            if len(within) >= _MOST_FILES or file in (one.resolve() for one in within):
+                chain = " includes ".join(one.name for one in (*within, file)[-4:])
+                raise AssetError(f"read: {self.path.name} includes itself or more than {_MOST_FILES} files in each other: {chain}")
+            if file not in self._roots:
+                self._roots[file] = Node(parse(file))
+            root = self._roots[file]
             model = root.find("model")
             if model is None:
                 raise AssetError(f"read: {file.name}, which {path.name} includes, holds no model")
             self._take(
-                model, scope, file, _version(root), static=static or _true(entry, "static"),
+                model, scope, (*within, file), _version(root), static=static or _true(entry, "static"),
                 name=name.text() if name is not None else "", pose=pose_of(entry) if entry.find("pose") is not None else None,
             )  # fmt: skip
+
+
+def _place(stated: tuple[Pose, str], scope: str, usual: str) -> _Place:
+    """Where an element is: seen from what its pose names, or else from what its scope calls `usual`."""
+    return _Place(pose=stated[0], scope=scope, above=stated[1] or usual)
 
 
 def included(path: Path, uri: str) -> Path | None:
@@ -187,7 +232,9 @@ def pose_of(node: Node) -> tuple[Pose, str]:
         return Pose(), relative
     if entry.get("rotation_format") == "quat_xyzw":
         x, y, z, i, j, k, w = node.inner("pose", 7, (), where)
-        length = float(np.linalg.norm((w, i, j, k))) or 1.0
+        length = float(np.linalg.norm((w, i, j, k)))
+        if length < 1e-9:
+            raise AssetError(f"read: the quaternion of the <pose> {where} is zero, which is no rotation")
         return Pose(position=(x, y, z), quaternion=(w / length, i / length, j / length, k / length)), relative
     x, y, z, roll, pitch, yaw = node.inner("pose", 6, (), where)
     scale = np.pi / 180.0 if (entry.get("degrees") or "").lower() in ("1", "true") else 1.0
@@ -199,6 +246,7 @@ def _true(node: Node | None, tag: str) -> bool:
     return child is not None and child.text().lower() in ("1", "true")
 
 
-def _version(root: Node) -> float:
+def _version(root: Node) -> tuple[int, ...]:
+    """Of the format, as whole numbers: 1.12 comes after 1.5."""
     text = (root.get("version") or "").strip()
-    return float(text) if text.replace(".", "", 1).isdigit() else 1.7
+    return tuple(int(word) for word in text.split(".")) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})*", text) else (1, 7)

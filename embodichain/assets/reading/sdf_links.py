@@ -80,7 +80,7 @@ class Links:
         pose, relative = pose_of(entry)
         if not relative:
             return pose
-        frame = self.frames.pose(self.frames.scoped(link.rpartition("::")[0], relative))
+        frame = self.frames.pose(self.frames.scoped(self.frames.links[link].scope, relative))
         return compose(inverse(self.frames.pose(link)), compose(frame, pose))
 
     def _one(self, link: str, what: str, said: list[float]) -> float | None:
@@ -119,7 +119,7 @@ class Links:
         return [Inertial(mass=mass, center_of_mass=(0.0, 0.0, 0.0) if stated else None, inertia=inertia).moved(place)]
 
     def _seen(self, entry: Node, link: str, meshes: described.Meshes) -> Look | None:
-        color = _color(entry.find("material"), link)
+        color = self._color(entry.find("material"), link)
         shape = self._shape(entry, link, meshes)
         if shape is None or isinstance(shape, Shape):
             return None if shape is None else plain(drawn(shape), color or GREY)
@@ -140,19 +140,31 @@ class Links:
             return meshes.look(uri.text() if uri is not None else "", np.array(shape.inner("scale", 3, (1.0, 1.0, 1.0), where)))
         if shape.tag == "box":
             x, y, z = shape.inner("size", 3, (), where)
-            return Shape(kind=ShapeKind.BOX, size=(x, y, z))
+            return self._solid(Shape(kind=ShapeKind.BOX, size=(x, y, z)), (x, y, z), entry, link)
         if shape.tag in ("cylinder", "capsule", "sphere"):
-            length = shape.inner("length", 1, (), where)[0] if shape.tag != "sphere" else 0.0
-            return Shape(kind=ShapeKind(shape.tag), size=(shape.inner("radius", 1, (), where)[0], length, 0.0))
+            radius, ball = shape.inner("radius", 1, (), where)[0], shape.tag == "sphere"
+            length = 0.0 if ball else shape.inner("length", 1, (), where)[0]
+            solid = Shape(kind=ShapeKind(shape.tag), size=(radius, length, 0.0))
+            return self._solid(solid, (radius,) if ball else (radius, length), entry, link)
         what, reason = f"{entry.tag} {shape.tag}", "no solid of a loose thing"
         self.rows.append(Kept(of=self.name(link), what=what, stated=shape.tag, fate=Fate.DROPPED, reason=reason))
         return None
 
-
-def _color(material: Node | None, link: str) -> Color | None:
-    node = material.find("diffuse") if material is not None else None
-    if material is None or node is None:
+    def _solid(self, shape: Shape, sizes: Sequence[float], entry: Node, link: str) -> Shape | None:
+        """A shape, where all its sizes are above zero; else a row, as of a URDF."""
+        if min(sizes) > 0.0:
+            return shape
+        stated, reason = f"{shape.kind} of size {' '.join(f'{size:g}' for size in sizes)}", "no solid: a size is not above zero"
+        self.rows.append(Kept(of=self.name(link), what=entry.tag, stated=stated, fate=Fate.DROPPED, reason=reason))
         return None
-    count = 3 if len(node.text().split()) == 3 else 4
-    red, green, blue, *alpha = (min(max(v, 0.0), 1.0) for v in material.inner("diffuse", count, (), f"of link {link!r}"))
-    return (red, green, blue, (alpha or [1.0])[0] or 1.0)
+
+    def _color(self, material: Node | None, link: str) -> Color | None:
+        node = material.find("diffuse") if material is not None else None
+        if material is None or node is None:
+            return None
+        count = 3 if len(node.text().split()) == 3 else 4
+        red, green, blue, *alpha = (min(max(v, 0.0), 1.0) for v in material.inner("diffuse", count, (), f"of link {link!r}"))
+        if alpha == [0.0]:
+            reason = "nothing would be seen of it: taken as opaque"
+            self.rows.append(Kept(of=self.name(link), what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
+        return (red, green, blue, (alpha or [1.0])[0] or 1.0)

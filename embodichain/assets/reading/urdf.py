@@ -380,6 +380,9 @@ class _Robot:
             self.rows.append(Kept(of=name, what="texture", stated=file[:200], fate=Fate.DROPPED, reason=reason))
         if tag is not None:
             red, green, blue, alpha = (min(max(v, 0.0), 1.0) for v in tag.numbers("rgba", 4, GREY, f"of color of {name!r}"))
+            if not alpha:
+                reason = "nothing would be seen of it: taken as opaque"
+                self.rows.append(Kept(of=name, what="alpha", stated=0.0, written=1.0, fate=Fate.CHANGED, reason=reason))
             self.colors[name] = (red, green, blue, alpha or 1.0)
             return self.colors[name]
         return self.colors.get(name)

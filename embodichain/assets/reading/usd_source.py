@@ -215,7 +215,7 @@ class _Stage:
                 named = names | {one.path: names[joint.path] + one.path.removeprefix(joint.path)}
                 links.append(self._joint(one, named, held, child, p1, q1, turned))
             if joint.kind == "SphericalJoint":
-                chain = self._leaning(joint, links[0], poses[child])
+                chain = self._leaning(joint, links[0], poses[child], q1)
             else:
                 chain = mechanisms.chained(links, poses[child], names[joint.path], "joint without a kind")
             self.rows += chain.fidelity
@@ -223,14 +223,27 @@ class _Stage:
             joints += chain.joints
         return joints, carriers, poses
 
-    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose) -> mechanisms.Chain:
-        """A ball joint as three hinges, each with the limit of its cone."""
-        if math.isfinite(joint.cone):
-            angle = math.radians(joint.cone)
-            reason = "each of its three hinges has it"
-            self.rows.append(Kept(of=made.name, what="cone limit", stated=angle, written=angle, fate=Fate.CHANGED, reason=reason))
-            made = replace(made, lower=-angle, upper=angle)
-        return mechanisms.ball(made, pose)
+    def _leaning(self, joint: ForeignJoint, made: Joint, pose: Pose, turn: NDArray[np.float64]) -> mechanisms.Chain:
+        """A ball joint as three hinges: about its axis endless, about each of the others with the limit of its own cone.
+
+        To lean from X towards Y is to turn about Z, and so on round. `turn` is the joint's frame on the child.
+        """
+        if not any(map(math.isfinite, joint.cones)):
+            return mechanisms.ball(made, pose)
+        along = int(np.argmax(joint.axis))
+        ends = [math.inf, math.inf, math.inf]
+        ends[(along + 2) % 3], ends[(along + 1) % 3] = (math.radians(angle) for angle in joint.cones)
+        first, second = (math.radians(angle) for angle in joint.cones)
+        reason = "an elliptic cone: each of the two hinges across its axis has its own limit"
+        written = ", ".join(f"{end:.6g}" for end in ends)
+        self.rows.append(
+            Kept(of=made.name, what="cone limit", stated=(first, second), written=written, fate=Fate.CHANGED, reason=reason)
+        )
+        links = [
+            replace(hinge, axis=_vec3(rotate(_quaternion(turn), np.asarray(hinge.axis))), lower=-end, upper=end)
+            for hinge, end in zip(mechanisms.hinges(made), ends, strict=True)
+        ]
+        return mechanisms.chained(links, pose, made.name, "ball joint")
 
     def _shifted(self, joint: ForeignJoint, authored: Pose, zero: Pose) -> None:
         apart = float(np.linalg.norm(np.asarray(authored.position) - zero.position))

@@ -11,21 +11,48 @@ from xml.etree import ElementTree
 from embodichain.assets.families.parts import Fate, Kept
 from embodichain.errors import AssetError
 
+_DEEPEST = 200
+"""Elements within each other: descriptions nest their links (MJCF) some dozen deep, and readers call themselves at each step."""
 _SHOWN = 120
 """Characters of what was not read that the table shows."""
 
 
 def parse(path: Path) -> ElementTree.Element:
-    """The XML of a file; raises AssetError when it is malformed or declares entities, which could be bombs."""
+    """The XML of a file, in whichever encoding.
+
+    Raises:
+        AssetError: it is malformed, nested too deeply, or declares a document type, whose entities could be bombs.
+    """
     text = path.read_bytes()
-    if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
-        raise AssetError(f"read: {path} declares a document type or entities; robot descriptions need none, remove them")
     if b"<?xml" in text and not text.startswith((b"<?xml", b"\xef\xbb\xbf<?xml")):
         text = re.sub(rb"<\?xml[^>]*\?>", b"", text, count=1)  # a declaration that comes late says nothing that is needed
+    parser = ElementTree.XMLParser(target=_Strict(path))
     try:
-        return ElementTree.fromstring(text)
+        parser.feed(text)
+        return parser.close()
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise AssetError(f"read: {path} is no well-formed XML: {error}") from error
+
+
+class _Strict(ElementTree.TreeBuilder):
+    """Builds the tree, and refuses as soon as it is seen what a description needs not and what could harm its readers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path, self._depth = path, 0
+
+    def start(self, tag: str, attrs: dict[str, str], /) -> ElementTree.Element:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise AssetError(f"read: {self._path} nests elements more than {_DEEPEST} deep; is it a description?")
+        return super().start(tag, attrs)
+
+    def end(self, tag: str, /) -> ElementTree.Element:
+        self._depth -= 1
+        return super().end(tag)
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        raise AssetError(f"read: {self._path} declares a document type or entities; robot descriptions need none, remove them")
 
 
 class Node:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pxr import Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdUtils
+from pxr import Ar, Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdUtils
 
 from embodichain.assets.families.parts import Finish, Look
 from embodichain.assets.usd.foreign_looks import bound_finish, mesh_look
@@ -95,8 +95,8 @@ class ForeignJoint:
     mimic: tuple[str, float, float] | None = None
     """The other joint's path, factor, and offset."""
     enabled: bool = True
-    cone: float = math.inf
-    """The larger angle that a ball joint may lean by."""
+    cones: tuple[float, float] = (math.inf, math.inf)
+    """How far a ball joint may lean from its axis towards the next one, and towards the one after that."""
     freedoms: tuple[tuple[str, float, float], ...] = ()
     """Of a joint without a kind: along or about which of its axes it moves, as USD calls them, and from where to where."""
 
@@ -119,7 +119,9 @@ class Foreign:
 def layers_of(path: Path) -> list[Path]:
     """The files that a stage is made of, textures too, but for itself; those that are there."""
     layers, assets, _ = UsdUtils.ComputeAllDependencies(Sdf.AssetPath(str(path)))
-    found = [Path(layer.realPath) for layer in layers if layer.realPath] + [Path(str(asset)) for asset in assets]
+    named = [layer.realPath for layer in layers if layer.realPath] + [str(asset) for asset in assets]
+    # What lies in an archive is known by the archive.
+    found = [Path(Ar.SplitPackageRelativePathOuter(name)[0]) for name in named]
     return [file for file in dict.fromkeys(found) if file.is_file() and file.resolve() != path.resolve()]
 
 
@@ -264,7 +266,8 @@ def _joint(prim: Usd.Prim, desc: Any) -> ForeignJoint:
     if kind == "SphericalJoint":
         spherical = UsdPhysics.SphericalJoint(prim)
         angles = [float(a.Get()) for a in (spherical.GetConeAngle0LimitAttr(), spherical.GetConeAngle1LimitAttr())]
-        values |= {"cone": max(angles)} if min(angles) >= 0.0 else {}
+        first, second = (angle if angle >= 0.0 else math.inf for angle in angles)
+        values["cones"] = (first, second)
     if kind == "Joint":
         values["freedoms"] = tuple(_freedoms(prim))
     for name in ("angular", "linear"):

@@ -1,0 +1,74 @@
+"""What a source states of its bodies, by its own text or stage: not by the readers that make assets, which a referee judges."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from xml.etree import ElementTree
+
+from embodichain.assets.chain.witnesses import Testimony
+from embodichain.assets.reading.references import references
+from embodichain.assets.reading.xml_reading import parse
+
+WEIGHT = frozenset(("mass", "center", "inertia"))
+
+
+def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
+    """Of each body by its own name, which of mass, center, inertia and friction a URDF, MJCF or USD file states.
+
+    `native` is what the format's own program found: MuJoCo weighs each body of MJCF, be it by its geoms, so that all are stated.
+
+    Raises:
+        AssetError: the file is malformed.
+    """
+    kind = source.suffix.lower()
+    if kind == ".urdf":
+        return _by_urdf(parse(source))
+    if kind in (".xml", ".mjcf"):
+        files = [file for file in (source, *references(source)) if file.suffix in (".xml", ".mjcf")]
+        rubs = any(element.tag == "geom" and "friction" in element.attrib for file in files for element in parse(file).iter())
+        names = {*native.bodies, *(native.friction if rubs else ())}
+        return {
+            name: (WEIGHT if name in native.bodies else frozenset())
+            | ({"friction"} if rubs and name in native.friction else frozenset())
+            for name in names
+        }
+    from embodichain.assets.usd.said import said_of_bodies  # brings pxr
+
+    return dict(said_of_bodies(source))
+
+
+def _by_urdf(root: ElementTree.Element) -> dict[str, frozenset[str]]:
+    """Links that a fixed joint holds are one with their parent."""
+    above = {}
+    for joint in root.iter("joint"):
+        parent, child = joint.find("parent"), joint.find("child")
+        if joint.get("type") == "fixed" and parent is not None and child is not None:
+            above[child.get("link", "")] = parent.get("link", "")
+    found: dict[str, frozenset[str]] = {}
+    for link in root.iter("link"):
+        name, seen = link.get("name", ""), set[str]()
+        while name in above and name not in seen:
+            seen.add(name)
+            name = above[name]
+        found[name] = found.get(name, frozenset()) | frozenset(_of_inertial(link.find("inertial")))
+    return found
+
+
+def _of_inertial(inertial: ElementTree.Element | None) -> Iterator[str]:
+    mass = inertial.find("mass") if inertial is not None else None
+    if inertial is None or mass is None or not _weighs(mass.get("value", "")):
+        return
+    yield "mass"
+    if inertial.find("inertia") is not None:
+        yield "inertia"
+    if inertial.find("inertia") is not None or inertial.find("origin") is not None:
+        yield "center"
+
+
+def _weighs(text: str) -> bool:
+    try:
+        return 0.0 < float(text) < math.inf
+    except ValueError:
+        return False
