@@ -336,8 +336,12 @@ def test_a_question_that_was_interrupted_is_not_answered_by_the_next(toy, monkey
     whole = play(made, physics, None)[0]
     _, scene = SceneStage(made, physics=physics).step(0)
     physics.reset(scene)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
-        interrupted.setattr("embodichain.physics.foreign.wire.receive", lambda *_: signal.raise_signal(signal.SIGINT))
+        interrupted.setattr("embodichain.physics.foreign.wire.receive", interrupt)
         physics.step(np.ones(3))
     assert np.array_equal(play(made, physics, None)[0], whole)
     physics.close()
