@@ -38,10 +38,14 @@ class Row:
     agreed: int = 0
     explained: int = 0
     different: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    """What the source says and nothing of ours does, under its name."""
     moves: int = 0
     moved: int = 0
     """Falls and slides, and how many of them came as mechanics has it."""
     refused: str = ""
+    untold: tuple[str, ...] = ()
+    """Why something could not be held against the source: for one, because MuJoCo itself cannot read it."""
 
 
 def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
@@ -62,7 +66,8 @@ def judged(file: Path, name: str, out: Path) -> Row:
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
     changed = {(row["of"], row["what"]) for row in told if row["fate"] != "kept"}
-    verdicts = [one for one in found if one.compared or one.state is State.NOT_COMPARED]
+    untold = [one for one in found if one.state is State.NOT_COMPARED and not one.stated]
+    verdicts = [one for one in found if one.compared or (one.state is State.NOT_COMPARED and one.stated)]
     apart = [one for one in verdicts if not one.agreed]
     moves = [one for one in found if one.moving]
     silent = [one for one in apart if not {(of, what) for what in _causes(one.what) for of in (one.of, file.name)} & changed]
@@ -71,9 +76,11 @@ def judged(file: Path, name: str, out: Path) -> Row:
         compared=sum(one.compared for one in verdicts),
         agreed=len(verdicts) - len(apart),
         explained=len(apart) - len(silent),
-        different=tuple(_said(one) for one in silent),
+        different=tuple(_said(one) for one in silent if one.state is not State.LOST),
+        lost=tuple(_said(one) for one in silent if one.state is State.LOST),
         moves=len(moves),
         moved=sum(one.agreed for one in moves),
+        untold=tuple(one.what for one in untold),
     )
 
 
@@ -101,13 +108,13 @@ def main() -> None:
     if not options.json:
         print("| file | compared | agreed | explained | different |\n|---|---|---|---|---|")
         for row in found:
-            told = f"refused: {row.refused}" if row.refused else "; ".join(row.different[:3]) or "-"
-            told = told if row.compared or row.refused else f"nothing compared: {told}"
+            told = f"refused: {row.refused}" if row.refused else "; ".join([*row.different, *row.lost][:3]) or "-"
+            told = told if row.compared or row.refused else f"nothing compared: {'; '.join(row.untold)}"
             print(f"| {row.file} | {row.compared} | {row.agreed} | {row.explained} | {told} |")
     figures = {
         "files": len(found), "refused": sum(bool(row.refused) for row in found), "compared": sum(row.compared for row in found),
         "agreed": sum(row.agreed for row in found), "explained": sum(row.explained for row in found),
-        "different": sum(len(row.different) for row in found),
+        "different": sum(len(row.different) for row in found), "lost": sum(len(row.lost) for row in found),
         "uncompared": sum(not row.compared and not row.refused for row in found),
         "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": witnesses.newton_installed(),
     }  # fmt: skip
