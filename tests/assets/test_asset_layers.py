@@ -78,6 +78,8 @@ def test_levels_of_detail_replace_what_is_seen_and_nothing_else(ball):
         indices = np.concatenate([UsdGeom.Subset(child).GetIndicesAttr().Get() for child in visual.GetChildren()])
         assert sorted(indices) == list(range(count)), "every face has one material"
         assert len(UsdGeom.PrimvarsAPI(visual).GetPrimvar("st").Get()) == len(mesh.GetPointsAttr().Get())
+        corners = set(mesh.GetFaceVertexIndicesAttr().Get())
+        assert corners == set(range(len(mesh.GetPointsAttr().Get()))), "no point that belongs to no face"
         for child in visual.GetChildren():
             assert UsdShade.MaterialBindingAPI(child).ComputeBoundMaterial()[0]
         seen[level] = count

@@ -46,13 +46,14 @@ def _clustered(look: Look, charts: NDArray[np.int64], edge: float) -> Look:
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-30)
     new = owner[faces[kept]].astype(np.int32)
     new, first = np.unique(np.concatenate([_rolled(new), look.finish[kept, None]], axis=1), axis=0, return_index=True)
+    used, corner = np.unique(new[:, :3], return_inverse=True)  # a cell whose faces all fell together is nobody's corner
     return replace(
         look,
-        mesh=Mesh(vertices=centers[pairs[:, 0]], faces=np.ascontiguousarray(new[:, :3], np.int32)),
+        mesh=Mesh(vertices=centers[pairs[used, 0]], faces=corner.reshape(-1, 3).astype(np.int32)),
         finish=look.finish[kept][first],
-        uv=None if look.uv is None else _means(look.uv, owner, len(pairs)),
-        colors=None if look.colors is None else _means(look.colors, owner, len(pairs)),
-        normals=normals,
+        uv=None if look.uv is None else _means(look.uv, owner, len(pairs))[used],
+        colors=None if look.colors is None else _means(look.colors, owner, len(pairs))[used],
+        normals=None if normals is None else normals[used],
     )
 
 
