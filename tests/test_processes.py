@@ -1,5 +1,6 @@
 """What starts processes starts them from anywhere: a script without a guard, standard input, another thread's program."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from ended import has_ended
 
 from embodichain.errors import ConfigError
 from embodichain.processes import Child, Guest, ProcessDied, call
@@ -104,16 +106,18 @@ def test_a_large_argument_arrives_whole():
 def test_a_forgotten_child_is_killed():
     child = Child(never_end)
     pid = child.pipe.recv()
-    assert psutil.pid_exists(pid)
+    process = psutil.Process(pid)
+    assert not has_ended(process)
     del child
-    assert not psutil.pid_exists(pid)
+    assert has_ended(process)
 
 
 def test_the_end_of_a_program_ends_its_children():
     code = "import test_processes as t; child = t.Child(t.never_end); print(child.pipe.recv(), flush=True)"
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
-    assert not psutil.pid_exists(int(printed))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert has_ended(psutil.Process(int(printed)), 10.0)
 
 
 def test_a_function_of_the_main_module_is_refused_in_words():
@@ -157,7 +161,4 @@ def test_a_guest_may_end_by_itself_and_takes_its_children_with_it():
     (child,) = psutil.Process(guest.pid).children()
     guest.end(grace_s=30.0)
     assert guest.join(0.0) == 0
-    deadline = time.monotonic() + 10.0
-    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert has_ended(child, 10.0)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from ended import has_ended
 
 from embodichain.assets.chain import batch, finished, jobs
 from embodichain.assets.chain.batch import BatchConfig
@@ -116,7 +117,7 @@ def test_a_killed_build_leaves_only_whole_assets_and_resumes(tmp_path):
         workers = psutil.Process(driver.pid).children(recursive=True)
         driver.send_signal(signal.SIGKILL)
     assert len(workers) >= 2
-    assert not psutil.wait_procs(workers, timeout=120.0)[1], "orphaned workers notice at their next word"
+    assert all(has_ended(worker, 120.0) for worker in workers), "orphaned workers notice at their next word"
     whole = [path for path in (tmp_path / "pad").iterdir() if not path.name.startswith(".")]
     assert 1 <= len(whole) < 6
     for folder in whole:

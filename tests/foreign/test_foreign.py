@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import psutil
 import pytest
+from ended import has_ended
 from foreign_toy import LIMIT, ToyPhysics
 from foreign_waiting import eventually, first_line
 
@@ -315,7 +316,7 @@ def test_a_host_ends_with_its_worker_in_the_middle_of_a_step(toy, tmp_path):
         finally:
             worker.kill()
         try:
-            eventually(lambda: not host.is_running() or host.status() == psutil.STATUS_ZOMBIE, 10.0)
+            assert has_ended(host, 10.0)
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
                 host.kill()

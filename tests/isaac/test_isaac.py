@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from ended import has_ended
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "physics"))
 from physics_parts import block, gantry, placed, scene, switch
@@ -146,7 +148,7 @@ def test_a_simulator_that_fails_voids_its_worlds_and_is_started_anew(how, words)
     batch = worlds(wrong(how), patience=replace(PATIENCE, step_s=2.0))
     try:
         batch.load((0, 1), [scene(placed("a", block(), z=0.3))] * 2)
-        first = batch._process.pid
+        first = psutil.Process(batch._process.pid)
         assert [batch.step(home(batch)).state(1).time_s for _ in range(2)] == pytest.approx([0.02, 0.04])
         began = time.monotonic()
         tape = batch.step(home(batch))
@@ -157,7 +159,7 @@ def test_a_simulator_that_fails_voids_its_worlds_and_is_started_anew(how, words)
         with pytest.raises(SceneError, match="was ended"):
             batch.render((0,), np.empty((1, 3, SIZE, SIZE, 3), np.uint8))
         assert batch.step(home(batch)).faults.keys() == {0, 1}, "until the next scene"
-        assert not Path(f"/proc/{first}").exists()
+        assert has_ended(first)
         batch.load((1,), (scene(placed("a", block(), z=0.3)),))
         tape = batch.step(home(batch))
         assert tape.state(1).time_s == pytest.approx(0.02)
@@ -243,14 +245,11 @@ def test_a_simulator_that_hangs_does_not_outlive_who_was_killed(tmp_path):
     command = [sys.executable, "-c", _OWNER, sys.executable, str(hanging), *parts]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert owner.stdout is not None
-    simulator = Path(f"/proc/{int(owner.stdout.readline())}")
-    assert simulator.exists()
+    simulator = psutil.Process(int(owner.stdout.readline()))
+    assert not has_ended(simulator)
     owner.kill()
     owner.wait()
-    deadline = time.monotonic() + GRACE_S + 60.0
-    while simulator.exists() and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert not simulator.exists()
+    assert has_ended(simulator, GRACE_S + 60.0)
 
 
 def test_without_an_interpreter_the_remedy_is_named(monkeypatch, tmp_path):
