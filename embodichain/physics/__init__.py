@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from embodichain.errors import ConfigError
-from embodichain.physics.painters import RAYCAST
+from embodichain.physics.painters import DEFAULT
 from embodichain.registry import Registry
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def check(name: str) -> None:
     PHYSICS.check(name)
 
 
-def make_batch(name: str, *, num_worlds: int, painter: str = RAYCAST, **kwargs: Any) -> BatchPhysics:
+def make_batch(name: str, *, num_worlds: int, painter: str = DEFAULT, **kwargs: Any) -> BatchPhysics:
     """Many worlds of a physics by name, as `make` makes one.
 
     Raises ConfigError naming those that there are when it has none, and for a painter that it has no use for.
@@ -64,8 +64,8 @@ def check_drawn_later(name: str) -> None:
         )
 
 
-def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:
-    """A physics by name; `kwargs` go to its class (`robot`, `width`, `height`, ...), and `painter` where it is not the ray caster.
+def make(name: str, *, painter: str = DEFAULT, **kwargs: Any) -> Physics:
+    """A physics by name; `kwargs` go to its class (`robot`, `width`, `height`, ...), and `painter` where it is not the default.
 
     Raises ConfigError naming what is available when there is none, and for a painter that the physics has no use for.
     """
@@ -73,11 +73,11 @@ def make(name: str, *, painter: str = RAYCAST, **kwargs: Any) -> Physics:
 
 
 def _made(name: str, made: Callable[..., Thing], painter: str, **kwargs: Any) -> Thing:
-    if painter == RAYCAST:
+    if painter == DEFAULT:
         return made(**kwargs)
     if "painter" not in inspect.signature(made).parameters:
         raise ConfigError(
             f"physics {name!r} lets nobody choose who draws its pictures, got painter={painter!r}; "
-            f"choose painter={RAYCAST!r}, or physics='mujoco'"
+            f"choose painter={DEFAULT!r}, or physics='mujoco'"
         )
     return made(painter=painter, **kwargs)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.physics.painters import RAYCAST
+from embodichain.physics.painters import DEFAULT
 from embodichain.types import Push, Robot, Scene
 from embodichain.types.tapes import Tape
 
@@ -41,7 +41,7 @@ class Many:
         height: int,
         cameras: tuple[str, ...] | None = None,
         shadows: bool = True,
-        painter: str = RAYCAST,
+        painter: str = DEFAULT,
         cached_worlds: int = 32,
     ) -> None:
         if num_worlds < 1:

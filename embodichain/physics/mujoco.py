@@ -13,7 +13,7 @@ from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.build import FREE_CAMERA, TIMESTEP_S, substeps
 from embodichain.physics.film import Film
 from embodichain.physics.painter import Painter
-from embodichain.physics.painters import PAINTERS, RAYCAST
+from embodichain.physics.painters import DEFAULT, PAINTERS, RAYCAST
 from embodichain.physics.world import World, compile_world, shape_key, write_scene
 from embodichain.types import Push, Robot, Scene, WorldState
 from embodichain.types.poses import compose
@@ -47,7 +47,7 @@ class MujocoPhysics:
         height: int,
         cameras: tuple[str, ...] | None = None,
         shadows: bool = True,
-        painter: str = RAYCAST,
+        painter: str = DEFAULT,
         cached_worlds: int = 32,
     ) -> None:
         names = tuple(camera.name for camera in robot.cameras)

@@ -7,15 +7,21 @@ from collections.abc import Callable
 from embodichain.physics.painter import Painter
 from embodichain.registry import Registry
 
-__all__ = ["PAINTERS", "RAYCAST", "warm_up"]
+__all__ = ["DEFAULT", "PAINTERS", "RAYCAST", "warm_up"]
 
 RAYCAST = "raycast"
 """What drew every world before there was a choice, and draws thumbnails, portraits and films."""
+DEFAULT = "raster"
+"""What draws the pictures of a stream when nobody chooses."""
 
 PAINTERS: Registry[Callable[..., Painter]] = Registry(
     "painter",
     "embodichain.painters",
-    {RAYCAST: "embodichain.physics.render:Renderer", "raster": "embodichain.physics.raster.rasteriser:Rasteriser"},
+    {
+        RAYCAST: "embodichain.physics.render:Renderer",
+        DEFAULT: "embodichain.physics.raster.rasteriser:Rasteriser",
+        "raster-2x2": "embodichain.physics.raster.rasteriser:FineRasteriser",
+    },
 )
 """Every painter by name: its class, made with `model`, `width`, `height`, `cameras`, `shadows` and `samples`. A static method
 `warm_up` of it is called once on a machine before workers start."""

@@ -25,7 +25,10 @@ def current(saved: Any) -> Any:
 
 
 def as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole saved configuration of a run, with what earlier versions did and could not say: none of them bounded conduct."""
+    """A whole saved configuration of a run, with what earlier versions did and could not say.
+
+    None of them bounded conduct, and the first had one painter.
+    """
     found = dict(saved)
     if isinstance(world := found.get("world"), Mapping):
         found["world"] = world_as_then(world)
@@ -34,4 +37,4 @@ def as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 def world_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The same of a saved world."""
-    return {"bounds": asdict(UNBOUNDED)} | dict(saved)
+    return {"bounds": asdict(UNBOUNDED), "painter": "raycast"} | dict(saved)

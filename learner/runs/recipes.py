@@ -63,7 +63,7 @@ def metaworld_cpu() -> RunConfig:
         base,
         recipe="metaworld_cpu",
         out=Path("runs/metaworld_cpu"),
-        world=WorldConfig(tasks=("metaworld:reach-v3",), painter="raster", horizon=32),
+        world=WorldConfig(tasks=("metaworld:reach-v3",), horizon=32),
         stream=replace(base.stream, workers=1),
         learner=replace(base.learner, agent=agent),
     )
@@ -106,6 +106,7 @@ def turn_switch_cpu() -> RunConfig:
         out=Path("runs/turn_switch_cpu"),
         world=WorldConfig(
             tasks=("turn_switch",),
+            painter="raycast",  # whose pictures the policy that ships has learned from
             width=128,
             height=128,
             horizon=32,
@@ -242,7 +243,6 @@ def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 4000) -> Run
     )
     world = replace(
         world,
-        painter="raster",
         width=128,
         height=128,
         horizon=40,
@@ -354,7 +354,6 @@ def pretrain() -> RunConfig:
             tasks=tasks,
             width=256,
             height=256,
-            painter="raster",
             physical=PhysicalConfig(enabled=True),
             assets=AssetsConfig(counts=dict.fromkeys(base.world.assets.counts, 24)),
         ),

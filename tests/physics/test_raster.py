@@ -17,7 +17,7 @@ from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.visual import VisualConfig
 from embodichain.physics.mujoco import MujocoPhysics
-from embodichain.physics.painters import PAINTERS
+from embodichain.physics.painters import DEFAULT, PAINTERS
 from embodichain.physics.raster.rasteriser import Rasteriser
 from embodichain.prepare import prepare
 from embodichain.stages import SceneStage
@@ -313,10 +313,10 @@ def test_a_world_says_who_paints_it():
     with pytest.raises(ConfigError, match=r"brush.*raycast"):
         MujocoPhysics(gantry(), width=16, height=16, painter="brush")
     with pytest.raises(ConfigError, match="lets nobody choose"):
-        physics_room.make("counting", painter="raster", robot=gantry(), width=16, height=16)
+        physics_room.make("counting", painter="raycast", robot=gantry(), width=16, height=16)
     chosen = scene(placed("block", block((0.08, 0.08, 0.08)), 0.0, 0.0))
     seen = {}
-    for painter in ("raycast", "raster"):
+    for painter in ("raycast", "raster", "raster-2x2"):
         physics = physics_room.make("mujoco", painter=painter, robot=gantry(), width=32, height=32)
         physics.reset(chosen)
         seen[painter] = np.zeros((3, 32, 32, 3), np.uint8)
@@ -326,7 +326,8 @@ def test_a_world_says_who_paints_it():
     default.reset(chosen)
     rgb = np.zeros((3, 32, 32, 3), np.uint8)
     default.render(rgb)
-    np.testing.assert_array_equal(rgb, seen["raycast"])
-    assert (seen["raster"] != rgb).any()
-    assert WorldConfig().painter == "raycast"
-    assert replace(WorldConfig(), painter="raster") != WorldConfig()
+    np.testing.assert_array_equal(rgb, seen["raster"])
+    assert (seen["raycast"] != rgb).any()
+    assert (seen["raster-2x2"] != rgb).mean() > 0.005, "edges are smoothed"
+    assert WorldConfig().painter == DEFAULT
+    assert replace(WorldConfig(), painter="raycast") != WorldConfig()

@@ -14,7 +14,7 @@ from embodichain.physics.foreign.likeness import Likeness
 from embodichain.physics.foreign.state import EnvironmentState
 from embodichain.physics.foreign.wire import Benchmark, Host, HostHung, HostLost
 from embodichain.physics.painter import Painter
-from embodichain.physics.painters import PAINTERS, RAYCAST
+from embodichain.physics.painters import DEFAULT, PAINTERS
 from embodichain.types import Push, Robot, Scene
 
 _NOTHING: dict = {}
@@ -35,7 +35,7 @@ class ForeignPhysics:
     benchmark: Benchmark
 
     def __init__(
-        self, robot: Robot, *, width: int, height: int, cameras: tuple[str, ...] | None = None, painter: str = RAYCAST
+        self, robot: Robot, *, width: int, height: int, cameras: tuple[str, ...] | None = None, painter: str = DEFAULT
     ) -> None:
         """Raises ConfigError for a robot of another benchmark, and for an unknown camera or painter."""
         if robot.name != self.benchmark.name:
