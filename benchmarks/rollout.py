@@ -4,7 +4,8 @@
 
 The same scenes are played twice: by the whole loop (expert, state extraction, grading, rendering, writing), and by MuJoCo alone
 fed with the actions that the loop recorded. Both must end in bitwise the same state before anything is timed. Then the painters:
-how many times the ray caster's processor time is the rasteriser's (`benchmarks/painters.py` has more), and its share of episodes.
+how many times the ray caster's processor time is the rasteriser's (`benchmarks/painters.py` has more), its share of episodes, and
+how many trajectories a worker streams where it streamed one with the ray caster (`benchmarks/trajectories.py` has more).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import harness
 import mujoco
 import numpy as np
 import painters
+import trajectories
 
 from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
@@ -174,6 +176,7 @@ def main() -> None:
     seconds = 1.0 if options.quick else 10.0
     result["render_fps_128"] = {name: render_fps(128, seconds, name) for name in ("raycast", "raster")}
     result |= painters.measure(5 if options.quick else 41, drawn)
+    result |= trajectories.measure(options.tasks or trajectories.ASKED, 3 if options.quick else 20)
     result["share_render_raster"] = render_shares(drawn, 1 if options.quick else 5)
     harness.give(result, options)
 
