@@ -232,6 +232,32 @@ def test_a_worker_that_ends_a_moment_before_its_node_was_lost_with_it_and_one_wh
 
 @pytest.mark.slow
 @pytest.mark.cluster
+def test_workers_leave_a_node_that_is_announced_to_go_and_no_number_is_lost(world, cluster, no_shared_memory_left):
+    """As a spot machine is announced: Ray is told that the node goes in a minute, and a minute later it is gone."""
+    far = cluster.add_node(num_cpus=2)
+    with ring_for(world) as ring, RayEngine(world, ring, RayConfig(workers=3, address=str(cluster.address))) as engine:
+        ids: list[int] = []
+        reader = threading.Thread(target=lambda: ids.extend(drain(ring, engine, world)))
+        reader.start()
+        eventually(engine, lambda: len(engine.pids) == 3)
+        announced = ["drain-node", "--address", str(cluster.address), "--node-id", far.node_id, "--reason"]
+        announced += ["DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot", "--deadline-remaining-seconds", "60"]
+        subprocess.run([sys.executable, "-m", "ray.scripts.scripts", *announced], check=True, capture_output=True)
+        eventually(engine, lambda: len(engine.pids) == 1)
+        assert "waiting for a core" in engine.health
+        cluster.remove_node(far, allow_graceful=False)
+        cluster.add_node(num_cpus=2)
+        eventually(engine, lambda: len(engine.pids) == 3)
+        published = engine.report.published
+        eventually(engine, lambda: engine.report.published > published + 5)
+        assert not engine.report.deaths and not engine.report.crashed
+        engine.close()
+        reader.join()
+    assert max(Counter(ids).values()) == K
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_whose_workers_have_no_core_waits_and_starts_when_there_is_one(world, cluster, no_shared_memory_left):
     ray.init(address=str(cluster.address), log_to_driver=False)
     taken = ray.remote(num_cpus=1)(lambda: time.sleep(60.0)).remote()

@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import DoesNotExist, Exists, In, NodeLabelSc
 from embodichain.errors import EmbodiChainError
 from embodichain.ray_engine.doubts import Doubts, Lost, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
+from embodichain.ray_engine.notices import Notices
 from embodichain.ray_engine.weather import Cause
 from embodichain.stages import Produced
 
@@ -67,12 +68,13 @@ class Crew:
     """Fills places with actors and keeps them filled. Owned by one thread; `told` by any.
 
     A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost nobody
-    is placed until that node has answered or Ray has given it up; on every other node the work goes on.
+    is placed until that node has answered or Ray has given it up; on every other node the work goes on. From a node that is drained
+    workers move away, each when it has ended what it does.
     """
 
     def __init__(self, hire: Hire, size: int, *, home: str, hang_s: float, epoch: int) -> None:
         self._hire, self._home, self._hang_s = hire, home, hang_s
-        self._doubts = Doubts()
+        self._doubts, self._notices = Doubts(), Notices()
         self._epoch, self._epochs = epoch, dict[int, int]()
         """The first epoch of all, and the next of each index that somebody had who left."""
         self.workers = [Worker(index, epoch) for index in range(size)]
@@ -80,8 +82,13 @@ class Crew:
             self._place(worker)
 
     def idle(self) -> list[Worker]:
-        """Those that are ready, have nothing to do and stay."""
-        return [worker for worker in self.workers if worker.who is not None and worker.waits_for is None and not worker.leaving]
+        """Those that are ready, have nothing to do and stay where they are."""
+        drained = self._drained
+        return [
+            worker
+            for worker in self.workers
+            if worker.who is not None and worker.waits_for is None and not worker.leaving and worker.who.node not in drained
+        ]
 
     @property
     def size(self) -> int:
@@ -117,6 +124,28 @@ class Crew:
                     with suppress(ray.exceptions.RayError, ValueError):
                         ray.kill(worker.actor, no_restart=True)
 
+    def _move(self) -> None:
+        """Has those leave that stand on a node about to be taken away, once they have ended what they do: their places are filled
+        elsewhere, and no number is lost.
+        """
+        drained = self._drained
+        for worker in self.workers:
+            if worker.who is not None and worker.who.node in drained and worker.waits_for is None and not worker.leaving:
+                worker.actor.leave.remote()
+                worker.actor = worker.who = worker.asked = None
+                worker.epoch = (worker.epoch + 1) % 256
+                worker.note = "one moves from a node that is drained"
+
+    @property
+    def _drained(self) -> frozenset[str]:
+        """Nodes that are about to be taken away. The ring's own is none of them: a run has nowhere else to go."""
+        return self._notices.nodes - {self._home}
+
+    @property
+    def _avoided(self) -> tuple[str, ...]:
+        """Nodes on which nobody is placed: in doubt, or about to be taken away."""
+        return (*self._doubts.nodes, *sorted(self._drained))
+
     def submit(self, worker: Worker, number: int) -> None:
         """Has a worker make a number."""
         worker.number, worker.since = number, time.monotonic()
@@ -125,6 +154,7 @@ class Crew:
     def wait(self, timeout_s: float) -> Iterator[Produced | Lost | None]:
         """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
         yield from self._doubts.settled()
+        self._move()
         self._fill()
         self.see_off()
         busy = {worker.waits_for: worker for worker in self.workers if worker.waits_for is not None}
@@ -245,7 +275,7 @@ class Crew:
                 worker.actor is not None
                 and worker.who is None
                 and worker.avoids
-                and not set(worker.avoids) & set(self._doubts.nodes)
+                and not set(worker.avoids) & set(self._avoided)
             ):
                 avoided, worker.avoids = worker.avoids, ()
                 if not all(is_gone(node) for node in avoided):
@@ -254,7 +284,7 @@ class Crew:
 
     def _place(self, worker: Worker) -> None:
         """On the ring's node while it has a core to spare, else on any that is not in doubt; it waits where there is no core."""
-        worker.avoids = self._doubts.nodes
+        worker.avoids = self._avoided
         elsewhere: dict[str, In | NotIn | Exists | DoesNotExist] = {_NODE: NotIn(*worker.avoids)} if worker.avoids else {}
         where = NodeLabelSchedulingStrategy(hard=elsewhere, soft={_NODE: In(self._home)})
         worker.actor = self._hire(worker.index, worker.epoch, where)
