@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import ray
 from ray._private.state import state
@@ -24,8 +25,7 @@ class Notices:
         now = time.monotonic()
         if now >= self._ask_at:
             self._ask_at = now + _EVERY_S
-            try:
+            # When the head is away for a moment workers go on, and the next second tells.
+            with suppress(ray.exceptions.RayError, RuntimeError, ConnectionError):
                 self._nodes = frozenset(state.get_draining_nodes())
-            except (ray.exceptions.RayError, RuntimeError, ConnectionError):
-                pass  # the head is away for a moment: workers go on, and the next second tells
         return self._nodes
