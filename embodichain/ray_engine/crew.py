@@ -271,12 +271,7 @@ class Crew:
         for worker in self.workers:
             if worker.actor is None and not worker.leaving and time.monotonic() >= worker.call_at:
                 self._place(worker)
-            elif (
-                worker.actor is not None
-                and worker.who is None
-                and worker.avoids
-                and not set(worker.avoids) & set(self._avoided)
-            ):
+            elif worker.actor is not None and worker.who is None and worker.avoids and not set(worker.avoids) & set(self._avoided):
                 avoided, worker.avoids = worker.avoids, ()
                 if not all(is_gone(node) for node in avoided):
                     ray.kill(worker.actor, no_restart=True)
