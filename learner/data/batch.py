@@ -47,8 +47,10 @@ class RingLease(Lease, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """One gathered batch in physical units, with T chunks and T + 1 frames a window. Steps after an episode's end are zero and marked
-    invalid."""
+    """One gathered batch in physical units, with T chunks and T + 1 frames a window.
+
+    Steps after the end of an episode are zero and marked invalid.
+    """
 
     rgb_BThw3: Tensor | None
     """uint8 [B, T + 1, cameras, h, w, 3]; None where workers encoded the frames."""
