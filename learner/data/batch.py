@@ -83,7 +83,7 @@ class Batch:
 
     @property
     def imitate_BT(self) -> Tensor:
-        """bool [B, T]: steps whose actions are to be imitated, that is valid and not part of a failed attempt."""
+        """Steps whose actions are to be imitated, bool [B, T]: valid, and not part of a failed attempt."""
         return self.valid_BT & (self.segment_BT != Segment.FAILURE)
 
     @property

@@ -144,6 +144,7 @@ class _GeluGradient(torch.autograd.Function):
         (d_out,) = grads
         g, x = ctx.saved_tensors
         square = x * x
+        # In-place operations reuse three buffers: this runs once a time step, and memory traffic dominates its cost.
         t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
         bend = square.mul_(3.0 * _GELU_A * _GELU_B)  # x u'' / 2
         d_u = bend + _GELU_A
@@ -354,6 +355,7 @@ def scan(
         )
         if recompute.truncate and begin:
             w1, b1, w2, b2 = (part.detach() for part in state[:4])
+            # Gain and shift stay attached: they are parameters, not state, and have no history to cut.
             state = FastWeights(w1, b1, w2, b2, state.gain, state.shift)
         with in_full(asks.device):
             if recompute.scan_steps and torch.is_grad_enabled():
@@ -382,6 +384,8 @@ def _stretch(
     reads, action_reads = [], []
     keys, values, rates = (part.unbind(1) for part in writes)
     for key, value, rate, ask, action_ask, forecast in zip(keys, values, rates, queries, action_queries, forecasts, strict=True):
+        # All gradients are taken at the same state, so the scene's part alone is the working memory's update, and adding the body's
+        # part to it gives the long-term memory: the scene is computed once for both.
         parts = deltas(state, key, value, rate)
         working = descend(state, summed(state, parts.tokens(0, scene)))
         if action_ask is not None:

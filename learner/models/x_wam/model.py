@@ -268,7 +268,8 @@ class Xwam(XwamPasses):
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
         """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, then the depth branch from the last
-        blocks."""
+        blocks.
+        """
         report = load_wan(self, folder, heads=self.config.heads, times=("video_time", "action_time"), head="video_out")
         for block, copy in zip(self.blocks[len(self.blocks) - len(self.depth_blocks) :], self.depth_blocks, strict=True):
             copy.load_state_dict(block.state_dict())
