@@ -1,9 +1,8 @@
 """The frequent transitions in machine code: claim, publish, abandon, acquire, release, each one compare-and-swap of a slot's word.
 
 Kernels work on raw addresses of shared memory and may run in any number of processes at once. Within a process the caller must hold
-the ring's lock, because `context`, `held`, `marks` and `scratch` are private to the process. A kernel may be stopped by `kill -9`
-at any instruction: each slot is then in the state before or after the operation, hints may be stale until reaping repairs them, and
-counters may be short by one.
+the ring's lock, as `context`, `held`, `marks` and `scratch` are private to it. After `kill -9` at any instruction, each slot is in
+the state before or after the operation; hints may be stale until reaping repairs them, and counters may be short by one.
 """
 # ruff: noqa: ANN001, ANN202, ANN201  (numba's signatures state the types)
 
@@ -182,8 +181,8 @@ def _claim_oldest(context):
 def _claim_for_refill(context):
     """Aggregate mode: replaces the oldest trajectory if the current refill has any left to replace.
 
-    The count is decremented before the eviction, because two writers could otherwise both take the last one. A writer that is
-    killed in between leaves one slot unreplaced in this refill.
+    The count is decremented first, because two writers could otherwise both take the last one. A kill in between leaves one slot
+    unreplaced.
     """
     refill = context[BASE] + layout.AT_REFILL
     while True:
@@ -240,8 +239,8 @@ def publish(context, slot, version, named, trajectory, now_ns):
     """Changes WRITING to READY with K reads. Returns a wake flag, or REFUSED if the slot is not ours, or CLOSED, or GONE.
 
     The payload was written before this call. The swap has release ordering, so a reader that acquires the slot sees all of it.
-    The flag ROW_PUBLISHING is set with a full barrier before K is read, and cleared after the swap. A change of K waits for the
-    flags of all participants; afterwards no slot with the old K can appear.
+    ROW_PUBLISHING is set before K is read, and cleared after the swap: a change of K waits for the flags of all participants, after
+    which no slot with the old K can appear.
     """
     if context[LEFT] != 0:
         return GONE
@@ -263,7 +262,6 @@ def publish(context, slot, version, named, trajectory, now_ns):
     store(at + layout.SLOT_READS, ZERO)
     store(at + layout.SLOT_BOUND, reads)
     store(at + layout.SLOT_CEILING, ALL_BITS if context[AGGREGATE] != 0 else reads)
-    # Everything that a reader needs is stored above: the swap is what publishes it.
     done = swap(context, slot, before, pack(IS_READY, reads, U64(version), ZERO), PUBLISH)
     store(publishing, ZERO)
     if not done:
@@ -336,8 +334,8 @@ def _undraw(context, held, slot, epoch):
 def _count_draws(context, drawn):
     """Aggregate mode: adds to the draws of the whole ring; the draw that reaches K x num_slots requests a refill.
 
-    Only the process whose compare-and-swap resets the count requests the refill. A refill requested during another follows it; a
-    third one is dropped. If that process is killed in between, its refill is lost.
+    Only the process whose compare-and-swap resets the count requests it; if it is killed in between, that refill is lost. A refill
+    requested during another follows it; a third one is dropped.
     """
     at = context[BASE] + layout.AT_DRAWN
     limit = load(context[BASE] + layout.AT_MAX_READS) * U64(context[NUM_SLOTS])
@@ -423,8 +421,7 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         return CLOSED
     if not _primed(context):
         return NOT_PRIMED
-    # Read before the first draw: `_undraw` must notice any change of K since then.
-    epoch = load(context[BASE] + layout.AT_BUDGET_EPOCH)
+    epoch = load(context[BASE] + layout.AT_BUDGET_EPOCH)  # before the first draw: `_undraw` must notice any later change of K
     golden = U64(0x9E3779B97F4A7C15)
     context[STAMP] += 1
     stamp, want, drawn, misses = context[STAMP], table.shape[1], 0, 0
@@ -476,8 +473,8 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
 def release(context, held, table, count):
     """Ends a lease of `count` draws; returns a wake flag. A slot becomes FREE if no read is left and no other participant holds it.
 
-    One bit stands for all leases of this participant on a slot, and the last of them clears it. Columns without HELD are skipped,
-    so releasing twice does no harm. Returns GONE if the attachment has ended.
+    One bit stands for all leases of this participant on a slot; the last one clears it. Releasing twice does no harm, as columns
+    without HELD are skipped. Returns GONE if the attachment has ended.
     """
     if context[LEFT] != 0:
         return GONE
