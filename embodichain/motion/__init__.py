@@ -1,4 +1,4 @@
-"""How experts move: kinematics, inverse kinematics, time-parametrised plans, the unified action, skills."""
+"""Motion of the experts: kinematics, inverse kinematics, time-parametrised plans, the unified action, skills."""
 
 __all__ = [
     "action",

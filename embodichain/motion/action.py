@@ -1,12 +1,12 @@
-"""The unified action: a robot's command as 30 numbers that any dual-arm robot shares, and back without loss.
+"""The unified action: converts commands of any robot with up to two arms to 30 common channels, and back without loss.
 
 Layout (`types.ACTION_DIM`): left EEF pose 0-6, right EEF pose 7-13 (x, y, z [m], qw, qx, qy, qz, world frame), left joints 14-20,
 right joints 21-27 [rad], grippers 28-29 (opening [m]). A robot with one arm uses the left channels.
 
-A robot that is commanded in movements of its hand (`Robot.channels`) says itself where the values of its commands lie, as they are.
+For a robot that is commanded by displacements of its hand, `Robot.channels` lists the channels of its command values.
 
-Of the two quaternions of an orientation the one nearer to that of the arm's home is taken. The usual choice, qw >= 0, would let the
-sign of a gripper that points straight down (qw = 0) jump with every tremor: nobody could learn such a channel.
+Of the two quaternions of an orientation, the one closer to the arm's home orientation is used. With the usual choice qw >= 0, the
+sign would flip at random for a gripper that points straight down (qw = 0), which no model could learn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_JOINTS = 7
 
 @compiled()
 def _poses(positions: Floats, rotations: Floats, joints: Floats, home: Floats) -> Floats:
-    """EEF poses [N, 7] of joints [N, n], quaternions on the side of `home` [4]."""
+    """EEF poses [N, 7] from joints [N, n], with the quaternions closer to `home` [4]."""
     out = np.empty((joints.shape[0], 7))
     for i in range(joints.shape[0]):
         frame_positions, frame_rotations = forward_frames(positions, rotations, joints[i])
@@ -38,16 +38,16 @@ def _poses(positions: Floats, rotations: Floats, joints: Floats, home: Floats) -
 
 
 def _upright(quaternion: Floats) -> Floats:
-    """The same orientation with its largest component positive: no rounding decides that sign."""
+    """The quaternion of the same orientation whose largest component is positive, so that rounding cannot flip its sign."""
     return quaternion * np.sign(quaternion[np.argmax(np.abs(quaternion))])
 
 
 class ActionCodec:
-    """Turns commands (or measurements, which have the same layout) of one robot into unified actions and back.
+    """Converts commands of one robot, or measurements, which have the same layout, to unified actions and back.
 
-    Exactness: `encode` rounds a command to float32 first and derives everything, EEF poses included, from the rounded values;
-    `decode` reads the joint and gripper channels alone. So decode(encode(c)) == c exactly when c is float32-representable, and
-    encode(decode(a)) == a bitwise for every a that `encode` made.
+    `encode` first rounds a command to float32 and computes everything, including EEF poses, from the rounded values. `decode` reads
+    only the joint and gripper channels. So decode(encode(c)) == c if c is exact in float32, and encode(decode(a)) == a bitwise for
+    every output a of `encode`.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -67,12 +67,12 @@ class ActionCodec:
 
     @property
     def action_dim(self) -> int:
-        """Channels of a unified action."""
+        """Number of channels of a unified action."""
         return ACTION_DIM
 
     @property
     def mask(self) -> NDArray[np.uint8]:
-        """1 where the robot has the channel, shape [30]."""
+        """1 for channels that the robot has, shape [30]."""
         mask = np.zeros(ACTION_DIM, np.uint8)
         mask[self._channels] = 1
         if self._channels:
@@ -85,7 +85,7 @@ class ActionCodec:
 
     @property
     def limits(self) -> Limits:
-        """Of each channel: the ranges of joints and grippers, the ball that the arm can reach, and what a quaternion may hold."""
+        """Limits of each channel: ranges of joints and grippers, a bound on the arm's reach, and -1..1 for quaternions."""
         low, high = np.zeros(ACTION_DIM, np.float32), np.zeros(ACTION_DIM, np.float32)
         low[self._channels], high[self._channels] = -1.0, 1.0
         if self._channels:
@@ -128,7 +128,7 @@ class ActionCodec:
         return np.concatenate(parts, axis=-1).astype(np.float64)
 
     def round(self, command: NDArray[np.floating]) -> NDArray[np.float64]:
-        """The command as an action can hold it: every value rounded to float32. Simulate this one, and replay is bitwise."""
+        """Rounds every value of a command to float32. If this command is simulated, a replay from the action is bitwise exact."""
         command = np.asarray(command, np.float64)
         if command.shape[-1:] != (self.robot.command_size,):
             raise ValueError(f"commands of {self.robot.name!r} have {self.robot.command_size} values, got shape {command.shape}")

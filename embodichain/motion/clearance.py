@@ -1,4 +1,4 @@
-"""How far an arm stays from itself, its base and the other arm: its colliding geoms as capsules, and distances between those."""
+"""Distances of an arm from itself, its base and other arms, with colliding geoms approximated by capsules."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from embodichain.machine_code import compiled
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-9
-"""More than rounding can change a distance by [m]: a pair is passed over only when it surely decides nothing."""
+"""Upper bound of rounding errors in a distance [m]; a pair is skipped only if it cannot matter even with such an error."""
 _NEIGHBOURS = 3
-"""Links fewer than this many joints apart cannot meet or touch by construction."""
+"""Links fewer than this many joints apart are not checked: they touch by construction or cannot meet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Capsules:
-    """The parts of one arm and what is bolted down around it.
+    """The links of one arm and the fixed parts around it, as capsules.
 
-    `frame` [k] is the joint frame that carries a capsule or BOLTED; `ends` [k, 2, 3] [m] are in that frame, in the world frame when
-    bolted; `radius` [k] [m].
-    `pairs` [p, 2] are the capsules that may hit each other: links far enough along the arm, and links and bolted parts.
+    `frame` [k] is the joint frame of each capsule, or BOLTED; `ends` [k, 2, 3] [m] are in that frame, or in the world frame if
+    bolted; `radius` [k] [m]. `pairs` [p, 2] are the capsules that may collide: links far enough apart along the arm, and links with
+    bolted parts.
     """
 
     frame: NDArray[np.int64]
@@ -34,9 +34,9 @@ class Capsules:
 
 
 def pairs_apart(capsules: Capsules, frame_positions: Floats, frame_rotations: Floats) -> NDArray[np.int64]:
-    """The pairs [p, 2] of one arm worth watching: far enough along the arm, and apart in the given (home) configuration.
+    """The pairs [p, 2] of one arm to check: far enough apart along the arm, and not overlapping in the given home configuration.
 
-    Parts that overlap at home do so because capsules are rounder than geoms; such a pair can tell nothing.
+    Parts overlap at home only because capsules are larger than the geoms; such pairs cannot be checked.
     """
     frame, radius = capsules.frame, capsules.radius
     at_home = place(frame_positions, frame_rotations, frame, capsules.ends)
@@ -83,7 +83,7 @@ def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
 
 @compiled()
 def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
-    """World end points [m], shape [k, 2, 3], of capsules given in the frames of `kinematics.forward_frames`."""
+    """Transforms capsule end points to the world, [k, 2, 3] [m], given the frames from `kinematics.forward_frames`."""
     out = ends.copy()
     for k in range(ends.shape[0]):
         i = frame[k]
@@ -101,9 +101,9 @@ def place(frame_positions: Floats, frame_rotations: Floats, frame: NDArray[np.in
 def smallest_gap(
     first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
 ) -> float:
-    """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative where they overlap.
+    """Smallest distance [m] over `pairs` [p, 2] between placed capsules of two sets; negative if they overlap.
 
-    Whoever only asks whether it is below `at_most` [m] gets that where it is not: pairs further apart are hardly looked at.
+    Returns `at_most` [m] if the distance is larger; pairs farther apart than that are skipped cheaply.
     """
     smallest = at_most
     first_center, first_half = _spheres(first)
@@ -116,7 +116,7 @@ def smallest_gap(
         for axis in range(3):
             squared += (first_center[i, axis] - second_center[j, axis]) ** 2
         if bound > 0.0 and squared > bound * bound:
-            continue  # the balls around the two are further apart than the smallest gap found
+            continue  # bounding spheres are farther apart than the smallest gap so far
         distance = segment_distance(first[i, 0], first[i, 1], second[j, 0], second[j, 1])
         smallest = min(smallest, distance - float(first_radius[i]) - float(second_radius[j]))
     return smallest
@@ -124,7 +124,7 @@ def smallest_gap(
 
 @compiled()
 def _spheres(ends: Floats) -> tuple[Floats, Floats]:
-    """Middles [k, 3] and half lengths [k] of segments [k, 2, 3]."""
+    """Midpoints [k, 3] and half lengths [k] of segments [k, 2, 3]."""
     centers, halves = np.empty((ends.shape[0], 3)), np.empty(ends.shape[0])
     for k in range(ends.shape[0]):
         squared = 0.0
@@ -139,7 +139,7 @@ def _spheres(ends: Floats) -> tuple[Floats, Floats]:
 def smallest_gap_along(
     first: Floats, first_radius: Floats, second: Floats, second_radius: Floats, pairs: NDArray[np.int64], at_most: float
 ) -> float:
-    """`smallest_gap` over two sets [T, k, 2, 3] that move together; the one with fewer points waits at its last."""
+    """`smallest_gap` over two sets [T, k, 2, 3] that move at the same time; the shorter path waits at its end."""
     smallest = at_most
     for t in range(max(first.shape[0], second.shape[0])):
         one, other = first[min(t, first.shape[0] - 1)], second[min(t, second.shape[0] - 1)]
@@ -158,10 +158,10 @@ def smallest_gap_between(
     at_most: float,
     enough: float,
 ) -> float:
-    """`smallest_gap_along` over all pairs of moving parts of two arms, link by link: most links are nowhere near one another.
+    """`smallest_gap_along` over all pairs of moving parts of two arms. Links are compared first, as most are far apart.
 
-    Each row of the links [l, 1 + m] says how many capsules a link has, and then which. Looks no further along the path once the
-    distance [m] is below `enough` [m].
+    Each row of the links [l, 1 + m] holds the number of capsules of a link, then their indices. The search ends along the path once
+    the distance is below `enough` [m].
     """
     smallest = at_most
     last = second.shape[0] - 1
@@ -178,7 +178,7 @@ def smallest_gap_between(
                 for axis in range(3):
                     squared += (ours[a, axis] - theirs[b, axis]) ** 2
                 if bound > 0.0 and squared > bound * bound:
-                    continue  # the balls around the two links are further apart than the smallest gap found
+                    continue  # bounding spheres of the links are farther apart than the smallest gap so far
                 for i in first_links[a, 1 : 1 + first_links[a, 0]]:
                     length = squared = 0.0
                     for axis in range(3):
@@ -186,7 +186,7 @@ def smallest_gap_between(
                         squared += (0.5 * (one[i, 0, axis] + one[i, 1, axis]) - theirs[b, axis]) ** 2
                     bound = smallest + 0.5 * math.sqrt(length) + first_radius[i] + theirs[b, 3] + _ROUNDING
                     if bound > 0.0 and squared > bound * bound:
-                        continue  # nor is this part of the one link near the other
+                        continue  # this capsule is far from the whole other link
                     for j in second_links[b, 1 : 1 + second_links[b, 0]]:
                         distance = segment_distance(one[i, 0], one[i, 1], other[j, 0], other[j, 1])
                         smallest = min(smallest, distance - float(first_radius[i]) - float(second_radius[j]))
@@ -197,7 +197,7 @@ def smallest_gap_between(
 
 @compiled()
 def _balls(placed: Floats, radius: Floats, links: NDArray[np.int64], out: Floats) -> None:
-    """Middle and radius [l, 4] of a ball around all capsules of each link."""
+    """Bounding spheres of each link's capsules, centre and radius, [l, 4]."""
     for link in range(links.shape[0]):
         parts = links[link, 1 : 1 + links[link, 0]]
         for axis in range(3):
@@ -217,7 +217,7 @@ def _balls(placed: Floats, radius: Floats, links: NDArray[np.int64], out: Floats
 
 @compiled()
 def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
-    """Smallest height [m] of a moving capsule above z = 0."""
+    """Smallest height [m] of any moving capsule above z = 0."""
     height = math.inf
     for k in range(frame.shape[0]):
         if frame[k] >= 0:
@@ -227,7 +227,7 @@ def lowest(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
 
 @compiled()
 def lowest_along(placed: Floats, radius: Floats, frame: NDArray[np.int64]) -> float:
-    """`lowest` over a set [T, k, 2, 3] that moves."""
+    """`lowest` over the capsules [T, k, 2, 3] along a path."""
     height = math.inf
     for t in range(placed.shape[0]):
         height = min(height, lowest(placed[t], radius, frame))

@@ -1,4 +1,4 @@
-"""Where the bodies and affordances of an asset are once it stands somewhere."""
+"""World poses of the bodies and affordances of a placed asset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embodichain.types.poses import compose, inverse
 
 
 def asset_from_body(asset: Asset, name: str, joint_positions: tuple[float, ...] = ()) -> Pose:
-    """Where one body of an asset stands in the asset's frame, its joints at `joint_positions` [rad or m], zero when not given."""
+    """Pose of a body in the asset's frame, with its joints at `joint_positions` [rad or m], by default zero."""
     values = dict(zip((joint.name for joint in asset.movable_joints), joint_positions, strict=False))
     at_zero = {body.name: body.body_pose for body in asset.bodies}
     if name not in at_zero:
@@ -27,7 +27,7 @@ def asset_from_body(asset: Asset, name: str, joint_positions: tuple[float, ...] 
 
 
 def world_from_asset(asset: Asset, world_from_root: Pose) -> Pose:
-    """Where an asset's frame is when its root body is at `world_from_root`, the pose that `WorldState` reports."""
+    """World pose of an asset's frame, from the pose of its root body, which `WorldState` reports."""
     return compose(world_from_root, _root_from_asset(asset))
 
 
@@ -38,7 +38,7 @@ def _root_from_asset(asset: Asset) -> Pose:
 
 
 def affordance(asset: Asset, name: str, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> Pose:
-    """World pose of an asset's affordance; raises AssetError naming those it has."""
+    """World pose of an asset's affordance; raises AssetError, listing its affordances, for an unknown one."""
     if name not in asset.affordances:
         raise AssetError(
             f"asset {asset.name!r} has no affordance {name!r}; it has: {', '.join(sorted(asset.affordances)) or 'none'}"

@@ -1,4 +1,4 @@
-"""A hand: one arm and its gripper under command; it plans its ways through poses and remembers what is commanded."""
+"""A hand: one arm with its gripper. It plans paths through poses and stores the last command."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _ANY = IkConfig()
 
 @lru_cache(maxsize=128)
 def _attainable(chain: Chain, pose: Pose, exact: bool) -> bool:
-    """`Hand.attains`, remembered: whoever looks for a way asks for the same few poses again and again."""
+    """`Hand.attains` with a cache, because planning asks for the same few poses again and again."""
     return reachable(chain, pose, _DIRECT if exact else _ANY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandConfig:
-    """How hands move and grip: clearances [m] to table and other arm, opening speed [m/s], squeeze [m], least contact force [N].
+    """How hands move and grip: clearances [m] to table and other arm, opening speed [m/s], squeeze [m], smallest contact force [N].
 
-    A line may be left by `line_tolerance` [m] and `tilt_tolerance` [rad] where a wrist singularity lies on it.
-    `squeeze` is how far a closed gripper's target lies inside the object: with the gripper's stiffness it is the grip force.
+    At a wrist singularity, the path may deviate from a line by `line_tolerance` [m] and `tilt_tolerance` [rad]. `squeeze` is the
+    depth of a closed gripper's target inside the object; times the gripper's stiffness it is the grip force.
     """
 
     limits: Limits = field(default_factory=lambda: Limits(linear_speed=0.3, angular_speed=2.5))
@@ -64,10 +64,10 @@ class HandConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waypoint:
-    """Where the tip goes next: on a straight line at `speed` [m/s] (0 takes the limit), or the way the joints turn easiest.
+    """The next pose of the tip, reached on a straight line at `speed` [m/s] (0 means the limit), or by a motion in joint space.
 
-    With something in the fingers the pose is `exact`; else the gripper turned by half a turn about its approach is as good.
-    `meeting` lets it come as near to another arm as hands do that pass something on.
+    If `exact`, as for a hand that holds something, the gripper must not be turned by half a turn about its approach axis. `meeting`
+    allows the smaller distance to another arm that a handover needs.
     """
 
     pose: Pose
@@ -78,13 +78,13 @@ class Waypoint:
 
 
 def moved(pose: Pose, offset: Sequence[float]) -> Pose:
-    """The pose shifted by `offset` [m] in the world frame."""
+    """Shifts a pose by `offset` [m] in the world frame."""
     x, y, z = (float(a + b) for a, b in zip(pose.position, offset, strict=True))
     return Pose(position=(x, y, z), quaternion=pose.quaternion)
 
 
 class Hand:
-    """One arm and its gripper under command; all hands of a robot share one command, so that resting arms stay still."""
+    """One arm with its gripper. All hands of a robot share one command, so that arms that do not move keep their targets."""
 
     def __init__(self, robot: Robot, index: int, command: Floats, config: HandConfig | None = None) -> None:
         self.name = robot.arms[index].name
@@ -93,9 +93,9 @@ class Hand:
         self.config = replace(config, limits=replace(config.limits, control_hz=robot.control_hz))
         self.open = robot.arms[index].gripper_open
         self.tightest = -robot.arms[index].gripper_squeeze
-        """Smallest opening that may be commanded [m]."""
+        """Smallest opening that may be commanded [m]; negative, to squeeze."""
         self.obstacles: tuple[Floats, Floats] | None = None
-        """Capsules that the arm keeps clear of: end points [m], shape [k, 2, 3], and radii [m], shape [k]."""
+        """Capsules that the arm must avoid: end points [m], shape [k, 2, 3], and radii [m], shape [k]."""
         self._command = command
         starts = np.cumsum([0, *(arm.command_size for arm in robot.arms)])
         self._joints = slice(int(starts[index]), int(starts[index + 1]) - 1)
@@ -106,12 +106,12 @@ class Hand:
 
     @staticmethod
     def all_of(robot: Robot, state: WorldState, config: HandConfig | None = None) -> tuple[Hand, ...]:
-        """A hand for every arm of `robot`, commanded to stay where it is measured."""
+        """A hand for every arm of `robot`, with its measured position as command."""
         command = state.measured.copy()
         return tuple(Hand(robot, index, command, config) for index in range(len(robot.arms)))
 
     def imagined(self, *moved: tuple[Hand, Floats], joints: Floats | None = None) -> Hand:
-        """The same hand as if it, and other hands of the robot, were commanded to other joints [rad]: to plan what comes later."""
+        """A copy of the hand, as if it and other hands of the robot were commanded to other joints [rad]; to plan later motions."""
         twin = copy.copy(self)
         twin._command = self._command.copy()
         for hand, elsewhere in (*moved, *(((self, joints),) if joints is not None else ())):
@@ -119,7 +119,7 @@ class Hand:
         return twin
 
     def paced(self, *, joint_speed: float, joint_acceleration: float) -> Hand:
-        """The same hand, which plans its ways with slower joints [rad/s, rad/s^2]; both are under one command."""
+        """A hand with the same command that plans with other joint limits [rad/s, rad/s^2]."""
         twin = copy.copy(self)
         limits = replace(self.config.limits, joint_speed=joint_speed, joint_acceleration=joint_acceleration)
         twin.config = replace(self.config, limits=limits)
@@ -127,35 +127,35 @@ class Hand:
 
     @property
     def control_hz(self) -> int:
-        """Commands that the robot takes in a second: so many rows of a path are one."""
+        """Control steps a second [Hz], which are rows of a path."""
         return self.config.limits.control_hz
 
     @property
     def joints(self) -> Floats:
-        """Joint targets last commanded [rad], shape [dof]."""
+        """Last commanded joint targets [rad], shape [dof]."""
         return self._command[self._joints].copy()
 
     @property
     def opening(self) -> float:
-        """Opening last commanded [m]."""
+        """Last commanded opening [m]."""
         return float(self._command[self._gripper])
 
     @property
     def at_home(self) -> bool:
-        """Whether the arm is commanded to its home."""
+        """Whether the arm's command is its home."""
         return bool(np.allclose(self.joints, self.chain.home, atol=1e-3))
 
     @property
     def pose(self) -> Pose:
-        """world_from_tip at the last command."""
+        """Commanded pose of the tip, world_from_tip."""
         return self.chain.pose(self.joints)
 
     def measured_opening(self, state: WorldState) -> float:
-        """Opening measured [m]."""
+        """Measured opening [m]."""
         return float(state.measured[self._gripper])
 
     def measured_pose(self, state: WorldState) -> Pose:
-        """world_from_tip where the arm actually is."""
+        """Measured pose of the tip, world_from_tip."""
         return self.chain.pose(state.measured[self._joints])
 
     def joints_in(self, command: Floats) -> Floats:
@@ -167,17 +167,17 @@ class Hand:
         return float(command[self._gripper])
 
     def opened(self, command: Floats, opening: float) -> Floats:
-        """The command with another opening [m] of this hand."""
+        """A copy of the command with another opening [m] of this hand."""
         changed = command.copy()
         changed[self._gripper] = opening
         return changed
 
     def adopt(self, command: Floats) -> None:
-        """Goes on from a command that was sent in place of the one that this hand gave."""
+        """Replaces the stored command by one that was sent in its place."""
         self._command[self._joints], self._command[self._gripper] = command[self._joints], command[self._gripper]
 
     def step(self, joints: Floats | None = None, opening: float | None = None) -> Step:
-        """The next step with these targets; what is not given stays as it was."""
+        """The next step with these targets; targets that are not given stay unchanged."""
         if joints is not None:
             self._command[self._joints] = joints
         if opening is not None:
@@ -185,20 +185,20 @@ class Hand:
         return Step(command=self._command.copy())
 
     def travel(self, pose: Pose) -> float:
-        """How far the joint that must turn most would turn to bring the tip to `pose` [rad]; infinite when it cannot come there."""
+        """Largest change of any joint [rad] to bring the tip to `pose`; infinite if it is not reachable."""
         try:
             return float(np.max(np.abs(solve(self.chain, pose, self.joints) - self.joints)))
         except MotionError:
             return math.inf
 
     def attains(self, pose: Pose, *, exact: bool = False) -> bool:
-        """Whether any joints bring the tip to `pose`, or unless it is `exact` to its half turn, whatever the way there."""
+        """Whether inverse kinematics finds `pose` or, unless `exact`, its half turn; the path there is not checked."""
         return _attainable(self.chain, pose, exact)
 
     def route(self, waypoints: Sequence[Waypoint], start: Floats | None = None) -> Floats:
-        """Joint targets [rad], shape [T, dof], through the waypoints from `start` (the last command), at rest at each of them.
+        """Joint targets [rad], shape [T, dof], through the waypoints from `start` (by default the last command), resting at each.
 
-        Raises MotionError when no inverse-kinematics branch takes the hand through all of them clear of table and other arms.
+        Raises MotionError when no branch of the inverse kinematics leads through all of them without collisions.
         """
         return np.concatenate([np.empty((0, self.chain.dof)), *self.legs(waypoints, start)])
 
@@ -214,18 +214,18 @@ class Hand:
             try:
                 path = way()
                 if waypoints[0].straight and len(ways) == 2:
-                    ways.pop()  # the same line more slowly passes the same places and ends in the same joints
+                    ways.pop()  # a slower version of the same line has the same collisions and final joints: try only one
                 self.check_clearance(path, start, meeting=waypoints[0].meeting)
                 return [path, *self.legs(waypoints[1:], path[-1])]
             except MotionError as error:
                 failure = failure or error
                 if not all(self.attains(waypoint.pose, exact=waypoint.exact) for waypoint in waypoints):
-                    break  # no branch and no detour leads to where the arm cannot be
+                    break  # the goal itself is not reachable, so no branch or detour can help
         assert failure is not None
         raise failure
 
     def shift(self, offset: Sequence[float]) -> Floats:
-        """The straight way by `offset` [m] in the world frame, or by as much of it as the arm can do; MotionError if hardly any."""
+        """A straight path by `offset` [m] in the world frame, shortened if necessary; raises MotionError if hardly possible."""
         failure: MotionError | None = None
         for fraction in (1.0, 0.6, 0.3):
             try:
@@ -236,10 +236,10 @@ class Hand:
         raise failure
 
     def sweep(self, pose_at: Callable[[float], Pose], speed: float, start: Floats) -> Floats:
-        """Joint targets [rad], shape [T, dof], along a curve of tip poses, `pose_at(0)` being where `start` holds the tip.
+        """Joint targets [rad], shape [T, dof], along a curve of tip poses; `pose_at(0)` must be the tip's pose at `start`.
 
-        `pose_at` takes the progress 0..1; `speed` [m/s] is the fastest that the tip moves. Slower where joints ask for it.
-        Raises MotionError where the curve leaves the arm's reach.
+        `pose_at` takes the progress 0..1; `speed` [m/s] is the largest tip speed, reduced if joint limits require it. Raises
+        MotionError if the curve leaves the arm's reach.
         """
         points = np.array([pose_at(float(s)).position for s in np.linspace(0.0, 1.0, 17)])
         length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
@@ -258,13 +258,13 @@ class Hand:
         raise MotionError(f"the {self.name} arm cannot follow the curve within its joint limits; choose another orientation or arm")
 
     def stop(self, velocity: Floats) -> Floats:
-        """Joint targets [rad], shape [T, dof], that bring the arm to rest when it moves by `velocity` [rad] each control step."""
+        """Joint targets [rad], shape [T, dof], that bring the arm to rest from `velocity` [rad/step]."""
         steps = self._ramp(velocity)
         fractions = np.cumsum(1.0 - np.arange(1, steps) / steps)
         return self.joints + fractions[:, None] * velocity
 
     def retrace(self, path: Floats) -> Floats:
-        """Joint targets [rad], shape [T, dof], back along `path` from the last command, at its own pace once it has picked up."""
+        """Joint targets [rad], shape [T, dof], back along `path` from the last command, at the path's own speed after a ramp."""
         points = np.concatenate([self.joints[None], path[::-1]])
         steps = self._ramp(points[2] - points[1]) if len(points) > 2 else 1
         rates = np.minimum(np.arange(1, len(points) + steps) / steps, 1.0)
@@ -273,12 +273,12 @@ class Hand:
         return np.stack([np.interp(covered, np.arange(len(points)), joint) for joint in points.T], axis=1)
 
     def _ramp(self, velocity: Floats) -> int:
-        """Control steps that it takes to come to rest from `velocity` [rad/step], or to reach it."""
+        """Number of control steps to decelerate from `velocity` [rad/step], or to accelerate to it."""
         fastest = float(np.max(np.abs(velocity))) * self.control_hz**2
         return max(1, math.ceil(fastest / self.config.limits.joint_acceleration))
 
     def _ways(self, waypoint: Waypoint, start: Floats) -> list[Callable[[], Floats]]:
-        """Candidate paths to one waypoint, best first; each raises MotionError when it does not exist, or all at once do."""
+        """Functions that plan candidate paths to one waypoint, best first; each raises MotionError if its path does not exist."""
         limits = self.config.limits
         if waypoint.straight:
             speed = waypoint.speed or limits.linear_speed
@@ -304,7 +304,7 @@ class Hand:
         return [lambda goal=goal: joint_path(start, goal, limits) for goal in goals]
 
     def _quick_line(self, pose: Pose, start: Floats, speed: float, ik: IkConfig) -> Floats:
-        """The exact line, unless a wrist singularity on it makes the arm crawl."""
+        """The exact line; raises MotionError if a wrist singularity on it makes the arm very slow."""
         limits = self.config.limits
         path = cartesian_path(self.chain, start, pose, speed=speed, limits=limits, ik=ik)
         first, last = self.chain.pose(start), self.chain.pose(path[-1])
@@ -317,7 +317,7 @@ class Hand:
         return path
 
     def _nearly_straight(self, pose: Pose, start: Floats, exact: bool) -> Floats:
-        """The way the joints turn easiest, where it stays near the line: past wrist singularities that an exact line cannot."""
+        """A path in joint space that stays near the line; it can pass wrist singularities that the exact line cannot."""
         goal = solve(self.chain, pose, start, _DIRECT if exact else _ANY)
         path = joint_path(start, goal, self.config.limits)
         first, last = self.chain.pose(start), self.chain.pose(path[-1])
@@ -334,7 +334,7 @@ class Hand:
         return path
 
     def surroundings(self) -> tuple[Floats, Floats]:
-        """Other arms as they are commanded, and what is bolted down: capsules of end points [m] [k, 2, 3] and radii [m] [k]."""
+        """Capsules of other arms at their commands, and of fixed parts: end points [m], [k, 2, 3], and radii [m], [k]."""
         parts = self.chain.capsules
         ends, radii = [parts.ends[parts.frame < 0]], [parts.radius[parts.frame < 0]]
         for chain, joints in self._others:
@@ -345,9 +345,9 @@ class Hand:
         return np.concatenate(ends), np.concatenate(radii)
 
     def check_clearance(self, path: Floats, start: Floats, *, meeting: bool = False) -> None:
-        """Raises MotionError when a path from `start` brings the arm too near to the table or to where another arm rests."""
+        """Raises MotionError when a path from `start` comes too close to the table, an obstacle or another resting arm."""
         config = self.config
-        along = Sweep.of(self.chain, np.concatenate([path[::3], path[-1:]]))  # 60 ms apart: less than 2 cm of any part
+        along = Sweep.of(self.chain, np.concatenate([path[::3], path[-1:]]))  # 60 ms apart, in which no part moves more than 2 cm
         begin = Sweep.of(self.chain, start)
         low = along.height()
         if low < min(config.table_clearance, begin.height()):

@@ -1,7 +1,7 @@
-"""Handling: picks an object up by a grip that leaves it a way onward, brings it over its goal and sets it down there.
+"""Picks an object up by a grip from which the next motion is possible, carries it over its goal and sets it down.
 
-What happens next decides how to grip: `pick` takes a function that plans onward from each grip and passes over those from which
-nothing follows. Poses in the hand are measured again before an object is lowered, for it may have turned between the fingers.
+`pick` is given a function that plans the next motion from each grip, and skips grips without one. The object's pose in the hand is
+measured again before it is lowered, because it may have turned between the fingers.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import angle_between, compose, frame, inverse, turn, turned, yaw_of, yaw_pose
 
 Onward = Callable[[Hand, Floats, Pose], object]
-"""Plans what follows a grip: takes the hand, its joints [rad] once it has lifted, and tip_from_object; MotionError when nothing."""
+"""Plans the motion after a grip from the hand, its joints [rad] once lifted, and tip_from_object; raises MotionError if impossible."""
 
 _BEFORE = (0.06, 0.035)
-"""How far before the grip [m], against its approach, the straight part of the approach begins: the first that the arm can do."""
+"""Lengths [m] of the straight final approach to a grip; the first possible one is used."""
 _AROUND = 0.10
-"""How much higher a hand passes that cannot come straight [m]."""
+"""Additional height of a detour if the direct approach is blocked [m]."""
 _CLEARANCE = 0.004
-"""Least distance [m] of open fingers from other objects."""
+"""Smallest distance [m] of open fingers from other objects."""
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.25, 0.025
-"""An object is lowered at the one speed to so near above its goal [m], then at the other until it touches [m/s]."""
+"""An object is lowered at `_LOWER_SPEED` [m/s] to `_NEAR` [m] above its goal, then at `_TOUCH_SPEED` until it touches."""
 _DIP = 0.002
-"""Most by which a way may pass below its floor [m]."""
+"""Tolerance by which a path may pass below its floor [m]."""
 _VIAS = ("joints", "line", "turn first")
 
 
 def object_pose(scene: Scene, state: WorldState, role: str) -> Pose:
-    """world_from_asset of the object under `role` now."""
+    """Present pose of the object under `role`, world_from_asset."""
     return world_from_asset(scene.object(role).asset, state.object_poses[role])
 
 
 def tip_from_object(hand: Hand, scene: Scene, state: WorldState, role: str) -> Pose:
-    """Where the object is in the hand now."""
+    """Present pose of the object in the hand, tip_from_object."""
     return compose(inverse(hand.measured_pose(state)), object_pose(scene, state, role))
 
 
 def turns(pose: Pose, count: int) -> tuple[Pose, ...]:
-    """The pose turned about its own Z axis by equal parts of a full turn: `count` ways that look or hold alike."""
+    """The pose rotated about its own Z axis in `count` equal parts of a full turn, for symmetric objects and grips."""
     return tuple(compose(pose, Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / count))) for k in range(count))
 
 
@@ -58,7 +58,7 @@ def tallest(scene: Scene, state: WorldState, leaving_out: Sequence[str] = ()) ->
 
 
 def box_grips(asset: Asset) -> tuple[Pose, ...]:
-    """Ways to hold a box (object_from_tip): by the middle of two opposite faces, from any side."""
+    """Grips of a box (object_from_tip): at the middle of two opposite faces, from any side."""
     lower, upper = asset.bounds
     x, y, z = (float(value) for value in (lower + upper) / 2)
     axes = np.eye(3)
@@ -70,13 +70,14 @@ def box_grips(asset: Asset) -> tuple[Pose, ...]:
 
 
 def from_above(world_from_object: Pose, grips: Sequence[Pose]) -> list[Pose]:
-    """Those grips (object_from_tip) whose hand points straight down when the object is at this pose."""
+    """The grips (object_from_tip) for which the hand points straight down when the object is at this pose."""
     return [grip for grip in grips if turned(compose(world_from_object, grip).quaternion, (0.0, 0.0, 1.0))[2] < -0.99]
 
 
 def landings(asset: Asset, held: Pose, center: Vec3, count: int = 12) -> list[Pose]:
-    """Where the object may come to lie on a level place around `center` [m] (world_from_object), on whatever side is down when
-    the hand that holds it so (`held`: tip_from_object) points straight down, in `count` turns.
+    """Poses of an object lying at `center` [m] (world_from_object), in `count` rotations.
+
+    It lies on the side that is down when the hand that holds it (`held`: tip_from_object) points straight down.
     """
     found = []
     for tip in turns(Pose(position=center, quaternion=turn((1.0, 0.0, 0.0), math.pi)), count):
@@ -97,12 +98,11 @@ def pick(
     opening: float = 0.0,
     astray: Sequence[Vec3] = (),
 ) -> Generator[Step, WorldState, tuple[str, Hand, WorldState]]:
-    """Grips the object under `role` and lifts it by `lift` [m]; returns what went wrong ("" when nothing did), the hand, the state.
+    """Grips the object under `role` and lifts it by `lift` [m]; returns the failure ("" for none), the hand, the state.
 
-    `grips` are object_from_tip; of those that leave room for fingers `opening` [m] apart (0: fully) and a way `onward`, the one
-    that a hand reaches with least travel is taken. `astray` [m] displaces the grip in the tip's frame, by the first of these
-    that the arm can do. Raises MotionError when there
-    is none, even with all hands at home.
+    `grips` are object_from_tip. Of those with room for fingers `opening` [m] apart (0 means fully open) and a path `onward`, the
+    one with the least travel of a hand is used. `astray` displaces the grip in the tip's frame by the first of these vectors [m]
+    that is possible, to provoke a failure. Raises MotionError when there is no such grip, even with all hands at home.
     """
     chosen, state = yield from choose(
         hands, state, lambda hands, state: _grip(hands, scene, state, role, grips, onward, lift, opening, astray)
@@ -129,7 +129,7 @@ def _grip(
     opening: float,
     astray: Sequence[Vec3],
 ) -> tuple[Hand, Floats, Floats]:
-    """A hand, its way to before the grip, and the way to the grip, displaced if that is asked for and can be done."""
+    """Chooses a hand, its path to before the grip, and the path to the grip, displaced if requested and possible."""
     world_from_object = object_pose(scene, state, role)
     others = outlines(scene, state, (role,)).values()
     ways: list[tuple[float, Hand, Pose]] = []
@@ -164,7 +164,7 @@ def _back(tip: Pose, distance: float) -> Pose:
 
 
 def _missing(hand: Hand, tip: Pose, opening: float, others: Collection[Outline]) -> tuple[Floats, Floats] | None:
-    """The way to before a displaced grip and to it; None when the fingers would come down on something or the arm cannot."""
+    """The paths to before a displaced grip and to it; None if the fingers would hit something or the arm cannot reach it."""
     if room_for_fingers(tip, opening or hand.open, others) <= 0.0:
         return None
     try:
@@ -174,7 +174,7 @@ def _missing(hand: Hand, tip: Pose, opening: float, others: Collection[Outline])
 
 
 def _approach(hand: Hand, tip: Pose) -> tuple[Floats, Floats]:
-    """The way to before a grip, from higher up where something stands in the way, and the way to it."""
+    """The path to before a grip, with a detour from above if something is in the way, and the path to it."""
     failure: MotionError | None = None
     for distance, higher in itertools.product(_BEFORE, (False, True)):
         before = _back(tip, distance)
@@ -199,10 +199,10 @@ def over(
     floor: float = 0.0,
     most: int = 8,
 ) -> tuple[Floats, Pose]:
-    """The way of an object in the hand (`held`: tip_from_object) from `start` to above one of its goals, and that goal.
+    """Plans the path of an object in the hand (`held`: tip_from_object) from `start` to above a goal; returns both.
 
-    Takes the goal that the gripper must turn least for, at the first of `heights` [m] above it from which it can be lowered. No
-    part of the object comes lower than `floor` [m] on the way. Raises MotionError when there is none.
+    It chooses the goal with the least rotation of the gripper, at the first of `heights` [m] above it from which the object can be
+    lowered. No part of the object passes below `floor` [m]. Raises MotionError when there is no path.
     """
     tip = hand.chain.pose(start)
     ways = [(compose(goal, inverse(held)), goal) for goal in goals]
@@ -243,9 +243,9 @@ def over(
 def set_down(
     hand: Hand, scene: Scene, state: WorldState, role: str, goal: Pose, support: str, *, press: float = 0.0, wider: float = 0.012
 ) -> Skill:
-    """Lowers the object from above `goal` (world_from_object) until it presses on `support` with `press` [N]; lets go.
+    """Lowers the object from above `goal` (world_from_object) until it presses on `support` with `press` [N], and releases it.
 
-    The fingers open by `wider` [m] and draw back.
+    The fingers open by `wider` [m] and retreat.
     """
     at_goal = compose(goal, inverse(tip_from_object(hand, scene, state, role)))
     near, touch = moved(at_goal, (0.0, 0.0, _NEAR)), moved(at_goal, (0.0, 0.0, -_NEAR))
@@ -263,7 +263,7 @@ def set_down(
 
 
 def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
-    """Sets the object down on the table below where the hand holds it: upright, or as it is held where the arm cannot do that."""
+    """Sets the object down on the table below the hand: upright or, if the arm cannot do that, in its present orientation."""
     pose = object_pose(scene, state, role)
     x, y, _ = pose.position
     lowered = moved(pose, (0.0, 0.0, -bottom_of(scene.object(role).asset, pose)))
@@ -274,13 +274,13 @@ def put_back(hand: Hand, scene: Scene, state: WorldState, role: str) -> Skill:
 
 
 def let_go(hand: Hand, state: WorldState, *, wider: float = 0.012, back: float = 0.06, taken: Floats | None = None) -> Skill:
-    """Opens the fingers by `wider` [m] and draws the hand back by `back` [m] against its approach, or the way it came."""
+    """Opens the fingers by `wider` [m] and retreats by `back` [m] against the approach, or back along `taken`."""
     state = yield from set_opening(hand, state, min(hand.measured_opening(state) + wider, hand.open))
     return (yield from follow(hand, state, _away(hand, back, taken)))
 
 
 def _away(hand: Hand, back: float, taken: Floats | None) -> Floats:
-    """Back against the approach by `back` [m], straight or as the joints turn easiest, else the way it came, else less far."""
+    """A retreat against the approach by `back` [m], straight or in joint space, else back along `taken`, else a shorter one."""
     target = _back(hand.pose, back)
     for straight in (True, False):
         try:

@@ -1,4 +1,4 @@
-"""Handing over: one hand holds an object out in the air, the other takes it from there, and only then the first lets go."""
+"""Handover: one hand holds an object in the air, the other grips it, and then the first releases it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from embodichain.types.poses import compose, frame, inverse, turned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandoverConfig:
-    """Where hands meet, in world coordinates: the middles [m] and the slants [rad] below the horizontal tried, best first.
+    """Where hands meet: candidate midpoints [m] in the world and slants [rad] below the horizontal, best first.
 
-    `before` [m] is how far from the object the receiver stops before it reaches in, and the giver draws back to after it
-    has opened its fingers by `wider` [m]; `steepest` and `shallowest` [rad] bound how
-    far below the horizontal it may point.
+    The receiver stops `before` [m] from the object before it reaches in; the giver retreats by as much after it has opened its
+    fingers by `wider` [m]. `steepest` and `shallowest` [rad] bound the receiver's slant below the horizontal.
     """
 
     x: tuple[float, ...] = (0.05, 0.10, 0.0)
@@ -39,7 +38,7 @@ class HandoverConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Meeting:
-    """A way to hand over: where the giver holds the object out and the receiver takes it (world_from_tip), the grip; joints."""
+    """A planned handover: the poses of giver and receiver (world_from_tip), the grip, and the joints of both."""
 
     out: Pose
     take: Pose
@@ -52,9 +51,9 @@ _QUICK, _QUICK_DIRECT = IkConfig(seeds=4), IkConfig(seeds=4, symmetric=False)
 
 
 def meetings(giver: Hand, receiver: Hand, held: Pose, grips: Sequence[Pose], config: HandoverConfig) -> Iterator[Meeting]:
-    """Ways to hand over an object that the giver holds (`held`: tip_from_object), taken by one of `grips` (object_from_tip).
+    """Yields handovers of an object that the giver holds (`held`: tip_from_object) to one of `grips` (object_from_tip).
 
-    Both hands point at each other slantwise from above; they keep clear of each other, the fingers counted as wide open.
+    Both hands point at each other slanting down, and do not collide even with wide open fingers.
     """
     towards = math.copysign(1.0, float(receiver.chain.positions[0][1] - giver.chain.positions[0][1]))
     for z, x, y, slant in itertools.product(config.z, config.x, config.y, config.slants):
@@ -80,7 +79,7 @@ def meetings(giver: Hand, receiver: Hand, held: Pose, grips: Sequence[Pose], con
 
 
 def _faces(tip: Pose, towards: float, config: HandoverConfig) -> bool:
-    """Whether a hand at `tip` points down within the slants allowed, and towards the other side."""
+    """Whether a hand at `tip` points down within the allowed slants, and towards the other side."""
     _, along, up = turned(tip.quaternion, (0.0, 0.0, 1.0))
     return math.sin(config.shallowest) <= -up <= math.sin(config.steepest) and along * towards > 0.2
 
@@ -95,9 +94,9 @@ def plan_meeting(
     config: HandoverConfig | None = None,
     most: int = 6,
 ) -> Meeting:
-    """The first meeting that the giver comes to from its joints `start` and from which the receiver has a way `onward`.
+    """The first meeting that the giver can reach from its joints `start`, and from which the receiver has a path `onward`.
 
-    Raises MotionError when there is none among the first `most` that both arms can hold.
+    Raises MotionError when there is none among the first `most` that both arms can reach.
     """
     config = config or HandoverConfig()
     failure = MotionError(f"the {giver.name} and {receiver.name} arms find nowhere to hand the object over; grip it elsewhere")
@@ -115,13 +114,13 @@ def plan_meeting(
 
 
 def _coming(receiver: Hand, take: Pose, config: HandoverConfig) -> list[Floats]:
-    """The receiver's way to before the object and on to where it takes it."""
+    """The receiver's paths to before the object and to its grip."""
     before = compose(take, Pose(position=(0.0, 0.0, -config.before)))
     return receiver.legs([Waypoint(pose=before, straight=False, meeting=True), Waypoint(pose=take, meeting=True)])
 
 
 def _leaving(giver: Hand, config: HandoverConfig) -> tuple[Floats, Floats]:
-    """The giver's way back from between the receiver's fingers, and from there home."""
+    """The giver's paths out of the receiver's fingers, and home."""
     failure: MotionError | None = None
     for back in (config.before, 0.75 * config.before):
         away = compose(giver.pose, Pose(position=(0.0, 0.0, -back)))
@@ -138,7 +137,7 @@ def _leaving(giver: Hand, config: HandoverConfig) -> tuple[Floats, Floats]:
 
 
 def apart(first: Hand, first_path: Floats, second: Hand, second_path: Floats) -> bool:
-    """Whether two hands keep clear of each other when they move along these paths at once."""
+    """Whether two hands do not collide when they move along these paths at the same time."""
     gap = arms_clearance(first.chain, first_path[::3], second.chain, second_path[::3])
     return gap >= first.config.arms_clearance
 
@@ -154,9 +153,9 @@ def hand_over(
     miss: Vec3 = (0.0, 0.0, 0.0),
     config: HandoverConfig | None = None,
 ) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """The giver holds the object out, the receiver comes and grips it, the giver lets go and draws back; what went wrong, if any.
+    """Performs a planned handover; returns the failure ("" for none), and the state.
 
-    `miss` [m] displaces the receiver's grip in its tip's frame.
+    `miss` [m] displaces the receiver's grip in its tip's frame, to provoke a failure.
     """
     config = config or HandoverConfig()
     out = giver.route([Waypoint(pose=meeting.out, straight=False, exact=True)])
@@ -168,7 +167,7 @@ def hand_over(
     state = yield from wait(giver, state, 0.08)
     if not holds(giver, state, role):
         return f"the {role} slipped from the {giver.name} hand on its way", state
-    # Where the object is now decides where it is taken: it may have turned between the fingers.
+    # The grip follows the present pose of the object, which may have turned between the giver's fingers.
     take = compose(compose(object_pose(scene, state, role), meeting.grip), Pose(position=miss))
     approach, advance = _coming(receiver, take, config)
     state = yield from follow(receiver, state, approach, opening=receiver.open)
@@ -186,7 +185,7 @@ def hand_over(
 
 
 def relieve(giver: Hand, receiver: Hand, state: WorldState, way: Floats) -> Skill:
-    """The receiver goes its way while the giver goes home; first the one, then the other, where they would meet."""
+    """The receiver follows its path while the giver goes home; one after the other if they would collide."""
     home = joint_path(giver.joints, giver.chain.home, giver.config.limits)
     if apart(giver, home, receiver, way):
         return (yield from together(state, follow(receiver, state, way), go_home(giver, state)))
@@ -207,10 +206,10 @@ def pick_and_pass(
     astray: Sequence[Vec3] = (),
     config: HandoverConfig | None = None,
 ) -> Generator[Step, WorldState, tuple[str, Pose, WorldState]]:
-    """The giver picks the object up, the receiver takes it over and brings it `onward`, while the giver goes home.
+    """The giver picks the object up, the receiver takes it over and carries it `onward`, while the giver goes home.
 
-    `grips` are those of the giver and of the receiver (object_from_tip); `onward` plans the receiver's way and names its goal.
-    Returns what went wrong ("" when nothing did), the goal, and the state. Raises MotionError when there is no way to begin.
+    `grips` are those of the giver and of the receiver (object_from_tip); `onward` plans the receiver's path and returns its goal.
+    Returns the failure ("" for none), the goal, and the state. Raises MotionError when no plan exists at the start.
     """
 
     def meet(hand: Hand, start: Floats, held: Pose) -> Meeting:

@@ -1,7 +1,7 @@
-"""Joint angles that bring the gripper to a pose: damped least squares from several seeds, compiled by numba.
+"""Inverse kinematics: damped least squares from several start values, compiled by numba.
 
-Levenberg-Marquardt with the error-proportional damping of Sugihara, "Solvability-unconcerned inverse kinematics by the
-Levenberg-Marquardt method", IEEE T-RO 27(5), 2011; joints that a step would push through a limit are held there for that step.
+Levenberg-Marquardt with damping proportional to the error (Sugihara, "Solvability-unconcerned inverse kinematics by the
+Levenberg-Marquardt method", IEEE T-RO 27(5), 2011). Joints that a step would push beyond a limit stay fixed for that step.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from embodichain.motion.kinematics import Chain, as_quaternion, forward_frames, 
 from embodichain.types import Pose
 
 _ROTATION_WEIGHT = 0.3
-"""Metres of position error that one radian of orientation error counts as."""
+"""Weight of the orientation error [m/rad]: one radian counts as much as this many metres."""
 _LARGEST_STEP = 0.5
-"""Most that a joint turns [rad] in one iteration."""
+"""Largest change of a joint in one iteration [rad]."""
 _PATIENCE = 4
-"""Iterations after which an attempt whose squared error has not fallen by 30 percent is given up."""
+"""An attempt ends when its squared error has not fallen by 30 percent within this many iterations."""
 _PRIMES = (2, 3, 5, 7, 11, 13, 17)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IkConfig:
-    """What counts as reaching a pose, and how hard to try.
+    """Tolerances and effort of inverse kinematics.
 
-    `symmetric` also accepts the gripper turned by 180 degrees about its approach axis, which a parallel gripper cannot tell apart.
-    `free_yaw` accepts any turn about the approach axis. `limit_margin` [rad] keeps away from the joint limits.
+    `symmetric` also accepts the gripper rotated by 180 degrees about its approach axis, which is equivalent for a parallel gripper.
+    `free_yaw` accepts any rotation about the approach axis. `limit_margin` [rad] is the distance from joint limits.
     """
 
     position_tolerance: float = 1e-4
@@ -44,7 +44,7 @@ class IkConfig:
     free_yaw: bool = False
     limit_margin: float = 0.01
     self_clearance: float = 0.005
-    """Smallest distance [m] that a solution keeps from the arm itself and from what is bolted down; -inf to allow any."""
+    """Smallest distance [m] of a solution from self-collision and from fixed parts; -inf to allow any."""
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.iterations < 1:
@@ -56,13 +56,15 @@ _DEFAULT = IkConfig()
 
 @compiled()
 def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats) -> None:
-    """World-frame rotation vector [rad] from `current` to `target`, or only that which aligns their Z axes; into out [3]."""
+    """Writes the rotation vector [rad] in the world frame from `current` to `target` into out [3]; with `free_yaw`, the one that
+    aligns only their Z axes.
+    """
     if free_yaw:
         a, b = current[:, 2], target[:, 2]
         x, y, z = a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
         sine = math.sqrt(x * x + y * y + z * z)
         cosine = a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-        if sine < 1e-12:
+        if sine < 1e-12:  # parallel or opposite axes: the cross product gives no direction
             if cosine > 0.0:
                 out[:] = 0.0
             else:
@@ -74,7 +76,7 @@ def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats
         return
     x = y = z = trace = 0.0
     for i in range(3):
-        # target @ current.T, its trace and antisymmetric part
+        # The trace and the antisymmetric part of target @ current.T give the angle and the axis, without forming the product.
         trace += target[0, i] * current[0, i] + target[1, i] * current[1, i] + target[2, i] * current[2, i]
         x += target[2, i] * current[1, i] - target[1, i] * current[2, i]
         y += target[0, i] * current[2, i] - target[2, i] * current[0, i]
@@ -85,7 +87,8 @@ def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats
         if cosine > 0.0:
             out[0], out[1], out[2] = 0.5 * x, 0.5 * y, 0.5 * z
         else:
-            # Half a turn: any axis leads away from this saddle; the gripper's own X axis is as good as another.
+            # Half a turn: the axis is not determined, and zero would be a saddle point. Any axis will do, such as the gripper's X
+            # axis.
             for i in range(3):
                 out[i] = math.pi * current[i, 0]
         return
@@ -96,6 +99,7 @@ def _rotation_error(current: Floats, target: Floats, free_yaw: bool, out: Floats
 @compiled()
 def _solve_spd(matrix: Floats, vector: Floats, n: int) -> None:
     """Solves matrix @ x = vector in place for a symmetric positive definite matrix [n, n] by Cholesky; x replaces vector."""
+    # Written out, because for n = 6 or 7 a call of LAPACK costs more than the arithmetic.
     for i in range(n):
         for j in range(i + 1):
             total = matrix[i, j]
@@ -129,7 +133,7 @@ def descend(
     iterations: int,
     q: Floats,
 ) -> tuple[float, float]:
-    """Moves `q` [n] in place towards the target; returns what is left of it: position [m] and rotation [rad] error."""
+    """Moves joints `q` [n] in place towards the target; returns the remaining position error [m] and rotation error [rad]."""
     n = q.shape[0]
     error = np.empty(6)
     hessian = np.empty((n, n))
@@ -154,6 +158,7 @@ def descend(
             break
         site_jacobian(frame_positions, frame_rotations, jacobian)
         if free_yaw:
+            # Rotation about the approach axis is free, so remove its component from the Jacobian: no step is spent on it.
             for j in range(n):
                 along = jacobian[3, j] * tip[0, 2] + jacobian[4, j] * tip[1, 2] + jacobian[5, j] * tip[2, 2]
                 for i in range(3):
@@ -167,8 +172,10 @@ def descend(
             squared += error[i] * error[i]
         if iteration % _PATIENCE == _PATIENCE - 1:
             if squared > 0.7 * checkpoint:
-                break  # stuck in a local minimum or against limits
+                break  # stuck in a local minimum or at limits
             checkpoint = squared
+        # Far from the target or near singularities this is strong damping; near the target it vanishes, and convergence is
+        # quadratic. The constant keeps the matrix positive definite.
         damping = 0.5 * squared + 1e-9
         for j in range(n):
             gradient[j] = 0.0
@@ -180,7 +187,7 @@ def descend(
                     total += jacobian[i, j] * jacobian[i, k]
                 hessian[j, k] = total
                 hessian[k, j] = total
-        # A joint at its limit that wants further out is left out of this step; the others share the work.
+        # Active set: a joint at its limit whose gradient points outwards is left out of this step, and the others compensate.
         num_active = 0
         for j in range(n):
             if not ((q[j] <= lower[j] and gradient[j] < 0.0) or (q[j] >= upper[j] and gradient[j] > 0.0)):
@@ -192,6 +199,7 @@ def descend(
                 reduced[a, b] = hessian[active[a], active[b]]
             reduced[a, a] += damping
         _solve_spd(reduced, step, num_active)
+        # Scaling the whole step keeps its direction, which clipping each joint would not.
         largest = 0.0
         for a in range(num_active):
             largest = max(largest, abs(step[a]))
@@ -222,7 +230,7 @@ def attempt(
     table: float,
     q: Floats,
 ) -> tuple[float, float, bool]:
-    """`descend` from `q` [n] in place, and whether what it comes to is a solution as `explore` understands it.
+    """`descend` from `q` [n] in place, and whether the result is a solution in the sense of `explore`.
 
     Returns position error [m], rotation error [rad], solved.
     """
@@ -262,17 +270,17 @@ def explore(
     table: float,
     first_only: bool,
 ) -> Floats:
-    """Descends from every row of `seeds` [s, n], to the target and, if `symmetric`, to its half turn.
+    """Runs `descend` from every row of `seeds` [s, n], to the target and, if `symmetric`, also to its half turn.
 
-    A solution keeps `clearance` [m] from the arm itself and its moving parts `table` [m] above z = 0. With `first_only` it ends
-    with the first one. Returns a row for each attempt, shape [m, n + 3]: joints, position error [m], rotation error [rad], and 1
-    where it is a solution.
+    A solution is within the tolerances, has a self-clearance of `clearance` [m], and its moving parts are `table` [m] above z = 0.
+    With `first_only` it ends with the first solution. Returns a row for each attempt, shape [m, n + 3]: joints, position error [m],
+    rotation error [rad], and 1 for a solution.
     """
     n = lower.shape[0]
     flips = 2 if symmetric and not free_yaw else 1
     found = np.empty((seeds.shape[0] * flips, n + 3))
     flipped = target_rotation.copy()
-    flipped[:, :2] *= -1.0
+    flipped[:, :2] *= -1.0  # half a turn about the approach axis Z negates the X and Y axes
     for k in range(found.shape[0]):
         q = found[k, :n]
         for j in range(n):
@@ -290,7 +298,7 @@ def explore(
 
 @compiled()
 def _nearest(attempts: Floats, seed: Floats) -> int:
-    """Which of the attempts of `explore` is the solution nearest to `seed` [n]; without a solution, the one that came closest."""
+    """Index of the attempt of `explore` that is the solution nearest to `seed` [n]; without any, the one with the least error."""
     n = seed.shape[0]
     best, best_score = 0, math.inf
     solved = False
@@ -311,7 +319,7 @@ def _nearest(attempts: Floats, seed: Floats) -> int:
 
 
 def seed_grid(chain: Chain, seed: Floats, count: int) -> Floats:
-    """`count` starting points [count, n]: the given one, home, then a Halton sequence inside the joint limits."""
+    """`count` start values [count, n]: `seed`, home, then a Halton sequence within the joint limits."""
     rows = _grid(chain, count).copy()
     rows[0] = seed
     return rows
@@ -334,21 +342,21 @@ def _grid(chain: Chain, count: int) -> Floats:
 
 @lru_cache(maxsize=64)
 def joint_range(chain: Chain, margin: float = _DEFAULT.limit_margin) -> tuple[Floats, Floats]:
-    """Lower and upper joint limits [rad], shape [n] each, drawn in by `margin` [rad], at most a quarter of the range."""
+    """Lower and upper joint limits [rad], shape [n] each, narrowed by `margin` [rad], but at most by a quarter of the range."""
     inward = np.minimum(margin, 0.25 * (chain.upper - chain.lower))
     return chain.lower + inward, chain.upper - inward
 
 
 def solve(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT) -> Floats:
-    """Joint angles [rad], shape [n], whose site is at `target` (world_from_site), of all solutions found the nearest to `seed`.
+    """Joint angles [rad], shape [n], that bring the site to `target` (world_from_site): the solution found nearest to `seed`.
 
-    Raises MotionError saying how far the closest attempt stayed away.
+    Raises MotionError with the remaining error of the best attempt.
     """
     return _solve(chain, target, seed, config)
 
 
 def solve_near(chain: Chain, target: Pose, seed: Floats, config: IkConfig = _DEFAULT, *, max_change: float = 0.25) -> Floats:
-    """The solution that continues from `seed`: no joint moves further than `max_change` [rad]; raises MotionError otherwise."""
+    """The solution in which no joint moves more than `max_change` [rad] from `seed`; raises MotionError if there is none."""
     q = _solve(chain, target, seed, replace(config, seeds=1, symmetric=False))
     change = float(np.max(np.abs(q - seed)))
     if change > max_change:
@@ -381,7 +389,8 @@ def _trace(
     max_change: float,
     out: Floats,
 ) -> int:
-    """Fills `out` [T, n] with solutions that each continue from the one before; returns how many were found before one failed."""
+    """Fills `out` [T, n] with solutions that each continue the one before; returns the number found before the first failure."""
+    # One compiled loop for the whole path: a call from Python for each point would cost several times the solving.
     before = start
     for i in range(target_positions.shape[0]):
         q = out[i]
@@ -407,7 +416,7 @@ def trace(
 ) -> Floats:
     """`solve_near` along tip poses, positions [m] [T, 3] and quaternions [T, 4]: joint angles [rad], shape [T, n].
 
-    Raises the MotionError of the first pose that cannot be continued to.
+    Raises MotionError for the first pose to which the path cannot be continued.
     """
     out = np.empty((len(positions), chain.dof))
     start = np.ascontiguousarray(start, np.float64)
@@ -444,7 +453,7 @@ def _explore(chain: Chain, target: Pose, seeds: Floats, config: IkConfig, *, fir
 
 @lru_cache(maxsize=64)
 def _elsewhere(chain: Chain, target: Pose, config: IkConfig) -> Floats:
-    """What all seeds of `seed_grid` but the first lead to: who asks for a target often asks again from other joints."""
+    """The attempts from all start values except the caller's seed. Cached, as a target is often solved again from other joints."""
     return _explore(chain, target, _grid(chain, config.seeds)[1:], config)
 
 

@@ -1,7 +1,7 @@
-"""Where an arm's gripper is for given joint angles: forward kinematics and Jacobian in the world frame, compiled by numba.
+"""Forward kinematics and Jacobian of an arm in the world frame, compiled by numba.
 
-The chain is read once from the MJCF (`robots.geometry`) and reduced to one constant transform per joint followed by a turn about
-its own Z axis; results agree with MuJoCo to 1e-12.
+The chain is read once from the MJCF (`robots.geometry`) and reduced to a constant transform for each joint, followed by the joint's
+rotation about its own Z axis. Results agree with MuJoCo to 1e-12.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from embodichain.types import Pose, Quaternion, Robot
 
 @compiled()
 def forward_into(positions: Floats, rotations: Floats, q: Floats, out_position: Floats, out_rotation: Floats) -> None:
-    """`forward_frames` into given arrays [n+1, 3] and [n+1, 3, 3]."""
+    """`forward_frames`, written into given arrays [n+1, 3] and [n+1, 3, 3], so that loops allocate nothing."""
     n = q.shape[0]
     for i in range(n + 1):
         if i == 0:
@@ -46,7 +46,7 @@ def forward_into(positions: Floats, rotations: Floats, q: Floats, out_position: 
 
 @compiled()
 def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Floats, Floats]:
-    """World frames along the chain: positions [n+1, 3] and rotation matrices [n+1, 3, 3]; the last is the site.
+    """World frames of the joints and, last, of the site: positions [n+1, 3] and rotation matrices [n+1, 3, 3].
 
     `positions` [n+1, 3] and `rotations` [n+1, 3, 3] are the constant transforms, `q` [rad] has shape [n].
     """
@@ -58,7 +58,7 @@ def forward_frames(positions: Floats, rotations: Floats, q: Floats) -> tuple[Flo
 
 @compiled()
 def place_along(positions: Floats, rotations: Floats, path: Floats, frame: NDArray[np.int64], ends: Floats) -> Floats:
-    """World end points [m] of capsules carried by the frames of a chain at each of its joints `path` [T, n]: [T, k, 2, 3]."""
+    """World end points [m], [T, k, 2, 3], of the capsules of a chain along a joint path [T, n]."""
     out = np.empty((path.shape[0], *ends.shape))
     for t in range(path.shape[0]):
         frame_positions, frame_rotations = forward_frames(positions, rotations, path[t])
@@ -68,7 +68,8 @@ def place_along(positions: Floats, rotations: Floats, path: Floats, frame: NDArr
 
 @compiled()
 def matrix_to_quaternion(m: Floats) -> Floats:
-    """The unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3] (Shepperd 1978: divides by the largest term)."""
+    """The unit quaternion (w, x, y, z), w >= 0, of a rotation matrix [3, 3] (Shepperd 1978)."""
+    # Divide by the largest component: dividing by one near zero would amplify rounding errors.
     q = np.empty(4)
     trace = m[0, 0] + m[1, 1] + m[2, 2]
     if trace >= m[0, 0] and trace >= m[1, 1] and trace >= m[2, 2]:
@@ -99,7 +100,10 @@ def quaternion_to_matrix(quaternion: Floats) -> Floats:
 
 @compiled()
 def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Floats) -> None:
-    """Linear [m/rad] over angular [rad/rad] rows of the site in the world frame, into [6, n], from `forward_frames`."""
+    """Writes the Jacobian of the site in the world frame into [6, n], linear rows [m/rad] above angular rows [rad/rad]; takes the
+    output of `forward_frames`.
+    """
+    # Column j is (z_j x (site - p_j), z_j): every joint rotates about its own Z axis.
     n = frame_positions.shape[0] - 1
     for i in range(n):
         ax, ay, az = frame_rotations[i, 0, 2], frame_rotations[i, 1, 2], frame_rotations[i, 2, 2]
@@ -112,7 +116,7 @@ def site_jacobian(frame_positions: Floats, frame_rotations: Floats, jacobian: Fl
 
 @compiled()
 def tips_along(positions: Floats, rotations: Floats, path: Floats) -> tuple[Floats, Floats]:
-    """Where the site is at each of the joints `path` [T, n]: positions [m] [T, 3] and quaternions (w, x, y, z) [T, 4], w >= 0."""
+    """Poses of the site along a joint path [T, n]: positions [m], [T, 3], and quaternions (w, x, y, z), [T, 4], w >= 0."""
     points, quaternions = np.empty((path.shape[0], 3)), np.empty((path.shape[0], 4))
     for t in range(path.shape[0]):
         frame_positions, frame_rotations = forward_frames(positions, rotations, path[t])
@@ -123,11 +127,11 @@ def tips_along(positions: Floats, rotations: Floats, path: Floats) -> tuple[Floa
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Chain:
-    """One arm as numba sees it, in the world frame.
+    """The kinematic chain of one arm as arrays for numba, in the world frame.
 
-    `positions` [n+1, 3] [m] and `rotations` [n+1, 3, 3] are the constant transforms before each joint's turn about Z, the last
-    leading to the site; `lower`, `upper` and `home` [rad] have shape [n]; `capsules` is what may collide; `bodies` are the
-    names that contacts give its moving parts.
+    `positions` [n+1, 3] [m] and `rotations` [n+1, 3, 3] are the constant transforms before each joint's rotation about Z, and last
+    to the site; `lower`, `upper` and `home` [rad] have shape [n]; `capsules` are the parts that may collide; `bodies` are the names
+    of its moving parts in contacts.
     """
 
     arm: str
@@ -146,7 +150,7 @@ class Chain:
 
     @staticmethod
     def of(robot: Robot, arm_index: int = 0) -> Chain:
-        """The chain of `robot.arms[arm_index]`, cached; raises RobotError when the MJCF lacks what the arm names."""
+        """The chain of `robot.arms[arm_index]`, cached; raises RobotError when the MJCF lacks a joint or site of the arm."""
         return _chain(robot, arm_index)
 
     def forward(self, q: Floats) -> tuple[Floats, Floats]:
@@ -161,7 +165,7 @@ class Chain:
         return Pose(position=(x, y, z), quaternion=as_quaternion(quaternion))
 
     def tips(self, path: Floats) -> tuple[Floats, Floats]:
-        """`forward` at each of the joints `path` [rad], shape [T, n]: positions [m] [T, 3] and quaternions [T, 4]."""
+        """`forward` along a joint path [rad], shape [T, n]: positions [m], [T, 3], and quaternions, [T, 4]."""
         return tips_along(self.positions, self.rotations, np.ascontiguousarray(path, np.float64))
 
     def jacobian(self, q: Floats) -> Floats:

@@ -1,4 +1,4 @@
-"""Outlines: what objects and fingers cover seen from above, and how much room is left between them."""
+"""Outlines of objects and fingers seen from above, and the room between them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from embodichain.motion.frames import asset_from_body, world_from_asset
 from embodichain.types import Asset, Pose, Scene, WorldState, rotate
 
 FINGER_HALF_WIDTH, FINGER_THICKNESS = 0.011, 0.016
-"""Of one finger [m]: half its extent along the tip's X axis; its extent along the closing axis, outward from the pad."""
+"""Size of a finger [m]: half its extent along the tip's X axis; its extent along the closing axis, outward from the pad."""
 FINGER_BELOW, FINGER_ABOVE = 0.010, 0.055
-"""How far a finger reaches beyond the tip along the approach, and back from it [m]."""
+"""Extent of a finger beyond the tip along the approach axis, and back from the tip [m]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,20 +32,20 @@ class Outline:
 
     @classmethod
     def of_points(cls, points: Floats) -> Outline:
-        """The convex hull of world points [m], shape [N, 3], seen from above."""
+        """The convex hull, seen from above, of world points [m], shape [N, 3]."""
         heights = points[:, 2]
         flat = points[:, :2]
         return cls(vertices=flat[ConvexHull(flat).vertices], bottom=float(heights.min()), top=float(heights.max()))
 
     def span(self, direction: Floats) -> tuple[float, float]:
-        """Where the outline begins and ends along a unit direction in the plane [m]."""
+        """The interval [m] that the outline covers along a unit direction in the plane."""
         along = self.vertices @ direction
         return float(along.min()), float(along.max())
 
 
 @lru_cache(maxsize=256)
 def _corners(asset: Asset, joint_positions: tuple[float, ...]) -> Floats:
-    """Points of an asset whose hull is the asset's, in its own frame [m], shape [N, 3]."""
+    """The vertices of an asset's convex hull, in its own frame [m], shape [N, 3]."""
     points = []
     for body in asset.bodies:
         pose = asset_from_body(asset, body.name, joint_positions)
@@ -55,7 +55,7 @@ def _corners(asset: Asset, joint_positions: tuple[float, ...]) -> Floats:
 
 
 def bottom_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> float:
-    """Height [m] of the lowest point of an asset at a pose: the bottom of its outline, without the outline."""
+    """Height [m] of the lowest point of an asset at a pose; cheaper than its outline."""
     a, b, c = _corners(asset, joint_positions).T
     w, x, y, z = world_from_asset.quaternion
     i, j, k = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
@@ -64,13 +64,13 @@ def bottom_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float
 
 @lru_cache(maxsize=128)
 def outline_of(asset: Asset, world_from_asset: Pose, joint_positions: tuple[float, ...] = ()) -> Outline:
-    """What an asset covers when it stands at a pose."""
+    """The outline of an asset at a pose."""
     corners = _corners(asset, joint_positions)
     return Outline.of_points(rotate(world_from_asset.quaternion, corners) + world_from_asset.position)
 
 
 def outlines(scene: Scene, state: WorldState, leaving_out: Iterable[str] = ()) -> Mapping[str, Outline]:
-    """What every object covers now, by role."""
+    """The present outline of every object, by role."""
     left_out = set(leaving_out)
     return {
         placed.role: outline_of(
@@ -82,7 +82,7 @@ def outlines(scene: Scene, state: WorldState, leaving_out: Iterable[str] = ()) -
 
 
 def fingers(world_from_tip: Pose, opening: float) -> tuple[Outline, Outline]:
-    """What the two fingers of a hand cover when they are `opening` [m] apart."""
+    """The outlines of the two fingers of a hand, `opening` [m] apart."""
     found = []
     for side in (-1.0, 1.0):
         ends = (side * opening / 2, side * (opening / 2 + FINGER_THICKNESS))
@@ -96,12 +96,12 @@ def fingers(world_from_tip: Pose, opening: float) -> tuple[Outline, Outline]:
 _FINGER = np.array(tuple(itertools.product((-FINGER_HALF_WIDTH, FINGER_HALF_WIDTH), (0.0, 1.0), (-FINGER_ABOVE, FINGER_BELOW))))
 """Corners of a finger as a box, shape [8, 3]: along Y from 0 to 1."""
 _SAME, _STRAIGHT = 1e-9, 1e-13
-"""Points nearer than this are one [m]; corners that stand out by less than this [m^2, of their triangle's double area] are none."""
+"""Points closer than `_SAME` [m] are merged; corners whose triangle has less than `_STRAIGHT` [m^2] of double area are dropped."""
 
 
 @compiled()
 def _hull(points: Floats) -> Floats:
-    """Corners [N, 2] of the convex hull of a few points [n, 3] seen from above, counter-clockwise (Andrew's monotone chain)."""
+    """Corners [N, 2], counter-clockwise, of the convex hull of points [n, 3] seen from above (Andrew's monotone chain)."""
     order = np.argsort(points[:, 0], kind="mergesort")
     kept = np.empty((points.shape[0], 2))
     count = 0
@@ -131,7 +131,7 @@ def _hull(points: Floats) -> Floats:
                 size -= 1
             chain[size] = corner
             size += 1
-        size -= 1  # each half ends where the other begins
+        size -= 1  # the last point of each half is the first of the other
     return chain[:size].copy()
 
 
@@ -153,11 +153,11 @@ def _gap(first: Floats, second: Floats) -> float:
 
 
 def gap(first: Outline, second: Outline) -> float:
-    """Distance between two outlines [m], negative when they overlap; exact but where two corners face each other."""
+    """Distance between two outlines [m], negative if they overlap; a lower bound if two corners face each other, else exact."""
     return float(_gap(first.vertices, second.vertices))
 
 
 def room_for_fingers(world_from_tip: Pose, opening: float, obstacles: Iterable[Outline]) -> float:
-    """Smallest distance [m] of the fingers at a pose from obstacles as tall as they reach down; 1 when nothing is near."""
+    """Smallest distance [m] of the fingers at a pose from obstacles that are high enough to touch them; 1 if there are none."""
     both = fingers(world_from_tip, opening)
     return min((gap(finger, thing) for thing in obstacles for finger in both if finger.bottom < thing.top), default=1.0)

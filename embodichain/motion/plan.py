@@ -1,7 +1,7 @@
-"""Motions in time, a row for each control step: joint and Cartesian paths under speed and acceleration limits, and clearances.
+"""Time-parametrised joint and Cartesian paths under speed and acceleration limits, a row for each control step; clearances of paths.
 
-Timing is the minimum-jerk quintic s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash and Hogan 1985), whose largest speed is 15/8 and largest
-acceleration 10/√3 of the mean. Every path leaves out its start and ends exactly at its goal, at rest.
+Timing is the minimum-jerk quintic s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash and Hogan 1985); its largest speed is 15/8, and its largest
+acceleration 10/√3, in units of distance and duration. Every path excludes its start and ends exactly at its goal, at rest.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from embodichain.types import CONTROL_HZ, Pose
 _PEAK_SPEED = 15.0 / 8.0
 _PEAK_ACCELERATION = 10.0 / math.sqrt(3.0)
 _MOST_STRETCH = 4.0
-"""A line that the joints can only follow so many times slower than its tip may go is not followed."""
+"""A line is given up if joint limits require it to be slower by more than this factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How fast an arm may move: joints [rad/s, rad/s^2] always; the tip [m/s, rad/s] on Cartesian paths.
+    """Speed limits of an arm: joints [rad/s, rad/s^2] always, the tip [m/s, rad/s] on Cartesian paths.
 
-    `control_hz` is how many commands it takes in a second.
+    `control_hz` is the number of control steps a second.
     """
 
     joint_speed: float = 2.0
@@ -63,7 +63,7 @@ def timing(duration: float, control_hz: int = CONTROL_HZ) -> Floats:
 
 
 def joint_path(q0: Floats, q1: Floats, limits: Limits = _DEFAULT) -> Floats:
-    """Straight in joint space from `q0` to `q1` [rad], all joints in step: shape [T, dof], excluding q0, ending exactly at q1."""
+    """A straight path in joint space from `q0` to `q1` [rad], joints synchronised: shape [T, dof], without q0, ending at q1."""
     q0, q1 = np.asarray(q0, np.float64), np.asarray(q1, np.float64)
     distance = float(np.max(np.abs(q1 - q0), initial=0.0))
     progress = timing(duration_s(distance, limits.joint_speed, limits.joint_acceleration), limits.control_hz)
@@ -73,7 +73,7 @@ def joint_path(q0: Floats, q1: Floats, limits: Limits = _DEFAULT) -> Floats:
 
 
 def hold(q: Floats, duration: float, control_hz: int = CONTROL_HZ) -> Floats:
-    """Stays at `q` for `duration` [s]: shape [T, dof]."""
+    """A path that stays at `q` for `duration` [s]: shape [T, dof]."""
     return np.tile(np.asarray(q, np.float64), (max(0, round(duration * control_hz)), 1))
 
 
@@ -86,11 +86,11 @@ def cartesian_path(
     limits: Limits = _DEFAULT,
     ik: IkConfig | None = None,
 ) -> Floats:
-    """Straight line of the tip from where `q0` holds it to `target`, its orientation along the shortest arc.
+    """A straight line of the tip from its pose at `q0` to `target`, with the orientation along the shortest arc.
 
-    Returns joint angles [rad], shape [T, dof], excluding q0; `speed` [m/s] replaces the tip's limit. Slows down where a joint
-    would exceed its limits. With a symmetric `ik` (the default) the gripper's half turn that is nearer is taken.
-    Raises MotionError where the line leaves the arm's reach or a joint would jump.
+    Returns joint angles [rad], shape [T, dof], without q0. `speed` [m/s] replaces the tip's limit. The path is slower if a joint
+    would exceed its limits. With a symmetric `ik` (the default), the nearer of the gripper's two half turns is used. Raises
+    MotionError if the line leaves the arm's reach or a joint would jump.
     """
     ik = ik or IkConfig(seeds=1)
     q0 = np.asarray(q0, np.float64)
@@ -103,7 +103,7 @@ def cartesian_path(
         duration_s(distance, speed or limits.linear_speed, limits.linear_acceleration),
         duration_s(angle, limits.angular_speed, limits.angular_acceleration),
     )
-    longest = _MOST_STRETCH * duration + 1.0  # where joints jump to another branch, no stretch is ever enough
+    longest = _MOST_STRETCH * duration + 1.0  # if joints jump to another branch, no duration is long enough
     while duration <= longest:
         progress = timing(duration, limits.control_hz)
         positions = start_position + progress[:, None] * (end_position - start_position)
@@ -119,18 +119,18 @@ def cartesian_path(
 
 
 def overrun(q0: Floats, path: Floats, limits: Limits) -> float:
-    """Factor by which a path must be stretched in time to obey the joint limits; at most 1 when it does."""
+    """Factor by which a path must be slowed down to obey the joint limits; at most 1 if it obeys them."""
     padded = np.concatenate([q0[None], q0[None], path, path[-1:]])
     velocity = np.diff(padded, axis=0) * limits.control_hz
     acceleration = np.diff(velocity, axis=0) * limits.control_hz
     speed_ratio = float(np.max(np.abs(velocity))) / limits.joint_speed
-    # A control step is a difference quotient: it may exceed the smooth quintic's acceleration by a little.
+    # Finite differences over control steps may exceed the acceleration of the smooth quintic a little, hence the tolerance of 10%.
     acceleration_ratio = float(np.max(np.abs(acceleration))) / (1.1 * limits.joint_acceleration)
     return max(speed_ratio, math.sqrt(acceleration_ratio))
 
 
 def nearest_quaternion(reference: Floats, quaternion: Floats, symmetric: bool) -> Floats:
-    """The unit quaternion of the same grasp nearest to `reference`; `symmetric` allows its half turn about Z."""
+    """The equivalent unit quaternion nearest to `reference`; `symmetric` also allows the half turn about Z."""
     q = quaternion / np.linalg.norm(quaternion)
     w, x, y, z = q
     candidates = [q, np.array([-z, y, -x, w])] if symmetric else [q]
@@ -139,7 +139,7 @@ def nearest_quaternion(reference: Floats, quaternion: Floats, symmetric: bool) -
 
 
 def slerp(a: Floats, b: Floats, fractions: Floats) -> Floats:
-    """The unit quaternions fractions [T] along the shorter great arc from `a` to `b`, shape [T, 4]."""
+    """Unit quaternions, shape [T, 4], at `fractions` [T] of the shorter arc from `a` to `b`."""
     dot = float(np.dot(a, b))
     if dot < 0.0:
         b, dot = -b, -dot
@@ -162,7 +162,7 @@ def capsules(chain: Chain, q: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sweep:
-    """What an arm passes through: its capsules at every point of a path, end points [m], shape [T, k, 2, 3]."""
+    """The capsules of an arm at every point of a path: end points [m], shape [T, k, 2, 3]."""
 
     chain: Chain
     placed: Floats
@@ -179,16 +179,16 @@ class Sweep:
         return float(lowest_along(self.placed, self.chain.capsules.radius, self.chain.capsules.frame))
 
     def from_arm(self, other: Sweep, at_most: float = math.inf, enough: float = -math.inf) -> float:
-        """Smallest distance [m] to an arm that moves at the same time, `at_most` where that is smaller: a bound is cheaper.
+        """Smallest distance [m] to an arm that moves at the same time, or `at_most` if that is smaller; a small bound is cheaper.
 
-        Below `enough` [m] it is the smallest up to the first point of the path that is so near.
+        Below `enough` [m], it is the smallest distance up to the first such point of the path.
         """
         ours = self.placed, self.chain.capsules.radius, _links(self.chain)
         theirs = other.placed, other.chain.capsules.radius, _links(other.chain)
         return float(smallest_gap_between(*ours, *theirs, at_most, enough))
 
     def from_capsules(self, ends: Floats, radius: Floats, at_most: float = math.inf) -> float:
-        """As `from_arm`, to capsules that stand still: end points [m], shape [k, 2, 3], and `radius` [m], shape [k]."""
+        """As `from_arm`, to capsules at rest: end points [m], shape [k, 2, 3], and `radius` [m], shape [k]."""
         moving, still = np.flatnonzero(self.chain.capsules.frame != BOLTED), np.arange(len(radius))
         pairs = np.stack(np.meshgrid(moving, still, indexing="ij"), axis=-1).reshape(-1, 2).astype(np.int64)
         return float(smallest_gap_along(self.placed, self.chain.capsules.radius, ends[None], radius, pairs, at_most))
@@ -196,7 +196,7 @@ class Sweep:
 
 @lru_cache(maxsize=64)
 def _links(chain: Chain) -> NDArray[np.int64]:
-    """How many capsules each moving link has, and which: shape [l, 1 + m], filled up with zeros."""
+    """The number of capsules of each moving link, and their indices: shape [l, 1 + m], padded with zeros."""
     carried = [np.flatnonzero(chain.capsules.frame == frame) for frame in sorted({*chain.capsules.frame.tolist()} - {BOLTED})]
     links = np.zeros((len(carried), 1 + max(map(len, carried), default=0)), np.int64)
     for row, parts in zip(links, carried, strict=True):
@@ -205,23 +205,23 @@ def _links(chain: Chain) -> NDArray[np.int64]:
 
 
 def table_clearance(chain: Chain, path: Floats) -> float:
-    """Smallest height [m] of any moving part of the arm above the plane z = 0 along `path` [T, dof]; negative where it digs in.
+    """Smallest height [m] of any moving part of the arm above the plane z = 0 along `path` [T, dof]; negative if below.
 
-    Exact for capsules and boxes; a cylinder counts with rounded ends. Fingers count as wide open.
+    Exact for capsules and boxes; cylinders are treated as capsules, fingers as wide open.
     """
     return Sweep.of(chain, path).height()
 
 
 def self_clearance(chain: Chain, path: Floats) -> float:
-    """Smallest distance [m] of the arm from itself and from all that is bolted down, the table apart, along `path` [T, dof]."""
+    """Smallest distance [m] of the arm from itself and from fixed parts, except the table, along `path` [T, dof]."""
     own, placed = chain.capsules, Sweep.of(chain, path).placed
     return float(smallest_gap_along(placed, own.radius, placed, own.radius, own.pairs, math.inf))
 
 
 def arms_clearance(first: Chain, first_path: Floats, second: Chain, second_path: Floats, at_most: float = math.inf) -> float:
-    """Smallest distance [m] between two arms that move together along paths [T, dof]; the shorter path waits at its end.
+    """Smallest distance [m] between two arms that move at the same time along paths [T, dof]; the shorter path waits at its end.
 
-    `at_most` [m] is returned where that is smaller.
+    Returns `at_most` [m] if that is smaller.
     """
     return Sweep.of(first, first_path).from_arm(Sweep.of(second, second_path), at_most)
 

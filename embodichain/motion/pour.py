@@ -1,7 +1,7 @@
-"""Pour: takes upright vessels from the side, and empties one into another that a second hand holds.
+"""Pouring: grips upright vessels from the side, and empties one into another that a second hand holds.
 
-Vessels are solids of revolution about their frame's Z axis: any side of them is as good to hold or to pour over as another. While a
-vessel tilts, the lowest point of its rim stays over the mouth of the one below: what leaves it falls in, whatever its speed.
+Vessels are solids of revolution about their Z axis, so all sides are equivalent. While a vessel tilts, the lowest point of its rim
+stays over the mouth of the one below, so that the content falls into it.
 """
 
 from __future__ import annotations
@@ -25,33 +25,33 @@ from embodichain.types import Asset, Pose, Scene, Vec3, WorldState, rotate
 from embodichain.types.poses import compose, frame, inverse, multiply, turn, turned
 
 _ELEVATIONS = (math.radians(25.0), math.radians(15.0))
-"""How far below the horizontal a hand points that takes a vessel from the side: turning its wrist then tilts the vessel most."""
+"""Slants [rad] below the horizontal of a hand that grips a vessel; at these, rotating the wrist tilts the vessel most."""
 _WAYS = 24
-"""Sides that a vessel is taken from."""
+"""Number of sides from which a grip is tried."""
 _BEFORE = (0.065, 0.055)
-"""How far before the grip [m] the straight part of the approach begins: the first that the arm can do."""
+"""Lengths [m] of the straight final approach to a grip; the first possible one is used."""
 _AROUND = 0.12
-"""How much higher a hand passes that cannot come straight [m]."""
+"""Additional height of a detour if the direct approach is blocked [m]."""
 _GAP = 0.004
-"""Least distance [m] between what is carried and what stands or is held."""
+"""Smallest distance [m] between a carried vessel and other objects."""
 _HEADINGS, _SPINS = 12, 12
-"""Directions that a vessel is poured in, and sides of it that the hand is then on."""
+"""Numbers of pouring directions, and of rotations of the vessel relative to the hand, that are tried."""
 _MOST = 24
-"""Ways to pour that are planned to their end."""
+"""Most candidates that are planned completely."""
 _RAISED = (0.0, 0.06, 0.1)
-"""How far above the place where the tilt begins a vessel is brought first [m]."""
+"""Heights [m] above the start of the tilt over which a vessel is carried; the first possible one is used."""
 _MIDDLE = 0.65
 _SAME = 0.02
-"""Joints that differ by less [rad] are the same."""
+"""Joint angles that differ by less [rad] count as equal."""
 _SEEDS, _CONTINUED = IkConfig(symmetric=False, seeds=8), IkConfig(symmetric=False, seeds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PourConfig:
-    """How a vessel is emptied: angles from the upright [rad], lengths [m], times [s].
+    """How a vessel is emptied: angles from upright [rad], lengths [m], times [s].
 
-    It is carried at less than `lean`, then tilted from `ready` to `end` while its lip stays `ahead` of the axis of the mouth below
-    and sinks from `high` to `low` above it; the tip moves at `speed` [m/s]. It stays so for `drain_s`.
+    The vessel is carried at an angle below `lean`, then tilted from `ready` to `end`. Meanwhile its lip stays `ahead` of the axis
+    of the mouth below, and sinks from `high` to `low` above it; the tip moves at `speed` [m/s]. Then it waits for `drain_s`.
     """
 
     lean: float = math.radians(79.0)
@@ -66,20 +66,20 @@ class PourConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Standing:
-    """A vessel where it is: world_from_vessel, and the cylinder around it [m]."""
+    """A vessel at its present pose, world_from_vessel, with its bounding cylinder [m]."""
 
     role: str
     pose: Pose
     radius: float
     height: float
     grip: float
-    """Height at which it is held."""
+    """Height of the grip [m]."""
     lip: float
-    """Radius of its rim."""
+    """Radius of its rim [m]."""
 
     @classmethod
     def of(cls, scene: Scene, state: WorldState, role: str) -> Standing:
-        """The vessel under `role` now."""
+        """The vessel under `role` in its present state."""
         asset: Asset = scene.object(role).asset
         rim = affordance(asset, "pour_rim", Pose()).position
         return cls(
@@ -92,7 +92,7 @@ class Standing:
         )
 
     def capsule(self, pose: Pose | None = None) -> tuple[Floats, float]:
-        """End points [2, 3] and radius of what it fills, here or at another pose."""
+        """A capsule around the vessel, end points [2, 3] and radius [m], at its own or another pose."""
         at = pose or self.pose
         ends = np.array([(0.0, 0.0, self.radius), (0.0, 0.0, self.height - self.radius)])
         return rotate(at.quaternion, ends) + at.position, self.radius
@@ -100,23 +100,23 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Taking:
-    """A way to take hold of a vessel: to before it, and on to around it."""
+    """A planned grip of a vessel: the path to before it, and the path to around it."""
 
     hand: Hand
     approach: Floats
     descent: Floats
     held: Pose
-    """tip_from_vessel then."""
+    """tip_from_vessel in the grip."""
 
     @property
     def path(self) -> Floats:
-        """All of it."""
+        """Both paths, concatenated."""
         return np.concatenate([self.approach, self.descent])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pouring:
-    """A way to empty a vessel: to over the other, and the tilt."""
+    """A planned pouring: the path to above the other vessel, and the tilt."""
 
     carry: Floats
     tilt: Floats
@@ -125,9 +125,9 @@ class Pouring:
 def takings(
     hand: Hand, vessel: Standing, others: Sequence[Standing], astray: Sequence[Vec3] = (), most: int = 12
 ) -> Iterator[Taking]:
-    """Ways of a hand to take a vessel from the side, past other vessels; those with little travel first.
+    """Yields grips of a vessel from the side that avoid other vessels, those with little travel first.
 
-    `astray` [m] displaces the grip in the tip's frame, by the first of these that the arm can do.
+    `astray` displaces the grip in the tip's frame by the first of these vectors [m] that is possible, to provoke a failure.
     """
     x, y, _ = vessel.pose.position
     ways: list[tuple[float, Pose]] = []
@@ -157,7 +157,7 @@ def takings(
 
 
 def _approach(hand: Hand, tip: Pose, vessel: Standing, others: Sequence[Standing]) -> tuple[Floats, Floats]:
-    """The way to before a grip that keeps clear of all vessels, and the straight way on."""
+    """The path to before a grip that avoids all vessels, and the straight path to it."""
     failure: MotionError | None = None
     wary, bold = _wary(hand, (vessel, *others)), _wary(hand, others)
     for before, higher in itertools.product(_BEFORE, (False, True)):
@@ -173,7 +173,7 @@ def _approach(hand: Hand, tip: Pose, vessel: Standing, others: Sequence[Standing
 
 
 def _wary(hand: Hand, vessels: Sequence[Standing]) -> Hand:
-    """The same hand, keeping clear of vessels."""
+    """A copy of the hand with vessels as obstacles."""
     twin = hand.imagined()
     if vessels:
         capsules = [vessel.capsule() for vessel in vessels]
@@ -184,9 +184,9 @@ def _wary(hand: Hand, vessels: Sequence[Standing]) -> Hand:
 def plan_pour(
     hand: Hand, start: Floats, held: Pose, vessel: Standing, into: Standing, holder: Hand, config: PourConfig | None = None
 ) -> Pouring:
-    """The way of a hand that holds a vessel (`held`: tip_from_vessel) to empty it into another, which `holder` holds.
+    """Plans how a hand that holds a vessel (`held`: tip_from_vessel) empties it into another, which `holder` holds.
 
-    Raises MotionError when there is none.
+    Raises MotionError when there is no such motion.
     """
     config = config or PourConfig()
     vessel_from_tip = inverse(held)
@@ -225,7 +225,7 @@ def plan_pour(
 
 
 def _ready(hand: Hand, pose_at: Callable[[float], Pose], start: Floats) -> Floats:
-    """Joints [rad] from which the tilt begins: those that lead to the middle of it, where the wrist has least to spare."""
+    """Joints [rad] at which the tilt begins, found backwards from its middle, where the wrist is closest to its limits."""
     middle = solve(hand.chain, pose_at(_MIDDLE), start, _SEEDS)
     poses = [pose_at(float(progress)) for progress in np.linspace(_MIDDLE, 0.0, 13)[1:]]
     positions, quaternions = np.array([pose.position for pose in poses]), np.array([pose.quaternion for pose in poses])
@@ -233,7 +233,7 @@ def _ready(hand: Hand, pose_at: Callable[[float], Pose], start: Floats) -> Float
 
 
 def _carry(hand: Hand, start: Floats, ready: Floats, pose: Pose, raised: float) -> Floats:
-    """The way to where the tilt begins (`pose`, at the joints `ready`), directly, or from `raised` [m] above it."""
+    """The path to the start of the tilt (`pose`, at the joints `ready`), directly or from `raised` [m] above it."""
     if raised == 0.0:
         path = joint_path(start, ready, hand.config.limits)
     else:
@@ -247,7 +247,7 @@ def _carry(hand: Hand, start: Floats, ready: Floats, pose: Pose, raised: float) 
 
 
 def _tilted(vessel: Standing, into: Standing, phi: float, psi: float, tilt: float, height: float, ahead: float) -> Pose:
-    """Where a vessel is that leans by `tilt` towards `phi`, its lip `height` above the mouth below and `ahead` of its axis."""
+    """Pose of a vessel tilted by `tilt` towards `phi`, with its lip `height` above the mouth below and `ahead` of its axis."""
     leaning = multiply(turn((0.0, 0.0, 1.0), phi), turn((0.0, 1.0, 0.0), tilt))
     x, y, z = turned(leaning, (vessel.lip, 0.0, vessel.height))
     a, b, c = compose(into.pose, Pose(position=(0.0, 0.0, into.height))).position
@@ -256,7 +256,7 @@ def _tilted(vessel: Standing, into: Standing, phi: float, psi: float, tilt: floa
 
 
 def _check_carried(hand: Hand, path: Floats, held: Pose, vessel: Standing, into: Standing, holder: Hand, most: float) -> None:
-    """Raises MotionError where a carried vessel leans over by more than `most` [rad] or comes near to anything."""
+    """Raises MotionError if a carried vessel leans by more than `most` [rad] or comes too close to anything."""
     fixed, wide = into.capsule()
     for joints in np.concatenate([path[::4], path[-1:]]):
         at = compose(hand.chain.pose(joints), held)
@@ -276,7 +276,7 @@ def _check_carried(hand: Hand, path: Floats, held: Pose, vessel: Standing, into:
 
 
 def take(taking: Taking, hand: Hand, state: WorldState, role: str) -> Skill:
-    """Goes to a vessel and grips it; draws back the same way when it is not between the fingers. Ask `holds` which it was."""
+    """Goes to a vessel and grips it; if it is not between the fingers, goes back the same way. `holds` tells which happened."""
     state = yield from follow(hand, state, taking.approach, opening=hand.open)
     state = yield from follow(hand, state, taking.descent)
     state = yield from grasp(hand, state, role)
@@ -286,7 +286,7 @@ def take(taking: Taking, hand: Hand, state: WorldState, role: str) -> Skill:
 
 
 def pour(hand: Hand, state: WorldState, pouring: Pouring, config: PourConfig | None = None) -> Skill:
-    """Tilts a vessel that has been carried there until it is empty, and sets it upright the same way back."""
+    """Carries a vessel to its place, tilts it until it is empty, and turns it upright again along the same path."""
     config = config or PourConfig()
     state = yield from follow(hand, state, pouring.tilt)
     state = yield from wait(hand, state, config.drain_s)

@@ -1,4 +1,4 @@
-"""Press: pushes straight down on something with closed fingers."""
+"""Presses straight down on something with closed fingers."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from embodichain.types import Pose, WorldState
 
 _ABOVE, _SPEED = 0.03, 0.05
 _FINGER_BELOW = 0.010
-"""How far closed fingers reach beyond the tip [m]."""
+"""Extent of closed fingers beyond the tip [m]."""
 
 
 def press(hand: Hand, state: WorldState, top: Pose, depth: float) -> Skill:
-    """Comes down on the point `top` (Z into it), goes `depth` [m] further, and draws back the same way.
+    """Moves down onto the point `top` (its Z axis points into the surface), `depth` [m] further, and back the same way.
 
-    Raises MotionError when the hand has no way there.
+    Raises MotionError when the hand cannot get there.
     """
     onto = moved(top, (0.0, 0.0, _FINGER_BELOW - depth))
     above = moved(onto, (0.0, 0.0, _ABOVE + depth))

@@ -1,7 +1,7 @@
-"""Skills: the few motions experts are composed of, as generators that yield steps and return the state they leave.
+"""Skills: the basic motions of experts, as generators that yield steps and return the final state.
 
-A skill drives one `Hand` and keeps the other arm where it is. Compose with `state = yield from reach(hand, state, pose)`. Paths
-obey the joint limits of the hand's configuration; they continue from the last command, goals come from the actual state.
+A skill drives one `Hand`; other arms do not move. Skills are composed by `state = yield from reach(hand, state, pose)`. Paths obey
+the joint limits in the hand's configuration and start at the last command; goals depend on the measured state.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from embodichain.types import Pose, Step, Vec3, WorldState
 from embodichain.types.poses import turned
 
 Skill = Generator[Step, WorldState, WorldState]
-"""A motion in progress: yields one Step per control step, is sent the state after it, returns the last state."""
+"""A motion: yields a Step for each control step, is sent the state after it, and returns the last state."""
 
 Chosen = TypeVar("Chosen")
 _DETOURS = ((0.0, 0.0), (0.05, 0.0), (0.10, 0.0), (0.16, 0.0), (0.0, 0.06), (0.06, 0.06), (0.0, 0.12), (0.12, 0.12))
-"""Ways out, up and back against the hand's approach [m], before an arm goes home."""
+"""Detours before an arm goes home: distances up, and back against the hand's approach [m]."""
 
 
 def follow(hand: Hand, state: WorldState, path: Floats, *, opening: float | None = None) -> Skill:
@@ -39,26 +39,26 @@ def follow(hand: Hand, state: WorldState, path: Floats, *, opening: float | None
 
 
 def reach(hand: Hand, state: WorldState, pose: Pose) -> Skill:
-    """Brings the tip to `pose` the way the joints turn easiest."""
+    """Moves the tip to `pose` in joint space."""
     return (yield from follow(hand, state, hand.route([Waypoint(pose=pose, straight=False)])))
 
 
 def push(hand: Hand, state: WorldState, pose_at: Callable[[float], Pose], speed: float) -> Skill:
-    """Takes the tip along a curve of poses (see `Hand.sweep`), pressing on whatever is in the way."""
+    """Moves the tip along a curve of poses (see `Hand.sweep`) without checking collisions, to push objects."""
     return (yield from follow(hand, state, hand.sweep(pose_at, speed, hand.joints)))
 
 
 def retreat(hand: Hand, state: WorldState, offset: Vec3) -> Skill:
-    """Moves the tip straight by `offset` [m] in the world frame, or by as much of it as the arm can do."""
+    """Moves the tip straight by `offset` [m] in the world frame, or less if the arm cannot go as far."""
     return (yield from follow(hand, state, hand.shift(offset)))
 
 
 def choose(
     hands: Sequence[Hand], state: WorldState, plan: Callable[[Sequence[Hand], WorldState], Chosen]
 ) -> Generator[Step, WorldState, tuple[Chosen, WorldState]]:
-    """What `plan` finds for the hands that are out already, else for all of them once those are back home; and the state then.
+    """Plans with the hands that are not at home; if that fails, sends them home and plans with all. Returns plan and state.
 
-    `plan` raises MotionError when none of the hands it is given has a way.
+    `plan` must raise MotionError when it finds nothing for the hands it is given.
     """
     out = [hand for hand in hands if not hand.at_home]
     if out:
@@ -71,13 +71,13 @@ def choose(
 
 
 def go_home(hand: Hand, state: WorldState) -> Skill:
-    """Brings the arm back to its home and opens the gripper; round the obstacles that the hand knows, where it can."""
+    """Moves the arm home and opens the gripper; avoids the hand's obstacles if possible."""
     return (yield from follow(hand, state, _homeward(hand), opening=hand.open))
 
 
 def _homeward(hand: Hand) -> Floats:
-    """The joints' way home: the first that is clear of the hand's obstacles of one at once, one on which the arm is drawn in before
-    it turns about its first joint, and those that begin a short way up or back. At once where none is, or no obstacle is known.
+    """The path home: the first one that avoids the hand's obstacles, of the direct path, one that retracts the arm before its first
+    joint turns, and those that begin with a short motion up or back. The direct path if all collide, or without obstacles.
     """
     home, limits = hand.chain.home, hand.config.limits
     direct = joint_path(hand.joints, home, limits)
@@ -99,11 +99,11 @@ def _homeward(hand: Hand) -> Floats:
 
 
 def together(state: WorldState, *skills: Skill) -> Skill:
-    """Hands of one robot move at once, each by its own skill begun at `state`; those that are done wait for the others."""
+    """Runs skills of several hands of one robot at the same time, all begun at `state`; finished hands wait for the others."""
     step, running = None, []
     for skill in skills:
         try:
-            step = next(skill)  # all hands write into one command: the last step has what every hand asked for
+            step = next(skill)  # all hands share one command, so the last step contains the targets of every hand
             running.append(skill)
         except StopIteration:
             continue
@@ -130,12 +130,12 @@ def set_opening(hand: Hand, state: WorldState, opening: float) -> Skill:
 
 
 def lift(hand: Hand, state: WorldState, height: float) -> Skill:
-    """Raises the tip straight up by `height` [m], or as much of it as the arm can do."""
+    """Raises the tip straight up by `height` [m], or less if the arm cannot go as far."""
     return (yield from retreat(hand, state, (0.0, 0.0, height)))
 
 
 def place(hand: Hand, state: WorldState, path: Floats, role: str, support: str) -> Skill:
-    """Lowers the object under `role` along `path` until it rests on `support`, lets go, and backs out the way it came."""
+    """Lowers the object under `role` along `path` until it rests on `support`, releases it, and retreats the same way."""
     taken = [hand.joints]
     for joints in path:
         if state.touching(f"{role}/", support):
@@ -149,9 +149,9 @@ def place(hand: Hand, state: WorldState, path: Floats, role: str, support: str) 
 
 
 def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
-    """Closes until both fingers press on the object under `role`, then squeezes; closes fully when there is nothing to hold.
+    """Closes until both fingers press on the object under `role`, then squeezes; closes fully if there is nothing between them.
 
-    Ask `holds` afterwards which of the two it was.
+    `holds` tells afterwards which happened.
     """
     speed = hand.config.opening_speed / hand.control_hz
     while hand.opening > 0.0 and not holds(hand, state, role):
@@ -164,12 +164,12 @@ def grasp(hand: Hand, state: WorldState, role: str) -> Skill:
 
 
 def holds(hand: Hand, state: WorldState, role: str) -> bool:
-    """Whether two parts of this hand press on the object from its sides, as its fingers do."""
+    """Whether two parts of this hand press on the object, as its fingers do in a grasp."""
     return num_pressing(state, role, hand.config.contact_force, hand.chain.bodies) >= 2
 
 
 def num_pressing(state: WorldState, role: str, force: float = 0.0, bodies: Collection[str] | None = None) -> int:
-    """How many different robot bodies (of `bodies`, else all) press on the object under `role` with more than `force` [N]."""
+    """Number of robot bodies (of `bodies`, by default all) that press on the object under `role` with more than `force` [N]."""
     pressing: dict[str, float] = {}
     for contact in state.contacts:
         for body, other in ((contact.first, contact.second), (contact.second, contact.first)):

@@ -1,4 +1,4 @@
-"""Transfer: picks an object up where it is and sets it down where it should be, with whichever hand finds a way."""
+"""Pick and place: picks up an object and sets it down at a goal, with any hand that can."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import angle_between, compose, inverse, turn, turned, yaw_of
 
 Ending = Generator[Step, WorldState, tuple[str, WorldState]]
-"""A motion in progress that returns what went wrong ("" when nothing did), and the last state."""
+"""A motion that returns its failure ("" for none), and the last state."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """What is to be carried where.
+    """A pick-and-place job.
 
-    `grips` are object_from_tip poses to hold it by and `goals` world_from_object poses to set it down at, both best first;
-    `support` prefixes the body that it is set down on. `around` lists roles that fingers may come near,
-    `apart` those of them that the object must be clear of once it is set down. `opening` [m] is how wide
-    the fingers open before they close; 0 opens them fully.
+    `grips` are grasp poses (object_from_tip) and `goals` final poses (world_from_object), both best first. `support` is a prefix of
+    the name of the body on which the object is set down. `around` lists roles that the fingers may come close to, `apart` those of
+    them that the object must not touch in the end. `opening` [m] is the opening before the grasp; 0 means fully open.
     """
 
     role: str
@@ -41,14 +40,14 @@ class Transfer:
     apart: tuple[str, ...] = ()
     opening: float = 0.0
     clearance: float = 0.004
-    """Least distance [m] of open fingers from other objects."""
+    """Smallest distance [m] of open fingers from other objects."""
     lowering: float = 0.03
-    """How far above the goal [m] the last, straight part begins at least."""
+    """Smallest height above the goal [m] at which the final straight motion begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Held:
-    """An object in the air: the hand that holds it, and the way [T, dof] on which it was lifted."""
+    """An object held in the air: the hand, and the path [T, dof] by which it was lifted."""
 
     hand: Hand
     raised: Floats
@@ -56,7 +55,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Way:
-    """A hand and its motions: to above the object, down to it, and how high to lift [m]."""
+    """A hand with its planned motions: to above the object, down to it, and the height of the lift [m]."""
 
     hand: Hand
     approach: Floats
@@ -67,30 +66,30 @@ class _Way:
 
 _PREGRASP_HEIGHT = 0.06
 _OVER = 0.025
-"""How far [m] what is carried passes above whatever stands on the table."""
+"""Height [m] at which a carried object passes above others on the table."""
 _LEAST_LIFT = 0.045
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.3, 0.025
-"""An object is lowered at the one speed to so near above its goal [m], then at the other until it touches [m/s]."""
+"""An object is lowered at `_LOWER_SPEED` [m/s] to `_NEAR` [m] above its goal, then at `_TOUCH_SPEED` until it touches."""
 _DIP = 0.008
-"""Most that a way which the joints choose may sink below its ends [m]."""
+"""Most that a path in joint space may sink below its end points [m]."""
 _MOST_GOALS = 8
 _CENTERED = 0.006
-"""An object whose origin lies so near the gripper's axis [m] does not move when the gripper makes half a turn."""
+"""An object whose origin is this close to the gripper's axis [m] counts as unmoved by a half turn of the gripper."""
 _UPRIGHT = math.cos(math.radians(8.0))
 
 
 def flips(pose: Pose, count: int = 2) -> tuple[Pose, ...]:
-    """The pose turned about its own Z axis by equal parts of a full turn: `count` ways that look or hold alike."""
+    """The pose rotated about its own Z axis in `count` equal parts of a full turn, for symmetric objects and grips."""
     return tuple(compose(pose, Pose(quaternion=turn((0.0, 0.0, 1.0), 2 * math.pi * k / count))) for k in range(count))
 
 
 def object_pose(scene: Scene, state: WorldState, role: str) -> Pose:
-    """world_from_asset of the object under `role` now."""
+    """Present pose of the object under `role`, world_from_asset."""
     return world_from_asset(scene.object(role).asset, state.object_poses[role])
 
 
 def together(first: Skill, second: Skill) -> Skill:
-    """Two hands move at once; the one that is done waits. For hands that share one command."""
+    """Runs two skills at the same time, for hands that share one command; a finished hand waits for the other."""
     running = [first, second]
     for skill in running:
         step = next(skill)
@@ -114,10 +113,10 @@ def transfer(
     *,
     using: Sequence[Hand] | None = None,
 ) -> Ending:
-    """One pick and place; ends early, saying why, when the object is not held or has no place to go.
+    """One pick and place; ends early with the reason if the object is not held or no goal can be reached.
 
-    `hands` are all hands of the robot, `using` those that may carry (all of them by default). `miss` [m] displaces the grasp in
-    the tip's frame. Raises MotionError when no hand has a way, even with all others at home.
+    `hands` are all hands of the robot, `using` those that may carry (by default all). `miss` [m] displaces the grasp in the tip's
+    frame, to provoke a failure. Raises MotionError when no hand can do it, even with all others at home.
     """
     held, state = yield from pick(hands, scene, state, task, miss, using=using)
     if isinstance(held, str):
@@ -138,7 +137,7 @@ def pick(
     *,
     using: Sequence[Hand] | None = None,
 ) -> Generator[Step, WorldState, tuple[Held | str, WorldState]]:
-    """The first half of `transfer`: the object held up, in a grasp from which some goal can be reached; or why it is not."""
+    """The first half of `transfer`: grasps and lifts the object such that some goal can be reached; or returns the reason."""
     using = hands if using is None else using
     try:
         way = _plan(using, scene, state, task, miss)
@@ -164,7 +163,7 @@ def pick(
 
 
 def deliver(hand: Hand, scene: Scene, state: WorldState, task: Transfer) -> Ending:
-    """The second half of `transfer`: carries what the hand holds to a goal and sets it down; MotionError when there is no way."""
+    """The second half of `transfer`: carries the held object to a goal and sets it down; raises MotionError if impossible."""
     tip_from_object = compose(inverse(hand.pose), _levelled(object_pose(scene, state, task.role), hand.pose.position))
     carry, lower = _carry(hand, scene, state, task, tip_from_object, task.opening or hand.open)
     state = yield from follow(hand, state, carry)
@@ -174,7 +173,7 @@ def deliver(hand: Hand, scene: Scene, state: WorldState, task: Transfer) -> Endi
 
 
 def set_down(hand: Hand, state: WorldState, path: Floats, role: str, support: str, *, back: float = 0.06) -> Skill:
-    """Lowers the object under `role` along `path` until it rests on `support`, lets go, and draws back by `back` [m]."""
+    """Lowers the object under `role` along `path` until it rests on `support`, releases it, and retreats by `back` [m]."""
     taken = [hand.joints]
     for joints in path:
         if state.touching(f"{role}/", support):
@@ -193,7 +192,7 @@ def set_down(hand: Hand, state: WorldState, path: Floats, role: str, support: st
 
 
 def has_room(task: Transfer, asset: Asset, world_from_object: Pose, others: Collection[Outline]) -> bool:
-    """Whether fingers have room around the object where it is, and at one of its goals, between what others cover."""
+    """Whether fingers have room around the object at its pose and at one of its goals, between the outlines `others`."""
     grips = [grip for grip in task.grips if _graspable(task, compose(world_from_object, grip), task.opening or 0.1, others)]
     return any(
         _fits(compose(goal, grip), goal, asset, task.opening or 0.1, task.clearance, others)
@@ -207,7 +206,7 @@ def _graspable(task: Transfer, tip: Pose, opening: float, others: Collection[Out
 
 
 def _levelled(pose: Pose, about: Vec3) -> Pose:
-    """A pose that is upright but for a few degrees, made upright about a point: what tilts in the fingers will straighten."""
+    """Makes a nearly upright pose upright, about a point, because an object tilted in the fingers straightens when set down."""
     if turned(pose.quaternion, (0.0, 0.0, 1.0))[2] < _UPRIGHT:
         return pose
     upright = Pose(quaternion=turn((0.0, 0.0, 1.0), yaw_of(pose.quaternion)))
@@ -216,7 +215,7 @@ def _levelled(pose: Pose, about: Vec3) -> Pose:
 
 
 def _approach(hands: Sequence[Hand], way: _Way, state: WorldState) -> Skill:
-    """To above the object; hands that are out go home meanwhile, or before when they would meet."""
+    """Moves to above the object while other hands go home, or after that if they would collide."""
     hand = way.hand
     coming = follow(hand, state, way.approach, opening=way.opening)
     for other in hands:
@@ -231,7 +230,7 @@ def _approach(hands: Sequence[Hand], way: _Way, state: WorldState) -> Skill:
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer, miss: Vec3) -> _Way:
-    """A hand that can pick and then place, the one with little travel first."""
+    """Plans with a hand that can both pick and place, trying hands with little travel first."""
     world_from_object = object_pose(scene, state, task.role)
     others = outlines(scene, state, (task.role, *task.around))
     all_things = outlines(scene, state)
@@ -271,19 +270,19 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, task: Transfer
 
 
 def _down_to(hand: Hand, tip: Pose) -> list[Floats]:
-    """To above a grip, and straight down to it."""
+    """The paths to above a grip, and straight down to it."""
     return hand.legs([Waypoint(pose=moved(tip, (0.0, 0.0, _PREGRASP_HEIGHT)), straight=False), Waypoint(pose=tip)])
 
 
 def _aloft(state: WorldState, role: str) -> bool:
-    """Whether nothing but the robot touches an object: another hand holds it in the air."""
+    """Whether only the robot touches an object, that is, a hand holds it in the air."""
     name = f"{role}/"
     pairs = [(c.first, c.second) for c in state.contacts if c.first.startswith(name) or c.second.startswith(name)]
     return bool(pairs) and all(pair[0].startswith("robot/") or pair[1].startswith("robot/") for pair in pairs)
 
 
 def _astray(tip: Pose, opening: float, miss: Vec3, obstacles: Collection[Outline]) -> Pose:
-    """Where a displaced grasp goes: to the other side, or nowhere else at all, when the fingers would come down on something."""
+    """The displaced grasp; on the opposite side if the fingers would hit something, or else not displaced."""
     x, y, z = miss
     for offset in ((x, y, z), (-x, y, z)):
         goal = compose(tip, Pose(position=offset))
@@ -295,7 +294,7 @@ def _astray(tip: Pose, opening: float, miss: Vec3, obstacles: Collection[Outline
 def _carry(
     hand: Hand, scene: Scene, state: WorldState, task: Transfer, tip_from_object: Pose, opening: float, start: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """The way to above a goal and the way down onto it, for the goal that the gripper must turn least for."""
+    """The paths to above a goal and down onto it, for the goal with the least rotation of the gripper."""
     start = hand.joints if start is None else start
     tip = hand.chain.pose(start)
     obstacles = outlines(scene, state, (task.role, *(role for role in task.around if role not in task.apart))).values()
@@ -303,7 +302,7 @@ def _carry(
     failure = MotionError(f"no goal of the {task.role} leaves room for it and for the fingers around it")
     goals = [(compose(goal, inverse(tip_from_object)), goal) for goal in task.goals]
     goals.sort(key=lambda pair: round(2 * angle_between(pair[0].quaternion, tip.quaternion)))
-    # The gripper may come turned by half a turn only where that leaves the object in the same place.
+    # The gripper may be rotated by half a turn only if the object's position stays the same.
     exact = math.hypot(*tip_from_object.position[:2]) > _CENTERED
     fitting = (pair[0] for pair in goals if _fits(*pair, asset, opening, task.clearance, obstacles))
     for at_goal in itertools.islice(fitting, _MOST_GOALS):
@@ -321,7 +320,7 @@ def _carry(
 
 
 def _fits(at_goal: Pose, goal: Pose, asset: Asset, opening: float, clearance: float, obstacles: Collection[Outline]) -> bool:
-    """Whether object and fingers have room at a goal: the fingers let go a centimetre wider than they hold."""
+    """Whether object and fingers have room at a goal; fingers open by a centimetre to release."""
     thing = outline_of(asset, goal)
     if any(gap(thing, other) < clearance / 2 for other in obstacles):
         return False
@@ -331,7 +330,7 @@ def _fits(at_goal: Pose, goal: Pose, asset: Asset, opening: float, clearance: fl
 
 
 def _lowered(hand: Hand, start: Floats, above: Pose, at_goal: Pose, exact: bool) -> tuple[Floats, Floats]:
-    """To above the goal as the joints turn easiest, or on a line where that would sink; then straight down."""
+    """The paths to above the goal, in joint space or on a line if the former would sink, and straight down."""
     down = [
         Waypoint(pose=moved(at_goal, (0.0, 0.0, up)), speed=speed, exact=exact)
         for up, speed in ((_NEAR, _LOWER_SPEED), (-_NEAR, _TOUCH_SPEED))

@@ -1,4 +1,4 @@
-"""Physics: worlds that hold one scene at a time and are stepped by commands."""
+"""Physics engines: each world holds one scene at a time and is stepped by commands."""
 
 from __future__ import annotations
 
@@ -27,37 +27,37 @@ PHYSICS: Registry[Callable[..., Physics]] = Registry(
         "robosuite": "embodichain.physics.foreign.physics:RobosuitePhysics",
     },
 )
-"""Every physics by name: its class. A static method `warm_up` of it is called once on a machine before workers start."""
+"""Physics classes by name. If a class has a static method `warm_up`, it is called once on each machine before workers start."""
 
 
 BATCHES: Registry[Callable[..., BatchPhysics]] = Registry(
     "batch of worlds", "embodichain.batches", {"mujoco": "embodichain.physics.many:Many"}
 )
-"""By the name of a physics, many worlds of it that are stepped together; not every physics has such."""
+"""Batch classes, which step many worlds together, by the name of a physics; not every physics has one."""
 
 
 def warm_up(name: str) -> None:
-    """Compiles whatever a physics compiles, once for all processes on this machine: its class's `warm_up`, where it has one."""
+    """Compiles what a physics needs, once for all processes on this machine, by calling its class's `warm_up` if it has one."""
     compile_all = getattr(PHYSICS.get(name), "warm_up", None)
     if compile_all is not None:
         compile_all()
 
 
 def check(name: str) -> None:
-    """Raises ConfigError naming what is available when there is no physics called `name`."""
+    """Raises ConfigError, listing those there are, when there is no physics called `name`."""
     PHYSICS.check(name)
 
 
 def make_batch(name: str, *, num_worlds: int, painter: str = DEFAULT, **kwargs: Any) -> BatchPhysics:
-    """Many worlds of a physics by name, as `make` makes one.
+    """Makes a batch of worlds of the named physics; otherwise as `make`.
 
-    Raises ConfigError naming those that there are when it has none, and for a painter that it has no use for.
+    Raises ConfigError if that physics has no batch class, or does not support the painter.
     """
     return _made(name, BATCHES.get(name), painter, num_worlds=num_worlds, **kwargs)
 
 
 def check_drawn_later(name: str) -> None:
-    """Raises ConfigError for a batch of worlds whose pictures must be taken at once."""
+    """Raises ConfigError for a batch whose pictures cannot be drawn later from reels."""
     if getattr(BATCHES.get(name), "drawn_at_once", False):
         raise ConfigError(
             f"pictures of physics {name!r} are taken at once, and a crew has them drawn later: choose engine serial or ray"
@@ -65,9 +65,9 @@ def check_drawn_later(name: str) -> None:
 
 
 def make(name: str, *, painter: str = DEFAULT, **kwargs: Any) -> Physics:
-    """A physics by name; `kwargs` go to its class (`robot`, `width`, `height`, ...), and `painter` where it is not the default.
+    """Makes the physics called `name`; `kwargs` go to its class (`robot`, `width`, `height`, ...), also `painter` unless default.
 
-    Raises ConfigError naming what is available when there is none, and for a painter that the physics has no use for.
+    Raises ConfigError, listing those there are, for an unknown name, and for a painter that the physics does not support.
     """
     return _made(name, PHYSICS.get(name), painter, **kwargs)
 

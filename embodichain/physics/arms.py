@@ -1,4 +1,4 @@
-"""Arms in a compiled world: which bodies are whose, which of them are fingers, and how hard these can press."""
+"""The arms in a compiled world: which bodies belong to which arm, which are fingers, and how hard these can press."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embodichain.types import ArmParts, Robot
 
 
 def arm_parts(model: mujoco.MjModel, robot: Robot) -> tuple[ArmParts, ...]:
-    """The parts of each of the robot's arms in a model that holds it under the prefix "robot/"."""
+    """The parts of each arm, in a model that contains the robot under the prefix "robot/"."""
     found, start = [], 0
     for arm in robot.arms:
         grip = [model.joint(f"robot/{name}").id for name in arm.gripper_joints]
@@ -33,7 +33,7 @@ def arm_parts(model: mujoco.MjModel, robot: Robot) -> tuple[ArmParts, ...]:
 
 
 def _below(model: mujoco.MjModel, roots: Iterable[int]) -> list[str]:
-    """Names of the bodies `roots` and of all that hang on them."""
+    """Names of the bodies `roots` and of all their descendants."""
     found = set(roots)
     for body in range(1, model.nbody):  # a parent has a smaller number than its children
         if int(model.body_parentid[body]) in found:

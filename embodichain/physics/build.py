@@ -1,6 +1,6 @@
-"""Building: robot, table, lights and assets as parts of one MuJoCo spec.
+"""Builds the MuJoCo spec of a world from robot, table, lights and assets.
 
-Bodies carry the names that contacts report: "robot/<body>", "<role>/<body>", "table", and "world" for the floor.
+Bodies have the names that contacts report: "robot/<body>", "<role>/<body>", "table", and "world" for the floor.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from embodichain.types.assets import half_sizes
 from embodichain.types.poses import compose, inverse
 
 FLOOR_HEIGHT = -0.75
-"""Where the floor lies [m]."""
+"""Height of the floor [m]; the table top is at 0."""
 MAX_LIGHTS = 3
-"""Lights of a scene: fixed, because the renderer compiles a kernel for each number of lights."""
+"""Number of lights in every scene; fixed, because the renderer compiles a kernel for each number of lights."""
 FREE_CAMERA = "free"
-"""A camera of every world that belongs to no robot: the viewpoint of videos."""
+"""Name of a camera in every world that belongs to no robot: the viewpoint of videos."""
 TIMESTEP_S = 0.002
 TORSIONAL_FRICTION = 0.005
 """Torsional friction [m] of a contact patch: friction coefficient times about half the radius of a 1 cm patch."""
 ROLLING_FRICTION = 0.0001
-"""Rolling friction [m] of most surfaces: MuJoCo's own, which acts only in contacts with something of `ROLLING_ARMS`."""
+"""Rolling friction [m] of most surfaces, MuJoCo's default; it acts only in contacts with a material in `ROLLING_ARMS`."""
 ROLLING_ARMS = {"steel": 0.0005}
-"""Lever arm of rolling friction [m] by material, of which thin rods are that others hang on and roll over as they swing.
+"""Lever arm of rolling friction [m] by material, for thin rods on which other objects hang and swing.
 
-Engineering tables give 0.5 mm for steel on steel and more for everything softer. Without it what hangs on a round branch swings on
-for tens of seconds, for it rolls and never slides. Other materials leave it out: two more rows for each contact.
+Engineering tables give 0.5 mm for steel on steel and more for softer materials. Without it, an object that hangs on a round branch
+rolls instead of sliding, and swings for tens of seconds. Other materials have none, as it costs two more constraint rows a contact.
 """
-_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, ROLLING_FRICTION)  # MuJoCo takes the larger of two: the object decides
-_HULL_SOLMIX = 0.01  # leaves the stiffness of a contact to the gripper pad: averaged with a soft object a grasp creeps
-_ARENA_BYTES = 128 << 20  # address space, of which only what contacts fill is ever touched
+_TABLE_FRICTION = (0.05, TORSIONAL_FRICTION, ROLLING_FRICTION)  # MuJoCo takes the larger of two frictions, so the object decides
+_HULL_SOLMIX = 0.01  # so that the gripper pad decides the stiffness of a contact; averaged with a soft object, a grasp would creep
+_ARENA_BYTES = 128 << 20  # address space; only the part that contacts fill is ever touched
 _OFF_CENTER = 1e-6
 _VISUAL_GROUP, _HULL_GROUP = 2, 3
 _GEOMS = {
@@ -49,7 +49,7 @@ _LOCKED = (0.9999, 0.9999, 0.001, 0.5, 2.0)  # impedance of joint friction: at t
 
 
 def substeps(robot: Robot) -> int:
-    """Physics steps in one control period of a robot; raises RobotError when that is no whole number of them."""
+    """Number of physics steps in one control period of a robot; raises RobotError when it is not an integer."""
     steps = round(1.0 / (robot.control_hz * TIMESTEP_S))
     if steps < 1 or abs(steps * robot.control_hz * TIMESTEP_S - 1.0) > 1e-9:
         fastest = round(1.0 / TIMESTEP_S)
@@ -62,7 +62,7 @@ def substeps(robot: Robot) -> int:
 
 
 def lit_spec() -> mujoco.MjSpec:
-    """An empty world with the engine's options, all its lights and the free camera."""
+    """An empty world with all options, lights and the free camera."""
     spec = mujoco.MjSpec()
     spec.compiler.degree = False
     _set_options(spec)
@@ -80,7 +80,7 @@ def lit_spec() -> mujoco.MjSpec:
 
 
 def add_table(spec: mujoco.MjSpec) -> None:
-    """Adds a table and a floor, unless the robot's file has a table, and leaves friction on it to what it carries."""
+    """Adds a floor, and a table unless the robot's file has one, with so little friction that the objects on it decide."""
     if spec.body("table") is None:
         _add_plain_table(spec)
     spec.geom("table").friction = _TABLE_FRICTION
@@ -100,14 +100,14 @@ def _add_plain_table(spec: mujoco.MjSpec) -> None:
 
 
 def attach_robot(spec: mujoco.MjSpec, robot: Robot) -> None:
-    """Adds the robot, its names prefixed with "robot/", the table excepted. Raises RobotError when its MJCF cannot be used."""
+    """Adds the robot with the prefix "robot/" for all names except the table; raises RobotError when its MJCF cannot be used."""
     try:
         child = mujoco.MjSpec.from_string(robot.mjcf)
     except ValueError as error:
         raise RobotError(f"the MJCF of robot {robot.name!r} does not parse: {error}") from error
     if robot.mesh_dir is not None:
         child.meshdir = str(robot.mesh_dir)
-    _set_options(child)  # a robot's file may have been written for other contact settings
+    _set_options(child)  # the robot's file may have other contact settings
     for element in [*child.keys, *child.lights, *child.sensors]:
         child.delete(element)
     names = [camera.name for camera in child.cameras]
@@ -127,7 +127,7 @@ def attach_robot(spec: mujoco.MjSpec, robot: Robot) -> None:
 
 
 def _exclude_first_links(spec: mujoco.MjSpec) -> None:
-    """Stops first moving links from rubbing on the bolted parts: MuJoCo filters parent and child, but not for the world body."""
+    """Excludes contacts of first moving links with the robot's base: MuJoCo filters parent and child, but not the world body."""
     fixed, first_links, queue = {"table"}, [], [spec.worldbody]
     while queue:
         body = queue.pop()
@@ -143,7 +143,7 @@ def _exclude_first_links(spec: mujoco.MjSpec) -> None:
 
 
 def _set_options(spec: mujoco.MjSpec) -> None:
-    """Contact settings that hold a grasp without creep; fixed statistics, since the renderer's kernel depends on them."""
+    """Sets contact options that hold a grasp without creep, and fixed model statistics, on which the renderer's kernel depends."""
     option, default = spec.option, mujoco.MjSpec().option
     for name in dir(default):
         if not name.startswith("_"):
@@ -169,7 +169,7 @@ def add_object(spec: mujoco.MjSpec, placement: ObjectPlacement) -> None:
     if role in _RESERVED or "/" in role or spec.body(f"{role}/{asset.bodies[0].name}") is not None:
         raise SceneError(f"object role {role!r} cannot be used: roles are unique, without '/' and none of {_RESERVED}")
     add_surface(spec, role)
-    # A mocap body carries a bolted asset: its pose is state and not model, so a reset leaves every constant of the model alone.
+    # A bolted asset is mounted on a mocap body, whose pose is part of the state: resets then change no constant of the model.
     mount = spec.worldbody.add_body(name=role, mocap=True) if asset.fixed_base else spec.worldbody
     parents = {joint.child: joint for joint in asset.joints}
     placed: dict[str, mujoco.MjsBody] = {}
@@ -205,7 +205,7 @@ def _add_body(spec: mujoco.MjSpec, parent: mujoco.MjsBody, prefix: str, body: Bo
     made = parent.add_body(name=name, pos=pose.position, quat=pose.quaternion)
     made.explicitinertial = True
     made.mass = body.mass
-    # A centre in the frame's very origin would be compiled into short cuts that another centre, written later, contradicts.
+    # If the centre of mass is exactly at the origin, MuJoCo compiles a shortcut that would be wrong once another centre is written.
     made.ipos = np.add(body.center_of_mass, _OFF_CENTER)
     made.iquat = body.principal_axes
     made.inertia = body.diagonal_inertia

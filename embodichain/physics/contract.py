@@ -1,7 +1,7 @@
-"""What every batch of worlds promises, as experiments whose outcome mechanics tells: for physics that somebody else wrote.
+"""Conformance tests for batches of worlds, as experiments whose result follows from mechanics; for physics by other authors.
 
-Nothing here knows how a simulator works. Each law names what it measured, so that whoever adapts one sees what he mixed up: the
-order of a quaternion, degrees, the period of a step, contacts of its last instant alone, a picture from before.
+They do not depend on the simulator. Each law reports what it measured, which shows typical mistakes of an adapter: another order of
+quaternions, degrees, a wrong step period, contacts of only the last substep, an outdated picture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from embodichain.types import Asset, Body, Material, Mesh, ObjectPlacement, Pose
 from embodichain.types.poses import compose
 
 GRAVITY = 9.81
-"""[m/s^2]"""
+"""Gravitational acceleration [m/s^2]."""
 _RED, _BLUE = (0.9, 0.05, 0.05, 1.0), (0.05, 0.05, 0.9, 1.0)
 _EDGE = 0.06
 _MASS = 0.15
@@ -35,17 +35,17 @@ _SIDES = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One law, and what came of trying it."""
+    """One law and the result of testing it."""
 
     law: str
     broken: str
-    """What was measured and what should have been; empty when the law holds."""
+    """The measured and the expected values; empty when the law holds."""
 
 
 def examine(batch: BatchPhysics, *, height: int, width: int) -> Iterator[Finding]:
-    """Tries every law, one after the other, in a batch of at least two worlds whose pictures are of this size [pixels].
+    """Tests every law in a batch of at least two worlds with pictures of this size [pixels].
 
-    What a law raises breaks it, and the next one is tried in spite of it.
+    A law that raises counts as broken, and the next one is tested nevertheless.
     """
     laws: dict[str, Callable[[BatchPhysics], Iterator[str]]] = {
         "a scene stands as it was described": _stands,
@@ -61,13 +61,13 @@ def examine(batch: BatchPhysics, *, height: int, width: int) -> Iterator[Finding
     for law, tried in laws.items():
         try:
             broken = "; ".join(tried(batch))
-        except Exception as error:  # whatever somebody else's code raises is what came of it
+        except Exception as error:  # code by other authors may raise anything; that is the result of this test
             broken = f"{type(error).__name__}: {error}"
         yield Finding(law, broken)
 
 
 def block(color: tuple[float, float, float, float] = _RED) -> Asset:
-    """A cube of 6 cm and 150 g, its frame under its centre."""
+    """A cube of 6 cm and 150 g whose frame is below its centre, at its bottom face."""
     inertia = _MASS / 6 * _EDGE**2
     mesh = Mesh(vertices=_CORNERS.copy(), faces=_SIDES.copy())
     body = Body(
@@ -86,7 +86,7 @@ def block(color: tuple[float, float, float, float] = _RED) -> Asset:
 
 
 def scene(asset: Asset, *, z: float = 0.0, quaternion: tuple[float, float, float, float] = (1.0, 0.0, 0.0, 0.0)) -> Scene:
-    """One block above or on the table, in front of the robot."""
+    """A scene with one block above or on the table, in front of the robot."""
     placement = ObjectPlacement(role="block", asset=asset, pose=Pose(position=(0.05, 0.04, z), quaternion=quaternion))
     return Scene(seed=0, task="contract", instruction="hold still", objects=(placement,))
 
@@ -98,7 +98,7 @@ def _load(batch: BatchPhysics, *scenes: Scene) -> None:
 def _hold(
     batch: BatchPhysics, steps: int, command: NDArray[np.float64] | None = None, push: Push | None = None
 ) -> Iterator[list[WorldState]]:
-    """States of the first two worlds after each of so many steps, in which `push` acts in the second."""
+    """Yields the states of the first two worlds after each of `steps` steps, while `push` acts in the second world."""
     commands = np.tile(batch.robot.home if command is None else command, (batch.num_worlds, 1))
     for _ in range(steps):
         tape = batch.step(commands, {1: (push,)} if push is not None else {})
@@ -106,7 +106,7 @@ def _hold(
 
 
 def _stands(batch: BatchPhysics) -> Iterator[str]:
-    turned = (0.8, 0.2, -0.4, 0.4)  # of length 1, and no other order or sign of its parts means the same
+    turned = (0.8, 0.2, -0.4, 0.4)  # a unit quaternion that differs in any other order or with any other signs
     scenes = scene(block(), z=0.5, quaternion=turned), scene(block())
     _load(batch, *scenes)
     for world, setting in enumerate(scenes):
@@ -130,7 +130,7 @@ def _home(batch: BatchPhysics) -> Iterator[str]:
 
 
 def _joints(batch: BatchPhysics) -> Iterator[str]:
-    """One joint of the first world at a time, there and back; the other world's robot is to stay where it is."""
+    """Moves one joint of the first world at a time, there and back; the other world's robot must not move."""
     _load(batch, scene(block()), scene(block()))
     commands, start = np.tile(batch.robot.home, (batch.num_worlds, 1)), 0
     for arm in batch.robot.arms:
@@ -153,7 +153,7 @@ def _joints(batch: BatchPhysics) -> Iterator[str]:
 
 
 def _command(batch: BatchPhysics, steps: int, commands: NDArray[np.float64]) -> tuple[WorldState, WorldState]:
-    """The first two worlds after so many steps of these commands."""
+    """The states of the first two worlds after `steps` steps with these commands."""
     for _ in range(steps):
         tape = batch.step(commands)
     return tape.state(0), tape.state(1)
@@ -172,7 +172,7 @@ def _period(batch: BatchPhysics) -> Iterator[str]:
 
 
 def _impulse(batch: BatchPhysics) -> Iterator[str]:
-    """Whatever happens between rest and rest, what carries a body has given it its weight times the time."""
+    """Between two states of rest, the impulse of all contacts on a body equals its weight times the duration."""
     _load(batch, scene(block(), z=0.15), scene(block()))
     period, seconds = 1 / batch.robot.control_hz, 1.0
     given = np.zeros(2)
@@ -217,7 +217,7 @@ def _void(batch: BatchPhysics) -> Iterator[str]:
 
 
 def _alone(batch: BatchPhysics) -> Iterator[str]:
-    """A block in the middle of its fall, while the other world begins anew: nothing of it changes, and it falls on."""
+    """Loading another world must not change a falling block in this one."""
     _load(batch, scene(block()), scene(block(), z=0.5))
     *_, (_, before) = _hold(batch, 5)
     _load(batch, scene(block(_BLUE)))

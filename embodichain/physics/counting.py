@@ -1,7 +1,7 @@
-"""Self-verifying physics: every byte that it makes is a function of (scene seed, index, position), so any reader can check all.
+"""Self-verifying physics: every byte that it produces is a function of (scene seed, index, position), so readers can check all.
 
-It goes through the same rollout, ring and learner as a simulation. A byte that was torn, a frame out of order, a trajectory under
-a wrong name: `verify` finds it and says where. The counting task (`tasks.counting`) drives it with commands of the same kind.
+Its episodes pass through the same rollout, ring and learner as a simulation. `verify` finds and locates torn bytes, frames out of
+order, and trajectories with a wrong id. The counting task (`tasks.counting`) drives it with commands of the same kind.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ INSTRUCTION = "Count."
 REASON = "counted"
 """The reason of every counting success."""
 MAX_STEPS = 12 * CHUNK - 1
-"""Most control steps of a counting episode, before the horizon cuts it."""
-_COMMAND, _MEASURED, _LENGTH, _SEGMENT, _SUCCESS, _FRAME, _RGB, _DEPTH = range(8)  # which quantity a number belongs to
+"""Most control steps of a counting episode, unless the horizon is shorter."""
+_COMMAND, _MEASURED, _LENGTH, _SEGMENT, _SUCCESS, _FRAME, _RGB, _DEPTH = range(8)  # number of each quantity, as input of the hash
 _REJECTED_OF = 16
 
 
@@ -51,33 +51,33 @@ class Arrays(Protocol):
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection in which every input bit moves half the output bits."""
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection in which each input bit changes half the output bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _numbers(seed: int, quantity: int, indices: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 random bits for each index of one quantity of one scene; same shape as `indices`."""
+    """64 pseudo-random bits for each index of one quantity in one scene; same shape as `indices`."""
     key = np.array([seed & 0xFFFF_FFFF_FFFF_FFFF, quantity], np.uint64)
     start = _mix(_mix(key[:1]) + key[1:] * np.uint64(0x9E3779B97F4A7C15))
     return _mix(indices * np.uint64(0x9E3779B97F4A7C15) + start)
 
 
 def _floats(seed: int, quantity: int, first: int, count: int, size: int) -> NDArray[np.float64]:
-    """Values in -1..1 that float32 holds exactly, shape [count, size]."""
+    """Values in -1..1 that are exact in float32, shape [count, size]."""
     indices = np.arange(first * size, (first + count) * size, dtype=np.uint64)
     steps = (_numbers(seed, quantity, indices) >> np.uint64(44)).astype(np.int64) - (1 << 19)
     return (steps / float(1 << 19)).reshape(count, size)
 
 
 def _number(seed: int, quantity: int, limit: int) -> int:
-    """One number below `limit` for one scene."""
+    """A number below `limit` for a scene."""
     return int(_numbers(seed, quantity, np.zeros(1, np.uint64))[0] % np.uint64(limit))
 
 
 def num_steps(seed: int) -> int:
-    """Control steps that the counting expert takes in a scene: 1 to MAX_STEPS."""
+    """Number of control steps of the counting expert in a scene: 1 to MAX_STEPS."""
     return 1 + _number(seed, _LENGTH, MAX_STEPS)
 
 
@@ -87,25 +87,25 @@ def commands(seed: int, robot: Robot) -> NDArray[np.float64]:
 
 
 def segments(seed: int) -> tuple[Segment, ...]:
-    """The label of each control step of the expert, the same for `CHUNK` steps on end; after its last step the last label holds."""
+    """The label of each control step of the expert, constant over `CHUNK` steps; after its last step the last label continues."""
     steps = num_steps(seed)
     numbers = _numbers(seed, _SEGMENT, np.arange(-(-steps // CHUNK), dtype=np.uint64)) % np.uint64(len(Segment))
     return tuple(Segment(int(numbers[step // CHUNK])) for step in range(steps))
 
 
 def succeeds(seed: int) -> bool:
-    """Whether the counting grader accepts a scene: one in sixteen is rejected and must never be read."""
+    """Whether the counting grader accepts a scene. One in sixteen is rejected, and its trajectory must never be read."""
     return _number(seed, _SUCCESS, _REJECTED_OF) != 0
 
 
 @lru_cache(maxsize=8)
 def _base(quantity: int, num_words: int) -> NDArray[np.uint64]:
-    """What tells one position in a frame from another; the same for every scene."""
+    """The part of the hash that depends on the position in a frame; the same for every scene."""
     return _numbers(0, quantity, np.arange(num_words, dtype=np.uint64))
 
 
 def _frames(seed: int, quantity: int, first: int, count: int, num_words: int) -> NDArray[np.uint64]:
-    """Words of whole frames, shape [count, num_words]: the position's number XOR the frame's. One pass over memory."""
+    """Words of whole frames, shape [count, num_words]: the hash of the position XOR that of the frame, for speed."""
     keys = _numbers(seed, _FRAME, np.arange(first, first + count, dtype=np.uint64))
     return keys[:, None] ^ _base(quantity, num_words)
 
@@ -125,7 +125,7 @@ def _depth(seed: int, first: int, count: int, shape: tuple[int, ...]) -> NDArray
 
 
 class CountingPhysics:
-    """Counts instead of simulating; implements `protocols.Physics`. Takes the arguments of `MujocoPhysics` that shape its data."""
+    """Counts instead of simulating; implements `protocols.Physics`. Takes robot and cameras as `MujocoPhysics` does."""
 
     def __init__(self, robot: Robot, *, width: int, height: int, cameras: tuple[str, ...] | None = None) -> None:
         names = tuple(camera.name for camera in robot.cameras)
@@ -139,7 +139,7 @@ class CountingPhysics:
 
     @property
     def robot(self) -> Robot:
-        """The robot whose commands are counted."""
+        """The robot whose commands it accepts."""
         return self._robot
 
     def reset(self, scene: Scene) -> WorldState:
@@ -148,7 +148,7 @@ class CountingPhysics:
         return self._state(scene.seed)
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
-        """Counts one control step, whatever the command and whatever pushes."""
+        """Counts one control step; ignores the command and pushes."""
         seed = self._current
         self._steps += 1
         return self._state(seed)
@@ -159,7 +159,7 @@ class CountingPhysics:
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes the next frame: the first call after `reset` makes frame 0."""
+        """Writes the next frame; the first call after `reset` writes frame 0."""
         seed = self._current
         rgb[...] = _rgb(seed, self._rendered, 1, (*self._shape, 3))[0]
         if depth is not None:
@@ -169,16 +169,16 @@ class CountingPhysics:
         self._rendered += 1
 
     def note(self, out: NDArray[np.float64]) -> None:
-        """Writes which frame is the next; `render` would have made it."""
+        """Writes the number of the next frame, and skips that frame."""
         out[:1], out[1:] = self._rendered, 0.0
         self._rendered += 1
 
     def pose(self, note: NDArray[np.float64]) -> None:
-        """Stands before the frame that was noted."""
+        """Makes the noted frame the next one."""
         self._rendered = int(note[0])
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing."""
 
     @property
     def _current(self) -> int:
@@ -214,7 +214,7 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
         robot: The robot it was made with; None looks up the name in its provenance.
 
     Raises:
-        IntegrityError: Naming the field, the first differing index, and what was expected there.
+        IntegrityError: Names the field, the first differing index, and the expected value.
     """
     packed = int(trajectory["trajectory_id"])
     identity = TrajectoryId.unpack(packed)
@@ -239,7 +239,7 @@ def verify(trajectory: Arrays | Mapping[str, NDArray], robot: Robot | None = Non
     size = codec.robot.command_size
     action = np.asarray(trajectory["action"])
     steps, (horizon, chunk) = num_steps(seed), action.shape[:2]
-    chunks = min(steps // chunk + 1, horizon)  # a pilot that ends on a chunk's border is found out in the next one
+    chunks = min(steps // chunk + 1, horizon)  # a pilot that stops exactly at the end of a chunk is noticed only in the next chunk
     _same(where, "num_chunks", int(trajectory["num_chunks"]), chunks)
     _equal(where, "action_mask", trajectory["action_mask"], codec.mask)
 
@@ -272,16 +272,16 @@ def _same(where: str, name: str, got: object, expected: object) -> None:
 
 
 def _filled(where: str, name: str, got: NDArray, expected: NDArray) -> None:
-    """The first rows are as expected and all later ones zero."""
+    """Checks that the first rows are as expected and all later ones zero."""
     got = np.asarray(got)
     _equal(where, name, got[: len(expected)], expected)
     rest = got[len(expected) :]
-    if np.ascontiguousarray(rest).view(np.uint8).any():  # bytes: a negative zero is not nothing
+    if np.ascontiguousarray(rest).view(np.uint8).any():  # compared as bytes: a negative zero is not a zero byte
         _equal(where, f"{name}[{len(expected)}:]", rest, np.zeros_like(rest))
 
 
 def _equal(where: str, name: str, got: NDArray, expected: NDArray) -> None:
-    """Bitwise equality, so that a NaN or a negative zero is no excuse."""
+    """Checks for bitwise equality, which also tells NaNs and negative zeros apart."""
     got = np.asarray(got)
     _same(where, f"shape of {name}", got.shape, expected.shape)
     _same(where, f"dtype of {name}", got.dtype, expected.dtype)

@@ -1,4 +1,4 @@
-"""What a scene's physical expansion changes in a compiled model: drives and fingers of the robot, where the mass of a body sits."""
+"""Writes a scene's physical variation into a compiled model: the robot's drives and fingers, masses and inertias of bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Drives:
-    """The robot's own numbers as they were compiled, from which every scene starts again."""
+    """The robot's nominal drive parameters as compiled, from which every scene starts again."""
 
     gains: Floats
     biases: Floats
@@ -29,7 +29,7 @@ class Drives:
 
     @classmethod
     def of(cls, model: mujoco.MjModel, gripper_joints: list[int]) -> Drives:
-        """Reads them; `gripper_joints` are the joints whose bodies grip."""
+        """Reads them from a compiled model; `gripper_joints` are the joints of the fingers."""
         robot = [body for body in range(model.nbody) if model.body(body).name.startswith("robot/")]
         dofs = np.flatnonzero(np.isin(model.dof_bodyid, robot))
         grip = np.flatnonzero(np.isin(model.geom_bodyid, model.jnt_bodyid[gripper_joints]))
@@ -44,7 +44,7 @@ class Drives:
         )
 
     def write(self, model: mujoco.MjModel, dynamics: Dynamics) -> None:
-        """Makes the robot in `model` the nominal one changed by `dynamics`."""
+        """Writes the nominal parameters, changed by `dynamics`, into `model`."""
         model.actuator_gainprm[:, :3] = self.gains * dynamics.stiffness
         model.actuator_biasprm[:, :3] = self.biases * (dynamics.stiffness, dynamics.stiffness, dynamics.servo_damping)
         model.actuator_forcerange[:] = self.forces * dynamics.torque
@@ -54,7 +54,7 @@ class Drives:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Balance:
-    """The inertial frame that a body was compiled with, in which its bounding volumes are kept."""
+    """The inertial frame that a body was compiled with; its bounding volumes are stored relative to it."""
 
     body: int
     position: Floats
@@ -65,7 +65,7 @@ class Balance:
 
     @classmethod
     def of(cls, model: mujoco.MjModel, body: int) -> Balance:
-        """Reads it."""
+        """Reads it from a compiled model."""
         start = int(model.body_bvhadr[body])
         volumes = slice(start, start + int(model.body_bvhnum[body])) if start >= 0 else slice(0, 0)
         w, x, y, z = model.body_iquat[body].tolist()
@@ -78,9 +78,9 @@ class Balance:
         )
 
     def write(self, model: mujoco.MjModel, source: Body) -> None:
-        """Gives the body the mass, centre and inertia of `source`; its bounding volumes move to the new frame, a little larger.
+        """Gives the body the mass, centre and inertia of `source`; converts its bounding volumes, slightly enlarged, accordingly.
 
-        Raises SceneError for a mass or an inertia that no body has.
+        Raises SceneError for an impossible mass or inertia.
         """
         moments = sorted(source.diagonal_inertia)
         if not (source.mass > 0.0 and moments[0] > 0.0 and moments[0] + moments[1] >= moments[2] * (1.0 - 1e-6)):
@@ -100,6 +100,6 @@ class Balance:
 
 
 def loosen_frames(model: mujoco.MjModel, bodies: list[int]) -> None:
-    """Forgets that frames of these bodies and of their geoms coincide with inertial frames, since those will move."""
+    """Clears MuJoCo's flags that frames of these bodies and geoms coincide with inertial frames, because those will be moved."""
     model.body_sameframe[bodies] = 0
     model.geom_sameframe[np.isin(model.geom_bodyid, bodies)] = 0

@@ -1,4 +1,4 @@
-"""What cameras make of a scene as time passes: light and exposure that wander, cameras that shake, noise on every picture."""
+"""Time-varying visual effects of a scene: drifting light and exposure, shaking cameras, noise on every picture."""
 
 from __future__ import annotations
 
@@ -14,20 +14,18 @@ from embodichain.types import CONTROL_HZ, CameraLook, Scene
 
 Floats = NDArray[np.float64]
 _LONGEST_S = 60.0
-"""After that time nothing wanders any more."""
+"""The paths of drifting values have this length; later values stay constant."""
 
 
 class Film:
-    """The looks of one scene; owned by the physics that holds the scene."""
+    """The visual effects of one scene; owned by the physics that holds the scene."""
 
     def __init__(
         self, model: mujoco.MjModel, scene: Scene, cameras: dict[str, tuple[Floats, Floats, float]], control_hz: int
     ) -> None:
-        """`cameras` by name: position, quaternion and field of view [degrees] as compiled.
+        """`cameras` by name: position [m], quaternion and field of view [degrees] as compiled.
 
-        Looks change `control_hz` times a second.
-
-        Raises SceneError when the scene speaks of a camera that the robot does not have.
+        Effects change `control_hz` times a second. Raises SceneError when the scene names a camera that the robot does not have.
         """
         looks = scene.looks
         unknown = sorted(set(looks.cameras) - set(cameras))
@@ -53,7 +51,7 @@ class Film:
         self._developed = looks.exposure != 0.0 or looks.noise != 0.0 or wander.exposure != 0.0
 
     def pose(self, model: mujoco.MjModel, time_s: float) -> None:
-        """Writes lights and cameras as they are at `time_s` [s]."""
+        """Writes lights and cameras as of `time_s` [s] into the model."""
         if not self._changes:
             return
         brightness, warmth, *tilt = self._now(time_s)[:4]
@@ -68,7 +66,7 @@ class Film:
             model.cam_quat[index] = _turned(self._rest[name][1], shake)
 
     def expose(self, rgb: NDArray[np.uint8], time_s: float) -> None:
-        """Brightens or darkens pictures [C, h, w, 3] in place and adds noise, the same for the same scene and time."""
+        """Applies exposure and noise to pictures [C, h, w, 3] in place; a function of scene and time."""
         if not self._developed:
             return
         looks = self._scene.looks
@@ -85,7 +83,7 @@ class Film:
 
 
 def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz: int = CONTROL_HZ) -> Floats:
-    """Stationary Ornstein-Uhlenbeck paths, one value for each control step: shape [T, len(deviations)].
+    """Samples stationary Ornstein-Uhlenbeck paths, one value for each control step: shape [T, len(deviations)].
 
     Exact at the steps: x[k + 1] = a x[k] + s sqrt(1 - a^2) n[k] with a = exp(-dt / time constant) (Uhlenbeck and Ornstein 1930).
     """
@@ -99,7 +97,7 @@ def _wandering(seed: int, deviations: Floats, time_constant_s: float, control_hz
 
 
 def _turned(quaternion: Floats, vector: Floats) -> Floats:
-    """A camera's orientation turned about its own axes by a rotation vector [rad]."""
+    """Rotates a camera's orientation about its own axes by a rotation vector [rad]."""
     angle = float(np.linalg.norm(vector))
     if angle == 0.0:
         return quaternion

@@ -1,7 +1,7 @@
-"""Grains in a MuJoCo world: balls with three slides each, that meet everything without friction.
+"""Grains in a MuJoCo world: frictionless balls with three slide joints each.
 
-A ball without friction has no use for its rotation, so it has three degrees of freedom instead of six; what it touches takes its
-momentum along the normal and nothing else, which is why many of them flow, level out and pour like a liquid.
+The rotation of a frictionless ball has no effect, so three degrees of freedom instead of six suffice. Contacts transfer momentum
+only along the normal, which is why many grains flow, level out and pour like a liquid.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from embodichain.errors import SceneError
 from embodichain.types import Grains
 
 NAME = "grains"
-"""How contacts call all grains of a scene, and the prefix of their bodies."""
+"""The name of all grains of a scene in contacts, and the prefix of their bodies."""
 MOST = 200
-"""Most grains that a scene may have: their contacts decide how fast it is simulated."""
+"""Most grains in a scene; their contacts dominate the simulation time."""
 _RADII = (0.003, 0.02)
-"""Of a grain [m]: a smaller one could pass a thin wall in one step of 2 ms."""
+"""Smallest and largest radius of a grain [m]; a smaller one could pass through a thin wall in one step of 2 ms."""
 _SOLREF = (0.004, 1.0)
 _SOLIMP = (0.95, 0.99, 0.0005, 0.5, 2.0)
 _GROUP, _PRIORITY = 2, 2
@@ -53,7 +53,7 @@ def add_grains(spec: mujoco.MjSpec, grains: Grains) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GrainIndex:
-    """Where the grains of a scene live in a model: one stretch of bodies, geoms, positions and velocities."""
+    """Index ranges of the grains in a model: bodies, geoms, positions and velocities."""
 
     count: int
     bodies: slice
@@ -63,7 +63,7 @@ class GrainIndex:
 
     @classmethod
     def of(cls, model: mujoco.MjModel) -> GrainIndex:
-        """Finds them."""
+        """Finds the grains in a model."""
         found = [body for body in range(model.nbody) if model.body(body).name.startswith(f"{NAME}/")]
         if not found:
             nothing = slice(0, 0)
@@ -80,18 +80,18 @@ class GrainIndex:
         )
 
     def weigh(self, model: mujoco.MjModel, grains: Grains) -> None:
-        """Gives the grains in a model the mass, drag and colour that a scene says."""
+        """Writes the mass, drag and colour of a scene's grains into a model."""
         model.body_mass[self.bodies] = grains.mass
         model.body_inertia[self.bodies] = 0.4 * grains.mass * grains.radius**2
         model.dof_damping[self.qvel] = grains.drag * grains.mass
         model.geom_rgba[self.geoms] = grains.color
 
     def place(self, data: mujoco.MjData, grains: Grains) -> None:
-        """Puts the grains where a scene says."""
+        """Writes the positions of a scene's grains."""
         data.qpos[self.qpos] = np.array(grains.positions, np.float64).ravel()
 
     def owners(self, model: mujoco.MjModel) -> NDArray[np.int32]:
-        """The body that each geom's contacts are counted for: all grains count as the first."""
+        """The body that each geom's contacts are attributed to; all grains count as the first one."""
         bodies = np.ascontiguousarray(model.geom_bodyid, np.int32).copy()
         bodies[self.geoms] = self.bodies.start
         return bodies

@@ -1,4 +1,4 @@
-"""Many MuJoCo worlds stepped one after the other: what every other batch of worlds is measured by."""
+"""Many MuJoCo worlds stepped one after the other: the reference implementation of a batch of worlds."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 class Many:
     """Worlds that may hold any scenes of one robot; implements `protocols.BatchPhysics`.
 
-    Each is a `MujocoPhysics` of its own, so an episode is bitwise the same in any of them, whatever is played beside it.
+    Each is a separate `MujocoPhysics`, so an episode is bitwise the same in any world, whatever the others play.
 
     Args:
         robot: The robot that commands address.
-        num_worlds: How many worlds, W.
+        num_worlds: Number of worlds, W.
         width: Width of every picture [pixels].
         height: Height of every picture [pixels].
         cameras: Names of the robot's cameras to render, in this order; None renders all.
@@ -60,7 +60,7 @@ class Many:
             for _ in range(num_worlds)
         )
         self._live: set[int] = set()
-        """Worlds that hold a scene and have had no fault since."""
+        """Worlds that hold a scene and have not failed since it was loaded."""
         self._faults: dict[int, str] = {}
 
     @property
@@ -70,14 +70,14 @@ class Many:
 
     @property
     def num_worlds(self) -> int:
-        """How many worlds there are."""
+        """Number of worlds."""
         return len(self.worlds)
 
     def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
-        """Puts `scenes[i]` into `worlds[i]`, robot at home; the other worlds go on as they are.
+        """Loads `scenes[i]` into `worlds[i]`, robot at home; other worlds are not changed.
 
-        Raises SceneError naming every world whose scene cannot be built, once the others are loaded, and ValueError, with nothing
-        loaded, for a world that does not exist, one named twice, or another number of scenes than of worlds.
+        Raises SceneError, which lists every world whose scene cannot be built; the others are loaded nevertheless. Raises
+        ValueError, and loads nothing, for an unknown or repeated world, or different numbers of scenes and worlds.
         """
         if len(worlds) != len(scenes) or len(set(worlds)) != len(worlds):
             raise ValueError(f"every world takes one scene: got {len(scenes)} scenes for worlds {list(worlds)}")
@@ -99,7 +99,7 @@ class Many:
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]] = _NO_PUSHES) -> Tape:
         """Holds `command[w]` for one control period in each world w, while `pushes[w]` act there.
 
-        A world that becomes unstable, or is to push a body that it does not have, is void from now on: its state is a SceneError.
+        A world that becomes unstable, or gets a push on an unknown body, is void from then on: its state is a SceneError.
         Raises ValueError for commands of another shape and for pushes in a world that does not exist.
         """
         expected = (self.num_worlds, self._robot.command_size)
@@ -115,7 +115,7 @@ class Many:
         return self.look()
 
     def look(self) -> Tape:
-        """The states as they are, with the contacts of the last control period."""
+        """The present states, with the contacts of the last control period."""
         live = sorted(self._live)
         num_pairs = np.zeros(self.num_worlds, np.int16)
         for world in live:
@@ -144,7 +144,7 @@ class Many:
             )
 
     def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
-        """Writes into each row of `out` [n, N] what pictures of that world depend on now.
+        """Writes into each row of `out` [n, N] the state on which pictures of that world depend.
 
         Raises SceneError for a world that holds no usable scene, ValueError for one that does not exist.
         """

@@ -1,4 +1,4 @@
-"""MuJoCo C: the default physics. Steps one world on one thread, bitwise deterministic."""
+"""The default physics, MuJoCo C: steps one world on one thread, bitwise deterministic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from embodichain.physics.render import Viewpoint
 
 _LOOK_EVERY = 16
-"""Control steps from one look at MuJoCo's warnings to the next."""
+"""Control steps between checks of MuJoCo's warnings."""
 
 
 class MujocoPhysics:
@@ -35,8 +35,9 @@ class MujocoPhysics:
         height: Height of every picture [pixels].
         cameras: Names of the robot's cameras to render, in this order; None renders all.
         shadows: Whether lights cast shadows.
-        painter: What draws what the robot's cameras see: a name in `painters.PAINTERS`. Photographs are always cast by rays.
-        cached_worlds: Compiled models kept for reuse, 5 MB each and 8 more once rendered: the combinations of objects seen last.
+        painter: Renderer of the robot's cameras, a name in `painters.PAINTERS`. `photograph` always uses the ray caster.
+        cached_worlds: Number of compiled models kept for reuse, for the latest combinations of objects; 5 MB each, 13 once
+        rendered.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class MujocoPhysics:
         if cached_worlds < 1:
             raise ConfigError(f"cached_worlds must be at least 1, got {cached_worlds}")
         PAINTERS.check(painter)
-        # Otherwise MuJoCo writes every instability into a file in the working directory; `step` raises it.
+        # By default MuJoCo writes a log file into the working directory at every instability; here `step` raises an error.
         mujoco.set_mju_user_warning(_ignore)
         self._robot = robot
         self._cameras = names if cameras is None else cameras
@@ -74,7 +75,7 @@ class MujocoPhysics:
         self._steps = self._delay = 0
         self._film: Film
         self._targets: deque[NDArray[np.float64]] = deque()
-        """The latest targets of the actuators, oldest first: as many as a delayed command waits for."""
+        """Queue of actuator targets, oldest first, of the length of the command delay."""
 
     @property
     def robot(self) -> Robot:
@@ -89,7 +90,7 @@ class MujocoPhysics:
         return self._world
 
     def reset(self, scene: Scene) -> WorldState:
-        """Makes `scene` the current one and returns its initial state, robot at home.
+        """Loads `scene` and returns its initial state, robot at home.
 
         Raises SceneError when MuJoCo cannot build it.
         """
@@ -119,31 +120,31 @@ class MujocoPhysics:
         return self.state()
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
-        """Holds the position targets `command` for one control period, while external forces act at centres of mass.
+        """Holds the position targets `command` for one control period, while `pushes` act as forces at centres of mass.
 
-        A scene may delay it (`Dynamics.delay_s`). Contacts are those of the whole period. Raises SceneError when the simulation
-        became unstable, or when a body to be pushed is unknown.
+        The scene may delay the command (`Dynamics.delay_s`). Contacts are those of the whole period. Raises SceneError when the
+        simulation became unstable, or when a body to be pushed is unknown.
         """
         self.advance(command, pushes)
         return self.state()
 
     def state(self) -> WorldState:
-        """The state now, with the contacts of the last control period."""
+        """The present state, with the contacts of the last control period."""
         world = self.world
         return world.readout.state(self._roster, world.stepper.contacts())
 
     @property
     def roster(self) -> Roster:
-        """Who is in the current scene."""
+        """Names and sizes of the bodies and joints in the current scene."""
         return self._roster
 
     @property
     def num_pairs(self) -> int:
-        """How many pairs of bodies touched in the last control period."""
+        """Number of pairs of bodies that touched in the last control period."""
         return self.world.stepper.num_pairs
 
     def write(self, tape: Tape, row: int) -> None:
-        """What `state` says, as numbers into a row of a tape that has room for it."""
+        """Writes the content of `state` as numbers into a row of a tape."""
         world = self.world
         world.readout.write(tape, row)
         num = world.stepper.num_pairs
@@ -151,7 +152,7 @@ class MujocoPhysics:
             rows[row, :num] = found
 
     def advance(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> None:
-        """As `step`, and nobody looks at the state."""
+        """As `step`, without reading the state."""
         world = self.world
         data = world.data
         for push in pushes:
@@ -170,8 +171,9 @@ class MujocoPhysics:
         world.stepper.advance(period - late, resume=late > 0)
         if pushes:
             data.xfrc_applied[:] = 0.0
-        # MuJoCo rewinds the clock when a position, velocity or acceleration is no longer finite; its other warnings stay until the
-        # next reset: a look at the first step, where the clock cannot tell, and one now and then finds them.
+        # When a position, velocity or acceleration is not finite, MuJoCo resets the simulation, which shows in the clock. Its other
+        # warnings stay until the next reset, so checking them at the first step, where the clock tells nothing, and at intervals is
+        # enough.
         self._steps += 1
         if data.time < end - 0.5 * TIMESTEP_S or (self._steps % _LOOK_EVERY == 1 and data.warning.number.any()):
             self._raise_unstable(end)
@@ -182,9 +184,9 @@ class MujocoPhysics:
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
+        """Renders every camera: rgb [C, h, w, 3]; depth [C, h, w] [m], 0 where nothing is hit.
 
-        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then
+        `segmentation` [C, h, w] is the class of each pixel: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then
         the grains.
         """
         width, height = self._size
@@ -194,13 +196,13 @@ class MujocoPhysics:
         geoms = None if segmentation is None else np.empty(segmentation.shape, np.int32)
         self._painter_of(self._painter, width, height, cameras).draw(data, rgb, depth, geoms)
         if segmentation is not None and geoms is not None:
-            segmentation[...] = self.world.labels[geoms]  # -1 takes the last entry: nothing
+            segmentation[...] = self.world.labels[geoms]  # index -1 (no hit) selects the last entry, which is 0
         film.expose(rgb, data.time)
 
     def note(self, out: NDArray[np.float64]) -> None:
-        """Writes the time and all positions, which with the scene decide every picture; the rest of `out` becomes 0.
+        """Writes the time and all positions, which together with the scene determine every picture; the rest of `out` becomes 0.
 
-        Raises SceneError when there is no room for them.
+        Raises SceneError when `out` is too small.
         """
         data = self.world.data
         count = 1 + len(data.qpos)
@@ -212,12 +214,12 @@ class MujocoPhysics:
         out[0], out[1:count], out[count:] = data.time, data.qpos, 0.0
 
     def pose(self, note: NDArray[np.float64]) -> None:
-        """Stands as it did when that was noted of this scene, to be drawn; only `reset` makes it a simulation again."""
+        """Restores the pose that `note` wrote for this scene, for rendering only; `reset` is needed to simulate again."""
         data = self.world.data
         data.time, data.qpos[:] = note[0], note[1 : 1 + len(data.qpos)]
 
     def photograph(self, viewpoint: Viewpoint, *, width: int, height: int, samples: int = 1) -> NDArray[np.uint8]:
-        """The scene now as seen from anywhere, for videos: uint8 [height, width, 3]."""
+        """Renders the present scene from any viewpoint, for videos: uint8 [height, width, 3]."""
         from embodichain.physics.render import point_camera
 
         point_camera(self.world.model, viewpoint)
@@ -230,7 +232,7 @@ class MujocoPhysics:
     ) -> Painter:
         kind = (self._key, name, width, height, cameras, samples, fovy)
         if kind not in self._painters:
-            make = PAINTERS.get(name)  # warp takes a second to import: only those who render pay
+            make = PAINTERS.get(name)  # imported only when something is rendered: warp takes a second
             self._painters[kind] = make(
                 self.world.model, width=width, height=height, cameras=cameras, shadows=self._shadows, samples=samples
             )

@@ -1,4 +1,4 @@
-"""Painters by name. A world's configuration names one, and so does the record of a policy."""
+"""The painters by name, as in the configuration of a world and in policy files."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from embodichain.registry import Registry
 __all__ = ["DEFAULT", "PAINTERS", "RAYCAST", "warm_up"]
 
 RAYCAST = "raycast"
-"""What drew every world before there was a choice, and draws thumbnails, portraits and films."""
+"""The ray caster. Older files without a painter used it; it also renders thumbnails, portraits and films."""
 DEFAULT = "raster"
-"""What draws the pictures of a stream when nobody chooses."""
+"""The rasteriser: it draws the pictures of a stream unless the configuration names another painter."""
 
 PAINTERS: Registry[Callable[..., Painter]] = Registry(
     "painter",
@@ -23,12 +23,12 @@ PAINTERS: Registry[Callable[..., Painter]] = Registry(
         "raster-2x2": "embodichain.physics.raster.rasteriser:FineRasteriser",
     },
 )
-"""Every painter by name: its class, made with `model`, `width`, `height`, `cameras`, `shadows` and `samples`. A static method
-`warm_up` of it is called once on a machine before workers start."""
+"""Painter classes by name; arguments are `model`, `width`, `height`, `cameras`, `shadows` and `samples`. If a class has a static
+method `warm_up`, it is called once on each machine before workers start."""
 
 
 def warm_up(name: str) -> None:
-    """Compiles whatever a painter compiles, once for all processes on this machine: its class's `warm_up`, where it has one."""
+    """Compiles what a painter needs, once for all processes on this machine, by calling its class's `warm_up` if it has one."""
     compile_all = getattr(PAINTERS.get(name), "warm_up", None)
     if compile_all is not None:
         compile_all()

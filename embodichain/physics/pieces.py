@@ -1,4 +1,4 @@
-"""What stands in a compiled world as meshes on bodies, and where the bodies are: for whoever shows it elsewhere."""
+"""The geometry of a compiled world as meshes on bodies, and the poses of the bodies, for display by other viewers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from embodichain.physics.world import World
 from embodichain.types import Mesh
 
 _ROOM = 3.0
-"""What is larger than this [m] is the room: its floor and walls."""
+"""Geoms larger than this [m] count as the room, its floor and walls."""
 
 
 class Piece(NamedTuple):
@@ -26,42 +26,42 @@ class Piece(NamedTuple):
 
 
 def looks(world: World) -> Iterator[Piece]:
-    """What cameras see, the room left out."""
+    """The geoms that cameras see, without the room."""
     model = world.model
     yield from _pieces(model, visible(model)[model.geom_rgba[visible(model), 3] > 0.0])
 
 
 def colliders(world: World) -> Iterator[Piece]:
-    """What touches: every geom that physics collides, as physics sees it, the room left out."""
+    """The collision geoms as physics uses them, without the room."""
     model = world.model
     yield from _pieces(model, np.flatnonzero(model.geom_contype | model.geom_conaffinity).astype(np.int32))
 
 
 def names(world: World) -> tuple[str, ...]:
-    """Names of all bodies, each once: "robot/...", "ROLE/...", and its number where it has none."""
+    """Unique names of all bodies: "robot/...", "ROLE/...", or the body's number if it has no name."""
     return tuple(world.model.body(number).name or f"body {number}" for number in range(world.model.nbody))
 
 
 def poses(world: World) -> NDArray[np.float64]:
-    """Position [m] and quaternion (w, x, y, z) of every body now, [B, 7]."""
+    """Present position [m] and quaternion (w, x, y, z) of every body, [B, 7]."""
     return np.concatenate([world.data.xpos, world.data.xquat], axis=1)
 
 
 def contacts(world: World) -> NDArray[np.float64]:
-    """Points where bodies touch now [m], [n, 3]."""
+    """Present contact points [m], [n, 3]."""
     found = world.data.contact
     return np.asarray(found.pos, np.float64).reshape(-1, 3)[np.asarray(found.dist).reshape(-1) <= 0.0].copy()
 
 
 def limits(world: World) -> NDArray[np.float64]:
-    """Lowest and highest value of everything a command addresses [rad, and m for grippers], [N, 2]."""
+    """Lower and upper limit of every entry of a command [rad, m for grippers], [N, 2]."""
     ranges = np.array([_range(world.model, int(address)) for address in world.measured_qpos])
     ends = np.sort(world.measured_signs[:, None] * ranges, axis=1)
     return np.add.reduceat(ends, world.measured_starts)
 
 
 def place(world: World, values: NDArray[np.float64]) -> None:
-    """Moves the robot where a command of these values would lead, through everything that stands in its way."""
+    """Sets the robot's joints to the values of a command, without simulating the motion or its contacts."""
     ends = np.append(world.measured_starts, len(world.measured_qpos))
     for value, first, end in zip(values, ends, ends[1:], strict=False):
         for place in range(first, end):
@@ -71,7 +71,7 @@ def place(world: World, values: NDArray[np.float64]) -> None:
 
 
 def _range(model: mujoco.MjModel, address: int) -> tuple[float, float]:
-    """The limits of the joint with this position, or a turn to either side."""
+    """The limits of the joint at this position address; a full turn to either side if it is unlimited."""
     joint = int(np.searchsorted(model.jnt_qposadr, address, side="right")) - 1
     low, high = model.jnt_range[joint] if model.jnt_limited[joint] else (-np.pi, np.pi)
     return float(low), float(high)
@@ -94,8 +94,8 @@ def _pieces(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> Iterator[Piece]:
 
 
 def _color(model: mujoco.MjModel, geom: int) -> NDArray[np.float32]:
-    """A geom's own colour, or that of its material where it has none of its own."""
-    plain = np.array((0.5, 0.5, 0.5, 1.0), np.float32)  # what MuJoCo gives a geom of which nobody says anything
+    """A geom's own colour, or that of its material if it has none."""
+    plain = np.array((0.5, 0.5, 0.5, 1.0), np.float32)  # MuJoCo's default for geoms without a colour
     material = int(model.geom_matid[geom])
     own = model.geom_rgba[geom]
     return model.mat_rgba[material] if material >= 0 and np.array_equal(own, plain) else own

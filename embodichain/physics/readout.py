@@ -1,4 +1,4 @@
-"""Reading a world's state out of MuJoCo after every control step: where objects are, how they move, what the joints measure."""
+"""Reads a world's state from MuJoCo after every control step: poses and velocities of objects, measured joints."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ Floats = NDArray[np.float64]
 
 
 class Readout:
-    """Reads one `MjData`, which must live as long as this.
+    """Reads one `MjData`, which must outlive this object.
 
     Args:
-        data: The state; its arrays are looked at where they lie.
-        bodies: Names that contacts report, by body.
-        roles: Every object by role, with the first qpos and qvel of the free joint that its root has; -1 for one that is bolted.
-        joints: The qpos of each object's joints.
-        measured: qpos, sign and start of each measured value (see `World`).
-        grains: The stretches of qpos and qvel that grains have.
+        data: The state; its arrays are read in place.
+        bodies: Name of each body in contacts.
+        roles: For each object's role, the first index in qpos and qvel of its free joint; -1 for bolted objects.
+        joints: Indices in qpos of each object's joints.
+        measured: Index in qpos, sign and start of each measured value (see `World`).
+        grains: Ranges of the grains in qpos and qvel.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Readout:
         self._grains = self._qpos[grains[0]].reshape(-1, 3), self._qvel[grains[1]].reshape(-1, 3)
 
     def roster(self, bolted: Mapping[str, Pose], control_hz: int, arms: tuple[ArmParts, ...]) -> Roster:
-        """Whom the numbers belong to; `bolted` are the poses of objects that cannot move as a whole, `arms` the robot's."""
+        """The names that belong to the numbers of a state; `bolted` are poses of fixed objects, `arms` the robot's arms."""
         return Roster(
             bodies=self._bodies,
             roles=self._roles,
@@ -64,7 +64,7 @@ class Readout:
         )
 
     def state(self, roster: Roster, contacts: tuple[Contact, ...]) -> WorldState:
-        """The state now."""
+        """The present state."""
         measured, velocities = np.empty(len(self._measured[2]) - 1), np.empty((len(self._poses), 6))
         self._fill(measured, self._poses, velocities)
         return roster.state(
@@ -79,7 +79,7 @@ class Readout:
         )
 
     def write(self, tape: Tape, world: int) -> None:
-        """The same numbers into a row of a tape, contacts left out."""
+        """Writes the present state into a row of a tape, without contacts."""
         objects, joints, grains = len(self._poses), len(self._joints), len(self._grains[0])
         tape.time_s[world] = self._data.time
         self._fill(tape.measured[world], tape.pose[world, :objects], tape.velocity[world, :objects])
@@ -107,7 +107,7 @@ def _read(
     poses: Any,
     velocities: Any,
 ) -> None:
-    """Sums of signed positions; poses of free joints; their velocities, whose angular part is turned to the world's frame."""
+    """Reads signed sums of positions, poses of free joints, and their velocities, with angular parts rotated to the world frame."""
     for m in range(measured.shape[0]):
         total = 0.0
         for i in range(starts[m], starts[m + 1]):

@@ -1,7 +1,7 @@
-"""Pictures: mujoco-warp's ray caster on the CPU, fed from MuJoCo's state. The only file that imports warp and mujoco_warp.
+"""The ray caster of mujoco-warp on the CPU, with MuJoCo's state as input. The only file that imports warp and mujoco_warp.
 
-No GL library, no window, no GPU: rays are cast against the visible geoms (groups 0 to 2), bitwise the same in any process on one
-kind of processor. Collision hulls (group 3) are invisible.
+It needs no GL library, window or GPU. Rays are cast against the visible geoms (groups 0 to 2; collision hulls are in group 3).
+Pictures are bitwise the same in any process on the same kind of processor.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from embodichain.physics.world import compile_studio
 from embodichain.types import Asset, Body, Material, Mesh, Vec3
 
 _THUMBNAIL_SAMPLES = 3
-# Every kind of geom, whether a model has it or not: the kernel is compiled once for all models instead of once for each mixture.
+# All types of geoms, whether a model has them or not, so that one kernel serves all models instead of one for each combination.
 _RAY_TYPES = tuple(
     int(kind)
     for kind in (
@@ -40,12 +40,12 @@ _RAY_TYPES = tuple(
     )
 )
 _KERNELS: dict[tuple, Any] = {}
-"""Compiled kernels by everything they were specialised for; shared by all renderers of a process."""
+"""Compiled kernels by their specialisation; shared by all renderers of a process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewpoint:
-    """A camera anywhere: it stands at `eye` [m], looks at `target` [m], upright; vertical field of view [degrees]."""
+    """A free camera: it stands at `eye` [m] and looks at `target` [m], upright; `fovy` is the vertical field of view [degrees]."""
 
     eye: Vec3
     target: Vec3
@@ -53,10 +53,10 @@ class Viewpoint:
 
 
 class Renderer:
-    """Draws one model from several of its cameras at once; owned by one thread. Implements `painter.Painter`.
+    """Draws one model from several of its cameras at once; for one thread. Implements `painter.Painter`.
 
     Args:
-        model: The model; its cameras, colours, surfaces and lights are read at every picture.
+        model: The model; its cameras, colours, surfaces and lights are read for every picture.
         width: Width of every picture [pixels].
         height: Height of every picture [pixels].
         cameras: Names of cameras in the model, in the order of the pictures.
@@ -79,7 +79,7 @@ class Renderer:
         self._shape = (len(cameras), height, width)
         with wp.ScopedDevice("cpu"):
             self._warp_model = mjw.put_model(model)
-            self._warp_data = mjw.make_data(model, nworld=1, nconmax=1, njmax=1)  # it holds poses only: no contacts
+            self._warp_data = mjw.make_data(model, nworld=1, nconmax=1, njmax=1)  # used only for poses, so no room for contacts
             self._context = mjw.create_render_context(
                 model,
                 nworld=1,
@@ -108,7 +108,7 @@ class Renderer:
         self._rays = rays.reshape(samples * samples, len(cameras), height * width, 3)
         self._plane = self._rays[..., :2] / -self._rays[..., 2:]
         self._half_heights = np.tan(np.radians(self._fovy) / 2)
-        # The context packs a pixel as 0xAARRGGBB: in memory blue comes first.
+        # The context packs a pixel as 0xAARRGGBB, so that blue comes first in memory.
         self._pixels = self._context.rgb_data.numpy().view(np.uint8).reshape(*self._shape, 4)[..., 2::-1]
         self._depth = self._context.depth_data.numpy().reshape(self._shape)
         self._geoms = self._context.seg_data.numpy().reshape(*self._shape, 2)[..., 0]
@@ -120,7 +120,7 @@ class Renderer:
         depth: NDArray[np.float32] | None = None,
         geoms: NDArray[np.int32] | None = None,
     ) -> None:
-        """Writes what the cameras see in the state `data`; see `painter.Painter`."""
+        """Renders the cameras in the state `data`; see `painter.Painter`."""
         if rgb.shape != (*self._shape, 3) or (depth is not None and depth.shape != self._shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this renderer draws rgb {(*self._shape, 3)} and depth {self._shape}, got arrays of {got}")
@@ -142,7 +142,7 @@ class Renderer:
             geoms[...] = self._geoms
 
     def _zoom(self) -> None:
-        """Follows the cameras' fields of view: where a ray meets the picture's plane scales with the tangent of half of it."""
+        """Applies changed fields of view by scaling the stored ray directions with the tangent of half the angle."""
         fovy = self._model.cam_fovy[self._cameras]
         if np.array_equal(fovy, self._fovy):
             return
@@ -155,7 +155,7 @@ class Renderer:
 
 
 def _share_kernel(warp_model: Any, context: Any) -> None:
-    """Gives the context a kernel that was specialised alike before: loading one costs more than drawing a picture."""
+    """Reuses a kernel with the same specialisation, because loading one costs more than drawing a picture."""
     context.geom_ray_types = _RAY_TYPES
     key = (
         warp_model.nlight,
@@ -178,7 +178,7 @@ def point_camera(model: mujoco.MjModel, viewpoint: Viewpoint) -> None:
     backward = np.subtract(viewpoint.eye, viewpoint.target)
     backward = backward / np.linalg.norm(backward)
     right = np.cross((0.0, 0.0, 1.0), backward)
-    if np.linalg.norm(right) < 1e-6:  # straight down: the picture's upper side is +X
+    if np.linalg.norm(right) < 1e-6:  # looking straight down, where "upright" is undefined: +X is up in the picture
         right = np.array((0.0, -1.0, 0.0))
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(backward, right), backward], axis=1)
@@ -189,7 +189,7 @@ def point_camera(model: mujoco.MjModel, viewpoint: Viewpoint) -> None:
 
 
 def thumbnail(asset: Asset, size: int = 192) -> NDArray[np.uint8]:
-    """A portrait of one asset on a neutral ground, its joints at zero: uint8 [size, size, 3]."""
+    """Renders one asset on neutral ground, its joints at zero: uint8 [size, size, 3]."""
     lower, upper = asset.bounds
     center = (lower + upper) / 2
     fovy = 30.0
@@ -209,11 +209,11 @@ def warm_up(cache_dir: Path | None = None) -> float:
     """Compiles the ray caster's kernels, so that processes started later on this machine load them in milliseconds.
 
     Args:
-        cache_dir: Where to keep them; None for warp's own place in the user's home. Passed on to child processes through
-            `WARP_CACHE_PATH`; it has no effect on a process that has rendered before.
+        cache_dir: Folder of the compiled kernels; None for warp's default in the user's home. Child processes inherit it through
+            `WARP_CACHE_PATH`. It has no effect in a process that has already rendered.
 
     Returns:
-        Seconds it took: about ten at first, less than one ever after.
+        Time taken [s]: about ten the first time, then less than one.
     """
     started = time.perf_counter()
     if cache_dir is not None:
@@ -239,7 +239,7 @@ def warm_up(cache_dir: Path | None = None) -> float:
 
 
 def _start() -> None:
-    """Initialises warp without its banner, and without its warning that this machine has no GPU."""
+    """Initialises warp without its banner and its warning about a missing GPU."""
     wp.config.log_level = wp.LOG_WARNING
     with _silenced_stderr():
         wp.init()
@@ -247,7 +247,7 @@ def _start() -> None:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Drops what native code writes to standard error; warp's driver warning obeys no log level."""
+    """Suppresses output of native code to standard error, because warp's driver warning has no log level."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("w") as sink:

@@ -1,4 +1,4 @@
-"""One world of its own out of a batch of one: whatever is asked of a physics can be asked of a batch."""
+"""Adapts a batch of one world to the interface of a single physics."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Single:
     """Adapts a batch of one world; implements `protocols.Physics`. Closing it closes the batch."""
 
     def __init__(self, batch: BatchPhysics) -> None:
-        """Raises ConfigError when the batch has more than one world: they can only be stepped together."""
+        """Raises ConfigError when the batch has more than one world, because worlds of a batch can only be stepped together."""
         if batch.num_worlds != 1:
             raise ConfigError(f"a single physics is a batch of 1 world, got {batch.num_worlds}: they can only be stepped together")
         self.batch = batch
@@ -42,7 +42,7 @@ class Single:
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes what every camera sees now; see `protocols.Physics`."""
+        """Renders every camera; see `protocols.Physics`."""
         self._check()
         first = None if depth is None else depth[None], None if segmentation is None else segmentation[None]
         self.batch.render((0,), rgb[None], *first)

@@ -1,7 +1,8 @@
-"""A control period in one compiled loop: MuJoCo steps, and after each step its contacts are read out of its own memory and summed.
+"""Runs a control period in one compiled loop: makes MuJoCo steps, and sums the contacts after each from MuJoCo's memory.
 
-Through Python's views one look at the contacts costs as much as a physics step; here it costs next to nothing. Where the numbers
-lie is derived from the struct declarations that MuJoCo ships (`mujoco.introspect`) and checked against its views before use.
+Through MuJoCo's Python views, reading the contacts would cost as much as a physics step; here it costs next to nothing. Memory
+offsets are derived from the struct declarations that MuJoCo ships (`mujoco.introspect`), and checked against its Python views
+before use.
 """
 
 from __future__ import annotations
@@ -38,52 +39,52 @@ _C_TYPES: dict[str, Any] = {
     "uintptr_t": ctypes.c_void_p,
 }
 _FORCE, _DEPTH, _PEAK, _NOW, _PUSH, _COLUMNS = 0, 1, 2, 3, 6, 9
-"""What is summed of a pair of bodies: force, deepest overlap, largest resultant of one physics step; from `_NOW` on the force
-vector of the step looked at now, from `_PUSH` on that of all steps."""
+"""Columns of the sums for a pair of bodies: normal force, deepest overlap, largest resultant force of any physics step; from `_NOW`
+on the force vector of the present step, from `_PUSH` on that of all steps."""
 
 
 class Stepper:
-    """Steps one `MjData` and gathers its contacts; owned by the thread that steps it. Model and data must live as long as this.
+    """Steps one `MjData` and gathers its contacts; for one thread. Model and data must outlive this object.
 
-    MuJoCo's fatal errors, of which running out of arena memory is the one that a step can cause, end the process from here: worlds
-    are compiled with memory to spare.
+    A fatal error of MuJoCo inside the loop ends the process. In a step, that can only be a lack of arena memory, so worlds are
+    compiled with memory to spare.
     """
 
     def __init__(
         self, model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...], owners: NDArray[np.int32] | None = None
     ) -> None:
-        """`names` are those of the bodies; `owners` the body that each geom's contacts are counted for, its own when not given."""
+        """`names` are those of bodies; `owners` the body that each geom's contacts are attributed to, by default its own."""
         self._offsets = _offsets()
         self._step = _step_address()
         self._addresses = model._address, data._address
         self._bodies = np.ascontiguousarray(model.geom_bodyid if owners is None else owners, np.int32)
         self._names = names
         self._rows = np.full((model.nbody, model.nbody), -1, np.int32)
-        most = model.nbody * (model.nbody - 1) // 2 + 1  # all pairs, and one of grains among themselves
+        most = model.nbody * (model.nbody - 1) // 2 + 1  # all pairs of bodies, and the pair of grains with each other
         self._pairs = np.zeros((most, 2), np.int32)
         self._sums = np.zeros((most, _COLUMNS))
         self._counts = np.zeros(2, np.int64)
 
     def advance(self, num_steps: int, *, resume: bool = False) -> None:
-        """Makes physics steps; contacts are then those of all of them, and with `resume` of those before as well."""
+        """Makes physics steps and gathers their contacts; with `resume`, added to those gathered before."""
         _advance(
             *(self._step, *self._addresses, num_steps, resume),
             *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts),
         )
 
     def look(self) -> None:
-        """Gathers the contacts of the state as it is, of which MuJoCo has computed the forces."""
+        """Gathers the contacts of the present state, whose forces MuJoCo has computed."""
         _advance(
             *(0, *self._addresses, 1, False), *(self._offsets, self._bodies, self._rows, self._pairs, self._sums, self._counts)
         )
 
     @property
     def num_pairs(self) -> int:
-        """How many pairs of bodies were gathered."""
+        """Number of pairs of bodies with contacts."""
         return int(self._counts[1])
 
     def gathered(self) -> Touches:
-        """By pair of bodies, in the order in which they first touched. Some of it are views, valid until the next step."""
+        """The contacts by pair of bodies, in order of first touch. Partly views, valid only until the next step."""
         steps, num = self._counts.tolist()
         sums = self._sums[:num]
         return Touches(
@@ -95,7 +96,7 @@ class Stepper:
         )
 
     def contacts(self) -> tuple[Contact, ...]:
-        """The same by the names of the bodies."""
+        """The contacts with the names of bodies."""
         return self.gathered().named(self._names)
 
 
@@ -103,7 +104,7 @@ class Stepper:
 
 
 def _layout(name: str) -> tuple[dict[str, int], int, int]:
-    """Offset of every field of one of MuJoCo's structs, its size and its alignment [bytes], by the rules of the C ABI."""
+    """Offset of every field of a MuJoCo struct, and the struct's size and alignment [bytes], by the rules of the C ABI."""
     offsets: dict[str, int] = {}
     end, widest = 0, 1
     for field in STRUCTS[name].fields:
@@ -143,7 +144,7 @@ def _offsets() -> NDArray[np.int64]:
 
 
 def _check(data: dict[str, int], contact: dict[str, int], size: int) -> None:
-    """Compares the derived layout with what MuJoCo's Python views say of two spheres that touch a plane."""
+    """Compares the derived layout with MuJoCo's Python views, on two spheres that touch a plane."""
     spec = mujoco.MjSpec()
     spec.worldbody.add_geom(type=mujoco.mjtGeom.mjGEOM_PLANE, size=(0, 0, 1))
     for x in (0.0, 1.0):
@@ -177,7 +178,7 @@ def _check(data: dict[str, int], contact: dict[str, int], size: int) -> None:
 
 @lru_cache(maxsize=1)
 def _step_address() -> int:
-    """Where `mj_step` lies in the library that the bindings use."""
+    """Address of `mj_step` in the library that the Python bindings use."""
     library = ctypes.CDLL(str(next(Path(mujoco.__file__).parent.glob("*mujoco.*[0-9bl]"))))
     return ctypes.cast(library.mj_step, ctypes.c_void_p).value or 0
 
@@ -204,7 +205,7 @@ _float64 = _load(ir.DoubleType(), types.float64)
 
 @_intrinsic
 def _call(_context: Any, function: Any, model: Any, data: Any) -> Any:
-    """Calls the C function `void (*)(const mjModel*, mjData*)` at an address."""
+    """Calls a C function `void (*)(const mjModel*, mjData*)` by its address."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
@@ -251,8 +252,8 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
         sums[i, _NOW:_PUSH] = 0.0
     for _ in range(num_contacts):
         row = _int32(contact + offsets[6])
-        if row >= 0:  # -1: a contact that touches nothing movable
-            force = _float64(forces + 8 * row)  # with elliptic cones the first row of a contact is its normal force
+        if row >= 0:  # -1 for contacts between bodies that cannot move
+            force = _float64(forces + 8 * row)  # with elliptic friction cones, the first row of a contact is its normal force
             if force > 0.0:
                 one = bodies[_int32(contact + offsets[5])]
                 other = bodies[_int32(contact + offsets[5] + 4)]
@@ -267,7 +268,8 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
                     sums[found] = 0.0
                 sums[found, _FORCE] += force
                 sums[found, _DEPTH] = max(sums[found, _DEPTH], -_float64(contact + offsets[4]))
-                # MuJoCo's contact normal points from its first geom to its second: the way in which the first pushes the second.
+                # MuJoCo's contact normal points from the first geom to the second, which is the direction of the force on the
+                # second.
                 signed = force if one <= other else -force
                 for axis in range(3):
                     share = signed * _float64(contact + offsets[7] + 8 * axis)

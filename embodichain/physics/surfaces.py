@@ -1,4 +1,4 @@
-"""Surfaces: patterns made by arithmetic, and where on a mesh they lie. Every world holds all patterns; a scene picks among them."""
+"""Procedural textures of surfaces, and texture coordinates of meshes. Every world contains all textures; a scene chooses."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from embodichain.types import Mesh, Texture
 Pattern = NDArray[np.float64]
 _SIZE = 96
 _PERIOD = 0.12
-"""Edge of one repetition of a pattern [m]."""
+"""Edge length of one repetition of a texture [m]."""
 _ROLE = int(mujoco.mjtTextureRole.mjTEXROLE_RGB)
 
 
 def add_textures(spec: mujoco.MjSpec) -> None:
-    """Adds every pattern to a world's specification."""
+    """Adds every texture to a world's spec."""
     for name in Texture:
         texture = spec.add_texture(name=name.value, type=mujoco.mjtTexture.mjTEXTURE_2D, width=_SIZE, height=_SIZE, nchannel=3)
         texture.data = _pixels(name)
@@ -27,13 +27,13 @@ def add_textures(spec: mujoco.MjSpec) -> None:
 
 @lru_cache(maxsize=len(Texture))
 def _pixels(name: Texture) -> bytes:
-    """A pattern's RGB values: made once a process, for they take as long as all else of a small world."""
+    """The RGB bytes of a texture; cached, because making them takes as long as compiling a small world."""
     grey = np.clip(_PATTERNS[name]() * 255.0, 0.0, 255.0).astype(np.uint8)
     return np.repeat(grey[..., None], 3, axis=-1).tobytes()
 
 
 def add_surface(spec: mujoco.MjSpec, role: str, *, spatial: bool = False) -> str:
-    """Adds the surface of `role`, plain at first; returns its name. `spatial`: of a box, not of a mesh with coordinates."""
+    """Adds a material for `role`, plain at first; returns its name. `spatial` is for boxes, which have no texture coordinates."""
     material = spec.add_material(name=f"surface/{role}")
     material.textures[_ROLE] = Texture.PLAIN.value
     if spatial:
@@ -43,13 +43,13 @@ def add_surface(spec: mujoco.MjSpec, role: str, *, spatial: bool = False) -> str
 
 
 def paint(model: mujoco.MjModel, role: str, texture: Texture) -> None:
-    """Gives the surface of `role` a pattern."""
+    """Sets the texture of the surface of `role`."""
     found = -1 if texture is Texture.PLAIN else model.texture(texture.value).id
     model.mat_texid[model.material(f"surface/{role}").id, _ROLE] = found
 
 
 def coordinates(mesh: Mesh) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Texture coordinates [3 F, 2] and their use by faces [F, 3]: each face is seen along the axis that it faces most."""
+    """Texture coordinates [3 F, 2] and their indices [F, 3], by projecting each face along the axis closest to its normal."""
     corners = mesh.vertices[mesh.faces]
     normals = np.abs(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     others = np.array(((1, 2), (0, 2), (0, 1)))[normals.argmax(axis=1)]
@@ -67,7 +67,7 @@ def _grid() -> tuple[Pattern, Pattern]:
 
 
 def _clouds(seed: int, octaves: int, stretch: int = 1) -> Pattern:
-    """Noise of mean 0 that repeats at its borders: random waves, the fine ones weaker."""
+    """Periodic noise of mean 0: a sum of random waves, fine ones with smaller amplitude."""
     rng = np.random.default_rng(seed)
     x, y = _grid()
     total = np.zeros_like(x)

@@ -1,7 +1,7 @@
-"""Worlds: a compiled model with its one state, where its parts are, and everything a scene says written into it.
+"""Worlds: a compiled model with its state, the indices of its parts, and writing scenes into it.
 
-What decides the shape of a model (robot, roles, geometry, joints) is compiled once; what a scene may vary cheaply (poses, masses
-and their centres, friction, damping, drives, colours, lights) is written at every reset.
+The structure (robot, roles, geometry, joints) is compiled once. What a scene can vary without compiling (poses, masses and their
+centres, friction, damping, drives, colours, lights) is written at every reset.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from embodichain.types.poses import compose
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectIndex:
-    """Where one object lives in a model: indices into qpos, qvel, bodies and geoms."""
+    """The indices of one object in a model: in qpos, qvel, bodies and geoms."""
 
     role: str
     asset: Asset
     root_pose: Pose
-    """asset_from_body of the first body that hangs on no other: the one whose pose is reported."""
+    """asset_from_body of the first root body, whose pose is reported."""
     free_poses: tuple[Pose, ...]
     """asset_from_body of each body with a free joint."""
     mocap: int
-    """Row of mocap_pos that bolts the object down; -1 for an object that is free to move."""
+    """Row in mocap_pos of the mount of a bolted object; -1 for an object that can move."""
     free_qpos: tuple[int, ...]
-    """First qpos of each free joint; empty for an object with a fixed base."""
+    """First index in qpos of each free joint; empty for an object with a fixed base."""
     free_qvel: tuple[int, ...]
     joint_qpos: tuple[int, ...]
     joint_qvel: tuple[int, ...]
@@ -62,7 +62,7 @@ class ObjectIndex:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class World:
-    """A compiled model with its one state, and how commands and measurements map to it.
+    """A compiled model with its state, and the mapping of commands and measurements.
 
     `ctrl[actuators] = gains * command[channels]`; `measured = add.reduceat(signs * qpos[measured_qpos], measured_starts)`.
     """
@@ -76,8 +76,7 @@ class World:
     drives: Drives
     arms: tuple[ArmParts, ...]
     labels: NDArray[np.uint8]
-    """What each geom is part of, and a last entry for none: 0 the room, 1 the table, 2 the robot, 3 + i object i,
-    then the grains."""
+    """Class of each geom, with a last entry for no geom: 0 the room, 1 the table, 2 the robot, 3 + i object i, then the grains."""
     cameras: dict[str, tuple[NDArray[np.float64], NDArray[np.float64], float]]
     """Position, quaternion and field of view [degrees] of each of the robot's cameras as compiled, by name."""
     actuators: NDArray[np.intp]
@@ -96,7 +95,7 @@ _NO_GRAINS = Grains()
 
 
 def shape_key(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> tuple[str, ...]:
-    """Equal exactly when two scenes can share a compiled model: same robot, roles, geometry, joints and grains."""
+    """A key that is equal exactly when two scenes can share a compiled model: same robot, roles, geometry, joints and grains."""
     shapes = (f"{placement.role}:{_shape_hash(placement.asset)}" for placement in objects)
     return (robot.content_hash, *shapes, f"{len(grains.positions)} grains of {grains.radius!r}" if grains.positions else "")
 
@@ -119,9 +118,9 @@ def _shape_hash(asset: Asset) -> str:
 
 
 def compile_world(robot: Robot, objects: Sequence[ObjectPlacement], grains: Grains = _NO_GRAINS) -> World:
-    """Builds the model of a robot at its table with these objects and grains.
+    """Compiles the model of a robot at its table with these objects and grains.
 
-    Raises RobotError or SceneError naming what cannot be built.
+    Raises RobotError or SceneError, which names the part that cannot be built.
     """
     spec = lit_spec()
     attach_robot(spec, robot)
@@ -176,10 +175,10 @@ def _index(model: mujoco.MjModel, robot: Robot, objects: Sequence[ObjectPlacemen
             home.append(target)
             channel += 1
         fingers = {_joint(model, robot, name): 1.0 for name in arm.gripper_joints}
-        for joint in fingers:  # a slide whose range lies below zero opens towards the negative
+        for joint in fingers:  # a slide joint whose range is mostly negative opens in negative direction
             fingers[joint] = -1.0 if abs(model.jnt_range[joint, 0]) > abs(model.jnt_range[joint, 1]) else 1.0
         starts.append(len(positions))
-        if not fingers:  # the command still ends in an opening: it drives nothing and measures 0
+        if not fingers:  # commands of an arm without a gripper still end with an opening, which has no effect and measures 0
             positions.append(0)
             signs.append(0.0)
             home.append(0.0)
@@ -247,9 +246,9 @@ def _joint(model: mujoco.MjModel, robot: Robot, name: str) -> int:
 
 
 def _actuators_of(model: mujoco.MjModel, robot: Robot, weights: dict[int, float], what: str) -> list[tuple[int, float]]:
-    """Position servos that act on these joints, and how much their target changes per unit of the channel.
+    """Position servos on these joints, and the change of their target for one unit of the command.
 
-    `weights` says how far each joint moves per unit. An actuator acts on one joint, or on a fixed tendon over these joints.
+    `weights` is the motion of each joint for one unit. An actuator acts on one joint, or on a fixed tendon over these joints.
     """
     found = []
     for actuator in range(model.nu):
@@ -304,7 +303,7 @@ def _index_object(model: mujoco.MjModel, placement: ObjectPlacement) -> ObjectIn
 
 
 def write_scene(world: World, scene: Scene) -> None:
-    """Makes `world` the initial state of `scene`: every field that a scene decides is rewritten, so nothing earlier shows."""
+    """Writes the initial state of `scene`. Every field that scenes can vary is rewritten, so nothing is left of earlier scenes."""
     model, data = world.model, world.data
     if len(scene.lights) > MAX_LIGHTS:
         raise SceneError(f"scene {scene.seed} has {len(scene.lights)} lights; at most {MAX_LIGHTS} can be rendered")

@@ -1,15 +1,15 @@
 """The bounded, lock-free ring of trajectories in shared memory.
 
-Read in this order: `budget` (the control word and its transitions) → `layout` (where every byte lies) → `kernels` and `custody`
-(the transitions in machine code, on `words` and `atomics`) → `participants` (proof of death) → `member` (one process's side:
-waiting, reaping) → `ring` and `lease` (what others use). `ledger` books reads, `proof` holds them against the bound afterwards;
-`stats` and `top` look on.
-With the payload on a GPU: `placement` (the seam) → `device_ring` and `device_lease` → `cuda`, or `delayed` where
-there is none. `open` creates and attaches wherever the payload lies.
+Read in this order: `budget` (the control word and its transitions) → `layout` (byte offsets) → `kernels` and `custody` (the
+transitions in machine code, on `words` and `atomics`) → `locks` and `participants` (proof of death) → `member` (one process's side:
+waiting, reaping) → `ring` and `lease` (the interface). `ledger` records reads, `proof` checks them against the bound afterwards;
+`stats` and `top` observe. If the payload is on a GPU: `placement` (the device interface) → `device_ring` and `device_lease` →
+`cuda`, or `delayed`, which simulates a GPU. `open` creates and attaches to rings of either kind.
 
-Promised: READY means complete; nobody writes while anybody reads; at most K reads of a trajectory, exactly K when nobody died and
-nothing was evicted; `kill -9` of anybody at any instruction leaks nothing. Not promised: exactly K after a crash (the dead forfeit
-their draw), fairness, wait-freedom, and taking anything from a process that is alive but silent: that is quarantined and shown.
+Guaranteed: READY means complete; a slot is never written while it is read; a trajectory is read at most K times, and exactly K
+times if no process died and nothing was evicted; `kill -9` of any participant at any instruction leaks nothing. Not guaranteed:
+exactly K reads after a crash (draws of a dead process are lost), fairness, and wait-freedom. Slots of a process that is alive but
+unresponsive are never taken away; they are shown as quarantined.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Atomic operations on 64-bit cells at raw addresses, for use inside numba kernels.
 
-NumPy and numba offer none, so each is one LLVM instruction. Orderings: `cas`, `add`, `exchange`, `set_bits`, `clear_bits` are
-sequentially consistent read-modify-writes (`lock`-prefixed on x86, `ldaxr/stlxr` or LSE `al` forms on ARM); `load` acquires and
-`store` releases.
+NumPy and numba offer none, so each is emitted as one LLVM instruction. Orderings: `cas`, `add`, `exchange`, `set_bits` and
+`clear_all_but` are sequentially consistent read-modify-writes (`lock`-prefixed on x86, `ldaxr/stlxr` or LSE `al` forms on ARM);
+`load` acquires and `store` releases.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 CELL = ir.IntType(64)
 _intrinsic: Any = intrinsic
-"""Typed as Any: what a kernel calls takes fewer arguments than what is written here."""
+"""Typed as Any, because numba adds the first argument: kernels call these functions with one argument fewer."""
 
 
 def _pointer(builder: Any, address: Any) -> Any:
@@ -24,7 +24,7 @@ def _pointer(builder: Any, address: Any) -> Any:
 
 @_intrinsic
 def load(_context: Any, address: Any) -> Any:
-    """Acquire load: what the storing side wrote before its release store or compare-and-swap is visible after it."""
+    """Acquire load: everything that another process wrote before it stored this value is visible afterwards."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         return builder.load_atomic(_pointer(builder, args[0]), "acquire", 8)
@@ -34,7 +34,7 @@ def load(_context: Any, address: Any) -> Any:
 
 @_intrinsic
 def store(_context: Any, address: Any, value: Any) -> Any:
-    """Release store: everything written before it is visible to whoever loads the new value."""
+    """Release store: everything written before it is visible to any process that loads the new value."""
 
     def codegen(context: Any, builder: Any, _signature: Any, args: Any) -> Any:
         builder.store_atomic(args[1], _pointer(builder, args[0]), "release", 8)
@@ -45,9 +45,11 @@ def store(_context: Any, address: Any, value: Any) -> Any:
 
 @_intrinsic
 def cas(_context: Any, address: Any, before: Any, after: Any) -> Any:
-    """Compare-and-swap: True when the cell held `before` and now holds `after`."""
+    """Compare-and-swap: if the cell holds `before`, stores `after` and returns True."""
 
     def codegen(_context: Any, builder: Any, _signature: Any, args: Any) -> Any:
+        # seq_cst and not acq_rel: waiters and publishers each write one cell and then read another (`words.signal`), which needs a
+        # total order of the two writes.
         result = builder.cmpxchg(_pointer(builder, args[0]), args[1], args[2], "seq_cst", "seq_cst")
         return builder.extract_value(result, 1)
 

@@ -1,4 +1,4 @@
-"""What every ring, slot and lease can do, wherever the trajectories lie: all that the rest of the code may ask of one."""
+"""The interfaces of rings, slots and leases, common to payloads in host memory and on devices."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from embodichain.types import RingSpec
 class AnySlot(Mapping[str, NDArray]):
     """One slot to write a trajectory into. Implementations: `lease.Slot`, `device_lease.DeviceSlot`.
 
-    As a context manager, leaving the block publishes and an exception abandons. A class and no protocol, for it is a mapping.
+    As a context manager, it publishes at the end of the block, and abandons on an exception. It is a base class and not a protocol,
+    to inherit from Mapping.
     """
 
     __slots__ = ()
     index: int
-    """Which slot of the ring."""
+    """Number of the slot in the ring."""
 
     @abstractmethod
     def publish(self, timeout_s: float = 5.0) -> None:
-        """Makes the trajectory readable; waits at most `timeout_s` [s] for what still writes it.
+        """Makes the trajectory readable; waits at most `timeout_s` [s] for copies and kernels that still write it.
 
-        Raises RingTimeout when that takes longer (it is published by a later call of the ring), RingClosed when the ring has ended.
+        Raises RingTimeout when that takes longer (a later call of the ring then publishes it), RingClosed when the ring has ended.
         """
 
     @abstractmethod
     def abandon(self) -> None:
-        """Gives the slot back empty; once more does nothing."""
+        """Returns the slot empty; safe to call twice."""
 
     @abstractmethod
     def __enter__(self) -> Self: ...
@@ -49,41 +50,41 @@ class AnyLease(Protocol):
 
     @property
     def slots(self) -> NDArray[np.int64]:
-        """Slot indices."""
+        """Slot of each trajectory, [B]."""
         ...
 
     @property
     def read_indices(self) -> NDArray[np.int64]:
-        """How often each trajectory had been read before this draw."""
+        """How often each trajectory had been read before this draw, [B]."""
         ...
 
     @property
     def trajectory_ids(self) -> NDArray[np.uint64]:
-        """Packed trajectory ids."""
+        """Packed id of each trajectory, [B]."""
         ...
 
     @property
     def published_ns(self) -> NDArray[np.int64]:
-        """When each trajectory was published (CLOCK_MONOTONIC)."""
+        """When each trajectory was published (CLOCK_MONOTONIC) [ns], [B]."""
         ...
 
     @property
     def ages_s(self) -> NDArray[np.float64]:
-        """Time from publication to this draw [s]."""
+        """Time from publication to this draw [s], [B]."""
         ...
 
     def check(self) -> None:
-        """Raises RingError when the lease is over."""
+        """Raises RingError when the lease has been released."""
         ...
 
     def release(self) -> None:
-        """Lets go of every slot; once more does nothing."""
+        """Releases every slot; safe to call twice."""
         ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> Any:
-        """One trajectory: a mapping of its fields, and who it is (`trajectory_id`, `slot`, `read_index`, `age_s`)."""
+        """One trajectory: a mapping of its fields, with attributes `trajectory_id`, `slot`, `read_index` and `age_s`."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -92,10 +93,10 @@ class AnyLease(Protocol):
 
 
 class SlotSource(Protocol):
-    """Where trajectories are written. Implementations: every ring, and `gateway.RemoteRing` on a node that has none."""
+    """The interface for writers. Implementations: every ring, and `gateway.RemoteRing` on a node without a ring."""
 
     def reserve(self, timeout_s: float = 5.0) -> AnySlot:
-        """Takes a slot to write one trajectory into; blocks while none is free, at most `timeout_s` [s].
+        """Takes a slot for writing one trajectory; blocks while none is free, at most `timeout_s` [s].
 
         Raises RingTimeout when there is none in time, RingClosed when the ring has ended.
         """
@@ -122,12 +123,12 @@ class AnyRing(SlotSource, Protocol):
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
     ) -> AnyLease:
-        """`acquire` for a `with` block."""
+        """`acquire`, for use in a `with` block."""
         ...
 
     @property
     def readable(self) -> NDArray[np.uint8]:
-        """The ring's file as leases show it, read-only: where the payload lies in host memory, that too."""
+        """The ring's file as mapped for reading, including the payload if that is in host memory."""
         ...
 
     def field(self, name: str) -> Any:
@@ -135,23 +136,23 @@ class AnyRing(SlotSource, Protocol):
         ...
 
     def stats(self) -> RingStats:
-        """One look at slots, counters and participants; does not disturb anybody."""
+        """Statistics of slots, counters and participants. Reads memory only, so that it disturbs no participant."""
         ...
 
     def set_max_reads(self, max_reads: int) -> None:
-        """Changes K for what is in the ring and what will come; see `Ring.set_max_reads`."""
+        """Changes K for present and future trajectories; see `Ring.set_max_reads`."""
         ...
 
     def snapshot(self, path: Path | str) -> int:
-        """Writes every trajectory that has reads left; returns how many."""
+        """Writes every trajectory that has reads left to a file; returns how many."""
         ...
 
     def reap(self) -> int:
-        """Clears away every participant that is provably dead; returns how many."""
+        """Reclaims the slots of every participant that is provably dead; returns the number of such participants."""
         ...
 
     def close(self) -> None:
-        """Leaves the ring; by the owner: ends it for all."""
+        """Leaves the ring; if called by the owner, ends it for all."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -161,15 +162,15 @@ class AnyRing(SlotSource, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holder:
-    """What one participant holds: shown, for a process that hangs, or is stopped, keeps slots out of use."""
+    """The slots that one participant holds. Shown in statistics, because a process that hangs keeps its slots out of use."""
 
     pid: int
-    """Its process id, as the /proc counts that is mounted where it runs."""
+    """Its process id in the pid namespace of the /proc that it sees."""
     health: Health
     reading: int
-    """Slots held by leases."""
+    """Number of slots held by its leases."""
     writing: int
-    """Slots being written."""
+    """Number of slots that it is writing."""
     since_s: float
     """Time since its last claim, publish or draw [s]."""
 
@@ -181,9 +182,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingStats:
-    """One look at a ring. Slots are counted now; the counters run since creation and survive the death of those who counted.
+    """Statistics of a ring. Slot numbers are of now; counters count since creation and include participants that have died.
 
-    A counter may be short by one for every process killed between its deed and its count. `over_reads` must be 0.
+    A counter may be short by one for every process that was killed between an operation and its count. `over_reads` must be 0.
     """
 
     num_slots: int
@@ -193,14 +194,14 @@ class RingStats:
     held: int
     """READY slots with at least one holder."""
     holders: tuple[Holder, ...]
-    """Everybody who holds slots, who has been silent for longest first."""
+    """All participants that hold slots, the longest inactive first."""
     quarantined: int
-    """Slots whose holder lives but is stopped: out of use until it wakes up or dies, never taken away."""
+    """Slots held by processes that are alive but stopped. They stay out of use until the process continues or dies."""
     max_reads: int
     reads_left: int
-    """Draws that the READY slots still allow; in aggregate mode, draws until the next refill."""
+    """Reads left in all READY slots together; in aggregate mode, reads until the next refill."""
     refill_left: int
-    """Aggregate mode: trajectories that the refill under way has still to replace."""
+    """Aggregate mode: trajectories that the current refill still has to replace."""
     published: int
     acquired: int
     released: int
@@ -209,10 +210,10 @@ class RingStats:
     retired: int
     """Slots freed because all reads were used up."""
     reaped: int
-    """Dead participants cleared away."""
+    """Dead participants whose slots were reclaimed."""
     reaped_slots: int
     refused: int
-    """Stale publishes and releases turned away."""
+    """Publishes and releases that were refused because the slot no longer belonged to the caller."""
     over_reads: int
     blocked_writer_s: float
     blocked_reader_s: float
@@ -222,5 +223,5 @@ class RingStats:
     oldest_s: float
     """Age of the oldest READY trajectory [s]."""
     longest_write_s: float
-    """How long the slowest slot has been WRITING [s]: a worker that hangs shows here, a stopped one in `quarantined` too."""
+    """Longest time that any slot has been WRITING [s]. A large value means a hanging worker."""
     closed: bool

@@ -1,18 +1,18 @@
-"""A ring's arena on a CUDA device: one cudaMalloc, shared by one IPC handle, copies and events through cupy's runtime calls.
+"""A ring's payload on a CUDA device: one allocation shared by an IPC handle; copies and events use cupy's runtime API.
 
-Written against cupy 14 (CUDA 13) and the CUDA runtime's documentation; hardware has not seen it yet. `tests/gpu` is the suite to
-run on a machine with a GPU. What it takes from the documentation and no test on a CPU can show:
+Written against cupy 14 (CUDA 13) and the documentation of the CUDA runtime; it has not run on hardware yet. `tests/gpu` is the
+suite to run on a machine with a GPU. Assumptions from the documentation that tests on a CPU cannot check:
 
 - an event that has completed means that the copies before it are visible to kernels of other processes on the same device;
 - the driver ends a killed process's copies and kernels before its files are closed, hence before the proof of its death (a forked
   child that inherits the driver's descriptors would break this: do not fork after the first use of a device);
-- a handle may be opened several times in a process, and is counted; not at all in the process that exported it;
-- `uuid` of a device's properties is that of the instance on a partitioned GPU (MIG).
+- a handle may be opened several times in one process (the runtime counts), but not in the process that exported it;
+- on a partitioned GPU (MIG), `uuid` in the device properties is that of the instance.
 
-What it costs: every attached process has a CUDA context of its own, some 0.5 GiB of the card, and without MPS contexts take
-turns on it. So workers had better not attach: they write reels into host memory, and one darkroom beside the learner does.
+Cost: every attached process has its own CUDA context, about 0.5 GiB of GPU memory, and without MPS the contexts share the GPU by
+time slices. So workers should not attach; they write reels into host memory, and one darkroom process beside the learner attaches.
 
-`cupy` is imported by the first `CudaDevice`, nowhere else.
+`cupy` is imported when the first `CudaDevice` is made.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from embodichain.ring.placement import Events, Marker
 _SUCCESS, _NOT_READY = 0, 600
 """cudaSuccess and cudaErrorNotReady."""
 _exported: dict[bytes, int] = {}
-"""Allocations of this process by handle: the runtime cannot open a handle in the process that exported it."""
+"""Pointers of this process's own allocations by handle, because CUDA cannot open a handle in the process that exported it."""
 
 
 class CudaDevice:
-    """One GPU, for one process. `ordinal` counts the devices that this process sees (`CUDA_VISIBLE_DEVICES`).
+    """One GPU, for one process. `ordinal` numbers the devices visible to this process (`CUDA_VISIBLE_DEVICES`).
 
     Raises:
         RingError: cupy, the driver or the device is missing; the message says which and what to do.
@@ -54,22 +54,22 @@ class CudaDevice:
         self.ordinal = ordinal
         with self._call("choosing the device"):
             properties = self._runtime.getDeviceProperties(ordinal)
-            # The instances of a partitioned GPU (MIG) share its bus id, and no memory.
+            # Instances of a partitioned GPU (MIG) have the same bus id but separate memory, so the uuid must be part of the name.
             self._identity = f"{self._runtime.deviceGetPCIBusId(ordinal)} {bytes(properties.get('uuid', b'')).hex()}".rstrip()
-            # Not blocking: copies of a producer that simulates on the default stream must not wait for its kernels.
+            # A non-blocking stream does not synchronise with the default stream, on which a producer's simulation may run.
             self._stream = self._cupy.cuda.Stream(non_blocking=True)
         self._events: Events[Any] = Events(lambda: self._cupy.cuda.Event(block=False, disable_timing=True))
         self._opened: Counter[int] = Counter()
 
     @property
     def identity(self) -> str:
-        """PCI bus id, and the id of the GPU or of an instance of it."""
+        """PCI bus id and uuid of the GPU or MIG instance."""
         return self._identity
 
     # ------------------------------------------------------------------------------------------------------- memory
 
     def allocate(self, size_bytes: int) -> int:
-        """One cudaMalloc, not from cupy's pool: only a whole allocation can be exported."""
+        """Calls cudaMalloc directly, not through cupy's pool: an IPC handle always exports a whole allocation."""
         with self._call("asking for memory"):
             free_bytes, _ = self._runtime.memGetInfo()
         if size_bytes > free_bytes:
@@ -81,21 +81,21 @@ class CudaDevice:
             return int(self._runtime.malloc(size_bytes))
 
     def free(self, pointer: int) -> None:
-        """By cudaFree."""
+        """Calls cudaFree."""
         for handle in [handle for handle, known in _exported.items() if known == pointer]:
             del _exported[handle]
         with self._call("freeing the arena"):
             self._runtime.free(pointer)
 
     def export(self, pointer: int) -> bytes:
-        """By cudaIpcGetMemHandle: 64 bytes."""
+        """Calls cudaIpcGetMemHandle; returns 64 bytes."""
         with self._call("exporting the arena (cudaIpcGetMemHandle; not every system allows it: WSL and some containers do not)"):
             handle = bytes(self._runtime.ipcGetMemHandle(pointer))
         _exported[handle] = pointer
         return handle
 
     def open(self, handle: bytes) -> int:
-        """By cudaIpcOpenMemHandle; the pointer itself in the process that exported it."""
+        """Calls cudaIpcOpenMemHandle; in the exporting process, returns the original pointer."""
         if handle in _exported:
             return _exported[handle]
         with self._call("opening the arena (cudaIpcOpenMemHandle; is its owner alive, on this GPU?)"):
@@ -104,25 +104,25 @@ class CudaDevice:
         return pointer
 
     def unmap(self, pointer: int) -> None:
-        """By cudaIpcCloseMemHandle."""
+        """Calls cudaIpcCloseMemHandle."""
         if self._opened[pointer]:
             self._opened[pointer] -= 1
             with self._call("closing the arena"):
                 self._runtime.ipcCloseMemHandle(pointer)
 
     def staging(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Page-locked host memory, returned to cupy's pool with the array."""
+        """Page-locked host memory from cupy's pool, returned to it when the array is dropped."""
         with self._call(f"pinning {size_bytes:,} bytes of host memory"):
             return np.frombuffer(self._cupy.cuda.alloc_pinned_memory(size_bytes), np.uint8, size_bytes)
 
     def fill(self, pointer: int, value: int, size_bytes: int) -> None:
-        """By cudaMemsetAsync on the copy stream, waited for."""
+        """Calls cudaMemsetAsync on the copy stream and waits for it."""
         with self._call("filling"):
             self._runtime.memsetAsync(pointer, value, size_bytes, self._stream.ptr)
             self._stream.synchronize()
 
     def write(self, pointer: int, data: bytes) -> None:
-        """By cudaMemcpyAsync on the copy stream, waited for."""
+        """Calls cudaMemcpyAsync on the copy stream and waits for it."""
         source = np.frombuffer(data, np.uint8)
         with self._call("writing"):
             kind = self._runtime.memcpyHostToDevice
@@ -130,7 +130,7 @@ class CudaDevice:
             self._stream.synchronize()
 
     def read(self, pointer: int, size_bytes: int) -> bytes:
-        """By cudaMemcpyAsync on the copy stream, waited for."""
+        """Calls cudaMemcpyAsync on the copy stream and waits for it."""
         target = np.empty(size_bytes, np.uint8)
         with self._call("reading"):
             kind = self._runtime.memcpyDeviceToHost
@@ -139,7 +139,7 @@ class CudaDevice:
         return target.tobytes()
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
-        """A cupy array over the arena: `__cuda_array_interface__` and DLPack; `torch.from_dlpack(view)` shares its storage."""
+        """A cupy array over device memory; `torch.from_dlpack(view)` shares its storage."""
         extent = np.dtype(dtype).itemsize
         if strides is None:
             extent *= int(np.prod(shape, dtype=np.int64))
@@ -151,13 +151,13 @@ class CudaDevice:
     # --------------------------------------------------------------------------------------------------------- work
 
     def copy(self, pointer: int, source: NDArray[np.uint8]) -> None:
-        """By cudaMemcpyAsync from pinned memory."""
+        """Calls cudaMemcpyAsync from pinned memory; does not wait."""
         with self._call("copying a trajectory"):
             kind = self._runtime.memcpyHostToDevice
             self._runtime.memcpyAsync(pointer, source.ctypes.data, source.size, kind, self._stream.ptr)
 
     def streams(self) -> tuple[int, ...]:
-        """The current stream of cupy, and torch's when torch uses CUDA in this process."""
+        """The current streams of cupy and, if it uses CUDA in this process, of torch."""
         found = {int(self._cupy.cuda.get_current_stream(self.ordinal).ptr)}
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
@@ -172,7 +172,7 @@ class CudaDevice:
         return tuple(sorted(found))
 
     def mark(self, stream: int | None = None) -> Marker:
-        """By cudaEventRecord."""
+        """Calls cudaEventRecord."""
         marker, event = self._events.take()
         try:
             with self._call("recording an event"):
@@ -183,7 +183,7 @@ class CudaDevice:
         return marker
 
     def done(self, marker: Marker) -> bool:
-        """By cudaEventQuery. Cupy's own `Event.done` would take a fault for "not ready", for ever."""
+        """Calls cudaEventQuery. Cupy's own `Event.done` reports a CUDA error as "not done", and callers would wait for ever."""
         event = self._events.of(marker)
         with self._call("waiting for a copy or kernel"):
             status = int(self._runtime.eventQuery(event.ptr))
@@ -192,17 +192,17 @@ class CudaDevice:
         return status == _SUCCESS
 
     def forget(self, marker: Marker) -> None:
-        """The event may be recorded again."""
+        """Returns the event to the pool."""
         self._events.give_back(marker)
 
     @property
     def outstanding(self) -> int:
-        """Markers made and not yet forgotten."""
+        """Number of markers made and not yet forgotten."""
         return self._events.outstanding
 
     @contextmanager
     def _call(self, what: str) -> Iterator[None]:
-        """Runtime calls on our device, whatever device the thread is on; their errors as RingError."""
+        """A context for runtime calls: selects this device, restores the thread's device, and raises errors as RingError."""
         if os.getpid() != self._pid:
             raise RingError(f"GPU {self.ordinal} was opened by process {self._pid} before a fork, where CUDA ends: use spawn")
         try:
@@ -213,7 +213,7 @@ class CudaDevice:
 
 
 def _load(ordinal: int) -> Any:
-    """The cupy module; raises RingError naming what is missing."""
+    """Imports cupy; raises RingError if cupy, the driver or the device is missing."""
     elsewhere = "or use a ring in host memory (Ring.create)"
     try:
         cupy: Any = importlib.import_module("cupy")

@@ -1,4 +1,4 @@
-"""Who has what: joining, holding without reading, changing K, and taking from the dead, in machine code beside `kernels`."""
+"""The rarer transitions in machine code, besides `kernels`: joining, pinning, changing K, reclaiming from dead processes."""
 # ruff: noqa: ANN001, ANN201  (numba's signatures state the types)
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ from embodichain.ring.words import (
 
 @kernel("uint64(int64[::1], int64)")
 def arm(context, event):
-    """Before sleeping: the event's value to sleep on, with the flag set that asks to be woken. Try once more after it."""
+    """Prepares for sleeping: sets the flag that requests a wake-up, and returns the event value to sleep on.
+
+    The caller must try its operation once more afterwards: a change before the flag was set caused no wake-up.
+    """
+    # The value is read before the flag is set: a change in between changes the event, so that the futex wait returns at once.
     seen = load(context[BASE] + event)
     exchange(context[BASE] + event + 8, ONE)
     return seen
@@ -63,7 +67,7 @@ def arm(context, event):
 
 @kernel("void(int64[::1], int64, int64)")
 def set_waiting(context, kind, blocked_ns):
-    """Shows observers what this participant waits for, and adds the time [ns] it was blocked."""
+    """Records for observers what this participant waits for, and adds the time that it was blocked [ns]."""
     if context[LEFT] != 0:
         return
     store(own_row(context) + layout.ROW_WAITING, U64(kind))
@@ -78,7 +82,7 @@ def set_waiting(context, kind, blocked_ns):
 
 @kernel("boolean(int64[::1], int32[::1], int64)")
 def pin(context, held, slot):
-    """Holds a READY slot without spending a read, so that it cannot be rewritten; `unpin` lets go."""
+    """Holds a READY slot without using a read, so that it cannot be rewritten; False if it is not READY. Ended by `unpin`."""
     if context[LEFT] != 0:
         return False
     while True:
@@ -92,7 +96,10 @@ def pin(context, held, slot):
 
 @kernel("boolean(int64[::1])")
 def take_note(context):
-    """Whether the slot claimed last is still unaccounted for; from now on it is its caller's."""
+    """Called when a claimed slot has reached its caller: from now on the caller must return it.
+
+    False if the ring took the slot back in the meantime.
+    """
     unaccounted = context[CLAIMED] != 0
     context[CLAIMED] = 0
     return unaccounted
@@ -100,14 +107,14 @@ def take_note(context):
 
 @kernel("boolean(int64[::1], int32[::1], int64)")
 def is_last(context, held, slot):
-    """Whether releasing our one lease on `slot` retires it. True is final: with no read left nobody can join."""
+    """Whether releasing our only lease on `slot` will retire it. True is final: without reads left no other reader can come."""
     word = load(context[WORDS] + slot * STRIDE)
     return held[slot] == 1 and remaining_of(word) == ZERO and holders_of(word) == own_bit(context)
 
 
 @kernel("int64(int64[::1], int32[::1], int64)")
 def unpin(context, held, slot):
-    """Ends a pin: a wake flag."""
+    """Ends a pin; returns whether waiters must be woken."""
     if context[LEFT] != 0:
         return 0
     held[slot] -= 1
@@ -119,9 +126,9 @@ def unpin(context, held, slot):
 
 @kernel("int64(int64[::1], int32[::1], int64, uint64)")
 def adjust(context, held, slot, reads):
-    """Gives the trajectory in `slot` a new bound: it keeps `reads` minus what was read already. A wake flag.
+    """Changes the bound of the trajectory in `slot`: `reads` minus its reads so far are left. Returns whether to wake waiters.
 
-    Only the owner's lock holder calls this, so the bound has one writer; the pin keeps the trajectory in place meanwhile.
+    Only the owner calls this, under its lock, so the bound has a single writer. The trajectory is pinned meanwhile.
     """
     if not pin(context, held, slot):
         return 0
@@ -136,14 +143,15 @@ def adjust(context, held, slot, reads):
         after = pack(IS_READY, left, version_of(word), holders_of(word))
         if swap(context, slot, word, after, ADJUST):
             break
-    store(at + layout.SLOT_BOUND, done + left)  # one read more often than the new K keeps its count for the next change
+    # If it was read more often than the new K, the bound is its count: another change of K must still know how often that was.
+    store(at + layout.SLOT_BOUND, done + left)
     withdraw_ready(context, slot)
     return unpin(context, held, slot)
 
 
 @kernel("int64(int64[::1], int64, int64, uint64, uint64, uint64, int64)")
 def republish(context, slot, version, trajectory, reads, remaining, published_ns):
-    """Like `kernels.publish` for a trajectory restored from a snapshot: it goes on where it was."""
+    """Like `kernels.publish`, for a trajectory restored from a snapshot with the reads it has left."""
     at = context[WORDS] + slot * STRIDE
     sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
     line_up(context, slot, sequence)
@@ -166,17 +174,18 @@ def republish(context, slot, version, trajectory, reads, remaining, published_ns
 
 @kernel("boolean(int64, int64, uint64)")
 def join(rows, row, word):
-    """Takes a row of the participants table, if it is free, with the identity `word`. The caller holds the row's lock."""
+    """Takes a free row of the participants table for the identity `word`; False if it is taken. The caller holds the row's lock."""
     return cas(rows + row * layout.ROW_BYTES, ZERO, word)
 
 
 @kernel("int64(int64[::1], int64, uint64, uint64)")
 def reap(context, row, dead, reaper):
-    """Takes everything from the holder of `row` and frees the row: how many slots it held, or NOTHING when others were first.
+    """Reclaims all slots of the dead participant in `row` and frees the row.
 
-    `dead` is the row's word whose death was proven (a live participant's, or that of a reaper who died at it); `reaper` is the
-    REAPING word of the caller, who holds the row's lock. The swap of the row is the permission: until the row is FREE its id
-    cannot be reused, so no bit of a newcomer can be cleared, and a second reaper needs a new proof. Sweeping twice does no harm.
+    Returns the number of slots it held, or NOTHING if another process reaped it first. `dead` is the row's word whose death was
+    proven: of a participant, or of a reaper that died while reaping. `reaper` is the REAPING word of the caller, who holds the
+    row's lock. The swap of the row is the permission to reap: until the row is FREE its number cannot be reused, so that no bit of
+    a new participant is cleared, and a second reaper needs a new proof. Reaping twice does no harm.
     """
     row_at = context[ROWS] + row * layout.ROW_BYTES
     if not cas(row_at, dead, reaper):
@@ -192,7 +201,7 @@ def reap(context, row, dead, reaper):
         elif state_of(word) == IS_READY and (word & bit) != ZERO:
             freed += np.int64(drop(context, slot, bit, REAP) != 0)
         word = load(at)
-        # The dead may have been cut between a swap and its hint.
+        # The process may have died after a swap and before it set the hint bit, which nobody else would set.
         if state_of(word) == IS_FREE:
             offer(context[FREE_HINTS], slot)
         elif drawable(word):
@@ -205,7 +214,7 @@ def reap(context, row, dead, reaper):
 
 @kernel("int64(int64[::1], int64)")
 def count_reaped(context, slots):
-    """Books one reaped participant and its `slots`, and announces what became free or ready: wake flags 1 ready | 2 free."""
+    """Counts one reaped participant and its `slots`, and signals both events; returns wake flags, 1 for ready | 2 for free."""
     tally(context, layout.ROW_REAPED, 1)
     tally(context, layout.ROW_REAPED_SLOTS, slots)
     return signal(context, layout.AT_READY_EVENT) | signal(context, layout.AT_FREE_EVENT) << 1
@@ -213,13 +222,14 @@ def count_reaped(context, slots):
 
 @kernel("int64(int64[::1])")
 def announce(context):
-    """Makes every waiter look again: a wake flag."""
+    """Signals both events, so that every waiter looks again; returns whether to wake."""
     return signal(context, layout.AT_READY_EVENT) | signal(context, layout.AT_FREE_EVENT)
 
 
 @kernel("void(int64)")
 def close(base):
-    """Ends the ring for everybody."""
+    """Ends the ring for all participants."""
+    # The events change after the flag, so that every waiter that they wake finds the ring closed.
     exchange(base + layout.AT_CLOSED, ONE)
     add(base + layout.AT_READY_EVENT, ONE)
     add(base + layout.AT_FREE_EVENT, ONE)
@@ -227,6 +237,10 @@ def close(base):
 
 @kernel("void(int64[::1], uint64)")
 def set_bound(context, reads):
-    """Announces a new K to every later publish; the epoch grows first, so that no draw made before it is given back after it."""
+    """Sets a new K for later publishes.
+
+    The epoch grows first: a draw made before the change then sees it, and forfeits its read instead of returning it to a count that
+    `adjust` has recomputed (`kernels._undraw`).
+    """
     add(context[BASE] + layout.AT_BUDGET_EPOCH, ONE)
     exchange(context[BASE] + layout.AT_MAX_READS, reads)

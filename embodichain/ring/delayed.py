@@ -1,8 +1,8 @@
-"""A device of host memory whose copies and kernels complete late, in pieces and in any order between streams, from a seed.
+"""A simulated device in host memory: copies and kernels complete late, in pieces, in a seeded random order between streams.
 
-It has what makes a GPU hard to share and none of its speed: work runs in order within a stream only, a copy reads its source when
-it runs and not when it was enqueued, half a copy can be seen, and what a killed process had enqueued is lost. With it the state
-machine of `DeviceRing` runs, and is tested, on any Linux machine. Processes share arenas; each makes its own device.
+It reproduces what makes a GPU hard to share: work is ordered only within a stream, a copy reads its source when it runs and not
+when it was enqueued, half a copy can be visible, and work enqueued by a killed process is lost. So `DeviceRing` can be tested on
+any Linux machine. Processes share the memory; each makes its own device object.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from embodichain.ring.placement import Events, Marker
 COPY_STREAM = 0
 COMPUTE_STREAM = 1
 _importers: dict[tuple[int, int], int] = {}
-"""How many times each arena is open in this process, by device and inode: freeing one that is open is a fault."""
+"""How many times each allocation is open in this process, by device and inode: freeing an open one is an error."""
 
 
 class DelayedDevice:
-    """Work happens in `step` only; `done` takes up to `steps_per_poll` steps, so that polling makes progress. See the module."""
+    """The simulated device. Work happens only in `step`; `done` makes up to `steps_per_poll` steps, so that polling progresses."""
 
     kind = "delayed"
     identity = "host memory"
@@ -38,20 +38,20 @@ class DelayedDevice:
         self._events: Events[list[bool]] = Events(lambda: [False])
         self._arenas: dict[int, tuple[NDArray[np.uint8], int | None, tuple[int, int]]] = {}
         self.capturing = False
-        """Whether the stream of kernels is being captured into a graph, as CUDA's can be."""
+        """Whether the stream of kernels is being captured into a graph, as in CUDA."""
         self.failure: str | None = None
-        """Set to make every later question about work fail, as a GPU does after a fault."""
+        """If set, every later query of work raises, as on a GPU after an error."""
 
     # ------------------------------------------------------------------------------------------------------- memory
 
     def allocate(self, size_bytes: int) -> int:
-        """An anonymous file, so that others can map it through /proc while this process lives; not touched, not poisoned."""
+        """Makes an anonymous file, which other processes can map through /proc while this process lives."""
         descriptor = os.memfd_create("embodichain-arena", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, size_bytes)
         return self._map(descriptor, keep=True)
 
     def free(self, pointer: int) -> None:
-        """Raises AssertionError when this process still has it open, or work is under way: on a GPU that is undefined."""
+        """Raises AssertionError when this process still has it open, or work is pending; on a GPU that is undefined behaviour."""
         _, descriptor, key = self._arenas[pointer]
         assert descriptor is not None, "only what was allocated here is freed here"
         assert not _importers.get(key), "an arena was freed while others map it"
@@ -59,11 +59,11 @@ class DelayedDevice:
         os.close(descriptor)
 
     def export(self, pointer: int) -> bytes:
-        """Names the file through this process: it cannot be opened once the process is gone."""
+        """A path to the file through this process; it cannot be opened once the process has ended."""
         return f"/proc/{os.getpid()}/fd/{self._arenas[pointer][1]}".encode()
 
     def open(self, handle: bytes) -> int:
-        """Maps the arena behind `handle`."""
+        """Maps the memory behind `handle`."""
         try:
             descriptor = os.open(handle.decode(), os.O_RDWR | os.O_CLOEXEC)
         except (OSError, UnicodeDecodeError, ValueError) as error:
@@ -75,35 +75,35 @@ class DelayedDevice:
         return pointer
 
     def unmap(self, pointer: int) -> None:
-        """Raises AssertionError while work is under way."""
+        """Raises AssertionError while work is pending."""
         _importers[self._arenas[pointer][2]] -= 1
         self._drop(pointer)
 
     def staging(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Plain memory."""
+        """Ordinary memory."""
         return np.zeros(size_bytes, np.uint8)
 
     def fill(self, pointer: int, value: int, size_bytes: int) -> None:
-        """At once."""
+        """Immediately."""
         self._bytes(pointer, size_bytes)[:] = value
 
     def write(self, pointer: int, data: bytes) -> None:
-        """At once."""
+        """Immediately."""
         self._bytes(pointer, len(data))[:] = np.frombuffer(data, np.uint8)
 
     def read(self, pointer: int, size_bytes: int) -> bytes:
-        """At once."""
+        """Immediately."""
         return self._bytes(pointer, size_bytes).tobytes()
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
-        """A NumPy array over the arena, which speaks DLPack; the mapping lives as long as the array."""
+        """A NumPy array over the memory, with DLPack; the mapping lives as long as the array."""
         base, array = self._arena(pointer)
         return np.ndarray(shape, dtype, array.data, pointer - base, strides)
 
     # --------------------------------------------------------------------------------------------------------- work
 
     def copy(self, pointer: int, source: NDArray[np.uint8]) -> None:
-        """Runs later, in up to four pieces of random lengths, back to front as often as not."""
+        """Runs later, in up to four pieces of random lengths, forwards or backwards at random."""
         target = self._bytes(pointer, source.size)
         cuts = np.sort(self._rng.integers(0, source.size + 1, 3))
         pieces = [slice(a, b) for a, b in zip([0, *cuts], [*cuts, source.size], strict=True)]
@@ -118,7 +118,7 @@ class DelayedDevice:
         self._queues[COPY_STREAM].append(work())
 
     def launch(self, kernel: Callable[[], object], stream: int = COMPUTE_STREAM) -> None:
-        """Runs `kernel` later, behind what `stream` has."""
+        """Runs `kernel` later, after earlier work on `stream`."""
 
         def work() -> Iterator[None]:
             yield
@@ -127,13 +127,13 @@ class DelayedDevice:
         self._queues.setdefault(stream, deque()).append(work())
 
     def streams(self) -> tuple[int, ...]:
-        """The one stream that `launch` uses by default; raises RingError while it is captured."""
+        """The default stream of `launch`; raises RingError while it is captured."""
         if self.capturing:
             raise RingError("the stream of kernels is captured into a graph: acquire, release and publish outside the capture")
         return (COMPUTE_STREAM,)
 
     def mark(self, stream: int | None = None) -> Marker:
-        """An event behind what the stream has."""
+        """An event after all present work on the stream."""
         marker, event = self._events.take()
         event[0] = False
 
@@ -146,7 +146,7 @@ class DelayedDevice:
         return marker
 
     def done(self, marker: Marker) -> bool:
-        """Takes a few steps, then looks."""
+        """Makes a few steps, then checks."""
         event = self._events.of(marker)
         if self.failure is not None:
             raise RingError(f"work on the device failed: {self.failure}")
@@ -154,22 +154,22 @@ class DelayedDevice:
         return event[0]
 
     def forget(self, marker: Marker) -> None:
-        """As `Events.give_back`; raises AssertionError for an event that is still to come, for it would be used twice."""
+        """As `Events.give_back`; raises AssertionError for a pending event, which must not be reused."""
         assert self._events.of(marker)[0] or self.failure is not None, "an event was given back before it happened"
         self._events.give_back(marker)
 
     @property
     def outstanding(self) -> int:
-        """Markers made and not yet forgotten."""
+        """Number of markers made and not yet forgotten."""
         return self._events.outstanding
 
     @property
     def busy(self) -> bool:
-        """Whether any work is left."""
+        """Whether any work is pending."""
         return any(self._queues.values())
 
     def step(self, count: int = 1) -> None:
-        """Does `count` pieces of work, each of a random stream."""
+        """Does `count` pieces of work, each from a random stream."""
         for _ in range(count):
             waiting = [queue for queue in self._queues.values() if queue]
             if not waiting:
@@ -181,7 +181,7 @@ class DelayedDevice:
                 queue.popleft()
 
     def lose_everything(self) -> None:
-        """What the death of the process does to its work: what is under way stops where it is, the rest never happens."""
+        """Simulates the death of the process: running work stops where it is, and enqueued work never runs."""
         for queue in self._queues.values():
             queue.clear()
 

@@ -1,4 +1,4 @@
-"""What a ring on a device hands out: a slot published once its copies are complete, a lease that ends once its kernels are."""
+"""Slots and leases of a ring on a device: a slot is published, and a lease ends, only when the device has completed its work."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from embodichain.types import RingSpec
 
 
 class Leased(Protocol):
-    """Whose slot or lease it is. Implementation: `device_ring.DeviceRing`; its slots and leases ask nothing else of it."""
+    """The part of `device_ring.DeviceRing` that its slots and leases use."""
 
     spec: RingSpec
     device: Device
 
     @property
     def lock(self) -> AbstractContextManager[object]:
-        """Held while a slot or lease changes hands."""
+        """The lock to hold while a slot or lease is handed out or ended."""
         ...
 
     def check(self) -> None:
@@ -33,15 +33,15 @@ class Leased(Protocol):
         ...
 
     def poll(self) -> int:
-        """Carries out what the device has completed."""
+        """Finishes publishes and releases whose work the device has completed; returns how many are still pending."""
         ...
 
     def view(self, slot: int, name: str) -> Any:
-        """A field of a slot on the device, speaking DLPack."""
+        """A field of a slot on the device, as an array with DLPack."""
         ...
 
     def stage(self, slot: int) -> NDArray[np.uint8]:
-        """A staging buffer of a slot's size; waits for one."""
+        """A staging buffer of the size of a slot; waits until one is available."""
         ...
 
     def recycle(self, buffer: NDArray[np.uint8]) -> None:
@@ -57,20 +57,20 @@ class Leased(Protocol):
         ...
 
     def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
-        """Has `finish` called once all that is now on `streams` is complete, and `buffer` recycled; a ticket for `settled`."""
+        """Calls `finish` and recycles `buffer` once all present work on `streams` is complete; returns a ticket for `settled`."""
         ...
 
     def ended(self, lease: Lease) -> None:
-        """Notes that a lease has come to its end, and need not be looked for."""
+        """Removes a lease that has ended from the list of open leases."""
         ...
 
     def settled(self, ticket: object, timeout_s: float) -> bool:
-        """Whether what was deferred is done, after at most `timeout_s` [s]."""
+        """Waits at most `timeout_s` [s] for a deferred call; returns whether it was made."""
         ...
 
 
 class Work:
-    """How far the writing of one slot has come: kept apart from the slot that is handed out, so that it outlives one dropped."""
+    """The state of writing one slot. Separate from the `DeviceSlot`, so that it survives a slot object that the caller drops."""
 
     __slots__ = ("buffer", "control", "device_fields", "index", "staged")
 
@@ -82,17 +82,17 @@ class Work:
         self.device_fields: set[str] = set()
 
     def streams(self, device: Device, named: Sequence[int]) -> list[int | None]:
-        """Where work on this slot may be; None is the stream of the copies."""
+        """The streams that may have work on this slot; None is the stream of copies."""
         copies: list[int | None] = [None] if self.staged else []
         return [*copies, *named, *(device.streams() if self.device_fields else ())]
 
     def take_buffer(self) -> NDArray[np.uint8] | None:
-        """The staging buffer, for whoever sees to its end."""
+        """Hands the staging buffer to the caller, who must recycle it."""
         buffer, self.buffer = self.buffer, None
         return buffer
 
     def abandon(self, ring: Leased, streams: Sequence[int] = ()) -> None:
-        """Gives the slot back empty, once kernels that were writing it are complete; once more does nothing."""
+        """Returns the slot empty once kernels that write it are complete; safe to call twice."""
         control, self.control = self.control, None
         if control is None:
             return
@@ -105,12 +105,12 @@ class Work:
 
 
 class DeviceSlot(AnySlot):
-    """One slot to write a trajectory into, from the host or by kernels on the device.
+    """One slot for writing a trajectory, from the host or by kernels on the device.
 
-    `slot[name]` is a NumPy array in staging memory, copied to the device when published (scalars, texts, labels: the ring's own);
-    `slot.device(name)` is the slot's own memory on the device, for kernels. A field is written one way or the other. As a context
-    manager, leaving the block publishes and waits for the copy; an exception abandons. What fields hold at first is whatever was
-    there before (poison in debug mode): one of which a field was never asked for is not published. No view may be kept beyond.
+    `slot[name]` is a NumPy array in staging memory, which is copied to the device on publishing; scalars, texts and labels stay in
+    host memory. `slot.device(name)` is the slot's memory on the device, for kernels. Each field must be written in one of the two
+    ways. As a context manager, it publishes and waits for the copy at the end of the block, and abandons on an exception. Fields at
+    first hold old data (poison in debug mode), so a slot is refused if a field was never accessed. Views must not be kept.
     """
 
     __slots__ = ("__weakref__", "_ring", "_work", "index")
@@ -137,7 +137,7 @@ class DeviceSlot(AnySlot):
         return self._work.staged[name]
 
     def device(self, name: str) -> Any:
-        """A field's memory on the device, speaking DLPack; name the stream of the kernels that write it when publishing."""
+        """A field's memory on the device, with DLPack; `publish` must be given the stream of the kernels that write it."""
         self._open()
         if name in self._work.staged:
             raise RingError(f"field {name!r} of slot {self.index} is staged on the host: a kernel would race with its copy")
@@ -153,14 +153,14 @@ class DeviceSlot(AnySlot):
         return len(self._ring.spec.trajectory.fields)
 
     def publish(self, timeout_s: float = 5.0, *, streams: Sequence[int] = ()) -> None:
-        """Enqueues the copies, and makes the trajectory readable once they and the work on `streams` are complete.
+        """Enqueues the copies, and makes the trajectory readable once these and the work on `streams` are complete.
 
-        Waits for that at most `timeout_s`; 0 defers it to later calls of the ring. Streams on which this thread's kernels go by
-        default are waited for in any case when `device` was used.
+        Waits at most `timeout_s` for that; with 0, later calls of the ring complete it. If `device` was used, this thread's default
+        streams are always waited for.
 
         Raises:
-            RingError: A field was never asked for, no trajectory id set, or a stream is captured into a graph; the slot stays open.
-            RingTimeout: The device takes longer. Nothing is lost: a later call of the ring publishes.
+            RingError: A field was never accessed, no trajectory id is set, or a stream is captured into a graph; the slot stays
+            open. RingTimeout: The device takes longer. Nothing is lost: a later call of the ring publishes the slot.
             RingClosed: The owner closed the ring or died.
         """
         ring = self._ring
@@ -169,9 +169,9 @@ class DeviceSlot(AnySlot):
             ring.check()
             written = self._work.staged.keys() | self._work.device_fields
             control.check({f.name for f in ring.spec.trajectory.fields if not in_host(f)} - written)
-            passed = self._work.streams(ring.device, streams)  # before anything changes: it may be refused
+            passed = self._work.streams(ring.device, streams)  # first, because it may raise, and then nothing must have changed
             self._work.control = None
-            # The gate's entry is made even when a copy cannot be enqueued: earlier ones may be under way.
+            # Even if one copy cannot be enqueued, earlier ones may be running, so the slot must wait for the device either way.
             try:
                 for name, source in self._work.staged.items():
                     ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
@@ -186,12 +186,12 @@ class DeviceSlot(AnySlot):
             )
 
     def abandon(self, *, streams: Sequence[int] = ()) -> None:
-        """Gives the slot back empty, once kernels that were writing it are complete. Once more does nothing. Never blocks."""
+        """Returns the slot empty once kernels that write it are complete. Never blocks; safe to call twice."""
         with self._ring.lock:
             self._work.abandon(self._ring, streams)
 
     def end(self) -> None:
-        """What closing the ring does to an open slot."""
+        """Called when the ring is closed: abandons an open slot."""
         self.abandon()
 
     def _open(self) -> Slot:
@@ -209,11 +209,11 @@ class DeviceSlot(AnySlot):
             try:
                 self.publish()
             finally:
-                self.abandon()  # does nothing once it is on its way
+                self.abandon()  # does nothing if publishing has begun
 
 
 class DeviceSample(Mapping[str, Any]):
-    """One trajectory of a lease: its fields on the device (scalars, texts and labels in host memory), and who it is."""
+    """One trajectory of a lease: its fields on the device (scalars, texts and labels in host memory), and its identity."""
 
     __slots__ = ("_control", "_lease", "_ring", "age_s", "read_index", "slot", "trajectory_id")
 
@@ -240,10 +240,11 @@ class DeviceSample(Mapping[str, Any]):
 
 
 class DeviceLease(Sequence[DeviceSample]):
-    """A batch of different trajectories on the device, held until every kernel is complete that was launched before `release`.
+    """A batch of different trajectories on the device, held until all kernels launched before `release` are complete.
 
-    Those on streams that are current for this thread are known; name others to `used_on`. Views share the ring's storage
-    (`torch.from_dlpack(sample["rgb"])`); CUDA knows no read-only memory: never write to them, and keep none beyond the lease.
+    This thread's current streams are waited for; other streams must be named with `used_on`. Views share the ring's storage
+    (`torch.from_dlpack(sample["rgb"])`). CUDA has no read-only memory, so nothing stops writes to them: never write, and do not
+    keep views beyond the lease.
     """
 
     __slots__ = ("__weakref__", "_control", "_released", "_ring", "_streams")
@@ -256,54 +257,54 @@ class DeviceLease(Sequence[DeviceSample]):
 
     @property
     def slots(self) -> NDArray[np.int64]:
-        """Slot indices: with `DeviceRing.field` they address a whole batch in one gather."""
+        """Slot of each trajectory, [B]; with `DeviceRing.field` they address a whole batch in one gather."""
         return self._control.slots
 
     @property
     def read_indices(self) -> NDArray[np.int64]:
-        """How often each trajectory had been read before this draw."""
+        """How often each trajectory had been read before this draw, [B]."""
         return self._control.read_indices
 
     @property
     def trajectory_ids(self) -> NDArray[np.uint64]:
-        """Packed trajectory ids."""
+        """Packed id of each trajectory, [B]."""
         return self._control.trajectory_ids
 
     @property
     def published_ns(self) -> NDArray[np.int64]:
-        """When each trajectory was published."""
+        """When each trajectory was published [ns], [B]."""
         return self._control.published_ns
 
     @property
     def ages_s(self) -> NDArray[np.float64]:
-        """Time from publication to this draw [s]."""
+        """Time from publication to this draw [s], [B]."""
         return self._control.ages_s
 
     def check(self) -> None:
-        """Raises RingError when the lease is over."""
+        """Raises RingError when the lease has been released."""
         if self._released:
             raise RingError("this lease was released: its slots may be rewritten at any time; copy what must outlive it")
 
     def used_on(self, stream: int) -> None:
-        """Names a stream (`cudaStream_t`) on which kernels read this lease's slots."""
+        """Registers a stream (`cudaStream_t`) on which kernels read this lease's slots."""
         self.check()
         self._streams.append(stream)
 
     def release(self) -> None:
-        """Lets go of every slot as soon as the kernels launched so far are complete. Never blocks; once more does nothing.
+        """Releases every slot once the kernels launched so far are complete. Never blocks; safe to call twice.
 
         Raises RingError while a stream of this thread is captured into a graph; the lease is then still held.
         """
         with self._ring.lock:
             if not self._released:
-                streams = [*self._streams, *self._ring.device.streams()]  # before anything changes: it may be refused
+                streams = [*self._streams, *self._ring.device.streams()]  # first, because it may raise
                 self._released = True
                 self._ring.ended(self._control)
                 self._ring.defer(streams, self._control.release)
                 self._ring.poll()
 
     def end(self) -> None:
-        """What closing the ring does to a lease that is held."""
+        """Called when the ring is closed: releases a held lease."""
         self.release()
 
     def __len__(self) -> int:

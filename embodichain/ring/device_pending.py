@@ -1,4 +1,4 @@
-"""What waits for a device: a publish or a release to be carried out once the work enqueued before it is complete."""
+"""Publishes and releases that wait until a device has completed the work enqueued before them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from embodichain.errors import RingError
 from embodichain.ring.placement import Device, Marker
 
 BUSY_SLICE_S = 0.001
-"""Longest sleep while our own copies or kernels are under way: what waits for them is served this soon."""
+"""Longest sleep while own copies or kernels are running [s]; it bounds the delay of operations that wait for them."""
 EXIT_S = 30.0
-"""How long the end of the interpreter waits for the device before it leaves our slots to the proof of death."""
+"""How long the interpreter's exit waits for the device [s]; afterwards the slots are reclaimed when the process is dead."""
 NEVER = Marker(-1, -1, -1)
-"""Of no device: asking about it raises."""
+"""A marker of no device; querying it raises."""
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """Something to be done to a slot once the device has passed all of `markers`."""
+    """An operation on a slot, to be carried out once the device has passed all of `markers`."""
 
     markers: list[Marker]
     finish: Callable[[], None]
     buffer: NDArray[np.uint8] | None = None
-    """Staging memory that the copies read: in use as long as they run."""
+    """Staging memory that running copies read."""
 
 
 def settle(pid: int, device: Device, keep_row: Callable[[], None], close: Callable[[], None], pending: list[Pending]) -> None:
-    """Ends an attachment nobody closed, before the control ring gives its slots up: not while the device may still touch them."""
+    """Ends an attachment that was not closed, at exit. Slots that the device may still access are kept until the process dies."""
     if os.getpid() != pid:
         return
     deadline = time.monotonic() + EXIT_S

@@ -1,8 +1,8 @@
-"""A ring whose payload lies on a device: the same words and the same promises, kept while copies and kernels complete late.
+"""A ring whose payload is on a device: the same control words and guarantees, although copies and kernels are asynchronous.
 
-Two gates are added to the protocol. A slot is published only after the device has completed the copies and kernels that wrote it;
-a lease is released only after the device has completed the kernels that read it. Until then the slot stays WRITING, or its
-reader's bit stays set, in the words that everybody sees; so nothing else in the ring has to know about devices.
+Two conditions are added to the protocol. A slot is published only after the device has completed the copies and kernels that wrote
+it; a lease is released only after the device has completed the kernels that read it. Until then the slot stays WRITING, or its
+reader's bit stays set, in the control words in host memory. So nothing else in the ring needs to know about devices.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 
 
 class DeviceRing:
-    """One attachment to a ring on a device. Make one with `DeviceRing.create` (the owner, the learner) or `DeviceRing.attach`.
+    """One attachment to a ring on a device; made by `DeviceRing.create` (the owner, the learner) or `DeviceRing.attach`.
 
     All methods may be called from any thread of the attaching process. Deferred publishes and releases are carried out by later
-    calls of the same attachment: whoever defers calls `poll` now and then, or `flush`.
+    calls on the same attachment; if there are none, call `poll` regularly, or `flush`.
     """
 
     def __init__(self, control: ControlRing, spec: RingSpec, device: Device, arena: int, *, owner: bool, buffers: int) -> None:
@@ -67,7 +67,8 @@ class DeviceRing:
         self._closing = self._ended = False
         self._fault = ""
         if control.header(layout.AT_DEBUG):
-            size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES  # not self: the finalizer knows the control ring
+            # The lambda must not capture self: the control ring is known to a finalizer, which would keep this object alive.
+            size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES
             control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
         self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending)
 
@@ -75,21 +76,21 @@ class DeviceRing:
     def create(
         cls, spec: RingSpec, device: Device, path: Path | str | None = None, *, debug: bool = False, buffers: int = 2
     ) -> DeviceRing:
-        """Creates a ring with its payload in one arena on `device`, and owns both: they end with this process.
+        """Creates and owns a ring with its payload in one allocation (arena) on `device`; both end with this process.
 
         Args:
             spec: As for `Ring.create`. Scalar fields stay in host memory, all others lie in the arena.
             device: Where the arena goes.
             path: Where the ring's file goes; a fresh name in /dev/shm by default.
             debug: Poison retired slots, in host memory and on the device (waits for the device each time).
-            buffers: Staging buffers, each of a slot's size: how many trajectories may be written or copied at once here.
+            buffers: Number of staging buffers, each of a slot's size: trajectories that this process can write or copy at once.
 
         Raises:
             RingError: The arena or the file does not fit, or the device cannot share memory between processes.
         """
         on_host, on_device = placement.split(spec.trajectory)
         lay = RingLayout.of(replace(spec, trajectory=on_device))
-        # Whole blocks of 2 MiB: from a smaller cudaMalloc, a handle would share its neighbours in the block too.
+        # cudaMalloc places small allocations together in blocks of 2 MiB, and an IPC handle exposes the whole block.
         size = layout.align(ARENA_HEADER_BYTES + spec.num_slots * lay.slot_bytes, layout.PAYLOAD_ALIGNMENT)
         generation = int.from_bytes(os.urandom(8), "little")
         arena = device.allocate(size)
@@ -119,7 +120,7 @@ class DeviceRing:
 
         Raises:
             RingClosed: The owner closed it or is dead.
-            RingError: As `Ring.attach`; or the ring lies in host memory, on another device, or on memory that is not its own.
+            RingError: As `Ring.attach`; or the payload is in host memory, on another device, or the arena is of another ring.
         """
         control = ControlRing.attach(path, reads=reads)
         try:
@@ -151,16 +152,16 @@ class DeviceRing:
         return cls(control, spec, device, arena, owner=False, buffers=buffers)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travels to another process as its path and the kind of its device, and attaches there."""
+        """Pickles as its path and kind of device; unpickling attaches in the other process."""
         return _attach_again, (self.path, type(self.device))
 
     # ------------------------------------------------------------------------------------------------------ writing
 
     def reserve(self, timeout_s: float = 5.0) -> DeviceSlot:
-        """Takes a slot to write one trajectory into; see `DeviceSlot`. Blocks while none is free, at most `timeout_s`.
+        """Takes a slot for writing one trajectory; see `DeviceSlot`. Blocks while none is free, at most `timeout_s` [s].
 
         Raises:
-            RingTimeout: No slot in time; the message says who is behind.
+            RingTimeout: No slot in time; the message says which side is slow.
             RingClosed: The owner closed the ring or died.
         """
         work = Work(self._patiently(self._control.reserve, timeout_s))
@@ -175,7 +176,8 @@ class DeviceRing:
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
     ) -> DeviceLease:
         """Draws one read each of `batch_size` different trajectories, as `Ring.acquire`."""
-        number = int((self._rng if rng is None else rng).bit_generator.random_raw())  # one number a call, however often we look
+        # Draw one random number for each call, not for each try, so that results do not depend on how long it waits.
+        number = int((self._rng if rng is None else rng).bit_generator.random_raw())
 
         def draw(timeout_s: float) -> Lease:
             return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
@@ -189,18 +191,18 @@ class DeviceRing:
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
     ) -> DeviceLease:
-        """`acquire` for a `with` block. Kernels launched in the block may still run after it: the slots wait for them."""
+        """`acquire`, for use in a `with` block. Kernels launched in the block may finish after it: the slots wait for them."""
         return self.acquire(batch_size, timeout_s, rng, partial=partial)
 
     @property
     def readable(self) -> NDArray[np.uint8]:
-        """The ring's file as leases show it, read-only; the payload is elsewhere."""
+        """The ring's file as mapped for reading; it does not contain the payload."""
         return self._control.readable
 
     def field(self, name: str) -> Any:
-        """One field of all slots, shape [num_slots, *shape]: on the device an array that speaks DLPack, for scalars NumPy.
+        """One field of all slots, shape [num_slots, *shape]: on the device an array with DLPack, for scalars a NumPy array.
 
-        Index it with `lease.slots` to gather a batch in one kernel. Only slots of a lease that is held may be looked at.
+        Index it with `lease.slots` to gather a batch in one kernel. Only slots of a held lease may be accessed.
         """
         entry = self.spec.trajectory.field(name)
         if placement.in_host(entry):
@@ -214,10 +216,10 @@ class DeviceRing:
     # ------------------------------------------------------------------------------------------------------ control
 
     def poll(self) -> int:
-        """Carries out what the device has completed; returns how many publishes, abandons and releases still wait. Never blocks.
+        """Carries out operations whose work is complete; returns how many are still pending. Never blocks.
 
         Raises:
-            RingError: Work on the device failed: its slots stay out of use until this process ends.
+            RingError: Work on the device failed; the slots involved stay out of use until this process ends.
             RingClosed: A publish came too late.
         """
         with self.lock:
@@ -238,7 +240,7 @@ class DeviceRing:
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the device is behind; poll again later")
 
     def stats(self) -> RingStats:
-        """One look at slots, counters and participants; slots that wait for the device count as WRITING or held."""
+        """Statistics of slots, counters and participants; slots that wait for the device count as WRITING or held."""
         return self._control.stats()
 
     def set_max_reads(self, max_reads: int) -> None:
@@ -246,7 +248,7 @@ class DeviceRing:
         self._control.set_max_reads(max_reads)
 
     def snapshot(self, path: Path | str) -> int:
-        """As `Ring.snapshot`, by copies to the host. The file tells nothing of a device: either kind of ring restores it."""
+        """As `Ring.snapshot`, by copies to the host. The file does not depend on the device: any kind of ring can restore it."""
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
         with self.lock:
@@ -263,7 +265,7 @@ class DeviceRing:
         trajectory: TrajectorySpec | None = None,
         debug: bool = False,
     ) -> DeviceRing:
-        """Creates a ring on `device` from a snapshot of a ring on any; see `Ring.restore`."""
+        """Creates a ring on `device` from a snapshot of any kind of ring; see `Ring.restore`."""
         index = snapshot.read_index(Path(snapshot_path), trajectory)
         ring = cls.create(index.spec, device, path, debug=debug)
         try:
@@ -283,13 +285,13 @@ class DeviceRing:
         return self._closing or self._control.closed
 
     def close(self, timeout_s: float = 5.0) -> None:
-        """Leaves the ring once the device is done with our slots; by the owner: ends it for all and frees the arena.
+        """Leaves the ring once the device has completed work on our slots; if called by the owner, ends it and frees the arena.
 
-        The owner frees the arena only after every other participant has left or is dead, for freeing what others map is undefined
-        on CUDA. Safe to call twice; after a RingTimeout, call again.
+        The owner frees the arena only after every other participant has left or died, because freeing memory that others map is
+        undefined in CUDA. Safe to call twice; after a RingTimeout, call again.
 
         Raises:
-            RingTimeout: The device is behind, or (owner) others still map the arena: names them. The arena stays.
+            RingTimeout: The device takes longer, or (for the owner) other processes, which are named, still map the arena.
         """
         if os.getpid() != self._pid or self._ended:
             return
@@ -297,9 +299,9 @@ class DeviceRing:
         with self.lock:
             if not self._closing:
                 for loose in list(self._loose.values()):
-                    with suppress(RingClosed):  # a publish that came too late, met on the way
+                    with suppress(RingClosed):  # a deferred publish that comes after the end of the ring is no error here
                         loose.end()
-                # Kernels of a lease or slot that was dropped unended are on these streams.
+                # Kernels of leases and slots that were dropped without release may run on these streams.
                 self.defer([None, *self.device.streams()], lambda: None)
                 self._closing = True
         if not self._await(self._drained, timeout_s):
@@ -329,7 +331,7 @@ class DeviceRing:
     # ------------------------------------------------------------------------------------------------------- inside
 
     def _collect(self) -> None:
-        """Ends what was handed out and dropped, as its holder would have: behind the kernels of the streams that are current."""
+        """Ends slots and leases whose objects were dropped, after the kernels on the current streams."""
         for key, work in self._work.dropped():
             work.abandon(self)
             self._work.out.pop(key, None)
@@ -338,11 +340,11 @@ class DeviceRing:
             self._leases.out.pop(key, None)
 
     def ended(self, lease: Lease) -> None:
-        """Notes that a lease has come to its end, and need not be looked for."""
+        """Removes a lease that has ended from the list of open leases."""
         self._leases.out.pop(id(lease), None)
 
     def _passed(self, entry: Pending) -> bool:
-        """The gate: whether the device has completed all before the entry's markers."""
+        """Whether the device has completed everything before the entry's markers."""
         while entry.markers:
             if not self.device.done(entry.markers[-1]):
                 return False
@@ -350,12 +352,12 @@ class DeviceRing:
         return True
 
     def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
-        """Has `finish` called once all that is now on `streams` is complete, and `buffer` recycled; a ticket for `settled`."""
+        """Calls `finish` and recycles `buffer` once all present work on `streams` is complete; returns a ticket for `settled`."""
         with self.lock:
             try:
                 markers = [self.device.mark(stream) for stream in dict.fromkeys(streams)]
             except RingError as error:
-                # What cannot be marked cannot be known to be complete: nothing of ours is given up any more.
+                # Without a marker, completion can never be known, so no slot of this attachment may be given up any more.
                 self._fault = str(error)
                 self._pending.append(Pending([NEVER], finish, buffer))
                 raise
@@ -364,7 +366,7 @@ class DeviceRing:
             return entry
 
     def _patiently(self, attempt: Callable[[float], Result], timeout_s: float) -> Result:
-        """A blocking call of the control ring, in slices: what it waits for may be waiting for our own device."""
+        """Makes a blocking call in short slices with polls in between, because it may wait for our own deferred operations."""
         deadline = time.monotonic() + timeout_s
         while True:
             self.check()
@@ -377,7 +379,7 @@ class DeviceRing:
                     raise RingTimeout(f"waited {timeout_s:g} s, {self._describe_pending()}: {error}") from error
 
     def _await(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Looks until it is so or time is up: busily at first, for a copy takes microseconds."""
+        """Polls a condition until it holds or time is up; busily at first, because a copy takes microseconds."""
         deadline, pause_s = time.monotonic() + timeout_s, 0.0
         while not condition():
             if time.monotonic() >= deadline:
@@ -387,7 +389,7 @@ class DeviceRing:
         return True
 
     def _drained(self) -> bool:
-        """As poll, at the end: a publish that came too late is no fault, for nobody reads any more."""
+        """As `poll`, when closing: a publish after the end of the ring is no error."""
         while True:
             try:
                 return self.poll() == 0
@@ -395,7 +397,7 @@ class DeviceRing:
                 continue
 
     def check(self) -> None:
-        """Raises RingClosed when this attachment or its owner has ended, RingError when it is another process's."""
+        """Raises RingClosed when this attachment or the owner has ended, RingError in a forked child."""
         if os.getpid() != self._pid:
             raise RingError(f"the ring at {self.path} was attached by process {self._pid} before a fork: attach again in the child")
         if self._closing:
@@ -404,7 +406,7 @@ class DeviceRing:
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
 
     def stage(self, slot: int) -> NDArray[np.uint8]:
-        """A staging buffer, made at first use, poisoned in debug mode; waits for our own copies when all are in use."""
+        """A staging buffer, allocated at first use, poisoned in debug mode; waits for own copies when all are in use."""
 
         def there() -> bool:
             self.poll()
@@ -438,7 +440,7 @@ class DeviceRing:
         self.device.copy(self._address(slot, name), source)
 
     def settled(self, ticket: object, timeout_s: float) -> bool:
-        """Whether what was deferred is done, after at most `timeout_s` [s]."""
+        """Waits at most `timeout_s` [s] for a deferred call; returns whether it was made."""
         return self._await(lambda: self.poll() == 0 or ticket not in self._pending, timeout_s)
 
     def _read_payload(self, slot: int) -> memoryview:
@@ -459,7 +461,7 @@ class DeviceRing:
                 self.device.write(self._address(slot, field.name), part.tobytes())
 
     def _parts(self, whole: NDArray[np.uint8]) -> Iterator[tuple[Field, NDArray[np.uint8]]]:
-        """Every field of a slot with its bytes in a payload laid out as in host memory."""
+        """Every field of a slot with its bytes, in a payload with the layout of host memory."""
         fields = self.spec.trajectory.fields
         for field, offset in zip(fields, RingLayout.of(self.spec).field_offsets, strict=True):
             yield field, whole[offset : offset + field.size_bytes]
@@ -471,7 +473,7 @@ class DeviceRing:
         return ARENA_HEADER_BYTES + slot * self._layout.slot_bytes
 
     def view(self, slot: int, name: str) -> Any:
-        """A field of a slot on the device, speaking DLPack."""
+        """A field of a slot on the device, as an array with DLPack."""
         entry = self.spec.trajectory.field(name)
         with self.lock:
             return self.device.view(self._address(slot, name), entry.shape, entry.dtype, None, self)

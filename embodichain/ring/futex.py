@@ -1,6 +1,6 @@
-"""Sleeping on a cell of shared memory until another process changes it: Linux futexes through libc's syscall.
+"""Sleeps until another process changes a cell of shared memory, by Linux futexes through libc's syscall.
 
-On a machine whose system call number is not known here a waiter naps instead and looks again.
+On processors whose system call number is not listed here, waiters sleep for short intervals instead.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class _Timespec(ctypes.Structure):
 def wait(address: int, seen: int, timeout_s: float) -> None:
     """Sleeps while the low 32 bits at `address` still equal those of `seen`, at most `timeout_s`.
 
-    May return early for any reason (a signal, a wake meant for an earlier state): the caller looks again. Not private to the
-    process, so that a wake from any process that maps the same file arrives.
+    May return early for any reason (a signal, an unrelated wake-up), so the caller must check again.
     """
     if not _SYSCALL:
         time.sleep(min(_NAP_S, timeout_s))
         return
+    # Without FUTEX_PRIVATE_FLAG, so that wake-ups come from any process that maps the same file.
     duration = _Timespec(int(timeout_s), int(timeout_s % 1.0 * 1e9))
     _libc.syscall(
         ctypes.c_long(_SYSCALL),
@@ -42,7 +42,7 @@ def wait(address: int, seen: int, timeout_s: float) -> None:
 
 
 def wake(address: int) -> None:
-    """Wakes everybody who sleeps on `address`."""
+    """Wakes all processes that sleep on `address`."""
     if not _SYSCALL:
         return
     _libc.syscall(

@@ -1,7 +1,7 @@
-"""The ring's door for simulation on other nodes: whole trajectories come in, and each is published at most once.
+"""Receives whole trajectories from workers on other nodes and publishes each in the local ring at most once.
 
-`Gateway` stands on the ring's node and writes; `RemoteRing` lends workers elsewhere private arrays in the ring's stead. How a
-trajectory travels from one to the other is the caller's business (`ray_engine`): nothing here knows a network.
+`Gateway` runs on the ring's node and writes into the ring. `RemoteRing` gives workers on other nodes private arrays in place of
+slots. The transport between them belongs to the caller (`ray_engine`); this file uses no network.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from embodichain.ring.stats import Observer
 from embodichain.types import TrajectoryId, TrajectorySpec
 
 REMEMBERED = 1024
-"""Sequence numbers of one worker's life that are remembered one by one; those before them count as delivered."""
+"""Number of the latest sequence numbers remembered for each worker and epoch; earlier ones count as delivered."""
 PATIENCE_S = 900.0
-"""How long a trajectory waits on its worker for a ring that is full, or a gateway being replaced [s]: a learner may pause."""
+"""How long a worker waits with a trajectory while the ring is full or the gateway is being replaced [s]; the learner may pause."""
 COPY_S = 60.0
-"""How long a trajectory may take to get into its slot before it is given up [s]: one on a device is copied."""
+"""How long publishing may take before a trajectory is given up [s]; a slot on a device must be copied."""
 _RECORD = RECORD
 
 
 class Gateway:
-    """Publishes what arrives, once for each (worker, sequence, epoch), also across its own death.
+    """Publishes each (worker, sequence, epoch) at most once, even if the gateway process dies and is replaced.
 
-    Several threads may deliver at a time: each copies into a slot of its own, and one after another notes and publishes.
+    Several threads may call `deliver` at once: they copy into different slots in parallel, then record and publish one by one.
 
-    Before each publish the identity, the slot and its state go into a journal, and after it the success; a journal that cannot be
-    written refuses the trajectory before it is published. A successor opens the same journal and looks at that slot: still there
-    means published, untouched means not, and when others have used it since, nobody can tell: the trajectory is then forfeited
-    rather than published twice.
+    Before each publish, the identity, the slot and its state are written into a journal, and afterwards the success. If the journal
+    cannot be written, the trajectory is refused before it is published. A successor opens the same journal and examines the slot of
+    an unfinished entry: if it holds the trajectory, it was published; if it is unchanged, it was not; if it has been reused since,
+    the outcome is unknown, and the trajectory is forfeited rather than published twice.
 
     Args:
-        ring: An attachment of this process to the local ring; stays the caller's.
-        journal: A file of this ring's gateway, a few hundred KiB; created when missing. Delete it after the ring's end.
-        timeout_s: How long to wait for a predecessor to let go of the journal.
+        ring: An attachment of this process to the local ring; the caller closes it.
+        journal: The journal file of this ring's gateway, a few hundred KiB; created when missing. Delete it after the ring has
+        ended. timeout_s: How long to wait for a previous gateway to release the journal [s].
 
     Raises:
         RingTimeout: Another living process is the gateway of this journal.
@@ -55,7 +55,7 @@ class Gateway:
     def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
         self._ring = ring
         self._observer = Observer.open(ring.path)
-        self._lock = threading.Lock()  # over everything below, and from an intent to its outcome
+        self._lock = threading.Lock()  # protects all fields below, and is held from writing an intent to writing its outcome
         self._seen = _Seen()
         self._forfeited: set[int] = set()
         self._under_way: set[int] = set()
@@ -68,18 +68,18 @@ class Gateway:
             raise
 
     def deliver(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, *, timeout_s: float = 5.0) -> bool:
-        """Copies one whole trajectory into the ring; False when it had been delivered before, and nothing is written.
+        """Copies one whole trajectory into the ring; returns False, and writes nothing, if it was delivered before.
 
         Args:
             arrays: Every field of the ring's trajectory, in its shape and dtype.
-            identity: Whose and which it is. Sequence numbers of one worker's life must grow.
+            identity: Its worker, epoch and sequence number. Sequence numbers of one worker and epoch must increase.
             timeout_s: Longest wait for a free slot [s]; 0 never sleeps.
 
         Raises:
-            RingTimeout: The ring is full, or another thread is delivering the same: deliver it again later.
-            RingError: The arrays are not of the ring's schema, or carry another identity; or the journal cannot be written. Nothing
-                is written to the ring then.
-            TrajectoryForfeited: An earlier gateway died while it published this one, and the outcome cannot be known.
+            RingTimeout: The ring is full, or another thread is delivering the same trajectory; call again later.
+            RingError: The arrays do not fit the ring's schema or have another identity, or the journal cannot be written. The ring
+                is then unchanged.
+            TrajectoryForfeited: An earlier gateway died while it published this trajectory, and the outcome is unknown.
             RingClosed: The ring has ended.
         """
         packed = identity.pack()
@@ -107,7 +107,7 @@ class Gateway:
         return True
 
     def close(self) -> None:
-        """Lets go of the journal; safe to call twice."""
+        """Releases the journal; safe to call twice."""
         self._journal.close()
 
     def __enter__(self) -> Gateway:
@@ -117,7 +117,7 @@ class Gateway:
         self.close()
 
     def _publish(self, slot: AnySlot, packed: int) -> None:
-        """Publishes a slot that is written, between a note of the intent and one of the outcome."""
+        """Publishes a written slot, with journal entries for the intent before and the outcome after."""
         self._make_room()
         before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
         version = SlotWord.unpack(self._observer.cell(slot.index, layout.SLOT_WORD)).version
@@ -126,7 +126,7 @@ class Gateway:
         try:
             slot.publish(COPY_S)
         except BaseException as error:
-            # A copy that is still under way publishes it later, or never: it must not be sent again.
+            # After a timeout a running copy may still publish the slot later, so the trajectory must not be sent again.
             late = isinstance(error, RingTimeout)
             self._settle(packed, Kind.FORFEIT if late else self._judge(place, before))
             raise
@@ -136,7 +136,7 @@ class Gateway:
         self._journal.append(Record(packed, place, before, kind))
 
     def _make_room(self) -> None:
-        """Room for an intent and its outcome, and nothing left to be noted: raises RingError before anything is published."""
+        """Ensures room in the journal for an intent and its outcome; raises RingError before anything is published."""
         if self._unwritten is not None:
             self._note(*self._unwritten)
             self._unwritten = None
@@ -145,7 +145,7 @@ class Gateway:
             self._journal.trim([*self._seen.records(), *forfeited])
 
     def _recover(self) -> None:
-        """Takes over from a predecessor: what it published counts as delivered, and its last, unfinished deed is judged."""
+        """Takes over from a previous gateway: loads its deliveries, and determines the outcome of its unfinished publish."""
         outcomes, pending = settled(self._journal.records)
         self._journal.records = []
         for record in outcomes:
@@ -157,11 +157,11 @@ class Gateway:
                 self._forfeited.add(record.packed)
         if pending is None:
             return
-        self._ring.reap()  # the author is dead, for its lock on the journal is gone: what it held is free now
+        self._ring.reap()  # its lock on the journal is gone, so it is dead: reclaim its slot before examining it
         self._settle(pending.packed, self._judge(pending.place, pending.before))
 
     def _judge(self, place: int, before: int) -> Kind:
-        """What came of a publish that was noted and not confirmed."""
+        """The outcome of a publish whose intent was recorded without an outcome."""
         slot, version = place & 0xFF_FFFF_FFFF, place >> 40
         word = SlotWord.unpack(self._observer.cell(slot, layout.SLOT_WORD))
         if word.version == version and word.state is SlotState.READY:
@@ -171,7 +171,9 @@ class Gateway:
         return Kind.FORFEIT
 
     def _settle(self, packed: int, outcome: Kind) -> None:
-        """Remembers an outcome. One that cannot be written now is written before the next intent, and until then its slot tells."""
+        """Records an outcome. If the journal cannot be written now, it is written before the next intent; until then the slot shows
+        it.
+        """
         if outcome is Kind.DONE:
             self._seen.add(packed)
         elif outcome is Kind.FORFEIT:
@@ -183,15 +185,15 @@ class Gateway:
 
 
 Deliver = Callable[[Mapping[str, NDArray], TrajectoryId, float], bool]
-"""Brings one trajectory to the gateway within so many seconds; as `Gateway.deliver`, over whatever lies between."""
+"""Sends one trajectory to the gateway within a timeout [s]; same results and errors as `Gateway.deliver`."""
 
 
 class RemoteRing:
-    """Stands in for the ring on a node that has none. Owned by one thread; one slot at a time.
+    """A substitute for the ring on a node without one. For one thread, with one slot at a time.
 
     Args:
         trajectory: The ring's schema, with a scalar `trajectory_id`.
-        deliver: The way to the gateway.
+        deliver: Sends a trajectory to the gateway.
         patience_s: How long publishing may wait while the ring is full or the gateway is being replaced [s].
     """
 
@@ -205,10 +207,10 @@ class RemoteRing:
         self._lent = False
 
     def reserve(self, timeout_s: float = 5.0) -> Slot:
-        """Private arrays to write one trajectory into, used like a slot of the ring: leaving the block sends it.
+        """Private arrays for one trajectory, used like a slot of the ring; publishing sends them.
 
-        Never waits, whatever `timeout_s`: the wait for a free slot comes when it is sent. Publishing raises what
-        `Gateway.deliver` raises; after RingTimeout the same trajectory may be made and sent again.
+        Never waits, whatever `timeout_s`: waiting for a free slot happens on publishing. Publishing raises the errors of
+        `Gateway.deliver`; after RingTimeout the same trajectory may be made and sent again.
         """
         if self._lent:
             raise RingError("the slot reserved before is still open: publish or abandon it first")
@@ -216,24 +218,24 @@ class RemoteRing:
         return Slot(self, 0, 0, self._arrays, self._arrays["trajectory_id"])
 
     def close(self) -> None:
-        """Holds nothing of the ring: there is nothing to give back."""
+        """Does nothing, as it holds nothing of the ring."""
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
-        """Called by the slot: sends its arrays."""
+        """Called by the slot: sends its arrays to the gateway."""
         self._lent = False
         assert trajectory_id is not None
         self._deliver(self._arrays, TrajectoryId.unpack(trajectory_id), self._patience_s)
 
     def abandon(self, slot: int, version: int) -> None:
-        """Called by the slot: forgets its arrays."""
+        """Called by the slot: drops its arrays."""
         self._lent = False
 
     def check(self) -> None:
-        """Called by the slot: nothing stands against its use."""
+        """Called by the slot: never raises."""
 
 
 def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int) -> None:
-    """Raises RingError unless `arrays` are one trajectory of the schema, and carry the identity `packed` if they carry any."""
+    """Raises RingError unless `arrays` are a trajectory of the schema; if they contain an identity, it must equal `packed`."""
     if missing := sorted({field.name for field in trajectory.fields} ^ set(arrays)):
         raise RingError(f"a trajectory with fields {sorted(arrays)} came for a ring of {_names(trajectory)}: {missing} differ")
     for field in trajectory.fields:
@@ -248,7 +250,7 @@ def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int
 
 
 class _Seen:
-    """Identities delivered: the last `REMEMBERED` of each worker's life, and everything before them."""
+    """The set of delivered identities: the last `REMEMBERED` of each worker and epoch, and all before them."""
 
     def __init__(self) -> None:
         self._recent: dict[int, dict[int, None]] = {}
@@ -264,12 +266,12 @@ class _Seen:
             self._before[life] = max(oldest, self._before.get(life, -1))
 
     def add_before(self, packed: int) -> None:
-        """Counts everything of this life up to and with `packed` as delivered."""
+        """Marks all sequence numbers of this worker and epoch up to `packed` as delivered."""
         life, sequence = packed >> 40, packed & 0xFF_FFFF_FFFF
         self._before[life] = max(sequence, self._before.get(life, -1))
 
     def records(self) -> Iterator[Record]:
-        """All of it, for a journal to start with."""
+        """The set as journal records, for trimming the journal."""
         for life, sequence in self._before.items():
             yield Record(life << 40 | sequence, 0, 0, Kind.BEFORE)
         for life, recent in self._recent.items():

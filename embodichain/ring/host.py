@@ -1,9 +1,10 @@
-"""Host memory for a ring: a file in /dev/shm, reserved and touched in full before it gets its name, mapped by path with raw mmap.
+"""The file of a ring in shared host memory (/dev/shm), mapped with mmap.
 
-Its owner holds a lock on it from the first moment to the last. Whoever finds that lock free knows the owner dead, and only whoever
-holds the lock may remove the file's name: so nobody removes the ring of a living owner, nor a new ring under an old one's name.
+All its memory is reserved and touched before the file gets its final name. The owner holds a lock on the file during its whole
+life: if the lock is free, the owner is dead. Only a process that holds the lock may remove the file's name, so that nobody removes
+the ring of a living owner, or a new ring that has taken the name of an old one.
 
-Raw `mmap` and not `multiprocessing.shared_memory`: there, on Python 3.11, the exit of an unrelated reader unlinks the segment.
+`multiprocessing.shared_memory` is not used: on Python 3.11 it unlinks the segment when an unrelated reader exits.
 """
 
 from __future__ import annotations
@@ -35,32 +36,33 @@ _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
 class RingFile(NamedTuple):
-    """A ring's file as one process has it, mapped twice, and the witness of who else is alive."""
+    """A ring's file in one process, mapped twice, and the `Witness` that tells which participants are alive."""
 
     memory: NDArray[np.uint8]
-    """To take part, and to write trajectories."""
+    """The writable mapping: control words, and trajectories being written."""
     readable: NDArray[np.uint8]
-    """The same bytes, to read trajectories: an operation in place on a view would change them for every reader, and must fail."""
+    """The same bytes, read-only, for reading trajectories, so that an in-place operation on a view fails instead of changing the
+    data for all readers."""
     witness: Witness
 
     def touch(self, part: NDArray[np.uint8], start: int) -> None:
-        """Fills the page tables from byte `start` on, where the kernel can: else each page is filled at its first use."""
+        """Fills the page tables from byte `start` on, if the kernel supports it; otherwise pages are filled at first use."""
         if isinstance(part.base, mmap.mmap):
-            with suppress(OSError):  # before Linux 5.14
+            with suppress(OSError):  # not supported before Linux 5.14
                 part.base.madvise(_POPULATE_WRITE if part.flags.writeable else _POPULATE_READ, start)
 
 
 def journal_path(path: Path) -> Path:
-    """Where the gateway of the ring at `path` notes what it delivers: beside the ring, but not in scarce shared memory."""
+    """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce."""
     folder = Path(tempfile.gettempdir()) if path.parent in (SHARED_MEMORY, *pages.folders()) else path.parent
     return folder / f"{path.name}{_JOURNAL}"
 
 
 def remove_stale_journals() -> list[Path]:
-    """Unlinks journals of gateways of rings that are no more; returns what went."""
+    """Removes journals whose ring no longer exists; returns their paths."""
     gone: list[Path] = []
     for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{_JOURNAL}"):
-        with suppress(OSError):  # gone meanwhile, or another user's
+        with suppress(OSError):  # removed meanwhile, or owned by another user
             if path.stat().st_uid == os.geteuid() and not (SHARED_MEMORY / path.stem).exists():
                 path.unlink()
                 gone.append(path)
@@ -68,25 +70,29 @@ def remove_stale_journals() -> list[Path]:
 
 
 def default_path(folder: Path = SHARED_MEMORY) -> Path:
-    """A fresh name in a folder of shared memory that tells whose it is."""
+    """A new unique path in a folder of shared memory; the name contains the process id."""
     return folder / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
 
 
 def rings() -> list[Path]:
-    """Every ring's file on this machine, those of the dead included; none that is still being made."""
+    """The files of all complete rings on this machine, including those of dead owners."""
     folders = (SHARED_MEMORY, *pages.folders())
     return sorted(path for folder in folders for path in folder.glob(f"{PREFIX}*") if path.suffix not in (_UNFINISHED, _JOURNAL))
 
 
 def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
-    """Reserves, maps and touches `size_bytes`, mode 0600, under a provisional name; returns the file, that name, the owner's lock.
+    """Reserves, maps and touches a file of `size_bytes` under a temporary name, mode 0600.
 
-    The caller fills in the header and calls `publish`: nobody ever attaches to half a ring. Raises RingError with the bytes asked
-    for and available when they do not fit, and when the folder cannot be written.
+    The caller fills in the header and calls `publish`, so that no process can attach to an incomplete ring. Raises RingError when
+    the size exceeds the available memory, or when the folder cannot be written.
+
+    Returns:
+        The file, its temporary path, and the owner's lock.
     """
     unfinished, hold = _begin(path)
     try:
-        # Asked first: beyond memory or the control group's limit the reservation would not fail but get this process killed.
+        # Checked first: beyond physical memory or the control group's limit, the reservation would not fail; the kernel would kill
+        # us.
         free_bytes, limit = available(path.parent)
         if size_bytes > free_bytes:
             raise _too_little(path, size_bytes, free_bytes, limit)
@@ -109,7 +115,7 @@ def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
 
 
 def _begin(path: Path) -> tuple[Path, Hold]:
-    """An empty file under a provisional name, locked by its owner from its first moment on."""
+    """Makes an empty, locked file under a temporary name."""
     while True:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
         try:
@@ -118,7 +124,7 @@ def _begin(path: Path) -> tuple[Path, Hold]:
             raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
         try:
             hold = Hold.take(descriptor, OWNER_AT)
-            # Whoever clears away the dead may have come between opening and lock, and taken the empty file for a dead one's.
+            # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
             if hold is not None and os.fstat(descriptor).st_nlink:
                 os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
                 return unfinished, hold
@@ -132,7 +138,7 @@ def _begin(path: Path) -> tuple[Path, Hold]:
 
 
 def publish(file: RingFile, unfinished: Path, path: Path) -> None:
-    """Gives a finished ring its name; raises RingError when the name is taken."""
+    """Gives a complete ring its final name; raises RingError when the name is taken."""
     try:
         os.link(unfinished, path)
         file.witness.path = path
@@ -145,7 +151,7 @@ def publish(file: RingFile, unfinished: Path, path: Path) -> None:
 
 
 def attach(path: Path, *, writable: bool = True) -> RingFile:
-    """Maps an existing ring file in full; raises RingError when it is missing, somebody else's, no ring or truncated."""
+    """Maps an existing ring file; raises RingError when it is missing, owned by another user, truncated, or no ring."""
     flags = os.O_RDWR if writable else os.O_RDONLY
     try:
         descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -176,7 +182,7 @@ def attach(path: Path, *, writable: bool = True) -> RingFile:
 
 
 def available(folder: Path) -> tuple[int, str]:
-    """Bytes that a ring in `folder` may take now, and what limits them: the file system, memory, or the control group."""
+    """Bytes available for a ring in `folder`, and the name of the limit: file system, memory, or control group."""
     try:
         system = os.statvfs(folder)
     except OSError as error:
@@ -190,7 +196,7 @@ def available(folder: Path) -> tuple[int, str]:
 
 
 def _left_in_groups(groups: str, root: Path) -> Iterator[tuple[int, str]]:
-    """What this process's own control group may still take, and every group around it: any of them may be the one that is full."""
+    """Bytes left in this process's control group and in each of its parents; any of them can be the limit."""
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
@@ -204,16 +210,17 @@ def _left_in_groups(groups: str, root: Path) -> Iterator[tuple[int, str]]:
         for group in (own, *own.parents):
             if not group.is_relative_to(tree):
                 break
-            with suppress(OSError):  # no such file: the root has no limit, or the group is not to be seen from this namespace
+            with suppress(OSError):  # no such file: the root group has no limit, or the group is not visible in this namespace
                 if (limit := (group / most).read_text().strip()) != "max":
                     left = max(0, int(limit) - int((group / used).read_text()))
                     yield left, f"left in the control group /{'/'.join(group.relative_to(tree).parts)}"
 
 
 def remove_stale(folder: Path = SHARED_MEMORY, name: str = PREFIX) -> list[Path]:
-    """Unlinks rings whose names begin with `name` that this user's dead processes left in `folder`; returns what went.
+    """Removes rings of this user's dead processes in `folder` whose names begin with `name`; returns their paths.
 
-    Dead is whose lock nobody holds, in whatever container it was. Files of other builds are left alone: their owners hold no lock.
+    An owner is dead if nobody holds its lock, whatever container it was in. Files of builds with another ABI are left alone,
+    because their owners may use no such lock.
     """
     return [path for path in sorted(folder.glob(f"{glob.escape(name)}*")) if _remove_if_dead(path)]
 
@@ -222,7 +229,7 @@ def _remove_if_dead(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False  # gone, another user's, or no file at all
+        return False  # removed meanwhile, owned by another user, or no regular file
     try:
         status = os.fstat(descriptor)
         header = os.pread(descriptor, layout.HEADER_BYTES, 0)
@@ -231,7 +238,7 @@ def _remove_if_dead(path: Path) -> bool:
         ours = begun or (magic == layout.MAGIC and abi == layout.ABI)
         if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or not ours:
             return False
-        # With the lock in hand nobody else may remove this name, and names are never replaced: it stays this file's.
+        # While we hold the lock, no other process may remove the name, and names are never replaced: it stays that of this file.
         if not try_lock(descriptor, OWNER_AT) or not names(path, inode(descriptor)):
             return False
         path.unlink()
@@ -241,7 +248,9 @@ def _remove_if_dead(path: Path) -> bool:
 
 
 def _map(descriptor: int, size_bytes: int, *, writable: bool, touch: bool) -> NDArray[np.uint8]:
-    """The file as a byte array. MAP_POPULATE fills the page tables now: the first touch costs 10 to 60 times a warm copy."""
+    """Maps the file as a byte array. `touch` fills the page tables now, because the first access to a page costs 10 to 60 times a
+    warm copy.
+    """
     protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
     flags = mmap.MAP_SHARED | (mmap.MAP_POPULATE if touch else 0)
     return np.frombuffer(mmap.mmap(descriptor, size_bytes, flags=flags, prot=protection), np.uint8)

@@ -1,7 +1,7 @@
-"""The file in which a gateway notes what it delivers, so that its successor knows: locked, reserved ahead of its use, and trimmed.
+"""The journal of a gateway: a locked file with a record of every delivery, from which its successor continues.
 
-Records of 32 bytes, of which the last 8 are the kind, and 0 ends the journal: a record cut short is none. Room is reserved before
-it is needed, so that a full disk is met before anything is published and never after it.
+Records have 32 bytes. The last 8 are the kind, and kind 0 ends the journal, so that an incomplete record is not read. Room is
+reserved in advance, so that a full disk shows before anything is published and not after it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.locks import Hold, inode, names
 
 ROOM = 8192
-"""Records for which room is reserved at the least: 256 KiB."""
+"""Smallest number of records for which room is reserved: 256 KiB."""
 RECORD = struct.Struct("<QQQQ")
 _LOCK_AT = 1 << 40
 
 
 class Kind(IntEnum):
-    """What a record states of one trajectory; BEFORE of all of one worker's life up to and with that one."""
+    """What a record states about a trajectory. BEFORE means that all of its worker and epoch up to it were delivered."""
 
     INTENT = 1
     DONE = 2
@@ -34,7 +34,7 @@ class Kind(IntEnum):
 
 
 class Record(NamedTuple):
-    """One record: the trajectory's packed id, and for an INTENT the slot and what it held."""
+    """One record: the trajectory's packed id and, for an INTENT, its slot and the slot's control word."""
 
     packed: int
     place: int
@@ -43,11 +43,11 @@ class Record(NamedTuple):
 
 
 class Journal:
-    """An open journal, ours alone for as long as this process lives. Owned by one thread.
+    """An open journal, locked by this process while it lives. For one thread.
 
     Args:
         path: The file; created when missing.
-        timeout_s: How long to wait for a predecessor to let go of it.
+        timeout_s: How long to wait for another process to release it [s].
 
     Raises:
         RingTimeout: Another living process has it.
@@ -60,7 +60,7 @@ class Journal:
         self._end = self._room = 0
         try:
             self.records = self._read()
-            """What was found in it."""
+            """The records that it held when it was opened."""
             self._end = len(self.records)
             self._reserve(max(ROOM, self._end + ROOM // 2))
         except BaseException:
@@ -69,11 +69,11 @@ class Journal:
 
     @property
     def room(self) -> int:
-        """How many records still fit before it must be trimmed."""
+        """Number of records that fit before it must be trimmed."""
         return self._room - self._end
 
     def append(self, record: Record) -> None:
-        """Writes one record whole, or raises RingError and leaves the journal as it was."""
+        """Writes one complete record; on failure raises RingError, and the journal is unchanged."""
         data, at = RECORD.pack(*record), self._end * RECORD.size
         try:
             while data:
@@ -84,7 +84,7 @@ class Journal:
         self._end += 1
 
     def trim(self, records: list[Record]) -> None:
-        """Replaces everything in the journal by `records`, at once, with room for as many again, or raises RingError."""
+        """Atomically replaces the journal's content by `records`, with room for as many more; raises RingError on failure."""
         unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.unfinished")
         descriptor, hold = _open(unfinished, 0.0)
         try:
@@ -104,7 +104,7 @@ class Journal:
         self._end, self._room = len(records), room
 
     def close(self) -> None:
-        """Lets go of it; safe to call twice."""
+        """Closes and unlocks the journal; safe to call twice."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -122,7 +122,7 @@ class Journal:
         return records
 
     def _reserve(self, room: int) -> None:
-        """Room for `room` records, and nothing but zeros behind the last one."""
+        """Reserves room for `room` records, zeroed after the last one."""
         try:
             os.ftruncate(self._descriptor, self._end * RECORD.size)
         except OSError as error:
@@ -139,7 +139,7 @@ def _allocate(descriptor: int, room: int, path: Path) -> None:
 
 
 def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
-    """The kernel drops the lock with the process, however it ends: whoever gets it knows its predecessor dead."""
+    """Opens and locks the journal. The kernel drops the lock when a process ends, so its new holder knows that it is dead."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -149,7 +149,7 @@ def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
             raise RingError(f"cannot open the journal {path}: {error.strerror}; choose a writable path") from error
         try:
             hold = Hold.take(locking, _LOCK_AT)
-            # A predecessor may have trimmed it meanwhile: then the name leads to another file.
+            # The previous holder may have trimmed the journal after we opened it; the name then belongs to another file.
             if hold is not None and names(path, inode(descriptor)) and inode(locking) == inode(descriptor):
                 return descriptor, hold
         except BaseException:
@@ -167,7 +167,7 @@ def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
 
 
 def settled(records: Iterable[Record]) -> tuple[list[Record], Record | None]:
-    """The records that state an outcome, and the INTENT that was noted last if no outcome follows it."""
+    """The records of outcomes, and the last INTENT if no outcome follows it."""
     outcomes: list[Record] = []
     pending: Record | None = None
     for record in records:

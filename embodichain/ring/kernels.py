@@ -1,8 +1,8 @@
-"""The hot path in machine code: claim, publish, abandon, acquire, release, each built on one compare-and-swap of a slot's word.
+"""The frequent transitions in machine code: claim, publish, abandon, acquire, release, each one compare-and-swap of a slot's word.
 
-Every kernel takes raw addresses and is safe in any number of processes at once; inside one process the caller holds the ring's
-lock, for `context`, `held`, `marks` and `scratch` are private. Any kernel may be cut short by `kill -9` at any instruction: what
-is left is either what was before or what comes after, plus hints that reaping repairs and counters that may be short by one.
+Kernels work on raw addresses of shared memory and may run in any number of processes at once. Within a process the caller must hold
+the ring's lock, as `context`, `held`, `marks` and `scratch` are private to it. After `kill -9` at any instruction, each slot is in
+the state before or after the operation; hints may be stale until reaping repairs them, and counters may be short by one.
 """
 # ruff: noqa: ANN001, ANN202, ANN201  (numba's signatures state the types)
 
@@ -80,9 +80,9 @@ from embodichain.ring.words import (
 
 _HALF = U64(32)
 _IN_ORDER = 256
-"""Places in the order of publication that are looked at before the words of all slots are."""
+"""Number of places in the order of publication that an eviction examines before it scans the words of all slots."""
 _PROBES = 32
-"""Failed random probes in a row before the bitmap is read: with a fifth of the slots ready that happens once in 1,300 draws."""
+"""Failed random probes in a row before the bitmap is scanned. With a fifth of the slots ready that happens once in 1,300 draws."""
 
 
 # --------------------------------------------------------------------------------------------------------------- writer
@@ -90,7 +90,7 @@ _PROBES = 32
 
 @part
 def _claim_word(context, slot, word, operation):
-    """FREE, or READY without holders, becomes WRITING by us; the version grows so that stale publishes are told apart."""
+    """Changes FREE, or READY without holders, to WRITING by us. The version grows, so that a stale publish is recognised."""
     after = pack(IS_WRITING, ZERO, version_of(word) + ONE, U64(context[ROW]))
     return swap(context, slot, word, after, operation)
 
@@ -99,6 +99,7 @@ def _claim_word(context, slot, word, operation):
 def _claim_free(context, exact):
     hint_words = context[HINT_WORDS]
     for step in range(hint_words):
+        # Start where this process last found a slot, so that writers do not all contend for the first bits.
         index = (context[CURSOR] + step) % hint_words
         bits = load(context[FREE_HINTS] + index * 8)
         if exact:
@@ -129,15 +130,16 @@ def _evict(context, slot, word):
 
 @part
 def _claim_first_in_order(context):
-    """Follows the order of publication to the first trajectory that nobody reads; NOTHING when that takes too long, or fails."""
+    """Follows the order of publication to the first trajectory without readers; NOTHING if it is not found soon."""
     at, end = context[BASE] + layout.AT_OLDEST, load(context[BASE] + layout.AT_SEQUENCE)
     first = load(at)
     if end < first or end - first > U64(context[NUM_SLOTS] * layout.ORDER_SPAN):
-        return NOTHING  # places were taken again meanwhile: something that has been held for long may be found by its word alone
+        return NOTHING  # places in the circular order were overwritten: only a scan of all words finds the oldest
     sequence, passed, found = first, first, np.int64(NOTHING)
     while found < 0 and sequence < end and sequence - first < U64(_IN_ORDER):
         slot = np.int64(load(place_in_order(context, sequence))) - 1
         stands = False
+        # Only a hint: a slot that was rewritten since has another sequence number.
         if 0 <= slot < context[NUM_SLOTS] and load(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE) == sequence:
             word = load(context[WORDS] + slot * STRIDE)
             stands = state_of(word) != IS_FREE
@@ -145,15 +147,15 @@ def _claim_first_in_order(context):
                 stands, found = False, slot
         sequence += ONE
         if not stands and passed == sequence - ONE:
-            passed = sequence  # over, and nothing before it stands: never looked at again
+            passed = sequence  # this trajectory and all before it are gone: later searches can begin after it
     if passed != first:
-        cas(at, first, passed)
+        cas(at, first, passed)  # may fail if another process moved the start; that costs only a longer search
     return found
 
 
 @part
 def _claim_oldest(context):
-    """Evicts the trajectory published first among those that nobody reads; a failed swap means that one got a reader: again."""
+    """Evicts the oldest trajectory without readers; if it gets a reader before the swap, searches again."""
     found = _claim_first_in_order(context)
     if found >= 0:
         return found
@@ -177,10 +179,10 @@ def _claim_oldest(context):
 
 @part
 def _claim_for_refill(context):
-    """Aggregate mode: replaces the oldest trajectory, if a refill is under way and has some left to replace.
+    """Aggregate mode: replaces the oldest trajectory if the current refill has any left to replace.
 
-    The count goes down before the eviction, for two writers may see the last one; who is killed in between leaves one slot
-    unreplaced in this refill.
+    The count is decremented first, because two writers could otherwise both take the last one. A kill in between leaves one slot
+    unreplaced.
     """
     refill = context[BASE] + layout.AT_REFILL
     while True:
@@ -196,7 +198,7 @@ def _claim_for_refill(context):
 
 @part
 def _give_back_unaccounted(context):
-    """The caller of an earlier claim met an exception before it had taken note of its slot: nobody will write it."""
+    """Frees the slot of an earlier claim whose caller got an exception before it received the slot, and so will never write it."""
     claimed = context[CLAIMED] - 1
     if claimed < 0:
         return
@@ -210,7 +212,7 @@ def _give_back_unaccounted(context):
 
 @kernel("int64(int64[::1], int64, boolean)")
 def claim(context, now_ns, exact):
-    """Takes a slot for writing: `slot | version << 40`, or NOTHING, CLOSED, GONE. `exact` looks at every word, not at hints."""
+    """Takes a slot for writing. Returns `slot | version << 40`, or NOTHING, CLOSED, GONE. `exact` scans all words despite hints."""
     if context[LEFT] != 0:
         return GONE
     _give_back_unaccounted(context)
@@ -225,7 +227,7 @@ def claim(context, now_ns, exact):
         return NOTHING
     at = context[WORDS] + slot * STRIDE
     store(at + layout.SLOT_CLAIMED_NS, U64(now_ns))
-    store(at + layout.SLOT_SEQUENCE, ALL_BITS)  # its place in the order of publication is over
+    store(at + layout.SLOT_SEQUENCE, ALL_BITS)  # invalidates its old place in the order of publication
     store(own_row(context) + layout.ROW_ACTIVE_NS, U64(now_ns))
     claimed = slot | np.int64(version_of(load(at))) << 40
     context[CLAIMED] = claimed + 1
@@ -234,11 +236,11 @@ def claim(context, now_ns, exact):
 
 @kernel("int64(int64[::1], int64, int64, boolean, uint64, int64)")
 def publish(context, slot, version, named, trajectory, now_ns):
-    """WRITING becomes READY with K reads: a wake flag, or REFUSED when the slot is not ours, or CLOSED, or GONE.
+    """Changes WRITING to READY with K reads. Returns a wake flag, or REFUSED if the slot is not ours, or CLOSED, or GONE.
 
-    The payload was written before this call; the swap releases it, so whoever acquires sees all of it. PUBLISHING is raised
-    with a full barrier before K is read and lowered after the swap: a change of K waits for the flag, and then no slot with
-    the old K can still appear.
+    The payload was written before this call. The swap has release ordering, so a reader that acquires the slot sees all of it.
+    ROW_PUBLISHING is set before K is read, and cleared after the swap: a change of K waits for the flags of all participants, after
+    which no slot with the old K can appear.
     """
     if context[LEFT] != 0:
         return GONE
@@ -250,6 +252,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
     if load(context[BASE] + layout.AT_CLOSED) != ZERO:
         return CLOSED
     publishing = own_row(context) + layout.ROW_PUBLISHING
+    # A full barrier: a release store could be reordered after the load of K, and a change of K would then miss this publish.
     exchange(publishing, ONE)
     reads = load(context[BASE] + layout.AT_MAX_READS)
     sequence = add(context[BASE] + layout.AT_SEQUENCE, ONE)
@@ -273,7 +276,7 @@ def publish(context, slot, version, named, trajectory, now_ns):
 
 @kernel("int64(int64[::1], int64, int64)")
 def abandon(context, slot, version):
-    """WRITING becomes FREE again: a wake flag, or REFUSED when the slot is not ours, or GONE."""
+    """Changes WRITING back to FREE. Returns a wake flag, or REFUSED if the slot is not ours, or GONE."""
     if context[LEFT] != 0:
         return GONE
     before = pack(IS_WRITING, ZERO, U64(version), U64(context[ROW]))
@@ -290,25 +293,25 @@ def abandon(context, slot, version):
 
 @part
 def _draw(context, held, slot):
-    """Takes one read of a slot: the decrement and our bit in one swap. False when there is none left to take."""
+    """Takes one read of a slot: decrements the count and sets our bit in one swap. False if no read is left."""
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if not drawable(word):
             return False
-        if context[AGGREGATE] != 0:  # no read is spent: what the draws come to is counted for the whole ring
+        if context[AGGREGATE] != 0:  # no read is subtracted here: draws are counted for the ring as a whole
             taken = swap(context, slot, word, word | own_bit(context), PIN)
         else:
             taken = swap(context, slot, word, (word - ONE_READ) | own_bit(context), ACQUIRE)
         if taken:
             held[slot] += 1
             if remaining_of(word) == ONE:
-                withdraw_ready(context, slot)  # looks again: in aggregate mode nothing changes
+                withdraw_ready(context, slot)  # the last read is taken; in aggregate mode this finds it still drawable and keeps it
             return True
 
 
 @part
 def _undraw(context, held, slot, epoch):
-    """Gives back a draw that was never handed out. When K changed since, the read is forfeited: the bound is what counts."""
+    """Gives back a draw that was not returned to the caller. If K has changed since, the read is lost, so that the bound holds."""
     held[slot] -= 1
     bit = own_bit(context) if held[slot] == 0 else ZERO
     if context[AGGREGATE] != 0:
@@ -316,6 +319,7 @@ def _undraw(context, held, slot, epoch):
             drop(context, slot, bit, RELEASE)
         return
     while True:
+        # The word is loaded before the epoch: if K changes after the check, `adjust` changes the word, and the swap below fails.
         word = load(context[WORDS] + slot * STRIDE)
         if load(context[BASE] + layout.AT_BUDGET_EPOCH) != epoch:
             if bit != ZERO:
@@ -328,10 +332,10 @@ def _undraw(context, held, slot, epoch):
 
 @part
 def _count_draws(context, drawn):
-    """Aggregate mode: adds to the draws of the whole ring; the one that reaches K x num_slots calls for a refill.
+    """Aggregate mode: adds to the draws of the whole ring; the draw that reaches K x num_slots requests a refill.
 
-    The compare-and-swap that starts the count anew is the permission to call. A refill called for while one is under way comes
-    after it; a third changes nothing. Killed in between, the caller takes one refill with it.
+    Only the process whose compare-and-swap resets the count requests it; if it is killed in between, that refill is lost. A refill
+    requested during another follows it; a third one is dropped.
     """
     at = context[BASE] + layout.AT_DRAWN
     limit = load(context[BASE] + layout.AT_MAX_READS) * U64(context[NUM_SLOTS])
@@ -352,7 +356,7 @@ def _count_draws(context, drawn):
 
 @part
 def _candidates(context, marks, scratch, exact):
-    """Every drawable slot not yet in this batch, into `scratch`; returns how many."""
+    """Writes every drawable slot that is not yet in this batch into `scratch`; returns their number."""
     stamp, found = context[STAMP], 0
     for index in range(context[HINT_WORDS]):
         bits = load(context[READY_HINTS] + index * 8)
@@ -392,7 +396,7 @@ def _below(seed, limit):
 
 @part
 def _primed(context):
-    """Whether min_ready trajectories were ready at once at some time; from then on it stays so."""
+    """Whether `min_ready` trajectories have ever been ready at once; once true, it stays true."""
     at = context[BASE] + layout.AT_PRIMED
     if load(at) == ZERO:
         ready = 0
@@ -408,8 +412,8 @@ def _primed(context):
 def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
     """Draws one read each of up to `table.shape[1]` different trajectories, uniformly over those that have reads left.
 
-    All or nothing: with fewer than `minimum` every draw is given back, for two readers that each hold half a batch and wait
-    for the rest would wait forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED, GONE.
+    With fewer than `minimum`, all draws are given back, because two readers that each hold half a batch would wait for each other
+    forever. Returns the number drawn, or NOTHING, NOT_PRIMED, CLOSED, GONE.
     """
     if context[LEFT] != 0:
         return GONE
@@ -417,10 +421,11 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         return CLOSED
     if not _primed(context):
         return NOT_PRIMED
-    epoch = load(context[BASE] + layout.AT_BUDGET_EPOCH)
+    epoch = load(context[BASE] + layout.AT_BUDGET_EPOCH)  # before the first draw: `_undraw` must notice any later change of K
     golden = U64(0x9E3779B97F4A7C15)
     context[STAMP] += 1
     stamp, want, drawn, misses = context[STAMP], table.shape[1], 0, 0
+    # Random probes draw uniformly without a scan, and spread readers over different cache lines.
     while drawn < want and misses < _PROBES:
         seed += golden
         slot = _below(seed, context[NUM_SLOTS])
@@ -449,7 +454,7 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
         return NOTHING
     for column in range(drawn):
         at = context[WORDS] + table[DRAWN_SLOT, column] * STRIDE
-        # A witness apart from the word: were the word's arithmetic ever wrong, this count would exceed the ceiling.
+        # A second count of reads, independent of the word: it would exceed the ceiling if the arithmetic on the word were wrong.
         read = add(at + layout.SLOT_READS, ONE)
         if read >= load(at + layout.SLOT_CEILING):
             tally(context, layout.ROW_OVER_READS, 1)
@@ -466,10 +471,10 @@ def acquire(context, held, marks, scratch, table, minimum, seed, now_ns, exact):
 
 @kernel("int64(int64[::1], int32[::1], int64[:, ::1], int64)")
 def release(context, held, table, count):
-    """Ends a lease of `count` draws: a wake flag. A slot goes FREE when no read is left and nobody else holds it.
+    """Ends a lease of `count` draws; returns a wake flag. A slot becomes FREE if no read is left and no other participant holds it.
 
-    One bit stands for all of this participant's leases on a slot: the last of them clears it. Columns that hold nothing, or nothing
-    any more, are passed over: releasing twice does no harm. GONE when the attachment has ended.
+    One bit stands for all leases of this participant on a slot; the last one clears it. Releasing twice does no harm, as columns
+    without HELD are skipped. Returns GONE if the attachment has ended.
     """
     if context[LEFT] != 0:
         return GONE

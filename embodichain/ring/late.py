@@ -1,4 +1,4 @@
-"""Messages of errors that are mostly caught and never read."""
+"""Error messages that are composed lazily, because most of these errors are caught without reading the message."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class When:
-    """A message that is composed when somebody reads it, of the ring as it is then: whoever polls catches it unread."""
+    """A message that is composed when it is read, from the state of the ring at that time."""
 
     __slots__ = ("_compose",)
 

@@ -1,4 +1,4 @@
-"""Where every byte of a ring lies: header, specification, participants, hints, slot words, payload.
+"""Byte offsets in a ring's file: header, specification, participants, hints, slot words, payload.
 
 All numbers are little-endian 64-bit cells. The constants are compiled into the kernels and shared by every process that maps the
 ring; changing any of them changes `ABI`.
@@ -20,12 +20,12 @@ MAGIC = 0x474E_4952_4F42_4D45
 ABI = 3
 """Raised whenever the layout or the protocol changes: two builds with different ABI never share a ring."""
 MAX_READERS = 32
-"""One holder bit a reader in the control word; only the first rows of the participants table have one."""
+"""Participants that may read: each has one holder bit in the control word. They use the first rows of the participants table."""
 MAX_WRITERS = 128
-"""Participants that only write: the word names the one writer of a slot by its row, so they need no bit."""
+"""Participants that only write. They need no bit, because the word holds the row number of a slot's single writer."""
 MAX_PARTICIPANTS = MAX_READERS + MAX_WRITERS
 
-# Header cells: written once by the owner before the file gets its name.
+# Header cells that the owner writes once, before the file gets its name.
 AT_MAGIC = 0
 AT_ABI = 8
 AT_SCHEMA = 16
@@ -42,7 +42,7 @@ AT_DEBUG = 96
 AT_SPEC_BYTES = 104
 AT_CREATED_NS = 112
 AT_AGGREGATE = 120
-# Header cells that live: one cache line (128 B with its neighbour) for each group of writers.
+# Header cells that change. Cells with different writers are in different pairs of cache lines (128 B), to avoid false sharing.
 AT_CLOSED = 512
 AT_MAX_READS = 640
 AT_BUDGET_EPOCH = 648
@@ -53,26 +53,26 @@ AT_FREE_EVENT = 1024
 AT_FREE_WAITING = 1032
 AT_SEQUENCE = 1152
 AT_DRAWN = 1280
-"""Aggregate mode: draws since the last refill was called for."""
+"""Aggregate mode: draws since the last refill was requested."""
 AT_REFILL = 1408
-"""Aggregate mode: trajectories that writers may still replace."""
+"""Aggregate mode: trajectories that writers may still replace in the current refill."""
 AT_OLDEST = 1536
-"""No trajectory published before this one, by its sequence number, is READY: where the search for the oldest begins."""
+"""Sequence number at which the search for the oldest READY trajectory begins; none before it is READY."""
 AT_NOTE_BYTES = 2040
-"""How long the note is that leads to a payload elsewhere; 0 in a ring whose payload lies in its own file."""
+"""Length [bytes] of the note that describes a payload on a device; 0 if the payload is in the ring's file."""
 AT_NOTE = 2048
 
 HEADER_BYTES = 4096
 ROW_BYTES = 256
 ORDER_SPAN = 2
-"""Cells a slot in the order of publication: a trajectory is found by it until so many times the slots were published after it."""
+"""Cells a slot in the circular order of publication: a place is overwritten after ORDER_SPAN x num_slots further publications."""
 SLOT_STRIDE = 128
-"""Two cache lines a slot word: the adjacent-line prefetcher of x86 pulls lines in pairs."""
+"""Bytes from one slot's word to the next: two cache lines, because the x86 prefetcher loads lines in pairs."""
 FIELD_ALIGNMENT = 64
 SLOT_ALIGNMENT = 128
 PAYLOAD_ALIGNMENT = 2 * 1024 * 1024
 
-# Cells of a participant's row. Only the participant writes its row, except the word.
+# Cells of a participant's row. Only the participant itself writes them, except the word.
 ROW_WORD = 0
 ROW_ACTIVE_NS = 8
 ROW_WAITING = 16
@@ -92,7 +92,7 @@ ROW_REFUSED = 152
 
 WAITING_NOT, WAITING_READER, WAITING_WRITER = 0, 1, 2
 
-# Cells of a slot beside its word. Written by whoever holds the slot exclusively, except the witness of reads.
+# Cells of a slot besides its word. Only the process that holds the slot exclusively writes them, except the count SLOT_READS.
 SLOT_WORD = 0
 SLOT_SEQUENCE = 8
 SLOT_PUBLISHED_NS = 16
@@ -103,7 +103,7 @@ SLOT_CEILING = 48
 SLOT_CLAIMED_NS = 56
 
 POISON = 0xFF
-"""Every byte of a retired slot in debug mode: NaN in floats, -1 in signed integers."""
+"""Value of every byte of a retired slot in debug mode: NaN in floats, -1 in signed integers."""
 
 
 def align(value: int, alignment: int) -> int:
@@ -113,7 +113,7 @@ def align(value: int, alignment: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingLayout:
-    """Byte offsets of one ring, a pure function of its specification."""
+    """The byte offsets of one ring; they depend only on its specification."""
 
     trajectory: TrajectorySpec
     num_slots: int
@@ -129,7 +129,7 @@ class RingLayout:
 
     @classmethod
     def of(cls, spec: RingSpec) -> RingLayout:
-        """Lays out a ring for `spec`."""
+        """The layout of a ring of this specification."""
         offsets, cursor = [], 0
         for entry in spec.trajectory.fields:
             cursor = align(cursor, FIELD_ALIGNMENT)
@@ -158,20 +158,21 @@ class RingLayout:
         )
 
     def payload(self, memory: NDArray[np.uint8], slot: int) -> NDArray[np.uint8]:
-        """The bytes of one slot, shape [slot_bytes], a view."""
+        """A view of the bytes of one slot, [slot_bytes]."""
         start = self.payload_at + slot * self.slot_bytes
         return memory[start : start + self.slot_bytes]
 
     def buffer(self, memory: NDArray[np.uint8], slot: int) -> memoryview:
-        """The same bytes for files and check sums."""
+        """The same bytes as a memoryview, for files and check sums."""
         start = self.payload_at + slot * self.slot_bytes
         return memoryview(memory.data)[start : start + self.slot_bytes]
 
     def views(self, memory: NDArray[np.uint8], slot: int, *, writable: bool) -> dict[str, NDArray]:
-        """Every field of one slot as an array over the ring's own memory."""
+        """Every field of one slot, as views of the ring's memory."""
         start, views = self.payload_at + slot * self.slot_bytes, {}
         for entry, offset in zip(self.trajectory.fields, self.field_offsets, strict=True):
-            # Each on a base of its own, to which everything refers that is sliced from it: see `Ring.release` in debug mode.
+            # Each field gets its own base object: slices and tensors made from it keep a reference to the base, by which debug mode
+            # finds views that outlive a lease (`Ring._look_for_kept_views`).
             data = memory.data[start + offset : start + offset + entry.size_bytes]
             base = np.frombuffer(data, entry.dtype) if data else np.empty(0, entry.dtype)
             view = base.reshape(entry.shape)
@@ -181,12 +182,12 @@ class RingLayout:
 
 
 def encode_spec(spec: RingSpec) -> bytes:
-    """The ring's specification as JSON: written after the header, so that an observer needs nothing but the file."""
+    """The ring's specification as JSON. It is written after the header, so that observers need only the file."""
     return json.dumps(asdict(spec), separators=(",", ":")).encode()
 
 
 def decode_spec(data: bytes) -> RingSpec:
-    """Reads what `encode_spec` wrote; raises ValueError, KeyError or TypeError on anything else."""
+    """The inverse of `encode_spec`; raises ValueError, KeyError or TypeError for other data."""
     values: Mapping = json.loads(data)
     fields = tuple(Field(name=f["name"], shape=tuple(f["shape"]), dtype=f["dtype"]) for f in values["trajectory"]["fields"])
     return RingSpec(
@@ -200,11 +201,11 @@ def decode_spec(data: bytes) -> RingSpec:
 
 
 def describe(trajectory: TrajectorySpec) -> str:
-    """A schema in words, for messages."""
+    """Describes a schema, for messages."""
     fields = ", ".join(f"{f.name} {f.dtype}{list(f.shape)}" for f in trajectory.fields)
     return f"horizon {trajectory.horizon} with {fields}"
 
 
 def differ(held: TrajectorySpec, asked: TrajectorySpec) -> str:
-    """What a message says of two schemas that are not the same."""
+    """Describes the difference of two schemas, for messages."""
     return f"holds trajectories of {describe(held)}, asked for {describe(asked)}"

@@ -1,4 +1,4 @@
-"""What a ring hands out: a slot to write one trajectory into, and a lease on a batch of trajectories to read."""
+"""Slots, for writing one trajectory, and leases, for reading a batch of trajectories."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
 
 UNNAMED = (1 << 64) - 1
-"""The id of no trajectory, which a slot has until it is given one: all bits set, as poison is."""
+"""The id of a slot until an id is set: all bits set, like poison."""
 
 
 class Keeper(Protocol):
-    """Whose slot it is. Implementations: `member.Member`, a participant of the ring; `gateway.RemoteRing`, on another node."""
+    """The owner of a slot. Implementations: `member.Member`, a participant of the ring; `gateway.RemoteRing`, on another node."""
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Makes a claimed slot readable."""
         ...
 
     def abandon(self, slot: int, version: int) -> None:
-        """Gives a claimed slot back."""
+        """Returns a claimed slot empty."""
         ...
 
     def check(self) -> None:
-        """Raises RingError or RingClosed when this attachment cannot be used any more."""
+        """Raises RingError or RingClosed when the attachment cannot be used any more."""
         ...
 
 
 class Leased(Protocol):
-    """What a lease was drawn from. Implementation: `ring.Ring`; a lease asks nothing else of it."""
+    """The part of `ring.Ring` that its leases use."""
 
     def views(self, slot: int) -> Mapping[str, NDArray]:
         """Read-only views of every field of a slot."""
         ...
 
     def release(self, table: NDArray[np.int64]) -> None:
-        """Ends the lease whose table of draws this is."""
+        """Ends the lease with this table of draws."""
         ...
 
 
 class Slot(AnySlot):
-    """Exclusive writable views of every field of one slot, over the ring's own memory.
+    """Writable views of every field of one slot, in the ring's own memory, for one writer.
 
-    As a context manager, leaving the block publishes and an exception abandons; without one, call `publish` or `abandon`.
-    What the fields hold at first is whatever an earlier trajectory left (poison in debug mode): a slot of which a field was never
-    asked for is not published (a text is emptied), nor one without `slot["trajectory_id"][()]` set. Keep no view beyond.
+    As a context manager, it publishes at the end of the block, and abandons on an exception; otherwise call `publish` or `abandon`.
+    Fields at first hold data of an earlier trajectory (poison in debug mode). Therefore a slot is refused if a field was never
+    accessed (texts are emptied instead), or if `slot["trajectory_id"][()]` is not set. Views must not be kept afterwards.
     """
 
     __slots__ = ("_claim", "_id", "_member", "_taken", "_version", "_views", "index")
@@ -67,7 +67,7 @@ class Slot(AnySlot):
         self._version = version
         self._views = views
         self._id = trajectory_id
-        self._claim = claim  # kept alive: the ring gives back a slot whose claim nobody holds
+        self._claim = claim  # keeps the claim alive: the ring takes a slot back when nobody refers to its claim
         self._taken: set[str] = set()
         self.index = index
         if trajectory_id is not None:
@@ -87,10 +87,9 @@ class Slot(AnySlot):
         return len(self._views)
 
     def check(self, elsewhere: Set[str] = frozenset()) -> None:
-        """Raises RingError when a field was never asked for, one of this memory or those named `elsewhere`, or no id was set.
+        """Raises RingError when a field was never accessed, here or in `elsewhere` (names of fields on a device), or no id is set.
 
-        Such a field still holds what an earlier trajectory left, which must not pass for a part of this one. A text (a row of
-        bytes) that nobody wrote is an empty one.
+        Such a field still holds data of an earlier trajectory. Texts (rows of bytes) that were not written are emptied instead.
         """
         for name in self._views.keys() - self._taken:
             if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1:
@@ -111,8 +110,8 @@ class Slot(AnySlot):
         """Makes the trajectory readable. Never blocks, whatever `timeout_s`.
 
         Raises:
-            RingError: A field was never asked for, or no trajectory id set; the slot stays open.
-            RingClosed: The owner closed meanwhile.
+            RingError: A field was never accessed, or no trajectory id is set; the slot stays open.
+            RingClosed: The owner has closed the ring.
         """
         number = None if self._id is None else self._id.item()
         if self._member is not None and (number == UNNAMED or len(self._taken) < len(self._views)):
@@ -123,7 +122,7 @@ class Slot(AnySlot):
         member.publish(self.index, self._version, number)
 
     def abandon(self) -> None:
-        """Gives the slot back empty: dropped on purpose, as for a failed attempt. Once more does nothing."""
+        """Returns the slot empty, as for a failed attempt; safe to call twice."""
         member, self._member = self._member, None
         if member is not None:
             member.abandon(self.index, self._version)
@@ -138,11 +137,11 @@ class Slot(AnySlot):
             try:
                 self.publish()
             finally:
-                self.abandon()  # does nothing once it is published
+                self.abandon()  # does nothing if it is published already
 
 
 class Sample(Mapping[str, NDArray]):
-    """One trajectory of a lease: read-only views of its fields, and who it is.
+    """One trajectory of a lease: read-only views of its fields, and its identity.
 
     `read_index` counts its reads from 0; `age_s` is the time [s] from its publication to this draw.
     """
@@ -169,11 +168,12 @@ class Sample(Mapping[str, NDArray]):
 
 
 class Lease(Sequence[Sample]):
-    """A batch of different trajectories, held: nobody rewrites them until `release`, or the end of the `with` block.
+    """A batch of different trajectories. They are not rewritten until `release`, or the end of the `with` block.
 
-    Arrays of length `len(lease)`, index by index with its samples: `slots`, `trajectory_ids` (uint64), `read_indices`,
-    `published_ns` (CLOCK_MONOTONIC). Views must not outlive the lease: copy what has to. Hold it until after backward, for autograd
-    keeps views of its inputs. Not to be shared between threads; several leases may be held at once, also on the same slots.
+    The arrays `slots`, `trajectory_ids` (uint64), `read_indices` and `published_ns` (CLOCK_MONOTONIC) have one entry for each
+    sample. Views must not outlive the lease; copy what must. If views are inputs of a model, hold the lease until after backward,
+    because autograd keeps them. A lease must not be shared between threads. Several leases may be held at once, even on the same
+    slots.
     """
 
     __slots__ = ("_acquired_ns", "_released", "_ring", "_table")
@@ -186,36 +186,36 @@ class Lease(Sequence[Sample]):
 
     @property
     def slots(self) -> NDArray[np.int64]:
-        """Slot indices: with `Ring.field` they address a whole batch in one gather."""
+        """Slot of each trajectory, [B]; with `Ring.field` they address a whole batch in one gather."""
         return self._table[0]
 
     @property
     def read_indices(self) -> NDArray[np.int64]:
-        """How often each trajectory had been read before this draw."""
+        """How often each trajectory had been read before this draw, [B]."""
         return self._table[2]
 
     @property
     def trajectory_ids(self) -> NDArray[np.uint64]:
-        """Packed trajectory ids."""
+        """Packed id of each trajectory, [B]."""
         return self._table[3].view(np.uint64)
 
     @property
     def published_ns(self) -> NDArray[np.int64]:
-        """When each trajectory was published."""
+        """When each trajectory was published [ns], [B]."""
         return self._table[4]
 
     @property
     def ages_s(self) -> NDArray[np.float64]:
-        """Time from publication to this draw [s]."""
+        """Time from publication to this draw [s], [B]."""
         return np.maximum(self._acquired_ns - self._table[4], 0) / 1e9
 
     def check(self) -> None:
-        """Raises RingError when the lease is over."""
+        """Raises RingError when the lease has been released."""
         if self._released:
             raise RingError("this lease was released: its slots may be rewritten at any time; copy what must outlive it")
 
     def release(self) -> None:
-        """Lets go of every slot. Never blocks; once more does nothing."""
+        """Releases every slot. Never blocks; safe to call twice."""
         if not self._released:
             self._released = True
             self._ring.release(self._table)

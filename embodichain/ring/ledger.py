@@ -1,7 +1,7 @@
-"""The ledger: every publish and every read of a run, append-only, so that the replay bound can be proven afterwards (`proof`).
+"""The ledger: an append-only file of every publish and read of a run, by which the replay bound is proven afterwards (`proof`).
 
-File: the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes, each with a check sum. Several processes may append to one file.
-One that dies while it writes leaves a torn record, after which others go on: readers find the next whole record by its check sum.
+The file has the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes, each with a check sum. Several processes may append to it. A
+process that dies while writing leaves a torn record; readers find the next whole record by its check sum.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ RECORD = np.dtype(
         ("check", "<u8"),
     ]
 )
-"""`time_s` is Unix time; `pairs` the trajectory's state-action pairs; `age_s` the time since publication at a read.
+"""`time_s` is Unix time; `pairs` the number of state-action pairs of the trajectory; `age_s` the time since publication at a read.
 
-For BOUND, `trajectory_id` holds the K in force from then on, 0 when no single trajectory is bounded. For LIFE it holds the first
-epoch of the life that begins, `step` its first iteration, and `pairs` one more than the first epoch of the life that it goes on
-from, 0 for none. For GIVEN_UP `read_index` holds the reads that will never be made."""
+For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For LIFE, it holds the first epoch of the
+process that begins, `step` its first iteration, and `pairs` one more than the first epoch of the process whose checkpoint it
+continues, or 0 for none. For GIVEN_UP, `read_index` holds the number of reads that will never be made."""
 _BUFFERED = 512
 _TAIL = 1000
-"""Records at the end of a ledger among which `last_step` looks."""
+"""Number of records at the end of a ledger that `last_step` searches."""
 
 
 class Event(IntEnum):
-    """What a record states."""
+    """The kind of a record."""
 
     PUBLISH = 1
     READ = 2
@@ -54,7 +54,7 @@ class Event(IntEnum):
 
 
 class Ledger:
-    """Writes one ledger. Owned by one thread; buffers half a thousand records, so `flush` or `close` before others read."""
+    """Writes a ledger. For one thread. Buffers about 500 records: call `flush` or `close` before another process reads the file."""
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path = path
@@ -122,31 +122,32 @@ class Ledger:
         self._filled += len(records)
 
     def publish(self, trajectory_id: ArrayLike, *, pairs: ArrayLike) -> None:
-        """Books trajectories that became readable, with their state-action pairs."""
+        """Records trajectories that became readable, with their state-action pairs."""
         self.record(Event.PUBLISH, trajectory_id, pairs=pairs)
 
     def read(self, lease: AnyLease, *, step: int, pairs: ArrayLike = 0) -> None:
-        """Books every acquisition of a lease for the learner's iteration `step`."""
+        """Records every draw of a lease for the learner's iteration `step`."""
         self.record(Event.READ, lease.trajectory_ids, read_index=lease.read_indices, step=step, pairs=pairs, age_s=lease.ages_s)
 
     def bound(self, max_reads: int) -> None:
-        """Books that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
+        """Records that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
         self.record(Event.BOUND, max_reads)
 
     def life(self, epoch: int, *, step: int, parent: int | None = None) -> None:
-        """Books that a process begins, or goes on from the checkpoint that life `parent` made before iteration `step`.
+        """Records that a process begins, from scratch or from the checkpoint of process `parent` before iteration `step`.
 
-        What that life did later is undone, and so are lives in between that left no checkpoint.
+        Reads of later iterations by that process are undone, and so are processes in between that left no checkpoint. Processes are
+        named by their first epoch.
         """
         self.record(Event.LIFE, epoch, step=step, pairs=0 if parent is None else parent + 1)
 
     def give_up(self, reads_left: Mapping[int, int], *, step: int) -> None:
-        """Books trajectories that are lost with reads left, by packed id: a life that begins at `step` did not get them back."""
+        """Records trajectories, by packed id, that a resume at `step` could not restore, and the reads that they had left."""
         if reads_left:
             self.record(Event.GIVEN_UP, list(reads_left), read_index=list(reads_left.values()), step=step)
 
     def sync(self) -> None:
-        """Writes what is buffered, and waits until it would survive a loss of power."""
+        """Writes the buffer and waits until it is on disk (fsync)."""
         self.flush()
         try:
             os.fsync(self._descriptor)
@@ -154,7 +155,7 @@ class Ledger:
             raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
 
     def flush(self) -> None:
-        """Writes what is buffered."""
+        """Writes the buffer."""
         if self._filled:
             self._write(self._buffer[: self._filled])
             self._filled = 0
@@ -182,10 +183,10 @@ class Ledger:
 
 
 def load(path: Path | str) -> tuple[NDArray, int]:
-    """All whole records of a ledger as a structured array of `RECORD`, and how many were damaged (torn ones do not count).
+    """All whole records of a ledger as a structured array of `RECORD`, and the number of damaged ones (torn ones do not count).
 
     Raises:
-        RingError: No ledger.
+        RingError: The file is missing or no ledger.
     """
     path = Path(path)
     try:
@@ -210,7 +211,7 @@ def load(path: Path | str) -> tuple[NDArray, int]:
 
 
 def last_step(path: Path | str) -> int:
-    """The learner's iteration of the read that was booked last; 0 when none was among the last thousand records.
+    """The learner's iteration of the last recorded read; 0 if there is none among the last thousand records.
 
     Raises:
         RingError: No ledger.
@@ -227,12 +228,12 @@ def last_step(path: Path | str) -> int:
         sound = _is_record(data, at)
         if sound and (record := np.frombuffer(data, RECORD, 1, at)[0])["event"] == Event.READ:
             return int(record["step"])
-        at -= RECORD.itemsize if sound else 1  # a torn record is not a whole one long
+        at -= RECORD.itemsize if sound else 1  # a torn record has an unknown length: search the previous one byte by byte
     return 0
 
 
 def _create(path: Path) -> None:
-    """An empty ledger, header and all at once: of several who find none, one makes it."""
+    """Creates an empty ledger atomically with its header; of several processes that try at once, one succeeds."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         unfinished.write_bytes(HEADER)

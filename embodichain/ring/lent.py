@@ -1,8 +1,8 @@
-"""What a ring has handed out, and what of it nobody holds any more: dropped without an end, or lost to an exception on the way.
+"""A register of the leases and claims that a ring has handed out, by which it finds those that were dropped without being ended.
 
-Each thing is registered before the kernel takes anything for it, and the register holds the only reference of the ring's own. So a
-thing that nobody else refers to can never be ended by its holder any more: the ring ends it in its place, at one of its next calls.
-No finalizer runs, neither in a garbage collection nor in the middle of another call, and no exception can come in between.
+Each object is registered before a kernel takes slots for it, and the register holds the ring's only reference to it. If the
+reference count shows that nobody else refers to the object, its holder has lost it, and the ring ends it at one of its next calls.
+Finalizers are not used, because they may run at any time, even in the middle of another call of the ring.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ Thing = TypeVar("Thing")
 
 
 class Lent(Generic[Thing]):
-    """Things that are out, each under a key of its own. The caller holds the ring's lock."""
+    """Objects that are handed out, each under its own key. The caller must hold the ring's lock."""
 
     def __init__(self) -> None:
         self.out: dict[int, Thing] = {}
-        """Entered before a thing is handed out, and taken away at its end: by whoever lends, on its hot path."""
+        """The objects by key. The ring adds and removes entries directly, because this is on its hot path."""
 
     def dropped(self) -> list[tuple[int, Thing]]:
-        """Things that nobody but this register refers to, with their keys: to be ended, and then taken away."""
+        """Objects, with their keys, that only this register refers to; the caller ends and removes them."""
         return [(key, self.out[key]) for key, count in _counted(self.out) if count <= _ALONE] if self.out else []
 
 
@@ -30,7 +30,7 @@ def _counted(out: dict[int, Thing]) -> list[tuple[int, int]]:
 
 
 def _alone() -> int:
-    """What the interpreter counts for a thing in a register alone, counted in the same way: versions of Python differ."""
+    """The reference count of an object that only a register refers to; measured, because versions of Python differ."""
     return _counted({0: object()})[0][1]
 
 
@@ -38,7 +38,7 @@ _ALONE = _alone()
 
 
 class Claim:
-    """A slot claimed for writing: given back by the ring when its holder drops it."""
+    """A slot claimed for writing; the ring takes it back when the claim is dropped."""
 
     __slots__ = ("slot", "version")
     slot: int

@@ -1,11 +1,12 @@
-"""Proof of life, given by the kernel: open-file-description locks on single bytes of a ring's file.
+"""Proof of life by the Linux kernel: open-file-description locks on single bytes of a ring's file.
 
-The owner and every participant hold the lock of one byte each. A process id proves nothing across pid namespaces, and neither do
-start times across `execve`; a lock falls when its holder can no longer touch the ring's memory, whatever namespace who looks is in.
+The owner and every participant hold the lock of one byte each. Process ids are meaningless across pid namespaces, and start times
+do not change on `execve`. A lock, in contrast, is dropped exactly when its holder can no longer access the ring's memory, and can
+be queried from any namespace.
 
-The locked description is kept open by a mapping and not by a descriptor. So the lock lasts exactly as long as the address space:
-it falls with death and with `execve`, no `close` elsewhere in the process drops it, and a forked child, which does not inherit the
-mapping, does not keep its dead parent alive.
+The locked file description is kept open by a memory mapping and not by a descriptor. So the lock lasts exactly as long as the
+address space: it ends with death and with `execve`, no `close` elsewhere in the process drops it, and a forked child, which does
+not inherit the mapping, does not make its dead parent look alive.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from embodichain.errors import RingError
 
 OWNER_AT = 1 << 40
-"""The byte that the owner locks, far beyond the end of any file: locks need no content."""
+"""Offset of the byte that the owner locks. It is far beyond the end of the file, which is allowed, so that no data are affected."""
 _FIRST_ROW_AT = OWNER_AT + 1
 _FLOCK = struct.Struct("@hhqqi4x")
 _DONT_FORK = 10
@@ -33,12 +34,12 @@ _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 
 
 def row_at(row: int) -> int:
-    """The byte that the participant in `row` locks."""
+    """Offset of the byte that the participant in `row` locks."""
     return _FIRST_ROW_AT + row
 
 
 def try_lock(descriptor: int, at: int) -> bool:
-    """Locks one byte for the open file description behind `descriptor`, or finds it locked by another one."""
+    """Locks one byte for the open file description of `descriptor`; False if another description has locked it."""
     try:
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
     except (BlockingIOError, PermissionError):
@@ -52,24 +53,24 @@ def try_lock(descriptor: int, at: int) -> bool:
 
 
 def unlock(descriptor: int, at: int) -> None:
-    """Ends a lock of this description."""
+    """Drops a lock of this description."""
     fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, at, 1, 0))
 
 
 def is_locked(descriptor: int, at: int) -> bool:
-    """Whether another description holds the lock of a byte. A descriptor open for reading will do."""
+    """Whether another description has locked a byte; works with a read-only descriptor."""
     answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
     return _FLOCK.unpack(answer)[0] != fcntl.F_UNLCK
 
 
 def inode(descriptor: int) -> tuple[int, int]:
-    """Device and inode of an open file: what it is, whatever its name now leads to."""
+    """Device and inode of an open file, which identify it even if its name has been reused."""
     status = os.fstat(descriptor)
     return status.st_dev, status.st_ino
 
 
 def names(path: Path, file: tuple[int, int]) -> bool:
-    """Whether `path` leads to the file of this device and inode."""
+    """Whether `path` is the file with this device and inode."""
     try:
         status = path.stat(follow_symlinks=False)
     except FileNotFoundError:
@@ -78,7 +79,7 @@ def names(path: Path, file: tuple[int, int]) -> bool:
 
 
 class Hold:
-    """One locked byte, held until `release` or the end of this address space."""
+    """One locked byte, until `release` or the end of this address space."""
 
     def __init__(self, address: int) -> None:
         self._address = address
@@ -86,34 +87,35 @@ class Hold:
 
     @classmethod
     def take(cls, descriptor: int, at: int) -> Hold | None:
-        """Locks a byte, or None when somebody holds it. The caller has opened `descriptor` for this alone, and closes it."""
+        """Locks a byte; None if it is locked. `descriptor` must have been opened for this purpose only; the caller closes it."""
+        # The mapping keeps the file description, and with it the lock, alive after the descriptor is closed.
         address = _libc.mmap(None, mmap.PAGESIZE, 0, mmap.MAP_SHARED, descriptor, 0)
         if address in (None, _MAP_FAILED):
             raise RingError(f"cannot map a page to hold a lock: {os.strerror(ctypes.get_errno())}")
         hold = cls(address)
-        _libc.madvise(address, mmap.PAGESIZE, _DONT_FORK)
+        _libc.madvise(address, mmap.PAGESIZE, _DONT_FORK)  # a forked child must not keep the lock of its parent
         if try_lock(descriptor, at):
             return hold
         hold.release()
         return None
 
     def release(self) -> None:
-        """Lets go. Once more does nothing, nor does a forked child, which never had it."""
+        """Drops the lock; safe to call twice. In a forked child it does nothing."""
         address, self._address = self._address, 0
         if address and os.getpid() == self._pid:
             _libc.munmap(address, mmap.PAGESIZE)
 
 
 class Witness:
-    """Tells who holds which lock of one ring's file, and takes the locks of the dead. One for each attachment.
+    """Queries the locks of one ring's file, and takes the locks of dead participants. One for each attachment.
 
-    Each answer is checked against device and inode first: a process that closed all its descriptors may have another file under
-    the same number, of which nobody holds anything, and everybody would look dead.
+    Before each query it checks that its descriptor still is the ring's file. If the process has closed all descriptors, the number
+    may have been reused for another file without locks, by which all participants would look dead.
     """
 
     def __init__(self, path: Path, file: tuple[int, int], *, writable: bool) -> None:
         self.path = path
-        """The name of the file now."""
+        """The present name of the file."""
         self._file = file
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = -1
@@ -121,23 +123,23 @@ class Witness:
             raise RingError(f"the ring at {path} was replaced while this process attached: attach again")
 
     def alive(self, at: int) -> bool:
-        """Whether the lock is held. True also where it cannot be known any more, for nobody may be robbed without proof."""
+        """Whether the lock is held. True if that is unknown, because slots are taken only from processes that are proven dead."""
         return not self._ready() or is_locked(self._descriptor, at)
 
     def owner_alive(self) -> bool:
-        """Whether the ring's owner is."""
+        """Whether the ring's owner is alive."""
         return self.alive(OWNER_AT)
 
     def take(self, at: int) -> bool:
-        """Locks the byte of a participant: success proves it dead, and keeps every other reaper and newcomer away."""
+        """Locks the byte of a participant. Success proves it dead, and excludes other reapers and new participants."""
         return self._ready() and try_lock(self._descriptor, at)
 
     def drop(self, at: int) -> None:
-        """Ends `take`."""
+        """Drops a lock that `take` took."""
         unlock(self._descriptor, at)
 
     def hold(self, at: int) -> Hold | None:
-        """Locks a byte for as long as this process lives; None when somebody holds it."""
+        """Locks a byte while this process lives; None if it is locked."""
         descriptor = self._open()
         if descriptor < 0:
             return None
@@ -147,9 +149,9 @@ class Witness:
             os.close(descriptor)
 
     def unlink(self) -> bool:
-        """Removes the name from the ring's file, if it still is that file's; for the owner, or who has proven it dead.
+        """Removes the name of the ring's file, unless another file has it now. Only for the holder of the owner's lock.
 
-        Only the holder of the owner's lock removes the name, and no name is ever replaced: it cannot change in between.
+        The name cannot change between check and removal: only that holder removes it, and names are never replaced.
         """
         if not names(self.path, self._file):
             return False
@@ -157,7 +159,7 @@ class Witness:
         return True
 
     def bury(self) -> None:
-        """Removes the name of a ring whose owner is dead; does nothing while the owner lives."""
+        """Removes the name of a ring if its owner is dead."""
         if self.take(OWNER_AT):
             try:
                 self.unlink()
@@ -165,7 +167,7 @@ class Witness:
                 self.drop(OWNER_AT)
 
     def close(self) -> None:
-        """Gives the descriptor back, unless its number belongs to another file by now."""
+        """Closes the descriptor, unless its number has been reused for another file."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0 and _is(descriptor, self._file):
             os.close(descriptor)
@@ -176,7 +178,7 @@ class Witness:
         return self._descriptor >= 0
 
     def _open(self) -> int:
-        """A fresh description of the same file, or -1 when its name is gone or leads elsewhere."""
+        """Opens a new description of the same file; -1 if its name is gone or names another file."""
         try:
             descriptor = os.open(self.path, self._flags)
         except OSError:

@@ -1,6 +1,6 @@
-"""One participant's side of a ring: its row, its lock, its waiting, and its duty to clear away the dead. Loads the kernels.
+"""One process's participation in a ring: its row and lock, waiting, and reaping of dead participants. Imports the kernels (numba).
 
-Everything here is private to the process that joined. Kernels run under `_lock` and never block; sleeping happens outside it.
+Everything here is private to the process. Kernels run under `_lock` and never block; sleeping happens outside of the lock.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from embodichain.ring.stats import Observer, ParticipantView
 from embodichain.types import RingSpec
 
 SLICE_S = 0.05
-"""Longest sleep before a waiter looks again by itself: bounds the delay when the one who should wake it was killed."""
+"""Longest sleep of a waiter [s]; it bounds the delay if the process that should have woken it was killed."""
 LOOK_WAITING_S, LOOK_BUSY_S = 0.02, 1.0
-"""How often a participant looks for the dead (and for its owner), while it waits and while it does not."""
+"""Interval at which a participant looks for dead participants and a dead owner [s], while waiting and otherwise."""
 GRACE_S = 1.0
-"""How long a change of K waits for publishes under way, which take nanoseconds."""
+"""How long a change of K waits for running publishes [s], which normally take nanoseconds."""
 MANY = 32
-"""More things handed out than this are looked through for those that were dropped, before the next one is."""
+"""With more open leases or claims than this, dropped ones are searched before the next one is handed out."""
 _NOT_YET = (words.NOTHING, words.NOT_PRIMED)
 _members: weakref.WeakSet[Member] = weakref.WeakSet()
 
 
 class Member:
-    """Takes a row of the participants table; raises RingError when all of them are taken by the living.
+    """Takes a row of the participants table; raises RingError when living participants have taken all of them.
 
     Args:
-        file: The ring's memory, and the witness of who is alive.
-        spec: What the ring is made of.
-        path: The ring's name.
-        owner: The owner's lock, when this is the owner.
-        reads: Whether it may ever read: only 32 participants have a holder bit in the control word, 128 more only write.
+        file: The ring's memory and witness.
+        spec: The ring's specification.
+        path: The ring's path.
+        owner: The owner's lock, if this is the owner.
+        reads: Whether it may read: 32 participants have a holder bit in the control word; 128 more can only write.
     """
 
     def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None, *, reads: bool) -> None:
@@ -59,7 +59,7 @@ class Member:
         self._spec = spec
         self._owner = owner is not None
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
-        self._lock = threading.RLock()  # a signal handler may close the ring in the middle of a call of the same thread
+        self._lock = threading.RLock()  # reentrant: a signal handler may close the ring during a call in the same thread
         self._leases: Lent[NDArray[np.int64]] = Lent()
         self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
@@ -82,29 +82,29 @@ class Member:
 
     @property
     def open(self) -> bool:
-        """Whether this attachment and the ring still stand."""
+        """Whether neither this attachment nor the ring has ended."""
         return self._open and self.observer.header(layout.AT_CLOSED) == 0
 
     def close(self) -> None:
-        """Gives up everything held and leaves; the owner ends the ring and unlinks it. Safe to call twice."""
+        """Releases everything and leaves; the owner ends the ring and removes its file. Safe to call twice."""
         with self._lock:
             self._open = False
             self._context[words.LEFT] = 1
             self._finalizer()
 
     def keep_row(self) -> None:
-        """Leaves everything held to the proof of this process's death: neither `close` nor the interpreter's end gives it up."""
+        """From now on, neither `close` nor the interpreter's exit releases held slots; the process's death does."""
         self._finalizer.detach()
 
     def disown(self) -> None:
-        """Called in a forked child: the attachment is its parent's, and whoever held the lock then is not here."""
-        self._context[words.LEFT] = 1  # the child's own copy
+        """Called in a forked child: disables its copy of the attachment, and replaces the lock, which may be held forever."""
+        self._context[words.LEFT] = 1  # private memory: the parent's context is not affected
         self._lock = threading.RLock()
         self._finalizer.detach()
-        self._witness.close()  # its locks would be shared with the parent
+        self._witness.close()  # its file description, and so its locks, would be shared with the parent
 
     def collect(self) -> None:
-        """Ends what was handed out and dropped: leases and claims that nobody refers to any more."""
+        """Ends leases and claims that were dropped without being ended."""
         woken = 0
         with self._lock:
             claimed = int(self._context[words.CLAIMED]) - 1
@@ -126,7 +126,7 @@ class Member:
     # ------------------------------------------------------------------------------------------------------ writing
 
     def claim(self, timeout_s: float) -> Claim:
-        """A slot to write; it is given back once nobody refers to the claim any more, unless it was published before."""
+        """Claims a slot for writing. If the claim object is dropped before the slot is published, the ring takes the slot back."""
         claim = Claim()
         if time.monotonic_ns() > self._look_ns:
             self._look(LOOK_BUSY_S)
@@ -142,7 +142,7 @@ class Member:
         return claim
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
-        """Makes a claimed slot readable; without an id the trajectory is numbered by its publication."""
+        """Makes a claimed slot readable; without an id, the trajectory gets its publication number as id."""
         named, number = trajectory_id is not None, trajectory_id or 0
         with self._lock:
             code = kernels.publish(self._context, slot, version, named, number, time.monotonic_ns())
@@ -158,14 +158,14 @@ class Member:
         self._wake(layout.AT_READY_EVENT, code)
 
     def abandon(self, slot: int, version: int) -> None:
-        """Gives a claimed slot back; does nothing once this attachment is closed, for closing gave it back."""
+        """Returns a claimed slot empty; does nothing after `close`, which has returned it."""
         with self._lock:
             code = kernels.abandon(self._context, slot, version)
             self._claims.out.pop(slot, None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def check(self) -> None:
-        """Raises RingClosed or RingError when this attachment was closed, or is another process's."""
+        """Raises RingClosed when this attachment was closed, RingError in a forked child."""
         if not self._usable:
             self._refuse()
 
@@ -176,7 +176,7 @@ class Member:
                 if claim is not None:
                     claim.slot, claim.version = claimed & 0xFF_FFFF_FFFF, claimed >> 40
                     self._claims.out[claim.slot] = claim
-                # False when a signal handler came in between, and what it called gave the slot back as lost.
+                # A signal handler may have used the ring since the claim; the ring then took the slot back as lost.
                 if not custody.take_note(self._context):
                     claimed = words.NOTHING
         if claimed == words.GONE:
@@ -186,14 +186,14 @@ class Member:
     # ------------------------------------------------------------------------------------------------------ reading
 
     def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
-        """Draws `minimum` to `want` different trajectories: the table of draws, shape [5, drawn], and when [ns].
+        """Draws `minimum` to `want` different trajectories; returns the table of draws, [5, drawn], and the time [ns].
 
-        They are released once nobody refers to the table any more, if `release` was not called before.
+        If the table is dropped without `release`, the ring releases the trajectories.
         """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
         table = np.zeros((5, want), np.int64)
-        seed = bits.random_raw()  # one number a call, however often it tries
+        seed = bits.random_raw()  # one number for each call, not for each try, so that draws do not depend on waiting
         now_ns = time.monotonic_ns()
         if now_ns > self._look_ns:
             self._look(LOOK_BUSY_S)
@@ -201,7 +201,7 @@ class Member:
         if len(self._leases.out) > MANY:
             self.collect()
         with self._lock:
-            self._leases.out[id(table)] = table  # before the kernel: an exception may come right after it
+            self._leases.out[id(table)] = table  # registered first: an exception (Ctrl-C) may come right after the kernel
             drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
 
@@ -228,7 +228,7 @@ class Member:
         return (table if drawn == want else table[:, :drawn]), now_ns
 
     def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
-        """Ends a lease. `before_retiring` is called with each slot that this frees, while nobody else can hold it."""
+        """Ends a lease. `before_retiring` is called with each slot that this will free, while it is still exclusively held."""
         if table.base is not None:
             table = table.base
         with self._lock:
@@ -241,13 +241,13 @@ class Member:
         self._wake(layout.AT_FREE_EVENT, code)
 
     def holds_again(self, slot: int) -> bool:
-        """Whether more than one lease of this attachment is on a slot."""
+        """Whether this attachment has several leases on a slot."""
         return bool(self._held[slot] > 1)
 
     # ------------------------------------------------------------------------------------------------------ control
 
     def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
         with self._lock:
@@ -262,14 +262,14 @@ class Member:
         self._wake(layout.AT_FREE_EVENT, code)
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
-        """Publishes a trajectory that was read `reads` times in an earlier life, with the reads it has left."""
+        """Publishes a restored trajectory that was read `reads` times before, with `remaining` reads left."""
         with self._lock:
             if not self._usable:
                 self._refuse()
             custody.republish(self._context, slot, version, trajectory_id, reads, remaining, published_ns)
 
     def set_max_reads(self, max_reads: int) -> int:
-        """Changes K for what is in the ring and what will come; the pid of a publisher that is stopped half way, or 0."""
+        """Changes K for present and future trajectories; returns the pid of a participant stopped while publishing, or 0."""
         with self._lock:
             if not self._usable:
                 self._refuse()
@@ -287,7 +287,7 @@ class Member:
         return late
 
     def reap(self) -> int:
-        """Clears away everybody who is provably dead; returns how many. Raises RingClosed when there is nothing left to clear."""
+        """Reclaims from all participants that are proven dead; returns their number. Raises RingClosed when the ring has ended."""
         if self.observer.header(layout.AT_CLOSED):
             raise RingClosed(f"the owner closed the ring at {self.path}")
         reaped = 0
@@ -323,9 +323,9 @@ class Member:
         raise RingClosed(f"this attachment to the ring at {self.path} was closed")
 
     def _wait(self, attempt: Callable[[bool], int], event: int, kind: int, timeout_s: float) -> int:
-        """Tries until it works or time is up, sleeping between tries; the last result. The fast path has failed before.
+        """Tries until it succeeds or time is up, sleeping between tries; returns the last result. Called when the fast path failed.
 
-        Every try looks at all slots, hints or not, and the dead are reaped: what a crash may have cost is found here.
+        Every try scans all slots without relying on hints, and dead participants are reaped, which repairs the effects of crashes.
         """
         start = time.monotonic()
         self.collect()
@@ -340,7 +340,7 @@ class Member:
                             self._refuse()
                         custody.set_waiting(self._context, kind, 0)
                         seen = custody.arm(self._context, event)
-                    # What changed before `arm` is found by this try; what changes after it changes the event or wakes us.
+                    # This try finds all changes before `arm`; changes after it alter the event, so that the sleep ends.
                     code = attempt(True)
                     if code in _NOT_YET:
                         futex.wait(self._base + event, seen, min(left, SLICE_S))
@@ -355,7 +355,7 @@ class Member:
         return code
 
     def _look(self, every_s: float) -> None:
-        """Once in `every_s`: reaps the dead; raises RingClosed when the owner is among them, for nobody else would end the ring."""
+        """At most every `every_s` [s]: reaps dead participants; raises RingClosed if the owner is dead, as it cannot close it."""
         now = time.monotonic()
         if now < self._looked + every_s:
             return
@@ -381,7 +381,7 @@ class Member:
         return 0
 
     def _join(self) -> tuple[int, Hold]:
-        """A row of the table and its lock; the dead are reaped when there is no other room."""
+        """Takes a row of the table and its lock; if no row is free, reaps dead participants first."""
         reaped: list[int] = []
         joined = self._take_row()
         if joined is None:
@@ -401,7 +401,7 @@ class Member:
         return joined
 
     def _take_row(self) -> tuple[int, Hold] | None:
-        """The lock comes before the row: a row that is taken and not locked is a dead participant's."""
+        """Takes the lock before the row, because a taken row without a lock means a dead participant."""
         for row in self._rows:
             if self.observer.row_word(row):
                 continue
@@ -414,12 +414,12 @@ class Member:
         return None
 
     def _reap(self, view: ParticipantView) -> int:
-        """How many slots the dead participant held, or NOTHING when others were first. The lock of its row proves it dead."""
+        """Reaps one dead participant, proven by its free lock; returns the number of its slots, or NOTHING if others were first."""
         at = row_at(view.row)
         if not self._witness.take(at):
             return words.NOTHING
         try:
-            word = self.observer.row_word(view.row)  # whoever has it now has no lock
+            word = self.observer.row_word(view.row)  # read again: any identity in the row now has no lock, and so is dead
             return custody.reap(self._context, view.row, word, self._reaper) if word else words.NOTHING
         finally:
             self._witness.drop(at)
@@ -443,14 +443,14 @@ class Member:
         s = self.observer.stats()
         slots = f"of {s.num_slots} slots {s.ready} are ready ({s.held} held), {s.writing} being written, {s.free} free"
         stopped = f", {s.quarantined} quarantined with a stopped process" if s.quarantined else ""
-        # Who is silent longest is the likeliest to hang.
+        # Holders are sorted by inactivity: the first ones are the likeliest to hang.
         held = "".join(f"; {holder}" for holder in s.holders[:3])
         return f"{slots}{stopped}; {s.participants} participants, {s.reads_left} reads left{held}"
 
 
 @functools.cache
 def _watch_forks() -> None:
-    """From the first attachment on: a forked child finds its copies of the parent's attachments unusable, and their locks free."""
+    """Registers a hook, once: in a forked child, copies of the parent's attachments are disabled (`Member.disown`)."""
 
     def in_child() -> None:
         for member in _members:
@@ -469,7 +469,7 @@ def _finalize(
     owner: Hold | None,
     witness: Witness,
 ) -> None:
-    """Ends an attachment, at the latest when the interpreter exits; a forked child must not end its parent's."""
+    """Ends an attachment, at the latest when the interpreter exits. In a forked child it does nothing."""
     if os.getpid() != pid:
         return
     base = memory.ctypes.data

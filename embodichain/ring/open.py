@@ -1,4 +1,4 @@
-"""One way in, wherever the payload lies: creates or attaches to a ring in host memory or on a device by the placement's name."""
+"""Creates, restores and attaches to rings by the name of their placement: in host memory or on a device."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from embodichain.types import HOST, PLACEMENTS, RingSpec, TrajectorySpec
 _IN_HOST = (HOST, "huge", "pinned")
 _LOG = logging.getLogger(__name__)
 _DEVICES: dict[str, Callable[[], Device]] = {"cuda": CudaDevice, "delayed": DelayedDevice}
-"""Devices by the name of their kind; "delayed" is host memory that behaves as one, to test with."""
+"""Devices by kind; "delayed" is host memory that simulates one, for tests."""
 
 
 def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
-    """Creates a ring and owns it: in "host" memory, in "huge" pages of it, or on the current device of another of `PLACEMENTS`.
+    """Creates and owns a ring: in "host" memory, in "huge" pages of it, or on the current device of another of `PLACEMENTS`.
 
-    A "pinned" ring is one in host memory: whoever reads it with a GPU page-locks it. Where no huge pages are to be had it is
-    logged how to get some, and the ring has small ones.
+    A "pinned" ring is in host memory; processes that read it with a GPU page-lock it. If no huge pages are available, a hint is
+    logged and the ring gets small pages.
 
     Raises:
-        ConfigError: No such placement.
-        RingError: As `Ring.create` and `DeviceRing.create`; no such device here.
+        ConfigError: Unknown placement.
+        RingError: As `Ring.create` and `DeviceRing.create`, or the device does not exist here.
     """
     if placement in _IN_HOST:
         return Ring.create(spec, _place(placement))
@@ -41,7 +41,7 @@ def create_ring(spec: RingSpec, placement: str = HOST) -> AnyRing:
 
 
 def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
-    """Creates a ring from a snapshot and owns it, wherever the payload was before; see `Ring.restore`."""
+    """Creates and owns a ring from a snapshot of a ring with any placement; see `Ring.restore`."""
     if placement in _IN_HOST:
         return Ring.restore(snapshot, _place(placement))
     if placement not in _DEVICES:
@@ -50,7 +50,7 @@ def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
 
 
 def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> AnyRing:
-    """Attaches to the ring at `path`; its own note says where the payload lies; `reads` and what it raises as `Ring.attach`."""
+    """Attaches to the ring at `path`, wherever its payload is; `reads` and errors as for `Ring.attach`."""
     observer = Observer.open(path)
     if not observer.note:
         return Ring.attach(path, trajectory, reads=reads)
@@ -59,7 +59,7 @@ def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, r
 
 
 def _place(placement: str) -> Path | None:
-    """The path of a new ring in host memory; None for its usual place."""
+    """The path of a new ring in host memory; None for the default."""
     if placement != "huge":
         return None
     if there := pages.folders():

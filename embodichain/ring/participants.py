@@ -1,8 +1,8 @@
-"""Who takes part in a ring, as a person is told: process id, start time, and what /proc says of both.
+"""Identities of participants for display: process id, start time, and the state of the process in /proc.
 
-A row of the table holds one identity word: `state:2 | pid:22 | start:40`, the start in clock ticks since boot. The pair is a hint
-for display and never a proof, for it means nothing in another pid namespace and survives `execve`: who is dead is told by the lock
-of the row (`locks`). Time-outs prove nothing either: a stopped process wakes up and goes on writing.
+A row of the table holds one identity word: `state:2 | pid:22 | start:40`, the start in clock ticks since boot. The identity proves
+nothing, as it has no meaning in another pid namespace and survives `execve`. Only the lock of the row proves death (`locks`).
+Time-outs prove nothing either: a stopped process may continue and write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PID_BITS, _START_BITS = 22, 40
 
 
 class RowState(IntEnum):
-    """Life of a row: FREE → LIVE → REAPING → FREE."""
+    """States of a row: FREE → LIVE → REAPING → FREE."""
 
     FREE = 0
     LIVE = 1
@@ -26,7 +26,7 @@ class RowState(IntEnum):
 
 
 class Health(StrEnum):
-    """Of a participant: alive, alive but stopped (it makes no progress), or dead; DEAD is proven by its lock alone."""
+    """State of a participant: alive, alive but stopped (SIGSTOP or a debugger), or dead, which only its lock proves."""
 
     ALIVE = "alive"
     STOPPED = "stopped"
@@ -34,14 +34,14 @@ class Health(StrEnum):
 
 
 class Identity(NamedTuple):
-    """One participant, or the one reaping it."""
+    """The identity of a participant, or of a process that reaps one."""
 
     state: RowState
     pid: int
     start: int
 
     def pack(self) -> int:
-        """As the 64-bit word of a row."""
+        """Packs it into the 64-bit word of a row."""
         return self.state << (_PID_BITS + _START_BITS) | self.pid << _START_BITS | self.start
 
     @classmethod
@@ -54,7 +54,7 @@ class Identity(NamedTuple):
         )
 
     def health(self) -> Health:
-        """What the /proc mounted here says of this process now; of one in another pid namespace it knows nothing."""
+        """State of the process in this pid namespace's /proc; processes of other namespaces are not found there."""
         status = _status(self.pid)
         if status is None or status.start != self.start or (status.letter in "ZXx" and status.num_threads <= 1):
             return Health.DEAD
@@ -62,9 +62,9 @@ class Identity(NamedTuple):
 
 
 def myself(state: RowState = RowState.LIVE) -> Identity:
-    """The calling process."""
+    """The identity of the calling process."""
     try:
-        pid = int(Path("/proc/self").readlink().name)  # as the mounted /proc counts, which may be another namespace's than getpid's
+        pid = int(Path("/proc/self").readlink().name)  # the mounted /proc may be of another pid namespace than getpid()
     except OSError:
         pid = 0
     status = _status(pid)
@@ -76,10 +76,10 @@ def myself(state: RowState = RowState.LIVE) -> Identity:
 
 
 def domain() -> int:
-    """Identifies where locks and clocks are shared: one boot of one kernel, and one offset of the monotonic clock.
+    """Identifies the machine and time namespace, within which locks and the monotonic clock are shared.
 
-    Processes of different pid namespaces are of one domain. Those of another time namespace are not: ages and waiting times would
-    be wrong. Raises RingError when it cannot be known.
+    It differs for each boot. Processes of different pid namespaces have the same domain; those of different time namespaces do not,
+    as ages and waiting times would be wrong. Raises RingError when /proc cannot be read.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes().strip()
@@ -90,7 +90,7 @@ def domain() -> int:
         raise RingError(
             f"a ring needs /proc to know which clock it shares, and cannot read it ({error}): mount this pid namespace's procfs"
         ) from error
-    # Without offsets the file names the clocks with zeros, or is missing: the same clock either way.
+    # Without offsets, the file contains zeros or does not exist; both mean the same clock.
     shifted = [line.split() for line in clocks.splitlines() if any(int(number) for number in line.split()[1:])]
     return int.from_bytes(hashlib.blake2b(repr((boot, shifted)).encode(), digest_size=8).digest(), "little") >> 1
 
@@ -98,7 +98,7 @@ def domain() -> int:
 class _Status(NamedTuple):
     letter: str
     num_threads: int
-    """Above 1 for a zombie whose other threads still run: a killed process's main thread may end first."""
+    """Number of threads; above 1 for a zombie whose other threads still run, as the main thread may end first when killed."""
     start: int
 
 
@@ -108,6 +108,6 @@ def _status(pid: int) -> _Status | None:
         text = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command in parentheses may itself hold spaces and parentheses: count fields from the last one.
+    # The command name may contain spaces and parentheses, so fields are counted from the last closing parenthesis.
     fields = text[text.rindex(b")") + 2 :].split()
     return _Status(letter=fields[0].decode(), num_threads=int(fields[17]), start=int(fields[19]))

@@ -1,7 +1,7 @@
-"""Where a ring's payload lies when it is not the ring's own file: the seam to a device, and the note that leads to its arena.
+"""The device interface for rings with their payload on a device, and the header note that describes the payload.
 
-The control plane (words, participants, statistics) stays in host memory wherever the payload is. A device holds one arena for all
-slots; the owner allocates it and exports it once, and the handle travels in the header of the ring's file.
+Control words, participants and statistics always are in host memory. The payload of all slots is one allocation on the device (the
+arena). The owner allocates and exports it, and writes its handle into the header of the ring's file.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from embodichain.types import Field, TrajectorySpec
 
 MAX_NOTE_BYTES = 2048
 ARENA_HEADER_BYTES = 4096
-"""First page of an arena: the ring's generation in its first 8 bytes, so that a handle to other memory is found out."""
+"""Size of the first page of an arena, which begins with the ring's generation (8 bytes), to detect a handle to other memory."""
 HANDLE_BYTES = 64
 
 Event = TypeVar("Event")
 
 
 class Marker(NamedTuple):
-    """A position in a stream: everything enqueued before it is complete once `Device.done` says so.
+    """A position in a stream; `Device.done` tells whether everything enqueued before it is complete.
 
-    Events are used again, so a marker names one use: an older marker of the same event is refused, not answered for the new use.
+    Events are reused, so a marker contains a serial number of the use; a marker of an earlier use is refused.
     """
 
     session: int
@@ -38,10 +38,10 @@ class Marker(NamedTuple):
 
 
 class Device(Protocol):
-    """Memory that work reaches late, by streams. Implementations: `ring.cuda.CudaDevice`, `ring.delayed.DelayedDevice`.
+    """Memory with asynchronous work in streams. Implementations: `ring.cuda.CudaDevice`, `ring.delayed.DelayedDevice`.
 
-    Work of one stream runs in order, streams among each other in any. Streams are raw handles (`cudaStream_t`). A device object
-    belongs to one process; its methods may be called from any thread, one at a time (`DeviceRing` locks).
+    Work within a stream runs in order, work of different streams in any order. Streams are raw handles (`cudaStream_t`). A device
+    object belongs to one process; its methods may be called from any thread, but one at a time (`DeviceRing` holds a lock).
     """
 
     kind: str
@@ -49,81 +49,81 @@ class Device(Protocol):
 
     @property
     def identity(self) -> str:
-        """Names the physical device, the same in every process (PCI bus id)."""
+        """Name of the physical device, the same in every process."""
         ...
 
     def allocate(self, size_bytes: int) -> int:
-        """Reserves memory: its address. Raises RingError with the bytes asked for and there."""
+        """Allocates memory and returns its address; raises RingError, with the free bytes, if it does not fit."""
         ...
 
     def free(self, pointer: int) -> None:
-        """Ends an allocation; every other process must have unmapped it."""
+        """Frees an allocation, which every other process must have unmapped."""
         ...
 
     def export(self, pointer: int) -> bytes:
-        """A handle of at most 64 bytes by which other processes open the allocation. It dies with this process."""
+        """A handle of at most 64 bytes with which other processes can open the allocation while this process lives."""
         ...
 
     def open(self, handle: bytes) -> int:
-        """Maps another process's allocation: its address here. Raises RingError when its owner is gone."""
+        """Maps another process's allocation and returns its address here; raises RingError when its owner has ended."""
         ...
 
     def unmap(self, pointer: int) -> None:
-        """Ends what `open` began."""
+        """Unmaps an allocation that `open` mapped."""
         ...
 
     def staging(self, size_bytes: int) -> NDArray[np.uint8]:
-        """Host memory that `copy` reads at full speed (pinned)."""
+        """Host memory for `copy`, page-locked on a GPU."""
         ...
 
     def copy(self, pointer: int, source: NDArray[np.uint8]) -> None:
-        """Enqueues a copy to the device on this object's own stream; `source` must stay as it is until the copy is complete."""
+        """Enqueues a copy to the device on this object's own stream; `source` must not change until the copy is complete."""
         ...
 
     def fill(self, pointer: int, value: int, size_bytes: int) -> None:
-        """Sets bytes, complete on return. For memory that no work under way touches."""
+        """Sets bytes; complete on return. No pending work may use this memory."""
         ...
 
     def write(self, pointer: int, data: bytes) -> None:
-        """Copies a few bytes to the device, complete on return."""
+        """Copies a few bytes to the device; complete on return."""
         ...
 
     def read(self, pointer: int, size_bytes: int) -> bytes:
-        """Copies a few bytes from the device, complete on return."""
+        """Copies a few bytes from the device; complete on return."""
         ...
 
     def streams(self) -> tuple[int, ...]:
-        """The streams on which this thread's kernels go by default: those of the array libraries that are loaded.
+        """The default streams of this thread's kernels: the current streams of all loaded array libraries.
 
-        Raises RingError while one of them is captured into a graph: what is enqueued then runs when the graph does, and no marker
-        could tell when that is.
+        Raises RingError while one of them is captured into a graph: captured work runs later, whenever the graph is launched, so no
+        marker could tell when it is complete.
         """
         ...
 
     def mark(self, stream: int | None = None) -> Marker:
-        """Marks the end of what is enqueued on `stream` (None: the stream of `copy`)."""
+        """Marks the present end of `stream`; None is the stream of `copy`."""
         ...
 
     def done(self, marker: Marker) -> bool:
-        """Whether all before `marker` is complete. Raises RingError for a stale marker, and when the work failed."""
+        """Whether all work before `marker` is complete. Raises RingError for a stale marker, and when the work failed."""
         ...
 
     def forget(self, marker: Marker) -> None:
-        """Gives the marker's event back for another use; from then on `marker` is stale."""
+        """Returns the marker's event for reuse; afterwards `marker` is stale."""
         ...
 
     @property
     def outstanding(self) -> int:
-        """Markers made and not yet forgotten."""
+        """Number of markers made and not yet forgotten."""
         ...
 
     def view(self, pointer: int, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None, owner: object) -> Any:
-        """An array over device memory, without a copy, that speaks DLPack and keeps `owner` alive."""
+        """An array over device memory, without a copy, with DLPack; it keeps `owner` alive."""
         ...
 
 
 class Events(Generic[Event]):
-    """Events in use and for use again; tells a marker's own use of its event from every other."""
+    """A pool of reusable events that recognises stale markers."""
 
     def __init__(self, make: Callable[[], Event]) -> None:
         self._make = make
@@ -134,11 +134,11 @@ class Events(Generic[Event]):
 
     @property
     def outstanding(self) -> int:
-        """Markers made and not yet given back."""
+        """Number of markers made and not yet given back."""
         return len(self._events) - len(self._idle)
 
     def take(self) -> tuple[Marker, Event]:
-        """An event for one use; the caller records it."""
+        """Takes an event for one use; the caller records it."""
         if not self._idle:
             self._events.append(self._make())
             self._serials.append(0)
@@ -148,7 +148,7 @@ class Events(Generic[Event]):
         return Marker(self._session, index, self._serials[index]), self._events[index]
 
     def of(self, marker: Marker) -> Event:
-        """The event of a marker in use; raises RingError for any other marker."""
+        """The event of a marker; raises RingError for a stale marker."""
         if marker.session != self._session:
             raise RingError("stale event: this marker was made by another device object; wait where it was made")
         if self._serials[marker.event] != marker.serial or marker.event in self._idle:
@@ -156,14 +156,14 @@ class Events(Generic[Event]):
         return self._events[marker.event]
 
     def give_back(self, marker: Marker) -> None:
-        """Ends a use."""
+        """Returns the event of a marker to the pool."""
         self.of(marker)
         self._idle.append(marker.event)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArenaNote:
-    """What the header says about a payload on a device: enough for anybody to open it and to lay a slot out."""
+    """The header note about a payload on a device: what a process needs to open it and to compute offsets in it."""
 
     kind: str
     identity: str
@@ -171,10 +171,10 @@ class ArenaNote:
     size_bytes: int
     handle: bytes
     trajectory: TrajectorySpec
-    """The whole schema: the fields of the ring's file and those of the arena, in the order of the specification."""
+    """The whole schema: fields in host memory and fields on the device, in the order of the specification."""
 
     def encode(self) -> bytes:
-        """As JSON; raises RingError when it exceeds the header's room. Fields that the ring's file describes are named only."""
+        """Encodes it as JSON; fields in host memory only by name. Raises RingError when it does not fit into the header."""
         values = {
             "kind": self.kind,
             "identity": self.identity,
@@ -193,7 +193,7 @@ class ArenaNote:
 
     @classmethod
     def decode(cls, data: bytes, control: TrajectorySpec) -> ArenaNote:
-        """Reads what `encode` wrote; `control` is the schema of the ring's file. Raises RingError on anything else."""
+        """The inverse of `encode`; `control` is the schema of the fields in host memory. Raises RingError for other data."""
         try:
             values = json.loads(data)
             fields = tuple(
@@ -213,12 +213,12 @@ class ArenaNote:
 
 
 def in_host(field: Field) -> bool:
-    """Whether a field stays in the ring's file: scalars, and texts and labels (rows of bytes), for the host decides by them."""
+    """Whether a field stays in host memory: scalars, texts and labels (rows of bytes), because code on the host reads them."""
     return field.shape == () or (field.dtype == "uint8" and len(field.shape) == 1)
 
 
 def split(trajectory: TrajectorySpec) -> tuple[TrajectorySpec, TrajectorySpec]:
-    """The schema of the ring's file and that of the arena; raises RingError when nothing is left for the arena."""
+    """Splits a schema into fields in host memory and fields on the device; raises RingError if none are on the device."""
     host = tuple(f for f in trajectory.fields if in_host(f))
     arena = tuple(f for f in trajectory.fields if not in_host(f))
     if not arena:

@@ -1,4 +1,4 @@
-"""What a ledger proves: how often each trajectory was read, against the bound, over all lives of a run."""
+"""Checks a ledger: how often each trajectory was read, against the replay bound, over all sessions of a run."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from embodichain.ring.ledger import Event, load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerReport:
-    """What a ledger proves of the reads behind the last weights: those of iterations that a later life undid do not count."""
+    """The result of checking a ledger. It covers the reads behind the final weights: iterations undone by a resume do not count."""
 
     path: Path
     max_reads: int
-    """The largest K that was in force; 0 when no single trajectory was bounded."""
+    """The largest K that applied; 0 when single trajectories were not bounded."""
     trajectories: int
-    """Different trajectories published or read."""
+    """Number of different trajectories published or read."""
     reads: int
     iterations: int
-    """Different learner steps that read."""
+    """Number of learner iterations with reads."""
     reads_histogram: Mapping[int, int]
-    """Trajectories by the number of reads they had (0 counts those only published)."""
+    """Number of reads → number of trajectories (0: published but never read)."""
     violations: Mapping[int, int]
-    """Packed trajectory id → reads, for each that was read more often than its bound."""
+    """Packed trajectory id → number of reads, for each trajectory that was read more often than its bound."""
     duplicates: int
-    """Reads that claim a read index already claimed for the same trajectory: two readers shared one draw."""
+    """Number of reads with a read index that another read of the same trajectory has too; it would mean a double draw."""
     unique_pairs: int
     unique_pairs_per_iteration: float
-    """Experience throughput E: unique state-action pairs ingested per training iteration."""
+    """Experience throughput E: state-action pairs read for the first time, a training iteration."""
     age_mean_s: float
     age_p50_s: float
     age_p99_s: float
     reads_at_retirement: float
-    """Mean reads of trajectories that are over: at the bound, or not read again in the last fifth of the run."""
+    """Mean reads of finished trajectories: those at the bound, or without a read in the last fifth of the run."""
     damaged: int
-    """Records whose check sum is wrong, apart from torn ones."""
+    """Number of records with a wrong check sum, except torn ones."""
     lives: int
-    """Processes that learned one after another; 0 in a ledger that does not say."""
+    """Number of processes that trained one after another; 0 in a ledger without this information."""
     undone: int
-    """Reads of iterations after the checkpoint that a later life went on from."""
+    """Number of reads that a resume undid, as they came after the checkpoint."""
     gaps: tuple[tuple[int, int], ...]
-    """First and last of every row of iterations without a record, up to the last one; only told where lives are."""
+    """First and last iteration of every gap without records; only if the ledger records its processes."""
     given_up: Mapping[int, int]
-    """Packed trajectory id → reads that were lost with the ring of an earlier life."""
+    """Packed trajectory id → number of reads that were lost with the ring of an earlier process."""
 
     @property
     def holds(self) -> bool:
-        """Whether the bound is proven: something was read, nothing too often, and no record is missing, doubled or damaged."""
+        """Whether the bound is proven: there are reads, none too many, and no record is missing, duplicated or damaged."""
         return not self.faults
 
     @property
     def faults(self) -> list[str]:
-        """In words, why the bound is not proven."""
+        """The reasons why the bound is not proven, as text."""
         found = []
         if not self.reads:
             found.append("nothing was read, so nothing is proven")
@@ -86,14 +86,14 @@ class LedgerReport:
 
 
 def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
-    """Counts every read of every trajectory and holds them against the bound.
+    """Counts the reads of every trajectory and checks them against the bound.
 
     Args:
         path: The ledger.
-        max_reads: The bound; by default the largest K that the ledger itself states. 0 counts without judging.
+        max_reads: The bound; by default the K recorded in the ledger. 0 only counts.
 
     Raises:
-        RingError: No ledger, or it states no bound and none was given.
+        RingError: The file is no ledger, or records no bound and none was given.
     """
     records, damaged = load(path)
     bounds = records["trajectory_id"][records["event"] == Event.BOUND]
@@ -141,10 +141,10 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
 
 
 def undone(records: NDArray) -> NDArray[np.bool_]:
-    """Which records belong to iterations that a later life began again, from a checkpoint before them.
+    """Marks records of iterations that a resume from an earlier checkpoint undid.
 
-    The last life stands on a chain of checkpoints. Of each life in the chain counts what it did before the checkpoint that the next
-    one went on from; of all others nothing does.
+    The last process is the end of a chain in which each process continued from a checkpoint of the one before. Records of a process
+    in the chain count up to the checkpoint that the next one continued from; those of all other processes do not count.
     """
     begins = np.flatnonzero(records["event"] == Event.LIFE).tolist()
     counted = np.isin(records["event"], (Event.READ, Event.GIVEN_UP))
@@ -156,7 +156,7 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
         begin = begins[place]
         kept[begin:end] = (records["step"][begin:end] < before) | (records["event"][begin:end] == Event.GIVEN_UP)
         before, parent = int(records["step"][begin]), int(records["pairs"][begin]) - 1
-        if parent < 0:  # the first life, or one that goes on from what an earlier version left
+        if parent < 0:  # the first process, or one that continued a run of a version that did not record processes
             kept[: begins[0]] = records["step"][: begins[0]] < before
             break
         place = next((p for p in range(place - 1, -1, -1) if records["trajectory_id"][begins[p]] == parent), -1)
@@ -165,7 +165,7 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
 
 
 def _gaps(records: NDArray, steps: NDArray) -> tuple[tuple[int, int], ...]:
-    """See `LedgerReport.gaps`: each life has made its iterations, and found those before it made."""
+    """Computes `LedgerReport.gaps`; iterations before the first one of a process were made by earlier processes."""
     first = int(records["step"][records["event"] == Event.LIFE].max())
     steps = steps.astype(np.int64)
     present = np.union1d(steps, (-1, max(first, int(steps.max(initial=-1)) + 1)))
@@ -173,7 +173,7 @@ def _gaps(records: NDArray, steps: NDArray) -> tuple[tuple[int, int], ...]:
 
 
 def _reads_at_retirement(ids: NDArray, counts: NDArray, reads: NDArray, max_reads: int) -> float:
-    """See `LedgerReport.reads_at_retirement`."""
+    """Computes `LedgerReport.reads_at_retirement`."""
     if not len(reads):
         return 0.0
     last = np.zeros(len(ids))

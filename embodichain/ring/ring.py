@@ -1,7 +1,7 @@
-"""The ring: trajectories written in place by many processes, each read in place at most K times, whoever of them is killed.
+"""The ring: many processes write trajectories in place, and each is read in place at most K times, even if processes are killed.
 
-One process creates it and owns it; others attach by path: 32 that may read, and 128 that only write. All methods may be called
-from any thread of the attaching process; a ring does not survive a fork.
+One process creates and owns it; others attach by path, up to 32 that may read and 128 that only write. All methods may be called
+from any thread of the attaching process. A forked child must attach again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
 
 class Ring:
-    """One attachment to a ring. Make one with `Ring.create` (the owner) or `Ring.attach`."""
+    """One attachment to a ring; made by `Ring.create` (the owner) or `Ring.attach`."""
 
     reads_notes = False
-    """Whether this class knows what to do with a payload outside the ring's file, to which a note leads."""
+    """Whether this class supports a payload on a device, which a note in the header describes."""
 
     def __init__(self, file: RingFile, spec: RingSpec, path: Path, owner: Hold | None = None, *, reads: bool = True) -> None:
-        from embodichain.ring.member import Member  # loads numba: only whoever takes part pays for it
+        from embodichain.ring.member import Member  # imports numba, which observers do not need
 
         memory, self._readable, self._witness = file
         self._file = file
@@ -61,16 +61,16 @@ class Ring:
 
     @classmethod
     def create(cls, spec: RingSpec, path: Path | str | None = None, *, debug: bool = False, note: bytes = b"") -> Self:
-        """Creates a ring and owns it: reserves and touches all its memory now, and unlinks the file when closed.
+        """Creates and owns a ring. Reserves and touches all its memory now; removes the file when closed.
 
         Args:
-            spec: The trajectory schema, the number of slots, K, and what happens when full.
+            spec: The trajectory schema, number of slots, K, and policy when full.
             path: Where the file goes; a fresh name in /dev/shm by default.
             debug: Fill retired slots with poison (0xFF bytes: NaN), and warn of views that outlive their lease.
-            note: Where a payload outside of the file lies; see `placement.ArenaNote`.
+            note: Describes a payload on a device; see `placement.ArenaNote`.
 
         Raises:
-            RingError: The memory does not fit (bytes asked and there), the folder cannot be written, or the name is taken.
+            RingError: There is too little memory, the folder cannot be written, or the name is taken.
         """
         target = Path(path) if path is not None else host.default_path()
         host.remove_stale(target.parent)
@@ -123,14 +123,14 @@ class Ring:
         """Attaches to the ring at `path`.
 
         Args:
-            path: Where the owner has created it. Other containers may attach as well, if they share its folder.
-            trajectory: The schema that the caller expects; None takes whatever is there.
-            reads: False for one that only writes: 128 of those fit beside the 32 participants that may read too.
+            path: The path of the ring's file. Processes in other containers may attach if they share the folder.
+            trajectory: The schema that the caller expects; None accepts any.
+            reads: False for a participant that only writes; a ring has room for 32 that may read and 128 that only write.
 
         Raises:
             RingClosed: The owner closed it or is dead.
-            RingError: Missing, no ring, another build's, truncated, another user's, from another machine or time namespace, laid
-                out for another schema, or already shared by as many participants as there may be.
+            RingError: The file is missing, no ring, truncated, of another build, user, machine, time namespace or schema; or the
+                ring has no room for another participant.
         """
         path = Path(path)
         file = host.attach(path)
@@ -156,13 +156,13 @@ class Ring:
         return cls(file, spec, path, reads=reads)
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Travels to another process as its path, and attaches there."""
+        """Pickles as its path; unpickling attaches in the other process."""
         return _attach_again, (type(self), self.path, self._reads)
 
     def close(self) -> None:
-        """Leaves the ring: every slot and lease of this attachment is given up. By the owner: ends it for all and unlinks it.
+        """Leaves the ring and releases every slot and lease of this attachment. If called by the owner, ends the ring for all.
 
-        Safe to call twice. Views still referenced stay mapped until they are dropped.
+        Safe to call twice. Memory of views that are still referenced stays mapped until they are dropped.
         """
         self._member.close()
 
@@ -180,12 +180,12 @@ class Ring:
     # ------------------------------------------------------------------------------------------------------ writing
 
     def reserve(self, timeout_s: float = 5.0) -> Slot:
-        """Takes a slot to write one trajectory into; see `Slot`. Blocks while none is free, at most `timeout_s` (0: never).
+        """Takes a slot for writing one trajectory; see `Slot`. Blocks while none is free, at most `timeout_s` [s] (0: never).
 
-        When full: `block` waits for readers; `evict_oldest` takes the oldest trajectory that nobody holds.
+        When the ring is full, policy `block` waits for readers; `evict_oldest` replaces the oldest trajectory without readers.
 
         Raises:
-            RingTimeout: No slot in time; the message says who is behind.
+            RingTimeout: No slot in time; the message says which side is slow.
             RingClosed: The owner closed the ring or died.
         """
         claim = self._member.claim(timeout_s)
@@ -205,18 +205,18 @@ class Ring:
     ) -> Lease:
         """Draws one read each of `batch_size` different trajectories, uniformly over those that have reads left.
 
-        Blocks until `min_ready` trajectories were ready once and `batch_size` are drawable at once, at most `timeout_s` (0: never
-        sleeps). Nothing is taken unless all of it can be. Trajectories that this participant already holds in another lease
-        may be drawn again: each draw costs a read, and the slot stays until the last lease on it ends.
+        Blocks until `min_ready` trajectories have once been ready, and `batch_size` can be drawn at once, at most `timeout_s` [s]
+        (0: never sleeps). It takes all or nothing. Trajectories that this participant already holds in another lease may be drawn
+        again; each draw costs a read, and the slot is held until the last lease on it ends.
 
         Args:
             batch_size: Number of different trajectories; cannot exceed the number of slots unless `partial`.
             timeout_s: Longest wait [s].
-            rng: Decides the draw, one 64-bit number a try; by default a generator of this attachment's own.
-            partial: Take what there is, at least one.
+            rng: Decides the draw; one 64-bit number is taken for each call. By default a generator of this attachment.
+            partial: Accept fewer trajectories, at least one.
 
         Raises:
-            RingTimeout: Not enough in time; the message says who is behind.
+            RingTimeout: Not enough in time; the message says which side is slow.
             RingClosed: The owner closed the ring or died.
         """
         if batch_size < 1 or (batch_size > self.spec.num_slots and not partial):
@@ -232,13 +232,13 @@ class Ring:
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
     ) -> Lease:
-        """`acquire` for a `with` block: the batch is valid until the block ends."""
+        """`acquire`, for use in a `with` block: the batch is valid until the block ends."""
         return self.acquire(batch_size, timeout_s, rng, partial=partial)
 
     def field(self, name: str) -> NDArray:
         """One field of all slots, read-only, shape [num_slots, *shape]: index it with `lease.slots` to gather a batch.
 
-        Only the slots of a lease that is held may be looked at.
+        Only slots of a held lease may be accessed.
         """
         entry = self.spec.trajectory.field(name)
         start = self._layout.payload_at + self._layout.field_offsets[self.spec.trajectory.fields.index(entry)]
@@ -249,12 +249,12 @@ class Ring:
 
     @property
     def readable(self) -> NDArray[np.uint8]:
-        """The ring's file as leases show it, read-only: for whoever page-locks it for a device."""
+        """The ring's file as mapped for reading, for example to page-lock it for a GPU."""
         self._touch(self._readable)
         return self._readable
 
     def views(self, slot: int) -> Mapping[str, NDArray]:
-        """Read-only views of every field of a slot. Only the slots of a lease that is held may be looked at."""
+        """Read-only views of every field of a slot. Only slots of a held lease may be accessed."""
         views = self._sample_views.get(slot)
         if views is None:
             self._touch(self._readable)
@@ -262,16 +262,16 @@ class Ring:
         return views
 
     def release(self, table: NDArray[np.int64]) -> None:
-        """Ends the lease whose table of draws this is; `Lease.release` calls it."""
+        """Ends the lease with this table of draws; called by `Lease.release`."""
         if self._debug:
             self._look_for_kept_views(table)
         self._member.release(table, self._poison if self._debug else None)
 
     def _look_for_kept_views(self, table: NDArray[np.int64]) -> None:
-        """Debug mode: warns of views that outlive the last lease on their slot; also of tensors and slices made of them."""
+        """Debug mode: warns about views, and tensors and slices made from them, that outlive the last lease on their slot."""
         for slot in table[0].tolist():
             views = self._sample_views.get(slot, {})
-            # A view is referred to by the mapping, its base by the view, and both by the call itself.
+            # Normal reference counts are 2: a view by the mapping, its base by the view, and both by the argument of getrefcount.
             kept = [name for name in views if getrefcount(views[name]) > 2 or getrefcount(views[name].base) > 2]
             if kept and not self._member.holds_again(slot):
                 warnings.warn(
@@ -282,7 +282,7 @@ class Ring:
                 )
 
     def _touch(self, part: NDArray[np.uint8]) -> None:
-        """At the first write, and at the first read: attaching itself costs nothing that grows with the ring."""
+        """Fills page tables at the first write and the first read, so that the cost of attaching does not grow with the ring."""
         if part.flags.writeable not in self._touched:
             self._touched.add(part.flags.writeable)
             self._file.touch(part, self._layout.payload_at)
@@ -293,18 +293,18 @@ class Ring:
     # ------------------------------------------------------------------------------------------------------ control
 
     def stats(self) -> RingStats:
-        """One look at slots, counters and participants; does not disturb anybody."""
+        """Statistics of slots, counters and participants. Reads memory only, so that it disturbs no participant."""
         self._member.collect()
         return self._member.observer.stats()
 
     def set_max_reads(self, max_reads: int) -> None:
-        """Changes K for trajectories to come and for those in the ring: each is then read exactly `max_reads` times in all.
+        """Changes K for future trajectories and those in the ring: each is read `max_reads` times in all.
 
-        One that was read as often already retires at once. Only the owner may. Waits for publishes under way (nanoseconds).
+        Trajectories that were read as often already retire at once. Only for the owner. Waits for running publishes (nanoseconds).
 
         Raises:
-            RingError: K out of range, or called by another than the owner.
-            RingTimeout: A participant is stopped inside its publish; its one trajectory may keep the old K.
+            RingError: K is out of range, or the caller is not the owner.
+            RingTimeout: A participant is stopped while publishing; its trajectory may keep the old K.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may change max_reads")
@@ -316,10 +316,10 @@ class Ring:
             raise RingTimeout(f"max_reads is {max_reads} now, but process {late} is stopped while publishing: resume or kill it")
 
     def snapshot(self, path: Path | str) -> int:
-        """Writes every trajectory that has reads left, with its count of reads; returns how many. Only the owner may.
+        """Writes every trajectory that has reads left to a file, with its count of reads; returns how many. Only for the owner.
 
-        The ring stays in use meanwhile. For exact resumption hold no lease, and let no other reader draw between this and the
-        learner's checkpoint.
+        The ring stays usable meanwhile. For exact resumption, no lease may be held, and no reader may draw between this call and
+        the learner's checkpoint.
         """
         if not self._owner:
             raise RingError(f"only the owner of the ring at {self.path} may take a snapshot")
@@ -335,10 +335,10 @@ class Ring:
         trajectory: TrajectorySpec | None = None,
         debug: bool = False,
     ) -> Ring:
-        """Creates a ring from a snapshot: same schema, same K, each trajectory with the reads it had left.
+        """Creates a ring from a snapshot, with the same schema and K, and each trajectory with the reads it had left.
 
         Raises:
-            RingError: The snapshot is missing, cut short, damaged or of another schema, or the ring cannot be created.
+            RingError: The snapshot is missing, truncated, damaged or of another schema, or the ring cannot be created.
         """
         index = snapshot.read_index(Path(snapshot_path), trajectory)
         ring = cls.create(index.spec, path, debug=debug)
@@ -354,7 +354,7 @@ class Ring:
         return ring
 
     def reap(self) -> int:
-        """Clears away every participant that is provably dead; returns how many. Waiting calls do this by themselves."""
+        """Reclaims from every participant that is proven dead; returns their number. Calls that wait do this automatically."""
         return self._member.reap()
 
 
@@ -363,12 +363,12 @@ def _attach_again(kind: type[Ring], path: Path, reads: bool) -> Ring:
 
 
 def warm_up() -> None:
-    """Compiles or loads every kernel now: 6 s with a cold cache, 0.3 s with a warm one. Call it when a worker starts."""
+    """Compiles or loads every kernel: 6 s with a cold cache, 0.3 s with a warm one. To be called when a worker starts."""
     from embodichain.ring import member  # noqa: F401
 
 
 class ControlRing(Ring):
-    """The words, participants and scalars of a ring on a device; poisons on the device too, in debug mode."""
+    """The part of a ring on a device that is in host memory: control words, participants and scalar fields."""
 
     reads_notes = True
     poison_payload: Callable[[int], None] | None = None
@@ -384,11 +384,11 @@ class ControlRing(Ring):
         return self._member.observer.note
 
     def owner_alive(self) -> bool:
-        """Whether the process lives that created the ring."""
+        """Whether the process that created the ring is alive."""
         return self._witness.owner_alive()
 
     def header(self, at: int) -> int:
-        """One cell of the header."""
+        """The header cell at a byte offset."""
         return self._member.observer.header(at)
 
     def others(self) -> list[int]:
@@ -396,12 +396,12 @@ class ControlRing(Ring):
         return [view.identity.pid for view in self._member.observer.participants() if view.health is not Health.DEAD]
 
     def keep_row(self) -> None:
-        """Keeps what this attachment holds out of use until its process is provably dead."""
+        """Keeps slots held by this attachment out of use until its process is proven dead."""
         self._member.keep_row()
 
     @property
     def row(self) -> int:
-        """Row of this attachment in the participants table."""
+        """The row of this attachment in the participants table."""
         return self._member.row
 
     def writable(self, slot: int) -> Mapping[str, NDArray]:
@@ -409,9 +409,9 @@ class ControlRing(Ring):
         return self._layout.views(self._memory, slot, writable=True)
 
     def save(self, path: Path, spec: RingSpec, read: snapshot.Read) -> int:
-        """Writes a snapshot of the ring that `spec` describes, payloads given by `read`; returns the number of trajectories."""
+        """Writes a snapshot with the whole schema `spec`, payloads from `read`; returns the number of trajectories."""
         return snapshot.save(self._member, spec, path, read)
 
     def load(self, path: Path, index: snapshot.Index, write: snapshot.Write) -> None:
-        """Fills this empty ring from a snapshot, payloads taken by `write`."""
+        """Fills this empty ring from a snapshot; payloads go to `write`."""
         snapshot.load(self._member, self._header, path, index, write)

@@ -1,7 +1,7 @@
-"""A ring on disk: every trajectory that has reads left, with its payload and its count of reads, so that a run can resume.
+"""Snapshots of a ring on disk, to resume a run: every trajectory with reads left, with its payload and count of reads.
 
-File: the line `EMBODICHAIN-RING 1`, payloads one after another, a msgpack index, and a trailer that locates the index. Written
-beside the target and renamed, so that a snapshot is either whole or not there.
+The file has the line `EMBODICHAIN-RING 1`, the payloads, a msgpack index, and a trailer that locates the index. It is written under
+another name and then renamed, so that a snapshot is complete or does not exist.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _pack: Any = msgpack.packb
 
 
 Read = Callable[[int], memoryview]
-"""The payload of a slot, laid out as in host memory, wherever it lies."""
+"""Reads the payload of a slot, in the layout of host memory."""
 Write = Callable[[int, memoryview], None]
-"""Its inverse; complete on return."""
+"""Writes the payload of a slot; complete on return."""
 
 
 class Claimed(Protocol):
@@ -45,10 +45,10 @@ class Claimed(Protocol):
 
 
 class Looks(Protocol):
-    """What a snapshot reads of the control plane (`stats.Observer`)."""
+    """The part of `stats.Observer` that a snapshot uses."""
 
     def header(self, at: int) -> int:
-        """One header cell by its byte offset."""
+        """The header cell at a byte offset."""
         ...
 
     def cells(self, at: int) -> NDArray[np.uint64]:
@@ -61,15 +61,15 @@ class Looks(Protocol):
 
 
 class Holder(Protocol):
-    """What a snapshot asks of the attachment that it is made with (`member.Member`)."""
+    """The part of `member.Member` that a snapshot uses."""
 
     @property
     def observer(self) -> Looks:
-        """A look at the control plane."""
+        """The observer of the ring."""
         ...
 
     def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without spending a read; False when it is not READY."""
+        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
         ...
 
     def unpin(self, slot: int) -> None:
@@ -77,18 +77,18 @@ class Holder(Protocol):
         ...
 
     def claim(self, timeout_s: float) -> Claimed:
-        """A slot to write; to be kept until it is published."""
+        """Claims a slot for writing; the claim must be kept until the slot is published."""
         ...
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:
-        """Publishes a trajectory that was read `reads` times in an earlier life, with the reads it has left."""
+        """Publishes a restored trajectory that was read `reads` times before, with `remaining` reads left."""
         ...
 
 
 def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
 
-    Each slot is pinned while it is copied: readers go on, writers cannot reuse it. Reads drawn before the copy count as made.
+    Each slot is pinned while it is copied: it can be read but not rewritten. Reads drawn before the copy count as made.
     """
     observer, slot_bytes = member.observer, RingLayout.of(spec).slot_bytes
     aggregate = spec.mode is ReplayMode.AGGREGATE
@@ -142,7 +142,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
 
 
 class Index(NamedTuple):
-    """What a snapshot holds: the ring's specification, one entry a trajectory, and the counts of aggregate mode."""
+    """The index of a snapshot: the ring's specification, one entry for each trajectory, and the counts of aggregate mode."""
 
     spec: RingSpec
     entries: list[Mapping[str, int]]
@@ -150,7 +150,7 @@ class Index(NamedTuple):
 
 
 def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
-    """The index of a snapshot; raises RingError when it is missing, none, cut short, or of another schema than `trajectory`."""
+    """Reads the index; raises RingError when the file is missing, no snapshot, truncated, or not of schema `trajectory`."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -178,9 +178,9 @@ def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, w
     """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
-    # Trajectories without an id are numbered by publication: a number is never given twice, in whatever life of the ring.
-    # Those that were published before take the numbers just below, for the order in which they are evicted.
-    # What had once begun to be read is read on, however little is left: it may be the end of a stream.
+    # Publication numbers serve as ids of trajectories without one, so they must not be reused after a restore: the counter
+    # continues. Restored trajectories get the numbers just below it, in their old order, because eviction follows these numbers.
+    # A ring that was primed stays primed, even with less than min_ready trajectories, as this may be the end of a stream.
     header[layout.AT_PRIMED // 8] = index.counts.get("primed", 0)
     header[layout.AT_SEQUENCE // 8] = max(0, index.counts.get("sequence", 0) - len(index.entries))
     with path.open("rb") as file:

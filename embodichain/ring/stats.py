@@ -1,4 +1,4 @@
-"""What anybody may know about a ring without taking part in it: a census of the slots and the sum of the participants' counters."""
+"""Statistics of a ring without taking part in it: counts of slots by state, and sums of the participants' counters."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embodichain.types import RingSpec
 
 
 class ParticipantView(NamedTuple):
-    """One row of the participants table as an observer sees it."""
+    """One row of the participants table, decoded."""
 
     row: int
     identity: Identity
@@ -33,7 +33,7 @@ class ParticipantView(NamedTuple):
 
 
 class Observer:
-    """Reads a ring's statistics from its memory, without a participant's row and without numba. Map read-only with `open`."""
+    """Reads a ring's statistics from its memory, without a participant's row and without numba; `open` maps it read-only."""
 
     def __init__(self, file: RingFile, spec: RingSpec, lay: RingLayout) -> None:
         memory, _, self.witness = file
@@ -54,12 +54,12 @@ class Observer:
         return cls(file, spec, RingLayout.of(spec))
 
     def header(self, at: int) -> int:
-        """One header cell by its byte offset."""
+        """The header cell at a byte offset."""
         return int(self._header[at // 8])
 
     @property
     def note(self) -> bytes:
-        """The header's note about a payload outside of the ring's file; empty without one."""
+        """The header's note about a payload on a device; empty without one."""
         size = self.header(layout.AT_NOTE_BYTES)
         return self._header.tobytes()[layout.AT_NOTE : layout.AT_NOTE + size]
 
@@ -68,7 +68,7 @@ class Observer:
         return int(self._rows[row, 0])
 
     def words(self) -> NDArray[np.uint64]:
-        """A copy of every slot's control word, shape [num_slots], each read in one piece."""
+        """A copy of every slot's control word, [num_slots]; each word is read atomically."""
         return self._slots[:, layout.SLOT_WORD // 8].copy()
 
     def cells(self, at: int) -> NDArray[np.uint64]:
@@ -76,16 +76,16 @@ class Observer:
         return self._slots[:, at // 8].copy()
 
     def ready(self) -> dict[int, int]:
-        """Packed id → reads left of each trajectory that may be drawn; looking at them costs no read."""
+        """Packed id → reads left, for each trajectory that can be drawn. Uses no read."""
         ids = self.cells(layout.SLOT_TRAJECTORY).tolist()
         words = map(SlotWord.unpack, self.words().tolist())
         there = zip(ids, words, strict=True)
         return {packed: word.remaining for packed, word in there if word.state is SlotState.READY and word.remaining}
 
     def fields(self, slot: int) -> dict[str, NDArray] | None:
-        """Every field of one slot, which may change at any moment: compare the slot's word before and after a copy.
+        """Views of every field of one slot. They may change at any moment: compare the slot's word before and after copying.
 
-        None where trajectories lie outside of the ring's file.
+        None if the payload is on a device.
         """
         return None if self.note else self.layout.views(self._memory, slot, writable=False)
 
@@ -94,7 +94,7 @@ class Observer:
         return int(self._slots[slot, at // 8])
 
     def participants(self) -> list[ParticipantView]:
-        """Everybody in the table."""
+        """All participants in the table."""
         now, found = time.monotonic_ns(), []
         for row, cells in enumerate(self._rows):
             word = int(cells[0])
@@ -114,18 +114,18 @@ class Observer:
         return found
 
     def _health(self, row: int, identity: Identity) -> Health:
-        """The lock of the row says whether it lives; /proc, where it knows the process, whether it is stopped."""
+        """Whether it is alive, by the lock of its row, and whether it is stopped, by /proc if that knows the process."""
         if not self.witness.alive(row_at(row)):
             return Health.DEAD
         return Health.STOPPED if identity.health() is Health.STOPPED else Health.ALIVE
 
     def publishing(self) -> list[int]:
-        """Process ids of participants inside a publish right now."""
+        """Process ids of participants that are publishing right now."""
         busy = self._rows[:, layout.ROW_PUBLISHING // 8] != 0
         return [Identity.unpack(int(word)).pid for word in self._rows[busy, 0] if word]
 
     def stats(self) -> RingStats:
-        """One look at everything. Not a snapshot of one instant: slots move while they are counted."""
+        """All statistics. They are not of a single instant, as slots change while they are counted."""
         words = self.words()
         state = words >> np.uint64(budget.STATE_SHIFT)
         remaining = words >> np.uint64(budget.REMAINING_SHIFT) & np.uint64(budget.REMAINING_MASK)

@@ -1,4 +1,4 @@
-"""A ring at a glance, live in the terminal: who has which slot, rates, and which side waits. Reads only, disturbs nobody."""
+"""A live view of a ring in the terminal: holders of slots, rates, and which side waits. Only reads the ring's memory."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from embodichain.types import ReplayMode
 
 _SHADES = " ▁▂▃▄▅▆▇█"
 _MAP_SLOTS = 1024
-"""More slots than these share cells of the map."""
+"""With more slots than this, several slots share a cell of the map."""
 _WAITS = {WAITING_READER: "waits for trajectories", WAITING_WRITER: "waits for a slot"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What happened per second between two looks."""
+    """Rates per second between two readings of the statistics."""
 
     published: float = 0.0
     acquired: float = 0.0
@@ -37,7 +37,7 @@ class Rates:
 
     @classmethod
     def between(cls, before: RingStats, after: RingStats, seconds: float) -> Rates:
-        """Rates from two looks `seconds` apart; waiting as the share of one process's time."""
+        """Rates from two readings `seconds` apart; waiting is a share of one process's time."""
         seconds = max(seconds, 1e-9)
         return cls(
             published=(after.published - before.published) / seconds,
@@ -49,7 +49,7 @@ class Rates:
 
 
 def top(path: Path | str, *, interval_s: float = 0.5, console: Console | None = None, frames: int | None = None) -> None:
-    """Shows the ring at `path` until it closes, Ctrl-C, or `frames` looks were shown; raises RingError when there is none."""
+    """Shows the ring at `path` until it closes, Ctrl-C, or `frames` updates; raises RingError when there is no ring."""
     observer = Observer.open(path)
     before, at = observer.stats(), time.monotonic()
     rates, shown = Rates(), 0

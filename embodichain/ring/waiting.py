@@ -1,4 +1,4 @@
-"""Who waits for whom at a ring: one definition for the report, the page, the plan and the engine that grows and shrinks."""
+"""Which side of a ring waits for the other: one definition for report, web page, plan and elastic engine."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 __all__ = ["Side", "Waiting"]
 
 _NOTICED = 0.1
-"""Shares of time below this one are nobody's trouble."""
+"""Waiting for less than this share of the time is ignored."""
 
 
 class Side(StrEnum):
-    """Of a ring."""
+    """The side of a ring that waits more."""
 
     WORKERS = "workers"
     LEARNER = "learner"
@@ -23,10 +23,10 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """Which share of its time a process of each side was blocked by the other, on average: 0 to 1.
+    """The average share of its time, 0 to 1, that a process of each side was blocked by the other side.
 
-    Workers are blocked while they want a slot and every slot is taken; the learner while it wants a batch and too little is ready.
-    What a worker takes to simulate, or a learner to learn, is not waiting.
+    Workers are blocked while they wait for a free slot, the learner while it waits for a batch. Time spent on simulation or
+    training is not waiting.
     """
 
     workers: float
@@ -36,7 +36,7 @@ class Waiting:
     def over(
         cls, seconds: float, *, blocked_writer_s: float, blocked_reader_s: float, writers: int = 1, readers: int = 1
     ) -> Waiting:
-        """From how long all writers and all readers together were blocked within `seconds` [s]."""
+        """From the total time [s] that all writers, and all readers, were blocked within `seconds`."""
         span = max(seconds, 1e-9)
         return cls(
             workers=min(1.0, max(0.0, blocked_writer_s) / (span * max(1, writers))),
@@ -45,7 +45,7 @@ class Waiting:
 
     @classmethod
     def between(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> Waiting:
-        """From two records of the stream in a run's metrics; a ring that began anew in between counts from 0."""
+        """From two stream records in a run's metrics. If the ring was recreated in between, its counters start from 0."""
 
         def grown(name: str) -> float:
             difference = after[name] - before[name]
@@ -60,14 +60,14 @@ class Waiting:
 
     @property
     def side(self) -> Side:
-        """Which side waits more, if any does."""
+        """The side that waits more, if any does."""
         if max(self.workers, self.learner) < _NOTICED:
             return Side.NOBODY
         return Side.WORKERS if self.workers >= self.learner else Side.LEARNER
 
     @property
     def advice(self) -> str:
-        """In words, who waits and what helps."""
+        """A sentence on which side waits, and the remedy."""
         match self.side:
             case Side.WORKERS:
                 return f"workers blocked {self.workers:.0%}: lower K or add learners"

@@ -1,8 +1,8 @@
-"""What every kernel shares: the control word in machine code, hints, counters, and waking those who sleep.
+"""Building blocks of the kernels: the control word in machine code, hints, counters, and waking sleepers.
 
-The ready and free bitmaps are hints: a set bit means "look here". Whoever makes a slot eligible sets the bit after its
-compare-and-swap; whoever finds a slot ineligible clears the bit and then looks again, so that no bit is ever lost between the
-living. A bit lost to a crash is set again by `custody.reap` and by every exact search.
+The bitmaps of ready and free slots are hints: a set bit means that the slot is worth checking. A process that makes a slot eligible
+sets the bit after its compare-and-swap. A process that finds a slot ineligible clears the bit and then checks the slot again, so
+that no bit is lost among living processes. Bits lost in a crash are set again by `custody.reap` and by every exact search.
 """
 # ruff: noqa: ANN001, ANN201  (numba infers the types)
 
@@ -17,23 +17,24 @@ from embodichain.machine_code import compiled
 from embodichain.ring import budget, layout
 from embodichain.ring.atomics import add, cas, clear_all_but, exchange, load, set_bits, store
 
-# The context of one attachment: int64 cells, private to the process.
+# Cells (int64) of the context of one attachment, which is private to the process.
 BASE, NUM_SLOTS, WORDS, READY_HINTS, FREE_HINTS, HINT_WORDS, ROWS, ROW, STAMP, CURSOR, EVICT, LOG, LOG_END = range(13)
 AGGREGATE, WAKE, LEFT, CLAIMED, ORDER = range(13, 18)
-"""LEFT is set when the attachment has ended: a kernel looks itself, for a signal handler may end it between any check and the
-call. CLAIMED is the last slot claimed, as `claim` returns it, plus 1, until somebody has taken note of it."""
+"""LEFT is set when the attachment has ended. Kernels check it themselves, because a signal handler may end the attachment between a
+check in Python and the call. CLAIMED is the last result of `claim` plus 1, until its caller has confirmed it
+(`custody.take_note`)."""
 CONTEXT_CELLS = 18
 
-# What kernels return instead of a slot, a count or a wake flag.
+# Negative results of kernels, in place of a slot, a count or a wake flag.
 NOTHING, CLOSED, REFUSED, NOT_PRIMED, GONE = -1, -2, -3, -4, -5
 
-# Operations in a history log.
+# Operations in the log of changes (`Member.log_to`).
 CLAIM, PUBLISH, ABANDON, ACQUIRE, UNDRAW, RELEASE, EVICTION, REAP, PIN, ADJUST = range(1, 11)
 
-# Rows of the table that `acquire` fills, one column a draw.
+# Rows of the table that `acquire` fills, with one column for each draw.
 DRAWN_SLOT, DRAWN_VERSION, DRAWN_READ, DRAWN_TRAJECTORY, DRAWN_PUBLISHED_NS = range(5)
 HELD = 1 << 16
-"""Set in DRAWN_VERSION from the draw to its release: the table itself tells what it holds, whenever the caller was interrupted."""
+"""Flag in DRAWN_VERSION from the draw to its release, so that the table shows what it holds even if its caller was interrupted."""
 
 U64 = np.uint64
 STRIDE = layout.SLOT_STRIDE
@@ -44,9 +45,9 @@ _REMAINING_MASK, _VERSION_MASK, _HOLDERS_MASK = U64(budget.REMAINING_MASK), U64(
 ONE_READ = U64(1 << budget.REMAINING_SHIFT)
 ALL_BITS = U64((1 << 64) - 1)
 part: Any = compiled(error_model="numpy")
-"""A function that kernels call, compiled into them."""
+"""Decorator of functions that are compiled into kernels."""
 kernel: Any = partial(compiled, error_model="numpy")
-"""A function that Python calls, with its signature. Typed as Any, for a checker takes its numbers for NumPy's."""
+"""Decorator, with a signature, of functions called from Python. Typed as Any, because checkers misjudge their number types."""
 
 
 # ----------------------------------------------------------------------------------------------------- the control word
@@ -54,7 +55,7 @@ kernel: Any = partial(compiled, error_model="numpy")
 
 @part
 def pack(state, remaining, version, holders):
-    """A control word from its parts; see `budget`."""
+    """Packs a control word; see `budget`."""
     low = ((version & _VERSION_MASK) << _VERSION_SHIFT) | (holders & _HOLDERS_MASK)
     return (state << _STATE_SHIFT) | ((remaining & _REMAINING_MASK) << _REMAINING_SHIFT) | low
 
@@ -67,35 +68,36 @@ def state_of(word):
 
 @part
 def remaining_of(word):
-    """Reads left."""
+    """Number of reads left."""
     return (word >> _REMAINING_SHIFT) & _REMAINING_MASK
 
 
 @part
 def version_of(word):
-    """Claims so far, modulo 2^16."""
+    """Number of claims of the slot so far, modulo 2^16."""
     return (word >> _VERSION_SHIFT) & _VERSION_MASK
 
 
 @part
 def holders_of(word):
-    """Readers' bitmap when READY, the writer's row when WRITING."""
+    """The readers' bitmap if READY, the writer's row if WRITING."""
     return word & _HOLDERS_MASK
 
 
 @part
 def drawable(word):
-    """Whether a read can be taken."""
+    """Whether a read can be taken: READY with reads left."""
     return state_of(word) == IS_READY and remaining_of(word) != ZERO
 
 
 @part
 def swap(context, slot, before, after, operation):
-    """The only place that changes a slot's word. A False means that somebody else made progress: look again."""
+    """The only function that changes a slot's word. False means that another process changed it first; load it again."""
     if not cas(context[WORDS] + slot * STRIDE, before, after):
         return False
     entry = context[LOG]
     if entry != 0 and entry < context[LOG_END]:
+        # The first cell is stored last, because a zero there means an unfinished entry.
         store(entry + 8, before)
         store(entry + 16, after)
         store(entry, U64((slot << 8) | operation))
@@ -108,19 +110,19 @@ def swap(context, slot, before, after, operation):
 
 @part
 def offer(hints, slot):
-    """Sets the hint of a slot that has become eligible: after the swap that made it so."""
+    """Sets the hint of a slot, after the swap that made it eligible: a hint set before it could be cleared as wrong."""
     set_bits(hints + (slot >> 6) * 8, ONE << U64(slot & 63))
 
 
 @part
 def clear_hint(hints, slot):
-    """Clears the hint of a slot that we hold, or are about to look at again."""
+    """Clears the hint of a slot that we hold, or will check again."""
     clear_all_but(hints + (slot >> 6) * 8, ALL_BITS ^ (ONE << U64(slot & 63)))
 
 
 @part
 def withdraw_ready(context, slot):
-    """Clears the hint, then looks again: a publish that fell in between set a bit that we cleared."""
+    """Clears the hint, then checks the slot again, because a publish in between may have set the bit that was cleared."""
     clear_hint(context[READY_HINTS], slot)
     if drawable(load(context[WORDS] + slot * STRIDE)):
         offer(context[READY_HINTS], slot)
@@ -128,7 +130,7 @@ def withdraw_ready(context, slot):
 
 @part
 def withdraw_free(context, slot):
-    """The same for the bitmap of free slots."""
+    """Like `withdraw_ready`, for the bitmap of free slots."""
     clear_hint(context[FREE_HINTS], slot)
     if state_of(load(context[WORDS] + slot * STRIDE)) == IS_FREE:
         offer(context[FREE_HINTS], slot)
@@ -136,20 +138,20 @@ def withdraw_free(context, slot):
 
 @part
 def place_in_order(context, sequence):
-    """The cell that says which slot the trajectory of this sequence number was published in, plus 1: a hint as the bitmaps are."""
+    """Address of the cell with the slot, plus 1, in which this sequence number was published. It is a hint, like the bitmaps."""
     return context[ORDER] + np.int64(sequence % U64(context[NUM_SLOTS] * layout.ORDER_SPAN)) * 8
 
 
 @part
 def line_up(context, slot, sequence):
-    """Gives a slot its place in the order of publication: before the swap that publishes it, so that whoever sees it finds it."""
+    """Enters a slot into the order of publication, before the swap that publishes it, so that every READY slot has its place."""
     store(context[WORDS] + slot * STRIDE + layout.SLOT_SEQUENCE, sequence)
     store(place_in_order(context, sequence), U64(slot + 1))
 
 
 @part
 def keep_oldest(context, sequence):
-    """After that swap: a search may have passed over the place before it was taken, and begins there again."""
+    """Moves the start of the search for the oldest back, after the swap: a search may have passed this place while it was empty."""
     at = context[BASE] + layout.AT_OLDEST
     while True:
         oldest = load(at)
@@ -159,24 +161,24 @@ def keep_oldest(context, sequence):
 
 @part
 def own_row(context):
-    """Address of our row in the participants table."""
+    """Address of this participant's row."""
     return context[ROWS] + context[ROW] * layout.ROW_BYTES
 
 
 @part
 def tally(context, cell, amount):
-    """Adds to a counter of the own row: single writer, so a load and a store do."""
+    """Adds to a counter in our row. It has a single writer, so a load and a store suffice."""
     at = own_row(context) + cell
     store(at, load(at) + U64(amount))
 
 
 @part
 def signal(context, event):
-    """Announces a change to sleepers: 1 when somebody may sleep and the caller must wake the futex, else 0.
+    """Announces a change. Returns 1 if a process may be sleeping and the caller must wake the futex, else 0.
 
-    The flag is taken before the event grows. The other way round a waiter may read the new event, raise the flag and lose it to
-    this exchange, and then sleep through the next change. Both are sequentially consistent after the word's own swap: a waiter
-    whose flag is missed here raises it later, and then sees the word.
+    The flag is cleared before the event is incremented. In the other order, a waiter could read the new event, set its flag, lose
+    it to this exchange, and then sleep through the next change. Both operations are sequentially consistent and follow the swap of
+    the word: a waiter whose flag was not seen here sets it later, and then sees the new word.
     """
     sleeper = np.int64(exchange(context[BASE] + event + 8, ZERO))
     add(context[BASE] + event, ONE)
@@ -185,18 +187,19 @@ def signal(context, event):
 
 @part
 def own_bit(context):
-    """Our bit in `holders`."""
+    """The bit of this participant in `holders`."""
     return ONE << U64(context[ROW])
 
 
 @part
 def drop(context, slot, bit, operation):
-    """Clears a holder's bit: 0 when it was not set, 1 when cleared, 2 when that freed the slot."""
+    """Clears a holder's bit. Returns 0 if it was not set, 1 if cleared, 2 if that freed the slot."""
     while True:
         word = load(context[WORDS] + slot * STRIDE)
         if state_of(word) != IS_READY or (word & bit) == ZERO:
             return 0
         after = word ^ bit
+        # The last holder of a used-up trajectory frees the slot in the same swap: if it were two, a kill in between would leak it.
         freed = remaining_of(after) == ZERO and holders_of(after) == ZERO
         if freed:
             after = pack(IS_FREE, ZERO, version_of(word), ZERO)

@@ -1,4 +1,4 @@
-"""Settings of the text features; light, for command lines."""
+"""Settings of the text features. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from embodichain.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextConfig:
-    """Which text features: `source` is the folder or hub id of a UMT5 checkpoint, or "" for the built-in ones of these sizes."""
+    """Which text encoder: `source` is the folder or hub id of a UMT5 checkpoint; "" means built-in hashed words of these sizes."""
 
     source: str = ""
     dim: int = 64
     max_words: int = 16
-    """Tokens of an instruction: words of the built-in features, pieces of words of UMT5 (video models take 512)."""
+    """Tokens of an instruction: words with the built-in encoder, subword tokens with UMT5 (video models take 512)."""
     buckets: int = 4096
     ngram: int = 3
     seed: int = 0

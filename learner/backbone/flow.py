@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def interpolate(noise: Tensor, data: Tensor, time: Tensor) -> Tensor:
-    """The point x_s = (1 - s) eps + s x on the path; `time` broadcasts against the rest."""
+    """The point x_s = (1 - s) eps + s x on the path; `time` holds s and broadcasts against noise and data."""
     return noise + time * (data - noise)
 
 
@@ -23,7 +23,7 @@ def velocity(noise: Tensor, data: Tensor) -> Tensor:
 
 
 _NEAR_DATA = 0.05
-"""Least share of noise by which a velocity is found from a clean point: nearer to data it would grow without bound."""
+"""Smallest 1 - s that `towards` divides by: with less noise the velocity would grow without bound."""
 
 
 def towards(data: Tensor, point: Tensor, time: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How the latents of a frame lie."""
+"""The spatial layout of the latents of a frame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Grid(NamedTuple):
-    """How the N latents of a frame lie: cameras x rows x columns."""
+    """The layout of the N latents of a frame: camera-major, then rows, then columns."""
 
     cameras: int
     rows: int
@@ -14,5 +14,5 @@ class Grid(NamedTuple):
 
     @property
     def size(self) -> int:
-        """N."""
+        """N, the number of latents in a frame."""
         return self.cameras * self.rows * self.columns

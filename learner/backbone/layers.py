@@ -1,9 +1,12 @@
-"""The transformer block that all streams share, and what surrounds it: rotary positions, flow-time and output modulation.
+"""The transformer block that all streams of tokens share, its rotary positions, flow-time embedding and output head.
 
 Block as in Wan2.2: layer norm without affine → six-way modulation by flow time → self-attention with RMS-normed queries and
 keys and 3D rotary positions → gated residual → cross-attention to text → modulated feed-forward.
 
-Shapes: B batch, T time steps, N tokens of a group, D width, H heads, d = D / H. Groups are [B, T, N, D].
+Tokens of one kind, such as the patches of a frame or the actions of a chunk, are a group, [B, T, N, D]. Each group has its own
+modulation and rotary positions.
+
+Shapes: B batch, T time steps, N tokens of a group a time step, D width, H heads, d = D / H.
 """
 
 from __future__ import annotations
@@ -19,11 +22,11 @@ from torch import Tensor, nn
 
 _EPS = 1e-6
 PLACE_WAVES = 4
-"""Lengths of wave that tell a patch where it lies."""
+"""Number of wavelengths in the position features of a patch, for each of its two axes."""
 
 
 class Rotation(NamedTuple):
-    """Rotary angles for pairs of channels (i, i + d / 2): cosines, and sines with the sign that channel i takes, each [N, d]."""
+    """Rotary embedding of channel pairs (i, i + d / 2): cosines, and sines with a minus for the first of a pair, each [N, d]."""
 
     cos: Tensor
     sin: Tensor
@@ -36,28 +39,28 @@ class KeyValue(NamedTuple):
     values: Tensor
 
     def spread(self, count: int) -> KeyValue:
-        """The same for `count` neighbours in the batch."""
+        """Repeats each batch entry `count` times in a row, [B x count, ...]."""
         return KeyValue(self.keys.repeat_interleave(count, dim=0), self.values.repeat_interleave(count, dim=0))
 
     def first(self, steps: int) -> KeyValue:
-        """Those of the first `steps` steps; of all but the last with -1."""
+        """Keys and values of the first `steps` time steps; -1 means all but the last."""
         return KeyValue(self.keys[:, :steps], self.values[:, :steps])
 
 
 class Projected(NamedTuple):
-    """What one group brings to self-attention; queries [B, T, H, N, d]."""
+    """Queries [B, T, H, N, d] of one group, and its own keys and values."""
 
     queries: Tensor
     own: KeyValue
 
 
 def wide(x: Tensor) -> Tensor:
-    """At least float32: half precisions are raised, float64 stays."""
+    """Casts half precisions to float32; float32 and float64 stay."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def rotary(positions: Tensor, width: int, theta: float = 1e4) -> Rotation:
-    """Rotary angles of positions (t, h, w), [N, 3]; the head width is split t/h/w as 44/42/42 of 128."""
+    """Rotary embedding of positions (t, h, w), [N, 3]; as in Wan, 44/42/42 of 128 head channels encode t/h/w."""
     spatial = 2 * (width // 6)
     parts = (width - 2 * spatial, spatial, spatial)
     angles = []
@@ -70,13 +73,13 @@ def rotary(positions: Tensor, width: int, theta: float = 1e4) -> Rotation:
 
 
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
-    """Turns pairs of channels of x [..., N, d] by their angles, in float32 or better."""
+    """Applies a rotary embedding to x [..., N, d], computed in float32 or better."""
     swapped = x.roll(x.shape[-1] // 2, dims=-1)
     return torch.addcmul(x * rotation.cos, swapped, rotation.sin).to(x.dtype)
 
 
 def grid_positions(cameras: int, rows: int, columns: int, time: float, device: torch.device | None = None) -> Tensor:
-    """Positions of the patches of every camera at a time, [cameras x rows x columns, 3]."""
+    """Positions (t, h, w) of the patches of all cameras at frame `time`, [cameras x rows x columns, 3]. Cameras share positions."""
     h, w = torch.meshgrid(torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij")
     one = torch.stack([torch.full_like(h, 0), h, w], dim=-1).reshape(-1, 3).double()
     one[:, 0] = time
@@ -84,7 +87,7 @@ def grid_positions(cameras: int, rows: int, columns: int, time: float, device: t
 
 
 def place_waves(rows: int, columns: int) -> Tensor:
-    """Sines and cosines of half a wave, one, two and four over the picture, for the centre of each patch: [rows x columns, 16]."""
+    """Position features of each patch centre: sine and cosine at 0.5, 1, 2, 4 periods an image, y then x: [rows x columns, 16]."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     angles = torch.stack([y, x], dim=-1).reshape(-1, 2, 1) * (math.pi * 2.0 ** torch.arange(PLACE_WAVES))
     return torch.cat([angles.sin(), angles.cos()], dim=-1).flatten(1)
@@ -97,13 +100,16 @@ def chunk_positions(count: int, time: float, device: torch.device | None = None)
 
 
 def body_positions(count: int, device: torch.device | None = None) -> Tensor:
-    """Positions of the state at a frame and of the `count` actions before it, [1 + count, 3]."""
+    """Positions, relative to a frame, of its measured robot state (t = 0) and of the `count` actions before it, [1 + count, 3]."""
     here = torch.tensor([[0.0, -1.0, -1.0]], dtype=torch.float64, device=device)
     return torch.cat([here, chunk_positions(count, -1.0, device)])
 
 
 def rotations(positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, like: Tensor) -> Rotation:
-    """Rotary angles of positions(*arguments, device), where `like` is and at least as wide; kept where no gradient is wanted."""
+    """Rotary embedding of positions(*arguments, device), on the device of `like`, in its dtype but at least float32.
+
+    Results are cached when gradients are off: inference asks for the same positions again and again.
+    """
     make = _rotations if torch.compiler.is_compiling() or torch.is_grad_enabled() else _kept_rotations
     return make(positions, arguments, width, like.device, like.dtype)
 
@@ -119,12 +125,12 @@ def _rotations(
 def _kept_rotations(
     positions: Callable[..., Tensor], arguments: tuple[float, ...], width: int, device: torch.device, dtype: torch.dtype
 ) -> Rotation:
-    with torch.inference_mode(False):  # who trains in the same process may meet this table
+    with torch.inference_mode(False):  # an inference tensor in the cache would break a later training step of this process
         return _rotations(positions, arguments, width, device, dtype)
 
 
 class TimeEmbedding(nn.Module):
-    """Flow time of one modality → a vector for the output head and the six-way modulation of every block."""
+    """Embeds the flow time of one modality: a vector for its output head, and the six-way modulation that all blocks share."""
 
     def __init__(self, dim: int, frequencies: int) -> None:
         super().__init__()
@@ -134,14 +140,15 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Flow times [B, T] → (embedding [B, T, 1, D], modulation [B, T, 6, D])."""
-        scale = torch.exp(-math.log(1e4) * torch.arange(self.count, device=time.device) / self.count)  # not in half precision
+        # Frequencies in float32: half precision could not tell neighbouring flow times apart at angles of up to 1000.
+        scale = torch.exp(-math.log(1e4) * torch.arange(self.count, device=time.device) / self.count)
         angle = 1000.0 * (1.0 - wide(time))[..., None] * scale
         embedding = self.embed(torch.cat([angle.cos(), angle.sin()], dim=-1).to(cast("nn.Linear", self.embed[0]).weight))
         return embedding.unsqueeze(-2), self.project(embedding).unflatten(-1, (6, -1))
 
 
 class Head(nn.Module):
-    """Output projection of one modality: modulated layer norm, then a linear map that starts at zero."""
+    """Output head of one modality: modulated layer norm, then a linear map that is initialised to zero."""
 
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__()
@@ -155,19 +162,19 @@ class Head(nn.Module):
         return self.output(modulated(tokens, *self.modulation(embedding)))
 
     def modulation(self, embedding: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and gain of the norm, each [B, T, 1, D]."""
+        """Shift and gain of the norm, each [B, T, 1, D], from an embedding [B, T, 1, D]."""
         shift, scale = (self.table + embedding).chunk(2, dim=-2)
         return shift, 1.0 + scale
 
 
 def modulated(tokens: Tensor, shift: Tensor, gain: Tensor) -> Tensor:
-    """LN(tokens) gain + shift, the norm in float32 and without affine."""
+    """LN(tokens) gain + shift; the layer norm runs in float32 and has no weights of its own."""
     normed = F.layer_norm(wide(tokens), tokens.shape[-1:], eps=_EPS).to(tokens.dtype)
     return torch.addcmul(shift, normed, gain)
 
 
 def pack(groups: Sequence[Tensor]) -> Tensor:
-    """Groups [B, T, N, D] as one sequence [B, sum T N, D], for what acts on tokens one by one."""
+    """Groups [B, T, N, D] concatenated into [B, sum T N, D], for layers that act on each token alone."""
     return torch.cat([group.flatten(1, 2) for group in groups], dim=1)
 
 
@@ -178,13 +185,14 @@ def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
 
 
 class Block(nn.Module):
-    """One shared transformer block, in three calls: between them the model decides who attends to whom and who remembers what.
+    """One transformer block, split in three calls so that each model family computes attention and memory between them.
 
-    `project` gives queries, keys and values of each group; `merge` adds what was attended; `express` does text and feed-forward.
+    `project` gives queries, keys and values of each group; `merge` adds the attention outputs; `express` adds cross-attention to
+    the text and the feed-forward.
     """
 
     def __init__(self, dim: int, heads: int, ffn: int, *, joint: int = 0, text: int = 0) -> None:
-        """`joint` is the width of self-attention and `text` that of text tokens, where they are not `dim` (0)."""
+        """`joint` is the width of self-attention and `text` that of text tokens; 0 means `dim`."""
         super().__init__()
         joint, text = joint or dim, text or dim
         self.heads = heads
@@ -203,7 +211,7 @@ class Block(nn.Module):
         self.contract = nn.Linear(ffn, dim)
 
     def forward(self, act: Callable[..., Any], *inputs: Any) -> Any:
-        """act(*inputs), which uses this block: sharded training has its weights gathered only inside."""
+        """Returns act(*inputs), where `act` uses this block. FSDP gathers the block's weights only during its `forward`."""
         return act(*inputs)
 
     def modulation(self, modulation: Tensor) -> tuple[Tensor, ...]:
@@ -231,7 +239,7 @@ class Block(nn.Module):
         return [torch.addcmul(g, out, m[2]) for g, out, m in zip(groups, unpack(flat, groups), modulations, strict=True)]
 
     def text_memory(self, text: Tensor) -> KeyValue:
-        """Keys and values of text tokens [B, L, D], each [B, H, L, d]: computed once per instruction and block."""
+        """Keys and values for cross-attention from text tokens [B, L, D], each [B, H, L, d]; needed once per instruction."""
         keys, values = self.text_key_value(text).chunk(2, dim=-1)
         return KeyValue(self._split(self.text_key_norm(keys)), self._split(values))
 
@@ -250,7 +258,7 @@ class Block(nn.Module):
 
 
 def join(first: KeyValue, second: KeyValue) -> KeyValue:
-    """Keys and values of both."""
+    """Concatenates keys and values along the tokens."""
     return KeyValue(torch.cat([first.keys, second.keys], dim=-2), torch.cat([first.values, second.values], dim=-2))
 
 

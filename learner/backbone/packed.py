@@ -1,7 +1,7 @@
-"""Groups of tokens that run through the blocks as one packed sequence under a mask, or one after another beside a cache.
+"""Runs groups of tokens through the blocks, as one masked sequence in training or group by group with a key-value cache.
 
-Every group lies in frames of its own, [B, F, N, D], with flow times and rotary positions a frame. Groups may belong to streams of
-different widths, each with its own blocks, that meet in attention.
+Every group is [B, F, N, D], with flow times and rotary positions for each frame. Groups may belong to streams of different widths;
+each stream has its own blocks, and all streams attend to each other (a mixture of transformers).
 
 Shapes: B batch, F frames of a group, N tokens a frame, D width of its stream, H heads, d width of a head, S tokens of a sequence.
 """
@@ -19,17 +19,17 @@ from learner.backbone.layers import Block, KeyValue, Projected, Rotation, join, 
 
 
 class Group(NamedTuple):
-    """Tokens of one kind, and what blocks and heads need beside them."""
+    """What blocks and output head need for the tokens of one kind, besides the tokens."""
 
     tokens: Tensor
     embedding: Tensor
-    """Of the flow times, for the head, [B or 1, F or 1, 1, D]."""
+    """Flow-time embedding for the output head, [B or 1, F or 1, 1, D]."""
     modulation: Tensor
-    """Of the flow times, for the blocks, [B or 1, F or 1, 6, D]."""
+    """Flow-time modulation for the blocks, [B or 1, F or 1, 6, D]."""
     rotation: Rotation
-    """Each [F, 1, N, d]."""
+    """Cosines and sines, each [F, 1, N, d]."""
     stream: int = 0
-    """Which stream's blocks it runs through."""
+    """Index of the stream whose blocks the group runs through."""
 
 
 def framed(positions: Callable[..., Tensor], arguments: tuple[float, ...], frames: int, width: int, like: Tensor) -> Rotation:
@@ -39,7 +39,15 @@ def framed(positions: Callable[..., Tensor], arguments: tuple[float, ...], frame
 
 
 def project(blocks: Sequence[Block], tokens: Sequence[Tensor], groups: Sequence[Group]) -> list[Projected]:
-    """Queries, keys and values of every group, through the block of its stream; streams that share one go through it at once."""
+    """Queries, keys and values of every group, from the block of its stream.
+
+    Groups whose streams share a block are projected in one call.
+
+    Args:
+        blocks: the block of each stream at this depth.
+        tokens: of each group, [B, F, N, D].
+        groups: what belongs to the tokens.
+    """
     found: dict[int, Projected] = {}
     for block in dict.fromkeys(blocks):
         mine = [i for i, group in enumerate(groups) if blocks[group.stream] is block]
@@ -58,7 +66,15 @@ def settle(
     groups: Sequence[Group],
     texts: Sequence[KeyValue],
 ) -> list[Tensor]:
-    """Tokens after attention outputs [B, F, H, N, d], text and feed-forward, for groups as in `project`; `texts` of each stream."""
+    """Tokens after the rest of the block: attention output projection, cross-attention to text, feed-forward.
+
+    Args:
+        blocks: the block of each stream at this depth.
+        tokens: of each group before the block, [B, F, N, D].
+        attended: attention outputs of each group, [B, F, H, N, d].
+        groups: what belongs to the tokens.
+        texts: keys and values of the instruction, for each stream.
+    """
     found: dict[int, Tensor] = {}
     for block in dict.fromkeys(blocks):
         mine = [i for i, group in enumerate(groups) if blocks[group.stream] is block]
@@ -72,12 +88,12 @@ def settle(
 
 
 def one_sequence(x: Tensor) -> Tensor:
-    """Frames [B, F, H, N, d] one after the other, [B, H, F N, d]."""
+    """Flattens frames [B, F, H, N, d] into one sequence [B, H, F N, d]."""
     return x.transpose(1, 2).flatten(2, 3)
 
 
 def as_step(seen: KeyValue) -> KeyValue:
-    """Keys and values of all frames as those of one step, [B, 1, H, F N, d]: what a cache keeps."""
+    """Keys and values of all frames flattened into a single time step, [B, 1, H, F N, d], the layout of cache entries."""
     return KeyValue(one_sequence(seen.keys).unsqueeze(1), one_sequence(seen.values).unsqueeze(1))
 
 
@@ -87,7 +103,16 @@ def in_frames(x: Tensor, frames: int) -> Tensor:
 
 
 def masked(projected: Sequence[Projected], mask: Tensor | None, outputs: int) -> list[Tensor]:
-    """Attention of the first `outputs` groups over all, under a boolean mask [(B, 1,) queries or 1, S]; as [B, F, H, N, d] each."""
+    """Joint attention: the first `outputs` groups attend to all groups.
+
+    Args:
+        projected: of each group.
+        mask: True where a query may attend to a key, [queries or 1, S] or [B, 1, queries or 1, S]; None for full attention.
+        outputs: how many groups, from the first, have queries.
+
+    Returns:
+        The outputs of those groups, each [B, F, H, N, d].
+    """
     queries = torch.cat([one_sequence(part.queries) for part in projected[:outputs]], dim=2)
     keys = torch.cat([one_sequence(part.own.keys) for part in projected], dim=2)
     values = torch.cat([one_sequence(part.own.values) for part in projected], dim=2)
@@ -97,7 +122,7 @@ def masked(projected: Sequence[Projected], mask: Tensor | None, outputs: int) ->
 
 
 def beside(projected: Projected, others: KeyValue | None) -> Tensor:
-    """Attention of a group, all its frames at once, over itself and `others` [B, 1, H, n, d]; as [B, F, H, N, d]."""
+    """Full attention of one group, all frames together, over itself and cached keys `others` [B, 1, H, n, d]; [B, F, H, N, d]."""
     own = as_step(projected.own)
     seen = own if others is None else join(others, own)
     out = F.scaled_dot_product_attention(one_sequence(projected.queries), seen.keys[:, 0], seen.values[:, 0])

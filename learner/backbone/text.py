@@ -1,4 +1,4 @@
-"""Turns instructions into tokens that the backbone cross-attends to: a trained UMT5, else hashed n-grams of words."""
+"""Turns instructions into tokens for cross-attention, by a pretrained UMT5 or, without one, by hashed n-grams of words."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _CACHED = 1024
 
 
 class TextEncoder(nn.Module):
-    """Tokens of instructions; equal text gives equal tokens. Nothing here is trained, and a checkpoint carries none of it.
+    """Encodes instructions. Frozen: equal text gives equal tokens, and checkpoints do not contain its weights.
 
-    Each instruction is encoded once, on the CPU, and remembered.
+    Each instruction is encoded once, on the CPU, and cached.
     """
 
     _place: Tensor
@@ -60,7 +60,7 @@ class HashedWords:
         self._config = config
         self._table = torch.randn(config.buckets, config.dim, generator=torch.Generator().manual_seed(config.seed))
         self.places = _sinusoid(config.max_words, config.dim)
-        """What is added to the word at each place, [max_words, dim]."""
+        """Positional encoding that is added to the word at each place, [max_words, dim]."""
 
     def __call__(self, text: str) -> Tensor:
         """Tokens of one instruction, [max_words, dim]."""
@@ -79,7 +79,7 @@ class HashedWords:
 
 
 def _sinusoid(places: int, dim: int) -> Tensor:
-    """Sines and cosines of the place at geometric frequencies, [places, dim]."""
+    """Sinusoidal positional encoding (Vaswani et al. 2017), [places, dim]."""
     frequencies = torch.exp(-math.log(1e4) * torch.arange((dim + 1) // 2) / max(1, (dim + 1) // 2))
     angles = torch.arange(places)[:, None] * frequencies[None]
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim]

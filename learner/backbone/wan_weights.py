@@ -1,9 +1,10 @@
-"""Loads the backbone from a local checkpoint of Wan2.2-TI2V-5B (or another Wan of that block) by name, and says what did not match.
+"""Loads the backbone from a local checkpoint of Wan2.2-TI2V-5B (or another Wan with the same block), and reports every tensor.
 
-Two namings exist of the same weights: the authors' (`blocks.0.self_attn.q`) and that of diffusers' `WanTransformer3DModel`
-(`blocks.0.attn1.to_q`). Wan turns pairs of neighbouring channels by position, this model channels i and i + d / 2 of a head: rows
-of queries and keys change places accordingly, and the products stay what they were. Not taken are Wan's first and last layer, which
-belong to its VAE; what this model adds (actions, proprioception, memory) stays as it was initialised.
+The same weights exist under two sets of names: the authors' (`blocks.0.self_attn.q`) and diffusers' (`blocks.0.attn1.to_q`).
+Wan's rotary embedding rotates neighbouring channels, this model's rotates channels i and i + d / 2 of a head. The rows of the query
+and key projections are therefore permuted, which leaves their dot products unchanged. Wan's patch embedding and final projection
+are not loaded, because they belong to its VAE's latents. What this model adds (actions, proprioception, memory) keeps its
+initialisation.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from embodichain.errors import LearnerError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadReport:
-    """What became of every tensor: of the checkpoint's and of the model's."""
+    """What happened to every tensor of the checkpoint and of the model, by name."""
 
     loaded: Mapping[str, tuple[str, ...]]
-    """The model's tensors that were loaded, each with the checkpoint's that it was made from."""
+    """Model tensors that were loaded, each with the checkpoint tensors that it was made from."""
     unfilled: Mapping[str, str]
-    """The model's tensors that a Wan checkpoint should have filled and this one did not, with the reason."""
+    """Model tensors that a Wan checkpoint should have filled and this one did not, with the reason."""
     unused: Mapping[str, str]
-    """The checkpoint's tensors that went nowhere, with the reason."""
+    """Checkpoint tensors that were not used, with the reason."""
     own: tuple[str, ...]
-    """The model's tensors that no Wan has."""
+    """Model tensors that no Wan checkpoint has."""
 
     def __str__(self) -> str:
         lines = [f"{len(self.loaded)} tensors loaded, {len(self.own)} are this model's own"]
@@ -80,11 +81,11 @@ _OF_THE_VAE = ("patch_embedding.", "proj_out.", "head.head.")
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Tensors of the checkpoint whose rows, one after the other, make one of the model's."""
+    """Checkpoint tensors whose rows, concatenated, make one tensor of the model."""
 
     names: tuple[str, ...]
     turned: int = 0
-    """How many of them, from the first, are queries or keys that positions turn."""
+    """How many of them, from the first, are query or key projections under the rotary embedding: their rows are permuted."""
 
 
 def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequence[str], head: str) -> LoadReport:
@@ -93,11 +94,11 @@ def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequenc
     Tensors are read one at a time. Raises LearnerError when the folder holds no such checkpoint.
 
     Args:
-        model: its `blocks` are `layers.Block`s, its `text_in` leads text tokens to their width.
+        model: has `blocks` of `layers.Block` and the projection `text_in` of text tokens.
         folder: of the checkpoint.
-        heads: of attention in a block.
-        times: names of the model's flow-time embeddings: each starts from Wan's one.
-        head: name of the output head whose modulation Wan has.
+        heads: number of attention heads in a block.
+        times: names of the model's flow-time embeddings; each is initialised from Wan's single one.
+        head: name of the output head that takes over the modulation of Wan's head.
     """
     files = _tensor_files(Path(folder))
     state = model.state_dict()
@@ -133,9 +134,9 @@ def load_wan(model: nn.Module, folder: Path | str, *, heads: int, times: Sequenc
 
 
 def in_halves(rows: Tensor, heads: int) -> Tensor:
-    """Rows of queries or keys [heads x d, ...] with a head's even channels first, then its odd ones.
+    """Permutes rows of a query or key projection [heads x d, ...] so that each head has its even channels first, then its odd ones.
 
-    The width of a head is even; a tensor whose rows no heads divide is left for the check of its shape.
+    The head width must be even. A tensor whose rows are no multiple of `heads` is returned as it is; the shape check reports it.
     """
     if rows.shape[0] % (2 * heads):
         return rows
@@ -147,7 +148,7 @@ def _num_blocks(state: Mapping[str, Tensor]) -> int:
 
 
 def _plan(num_blocks: int, naming: Mapping[str, str], times: Sequence[str], head: str) -> dict[str, _Source]:
-    """The model's tensors that a Wan can fill, and from what."""
+    """Which checkpoint tensors fill which tensor of the model."""
     plan: dict[str, _Source] = {}
     for index in range(num_blocks):
         ours = theirs = f"blocks.{index}"
@@ -188,7 +189,7 @@ def _naming(files: Mapping[str, object], folder: Path) -> Mapping[str, str]:
 
 
 def _tensor_files(folder: Path) -> dict[str, Callable[[str], Tensor]]:
-    """For each tensor in the folder's safetensors files, what reads it."""
+    """For each tensor in the folder's safetensors files, a function that reads it."""
     inner = folder / "transformer"
     paths = sorted((inner if inner.is_dir() else folder).glob("*.safetensors"))
     if not paths:

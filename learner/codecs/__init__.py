@@ -1,4 +1,4 @@
-"""What a frame or a chunk becomes before a model reads it."""
+"""Codecs: they turn camera frames into latents, and action chunks into tokens."""
 
 from __future__ import annotations
 

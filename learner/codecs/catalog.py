@@ -18,12 +18,12 @@ CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": V
 
 
 def make_codec(config: EncoderConfig) -> Codec:
-    """The codec of a configuration; raises ConfigError listing those that exist."""
+    """Makes the codec that a configuration names; raises ConfigError, listing those that exist, for an unknown name."""
     if config.codec not in CODECS:
         raise unknown("codec", config.codec, CODECS)
     return CODECS[config.codec](config)
 
 
 def for_writing(**options: Any) -> Codec:
-    """The codec of a stream's workers, from the keywords of `EncoderConfig`."""
+    """Makes the codec with which simulation workers encode frames before they write them; takes the fields of `EncoderConfig`."""
     return make_codec(EncoderConfig(**options))

@@ -1,4 +1,4 @@
-"""What every codec of frames shares: cameras and frames folded into images, latents merged in squares, moments of objects behind.
+"""The base class of frame codecs: folds cameras and frames into a batch of images, merges patches, appends moments of objects.
 
 Shapes: B images of h x w pixels, N latents a frame, C channels of a latent.
 """
@@ -20,9 +20,9 @@ from learner.vision.segmenter import MOMENTS, load_segmenter
 class Codec(nn.Module, ABC):
     """Turns camera frames into latents, and back where it can; frozen, always in eval mode.
 
-    A subclass says how many patches an image has, what a patch's token holds, and how tokens become a picture again. With
-    `EncoderConfig.merge` squares of patches become one latent; with a segmenter each latent ends with the image moments of the
-    objects in its camera's picture (`segmenter.image_moments`), alike in all latents of a picture.
+    A subclass defines the patch size, the token of a patch, and how tokens are decoded. `EncoderConfig.merge` concatenates squares
+    of patches into one latent. With a segmenter, the last channels of each latent are the image moments of the objects that its
+    camera sees (`segmenter.image_moments`), the same in all latents of an image.
     """
 
     is_random: bool
@@ -63,27 +63,27 @@ class Codec(nn.Module, ABC):
         return False
 
     def depth_latents(self, depth_m: Tensor) -> Tensor:
-        """Latents [..., N, C] of depths [m], [..., cameras, h, w]; raises ConfigError from a codec that encodes none."""
+        """Latents [..., N, C] of depths [m], [..., cameras, h, w]; raises ConfigError if this codec does not encode depth."""
         raise ConfigError(f"the codec {self.config.codec!r} encodes no depth: use vae")
 
     @property
     def has_codes(self) -> bool:
-        """Whether `codes_of` and `motions_of` give anything."""
+        """Whether the codec has discrete codes, so that `codes_of` and `motions_of` work."""
         return False
 
     def codes_of(self, latents: Tensor) -> Tensor:
-        """Codes int64 [..., N] of latents; raises ConfigError from a codec that has none."""
+        """Indices int64 [..., N] of the discrete codes in latents [..., N, C]; raises ConfigError if this codec has none."""
         raise ConfigError(f"the codec {self.config.codec!r} has no codes: use vq")
 
     def motions_of(self, latents: Tensor, cameras: int) -> Tensor:
-        """Motions [B, clips, M] of frames [B, T, N, C]; raises ConfigError from a codec that has none."""
+        """Motion vectors [B, clips, M] of frames [B, T, N, C]; raises ConfigError if this codec has none."""
         raise ConfigError(f"the codec {self.config.codec!r} knows no motions: use vq")
 
     # ------------------------------------------------------------------------------------------------------- shapes
 
     @property
     def latents(self) -> LatentSpec:
-        """What it makes of a picture."""
+        """Channels of a latent, and how many of them are image moments."""
         return LatentSpec(self.latent_dim, MOMENTS if self.segmenter is not None else 0)
 
     @property
@@ -92,7 +92,7 @@ class Codec(nn.Module, ABC):
         return self.token_dim * self.config.merge**2 + (MOMENTS if self.segmenter is not None else 0)
 
     def patches(self, height: int, width: int) -> tuple[int, int]:
-        """Rows and columns of patches in an image; raises ConfigError when patches do not tile it."""
+        """Rows and columns of patches in an image of that size [pixels]; raises ConfigError when patches do not tile it."""
         if height % self.patch or width % self.patch:
             raise ConfigError(f"images of {height}x{width} pixels are not tiled by patches of {self.patch}: choose a multiple")
         return height // self.patch, width // self.patch
@@ -131,20 +131,20 @@ class Codec(nn.Module, ABC):
         return tokens.reshape(*lead, cameras * rows * columns, self.latent_dim)
 
     def encode(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
-        """Encode-on-write: latents [F, C, rows, columns, channels] of frames uint8 [F, C, h, w, 3]."""
+        """Latents [F, cameras, rows, columns, C] of frames uint8 [F, cameras, h, w, 3]: workers call it before they write."""
         latents = self(torch.from_numpy(rgb)).half()
         return latents.reshape(*rgb.shape[:2], *self.latent_shape(*rgb.shape[2:4])).numpy()
 
     def encode_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Encode-on-write of depths [m], float32 [F, C, h, w]: latents [F, C, rows, columns, channels]."""
+        """Latents [F, cameras, rows, columns, C] of depths [m], float32 [F, cameras, h, w]: workers call it before they write."""
         latents = self.depth_latents(torch.from_numpy(depth)).half()
         return latents.reshape(*depth.shape[:2], *self.latent_shape(*depth.shape[2:])).numpy()
 
     @torch.no_grad()
     def decode(self, latents: Tensor, cameras: int, rows: int, columns: int) -> Tensor:
-        """Frames uint8 [..., cameras, h, w, 3] of latents [..., N, C] laid out as cameras x rows x columns; moments are dropped.
+        """Frames uint8 [..., cameras, h, w, 3] from latents [..., N, C] in the order cameras, rows, columns; moments are dropped.
 
-        Raises ConfigError from a codec that decodes nothing.
+        Raises ConfigError if this codec cannot decode.
         """
         side = self.config.merge
         tokens = latents[..., : self.token_dim * side**2].reshape(-1, rows, columns, side, side, self.token_dim)

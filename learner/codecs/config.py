@@ -1,4 +1,4 @@
-"""Settings of what turns frames into latents; light, for command lines."""
+"""Settings of the codecs and of their training. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from learner.records.schedules import warm_cosine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderConfig:
-    """Which codec turns frames into latents, and from which weights: `source` is a local folder (of a DINOv3 also a hub id),
-    "builtin" for the small one that ships with this package and was trained on its own rendered stream (`embodichain encoder
-    train`, `codec train vae`), or "" for a small one with seeded random weights. `dim`, `layers`, `heads`, `patch` and `registers`
-    shape a random DINOv3 alone.
+    """Which codec turns frames into latents, and from which weights.
+
+    `source` is a local folder (for DINOv3 also a hub id), "builtin" for the small network that ships with this package and was
+    trained on rendered frames (`embodichain encoder train`, `codec train vae`), or "" for a small network with seeded random
+    weights. `dim`, `layers`, `heads`, `patch` and `registers` matter only for a random DINOv3.
     """
 
     codec: str = "dino"
-    """"dino": patch tokens of a DINOv3, which nothing decodes; "vae": latents of an image autoencoder, which decode to pictures;
-    "vq": these, and a code out of 512 for each; "wan": latents of Wan2.2's video autoencoder, from a local folder."""
+    """"dino": patch tokens of a DINOv3, which cannot be decoded; "vae": latents of an image autoencoder, which decode to images;
+    "vq": those latents with one of 512 discrete codes each; "wan": latents of Wan2.2's video autoencoder, from a local folder."""
     source: str = ""
     dim: int = 96
     layers: int = 4
@@ -28,12 +29,12 @@ class EncoderConfig:
     registers: int = 4
     seed: int = 0
     max_images: int = 256
-    """Images per forward pass: bounds the encoder's memory."""
+    """Most images in one forward pass; it bounds the memory of the encoder."""
     merge: int = 1
-    """Squares of so many patches a side become one latent of all their channels: fewer tokens for the model, nothing lost."""
+    """Squares of `merge` x `merge` patches are concatenated into one latent: fewer tokens for the model, no information lost."""
     segmenter: str = ""
-    """Where a trained segmenter lies, a folder or "builtin": each latent then ends with the six image moments of the objects in its
-    camera's picture. Empty: patch tokens alone."""
+    """Folder of a trained segmenter, or "builtin": the six image moments of the objects that a camera sees are then appended to
+    each of its latents. Empty: no segmenter."""
 
     def __post_init__(self) -> None:
         if self.dim % (4 * self.heads):
@@ -44,14 +45,14 @@ class EncoderConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaeConfig:
-    """How the image autoencoder trains: L1 + `ssim_weight` (1 - SSIM) + `kl_weight` KL, over colours and depths alike.
+    """How the image autoencoder trains. Loss: L1 + `ssim_weight` (1 - SSIM) + `kl_weight` KL, for colour and depth images alike.
 
     `rate` warms up over `warmup_steps`, then falls as a cosine to a fiftieth at `steps`.
     """
 
     steps: int = 4000
     depth_share: float = 0.25
-    """Share of the pictures that are shown as depth, drawn in grey, instead of colours."""
+    """Share of the training images that show depth, as grey values, instead of colour."""
     ssim_weight: float = 0.1
     kl_weight: float = 1e-4
     rate: float = 2e-3
@@ -65,19 +66,19 @@ class VaeConfig:
             raise ConfigError(f"a codec needs steps >= 1, rate > 0, depth_share in 0..1 and weights >= 0, got {self}")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at a step: linear warm-up, then cosine decay."""
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VqConfig:
-    """How pictures learn to be codes: L1 + `ssim_weight` (1 - SSIM) + `commitment` times the distance to the codes."""
+    """How the vector-quantised autoencoder trains. Loss: L1 + `ssim_weight` (1 - SSIM) + `commitment` x distance to the codes."""
 
     steps: int = 3000
     ssim_weight: float = 0.1
     commitment: float = 0.25
     halve: int = 2
-    """Pictures are shown at this fraction of their size: `EncoderConfig.merge` of who reads the codes."""
+    """Images are reduced by this factor; must equal `EncoderConfig.merge` of the model that will read the codes."""
     rate: float = 2e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -89,17 +90,17 @@ class VqConfig:
             raise ConfigError(f"codes need steps and halve >= 1, rate > 0 and weights >= 0, got {self}")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at a step: linear warm-up, then cosine decay."""
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MotionConfig:
-    """How motion learns to be told from structure: clips of the image autoencoder's latents are given back from both."""
+    """How the motion extractor trains: it reconstructs clips of the image autoencoder's latents from structure and motion."""
 
     steps: int = 1500
     merge: int = 2
-    """Of who reads the motions (`EncoderConfig.merge`)."""
+    """`EncoderConfig.merge` of the model that will read the motions."""
     decay: float = 1e-3
     """Weight of the mean square of the motions, which keeps them small."""
     rate: float = 2e-3
@@ -111,20 +112,20 @@ class MotionConfig:
             raise ConfigError(f"a motion extractor needs steps and merge >= 1, rate > 0 and decay >= 0, got {self}")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at a step: linear warm-up, then cosine decay."""
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FastConfig:
-    """What the action tokenizer is made of."""
+    """Settings of the FAST action tokenizer and of its training."""
 
     chunks: int = 3000
-    """From which runs become tokens."""
+    """Number of action chunks from which the byte-pair merges are learned."""
     scale: float = 20.0
     clip: float = 3.0
     channels: tuple[int, ...] = (*range(14, 20), *range(21, 27), 28, 29)
-    """Of the unified representation: joints of two arms of six, and both grippers."""
+    """Channels of the unified action that are tokenized: the joints of two six-joint arms, and both grippers."""
 
     def __post_init__(self) -> None:
         if self.chunks < 1 or self.scale <= 0 or self.clip <= 0 or not self.channels:
@@ -132,7 +133,7 @@ class FastConfig:
 
 
 class LatentSpec(NamedTuple):
-    """What the encoder makes of a picture: channels of a latent, and how many of them, the last, are image moments of objects."""
+    """Channels of a latent, and how many of them, at the end, are image moments of objects."""
 
     channels: int
     moments: int = 0
@@ -144,24 +145,24 @@ class PretrainConfig:
 
     steps: int = 3600
     mask_share: float = 0.3
-    """Share of the patches that the encoder does not see. More asks more of it and costs less a step, but whoever reads its tokens
-    later shows it whole frames: places were found worse after training at 0.7."""
+    """Share of the patches that are hidden from the encoder. A larger share makes the task harder and a step cheaper, but differs
+    more from the whole frames of later use: after training at 0.7, object positions could be read less well from the tokens."""
     asked_share: float = 0.4
-    """Share of the hidden patches that the decoder is asked for: the rest would cost more than it teaches."""
+    """Share of the hidden patches that the decoder must reconstruct; reconstructing all costs more than it teaches."""
     seen_weight: float = 1.0
-    """Weight of the error on patches that it saw, beside 1 on the hidden ones."""
+    """Weight of the error on visible patches; hidden patches have weight 1."""
     contrast_floor: float = 0.2
-    """Errors count relative to the patch's own contrast (variance of its pixels, in deviations of ImageNet's) plus this: a small
-    object counts as much as a large bare table, whose noise does not."""
+    """Errors are divided by the patch's contrast (variance of its normalised pixels) plus this floor. So a small object counts as
+    much as a large bare table, and noise on the table does not count."""
     depth_floor: float = 2e-4
-    """The same for the relief inside a patch, in logarithms of depth; how far the patch is as a whole is asked for apart."""
+    """`contrast_floor` for depth inside a patch, as variance of log depth; the mean depth of the patch is a target of its own."""
     segmentation_floor: float = 0.05
-    """The same for shares of room, table, robot and object."""
+    """`contrast_floor` for segmentation into room, table, robot and object."""
     depth_weight: float = 1.0
     segmentation_weight: float = 1.0
-    """How much depth and segmentation count beside colours at 1."""
+    """Weights of the depth and segmentation errors; colours have weight 1."""
     moment_weight: float = 10.0
-    """Weight of the error on the moments of seen patches, beside 1 on the hidden ones."""
+    """Weight of the error on the moments of visible patches; the reconstruction of hidden patches has weight 1."""
     moment_floor: float = 0.01
     """`contrast_floor` for moments."""
     decoder_dim: int = 96
@@ -171,7 +172,7 @@ class PretrainConfig:
     weight_decay: float = 0.05
     clip: float = 1.0
     bf16: bool = False
-    """Attention runs backwards several times slower in bfloat16 on CPUs."""
+    """Train in bfloat16. Off by default: on CPUs the backward pass of attention is several times slower in it."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -186,5 +187,5 @@ class PretrainConfig:
             raise ConfigError(f"pretraining needs steps and decoder_layers >= 1, decoder_dim in 32s and rate > 0, got {self}")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at a step: linear warm-up, then cosine decay."""
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps, final_share=0.02)

@@ -1,6 +1,6 @@
-"""Depth as a picture: inverse depth between fixed bounds, drawn in grey, so that one codec serves colours and depths.
+"""Depth as a grey image of inverse depth between fixed bounds, so that one codec encodes colours and depths.
 
-The bounds are fixed [m], because those of a clip cannot be found again from a single frame. What the camera hit nothing of is far.
+The bounds are fixed: bounds taken from a clip could not be recovered from a single frame. Pixels without a hit count as far.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Turns camera frames into the latents of the world model: patch tokens of a frozen DINOv3, which nothing decodes."""
+"""The codec "dino": the patch tokens of a frozen DINOv3, which cannot be decoded into images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIXEL_STD = (0.229, 0.224, 0.225)
 class Encoder(Codec):
     """A frozen DINOv3 vision transformer: uint8 pixels in, patch latents out; never trained here.
 
-    In training mode DINOv3 rescales its positions at random, so `train()` leaves this module in eval mode.
+    `train()` leaves it in eval mode, because in training mode DINOv3 augments its rotary positions at random.
     """
 
     pixel_mean: Tensor
@@ -47,16 +47,16 @@ class Encoder(Codec):
         return int(size if isinstance(size, int) else size[0])
 
     def pixels(self, images: Tensor) -> Tensor:
-        """What the transformer is given for uint8 images [B, h, w, 3]: floats [B, 3, h, w] in deviations of ImageNet's."""
+        """Normalises uint8 images [B, h, w, 3] by ImageNet's mean and deviation: floats [B, 3, h, w]."""
         return (images.permute(0, 3, 1, 2).to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
 
     def tokens(self, images: Tensor) -> Tensor:
-        """The patch tokens alone, without the class token and the registers before them."""
+        """Patch tokens [B, patches, C]; the class token and the registers are dropped."""
         hidden = self.vit(pixel_values=self.pixels(images)).last_hidden_state
         return hidden[:, 1 + self.vit.config.num_register_tokens :]
 
     def tokens_of(self, pixels: Tensor, seen: Tensor) -> Tensor:
-        """Tokens [B, M, C] of the patches `seen`, indices [B, M], of `pixels`, when the transformer is shown no others."""
+        """Tokens [B, M, C] of the patches with indices `seen` [B, M]; the transformer does not see the others."""
         vit = self.vit
         tokens, (cos, sin) = vit.embeddings(pixels), vit.rope_embeddings(pixels)
         prefix = 1 + vit.config.num_register_tokens
@@ -68,7 +68,7 @@ class Encoder(Codec):
 
 
 def weights_folder(source: str) -> str:
-    """Where the weights of a source lie."""
+    """The folder of the weights that `EncoderConfig.source` names."""
     return str(SHIPPED_WEIGHTS / "encoder") if source == BUILTIN else source
 
 

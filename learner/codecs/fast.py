@@ -1,12 +1,12 @@
-"""Chunks of actions as few tokens: cosine transform over time, rounding, and byte-pair encoding of what is left.
+"""FAST action tokenizer: compresses an action chunk by a cosine transform over time, rounding, and byte-pair encoding.
 
-FAST (Pertsch et al. 2025, "FAST: Efficient Action Tokenization for Vision-Language-Action Models"): an orthonormal DCT-II over
-the steps of a chunk puts what is smooth into few coefficients; times `scale` and rounded they are integers, written low frequencies
-of all channels first; frequent runs become tokens. The alphabet is fixed by the bound of the actions, not measured: a symbol
-outside of an alphabet would vanish without a word.
+Pertsch et al. 2025, "FAST: Efficient Action Tokenization for Vision-Language-Action Models". An orthonormal DCT-II over the steps
+of a chunk concentrates smooth motion in a few coefficients. They are multiplied by `scale`, rounded, and written as one symbol
+each, low frequencies of all channels first. Frequent sequences of symbols become tokens. The alphabet follows from the bound of the
+actions instead of the data, because the byte-pair encoder silently drops symbols outside its alphabet.
 
-Every chunk is the same number of symbols, K x channels. A decoder that counts them, and is offered no token that is longer than
-what is left, always stops at a whole chunk.
+Every chunk has the same number of symbols, K x channels. A decoder that counts symbols, and may only choose tokens no longer than
+what is left (`allowed`), always ends with a whole chunk.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.vision.config import BUILTIN
 
 FIRST_SYMBOL = 0x4E00
-"""Code point of the least coefficient: from here thousands of letters follow each other, clear of surrogates."""
+"""Unicode code point of the smallest coefficient; thousands of code points follow it without a gap or a surrogate."""
 VOCABULARY = 1024
 
 
 class FastTokenizer:
-    """Chunks [K, channels] of normalised actions in -clip..clip, as tokens and back."""
+    """Encodes chunks [K, channels] of normalised actions in -clip..clip as tokens, and decodes them."""
 
     def __init__(self, tokenizer: Tokenizer, *, channels: int, scale: float, clip: float, chunk: int = CHUNK) -> None:
         self._tokenizer = tokenizer
@@ -40,15 +40,15 @@ class FastTokenizer:
         self.limit = largest(scale, clip, chunk)
         size = tokenizer.get_vocab_size()
         self.lengths: NDArray[np.int64] = np.array([len(str(tokenizer.id_to_token(i))) for i in range(size)])
-        """Symbols of each token."""
+        """Number of symbols in each token, [vocabulary]."""
 
     @property
     def num_symbols(self) -> int:
-        """Symbols of a chunk."""
+        """Number of symbols in a chunk, K x channels."""
         return self.chunk * self.channels
 
     def integers(self, chunk: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Rounded coefficients [K, channels] of a chunk, which is clipped to its bound."""
+        """Rounded DCT coefficients [K, channels] of a chunk [K, channels], whose actions are clipped to -clip..clip first."""
         coefficients = np.asarray(dct(np.clip(chunk, -self.clip, self.clip), axis=0, norm="ortho"))
         return np.rint(coefficients * self.scale).astype(np.int64)
 
@@ -57,7 +57,7 @@ class FastTokenizer:
         return self._tokenizer.encode(as_text(self.integers(chunk), self.limit)).ids
 
     def decode(self, tokens: Sequence[int]) -> NDArray[np.float64]:
-        """The chunk [K, channels] of tokens; raises LearnerError for any number of symbols but a chunk's."""
+        """The chunk [K, channels] that tokens encode; raises LearnerError unless they hold exactly `num_symbols` symbols."""
         text = "".join(str(self._tokenizer.id_to_token(token)) for token in tokens)
         if len(text) != self.num_symbols:
             raise LearnerError(
@@ -67,7 +67,7 @@ class FastTokenizer:
         return np.asarray(idct(values.reshape(self.chunk, self.channels) / self.scale, axis=0, norm="ortho"))
 
     def allowed(self, left: int) -> NDArray[np.bool_]:
-        """Which tokens fit into `left` symbols; with 1 or more left some always do."""
+        """Mask [vocabulary] of the tokens of at most `left` symbols; with `left` >= 1 there always are some."""
         return self.lengths <= left
 
     def save(self, folder: Path) -> None:
@@ -84,7 +84,7 @@ def largest(scale: float, clip: float, chunk: int) -> int:
 
 
 def as_text(integers: NDArray[np.int64], limit: int) -> str:
-    """One letter for each coefficient, time-major."""
+    """One character for each coefficient, row by row: coefficients beyond +-`limit` are clipped."""
     letters = (integers.reshape(-1).clip(-limit, limit) + limit + FIRST_SYMBOL).astype(np.uint32)
     return letters.tobytes().decode("utf-32-le")
 
@@ -98,7 +98,7 @@ def train_fast(
     vocabulary: int = VOCABULARY,
     chunk: int = CHUNK,
 ) -> FastTokenizer:
-    """A tokenizer whose merges are those most frequent in `chunks`, each [K, channels]; seconds for some thousands."""
+    """Learns a tokenizer from `chunks`, each [K, channels]; some thousand chunks take seconds."""
     limit = largest(scale, clip, chunk)
     alphabet = [chr(FIRST_SYMBOL + i) for i in range(2 * limit + 1)]
     tokenizer = Tokenizer(models.BPE())

@@ -1,15 +1,14 @@
-"""Trains an encoder by itself: hides most patches of camera frames and asks a small decoder for all that the camera measured there.
+"""Self-supervised training of the encoder: a small decoder must reconstruct what the camera measured in hidden patches.
 
 Masked autoencoding (He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners") with a DINOv3 vision transformer as the
-encoder: it sees only the patches that stay, and of them only colours. The decoder gives back colours, depth and what each pixel
-shows (Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them: a renderer knows them
-anyway, nobody labels anything. So tokens must know where in space things are and where one ends, which colours alone would not
-ask of them. Patches that were seen count too. The decoder is thrown away.
+encoder: it sees only the visible patches, and only their colours. The decoder reconstructs colours, depth and segmentation
+(Bachmann et al. 2022, "MultiMAE": several modalities as targets), as far as the stream carries them; the renderer provides them
+without any labelling. Depth and segmentation make the tokens encode where things are in space and where their borders run, which
+colours alone would not. Visible patches count too. The decoder is discarded after training.
 
-Control asks where exactly in its patch a thing lies, and a token that holds this as a picture does not say it to who reads tokens
-by linear maps. So each seen token must also tell, through one linear map and no decoder, the low moments of its own patch: how
-much of it a thing covers, around which point, how it is stretched, and in which colours. Places found in different patches then
-add up.
+Control needs the exact position of a thing inside its patch, and a model that reads tokens by linear maps must be able to find it
+there. So a single linear map must also predict, from each visible token, the low moments of its patch: how much of it a thing
+covers, around which point, how it is stretched, and in which colours. Moments of different patches can be added up.
 
 Shapes: B images, N patches, M of them seen, C channels of a token, P side of a patch [pixels].
 """
@@ -29,20 +28,20 @@ from learner.codecs.dino import Encoder
 from learner.vision.camera_frames import KINDS, Views
 
 _LEVEL_CONTRAST = 0.05
-"""Variance of log depth to which errors of a patch's depth as a whole are held: 0.22, or 22% of the depth, counts 1."""
+"""Variance of log depth by which errors of a patch's mean depth are divided: an error of 0.22, about 22% of the depth, counts 1."""
 _NEAR, _FAR = 0.02, 4.0
-"""Depths [m] between which logarithms are asked for; where nothing was hit is far."""
+"""Depths [m] are clipped to this range before their logarithm is taken; pixels without a hit count as far."""
 
 
 class Errors(NamedTuple):
-    """Mean squared errors in units of patch contrast: the training loss, and over hidden patches alone."""
+    """Mean squared errors relative to patch contrast: the training loss, and the error on hidden patches alone."""
 
     loss: Tensor
     hidden: Tensor
 
 
 class MaskedAutoencoder(nn.Module):
-    """An encoder under training and the decoder that asks of it; `rows` and `columns` are the patches of its images."""
+    """The encoder under training and its decoder; `rows` and `columns` count the patches of an image."""
 
     def __init__(
         self, encoder: Encoder, config: PretrainConfig, *, rows: int, columns: int, depth: bool = False, segmentation: bool = False
@@ -64,7 +63,8 @@ class MaskedAutoencoder(nn.Module):
             self.blocks = nn.TransformerEncoder(layer, config.decoder_layers, nn.LayerNorm(dim), enable_nested_tensor=False)
             self.leave = nn.Linear(dim, values)
             self.tell = nn.Linear(channels, len(patch_waves(self.patch)) * (3 + (1 + 1 + 3) * segmentation))
-            nn.init.zeros_(self.leave.weight)  # where there is no contrast the smallest noise would be a large error
+            # Predict zero at first: relative to a patch without contrast, the smallest random output would be a large error.
+            nn.init.zeros_(self.leave.weight)
             nn.init.zeros_(self.leave.bias)
 
     def forward(self, views: Views, generator: torch.Generator) -> Errors:
@@ -86,7 +86,7 @@ class MaskedAutoencoder(nn.Module):
         return Errors(loss + config.moment_weight * _errors(told, self.moments(views, pixels, seen)).mean(), unseen)
 
     def targets(self, views: Views, pixels: Tensor, asked: Tensor) -> list[Target]:
-        """What is expected of the patches `asked` [B, A]: colours, then depth and segmentation where the views carry them."""
+        """Reconstruction targets of the patches `asked`, indices [B, A]: colours, then depth and segmentation if present."""
         config = self.config
         targets = [_target(self._patches(pixels, asked), config.contrast_floor, 1.0)]
         if views.depth is not None:
@@ -102,7 +102,7 @@ class MaskedAutoencoder(nn.Module):
         return targets
 
     def moments(self, views: Views, pixels: Tensor, seen: Tensor) -> list[Target]:
-        """Low moments over the patches `seen` [B, M]: of colours; of robot, object and the object's colours, where told apart."""
+        """Moments of the patches `seen`, indices [B, M]: of colours and, with segmentation, of robot, object and object colours."""
         floor = self.config.moment_floor
         targets = [_target(self._moments(pixels, seen), floor, 1.0)]
         if views.segmentation is not None:
@@ -115,7 +115,7 @@ class MaskedAutoencoder(nn.Module):
         return (self._patches(planes, seen).unflatten(-1, (planes.shape[1], -1)) @ waves.T).flatten(2) / waves.shape[1]
 
     def _patches(self, planes: Tensor, asked: Tensor) -> Tensor:
-        """The patches `asked` of planes [B, planes, h, w], each [planes x P x P] values."""
+        """The patches with indices `asked` [B, A] of planes [B, planes, h, w]: [B, A, planes x P x P]."""
         side = self.patch
         images, count, height, width = planes.shape
         columns = width // side
@@ -125,7 +125,7 @@ class MaskedAutoencoder(nn.Module):
 
 
 def patch_waves(side: int) -> Tensor:
-    """Polynomials up to the second degree over a patch of `side` pixels, orthonormal in the mean: [6, side x side]."""
+    """Orthonormal polynomials up to degree 2 over a patch of `side` x `side` pixels, [6, side x side]."""
     at = (2.0 * torch.arange(side) + 1.0) / side - 1.0
     v, u = (part.flatten() for part in torch.meshgrid(at, at, indexing="ij"))
     bent = [math.sqrt(5.0) / 2.0 * (3.0 * x.square() - 1.0) for x in (u, v)]
@@ -133,7 +133,7 @@ def patch_waves(side: int) -> Tensor:
 
 
 class Target(NamedTuple):
-    """One thing that is asked for: values [B, A, V], the contrast [B, A] to which their errors are held, and their weight."""
+    """One reconstruction target: values [B, A, V], the contrast [B, A] that errors are divided by, and a weight."""
 
     values: Tensor
     contrast: Tensor
@@ -141,7 +141,7 @@ class Target(NamedTuple):
 
 
 def _errors(predicted: Tensor, targets: Sequence[Target]) -> Tensor:
-    """Mean squared errors [B, A] of predictions [B, A, V] in units of contrast, all that is asked for weighed together."""
+    """Weighted sum [B, A] of the mean squared errors of all targets, relative to contrast."""
     parts = predicted.split([target.values.shape[-1] for target in targets], dim=-1)
     errors = predicted.new_zeros(predicted.shape[:2])
     for part, target in zip(parts, targets, strict=True):
@@ -154,7 +154,7 @@ def _target(values: Tensor, floor: float, weight: float) -> Target:
 
 
 OnStep = Callable[[int, float, float], bool]
-"""Told of every step: its number, the loss, and the error on hidden patches; True ends the training after it."""
+"""Called after every step with its number, the loss, and the error on hidden patches; returns True to end the training."""
 
 
 def pretrain(encoder: Encoder, images: Iterator[Views], config: PretrainConfig, on_step: OnStep) -> int:

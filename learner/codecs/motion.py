@@ -1,8 +1,8 @@
-"""What moves in a clip, apart from what stands in it: a few numbers that, with the clip's first frame, give the whole clip back.
+"""Motion of a clip, separated from its content: a few numbers that, with the first frame, reconstruct the whole clip.
 
-After VidTwin (Wang et al. 2025, "VidTwin: Video VAE with Decoupled Structure and Dynamics"): structure is kept in queries at every
-site, motion in profiles along rows and columns. Here structure comes from the first frame alone, and motion from differences of
-frames through a map without bias or norm, so that a clip in which nothing moves has no motion, exactly.
+After VidTwin (Wang et al. 2025, "VidTwin: Video VAE with Decoupled Structure and Dynamics"): structure is a vector at every site of
+the grid, motion is averaged to profiles along rows and along columns. Here structure comes from the first frame alone, and motion
+from differences of frames, through layers without bias or norm, so that a clip in which nothing moves has exactly zero motion.
 
 Shapes: B clips of one camera, F frames (5), C latent channels, h x w sites, S numbers of structure a site, M of motion a clip.
 """
@@ -22,7 +22,7 @@ from learner.records.weight_files import mismatches, read_weights, write_weights
 from learner.vision.config import BUILTIN
 
 FRAMES = 5
-"""Of a clip: five keyframes."""
+"""Frames in a clip."""
 _LIFT, _WIDTH, _STRUCTURE, _QUERIES = 64, 8, 8, 4
 _FORMAT = "embodichain-motion-1"
 
@@ -36,12 +36,12 @@ class Parts(NamedTuple):
 
     @property
     def motion(self) -> Tensor:
-        """All numbers of motion, [B, M]."""
+        """The motion as one vector, [B, M]."""
         return torch.cat([self.across.flatten(1), self.down.flatten(1)], dim=1)
 
 
 class MotionExtractor(nn.Module):
-    """Takes clips of latents apart and puts them together again; mean and deviation of motions are kept for who predicts them."""
+    """Splits clips of latents into structure and motion, and reconstructs them; stores mean and deviation of the motions."""
 
     motion_mean: Tensor
     motion_std: Tensor
@@ -68,11 +68,11 @@ class MotionExtractor(nn.Module):
 
     @property
     def num_motions(self) -> int:
-        """M."""
+        """M, the length of a clip's motion vector."""
         return len(self.motion_mean)
 
     def apart(self, clips_BFChw: Tensor) -> Parts:
-        """Structure of the first frame, motion of all."""
+        """Structure of the first frame and motion of all frames, from clips [B, F, C, h, w]."""
         lifted = F.silu(self.lift(clips_BFChw[:, 0]))
         weights = torch.einsum("qd,bdhw->bqhw", self.queries, self.key(lifted)).softmax(dim=1)
         structure = self.value(lifted).unflatten(1, (_QUERIES, _STRUCTURE)) * (_QUERIES * weights)[:, :, None]
@@ -81,7 +81,7 @@ class MotionExtractor(nn.Module):
         return Parts(structure.flatten(1, 2), change.mean(dim=3), change.mean(dim=4))
 
     def together(self, parts: Parts) -> Tensor:
-        """All frames of clips [B, F, C, h, w] from structure and motion: the first, and it with what has moved until each other."""
+        """Reconstructs clips [B, F, C, h, w]: the first frame, and later ones as the first changed by the motion up to them."""
         content = self.content(parts.structure)
         moved = (
             self.sideways(parts.across.transpose(2, 3)).permute(0, 1, 3, 2)[:, :, :, None]
@@ -92,7 +92,7 @@ class MotionExtractor(nn.Module):
         return self.last(whole + self.out(whole)).unflatten(0, (len(content), FRAMES))
 
     def motions(self, clips_BFChw: Tensor) -> Tensor:
-        """Standardised motions [B, M] of clips."""
+        """Motions [B, M] of clips [B, F, C, h, w], with the stored mean and deviation normalised to 0 and 1."""
         return (self.apart(clips_BFChw).motion - self.motion_mean) / self.motion_std
 
 

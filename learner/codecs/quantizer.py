@@ -1,7 +1,7 @@
-"""Vector quantisation: each vector becomes the nearest of a few codes, which follow what they stand for.
+"""Vector quantisation: each vector is replaced by the nearest entry of a codebook.
 
-Codes move as exponential averages of the vectors that chose them (van den Oord et al. 2017, "Neural Discrete Representation
-Learning", appendix A.1); those that nobody chose for long begin again at a vector of the batch.
+Codes are exponential moving averages of the vectors assigned to them (van den Oord et al. 2017, "Neural Discrete Representation
+Learning", appendix A.1). A code that is not used for long restarts at a random vector of the batch.
 
 Shapes: R vectors of width d, Q codes.
 """
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class Quantizer(nn.Module):
-    """Codes and the averages that they follow, as buffers: the optimiser does not see them."""
+    """The codebook and its moving averages. They are buffers, not parameters: the optimiser does not change them."""
 
     codes: Tensor
     counts: Tensor
@@ -21,7 +21,7 @@ class Quantizer(nn.Module):
     idle: Tensor
 
     def __init__(self, count: int, width: int, *, decay: float = 0.99, patience: int = 100) -> None:
-        """Codes not chosen for `patience` steps restart."""
+        """`count` codes of `width` channels; codes not used for `patience` steps restart."""
         super().__init__()
         self.decay, self.patience = decay, patience
         self.register_buffer("codes", torch.randn(count, width))
@@ -30,13 +30,17 @@ class Quantizer(nn.Module):
         self.register_buffer("idle", torch.zeros(count, dtype=torch.long))
 
     def indices(self, vectors: Tensor) -> Tensor:
-        """Of the nearest code of each vector [..., d], int64 [...]."""
+        """Index of the nearest code for each vector [..., d], int64 [...]."""
         flat = vectors.reshape(-1, vectors.shape[-1])
         distance = self.codes.square().sum(dim=1) - 2.0 * flat @ self.codes.T
         return distance.argmin(dim=1).view(vectors.shape[:-1])
 
     def forward(self, vectors: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Nearest codes with the gradient of the vectors, the commitment error, and indices; in training codes follow."""
+        """Quantises vectors [..., d]; in training mode it also updates the codebook.
+
+        Returns:
+            The nearest codes [..., d], through which gradients pass straight to the vectors; the commitment loss; indices [...].
+        """
         index = self.indices(vectors.detach())
         found = self.codes[index]
         if self.training:
@@ -59,7 +63,7 @@ class Quantizer(nn.Module):
 
 
 def perplexity(index: Tensor, count: int) -> float:
-    """How many codes are in use: the exponential of the entropy of how often each is chosen."""
+    """Effective number of codes in use: the exponential of the entropy of their frequencies."""
     share = torch.bincount(index.flatten(), minlength=count).double()
     share = share[share > 0] / share.sum()
     return float(torch.exp(-(share * share.log()).sum()))

@@ -1,8 +1,8 @@
-"""A small variational autoencoder of single pictures: latents that decode into pictures, of colours and of depth alike.
+"""The codec "vae": a small variational autoencoder of single images, colour or depth.
 
-Convolutions 3 → 16 → 32 → 64 → 96 channels, each halving the picture, a residual block a level, and the same mirrored (Kingma &
-Welling 2014, "Auto-Encoding Variational Bayes"; residual blocks as in latent diffusion, Rombach et al. 2022). A depth picture is
-drawn in grey and encoded by the same weights (`codecs.depth`).
+Convolutions 3 → 16 → 32 → 64 → 96 channels, each halving the image, with a residual block at each level, and the mirror image of
+that as decoder (Kingma & Welling 2014, "Auto-Encoding Variational Bayes"; residual blocks as in latent diffusion, Rombach et al.
+2022). Depth is encoded as a grey image by the same weights (`codecs.depth`).
 
 Shapes: B pictures of h x w pixels, values -1 to 1; latents [B, 8, h / 16, w / 16].
 """
@@ -24,7 +24,7 @@ from learner.records.weight_files import mismatches, read_weights, write_weights
 from learner.vision.config import BUILTIN
 
 CHANNELS = 8
-"""C of a latent."""
+"""Channels of a latent."""
 _WIDTHS = (16, 32, 64, 96)
 _GROUPS = 8
 _FORMAT = "embodichain-vae-1"
@@ -47,7 +47,7 @@ class _Residual(nn.Module):
 
 
 class Vae(nn.Module):
-    """The network: `encode` gives mean and logarithm of the variance, `decode` a picture."""
+    """The network: `encode` gives the mean and log variance of latents, `decode` an image."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def scaled(images: Tensor, like: Tensor) -> Tensor:
 
 
 class VaeCodec(Codec):
-    """The autoencoder as a codec: a latent is the mean of what the picture's patch may be."""
+    """The autoencoder as a codec: a latent is the mean of the encoder's distribution for a patch of 16 x 16 pixels."""
 
     decodes = True
 
@@ -120,11 +120,11 @@ class VaeCodec(Codec):
 
     @property
     def token_dim(self) -> int:
-        """C of the autoencoder."""
+        """Channels of a latent of the autoencoder."""
         return CHANNELS
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Latent means."""
+        """Latent means [B, patches, 8] of images uint8 [B, h, w, 3]."""
         mean, _ = self.vae.encode(scaled(images, self.vae.moments.weight))
         return mean.flatten(2).transpose(1, 2)
 
@@ -135,12 +135,12 @@ class VaeCodec(Codec):
 
     @property
     def encodes_depth(self) -> bool:
-        """Depth is a picture in grey."""
+        """Always: depth is encoded as a grey image."""
         return True
 
     @torch.no_grad()
     def depth_latents(self, depth_m: Tensor) -> Tensor:
-        """Latents [..., N, C] of depths [m], [..., cameras, h, w], drawn in grey; where moments of objects would be, zeros."""
+        """Latents [..., N, C] of depths [m], [..., cameras, h, w]; channels for moments of objects are zero."""
         *lead, cameras, height, width = depth_m.shape
         rows, columns = self.grid(height, width)
         grey = disparity(depth_m).reshape(-1, 1, height, width).to(self.vae.moments.weight).expand(-1, 3, -1, -1)

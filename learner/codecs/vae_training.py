@@ -15,7 +15,7 @@ from learner.codecs.vae import Vae, scaled, ssim
 from learner.vision.camera_frames import Views
 
 OnStep = Callable[[int, float], bool]
-"""Told of every step: its number and the peak signal-to-noise ratio [dB]; True ends the training after it."""
+"""Called after every step with its number and the peak signal-to-noise ratio [dB]; returns True to end the training."""
 
 
 def train_vae(vae: Vae, images: Iterator[Views], config: VaeConfig, on_step: OnStep) -> int:
@@ -47,7 +47,7 @@ def train_vae(vae: Vae, images: Iterator[Views], config: VaeConfig, on_step: OnS
 
 
 def shown(views: Views, depth_share: float, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Pictures [B, 3, h, w] of views: in colours, but for a share drawn by `generator` that is depth in grey, if there is any."""
+    """Training images [B, 3, h, w] of views: a random share shows depth as grey values, if the views have depth."""
     pictures = scaled(views.rgb, like)
     if views.depth is None or not depth_share:
         return pictures

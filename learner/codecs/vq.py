@@ -1,7 +1,7 @@
-"""Pictures as a grid of codes, beside the continuous latents of the same patches: what an autoregressive model reads and predicts.
+"""The codec "vq": a grid of discrete codes, which an autoregressive model predicts, beside the continuous latents of the "vae".
 
-A latent of a patch is [latent of the image autoencoder | vector of its code | moments of objects]: one array carries all, and the
-code is found again as the nearest one. Codes are of pictures at 1 / merge of their size, so that there is one for each latent.
+A latent is [latent of the image autoencoder | vector of its code | moments of objects]. The index of a code is not stored: it is
+that of the nearest codebook entry. Codes are computed on images reduced by `merge`, so that there is exactly one for each latent.
 
 Shapes: B pictures of h x w pixels, N latents a frame, Q codes of width 8.
 """
@@ -27,11 +27,11 @@ from learner.vision.config import BUILTIN
 CODES = 512
 _FORMAT = "embodichain-vq-1"
 _SITES = 4
-"""Rows and columns of latents of the pictures that the built-in motion extractor knows."""
+"""Rows and columns of latents in the images that the built-in motion extractor was trained on."""
 
 
 class VqAutoencoder(nn.Module):
-    """The network of the image autoencoder with codes in place of its latents."""
+    """The network of the image autoencoder with quantised latents."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class VqAutoencoder(nn.Module):
             self.quantizer = Quantizer(CODES, CHANNELS)
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Vectors [B, h / 16, w / 16, 8] of pictures [B, 3, h, w] with values -1 to 1, before they become codes."""
+        """Vectors [B, h / 16, w / 16, 8] before quantisation, of images [B, 3, h, w] with values -1 to 1."""
         return self.network.encode(pictures)[0].permute(0, 2, 3, 1)
 
     def decode(self, vectors: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class VqAutoencoder(nn.Module):
 
 
 class VqCodec(Codec):
-    """Codes beside continuous latents, and motions of clips of them; all frozen."""
+    """Discrete codes, continuous latents, and motions of clips; all networks are frozen."""
 
     decodes = True
 
@@ -68,7 +68,7 @@ class VqCodec(Codec):
 
     @property
     def has_codes(self) -> bool:
-        """Every patch has one."""
+        """Always: every latent has one code."""
         return True
 
     @property
@@ -78,16 +78,16 @@ class VqCodec(Codec):
 
     @property
     def token_dim(self) -> int:
-        """Of the continuous latents."""
+        """Channels of the continuous latents."""
         return CHANNELS
 
     @property
     def latent_dim(self) -> int:
-        """Channels of a latent, its code's vector included."""
+        """Channels C of a latent, including the vector of its code."""
         return super().latent_dim + CHANNELS
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Latent means of the image autoencoder."""
+        """Latent means [B, patches, 8] of the image autoencoder."""
         mean, _ = self.vae.encode(scaled(images, self.vae.moments.weight))
         return mean.flatten(2).transpose(1, 2)
 
@@ -114,7 +114,7 @@ class VqCodec(Codec):
         return self.motion.motions(clips.flatten(0, 2)).unflatten(0, clips.shape[:3]).flatten(2)
 
     def num_motions(self, cameras: int) -> int:
-        """M of that many cameras."""
+        """M, the length of the motion vector of a clip from that many cameras."""
         return cameras * self.motion.num_motions
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Trains codes of pictures, and motion apart from structure, on frames and clips of the rendered stream."""
+"""Trains the vector-quantised autoencoder on frames, and the motion extractor on clips, of the rendered stream."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from learner.codecs.vq import CODES, VqAutoencoder
 from learner.vision.camera_frames import Views
 
 OnStep = Callable[[int, float, float], bool]
-"""Told of every step: its number and two figures worth watching; True ends the training after it."""
+"""Called after every step with its number and two figures of quality; returns True to end the training."""
 
 
 def train_vq(model: VqAutoencoder, images: Iterator[Views], config: VqConfig, on_step: OnStep) -> int:
-    """Trains `model` in place on batches of views; returns the number of steps made. Told: PSNR [dB] and perplexity of the codes.
+    """Trains `model` in place on batches of views; returns the number of steps made.
 
-    Ends after `config.steps`, when `images` ends, or when `on_step` says so. Raises LearnerError when the loss is not finite.
+    `on_step` is given the PSNR [dB] and the perplexity of the codes. Training ends after `config.steps`, when `images` ends, or
+    when `on_step` returns True. Raises LearnerError when the loss is not finite.
     """
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.weight_decay)
     generator = torch.Generator().manual_seed(config.seed)
@@ -47,9 +48,8 @@ def train_vq(model: VqAutoencoder, images: Iterator[Views], config: VqConfig, on
 def train_motion(extractor: MotionExtractor, codec: Codec, clips: Iterator[Views], config: MotionConfig, on_step: OnStep) -> int:
     """Trains `extractor` in place on clips uint8 [B, 5, h, w, 3] of one camera each; returns the number of steps made.
 
-    Told: error of the clips that are given back ÷ that of clips that stand still, and the share of pairs in which the motion of
-    one clip put into another moves it nearer to the former's own change than to none. At the end the mean and the deviation of the
-    motions are kept.
+    `on_step` is given the reconstruction error ÷ the error of repeating the first frame, and the share of pairs in which motion can
+    be transferred (`transferred`). At the end the mean and deviation of the motions are stored in the extractor.
     """
     optimizer = torch.optim.AdamW(extractor.parameters(), lr=config.rate, weight_decay=0.01)
     step, seen = -1, []
@@ -81,9 +81,9 @@ def latents_of(codec: Codec, clips: Tensor, shape: tuple[int, int, int]) -> Tens
 
 @torch.no_grad()
 def transferred(extractor: MotionExtractor, latents: Tensor) -> float:
-    """Share of pairs (A, B) where A's structure with B's motion changes as B does, rather than as A does.
+    """Share of pairs (A, B) in which A's structure decoded with B's motion changes more like clip B than like clip A.
 
-    Neighbours in the batch are the pairs; changes are those of the decoded clip from its first frame to its last.
+    Pairs are neighbours in the batch; a change is the last frame of a decoded clip minus its first.
     """
     parts = extractor.apart(latents)
     swapped = parts._replace(across=parts.across.roll(1, dims=0), down=parts.down.roll(1, dims=0))

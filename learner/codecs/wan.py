@@ -1,8 +1,8 @@
-"""The video autoencoder of Wan2.2-TI2V-5B as a codec, from a local folder: 16 x 16 pixels and up to four frames a latent.
+"""The codec "wan": the video autoencoder of Wan2.2-TI2V-5B; a latent covers 16 x 16 pixels and up to four frames.
 
-Two traps of the library's own way are closed here. It cuts frame counts other than 1 + 4k without a word: refused. It keeps what it
-remembers between frames on the module, so that two threads on one autoencoder spoil each other's latents without an exception: here
-that memory goes in and comes out with each call.
+It avoids two traps of the diffusers library. The library silently drops frames beyond 1 + 4k; here such clips are refused. The
+library stores the cache of its causal convolutions on the module, so that two threads corrupt each other's latents; here the cache
+is passed in and returned by each call.
 
 Shapes: B clips, F frames of h x w pixels, z channels of a latent (48).
 """
@@ -21,15 +21,15 @@ from learner.codecs.config import EncoderConfig
 from learner.codecs.vae import scaled
 
 Caches = tuple[Tensor | str | None, ...]
-"""What the encoder remembers of the frames before, one entry for each causal convolution; all None before the first frame."""
+"""Cached inputs of the encoder's causal convolutions, one entry for each; all None before the first frame."""
 
 
 class WanCodec(Codec):
-    """Frames one by one, or clips whose memory the caller keeps (`start`, `step`)."""
+    """Encodes single frames, whole clips, or clips step by step with a cache that the caller keeps (`start`, `step`)."""
 
     decodes = True
     frames_per_latent = 4
-    """After the first frame of a clip, which has a latent of its own."""
+    """Frames that one latent covers; only the first frame of a clip has a latent of its own."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__(config)
@@ -59,7 +59,7 @@ class WanCodec(Codec):
         return int(inner.config.z_dim)
 
     def tokens(self, images: Tensor) -> Tensor:
-        """Latents of single frames: those of clips of one frame."""
+        """Latents [B, patches, z] of single frames, encoded as clips of one frame."""
         latents, _ = self.step(self.start(), scaled(images, self.mean)[:, :, None])
         return latents[:, :, 0].flatten(2).transpose(1, 2)
 
@@ -92,16 +92,16 @@ class WanCodec(Codec):
         return torch.cat(found, dim=2)
 
     def start(self) -> Caches:
-        """The memory before a clip's first frame."""
+        """The empty cache before the first frame of a clip."""
         return (None,) * self._count
 
     @torch.no_grad()
     def step(self, caches: Caches, values: Tensor) -> tuple[Tensor, Caches]:
-        """The next latent [B, z, 1, h / 16, w / 16], and the memory after it.
+        """The next latent [B, z, 1, h / 16, w / 16], and the cache after it.
 
         Args:
-            caches: of `start`, or of the step before; stays as it is, and belongs to whoever holds it.
-            values: pictures [B, 3, F, h, w], -1 to 1: the first frame alone, then four at a time.
+            caches: from `start` or from the step before; not modified.
+            values: images [B, 3, F, h, w] with values -1 to 1: the first frame alone, then four at a time.
         """
         first = all(entry is None for entry in caches)
         if values.shape[2] != (1 if first else 4):
@@ -132,7 +132,7 @@ def load_wan_vae(source: str) -> torch.nn.Module:
 
 
 def _convolutions(part: torch.nn.Module) -> int:
-    """Causal convolutions of the encoder or the decoder: each remembers the frames before."""
+    """Number of causal convolutions in the encoder or decoder; each has one cache entry."""
     return sum(isinstance(layer, _library().WanCausalConv3d) for layer in part.modules())
 
 

@@ -1,4 +1,4 @@
-"""`embodichain efficiency RUN RUN ...`: fits what several runs reached against the experience of each of their iterations."""
+"""`embodichain efficiency RUN RUN ...`: fits the loss of several runs as a power law of their experience throughput E."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _runs(paths: list[Path], *, mix: bool) -> list[Path]:
-    """Those that are folders of runs; the others are named on standard error. Raises ConfigError for runs of several recipes."""
+    """Keeps the paths that are run folders and warns about the others; raises ConfigError if the runs have several recipes."""
     from learner.records.plain import load_yaml
     from learner.records.run_folder import RunFolder
 

@@ -70,7 +70,7 @@ def main(arguments: list[str]) -> int:
 
 
 def show(summary: dict[str, Any], config: JudgeConfig) -> None:
-    """The figures for people."""
+    """Prints the figures as a table."""
     from rich.console import Console
     from rich.table import Table
 
@@ -94,7 +94,7 @@ def show(summary: dict[str, Any], config: JudgeConfig) -> None:
 
 
 def configure(options: argparse.Namespace, trained: Trained) -> JudgeConfig:
-    """The evaluation that the command line asks for; raises ConfigError for unknown names."""
+    """Turns the command line into the configuration of an evaluation; raises ConfigError for unknown names."""
     world = trained.world
     if options.task:
         world = replace(world, tasks=tuple(options.task))

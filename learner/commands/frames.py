@@ -1,4 +1,4 @@
-"""Commands that train on single camera frames: `embodichain encoder train` and `segmenter train`."""
+"""Shared by the commands that train on single camera frames: `encoder train`, `segmenter train` and `codec train`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Config = TypeVar("Config", bound="FramesConfig")
 
 
 def parse(arguments: list[str], name: str, description: str, steps: str) -> tuple[Namespace, list[str]]:
-    """What the command line of `embodichain NAME train` says, and its dotted overrides; `steps` is the dotted name of --steps."""
+    """Parses `embodichain NAME train`: the named options, and the dotted overrides. `steps` is the dotted name behind --steps."""
     parser = Parser(name, description)
     train = parser.subcommands().add_parser("train", description=description, help=description)
     train.epilog = f"{REST[0].upper()}{REST[1:]}."
@@ -33,7 +33,7 @@ def parse(arguments: list[str], name: str, description: str, steps: str) -> tupl
 
 
 def resolved(known: Namespace, words: list[str], config: Config, name: str) -> Config | None:
-    """`config` as the command line has it; None when all that was asked for is the help."""
+    """Applies the command line to `config`; returns None if it only asked for help, which is printed."""
     from learner.runs.option_help import all_options
     from learner.runs.options import check_world, override
 
@@ -47,7 +47,7 @@ def resolved(known: Namespace, words: list[str], config: Config, name: str) -> C
 
 
 def report(record: dict[str, Any], config: FramesConfig) -> int:
-    """Prints what was trained; 130 after Ctrl-C, what was trained so far being saved."""
+    """Prints what was trained; returns the exit code, 130 after Ctrl-C (what was trained so far is saved)."""
     if config.json:
         print(json.dumps(record))
     else:

@@ -1,4 +1,4 @@
-"""Kinds of values on the learner's command lines, checked before anything heavy is imported."""
+"""Argument types of the learner's command lines; they are checked before torch or MuJoCo is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from learner.records.shipped import BUILTIN, shipped
 
 
 def trained(text: str) -> Path:
-    """A run folder, a checkpoint, a policy file, or builtin:NAME; raises ConfigError or RunError when there is none."""
+    """The path of a run folder, a checkpoint, a policy file or builtin:NAME; raises ConfigError or RunError if there is none."""
     if text.startswith(BUILTIN):
         shipped(text.removeprefix(BUILTIN))
         return Path(text)
@@ -18,13 +18,13 @@ def trained(text: str) -> Path:
 
 
 def run_folder(text: str) -> Path:
-    """The folder of a run; raises RunError when there is none, naming those beside it."""
+    """The folder of a run; if there is none, raises RunError, which lists the runs next to the given path."""
     from learner.records.run_folder import RunFolder
 
     return RunFolder.open(Path(text)).path
 
 
 def flag(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
-    """Adds an option that is either there or not, and that may be said to be `True` or `False`."""
+    """Adds a switch to the parser that may also be given as `--name True` or `--name False`."""
     choices = ("True", "False")
     parser.add_argument(name, nargs="?", const="True", default="False", choices=choices, metavar="True|False", help=help_text)

@@ -1,4 +1,4 @@
-"""`embodichain list`: every name that commands accept; nothing behind a name is imported."""
+"""`embodichain list`: every name that commands accept. It imports none of the things that it lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`embodichain export`: the policy of a run as one file; or, told a format, episodes in that format (`commands.datasets`)."""
+"""`embodichain export`: writes the policy of a run as one file, or episodes in a data set format (`commands.datasets`)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from learner.commands.kinds import trained as trained_path
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain export FORMAT ...` or `embodichain export policy RUN [-o FILE]`; `export RUN` is short for the latter."""
+    """`embodichain export FORMAT ...` or `embodichain export policy RUN [-o FILE]`; `export RUN` means `export policy RUN`."""
     word = arguments[0] if arguments else ""
     if word in FORMATS:
-        with explained("exchange"):  # all that a data team needs, without a learner
+        with explained("exchange"):  # exporting data works in an installation without the learner's dependencies
             from embodichain.commands.datasets import export
 
             return export(arguments)
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
 
 
 def policy(arguments: list[str]) -> int:
-    """The policy of a run as one file without pickles, averaged weights, no optimiser."""
+    """`embodichain export policy RUN`: writes averaged weights and configuration as one safetensors file, without the optimiser."""
     parser = Parser(
         "export",
         "The policy of a run as one file without pickles: averaged weights, no optimiser.",

@@ -1,4 +1,4 @@
-"""`embodichain report`: writes a run's report again from its folder."""
+"""`embodichain report`: rewrites the report of a run from the files in its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`embodichain run`: streams experience from simulation into a learner, judges the policy and writes a report."""
+"""`embodichain run`: streams experience from simulation into a learner, evaluates the policy and writes a report."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DEFAULT = "tiny_cpu"
 
 
 def main(arguments: list[str]) -> int:
-    """Runs what the command line asks for; 0 when all went well, 130 after Ctrl-C (the run can be resumed)."""
+    """`embodichain run`; returns 0 on success, 130 after Ctrl-C (the run can be resumed)."""
     options = parse(arguments)
     if options.dry_run:
         from learner.runs.static import check_static
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> RunOptions:
-    """Reads the arguments; raises ConfigError for what cannot be used, and exits after help."""
+    """Parses the arguments; raises ConfigError for invalid values, and exits after printing help."""
     named = bool(arguments) and not arguments[0].startswith("-")
     recipe = arguments[0] if named else _DEFAULT
     parser, short = _parser()
@@ -76,7 +76,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     )
     parser.usage = "embodichain run [RECIPE] [OPTIONS]"
     add = parser.add_argument
-    add("--recipe", help=SUPPRESS)  # a value of the configuration as all others, and named among them
+    add("--recipe", help=SUPPRESS)  # the recipe is also a field of the configuration, so its dotted name must be accepted
     add("--config", type=existing, metavar="FILE", help="a YAML file whose values override the recipe's")
     add("--size", help="a named size of the recipe's world model, such as tiny, small, base")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
@@ -93,7 +93,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
 
 
 def _ring_bytes(config: RunConfig) -> int:
-    """Shared memory that the ring of a run will take."""
+    """Size of the ring of a run in shared memory [bytes]."""
     from embodichain.ring.layout import RingLayout
     from embodichain.world import check_names
 
@@ -102,7 +102,7 @@ def _ring_bytes(config: RunConfig) -> int:
 
 
 def describe(config: RunConfig) -> str:
-    """The resolved configuration and the memory its ring will take, as text."""
+    """The resolved configuration and the memory of its ring, as text."""
     import yaml
 
     from learner.records.plain import as_plain
@@ -122,7 +122,7 @@ def _bound(summary: dict[str, Any]) -> str:
 
 
 def print_summary(summary: dict[str, Any], *, as_json: bool) -> None:
-    """The end of a run for people, or one JSON object on the last line for programs."""
+    """Prints the figures of a finished run: a table, or one JSON object on the last line."""
     if as_json:
         print(json.dumps(summary))
         return

@@ -1,4 +1,4 @@
-"""`embodichain segmenter train`: trains the built-in segmenter on frames of the rendered stream, read a bounded number of times."""
+"""`embodichain segmenter train`: trains the segmenter on frames of the rendered stream, from the ring, with bounded reads."""
 
 from __future__ import annotations
 

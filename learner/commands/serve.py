@@ -1,4 +1,4 @@
-"""`embodichain serve`: a trained policy for robots in other processes, over openpi's websocket protocol."""
+"""`embodichain serve`: serves a trained policy to robots in other processes, over openpi's websocket protocol."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain serve RUN|CHECKPOINT`: until Ctrl-C or SIGTERM, either of which ends it cleanly with 0."""
+    """`embodichain serve RUN|CHECKPOINT`: serves until Ctrl-C or SIGTERM, then shuts down and returns 0."""
     options = _parser().parse(arguments)
     config = _config(options)
     path = trained_path(options.path)

@@ -1,4 +1,4 @@
-"""Options of commands that take a whole configuration: a few short ones, and every value of it by its dotted name."""
+"""Options of commands that take a whole configuration: a few short options, and every other value by its dotted name."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHORT = {
 
 
 def add_settings(parser: Parser, more: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Adds --tasks, the short options above and `more` of the kind; returns the dotted name that each stands for."""
+    """Adds --tasks, the short options above and `more`; returns the dotted name behind each short option."""
     short = {**_SHORT, **more}
     parser.add_argument("--tasks", "--task", nargs="+", metavar="TASK", help="what the episodes are about, see `embodichain list`")
     for name, (_, help_text) in short.items():
@@ -45,7 +45,7 @@ def check_settings(options: Namespace) -> None:
 
 
 def check_rest(parser: Parser, rest: Sequence[str]) -> None:
-    """Raises UsageError for a word too many, or a misspelt short option, among what should be dotted options and their values."""
+    """Raises UsageError for a stray word or a misspelt short option among the dotted options and their values."""
     if rest and not rest[0].startswith("-"):
         raise UsageError(unknown_option(parser.prog, rest[0], ()))
     for word in rest:
@@ -54,7 +54,7 @@ def check_rest(parser: Parser, rest: Sequence[str]) -> None:
 
 
 def dotted(options: Namespace, short: Mapping[str, str]) -> list[str]:
-    """The short options that were given, by their dotted names."""
+    """Rewrites the short options that were given as dotted options."""
     words: list[str] = []
     for name, dotted_name in short.items():
         value = getattr(options, name.strip("-").replace("-", "_"))

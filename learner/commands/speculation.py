@@ -1,4 +1,4 @@
-"""Options of speculation, which serving and judging share."""
+"""The options of speculation, shared by `serve` and `eval`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from learner.inference.config import OFF, SaiConfig
 
 
 def sai_config(options: argparse.Namespace) -> SaiConfig | None:
-    """The speculation that `add_sai_options` asked for."""
+    """The speculation settings from the options that `add_sai_options` added; None if speculation is off."""
     if options.sai == OFF:
         return None
     return SaiConfig(variant=options.sai, s_mid=options.s_mid, patience_s=options.patience_s, delay=options.delay)

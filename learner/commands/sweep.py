@@ -1,4 +1,4 @@
-"""`embodichain sweep RECIPE --replay 213,50,10 --seeds 0-2`: runs that differ in what bounds their reads, a table and a figure."""
+"""`embodichain sweep RECIPE --replay 213,50,10 --seeds 0-2`: one run for each replay bound and seed, a table and a figure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """`embodichain sweep`; 0 when every trial has ended well, 1 when one has not."""
+    """`embodichain sweep`; returns 0 when every trial has succeeded, else 1."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     RECIPES.check(options.recipe)
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """The numbers that a text lists: 0, 1, 2 and 5 for "0-2,5"."""
+    """Parses a list of numbers and ranges: "0-2,5" gives 0, 1, 2, 5."""
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
@@ -99,7 +99,7 @@ def _show(trials: Sequence[Trial], *, as_json: bool) -> None:
 
 
 def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]:
-    """Exit codes of those that were run now."""
+    """Runs the trials that have not ended yet; returns their exit codes by name."""
     if options.at_once < 1:
         raise UsageError(f"embodichain sweep: --at-once must be at least 1, got {options.at_once}")
     todo = [trial for trial in trials if not trial.is_finished]
@@ -129,12 +129,12 @@ def _run(trials: Sequence[Trial], options: argparse.Namespace) -> dict[str, int]
 
 
 def _log(out: Path, name: str) -> Path:
-    """What the command of a trial has written."""
+    """The file that receives the output of a trial's command."""
     return out / "logs" / f"{name}.log"
 
 
 def _report(words: SweepWords, trials: Sequence[Trial], codes: dict[str, int]) -> dict[str, Any]:
-    """Table and figure of what has ended; what has not is listed."""
+    """Writes the table and figure of finished trials, and lists the unfinished ones."""
     from learner.reporting.sweep import factors, result, table, write_csv
     from learner.reporting.sweep_figure import draw_sweep
 

@@ -1,4 +1,4 @@
-"""`embodichain trace` and `embodichain replay`: a sample back to what made it, and an episode again from its record."""
+"""`embodichain trace` finds what produced a training sample; `embodichain replay` simulates an episode again from its record."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def trace(arguments: list[str]) -> int:
 
 
 def replay(arguments: list[str]) -> int:
-    """`embodichain replay RECORD`: 0 when the episode is the same to the bit, 1 when it is not."""
+    """`embodichain replay RECORD`; returns 0 when the new episode equals the recorded one bit for bit, else 1."""
     parser = Parser("replay", "Simulate an episode again from its record, and say whether it is the same to the bit.")
     parser.add_argument("record", type=existing, help="record.json of `embodichain trace`")
     parser.add_argument("-o", "--out", type=Path, help="where to write a film of it, an MP4 file (default: none)")
@@ -90,7 +90,7 @@ def replay(arguments: list[str]) -> int:
 
 
 def _film(without: bool, path: Path | None, world: World, again: Resimulated) -> dict[str, str]:
-    """Writes a film of the episode unless it shall be left out or its physics shows nothing; its path by the name "film"."""
+    """Writes a film unless told not to or the physics draws nothing; returns {"film": path}, or {} without a film."""
     if without or path is None or world.config.physics != "mujoco":
         return {}
     from learner.reporting.pictures import save_film

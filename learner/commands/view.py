@@ -1,4 +1,4 @@
-"""`embodichain view`: an asset, a robot, a scene or an episode in the browser."""
+"""`embodichain view`: shows an asset, a robot, a scene or an episode in the browser."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _exhibit(options: Namespace) -> Exhibit:
-    """What the target names; raises ConfigError, AssetError, SceneError or RobotError when it is nothing of all that."""
+    """Opens what the target names; raises ConfigError, AssetError, SceneError or RobotError if it names nothing known."""
     from embodichain import robots
     from embodichain.tasks import TASKS, check
     from embodichain.tasks.benchmarks import benchmark
@@ -100,7 +100,7 @@ def _exhibit(options: Namespace) -> Exhibit:
 
 
 def _usd_in(folder: Path) -> Path:
-    """The asset's file of a folder that `asset build` wrote."""
+    """The single USD file in a folder that `asset build` wrote; raises AssetError if there is not exactly one."""
     found = [folder / f"{folder.name}{suffix}" for suffix in _USD if (folder / f"{folder.name}{suffix}").exists()]
     found = found or sorted(path for path in folder.iterdir() if path.suffix in _USD)
     if len(found) != 1:

@@ -1,4 +1,4 @@
-"""What the learner reads of the ring: leases, windows, batches."""
+"""How the learner reads the ring: leases of trajectories, windows cut from them, batches on the learner's device."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""From the ring to the learner's device: batches that are drawn in order, are under way while another is learned from, and are
-kept by a checkpoint.
+"""Prefetching: batches are drawn from the ring and copied to the learner's device while it trains on an earlier one.
 
-What has been drawn has been read, so a batch that is under way counts against the replay bound. A checkpoint that forgot it would
-lose it: so it is saved whole, and a resumed run learns from it first.
+A prefetched batch already counts as read against the replay bound. A checkpoint therefore contains the prefetched batches, and a
+resumed run trains on them first; otherwise their data would be lost.
 """
 
 from __future__ import annotations
@@ -22,18 +21,18 @@ _ENDLESS = 1 << 40
 
 
 class Ahead(IterableDataset[Batch]):
-    """An endless stream of batches on the learner's device, for `DataLoader(batch_size=None, num_workers=0)`; of one thread.
+    """An endless stream of batches on the learner's device, for `DataLoader(batch_size=None, num_workers=0)`; for one thread.
 
-    Up to `config.ahead` batches of the dataset are under way beside the one that was given last. Only who has none waits for
-    trajectories. From a source that changes only when it is asked to (a fixed set, an engine in this process) the same is drawn in
-    the same order, however many are under way; what workers publish meanwhile is drawn from as it is at that moment.
+    Up to `config.ahead` batches are prefetched beside the one that was returned last. It blocks on the ring only when none is
+    prefetched. With a source that changes only on request (a fixed set, an engine in this process) the batches and their order do
+    not depend on `config.ahead`. With workers that publish meanwhile, each draw sees the ring as it is at that moment.
 
     Args:
-        dataset: Where batches are drawn.
-        copies: How they get to the device.
-        opening: Whether they come with the first frame of each trajectory.
-        depth: Whether they come with depth.
-        waiting: Batches that were under way when a checkpoint was made.
+        dataset: Draws the batches.
+        copies: Copies them to the device.
+        opening: Whether batches include the first frame of each trajectory.
+        depth: Whether batches include depth.
+        waiting: Batches that were prefetched when the checkpoint was made.
     """
 
     def __init__(
@@ -46,7 +45,7 @@ class Ahead(IterableDataset[Batch]):
         self._leased: list[tuple[Moving, LeasedBatch]] = []
 
     def __len__(self) -> int:
-        """Endless; a length keeps Lightning from fetching one batch more."""
+        """A very large number: the stream is endless, but without a length Lightning fetches one batch too many."""
         return _ENDLESS
 
     def __iter__(self) -> Iterator[Batch]:
@@ -58,8 +57,8 @@ class Ahead(IterableDataset[Batch]):
             yield moving.arrive()
 
     def _draw(self, *, wait: bool) -> bool:
-        """Draws one batch and sends it off; False when there is none to draw now, or with `wait` none any more."""
-        self.settle(wait=wait)  # who waits for trajectories must not keep slots from those who write them
+        """Draws one batch and starts its copy; False when there is none now or, with `wait`, when the stream has ended."""
+        self.settle(wait=wait)  # release finished leases before blocking: writers may need exactly those slots
         try:
             leased = self._dataset.draw(wait=wait)
         except StreamEnded:
@@ -79,7 +78,7 @@ class Ahead(IterableDataset[Batch]):
         return True
 
     def settle(self, *, wait: bool = True) -> None:
-        """Ends the leases of batches whose bytes have left the ring; with `wait` all of them."""
+        """Releases the leases of batches that have been copied out of the ring; with `wait`, waits for all copies first."""
         held = []
         for moving, leased in self._leased:
             if moving.has_left(wait=wait):
@@ -89,5 +88,5 @@ class Ahead(IterableDataset[Batch]):
         self._leased = held
 
     def waiting(self) -> list[dict[str, Any]]:
-        """The batches that are under way, for a checkpoint (`Batch.saved`)."""
+        """The prefetched batches, for a checkpoint (`Batch.saved`)."""
         return [moving.arrive().saved() for moving in self._coming]

@@ -1,4 +1,4 @@
-"""One batch: as views of what a lease holds, and as gathered from them."""
+"""One batch: first as views into leased ring slots, then gathered into tensors of its own."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ from learner.data.gather import Slots
 from learner.data.windows import Read, TrajectoryView, WindowView
 
 Copy = Callable[[Tensor, Tensor], object]
-"""Copies its second argument into its first: at once, or later, where whoever gathers waits for it."""
+"""Copies its second argument into its first, either before it returns or asynchronously; then the caller of `gather` must wait."""
 
 
 class Lease(Protocol):
     """Trajectories held for reading."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of trajectories."""
         ...
 
     def __getitem__(self, index: int, /) -> TrajectoryView:
-        """One of them."""
+        """The trajectory at `index`."""
         ...
 
     def release(self) -> None:
-        """Gives them back; safe to call twice."""
+        """Returns the trajectories to their source; safe to call twice."""
         ...
 
 
 class RingLease(Lease, Protocol):
-    """One of a source that has fields of all slots."""
+    """A lease of a ring, whose trajectories lie in numbered slots."""
 
     @property
     def slots(self) -> NDArray[np.int64]:
-        """Where each trajectory lies."""
+        """The slot of each trajectory, [B]."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
-    """One gathered batch, physical units, T chunks and T + 1 frames a window; steps after an episode's end are zero, not valid."""
+    """One gathered batch in physical units, with T chunks and T + 1 frames a window.
+
+    Steps after the end of an episode are zero and marked invalid.
+    """
 
     rgb_BThw3: Tensor | None
     """uint8 [B, T + 1, cameras, h, w, 3]; None where workers encoded the frames."""
     proprio_BTA: Tensor
     actions_BTKA: Tensor
     action_mask_BA: Tensor
-    """bool: channels that the robot has."""
+    """bool [B, A]: channels that the robot has."""
     segment_BT: Tensor
-    """uint8, see Segment."""
+    """uint8 [B, T], values of `types.Segment`."""
     valid_BT: Tensor
     instructions: tuple[str, ...]
     reads: tuple[Read, ...]
-    """Which windows these are."""
+    """What was read for each window."""
     latents_BTvrcC: Tensor | None = None
-    """float16 [B, T + 1, cameras, rows, columns, channels], as the encoder left them: encode-on-write instead of `rgb_BThw3`."""
+    """float16 [B, T + 1, cameras, rows, columns, channels], encoded by the workers; then `rgb_BThw3` is None."""
     depth: Tensor | None = None
     """Depth of every frame: [m], [B, T + 1, cameras, h, w], or latents as `latents_BTvrcC`; None where it was not asked for."""
     opening: Tensor | None = None
@@ -80,7 +83,7 @@ class Batch:
 
     @property
     def imitate_BT(self) -> Tensor:
-        """Steps whose actions are worth imitating: valid and not part of a failed attempt."""
+        """Steps whose actions are to be imitated, bool [B, T]: valid, and not part of a failed attempt."""
         return self.valid_BT & (self.segment_BT != Segment.FAILURE)
 
     @property
@@ -90,7 +93,7 @@ class Batch:
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
-        """The same batch on a device; itself where it already is there."""
+        """The batch on a device; returns `self` if it already is there."""
         return replace(self, **{name: value.to(device, non_blocking=non_blocking) for name, value in self.tensors.items()})
 
     def saved(self) -> dict[str, Any]:
@@ -107,20 +110,20 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LeasedBatch:
-    """Windows of a lease; their tensors are views that end with `release`."""
+    """Windows of leased trajectories. Their tensors are views into the ring and must not be used after `release`."""
 
     windows: tuple[WindowView, ...]
     window: int
-    """Chunks of the longest that there may be, to which the others are padded; 0 pads to the longest that there is."""
+    """Chunks to which all windows are padded; 0 pads to the longest window of the batch."""
     lease: Lease
     slots: Slots | None = None
-    """Where the trajectories lie, if in a ring: a batch on the ring's own device is then gathered by one launch a field."""
+    """Where the trajectories lie, if in a ring. If the ring lies on the learner's device, one kernel launch gathers a field."""
     depth_field: str = ""
-    """The field that depth comes from."""
+    """Name of the trajectory field that holds depth."""
 
     @property
     def reads(self) -> tuple[Read, ...]:
-        """Which windows these are."""
+        """What was read for each window."""
         ages: Sequence[float] = getattr(self.lease, "ages_s", [0.0] * len(self.windows))
         return tuple(
             Read(int(view.trajectory_id), view.start, view.length, view.action.shape[1], int(view.read_index) + 1, float(age_s))
@@ -130,10 +133,11 @@ class LeasedBatch:
     def gather(
         self, device: torch.device | str = "cpu", *, opening: bool = False, depth: bool = False, copy: Copy = Tensor.copy_
     ) -> Batch:
-        """The one copy on the way: stacks the windows on `device`, padding short ones, and their `opening` and `depth` if asked.
+        """Stacks the windows into new tensors on `device`, padding short ones; includes `opening` and `depth` on request.
 
-        What is not gathered by one launch goes through `copy`, one call a window and field. Where that returns before the copy is
-        made, neither may the batch be used nor the lease end until then.
+        This is the only copy between the ring and the learner. Fields that are not gathered by one kernel launch are copied by
+        `copy`, one call for each window and field. If `copy` is asynchronous, the caller must wait for it before it uses the batch
+        or releases the lease.
 
         Raises LearnerError for a depth that the stream does not carry.
         """
@@ -151,7 +155,7 @@ class LeasedBatch:
             return _stack([part for part in parts if part is not None], size + frames, device, copy) if found is None else found
 
         def moved(made: Tensor) -> Tensor:
-            """What was made here; a plain transfer would wait for every copy before it."""
+            """Moves a small tensor made here through `copy` as well: a plain transfer would wait for all earlier copies."""
             out = torch.empty_like(made, device=device)
             copy(out, made)
             return out
@@ -171,7 +175,7 @@ class LeasedBatch:
         )
 
     def release(self) -> None:
-        """Gives the trajectories back to the ring, once they are gathered; safe to call twice."""
+        """Returns the trajectories to the ring, after they are gathered; safe to call twice."""
         self.lease.release()
 
 

@@ -1,4 +1,4 @@
-"""Which trajectories and windows make a batch; light, for command lines."""
+"""Which trajectories and windows make a batch. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Sampling(StrEnum):
     SEGMENT = "segment"
     """Windows inside one segment, segments by their length; a segment shorter than the window comes whole and is padded."""
     BOUNDARY = "boundary"
-    """Windows that cross from one segment into the next, each crossing alike; a trajectory of one segment gives any window."""
+    """Windows that contain a change of segment, all changes equally likely; a trajectory of one segment gives any window."""
     SOUND = "sound"
-    """Windows that begin with a chunk to imitate, each alike: little is spent on failures, whose actions teach nothing."""
+    """Windows that begin with a chunk to imitate, all equally likely: few windows show failures, whose actions are not imitated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
-    """A batch: `batch_size` trajectories of the ring, one window of `window` chunks from each; `seed` draws both.
+    """A batch: `batch_size` trajectories of the ring and one window of `window` chunks from each, both drawn with `seed`.
 
-    With `window` 0 windows are whole episodes: memory is then trained as it lives in closed loop, from the first frame to the last.
+    `window` 0 means whole episodes: the model's memory then trains over the same span as in closed loop.
     `timeout_s` is how long to wait for a batch before the run stops with RingTimeout.
     """
 
@@ -33,11 +33,11 @@ class DataConfig:
     window: int = 4
     sampling: Sampling = Sampling.EPISODE
     openings: float = 0.0
-    """Share of windows, beside those drawn by `sampling`, that begin with their episode: there alone does nothing but the picture
-    tell what to do, and one window in many begins there by chance."""
+    """Share of windows that are forced to begin with the first frame of their episode. Only there must the image alone decide what
+    to do, as no earlier motion hints at it, and few windows drawn by `sampling` begin there."""
     ahead: int = 0
-    """Batches that are drawn, and travel to the learner's device, while one is learned from: 2 for a GPU. They count as read, and
-    a checkpoint keeps them."""
+    """Batches that are prefetched to the learner's device while it trains: 2 for a GPU. They count as read, and checkpoints contain
+    them."""
     seed: int = 0
     timeout_s: float = 60.0
 

@@ -1,4 +1,4 @@
-"""How a leased batch gets to the learner's device: at once, or beside the learner's work on a stream of its own."""
+"""How a leased batch gets to the learner's device: synchronously, or on a CUDA stream of its own while the learner works."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from learner.data.batch import Batch, LeasedBatch
 
 _LOG = logging.getLogger(__name__)
 _FLAGS = 8 | 1
-"""cudaHostRegisterReadOnly, for readers map a ring without the right to write; cudaHostRegisterPortable, for every device."""
+"""cudaHostRegisterReadOnly, because readers map the ring read-only, and cudaHostRegisterPortable, valid on all devices."""
 
 
 class Moving(Protocol):
-    """A batch whose bytes are on their way."""
+    """A batch that is being copied."""
 
     def has_left(self, *, wait: bool = False) -> bool:
-        """Whether the ring's memory is not read any more, so that the lease may end; with `wait` it is, on return."""
+        """Whether the copy out of the ring has finished, so that the lease may end; with `wait`, blocks until it has."""
         ...
 
     def arrive(self) -> Batch:
-        """The batch, for the work that this thread starts from now on."""
+        """The batch; work that this thread enqueues from now on runs after the copy."""
         ...
 
 
 class Copies(Protocol):
-    """A way to a device. Implementations: `AtOnce`, `BesideWork`."""
+    """Copies batches to a device. Implementations: `AtOnce`, `BesideWork`."""
 
     def send(self, leased: LeasedBatch, *, opening: bool, depth: bool) -> Moving:
-        """Begins to gather a batch, as `LeasedBatch.gather` does. The lease must be held until the batch `has_left`."""
+        """Begins `LeasedBatch.gather`. The lease must be held until the returned batch `has_left`."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A batch that is there."""
+    """A batch whose copy has finished."""
 
     batch: Batch
 
     def has_left(self, *, wait: bool = False) -> bool:
-        """Nothing is under way."""
+        """Always true."""
         return True
 
     def arrive(self) -> Batch:
@@ -59,7 +59,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class AtOnce:
-    """Gathers before it returns: on a CPU, or where nothing is drawn ahead."""
+    """Copies synchronously: for CPUs, and without prefetching."""
 
     device: torch.device
 
@@ -69,10 +69,10 @@ class AtOnce:
 
 
 class BesideWork:
-    """Copies on a CUDA stream of its own, so that a batch travels while the learner works on another one.
+    """Copies on a CUDA stream of its own, so that the copy of one batch overlaps with training on another.
 
-    From page-locked memory (`page_locked`) the GPU fetches the bytes by itself; other memory is first read by the driver, which
-    takes the learner's thread some time and is as safe. No GPU has run this yet.
+    From page-locked memory (`page_locked`) the GPU reads by itself. From other memory the driver copies through a buffer first,
+    which blocks the learner's thread for a while but is as safe. This class has not been run on a GPU yet.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -87,14 +87,15 @@ class BesideWork:
                 event = torch.cuda.Event()
                 event.record(self._stream)
         except BaseException:
-            self._stream.synchronize()  # the lease may end now: nothing that was begun may still read the ring
+            # The caller will release the lease because of this error, so copies that already began must finish first.
+            self._stream.synchronize()
             raise
         return _OnStream(batch, event, self._device)
 
 
 @dataclass(frozen=True, slots=True)
 class _OnStream:
-    """A batch that is there once its event has come."""
+    """A batch whose copy has finished once its CUDA event has been reached."""
 
     batch: Batch
     event: Any
@@ -109,7 +110,8 @@ class _OnStream:
         work = torch.cuda.current_stream(self.device)
         work.wait_event(self.event)
         for value in self.batch.tensors.values():
-            value.record_stream(work)  # its memory belongs to the copies' stream, and must not be used again before this work ends
+            # The tensor was allocated on the copy stream: without this, the allocator could reuse it while `work` still reads it.
+            value.record_stream(work)
         return self.batch
 
 
@@ -118,25 +120,25 @@ def _enqueue(target: Tensor, source: Tensor) -> None:
 
 
 class Locks(Protocol):
-    """Who page-locks host memory for a device. Implementation: `Cuda`."""
+    """Page-locks host memory for a device. Implementation: `Cuda`."""
 
     def lock(self, pointer: int, size_bytes: int) -> int:
-        """Locks memory that this process may read; returns the runtime's error, 0 for none."""
+        """Locks memory that this process may read; returns the CUDA runtime's error code, 0 for success."""
         ...
 
     def unlock(self, pointer: int) -> int:
-        """Ends that; returns the runtime's error, 0 for none."""
+        """Unlocks it; returns the CUDA runtime's error code, 0 for success."""
         ...
 
 
 class Cuda:
-    """The CUDA runtime, as torch has it.
+    """The CUDA runtime, through torch's bindings.
 
     Args:
-        ordinal: The device that this process learns on; locking makes a context there and on no other.
+        ordinal: The device that this process trains on; locking creates a CUDA context there and on no other device.
 
     Raises:
-        LearnerError: This process sees no GPU.
+        LearnerError: If this process sees no GPU.
     """
 
     def __init__(self, ordinal: int = 0) -> None:
@@ -149,17 +151,17 @@ class Cuda:
         self._runtime: Any = torch.cuda.cudart()
 
     def lock(self, pointer: int, size_bytes: int) -> int:
-        """By cudaHostRegister."""
+        """Calls cudaHostRegister."""
         with torch.cuda.device(self._ordinal):
             return self._told(self._runtime.cudaHostRegister(pointer, size_bytes, _FLAGS))
 
     def unlock(self, pointer: int) -> int:
-        """By cudaHostUnregister."""
+        """Calls cudaHostUnregister."""
         with torch.cuda.device(self._ordinal):
             return self._told(self._runtime.cudaHostUnregister(pointer))
 
     def _told(self, status: object) -> int:
-        """The runtime's answer. It keeps an error for whoever asks next, which is the next kernel's launch: so ask here."""
+        """The error code. CUDA also stores the error and would report it at the next kernel launch, so it is cleared here."""
         if code := int(cast(int, status)):
             with suppress(RuntimeError):
                 torch.zeros(1, device=f"cuda:{self._ordinal}")
@@ -167,19 +169,19 @@ class Cuda:
 
 
 def locked_if_pinned(ring: AnyRing, placement: str, ordinal: int = 0) -> AbstractContextManager[object]:
-    """Page-locks a ring whose placement is "pinned" for a GPU while the block runs; any other is left as it is."""
+    """A context that page-locks a ring with placement "pinned" for a GPU; for other placements it does nothing."""
     return page_locked(ring.readable, Cuda(ordinal)) if placement == "pinned" else nullcontext()
 
 
 @contextmanager
 def page_locked(memory: NDArray[np.uint8], locks: Locks) -> Iterator[bool]:
-    """Page-locks host memory for this process's GPU while the block runs; copies from it must have ended by then.
+    """Page-locks host memory for this process's GPU inside a `with` block; copies from it must have finished at its end.
 
-    Yields whether it is. Where the driver refuses, it is logged and the block runs with memory as it was: copies are slower then.
+    Yields whether the memory is locked. A refusal of the driver is logged, and the block runs with slower copies.
 
     Args:
-        memory: What to lock, for one a whole ring as readers map it.
-        locks: Who does.
+        memory: The memory to lock, such as a whole ring as readers map it.
+        locks: Does the locking.
     """
     pointer = memory.ctypes.data
     if status := locks.lock(pointer, memory.nbytes):

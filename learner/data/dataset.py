@@ -1,7 +1,7 @@
-"""Draws from a source: leases of trajectories, and a window of each without a copy.
+"""Draws batches from a source: leases trajectories and cuts a window from each, without copying.
 
-A draw is a read, whenever it is learned from: the replay bound counts draws. `ahead.Ahead` gathers what is drawn here on the
-learner's device, and knows what has been drawn and not yet learned.
+The replay bound counts draws, no matter when the learner trains on them. `ahead.Ahead` copies drawn batches to the learner's device
+and keeps track of those that it has not trained on yet.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ from learner.data.ranks import Ranks
 from learner.data.windows import Coverage, TrajectoryView, cut
 
 _POLL_S = 0.05
-"""Longest single wait of a rank that is one of several: the others wait with it."""
+"""Longest single wait of one rank among several [s]; all ranks wait for the slowest in each round."""
 
 
 class Source(Protocol):
     """Where trajectories come from: a ring that streams them, or a fixed set in memory (`MemorySource`)."""
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> Lease:
-        """Leases `batch_size` trajectories (`partial`: at least one) drawn by `rng`; raises RingTimeout without enough of them."""
+        """Leases `batch_size` trajectories drawn with `rng` (at least one if `partial`).
+
+        Raises RingTimeout if there are not enough within `timeout_s`.
+        """
         ...
 
 
 Record = Callable[[LeasedBatch, Sequence[int], int], None]
-"""Told of every acquisition: the batch, the number of state-action pairs that each of its trajectories has given the learner so
-far (each pair counted once), and the number of the lease."""
+"""Called for every lease with the batch, the number of different state-action pairs read so far from each of its trajectories, and
+the number of the lease."""
 Inspect = Callable[[TrajectoryView], None]
-"""Shown every trajectory of a lease before it is used: self-verifying runs check the content here."""
+"""Called with every trajectory of a lease before it is used; self-verifying runs check the content here."""
 
 
 class RingDataset:
@@ -48,16 +51,16 @@ class RingDataset:
     Args:
         source: a ring, or a `MemorySource`.
         config: sizes and seed.
-        on_starved: called when no batch is ready; an engine in the same process produces there, and one whose workers failed
-            raises: as long as it does not, somebody will produce, and the wait has no end. Without it the source waits, at most
-            `config.timeout_s`.
-        exhausted: whether nothing will be published any more: what is left is then drawn in smaller batches until none is.
-        poll_s: longest single wait before `on_starved` is called [s]: 0 for an engine in this process, which must get its turn.
-        record: ledger hook.
-        inspect: content hook.
-        ranks: the learner processes that share the source, when they are several. `draw` is then a collective: every rank gets
-            a batch or none does. What some ranks had drawn when the stream ended for others is booked as read, not learned.
-            On one shared ring only one rank is given `exhausted`, for all must learn of the end in the same round.
+        on_starved: called again and again while no batch is ready. An engine in this process produces trajectories there; an
+            engine with failed workers raises there. With it, draws wait without limit, as more data will come. Without it, a
+            draw waits at most `config.timeout_s`.
+        exhausted: whether nothing more will be published. The rest is then drawn in smaller batches until nothing is left.
+        poll_s: longest single wait before `on_starved` is called [s]; 0 for an engine in this process.
+        record: called for every lease, to write the ledger.
+        inspect: called for every trajectory, to check its content.
+        ranks: the learner processes, if several share the source. `draw` is then a collective: every rank gets a batch, or none
+            does. What some ranks had drawn when the stream ended for others counts as read but is not trained on. With one
+            shared ring, pass `exhausted` to only one rank, so that all learn of the end in the same round.
     """
 
     def __init__(
@@ -72,7 +75,7 @@ class RingDataset:
         inspect: Inspect | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        # A ring lends read-only arrays, and torch has no read-only tensors: nothing here writes into the views.
+        # The ring lends read-only arrays, and torch warns because it has no read-only tensors. Nothing here writes into them.
         warnings.filterwarnings("ignore", message=".*NumPy array is not writable", category=UserWarning)
         ring = getattr(source, "spec", None)
         if isinstance(ring, RingSpec):
@@ -95,11 +98,11 @@ class RingDataset:
         self.leases = 0
         """Leases taken so far."""
         self.samples = 0
-        """Trajectories in them."""
+        """Trajectories in all leases so far."""
         self.samples_before = 0
-        """Of these, in earlier lives of the run."""
+        """Those of them that were drawn before the run was resumed."""
         self.wait_s = 0.0
-        """Time spent waiting for trajectories [s]; with `on_starved`, producing them."""
+        """Time spent waiting for trajectories [s], including calls of `on_starved`."""
 
     @property
     def alone(self) -> bool:
@@ -107,7 +110,7 @@ class RingDataset:
         return self._ranks is None
 
     def __iter__(self) -> Iterator[LeasedBatch]:
-        """Leases and yields; the receiver releases. Ends when the source is exhausted and read empty."""
+        """Yields leased batches, which the receiver must release. Ends when the source is exhausted and read empty."""
         while True:
             try:
                 yield self.draw()
@@ -117,8 +120,8 @@ class RingDataset:
     def draw(self, *, wait: bool = True) -> LeasedBatch:
         """Leases one batch and picks a window of each trajectory.
 
-        A draw that does not `wait` changes nothing when it finds too little: the next one draws what it would have. Several ranks
-        always wait, for each other.
+        Without `wait`, a draw that finds too few trajectories changes no state, so that the next draw gives what it would have
+        given. Several ranks always wait for each other.
 
         Raises StreamEnded when the source is exhausted and read empty, RingTimeout or RingClosed from the source.
         """
@@ -131,7 +134,7 @@ class RingDataset:
         return batch
 
     def _take(self, lease: Lease) -> LeasedBatch:
-        """Looks at every trajectory of a lease, cuts its window and books the read."""
+        """Inspects every trajectory of a lease, cuts its window and records the read."""
         try:
             views = [lease[i] for i in range(len(lease))]
             if self._inspect is not None:
@@ -167,23 +170,25 @@ class RingDataset:
             return self._source.acquire(config.batch_size, config.timeout_s, rng=self._rng)
         while True:
             state = self._rng.bit_generator.state
-            ended = self._exhausted is not None and self._exhausted()  # asked first: what was published before is then seen
+            # Ask before acquiring: anything published before the end is then certainly seen by the acquisition below.
+            ended = self._exhausted is not None and self._exhausted()
             try:
                 wait_s = self._poll_s if wait and not ended else 0.0
                 return self._source.acquire(config.batch_size, wait_s, rng=self._rng, partial=ended)
             except RingTimeout as error:
                 if ended:
                     raise StreamEnded(f"the stream has ended after {self.leases} batches") from error
-                self._rng.bit_generator.state = state  # a failed try draws nothing: the stream stays a function of the seed
+                self._rng.bit_generator.state = state  # undo the draws of a failed attempt: batches must depend on the seed alone
                 if self._on_starved is None or not wait:
                     raise
                 self._on_starved()
 
     def _acquire_together(self, ranks: Ranks, began: float) -> Lease:
-        """A lease for every rank, or StreamEnded, or an error for every rank.
+        """Acquires a lease on every rank; otherwise raises StreamEnded on every rank, or an error on every rank.
 
-        In each round those without a lease try once, then all agree. The end counts one round after a rank has seen it: from
-        then on nobody gives a draw back, so whoever finds nothing knows that nothing is left.
+        In each round, ranks without a lease try once, then all ranks exchange their state. The end takes effect one round after
+        a rank has seen it. From then on no rank returns trajectories to the ring, so a rank that finds nothing knows that
+        nothing is left.
         """
         lease: Lease | None = None
         failure: BaseException | None = None
@@ -204,7 +209,7 @@ class RingDataset:
                         late = time.monotonic() - began > self.config.timeout_s
                         if (
                             late and not ended and self._on_starved is None and not ranks.rank
-                        ):  # else the first rank waits, or fails
+                        ):  # else the first rank waits or fails for all: others alone must not raise in the middle of a collective
                             failure = error
                     except BaseException as error:
                         failure = error
@@ -225,7 +230,7 @@ class RingDataset:
                 known = agreed.ended > 0
                 if self._on_starved is not None and not over:
                     try:
-                        self._on_starved()  # also with a lease in hand: another rank may wait for what is produced here
+                        self._on_starved()  # even if this rank has a lease: another may wait for what is produced here
                     except BaseException as error:
                         failure = error
         finally:
@@ -233,16 +238,16 @@ class RingDataset:
                 lease.release()
 
     def _new_rng(self, *more: int) -> np.random.Generator:
-        """The first rank draws as a single process would; the others independently of it."""
+        """A generator for this rank. The first rank's equals that of a single process; the others are independent."""
         seed = self.config.seed
         return np.random.default_rng((seed, self._ranks.rank, *more) if self._ranks is not None and self._ranks.rank else seed)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on drawing as if never stopped."""
+        """The state that a checkpoint needs to continue the same sequence of draws."""
         return {"rng": self._rng.bit_generator.state, "leases": self.leases, "samples": self.samples}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`. A checkpoint holds the first rank's state: the others go on with fresh draws."""
+        """The inverse of `state_dict`. Checkpoints hold the first rank's state; other ranks continue with fresh generators."""
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
         self.samples_before = self.samples
         if self._ranks is not None and self._ranks.rank:
@@ -252,7 +257,7 @@ class RingDataset:
 
 
 def check_spec(spec: TrajectorySpec) -> None:
-    """Raises LearnerError unless trajectories of `spec` carry what the learner reads, in the shapes it expects."""
+    """Raises LearnerError unless `spec` has the fields that the learner reads, in the shapes that it expects."""
     expected = {"proprio": (ACTION_DIM,), "action_mask": (), "segment": ()}
     names = {entry.name for entry in spec.fields}
     expected["latents" if "latents" in names else "rgb"] = ()
@@ -270,7 +275,7 @@ def check_spec(spec: TrajectorySpec) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stored:
-    """A trajectory of a `MemorySource` and how often it had been read."""
+    """A trajectory of a `MemorySource`, and how often it had been read before."""
 
     arrays: Mapping[str, NDArray]
     read_index: int
@@ -284,7 +289,7 @@ class _Stored:
 
 
 class _StoredLease(tuple[_Stored, ...]):
-    """Nothing to give back: the set stays."""
+    """A lease of a `MemorySource`. Releasing it does nothing, as the set stays in memory."""
 
     __slots__ = ()
 
@@ -293,7 +298,7 @@ class _StoredLease(tuple[_Stored, ...]):
 
 
 class MemorySource:
-    """A fixed set of trajectories in private memory, read without bound: the static data set that streaming is compared with."""
+    """A fixed set of trajectories in private memory with unlimited reads: the static data set that streaming is compared with."""
 
     def __init__(self, trajectories: Sequence[Mapping[str, NDArray]]) -> None:
         if not trajectories:
@@ -307,7 +312,7 @@ class MemorySource:
         return frozenset(self._trajectories[0])
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _StoredLease:
-        """Draws `batch_size` different trajectories, or, from a smaller set, as many with repetition."""
+        """Draws `batch_size` different trajectories; if the set is smaller, with repetition."""
         count = len(self._trajectories)
         picks = rng.choice(count, batch_size, replace=batch_size > count)
         stored = []

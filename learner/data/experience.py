@@ -1,4 +1,4 @@
-"""How much experience each training iteration takes in for the first time."""
+"""Measures E: how many state-action pairs each training iteration reads for the first time."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from learner.data.windows import Coverage, Read
 
 
 class Taken(NamedTuple):
-    """What one training iteration was fed."""
+    """The data of one training iteration."""
 
     new_pairs: int
     """State-action pairs never read before: this iteration's E."""
     pairs: int
     """State-action pairs in all."""
     reads: float
-    """Mean over its trajectories of how often each had been read, this time included."""
+    """How often its trajectories had been read, this time included; mean over the trajectories."""
     age_s: float
     """Mean time since their publication [s]; 0 for sources that do not publish."""
 
 
 class Experience:
-    """Counts what a learner is fed, batch by batch. Remembers the `capacity` trajectories read last: more than any ring holds."""
+    """Counts the data of each batch. Remembers the last `capacity` trajectories, which is more than any ring holds."""
 
     def __init__(self, capacity: int = 1 << 16) -> None:
         self._capacity = capacity
@@ -35,7 +35,7 @@ class Experience:
         """E summed over all iterations."""
 
     def take(self, reads: Sequence[Read]) -> Taken:
-        """Books what one iteration was fed."""
+        """Counts the data of one iteration."""
         new = 0
         for read, count in zip(reads, self._coverage.take(reads), strict=True):
             new += count - self._counted.pop(read.trajectory_id, 0)

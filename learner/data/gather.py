@@ -1,7 +1,7 @@
-"""One launch a field: windows of a whole batch out of a ring, by advanced indexing over the field of all slots.
+"""Gathers the windows of a whole batch from a ring with one kernel launch a field, by advanced indexing over all slots.
 
-The field is the ring's own memory, [slots, frames, ...] with the slot's whole size as its first stride: many gigabytes on a device.
-Offsets are the array library's business and have 64 bits there.
+A field of all slots is a strided view [slots, frames, ...] of the ring's memory, whose first stride is the size of a slot. It may
+span many gigabytes; torch computes the offsets with 64 bits.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ class Slots:
     """Where the trajectories of a lease lie in a ring."""
 
     field: Callable[[str], Any]
-    """One field of all slots: `AnyRing.field`."""
+    """Returns one field of all slots (`AnyRing.field`)."""
     indices: NDArray[np.int64]
     """The slot of each trajectory, [B]."""
 
     def windows(self, name: str, starts: Tensor, lengths: Tensor, size: int, device: torch.device | str) -> Tensor | None:
-        """A field's windows as `gathered` makes them; None when the field does not lie on `device`."""
+        """The windows of a field (see `gathered`); None when the field does not lie on `device`."""
         field = as_tensor(self.field(name))
         return gathered(field, self.indices, starts, lengths, size) if lies_on(field.device, torch.device(device)) else None
 
 
 def lies_on(there: torch.device, wanted: torch.device) -> bool:
-    """Whether memory of one device is that of another, which may be named without its number: of several GPUs, the current one."""
+    """Whether `wanted` names the device `there`. A device without a number, such as "cuda", means the current one."""
     if there.type != wanted.type or wanted.type != "cuda":
         return there.type == wanted.type
     return there.index == (torch.cuda.current_device() if wanted.index is None else wanted.index)
@@ -55,7 +55,8 @@ def gathered(field: Tensor, slots: NDArray, starts: Tensor, lengths: Tensor, siz
     """
     steps = torch.arange(size)
     inside = steps[None] < lengths[:, None]
-    rows = torch.where(inside, starts[:, None] + steps[None], starts[:, None])  # what lies beyond a window may not exist
+    # Rows beyond a window may lie outside of the field: read its first row instead, and overwrite that with zeros below.
+    rows = torch.where(inside, starts[:, None] + steps[None], starts[:, None])
     where = torch.from_numpy(slots).to(field.device, non_blocking=True)
     out = field[where[:, None], rows.to(field.device, non_blocking=True)]
     if not bool(inside.all()):

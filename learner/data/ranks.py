@@ -1,7 +1,7 @@
-"""Several learner processes on one stream: they draw from one ring or each from its own, step together and stop together.
+"""Several learner processes (ranks) on one stream: they share a ring or have one each, and step and stop together.
 
-The rings alone keep the replay bound, whoever draws. What is left to agree on is whether everybody has a batch: a rank that steps
-alone would wait for the others' gradients for ever.
+The rings enforce the replay bound, whichever rank draws. The ranks only have to agree on whether all of them have a batch: a rank
+that steps alone would wait for the others' gradients for ever.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from embodichain.errors import ConfigError, LearnerError
 
 
 class Agreed(NamedTuple):
-    """How many ranks said what."""
+    """How many ranks are in which state."""
 
     have_batch: int
     ended: int
-    """Nothing will be published any more."""
+    """Ranks that know that nothing more will be published."""
     empty: int
-    """Nothing is left to read after the end."""
+    """Ranks that found nothing left to read after the end."""
     failed: int
 
 
 class Ranks:
-    """The ranks of `torch.distributed`'s default group, seen from one of them. Each method but `check` is a collective.
+    """The ranks of `torch.distributed`'s default group. Every method except `check` is a collective.
 
-    Messages of 32 bytes travel in a group of their own, over gloo: they neither wait for a device nor get between gradients.
+    Its messages of 32 bytes use a gloo group of their own, so they neither wait for a GPU nor interleave with gradient reductions.
 
     Args:
         timeout_s: How long to wait for the slowest rank before giving up [s].
@@ -51,7 +51,7 @@ class Ranks:
             )
 
     def agree(self, *, has_batch: bool, ended: bool, empty: bool, failed: bool) -> Agreed:
-        """Everybody says how it stands and learns how all do; raises LearnerError when a rank has died."""
+        """Exchanges the state of all ranks; raises LearnerError when a rank has died."""
         votes = torch.tensor([has_batch, ended, empty, failed], dtype=torch.int64)
         try:
             torch.distributed.all_reduce(votes, group=self._group)

@@ -1,4 +1,4 @@
-"""A fixed set of trajectories as one more source: each read at most K times, as in a ring, and booked in the same ledger."""
+"""A fixed set of trajectories as a source: each is read at most K times, as in a ring, and recorded in the same ledger."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embodichain.types import RingSpec
 __all__ = ["Mixture", "StaticSet"]
 
 Load = Callable[[int], Mapping[str, NDArray]]
-"""Gives trajectory `number` of a set, as the arrays of the stream's schema but only as long as it is."""
+"""Loads trajectory `number` of a set: the arrays of the stream's schema, cut to the length of the episode."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,7 @@ class _Read:
 
 
 class StaticSet:
-    """Trajectories in private memory, each with its count of reads. Loaded when they are drawn for the first time."""
+    """Trajectories in private memory, each with its count of reads; a trajectory is loaded when it is drawn for the first time."""
 
     def __init__(self, ids: Sequence[int], load: Load, max_reads: int) -> None:
         """`ids` are the packed ids of the trajectories, `max_reads` the bound K."""
@@ -60,22 +60,22 @@ class StaticSet:
             if pick not in self._loaded:
                 self._loaded[pick] = self._load(pick)
             taken.append(_Read(self._loaded[pick], int(self._reads[pick]), self._ids[pick]))
-        self._reads[picks] += 1  # after all are loaded: a draw that failed has cost nothing
+        self._reads[picks] += 1  # only after all are loaded: a draw that failed costs no reads
         return taken
 
     def state(self) -> list[int]:
-        """Reads of each trajectory, for a checkpoint."""
+        """Reads of each trajectory so far, for a checkpoint."""
         return self._reads.tolist()
 
     def restore(self, reads: Sequence[int]) -> None:
-        """The inverse of `state`; raises ConfigError when the set is another one now."""
+        """The inverse of `state`; raises ConfigError when the set has another size now."""
         if len(reads) != len(self._ids):
             raise ConfigError(f"the static data set had {len(reads)} episodes, and has {len(self._ids)} now: keep to one")
         self._reads[:] = reads
 
 
 class _Mixed:
-    """A lease of trajectories of a set, and of a ring's."""
+    """A lease of trajectories of a fixed set followed by those of a ring."""
 
     def __init__(self, static: Sequence[_Read], ring: AnyLease | None) -> None:
         self._static, self._ring = static, ring
@@ -91,17 +91,17 @@ class _Mixed:
 
     @property
     def trajectory_ids(self) -> NDArray[np.uint64]:
-        """Packed ids."""
+        """Packed ids, [B]."""
         return self._joined([read.trajectory_id for read in self._static], "trajectory_ids", np.uint64)
 
     @property
     def read_indices(self) -> NDArray[np.int64]:
-        """How often each had been read before."""
+        """How often each had been read before, [B]."""
         return self._joined([read.read_index for read in self._static], "read_indices", np.int64)
 
     @property
     def ages_s(self) -> NDArray[np.float64]:
-        """Time since publication [s]; 0 for what was never published."""
+        """Time since publication [s], [B]; 0 for trajectories of the set."""
         return self._joined([0.0] * len(self._static), "ages_s", np.float64)
 
     def _joined(self, own: Sequence[float], name: str, dtype: Any) -> NDArray:
@@ -109,16 +109,16 @@ class _Mixed:
         return np.concatenate([np.array(own, dtype), theirs])
 
     def release(self) -> None:
-        """Gives the ring's back; the set's stay."""
+        """Returns the ring's trajectories to it."""
         if self._ring is not None:
             self._ring.release()
 
 
 class Mixture:
-    """Batches of which a share comes from a fixed set and the rest from a ring; with a share of 1 the ring is never asked.
+    """Draws a share of each batch from a fixed set and the rest from a ring; with a share of 1 the ring is not used.
 
-    The share holds exactly over time: what one batch cannot have of it, being whole trajectories, the next ones have more. A set
-    that is read up leaves the batches to the ring; where there is none, the stream has ended.
+    A batch holds whole trajectories, so fractions of a trajectory are carried over to later batches, and the share is exact over
+    time. When the set has no reads left, batches come from the ring alone, or the stream ends if the share is 1.
     """
 
     def __init__(self, ring: AnyRing, static: StaticSet, share: float) -> None:
@@ -127,7 +127,7 @@ class Mixture:
         self._owed = 0.0
 
     def acquire(self, batch_size: int, timeout_s: float, *, rng: np.random.Generator, partial: bool = False) -> _Mixed:
-        """Leases `batch_size` trajectories; raises RingTimeout when the ring, or a set alone, has not enough of them."""
+        """Leases `batch_size` trajectories; raises RingTimeout when the ring, or a set without a ring, has too few."""
         alone = self._share >= 1.0
         owed = self._owed + batch_size * self._share
         count = self._static.available(batch_size if alone else min(batch_size, int(owed + 1e-9)))
@@ -146,11 +146,11 @@ class Mixture:
         return _Mixed(taken, rest)
 
     def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+        """The state for a checkpoint."""
         return {"static": {"reads": self._static.state(), "owed": self._owed}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state`; a checkpoint without a set leaves everything unread."""
+        """The inverse of `state`; from a checkpoint of a run without a set, all trajectories count as unread."""
         if saved := state.get("static"):
             self._static.restore(saved["reads"])
             self._owed = float(saved["owed"])

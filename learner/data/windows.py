@@ -1,4 +1,4 @@
-"""Which part of a trajectory the learner looks at, as zero-copy tensors, and which parts it has seen."""
+"""Cuts windows from trajectories as zero-copy tensors, and counts which parts of each trajectory have been read."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class WindowView:
     start: int
     length: int
     rgb: Tensor | None
-    """None when the trajectory carries latents, which workers encoded."""
+    """uint8 frames; None when the trajectory holds latents, encoded by the workers."""
     latents: Tensor | None
     proprio: Tensor
     action: Tensor
     action_mask: Tensor
     segment: Tensor
     depth: Tensor | None
-    """Depth of every frame, [m] or as latents; None where the trajectory carries none."""
+    """Depth of every frame, [m] or as latents; None if the trajectory has none."""
     opening: Tensor
     """The trajectory's first frame, as `rgb` or `latents`."""
     instruction: str
@@ -60,9 +60,9 @@ class WindowView:
 def place_window(
     segment: NDArray[np.uint8], window: int, rng: np.random.Generator, sampling: Sampling, openings: float = 0.0
 ) -> tuple[int, int]:
-    """First chunk and length of a window of at most `window` chunks in an episode with these segments, uint8 [chunks].
+    """Draws a window: its first chunk and its length, at most `window` chunks, in an episode with segments uint8 [chunks].
 
-    With probability `openings` the window is the episode's first. With `window` 0 it is the whole episode.
+    With probability `openings` the window begins at the start of the episode. `window` 0 means the whole episode.
     """
     chunks = len(segment)
     if not window:
@@ -96,9 +96,9 @@ def cut(
     encoded: bool = False,
     depth: str = "",
 ) -> WindowView:
-    """A window as `place_window` draws it; all tensors share the trajectory's memory.
+    """Cuts a window drawn by `place_window`; all tensors share the trajectory's memory.
 
-    `encoded` says that the trajectory carries latents instead of pixels, `depth` in which field it carries depth, if in any.
+    `encoded` says that the trajectory holds latents instead of pixels; `depth` names its field of depth, "" for none.
     """
     chunks = int(view["num_chunks"])
     if chunks < 1:
@@ -123,18 +123,18 @@ def cut(
 
 
 def as_tensor(array: Any) -> Tensor:
-    """A tensor over the array's own memory, wherever that is."""
+    """A tensor that shares the memory of an array, on the CPU or, through DLPack, on a device."""
     return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.from_dlpack(array)
 
 
 class Read(NamedTuple):
-    """One window of a batch: what was read, how often before, and how old it was. It outlives the lease."""
+    """The record of reading one window. It stays valid after the lease has ended."""
 
     trajectory_id: int
     start: int
-    """First chunk."""
+    """First chunk of the window."""
     length: int
-    """Chunks."""
+    """Chunks in the window."""
     horizon: int
     """State-action pairs of a chunk."""
     reads: int
@@ -144,9 +144,9 @@ class Read(NamedTuple):
 
 
 class Coverage:
-    """Which chunks of each trajectory have been read: the E of the Efficiency Law counts a state-action pair once.
+    """Which chunks of each trajectory have been read, because the E of the Efficiency Law counts a state-action pair only once.
 
-    Remembers the `capacity` trajectories read last: more than any ring holds.
+    Remembers the last `capacity` trajectories, which is more than any ring holds.
     """
 
     def __init__(self, capacity: int = 1 << 16) -> None:
@@ -154,7 +154,7 @@ class Coverage:
         self._chunks: OrderedDict[int, int] = OrderedDict()
 
     def take(self, reads: Sequence[Read]) -> list[int]:
-        """Adds reads; for each the pairs of its trajectory that were read at least once, this time included."""
+        """Adds reads; returns, for each, how many pairs of its trajectory have been read at least once by now."""
         counts = []
         for read in reads:
             seen = self._chunks.pop(read.trajectory_id, 0) | ((1 << read.length) - 1) << read.start

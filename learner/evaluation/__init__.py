@@ -1,4 +1,4 @@
-"""Judging policies in closed loop in held-out scenes."""
+"""Evaluates policies in closed loop in held-out scenes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a policy is judged; light, for command lines."""
+"""How a policy is evaluated. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from embodichain.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
-    """How the policy is judged."""
+    """How often the policy is evaluated, and the baseline beside it."""
 
     episodes: int = 4
-    """Held-out scenes for each task; every pilot meets the same ones."""
+    """Held-out scenes for each task; every pilot plays the same ones."""
     measured: int = 24
-    """Held-out expert episodes on which a run with `train.measure_every` measures its loss as it goes; the same in every run of a
-    world."""
+    """Held-out expert episodes on which a run with `train.measure_every` measures its loss during training. All runs with the same
+    world configuration use the same episodes."""
     random_step: float = 0.15
     """Standard deviation of the random pilot's joint targets around the current joints [rad]."""
 
@@ -28,7 +28,7 @@ class EvaluateConfig:
 
 
 class Shift(StrEnum):
-    """What sets a held-out set apart from the training's world."""
+    """How a held-out set differs from the training distribution."""
 
     NONE = "in distribution"
     INSTANCES = "instances"
@@ -51,4 +51,4 @@ SHIFTS = {
 }
 
 MEASURES = ("loss", "loss_video", "loss_action", "failure")
-"""What may fall with the experience of a run's iterations."""
+"""Measures that the Efficiency Law can be fitted to: each should fall as the experience throughput E grows."""

@@ -1,4 +1,4 @@
-"""Closed loop in held-out scenes: the trained policy beside a pilot that does nothing, one that moves at random, and the expert."""
+"""Closed-loop episodes in held-out scenes: the trained policy, a pilot that does nothing, one that moves at random, the expert."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from learner.evaluation.held_out import HeldOut, of_world, scenes
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Successes of one pilot on one task with the 95% Wilson interval; `progress` is the graders' mean in 0..1."""
+    """Successes of one pilot on one task with the 95% Wilson interval; `progress` is the mean progress of its episodes, 0 to 1."""
 
     pilot: str
     task: str
@@ -35,7 +35,7 @@ class Score:
 
 
 class Policy(Protocol):
-    """What evaluation asks of a learned policy (`inference.policy.Policy`) and of any other."""
+    """The interface of a policy under evaluation, such as `inference.policy.Policy`."""
 
     @property
     def chunk(self) -> int:
@@ -43,15 +43,18 @@ class Policy(Protocol):
         ...
 
     def begin(self, instruction: str) -> None:
-        """Starts an episode with empty memory."""
+        """Starts an episode with empty memory and this instruction."""
         ...
 
     def act(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The next K actions in the unified representation, shape [K, 30], for what all cameras see now.
+        """The next K actions in the unified representation, float32 [K, 30], for the present frame.
 
-        `executed` are the K since the last frame, where they were not those that were returned for it.
+        Args:
+            rgb: uint8 [cameras, h, w, 3].
+            proprio: measured state in the unified representation, [30].
+            executed: the K actions executed since the last frame, [K, 30], if they differ from those returned for it.
         """
         ...
 
@@ -62,20 +65,20 @@ class Policy(Protocol):
 
 @dataclass(slots=True)
 class Trace:
-    """What a world model saw and expected, frame by frame: normalised latents [N, C]. `imagined[t]` stands for `seen[t + 1]`."""
+    """The normalised latents [N, C] that a world model saw and predicted; `imagined[t]` is its prediction of `seen[t + 1]`."""
 
     seen: list[NDArray[np.float32]] = field(default_factory=list)
     imagined: list[NDArray[np.float32]] = field(default_factory=list)
 
     def note(self, policy: Policy) -> None:
-        """Takes in what a policy that imagines has just seen and expects; nothing of any other."""
+        """Appends what the policy has just seen and predicted; does nothing for a policy that predicts no frames."""
         seen, imagined = getattr(policy, "seen", None), getattr(policy, "imagined", None)
         if seen is not None and imagined is not None:
             self.seen.append(seen.float().cpu().numpy())
             self.imagined.append(imagined.float().cpu().numpy())
 
     def errors(self) -> tuple[float, float] | None:
-        """Mean squared error of the imagined frames and that of expecting no change; None for fewer than two frames."""
+        """Mean squared error of the predicted frames, and of predicting no change; None for fewer than two frames."""
         if len(self.seen) < 2:
             return None
         seen, imagined = np.stack(self.seen), np.stack(self.imagined)
@@ -83,11 +86,11 @@ class Trace:
 
 
 class PolicyPilot:
-    """Drives the robot with a policy: one inference per frame, whose chunk is played open loop.
+    """Drives the robot with a policy: one inference per frame, whose chunk of actions is executed open loop.
 
-    With a `delay` the chunk that was decided from a frame starts so many commands after it, in simulated time, as if deciding took
-    as long; meanwhile the chunk before goes on to its end, and before the first the robot holds still. The policy is told what was
-    executed. So no figure depends on the machine.
+    `delay` simulates the latency of inference: the chunk decided from a frame starts `delay` control steps after it. Meanwhile the
+    previous chunk continues; before the first chunk the robot holds still. The policy is told which actions were executed. As the
+    delay is counted in simulated time, results do not depend on the speed of the machine.
     """
 
     def __init__(self, policy: Policy, codec: ActionCodec, *, delay: int = 0) -> None:
@@ -102,7 +105,7 @@ class PolicyPilot:
         self._k = 0
         self.trace = Trace()
         self.jumps: list[float] = []
-        """Where a chunk takes over: largest distance of a joint's or gripper's command from the one before it [rad, m]."""
+        """Largest step of any joint [rad] or gripper [m] command at the start of each chunk."""
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
         """Plans the next chunk from the frame."""
@@ -111,7 +114,7 @@ class PolicyPilot:
             self._policy.begin(read_text(frame["instruction"]))
             still = self._codec.robot.still(self._codec.decode(frame["proprio"]))
             old = np.repeat(self._codec.encode(still)[None], self._policy.chunk, axis=0)
-        told = () if before is None or not self._delay else (before,)  # without a delay it was what the policy returned
+        told = () if before is None or not self._delay else (before,)  # without a delay, exactly the returned chunk was executed
         new = self._policy.act(frame["rgb"], frame["proprio"], *told)
         late, kept = self._delay, self._policy.chunk - self._delay
         self._chunk, self._decided = np.concatenate([old[len(old) - late :], new[:kept]]), new
@@ -129,33 +132,33 @@ class PolicyPilot:
         return Step(command=self._codec.decode(action))
 
     def close(self) -> None:
-        """Ends the policy."""
+        """Closes the policy."""
         self._policy.close()
 
 
 class StillPilot:
-    """Does nothing: holds the joints where the episode found them, or moves nothing."""
+    """Does nothing: holds the joints at their first positions, or sends no commands to a robot without known joints."""
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
         self._hold: NDArray[np.float64] | None = None
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
-        """Looks away."""
+        """Ignores the frame."""
 
     def command(self, state: WorldState) -> Step | None:
-        """The first state's joints, for ever."""
+        """The joint positions of the first state, at every step."""
         if self._hold is None:
             self._hold = self._robot.still(state.measured)
         return Step(command=self._hold)
 
 
 _GLIDE = 16
-"""Commands from one random target to the next."""
+"""Control steps from one random target to the next."""
 
 
 class RandomPilot:
-    """Moves at random: it glides to joint targets drawn around the current ones, grippers anywhere in their range."""
+    """Moves at random: interpolates to joint targets drawn around the current joints, and to grippers anywhere in their range."""
 
     def __init__(self, robot: Robot, rng: np.random.Generator, step: float) -> None:
         self._rng = rng
@@ -167,10 +170,10 @@ class RandomPilot:
         self._k = _GLIDE
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
-        """Looks away."""
+        """Ignores the frame."""
 
     def command(self, state: WorldState) -> Step | None:
-        """The next point of the glide."""
+        """The next point of the interpolation."""
         if self._k == _GLIDE:
             self._start, self._k = self._robot.still(state.measured), 0
             self._target = self._start + self._rng.normal(0.0, self._step, self._start.shape)
@@ -185,10 +188,10 @@ PilotFactory = Callable[[Task, Scene, Physics], Pilot]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Played:
-    """One judged episode as it was recorded: `trajectory` holds the fields of the world's spec, valid until the next episode."""
+    """One evaluated episode; `trajectory` holds the fields of the world's spec and is valid only until the next episode."""
 
     number: int
-    """Of the scene among those of its task."""
+    """Number of the scene among those of its task."""
     pilot: str
     scene: Scene
     trajectory: Mapping[str, NDArray]
@@ -198,7 +201,7 @@ class Played:
 
 @dataclass(frozen=True, kw_only=True)
 class Graded:
-    """What remains of an episode: enough to score it, and to find its scene again."""
+    """The record of one episode: enough to score it and to sample its scene again."""
 
     shift: str
     task: str
@@ -211,11 +214,11 @@ class Graded:
     chunks: int
     imagined_error: float | None = None
     unchanged_error: float | None = None
-    """Mean squared errors of the imagined latents, and of expecting each frame to stay as it is."""
+    """Mean squared error of predicting that no frame changes; the field above is that of the model's predictions."""
 
     @classmethod
     def of(cls, episode: Played, shift: Shift) -> Graded:
-        """The grades of one episode."""
+        """The record of an episode that was just played."""
         verdict, errors = episode.outcome.verdict, episode.trace.errors()
         return cls(
             shift=shift.value,
@@ -233,7 +236,7 @@ class Graded:
 
 
 def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
-    """The two pilots that any policy must beat."""
+    """The two pilots that any policy must beat: doing nothing, and random motion."""
     return {
         "do nothing": lambda task, scene, physics: StillPilot(physics.robot),
         "random": lambda task, scene, physics: RandomPilot(physics.robot, np.random.default_rng(scene.seed), config.random_step),
@@ -241,7 +244,7 @@ def baselines(config: EvaluateConfig) -> dict[str, PilotFactory]:
 
 
 def expert(task: Task, scene: Scene, physics: Physics) -> Pilot:
-    """The task's scripted expert: what could be reached in these scenes."""
+    """The task's scripted expert, an upper reference for success in the same scenes."""
     return ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
 
 
@@ -252,10 +255,10 @@ def episodes(
     *,
     known: Callable[[str, str, int], bool] = lambda pilot, task, number: False,
 ) -> Iterator[Played]:
-    """Plays the same `count` scenes of each task with every pilot, but for those that are `known` by pilot, task and number.
+    """Plays the same `count` scenes of each task with every pilot, except episodes that are already `known(pilot, task, number)`.
 
-    An episode ends when its grader is content, or at the horizon: a policy cannot say that it is done. A pilot that finds no way,
-    or drives the simulation into instability, has failed that episode.
+    An episode ends when its grader reports success, or at the horizon; a policy cannot end it. A pilot that finds no plan, or makes
+    the simulation unstable, fails the episode.
     """
     world = held.world
     physics, codec, spec = world.make_physics(), ActionCodec(world.robot), world.trajectory_spec
@@ -291,9 +294,9 @@ def evaluate(
     on_first: Callable[[Played], None],
     stop: Callable[[], bool],
 ) -> list[Score]:
-    """Scores every pilot in held-out scenes of the training's world; `on_first` gets the first episode of each pilot and task.
+    """Scores every pilot in held-out scenes in distribution; calls `on_first` with each pilot's first episode of each task.
 
-    Scenes that cannot be sampled are passed over, alike for all pilots. Ends early, without scores, when `stop()`.
+    Scenes that cannot be sampled are skipped for all pilots. Returns no scores if `stop()` becomes true.
     """
     total = config.episodes * len(world.config.tasks) * len(pilots)
     graded: list[Graded] = []

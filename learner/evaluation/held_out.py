@@ -1,14 +1,14 @@
-"""Scenes that no training saw: other seeds of the training's world, or a world shifted in one thing, or in all of them.
+"""Held-out scenes: other seeds of the training distribution, or a distribution that is shifted in one respect or in all.
 
-In distribution only the arrangement is new: objects are instances that the training met. A shifted world goes where it never went:
+In distribution only the arrangement is new: the objects are instances seen in training. The shifted distributions are:
 
-instances   other instances of every object, under the training's looks
-looks       light colder, dimmer and more slanted than any streamed; patterns that no surface had; tables and objects up to twice
-            as far from their own colours; the training's instances
-physics     objects heavier and smoother, joints stiffer, servos softer, weaker and later than any streamed
-placement   task objects anywhere in ranges half as wide again
-words       asked for in phrases that no streamed episode used; the scenes are those in distribution
-all at once the five together
+instances   other instances of every object, with the visual variation of training
+looks       light colder, dimmer and more slanted than any in training; textures that no surface had; tables and objects up to
+            twice as far from their own colours; the instances of training
+physics     objects heavier and smoother, joints stiffer, servos softer, weaker and later than any in training
+placement   task objects in ranges 1.5 times as wide
+words       instructions in phrases that no training episode used; the scenes are those in distribution
+all at once all five together
 """
 
 from __future__ import annotations
@@ -34,51 +34,51 @@ from embodichain.world import Split, World, scene_seed
 from learner.evaluation.config import Shift
 
 _OTHER_INSTANCES = 7_919
-"""Added to the seed of the assets: a catalogue that shares no instance with the training's."""
+"""Added to the seed of the assets, so that no instance is shared with training."""
 _BEYOND = 1.6
-"""How far a shifted range reaches beyond the edge of the training's: a factor."""
+"""Factor by which a shifted range reaches beyond the edge of the training range."""
 
 
 class _Varied:
-    """A task that asks for other scenes; its expert and its grader are the task's own."""
+    """A task with other scene requests, but the same expert and grader."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
         self.name = task.name
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """The task's expert."""
+        """The expert of the original task."""
         return self._task.expert(scene, robot, state, rng)
 
     def grader(self, scene: Scene) -> Grader:
-        """The task's grader."""
+        """The grader of the original task."""
         return self._task.grader(scene)
 
 
 class Widened(_Varied):
-    """A task whose objects lie in ranges half as wide again; everything else is the task's own."""
+    """A task whose objects lie in ranges 1.5 times as wide; everything else is unchanged."""
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The task's wish, placed more widely."""
+        """The task's scene request with widened ranges."""
         return widened(self._task.request(rng))
 
 
 class Reworded(_Varied):
-    """A task that asks in the words of its held-out variant for the scene that it would ask for itself."""
+    """A task with unchanged scenes, whose instruction comes from its held-out variant `speaker`."""
 
     def __init__(self, task: Task, speaker: Task) -> None:
         super().__init__(task)
         self._speaker = speaker
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The task's wish in the speaker's words; takes as much from `rng` as the task does."""
+        """The task's scene request with the speaker's instruction; draws as many numbers from `rng` as the task itself."""
         said = self._speaker.request(deepcopy(rng)).instruction
         return replace(self._task.request(rng), instruction=said)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOut:
-    """A world to be judged in, and the variants of its tasks."""
+    """The world of an evaluation, and the variants of its tasks."""
 
     shift: Shift
     world: World
@@ -86,17 +86,17 @@ class HeldOut:
 
 
 def held_out(config: WorldConfig, shift: Shift, progress: Callable[[str, int, int], None]) -> HeldOut:
-    """Prepares the world that `shift` makes of the training's; new instances are built and kept as all assets are."""
+    """Prepares the training world shifted by `shift`; new instances are built and cached as all assets are."""
     return of_world(prepare(shifted(config, shift), progress), shift)
 
 
 def of_world(world: World, shift: Shift = Shift.NONE) -> HeldOut:
-    """The held-out set of a world that is prepared already, its configuration shifted or not."""
+    """The held-out set of an already prepared world."""
     return HeldOut(shift=shift, world=world, tasks=tuple(_variant(name, shift) for name in world.config.tasks))
 
 
 def shifted(config: WorldConfig, shift: Shift) -> WorldConfig:
-    """The training's configuration with ranges, instances or neither moved to where it never went."""
+    """The configuration of the training world with its ranges or instances replaced as `shift` says."""
     everything = shift is Shift.ALL
     if everything or shift is Shift.INSTANCES:
         config = replace(config, assets=other_instances(config.assets, config.tasks))
@@ -108,13 +108,13 @@ def shifted(config: WorldConfig, shift: Shift) -> WorldConfig:
 
 
 def other_instances(assets: AssetsConfig, names: Iterable[str]) -> AssetsConfig:
-    """As many assets of each category that the tasks called `names` ask for, none of them the training's."""
+    """The same number of assets in each category that the tasks `names` use, but none of the training's instances."""
     asked = tasks.categories(tasks.make(name) for name in names)
     return replace(assets.serving(asked), seed=assets.seed + _OTHER_INSTANCES)
 
 
 def beyond_visual(visual: VisualConfig) -> VisualConfig:
-    """Light colder, dimmer and more slanted than the training's, other patterns; colours up to twice as far from their own."""
+    """Light colder, dimmer and more slanted than in training, other textures, colours up to twice as far from the object's own."""
     low, high = visual.intensity
     unseen = tuple(texture for texture in Texture if texture not in (*visual.textures, Texture.PLAIN))
     tilt = visual.tilt[1]
@@ -132,7 +132,10 @@ def beyond_visual(visual: VisualConfig) -> VisualConfig:
 
 
 def beyond_physical(physical: PhysicalConfig) -> PhysicalConfig:
-    """Heavier, smoother, stiffer joints; softer, weaker, later servos than any of the training's, which is 1 when it draws none."""
+    """Objects heavier, smoother and with stiffer joints, servos softer, weaker and later than in training.
+
+    A parameter that training does not vary counts as the range 1 to 1.
+    """
     heavier = ("density", "joint_damping", "joint_friction", "arm_damping", "damping_ratio")
     lighter = ("friction", "stiffness", "torque", "grip_friction")
     ranges: dict[str, Range] = {}
@@ -140,13 +143,13 @@ def beyond_physical(physical: PhysicalConfig) -> PhysicalConfig:
         low, high = getattr(physical, name) if physical.enabled else (1.0, 1.0)
         ranges[name] = (high, high * _mild(name)) if name in heavier else (low / _mild(name), low)
     share, delay = (physical.ballast[1], physical.delay_s[1]) if physical.enabled else (0.0, 0.0)
-    ranges["scale"] = (1.0, 1.0)  # held-out sets swap instances, not the sizes of those there are
+    ranges["scale"] = (1.0, 1.0)  # sizes are shifted by other instances, not by rescaling the same ones
     ranges |= {"ballast": (share, min(0.5, share + 0.15)), "delay_s": (delay, min(0.1, delay + 0.02))}
     return PhysicalConfig(enabled=True, **ranges)
 
 
 def _mild(name: str) -> float:
-    """Servos and fingers are the robot's own and vary less than what lies on the table."""
+    """Whether a parameter belongs to the robot, whose servos and fingers are shifted less than objects."""
     return 1.25 if name in ("stiffness", "torque", "grip_friction", "damping_ratio") else _BEYOND
 
 
@@ -156,7 +159,7 @@ def _variant(name: str, shift: Shift) -> Task:
     if shift is Shift.ALL:
         task, plain = tasks.make(name, held_out=True), tasks.make(name)
         if _ranges(task) != _ranges(plain):
-            return task  # the task widens its own ranges, and asks in words of its own
+            return task  # the held-out variant of this task already has wider ranges and its own instructions
         return Widened(task)
     return Widened(tasks.make(name)) if shift is Shift.PLACEMENT else tasks.make(name)
 
@@ -166,7 +169,7 @@ def _ranges(task: Task) -> list[tuple[Range, Range]]:
 
 
 def scenes(held: HeldOut, episodes: int) -> list[tuple[Task, Scene]]:
-    """`episodes` scenes of each task, the same whenever asked; raises SceneError when more than half of the seeds have none."""
+    """`episodes` scenes of each task, the same in every call; raises SceneError when more than half of the seeds give none."""
     world, config = held.world, held.world.config
     robot, assets, physics = world.robot, world.assets, world.make_physics()
     sampler = SceneSampler(

@@ -1,4 +1,4 @@
-"""`embodichain eval`: judges a trained policy in closed loop in held-out scenes, in and out of distribution; keeps the evidence.
+"""`embodichain eval`: evaluates a trained policy in closed loop in held-out scenes, in and out of distribution, with evidence.
 
 The folder of an evaluation holds its configuration, command and versions, one line for each episode (`episodes.jsonl`, from which
 `--resume` goes on), `summary.json`, films, strips of frames, and imagined beside real latents.
@@ -37,7 +37,7 @@ from learner.reporting.pictures import save_film, save_latents, save_strip
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig:
-    """What is judged, where, and how often."""
+    """Which policy is evaluated, in which world, and how often."""
 
     checkpoint: Path
     world: WorldConfig
@@ -63,14 +63,14 @@ class JudgeConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must be the same for two episodes to be counted together."""
+        """The settings that must be equal for episodes to be counted together."""
         digest = hashlib.sha256(self.checkpoint.read_bytes()).hexdigest()
         world = as_plain(replace(self.world, tasks=("any",)))
         return {"checkpoint_sha256": digest, "world": world, "sai": as_plain(self.sai) if self.sai else "off"}
 
 
 class Judgement:
-    """The folder of one evaluation; `create` or `resume` one."""
+    """The folder of one evaluation; made by `create` or `resume`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -97,11 +97,11 @@ class Judgement:
 
     @classmethod
     def resume(cls, path: Path, config: JudgeConfig) -> Judgement:
-        """The folder of an evaluation begun before; raises RunError when there is none, or it judged something else."""
+        """The folder of an earlier evaluation; raises RunError when there is none, or when it has other settings."""
         if not (path / "episodes.jsonl").exists():
             raise RunError(f"{path} holds no evaluation to resume")
         saved = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))["identity"]
-        saved["world"] = {"painter": "raycast", **saved["world"]}  # which drew every world before there was a choice
+        saved["world"] = {"painter": "raycast", **saved["world"]}  # folders without this key were all drawn by the ray caster
         if saved != config.identity:
             different = [name for name, value in config.identity.items() if saved.get(name) != value]
             raise RunError(f"{path} judged another {' and '.join(different)}: its episodes do not count here; choose another --out")
@@ -117,19 +117,19 @@ class Judgement:
         return judgement
 
     def add(self, row: Graded) -> None:
-        """Keeps one episode, on disk before anything else happens."""
+        """Appends one episode to the log and flushes it to disk before it returns."""
         self.graded.append(row)
         with self._log.open("a", encoding="utf-8") as log:
             log.write(json.dumps(asdict(row)) + "\n")
 
     def picture(self, kind: str, held: HeldOut, episode: Played, ending: str, suffix: str) -> Path:
-        """Where a picture of an episode goes: videos/in_distribution_turn_switch_policy_success.mp4."""
+        """The path for a picture of an episode, such as videos/in_distribution_turn_switch_policy_success.mp4."""
         name = f"{held.shift.value}_{episode.scene.task}_{episode.pilot}_{ending}".replace(" ", "_")
         return self.path / kind / f"{name}{suffix}"
 
 
 def judge(agent: Agent, config: JudgeConfig, judgement: Judgement, board: Board) -> None:
-    """Plays what is not yet in the folder: each held-out set with each pilot."""
+    """Plays every held-out set with every pilot, except episodes that are already in the folder."""
     known = {(row.shift, row.pilot, row.task, row.number) for row in judgement.graded}
     with _worker(config.sai) as worker:
         for shift in config.shifts:
@@ -174,7 +174,7 @@ def _worker(sai: SaiConfig | None) -> Iterator[Executor | None]:
 
 
 def _keep(judgement: Judgement, held: HeldOut, episode: Played, shown: set[tuple[str, ...]]) -> None:
-    """Pictures of the policy's first success and first failure on each task, and of the expert's first episode."""
+    """Saves pictures of the policy's first success and first failure on each task, and of the expert's first episode."""
     verdict = episode.outcome.verdict
     ending = "success" if verdict.success else "failure"
     if episode.pilot not in ("policy", "expert") or not episode.outcome.num_chunks:
@@ -213,7 +213,7 @@ def summarise(config: JudgeConfig, judgement: Judgement, *, wall_s: float) -> di
 
 
 def _imagined(rows: Iterable[Graded]) -> dict[str, dict[str, float]]:
-    """For each task: mean squared error of the policy's imagined frames, and of frames that stay as they are."""
+    """For each task: mean squared error of the policy's predicted frames, and of predicting no change."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         if row.imagined_error is not None and row.unchanged_error is not None:
@@ -223,7 +223,7 @@ def _imagined(rows: Iterable[Graded]) -> dict[str, dict[str, float]]:
 
 
 def _ranges(name: str) -> list[dict[str, Any]]:
-    """Where a task's objects lie in distribution: printed with every success figure."""
+    """The ranges in which a task places its objects in distribution; reported with every success rate."""
     request = tasks.make(name).request(np.random.default_rng(0))
     return [
         {"role": wanted.role, "x_m": list(wanted.x), "y_m": list(wanted.y), "yaw_rad": [round(v, 3) for v in wanted.yaw]}

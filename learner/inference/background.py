@@ -1,8 +1,8 @@
-"""A policy that thinks while the robot moves: the next decision is begun in the background, before its observation is there.
+"""Speculative asynchronous inference: the next decision is begun in the background, before its observation has arrived.
 
-Phase 1 runs as soon as a chunk is out: the imagined frame stands in for the next observation, and the model begins as much of the
-decision as its mode says. Phase 2 runs when the real observation is there: the model observes it and finishes the decision. Only
-Phase 2 blocks the robot. What the two phases compute is the family's affair (`WorldModel.begin` and `finish`).
+Phase 1 runs as soon as a chunk is returned: the predicted frame stands in for the next observation, and the model begins as much of
+the decision as its mode says. Phase 2 runs when the real observation arrives: the model observes it and finishes the decision. Only
+Phase 2 blocks the robot. Each model family defines what the two phases compute (`WorldModel.begin` and `finish`).
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from learner.models.world_model import Mode, Noise, Prepared, Seen, Started
 
 
 def thinking_thread(name: str) -> ThreadPoolExecutor:
-    """One thread that computes as the caller would, to the bit.
+    """A pool of one thread whose results equal those of the calling thread bit for bit.
 
-    How many threads share a sum is a setting of each thread (OpenMP), which a new one takes over only when torch first asks for it:
-    until then matrix products would be summed in another order than later ones.
+    The number of OpenMP threads is a setting of each thread, and a new thread takes over torch's only when torch first asks for it.
+    Until then its matrix products would be summed in another order. So the thread sets the number when it starts.
     """
     return ThreadPoolExecutor(1, thread_name_prefix=name, initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Surrogate:
-    """The observation that stands in for the next real one, all normalised but `measured`."""
+    """The stand-in for the next real observation; everything but `measured` is normalised."""
 
     basis: Any
-    """The memory before it."""
+    """The memory before this observation."""
     latents_BNC: Tensor
     measured_BA: Tensor
     executed_BKA: Tensor
     imagined: Mapping[str, Tensor] | None
-    """`Decision.extras` where the model made it; a forecast of the caller's, without, counts as a frame."""
+    """`Decision.extras` if the model predicted the frame; None if the caller forecast it (`expect`): then it counts as real."""
 
 
 class _Phase1(NamedTuple):
-    """What the background hands over: the memory with the surrogate, how far generation came, and what it prepared."""
+    """The result of Phase 1: the memory with the surrogate, the state of generation, and what was prepared for Phase 2."""
 
     memory: Any
     started: Started
@@ -63,7 +63,7 @@ class _Phase1(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Speculation:
-    """Phase 1 of one chunk, under way or done."""
+    """Phase 1 of one chunk, running or finished."""
 
     surrogate: _Surrogate
     noise: Noise
@@ -73,20 +73,20 @@ class _Speculation:
 
 
 class SpeculativePolicy(Policy):
-    """A `Policy` that thinks while the robot moves. Owned by one thread, which is the only one to call its methods.
+    """A `Policy` that computes while the robot moves. Only one thread may call its methods.
 
-    After each `act` a background worker runs Phase 1 on values that nothing changes; it writes to nobody's state, so policies that
-    share a worker share no memory. `act` with the real observation runs Phase 2. An observation that is
+    After each `act`, a background worker runs Phase 1 on immutable values. It writes to no policy's state, so several policies may
+    share a worker. The next `act` runs Phase 2 with the real observation. An observation that is
 
-    - early (Phase 1 still runs) waits `patience_s` for it, then takes over what there is;
-    - late (after `expires_s`) is answered synchronously, with the same noise;
-    - lost is replaced by `act_blind`: the chunk comes from the prediction alone, and the long-term memory never learns of it.
+    - early (Phase 1 still runs) waits up to `patience_s` for it, then continues from what is done;
+    - late (after `expires_s`) discards Phase 1 and is answered synchronously, with the same noise;
+    - lost is replaced by `act_blind`: the chunk comes from the prediction alone, which never enters the long-term memory.
     """
 
     can_be_blind = True
 
     def __init__(self, agent: Agent, config: SaiConfig, *, seed: int = 0, worker: Executor | None = None) -> None:
-        """`worker` may be shared by policies; without one the policy has its own thread."""
+        """`worker` may be shared by several policies; without one the policy starts its own thread."""
         super().__init__(agent, seed=seed)
         self.config = config
         self._mode = Mode(config.variant, config.s_mid)
@@ -99,7 +99,7 @@ class SpeculativePolicy(Policy):
         self._lost = 0
 
     def begin(self, instruction: str) -> None:
-        """Starts an episode; what was being speculated for the last one is dropped."""
+        """Starts an episode; a running speculation is dropped."""
         self._drop()
         self._lost, self._made = 0, None
         super().begin(instruction)
@@ -107,11 +107,11 @@ class SpeculativePolicy(Policy):
     def act(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """The next chunk for a real frame, and Phase 1 of the one after it begins. As `Policy.act`."""
+        """As `Policy.act`; afterwards Phase 1 of the following chunk begins in the background."""
         try:
             chunk = super().act(rgb, proprio, executed)
         except EmbodiChainError:
-            raise  # a refused observation leaves the speculation for the one that follows
+            raise  # the observation was invalid: keep the speculation for the next one
         except BaseException:
             self._drop()
             raise
@@ -121,7 +121,7 @@ class SpeculativePolicy(Policy):
 
     @torch.inference_mode()
     def act_blind(self) -> NDArray[np.float32]:
-        """The next chunk when the observation was lost: generated with the predicted frame in its place.
+        """The next chunk when the observation was lost, generated from the predicted frame.
 
         Raises LearnerError when nothing was predicted yet, or for more than `max_lost` losses in a row.
         """
@@ -143,7 +143,7 @@ class SpeculativePolicy(Policy):
 
     @torch.inference_mode()
     def expect(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> None:
-        """Speculates from this forecast of the next observation instead of the model's own; for callers who know better."""
+        """Restarts Phase 1 from the caller's forecast of the next observation instead of the model's; arguments as of `act`."""
         pending = self._pending
         if pending is None:
             raise LearnerError("nothing is being speculated: call act(...) first")
@@ -159,7 +159,7 @@ class SpeculativePolicy(Policy):
         self._launch(surrogate, pending.noise)
 
     def settle(self, timeout_s: float) -> bool:
-        """Waits until Phase 1 is done; False when it is not after `timeout_s`. For measurements and tests."""
+        """Waits for Phase 1; returns False if it is not done after `timeout_s`. For measurements and tests."""
         if self._pending is not None:
             try:
                 self._pending.future.exception(timeout_s)
@@ -168,7 +168,7 @@ class SpeculativePolicy(Policy):
         return True
 
     def close(self) -> None:
-        """Drops the speculation and ends the policy's own thread; safe to call twice."""
+        """Drops the speculation and stops the policy's own thread; safe to call twice."""
         self._drop()
         if self._own is not None:
             self._own.shutdown(wait=True)
@@ -176,9 +176,9 @@ class SpeculativePolicy(Policy):
     # ------------------------------------------------------------------------------------------------------------- parts
 
     def _generate(self, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:
-        """Phase 2 for a real observation: with what Phase 1 left, if it is of use."""
+        """Phase 2 for a real observation, starting from the result of Phase 1 if it is still valid."""
         pending, self._pending = self._pending, None
-        if pending is None or pending.surrogate.latents_BNC.shape != like.shape:  # other cameras: nothing can be kept
+        if pending is None or pending.surrogate.latents_BNC.shape != like.shape:  # other cameras: Phase 1 is of no use
             return super()._generate(like, measured, began)
         if time.perf_counter() - pending.begun_s > self.config.expires_s:
             pending.stop.set()
@@ -189,7 +189,7 @@ class SpeculativePolicy(Policy):
         return self._complete(self._memory, started, measured, outcome, began, waited, expected)
 
     def _join(self, pending: _Speculation) -> tuple[Started, float, Outcome]:
-        """What Phase 1 has come to, the seconds waited for it, and whether it was stopped on the way."""
+        """Returns the state of generation after Phase 1, the time waited for it [s], and whether it was stopped before its end."""
         waiting = time.perf_counter()
         patience = None if math.isinf(self.config.patience_s) else self.config.patience_s
         try:
@@ -197,7 +197,7 @@ class SpeculativePolicy(Policy):
             outcome = Outcome.SPECULATED
         except Unfinished:
             pending.stop.set()
-            if pending.future.cancel():  # it had not even begun: the worker is busy with others
+            if pending.future.cancel():  # Phase 1 had not started: the worker is busy with other policies
                 started = self._agent.model.unbegun(pending.noise)
             else:
                 _, started, self._made = pending.future.result()
@@ -207,7 +207,7 @@ class SpeculativePolicy(Policy):
         return started, time.perf_counter() - waiting, outcome
 
     def _prepared(self, grid: Grid) -> Prepared:
-        """What the background computed for the chunk before, in this episode."""
+        """Reuses what the background prepared for an earlier chunk of this episode."""
         return self._made[1] if self._made is not None and self._made[0] == grid else None
 
     def _complete(
@@ -226,7 +226,7 @@ class SpeculativePolicy(Policy):
 
     @torch.inference_mode()
     def _speculate(self, chunk: NDArray[np.float32]) -> None:
-        """Begins Phase 1 with the predicted frame, and with the chunk's last action for the joints measured after it."""
+        """Begins Phase 1: the predicted frame stands in for the next one, and the chunk's last action for the measured joints."""
         assert self._decision is not None and self._executed is not None and self._basis is not None
         latents = self._decision.imagined_BNC
         assert latents is not None, "a model that decides ahead imagines"
@@ -276,10 +276,10 @@ def make_policy(
     worker: Executor | None = None,
     limits: Limits | None = None,
 ) -> Policy:
-    """The policy of an agent of any family, for a robot of those `limits`.
+    """Makes the policy of an agent of any family, for a robot with these `limits`.
 
-    If `ahead` says how, it thinks ahead, in a thread of its own or in `worker`, or its decisions take effect late. Raises
-    ConfigError for a way to think ahead that the agent's model does not have.
+    `ahead` selects speculation, in a thread of its own or in `worker`, or late decisions (`LatePolicy`); None means neither. Raises
+    ConfigError for a mode that the agent's model does not have.
     """
     if ahead is None:
         policy = Policy(agent, seed=seed)

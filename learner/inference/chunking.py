@@ -1,7 +1,7 @@
-"""A policy whose decisions take effect late: while one is made, the last one goes on, and the next continues from it.
+"""Real-time chunking: while a decision is computed, the robot continues the previous one, and the new chunk joins it smoothly.
 
-Real-time chunking (Black, Galliker & Levine 2025): at a new frame some commands are committed, for the decision takes as long to
-make. The model is told them, and what is left of the last decision beyond, so that the new chunk joins without a jump.
+Black, Galliker & Levine 2025. As inference takes time, the first commands after a new frame are already committed. The model is
+given them and the rest of the previous decision, so that the new chunk continues without a jump.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from learner.models.world_model import Mode, Prefix
 
 
 class LatePolicy(Policy):
-    """A `Policy` whose chunk begins with `delay` commands of the decision before; the first chunk of an episode is all new."""
+    """A `Policy` whose chunks begin with `delay` commands of the previous decision, except the first chunk of an episode."""
 
     needs_gradients = True
 
     def __init__(self, agent: Agent, config: SaiConfig, *, seed: int = 0) -> None:
-        """Raises ConfigError for a mode that the model does not have, or a delay beyond what its decisions hold."""
+        """Raises ConfigError for a mode that the model does not have, or a delay longer than the rest of a decision."""
         super().__init__(agent, seed=seed)
         self._mode = Mode(config.variant, config.s_mid)
         agent.model.check(self._mode)

@@ -1,4 +1,4 @@
-"""How a policy thinks ahead; light, for command lines."""
+"""How a policy speculates. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from embodichain.errors import ConfigError
 
 OFF = "off"
-"""The word for no speculation."""
+"""The command-line value for no speculation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaiConfig:
-    """How far to speculate, and what to do with observations that come early, late or never."""
+    """Settings of speculative asynchronous inference (SAI), and of observations that come early, late or never."""
 
     variant: str = "video+action"
-    """What is begun ahead of an observation: one of the names in the model's `modes`."""
+    """What is computed before an observation arrives: one of the model's `modes`."""
     s_mid: float = 0.5
-    """Where Phase 2 takes over, on the unshifted grid: a share of the sampling steps, rounded to whole ones for each stage."""
+    """Share of the sampling steps made in Phase 1, on the unshifted time grid, rounded to whole steps for each stage."""
     patience_s: float = math.inf
-    """How long an early observation waits for Phase 1 [s]; then it takes over what Phase 1 has. Infinite: results do not depend on
-    timing."""
+    """How long an early observation waits for Phase 1 [s] before it continues from what is done. With infinity, results do not
+    depend on timing."""
     expires_s: float = math.inf
-    """A speculation older than this when its observation comes is dropped [s]: the world has moved on from what was predicted."""
+    """Age [s] from which a speculation is discarded when its observation arrives, as the prediction no longer fits the world."""
     max_lost: int = 1
-    """How many observations in a row may be lost, their chunks made from predictions alone."""
+    """How many observations in a row may be lost and bridged by predictions."""
     delay: int = 4
-    """Commands that the last decision still gives after an observation while the next is made, for modes that decide late."""
+    """Control steps for which the previous decision continues after an observation, in the modes of real-time chunking."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.s_mid <= 1.0:

@@ -28,39 +28,39 @@ class Outcome(StrEnum):
 
     SYNCHRONOUS = "synchronous"
     SPECULATED = "speculated"
-    """Begun in the background, ended with the real observation."""
+    """Phase 1 ran in the background as planned, Phase 2 with the real observation."""
     TAKEN_OVER = "taken over"
-    """The observation was early: the background had not come as far as planned."""
+    """The observation was early: Phase 2 continued from an unfinished Phase 1."""
     EXPIRED = "expired"
-    """The observation was late: the background's work was dropped."""
+    """The observation was late: the result of Phase 1 was dropped."""
     LATE = "late"
-    """Made while the last decision went on, and continued from it."""
+    """Made by real-time chunking while the previous decision continued."""
     BLIND = "blind"
-    """The observation was lost: predictions alone."""
+    """The observation was lost: the chunk was made from predictions alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inference:
-    """What the last chunk cost the one who waited for it: seconds in all, and of them waiting for the background."""
+    """The latency of the last chunk for its caller: total time, and the part spent waiting for the background [s]."""
 
     outcome: Outcome
     evaluations: Mapping[str, int]
-    """Of the network, by the name of the stage."""
+    """Network evaluations that the caller waited for, by stage."""
     blocking_s: float
     waited_s: float = 0.0
 
 
 class Policy:
-    """Drives one robot in closed loop; owned by one thread, shares nothing with other policies of the same agent but weights.
+    """Drives one robot in closed loop. For one thread; policies of the same agent share only its weights.
 
-    `begin` starts an episode. Each `act` takes in a real frame together with the chunk executed before it (the one it returned, if
-    not told otherwise), and returns the next chunk. How long the model remembers is its family's affair (`WorldModel.restart`).
+    `begin` starts an episode. Each `act` takes a real frame together with the actions executed before it (by default the chunk that
+    it returned last) and returns the next chunk. How long the model remembers depends on its family (`WorldModel.restart`).
     """
 
     can_be_blind = False
     """Whether `act_blind` can bridge an observation that was lost."""
     needs_gradients = False
-    """Whether deciding takes gradients now and then: nothing is then made in inference mode, which would rule them out."""
+    """Whether decisions may need gradients; then tensors must not be made in inference mode, which excludes them from autograd."""
 
     def __init__(self, agent: Agent, *, seed: int = 0) -> None:
         if not agent.normalizer.is_fitted:
@@ -78,15 +78,15 @@ class Policy:
         self._decision: Decision | None = None
         self._codes: Tensor | None = None
         self.imagined: Tensor | None = None
-        """Normalised latents of the frame expected after the last chunk, float32 [N, C]."""
+        """Normalised latents of the frame predicted after the last chunk, float32 [N, C]."""
         self.seen: Tensor | None = None
         """Normalised latents of the last real frame, float32 [N, C]."""
         self.last: Inference | None = None
-        """What the last chunk cost."""
+        """The latency of the last chunk."""
         self.limits: Limits | None = None
-        """Of the robot that it drives: measurements beyond them are refused, and no command leaves them. None bounds nothing."""
+        """Limits of the robot: measurements outside are refused, and commands are clipped to them. None means no limits."""
         self.rest: NDArray[np.float32] = _NOTHING
-        """Actions of the last decision beyond its chunk, [H - K, 30], physical and absolute: what goes on if the next is late."""
+        """Actions of the last decision beyond its chunk, [H - K, 30], physical and absolute; executed if the next one is late."""
 
     @property
     def chunk(self) -> int:
@@ -95,11 +95,11 @@ class Policy:
 
     @property
     def memory(self) -> State:
-        """What the policy remembers of this episode."""
+        """The model's memory of this episode."""
         return self._memory
 
     def begin(self, instruction: str) -> None:
-        """Starts an episode: empties the memory, restarts the noise, reads the instruction once."""
+        """Starts an episode: empties the memory, reseeds the noise and encodes the instruction."""
         agent = self._agent
         self._generator.manual_seed(self._seed)
         with self._quiet():
@@ -116,31 +116,32 @@ class Policy:
         Args:
             rgb: uint8 [cameras, h, w, 3].
             proprio: measured state in the unified representation, [30].
-            executed: the actions that the robot executed since the last frame, [0..K, 30], physical and absolute; None when
-                they were those of the last chunk. Of fewer than K the last one counts as held for the rest of the chunk.
+            executed: the actions that the robot executed since the last frame, [0..K, 30], physical and absolute; None if they
+                were those of the last chunk. If there are fewer than K, the robot is taken to have held the last one.
 
         Returns:
             float32 [K, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
             LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`.
-            ConfigError: for cameras or sizes of pictures that the model does not take. After either the policy is as before.
+            ConfigError: for a number of cameras or an image size that the model does not support. After either error the policy
+                is unchanged.
         """
         began = time.perf_counter()
         with self._quiet():
             return self._generate(*self._observe(rgb, proprio, executed), began)
 
     def watch(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None) -> None:
-        """Takes in a frame as `act` does, and decides nothing: for decisions of several chunks that are played to their end."""
+        """Observes a frame as `act` does without deciding, while several chunks of one decision are executed."""
         with self._quiet():
             self._observe(rgb, proprio, executed)
 
     def act_blind(self) -> NDArray[np.float32]:
-        """The next chunk when the observation was lost; raises LearnerError, for this policy predicts nothing while it waits."""
+        """The next chunk when the observation was lost. This policy does not predict observations: always raises LearnerError."""
         raise LearnerError("lost observations can only be bridged by a policy that thinks ahead: start it with --sai")
 
     def close(self) -> None:
-        """Frees what the policy holds besides memory: nothing here."""
+        """Frees threads and other resources; this policy has none."""
 
     # ------------------------------------------------------------------------------------------------------------- parts
 
@@ -150,7 +151,7 @@ class Policy:
     def _observe(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None
     ) -> tuple[Tensor, Tensor]:
-        """Takes in a frame; its latents and the measured state."""
+        """Updates the memory with a frame; returns its latents and the measured state."""
         latents, measured, grid = self._see(rgb, proprio)
         done = self._executed if executed is None else self._as_executed(executed)
         seen = Seen(latents, self._agent.normalizer.proprio(measured), done, codes_BN=self._codes)
@@ -165,7 +166,7 @@ class Policy:
         return self._text
 
     def _see(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> tuple[Tensor, Tensor, Grid]:
-        """Normalised latents [1, N, C], the measured state [1, A] as it is, and how the latents lie."""
+        """Normalised latents [1, N, C], the measured state [1, A] in physical units, and the layout of the latents."""
         _ = self._reading
         if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or proprio.shape != (ACTION_DIM,):
             raise LearnerError(
@@ -176,7 +177,7 @@ class Policy:
             raise LearnerError(f"this state cannot be: {breach}; send joints in radians and openings in metres")
         agent = self._agent
         device = agent.normalizer.latent_mean.device
-        pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # a copy: a server's arrays are read only
+        pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # copied: arrays from the network are read-only
         raw = agent.encoder(pixels)
         self._codes = agent.encoder.codes_of(raw) if agent.model.needs.codes else None
         measured = torch.from_numpy(np.array(proprio, np.float32)).to(device)[None]
@@ -188,30 +189,30 @@ class Policy:
         if self._measured is None:
             raise LearnerError("executed actions belong between two frames: none was seen before this one")
         actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
-        if (missing := self.chunk - len(executed)) > 0:  # the robot holds the last command, or stays where it was measured
+        if (missing := self.chunk - len(executed)) > 0:  # the robot held the last command or, without any, its measured pose
             last = actions[:, -1:] if len(executed) else self._measured[:, None]
             actions = torch.cat([actions, last.expand(-1, missing, -1)], dim=1)
         return self._agent.normalizer.actions(actions, self._measured)
 
     def _bounded(self, physical: Tensor) -> NDArray[np.float32]:
-        """Physical actions [1, N, A] as they may be executed, [N, A]."""
+        """Physical actions [1, N, A] clipped to the robot's limits, [N, A]."""
         actions = physical[0].float().cpu().numpy()
         return actions if self.limits is None else self.limits.bounded(actions)
 
     def _prepared(self, grid: Grid) -> Prepared:
-        """What was computed in advance for frames laid out like this: here everything is computed when asked."""
+        """What was computed in advance for frames of this layout; this policy computes everything on demand."""
         return None
 
     def _remember(self, memory: Any, seen: Seen, text: TextMemory, grid: Grid, made: Prepared) -> Any:
-        """The memory after a frame. Reads nothing of the policy that ever changes."""
+        """The memory after a frame. May run in a background thread: it reads no mutable state of the policy."""
         model = self._agent.model
         before = model.restart(memory, self._span)
         if before is not memory:
-            seen = seen._replace(executed_BKA=None)  # a memory that starts afresh begins with a frame, as windows do
+            seen = seen._replace(executed_BKA=None)  # a restarted memory begins with a frame, as training windows do
         return model.observe(before, seen, text, grid, made)
 
     def _generate(self, like: Tensor, measured: Tensor, began: float) -> NDArray[np.float32]:
-        """The physical chunk after what is remembered by now; `like` are the frame's latents."""
+        """Decides from the present memory; returns the chunk in physical units. `like` are the frame's latents."""
         model = self._agent.model
         decision = model.decide(self._memory, model.noise(like, self._generator), self._reading, self._grid)
         return self._release(decision, measured, Outcome.SYNCHRONOUS, began)
@@ -225,10 +226,10 @@ class Policy:
         waited_s: float = 0.0,
         expected: Tensor | None = None,
     ) -> NDArray[np.float32]:
-        """Keeps the imagined frame and the chunk, taken as executed, and what both cost; the chunk in physical units.
+        """Stores the predicted frame, the chunk as executed actions, and the latency; returns the chunk in physical units.
 
-        A decision made whole before its observation is relative to the state that was `expected` then, and is executed from
-        the `measured` one.
+        If the whole decision was made before its observation, its actions are relative to the state `expected` then; they are
+        executed from the state `measured` now.
         """
         agent = self._agent
         self._decision = decision

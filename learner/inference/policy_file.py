@@ -1,4 +1,4 @@
-"""A policy as one file: weights, configuration and what it must be driven with."""
+"""Saves a policy as one file: weights, configuration, and the robot and cameras that it needs."""
 
 from __future__ import annotations
 
@@ -17,39 +17,40 @@ from learner.models.config import AgentConfig
 from learner.records.weight_files import mismatches, read_weights, write_weights
 
 AGENT_FORMAT = "embodichain-agent-1"
-"""Of a `.safetensors` file: raised when an older version could not read it."""
+"""Version of the `.safetensors` file; it is raised when older versions of this package could not read the file."""
 
 _ADVICE = "save the agent again with save_agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What an agent was trained on and must be driven with: needed to serve it, not to compute with it."""
+    """The robot, cameras and world that an agent was trained with. Needed to serve or evaluate it, not to compute with it."""
 
     robot: str = "dual_piper"
     """A name from `embodichain list`, or the path of an MJCF file."""
     width: int = 64
     height: int = 64
-    """Of every camera's pictures [pixels]."""
+    """Height of every camera's images [pixels]."""
     painter: str = "raycast"
-    """What drew them; files older than this key were drawn by rays."""
+    """The renderer of the images; files without this key used the ray caster."""
     tasks: tuple[str, ...] = ()
     horizon: int = 64
-    """Most chunks an episode had."""
+    """Most chunks in a training episode."""
     instances: Mapping[str, int] = field(default_factory=dict)
-    """How many instances of each family its scenes were made of; empty for those that a world has if not told otherwise."""
+    """Number of instances of each asset family in its scenes; empty means the default of a world."""
     instances_seed: int = 0
     visual: bool = False
     physical: bool = False
-    """Whether looks and physics were redrawn for every episode, within the ranges that a world has if not told otherwise."""
+    """Whether looks and physics were randomised for every episode, within the default ranges of a world."""
     bounds: Bounds = UNBOUNDED
-    """How its robot may conduct itself; files older than this key were judged without bounds."""
+    """Bounds on the robot's conduct; files without this key were evaluated without bounds."""
 
 
 def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) -> None:
-    """Writes one `.safetensors` file that `load_agent` and `load_setup` read: weights and configuration, no optimiser. Atomic.
+    """Writes weights and configuration, without the optimiser, to one `.safetensors` file for `load_agent` and `load_setup`.
 
-    With `half` weights are kept in float16, statistics as they are: half the file, and computed with in float32 all the same.
+    The file appears atomically. With `half`, weights are stored in float16, which halves the file; statistics keep their precision,
+    and after loading everything is computed in float32.
     """
     weights = agent.state_dict()
     if half:
@@ -65,7 +66,7 @@ def save_agent(agent: Agent, path: Path, setup: Setup, *, half: bool = False) ->
 
 
 def load_setup(path: Path) -> Setup:
-    """What `save_agent` was told; raises LearnerError for any other file."""
+    """The `Setup` that `save_agent` wrote; raises LearnerError for any other file."""
     _, metadata = read_weights(path, form=AGENT_FORMAT, advice=_ADVICE, only_metadata=True)
     try:
         saved = json.loads(metadata["setup"])
@@ -76,7 +77,7 @@ def load_setup(path: Path) -> Setup:
 
 
 def load_agent(path: Path | str, device: str = "cpu") -> Agent:
-    """The agent in a training checkpoint or in a `.safetensors` file of `save_agent`; executes nothing that a file holds.
+    """Loads the agent from a training checkpoint or a `.safetensors` file of `save_agent`, without executing code from the file.
 
     Raises LearnerError when there is none, or listing what does not fit this version.
     """

@@ -1,4 +1,4 @@
-"""Memory of constant size: test-time training."""
+"""Memories of constant size: fast weights learned at test time, and a key-value cache with a window."""
 
 from __future__ import annotations
 

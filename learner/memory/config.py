@@ -1,4 +1,4 @@
-"""Settings of the memory layers; light, for command lines."""
+"""Settings of the memory layers. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embodichain.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TttConfig:
-    """The memory layer: `ratio` m / d, `base_rate` the largest inner step size, `gate` where alpha starts."""
+    """The memory layer: `ratio` is hidden width / head width, `base_rate` the largest inner step size, `gate` the initial alpha."""
 
     ratio: int = 4
     base_rate: float = 0.1
@@ -23,14 +23,14 @@ class TttConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recompute:
-    """What the backward pass of training computes again instead of keeping it: less memory for about a third more work."""
+    """Activation checkpointing: what the backward pass recomputes instead of storing. Saves memory for about a third more work."""
 
     blocks: bool = False
-    """Keep only the inputs of each transformer block. Changes no result."""
+    """Store only the inputs of each transformer block. Results do not change."""
     scan_steps: int = 0
-    """Keep only every how many-th state of a memory's scan over time; 0 keeps everything. Changes no result."""
+    """In a memory's scan over time, store only every `scan_steps`-th state; 0 stores all. Results do not change."""
     truncate: bool = False
-    """Stop gradients of the memory where such a stretch of `scan_steps` begins: cheaper still, but another gradient."""
+    """Stop gradients through the memory at the start of each stretch of `scan_steps`: cheaper still, but the gradient differs."""
 
     def __post_init__(self) -> None:
         if self.scan_steps < 0 or (self.truncate and not self.scan_steps):

@@ -1,7 +1,7 @@
-"""Keys and values of what a causal model has seen, as an immutable memory: entries are added, replaced and evicted whole.
+"""An immutable key-value cache for causal models; entries are added and evicted as a whole.
 
-An entry is one step of the causal order, numbered by `id`. What was predicted is told from what is real, so that an observation can
-take its place. Every change makes a new memory that shares its tensors with the old one: a fork is a reference.
+An entry is one step of the causal order, numbered by `id`. Predicted entries are marked, so that a real observation replaces them.
+Every change makes a new cache that shares tensors with the old one, so that forking a cache costs nothing.
 
 Shapes: B batch, H heads, n tokens of an entry, d width of a head.
 """
@@ -17,7 +17,7 @@ from learner.backbone.layers import KeyValue
 
 
 class Kind(StrEnum):
-    """Where an entry comes from."""
+    """Whether an entry was observed or predicted."""
 
     REAL = "real"
     PREDICTED = "predicted"
@@ -39,25 +39,25 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvMemory:
-    """Entries in order of their ids; a query of id i sees those with i - window <= id."""
+    """Entries in order of their ids; a query with id i attends to entries with i - window <= id."""
 
     window: int
     entries: tuple[Entry, ...] = ()
 
     def append(self, *entries: Entry) -> KvMemory:
-        """With `entries` at the end."""
+        """The cache with `entries` added at the end."""
         return replace(self, entries=(*self.entries, *entries))
 
     def without(self, kind: Kind) -> KvMemory:
-        """Without all entries of one kind."""
+        """The cache without all entries of one kind."""
         return replace(self, entries=tuple(entry for entry in self.entries if entry.kind is not kind))
 
     def evict(self, now: int) -> KvMemory:
-        """Without the entries that no query of id `now` or later sees: id < now - window."""
+        """The cache without the entries that no query with id `now` or later attends to: those with id < now - window."""
         return replace(self, entries=tuple(entry for entry in self.entries if entry.id >= now - self.window))
 
     def seen(self, now: int) -> tuple[KeyValue | None, ...] | None:
-        """What a query of id `now` sees, per block, concatenated once; None when that is nothing."""
+        """Concatenated keys and values, for each block, that a query with id `now` attends to; None if there are none."""
         mine = [entry.kept for entry in self.entries if now - self.window <= entry.id]
         if not mine:
             return None

@@ -1,8 +1,8 @@
-"""How exactly float32 matrix products are taken on a GPU: by tensor cores in TF32, or in full.
+"""Precision of float32 matrix products on a GPU: TF32 on tensor cores, or full float32.
 
-The memory's state stays float32, and a step of training spends 4% of its arithmetic in products of it. In full precision these run
-without tensor cores and take a third of the step; TF32 keeps the range of float32 and 10 bits of its mantissa in the operands, and
-sums in float32 (NVIDIA A100 whitepaper, 2020).
+The memory's state is float32, and products with it are 4% of the arithmetic of a training step. In full precision they run without
+tensor cores and take a third of the step's time. TF32 rounds the operands to 10 bits of mantissa, keeps the range of float32, and
+accumulates in float32 (NVIDIA A100 whitepaper, 2020).
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["in_full", "tensor_cores"]
 
 
 def in_full(device: torch.device) -> torch.autocast:
-    """A block in which products are taken in the type of their operands, also under autocast, which would round them to bfloat16.
+    """A context in which autocast is off, so that float32 products are not rounded to bfloat16.
 
-    A state that many small steps are added to must not be made of rounded steps; `tensor_cores` makes its products fast.
+    The memory's state is a sum of many small steps, which rounding would falsify. `tensor_cores` makes these products fast.
     """
     return torch.autocast(device.type, enabled=False)
 
 
 @contextmanager
 def tensor_cores(enabled: bool = True) -> Iterator[None]:
-    """Takes float32 products on CUDA in TF32 inside the block, forward passes and backward passes alike; then as before.
+    """Computes float32 products on CUDA in TF32 inside the `with` block, and restores the old setting afterwards.
 
-    The setting is one of the whole process: enclose the backward pass too, whose products run when that is called. It has no effect
-    on a CPU, and none on products in other types.
+    The setting applies to the whole process at the time a product runs, so the block must enclose the backward pass too. It has no
+    effect on a CPU or on products in other types.
     """
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32

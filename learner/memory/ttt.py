@@ -27,29 +27,29 @@ _GELU_B = 0.044715
 
 
 class FastWeights(NamedTuple):
-    """The state of one layer. An update returns new tensors and never writes into these: a fork is a reference."""
+    """The state of one layer. Updates return new tensors and never write into these, so that a fork is just a reference."""
 
     w1: Tensor
     """[B, H, d, m], float32."""
     b1: Tensor
     """[B, H, 1, m]."""
     w2: Tensor
-    """[B, H, d, m], the transpose of the second matrix: its steps are then made and added in memory order."""
+    """[B, H, d, m], the second matrix transposed: it has the layout of its gradient, so that steps are added contiguously."""
     b2: Tensor
     """[B, H, 1, d]."""
     gain: Tensor
-    """[H, 1, d]: scale of the inner layer norm, learned by the outer loop, never updated."""
+    """[H, 1, d]: scale of the inner layer norm; trained by the optimiser, never changed by an update."""
     shift: Tensor
     """[H, 1, d]: its offset."""
 
     def spread(self, count: int) -> FastWeights:
-        """The same for `count` neighbours in the batch."""
+        """Repeats each batch entry `count` times in a row."""
         w1, b1, w2, b2 = (w.repeat_interleave(count, dim=0) for w in self[:4])
         return FastWeights(w1, b1, w2, b2, self.gain, self.shift)
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the weights that updates change."""
+        """Bytes of the weights that updates change: w1, b1, w2, b2."""
         return sum(w.numel() * w.element_size() for w in self[:4])
 
 
@@ -60,24 +60,24 @@ def apply(W: FastWeights, Q: Tensor) -> Tensor:
 
 
 def loss(W: FastWeights, K: Tensor, V: Tensor) -> Tensor:
-    """What an update descends, per token: 1/2 ||f(K; W) - V||^2, [B, H, N]."""
+    """The inner loss that an update reduces, for each token: 1/2 ||f(K; W) - V||^2, [B, H, N]."""
     return 0.5 * (apply(W, K) - V).square().sum(dim=-1)
 
 
 class Deltas(NamedTuple):
-    """What each token contributes to a step, before tokens are summed."""
+    """The factors of each token's gradient, before they are multiplied and summed over tokens."""
 
     keys: Tensor
     """K, [B, H, N, d]."""
     d_x1: Tensor
-    """Weighted gradient at the hidden layer's input, [B, H, N, m]."""
+    """Gradient at the hidden layer's input, times the step size, [B, H, N, m]."""
     hidden: Tensor
     """Hidden activations, [B, H, N, m]."""
     d_x2: Tensor
-    """Weighted gradient at the output layer's sum, [B, H, N, d]."""
+    """Gradient at the output of the second matrix, times the step size, [B, H, N, d]."""
 
     def tokens(self, start: int, stop: int | None) -> Deltas:
-        """Those of tokens start..stop."""
+        """The factors of tokens start to stop."""
         return Deltas(*(x[..., start:stop, :] for x in self))
 
 
@@ -87,12 +87,14 @@ def deltas(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> Deltas:
     hidden = F.gelu(x1, approximate="tanh")
     x2 = hidden @ W.w2.transpose(-1, -2) + W.b2
     residual = K + F.layer_norm(x2, x2.shape[-1:], eps=_EPS) * W.gain + W.shift - V
+    # Chain rule from the output back: residual → layer norm → second matrix → GELU. The step sizes enter here once, because every
+    # further factor is linear in the gradient.
     d_x2 = _NormGradient.apply(residual * (W.gain * eta), x2)
     return Deltas(K, _GeluGradient.apply(d_x2 @ W.w2, x1), hidden, d_x2)
 
 
 def summed(W: FastWeights, parts: Deltas) -> FastWeights:
-    """The step of some tokens: what they contribute, summed, laid out as W."""
+    """The step that some tokens make together: their gradients, summed, with the layout of W."""
     return FastWeights(
         w1=parts.keys.transpose(-1, -2) @ parts.d_x1,
         b1=parts.d_x1.sum(dim=-2, keepdim=True),
@@ -104,7 +106,7 @@ def summed(W: FastWeights, parts: Deltas) -> FastWeights:
 
 
 def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
-    """Step of one mini-batch: the gradient of sum_n eta_n l_n at W in closed form, laid out as W.
+    """The step of one mini-batch: the gradient of sum_n eta_n l_n at W in closed form, with the layout of W.
 
     Args:
         W: the weights at which the gradient is taken.
@@ -116,12 +118,12 @@ def gradient(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
 
 
 def descend(W: FastWeights, step: FastWeights) -> FastWeights:
-    """W less a step; steps of several mini-batches taken at the same W add up to one step of their union."""
+    """W - step. Steps of several mini-batches taken at the same W add up to one step of their union."""
     return FastWeights(W.w1 - step.w1, W.b1 - step.b1, W.w2 - step.w2, W.b2 - step.b2, W.gain, W.shift)
 
 
 def update(W: FastWeights, K: Tensor, V: Tensor, eta: Tensor) -> FastWeights:
-    """Writes the memory: one gradient step on all tokens of one time step. See `gradient` for shapes."""
+    """Writes to the memory: one gradient step on all tokens of one time step. Shapes as in `gradient`."""
     return descend(W, gradient(W, K, V, eta))
 
 
@@ -129,7 +131,7 @@ class _GeluGradient(torch.autograd.Function):
     """Gradient of tanh-GELU at x for a cotangent g: g f'(x), with the second derivative written out for its backward.
 
     With u = a (x + b x^3) and t = tanh u: f'' = (1 - t^2) (u' + x u'' / 2 - x t u'^2).
-    The scan over time spends much of its work here: this is one function instead of twenty recorded operations.
+    The scan over time spends much of its work here, so it is one autograd function instead of twenty recorded operations.
     """
 
     @staticmethod
@@ -142,6 +144,7 @@ class _GeluGradient(torch.autograd.Function):
         (d_out,) = grads
         g, x = ctx.saved_tensors
         square = x * x
+        # In-place operations reuse three buffers: this runs once a time step, and memory traffic dominates its cost.
         t = torch.mul(square, _GELU_A * _GELU_B).add_(_GELU_A).mul_(x).tanh_()
         bend = square.mul_(3.0 * _GELU_A * _GELU_B)  # x u'' / 2
         d_u = bend + _GELU_A
@@ -163,7 +166,7 @@ class _NormGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
-        u = grads[0].contiguous()  # comes transposed out of a matrix product
+        u = grads[0].contiguous()  # it comes transposed out of a matrix product, and the sums below need contiguous rows
         g, n, r = ctx.saved_tensors
         d_g = _normed_gradient(u, n, r)
         v = u * (g * n).mean(dim=-1, keepdim=True) + g * (u * n).mean(dim=-1, keepdim=True)
@@ -176,7 +179,7 @@ def _normed_gradient(g: Tensor, n: Tensor, r: Tensor) -> Tensor:
 
 
 class Rotations(NamedTuple):
-    """Rotations of the three sets of tokens that a memory layer scans over."""
+    """Rotary embeddings of the frame, video and action tokens of a memory layer."""
 
     frame: Rotation
     video: Rotation
@@ -184,7 +187,7 @@ class Rotations(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What tokens write: keys, values and step sizes, [B, H, N, d], [B, H, N, d], [B, H, N, 1]."""
+    """What tokens write into memory: keys [B, H, N, d], values [B, H, N, d] and step sizes [B, H, N, 1]."""
 
     keys: Tensor
     values: Tensor
@@ -218,16 +221,16 @@ class TttLayer(nn.Module):
         self.shift = nn.Parameter(torch.zeros(heads, 1, self.width))
 
     def initial(self) -> FastWeights:
-        """The learned state of an empty memory, with batch dimension 1: it broadcasts."""
+        """The learned initial state, with batch size 1, which broadcasts."""
         w1, b1, w2, b2 = (wide(w).unsqueeze(0) for w in (self.w1, self.b1, self.w2, self.b2))
         return FastWeights(w1, b1, w2, b2, wide(self.gain), wide(self.shift))
 
     def queries(self, tokens: Tensor, rotation: Rotation) -> Tensor:
-        """What tokens [..., N, D] ask for, [..., H, N, d]."""
+        """Queries [..., H, N, d] of tokens [..., N, D]."""
         return self._unit(self.query(self._normed(tokens)), rotation)
 
     def writes(self, tokens: Tensor, rotation: Rotation, frame_tokens: int) -> Written:
-        """What tokens [..., N, D] store; `frame_tokens` is the n of the step size."""
+        """Keys, values and step sizes of tokens [..., N, D]; `frame_tokens` is the n of the step size."""
         normed = self._normed(tokens)
         raw_keys, values = self.key_value(normed).chunk(2, dim=-1)
         keys = self._unit(raw_keys, rotation)
@@ -248,24 +251,24 @@ class TttLayer(nn.Module):
         recompute: Recompute,
         imagined: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, FastWeights]:
-        """The layer over a whole window.
+        """Runs the layer over a whole training window.
 
-        Frame t reads the memory of the frames before it and is then written; video t reads the long-term memory after frame t;
-        action t reads the working memory, which also holds the scene of frame t + 1, or what was imagined of it.
+        Frame t reads the memory of the frames before it and is then written. Video t reads the long-term memory after frame t.
+        Action t reads the working memory, which also contains the scene tokens of frame t + 1, real or imagined.
 
         Args:
             frames: scene and body tokens of frames 0..T, [B, T + 1, N + M, D].
             video: tokens of the noisy frames 1..T, [B, T, N, D].
             action: tokens of the noisy chunks 0..T-1, [B, T, K, D]; with K = 0 no working memory is made.
-            rotations: of the three.
-            scene: N, how many tokens of a frame come first as its scene.
-            last: whether this is the last layer: frames are written but need not read.
-            recompute: what of it is kept for the backward pass.
-            imagined: tokens of the imagined frames 1..T, [B, T, N, D], where they are what actions know of these frames: each
-                is what the one update of the working memory takes in, and reads what the real frame would read.
+            rotations: rotary embeddings of the three.
+            scene: N; the first N tokens of a frame are its scene, the rest its body.
+            last: whether this is the last layer, in which frames are written but need not read.
+            recompute: what is recomputed in the backward pass.
+            imagined: tokens of the imagined frames 1..T, [B, T, N, D]. If given, they are written into the working memory instead
+                of the real frames' scene tokens, and read what the real frames would read.
 
         Returns:
-            The three and the imagined ones after reading, and the long-term memory after frame T.
+            Frame, video, action and imagined tokens after reading, and the long-term memory after frame T.
         """
         writes = self.writes(frames, rotations.frame, scene)
         asks = self.queries(video, rotations.video)
@@ -296,7 +299,7 @@ class TttLayer(nn.Module):
         return frames, video, action, imagined, state
 
     def gated(self, tokens: Tensor, read: Tensor) -> Tensor:
-        """Adds what was read through the gate: tokens + tanh(alpha) * out, from what was read [..., H, N, d]."""
+        """Adds memory reads [..., H, N, d] to the tokens through the gate: tokens + tanh(alpha) * out."""
         out = self.output(self.post_norm(read.transpose(-2, -3).flatten(-2).to(tokens.dtype)))
         return tokens + torch.tanh(self.alpha) * out
 
@@ -323,20 +326,20 @@ def scan(
     recompute: Recompute,
     expected: Written | None = None,
 ) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
-    """Writes frames 0..T one after the other, and reads in between.
+    """Writes frames 0..T to the memory in order, and answers queries after each.
 
     Args:
         state: the memory before frame 0.
-        writes: of frames 0..T, [B, T + 1, H, N + M, .].
+        writes: keys, values and step sizes of frames 0..T, [B, T + 1, H, N + M, .].
         asks: queries of the long-term memory after frames 0..T-1, [B, T, H, ., d].
-        action_asks: queries of the working memory, which holds frame t + 1's first `scene` tokens too, [B, T, H, K, d]; None where
-            nobody asks.
+        action_asks: queries of the working memory, which also contains the first `scene` tokens of frame t + 1, [B, T, H, K, d];
+            None without actions.
         scene: N.
-        recompute: whether stretches of it are computed again in the backward pass.
-        expected: what working memory takes in instead of the first tokens of frames 1..T, [B, T, H, N, .].
+        recompute: whether stretches of the scan are recomputed in the backward pass.
+        expected: written into the working memory instead of the scene tokens of frames 1..T, [B, T, H, N, .].
 
     Returns:
-        The memory after frame T, and T answers to each of the two.
+        The memory after frame T, the T answers of the long-term memory, and the T answers of the working memory.
     """
     steps = asks.shape[1]
     size = recompute.scan_steps or steps + 1
@@ -352,6 +355,7 @@ def scan(
         )
         if recompute.truncate and begin:
             w1, b1, w2, b2 = (part.detach() for part in state[:4])
+            # Gain and shift stay attached: they are parameters, not state, and have no history to cut.
             state = FastWeights(w1, b1, w2, b2, state.gain, state.shift)
         with in_full(asks.device):
             if recompute.scan_steps and torch.is_grad_enabled():
@@ -372,7 +376,7 @@ def _stretch(
     scene: int,
     first: bool,
 ) -> tuple[FastWeights, list[Tensor], list[Tensor]]:
-    """Some steps of `scan`. No action reads the working memory of frame 0: nothing imagined it."""
+    """Some steps of `scan`. Frame 0 has no working memory to read, because no frame before it predicted it."""
     steps = writes.keys.shape[1]
     action_queries = [None] * steps if action_asks is None else [*[None] * first, *action_asks.unbind(1)]
     forecasts = [None] * steps if expected is None else [*[None] * first, *zip(*(x.unbind(1) for x in expected), strict=True)]
@@ -380,6 +384,8 @@ def _stretch(
     reads, action_reads = [], []
     keys, values, rates = (part.unbind(1) for part in writes)
     for key, value, rate, ask, action_ask, forecast in zip(keys, values, rates, queries, action_queries, forecasts, strict=True):
+        # All gradients are taken at the same state, so the scene's part alone is the working memory's update, and adding the body's
+        # part to it gives the long-term memory: the scene is computed once for both.
         parts = deltas(state, key, value, rate)
         working = descend(state, summed(state, parts.tokens(0, scene)))
         if action_ask is not None:

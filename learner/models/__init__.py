@@ -1,4 +1,4 @@
-"""World models: one interface, and a folder for each family."""
+"""World models: one interface, and one folder for each model family."""
 
 from __future__ import annotations
 

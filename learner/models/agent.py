@@ -1,4 +1,4 @@
-"""The agent that a checkpoint carries: encoder, text, normaliser and world model as one module."""
+"""The agent: encoder, text encoder, normalizer and world model as one module, which is what checkpoints contain."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from learner.models.world_model import Losses
 
 
 class Agent(nn.Module):
-    """Encoder, text encoder, normalizer and world model as one module: physical values outside, normalised ones inside."""
+    """Encoder, text encoder, normalizer and world model as one module: takes and returns physical values, computes normalised."""
 
     memory_span: Tensor
-    """int64 scalar: how many frames memory held in training; in closed loop it starts afresh after as many. 0 where it was trained
-    along whole episodes: then it lives as long as the episode."""
+    """int64 scalar: how many frames the memory held in training; in closed loop it is restarted after as many. 0 means that it was
+    trained along whole episodes and is never restarted within one."""
 
     def __init__(self, config: AgentConfig) -> None:
         super().__init__()
@@ -42,16 +42,16 @@ class Agent(nn.Module):
 
     @property
     def num_trained_parameters(self) -> int:
-        """Parameters that the optimiser changes."""
+        """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def grid(self, rgb: Tensor) -> Grid:
-        """How the latents of frames [..., cameras, h, w, 3] lie."""
+        """The layout of the latents of frames [..., cameras, h, w, 3]."""
         return Grid(rgb.shape[-4], *self.encoder.grid(rgb.shape[-3], rgb.shape[-2]))
 
     @torch.no_grad()
     def encoded(self, batch: Batch) -> tuple[Tensor, Grid]:
-        """The latents of a batch's frames [B, T, N, C], not normalised, and how they lie: encoded here, or by the workers."""
+        """The latents [B, T, N, C] of a batch's frames, not normalised, and their layout; encoded here unless the workers did."""
         return self._encoded(batch.rgb_BThw3, batch.latents_BTvrcC)
 
     def _encoded(self, rgb: Tensor | None, ready: Tensor | None) -> tuple[Tensor, Grid]:
@@ -67,7 +67,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def window(self, batch: Batch) -> Window:
-        """A batch, encoded and normalised."""
+        """Encodes and normalises a batch."""
         return self._window(batch, *self.encoded(batch))
 
     @torch.no_grad()
@@ -117,7 +117,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def measure(self, batch: Batch, measurement: Measurement) -> None:
-        """Adds a batch to the normalizer's warm-up."""
+        """Adds a batch to the statistics for the normalizer."""
         measurement.add(
             action_BTKA=batch.actions_BTKA,
             proprio_BTA=batch.proprio_BTA,
@@ -127,5 +127,5 @@ class Agent(nn.Module):
         )
 
     def new_measurement(self) -> Measurement:
-        """An empty warm-up for this agent's normalizer."""
+        """Empty statistics for this agent's normalizer."""
         return Measurement(self.config.normalizer, self.encoder.latents)

@@ -1,4 +1,4 @@
-"""Settings of an agent and of its world model; light, for command lines."""
+"""Settings of an agent and of its world model. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ _JOINTS = tuple(range(14, 28))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NormalizerConfig:
-    """`relative_*`: commands become differences to the frame's measured values. `min_span`: least distance of the quantiles.
+    """How actions, states and latents are normalised.
 
-    A channel that hardly moves (an idle arm) would otherwise blow its noise up to full scale; `clip` bounds what lies beyond
-    the quantiles of the warm-up. `exact` clips nothing: quantiles move apart until `clip` holds all that the warm-up saw, and what
-    lies beyond that stays as it is, so that every chunk comes back as it went. `cameras`: latents of each of so many cameras have
-    statistics of their own, because what fills a wrist's picture is a speck to the head; 0 for one for all. `channels`: patch
-    channels are projected onto so many leading directions, at most the model's width, which then can express all of them; 0 keeps
-    all. The image moments of a segmenter stay beside them.
+    `relative_*`: actions are taken relative to the frame's measured values. `min_span`: smallest distance of the quantiles; without
+    it, the noise of a channel that hardly moves (an idle arm) would be scaled up to full range. `clip`: bound of normalised values.
+    `exact`: nothing is clipped; quantiles are moved apart until `clip` holds every action of the warm-up, and values beyond pass
+    unchanged, so that every chunk is recovered exactly. `cameras`: latents of this many cameras have statistics of their own, since
+    a wrist camera sees objects much larger than the head camera; 0 for common statistics. `channels`: patch channels are projected
+    onto this many leading directions, at most the model's width, so that the model can express all of them; 0 keeps all. Image
+    moments of a segmenter are not projected.
     """
 
     relative_joints: bool = True
@@ -53,23 +54,23 @@ class NormalizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """Everything that shapes an agent; saved in its checkpoint."""
+    """All settings of an agent; saved in its checkpoint."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     text: TextConfig = field(default_factory=TextConfig)
     normalizer: NormalizerConfig = field(default_factory=NormalizerConfig)
     model: ModelConfig = field(default_factory=default_model)
-    """Of any family: which one its type says."""
+    """Settings of the world model; their type selects the family."""
     seed: int = 0
-    """Initial weights and training noise."""
+    """Seed of initial weights and training noise."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, strings and dicts, and the name of the model's family."""
+        """The settings as plain numbers, strings and dicts, with the name of the model's family."""
         return {"family": self.model.family, **asdict(self)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> AgentConfig:
-        """The inverse of `to_dict`; without the name of a family, of the default one's.
+        """The inverse of `to_dict`; if no family is named, the default family.
 
         Raises ConfigError for a family that does not exist here; KeyError, TypeError or ValueError for settings that it lacks.
         """

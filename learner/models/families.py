@@ -1,4 +1,4 @@
-"""Which families of world models there are; installed distributions add others under `embodichain.models`."""
+"""The registry of world model families; installed distributions add others by the entry point group `embodichain.models`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FAMILIES: Registry[Family] = Registry(
 )
 """Families by name."""
 DEFAULT = "clwm"
-"""The family of an agent that is not told otherwise, and of files that name none."""
+"""The default family, also of files that name none."""
 
 
 def family_of(config: ModelConfig) -> Family:
-    """The family whose settings these are."""
+    """The family that the settings belong to."""
     return FAMILIES.get(config.family)
 
 

@@ -1,7 +1,7 @@
-"""Families of world models as everything else finds them: settings, named sizes, and what builds a model.
+"""What a family of world models registers: its settings, named sizes, and a constructor.
 
-A family is a folder beside this file and one line in `families`. Its settings import nothing heavy, so that a command line can name
-and check them at once; the model itself is imported when it is built.
+A family is a folder beside this file and one line in `families`. Its settings do not import torch, so that command lines can list
+and check them quickly; the model itself is imported when it is built.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """Settings of some family's world model; each family has its own subclass, whose fields all have defaults."""
+    """Settings of a world model. Each family has its own subclass, whose fields all have defaults."""
 
     family: ClassVar[str]
     """The family's name in `families.FAMILIES`, or "package.module:NAME" of its `Family`."""
 
     chunk: int = CHUNK
-    """Actions between two frames, as the stream has them (`world.chunk`)."""
+    """Actions between two frames; must equal `world.chunk` of the stream."""
 
     def check_chunk(self, chunk: int) -> None:
-        """Raises ConfigError unless the stream's chunks have as many actions as this model's."""
+        """Raises ConfigError unless the stream's chunks have as many actions as this model's chunks."""
         if self.chunk != chunk:
             raise ConfigError(
                 f"the stream has {chunk} actions in a chunk, the model {self.chunk}: "
@@ -44,16 +44,16 @@ class Family:
     config: Callable[..., ModelConfig]
     """The class of its settings."""
     build: Callable[[Any, LatentSpec, int], WorldModel]
-    """A model of given settings, for latents of that kind and text tokens of so many channels; draws from torch's generator.
+    """Builds a model from settings, the kind of latents, and the channels of a text token; draws from torch's global generator.
 
     Raises ConfigError for settings that do not fit the latents."""
     smallest: Callable[[], ModelConfig]
-    """Settings of the smallest model that runs, with which the pipe is tested."""
+    """Settings of the smallest model that runs; used in tests of the whole pipeline."""
     sizes: Mapping[str, Callable[[], ModelConfig]] = field(default_factory=dict)
-    """Settings by the name of a size."""
+    """Settings by name of the size."""
 
     def size(self, name: str) -> ModelConfig:
-        """The settings of a named size; raises ConfigError listing those that this family has."""
+        """The settings of a named size; raises ConfigError for an unknown name, listing the sizes of this family."""
         if name not in self.sizes:
             raise unknown("model size", name, self.sizes)
         return self.sizes[name]()

@@ -1,8 +1,8 @@
-"""How well a world model foresees: its imagined frames against no change and against a linear map of each latent.
+"""Measures how well a world model predicts frames, against two baselines: no change, and a linear map of each latent.
 
-Some chunks ahead, the model goes on from what it imagined, as when observations are lost: the imagined frame stands in for the next
-one, its chunk for what was executed, and the chunk's last action for the state. Whoever imagines less well than a copy of the
-present frame, or than one linear map for all latents, has no model of the world.
+To predict several chunks ahead, the model continues from its own prediction, as when observations are lost: the imagined frame
+stands in for the next one, its chunk for the executed actions, and the chunk's last action for the measured state. A model that is
+worse than a copy of the present frame, or than one linear map for all latents, has not learned the dynamics.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels.
 """
@@ -19,20 +19,20 @@ from learner.models.agent import Agent
 from learner.models.world_model import Seen
 
 AHEAD = (1, 2, 4)
-"""Chunks ahead at which foresight is measured."""
+"""Numbers of chunks ahead at which predictions are measured."""
 _RIDGE = 1e-4
-"""Of the linear map, relative to the mean variance of what it reads."""
+"""Ridge regularisation of the linear map, relative to the mean variance of its inputs."""
 
 
 class LinearForecast:
-    """The best linear map from each latent to the one that is seen in its place some chunks later, of all pairs taken in so far."""
+    """The least-squares linear map from a latent to the latent at the same place some chunks later, fitted to all pairs so far."""
 
     def __init__(self) -> None:
         self._squares: dict[int, Tensor] = {}
         self._products: dict[int, Tensor] = {}
 
     def add(self, latents_BTNC: Tensor, lengths_B: Tensor) -> None:
-        """Takes in windows of T + 1 frames, of which each holds so many chunks."""
+        """Adds windows of T + 1 frames, of which the first `lengths` chunks are valid."""
         for ahead in AHEAD:
             if int(lengths_B.max()) < ahead:
                 continue
@@ -43,7 +43,7 @@ class LinearForecast:
             self._products[ahead] = self._products.get(ahead, 0) + now.T @ then
 
     def predict(self, latents: Tensor, ahead: int) -> Tensor | None:
-        """The latents [..., C] expected `ahead` chunks later; None before any such pair was taken in."""
+        """The latents [..., C] expected `ahead` chunks later; None before the first such pair was added."""
         if ahead not in self._squares:
             return None
         squares = self._squares[ahead]
@@ -52,16 +52,16 @@ class LinearForecast:
 
 
 class Foresight(NamedTuple):
-    """Mean squared errors so many chunks ahead."""
+    """Mean squared errors of the prediction and of both baselines, at one number of chunks ahead."""
 
     ahead: int
     imagined: float
     unchanged: float
     linear: float | None
-    """None where the map has seen no pair yet."""
+    """None if the map has not been given any pair yet."""
 
     def ratios(self) -> dict[str, float]:
-        """Of the imagined frame to the two others, by name."""
+        """The error of the imagined frame divided by that of each baseline, by name."""
         found = {f"imagined_over_unchanged_{self.ahead}": self.imagined / max(self.unchanged, 1e-12)}
         if self.linear is not None:
             found[f"imagined_over_linear_{self.ahead}"] = self.imagined / max(self.linear, 1e-12)
@@ -70,10 +70,9 @@ class Foresight(NamedTuple):
 
 @torch.no_grad()
 def foresee(agent: Agent, batch: Batch, generator: torch.Generator, linear: LinearForecast) -> list[Foresight]:
-    """What the agent foresees from one frame of every window, drawn by `generator`; () of a model that imagines nothing.
+    """Measures predictions from one frame of every window, drawn by `generator`; () for a model that predicts no frames.
 
-    Frames before that one are observed as in closed loop. Needs windows of one chunk at least, and says nothing of distances that
-    none of them spans.
+    Earlier frames are observed as in closed loop. Windows need at least one chunk; distances longer than every window are left out.
     """
     model, (latents, grid) = agent.model, agent.encoded(batch)
     window, lengths = agent.window(batch), batch.valid_BT.sum(dim=1)

@@ -1,4 +1,4 @@
-"""What actions of any family may be told of a frame at once: a pooled frame, and where objects are seen."""
+"""Hints: direct conditioning of the actions of any family, by pooled features of a frame and by image moments of objects."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from embodichain.types import ACTION_DIM
 from learner.vision.segmenter import MOMENTS
 
 GLANCE_CHANNELS = 128
-"""Channels that a glance keeps of each latent."""
+"""Channels to which each latent is projected before pooling."""
 
 AIM_WIDTH = 4
-"""Width of the hidden layers of an aim, in widths of the model."""
+"""Width of the hidden layers of `Aim`, as a multiple of the model's width."""
 
 
 class Glance(nn.Module):
-    """All latents of a frame in one vector: some channels of each, weighed by where it lies, through one hidden layer.
+    """Pools all latents of a frame into one vector: projects each, weighs it by its place, applies one hidden layer.
 
-    What a linear probe of a picture reads, and what visuomotor policies begin with when they flatten their last feature map.
+    It corresponds to flattening the last feature map, with which many visuomotor policies begin.
     """
 
     def __init__(self, latent_dim: int, count: int, dim: int) -> None:
@@ -31,7 +31,7 @@ class Glance(nn.Module):
         self.output = nn.Linear(2 * dim, dim)
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents [B, T, N, C] → [B, T, 1, D]; raises ConfigError unless N is what it was made for."""
+        """Latents [B, T, N, C] → [B, T, 1, D]; raises ConfigError unless N equals the `count` that it was made for."""
         if latents.shape[-2] != self.count:
             raise ConfigError(
                 f"a frame has {latents.shape[-2]} latents and this model's glance reads {self.count}: "
@@ -42,10 +42,11 @@ class Glance(nn.Module):
 
 
 class Aim(nn.Module):
-    """Where to go: from where objects are seen, where they were seen when the episode began, and where the arms are.
+    """Conditions actions on image moments: where objects are seen now and at the start of the episode, and where the arms are.
 
-    Reads the image moments that end each latent (`segmenter.image_moments`), once for each camera. The first frame counts for the
-    whole episode, for there nothing hides what stands there. Three layers, because a way from here to there is no sum of both.
+    Reads the image moments at the end of each latent (`segmenter.image_moments`), once for each camera. The first frame is used
+    during the whole episode, because no arm hides an object in it yet. Three layers, because the motion between two places is not a
+    sum of functions of each.
     """
 
     def __init__(self, cameras: int, dim: int) -> None:
@@ -61,20 +62,23 @@ class Aim(nn.Module):
         )
 
     def moments(self, latents: Tensor) -> Tensor:
-        """Of the cameras of frames, latents [..., N, C] → [..., cameras x 6]; raises ConfigError unless N belongs to so many."""
+        """Image moments of every camera, latents [..., N, C] → [..., cameras x 6]; raises ConfigError if N does not fit."""
         return by_camera(latents, self.cameras, "model.aim")[..., 0, -MOMENTS:].flatten(-2)
 
     def forward(self, moments: Tensor, opening: Tensor, proprio: Tensor) -> Tensor:
-        """Moments [B, T, cameras x 6] now, and [B, cameras x 6] at first, and states [B, T, A] → [B, T, 1, D]."""
+        """Present moments [B, T, cameras x 6], first moments [B, cameras x 6] and states [B, T, A] → [B, T, 1, D]."""
         first = opening[:, None].expand(-1, moments.shape[1], -1)
         return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
 
 
 class Hints(nn.Module):
-    """What actions are told at once of each frame, for any family: frames at a glance, the aim, both or nothing."""
+    """The hints for the actions of any family: pooled frames, image moments, both or none."""
 
     def __init__(self, *, latent_dim: int, moments: int, dim: int, glance: int, aim: int) -> None:
-        """`glance` latents a frame and `aim` cameras, 0 for none; raises ConfigError for an aim where latents carry no moments."""
+        """`glance` is the number of latents a frame, `aim` that of cameras, 0 for none; `moments` the moments in each latent.
+
+        Raises ConfigError for an aim if latents contain no moments.
+        """
         super().__init__()
         if aim and not moments:
             raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
@@ -82,7 +86,7 @@ class Hints(nn.Module):
         self.aim = Aim(aim, dim) if aim else None
 
     def opening(self, latents_BNC: Tensor | None) -> Tensor | None:
-        """What the aim keeps of an episode's first frame, [B, M]; None without an aim. Raises LearnerError when it is missing."""
+        """Image moments of the first frame, [B, M]; None without an aim. Raises LearnerError if the frame is missing."""
         if self.aim is None:
             return None
         if latents_BNC is None:
@@ -90,7 +94,7 @@ class Hints(nn.Module):
         return self.aim.moments(latents_BNC)
 
     def forward(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
-        """What is added to the action tokens of each step, [B, T, 1, D]; None for nothing."""
+        """The vector that is added to the action tokens of each step, [B, T, 1, D]; None without hints."""
         glance = None if self.glance is None else self.glance(latents_BTNC)
         if self.aim is None or opening_BM is None:
             return glance
@@ -99,9 +103,9 @@ class Hints(nn.Module):
 
 
 def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:
-    """Latents [..., N, C], cameras in order, as [..., cameras, N / cameras, C].
+    """Splits latents [..., N, C] by camera: [..., cameras, N / cameras, C].
 
-    Raises ConfigError, naming the `setting` that says how many cameras there are, when N is not that of so many.
+    Raises ConfigError, which names the `setting` that holds the number of cameras, when N is not a multiple of it.
     """
     if latents.shape[-2] % cameras:
         raise ConfigError(f"{latents.shape[-2]} latents are not those of {cameras} cameras ({setting})")
@@ -109,5 +113,5 @@ def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:
 
 
 def aim_inputs(cameras: int) -> int:
-    """Numbers that `Aim` reads of a frame."""
+    """Number of image moments that `Aim` reads from a frame."""
     return 2 * cameras * MOMENTS + ACTION_DIM

@@ -1,8 +1,8 @@
-"""Scales what the model sees and makes to order one, with statistics measured on the stream and saved in the checkpoint.
+"""Normalises inputs and outputs of the model, with statistics that are measured on the stream and saved in the checkpoint.
 
-Actions of the unified representation become relative to the measured state of their frame where that makes sense (joints and
-end-effector positions), then map to [-1, 1] between their 1% and 99% quantiles; latents get zero mean and unit deviation, and may
-be projected onto their leading directions, in which a model as wide as they are many can express whatever there is.
+Joints and end-effector positions of an action become relative to the measured state of their frame. Actions are then mapped to
+[-1, 1] between their 1% and 99% quantiles. Latents get zero mean and unit deviation, and may be projected onto their leading
+directions (PCA whitening), no more than the model's width, so that the model can express all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CAMERAS = "normalizer.cameras"
 
 
 class Measurement:
-    """Collects the warm-up of a stream: every action and proprio row, and running sums of the latents."""
+    """Collects statistics from the first batches of a stream: all actions and states, and running sums of the latents."""
 
     def __init__(self, config: NormalizerConfig, latents: LatentSpec) -> None:
         self._config, latent_dim = config, latents.channels
@@ -37,7 +37,7 @@ class Measurement:
     def add(
         self, *, action_BTKA: Tensor, proprio_BTA: Tensor, action_mask_BA: Tensor, latents_BTNC: Tensor, valid_BT: Tensor
     ) -> None:
-        """Takes in one batch; `proprio` and `latents` have one frame more than `valid` has chunks."""
+        """Adds one batch; `proprio` and `latents` have one frame more than `valid` has chunks."""
         actions = to_relative(action_BTKA, proprio_BTA[:, :-1], self._config.relative_channels)
         self._actions.append(actions[valid_BT].flatten(0, 1).cpu())
         self._proprio.append(proprio_BTA[:, :-1][valid_BT].cpu())
@@ -51,22 +51,22 @@ class Measurement:
         self.action_mask |= action_mask_BA.bool().any(dim=0).cpu()
 
     def quantiles(self) -> tuple[Tensor, Tensor]:
-        """1% and 99% of actions and proprio, each float32 [2, A]."""
+        """1% and 99% quantiles of actions and of states, each float32 [2, A]."""
         if not self._latents:
             raise ConfigError("nothing was measured: the normalizer's warm-up needs at least one batch")
         edges = torch.tensor([0.01, 0.99])
         return (torch.cat(self._actions).quantile(edges, dim=0), torch.cat(self._proprio).quantile(edges, dim=0))
 
     def extremes(self) -> Tensor:
-        """Least and largest of the actions seen, float32 [2, A]."""
+        """Minimum and maximum of the actions, float32 [2, A]."""
         actions = torch.cat(self._actions)
         return torch.stack([actions.amin(dim=0), actions.amax(dim=0)])
 
     def directions(self) -> Tensor:
-        """Leading directions of the normalised patch channels, float32 [C, P]: orthogonal, and so long that what is projected onto
-        them has unit variance in the mean.
+        """Leading principal directions of the normalised patch channels, float32 [C, P]. They are orthogonal and scaled alike, such
+        that projections have unit variance on average.
 
-        Of cameras that are measured apart the covariances are averaged. Raises ConfigError when there are fewer channels.
+        Covariances of cameras with separate statistics are averaged. Raises ConfigError when there are fewer than P channels.
         """
         count = self._config.channels
         if count > self._patch:
@@ -74,12 +74,12 @@ class Measurement:
         mean, std = (part.double().view(len(self._sum), -1)[:, : self._patch] for part in self.latent_moments())
         covariance = self._products / self._latents - mean[:, :, None] * mean[:, None, :]
         correlation = (covariance / (std[:, :, None] * std[:, None, :])).mean(dim=0)
-        variances, axes = torch.linalg.eigh(correlation)  # ascending
+        variances, axes = torch.linalg.eigh(correlation)  # eigenvalues come in ascending order
         leading = axes[:, -count:].flip(1)
         return (leading / variances[-count:].mean().sqrt()).float()
 
     def latent_moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the latents per channel, float32 [C], or [cameras, C] where they are measured apart."""
+        """Mean and standard deviation of each latent channel, float32 [C], or [cameras, C] with separate statistics."""
         mean = self._sum / self._latents
         variance = (self._sum_squares / self._latents - mean.square()).clamp_min(1e-8)
         shape = (-1, mean.shape[-1]) if self._config.cameras else (-1,)
@@ -87,14 +87,14 @@ class Measurement:
 
 
 class Normalizer(nn.Module):
-    """Maps physical values to the model's and back; its statistics are buffers, so a checkpoint carries them."""
+    """Maps physical values to normalised ones and back. Its statistics are buffers, so that checkpoints contain them."""
 
     action_range: Tensor
     proprio_range: Tensor
     latent_mean: Tensor
     latent_std: Tensor
     directions: Tensor
-    """Of the projection, [C, P]; there where the configuration has `channels`."""
+    """The projection, [C, P]; exists only if the configuration sets `channels`."""
     action_mask: Tensor
     fitted: Tensor
 
@@ -103,7 +103,7 @@ class Normalizer(nn.Module):
         self.config, latent_dim = config, latents.channels
         self._patch = latent_dim - latents.moments
         self.spec = LatentSpec(config.channels + latents.moments, latents.moments) if config.channels else latents
-        """What it makes of a latent."""
+        """Channels of a normalised latent, and how many of them are image moments."""
         if config.channels:
             self.register_buffer("directions", torch.eye(self._patch, config.channels))
         self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
@@ -121,7 +121,7 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def fit(self, measurement: Measurement) -> None:
-        """Takes the statistics of a warm-up."""
+        """Sets the statistics to those measured."""
         actions, proprio = measurement.quantiles()
         span = _widen(actions, self.config.min_span)
         self.action_range.copy_(_holding(span, measurement.extremes(), self.config.clip) if self.config.exact else span)
@@ -135,7 +135,7 @@ class Normalizer(nn.Module):
         self.fitted.fill_(True)
 
     def latents(self, latents: Tensor) -> Tensor:
-        """Normalised latents [..., N, C or P]; raises ConfigError when N is not that of so many cameras as were measured apart."""
+        """Normalised latents [..., N, C or P]; raises ConfigError when N does not divide by the number of cameras."""
         if not self.config.cameras:
             scaled = (latents - self.latent_mean) / self.latent_std
         else:
@@ -147,7 +147,7 @@ class Normalizer(nn.Module):
         return torch.cat([patch @ self.directions, moments], dim=-1)
 
     def encoder_latents(self, latents: Tensor) -> Tensor:
-        """The encoder's latents [..., N, C] of normalised ones, for pictures: inverse of `latents`, less what projection drops."""
+        """The inverse of `latents`, [..., N, C], for decoding images; channels dropped by the projection are lost."""
         if self.config.channels:
             patch, moments = latents.split([self.config.channels, latents.shape[-1] - self.config.channels], dim=-1)
             along = self.directions / self.directions.square().sum(dim=0)
@@ -162,7 +162,7 @@ class Normalizer(nn.Module):
         return _to_unit(proprio, self.proprio_range).clamp(-self.config.clip, self.config.clip) * self.action_mask
 
     def playable(self, actions: Tensor) -> Tensor:
-        """Normalised chunks as they are played: absent channels 0, and clipped unless the configuration is exact."""
+        """Normalised chunks as they will be executed: absent channels 0, and clipped unless the configuration is exact."""
         return self._bounded(actions) * self.action_mask
 
     def actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
@@ -171,7 +171,7 @@ class Normalizer(nn.Module):
         return self._bounded(_to_unit(relative, self.action_range)) * self.action_mask
 
     def physical_actions(self, actions: Tensor, proprio: Tensor) -> Tensor:
-        """The inverse of `actions` within the clip, and everywhere where the configuration is exact; absent channels are 0."""
+        """The inverse of `actions`, except for values that it clipped; absent channels are 0."""
         low, high = self.action_range
         relative = low + (actions + 1.0) * 0.5 * (high - low)
         return to_absolute(relative, proprio, self.config.relative_channels) * self.action_mask
@@ -181,7 +181,7 @@ class Normalizer(nn.Module):
 
 
 def to_relative(actions: Tensor, proprio: Tensor, channels: tuple[int, ...]) -> Tensor:
-    """Chunks [..., K, A] less the frame's measured value [..., A] in `channels`."""
+    """Subtracts the frame's measured state [..., A] from chunks [..., K, A] in `channels`."""
     return actions - _reference(proprio, channels)
 
 
@@ -202,13 +202,13 @@ def _to_unit(values: Tensor, span: Tensor) -> Tensor:
 
 
 def _widen(span: Tensor, least: float) -> Tensor:
-    """Quantiles at least `least` apart, around the same centre."""
+    """Moves quantiles at least `least` apart, around the same centre."""
     centre, half = span.mean(dim=0), 0.5 * (span[1] - span[0]).clamp_min(least)
     return torch.stack([centre - half, centre + half])
 
 
 def _holding(span: Tensor, extremes: Tensor, clip: float) -> Tensor:
-    """Quantiles moved apart, around the same centre, until all between the extremes maps to -clip..clip."""
+    """Moves quantiles apart, around the same centre, until all values between the extremes map to -clip..clip."""
     centre, half = span.mean(dim=0), 0.5 * (span[1] - span[0])
     half = torch.maximum(half, (extremes - centre).abs().amax(dim=0) / clip)
     return torch.stack([centre - half, centre + half])

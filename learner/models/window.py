@@ -1,4 +1,4 @@
-"""What a training step of a world model goes over."""
+"""The data of a training step of a world model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Window(NamedTuple):
     actions_BTKA: Tensor
     text_BLC: Tensor
     opening_BNC: Tensor | None = None
-    """The first frame of each trajectory, for models with an aim."""
+    """Latents of the first frame of each trajectory, for models with `aim`."""
     depth_BTNC: Tensor | None = None
     """Latents of every frame's depth, for models that learn it."""
     codes_BTN: Tensor | None = None
     """Codes of every frame's patches, int64, for models that read them."""
     motion_BTM: Tensor | None = None
-    """Motions of the clips of five frames that begin with each frame, as many as the window holds whole."""
+    """Motion vectors of all clips of five consecutive frames in the window."""
 
 
 class Extent(NamedTuple):
-    """What one training step goes over: B windows of T chunks, N latents of C channels a frame, L text tokens of E channels."""
+    """The sizes of one training step: B windows of T chunks, N latents of C channels a frame, L text tokens of E channels."""
 
     windows: int
     steps: int

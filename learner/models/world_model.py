@@ -1,6 +1,6 @@
-"""The seam between world models and everything else: what a model computes, and what it may ask of the stream.
+"""The interface between world models and everything else.
 
-Training, inference, evaluation and serving see a model through `WorldModel` alone, and find it by its `family.Family`.
+Training, inference, evaluation and serving use a model only through `WorldModel`, and build it by its `family.Family`.
 
 Shapes: B batch, T steps of a window, N latents a frame, C channels of a latent, K actions a chunk, H actions a decision, A action
 channels. Everything that a model reads or returns is normalised.
@@ -24,77 +24,77 @@ from learner.memory.config import Recompute
 from learner.models.window import Extent, Window
 
 Draws: TypeAlias = Any
-"""Noise and flow times of one training step: made by a family's `draw`, read by its `losses`."""
+"""Noise and flow times of one training step; returned by a family's `draw` and passed to its `losses`."""
 TextMemory: TypeAlias = Any
-"""What a family keeps of one instruction: made by `read_text`, once an instruction."""
+"""An encoded instruction; returned by `read_text`, once for each instruction."""
 Noise: TypeAlias = Any
-"""Where the sampling of one decision begins: made by `noise`."""
+"""The noise from which one decision is sampled; returned by `noise`."""
 Prepared: TypeAlias = Any
-"""What inference needs besides observations and noise, computed in advance: made by `prepare`, None where there is nothing."""
+"""Values for inference that do not depend on observations, computed in advance by `prepare`; None if there are none."""
 Started: TypeAlias = Any
-"""A decision under way: made by `begin`, completed by `finish`."""
+"""A decision in progress; begun by `begin`, completed by `finish`."""
 
 
 class Needs(NamedTuple):
-    """What a batch must carry for a model beside latents, states and actions."""
+    """What a model needs in a batch besides latents, states and actions."""
 
     opening: bool = False
-    """The first frame of each trajectory."""
+    """Needs the first frame of each trajectory."""
     depth: bool = False
-    """Depth of every frame, which the codec encodes."""
+    """Needs the depth of every frame, encoded by the codec."""
     codes: bool = False
-    """Codes of every frame's patches, and motions of clips, which the codec makes of latents."""
+    """Needs the discrete codes of every frame and the motions of clips, computed by the codec from latents."""
 
 
 class Losses(NamedTuple):
-    """Of one training step: the scalar to minimise, and its parts by name, which become `loss/<name>` in every logger."""
+    """The losses of one training step: the scalar to minimise, and its parts by name, logged as `loss/<name>`."""
 
     total: Tensor
     parts: Mapping[str, Tensor]
 
 
 class Seen(NamedTuple):
-    """One observation: a frame, the measured state, and the chunk executed before the frame (None before an episode's first)."""
+    """One observation: a frame, the measured state, and the chunk executed before the frame (None for an episode's first frame)."""
 
     latents_BNC: Tensor
     proprio_BA: Tensor
     executed_BKA: Tensor | None
     imagined: Mapping[str, Tensor] | None = None
-    """`Decision.extras` of the decision whose imagined frame stands in for this one; None for a frame that was seen."""
+    """`Decision.extras` of the decision whose imagined frame stands in for this one; None for a real frame."""
     codes_BN: Tensor | None = None
-    """Codes of the frame's patches, for models that read them."""
+    """Discrete codes of the frame, for models that need them."""
 
 
 class Decision(NamedTuple):
-    """What a model decides after an observation."""
+    """The decision of a model after an observation."""
 
     actions_BHA: Tensor
-    """The actions to come; the first K of them are executed before the next observation."""
+    """The next H actions; the first K of them are executed before the next observation."""
     imagined_BNC: Tensor | None
-    """The frame expected after the chunk; None from a model that imagines none."""
+    """The predicted frame after the chunk; None from a model that predicts none."""
     evaluations: Mapping[str, int]
-    """Evaluations of the network that this decision waited for, by the name of the stage."""
+    """Network evaluations since the observation, by stage."""
     extras: Mapping[str, Tensor] = MappingProxyType({})
-    """What else the family makes, by name: further frames, depth."""
+    """Further results of a family by name, such as more frames or depth."""
     is_ahead: bool = False
-    """Whether it was made whole before the observation: its actions are relative to the state that was expected then."""
+    """Whether the whole decision was made before the observation; its actions are then relative to the expected state."""
 
 
 class Prefix(NamedTuple):
-    """Actions under way while a decision is made: what is left of the last one, and how many of them are committed."""
+    """The rest of the last decision, which is executed while the next one is computed."""
 
     actions_BHA: Tensor
-    """From the new frame on, normalised with the state measured now; as many as are known."""
+    """The known actions from the new frame on, normalised with the state measured now."""
     delay: int
-    """d: the new decision takes over after so many."""
+    """d: the number of these actions that are committed; the new decision takes over after them."""
 
 
 class State(Protocol):
-    """What a model remembers of an episode. Immutable: an observation makes a new one."""
+    """A model's memory of an episode. Immutable: an observation makes a new one."""
 
     @property
     def steps(self) -> int:
-        """Frames observed."""
+        """Number of frames observed."""
         ...
 
     @property
@@ -104,33 +104,33 @@ class State(Protocol):
 
 
 class Mode(NamedTuple):
-    """A way to decide ahead of the observation: a name out of `WorldModel.modes`, and how far `begin` goes, 0 to 1."""
+    """A way to decide before the observation: a name from `WorldModel.modes`, and the share that `begin` computes, 0 to 1."""
 
     name: str
     share: float
 
 
 def never() -> bool:
-    """Nobody asks `begin` to stop."""
+    """Always False: the default for `stopped`."""
     return False
 
 
 class WorldModel(nn.Module, ABC):
-    """A model between normalised latents and normalised actions: it holds parameters and no state of any episode.
+    """A model from normalised latents to normalised actions. It holds parameters and no state of any episode.
 
-    Matrices in parts called `blocks`, `glance` and `aim` are those that `optimizer.matrices` speaks of; a part called `memories`
-    learns at `optimizer.memory_rate`.
+    Submodules are found by name: `optimizer.matrices` applies to matrices in `blocks`, `glance` and `aim`, and
+    `optimizer.memory_rate` to `memories`.
     """
 
     needs: Needs = Needs()
     horizon: int
     """H, actions of a decision: a multiple of the chunk."""
     modes: tuple[str, ...] = ()
-    """Names of the ways in which it decides ahead of an observation; () for a model that cannot."""
+    """Modes in which the model can begin a decision before its observation; () if it cannot."""
     late_modes: tuple[str, ...] = ()
-    """Names of the ways in which it decides while the last decision goes on; () for a model that cannot."""
+    """Modes in which the model can decide while the last decision is being executed; () if it cannot."""
     recompute: Recompute
-    """How training trades work for memory; may be set at any time."""
+    """What the backward pass recomputes to save memory; may be changed at any time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class WorldModel(nn.Module, ABC):
     # ------------------------------------------------------------------------------------------------------------ training
 
     def check_training(self) -> None:
-        """Raises ConfigError for settings with which this model may be loaded and played, but cannot learn what it is asked."""
+        """Raises ConfigError for settings with which this model can be loaded and used, but not trained sensibly."""
 
     @abstractmethod
     def draw(self, window: Window, generator: torch.Generator) -> Draws:
@@ -153,10 +153,10 @@ class WorldModel(nn.Module, ABC):
 
         Args:
             window: T + 1 frames and the T chunks between them.
-            draws: of `draw`.
-            grid: how the latents of a frame lie.
+            draws: returned by `draw`.
+            grid: the layout of the latents of a frame.
             valid_BT: steps that are not padding.
-            imitate_BT: steps whose actions are worth imitating.
+            imitate_BT: steps whose actions are to be imitated.
             action_mask_BA: action channels that the robot has.
         """
 
@@ -164,45 +164,46 @@ class WorldModel(nn.Module, ABC):
 
     @abstractmethod
     def read_text(self, text_BLC: Tensor) -> TextMemory:
-        """What is kept of an instruction: computed once for each."""
+        """Encodes the text tokens of an instruction; called once for each instruction."""
 
     @abstractmethod
     def empty(self) -> Any:
-        """The state before an episode's first frame, for any batch size."""
+        """The memory before an episode's first frame, for any batch size."""
 
     def restart(self, state: Any, span: int) -> Any:
-        """The state in which the next frame is observed, where training's windows held `span` frames.
+        """The memory in which to observe the next frame, if training windows held `span` frames.
 
-        A model that remembers only as long as it was trained to returns an emptied state; all others return `state` itself.
+        A model whose memory works only over the length it was trained on returns an emptied memory once it is full; all others
+        return `state` itself.
         """
         return state
 
     @abstractmethod
     def observe(self, state: Any, seen: Seen, text: TextMemory, grid: Grid, made: Prepared = None) -> Any:
-        """The state after an observation; `state` stays as it is."""
+        """The memory after an observation; `state` is not changed."""
 
     @abstractmethod
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Where the sampling of a decision begins, for frames of this shape."""
+        """Draws the noise of one decision, for latents of this shape."""
 
     def prepare(self, noise: Noise, grid: Grid) -> Prepared:
-        """What `observe`, `begin` and `finish` would otherwise compute each time; follows from weights, grid and batch size."""
+        """Precomputes what `observe`, `begin` and `finish` would compute each time; depends on weights, grid and batch size."""
         return None
 
     @abstractmethod
     def decide(self, state: Any, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
-        """The actions after the last observation; `state` stays as it is."""
+        """Decides the actions after the last observation; `state` is not changed."""
 
     def decide_from(self, state: Any, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode) -> Decision:
-        """A decision that takes over from actions under way; called where gradients are possible, so not in inference mode."""
+        """A decision that continues from actions being executed. May need gradients: not to be called in inference mode."""
         raise unknown("mode", mode.name, self.late_modes)
 
     def check(self, mode: Mode) -> None:
-        """Raises ConfigError, listing what is possible, unless this model can decide ahead or late in that way."""
+        """Raises ConfigError, listing the possible modes, unless the model has this mode."""
         raise unknown("mode", mode.name, self.modes)
 
     def unbegun(self, noise: Noise) -> Started:
-        """A decision of which nothing is done yet."""
+        """A decision of which nothing has been computed yet."""
         raise ConfigError(f"{type(self).__name__} decides nothing ahead of an observation: serve and judge it without --sai")
 
     def begin(
@@ -216,39 +217,39 @@ class WorldModel(nn.Module, ABC):
         stopped: Callable[[], bool] = never,
         made: Prepared = None,
     ) -> Started:
-        """The part of a decision that `mode` makes before the observation, with a `state` that holds a surrogate of it.
+        """Computes the part of a decision that `mode` makes before the observation; `state` contains a surrogate of it.
 
-        `stopped` is asked before each evaluation of the network; once it says so, what is done until then is returned.
+        `stopped` is called before each evaluation of the network; once it returns True, the unfinished decision is returned.
         """
         raise unknown("mode", mode.name, self.modes)
 
     def finish(self, state: Any, started: Started, text: TextMemory, grid: Grid, *, made: Prepared = None) -> Decision:
-        """Completes a decision with the state that holds the real observation.
+        """Completes a decision with the memory that contains the real observation.
 
-        With the state that `begin` had, the result is bit for bit that of `decide`.
+        With the same memory as in `begin`, the result equals that of `decide` bit for bit.
         """
         raise ConfigError(f"{type(self).__name__} decides nothing ahead of an observation: serve and judge it without --sai")
 
     def foresee(self, state: Any, seen: Seen, noise: Noise, text: TextMemory, grid: Grid, mode: Mode) -> Seen:
-        """A better surrogate of the next observation than `seen`, where `mode` computes one in the background; `seen` elsewhere.
+        """Improves the surrogate `seen` of the next observation if `mode` can, in the background; otherwise returns `seen`.
 
-        `state` holds all that was observed before it, and `seen.executed_BKA` the chunk that leads to it.
+        `state` contains all earlier observations, and `seen.executed_BKA` the chunk that leads to the observation.
         """
         return seen
 
     # --------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills the backbone from a checkpoint of a video model; raises ConfigError in a family that has no such backbone."""
+        """Fills the backbone from a checkpoint of a video model; raises ConfigError in a family without such a backbone."""
         raise ConfigError(f"{type(self).__name__} starts from no backbone of another model: leave learner.backbone empty")
 
     def compile_blocks(self, **options: Any) -> None:
-        """Has `torch.compile` make what training repeats; does nothing in a family that repeats nothing."""
+        """Compiles the repeated blocks of training with `torch.compile`; by default does nothing."""
 
     def shards(self) -> Iterator[nn.Module]:
-        """The parts whose weights are gathered apart in sharded training, innermost first; the whole model comes after them."""
+        """The submodules that FSDP gathers separately, innermost first; the caller shards the rest of the model after them."""
         return iter(())
 
     @abstractmethod
     def forward_flops(self, extent: Extent) -> float:
-        """Multiplications and additions of the forward pass of one training step."""
+        """FLOPs, multiplications plus additions, of the forward pass of one training step."""

@@ -1,4 +1,4 @@
-"""What runs leave on disk, and how they say where they are."""
+"""The files of runs: run folders, weight files, plain configurations; and interruption by signals."""
 
 from __future__ import annotations
 

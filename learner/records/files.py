@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and a folder that one process holds."""
+"""Atomic writing of files, and exclusive use of a folder by one process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from embodichain.errors import RunError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes `text` to `path` so that a reader, or a crash at any moment, finds the old file or the new one.
+    """Writes `text` to `path` atomically: a reader, or a crash at any moment, finds either the old file or the new one.
 
     Raises RunError, and leaves nothing half written, when it cannot.
     """
@@ -30,7 +30,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Adds one line to `path` in one piece; raises RunError when it cannot."""
+    """Appends one line to `path` in a single write; raises RunError when it cannot."""
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
@@ -43,7 +43,10 @@ def append_line(path: Path, line: str) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Holds `folder` for this process until the block ends, or the process does; raises RunError when another one holds it."""
+    """Locks `folder` for this process inside a `with` block; raises RunError when another process has locked it.
+
+    The lock also ends with the process, however that dies.
+    """
     path = folder / ".lock"
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,4 +1,4 @@
-"""Ctrl-C as a flag that loops look at."""
+"""Ctrl-C as a flag that loops check."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class Interrupt:
-    """Turns the first Ctrl-C (or SIGTERM) inside `graceful()` into a flag that loops look at; the second one ends the program."""
+    """Turns the first Ctrl-C (or SIGTERM) inside `graceful()` into a flag that loops check; the second one ends the program."""
 
     def __init__(self) -> None:
         self.requested = False
 
     @contextmanager
     def graceful(self) -> Iterator[None]:
-        """Catches the signals until the block ends."""
+        """Handles the signals inside a `with` block."""
         before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -28,7 +28,7 @@ class Interrupt:
                 signal.signal(number, handler)
 
     def asked(self) -> bool:
-        """Whether a signal came."""
+        """Whether a signal has come."""
         return self.requested
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""Configurations as plain values that YAML can hold, and back."""
+"""Converts configurations to plain values that YAML can hold, and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def as_plain(config: Any) -> Any:
-    """A configuration as dictionaries, lists and scalars that YAML can hold and `flatten` reads back."""
+    """Converts a configuration to dictionaries, lists and scalars that YAML and `flatten` can handle."""
     if dataclasses.is_dataclass(config):
         return {f.name: as_plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
     if isinstance(config, Mapping):
@@ -44,9 +44,9 @@ def as_plain(config: Any) -> Any:
 
 
 def structured(kind: Callable[..., Config], values: Mapping[str, Any]) -> Config:
-    """A configuration dataclass from what `as_plain` or `asdict` made of one; what is absent has its default.
+    """Builds a configuration of class `kind` from the output of `as_plain` or `asdict`; missing fields get their defaults.
 
-    Raises TypeError, ValueError or cattrs' ForbiddenExtraKeysError, which is one, for values that it does not take.
+    Raises TypeError, ValueError or cattrs' ForbiddenExtraKeysError for values that do not fit.
     """
     return _CONVERTER.structure(values, kind)  # type: ignore[arg-type]
 

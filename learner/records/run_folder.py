@@ -1,4 +1,4 @@
-"""A run's folder: everything needed to read it, resume it and make it again."""
+"""The folder of a run: everything needed to read, resume and reproduce it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _PACKAGES = (
 
 
 MEASURED = "held_out"
-"""Kind of the records in a run's metrics that hold its loss on held-out episodes."""
+"""Kind of the metrics records that contain the loss on held-out episodes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunFolder:
-    """Names of the files in a run's folder; `create` or `open` one, never construct it by hand."""
+    """The paths of the files in a run's folder; made by `create` or `open`."""
 
     path: Path
 
@@ -54,27 +54,27 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Records of the run as it went, one JSON object a line."""
+        """Metrics over the course of the run, one JSON object a line."""
         return self.path / "metrics.jsonl"
 
     @property
     def ledger(self) -> Path:
-        """Every acquisition from the ring."""
+        """The ledger: every publication and read of the ring."""
         return self.path / LEDGER_FILE
 
     @property
     def checkpoint(self) -> Path:
-        """The last checkpoint, from which `--resume` goes on."""
+        """The last checkpoint, from which `--resume` continues."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def workers(self) -> Path:
-        """Workers that were lost, with what they wrote last, one JSON object a line."""
+        """Workers that died, with their last output, one JSON object a line."""
         return self.path / "workers.jsonl"
 
     @property
     def logs(self) -> Path:
-        """What the learner's loggers wrote, a folder for each."""
+        """Output of the learner's loggers, a folder for each."""
         return self.path / "logs"
 
     @property
@@ -89,7 +89,7 @@ class RunFolder:
 
     @property
     def ring(self) -> Path:
-        """Says where the ring lies, while a process works on the run."""
+        """A file that contains the path of the ring, while a process works on the run."""
         return self.path / RING_FILE
 
     @property
@@ -138,31 +138,32 @@ class RunFolder:
 
     @property
     def sessions(self) -> Path:
-        """Two JSON objects a session, as it begins and as it ends: command, versions and times, then what it came to."""
+        """Two JSON objects for each session: at its begin command, versions and time; at its end the totals."""
         return self.path / "sessions.jsonl"
 
     def begin_session(self, command: list[str]) -> None:
-        """Notes that a process works on this run from now on, with its command and the versions that it runs."""
+        """Records that this process has started to work on the run, with its command and versions."""
         note = {"began": _now(), "command": shlex.join(command), "pid": os.getpid(), "versions": versions()}
         append_line(self.sessions, json.dumps(note))
 
     def end_session(self, totals: Mapping[str, Any]) -> None:
-        """Notes what the session that began last came to."""
+        """Records the totals of the session that began last."""
         append_line(self.sessions, json.dumps({"ended": _now(), **totals}))
 
     def earlier_sessions(self) -> list[dict[str, Any]]:
-        """What the sessions that ended came to; those that were killed left nothing."""
+        """The totals of all sessions that ended; sessions that were killed left none."""
         if not self.sessions.exists():
             return []
         notes = [json.loads(line) for line in self.sessions.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
         return [note for note in notes if "ended" in note]
 
     def write_identity(self, config: dict[str, Any], command: list[str]) -> None:
-        """Saves the resolved configuration, the command that made the run and the versions of everything that matters."""
+        """Saves the resolved configuration, the command that made the run, and the versions of relevant packages."""
         if not self.config.exists():
             write_whole(self.path / "command.txt", shlex.join(command) + "\n")
         write_whole(self.path / "versions.json", json.dumps(versions(), indent=1))
-        write_whole(self.config, yaml.safe_dump(config, sort_keys=False))  # last: what has one is a run
+        # Written last: a folder counts as a run only once its configuration exists.
+        write_whole(self.config, yaml.safe_dump(config, sort_keys=False))
 
     @property
     def command(self) -> str:
@@ -175,7 +176,7 @@ def _now() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the engine, the interpreter and the packages that decide results, and the processor."""
+    """Versions of this package, Python and the packages that affect results, and the name of the processor."""
     found = {"embodichain": __version__, "python": platform.python_version(), "machine": platform.machine()}
     found["cores"] = str(os.cpu_count())
     for package in _PACKAGES:
@@ -188,7 +189,7 @@ def versions() -> dict[str, str]:
 
 
 def _torch_build() -> str:
-    """Torch's version with the build that its metadata may leave out, as in "2.13.0+cu130"; empty without one. Imports nothing."""
+    """Torch's version with its build, as in "2.13.0+cu130", without importing torch; empty if torch is not installed."""
     spec = find_spec("torch")
     file = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin else Path()
     match = re.search(r"__version__ = '([^']+)'", file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -196,12 +197,12 @@ def _torch_build() -> str:
 
 
 def command_line() -> list[str]:
-    """The command of this process, with the program's short name."""
+    """The command line of this process, with the short name of the program."""
     return ["embodichain", *sys.argv[1:]]
 
 
 def fresh(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3 ... that holds no run yet."""
+    """The first of path, path-2, path-3 ... that holds no run yet."""
     number = 1
     while (candidate := path if number == 1 else path.with_name(f"{path.name}-{number}")).joinpath("config.yaml").exists():
         number += 1

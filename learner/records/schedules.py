@@ -1,4 +1,4 @@
-"""How learning rates run."""
+"""Learning rate schedules."""
 
 from __future__ import annotations
 

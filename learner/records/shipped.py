@@ -1,4 +1,4 @@
-"""What ships with this package: weights, and policies that are asked for as builtin:NAME. Imports nothing heavy."""
+"""Weights and policies that ship with this package; a policy is named as builtin:NAME. Does not import torch."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 from embodichain.errors import RunError, nearest
 
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights"
-"""Where the weights lie that this package ships: `encoder`, `segmenter` and `policies`."""
+"""Folder of the weights that ship with this package."""
 BUILTIN = "builtin:"
-"""Before the name of a policy that ships with this package."""
+"""Prefix of the name of a policy that ships with this package."""
 _POLICIES = SHIPPED_WEIGHTS / "policies"
 
 

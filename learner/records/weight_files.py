@@ -1,4 +1,4 @@
-"""Our `.safetensors` files: weights beside metadata that say what they are; read without executing anything that a file holds."""
+"""Reads and writes `.safetensors` files with weights and metadata about their format. Reading executes no code from a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embodichain.errors import LearnerError
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], *, form: str, **metadata: str) -> None:
-    """Writes `weights` with `metadata` in the format called `form`. Atomic."""
+    """Writes `weights` with `metadata` atomically; `form` names the format."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
@@ -24,7 +24,7 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], *, form: str, **met
 def read_weights(path: Path, *, form: str, advice: str, only_metadata: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Weights (none if `only_metadata`) and metadata of a file in the format `form`.
 
-    Raises LearnerError for any other file, with `advice` when its format is another.
+    Raises LearnerError for any other file; the message ends with `advice` when the format differs.
     """
     if not path.exists():
         raise LearnerError(f"no checkpoint at {path}")
@@ -42,7 +42,7 @@ def read_weights(path: Path, *, form: str, advice: str, only_metadata: bool = Fa
 
 
 def mismatches(own: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
-    """How `other` differs from the weights `own`: names missing and unexpected, and shapes."""
+    """Lists how `other` differs from the weights `own`: missing names, unexpected names, other shapes."""
     problems = [f"missing {name}" for name in own.keys() - other.keys()]
     problems += [f"unexpected {name}" for name in other.keys() - own.keys()]
     problems += [

@@ -1,4 +1,4 @@
-"""What people read of a run: charts, pictures and the report."""
+"""Reports for people: charts, pictures, the report of a run, and the fit of the Efficiency Law."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from matplotlib.ticker import LogLocator, PercentFormatter, StrMethodFormatter
 _INK, _BLUE, _ORANGE, _GREY, _RED = "#1d2733", "#2563a8", "#d9822b", "#9aa5b1", "#b3261e"
 
 _WIDTH = 4.6
-"""Of every chart [inch]: two stand side by side on a desk, and one fills a telephone with letters that can still be read."""
+"""Width of every chart [inch]: two fit side by side on a desktop screen, and one is still legible on a phone."""
 
 
 def over_time(
     steps: Sequence[float], curves: Mapping[str, Sequence[float]], label: str, *, share: bool = False, even: float | None = None
 ) -> str:
-    """What a run's records say over its steps; with `share` from 0 to 100%. `even` is a value to compare with, a dashed line."""
+    """Curves over training steps. With `share`, the axis runs from 0 to 100%; `even` is drawn as a dashed reference line."""
     figure, axes = _canvas(_WIDTH, 2.3)
     for (name, values), color in zip(curves.items(), (_BLUE, _ORANGE, _GREY), strict=False):
         axes.plot(steps, values, color=color, linewidth=1.5, label=name)
@@ -75,7 +75,7 @@ def replay_histogram(trajectories_by_reads: Mapping[int, int], bound: int) -> st
 def efficiency(
     pairs: Sequence[float], values: Sequence[float], curve: tuple[Sequence[float], Sequence[float]], *, x: str, y: str, note: str
 ) -> str:
-    """Loss (or what else should fall) against experience on a logarithmic axis, with the fitted law."""
+    """Loss, or another measure that should fall, against experience on a logarithmic axis, with the fitted law."""
     figure, axes = _canvas(_WIDTH, 2.9)
     axes.plot(*curve, color=_ORANGE, linewidth=1.8, label=note)
     axes.plot(pairs, values, "o", color=_BLUE, markersize=4)

@@ -1,4 +1,4 @@
-"""The Efficiency Law: how much experience each training iteration takes in for the first time, and which loss that buys.
+"""The Efficiency Law: the loss as a function of E, the experience that each training iteration reads for the first time.
 
 E is the number of state-action pairs that an iteration reads for the first time. Loss is fitted as
     loss(E) = floor + scale E^-exponent,
@@ -30,34 +30,34 @@ class EfficiencyFit:
     """loss(E) = floor + scale E^-exponent, fitted."""
 
     floor: float
-    """What no amount of experience takes away at this compute and model size."""
+    """The loss that remains with unlimited experience, at this compute and model size."""
     scale: float
     exponent: float
     residual: float
-    """Root mean square of what the fit leaves unexplained."""
+    """Root mean square of the residuals."""
     floor_interval: tuple[float, float]
-    """95% interval of the floor, by resampling residuals."""
+    """95% interval of the floor, by bootstrap over residuals."""
     exponent_interval: tuple[float, float]
 
     def loss(self, experience: ArrayLike) -> NDArray[np.float64]:
-        """The fitted loss at some E."""
+        """The fitted loss at given values of E."""
         return self.floor + self.scale * np.asarray(experience, np.float64) ** -self.exponent
 
     def threshold(self, excess: float = 0.05) -> float:
-        """The E above which loss is within `excess` of its floor: more then helps little, less holds the learner back."""
+        """The E above which the loss is within the share `excess` of its floor, so that more experience helps little."""
         if self.scale == 0.0:
             return 0.0
         return float("inf") if self.floor == 0.0 else (self.scale / (excess * self.floor)) ** (1.0 / self.exponent)
 
 
 def fit_efficiency(experience: ArrayLike, losses: ArrayLike, *, rng: np.random.Generator, resamples: int = 200) -> EfficiencyFit:
-    """Fits loss against E by least squares, floor and scale not negative.
+    """Fits loss against E by least squares, with non-negative floor and scale.
 
     Args:
         experience: E of each point, positive.
         losses: loss of each point.
-        rng: draws the residuals for the intervals.
-        resamples: how many.
+        rng: draws the bootstrap samples for the intervals.
+        resamples: number of bootstrap samples.
 
     Raises:
         ConfigError: fewer than four points or three different E, or values that are not positive and finite.
@@ -83,8 +83,8 @@ def fit_efficiency(experience: ArrayLike, losses: ArrayLike, *, rng: np.random.G
 
 
 def _least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Floor, scale and exponent: linear in the first two, so that only the third is searched, on a grid and then finely."""
-    unit = float(np.exp(np.log(x).mean()))  # E in units of its mean: both columns are then of order one
+    """Floor, scale and exponent. The fit is linear in floor and scale; the exponent is searched on a grid, then refined."""
+    unit = float(np.exp(np.log(x).mean()))  # E relative to its geometric mean, so that both columns of the fit are of order one
 
     def solve(log_exponent: float) -> tuple[NDArray[np.float64], float]:
         columns = np.stack([np.ones_like(x), (x / unit) ** -np.exp(log_exponent)], axis=1)
@@ -100,17 +100,17 @@ def _least_squares(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[floa
 
 
 def windowed(values: Sequence[float], points: int) -> NDArray[np.float64]:
-    """Means of `points` stretches of a noisy curve, each of about the same length."""
+    """Splits a noisy curve into `points` stretches of about equal length and returns their means."""
     parts = np.array_split(np.asarray(values, np.float64), min(points, len(values)))
     return np.array([np.mean(part) for part in parts], np.float64)
 
 
 _LAST = 0.2
-"""A run's loss is the mean over this share of its steps, the last ones."""
+"""The loss of a run is the mean over this last share of its steps."""
 
 
 def point(folder: RunFolder, measure: str) -> tuple[float, float]:
-    """E per iteration of a run, and its loss at the end or the policy's share of failures in held-out scenes.
+    """E per iteration of a run, and the value of `measure`: a final loss, or the policy's failure rate in held-out scenes.
 
     Raises RunError when the run has no such figure.
     """
@@ -130,7 +130,7 @@ def point(folder: RunFolder, measure: str) -> tuple[float, float]:
 
 
 def draw(points: Sequence[tuple[float, float]], law: EfficiencyFit, measure: str) -> str:
-    """The picture: runs as points, the fit as a line, SVG."""
+    """An SVG chart with runs as points and the fit as a line."""
     pairs, values = (list(column) for column in zip(*sorted(points), strict=True))
     x = np.geomspace(pairs[0], pairs[-1], 100)
     note = f"{law.floor:.2f} + {law.scale:.3g} E^-{law.exponent:.2f}"

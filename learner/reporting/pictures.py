@@ -1,4 +1,4 @@
-"""What people look at: thumbnails of assets, strips of frames, imagined latents, and films made by replaying recorded actions."""
+"""Pictures for reports: thumbnails of assets, strips of frames, imagined latents, and films made by replaying recorded actions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FILM_EVERY = 4
 
 
 def save_thumbnails(world: World, folder: Path, size: int = 160) -> None:
-    """One picture of each asset with a caption of what physics knows about it."""
+    """Saves one picture of each asset, with its physical properties as caption."""
     folder.mkdir(parents=True, exist_ok=True)
     for asset in world.assets:
         mass = sum(body.mass for body in asset.bodies)
@@ -33,7 +33,7 @@ def save_thumbnails(world: World, folder: Path, size: int = 160) -> None:
 
 
 def save_strip(path: Path, trajectory: Mapping[str, NDArray], caption: str, columns: int = 6) -> None:
-    """The frames of an episode as the learner sees them: time runs to the right, one row for each camera."""
+    """Saves the frames of an episode as the learner sees them: time runs to the right, one row for each camera."""
     last = int(trajectory["num_chunks"])
     picks = np.linspace(0, last, min(columns, last + 1)).round().astype(int)
     rows = [mosaic(trajectory["rgb"][picks, camera], scale=2) for camera in range(trajectory["rgb"].shape[1])]
@@ -41,14 +41,14 @@ def save_strip(path: Path, trajectory: Mapping[str, NDArray], caption: str, colu
 
 
 def save_picture(path: Path, pixels: NDArray[np.uint8], caption: str) -> None:
-    """A PNG, and its caption beside it for the report."""
+    """Saves a PNG, and its caption in a text file beside it for the report."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     path.with_suffix(".txt").write_text(caption + "\n", encoding="utf-8")
 
 
 def save_film(path: Path, world: World, scene: Scene, trajectory: Mapping[str, NDArray], caption: str) -> None:
-    """An MP4 of the episode from the robot's first camera at 320 x 240, by replaying its recorded actions."""
+    """Saves an MP4 of the episode from the robot's first camera at 320 x 240, by replaying its recorded actions."""
     camera = world.robot.cameras[0].name
     physics = make(world.config.physics, robot=world.robot, width=320, height=240, cameras=(camera,))
     codec = ActionCodec(world.robot)
@@ -76,15 +76,16 @@ def save_latents(
     columns: int = 8,
     side: int = 112,
 ) -> None:
-    """Imagined beside real latents: for each camera the frames, their latents, and what was imagined one chunk before.
+    """Saves a comparison of imagined and real latents: for each camera frames, their latents, and the latents predicted for them.
 
-    Colours are the three principal components of the episode's real latents, the same for both rows: equal colour, equal latent.
+    Colours are the first three principal components of the episode's real latents, for both rows, so that equal colours mean equal
+    latents.
 
     Args:
         path: the PNG to write.
         rgb: frames, uint8 [T or more, cameras, h, w, 3].
         seen: T latents [N, C] of these frames, cameras in order, patches row by row.
-        imagined: T latents [N, C]; imagined[t] stands for seen[t + 1].
+        imagined: T latents [N, C]; imagined[t] is the prediction of seen[t + 1].
         caption: what is shown, for the report.
         columns: most frames shown, evenly spread.
         side: of one tile [pixels].
@@ -131,8 +132,8 @@ def save_latents(
 def save_found(
     path: Path, rgb: NDArray[np.uint8], found: NDArray[np.bool_], shown: NDArray[np.bool_], caption: str, *, columns: int = 8
 ) -> None:
-    """Pictures [B, h, w, 3] above what a segmenter made of them: objects' pixels that it found in green, missed in blue, and what
-    it took for them in red; masks are [B, h, w].
+    """Saves pictures [B, h, w, 3] above their segmentation, with masks [B, h, w]: object pixels that were found in green, missed in
+    blue, and false ones in red.
     """
     picks = slice(min(columns, len(rgb)))
     painted = rgb[picks] // 2
@@ -142,7 +143,7 @@ def save_found(
 
 
 def _principal(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean [C] and the three leading principal axes [C, 3]; the sign of each makes its largest entry positive."""
+    """Mean [C] and the first three principal axes [C, 3], with signs such that the largest entry of each axis is positive."""
     mean = rows.mean(axis=0)
     _, vectors = np.linalg.eigh(np.cov(rows - mean, rowvar=False))
     axes = vectors[:, -1:-4:-1]

@@ -1,4 +1,4 @@
-"""Writes a run's report.html from its folder alone: every number in it comes from files that the run left."""
+"""Writes report.html of a run from the files in its folder alone."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MIME = {".png": "image/png", ".mp4": "video/mp4"}
 
 
 def write_report(folder: RunFolder) -> Path:
-    """Renders `report.html`: one file without links to anything else. Returns its path."""
+    """Renders `report.html`, a single file without links to other files; returns its path."""
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     loader = PackageLoader(str(__package__), ".")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -80,7 +80,7 @@ def _figures(summary: dict[str, Any]) -> list[dict[str, str]]:
         figure("trajectories / s", f"{summary['trajectories_per_s']:.2f}"),
         figure("samples / s", f"{summary['samples_per_s']:.1f}"),
     ]
-    if not summary["new_steps"]:  # nothing was streamed since the last resume, and so at no rate
+    if not summary["new_steps"]:  # without steps since the last resume there are no rates
         rates = []
     return [
         figure("trajectories streamed", f"{summary['published']:,}"),
@@ -105,13 +105,13 @@ def _learning(folder: RunFolder) -> dict[str, str]:
     records = read_metrics(folder.metrics, "train")
     if len(records) < 2:
         return {"loss_chart": ""}
-    parts = [name for name in records[0] if name.startswith("loss_")]  # those of the model's family
+    parts = [name for name in records[0] if name.startswith("loss_")]  # every model family has its own parts of the loss
     curves = {name: [r[name] for r in records] for name in parts or ["loss"]}
     return {"loss_chart": charts.losses([r["step"] for r in records], curves)}
 
 
 def _efficiency(folder: RunFolder) -> dict[str, str]:
-    """How the loss fell with the state-action pairs that had been read at least once by then, and what each step was fed."""
+    """Charts of the loss against the state-action pairs read at least once, and of what each step was fed."""
     nothing = {"efficiency_chart": "", "efficiency_text": ""}
     records = [r for r in read_metrics(folder.metrics, "train") if r.get("experience_total_pairs")]
     if len(records) < 2 * _LAW_POINTS:
@@ -121,7 +121,7 @@ def _efficiency(folder: RunFolder) -> dict[str, str]:
     try:
         law = fit_efficiency(pairs, losses, rng=np.random.default_rng(0))
     except ConfigError:
-        return nothing  # a run that saw next to nothing new has no law to show
+        return nothing  # too little new experience for a curve
     x = np.geomspace(pairs[0], pairs[-1], 100)
     note = f"{law.floor:.2f} + {law.scale:.3g} E^-{law.exponent:.2f}"
     chart = charts.efficiency(
@@ -146,11 +146,11 @@ def _efficiency(folder: RunFolder) -> dict[str, str]:
 
 
 _POINTS = 60
-"""Points of a curve over time."""
+"""Number of points of a curve over time."""
 
 
 def _over_time(folder: RunFolder) -> dict[str, Any]:
-    """What the records hold over the run: E, who waited, ages, what was published, losses of workers, and the held-out loss."""
+    """Charts over the run: E, waiting times, ages, publications, lost workers, and the held-out loss."""
     train, stream = read_metrics(folder.metrics, "train"), read_metrics(folder.metrics, "stream")
     found: dict[str, Any] = {"time_charts": [], "advice": ""}
     if len(train) >= 2 and "experience_new_pairs" in train[0]:
@@ -179,7 +179,7 @@ def _over_time(folder: RunFolder) -> dict[str, Any]:
 
 
 def _foresight(train: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How much of the error of a copy, and of a linear map, is left in what the model imagines, by chunks ahead, all along."""
+    """Charts of the prediction error relative to copying the frame and to a linear map, by chunks ahead, over training."""
     charts_of = []
     for other, label in (("unchanged", "imagined / no change"), ("linear", "imagined / linear map")):
         prefix = f"foresight_imagined_over_{other}_"
@@ -223,7 +223,7 @@ def _stream(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path, pattern: str) -> list[dict[str, str]]:
-    """Embedded files with the caption that stands beside each in `<name>.txt`, else the file's name."""
+    """Embeds files, each with the caption in `<name>.txt` beside it or, without one, its file name."""
     entries = []
     for path in sorted(folder.glob(pattern)):
         caption = path.with_suffix(".txt")

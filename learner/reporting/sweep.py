@@ -1,4 +1,4 @@
-"""What the trials of a sweep came to, by variant, with 95% intervals over seeds: from their folders alone."""
+"""Summarises the trials of a sweep by variant, with 95% intervals over seeds, from their run folders alone."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ FIGURES = {
     "waited": "share of its time that the learner waited for trajectories",
     "wall_s": "from the first scene to the last step [s]",
 }
-"""Columns of the table, with what each means."""
+"""Columns of the table, each with its meaning."""
 _LAST = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A run's held-out loss as it went."""
+    """A run's held-out loss over training."""
 
     steps: NDArray[np.float64]
     elapsed_s: NDArray[np.float64]
-    """Of streaming and learning, without what measuring took [s]."""
+    """Time of streaming and training [s], without the time of measuring."""
     values: NDArray[np.float64]
 
 
@@ -51,14 +51,14 @@ class Result:
     variant: str
     seed: int
     figures: Mapping[str, float]
-    """Those of `FIGURES` that the run has."""
+    """The figures of `FIGURES` that the run has."""
     curve: Curve | None
     successes: int
     episodes: int
 
 
 def result(folder: RunFolder, *, name: str, variant: str, seed: int) -> Result:
-    """What a finished run came to."""
+    """Reads the results of a finished run."""
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     histogram = {int(reads): count for reads, count in summary["reads_histogram"].items()}
     policy = [row for row in summary["evaluation"] if row["pilot"] == "policy"]
@@ -95,11 +95,11 @@ def result(folder: RunFolder, *, name: str, variant: str, seed: int) -> Result:
 
 
 def _curve(measured: Sequence[Mapping[str, float]]) -> Curve | None:
-    """The action's part where there is one: it is what a policy is made of."""
+    """The held-out loss of actions, which decides the policy, or the total loss in models without that part."""
     if not measured:
         return None
     measure = "loss_action" if "loss_action" in measured[0] else "loss"
-    by_step = {record["step"]: record for record in measured}  # a step that a later life made again counts once
+    by_step = {record["step"]: record for record in measured}  # a step repeated after a resume counts once
     rows = [by_step[step] for step in sorted(by_step)]
     columns = ([row[name] for row in rows] for name in ("step", "elapsed_s", measure))
     steps, elapsed_s, values = (np.asarray(column, np.float64) for column in columns)
@@ -107,7 +107,7 @@ def _curve(measured: Sequence[Mapping[str, float]]) -> Curve | None:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and half-open 95% interval of the mean (Student's t over seeds): mean, low, high; nan bounds for a single value."""
+    """Mean, lower and upper bound of the mean's 95% interval (Student's t over seeds); the bounds are nan for a single value."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return mean, float("nan"), float("nan")
@@ -116,10 +116,11 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def factors(results: Sequence[Result], measure: str = "held_out_action") -> list[dict[str, Any]]:
-    """By which factor `measure` is larger in each variant than in the one with the largest E, of the same seed.
+    """The ratio of `measure` in each variant to that in the variant with the largest E, at the same seed.
 
-    Variants of one seed see the same scenes in the same order and are measured on the same episodes, so that the factor of a seed
-    says more than both values: its geometric mean over seeds, with 95% (Student's t on logarithms). Above 1 is what the law says.
+    Variants with the same seed see the same scenes in the same order and are measured on the same episodes, so that their ratio
+    varies less than the values. Reported is the geometric mean over seeds with its 95% interval (Student's t on logarithms). The
+    Efficiency Law predicts ratios above 1.
     """
     by_variant: dict[str, dict[int, Result]] = {}
     for row in results:
@@ -139,9 +140,10 @@ def factors(results: Sequence[Result], measure: str = "held_out_action") -> list
 
 
 def table(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """One row a variant, in the order in which they first stand: mean and 95% interval over seeds of each figure.
+    """One row for each variant, in order of first appearance: mean and 95% interval over seeds of each figure.
 
-    The interval of `success` is over all episodes of all seeds (Wilson): with few seeds that all fail, t would claim certainty.
+    The interval of `success` is a Wilson interval over all episodes of all seeds: Student's t would have zero width if all seeds
+    fail.
     """
     rows: list[dict[str, Any]] = []
     for variant in dict.fromkeys(row.variant for row in results):
@@ -162,7 +164,7 @@ def table(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def write_csv(path: Path, results: Sequence[Result]) -> None:
-    """Every trial a line, then every variant with its intervals; empty where a run has no such figure."""
+    """Writes a line for each trial, then one for each variant with its intervals; cells are empty if a run lacks the figure."""
     columns = ["row", "variant", "seed", "seeds", *(f"{n}{end}" for n in FIGURES for end in ("", "_low", "_high"))]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, restval="")

@@ -39,7 +39,7 @@ Axis = Callable[[Curve], NDArray[np.float64]]
 
 
 def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis: Axis, label: str) -> None:
-    """Geometric mean over seeds with its 95% interval as a band, over the stretch that all seeds cover; single seeds thin."""
+    """Draws the geometric mean over seeds with its 95% band, where all seeds have data, and single seeds as thin lines."""
     for variant, color in colors.items():
         curves = [row.curve for row in results if row.variant == variant and row.curve is not None]
         for curve in curves:
@@ -47,7 +47,7 @@ def _curves(axes: Axes, results: Sequence[Result], colors: dict[str, str], axis:
         if not curves:
             continue
         grid = np.linspace(max(axis(c)[0] for c in curves), min(axis(c)[-1] for c in curves), _GRID)
-        logs = np.log([np.interp(grid, axis(c), c.values) for c in curves])  # as drawn: no interval reaches below 0
+        logs = np.log([np.interp(grid, axis(c), c.values) for c in curves])  # in logarithms, so that no interval goes below 0
         means = np.exp([interval(values.tolist()) for values in logs.T])
         axes.plot(grid, means[:, 0], color=color, linewidth=2, label=f"{variant} ({len(curves)} seeds)")
         if len(curves) > 1:

@@ -1,4 +1,4 @@
-"""Every recipe by name: a run is a function that returns one complete configuration. Nothing is imported until one is made."""
+"""Every recipe by name. A recipe is a function that returns one complete configuration; it is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "cowvla_cpu": "learner.runs.recipes:cowvla_cpu",
     },
 )
-"""Recipes by name; installed distributions add others under `embodichain.recipes`."""
+"""Recipes by name; installed distributions add others by the entry point group `embodichain.recipes`."""
 
 
 def make(name: str) -> RunConfig:

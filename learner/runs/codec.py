@@ -1,4 +1,4 @@
-"""One training of a codec on frames of the rendered stream, read a bounded number of times."""
+"""Trains a codec on frames of the rendered stream, with a bounded number of reads."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from learner.vision.camera_frames import Views
 def train_autoencoder(config: VaeRunConfig) -> dict[str, Any]:
     """Trains and saves one image autoencoder; returns its record. Raises RunError when `config.out` holds one already.
 
-    The last batch of the stream is kept from training, and the record says how well its colours and depths are given back.
+    The last batch of the stream is held out, and the record contains its reconstruction quality for colours and depths.
     """
     vae, last = Vae(config.vae.seed), []
 
@@ -56,7 +56,7 @@ def train_autoencoder(config: VaeRunConfig) -> dict[str, Any]:
 
 
 def train_codes(config: VqRunConfig) -> dict[str, Any]:
-    """Trains and saves codes of pictures; returns the record. Raises RunError when `config.out` holds some already."""
+    """Trains and saves a vector-quantised autoencoder; returns the record. Raises RunError when `config.out` holds one already."""
     model, used = VqAutoencoder(config.vq.seed), []
 
     def fit(frames: Iterator[Views], told: Told) -> int:
@@ -148,7 +148,7 @@ def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
 
 
 def _played(config: FastRunConfig) -> Iterator[Mapping[str, Any]]:
-    """Successful expert episodes, one after the other, played in this process; each is valid until the next."""
+    """Yields successful expert episodes, played in this process; each is valid only until the next."""
     with Board() as board:
         world = prepare(config.world, board.update)
         spec = RingSpec(trajectory=world.trajectory_spec, num_slots=1, max_reads=1, min_ready=1)
@@ -160,7 +160,7 @@ def _played(config: FastRunConfig) -> Iterator[Mapping[str, Any]]:
                     try:
                         outcome = stage.play(*scenes.step(number), out)
                     except (MotionError, SceneError):
-                        continue  # no such scene, or no way in it: the next
+                        continue  # the scene cannot be sampled, or the expert finds no plan in it: take the next
                     if outcome.verdict.success:
                         board.update("play", number + 1, 0, "for their chunks")
                         yield out

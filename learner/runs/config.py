@@ -1,4 +1,4 @@
-"""One complete run as values: ring, stream, training and how it is judged. Imports nothing heavy."""
+"""The configuration of a complete run: ring, stream, training and evaluation. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,27 +18,28 @@ from learner.training.config import LearnerConfig
 
 @dataclass(frozen=True, kw_only=True)
 class RingConfig:
-    """The ring between simulation and learner."""
+    """Settings of the ring between simulation and learner."""
 
     num_slots: int = 64
     """Trajectories it holds at once."""
     max_reads: int = 50
     """K: how often each trajectory may be read, 1..16383; the paper sweeps 213, 50, 10."""
     full_policy: FullPolicy = FullPolicy.BLOCK
-    """When every slot is full and unread: block the simulation, or evict the oldest trajectory."""
+    """What happens when every slot holds a trajectory with reads left: block the simulation, or evict the oldest trajectory."""
     min_ready: int = 8
-    """Trajectories before the first sample."""
+    """Trajectories that must be in the ring before the first batch is drawn."""
     mode: ReplayMode = ReplayMode.TRAJECTORY
-    """"trajectory": K bounds each trajectory. "aggregate": the whole ring is read K x num_slots times, then refilled, as earlier
-    engines did; set min_ready to num_slots to start as they did."""
+    """"trajectory": K bounds the reads of each trajectory. "aggregate": the whole ring is read K x num_slots times in all, then
+    refilled, as in earlier engines; set min_ready to num_slots to also start as they did."""
 
     placement: str = "host"
-    """Where trajectories lie: "host" memory, "huge" (in huge pages of it, where some are mounted), "pinned" (page-locked for the
-    learner's GPU, which then fetches by itself), or "cuda", on that GPU ("delayed" is host memory that behaves like one)."""
+    """Where trajectories are stored: "host" memory; "huge", huge pages of host memory, if mounted; "pinned", page-locked for the
+    learner's GPU, which then copies by itself; "cuda", memory of that GPU; "delayed", host memory that simulates a GPU, for
+    tests."""
 
     snapshot_mib: int = 1024
-    """Largest ring [MiB] that is saved with each checkpoint, so that a resumed run reads on where it stopped. What is in a larger
-    one is given up when a run is resumed, and the ledger says so; 0 saves none."""
+    """Largest ring [MiB] that is saved with each checkpoint, so that a resumed run continues reading where it stopped. The content
+    of a larger ring is lost when a run is resumed, which the ledger records; 0 never saves the ring."""
 
     def __post_init__(self) -> None:
         if self.snapshot_mib < 0:
@@ -55,33 +56,33 @@ class RingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StreamConfig:
-    """Who simulates."""
+    """Settings of the simulation: engine, workers, cameras."""
 
     engine: str = "ray"
-    """"ray": worker processes; "serial": in this process, between training steps; "crew": many worlds that are stepped together,
-    by this process, and workers that think for them and draw their pictures afterwards (as with `camera` "reels")."""
+    """"ray": worker processes simulate. "serial": this process simulates between training steps. "crew": this process steps many
+    worlds together, while workers run their experts and render their pictures afterwards (as with `camera` "reels")."""
     workers: int = 2
-    """At the beginning, and the fewest."""
+    """Number of workers at the start, and the smallest number later."""
     worlds: int = 8
-    """Worlds of a crew, a multiple of its workers."""
+    """Number of worlds of a crew; a multiple of its workers."""
     most_workers: int = 0
-    """The number of workers may grow up to this while the learner waits for them, and shrinks while they wait: `--workers 2:16`; 0
-    keeps it."""
+    """Largest number of workers (`--workers 2:16`): it grows while the learner waits for data, and shrinks while workers wait for
+    room in the ring. 0 keeps the number fixed."""
     target_pairs: float = 0.0
-    """E that an elastic number of workers should reach, in state-action pairs an iteration; 0 asks for balance alone."""
+    """E that an elastic number of workers should reach, in state-action pairs an iteration; 0 only balances waiting times."""
     address: str = ""
-    """Of a running Ray cluster; empty starts Ray on this machine."""
+    """Address of a running Ray cluster; empty starts Ray on this machine."""
     cpus_per_worker: float = 1.0
-    """Cores that each worker asks of a running cluster; those that wait for some show in `ray status`."""
+    """CPU cores that each worker requests from a running cluster; workers that wait for cores are listed by `ray status`."""
     hang_s: float = 300.0
-    """A worker without a sign of life for so long [s] is replaced; one that waits for room in the ring gives signs."""
+    """A worker without a heartbeat for this long [s] is replaced; workers that wait for room in the ring still send heartbeats."""
     budgets: Budgets = field(default_factory=Budgets)
-    """Lost workers that a run survives, by cause, within a window of time."""
+    """How many lost workers a run survives within a window of time, by cause."""
     limit: int = 0
-    """Scenes to simulate before the stream ends; 0 has no end."""
+    """Number of scenes after which the stream ends; 0 means never."""
     camera: CameraMode = CameraMode.SNAPSHOTS
-    """When and where pictures are drawn: "snapshots", while an episode is played; "reels", by its worker once it is a success, so
-    that failures cost no picture; "darkroom", in one process beside the workers. They are the same to the bit."""
+    """When and where pictures are rendered: "snapshots", while an episode is played; "reels", by its worker after the episode has
+    succeeded, so that failures cost no rendering; "darkroom", in one process for all workers. The pictures are bit-identical."""
 
     def __post_init__(self) -> None:
         if self.engine not in ("ray", "serial", "crew"):
@@ -111,20 +112,20 @@ class StreamConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long the learner learns and what it keeps."""
+    """How long the learner trains, and what it saves."""
 
     steps: int = 400
-    """Training steps in all, those before a resume included."""
+    """Training steps in all, including those before a resume."""
     checkpoint_every: int = 100
     """Steps between checkpoints; the last step always writes one."""
     clip: float = 1.0
     """Largest gradient norm."""
     verify: bool = False
-    """Check every byte of every read against its provenance (counting physics only)."""
+    """Check every byte of every read against its provenance (with counting physics only)."""
     measure_every: int = 0
-    """Steps between measurements of the loss on held-out episodes (`evaluate.measured`), after the last too; 0 for never."""
+    """Steps between measurements of the loss on held-out episodes (`evaluate.measured`), also after the last step; 0 for never."""
     ranks: int = 1
-    """Learner processes on this machine, one a GPU where there are some: each draws its own batches from the one ring."""
+    """Learner processes on this machine, one for each GPU if there are any; each draws its own batches from the same ring."""
 
     def __post_init__(self) -> None:
         if self.ranks < 1:
@@ -139,16 +140,16 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StaticConfig:
-    """A data set that was made before, to learn from instead of a stream or beside it, under the same bound K."""
+    """A fixed data set to train on instead of the stream or together with it, under the same replay bound K."""
 
     folder: str = ""
-    """Of a LeRobot v3 data set; empty for none."""
+    """Folder of a LeRobot v3 data set; empty for none."""
     share: float = 1.0
-    """Of what is read, how much comes from it: 1 is the static baseline, and nothing is simulated to learn from."""
+    """Share of the reads that come from the data set. 1 is the static baseline, for which nothing is simulated."""
     mapping: str = ""
-    """A YAML file that says which of its cameras and numbers are which of the robot's; empty when it calls them as we do."""
+    """A YAML file that maps its cameras and channels to those of the robot; empty if the names are the same."""
     episodes: int = 0
-    """Use only so many, the first ones; 0 uses all."""
+    """Use only the first `episodes` of the data set; 0 uses all."""
 
     def __post_init__(self) -> None:
         if not 0.0 < self.share <= 1.0:
@@ -159,7 +160,7 @@ class StaticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One complete run: what is simulated, how it streams, what learns from it and how that is judged."""
+    """One complete run: what is simulated, how it is streamed, what is trained, and how that is evaluated."""
 
     recipe: str
     out: Path = Path("runs/run")
@@ -205,11 +206,11 @@ class RunConfig:
 
     @property
     def trajectory_bound(self) -> int:
-        """K when it bounds each trajectory, 0 when nothing does: what the ledger is told."""
+        """K if it bounds each trajectory, else 0; the value for the ledger."""
         return self.ring.max_reads if self.ring.mode is ReplayMode.TRAJECTORY else 0
 
     def ring_spec(self, trajectory: TrajectorySpec) -> RingSpec:
-        """The ring for trajectories of that schema."""
+        """The specification of the ring for trajectories of this schema."""
         ring = self.ring
         return RingSpec(
             trajectory=trajectory,
@@ -225,6 +226,6 @@ _ENCODER = "learner.codecs.catalog:for_writing"
 
 
 def encode_on_write(encoder: EncoderConfig) -> EncodeConfig:
-    """Lets the workers encode frames with the agent's encoder: once for each trajectory, instead of at every read."""
+    """Makes workers encode frames with the agent's encoder, once for each trajectory instead of at every read."""
     options = {name: value for name, value in asdict(encoder).items() if (name, value) != ("codec", "dino")}
-    return EncodeConfig(factory=_ENCODER, options=json.dumps(options))  # without a codec, as before there was a choice
+    return EncodeConfig(factory=_ENCODER, options=json.dumps(options))  # the default codec is left out, as in older files

@@ -1,4 +1,4 @@
-"""One training of the built-in encoder on frames of the rendered stream, read a bounded number of times."""
+"""Trains the built-in encoder on frames of the rendered stream, with a bounded number of reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who produces: an engine in this process, a crew that thinks for many worlds, or workers on Ray."""
+"""Opens the configured engine: in this process, a crew for many worlds, or workers on Ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from learner.runs.config import StreamConfig
 def open_engine(
     world: World, ring: AnyRing, config: StreamConfig, board: Board, *, start: Start | None = None, log: Path | None = None
 ) -> AnyEngine:
-    """The configured engine, producing from the first scene on, or from where `start` says; `log` is told of lost workers."""
+    """Opens the configured engine, which produces from the first scene or from `start`; lost workers are recorded in `log`."""
     limit = config.limit or None
     if config.engine == "serial":
         return Engine(world, ring, start=start, limit=limit, camera=config.camera)
@@ -24,7 +24,7 @@ def open_engine(
         groups = 1 if config.workers % 2 else 2
         return CrewEngine(world, ring, num_worlds=config.worlds, members=config.workers, groups=groups, start=start, limit=limit)
     from embodichain.ray_engine.config import RayConfig
-    from embodichain.ray_engine.engine import RayEngine  # a serial run does not pay for Ray
+    from embodichain.ray_engine.engine import RayEngine  # imported here, so that serial runs need not import Ray
 
     board.update("start workers", 0, config.workers)
     spread = RayConfig(

@@ -1,4 +1,4 @@
-"""Learning to see: single camera frames of the rendered stream, read a bounded number of times, and the record of the training."""
+"""Shared by all trainings on single camera frames of the rendered stream: drawing frames, progress, the record of the training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from learner.vision.camera_frames import Views
 
 
 class FrameStream:
-    """Batches of single camera frames [trajectories x images] with all that the stream carries of them, drawn from a ring."""
+    """Batches of trajectories x images single camera frames, with depth and segmentation if present, drawn from a ring."""
 
     def __init__(self, ring: Ring, engine: Any, config: FramesConfig) -> None:
         self._ring, self._engine, self._config = ring, engine, config
@@ -34,7 +34,7 @@ class FrameStream:
         """Time spent waiting for trajectories [s]."""
 
     def __iter__(self) -> Iterator[Views]:
-        """Endless while the engine lives; raises what stopped it, or RingTimeout."""
+        """Endless while the engine runs; raises the engine's error, or RingTimeout."""
         poll_s = 0.0 if self._config.stream.engine == "serial" else 0.1
         began = time.monotonic()
         while True:
@@ -58,7 +58,7 @@ class FrameStream:
             began = time.monotonic()
 
     def _pick(self, trajectory: Any) -> dict[str, np.ndarray]:
-        """Different images of one trajectory, or as many as are asked with repetition from a short one; or clips of them."""
+        """Draws images of one trajectory, without repetition if it has enough; or clips, if configured."""
         frames = int(trajectory["num_chunks"]) + 1
         if self._config.clip > 1:
             return self._pick_clips(trajectory, frames)
@@ -68,7 +68,7 @@ class FrameStream:
         return {name: array.reshape(count, *array.shape[2:])[chosen] for name, array in present.items()}
 
     def _pick_clips(self, trajectory: Any, frames: int) -> dict[str, np.ndarray]:
-        """Clips of one camera each, anywhere in a trajectory; the last frame stands for those that a short one lacks."""
+        """Draws clips of one camera each from a trajectory; a trajectory that is too short repeats its last frame."""
         rgb, length = trajectory["rgb"], self._config.clip
         found = []
         for _ in range(self._config.images):
@@ -82,13 +82,13 @@ class FrameStream:
 
 
 Told = Callable[[int, float], bool]
-"""Told of every step and a figure worth watching; True when the training was asked to end."""
+"""Called after every step with its number and a figure of quality; returns True to end the training."""
 
 
 def learn(
     config: FramesConfig, what: str, steps: int, figure: str, train: Callable[[Iterator[Views], Told], int]
 ) -> tuple[dict[str, Any], list[float]]:
-    """Streams frames into `train`, which calls what it is given after each of at most `steps` steps; 50 steps' mean is shown.
+    """Streams frames into `train`, which must call its second argument after each step; shows the mean figure of 50 steps.
 
     Returns the record of the training, and the figure of every step. Raises RunError when `config.out` holds weights already.
     """

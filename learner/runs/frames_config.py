@@ -1,4 +1,4 @@
-"""Trainings on single camera frames as values: what is rendered, how it streams, what learns. Imports nothing heavy."""
+"""Configurations of trainings on single camera frames. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_LOOKED_AT = ("counting",)
 
 
 def rendered(*, depth: bool = False) -> WorldConfig:
-    """Every task that can be looked at, some of its episodes with a failure, under varied looks."""
+    """A world for such trainings: every task with pictures, some episodes with failures, varied looks."""
     return WorldConfig(
         tasks=tuple(name for name in TASKS.built_in if name not in _NOT_LOOKED_AT),
         width=128,
@@ -40,11 +40,11 @@ class FramesConfig:
     stream: StreamConfig = field(default_factory=StreamConfig)
     ring: RingConfig = field(default_factory=lambda: RingConfig(num_slots=64, max_reads=32, min_ready=16))
     trajectories: int = 8
-    """In each batch."""
+    """Trajectories in each batch."""
     images: int = 8
-    """From each of them, drawn from all its frames and cameras."""
+    """Images from each trajectory, drawn from all its frames and cameras."""
     clip: int = 1
-    """Frames that follow each other in what is drawn: 1 for single images."""
+    """Consecutive frames in each drawn clip; 1 for single images."""
     threads: int = 2
     timeout_s: float = 120.0
     json: bool = False
@@ -103,7 +103,7 @@ class VaeRunConfig(FramesConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class VqRunConfig(FramesConfig):
-    """One training of codes of pictures."""
+    """One training of the vector-quantised autoencoder."""
 
     out: Path = Path("runs/vq")
     """Folder for model.safetensors and training.json; must not hold any yet."""
@@ -130,5 +130,5 @@ class FastRunConfig(FramesConfig):
     out: Path = Path("runs/fast")
     """Folder for fast.json and training.json; must not hold any yet."""
     world: WorldConfig = field(default_factory=lambda: replace(rendered(), width=16, height=16, segmentation=False))
-    """Its pictures are not looked at, so they are as small as can be."""
+    """The world; its pictures are not used and therefore as small as possible."""
     fast: FastConfig = field(default_factory=FastConfig)

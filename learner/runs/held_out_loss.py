@@ -1,4 +1,4 @@
-"""The loss on episodes that nobody trains on, measured while a run goes on: what the Efficiency Law is read from."""
+"""The loss on held-out episodes, measured during training; the Efficiency Law is fitted to it."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from learner.runs.config import RunConfig
 from learner.training.module import AgentModule
 
 _BATCHES = 8
-"""Batches of windows that are drawn from the held-out episodes, once for all measurements."""
+"""Number of batches, drawn once from the held-out episodes and used in all measurements."""
 _TRIES = 4
-"""Scene numbers that are tried for each episode that is wanted, at most."""
+"""Most scenes that are tried for each wanted episode."""
 _SEED = 20_261_130
-"""Of the windows and of the noise: every measurement of every run meets the same."""
+"""Seed of windows and noise, the same for every measurement of every run."""
 
 
 class HeldOutLoss:
     """Measures a module's loss on held-out expert episodes, with the averaged weights that evaluation uses.
 
-    Episodes come from the held-out numbers of the run's own world, which no training draws; windows and noise are fixed. So two
-    runs of one world differ only in their weights. What measuring takes is left out of the time that it is written down with.
+    Episodes come from held-out scene numbers of the run's own world, which training never draws; windows and noise are fixed. So
+    measurements of two runs in the same world differ only by the weights. Recorded times exclude the measuring itself.
     """
 
     def __init__(self, world: World, config: RunConfig, module: AgentModule) -> None:
-        """Plays the episodes; raises SceneError when too few succeed."""
+        """Plays the episodes with experts; raises SceneError when too few succeed."""
         self._every, self._last = config.train.measure_every, config.train.steps
         self._module = module
         self._batches = _batches(expert_episodes(world, config.evaluate.measured), config.learner.data, module)
@@ -59,12 +59,12 @@ class HeldOutLoss:
 
 
 class MeasuredLoss:
-    """Writes the held-out loss into a run's metrics when it is due, with the time that streaming and learning have taken."""
+    """Writes the held-out loss into a run's metrics when it is due, with the time spent on streaming and training."""
 
     def __init__(
         self, measure: HeldOutLoss, metrics: MetricsWriter, folder: RunFolder, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Starts the clock: where an earlier life of the run left off, or at 0."""
+        """Starts the clock at 0, or where it was when the run was interrupted."""
         self._measure, self._metrics, self._clock = measure, metrics, clock
         earlier = read_metrics(folder.metrics, MEASURED)
         self._began = clock() - (earlier[-1]["elapsed_s"] if earlier else 0.0)
@@ -80,9 +80,9 @@ class MeasuredLoss:
 
 
 def expert_episodes(world: World, count: int) -> list[dict[str, NDArray]]:
-    """Held-out episodes of the experts that succeeded, as the stream would carry them.
+    """Plays held-out episodes of the experts and returns successful ones, in the schema of the stream.
 
-    Raises SceneError when `count` of them cannot be had.
+    Raises SceneError when fewer than `count` succeed.
     """
     stage = RolloutStage(world, None, worker=0, epoch=0)  # type: ignore[arg-type]  # nothing is published
     scenes, found = SceneStage(world, Split.HELD_OUT, stage.physics), []

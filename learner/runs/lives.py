@@ -1,7 +1,7 @@
-"""What one life of a run leaves to the next: its ring, its numbers and its account, so that all lives together are one story.
+"""Resuming a run: each process that works on a run (a life) hands its ring, scene numbers and counts to the next one.
 
-A checkpoint names a snapshot of the ring, the numbers that were begun, and what was counted. Whoever resumes restores the ring,
-makes again what was lost, and books in the ledger from which iteration it goes on and what it could not get back.
+A checkpoint names a snapshot of the ring, the scene numbers that were begun, and the counts. The resuming process restores the
+ring, simulates lost scenes again, and records in the ledger from which iteration it continues and which trajectories are lost.
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from learner.records.run_folder import RunFolder
 
 _LOG = logging.getLogger(__name__)
 _NAMES = ("ring-a.snapshot", "ring-b.snapshot")
-"""Written in turns: the one that the last checkpoint names stays until the next checkpoint is there."""
+"""Snapshots alternate between these files: the one that the last checkpoint names must survive until the next checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Life:
-    """One process's part of a run, from an empty ring or from where an earlier one left off."""
+    """The part of a run that one process makes, from its start or from a checkpoint."""
 
     ring: AnyRing
     start: Start
     step: int
     """The first iteration of this life."""
     parent: int | None
-    """The first epoch of the life whose checkpoint it goes on from; None for the first one."""
+    """The first epoch of the life whose checkpoint it continues; None for the first life."""
     snapshot: str
-    """Name of the snapshot that it began from; empty without one."""
+    """Name of the ring snapshot that it was restored from; empty without one."""
     given_up: Mapping[int, int]
-    """Packed id → reads left of each trajectory that was in the ring of the life before and could not be had back."""
+    """Trajectories of the previous life's ring that could not be restored: packed id → reads left."""
 
     def book(self, ledger: Ledger) -> None:
-        """Tells the ledger what is needed to judge the reads of all lives together."""
+        """Records in the ledger what is needed to check the reads of all lives together."""
         ledger.life(self.start.epoch, step=self.step, parent=self.parent)
         ledger.give_up(self.given_up, step=self.step)
         ledger.flush()
 
 
 def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str, Any]) -> Life:
-    """The next life of a run whose last checkpoint holds `state` (empty: the first one), with its ring, which the caller closes.
+    """Begins the next life of a run from the `state` in its last checkpoint (empty for the first life). The caller closes its ring.
 
-    A ring that cannot be restored is given up, which is logged and booked: the run goes on with an empty one.
+    If the ring cannot be restored, that is logged and recorded, and the run continues with an empty one.
     """
     if not state:
         return Life(ring=create_ring(spec, placement), start=Start(), step=0, parent=None, snapshot="", given_up={})
@@ -88,8 +88,8 @@ def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str,
 
 
 def _restored(spec: RingSpec, placement: str, path: Path | None) -> tuple[AnyRing, set[int]]:
-    """The ring of the last checkpoint and the packed ids in it; an empty one where there is nothing that fits."""
-    begun = replace(spec, min_ready=1)  # the run has begun: what little may be left of its stream is read
+    """The ring of the last checkpoint and the packed ids in it; an empty ring if no snapshot fits."""
+    begun = replace(spec, min_ready=1)  # a resumed stream may be near its end: even a single trajectory must be readable
     if path is None:
         _LOG.warning("the checkpoint came without its ring: what was in it is given up")
         return create_ring(begun, placement), set()
@@ -110,7 +110,7 @@ def _differences(before: RingSpec, now: RingSpec) -> str:
 
 
 def _next_epoch(ledger: Path, restored: set[int]) -> int:
-    """The first epoch that no trajectory known from earlier lives has."""
+    """The smallest epoch that no trajectory of earlier lives has."""
     records, _ = load(ledger)
     read = records["trajectory_id"][records["event"] == Event.READ] >> np.uint64(56)
     begun = records["trajectory_id"][records["event"] == Event.LIFE]
@@ -119,10 +119,10 @@ def _next_epoch(ledger: Path, restored: set[int]) -> int:
 
 
 class Testament:
-    """What a life hands down with each checkpoint. Called between two iterations, when nobody draws.
+    """Saves the state for the next life with each checkpoint. Called between two iterations, while nothing is drawn.
 
     Args:
-        most_bytes: a ring with a larger payload is not saved: a later life gives up what was in it.
+        most_bytes: a ring with a larger payload is not saved; its trajectories are lost to a later life.
     """
 
     def __init__(self, life: Life, engine: AnyEngine, ledger: Ledger, folder: RunFolder, *, most_bytes: int) -> None:
@@ -134,14 +134,15 @@ class Testament:
         self._epoch, self._last = life.start.epoch, life.snapshot
 
     def state(self) -> dict[str, Any]:
-        """Goes into the checkpoint; the ledger and the ring are on disk when this returns."""
-        # First what is begun, then what is there: a number published in between is in both, and known by its id.
+        """The state for the checkpoint; ledger and ring are on disk when this returns."""
+        # Ask the engine first and save the ring second: a trajectory published in between is then in both, and its id tells so. In
+        # the other order it would be in neither.
         state = self._engine.state()
         self._ledger.sync()
         return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
 
     def _save(self) -> str:
-        """The name of a snapshot of the ring; empty when none is wanted or there is no room for it."""
+        """Saves a snapshot of the ring and returns its name; empty if the ring is too large or the disk is full."""
         if not self._saves:
             return ""
         name = _NAMES[self._last == _NAMES[0]]
@@ -155,6 +156,6 @@ class Testament:
 
 
 def book(ledger: Ledger, batch: LeasedBatch, pairs: Sequence[int], step: int) -> None:
-    """Books a read before anything is learned from it: whatever dies afterwards, no weights rest on reads that nobody knows of."""
+    """Records a read in the ledger before training on it, so that weights never depend on unrecorded reads, even after a crash."""
     ledger.read(cast(AnyLease, batch.lease), step=step, pairs=pairs)
     ledger.flush()

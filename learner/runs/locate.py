@@ -1,4 +1,4 @@
-"""Finds a trained agent and the world it belongs to: in a run's folder, a checkpoint beside its run, one file, or this package."""
+"""Finds a trained agent and the world of its training: in a run folder, a checkpoint in one, a policy file, or this package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from learner.runs.options import run_config
 
 
 def setup_of(world: WorldConfig) -> Setup:
-    """What a policy trained in `world` must be driven with."""
+    """The robot, cameras and other settings that a policy trained in `world` needs."""
     return Setup(
         robot=world.robot,
         width=world.width,
@@ -35,16 +35,16 @@ def setup_of(world: WorldConfig) -> Setup:
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """Where the weights are, and the world that they were trained in."""
+    """The file of the weights, and the configuration of the world that they were trained in."""
 
     checkpoint: Path
     world: WorldConfig
 
 
 def find(path: Path) -> Trained:
-    """What is at `path`: a run folder, a checkpoint inside one, a `.safetensors` file of `save_agent`, or `builtin:NAME`.
+    """Finds the agent at `path`: a run folder, a checkpoint inside one, a `.safetensors` file of `save_agent`, or `builtin:NAME`.
 
-    Raises RunError when there is none of them, LearnerError for a file that says nothing of its world.
+    Raises RunError if it is none of them, and LearnerError for a file without information on its world.
     """
     if str(path).startswith(BUILTIN):
         path = shipped(str(path).removeprefix(BUILTIN))

@@ -1,4 +1,4 @@
-"""What files of earlier versions call things that have other names now, and what they leave unsaid: what keeps them loading."""
+"""Keeps configuration files of earlier versions loading: renamed values, and defaults of settings that did not exist then."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ VALUES: dict[str, str] = {
     "learner.encoder:for_writing": "learner.codecs.catalog:for_writing",
     "learner.codecs.dino:for_writing": "learner.codecs.catalog:for_writing",
 }
-"""Import paths that saved configurations hold, by what they were."""
+"""Import paths in saved configurations: old path → present path."""
 
 
 def current(saved: Any) -> Any:
-    """A saved configuration, plain values as YAML gives them, with today's names."""
+    """Replaces old names in a saved configuration, given as plain values from YAML."""
     if isinstance(saved, Mapping):
         return {key: current(value) for key, value in saved.items()}
     if isinstance(saved, list):
@@ -25,9 +25,9 @@ def current(saved: Any) -> Any:
 
 
 def as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole saved configuration of a run, with what earlier versions did and could not say.
+    """Adds to a saved configuration of a run the settings that its version implied but did not have.
 
-    None of them bounded conduct, and the first had one painter.
+    No version of before bounded conduct, and the first had the ray caster alone.
     """
     found = dict(saved)
     if isinstance(world := found.get("world"), Mapping):
@@ -36,5 +36,5 @@ def as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def world_as_then(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of a saved world."""
+    """The same for a saved world configuration."""
     return {"bounds": asdict(UNBOUNDED), "painter": "raycast"} | dict(saved)

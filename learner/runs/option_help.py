@@ -1,4 +1,4 @@
-"""Every dotted option of a configuration as help: kind, docstring and default, in the style of all other commands."""
+"""Help text for every dotted option of a configuration: type, docstring and default."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any
 
 
 def all_options(config: object, prefix: str = "") -> str:
-    """The dotted options of a configuration, a section for each table in it.
+    """Help on all dotted options of a configuration, one section for each nested table.
 
-    `prefix` is where `config` stands in a whole one, with a dot at its end ("learner.agent.model."); "" for a whole one.
+    `prefix` is the dotted path of `config` in the whole configuration, with a final dot ("learner.agent.model."); "" for the whole.
     """
     parser = argparse.ArgumentParser(add_help=False, usage=argparse.SUPPRESS)
     _sections(parser, config, prefix)
@@ -47,7 +47,7 @@ def _said(told: str, value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """What is to be given, in capitals: the choices of an enumeration, else the kind of the value that is there."""
+    """The expected value, in capitals: the choices of an enumeration, else the type of the default."""
     if isinstance(value, bool):
         return "{True,False}"
     if isinstance(value, Enum):
@@ -69,7 +69,7 @@ def _first_line(kind: type) -> str:
 
 @lru_cache(maxsize=128)
 def _docstrings(kind: type) -> Mapping[str, str]:
-    """What stands below each field in the source of a dataclass and of those it extends; fields in a row share the last one's."""
+    """The docstring below each field of a dataclass and its bases; consecutive fields share the one below the last of them."""
     found: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):

@@ -1,4 +1,4 @@
-"""From words to one complete configuration: recipe, then --config file, then overrides; the last word wins."""
+"""Builds one complete configuration from a command line: recipe, then --config file, then overrides; later values win."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Config = TypeVar("Config")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunWords:
-    """What a command line says beside the recipe and its dotted overrides."""
+    """Options of a command line besides the recipe and the dotted overrides."""
 
     config: Path | None = None
     """A YAML file whose values override the recipe's."""
@@ -41,7 +41,7 @@ class RunWords:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What the command line asked for."""
+    """The run that a command line requests."""
 
     config: RunConfig
     resume: bool
@@ -50,7 +50,7 @@ class RunOptions:
 
 
 def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
-    """The run that a command line asks for. Raises ConfigError for a name or value that cannot be used, before anything long."""
+    """Resolves a command line. Raises ConfigError for invalid names and values, before any long work begins."""
     if given.resume:
         out = given.out or _recipe(recipe, given).out
         saved = as_then(load_yaml(RunFolder.open(out).config))
@@ -65,7 +65,7 @@ def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
 
 
 def check_world(world: WorldConfig) -> None:
-    """Raises ConfigError or RobotError for a task, robot or physics that does not exist; imports nothing behind the names."""
+    """Raises ConfigError or RobotError for a task, robot or physics that does not exist, without importing those that do."""
     robots.check(world.robot)
     physics.check(world.physics)
     for name in world.tasks:
@@ -73,9 +73,9 @@ def check_world(world: WorldConfig) -> None:
 
 
 def restore(base: RunConfig, saved: Mapping[str, Any], arguments: Sequence[str] = ()) -> RunConfig:
-    """`base` with the values in `saved`, as `as_plain` gives them, then dotted overrides. A saved table replaces the base's.
+    """Applies saved plain values (`as_plain`) to `base`, then dotted overrides. A saved table replaces that of `base` as a whole.
 
-    What an earlier version saved under other names is understood.
+    Old names from earlier versions are understood.
     """
     saved = current(saved)
     return override(_with_tables(base, saved), [*flatten(saved), *arguments])
@@ -88,7 +88,7 @@ def run_config(folder: RunFolder) -> RunConfig:
 
 
 def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
-    """Takes over mappings whole: dotted names alone could only add to a table, not take away."""
+    """Replaces mappings as a whole, because dotted options could only add entries to a mapping, not remove them."""
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         old, new = getattr(config, field.name), saved.get(field.name)
@@ -102,9 +102,9 @@ def _with_tables(config: Any, saved: Mapping[str, Any]) -> Any:
 
 
 def override(config: Config, arguments: Sequence[str], prog: str = "embodichain run") -> Config:
-    """`config` with dotted overrides ("--world.width", "96"); raises ConfigError for a value that a configuration refuses.
+    """Applies dotted overrides ("--world.width", "96") to `config`; raises ConfigError for a value that the configuration refuses.
 
-    Raises UsageError for a name that does not exist or a value of another kind.
+    Raises UsageError for an unknown name or a value of the wrong type.
     """
     known = set(names(config))
     for word in arguments:
@@ -144,7 +144,7 @@ def _parsed(config: Config, arguments: Sequence[str], prog: str) -> Config:
 
 
 def _sentence(box: str) -> str:
-    """What tyro says inside the frame that it draws, up to the first rule, in one line."""
+    """Extracts tyro's error message from its drawn box, as one line."""
     lines = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
     return " ".join(itertools.takewhile(lambda line: set(line) - {"─"}, lines)) or box.strip()
 

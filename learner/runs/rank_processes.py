@@ -1,4 +1,4 @@
-"""The other ranks of a run: learner processes beside this one, on the same ring, that step with it and stop with it."""
+"""Several ranks on one machine: further learner processes on the same ring, which step and stop together with this one."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ from learner.runs.lives import book
 from learner.training.module import AgentModule, RingDataModule, fit
 
 MEET_S = 120.0
-"""How long ranks wait for each other at the start, where each loads its libraries."""
+"""How long ranks wait for each other at the start, while each imports its libraries [s]."""
 LEAVE_S = 60.0
-"""How long the first rank waits for the others to end after it."""
+"""How long the first rank waits for the others to end after it [s]."""
 
 
 @contextmanager
 def companions(
     config: RunConfig, ring: Path, folder: RunFolder, robot: Robot, *, resume: bool
 ) -> Iterator[Callable[[], Ranks] | None]:
-    """Starts the ranks 1, 2 ... of a run and ends them; yields what joins this process to them as rank 0, None when it is alone.
+    """Starts the ranks 1, 2 ... of a run and ends them. Yields a function that joins this process to them as rank 0; None with one
+    rank.
 
-    They draw from the ring at `ring`, book into the run's ledger, and stop when rank 0 does; a signal to the terminal is rank 0's
-    to answer. Raises LearnerError when one of them failed.
+    The ranks draw from the ring at `ring`, write into the run's ledger, and stop when rank 0 does. They ignore Ctrl-C, which rank 0
+    handles for all. Raises LearnerError when one of them failed.
     """
     count = config.train.ranks
     if count == 1:
@@ -63,7 +64,7 @@ def companions(
 
         try:
             yield join
-        except RuntimeError as error:  # the first sign of a rank's death is a broken connection to it
+        except RuntimeError as error:  # a rank that dies shows first as a broken connection
             others[0].join(1.0)
             _raise_for([other for other in others if not other.is_alive()], error)
             raise
@@ -72,7 +73,7 @@ def companions(
         _raise_for([other for other in others if other.exitcode != 0])
     finally:
         for other in others:
-            other.terminate()  # SIGTERM is theirs to die of, unlike Ctrl-C; nothing when they are gone
+            other.terminate()  # they ignore Ctrl-C but not SIGTERM; no effect on processes that have ended
             other.join(5.0)
             other.kill()
         if torch.distributed.is_initialized():
@@ -83,7 +84,7 @@ def companions(
 
 
 def _await(others: Sequence[Child], meeting: Path) -> None:
-    """Waits until every other rank has loaded its libraries; raises LearnerError when one dies of it or takes too long."""
+    """Waits until every other rank has imported its libraries; raises LearnerError when one dies or takes too long."""
     store, deadline = FileStore(str(meeting), len(others) + 1), time.monotonic() + MEET_S
     while not store.check([f"ready {rank}" for rank in range(1, len(others) + 1)]):
         _raise_for([other for other in others if not other.is_alive()])
@@ -99,7 +100,7 @@ def _raise_for(failed: Sequence[Child], cause: BaseException | None = None) -> N
 
 
 def _join(rank: int, count: int, meeting: Path) -> Ranks:
-    """Meets the other ranks at a file. Lightning finds its place among them in the environment."""
+    """Joins the process group through a rendezvous file, and sets the environment variables from which Lightning takes its rank."""
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(count), "RANK": str(rank)}
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     store = FileStore(str(meeting), count)
@@ -114,7 +115,7 @@ def _join(rank: int, count: int, meeting: Path) -> Ranks:
 def _learn(
     pipe: Connection, rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: Robot, meeting: Path, resume: bool
 ) -> None:
-    """The life of a rank other than the first: it has no engine, no metrics and no voice in when to stop."""
+    """The main function of ranks other than the first: they have no engine, write no metrics, and do not decide when to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(config.learner.threads)
     ranks = _join(rank, config.train.ranks, meeting)

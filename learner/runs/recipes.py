@@ -1,4 +1,4 @@
-"""A run is a recipe: a function that returns one complete configuration. Add one here and it is on the command line."""
+"""Recipes: functions that return one complete configuration. Those in `catalog` are available on the command line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tiny_cpu() -> RunConfig:
 
 
 def seconds_cpu() -> RunConfig:
-    """The whole pipe in well under a minute: for trying a change, not for learning anything."""
+    """The whole pipeline in well under a minute: for trying a change, not for learning anything."""
     base = tiny_cpu()
     return replace(
         base,
@@ -52,10 +52,10 @@ def seconds_cpu() -> RunConfig:
 
 
 def metaworld_cpu() -> RunConfig:
-    """A task of Meta-World streamed, learned from and judged by its own success, in minutes: what that learns is little.
+    """Streams a task of Meta-World, trains on it and evaluates by the task's own success criterion; minutes, so it learns little.
 
-    Give other tasks by --tasks metaworld:NAME or robosuite:NAME. Commands there are movements of the hand already: none is made
-    relative to where the hand is.
+    Other tasks are chosen by --tasks metaworld:NAME or robosuite:NAME. Their commands are already displacements of the hand, so no
+    channel is made relative to the measured state.
     """
     base = tiny_cpu()
     agent = replace(base.learner.agent, normalizer=NormalizerConfig(relative_joints=False, relative_positions=False))
@@ -70,15 +70,16 @@ def metaworld_cpu() -> RunConfig:
 
 
 def turn_switch_cpu() -> RunConfig:
-    """A policy for one task on two cores: the worker encodes with the built-in encoder, the learner sees latents alone.
+    """A policy for one task on two cores. The worker encodes frames with the built-in encoder; the learner reads latents only.
 
-    The model has no memory, for a frame says all that this task asks; so all its frames are clean, and the chunk before is kept
-    from it: it would go on as before instead of looking. Actions see each frame at a glance and aim: the segmenter tells where the
-    switch is seen now, and where it was seen in the first frame, before an arm hid it. They weigh more than the imagined frame,
-    and their flow times lie nearer to noise, where only the observation can help; they are judged by the chunk that they point to.
-    Of the four frames of a window one is imagined; a quarter of the windows begin with their episode, where an arm is chosen. In
-    most episodes the hand strays from the lever and comes back: on the expert's own way the state alone tells where it leads.
-    Muon moves the matrices: it gets as far in three quarters of the steps. The policy plays the mean of eight chunks.
+    The model has no memory, because a single frame suffices for this task; therefore history noise is off. It is not given the
+    previous chunk, because it would continue that instead of looking. Actions are conditioned on pooled features of each frame and
+    on image moments: where the segmenter finds the switch now, and where it was in the first frame, before an arm hid it. The
+    action loss weighs more than that of the imagined frame. Its flow times are shifted towards noise, where the observation
+    decides, and it measures the error of the predicted chunk. Only one of the four frames in a window is imagined. A quarter of the
+    windows begin at the start of their episode, where an arm is chosen. In most episodes the hand wanders off the lever and
+    returns; on the expert's direct path the state alone would tell the goal. Muon optimises the matrices and needs only three
+    quarters of the steps. The policy executes the mean of eight sampled chunks.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2, segmenter=BUILTIN)
     cameras, grid = 3, 128 // encoder.patch // encoder.merge
@@ -136,9 +137,9 @@ def turn_switch_cpu() -> RunConfig:
 
 
 def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: bool = False, codec: str = "vae") -> RunConfig:
-    """Another family on the stream of `turn_switch_cpu`: its scenes, its optimiser and its hints, but latents that decode.
+    """Another model family on the stream of `turn_switch_cpu`: same scenes, optimiser and hints, but latents that can be decoded.
 
-    Pictures are drawn by the rasteriser, several times as fast as by rays.
+    Pictures are drawn by the rasteriser, which is several times as fast as the ray caster.
     """
     base = turn_switch_cpu()
     encoder = EncoderConfig(codec=codec, source=BUILTIN, merge=2, segmenter=BUILTIN)
@@ -157,8 +158,8 @@ def _sister(recipe: str, model: ModelConfig, *, window: int, steps: int, depth: 
 def lingbot_va_cpu() -> RunConfig:
     """LingBot-VA on turn_switch, on two cores: one causal sequence of frames and actions.
 
-    Windows of two chunks, for the task asks for no memory and attention over a long one costs; inference looks as far back. Actions
-    are told of each frame at a glance, aim, and count as in `turn_switch_cpu`. Chunks hold one frame, as the robot's are.
+    Windows have two chunks, as the task needs no memory and attention over long windows is slow; inference looks back as far. Hints
+    and loss weights of actions are those of `turn_switch_cpu`. A chunk of the model has one frame, like a chunk of the stream.
     """
     model = replace(
         lingbot_va.tiny(),
@@ -175,9 +176,9 @@ def lingbot_va_cpu() -> RunConfig:
 
 
 def x_wam_cpu() -> RunConfig:
-    """X-WAM on turn_switch, on two cores: two frames, 32 actions and their states at once, with the depth of every frame.
+    """X-WAM on turn_switch, on two cores: predicts two frames, 32 actions and their states at once, with the depth of every frame.
 
-    Hints and weight of the actions as in `turn_switch_cpu`. A quarter of the decision may go on from the one before.
+    Hints and loss weights of actions are those of `turn_switch_cpu`. Up to a quarter of a decision may be given by the one before.
     """
     model = replace(
         x_wam.tiny(),
@@ -194,10 +195,10 @@ def x_wam_cpu() -> RunConfig:
 
 
 def cowvla_cpu() -> RunConfig:
-    """CoWVLA on turn_switch, on two cores: keyframes as codes, a query for the motion that follows, actions as tokens.
+    """CoWVLA on turn_switch, on two cores: keyframes as discrete codes, a query for the motion that follows, actions as tokens.
 
-    Of the eight frames of a window four are steps of the sequence: each is followed by a whole clip of five, whose motion is asked
-    for. Hints as in `turn_switch_cpu`.
+    Four of the eight frames of a window are steps of the sequence, because each needs a whole clip of five frames as the target of
+    its motion. Hints as in `turn_switch_cpu`.
     """
     model = replace(cowvla.tiny(), glance=48, aim=3, proprio_noise=0.02)
     return _sister("cowvla_cpu", model, window=7, steps=2400, codec="vq")
@@ -207,20 +208,21 @@ _CAMERAS = 3
 _STRAYING = RecoveryConfig(
     probability=0.9, astray=0.5, astray_again=0.3, stray_aside=0.07, stray_above=(0.0, 0.08), max_attempts=5, kinds=MISALIGNED
 )
-"""In many episodes the hand strays from its goal and comes back: on the expert's own way the state alone tells where it leads. In
-no more of them, because where a hand strays is drawn by chance, and no frame foretells it."""
+"""In many episodes the hand wanders off its goal and returns; on the expert's direct path the state alone would tell the goal. The
+share is not larger, because the direction of wandering is random, and no frame can predict it."""
 
 
 def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 4000) -> RunConfig:
-    """What the policies for two cores share: a world model in a state space that it can fill, memory along whole episodes.
+    """Common settings of the world models for two cores: latents as wide as the model, and memory along whole episodes.
 
-    The worker encodes with the built-in encoder. Latents are projected onto 90 leading directions, beside the six moments of what
-    the segmenter calls objects: as many channels as the model is wide. Actions attend to the imagined frame, half of the time to
-    the model's own, and see both frames at a glance; they weigh more than frames, their flow times lie nearer to noise, where only
-    the observation can help, and they are judged by the chunk that they point to. The chunk before is kept from them: they would go
-    on as before instead of looking. One memory, in the third of four blocks. Muon moves the matrices. The policy plays the mean of
-    eight chunks, and imagines in one step. Each trajectory is read five times, for one worker plays more than the learner asks for.
-    Looks, sizes and physics are redrawn for every episode, and of each category there are 24 instances.
+    The worker encodes frames with the built-in encoder. Latents have 90 whitened channels and six image moments of objects, as many
+    channels as the model is wide. Actions attend to the imagined frame, in half of the steps to one that the model samples itself,
+    and get pooled features of both frames. The action loss weighs more than that of frames. Its flow times are shifted towards
+    noise, where the observation decides, and it measures the error of the predicted chunk. Actions are not given the previous
+    chunk, because the model would continue that instead of looking. There is one memory, in the third of four blocks. Muon
+    optimises the matrices. The policy executes the mean of eight sampled chunks, and imagines frames in one step. Each trajectory
+    is read five times, because one worker produces more than the learner needs. Looks, sizes and physics are randomised for every
+    episode, and each category has 24 instances.
     """
     encoder = EncoderConfig(source=BUILTIN, merge=2, segmenter=BUILTIN)
     grid = 128 // encoder.patch // encoder.merge
@@ -269,26 +271,26 @@ def _world_model_cpu(name: str, world: WorldConfig, *, steps: int = 4000) -> Run
 
 
 def turn_any_switch_cpu() -> RunConfig:
-    """A world model that turns switches, many of them and under any looks, for two cores."""
+    """A world model that turns switches of many shapes and looks, for two cores."""
     assets = AssetsConfig(counts={"switch": 24})
     return _world_model_cpu("turn_any_switch_cpu", WorldConfig(tasks=("turn_switch",), assets=assets, recovery=_STRAYING))
 
 
 def switch_as_it_was_cpu() -> RunConfig:
-    """A world model whose task needs its memory: what it saw more than twenty frames ago decides what it does."""
+    """A world model for a task that needs memory: the right action depends on what was seen more than twenty frames ago."""
     assets = AssetsConfig(counts={"switch": 24})
     return _world_model_cpu("switch_as_it_was_cpu", WorldConfig(tasks=("switch_as_it_was",), assets=assets))
 
 
 def put_block_back_cpu() -> RunConfig:
-    """A world model that remembers for twenty seconds on which of four marks a block stood."""
+    """A world model that must remember for twenty seconds on which of four marks a block stood."""
     assets = AssetsConfig(counts={"mark": 24, "block": 24, "button_panel": 24})
     base = _world_model_cpu("put_block_back_cpu", WorldConfig(tasks=("put_block_back",), assets=assets))
     return replace(base, world=replace(base.world, horizon=80))
 
 
 def switches_cpu() -> RunConfig:
-    """One policy for both tasks with a switch; words tell which is asked for."""
+    """One policy for both switch tasks; the instruction tells which one to do."""
     assets = AssetsConfig(counts={"switch": 24})
     world = WorldConfig(tasks=("turn_switch", "switch_as_it_was"), assets=assets, recovery=_STRAYING)
     return _world_model_cpu("switches_cpu", world, steps=6800)
@@ -302,12 +304,12 @@ def place_mouse_pad_cpu() -> RunConfig:
 
 
 def law_cpu() -> RunConfig:
-    """The Efficiency Law within minutes: `turn_switch_cpu` with small pictures and short windows, for one core and many runs.
+    """For measuring the Efficiency Law with many short runs: `turn_switch_cpu` with small pictures and short windows, one core.
 
-    The ring is small, so that what a run has read by its end is decided by K and not by how much the ring holds at the beginning.
-    Latents are projected onto as many whitened channels as the model is wide. Loss is measured on episodes that nobody trains on,
-    now and then, on the same windows in every run. Channels of an action that hardly move in the first episodes are not blown up:
-    the scale of all is about that of the ones that move, so that no loss depends on which episodes came first.
+    The ring is small, so that K and not the initial content of the ring decides how much a run reads. Latents are projected onto as
+    many whitened channels as the model is wide. The loss is measured at intervals on held-out episodes, on the same windows in
+    every run. `min_span` is so large that action channels that hardly move in the first episodes are not scaled up; otherwise the
+    loss would depend on which episodes came first.
     """
     base = turn_switch_cpu()
     size = 96
@@ -332,11 +334,11 @@ def law_cpu() -> RunConfig:
 
 
 PAPER_BATCH = 128
-"""Trajectories in a step of the paper's trainings."""
+"""Trajectories in a training step of the paper."""
 
 
 def pretrain() -> RunConfig:
-    """The paper's pre-training, for a machine with GPUs: every task, AdamW at 1e-4, a global batch of 128 by accumulation.
+    """The pre-training of the paper, for a machine with GPUs: every task, AdamW at 1e-4, a global batch of 128 by accumulation.
 
     Give a Wan2.2-TI2V-5B folder as `learner.backbone`, UMT5-XXL as `learner.agent.text.source` and DINOv3-base as
     `learner.agent.encoder.source`; with r ranks (`train.ranks`) set `learner.accumulate` to 128 / (r x `learner.data.batch_size`).
@@ -372,7 +374,7 @@ def pretrain() -> RunConfig:
 
 
 def finetune() -> RunConfig:
-    """The paper's fine-tuning: as `pretrain`, on one task, at 1e-5 for 40,000 steps; memories learn ten times as fast."""
+    """The fine-tuning of the paper: as `pretrain`, on one task, at a rate of 1e-5 for 40,000 steps, tenfold for memory layers."""
     base = pretrain()
     learner = replace(base.learner, optimizer=OptimizerConfig(rate=1e-5, warmup_steps=100, memory_rate=10.0))
     return replace(
@@ -385,10 +387,10 @@ def finetune() -> RunConfig:
 
 
 def counting(config: RunConfig) -> RunConfig:
-    """The same run on self-verifying data: every read is checked byte by byte, every trajectory must be read exactly K times.
+    """Turns a run into a test on self-verifying data: every byte of every read is checked; each trajectory is read exactly K times.
 
-    The stream ends, the ring is read empty, and nothing is evaluated: there is no world to succeed in. The model is the smallest of
-    its family, so that the pipe is what is tested.
+    The stream ends, the ring is read empty, and no policy is evaluated, as the data show no tasks. The model is the smallest of its
+    family, because the pipeline is under test.
     """
     learner = config.learner
     model = family_of(learner.agent.model).smallest()

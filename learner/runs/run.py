@@ -1,4 +1,4 @@
-"""`embodichain run`: composes engine, ring and learner into one run, from configuration to report. The composition root."""
+"""`embodichain run`: composes engine, ring and learner into one run, from configuration to report."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from learner.runs.session import Streamed, stream_and_learn
 from learner.runs.static import check_static
 
 _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
-"""Of a session, in `sessions.jsonl`: steps, trajectories and reads count from the beginning of the run."""
+"""Totals of a session in `sessions.jsonl`; steps, trajectories and reads are counted from the beginning of the run."""
 
 
 def run(options: RunOptions) -> dict[str, Any]:
-    """One whole run; returns its summary, which is also in the run folder with everything else."""
+    """Makes one whole run; returns its summary, which is also saved in the run folder."""
     config = options.config
     began = time.monotonic()
     check_static(config)
@@ -63,19 +63,19 @@ def run(options: RunOptions) -> dict[str, Any]:
     summary["wall_s_total"] = round(sum(session["wall_s"] for session in sessions), 1)
     write_whole(folder.summary, json.dumps(summary, indent=1))
     summary["report"] = str(write_report(folder))
-    if streamed.ledger.reads:  # whoever stops before the first batch has nothing to prove
+    if streamed.ledger.reads:  # a run that was stopped before its first batch has no reads to check
         streamed.ledger.raise_on_violation()
     return summary
 
 
 def copy_assets(world: World, folder: Path) -> None:
-    """Keeps what was simulated with the run: the folder of each asset, USD file and report."""
+    """Copies the assets of the world into the run: the folder of each asset with its USD file and report."""
     for asset in world.assets:
         shutil.copytree(asset.path.parent, folder / asset.path.parent.name, dirs_exist_ok=True)
 
 
 def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stopped: Callable[[], bool]) -> list[Score]:
-    """Evaluates the trained policy beside expert and baselines, with a film of the expert and of the policy for each task."""
+    """Evaluates the trained policy, expert and baselines, and saves a film of the expert and of the policy for each task."""
     if config.evaluate.episodes == 0:
         return []
     agent = load_agent(folder.checkpoint)
@@ -101,7 +101,7 @@ def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stop
 
 
 def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wall_s: float, peak_bytes: int) -> dict[str, Any]:
-    """The figures of a run as JSON values: what the report shows and `--json` prints."""
+    """The figures of a run as JSON values, for the report and for `--json`."""
     engine, ledger, timings = streamed.engine, streamed.ledger, streamed.engine.timings
     parts = {
         "physics": timings.physics_s,

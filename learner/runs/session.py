@@ -1,4 +1,4 @@
-"""The live part of a run: a ring, an engine that fills it, a learner that empties it, and the accounts of both."""
+"""The streaming part of a run: a ring, an engine that fills it, a learner that reads it, and the figures of both."""
 
 from __future__ import annotations
 
@@ -40,32 +40,32 @@ from learner.training.module import AgentModule, RingDataModule, fit, saved_stre
 _STREAM_EVERY_S = 2.0
 _TELL_EVERY_S = 10.0
 _TOLD_STEPS = 50
-"""Steps whose mean E the engine is told."""
+"""Number of steps over which the E reported to the engine is averaged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Streamed:
-    """What streaming and learning came to."""
+    """The result of streaming and training."""
 
     engine: EngineReport
-    """Of all lives of the run."""
+    """Totals since the beginning of the run, including before resumes."""
     new_published: int
-    """Trajectories that this one published."""
+    """Trajectories published by this session."""
     ledger: LedgerReport
     steps: int
-    """Training steps in all, those before a resume included."""
+    """Training steps since the beginning of the run."""
     new_steps: int
     samples: int
-    """Reads in this session by all ranks, those that measured the normalizer included."""
+    """Reads in this session by all ranks, including those that measured the normalizer."""
     wait_s: float
     stream_s: float
-    """From the first scene to the last step."""
+    """Time from the first scene to the last step [s]."""
     learn_s: float
-    """Of these, in the learner's loop."""
+    """Part of `stream_s` spent in the learner's loop [s]."""
     encoder_is_random: bool
     num_parameters: int
     slot_bytes: int
-    """Of a trajectory in the ring [B]."""
+    """Size of a trajectory in the ring [B]."""
 
 
 def stream_and_learn(
@@ -78,9 +78,9 @@ def stream_and_learn(
     resume: bool,
     stopped: Callable[[], bool],
 ) -> Streamed:
-    """Trains until `config.train.steps`, the end of a limited stream, or `stopped()`; leaves a checkpoint and no shared memory.
+    """Trains until `config.train.steps`, the end of a limited stream, or `stopped()`; saves a checkpoint and frees shared memory.
 
-    Raises IntegrityError when the stream was to be verified and anything was lost, duplicated, torn or read too often.
+    Raises IntegrityError when `train.verify` is on and a trajectory was lost, duplicated, torn or read too often.
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
     module = AgentModule(config.learner)
@@ -91,7 +91,7 @@ def stream_and_learn(
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         ledger.bound(config.trajectory_bound)
         life.book(ledger)
-        write_whole(folder.ring, str(ring.path))  # for whoever reads along
+        write_whole(folder.ring, str(ring.path))  # other processes, such as `embodichain top`, find the ring by this file
         stack.callback(folder.ring.unlink, missing_ok=True)
         stack.enter_context(locked_if_pinned(ring, config.ring.placement))
         mixture = open_mixture(world, config, ring, state, board.say)
@@ -158,7 +158,7 @@ def stream_and_learn(
 
 
 def reads_by_trajectory(path: Path) -> dict[int, int]:
-    """How often each trajectory in a ledger was read, by packed id; without what a later life undid."""
+    """How often each trajectory in a ledger was read, by packed id; without reads that a resume from a checkpoint undid."""
     records, _ = load(path)
     kept = (records["event"] == Event.READ) & ~undone(records)
     ids, counts = np.unique(records["trajectory_id"][kept], return_counts=True)
@@ -168,9 +168,9 @@ def reads_by_trajectory(path: Path) -> dict[int, int]:
 def check_complete(
     engine: EngineReport, reads: Mapping[int, int], max_reads: int, given_up: Mapping[int, int] = MappingProxyType({})
 ) -> None:
-    """Every published trajectory was read exactly K times, but for what was lost with a ring; all by packed id.
+    """Checks that every published trajectory was read exactly K times; `reads` and `given_up` are by packed id.
 
-    Raises IntegrityError saying which were not.
+    Reads that were lost with a ring (`given_up`) count as made. Raises IntegrityError, which names violations.
     """
     reads = {packed: reads.get(packed, 0) + given_up.get(packed, 0) for packed in (*reads, *given_up)}
     sequences = Counter(TrajectoryId.unpack(packed).sequence for packed in reads)
@@ -187,18 +187,18 @@ def check_complete(
 
 
 class _Patience:
-    """Called again and again while the learner waits: lets the engine work, and says what it waits for."""
+    """Called repeatedly while the learner waits: lets the engine produce, and shows what the learner waits for."""
 
     def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board) -> None:
         self._engine, self._ring, self._board = engine, ring, board
         self._since = self._told = time.monotonic()
 
     def rewarded(self) -> None:
-        """A batch has come: the next wait is another one."""
+        """Called when a batch has arrived, which ends the wait."""
         self._since = self._told = time.monotonic()
 
     def __call__(self) -> None:
-        """Raises when nobody will produce any more."""
+        """Lets the engine work; raises when no more trajectories will come."""
         self._engine.feed()
         now = time.monotonic()
         if now - self._told > _TELL_EVERY_S:
@@ -208,7 +208,7 @@ class _Patience:
 
 
 class _Watch:
-    """Called after every training step: writes metrics, moves the bar, asks whether to stop."""
+    """Called after every training step: writes metrics, updates the progress bar, checks whether to stop."""
 
     def __init__(
         self,
@@ -235,7 +235,7 @@ class _Watch:
         self._next_stream = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
-        """Takes in one step's values; True ends the training."""
+        """Processes the values of one step; returns True to end the training."""
         self._patience.rewarded()
         self._engine.check()
         if "experience/new_pairs" in values:
@@ -255,7 +255,7 @@ class _Watch:
         return self._stopped()
 
     def stream(self, step: int) -> None:
-        """Writes the ring's and the engine's state."""
+        """Writes the state of ring and engine into the metrics."""
         stats, report = self._ring.stats(), self._engine.report
         self._metrics.write(
             "stream",

@@ -1,4 +1,4 @@
-"""A run's static data set: from the folder that its configuration names to a source of batches, alone or beside the stream."""
+"""Opens the static data set of a run as a source of batches, alone or mixed with the stream."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["NoEngine", "check_static", "open_mixture"]
 
 
 class NoEngine:
-    """Produces nothing, for a run that learns from a static set alone; implements `engine.AnyEngine`."""
+    """An `engine.AnyEngine` that produces nothing, for runs that train on a static set alone."""
 
     poll_s = 0.0
     exhausted = True
@@ -37,33 +37,33 @@ class NoEngine:
         self.report: EngineReport = start.report
 
     def state(self) -> dict[str, Any]:
-        """What the next life of the run goes on from."""
+        """The state for a checkpoint."""
         return {"next_number": 0, "unfinished": [], "report": self.report.plain()}
 
     def feed(self) -> None:
-        """There is nobody to feed."""
+        """Does nothing."""
 
     def check(self) -> None:
-        """Nothing can fail."""
+        """Does nothing, as nothing can fail."""
 
     def tell(self, unique_pairs: float) -> None:
-        """There is nobody to produce more, or less."""
+        """Does nothing, as there are no workers to add or remove."""
 
     def __enter__(self) -> NoEngine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
 
 def check_static(config: RunConfig) -> None:
-    """Raises ConfigError for a folder that cannot be read as experience of the run's robot, before anything long has begun."""
+    """Raises ConfigError for a folder that cannot be read as experience of the run's robot, before any long work begins."""
     if config.static.folder:
         _folder(config, robots.get(config.world.robot))
 
 
 def _folder(config: RunConfig, robot: Robot) -> LeRobotFolder:
-    from embodichain.exchange.lerobot_reader import LeRobotFolder  # brings pyarrow, which other runs need not have
+    from embodichain.exchange.lerobot_reader import LeRobotFolder  # imports pyarrow, which other runs do not need
     from embodichain.exchange.mapping import Correspondence, load
 
     static = config.static
@@ -74,9 +74,9 @@ def _folder(config: RunConfig, robot: Robot) -> LeRobotFolder:
 def open_mixture(
     world: World, config: RunConfig, ring: AnyRing, state: Mapping[str, Any], say: Callable[[str], None]
 ) -> Mixture | None:
-    """The run's source of batches when it has a static set, as the checkpoint's `state` left it; None for the ring alone.
+    """The source of batches of a run with a static set, restored from the checkpoint's `state`; None for a run without one.
 
-    Raises ConfigError for a folder that cannot be read as this world's experience, or that holds less than the run will read.
+    Raises ConfigError for a folder that cannot be read as experience of this world, or that is too small for the reads of the run.
     """
     static = config.static
     if not static.folder:
@@ -89,7 +89,7 @@ def open_mixture(
     mixture.restore(state)
     batch = config.learner.data.batch_size
     ahead = max(config.train.steps - int(state.get("leases", 0)), 0)
-    measured = 0 if state else config.learner.measure_batches  # what the normaliser is measured on is read as well
+    measured = 0 if state else config.learner.measure_batches  # the batches that measure the normaliser count as reads
     needed = int(np.ceil((ahead + measured) * batch * static.share))
     if static.share >= 1.0 and (len(ids) < batch or found.reads_left < needed):
         remedy = (
@@ -110,7 +110,7 @@ def open_mixture(
 
 
 def _encoded(world: World, folder: LeRobotFolder) -> Callable[[int], Mapping[str, NDArray]]:
-    """Loads episodes as the stream carries them: encoded once, where workers encode."""
+    """Returns a loader of episodes that encodes them once if the stream's workers encode."""
     if not world.config.encode.factory:
         return folder.episode
     encoder = world.config.encode.make()

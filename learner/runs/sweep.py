@@ -1,6 +1,6 @@
-"""Many runs of one recipe that differ in what bounds their reads, and in nothing else: a plan of trials, each a run folder.
+"""Sweeps: many runs of one recipe that differ only in their replay bound, static set or expansion, and in their seed.
 
-A trial is the command that a person would type. What has ended is never run again; what was begun goes on from its checkpoint.
+Each trial is a run with a folder and a plain command line. Finished trials are never run again; interrupted ones are resumed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from learner.runs.options import RunWords, resolve
 
 MANIFEST = "sweep.json"
 _MOST_READS = 16_383
-"""More than any trajectory of a static set is read: the most that a ring can count."""
+"""The largest bound that a ring can count; it serves as no bound for static sets."""
 
 _PROGRAM = "import sys; from embodichain.cli import main; sys.exit(main())"
-"""The command line of the version that runs the sweep, whatever is installed."""
+"""Runs the command line of this very version, not of another one that may be installed."""
 
 STAGES = {
     "spatial": ("--world.visual.enabled", "False", "--world.physical.enabled", "False", "--world.diversity.enabled", "False"),
@@ -34,26 +34,26 @@ STAGES = {
     "physics": ("--world.visual.enabled", "True", "--world.physical.enabled", "True", "--world.diversity.enabled", "False"),
     "reachability": ("--world.visual.enabled", "True", "--world.physical.enabled", "True", "--world.diversity.enabled", "True"),
 }
-"""The expansion of experience, a stage at a time: each adds to the one before."""
+"""Stages of the expansion of experience for an ablation; each adds to the one before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepWords:
-    """What a sweep is of."""
+    """The settings of a sweep."""
 
     recipe: str
     replay: tuple[int, ...] = ()
-    """Bounds K, one variant each."""
+    """Replay bounds K; each gives one variant."""
     seeds: tuple[int, ...] = (0,)
-    """Of scenes, weights and draws alike: variants of one seed see the same scenes in the same order."""
+    """Seeds of scenes, weights and draws. Variants with the same seed see the same scenes in the same order."""
     static: tuple[int, ...] = ()
-    """Sizes of static sets: so many scenes are simulated once, and then read without a bound."""
+    """Sizes of static sets: this many scenes are simulated once and then read without a bound."""
     aggregate: tuple[int, ...] = ()
-    """Bounds of the ring as a whole (`ring.mode aggregate`), one variant each."""
+    """Bounds on the reads of the whole ring (`ring.mode aggregate`); each gives one variant."""
     ablation: str = ""
     """"expansion": the four stages of `STAGES`, each at the recipe's own bound."""
     dotted: tuple[str, ...] = ()
-    """Overrides that all trials share."""
+    """Dotted overrides for all trials."""
     out: Path
 
     def __post_init__(self) -> None:
@@ -77,30 +77,30 @@ class Trial:
 
     name: str
     variant: str
-    """What it shares with the trials of other seeds."""
+    """Name of the variant, shared with the trials of other seeds."""
     seed: int
     folder: Path
     words: tuple[str, ...]
-    """Of the command line, after `embodichain run`."""
+    """Arguments of `embodichain run`."""
     config: RunConfig
 
     @property
     def run(self) -> RunFolder:
-        """Its folder; there may be nothing in it yet."""
+        """Its run folder, which may not exist yet."""
         return RunFolder(path=self.folder)
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has ended, and not by an interruption."""
+        """Whether it has ended without an interruption."""
         return self.run.summary.exists() and not json.loads(self.run.summary.read_text(encoding="utf-8"))["interrupted"]
 
     @property
     def command(self) -> tuple[str, ...]:
-        """What a person would type to make it."""
+        """The command line that makes this run."""
         return ("embodichain", "run", *self.words, "--out", str(self.folder))
 
     def next_command(self) -> tuple[str, ...]:
-        """What makes it now: from the beginning, or from its last checkpoint. What was begun without one is removed."""
+        """The command to run now: from the beginning, or with --resume. A folder without a checkpoint is removed first."""
         program = (sys.executable, "-c", _PROGRAM, *self.command[1:])
         if self.run.checkpoint.exists() and self.run.config.exists():
             return (*program, "--resume")
@@ -110,9 +110,9 @@ class Trial:
 
 
 def plan(words: SweepWords) -> list[Trial]:
-    """The trials of a sweep: seeds after each other, so that a sweep that is cut short has all variants of the first ones.
+    """The trials of a sweep, ordered by seed, so that a sweep that is cut short has all variants of the first seeds.
 
-    Raises ConfigError or UsageError for what no run would take, before any has begun.
+    Raises ConfigError or UsageError for invalid settings before any trial has begun.
     """
     trials = []
     for seed in words.seeds:
@@ -127,10 +127,10 @@ def plan(words: SweepWords) -> list[Trial]:
 
 
 def variants(words: SweepWords) -> dict[str, tuple[str, ...]]:
-    """The dotted overrides of each variant by its name, which is also part of folder names."""
+    """The dotted overrides of each variant, by the name that is also used for folders."""
     found: dict[str, tuple[str, ...]] = {f"k{bound}": ("--ring.max-reads", str(bound)) for bound in words.replay}
     for count in words.static:
-        ready = max(1, count // 2)  # not all scenes can be simulated; what comes later is read as soon as it is there
+        ready = max(1, count // 2)  # some scenes fail, so waiting for all would never end; later trajectories join the set
         ring = ("--ring.num-slots", str(count), "--ring.min-ready", str(ready), "--ring.max-reads", str(_MOST_READS))
         found[f"static{count}"] = (*ring, "--stream.limit", str(count))
     for bound in words.aggregate:
@@ -141,9 +141,9 @@ def variants(words: SweepWords) -> dict[str, tuple[str, ...]]:
 
 
 def write_manifest(words: SweepWords, trials: Sequence[Trial], *, resume: bool) -> None:
-    """Says in the sweep's folder what belongs to it, with the exact commands.
+    """Writes the manifest of a sweep into its folder: its trials with their exact commands.
 
-    Raises RunError when the folder holds a sweep and none was to go on, or one that differs in more than the trials it has.
+    Raises RunError when the folder holds a sweep and `resume` is False, or a sweep whose trials had other commands.
     """
     path = words.out / MANIFEST
     new = _manifest(words, trials)
@@ -165,7 +165,7 @@ def write_manifest(words: SweepWords, trials: Sequence[Trial], *, resume: bool) 
 
 
 def read_manifest(out: Path) -> dict[str, Any]:
-    """What a sweep's folder says of itself; raises RunError when it is none."""
+    """Reads the manifest of a sweep; raises RunError when the folder has none."""
     path = out / MANIFEST
     if not path.exists():
         raise RunError(f"{out} is no sweep: it has no {MANIFEST}")

@@ -1,4 +1,4 @@
-"""From one sample of a run back to all that made it: scene, assets and their licences, draws, and every read of it."""
+"""Traces a training sample back to its origin: scene, assets and their licences, random draws, and every read of it."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from learner.runs.old_names import world_as_then
 from learner.runs.options import run_config
 
 FORMAT = 1
-"""Of record files; raised whenever an older reader could not make sense of one."""
+"""Version of record files; raised when older versions of this package could not read them."""
 _DECIDES = ("mujoco", "numba", "numpy")
-"""Packages whose versions may change a simulated bit."""
+"""Packages whose versions may change simulation results."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """One read of a trajectory, as the ledger has it."""
+    """One read of a trajectory, from the ledger."""
 
     step: int
     read_index: int
@@ -46,9 +46,9 @@ class Read:
 def find_sample(folder: RunFolder, sample: str) -> int:
     """The packed id of the trajectory that `sample` names.
 
-    It is an id itself, in decimal or as 0x..., WORKER/EPOCH/NUMBER, "line:N" for record N of the ledger (from 0), or "step:S" or
-    "step:S:ROW" for what training step S read, its first row if none is named. Raises RunError, with what there is, for anything
-    else and for what the run never read nor published.
+    `sample` is a packed id in decimal or as 0x..., WORKER/EPOCH/NUMBER, "line:N" for record N of the ledger (from 0), or "step:S"
+    or "step:S:ROW" for a row of the batch of training step S (by default the first). Raises RunError, which says what there is, for
+    anything else and for trajectories that the run neither published nor read.
     """
     records, _ = load(folder.ledger)
     of_trajectories = np.isin(records["event"], (Event.PUBLISH, Event.READ))
@@ -79,7 +79,7 @@ def find_sample(folder: RunFolder, sample: str) -> int:
 
 
 def reads_of(folder: RunFolder, packed: int) -> list[Read]:
-    """Every read of one trajectory, in order; those of lives that were undone among them."""
+    """Every read of one trajectory, in order, including reads that a resume from a checkpoint undid."""
     records, _ = load(folder.ledger)
     rows = records[(records["event"] == Event.READ) & (records["trajectory_id"] == packed)]
     return [
@@ -89,9 +89,9 @@ def reads_of(folder: RunFolder, packed: int) -> list[Read]:
 
 
 def trace(folder: RunFolder, packed: int, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
-    """The record of a trajectory, the world it was played in, and the episode itself, simulated again.
+    """Simulates a trajectory again; returns its record, its world, and the episode.
 
-    Raises RunError when an asset is no longer what the run had.
+    Raises RunError when an asset differs from the one that the run used.
     """
     identity = TrajectoryId.unpack(packed)
     config = run_config(folder).world
@@ -102,7 +102,7 @@ def trace(folder: RunFolder, packed: int, progress: Progress) -> tuple[dict[str,
 
 
 def record_of(config: WorldConfig, world: World, again: Resimulated, identity: TrajectoryId) -> dict[str, Any]:
-    """All from which anybody makes this episode again, and by which they see that it is the same: JSON values."""
+    """Everything needed to simulate this episode again and to check that it is identical, as JSON values."""
     scene = again.scene
     assets = {
         placed.role: {
@@ -136,7 +136,7 @@ def record_of(config: WorldConfig, world: World, again: Resimulated, identity: T
 
 
 class Record(NamedTuple):
-    """What a record file says of an episode, as far as it decides the episode."""
+    """The parts of a record file that determine the episode."""
 
     world: WorldConfig
     number: int
@@ -146,7 +146,7 @@ class Record(NamedTuple):
 
 
 def read_record(path: Path) -> Record:
-    """Reads what `record_of` made; raises RunError for a file that is no record."""
+    """Reads a record made by `record_of`; raises RunError for any other file."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         config = structured(WorldConfig, world_as_then(record["world"]))
@@ -161,7 +161,7 @@ def read_record(path: Path) -> Record:
 
 
 def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resimulated]:
-    """The episode of a record file, simulated again; which of its fields differ is under "differing" of the first value.
+    """Simulates the episode of a record file again. The returned summary lists fields that differ under "differing".
 
     Raises RunError for a file that is no record.
     """
@@ -175,7 +175,7 @@ def replay(path: Path, progress: Progress) -> tuple[dict[str, Any], World, Resim
 
 
 def _changed(record: Mapping[str, Any], world: World, again: Resimulated) -> list[str]:
-    """What is no longer as it was when a record was written: why an episode may differ."""
+    """Lists what has changed since a record was written, such as versions and assets, to explain differences."""
     found = []
     for role, asset in record.get("assets", {}).items():
         there = {placed.role: placed.asset.content_hash for placed in again.scene.objects}
@@ -191,12 +191,12 @@ def _changed(record: Mapping[str, Any], world: World, again: Resimulated) -> lis
 
 
 def _versions() -> dict[str, str]:
-    """Of what may change a simulated bit."""
+    """Versions of the packages that may change simulation results."""
     return {"embodichain": __version__, "python": platform.python_version()} | {name: version(name) for name in _DECIDES}
 
 
 def _check_assets(folder: RunFolder, again: Resimulated) -> None:
-    """The run kept what it was simulated with; the same must have been built now."""
+    """Checks that the assets built now equal those saved with the run; raises RunError otherwise."""
     for placed in again.scene.objects:
         kept = folder.assets / placed.asset.name / f"{placed.asset.name}.usd"
         if kept.exists() and finished.digest(kept) != finished.digest(placed.asset.path):

@@ -1,4 +1,4 @@
-"""What others ask of a run while it goes on, by a file in its folder: another bound K. The run alone may change its ring."""
+"""Requests to a running run through a file in its folder, such as another replay bound K. Only the run itself changes its ring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Wishes:
-    """Looks into the file now and then. Called by the thread that owns the ring."""
+    """Reads the file of requests. For the thread that owns the ring."""
 
     def __init__(self, folder: RunFolder, ring: AnyRing, ledger: Ledger, metrics: MetricsWriter) -> None:
         self._path = folder.path / WISHES_FILE
@@ -24,7 +24,7 @@ class Wishes:
         self._seen = 0
 
     def look(self, step: int) -> None:
-        """Grants what was asked since the last time; what cannot be granted is logged and written into the metrics."""
+        """Carries out requests made since the last call; requests that fail are logged and written into the metrics."""
         try:
             at = self._path.stat().st_mtime_ns
         except FileNotFoundError:

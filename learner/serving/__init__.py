@@ -1,4 +1,4 @@
-"""Policies behind a websocket, for robots in other processes."""
+"""Serves policies over websockets, for robots in other processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a policy is served; imports nothing heavy."""
+"""How a policy is served. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from embodichain.errors import ConfigError, unknown
 from learner.inference.config import SaiConfig
 
 DIALECTS = ("openpi", "lingbot")
-"""openpi: an observation in, a chunk out. lingbot: frames and executed actions are fed back apart (`serving.dialects.lingbot`)."""
+"""Protocols. openpi: each request is an observation, each reply a chunk. lingbot: frames and executed actions are sent in requests
+of their own (`serving.dialects.lingbot`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,21 +18,21 @@ class ServeConfig:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    """0 takes any free one."""
+    """TCP port; 0 takes any free one."""
     api_key: str = ""
-    """What clients must send as `Authorization: Api-Key ...`; empty asks for none."""
+    """Key that clients must send as `Authorization: Api-Key ...`; empty asks for none."""
     max_message_bytes: int = 32 * 2**20
     max_connections: int = 32
     max_sessions: int = 16
-    """On each connection."""
+    """Most sessions on each connection."""
     max_memory_mib: int = 4096
-    """What all sessions together may hold [MiB]: one more is refused."""
+    """Most memory of all sessions together [MiB]; a further session is refused."""
     rename: dict[str, str] = field(default_factory=dict)
     sai: SaiConfig | None = None
-    """Speculate between requests; None computes everything when asked."""
+    """Speculation between requests; None computes everything on request."""
     seed: int = 0
     dialect: str = "openpi"
-    """How clients speak: one of `DIALECTS`."""
+    """The protocol of clients, one of `DIALECTS`."""
 
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS:

@@ -1,7 +1,7 @@
-"""`embodichain serve`: a trained policy behind openpi's websocket protocol, for robots and simulators in other processes.
+"""`embodichain serve`: serves a trained policy over openpi's websocket protocol to robots and simulators in other processes.
 
-The event loop only moves messages; one thread computes, so that health checks answer and other clients connect while it does. Each
-connection has memory of its own, which dies with it. Nothing that a peer sends is ever unpickled.
+The event loop only moves messages. A single other thread runs inference, so that health checks and new connections are answered
+meanwhile. Each connection has its own memory, which ends with it. Data from clients are never unpickled.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from learner.serving.wire import pack, unpack
 _LOG = logging.getLogger(__name__)
 
 _WIRE = logging.getLogger(f"{__name__}.wire")
-"""What the websocket library has to say of connections."""
+"""Receives the websocket library's log messages about connections."""
 
 _GOODBYE_S = 10.0
-"""How long clients have to say goodbye when the server stops [s]."""
+"""How long clients may take to close their connections when the server stops [s]."""
 
 
 def _in_one_line(record: logging.LogRecord) -> bool:
-    """Lets every record of the wire through, a client's fault as one line and not as a traceback of ours."""
+    """A log filter that passes every record but turns a client's protocol errors into one line without a traceback."""
     if record.exc_info and record.exc_info[1] is not None:
         record.msg, record.args = f"{record.getMessage()}: {record.exc_info[1]}", ()
         record.exc_info = record.exc_text = None
@@ -56,13 +56,13 @@ _WIRE.addFilter(_in_one_line)
 
 
 class PolicyServer:
-    """Serves one agent to many clients; made and run by one thread with an event loop of its own."""
+    """Serves one agent to many clients. It must be made and run in one thread, which runs the event loop."""
 
     def __init__(self, agent: Agent, body: Embodiment, config: ServeConfig, extra: dict[str, Any] | None = None) -> None:
         self._agent, self._body, self._config = agent, body, config
         self._reader = Reader(body, config.rename)
         if config.sai is not None:
-            agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # refuses what it cannot do before anyone waits
+            agent.model.check(Mode(config.sai.variant, config.sai.s_mid))  # fail at the start, not at the first request
         self._compute = thinking_thread("infer")
         self._background = thinking_thread("speculate")
         self._memory = Memory(config.max_memory_mib << 20)
@@ -89,7 +89,7 @@ class PolicyServer:
         return make_policy(self._agent, config.sai, seed=config.seed, worker=self._background, limits=self._body.limits)
 
     def warm_up(self) -> None:
-        """Two inferences, so that the first client does not pay for compilation, in whatever representation it speaks."""
+        """Runs two inferences, with native and unified vectors, so that the first client need not wait for lazy initialisation."""
         policy, body = self.make_policy(), self._body
         policy.begin("warm up")
         measured = body.encode(body.home)
@@ -101,7 +101,7 @@ class PolicyServer:
         policy.close()
 
     async def run(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
-        """Listens until `stop` is set; `ready` is told the port. Raises ConfigError when the address cannot be used."""
+        """Listens until `stop` is set; calls `ready` with the port. Raises ConfigError when the address cannot be used."""
         config = self._config
         try:
             server = await listen(
@@ -110,8 +110,8 @@ class PolicyServer:
                 config.port,
                 compression=None,
                 max_size=config.max_message_bytes,
-                max_queue=2,  # messages that wait while one is answered: a client cannot fill our memory
-                origins=[None],  # a web page must not drive a robot through its visitor's browser
+                max_queue=2,  # bounds the messages waiting for each client, and so the server's memory
+                origins=[None],  # refuses browsers, so that no web page can drive a robot through its visitor
                 process_request=self._admit,
                 logger=_WIRE,
             )
@@ -165,8 +165,8 @@ class PolicyServer:
                 await socket.send(pack({**reply, "server_timing": timing} if is_timed else {}))
                 previous_s = time.perf_counter() - received
         except ConnectionClosed:
-            pass  # the client has gone, perhaps in the middle of a request: only its own sessions end
-        except Exception:  # a fault of ours: say so, keep the others
+            pass  # the client has disconnected, maybe in the middle of a request: end only its sessions
+        except Exception:  # a bug in the server: log it, tell the client, keep serving the others
             _LOG.exception("a request failed")
             await _fail(socket)
         finally:
@@ -176,7 +176,7 @@ class PolicyServer:
 
 def _answer(connection: Connection | LingbotConnection, data: str | bytes) -> dict[str, Any]:
     if isinstance(data, str):
-        return connection.answer(unpack(data.encode()))  # text is no msgpack map: refused with what is expected
+        return connection.answer(unpack(data.encode()))  # a text message: `unpack` refuses it and says what is expected
     return connection.answer(unpack(data))
 
 
@@ -198,7 +198,7 @@ async def _goodbye(server: Server) -> None:
 
 
 def embodiment(world: WorldConfig) -> Embodiment:
-    """What a client must send for that world's robot."""
+    """What clients must send for the robot of this world."""
     robot = robots.get(world.robot)
     codec = ActionCodec(robot)
     return Embodiment(

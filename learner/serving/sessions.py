@@ -1,6 +1,6 @@
-"""Who talks to a served policy: a message in, a reply out; one memory for each session, and nothing of it shared.
+"""Sessions of a served policy: turns messages into replies, with a separate memory for each session.
 
-No sockets here: `Connection.answer` is called with what one client sent, always from the one thread that computes.
+This file knows no sockets: the server calls `Connection.answer` with each message, always in the inference thread.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _MOST_ID_CHARACTERS = 128
 
 
 class RequestError(EmbodiChainError):
-    """A request that cannot be answered; the session is as it was before."""
+    """A request that cannot be answered; the session is unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embodiment:
-    """What the robot looks like to a client: its pictures, and its own joint vector beside the unified one.
+    """The robot from a client's view: its cameras, and its native joint vector beside the unified representation.
 
     `encode` turns measurements [..., native] (joints [rad] and gripper opening [m] of each arm in order) into the unified
     representation [..., 30]; `decode` turns unified actions back.
@@ -37,13 +37,13 @@ class Embodiment:
     width: int
     native: int
     control_hz: float
-    """Commands that the robot takes a second."""
+    """Control steps a second [Hz]."""
     chunk: int
-    """K, commands between two pictures."""
+    """K, control steps between two frames."""
     home: NDArray[np.float64]
-    """A measurement of its own that is surely possible, [native]."""
+    """A valid native state, [native], for warming up."""
     limits: Limits
-    """Of the unified representation: what is measured or asked for beyond them is refused, and no reply leaves them."""
+    """Limits in the unified representation: states beyond them are refused, and replies are clipped to them."""
     encode: Callable[[NDArray[np.float64]], NDArray[np.float32]]
     decode: Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -59,10 +59,10 @@ class Observation:
 
 
 class Reader:
-    """Turns messages into observations; refuses whatever the model was not trained to see.
+    """Turns messages into observations; refuses anything that the model was not trained on.
 
-    `rename` maps a client's keys to ours: {"observation/image": "images/head", "observation/state": "state"}. A state that comes in
-    parts is named "state/0", "state/1".
+    `rename` maps a client's keys to those of this server: {"observation/image": "images/head", "observation/state": "state"}. Parts
+    of a split state are named "state/0", "state/1" and so on, and are concatenated.
     """
 
     KEYS = ("images", "state", "prompt", "session_id", "reset", "executed", "lost", "horizon")
@@ -75,7 +75,7 @@ class Reader:
                 raise unknown("message key", name, [*self.KEYS, *(f"images/{camera}" for camera in body.cameras)])
 
     def flat(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Nested maps as "images/head", renamed, and every key known; raises RequestError otherwise."""
+        """Flattens nested maps to keys such as "images/head" and renames them; raises RequestError for an unknown key."""
         found: dict[str, Any] = {}
         for key, value in message.items():
             nested = {f"{key}/{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
@@ -87,7 +87,7 @@ class Reader:
         return found
 
     def observation(self, values: Mapping[str, Any]) -> Observation:
-        """The observation in a flat message; raises RequestError naming what is wrong, what came and what is expected."""
+        """The observation in a flat message; raises RequestError, which says what came and what is expected."""
         body = self._body
         pictures = {key.removeprefix("images/"): value for key, value in values.items() if key.startswith("images")}
         for name in pictures:
@@ -146,16 +146,16 @@ class Reader:
 
 
 class Memory:
-    """What all sessions of a server hold, against what they may hold. Used from the inference thread alone."""
+    """Tracks the memory of all sessions of a server against a limit. Only the inference thread may use it."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
         self._held: dict[int, int] = {}
         self.each_bytes = 0
-        """The most that a session was seen to hold."""
+        """Largest memory of any session so far [B]."""
 
     def ask(self) -> None:
-        """Raises RequestError when another session might not fit."""
+        """Raises RequestError when a further session might exceed the limit."""
         held = sum(self._held.values())
         if held + self.each_bytes > self._most_bytes:
             raise RequestError(
@@ -164,12 +164,12 @@ class Memory:
             )
 
     def note(self, policy: Policy) -> None:
-        """Takes in what a session holds after a reply."""
+        """Updates the memory of a session after a reply."""
         self._held[id(policy)] = policy.memory.size_bytes
         self.each_bytes = max(self.each_bytes, policy.memory.size_bytes)
 
     def forget(self, policy: Policy) -> None:
-        """A session has ended."""
+        """Removes a session that has ended."""
         self._held.pop(id(policy), None)
 
 
@@ -181,7 +181,7 @@ class _Session:
 
 
 class Connection:
-    """One client's sessions, by id. Called from the inference thread alone."""
+    """The sessions of one client, by id. Only the inference thread may call it."""
 
     times_everything = False
 
@@ -196,9 +196,9 @@ class Connection:
         self._sessions: dict[str, _Session] = {}
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """The reply to one message: actions and timing, or {} to a bare reset.
+        """The reply to one message: actions and timing, or {} for a reset without an observation.
 
-        Raises RequestError or another EmbodiChainError for a request that cannot be answered: no session has changed then.
+        Raises RequestError or another EmbodiChainError for a request that cannot be answered; all sessions are then unchanged.
         """
         began = time.perf_counter()
         values = self._reader.flat(message)
@@ -222,7 +222,7 @@ class Connection:
                 raise RequestError("lost observations can only be bridged by a server that speculates: start it with --sai")
             actions, native, session = known.policy.act_blind(), known.native, known
         else:
-            observation = self._reader.observation(values)  # before anything changes
+            observation = self._reader.observation(values)  # validated first, so that a bad request changes no session
             native = observation.native
             if fresh:
                 instruction = prompt if prompt is not None else known.prompt if known is not None else None
@@ -250,7 +250,7 @@ class Connection:
         }
 
     def close(self) -> None:
-        """Forgets every session; safe to call twice."""
+        """Ends every session and frees its memory; safe to call twice."""
         for session in self._sessions.values():
             self._end(session)
         self._sessions.clear()

@@ -1,8 +1,8 @@
-"""openpi's wire format: msgpack with NumPy arrays as maps of raw bytes. Reads what any peer may send, and never executes it.
+"""openpi's wire format: msgpack with NumPy arrays as maps of raw bytes. Safe for untrusted data: decoding executes nothing.
 
 An array is {b"__ndarray__": True, b"data": bytes, b"dtype": "<f4", b"shape": [2, 3]}, a scalar {b"__npgeneric__": True,
-b"data": 0.5, b"dtype": "<f4"}. Only booleans, integers and floats travel: object arrays would need pickle, void and complex ones
-have no meaning here.
+b"data": 0.5, b"dtype": "<f4"}. Only booleans, integers and floats are allowed: object arrays would need pickle, and void and
+complex ones have no use here.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from embodichain.errors import EmbodiChainError
 
 _KINDS = "biuf"
 _MOST_OF_NOTHING = 1 << 20
-"""Largest size of an array that has no data: no actions of 30 channels are an answer, 0 of 2^62 channels are an attack."""
+"""Largest dimension of an empty array. An empty list of actions [0, 30] is valid; a shape such as [0, 2^62] is an attack."""
 _MOST_DIMENSIONS = 8
 _MOST_ITEMS = 4096
-"""Of a list or a map: what is long travels as an array's bytes. Lists of Python numbers would take many times the message."""
+"""Most items of a list or map. Long data must be sent as arrays: lists of Python numbers take many times the message's memory."""
 
 
 class WireError(EmbodiChainError):
-    """A message that is not in the wire format, or holds what must not travel."""
+    """A message that is not in the wire format, or contains forbidden types."""
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """A message as bytes; raises WireError for values that have no place on the wire."""
+    """Encodes a message; raises WireError for values that the format does not allow."""
     try:
         return cast(bytes, msgpack.packb(message, default=_encode))
     except (TypeError, ValueError, OverflowError) as error:
@@ -38,9 +38,9 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> dict[str, Any]:
-    """The message in `data`: a map of strings to plain values, arrays and maps. Arrays are read-only views into `data`.
+    """Decodes a message: a map of strings to plain values, arrays and maps. Arrays are read-only views into `data`.
 
-    Raises WireError when it is anything else, without having executed or allocated more than the data's own size.
+    Raises WireError for anything else. Executes nothing, and allocates no more than the size of the data.
     """
     try:
         message = msgpack.unpackb(
@@ -107,7 +107,7 @@ def _array(value: dict[Any, Any]) -> NDArray:
 
 def _dtype(value: dict[Any, Any]) -> np.dtype:
     name = value.get(b"dtype")
-    if not isinstance(name, str) or len(name) > 8:  # "<f4", "|u1", "float32": never a description of fields
+    if not isinstance(name, str) or len(name) > 8:  # allows "<f4", "|u1", "float32", but no description of a structured dtype
         raise WireError(f"a dtype is a short string such as '<f4', got {name!r:.40}")
     try:
         dtype = np.dtype(name)

@@ -1,4 +1,4 @@
-"""The training step and what it runs on."""
+"""Training: the Lightning module, the optimiser, and sharding over devices."""
 
 from __future__ import annotations
 

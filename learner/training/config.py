@@ -1,4 +1,4 @@
-"""Settings of one training; light, for command lines."""
+"""Settings of one training. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from learner.records.schedules import warm_cosine
 
 
 class Schedule(StrEnum):
-    """What the learning rate does after its warm-up."""
+    """Course of the learning rate after its warm-up."""
 
     COSINE = "cosine"
     CONSTANT = "constant"
 
 
 class Matrices(StrEnum):
-    """Which rule moves the matrices inside the backbone: those of its blocks, of the glance and of the aim."""
+    """Optimiser of the matrices inside the backbone: those of its blocks and of the hints (`glance`, `aim`)."""
 
     ADAMW = "adamw"
     MUON = "muon"
@@ -28,9 +28,9 @@ class Matrices(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with linear warm-up, then a cosine down to `final_share` of the rate at `total_steps` (0: the training's last step).
+    """AdamW with linear warm-up, then cosine decay to `final_share` of the rate at `total_steps` (0 means the last training step).
 
-    The rate is for the tiny model and a few thousand steps; models of billions of parameters take 1e-4 and less.
+    The default rate is for the tiny model and a few thousand steps; models of billions of parameters need 1e-4 or less.
     """
 
     rate: float = 4e-3
@@ -41,17 +41,17 @@ class OptimizerConfig:
     total_steps: int = 0
     final_share: float = 0.05
     memory_rate: float = 1.0
-    """Rate of the memory layers as a multiple of the others': 10 where a trained backbone is finetuned with new memories."""
+    """Learning rate of memory layers relative to `rate`; 10 to finetune a trained backbone with new memories."""
     matrices: Matrices = Matrices.ADAMW
-    """"muon": momentum made orthogonal, scaled so that `rate` serves both (Jordan et al. 2024; Liu et al. 2025, arXiv:2502.16982).
-    It needs whole matrices, so none that are sharded."""
+    """"adamw", or "muon": orthogonalised momentum (Jordan et al. 2024), scaled so that the same `rate` suits both (Liu et al. 2025,
+    arXiv:2502.16982). Muon needs whole matrices and therefore excludes sharding."""
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.warmup_steps < 0 or self.total_steps < 0 or self.memory_rate <= 0:
             raise ConfigError(f"optimizer needs rate and memory_rate > 0 and steps >= 0, got {self}")
 
     def share(self, step: int, training_steps: int) -> float:
-        """Learning rate at a step of a training of `training_steps` (below 1: without end, constant), as a share of `rate`."""
+        """Learning rate as a share of `rate`, at a step of a training of `training_steps`; below 1 means endless, then constant."""
         total = self.total_steps or training_steps
         constant = total < 1 or self.schedule is Schedule.CONSTANT
         return warm_cosine(step, total, warmup=self.warmup_steps, final_share=1.0 if constant else self.final_share)
@@ -59,7 +59,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AverageConfig:
-    """Exponential moving average of the weights: after n steps it keeps min(decay, (1 + n) / (10 + n)) of itself; 0 has none."""
+    """Exponential moving average of the weights with decay min(decay, (1 + n) / (10 + n)) after n steps; 0 for no average."""
 
     decay: float = 0.999
 
@@ -69,16 +69,16 @@ class AverageConfig:
 
 
 class Parallel(StrEnum):
-    """What each of several learner processes holds."""
+    """How several learner processes share the model."""
 
     DDP = "ddp"
-    """All weights; gradients are averaged."""
+    """Each holds all weights; gradients are averaged."""
     FSDP = "fsdp"
-    """A slice of weights, gradients and optimiser state; a block's weights are gathered while it works (FSDP2)."""
+    """Each holds a slice of weights, gradients and optimiser state; a block's weights are gathered while it computes (FSDP2)."""
 
 
 class Precision(StrEnum):
-    """In which precision the model computes; its weights, the memory's state and the optimiser stay float32."""
+    """Precision of the model's computation; its weights, the memory's state and the optimiser state are always float32."""
 
     SINGLE = "32-true"
     HALF = "bf16-mixed"
@@ -89,7 +89,7 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerConfig:
-    """One training: the agent, its data and its optimiser. `measure_batches` warm the normalizer up; they count as reads."""
+    """One training: agent, data and optimiser. The first `measure_batches` measure the normalizer; they count as reads."""
 
     agent: AgentConfig = field(default_factory=AgentConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -99,19 +99,20 @@ class LearnerConfig:
     """Folder of a Wan2.2 checkpoint from which the backbone starts; "" starts from random weights."""
     precision: Precision = Precision.SINGLE
     compile: bool = False
-    """Whether `torch.compile` makes the blocks of training: minutes at the start, faster steps on a GPU."""
+    """Whether to compile the blocks with `torch.compile`: costs minutes at the start, makes steps faster on a GPU."""
     recompute: Recompute = field(default_factory=Recompute)
     parallel: Parallel = Parallel.DDP
     """How several learner processes share the model."""
     loggers: tuple[str, ...] = ("csv", "tensorboard")
-    """Where curves go, besides the run's own metrics; also wandb and mlflow where they are installed."""
+    """Loggers for curves, besides the run's own metrics; wandb and mlflow are also possible if they are installed."""
     accumulate: int = 1
-    """Batches whose gradients are averaged into one step: a global batch is so many times ranks times `data.batch_size`."""
+    """Batches whose gradients are averaged into one step. The global batch is `accumulate` x ranks x `data.batch_size`."""
     foresight_every: int = 100
-    """Steps between measurements of how well the model foresees the batch that comes (`models.foresight`); 0 for never."""
+    """Steps between measurements of prediction quality on a fresh batch (`models.foresight`); 0 for never."""
     measure_batches: int = 8
     threads: int = 2
-    """CPU threads of the learner's arithmetic. Beside busy workers, more only wait for each other; sums round alike for as many."""
+    """CPU threads of the learner. Beside busy workers, more threads mostly wait for each other. Results are reproducible only with
+    the same number, because it changes the order of sums."""
 
     def __post_init__(self) -> None:
         if self.measure_batches < 1 or self.threads < 1:

@@ -1,6 +1,6 @@
-"""Lightning's view of training: optimiser, logging, checkpoints, and the lease that ends with the one copy.
+"""Training with Lightning: optimiser steps, logging, checkpoints and the data module.
 
-The engine's side of the pipe is in `learner.data`, the model in `learner.models`; nothing here knows either's insides.
+Reading the ring is in `learner.data`, the model in `learner.models`; this file uses both only through their interfaces.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _LOG_EVERY = 10
 
 
 class AgentModule(pl.LightningModule):
-    """Trains an `Agent` on batches that are on its device (`data.ahead`)."""
+    """Trains an `Agent` on batches that already are on its device (`data.ahead`)."""
 
     def __init__(self, config: LearnerConfig) -> None:
         super().__init__()
@@ -71,24 +71,24 @@ class AgentModule(pl.LightningModule):
         self._saved: Mapping[str, Any] | None = None
 
     def configure_model(self) -> None:
-        """Slices the model where a strategy asks for it."""
+        """Shards the model if the strategy is FSDP."""
         if self.config.parallel is Parallel.FSDP and self.device_mesh is not None:
             shard(self.agent.model, self.device_mesh["data_parallel"])
 
     # ------------------------------------------------------------------------------------------------------------- data
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Nothing is left to transfer, but for a batch that a checkpoint kept."""
+        """Batches already are on the device, except those restored from a checkpoint."""
         self._batch = batch.to(device)
         return self._batch
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
-        """One step and then the average: a checkpoint, which callbacks save after this, must hold the average of its own step."""
+        """Makes an optimiser step, then updates the average, so that checkpoints contain the average of the same step."""
         super().optimizer_step(*arguments, **named)
-        self.average.follow(self.agent, self.global_step + 1)  # Lightning counts a step once this returns
+        self.average.follow(self.agent, self.global_step + 1)  # Lightning increments global_step only after this returns
 
     def on_fit_start(self) -> None:
-        """Measures the normalizer on the stream, once: a resumed run has its statistics in the checkpoint."""
+        """Measures the normalizer on the stream; a resumed run takes its statistics from the checkpoint instead."""
         dataset = self._dataset
         if not self.agent.normalizer.is_fitted:
             measurement = self.agent.new_measurement()
@@ -99,10 +99,10 @@ class AgentModule(pl.LightningModule):
                 finally:
                     leased.release()
             self.agent.normalizer.fit(measurement)
-        if self.trainer.world_size > 1:  # each rank measured batches of its own
+        if self.trainer.world_size > 1:  # each rank measured different batches
             for buffer in self.agent.normalizer.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        self.average = WeightAverage(self.config.average, self.agent)  # as placed by now
+        self.average = WeightAverage(self.config.average, self.agent)  # only now are weights on their device, sharded or not
         if self._saved is not None:
             self.average.load(self.agent, self._saved["average"])
             self.experience.new_pairs = int(self._saved["new_pairs"])
@@ -131,8 +131,8 @@ class AgentModule(pl.LightningModule):
         return losses.total
 
     def _log_foresight(self, batch: Batch, seed: int) -> None:
-        """Now and then, of a batch from which nothing has been learned yet at this step. Not where weights lie in slices, which
-        are gathered for training passes alone.
+        """Logs prediction quality at intervals, on a batch before the model trains on it. Not with FSDP, which gathers weights
+        only for `losses`.
         """
         every = self.config.foresight_every
         if not every or self.global_step % every or self.config.parallel is Parallel.FSDP:
@@ -197,11 +197,11 @@ class AgentModule(pl.LightningModule):
 
     @property
     def horizon(self) -> int:
-        """The step at which the learning rate has come down: the training's last as it was begun, whatever a resumed run adds."""
+        """The last step of the learning rate schedule: that of the original training, even if a resumed run adds steps."""
         return int((self._saved or {}).get("horizon", self.trainer.max_steps))
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule, step by step."""
+        """The optimiser and its schedule, which advances every step."""
         config = self.config.optimizer
         optimizer = make_optimizer(config, self.agent, fused=self.config.parallel is not Parallel.FSDP)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: config.share(step, self.horizon))
@@ -215,16 +215,16 @@ class AgentModule(pl.LightningModule):
         checkpoint["horizon"] = self.horizon
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what `on_fit_start` goes on from, when weights are where they belong."""
+        """Stores the averages until `on_fit_start`, when the weights are on their device."""
         self._saved = checkpoint
 
 
 class RingDataModule(pl.LightningDataModule):
-    """The stream as Lightning wants it; its state travels in the checkpoint: draws, counts, batches that are drawn and not yet
-    learned from, and what `engine_state` adds.
+    """The stream as a Lightning data module. Its state in checkpoints: random state of draws, counts, prefetched batches, and the
+    result of `engine_state`.
 
     Args:
-        copies: How batches get to the device; None for the usual way to the trainer's.
+        copies: Copies batches to the device; None for the default.
     """
 
     def __init__(
@@ -252,7 +252,7 @@ class RingDataModule(pl.LightningDataModule):
         return {**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on where the checkpoint stopped: first with what was drawn and not yet learned from."""
+        """Continues from a checkpoint, beginning with its prefetched batches."""
         if state_dict.get("ahead") and not self.dataset.alone:
             raise LearnerError(
                 f"the checkpoint keeps {len(state_dict['ahead'])} batches that were under way to one learner, and now there are "
@@ -262,13 +262,13 @@ class RingDataModule(pl.LightningDataModule):
         self._kept = [Batch.loaded(batch) for batch in state_dict.get("ahead", ())]
 
     def close(self) -> None:
-        """Waits for what is under way, and gives its trajectories back."""
+        """Waits for running copies and releases their leases."""
         if self._ahead is not None:
             self._ahead.settle()
 
 
 def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
-    """What `RingDataModule` left in a checkpoint, before anything of a run is built; raises LearnerError when there is none."""
+    """The state of `RingDataModule` in a checkpoint, readable before a run is built; raises LearnerError when there is none."""
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
     try:
@@ -278,11 +278,11 @@ def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
 
 
 OnStep = Callable[[int, Mapping[str, float]], bool]
-"""Told of every step and what it logged; True ends the training after it."""
+"""Called after every step with its number and logged values; returns True to end the training."""
 
 
 class _Keeper(pl.Callback):
-    """Reports each step, stops when asked, and keeps the last checkpoint: now and then, and at the end; atomic."""
+    """Reports each step, stops on request, and saves the last checkpoint atomically, at intervals and at the end."""
 
     def __init__(self, path: Path, every: int, on_step: OnStep) -> None:
         self._path, self._every, self._on_step = path, every, on_step
@@ -294,17 +294,18 @@ class _Keeper(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step == self._reported:
-            return  # a part of a step whose gradients are still being added up
+            return  # gradients of this step are still being accumulated
         self._reported = trainer.global_step
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         asked = self._on_step(trainer.global_step, values)
-        if trainer.strategy.reduce_boolean_decision(asked, all=False):  # one rank that stops alone would leave the others waiting
+        # All ranks stop if one wants to: a rank that stopped alone would leave the others waiting in a collective.
+        if trainer.strategy.reduce_boolean_decision(asked, all=False):
             trainer.should_stop = True
         if trainer.global_step % self._every == 0:
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        trainer.should_stop = True  # the stream has ended: there is no second epoch, though a resumed run may go on
+        trainer.should_stop = True  # the stream has ended; Lightning would otherwise begin a second epoch
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
@@ -332,11 +333,11 @@ def fit(
     ranks: Ranks | None = None,
     logs: Path | None = None,
 ) -> tuple[int, int]:
-    """Trains until step number `steps`, the end of the stream, or until `on_step` says so: with `ranks` all of them together.
+    """Trains until step number `steps`, the end of the stream, or until `on_step` returns True on any rank.
 
-    Returns the number of the last step, and how many were made here. Raises LearnerError for a loss that is not finite; the
-    checkpoint then still holds the last good state. With `logs`, curves go to the configured loggers in that folder. A checkpoint
-    that does not fit the module raises LearnerError listing what did not match.
+    Returns the number of the last step, and the number of steps made in this call. With `logs`, curves go to the configured loggers
+    in that folder. Raises LearnerError for a loss that is not finite, in which case the checkpoint still holds the last good state,
+    and for a checkpoint that does not fit the module, listing mismatches.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(module.config.threads)
@@ -347,7 +348,7 @@ def fit(
         strategy="auto" if ranks is None else _strategy(module.config.parallel, ranks),
         precision=module.config.precision.value,
         max_steps=steps,
-        max_epochs=-1,  # a stream is one epoch that may have no end; `_Keeper` ends with it
+        max_epochs=-1,  # the stream is a single epoch without a known end; `_Keeper` stops after it
         gradient_clip_val=clip,
         accumulate_grad_batches=module.config.accumulate,
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
@@ -359,17 +360,17 @@ def fit(
         default_root_dir=checkpoint.parent,
     )
     with warnings.catch_warnings():
-        # Advice about worker processes, lengths and frozen encoders that the ring's design answers.
+        # Lightning warns about data loader workers, lengths and modules in eval mode, all of which are intended here.
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        # In half precision all other products are bfloat16: what is float32 then are those of the memories' scans.
+        # With bfloat16 autocast, the only float32 products left are those of the memory scans: run them in TF32.
         with tensor_cores(module.config.precision is Precision.HALF), closing(data):
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
     return trainer.global_step, trainer.global_step - first
 
 
 def check_resumable(module: AgentModule, checkpoint: Path) -> int:
-    """The step at which a checkpoint was made; raises LearnerError when it cannot go on with this module, listing why not."""
+    """The step of a checkpoint; raises LearnerError, listing mismatches, when this module cannot continue from it."""
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
     try:
@@ -389,7 +390,7 @@ def check_resumable(module: AgentModule, checkpoint: Path) -> int:
 
 
 def make_logger(name: str, folder: Path, first: int) -> Logger:
-    """The logger called `name`, writing into `folder`; what goes on from step `first` is kept apart.
+    """Makes the logger called `name`, writing into `folder`; a run resumed at step `first` logs into a file of its own.
 
     Raises ConfigError naming the package when it is not installed.
     """

@@ -1,4 +1,4 @@
-"""How weights move: AdamW or Muon with warm-up and a schedule, and the average of the weights that evaluation and export use."""
+"""The optimiser, AdamW or Muon, and the moving average of the weights that evaluation and export use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from learner.training.config import AverageConfig, Matrices, OptimizerConfig
 
 
 def make_optimizer(config: OptimizerConfig, module: nn.Module, *, fused: bool = True) -> torch.optim.Optimizer:
-    """The optimiser of what is trained in `module`."""
+    """Makes the optimiser of the trainable parameters of `module`."""
     if config.matrices is Matrices.ADAMW:
         return adamw(config, module, fused=fused)
     hidden = inner_matrices(module)
@@ -22,7 +22,7 @@ def make_optimizer(config: OptimizerConfig, module: nn.Module, *, fused: bool = 
 
 
 def adamw(config: OptimizerConfig, module: nn.Module, *, fused: bool = True, without: Sequence[Tensor] = ()) -> torch.optim.AdamW:
-    """AdamW; vectors and scalars (norms, gates, biases, tables' rows) do not decay."""
+    """Makes AdamW for the parameters of `module` except `without`; vectors and scalars (norms, gates, biases) do not decay."""
     groups, apart = [], set(without)
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad and p not in apart]
     for factor in (1.0, config.memory_rate) if config.memory_rate != 1.0 else (None,):
@@ -34,7 +34,7 @@ def adamw(config: OptimizerConfig, module: nn.Module, *, fused: bool = True, wit
 
 
 def inner_matrices(module: nn.Module) -> list[Tensor]:
-    """Weights of the linear maps in blocks, both glances and aim; not those that lead in or out of the backbone."""
+    """Weights of the linear maps in blocks and hints, which Muon optimises; not those into or out of the backbone."""
     return [
         inner.weight
         for name, inner in module.named_modules()
@@ -45,7 +45,7 @@ def inner_matrices(module: nn.Module) -> list[Tensor]:
 
 
 class Together(torch.optim.Optimizer):
-    """Optimisers of different parameters that step as one; groups and state are theirs."""
+    """Combines optimisers of different parameters into one."""
 
     def __init__(self, parts: Sequence[torch.optim.Optimizer]) -> None:
         self.parts = tuple(parts)
@@ -53,11 +53,11 @@ class Together(torch.optim.Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Who sets a rate in our groups sets it in theirs."""
+        """Makes param_groups alias those of the parts, so that learning rate schedulers reach them."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of each, after `closure`; returns what that gives."""
+        """Makes one step of each part; returns the loss from `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -67,18 +67,18 @@ class Together(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """Those of the parts, in order."""
+        """The states of the parts, in order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Gives each part its own back."""
+        """Restores each part."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share()
 
 
 class WeightAverage:
-    """The average, outside of the module it follows: no optimiser or distributed wrapper sees it."""
+    """A moving average of a module's weights. It is not part of the module, so optimisers and DDP do not see it."""
 
     def __init__(self, config: AverageConfig, module: nn.Module) -> None:
         self.config = config
@@ -91,11 +91,11 @@ class WeightAverage:
 
     @torch.no_grad()
     def follow(self, module: nn.Module, steps: int) -> None:
-        """Takes in the weights after `steps` optimiser steps."""
+        """Updates the average with the weights after `steps` optimiser steps."""
         if not self._averages:
             return
         if steps <= 1:
-            self._begin(module)  # wherever the weights are by now
+            self._begin(module)  # weights may have moved to a device or been sharded since the average was made
         keep = min(self.config.decay, (1 + steps) / (10 + steps))
         current = dict(module.named_parameters())
         for name, average in self._averages.items():
@@ -103,7 +103,7 @@ class WeightAverage:
 
     @contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """Puts the averages where the weights are until the block ends; without an average the weights stay."""
+        """Replaces the weights by their averages inside a `with` block; does nothing if there is no average."""
         current = {name: p for name, p in module.named_parameters() if name in self._averages}
         kept = {name: p.detach().clone() for name, p in current.items()}
         try:
@@ -117,11 +117,11 @@ class WeightAverage:
                     p.copy_(kept[name])
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The averages by name, whole: a collective where weights are sharded."""
+        """The averages by name, as whole tensors; a collective if weights are sharded."""
         return {name: whole(average) for name, average in self._averages.items()}
 
     def load(self, module: nn.Module, saved: Mapping[str, Tensor]) -> None:
-        """Goes on from `saved`, placed as the module's weights are."""
+        """Continues from `saved`, on the device and with the sharding of the module's weights."""
         self._begin(module)
         for name, average in self._averages.items():
             if name in saved:
@@ -129,13 +129,13 @@ class WeightAverage:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor gathered on the CPU, any other as it is."""
+    """Gathers a sharded tensor on the CPU; returns any other unchanged."""
     gather: Any = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather().cpu()
 
 
 def placed(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor sharded as `like` is."""
+    """Shards a whole tensor like `like`, or moves it to the same device."""
     mesh: Any = getattr(like, "device_mesh", None)
     if mesh is None:
         return tensor.to(like)

@@ -1,7 +1,7 @@
-"""How much arithmetic a training step is, and which share of what the device could do it reaches (model FLOPs utilisation).
+"""Model FLOPs utilisation: the arithmetic of training steps relative to the peak of the device.
 
-Counts multiplications and additions of matrix products and attention, as Chowdhery et al. 2022 ("PaLM", appendix B) do: the
-backward pass as twice the forward pass, what is computed again for lack of memory not at all, nor the frozen encoder.
+As in Chowdhery et al. 2022 ("PaLM", appendix B): multiplications and additions of matrix products and attention; the backward pass
+counts as twice the forward pass; recomputation and the frozen encoder are not counted.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def peak_flops(device: torch.device | str) -> float | None:
 
 
 def utilisation(forward_flops: float, step_s: float, peak: float | None, devices: int = 1) -> float | None:
-    """Share of `devices` times the peak that training steps reach, of `step_s` seconds and so many FLOPs in their forward pass.
+    """Share of the peak of `devices` devices that a training step of `step_s` seconds with these forward FLOPs reaches.
 
-    None without a known peak.
+    None if the peak is unknown.
     """
     return None if peak is None else 3.0 * forward_flops / (step_s * peak * devices)

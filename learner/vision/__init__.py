@@ -1,4 +1,4 @@
-"""What single camera frames teach: encoders, segmenters, probes."""
+"""Networks on single camera frames: pretrained encoders, the segmenter, linear probes."""
 
 from __future__ import annotations
 

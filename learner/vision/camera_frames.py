@@ -1,4 +1,4 @@
-"""Single camera frames with all that the stream carries of them: what encoder and segmenter learn to see from."""
+"""Batches of single camera frames with depth and segmentation: the training data of encoders and segmenters."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import NamedTuple
 from torch import Tensor
 
 KINDS = ("room", "table", "robot", "object")
-"""What a pixel can show; which object it is differs by task."""
+"""Classes of pixels; all objects are one class, because their numbers mean different things in different tasks."""
 
 
 class Views(NamedTuple):
-    """Camera frames: colours, and what else the camera measured, where the stream carries it."""
+    """Camera frames: colours, and depth and segmentation if the stream carries them."""
 
     rgb: Tensor
     """uint8 [B, h, w, 3]."""

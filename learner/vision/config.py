@@ -1,4 +1,4 @@
-"""Which frames teach a segmenter, and how; light, for command lines."""
+"""Settings of the segmenter. Importing this file is cheap: it does not import torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ BUILTIN = "builtin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmenterConfig:
-    """Its size and how it trains: AdamW, `rate` warms up over `warmup_steps`, then falls as a cosine to zero at `steps`."""
+    """Size and training of the segmenter: AdamW with `rate`, linear warm-up over `warmup_steps`, cosine decay to 0 at `steps`."""
 
     channels: int = 16
-    """Of the first layer; the others have twice as many."""
+    """Channels of the first layer; other layers have twice as many."""
     steps: int = 4000
     rate: float = 4e-3
     warmup_steps: int = 50
@@ -27,5 +27,5 @@ class SegmenterConfig:
             raise ConfigError(f"a segmenter needs channels, steps and warmup_steps >= 1 and rate > 0, got {self}")
 
     def rate_at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Learning rate at a step."""
         return self.rate * warm_cosine(step, self.steps, warmup=self.warmup_steps)

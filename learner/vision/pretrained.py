@@ -1,6 +1,6 @@
-"""Models that others trained, from a local folder or hub id: DINOv3 and UMT5. Only file that imports transformers.
+"""Loads pretrained DINOv3 and UMT5 from a local folder or hub id. The only file that imports transformers.
 
-Weights are read from safetensors, or from PyTorch files without unpickling (`weights_only`, transformers' own rule).
+Weights are read from safetensors, or from PyTorch files with `weights_only`, as transformers does by default.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ADVICE = "give a local folder with config.json and safetensors, a hub id, or an
 
 
 def new_dinov3(*, dim: int, layers: int, heads: int, patch: int, registers: int, seed: int) -> Any:
-    """A DINOv3 vision transformer with random weights that follow from `seed`; leaves torch's global generator alone."""
+    """A DINOv3 vision transformer with random weights from `seed`; does not change torch's global generator."""
     from transformers.models.dinov3_vit import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
@@ -34,17 +34,17 @@ def new_dinov3(*, dim: int, layers: int, heads: int, patch: int, registers: int,
 
 
 def load_dinov3(source: str) -> Any:
-    """A trained DINOv3 vision transformer (ViT-S, B, L, ...); raises ConfigError that lists what did not match."""
+    """A pretrained DINOv3 vision transformer (ViT-S, B, L, ...); raises ConfigError, listing weights that do not match."""
     from transformers.models.dinov3_vit import DINOv3ViTModel
 
     return _load(DINOv3ViTModel.from_pretrained, "encoder", source, dtype=torch.float32)
 
 
 def load_umt5(source: str, max_tokens: int) -> tuple[Callable[[str], Tensor], int]:
-    """A trained UMT5 encoder as a function from text to tokens [max_tokens, dim] float32, and `dim`.
+    """A pretrained UMT5 encoder, as a function from text to tokens float32 [max_tokens, dim], and its `dim`.
 
     Tokens beyond the text are zero, as video models trained on UMT5 expect. Runs on the CPU in the precision of its file.
-    Raises ConfigError that lists what did not match.
+    Raises ConfigError, listing weights that do not match.
     """
     from transformers import AutoTokenizer, UMT5EncoderModel
 
@@ -67,10 +67,10 @@ def load_umt5(source: str, max_tokens: int) -> tuple[Callable[[str], Tensor], in
 
 
 def _load(from_pretrained: Callable[..., Any], what: str, source: str, *, dtype: torch.dtype | str) -> Any:
-    """The model, with every weight from its file; transformers alone would fill gaps with random numbers and only warn."""
+    """Loads a model and insists on every weight: transformers alone would fill missing ones at random and only warn."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # a bar a worker for files that are read in milliseconds would bury a run's own lines
+    logging.disable_progress_bar()  # every worker would print its own bar into the output of the run
     try:
         model, info = from_pretrained(source, output_loading_info=True, ignore_mismatched_sizes=True, dtype=dtype)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:

@@ -1,7 +1,8 @@
-"""What a frozen encoder's tokens say about the world: a linear probe that looks where it finds something.
+"""An attentive linear probe: measures what can be read from the tokens of a frozen encoder.
 
-Tokens z_p of all cameras answer with sum_p softmax_p(q . z_p) (W z_p + b_p): one attention over the patches and one linear map,
-both learned for each target; b_p says where patch p lies. Nothing else is learned, so what it reads was there.
+From tokens z_p of all cameras the probe computes sum_p softmax_p(q . z_p) (W z_p + b_p): one attention over the patches and one
+linear map, both learned for each target; b_p encodes the place of patch p. As nothing else is learned, what the probe reads must be
+present in the tokens.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ class Probe(nn.Module):
         nn.init.zeros_(self.read.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Answers [B, targets], normalised as in training."""
+        """Predictions [B, targets] in normalised units, from tokens [B, P, C]."""
         return (self.look(tokens).softmax(dim=1) * (self.read(tokens) + self.place)).sum(dim=1)
 
 
 def probe(train: Tensor, answers: Tensor, test: Tensor, config: ProbeConfig | None = None) -> Tensor:
-    """Fits a probe on tokens [B, P, C] with known answers [B, targets]; its answers for the tokens `test`, in the same units.
+    """Fits a probe to tokens [B, P, C] with targets [B, targets]; returns its predictions for the tokens `test`, in the same units.
 
-    Channels are brought to zero mean and unit deviation with the statistics of `train`.
+    Channels are normalised to zero mean and unit deviation with the statistics of `train`.
     """
     config = config or ProbeConfig()
     mean, deviation = train.mean(dim=(0, 1)), train.std(dim=(0, 1)) + 1e-6

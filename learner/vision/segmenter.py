@@ -1,11 +1,10 @@
-"""Finds the objects in a picture: what each pixel shows, and from it the image moments by which control finds its way.
+"""A segmenter that finds objects in a picture, and image moments of the objects as features for control.
 
-A small convolutional network learns from the renderer, which knows what each pixel shows (nobody labels anything), to tell room,
-table, robot and objects apart from colours alone. Of its mask of the objects six numbers are kept: how much of the picture they
-cover, where their centre lies, how large they are and which way they stretch. Image moments are what visual servoing steers by
-(Hu 1962, "Visual pattern recognition by moment invariants"; Chaumette 2004, "Image moments: a general and useful set of features
-for visual servoing"): they move smoothly with what is seen, at a fraction of a pixel, and a few hundred scenes teach a policy to
-read them, where places in patch tokens take thousands.
+A small convolutional network learns to tell room, table, robot and objects apart from colours alone; the renderer provides the
+labels. The mask of the objects is summarised in six numbers: how much of the picture it covers, its centre, its size and its
+elongation. Image moments are common features for visual servoing (Hu 1962, "Visual pattern recognition by moment invariants";
+Chaumette 2004, "Image moments: a general and useful set of features for visual servoing"). They vary smoothly with the scene, with
+sub-pixel resolution, and a policy learns to use them from a few hundred scenes, while positions in patch tokens take thousands.
 
 Shapes: B images of h x w pixels.
 """
@@ -27,17 +26,17 @@ from learner.vision.camera_frames import KINDS, Views
 from learner.vision.config import BUILTIN, SegmenterConfig
 
 MOMENTS = 6
-"""Numbers that `image_moments` makes of a mask."""
+"""Number of image moments of a mask."""
 
 _FORMAT = "embodichain-segmenter-1"
 _STRIDE = 4
 _OBJECT = KINDS.index("object")
 _LEAST_PIXELS = 4.0
-"""A mask of so few pixels counts half: what is hardly seen fades instead of jumping."""
+"""At a mask of this many pixels, moments are halved, so that the moments of a vanishing object fade instead of jumping."""
 
 
 class Segmenter(nn.Module):
-    """A convolutional network from pixels to what they show; weights follow from `seed` until loaded or trained."""
+    """A convolutional network that classifies pixels; initial weights are drawn from `seed`."""
 
     def __init__(self, channels: int, seed: int = 0) -> None:
         super().__init__()
@@ -70,7 +69,7 @@ class Segmenter(nn.Module):
         return self.layers(images.permute(0, 3, 1, 2).to(weight.dtype) / 127.5 - 1.0)
 
     def objects(self, images: Tensor) -> Tensor:
-        """Which pixels are called objects, bool [B, h, w], of images uint8 [B, h, w, 3]."""
+        """Mask of pixels classified as objects, bool [B, h, w], for images uint8 [B, h, w, 3]."""
         return self(images).argmax(dim=1) == _OBJECT
 
     def moments(self, images: Tensor) -> Tensor:
@@ -79,11 +78,12 @@ class Segmenter(nn.Module):
 
 
 def image_moments(shares: Tensor) -> Tensor:
-    """Low moments of what a mask shows, [B, 6], for probabilities `shares` [B, h, w] that a pixel belongs to it.
+    """Low moments [B, 6] of a soft mask; `shares` [B, h, w] are the probabilities that a pixel belongs to it.
 
-    The root of its area's share of the picture; its centre (x, y), the picture's edges being at -1 and 1; its root mean square
-    radius in the same units; and the cosine and sine of twice the angle of its long axis, times how much longer that is (0 for
-    a disc, 1 for a line). Zero where nothing is shown. Probabilities count squared: a mist of doubt all over weighs nothing.
+    They are: the square root of the covered share of the picture; the centre (x, y), with picture edges at -1 and 1; the root mean
+    square radius in the same units; cosine and sine of twice the angle of the long axis, times the elongation (0 for a disc, 1 for
+    a line). All are zero for an empty mask. Probabilities are squared, so that small probabilities over the whole picture have
+    little weight.
     """
     height, width = shares.shape[1:]
     weight = shares.square()
@@ -109,14 +109,14 @@ def objects_of(views: Views) -> Tensor:
 
 
 class Fit(NamedTuple):
-    """How well a batch was segmented: the loss, and the share of object pixels found of all that are or were called so."""
+    """Quality on a batch: the loss, and the intersection over union of object pixels."""
 
     loss: float
     overlap: float
 
 
 OnFit = Callable[[int, Fit], bool]
-"""Told of every step: its number and what it came to; True ends the training after it."""
+"""Called after every step with its number and quality; returns True to end the training."""
 
 
 def train_segmenter(segmenter: Segmenter, images: Iterator[Views], config: SegmenterConfig, on_step: OnFit) -> int:

@@ -1,4 +1,5 @@
-"""Other people's benchmarks as physics: each in a Python environment of its own, with the versions that it asks for.
+"""External benchmarks (Meta-World, robosuite) as physics, each in its own Python environment with the versions that it needs.
 
-A host process holds the benchmark's environments (`hosts`), `wire` talks to it, `likeness` draws what it shows, `physics` is both.
+A host process runs the benchmark's environments (`hosts`), `wire` communicates with it, `likeness` holds a copy of its model for
+our painters, and `physics` combines these into a physics.
 """

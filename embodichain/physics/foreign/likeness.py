@@ -1,4 +1,4 @@
-"""A model for our painters of one that a benchmark simulates elsewhere: it shows what the benchmark's own pictures do."""
+"""A copy of a benchmark's MuJoCo model for our painters, which shows the same as the benchmark's own pictures."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 _HIDDEN_GROUP = 3
-"""Which no painter draws."""
+"""A geom group that no painter draws."""
 _SHOWN_GROUPS = 3
-"""Sites of groups below are shown, as in MuJoCo's own pictures."""
+"""Sites of groups below this are shown, as in MuJoCo's own pictures."""
 _FAINTEST = 0.05
-"""Opacity below which a site is not shown; our painters know none in between."""
+"""Opacity below which a site is not shown; our painters draw no transparency."""
 _SOLID = (mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE, mujoco.mjtGeom.mjGEOM_ELLIPSOID)
 _SITES = {int(kind) for kind in (*_SOLID, mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_BOX)}
 
 
 class Likeness:
-    """The compiled model, posed as the benchmark's is; only kinematics are ever computed in it.
+    """The compiled copy, posed like the benchmark's model; only kinematics are computed in it.
 
-    Benchmarks mark goals by sites, which our painters do not draw: here each is a body that stands where the site is. Lamps shine
-    along their direction from anywhere, for the rasteriser knows no others.
+    Benchmarks mark goals by sites, which our painters do not draw, so each site becomes a body in the same place. All lamps become
+    directional lights, because the rasteriser supports no others.
     """
 
     def __init__(self, *, path: str, xml: str, hidden: Sequence[int], site_rgba: NDArray[np.float64]) -> None:
-        """`path` of an MJCF file, or its text as `xml`; geoms of groups `hidden` are not drawn.
+        """Compiles the model from the MJCF file `path` or the text `xml`; geoms of groups `hidden` are not drawn.
 
-        `site_rgba`, shape [sites, 4], says which sites are shown and in which colours, once and for all.
+        `site_rgba`, shape [sites, 4], decides which sites are shown and in which colours.
         """
         spec = mujoco.MjSpec.from_file(path) if path else mujoco.MjSpec.from_string(xml)
         original = spec.compile()
         for key in list(spec.keys):
-            spec.delete(key)  # their sizes would be those of fewer bodies
+            spec.delete(key)  # keyframes would not fit the changed number of bodies
         for lamp in spec.lights:
             lamp.type = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
         self._sites: list[int] = []
@@ -58,13 +58,13 @@ class Likeness:
             self.model.geom_group[: original.ngeom][original.geom_group == group] = _HIDDEN_GROUP
 
     def begin(self, fields: Mapping[str, NDArray[np.float64]]) -> None:
-        """Takes over where an episode's model differs from its file, but for its sites."""
+        """Applies the differences of an episode's model from its file, except those of sites."""
         for name, values in fields.items():
             if not name.startswith("site_"):
                 getattr(self.model, name)[: len(values)] = values
 
     def pose(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-        """Puts everything where it is in the benchmark's model; see `embodichain_host.Environment.pose`."""
+        """Copies a pose of the benchmark's model; arrays as in `embodichain_host.POSE`."""
         data = self.data
         data.qpos[:] = arrays["qpos"]
         data.mocap_pos[: self._theirs], data.mocap_quat[: self._theirs] = arrays["mocap_pos"], arrays["mocap_quat"]

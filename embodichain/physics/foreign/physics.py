@@ -1,4 +1,4 @@
-"""Somebody else's benchmark as a physics: its scenes are decided by seeds, its commands and measurements are its own."""
+"""An external benchmark as a physics: seeds decide its scenes, and it defines its own commands and measurements."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from embodichain.types import Push, Robot, Scene
 
 _NOTHING: dict = {}
 _AHEAD = 16
-"""Control steps that a benchmark plays ahead by its own expert's commands, once it was that expert who commanded."""
+"""Control steps that the host plays ahead with its expert's commands, once these have been used."""
 _TRUSTED = 2
-"""After so many commands of that expert in a row."""
+"""Number of consecutive commands of that expert after which the host plays ahead."""
 
 
 class ForeignPhysics:
     """Holds one episode of a benchmark at a time; implements `protocols.Physics` and `protocols.Hosted`.
 
-    The benchmark simulates in a process of its own, which the first `reset` starts; pictures are drawn here, by our painters. Where
-    the benchmark's own expert drives, the process plays a few steps ahead by its commands, for a message a step costs a quarter of
-    what Meta-World takes for it; when other commands come after all, the same episode is played again to where it was.
+    The benchmark simulates in its own process, which the first `reset` starts; pictures are drawn in this process, by our painters.
+    While the benchmark's expert drives, the host plays some steps ahead with its commands, because a message for each step would
+    cost a quarter of Meta-World's time for it. If another command comes, the episode is replayed up to that point.
     """
 
     benchmark: Benchmark
@@ -58,19 +58,19 @@ class ForeignPhysics:
 
     @property
     def robot(self) -> Robot:
-        """What the benchmark's commands address."""
+        """The robot that the benchmark's commands move."""
         return self._robot
 
     @property
     def versions(self) -> str:
-        """Of the benchmark and what it simulates with; starts it when it does not run."""
+        """Versions of the benchmark and its simulator; starts the host if it is not running."""
         return self._running().versions
 
     def reset(self, scene: Scene) -> EnvironmentState:
-        """Begins the episode that the scene's seed decides.
+        """Begins the episode of the scene's seed; restarts the host process if it has ended.
 
-        A process that has ended since is replaced. Raises SceneError for a scene of another benchmark and with whatever this one
-        raises, HostLost, which is one, when its process ends or hangs, and MissingExtra when it is not installed.
+        Raises SceneError for a scene of another benchmark and for errors of the benchmark; its subclass HostLost when the process
+        ends or hangs; MissingExtra when the benchmark is not installed.
         """
         name, _, task = scene.task.partition(":")
         if name != self.benchmark.name or scene.objects:
@@ -84,7 +84,7 @@ class ForeignPhysics:
         except HostLost:
             if host is not known:
                 raise
-            self.close()  # it ended since the last episode, or in it: another plays the same
+            self.close()  # the process ended during or after the last episode: start another one and ask it
             reply = self._running().ask(self._request)
         self._facts, arrays = unpack(reply)
         self._now = arrays.pop("reading")
@@ -104,8 +104,8 @@ class ForeignPhysics:
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> EnvironmentState:
         """One control step.
 
-        Raises SceneError for pushes, which nobody can pass on, and with whatever the benchmark raises; HostLost, which is one, when
-        its process ends or hangs. The episode is then over.
+        Raises SceneError for pushes, which a benchmark does not support, and for errors of the benchmark; its subclass HostLost
+        when the process ends or hangs. The episode is then over.
         """
         if pushes:
             raise SceneError(f"nothing can be pushed in {self.benchmark.name}: the benchmark alone decides what happens there")
@@ -149,7 +149,7 @@ class ForeignPhysics:
 
     @classmethod
     def warm_up(cls) -> None:
-        """Starts the benchmark once; raises MissingExtra, which says what to install, where it is missing; HostLost if it hangs."""
+        """Starts the benchmark once; raises MissingExtra, with the install command, if it is missing, HostLost if it hangs."""
         Host(cls.benchmark).close()
 
     def _running(self) -> Host:
@@ -163,7 +163,7 @@ class ForeignPhysics:
         return self._host
 
     def _rewind(self, host: Host) -> None:
-        """Takes a benchmark that has played ahead back to where we are: the same episode again, by the same commands."""
+        """Undoes steps that the host has played ahead, by replaying the episode with the same commands."""
         if self._ahead or self._fails_next:
             self._ahead.clear()
             self._fails_next = False
@@ -189,7 +189,7 @@ class ForeignPhysics:
 
     def _drawn(self) -> tuple[Likeness, Painter]:
         path, xml = str(self._facts.get("path", "")), str(self._facts.get("xml", ""))
-        site_rgba = self._fields["site_rgba"]  # decides which sites are shown at all
+        site_rgba = self._fields["site_rgba"]  # part of the key, because it decides which sites are shown
         key = (path, xml, site_rgba.tobytes())
         if self._likeness is None or self._likeness[0] != key:
             likeness = Likeness(path=path, xml=xml, hidden=self._facts["hidden"], site_rgba=site_rgba)
@@ -201,12 +201,12 @@ class ForeignPhysics:
 
 
 class MetaWorldPhysics(ForeignPhysics):
-    """Meta-World 3: one Sawyer arm, moved by its hand, at 80 Hz."""
+    """Meta-World 3: one Sawyer arm, controlled by hand displacements, at 80 Hz."""
 
     benchmark = Benchmark(name="metaworld", host="metaworld_host.py", requirement="metaworld==3.1.1")
 
 
 class RobosuitePhysics(ForeignPhysics):
-    """robosuite: one Panda arm, moved by robosuite's operational-space controller, at 20 Hz."""
+    """robosuite: one Panda arm with robosuite's operational-space controller, at 20 Hz."""
 
     benchmark = Benchmark(name="robosuite", host="robosuite_host.py", requirement="robosuite==1.5.2")

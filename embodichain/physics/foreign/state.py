@@ -1,4 +1,4 @@
-"""What somebody else's benchmark says after a control step."""
+"""The state that an external benchmark reports after a control step."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from embodichain.types import WorldState
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EnvironmentState(WorldState):
-    """A state without poses and contacts, which the benchmark keeps to itself; it says whether its task is done."""
+    """A state without poses and contacts, which benchmarks do not report, but with the benchmark's own success."""
 
     success: bool
-    """What the benchmark says of this very moment."""
+    """Whether the benchmark counts this state as success."""
     reward: float
-    """Of the last step, on the benchmark's own scale."""
+    """Reward of the last step, on the benchmark's scale."""
     progress: float
-    """The same in 0..1."""
+    """The reward scaled to 0..1."""
     expert: NDArray[np.float64]
-    """What the benchmark's own scripted expert would command now; empty where it has none."""
+    """The present command of the benchmark's scripted expert; empty if it has none."""
     observation: Mapping[str, NDArray[np.float64]]
-    """What the benchmark shows to those who may know the truth, by its own names."""
+    """The benchmark's observations of the true state, by its own names."""

@@ -1,4 +1,4 @@
-"""The process that holds a benchmark's environments, and the pipe to it."""
+"""Starts the host process of a benchmark and communicates with it over a pipe."""
 
 from __future__ import annotations
 
@@ -14,45 +14,45 @@ from embodichain.physics.foreign.hosts.embodichain_host import receive, send
 from embodichain.processes import Guest
 
 INTERPRETER = "EMBODICHAIN_FOREIGN"
-"""The environment variable that names a Python which has the benchmarks."""
+"""Environment variable with the path of a Python interpreter that has the benchmarks installed."""
 _HOSTS = Path(__file__).parent / "hosts"
 _REQUESTS = {b"R": "asked to begin an episode", b"S": "asked for a step", b"A": "asked for steps of its own expert"}
-"""What a host is asked for, in words, by a request's first byte."""
+"""Descriptions of requests for messages, by their first byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benchmark:
-    """Who is behind the wire: the script that runs there, what has to be installed for it, and how long it may take."""
+    """A benchmark: the script of its host, its requirements, and time limits."""
 
     name: str
     host: str
-    """Script: an absolute path, or a file in `hosts`. It can import `embodichain_host`, the other end of the wire."""
+    """The host's script: an absolute path, or a file in `hosts`. It can import `embodichain_host`."""
     requirement: str
-    """For pip."""
+    """Requirement for pip install."""
     start_s: float = 180.0
-    """Most seconds until it says hello: it imports the benchmark meanwhile."""
+    """Most time until the greeting [s], including the import of the benchmark."""
     answer_s: float = 120.0
-    """Most seconds for an answer: an episode's beginning, a step, or sixteen steps of its own expert."""
+    """Most time for an answer [s]: the start of an episode, a step, or sixteen steps of the expert."""
 
 
 class HostLost(SceneError):
-    """The process of a benchmark has ended: the episode under way is lost, and the next one starts another."""
+    """The host process has ended: the current episode is lost, and the next one starts another process."""
 
 
 class HostHung(HostLost):
-    """It did not answer in time and was killed."""
+    """The host process did not answer in time and was killed."""
 
 
 def interpreter() -> Path:
-    """The Python of the benchmarks: $EMBODICHAIN_FOREIGN, or that of the environment "foreign" where derived data is kept."""
+    """The Python of the benchmarks: $EMBODICHAIN_FOREIGN, or the environment "foreign" in the folder of derived data."""
     return Path(os.environ.get(INTERPRETER) or cache_dir() / "foreign" / "bin" / "python").absolute()
 
 
 class Host:
-    """A running host; owned by one thread, killed when it is forgotten or the program ends, however that comes about.
+    """A running host process; for one thread. It is killed when this object is dropped or the program ends in any way.
 
-    Raises MissingExtra, which says what to install, when there is no such Python or the benchmark is not in it, and HostLost when
-    it is killed before it says hello, HostHung when that takes too long.
+    Raises MissingExtra, with the install command, when Python or the benchmark is missing, HostLost when it is killed before its
+    greeting, HostHung when the greeting takes too long.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -72,12 +72,12 @@ class Host:
             self.close()
             raise _missing(benchmark, " ".join(said[1:].decode().split()))
         self.versions = said[1:].decode()
-        """Of the benchmark and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0, numpy 1.26.4"."""
+        """Versions, such as "metaworld 3.1.1, mujoco 3.3.0, numpy 1.26.4"."""
 
     def ask(self, request: bytes) -> bytes:
-        """The reply to one request, waited for as long as the benchmark may take.
+        """Sends a request and returns the reply, within the benchmark's time limit.
 
-        Raises SceneError with what the benchmark raised, HostLost when its process has ended, HostHung when it does not answer.
+        Raises SceneError with the benchmark's error message, HostLost when its process has ended, HostHung when it does not answer.
         """
         self._guest.forget()
         reply = self._take(_REQUESTS[request[:1]], self._benchmark.answer_s, request)
@@ -107,12 +107,12 @@ class Host:
                 self.close()
                 raise _missing(self._benchmark, f"{why} but: {words}" if words else why) from error
             raise HostLost(self._last(f"the process of {name} has ended with {code}, {what}")) from error
-        except BaseException:  # interrupted between question and answer: the next answer would be to this question
+        except BaseException:  # interrupted before the answer, which the next request would take for its own
             self.close()
             raise
 
     def _last(self, why: str) -> str:
-        """Sees the process off; why it is lost, and its last words."""
+        """Ends the process; returns a message with the reason and the last lines that it printed."""
         words = self._guest.last_words()
         self.close()
         return f"{why}; its last words: {words}" if words else why

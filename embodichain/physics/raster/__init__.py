@@ -1,1 +1,1 @@
-"""The rasteriser: pictures on the CPU without rays."""
+"""The rasteriser: renders pictures on the CPU by projecting triangles."""

@@ -1,6 +1,7 @@
-"""What the rasteriser's kernels share: arrays by name, how they are compiled, and moving vertices.
+"""Shared by the rasteriser's kernels: their arrays, compiler options, and the transformation of vertices.
 
-Single thread, no fast arithmetic: the same bits in any process on one kind of processor.
+Kernels are single-threaded and compiled without fast-math, so that results are bitwise the same in any process on the same kind of
+processor.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
@@ -17,57 +18,57 @@ from embodichain.machine_code import compiled
 
 ONE, ZERO, HALF = np.float32(1.0), np.float32(0.0), np.float32(0.5)
 LANES = 64
-"""Samples that light falls on at once."""
+"""Number of samples that are shaded together, so that the compiler can vectorise over them."""
 QUANTITIES = 22
-"""Numbers of each of these samples."""
+"""Number of values stored for each of these samples."""
 DEEPEST = np.float32(65534.0)
-"""Depth of the farthest caster in a shadow map; where there is none it is deeper by one."""
+"""Depth value of the farthest caster in a shadow map; empty texels have one more."""
 OPTIONS = {"nogil": True, "error_model": "numpy", "_nrt": False}
-"""No kernel makes an array: without that nobody counts who holds one, which takes longer than looking into a shadow map."""
+"""`_nrt` off: kernels allocate no arrays, and counting references to arrays would cost more than a lookup in a shadow map."""
 
 kernel = compiled(**OPTIONS)
-"""Called from Python or from other kernels."""
+"""Decorator of functions that are called from Python or from other kernels."""
 part = njit(forceinline=True, **OPTIONS)
-"""Of another kernel: compiled into it, for a call with arrays costs more than what these do."""
+"""Decorator of functions that are inlined into kernels, because a call with arrays would cost more than their work."""
 
 
 class Solids(NamedTuple):
-    """The visible geoms of a model as triangles: see `triangles.Triangles`, here with an array for each axis."""
+    """The visible geoms of a model as triangles; as `triangles.Triangles`, but with one array for each axis, for vectorisation."""
 
     geoms: NDArray[np.int32]
     first_vertex: NDArray[np.int32]
     first_face: NDArray[np.int32]
     vertices: NDArray[np.float32]
-    """[3, V]."""
+    """Positions in the geom's frame [m], [3, V]."""
     faces: NDArray[np.uint32]
-    """[T, 3]."""
+    """Vertices of each triangle, [T, 3]."""
     planes: NDArray[np.float32]
-    """Of each triangle its unit normal and its distance from the geom's origin, [T, 4]."""
+    """Unit normal and distance from the geom's origin of each triangle's plane, [T, 4]."""
     owner: NDArray[np.uint32]
-    """Place of each triangle's geom in `geoms`, [T]."""
+    """Index of each triangle's geom in `geoms`, [T]."""
     rbound: NDArray[np.float64]
-    """Of each geom of the model the radius of a ball around its origin that holds it [m]; 0 where none does."""
+    """Radius [m] of the bounding sphere of each geom of the model, around its origin; 0 for unbounded geoms."""
     rgba: NDArray[np.float32]
-    """Of each geom of the model; one without opacity is not drawn."""
+    """Colour of each geom of the model; geoms with opacity 0 are not drawn."""
 
 
 class Skins(NamedTuple):
-    """What surfaces look like: normals and coordinates as in `triangles.Triangles`, the rest as the model says now."""
+    """The look of surfaces: normals and coordinates as in `triangles.Triangles`, the rest read from the model for every picture."""
 
     normals: NDArray[np.float32]
     coordinates: NDArray[np.float32]
     paint: NDArray[np.float32]
-    """Red, green, blue, gloss and exponent of the highlight of each visible geom, [G, 5]."""
+    """Red, green, blue, specular strength and highlight exponent of each visible geom, [G, 5]."""
     surface: NDArray[np.float32]
-    """Texture (-1: none), its repetitions along u and v, and its offset, [G, 4]."""
+    """Texture (-1 for none), its repetitions along u and v, and its offset, [G, 4]."""
     texels: NDArray[np.float32]
-    """Of all levels of all textures, [P, 4]."""
+    """Texels of all mipmap levels of all textures, [P, 4]."""
     levels: NDArray[np.int32]
-    """First texel, width and height (0: no such level) of each level of each texture, [textures, levels, 3]."""
+    """First texel, width and height (0 if there is no such level) of each mipmap level, [textures, levels, 3]."""
 
 
 class Materials(NamedTuple):
-    """Views of a model's materials, and how `triangles.Triangles` stretch textures."""
+    """Views of a model's materials, and the texture scales from `triangles.Triangles`."""
 
     geom_matid: NDArray[np.int32]
     rgba: NDArray[np.float32]
@@ -82,29 +83,29 @@ class Materials(NamedTuple):
 
 
 class Room(NamedTuple):
-    """Room to work in, overwritten by every picture."""
+    """Working memory, overwritten by every picture."""
 
     moved: NDArray[np.float32]
-    """Vertices in the space of a camera, or of a light's map, [3, V]."""
+    """Vertices in camera space or in the space of a shadow map, [3, V]."""
     spots: NDArray[np.float32]
-    """Where in the picture they lie [samples], [2, V]."""
+    """Their projections into the picture [samples], [2, V]."""
     turns: NDArray[np.float32]
-    """Camera from geom, [G, 3, 3]."""
+    """Rotation from each geom's frame to camera space, [G, 3, 3]."""
     dx: NDArray[np.float32]
-    """Directions of samples at unit depth to the right, [n]."""
+    """x of the ray through each column of samples, at depth 1, [n]."""
     dy: NDArray[np.float32]
-    """And upwards, [m]."""
+    """y of the ray through each row of samples, at depth 1, [m]."""
     nearness: NDArray[np.float32]
-    """One over the depth of each sample [1/m], [m, n]."""
+    """Inverse depth of each sample [1/m], [m, n]; it is linear over a triangle's projection."""
     shown: NDArray[np.int32]
-    """The triangle that each sample shows, -1 for none, [m, n]."""
+    """The visible triangle at each sample, -1 for none, [m, n]."""
     chosen: NDArray[np.bool_]
     colour: NDArray[np.float32]
-    """[m, n, 3]."""
+    """Colour of each sample, 0 to 1, [m, n, 3]."""
     lanes: NDArray[np.float32]
-    """Samples while light falls on them, quantity after quantity, [QUANTITIES * LANES]."""
+    """Values of the samples being shaded, quantity by quantity, [QUANTITIES * LANES]."""
     places: NDArray[np.int32]
-    """Where these samples are: row and column, [LANES, 2]."""
+    """Row and column of these samples, [LANES, 2]."""
     turn: NDArray[np.float32]
     shift: NDArray[np.float32]
     away: NDArray[np.float64]
@@ -114,33 +115,33 @@ class Room(NamedTuple):
 
 
 class Lights(NamedTuple):
-    """The lights that shine, the first `count[0]` of each array; L lights in the model, maps of N by N texels."""
+    """The active lights, in the first `count[0]` entries of each array. L lights in the model, shadow maps of N x N texels."""
 
     count: NDArray[np.int64]
     towards: NDArray[np.float64]
-    """Unit vectors in the world towards each, [L, 3]."""
+    """Unit vectors towards each light in the world frame, [L, 3]."""
     colour: NDArray[np.float32]
-    """[L, 3]."""
+    """Colour of each light, [L, 3]."""
     mapped: NDArray[np.bool_]
     """Whether it casts shadows, [L]."""
     texel: NDArray[np.float32]
-    """Edge of a texel of its map [m], [L]."""
+    """Edge length of a texel of its shadow map [m], [L]."""
     frames: NDArray[np.float64]
-    """Its map's space from the world's: texels right, texels up, depth away from the light, [L, 3, 4]."""
+    """Transformation from the world frame to its map's space: texels right, texels up, depth away from the light, [L, 3, 4]."""
     maps: NDArray[np.uint16]
-    """[L, N, N]."""
+    """Shadow maps, [L, N, N]."""
     still: NDArray[np.int64]
-    """Places of the casters that stand still."""
+    """Indices in `geoms` of casters that never move by themselves."""
     moving: NDArray[np.int64]
-    """Places of the casters that move."""
+    """Indices in `geoms` of casters that move."""
     bases: NDArray[np.uint16]
-    """By light of the model: its map without what moves, [L, N, N]."""
+    """Cached shadow map of the still casters, for each light of the model, [L, N, N]."""
     kept: NDArray[np.float64]
-    """By light of the model: what its base was drawn from, its frame and the poses of what stands still, [L, 12 + 13 S]."""
+    """The inputs from which each base was drawn, its frame and the poses of still casters, for each light, [L, 12 + 13 S]."""
     aims: NDArray[np.float32]
-    """Towards each in the space of a camera, [L, 3]."""
+    """Unit vectors towards each light in camera space, [L, 3]."""
     matrices: NDArray[np.float32]
-    """Each map's space from that of a camera, [L, 3, 4]."""
+    """Transformation from camera space to each map's space, [L, 3, 4]."""
     ambient: NDArray[np.float32]
     head: NDArray[np.float32]
     background: NDArray[np.float32]
@@ -148,7 +149,7 @@ class Lights(NamedTuple):
 
 @kernel
 def _carry(first, end, row, shift, x, y, z, out):
-    """One coordinate of vertices first..end after a rotation, of which this is the row [3], and a shift."""
+    """Computes one coordinate of vertices first..end after a rotation, of which `row` is one row [3], and a shift."""
     rx, ry, rz = row[0], row[1], row[2]
     for v in range(first, end):
         out[v] = rx * x[v] + ry * y[v] + rz * z[v] + shift
@@ -156,7 +157,7 @@ def _carry(first, end, row, shift, x, y, z, out):
 
 @part
 def transform(place, solids, turn, shift, out):
-    """The vertices of a geom after a rotation [3, 3] and a shift [3]: axis by axis, which the compiler does several at once."""
+    """Transforms the vertices of a geom by a rotation [3, 3] and a shift [3]; axis by axis, so that the compiler vectorises it."""
     first, end = solids.first_vertex[place], solids.first_vertex[place + 1]
     x, y, z = solids.vertices[0], solids.vertices[1], solids.vertices[2]
     for axis in range(3):

@@ -1,7 +1,7 @@
-"""Pictures by a rasteriser on the CPU: visible triangles in a depth buffer, shaded once, with soft shadows from one map a light.
+"""A rasteriser on the CPU: a depth buffer of triangles, deferred shading, soft shadows from one shadow map for each light.
 
-It draws what `physics.render` draws, several times faster, and adds highlights, soft shadows and textures without moire. No GL
-library, no window, no GPU; one thread, bitwise the same in any process on one kind of processor.
+It draws the same scenes as `physics.render`, several times faster, with highlights, soft shadows and mipmapped textures. It needs
+no GL library, window or GPU; it uses one thread and is bitwise the same in any process on the same kind of processor.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ from embodichain.physics.raster import parts, shading, shadows, visibility
 from embodichain.physics.raster.triangles import Triangles
 
 _MAP_SIZE = 384
-"""Texels along an edge of a shadow map."""
+"""Edge length of a shadow map [texels]."""
 _WALL = 1.5
-"""A geom of the room that reaches farther than this [m] is floor or wall: it takes shadows and casts none."""
+"""A geom of the room that is larger than this [m] is a floor or wall: it receives shadows but casts none."""
 _LEVELS = 8
 
 
 class Rasteriser:
-    """Draws one model from several of its cameras at once; owned by one thread. Implements `painter.Painter`.
+    """Draws one model from several of its cameras at once; for one thread. Implements `painter.Painter`.
 
     Args:
-        model: The model; its cameras, colours, surfaces and lights are read at every picture, its shapes once.
+        model: The model; its cameras, colours, surfaces and lights are read for every picture, its shapes only once.
         width: Width of every picture [pixels].
         height: Height of every picture [pixels].
         cameras: Names of cameras in the model, in the order of the pictures.
         shadows: Whether lights cast shadows.
-        samples: Samples per pixel along each axis, 1 or 2. With 2 colours are smoothed; depth and geoms stay those of the centre.
-        cull: Whether what a camera cannot see is left out; it changes no pixel.
+        samples: Samples per pixel along each axis, 1 or 2. With 2, colours are antialiased; depth and geoms are those of the
+        centre. cull: Whether to skip geoms outside of the view; it changes no pixel.
 
-    Raises SceneError for lights that shine from a point, and for geoms that are no solids: it draws neither.
+    Raises SceneError for point lights and for geoms that are not solid (height fields), which it cannot draw.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Rasteriser:
         depth: NDArray[np.float32] | None = None,
         geoms: NDArray[np.int32] | None = None,
     ) -> None:
-        """Writes what the cameras see in the state `data`; see `painter.Painter`."""
+        """Renders the cameras in the state `data`; see `painter.Painter`."""
         if rgb.shape != self._rgb.shape or (depth is not None and depth.shape != self._depth.shape):
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
@@ -144,7 +144,7 @@ class Rasteriser:
         """Compiles the kernels, so that processes started later on this machine load them in milliseconds.
 
         Returns:
-            Seconds it took: some ten at first, less than one ever after.
+            Time taken [s]: about ten the first time, then less than one.
         """
         started = time.perf_counter()
         model = mujoco.MjModel.from_xml_string(
@@ -189,7 +189,7 @@ def _room(triangles: Triangles, rows: int, columns: int) -> parts.Room:
 
 
 def _lights(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> parts.Lights:
-    """Room for all lights of a model, and who casts shadows among its visible geoms: what stands still, and what moves."""
+    """Allocates the arrays of all lights, and divides the visible geoms that cast shadows into still and moving ones."""
     bodies = model.geom_bodyid[geoms]
     fixed = (model.body_weldid[bodies] == 0) & (model.body_mocapid[model.body_rootid[bodies]] < 0)
     wall = fixed & ((model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE) | (model.geom_rbound[geoms] > _WALL))
@@ -216,14 +216,14 @@ def _lights(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> parts.Lights:
 
 
 def _pyramids(model: mujoco.MjModel) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """All textures, each in halves of halves: texels [P, 4] and levels as `parts.Skins` has them."""
+    """Mipmaps of all textures: texels [P, 4] and levels as in `parts.Skins`."""
     shapes = np.stack([model.tex_height, model.tex_width, model.tex_nchannel, model.tex_adr], axis=1).astype(np.int64)
     return _halved(model.tex_data.tobytes(), shapes.tobytes())
 
 
 @lru_cache(maxsize=4)
 def _halved(data: bytes, shapes: bytes) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-    """The same for all models of the same textures: built once a process."""
+    """Cached mipmaps, shared in a process by all models with the same textures."""
     found = np.frombuffer(shapes, np.int64).reshape(-1, 4)
     levels = np.zeros((max(len(found), 1), _LEVELS, 3), np.int32)
     parts: list[NDArray[np.float32]] = [np.zeros((1, 4), np.float32)]

@@ -1,4 +1,4 @@
-"""Kernels of the rasteriser that give what is seen its colour, and make pictures of it."""
+"""Kernels of the rasteriser that shade the visible samples and write the final picture."""
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
 
@@ -9,11 +9,11 @@ import numpy as np
 from embodichain.physics.raster.parts import DEEPEST, HALF, LANES, ONE, ZERO, kernel, part
 
 _SHADOW = np.float32(0.3)
-"""What a shadow leaves of a light."""
+"""Share of a light that remains in its shadow."""
 _MIRROR = np.float32(0.45)
-"""Share of a light that a wholly specular material mirrors at the centre of the highlight."""
+"""Share of a light that a fully specular material reflects at the centre of a highlight."""
 _ALIKE = np.float32(10.0 / 255.0)
-"""Samples that differ by less need no other between them."""
+"""Colours that differ by less than this are interpolated instead of shading the sample between them."""
 _DEFAULT_SPECULAR, _DEFAULT_SHININESS = np.float32(0.5), np.float32(0.5)
 _X = np.uint64(0 * LANES)
 _Y = np.uint64(1 * LANES)
@@ -37,14 +37,13 @@ _GLEAM = np.uint64(18 * LANES)
 _PX = np.uint64(19 * LANES)
 _PY = np.uint64(20 * LANES)
 _PZ = np.uint64(21 * LANES)
-"""Where each quantity of the samples in `Room.lanes` lies: at fixed distances in one array, so that the compiler takes several at
-once."""
+"""Offset of each quantity in `Room.lanes`. Constant offsets into a single array let the compiler vectorise the loops over samples."""
 _RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
 @kernel
 def read_surfaces(solids, materials, skins):
-    """Colour, gloss and texture of every visible geom as the model says now."""
+    """Reads the colour, specular strength and texture of every visible geom from the model."""
     paint, surface = skins.paint, skins.surface
     for place in range(len(solids.geoms)):
         g = solids.geoms[place]
@@ -53,12 +52,12 @@ def read_surfaces(solids, materials, skins):
         gloss, shininess, surface[place, 0] = _DEFAULT_SPECULAR, _DEFAULT_SHININESS, -ONE
         exponent = shininess * np.float32(128.0)
         if material >= 0:
-            if red == HALF and green == HALF and blue == HALF and solids.rgba[g, 3] == ONE:  # MuJoCo's way to say: as the material
+            if red == HALF and green == HALF and blue == HALF and solids.rgba[g, 3] == ONE:  # MuJoCo's default: use the material's
                 red, green, blue = materials.rgba[material, 0], materials.rgba[material, 1], materials.rgba[material, 2]
             gloss = materials.specular[material]
             exponent = materials.shininess[material] * np.float32(128.0)
             roughness = materials.roughness[material]
-            if roughness >= ZERO:  # Karis 2013
+            if roughness >= ZERO:  # converts roughness to a Phong exponent (Karis 2013)
                 square = max(roughness * roughness, np.float32(0.03))
                 exponent = max(np.float32(2.0) / (square * square) - np.float32(2.0), ONE)
             surface[place, 0] = np.float32(materials.texid[material, 1])
@@ -78,9 +77,9 @@ def _row_lit(texels, i, z, part):
 
 @part
 def _lit(texels, start, size, x, y, z):
-    """Share of a light that reaches a point of its map's space: 3 x 3 comparisons, weighted linearly in between (PCF).
+    """Share of a light that reaches a point in its map's space: percentage-closer filtering, 3 x 3 texels with linear weights.
 
-    The map is the [size, size] from `start` on. Where six comparisons agree, so do all.
+    The map is the [size, size] texels from `start` on.
     """
     left, low = np.floor(x), np.floor(y)
     inner = np.float32(size - 3)
@@ -91,6 +90,7 @@ def _lit(texels, start, size, x, y, z):
         j, k, m = i + width, i + width + width, i + width + width + width
         one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
         z = np.int32(min(max(z, ZERO), DEEPEST))
+        # Away from shadow edges, all 16 texels agree. Six spread samples decide that well enough, and skip the filter.
         agree = np.uint8(z <= texels[i]) + np.uint8(z <= texels[i + three]) + np.uint8(z <= texels[j + one])
         agree += np.uint8(z <= texels[k + two]) + np.uint8(z <= texels[m]) + np.uint8(z <= texels[m + three])
         if agree == 0:
@@ -105,7 +105,7 @@ def _lit(texels, start, size, x, y, z):
 
 @part
 def _texel(texels, start, width, height, u, v):
-    """The colour of a repeating picture at (u, v), linear between its pixels."""
+    """The colour of a repeating texture at (u, v), with bilinear interpolation."""
     x = (u - np.floor(u)) * np.float32(width) - HALF
     y = (v - np.floor(v)) * np.float32(height) - HALF
     left, top = np.floor(x), np.floor(y)
@@ -125,7 +125,7 @@ def _texel(texels, start, width, height, u, v):
 
 @kernel
 def _face(n, lanes, ambient, head):
-    """Makes normals unit, and lets ambient light and headlight fall on them; highlights begin at nothing."""
+    """Normalises normals, and initialises light with the ambient light and headlight, and highlights with zero."""
     ambient_r, ambient_g, ambient_b, head_r, head_g, head_b = ambient[0], ambient[1], ambient[2], head[0], head[1], head[2]
     for lane in range(n):
         k = np.uint64(lane)
@@ -144,16 +144,17 @@ def _face(n, lanes, ambient, head):
 
 @kernel
 def _aim(n, lanes, lx, ly, lz, texel, m):
-    """How far surfaces turn towards a light, how they mirror it, and where in its map they are to be looked up.
+    """Computes diffuse and specular factors of a light, and the point at which to look up its shadow map.
 
-    A point is lifted off its surface, farther the more this slants, so that no texel of its own surface lies above it. Near its
-    peak (N . H) ** e is exp(-e * (1 - (N . H) ** 2) / 2), taken as (1 - y / 8) ** 8.
+    To avoid self-shadowing, the point is moved off its surface, farther on slanted surfaces. The Blinn-Phong highlight
+    (N . H) ** e is approximated by exp(-y) with y = e * (1 - (N . H) ** 2) / 2, and that by (1 - y / 8) ** 8.
     """
     m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23 = (
         m[0, 0], m[0, 1], m[0, 2], m[0, 3], m[1, 0], m[1, 1], m[1, 2], m[1, 3], m[2, 0], m[2, 1], m[2, 2], m[2, 3],
     )  # fmt: skip
     for lane in range(n):
         k = np.uint64(lane)
+        # (x, y, -1) is the ray through the sample at depth 1; times depth it is the point in camera space.
         x, y, depth = lanes[_X + k], lanes[_Y + k], lanes[_DEPTH + k]
         nx, ny, nz = lanes[_NX + k], lanes[_NY + k], lanes[_NZ + k]
         toward = nx * lx + ny * ly + nz * lz
@@ -174,7 +175,8 @@ def _aim(n, lanes, lx, ly, lz, texel, m):
 
 @kernel
 def _look_up(n, lanes, mapped, texels, start, size):
-    """How far a light reaches surfaces that turn towards it: this takes the place of where they are in its map."""
+    """Replaces the map coordinates of each sample by the share of the light that reaches it."""
+    # Lookups jump in memory and cannot be vectorised: they have a loop of their own, so that `_aim` and `_add` can be.
     for lane in range(n):
         k = np.uint64(lane)
         reaches = ONE if lanes[_TURNED + k] > ZERO else ZERO
@@ -185,7 +187,7 @@ def _look_up(n, lanes, mapped, texels, start, size):
 
 @kernel
 def _add(n, lanes, light_r, light_g, light_b):
-    """Adds what a light gives to surfaces that it reaches in this measure."""
+    """Adds the diffuse and specular light of one light to each sample."""
     for lane in range(n):
         k = np.uint64(lane)
         weight = lanes[_TURNED + k] * (_SHADOW + (ONE - _SHADOW) * lanes[_PX + k])
@@ -200,7 +202,7 @@ def _add(n, lanes, light_r, light_g, light_b):
 
 @kernel
 def _mix(n, lanes):
-    """Surfaces in their light, with highlights on top."""
+    """Multiplies surface colours by their light and adds highlights."""
     for lane in range(n):
         k = np.uint64(lane)
         lanes[_RED + k] = min(lanes[_RED + k] * lanes[_LIGHT_R + k] + lanes[_SHINE_R + k], ONE)
@@ -210,9 +212,9 @@ def _mix(n, lanes):
 
 @kernel
 def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen):
-    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen` only of those in `chosen`.
+    """Writes the colours, 0 to 1, of every `step`-th sample from `start` on; with `use_chosen`, only of those in `chosen`.
 
-    There are `grain` samples to the width of a pixel. Surfaces are found sample by sample, then light falls on many at once.
+    A pixel is `grain` samples wide. Samples are collected one by one until LANES of them can be shaded together.
     """
     shown, nearness, colour, dx, dy = room.shown, room.nearness, room.colour, room.dx, room.dy
     normals, coordinates, faces = skins.normals, skins.coordinates, solids.faces
@@ -240,7 +242,7 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
     smooth, uv = room.smooth, room.uv
     paint, surface, levels, pixels, turns = skins.paint, skins.surface, skins.levels, skins.texels, room.turns
     chosen, owner = room.chosen, solids.owner
-    # Of the triangle at hand, each linear in a sample's direction (x, y): weights of corners, and what these weigh.
+    # Edge functions of the current triangle, linear in a sample's ray (x, y): they are the unnormalised weights of its corners.
     ax = ay = az = bx = by = bz = cx = cy = cz = ZERO
     wide, high = grain * (dx[1] - dx[0]), grain * (dy[1] - dy[0])
     place, texture, last = 0, -1, -1
@@ -271,7 +273,8 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                 ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
                 bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
                 cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
-                # The scale of a triangle must not decide how long its normals are before they are made unit.
+                # The edge functions grow with the triangle's volume: divide by it, so that normals stay within the range of
+                # float32.
                 whole = ONE / max(abs(xa * ax + ya * ay + za * az), np.float32(1e-30))
                 for corner in range(3):
                     for axis in range(3):
@@ -297,7 +300,7 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
                 inverse = ONE / (ea + eb + ec)
                 u = (ea * uv[0, 0] + eb * uv[1, 0] + ec * uv[2, 0]) * inverse
                 v = (ea * uv[0, 1] + eb * uv[1, 1] + ec * uv[2, 1]) * inverse
-                # How far (u, v) move from this pixel to the next: numerator and denominator are linear in the picture.
+                # Derivatives of (u, v) for the mipmap level, by the quotient rule: numerator and denominator are linear in (x, y).
                 sx, sy = ax + bx + cx, ay + by + cy
                 across_u = (ax * uv[0, 0] + bx * uv[1, 0] + cx * uv[2, 0] - u * sx) * (inverse * wide)
                 across_v = (ax * uv[0, 1] + bx * uv[1, 1] + cx * uv[2, 1] - v * sx) * (inverse * wide)
@@ -338,13 +341,13 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
 
 @part
 def _apart(one, other, owner):
-    """Whether two samples that show these triangles show different geoms, or nothing and something."""
+    """Whether two samples with these triangles show different geoms, or only one of them shows any."""
     return one != other and (one < 0 or other < 0 or owner[one] != owner[other])
 
 
 @part
 def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
-    """Gives a sample the mean colour of two others, unless it must be chosen."""
+    """Gives a sample the mean colour of two neighbours, or marks it in `chosen` if it must be shaded."""
     t = shown[j, i]
     differ = _apart(t, shown[j0, i0], owner) or _apart(t, shown[j1, i1], owner)
     if not differ:
@@ -359,10 +362,10 @@ def _between_two(owner, shown, colour, chosen, j, i, j0, i0, j1, i1):
 
 @kernel
 def between(owner, room):
-    """Colours of the samples between pixel centres: the mean of two centres beside them, or of two samples above and below.
+    """Fills in the samples between pixel centres: from two centres beside them, or from two samples above and below.
 
-    Centres are at odd rows and columns and shaded already. A sample whose two neighbours show its own geom in one colour, near
-    enough, shows it too and needs no light of its own; all others are marked in `chosen`.
+    Centres are at odd rows and columns and are already shaded. A sample whose two neighbours show the same geom in nearly the same
+    colour is interpolated; all others are marked in `chosen`.
     """
     shown, colour, chosen = room.shown, room.colour, room.chosen
     rows, columns = np.uint64(shown.shape[0]), np.uint64(shown.shape[1])
@@ -386,7 +389,7 @@ def between(owner, room):
 
 @kernel
 def develop(colour, fine, rgb):
-    """A picture in bytes: of one sample a pixel, or, `fine`, of each centre and its eight neighbours, weighted 4, 2 and 1."""
+    """Converts colours to bytes: one sample a pixel or, with `fine`, centre and eight neighbours weighted 4, 2 and 1."""
     height, width = rgb.shape[0], rgb.shape[1]
     full = np.float32(255.0)
     for row in range(height):
@@ -403,8 +406,9 @@ def develop(colour, fine, rgb):
 
 @kernel
 def colour(fine, axes, eye, solids, skins, lights, room, rgb):
-    """Makes a picture [h, w, 3] of what `visibility.see` found."""
+    """Shades the samples that `visibility.see` found, and writes the picture [h, w, 3]."""
     if fine:
+        # Shade the centres first; of the samples between them, only those at edges of geoms or colours need shading.
         shade(1, 2, np.float32(2.0), axes, eye, solids, skins, lights, room, False)
         between(solids.owner, room)
         shade(0, 1, np.float32(2.0), axes, eye, solids, skins, lights, room, True)

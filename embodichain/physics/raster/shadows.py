@@ -9,13 +9,13 @@ import numpy as np
 from embodichain.physics.raster.parts import DEEPEST, ONE, ZERO, kernel, narrowed, part, transform
 
 _STEP = 0.05
-"""A map's borders lie on multiples of this [m]: it stays where it is while something moves within them."""
+"""Borders of a shadow map are multiples of this [m], so that the map does not shift with every small motion of a caster."""
 _NOTHING = np.uint16(65535)
 
 
 @kernel
 def light_up(active, casting, diffuse, shadows, direction, rotation, position, aabb, solids, lights, room):
-    """Finds the lights that shine and draws their maps: what stands still from memory if it has not changed, then what moves."""
+    """Finds the active lights and draws their shadow maps: still casters from the cached base if unchanged, then moving ones."""
     count = 0
     size = lights.maps.shape[1]
     for light in range(len(active)):
@@ -44,7 +44,8 @@ def light_up(active, casting, diffuse, shadows, direction, rotation, position, a
 
 @part
 def _frame(towards, rotation, position, aabb, solids, lights, size, frame):
-    """Writes the space of a light's map, [3, 4]: right-handed, right and up across the light, and all casters within."""
+    """Computes the transformation to a shadow map, [3, 4], such that the map covers all casters."""
+    # Start from the axis most perpendicular to the light: the cross product is then far from zero.
     least = 0
     for k in range(3):
         if abs(towards[k]) < abs(towards[least]):
@@ -76,11 +77,12 @@ def _frame(towards, rotation, position, aabb, solids, lights, size, frame):
                     centre += along * aabb[g, k]
                     reach += abs(along) * aabb[g, 3 + k]
                 lowest, highest = min(lowest, centre - reach), max(highest, centre + reach)
+        # Snap to the grid, with a margin: while casters move within it, the frame, and so the cached base, stay valid.
         lowest = np.floor(lowest / _STEP - 0.1) * _STEP
         extent = np.ceil(highest / _STEP + 0.1) * _STEP - lowest
         frame[axis, 3] = -lowest
         if axis < 2:
-            texel = max(texel, extent / size)
+            texel = max(texel, extent / size)  # square texels: the larger extent decides
         else:
             for k in range(4):
                 frame[2, k] *= DEEPEST / extent
@@ -92,7 +94,8 @@ def _frame(towards, rotation, position, aabb, solids, lights, size, frame):
 
 @part
 def _changed(rotation, position, solids, lights, frame, kept):
-    """Whether a base was drawn from something else than what it would be drawn from now, which is kept."""
+    """Whether the cached base of a light is outdated; stores the present inputs in `kept`."""
+    # No early return: all inputs must be stored for the next comparison.
     changed = False
     place = 0
     for i in range(3):
@@ -112,10 +115,10 @@ def _changed(rotation, position, solids, lights, frame, kept):
 
 @kernel
 def cast(places, rotation, position, solids, frame, room, shade):
-    """Draws the depths of casters along a light into `shade` [N, N], the nearest to it; texel centres are the samples.
+    """Draws the depth of the casters nearest to a light into `shade` [N, N], sampled at texel centres.
 
-    `places` of the casters among the visible geoms; `frame` [3, 4] the map's space from the world's: texels to the right, texels
-    upwards, and steps of depth away from the light.
+    `places` are indices of casters in `geoms`; `frame` [3, 4] transforms from the world frame to texels right, texels up, and depth
+    away from the light.
     """
     size = shade.shape[0]
     faces, planes = solids.faces, solids.planes
@@ -138,7 +141,7 @@ def cast(places, rotation, position, solids, frame, room, shade):
         fx, fy, fz = turn[2, 0], turn[2, 1], turn[2, 2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):
             if planes[t, 0] * fx + planes[t, 1] * fy + planes[t, 2] * fz >= ZERO:
-                continue
+                continue  # faces away from the light: the front of a closed solid is nearer and casts the same shadow
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
             x0, y0, x1, y1, x2, y2 = xs[a], ys[a], xs[b], ys[b], xs[c], ys[c]
             left, right = np.int64(np.ceil(min(x0, x1, x2))), np.int64(np.floor(max(x0, x1, x2)))
@@ -160,7 +163,7 @@ def cast(places, rotation, position, solids, frame, room, shade):
                 base2 = (y - y2) * (x0 - x2) + x2 * (y0 - y2)
                 depth = z0 + along * (y - y0) - across * x0
                 first, last = left, right
-                if right - left > 5:
+                if right - left > 5:  # for wide triangles, solving for the ends of the row is cheaper than testing every texel
                     start, stop = np.float32(left), np.float32(right)
                     start, stop = narrowed(y0 - y1, base0, start, stop)
                     start, stop = narrowed(y1 - y2, base1, start, stop)

@@ -1,4 +1,4 @@
-"""Visible geoms as triangles: whatever a model shows, cut once into corners with normals and texture coordinates."""
+"""Converts the visible geoms of a model into triangles with normals and texture coordinates."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from embodichain.errors import SceneError
 Floats = NDArray[np.float64]
 _VISIBLE_GROUPS = 3
 _SAGITTA = 5e-4
-"""How far a chord may stay under its arc [m]; the polygon's radius is chosen so that it errs by half of it on either side."""
+"""Largest distance between an arc and its chord [m]. The polygon is enlarged, so that the error is half of it to either side."""
 _FEWEST, _MOST = 12, 40
 _HORIZON = 100.0
-"""Half the edge of a plane that has no end [m]: far beyond what any camera sees."""
+"""Half the edge length of an infinite plane [m]: farther than any camera sees."""
 _CREASE = 0.8
-"""A corner's normal that leans further from its face's, in cosines, is that of an edge: the face's own is used, as by MuJoCo."""
+"""If the cosine between a corner's normal and its face's is below this, the corner is at a sharp edge, and the face's normal is
+used, as in MuJoCo."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Triangles:
-    """The visible geoms of a model, in their own frames; corners run counter-clockwise as seen from outside."""
+    """The visible geoms of a model, in their own frames; triangles are counter-clockwise as seen from outside."""
 
     geoms: NDArray[np.int32]
     """Number of each visible geom, ascending, shape [G]."""
     first_vertex: NDArray[np.int32]
-    """Where each geom's vertices begin, and an end, shape [G + 1]."""
+    """Index of each geom's first vertex, and of the end, shape [G + 1]."""
     first_face: NDArray[np.int32]
-    """Where each geom's triangles begin, and an end, shape [G + 1]."""
+    """Index of each geom's first triangle, and of the end, shape [G + 1]."""
     vertices: NDArray[np.float32]
     """Positions [m], shape [V, 3]."""
     faces: NDArray[np.int32]
@@ -41,15 +42,15 @@ class Triangles:
     coordinates: NDArray[np.float32]
     """Texture coordinates of each triangle's corners before repetition, shape [T, 3, 2]."""
     stretch: NDArray[np.float32]
-    """What a material's repetitions are multiplied by: plain ones, and uniform ones, shape [G, 2, 2]."""
+    """Factors on a material's texture repetitions, without and with `texuniform`, shape [G, 2, 2]."""
     offset: NDArray[np.float32]
-    """Added to repeated texture coordinates, shape [G]."""
+    """Offset added to texture coordinates after repetition, shape [G]."""
 
     @classmethod
     def of(cls, model: mujoco.MjModel, geoms: NDArray[np.int32] | None = None) -> Triangles:
-        """Cuts the geoms with these numbers, by default all of groups 0 to 2, which cameras see.
+        """Triangulates the geoms with these numbers, by default all of groups 0 to 2, which cameras see.
 
-        Raises SceneError for a kind of geom that is no solid (a height field).
+        Raises SceneError for a type of geom that cannot be drawn (height fields).
         """
         geoms = visible(model) if geoms is None else geoms
         parts = [_cut(model, int(geom)) for geom in geoms]
@@ -68,20 +69,20 @@ class Triangles:
         )
 
     def planes(self) -> NDArray[np.float32]:
-        """Of each triangle its unit normal and how far it lies from the geom's origin along it [m], shape [T, 4]."""
+        """Unit normal, and distance from the geom's origin [m], of each triangle's plane, shape [T, 4]."""
         corners = self.vertices[self.faces].astype(np.float64)
         normals = _flat(corners)
         return np.column_stack([normals, np.einsum("fx,fx->f", normals, corners[:, 0])]).astype(np.float32)
 
 
 def visible(model: mujoco.MjModel) -> NDArray[np.int32]:
-    """The geoms that cameras see."""
+    """Numbers of the geoms that cameras see."""
     return np.flatnonzero(model.geom_group < _VISIBLE_GROUPS).astype(np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Part:
-    """One geom cut into triangles."""
+    """The triangles of one geom."""
 
     vertices: Floats
     faces: NDArray[np.int64]
@@ -122,7 +123,7 @@ def _mesh(model: mujoco.MjModel, geom: int) -> _Part:
     if model.mesh_texcoordadr[mesh] >= 0:
         points = model.mesh_texcoord[model.mesh_texcoordadr[mesh] + model.mesh_facetexcoord[faces]]
         return _Part(vertices=vertices, faces=corners, normals=normals, coordinates=points)
-    # Without coordinates of its own a mesh is seen from above, as by OpenGL's planes that hang on the object.
+    # MuJoCo maps textures onto meshes without coordinates along z, like OpenGL's object-linear texture generation.
     size = model.geom_size[geom]
     plain = tuple(1.0 / extent if extent > 0.0 else 1.0 for extent in size[:2])
     points = vertices[corners][..., :2] * (0.5, -0.5)
@@ -130,7 +131,7 @@ def _mesh(model: mujoco.MjModel, geom: int) -> _Part:
 
 
 def _flat(corners: Floats) -> Floats:
-    """Unit normals of triangles [F, 3, 3]; of one without an area, zero."""
+    """Unit normals of triangles [F, 3, 3]; zero for degenerate ones."""
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-30)
 
@@ -157,7 +158,7 @@ def _plane(size: Floats) -> _Part:
 
 
 def _box(size: Floats) -> _Part:
-    """Each side's u runs to the right and v down as seen from outside, upright for the four sides."""
+    """As seen from outside, u runs to the right and v down on each face; the four vertical faces are upright."""
     faces, normals, points, vertices = [], [], [], []
     for axis in range(3):
         for sign in (1.0, -1.0):
@@ -196,7 +197,7 @@ def _ellipsoid(size: Floats) -> _Part:
     out = np.stack([np.cos(tilt), np.sin(tilt)], axis=-1)
     v = 0.5 - tilt / np.pi
     part = _turned(sides, radius * _swelling(sides), height * _swelling(sides), out, v)
-    normals = part.normals / size
+    normals = part.normals / size  # normals transform by the inverse transpose of the scaling
     normals /= np.linalg.norm(normals, axis=-1, keepdims=True)
     return _Part(
         vertices=part.vertices * size,
@@ -218,7 +219,7 @@ def _capsule(size: Floats) -> _Part:
     height = np.concatenate([-half - np.sin(lower) * swollen, half + np.sin(upper) * swollen])
     out = np.concatenate([np.stack([np.cos(lower), -np.sin(lower)], axis=-1), np.stack([np.cos(upper), np.sin(upper)], axis=-1)])
     v = np.concatenate([lower * 2.0 / np.pi, 1.0 - upper * 2.0 / np.pi])
-    v[rings], v[rings + 1] = 1.0, 0.0
+    v[rings], v[rings + 1] = 1.0, 0.0  # between the two caps the texture covers the cylinder once
     part = _turned(sides, around, height, out, v)
     return _Part(
         vertices=part.vertices, faces=part.faces, normals=part.normals, coordinates=part.coordinates, uniform=(radius, radius)
@@ -251,8 +252,8 @@ def _cylinder(size: Floats) -> _Part:
 
 
 def _turned(sides: int, radius: Floats, height: Floats, out: Floats, v: Floats) -> _Part:
-    """A profile turned about Z, lowest ring first; `out` [R, 2] is each ring's normal away from the axis and along it."""
-    angle = 2.0 * np.pi * np.arange(sides + 1) / sides  # the seam twice, for its two texture coordinates
+    """A solid of revolution about Z, lowest ring first; `out` [R, 2] holds each ring's normal, away from the axis and along it."""
+    angle = 2.0 * np.pi * np.arange(sides + 1) / sides  # vertices at the seam are doubled, as they have two texture coordinates
     around = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     around[-1] = around[0]
     vertices = np.concatenate(
@@ -266,6 +267,7 @@ def _turned(sides: int, radius: Floats, height: Floats, out: Floats, v: Floats) 
     for ring in range(len(radius) - 1):
         low = ring * (sides + 1) + np.arange(sides)
         high = low + sides + 1
+        # At a pole, one of the two triangles of each quad has no area and is left out.
         if radius[ring] > 1e-9:
             faces.append(np.stack([low, low + 1, high + 1], axis=-1))
         if radius[ring + 1] > 1e-9:
@@ -275,13 +277,13 @@ def _turned(sides: int, radius: Floats, height: Floats, out: Floats, v: Floats) 
 
 
 def _segments(radius: float) -> int:
-    """Sides of a polygon whose arcs rise over its chords by no more than allowed: a multiple of four."""
+    """Number of sides, a multiple of four, for which arcs deviate from chords by at most the allowed distance."""
     sides = np.pi / np.arccos(max(1.0 - _SAGITTA / radius, -1.0))
     return int(np.clip(4 * np.ceil(sides / 4), _FEWEST, _MOST))
 
 
 def _swelling(sides: int) -> float:
-    """Radius of a polygon that errs from the unit circle as much outwards as inwards."""
+    """Circumradius of a polygon that deviates from the unit circle equally outwards and inwards."""
     return 2.0 / (1.0 + np.cos(np.pi / sides))
 
 

@@ -1,8 +1,8 @@
-"""Kernels of the rasteriser that find what each sample shows.
+"""Kernels of the rasteriser that find the visible triangle at each sample.
 
-Cameras look along -Z with X to the right and Y up. What a sample shows is found with homogeneous edge functions (Olano and Greer
-1997): a product p_j x p_k of camera space says on which side of an edge a ray lies, wherever its ends are, so nothing is cut at the
-near plane, and edges that two triangles share leave no gap.
+Cameras look along -Z, with X to the right and Y up. Triangles are rasterised with homogeneous edge functions (Olano and Greer
+1997): the cross product p_j x p_k in camera space tells on which side of an edge a ray passes, even if the edge's ends are behind
+the camera. So triangles need not be clipped at the near plane, and triangles that share an edge leave no gap.
 """
 
 # ruff: noqa: ANN001, ANN201, ANN202  (numba infers the types)
@@ -14,23 +14,23 @@ import numpy as np
 from embodichain.physics.raster.parts import ONE, ZERO, kernel, narrowed, part, transform
 
 _NEAR = np.float32(0.001)
-"""Nothing nearer to a camera is drawn [m]."""
+"""Distance of the near plane [m]."""
 _TIE = np.float32(1.0 - 2e-6)
-"""Of two surfaces whose depths differ by less the later geom shows, as by the ray caster."""
+"""If the depths of two surfaces differ by less than this factor, the later geom is shown, as by the ray caster."""
 _SLACK = np.float32(0.002)
-"""By how much the box around a triangle may be off [samples]."""
+"""Margin for rounding errors of a triangle's bounding box [samples]."""
 
 
 @kernel
 def _project(first, end, x, z, scale, half, out):
-    """Where vertices of camera space lie along an axis of the picture [samples]; nonsense for those behind the camera."""
+    """Projects vertices from camera space onto an axis of the picture [samples]; meaningless for vertices behind the camera."""
     for v in range(first, end):
         out[v] = half - x[v] / z[v] * scale
 
 
 @part
 def _outside(x, y, ahead, radius, tan_x, tan_y, far):
-    """Whether a ball around a point of camera space [m] is out of sight."""
+    """Whether a sphere in camera space [m] is completely outside of the view."""
     beside = abs(x) - ahead * tan_x > radius * np.sqrt(1.0 + tan_x * tan_x)
     above = abs(y) - ahead * tan_y > radius * np.sqrt(1.0 + tan_y * tan_y)
     return ahead + radius < 0.0 or ahead - radius > far or beside or above
@@ -38,10 +38,10 @@ def _outside(x, y, ahead, radius, tan_x, tan_y, far):
 
 @kernel
 def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
-    """Finds the triangle that each sample shows, and one over its depth.
+    """Finds the visible triangle and inverse depth at each sample.
 
-    `eye` [3], `axes` [3, 3] (columns X, Y, Z) and `fovy` [degrees] are the camera's. Samples are the centres of pixels, or, `fine`,
-    these and all halfway between them and at the border; a centre has the same direction, to the bit, in both cases.
+    `eye` [3], `axes` [3, 3] (columns X, Y, Z) and `fovy` [degrees] are the camera's. Samples are the pixel centres or, with `fine`,
+    also the points halfway between them and at the border; the ray through a centre is bitwise the same in both cases.
     """
     nearness, shown, dx, dy = room.nearness, room.shown, room.dx, room.dy
     rows, columns = nearness.shape
@@ -87,11 +87,12 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
         begin, end = solids.first_vertex[place], solids.first_vertex[place + 1]
         _project(begin, end, xs, zs, scale_x, half_x, across)
         _project(begin, end, ys, zs, -scale_y, half_y, down)
+        # Only geoms whose bounding sphere crosses the near plane can have vertices that must not be projected.
         behind = radius == 0.0 or -away[2] - radius < _NEAR
         ex, ey, ez = local[0], local[1], local[2]
         for t in range(solids.first_face[place], solids.first_face[place + 1]):
             if planes[t, 0] * ex + planes[t, 1] * ey + planes[t, 2] * ez <= planes[t, 3]:
-                continue  # it shows its back
+                continue  # back face
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
             if behind and (zs[a] > -_NEAR or zs[b] > -_NEAR or zs[c] > -_NEAR):
                 lowest, highest, top, bottom = _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y)
@@ -108,6 +109,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
             xa, ya, za, xb, yb, zb, xc, yc, zc = xs[a], ys[a], zs[a], xs[b], ys[b], zs[b], xs[c], ys[c], zs[c]
             ux, uy, uz, vx, vy, vz = xb - xa, yb - ya, zb - za, xc - xa, yc - ya, zc - za
             nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+            # Scale the plane's equation so that n . ray is the inverse depth, which is linear over the picture.
             distance = nx * xa + ny * ya + nz * za
             if distance >= ZERO:
                 continue
@@ -116,7 +118,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
             ax, ay, az = yc * zb - zc * yb, zc * xb - xc * zb, xc * yb - yc * xb
             bx, by, bz = ya * zc - za * yc, za * xc - xa * zc, xa * yc - ya * xc
             cx, cy, cz = yb * za - zb * ya, zb * xa - xb * za, xb * ya - yb * xa
-            wide = right - left > 7
+            wide = right - left > 7  # then solving for the ends of each row is cheaper than testing every sample
             for j in range(first, last + 1):
                 y = dy[j]
                 ea, eb, ec, near_y = ay * y - az, by * y - bz, cy * y - cz, ny * y - nz
@@ -139,7 +141,7 @@ def see(rotation, position, solids, eye, axes, fovy, far, cull, fine, room):
 
 @part
 def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
-    """Bounds in the picture [samples] of the part of a triangle that is before the near plane: empty when there is none."""
+    """Bounds in the picture [samples] of the part of a triangle in front of the near plane; empty if there is none."""
     lowest = top = np.float32(1e9)
     highest = bottom = np.float32(-1e9)
     for edge in range(3):
@@ -158,7 +160,7 @@ def _clipped(t, faces, xs, ys, zs, scale_x, scale_y, half_x, half_y):
 
 @kernel
 def read(fine, solids, room, depth, geoms):
-    """Depths [m] and geoms of the samples that are pixel centres; 0 and -1 where nothing shows."""
+    """Writes depths [m] and geoms at pixel centres; 0 and -1 where nothing is visible."""
     for row in range(depth.shape[0]):
         for column in range(depth.shape[1]):
             j, i = (2 * row + 1, 2 * column + 1) if fine else (row, column)

@@ -1,4 +1,4 @@
-"""One block of the world model over a whole training window: who attends to whom in a step, and what its memory takes in.
+"""One block of the world model over a whole training window: attention between groups of tokens, then the memory layer.
 
 Shapes: B batch, T steps, N tokens of a group, D width.
 """
@@ -26,22 +26,22 @@ class Conditioned(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """What one pass over a group of tokens needs beside tokens and memory: follows from flow time, layout and weights alone.
+    """What a pass over a group of tokens needs besides tokens and memory. It depends only on flow time, layout and weights.
 
-    Inference makes it for every pass, unless it is handed the one that somebody `made` before.
+    Inference computes it for every pass unless the caller passes one that was `made` in advance.
     """
 
     place: Tensor
-    """Added to the projected tokens: which camera, or which action of the chunk, [N, D]."""
+    """Embedding added to the projected tokens: of the camera, or of the action's place in the chunk, [N, D]."""
     modulations: tuple[tuple[Tensor, ...], ...]
     """Of each block, as `Block.modulation` gives it: six, each [B, T, 1, D]."""
     head: tuple[Tensor, ...]
-    """Shift and gain of the output projection, each [B, T, 1, D]; () where nothing is put out."""
+    """Shift and gain of the output head, each [B, T, 1, D]; () for tokens without an output."""
     rotation: Rotation
 
 
 BlockPassed = tuple[list[Tensor], KeyValue, tuple[FastWeights, ...]]
-"""Tokens after a block, and what memory keeps of it: keys and values of the last frame, fast weights (() without a memory)."""
+"""Tokens after a block, keys and values of the last frame, and the final fast weights (() without a memory)."""
 
 
 def block_pass(
@@ -55,11 +55,11 @@ def block_pass(
     see_imagined: bool,
     recompute: Recompute,
 ) -> BlockPassed:
-    """One block and its memory over a whole window of scene, body and video tokens, and action tokens of one draw or more.
+    """Runs one block and its memory over a whole window of scene, body and video tokens, and action tokens of one or more draws.
 
-    Where actions see imagined frames (`see_imagined`), the tokens of those come before theirs. Actions and imagined frames are
-    there at T frames, scene and body at T + 1 or, where nobody remembers the last, at T; video at T, or at fewer for a model
-    without memory. There may be no actions, where frames alone are imagined.
+    With `see_imagined`, tokens of imagined frames come before the action tokens. Actions and imagined frames have T time steps;
+    scene and body have T + 1, or T if the last frame need not be remembered; video has T, or fewer in a model without memory. There
+    are no actions when only frames are imagined.
     """
     tokens = list(tokens)
     rotations = [group.rotation for group in groups]
@@ -70,15 +70,16 @@ def block_pass(
     steps = (acting[-1] if acting else video).queries.shape[1]
     now = seen if seen.keys.shape[1] == steps else seen.first(-1)
     imagined = video.queries.shape[1]
-    # Where all are imagined, the very same tensor: gradients then add up in the same order, to the same bits.
+    # If every step imagines its next frame, reuse the same tensor: a slice would change the order in which autograd sums gradients,
+    # and thereby their last bits.
     before = now if imagined == now.keys.shape[1] else now.first(imagined)
     reads = [(scene, scene.own), (body, seen), (video, join(before, video.own))]
     for expected in ahead:
         reads.append((expected, expected.own))
         now = join(now, expected.own)
     reads += [(action, join(now, action.own)) for action in actions]
-    # Of scene and body, nobody needs more than what the last block remembers. Merged apart there, so that the rest is
-    # computed in the same shapes, hence to the same bits, with and without memory.
+    # In the last block, scene and body are needed only to write the memory. They are merged in a call of their own, so that the
+    # other groups are computed in the same shapes, and hence to the same bits, with and without memory.
     parts = [slice(0, None)]
     if last:
         parts = [slice(2, None)] if memory is None else [slice(0, 2), slice(2, None)]
@@ -114,5 +115,5 @@ def block_pass(
 
 
 def cat_rotations(*rotations: Rotation) -> Rotation:
-    """The rotations of groups that follow each other in one sequence."""
+    """Concatenates the rotary embeddings of groups along their tokens."""
     return Rotation(*(torch.cat(parts) for parts in zip(*rotations, strict=True)))

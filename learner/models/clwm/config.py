@@ -15,10 +15,11 @@ class NextFrame(StrEnum):
     """What Stage 1 predicts of the next frame."""
 
     VELOCITY = "velocity"
-    """The velocity from noise to it. A head narrower than the latents cannot express their noise: that is refused in training."""
+    """The velocity from noise to the next frame. Training refuses it for models narrower than a latent (channels)."""
     CHANGE = "change"
-    """The clean frame, as the present one, a linear map of it and what the tokens add; the last two start at zero, hence the model
-    at "no change". Its loss is that of the frame; noisy history comes to whole windows, Stage 1 learns from clean ones alone."""
+    """The clean next frame, as the sum of the present frame, a linear map of it, and the output of the tokens. The last two start
+    at zero, so that the model starts by predicting no change. The loss is the error of the frame. Noisy history is applied to whole
+    windows, and Stage 1 learns only from windows without it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,56 +34,62 @@ class ClwmConfig(ModelConfig):
     ffn: int = 384
     time_frequencies: int = 64
     memory_every: int = 2
-    """Every how many blocks one has a memory layer; 0 for a model without memory."""
+    """Every `memory_every`-th block has a memory layer; 0 for a model without memory."""
     ttt: TttConfig = field(default_factory=TttConfig)
     next_frame: NextFrame = NextFrame.VELOCITY
-    """Files that do not say were trained on the velocity."""
+    """What Stage 1 predicts. Files without this key were trained on the velocity."""
     see_imagined: bool = False
-    """Whether actions attend to the tokens of the imagined frame, and see it at a glance where they so see the present one.
-    Without, they know of it through the working memory alone."""
+    """Whether actions attend to the tokens of the imagined frame and, with `glance`, get its pooled features too. Otherwise the
+    imagined frame reaches them only through the working memory."""
     own_imagination: float = 0.0
-    """Share of training steps in which actions are shown what the model itself imagines, with its own sampler, instead of the true
-    next frame with history noise. They meet nothing else once they act."""
+    """Share of training steps in which actions see a frame sampled by the model itself, as in inference, instead of the true next
+    frame with history noise."""
     max_cameras: int = 4
     told_place: bool = False
-    """Whether latents are told where in their picture they lie, beside the rotary positions: those turn queries and keys alone, so
-    that what is read of a latent does not say where it was."""
+    """Whether latents get an embedding of their position in the image besides rotary positions. Rotary positions affect only
+    queries and keys, so that an attention output does not say where in the image it came from."""
     glance: int = 0
-    """Latents in a frame, N, for a model whose actions also see each frame at a glance: all its latents, weighed by where they
-    lie, in one vector. Attention takes thousands of steps to find a thing in a picture; until then a policy goes by its joints
-    alone. 0 for a model without, which takes frames of any size."""
+    """Number of latents N in a frame, for a model whose actions are conditioned on one pooled feature vector of each frame
+    (`hints.Glance`). Attention needs thousands of training steps to find an object in an image; until then a policy without pooled
+    features follows its joints alone. 0 for a model without them, which accepts frames of any size."""
     aim: int = 0
-    """Cameras, for a model whose actions also aim: at where objects are seen now and were seen in the episode's first frame, from
-    where the arms are. Needs an encoder with a segmenter. 0 for a model without."""
+    """Number of cameras, for a model whose actions are conditioned on image moments (`hints.Aim`): where objects are seen now,
+    where they were in the episode's first frame, and where the arms are. Needs an encoder with a segmenter. 0 for a model
+    without."""
     told_past: bool = True
-    """Whether the model sees the chunk executed before a frame. Without it it cannot learn to go on as before, unseeing."""
+    """Whether the model is given the chunk executed before a frame. If not, it cannot learn to continue past actions while ignoring
+    the image."""
 
     proprio_noise: float = 0.0
-    """Deviation of the noise on the measured state in training, in its normalised units. A path that has begun tells where it will
-    end: a model that knows the state exactly prolongs it instead of looking, and never corrects its first guess."""
+    """Standard deviation of the noise added to the measured state in training, in normalised units. An exact state betrays where
+    the motion of the demonstration will end, so that a model would extrapolate it instead of looking, and never correct its first
+    guess."""
 
     history_noise_prob: float = 0.5
     history_noise_low: float = 0.5
-    """Noisy history: with this probability a frame is mixed with noise at a clean share U[low, 1], on the unshifted grid."""
+    """Noisy history: with probability `history_noise_prob` a frame is mixed with noise, with a clean share drawn from U[low, 1] on
+    the unshifted time grid."""
     history_noise_told: bool = False
-    """Whether the model is told the share, as its flow time."""
+    """Whether the model is given that share, as the frame's flow time."""
     video_shift: float = 1.0
     action_shift: float = 1.0
     action_weight: float = 1.0
     action_falloff: float = 0.0
-    """Power of 1 - s that weighs the error of actions at flow time s, with a mean of 1: 0 judges the velocity, 2 the chunk that it
-    points to, so that training looks where the observation decides and not where the noise is nearly gone."""
+    """The error of actions at flow time s is weighted by (1 - s) to this power, with a mean of 1. 0 weighs the error of the
+    velocity, 2 that of the predicted chunk: it stresses early flow times, at which the observation decides, over nearly denoised
+    ones."""
     action_draws: int = 1
-    """Noises and flow times that each chunk of a training step is seen with: what is seen of the frames serves them all."""
+    """Number of noise samples and flow times drawn for each chunk in a training step; they share the computation of the frames."""
     imagined: int = 0
-    """Steps of a training window whose next frame is predicted, the first so many; 0 for all. Only for models without memory."""
+    """Number of steps, from the start of a training window, whose next frame is predicted; 0 for all. Other values only without
+    memory."""
     video_steps: int = 4
     action_steps: int = 8
     action_temperature: float = 1.0
-    """Deviation of the noise from which a policy's chunks start. Below 1 they keep to what is most likely, but start where training
-    never was: at 0 a policy that presses levers pressed 8 mm too deep. `action_samples` costs more and has no such bias."""
+    """Standard deviation of the noise from which a policy samples chunks. Below 1, chunks are closer to the mode but start outside
+    of the training distribution: at 0 a policy pressed levers 8 mm too deep. `action_samples` costs more and has no such bias."""
     action_samples: int = 1
-    """Chunks that a policy makes of a frame, from as many noises; it plays their mean."""
+    """Chunks that a policy samples for each decision; it executes their mean."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:

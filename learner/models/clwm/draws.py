@@ -1,4 +1,4 @@
-"""What a training step of the world model goes over: a window, how its latents lie, and noise and flow times drawn for it.
+"""The random part of a training step: noise and flow times.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, A action channels, K actions per chunk.
 """
@@ -31,20 +31,20 @@ class Draws(NamedTuple):
     action_time_BT: Tensor
     history_noise_BTNC: Tensor
     history_time_BT: Tensor
-    """1 where the frame stays clean; [B, T + 1]."""
+    """Clean share of each frame, [B, T + 1]; 1 for frames without noise."""
     further: tuple[ActionDraw, ...] = ()
-    """More noises and flow times for the same chunks."""
+    """Further noise samples and flow times for the same chunks (`ClwmConfig.action_draws`)."""
     proprio_noise_BTA: Tensor | None = None
-    """Added to the measured states."""
+    """Noise added to the measured states, [B, T + 1, A]."""
     imagine: bool = False
-    """Whether actions see what the model itself imagines of the next frames, from `video_noise`."""
+    """Whether actions see next frames that the model samples from `video_noise`, instead of the true ones."""
 
 
 def draw(config: ClwmConfig, window: Window, generator: torch.Generator) -> Draws:
-    """Noise and flow times of one training step; uniform times, shifted as the sampler's grid is.
+    """Draws noise and flow times of one training step. Flow times are uniform, then shifted as on the sampler's grid.
 
-    Each frame has one draw of history noise: for what is remembered of it, and as a stand-in for its imperfect prediction. A model
-    that predicts the change has whole windows of noisy frames, and others of clean ones.
+    Each frame has one draw of history noise, used both in the memory and where the frame stands in for its imperfect prediction. A
+    model that predicts the change has windows in which all frames are noisy, and windows in which none is.
     """
     latents, actions = window.latents_BTNC, window.actions_BTKA
     steps = actions.shape[:2]

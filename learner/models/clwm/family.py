@@ -1,4 +1,4 @@
-"""The Causal Latent World Model as a family: its settings, its sizes, and what builds it."""
+"""Registers the Causal Latent World Model as a family: settings, named sizes, constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _build(config: ClwmConfig, latents: LatentSpec, text_dim: int) -> WorldModel:
-    from learner.models.clwm.model import Clwm  # brings torch
+    from learner.models.clwm.model import Clwm  # imports torch
 
     return Clwm(config, latents=latents, text_dim=text_dim)
 

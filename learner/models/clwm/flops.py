@@ -1,4 +1,4 @@
-"""How much arithmetic a training step of the Causal Latent World Model is."""
+"""Counts the arithmetic of a training step of the Causal Latent World Model."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     B, T, N, C, L, E = extent
     D, F = config.dim, config.ffn
     past, draws = config.chunk if config.told_past else 0, config.action_draws
-    scene, body, video, action = N, 1 + past, N, config.chunk  # tokens of a step; actions have several draws
-    V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # imagined, and seen: the last only to be remembered
+    scene, body, video, action = N, 1 + past, N, config.chunk  # tokens in a step; actions have several draws
+    V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # the last frame is needed only for the memory
     still, noisy = frames * (scene + body), V * video + T * draws * action + T * (N if config.see_imagined else 0)
     ahead = N if config.see_imagined else 0  # imagined frames as actions see them
     total = 2.0 * D * (frames * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)

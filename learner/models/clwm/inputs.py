@@ -1,4 +1,4 @@
-"""What the Causal Latent World Model is given in inference besides observations: the instruction as it reads it, noise, tables."""
+"""Inputs of the Causal Latent World Model in inference besides observations: encoded instruction, noise, precomputed tables."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from learner.backbone.layers import KeyValue
 from learner.models.clwm.block_pass import Setting
 
 TextMemory = tuple[KeyValue, ...]
-"""Keys and values of one instruction, per block."""
+"""Keys and values of one instruction, one entry for each block."""
 
 
 class Noise(NamedTuple):
-    """Where the paths of one generation begin: the next frame's noise and the chunk's, or several chunks' of the same frame."""
+    """The noise of one generation: of the next frame, and of one or more chunks that share it."""
 
     video_BNC: Tensor
     action_BKA: Tensor
 
 
 class Preparation(NamedTuple):
-    """All that both stages need beside points and memories: follows from weights, sampling steps and the frames' layout."""
+    """Everything that both stages need besides points and memories. It depends only on weights, sampling steps and layout."""
 
     grid: Grid
     frame: tuple[Setting, Setting]
-    """Of a frame that is observed: scene and body; the scene's also serves the frame that is imagined."""
+    """For an observed frame: of scene and body. That of the scene also serves the imagined frame."""
     video: tuple[Setting, ...]
-    """Of each Stage 1 evaluation."""
+    """For each evaluation of Stage 1."""
     action: tuple[Setting, ...]
-    """Of each Stage 2 evaluation."""
+    """For each evaluation of Stage 2."""

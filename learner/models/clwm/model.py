@@ -4,14 +4,15 @@ Two stages on one shared backbone: Stage 1 denoises the next frame's latents giv
 chunk of actions given the same and the imagined frame. Training runs a window of T steps in parallel: attention stays inside a
 step, so T folds into the batch, and only the memory layers scan over T.
 
-Who sees whom in step t (time within the step: frame t at 0, frame t + 1 at 1):
+Attention in step t (rotary time within the step: frame t at 0, frame t + 1 at 1):
     scene    latents of frame t           attends to itself
     body     proprio and executed chunk   attends to scene and itself
     video    noisy latents of frame t+1   attends to scene, body and itself; reads the long-term memory
-    ahead    imagined frame t + 1         attends to itself; there where actions see it (`ClwmConfig.see_imagined`)
-    action   noisy chunk t                attends to scene, body, ahead and itself; reads the working memory; glances, and aims
-The memory before step t holds frames 0..t; working memory also holds the scene tokens of frame t + 1 as imagined. In training the
-true next frame with history noise stands for the imagined one, or what the model imagines by now (`ClwmConfig.own_imagination`).
+    ahead    imagined frame t + 1         attends to itself; only with `ClwmConfig.see_imagined`
+    action   noisy chunk t                attends to scene, body, ahead and itself; reads the working memory; gets the hints
+In step t the long-term memory holds frames 0..t; working memory also holds the scene tokens of the imagined frame t + 1. In
+training the true next frame with history noise takes the place of the imagined one, or a frame that the model samples itself
+(`ClwmConfig.own_imagination`).
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
 """
@@ -47,7 +48,7 @@ from learner.models.world_model import Decision, Losses, Mode, never
 
 
 class Clwm(ClwmStages):
-    """The causal latent world model: parameters, and no state."""
+    """The causal latent world model: holds parameters and no state of an episode."""
 
     modes = tuple(Variant)
 
@@ -60,7 +61,7 @@ class Clwm(ClwmStages):
     def velocities(self, window: Window, draws: Draws, grid: Grid) -> tuple[Tensor, Tensor, LongTermMemory]:
         """Predicted velocities of the noisy frames [B, T, N, C] and chunks [B, T, K, A], all steps in parallel.
 
-        With `ClwmConfig.imagined` frames of that many steps alone. A model that predicts the change gives clean frames.
+        With `ClwmConfig.imagined`, frames of only that many steps. A model that predicts the change returns clean frames instead.
 
         Also returns the long-term memory after all T + 1 frames and the chunks between them.
         """
@@ -74,9 +75,9 @@ class Clwm(ClwmStages):
     def _velocities(
         self, window: Window, draws: Draws, grid: Grid, *, remembered: bool
     ) -> tuple[Tensor, list[Tensor], LongTermMemory]:
-        """`velocities`, with those of the chunks for every draw; the memory lacks what training has no use for.
+        """`velocities` with the chunks of every draw; the memory lacks what training does not need.
 
-        Unless all are to be `remembered`, a model without memory passes over the last frame, which nothing else reads.
+        Unless `remembered`, a model without memory skips the last frame, because nothing reads it.
         """
         latents, actions = window.latents_BTNC, window.actions_BTKA
         frames = slice(None if remembered or self._memory_of else actions.shape[1])
@@ -114,7 +115,7 @@ class Clwm(ClwmStages):
     def _run(
         self, groups: Sequence[Conditioned], text: Tensor, grid: Grid, *, see_imagined: bool
     ) -> tuple[list[Tensor], LongTermMemory]:
-        """Groups of tokens through all blocks and memories: what they become, and what is remembered in the end."""
+        """Runs groups of tokens through all blocks and memories; returns the tokens and the final long-term memory."""
         tokens = [group.tokens for group in groups]
         weights, context = [], []
         for index, block in enumerate(self.blocks):
@@ -128,7 +129,7 @@ class Clwm(ClwmStages):
 
     @torch.no_grad()
     def _imagined(self, observed: Sequence[Conditioned], present: Tensor, noise: Tensor, text: Tensor, grid: Grid) -> Tensor:
-        """The next frame of every step as Stage 1 samples it in inference, from `noise`, [B, T, N, C]; nothing learns from it."""
+        """The next frame of every step, sampled by Stage 1 as in inference from `noise`, [B, T, N, C]; without gradients."""
         times = time_grid(self.config.video_steps, self.config.video_shift)
 
         def velocity(point: Tensor, time_B: Tensor) -> Tensor:
@@ -152,7 +153,7 @@ class Clwm(ClwmStages):
     ) -> Losses:
         """Mean squared velocity errors: video over `valid` steps, actions over `imitate` steps and channels of the mask.
 
-        A model that predicts the change is judged by its frames, in windows whose history is clean.
+        For a model that predicts the change, video is the squared error of the frames, over windows without history noise.
         """
         video, chunks, _ = self._velocities(window, draws, grid, remembered=False)
         imagined = slice(video.shape[1])
@@ -182,7 +183,7 @@ class Clwm(ClwmStages):
     # ----------------------------------------------------------------------------------------------------------- inference
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Of a frame, then of `action_samples` chunks a trajectory."""
+        """Draws noise of a frame, then of `action_samples` chunks for each trajectory."""
         video = torch.randn(latents_BNC.shape, generator=generator).to(latents_BNC)
         count = self.config.action_samples * len(latents_BNC)
         action = torch.randn((count, self.config.chunk, ACTION_DIM), generator=generator).to(latents_BNC)
@@ -193,7 +194,7 @@ class Clwm(ClwmStages):
         return prepare(self, grid, noise)
 
     def decide(self, state: LongTermMemory, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
-        """Both stages; of several chunks the mean."""
+        """Runs both stages; with several chunks, decides on their mean."""
         return self._decision(*self.generate(state, *noise, text, grid), Started.at_noise(noise))
 
     def check(self, mode: Mode) -> None:
@@ -201,7 +202,7 @@ class Clwm(ClwmStages):
         Split.of(mode, self.config)
 
     def unbegun(self, noise: Noise) -> Started:
-        """Nothing integrated yet."""
+        """The state before the first integration step."""
         return Started.at_noise(noise)
 
     def begin(
@@ -221,11 +222,11 @@ class Clwm(ClwmStages):
     def finish(
         self, state: LongTermMemory, started: Started, text: TextMemory, grid: Grid, *, made: Preparation | None = None
     ) -> Decision:
-        """Phase 2 (see `speculate`); of several chunks the mean."""
+        """Phase 2 (see `speculate`); with several chunks, decides on their mean."""
         return self._decision(*finish(self, state, started, text, grid, made), started)
 
     def _decision(self, frame: Tensor, chunks: Tensor, started: Started) -> Decision:
-        """The mean of the chunks of each trajectory, which follow each other, and what was left to evaluate."""
+        """Averages the chunks of each trajectory, which are consecutive in the batch, and counts the evaluations of Phase 2."""
         left = {"video": self.config.video_steps - started.video_steps, "action": self.config.action_steps - started.action_steps}
         return Decision(chunks.unflatten(0, (len(frame), -1)).mean(dim=1), frame, left)
 
@@ -244,16 +245,16 @@ class Clwm(ClwmStages):
         return forward_flops(self.config, extent)
 
     def compile_blocks(self, **options: Any) -> None:
-        """Has `torch.compile` make training's pass through a block, once for all that are alike; options are its own."""
+        """Compiles the training pass through a block with `torch.compile` and its `options`; equal blocks share the result."""
         self._block_pass = torch.compile(block_pass, dynamic=False, **options)
 
     def _train_block(self, *inputs: Any) -> BlockPassed:
-        """`block_pass`, kept for the backward pass or not."""
+        """`block_pass`, checkpointed if `recompute.blocks` is set."""
         if self.recompute.blocks and torch.is_grad_enabled():
             return checkpoint(self._block_pass, *inputs, self.recompute, use_reentrant=False)
         return self._block_pass(*inputs, self.recompute)
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean; 0 where nothing has weight."""
+    """Weighted mean; 0 if all weights are 0."""
     return (errors * weights).sum() / weights.sum().clamp_min(1.0)

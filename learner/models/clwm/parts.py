@@ -1,4 +1,4 @@
-"""The parameters of the Causal Latent World Model, and the tokens that they make of latents, states and actions.
+"""The parameters of the Causal Latent World Model, and how latents, states and actions become tokens.
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
 """
@@ -36,7 +36,7 @@ from learner.models.world_model import Needs, WorldModel
 
 
 class ClwmParts(WorldModel):
-    """Parameters, embeddings and positions; who attends to whom is said by what builds on it."""
+    """Parameters, embeddings and positions. Subclasses define the attention between tokens."""
 
     def __init__(self, config: ClwmConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ClwmParts(WorldModel):
         self._block_pass: Callable[..., BlockPassed] = block_pass
 
     def check_training(self) -> None:
-        """Raises ConfigError for a head that could not express the noise of its target, whatever it learned."""
+        """Raises ConfigError if the model is narrower than the latents whose velocity it should predict."""
         channels, dim = self.video_out.output.out_features, self.config.dim
         if self.skip is None and dim < channels:
             raise ConfigError(
@@ -82,17 +82,17 @@ class ClwmParts(WorldModel):
             )
 
     def frame_settings(self, grid: Grid) -> tuple[Setting, Setting]:
-        """What `observe` needs beside what is observed: of the scene and of the body. The first is what `imagine` needs."""
+        """Settings of the scene and body tokens for `observe`; `imagine` needs only the first."""
         here = self.place.new_ones(1, 1)
         scene = self._setting(self._views(grid), self.video_time(here), None, grid_positions, *grid, 0.0)
         return scene, self._setting(self.place, self.action_time(here), None, body_positions, self._past)
 
     def video_setting(self, time_B: Tensor, grid: Grid) -> Setting:
-        """What a Stage 1 evaluation at flow time s needs beside point and memory."""
+        """Settings of a Stage 1 evaluation at flow time s."""
         return self._setting(self._views(grid), self.video_time(time_B[:, None]), self.video_out, grid_positions, *grid, 1.0)
 
     def action_setting(self, time_B: Tensor) -> Setting:
-        """What a Stage 2 evaluation at flow time s needs beside point and memory."""
+        """Settings of a Stage 2 evaluation at flow time s."""
         return self._setting(
             self.place, self.action_time(time_B[:, None]), self.action_out, chunk_positions, self.config.chunk, 0.0
         )
@@ -107,8 +107,8 @@ class ClwmParts(WorldModel):
         return self._condition(tokens, self.video_time(time_BT), grid_positions, *grid, 1.0)
 
     def _video_tokens(self, latents: Tensor, grid: Grid, views: Tensor, present: Tensor | None) -> Tensor:
-        """Tokens of noisy frames; to predict their change they are told the present latent in the same place, which attention would
-        take long to find.
+        """Tokens of noisy frames. A model that predicts the change also adds the present latent at the same place to each token,
+        because attention would take long to learn to find it.
         """
         tokens = self._latent_tokens(latents, grid, views)
         if self.present_in is None:
@@ -118,15 +118,15 @@ class ClwmParts(WorldModel):
         return tokens + self.present_in(present.to(self.place))
 
     def _ahead(self, latents_BTNC: Tensor, grid: Grid, time_BT: Tensor | None) -> Conditioned:
-        """Tokens of imagined frames: as those of a real one, a step later."""
+        """Tokens of imagined frames: like those of a real frame, one time step later."""
         return self._latents(latents_BTNC, grid, 1.0, latents_BTNC.new_ones(1, 1) if time_BT is None else time_BT)
 
     def _next_frame(self, put_out: Tensor, present: Tensor | None) -> Tensor:
-        """What Stage 1 predicts, velocity or clean frame, from what its head puts out and the present frame, both [..., N, C]."""
+        """The velocity or clean frame that Stage 1 predicts, from its head's output and the present frame, both [..., N, C]."""
         return put_out if self.skip is None or present is None else present + self.skip(present) + put_out
 
     def _velocity(self, predicted: Tensor, point: Tensor, time: Tensor) -> Tensor:
-        """The sampler's velocity at `point` for what Stage 1 predicts there; `time` broadcasts."""
+        """Converts a prediction of Stage 1 at `point` into the velocity for the sampler; `time` broadcasts."""
         return predicted if self.skip is None else towards(predicted, point, time)
 
     def _latents(self, latents: Tensor, grid: Grid, step_time: float, time: Tensor) -> Conditioned:
@@ -142,7 +142,7 @@ class ClwmParts(WorldModel):
         return self.video_in(latents.to(self.place)) + views
 
     def _views(self, grid: Grid) -> Tensor:
-        """What tells latents which camera saw them and, where the model is told, where in its picture, [N, D]."""
+        """Embeddings of each latent's camera and, with `told_place`, of its position in the image, [N, D]."""
         if grid.cameras > self.config.max_cameras:
             raise ConfigError(
                 f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"
@@ -169,7 +169,7 @@ class ClwmParts(WorldModel):
 
     @property
     def _past(self) -> int:
-        """How many executed actions the model sees with a frame."""
+        """Number of executed actions that the model is given with a frame."""
         return self.config.chunk if self.config.told_past else 0
 
     def _action(self, actions_BTKA: Tensor, time_BT: Tensor, glance_BT1D: Tensor | None) -> Conditioned:
@@ -181,7 +181,7 @@ class ClwmParts(WorldModel):
         return tokens if glance_BT1D is None else tokens + glance_BT1D
 
     def _look(self, latents_BTNC: Tensor, opening_BM: Tensor | None, proprio_BTA: Tensor) -> Tensor | None:
-        """What actions are told at once of each frame, [B, T, 1, D]: frames at a glance, and the aim."""
+        """Hints that are added to the action tokens of each step, [B, T, 1, D]: pooled frames, and image moments."""
         latents = latents_BTNC.to(self.place)
         glance = None if self.glance is None else self.glance(latents)
         if self.aim is None or opening_BM is None:
@@ -190,7 +190,7 @@ class ClwmParts(WorldModel):
         return aim if glance is None else glance + aim
 
     def _opening(self, latents_BNC: Tensor | None) -> Tensor | None:
-        """What the aim keeps of an episode's first frame, [B, M]."""
+        """Image moments of an episode's first frame, [B, M]; None for a model without an aim."""
         if self.aim is None:
             return None
         if latents_BNC is None:
@@ -205,7 +205,7 @@ class ClwmParts(WorldModel):
         return Setting(place, modulations, () if head is None else head.modulation(time[0]), self._rotation(*positions))
 
     def _kept(self, latents_BNC: Tensor) -> Tensor | None:
-        """What of the present frame's latents is kept to imagine the next one."""
+        """The present frame's latents, if the model needs them to predict the change; else None."""
         return None if self.skip is None else latents_BNC
 
     def _rotation(self, positions: Callable[..., Tensor], *arguments: float) -> Rotation:
@@ -213,7 +213,7 @@ class ClwmParts(WorldModel):
 
 
 def _zero(linear: nn.Linear) -> nn.Linear:
-    """A linear map that starts as zero."""
+    """Sets a linear map to zero and returns it."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

@@ -11,8 +11,8 @@ from learner.models.clwm.config import ClwmConfig, NextFrame
 def tiny() -> ClwmConfig:
     """For CPUs, 0.72 M parameters.
 
-    As all sizes it predicts how the frame changes and sees what it imagines, half of the time in training what it imagines itself.
-    Two sampling steps: of a half-trained Stage 1 each further one adds variance.
+    As in all sizes, Stage 1 predicts the change of the frame, and actions see the imagined frame; in half of the training steps
+    that is a frame sampled by the model itself. Two sampling steps: with a half-trained Stage 1, each further step adds variance.
     """
     return ClwmConfig(next_frame=NextFrame.CHANGE, see_imagined=True, own_imagination=0.5, video_steps=2)
 
@@ -28,9 +28,9 @@ def base() -> ClwmConfig:
 
 
 def wan5b() -> ClwmConfig:
-    """The shape of Wan2.2-TI2V-5B with a memory in every block, 6.3 B parameters: 5.0 B of them can come from its checkpoint.
+    """The shape of Wan2.2-TI2V-5B with a memory in every block, 6.3 B parameters, of which a Wan checkpoint fills 5.0 B.
 
-    With `TextConfig(source=..., max_words=512)` of UMT5-XXL, whose 4,096 channels that checkpoint reads.
+    Use it with `TextConfig(source=..., max_words=512)` of UMT5-XXL: the checkpoint expects its 4,096 text channels.
     """
     shape = replace(tiny(), dim=3072, layers=30, heads=24, ffn=14336, time_frequencies=256, memory_every=1)
     return replace(shape, video_shift=5.0)
@@ -40,5 +40,5 @@ SIZES: dict[str, Callable[[], ClwmConfig]] = {size.__name__: size for size in (t
 
 
 def smallest() -> ClwmConfig:
-    """For tests of the pipe, 0.2 M parameters."""
+    """For tests of the whole pipeline, 0.2 M parameters."""
     return replace(tiny(), dim=48, heads=2, layers=2, ffn=96)

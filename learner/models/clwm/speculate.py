@@ -2,11 +2,11 @@
 
 Phase 1 runs as soon as chunk t - 1 is out: the frame that Stage 1 predicted stands in for observation t, and Euler integrates
 from s = 0 to s_mid. Phase 2 runs when the real observation t is there, with the long-term memory that holds it, and integrates
-s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations, and of those what depends on the
-observation: flow-time embeddings and the modulations of every block are made in advance too.
+s_mid to 1. Only Phase 2 blocks the robot: (1 - s_mid) N of the N function evaluations. Flow-time embeddings and the modulations of
+every block do not depend on the observation and are computed in advance too.
 
-Which stages are begun is a choice. Stage 2 needs Stage 1's frame, so beginning actions completes a provisional frame in Phase 1;
-Phase 2 makes its own frame from s_mid on.
+A variant chooses which stages Phase 1 begins. Stage 2 needs Stage 1's frame, so to begin actions, Phase 1 completes a provisional
+frame; Phase 2 completes its own frame from s_mid on.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ class Variant(StrEnum):
 
 
 class Split(NamedTuple):
-    """Steps of each stage that Phase 1 makes."""
+    """Number of steps of each stage that Phase 1 makes."""
 
     video: int
     action: int
 
     @classmethod
     def of(cls, mode: Mode, model: ClwmConfig) -> Split:
-        """The share of `mode`, s_mid, of each stage, in whole steps; raises ConfigError listing the names that exist."""
+        """Rounds the share of `mode` to whole steps of each stage; raises ConfigError, listing all modes, for an unknown one."""
         if mode.name not in tuple(Variant):
             raise unknown("mode of speculation", mode.name, tuple(Variant))
         video_alone = mode.name == Variant.VIDEO
@@ -51,7 +51,7 @@ class Split(NamedTuple):
 
 
 class Started(NamedTuple):
-    """How far generation has come: the two points on their paths, and the steps of each grid behind them."""
+    """The state of generation: frame and chunk on their paths from noise to data, and the steps already made for each."""
 
     video_BNC: Tensor
     video_steps: int
@@ -60,12 +60,12 @@ class Started(NamedTuple):
 
     @classmethod
     def at_noise(cls, noise: Noise) -> Started:
-        """Nothing integrated yet."""
+        """The state before the first step."""
         return cls(noise.video_BNC, 0, noise.action_BKA, 0)
 
 
 def prepare(model: ClwmStages, grid: Grid, like: Noise) -> Preparation:
-    """The same numbers that the model would make when asked; for batches of the size of `like`."""
+    """Precomputes, bit for bit, what the model would compute on demand; for the batch size of `like`."""
     config = model.config
 
     def times(steps: int, shift: float, point: Tensor) -> list[Tensor]:
@@ -76,13 +76,13 @@ def prepare(model: ClwmStages, grid: Grid, like: Noise) -> Preparation:
     return Preparation(
         grid=grid,
         frame=frame,
-        video=tuple(setting._replace(place=frame[0].place) for setting in steps),  # one table of places serves all
+        video=tuple(setting._replace(place=frame[0].place) for setting in steps),  # all share one table of positions
         action=tuple(model.action_setting(s) for s in times(config.action_steps, config.action_shift, like.action_BKA)),
     )
 
 
 class Sampler:
-    """Both stages of one chunk, step by step, on the memory they are given; holds nothing that changes."""
+    """Runs both stages step by step on a given memory; immutable."""
 
     def __init__(self, model: ClwmStages, text: TextMemory, grid: Grid, made: Preparation | None = None) -> None:
         """`made` must be of this model and grid."""
@@ -98,7 +98,7 @@ class Sampler:
         return euler(lambda x, s: velocity(working, x, s, self._text, self._grid, made), point, self._frames[step : step + 2])
 
     def imagine(self, working: WorkingMemory, frame: Tensor) -> WorkingMemory:
-        """The working memory after its one update."""
+        """The working memory after its update with the imagined frame."""
         return self._model.imagine(working, frame, self._text, self._grid, self._made and self._made.frame[0])
 
     def action(self, working: WorkingMemory, point: Tensor, step: int) -> Tensor:
@@ -118,9 +118,9 @@ def start(
     stopped: Callable[[], bool] = never,
     made: Preparation | None = None,
 ) -> Started:
-    """Phase 1: integrates as far as `split` says, or until `stopped()`, asked before each function evaluation.
+    """Phase 1: integrates the steps of `split`, or until `stopped()`, which is asked before each function evaluation.
 
-    `memory` already holds the surrogate observation; it stays as it is.
+    `memory` already contains the surrogate observation and is not changed.
     """
     sampler, working = Sampler(model, text, grid, made), memory.fork()
     frame, done = noise.video_BNC, 0
@@ -145,9 +145,9 @@ def start(
 def finish(
     model: ClwmStages, memory: LongTermMemory, started: Started, text: TextMemory, grid: Grid, made: Preparation | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Phase 2: from where `started` came to s = 1, with `memory` that holds the real observation. Returns frame and chunk.
+    """Phase 2: integrates from `started` to s = 1 with a `memory` that contains the real observation. Returns frame and chunk.
 
-    With the memory that `start` had, the result is bit for bit that of `ClwmStages.generate`.
+    With the same memory as in `start`, the result equals that of `ClwmStages.generate` bit for bit.
     """
     sampler, working = Sampler(model, text, grid, made), memory.fork()
     frame, chunk = started.video_BNC, started.action_BKA

@@ -1,4 +1,4 @@
-"""Both stages of the Causal Latent World Model in inference: observe a frame, imagine the next one, find the chunk between.
+"""Inference of the Causal Latent World Model: observe a frame, imagine the next one (Stage 1), decide the chunk (Stage 2).
 
 Shapes: B batch, T steps, N latents per frame, C latent channels, D width, A action channels, K actions per chunk.
 """
@@ -29,21 +29,21 @@ from learner.models.world_model import Seen
 
 
 class ClwmStages(ClwmParts):
-    """The model on the memory that it is given; it changes none."""
+    """Inference on a given memory, which is never changed: every method returns new values."""
 
     def empty(self, opening: Tensor | None = None) -> LongTermMemory:
-        """The memory before the first frame, for any batch size; or one that starts afresh in an episode with that `opening`."""
+        """The memory before the first frame, for any batch size. `opening` keeps the image moments of an episode's first frame."""
         return LongTermMemory(weights=tuple(layer.initial() for layer in self.memories), opening=opening)
 
     def restart(self, state: LongTermMemory, span: int) -> LongTermMemory:
-        """Emptied once it holds `span` frames, as every training window began; what was seen in the first frame stays.
+        """Empties a memory that holds `span` frames, as training windows began with an empty one; keeps the first frame's moments.
 
-        With span 0, of a model trained along whole episodes, it is never emptied.
+        With span 0, for a model trained along whole episodes, the memory is never emptied.
         """
         return self.empty(state.opening) if span and state.steps >= span else state
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
-        """Keys and values of an instruction for every block: once per instruction."""
+        """Keys and values of an instruction for every block; computed once for each instruction."""
         text = self.text_in(text_BLC.to(self.place))
         return tuple(block.text_memory(text) for block in self.blocks)
 
@@ -68,7 +68,7 @@ class ClwmStages(ClwmParts):
     def imagine(
         self, working: WorkingMemory, latents_BNC: Tensor, text: TextMemory, grid: Grid, made: Setting | None = None
     ) -> WorkingMemory:
-        """Working memory after its one update, with the frame that Stage 1 predicted, and its tokens where actions see them."""
+        """Working memory after its update with the frame that Stage 1 predicted; with `see_imagined`, also with its tokens."""
         see = self.config.see_imagined
         if not self._memory_of and not see:
             return working.imagine(())
@@ -98,7 +98,7 @@ class ClwmStages(ClwmParts):
     ) -> Tensor:
         """Stage 2: velocity of the noisy chunk at flow time s, [B, K, A]. Reads the memory, changes nothing.
 
-        There may be several chunks for each trajectory that the memory is of: n B in all, those of one after each other.
+        For a memory of B trajectories there may be n B chunks; the n chunks of a trajectory are consecutive in the batch.
         """
         count = len(point_BKA) // len(memory.context[0].keys)
         if count > 1:
@@ -110,9 +110,9 @@ class ClwmStages(ClwmParts):
     def generate(
         self, memory: LongTermMemory, video_noise_BNC: Tensor, action_noise_BKA: Tensor, text: TextMemory, grid: Grid
     ) -> tuple[Tensor, Tensor]:
-        """The next frame [B, N, C] and the chunk that leads there [B, K, A], both normalised; `memory` stays as it is.
+        """The next frame [B, N, C] and the chunk [B, K, A] that leads to it, both normalised; `memory` is not changed.
 
-        Of noises for n B chunks all n B are made.
+        With noise for n B chunks, returns all n B.
         """
         working = memory.fork()
         video_grid = time_grid(self.config.video_steps, self.config.video_shift)
@@ -134,10 +134,10 @@ class ClwmStages(ClwmParts):
         last: int,
         scanned: Rotation | None = None,
     ) -> tuple[tuple[FastWeights, ...], tuple[KeyValue, ...]]:
-        """Runs scene tokens, and body tokens if any, through the blocks up to `last` and writes them into the memory of each.
+        """Runs scene tokens, and body tokens if given, through the blocks up to `last` and writes them into each block's memory.
 
-        `scanned` are the rotations with which memory takes them in, if not those of attention: imagined frames lie a step ahead of
-        what attends to them, and are written as the real frame will be.
+        `scanned` are the rotary embeddings for writing, if they differ from those of attention: attention sees imagined frames one
+        step ahead, but the memory stores them as it will store the real frame.
         """
         rotations = [setting.rotation for setting in settings]
         sizes = [group.shape[2] for group in tokens]
@@ -152,7 +152,7 @@ class ClwmStages(ClwmParts):
             context.append(seen[-1])
             slot = self._memory_of.get(index)
             if index == last and slot is None:
-                break  # nobody reads or remembers what tokens become here
+                break  # after the last memory, the tokens themselves are not needed any more
             attended = [attend(group.queries, whom) for group, whom in zip(projected, seen, strict=True)]
             tokens = block.merge(tokens, attended, modulations)
             if slot is not None:
@@ -167,7 +167,7 @@ class ClwmStages(ClwmParts):
         return tuple(written), tuple(context)
 
     def _consult(self, memory: WorkingMemory, tokens: Tensor, setting: Setting, text: TextMemory, head: Head) -> Tensor:
-        """Runs noisy tokens through the blocks, reading the memory, and projects what they became."""
+        """Runs noisy tokens through the blocks, reading the memory, and applies the output head."""
         for index, block in enumerate(self.blocks):
             modulation = [setting.modulations[index]]
             (projected,) = block.project([tokens], modulation, [setting.rotation])

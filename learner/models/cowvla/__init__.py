@@ -1,1 +1,1 @@
-"""CoWVLA: keyframes, motions and actions as one sequence of tokens."""
+"""CoWVLA: keyframes, motions and actions as one sequence of tokens, decoded autoregressively."""

@@ -9,12 +9,12 @@ from embodichain.errors import ConfigError
 from learner.models.family import ModelConfig
 
 TWO_ARMS = (*range(14, 20), *range(21, 27), 28, 29)
-"""Joints of two arms of six, and both grippers, in the unified representation."""
+"""Channels of the unified action: the joints of two six-joint arms, and both grippers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CowvlaConfig(ModelConfig):
-    """Sizes and what the sequence holds. The defaults are the tiny model for CPUs."""
+    """Sizes, and the parts of the sequence. The defaults are the tiny model for CPUs."""
 
     family: ClassVar[str] = "cowvla"
 
@@ -23,25 +23,25 @@ class CowvlaConfig(ModelConfig):
     heads: int = 3
     ffn: int = 384
     cameras: int = 3
-    """Of every frame: motions are predicted for each."""
+    """Cameras in every frame; motions are predicted for each."""
     codes: int = 512
-    """Different codes of a patch."""
+    """Size of the codebook."""
     fast: str = "builtin"
     """Folder of the action tokenizer, or "builtin"."""
     channels: tuple[int, ...] = TWO_ARMS
-    """Action channels that are decoded; the tokenizer is made for as many. The others, derived from them, are zero."""
+    """Action channels that are decoded, as many as the tokenizer was made for. All other channels are zero."""
     most_tokens: int = 56
-    """Longest chunk that training takes in, in tokens."""
+    """Most tokens of a chunk in training; longer chunks are left out of the loss."""
     span: int = 4
-    """S: a step sees itself and the S - 1 before it, in training and in inference."""
+    """S: a step attends to itself and the S - 1 steps before it, in training and in inference."""
     told_state: bool = True
-    """Whether the measured state follows each keyframe."""
+    """Whether the measured robot state follows each keyframe in the sequence."""
     glance: int = 0
     aim: int = 0
-    """Hints for the actions, see `hints.Hints`: latents a frame and cameras, 0 for none."""
+    """Hints for the actions (`hints.Hints`): `glance` is the number of latents a frame, `aim` that of cameras; 0 for none."""
 
     pretrain: bool = False
-    """Learns from frames alone, no actions: [keyframe, motion query, keyframe four chunks later]."""
+    """Train on frames alone, without actions: [keyframe, motion query, keyframe four chunks later]."""
     motion: bool = True
     """Whether a query after each keyframe predicts the motion of the clip that follows."""
     keyframes: bool = True
@@ -50,7 +50,7 @@ class CowvlaConfig(ModelConfig):
     keyframe_weight: float = 1.0
     action_weight: float = 1.0
     proprio_noise: float = 0.0
-    """Deviation of the noise on the measured state in training, in its normalised units."""
+    """Standard deviation of the noise added to the measured state in training, in normalised units."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:

@@ -1,4 +1,4 @@
-"""CoWVLA as a family: its settings, its sizes, and what builds it."""
+"""Registers CoWVLA as a family: settings, named sizes, constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _build(config: CowvlaConfig, latents: LatentSpec, text_dim: int) -> WorldModel:
-    from learner.models.cowvla.model import Cowvla  # brings torch
+    from learner.models.cowvla.model import Cowvla  # imports torch
 
     return Cowvla(config, latents=latents, text_dim=text_dim)
 

@@ -1,4 +1,4 @@
-"""How much arithmetic a training step of CoWVLA is."""
+"""Counts the arithmetic of a training step of CoWVLA."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""CoWVLA: a keyframe as codes, a query for the motion that follows, and actions as tokens, all in one causal sequence.
+"""CoWVLA: keyframes as discrete codes, a query for the motion that follows, and actions as tokens, in one causal sequence.
 
-After "Chain of World: World Model Thinking in Latent Motion" (CoWVLA). The keyframe of a step is what was seen; motion and the next
-keyframe are predicted beside the actions, so that what the model thinks of is what will move.
+After "Chain of World: World Model Thinking in Latent Motion" (CoWVLA). The keyframe of a step is the observed frame. The model
+predicts the motion and the next keyframe besides the actions, which makes it represent what is going to move.
 
 Shapes: B batch, T steps, N codes a frame, D width, A action channels, S tokens of the sequence, M numbers of motion.
 """
@@ -29,66 +29,66 @@ from learner.models.window import Extent, Window
 from learner.models.world_model import Decision, Losses, Prepared, Seen
 
 AHEAD = 4
-"""Chunks that a clip reaches beyond its first frame."""
+"""Chunks from the first to the last frame of a clip."""
 
 
 class Draws(NamedTuple):
-    """All that is random in a training step: noise on the measured states."""
+    """The random part of a training step: noise on the measured states."""
 
     proprio_noise_BTA: Tensor | None
 
 
 class Predicted(NamedTuple):
-    """What a training step predicts, and what was asked: [B, T, ..] each; None where it is switched off."""
+    """Predictions and targets of a training step; None for parts that are switched off."""
 
     actions: Tensor | None
     """Logits [B, T, tokens, vocabulary]."""
     wanted: Tensor | None
-    """Tokens int64 [B, T, tokens], -1 where there are none."""
+    """Target tokens int64 [B, T, tokens], -1 beyond the end of a chunk."""
     keyframes: Tensor | None
     """Logits [B, T, N, codes] of the codes of every keyframe."""
     motion: Tensor | None
-    """[B, T, M]."""
+    """Predicted motion vectors [B, T, M]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """One memory for each sample of the batch. Immutable."""
+    """The memory of an episode, one entry for each sample of the batch. Immutable."""
 
     samples: tuple[Sample, ...] = ()
 
     @property
     def steps(self) -> int:
-        """Frames observed."""
+        """Number of frames observed."""
         return self.samples[0].steps if self.samples else 0
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its tensors: bounded by what `span` steps hold."""
+        """Bytes of its tensors; bounded, because at most `span` steps are kept."""
         return sum(sample.size_bytes for sample in self.samples)
 
 
 class Cowvla(CowvlaStages):
-    """CoWVLA: parameters, and no state."""
+    """CoWVLA: holds parameters and no state of an episode."""
 
     # ------------------------------------------------------------------------------------------------------------ training
 
     def draw(self, window: Window, generator: torch.Generator) -> Draws:
-        """Noise on the measured states, where there is any."""
+        """Draws the noise on the measured states, if there is any."""
         if not self.config.proprio_noise:
             return Draws(None)
         noise = torch.randn(window.proprio_BTA.shape, generator=generator)
         return Draws(self.config.proprio_noise * noise.to(window.proprio_BTA))
 
     def frames_of(self, window: Window) -> list[int]:
-        """Which frames of a window are keyframes of the sequence."""
+        """The frames of a window that are keyframes of the sequence."""
         steps = window.actions_BTKA.shape[1]
         if steps < AHEAD:
             raise ConfigError(f"a window of {steps} chunks holds no clip of {AHEAD}: set data.window to {AHEAD} or more")
         return [0, AHEAD] if self.config.pretrain else list(range(steps - AHEAD + 1))
 
     def predict(self, window: Window, draws: Draws, grid: Grid, valid_BT: Tensor) -> Predicted:
-        """Everything that the sequence predicts, in one masked pass."""
+        """Runs the whole sequence in one masked pass and returns all predictions."""
         if window.codes_BTN is None:
             raise LearnerError("this model reads codes, and the window lacks them (codes_BTN): use codec vq")
         frames, layout = self.frames_of(window), self.layout(grid.size)
@@ -143,7 +143,7 @@ class Cowvla(CowvlaStages):
         for b, row in enumerate(chunks):
             for t, chunk in enumerate(row):
                 tokens = self.tokens_of(chunk)
-                if len(tokens) <= self.config.most_tokens:  # what is longer is too rare to give room to: it is not learned
+                if len(tokens) <= self.config.most_tokens:  # longer chunks are too rare to pad all others to their length
                     found[b, t, : len(tokens)] = torch.tensor(tokens)
         return found.to(window.actions_BTKA.device)
 
@@ -157,7 +157,7 @@ class Cowvla(CowvlaStages):
         grid: Grid,
         valid_BT: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Tokens [B, S, D] of all steps and which of them are used, bool [B, S]."""
+        """Tokens [B, S, D] of all steps, and a mask of those that are not padding, bool [B, S]."""
         assert window.codes_BTN is not None
         seen = torch.cat([torch.ones_like(valid_BT[:, :1]), valid_BT], dim=1)
         opening = self.hints.opening(None if window.opening_BNC is None else window.opening_BNC.to(self.view))
@@ -182,7 +182,7 @@ class Cowvla(CowvlaStages):
     def _train_block(
         self, block: Block, tokens: Tensor, still: Tensor, rotation: Rotation, mask: Tensor, words: KeyValue
     ) -> Tensor:
-        """One block over the sequence, kept for the backward pass or made again there."""
+        """Runs one block over the sequence, checkpointed if `recompute.blocks` is set."""
         if self.recompute.blocks and torch.is_grad_enabled():
             return checkpoint(_pass, block, tokens, still, rotation, mask, words, use_reentrant=False)
         return _pass(block, tokens, still, rotation, mask, words)
@@ -190,11 +190,11 @@ class Cowvla(CowvlaStages):
     # ----------------------------------------------------------------------------------------------------------- inference
 
     def empty(self) -> Remembered:
-        """Nothing seen."""
+        """The memory before the first frame."""
         return Remembered()
 
     def observe(self, state: Remembered, seen: Seen, text: TextMemory, grid: Grid, made: Prepared = None) -> Remembered:
-        """The state after a keyframe, and after the actions executed before it."""
+        """The memory after the executed actions and a keyframe."""
         if seen.codes_BN is None:
             raise LearnerError("this model reads codes, and the observation lacks them (codes_BN): use codec vq")
         samples = state.samples or tuple(self.fresh() for _ in seen.codes_BN)
@@ -207,10 +207,10 @@ class Cowvla(CowvlaStages):
         return replace(state, samples=tuple(found))
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> None:
-        """Nothing is drawn: tokens are the likeliest."""
+        """Draws nothing: decoding is greedy."""
 
     def decide(self, state: Remembered, noise: None, text: TextMemory, grid: Grid) -> Decision:
-        """The likeliest chunk; evaluations are its tokens, of the sample that needed most."""
+        """The greedily decoded chunk; `evaluations` counts the tokens of the sample that needed most."""
         spoken = [self.speak(sample, _sample(text, b), grid) for b, sample in enumerate(state.samples)]
         chunks = torch.stack([self.chunk_of(tokens) for tokens, _ in spoken])
         overruled = torch.tensor([count for _, count in spoken])
@@ -218,7 +218,7 @@ class Cowvla(CowvlaStages):
         return Decision(chunks, None, {"action": max(len(tokens) for tokens, _ in spoken)}, extras)
 
     def next_keyframe(self, state: Remembered, actions_BKA: Tensor, text: TextMemory, grid: Grid) -> Tensor:
-        """Codes [B, N] of the keyframe that given actions lead to, on a fork: `state` stays as it is."""
+        """Predicts the codes [B, N] of the keyframe that given actions lead to; `state` is not changed."""
         found = []
         for b, sample in enumerate(state.samples):
             words = _sample(text, b)
@@ -233,7 +233,7 @@ class Cowvla(CowvlaStages):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def shards(self) -> Iterator[nn.Module]:
-        """Each block."""
+        """Yields each block."""
         return iter(self.blocks)
 
     def forward_flops(self, extent: Extent) -> float:
@@ -252,6 +252,6 @@ def _sample(text: TextMemory, b: int) -> TextMemory:
 
 
 def _mean(errors: Tensor, asked: Tensor) -> Tensor:
-    """Mean over what is asked; 0 where nothing is."""
+    """Mean over the entries where `asked` is set; 0 if there are none."""
     weights = asked.to(errors)
     return (errors * weights).sum() / weights.sum().clamp_min(1.0)

@@ -1,4 +1,4 @@
-"""The parameters of CoWVLA, and the tokens that they make of codes, states and actions.
+"""The parameters of CoWVLA, and how codes, states and actions become tokens.
 
 Shapes: B batch, T steps, N codes a frame, D width, A action channels, S tokens of a sequence, M numbers of motion.
 """
@@ -25,9 +25,9 @@ from learner.models.hints import Hints
 from learner.models.world_model import Needs, WorldModel
 
 TextMemory = tuple[KeyValue, ...]
-"""Keys and values of one instruction, per block."""
+"""Keys and values of one instruction, one entry for each block."""
 MOTIONS = 256
-"""Numbers of motion of a camera's clip."""
+"""Length of the motion vector of one camera's clip."""
 
 
 class CowvlaParts(WorldModel):
@@ -67,7 +67,7 @@ class CowvlaParts(WorldModel):
         self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=dim, glance=config.glance, aim=config.aim)
 
     def layout(self, codes: int) -> Layout:
-        """How a step of training lies."""
+        """The layout of a training step whose frames have this many codes."""
         config = self.config
         return Layout(codes, config.told_state, config.motion, 0 if config.pretrain else config.most_tokens)
 
@@ -77,7 +77,7 @@ class CowvlaParts(WorldModel):
         return tuple(block.text_memory(text) for block in self.blocks)
 
     def view_tokens(self, codes_BN: Tensor, proprio_BA: Tensor, grid: Grid) -> Tensor:
-        """Begin of view, codes, state and motion query, [B, .., D]; raises ConfigError for a layout that they do not have."""
+        """Tokens [B, .., D] of a view: begin token, codes, state and motion query. Raises ConfigError if `grid` does not fit."""
         if codes_BN.shape[-1] != grid.size or grid.cameras != self.config.cameras:
             raise ConfigError(
                 f"a frame has {codes_BN.shape[-1]} codes, laid out as {tuple(grid)}: the model takes {self.config.cameras} cameras "
@@ -96,25 +96,25 @@ class CowvlaParts(WorldModel):
         return torch.cat(parts, dim=1)
 
     def code_tokens(self, codes_BN: Tensor, grid: Grid, first: int) -> Tensor:
-        """Codes number `first` and on of a frame, [B, .., D]."""
+        """Tokens [B, .., D] of codes of a frame, the first of which is code number `first`."""
         where = self.where(place_waves(grid.rows, grid.columns).to(self.view))
         place = (self.view + where).flatten(0, 1)[first : first + codes_BN.shape[1]]
         return self.code_in(codes_BN) + place
 
     def action_tokens(self, tokens_BS: Tensor, hint_B1D: Tensor | None) -> Tensor:
-        """Begin of actions and action tokens, [B, 1 + S, D], each told the hint."""
+        """Begin-of-actions token and action tokens, [B, 1 + S, D]; the hint is added to each."""
         begin = self.begin_actions.expand(len(tokens_BS), 1, -1)
         found = torch.cat([begin, self.action_in(tokens_BS)], dim=1)
         return found if hint_B1D is None else found + hint_B1D
 
     def rotation(self, step: int, grid: Grid, actions: int) -> Rotation:
-        """Rotary angles of a whole step with so many action tokens."""
+        """Rotary embedding of a whole step with this many action tokens."""
         config = self.config
         arguments = (float(step), *grid, config.told_state, config.motion, actions)
         return rotations(positions, arguments, config.dim // config.heads, self.view)
 
     def still(self) -> Tensor:
-        """The modulation of every block: none beside its own table, [1, 1, 6, D]."""
+        """A zero modulation for every block, [1, 1, 6, D]: this model has no flow time."""
         return self.view.new_zeros(1, 1, 6, self.config.dim)
 
     # ------------------------------------------------------------------------------------------------------------ actions
@@ -124,7 +124,7 @@ class CowvlaParts(WorldModel):
         return self.fast.encode(chunk_KA[:, list(self.config.channels)])
 
     def chunk_of(self, tokens: Sequence[int]) -> Tensor:
-        """The normalised chunk [K, A] of tokens."""
+        """The normalised chunk [K, A] that tokens encode."""
         decoded = torch.from_numpy(self.fast.decode(tokens)).to(self.view)
         chunk = self.view.new_zeros(len(decoded), ACTION_DIM)
         chunk[:, list(self.config.channels)] = decoded

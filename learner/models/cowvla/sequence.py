@@ -1,8 +1,8 @@
-"""How CoWVLA's sequence is laid out, and who sees whom in it: pure functions of counts.
+"""The layout of CoWVLA's sequence and its attention mask, as pure functions of sizes.
 
-A step is [begin of view, codes of the keyframe, measured state, motion query, begin of actions, action tokens]; state and query
-only in models that have them, actions not in pretraining. Every step has room for the longest chunk; what is not used is padding,
-which nothing sees.
+A step is [begin of view, codes of the keyframe, measured state, motion query, begin of actions, action tokens]. State and query
+exist only in models that have them, actions not in pretraining. Every step has room for the longest chunk; unused places are
+padding that nothing attends to.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ class Layout(NamedTuple):
     state: bool
     query: bool
     actions: int
-    """Room for action tokens; 0 in pretraining."""
+    """Places for action tokens; 0 in pretraining."""
 
     @property
     def view(self) -> int:
-        """Tokens up to the begin of actions."""
+        """Tokens before the begin of actions."""
         return 1 + self.codes + self.state + self.query
 
     @property
     def size(self) -> int:
-        """Tokens of a step."""
+        """Tokens in a step."""
         return self.view + (1 + self.actions if self.actions else 0)
 
 
 def visible(layout: Layout, steps: int, span: int, used_BS: Tensor) -> Tensor:
-    """Whether each token sees each, bool [B, 1, S, S]: what came before in its own and the last `span` - 1 steps, and is used."""
+    """The attention mask, bool [B, 1, S, S]: a token sees used tokens before it, in its own step and the `span` - 1 before that."""
     place = torch.arange(steps * layout.size, device=used_BS.device)
     step = place // layout.size
     causal = (place[:, None] >= place) & (step[:, None] - step < span)
@@ -45,7 +45,7 @@ def visible(layout: Layout, steps: int, span: int, used_BS: Tensor) -> Tensor:
 def positions(
     step: float, cameras: int, rows: int, columns: int, state: bool, query: bool, actions: int, device: torch.device | None = None
 ) -> Tensor:
-    """Rotary positions (t, h, w) of a whole step, with the begin of actions even where there are none, float64 [.., 3]."""
+    """Rotary positions (t, h, w) of a whole step, float64 [.., 3]; includes the begin of actions even if there are no actions."""
     h, w = torch.meshgrid(
         torch.arange(rows, dtype=torch.float64, device=device),
         torch.arange(columns, dtype=torch.float64, device=device),
@@ -61,4 +61,4 @@ def positions(
 
 
 ROOM = 64
-"""Action token j lies at (j + 1) / 65 of its step, whatever room training gives."""
+"""Action token j has rotary time (j + 1) / 65 within its step, whatever `most_tokens` is."""

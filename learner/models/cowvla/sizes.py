@@ -19,7 +19,7 @@ def base() -> CowvlaConfig:
 
 
 def paper() -> CowvlaConfig:
-    """As wide and deep as Emu3, without its grouped keys and its vocabulary."""
+    """As wide and deep as Emu3, without its grouped-query attention and its vocabulary."""
     return replace(tiny(), dim=4096, layers=32, heads=32, ffn=14336)
 
 
@@ -27,5 +27,5 @@ SIZES: dict[str, Callable[[], CowvlaConfig]] = {size.__name__: size for size in 
 
 
 def smallest() -> CowvlaConfig:
-    """For tests of the pipe."""
+    """For tests of the whole pipeline."""
     return replace(tiny(), dim=48, heads=2, layers=2, ffn=96)

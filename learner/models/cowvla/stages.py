@@ -1,6 +1,7 @@
-"""CoWVLA in inference: tokens after tokens beside a cache of the last steps; actions under a count of what they hold.
+"""Inference of CoWVLA: autoregressive decoding with a key-value cache of the last steps.
 
-Samples of a batch have chunks of different numbers of tokens, so each has a memory of its own.
+Action tokens are restricted to those that fit into the rest of the chunk, so that every decoded chunk is complete. Chunks have
+different numbers of tokens, so each sample of a batch has a memory of its own.
 
 Shapes: N codes a frame, D width, A action channels, S new tokens; batches of one.
 """
@@ -21,7 +22,7 @@ from learner.models.cowvla.parts import CowvlaParts, TextMemory
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """What is remembered of one episode: closed steps, and the open one up to its motion query."""
+    """The memory of one episode: completed steps, and the current step up to its motion query."""
 
     memory: KvMemory
     open: tuple[KeyValue, ...] = ()
@@ -29,7 +30,7 @@ class Sample:
     hint: Tensor | None = None
     opening: Tensor | None = None
     motion: Tensor | None = None
-    """Predicted for the clip that begins now, standardised, [1, M]."""
+    """Predicted motion of the clip that begins now, standardised, [1, M]."""
 
     @property
     def size_bytes(self) -> int:
@@ -40,16 +41,16 @@ class Sample:
 
 
 class CowvlaStages(CowvlaParts):
-    """The model on the memory that it is given; it changes none."""
+    """Inference on a given memory, which is never changed: every method returns new values."""
 
     def fresh(self) -> Sample:
-        """Nothing seen."""
+        """The memory before the first frame."""
         return Sample(memory=KvMemory(window=self.config.span - 1))
 
     def look(
         self, sample: Sample, codes_1N: Tensor, latents_1NC: Tensor, proprio_1A: Tensor, text: TextMemory, grid: Grid
     ) -> Sample:
-        """Opens a step with a keyframe; the step before is closed."""
+        """Begins a step with a keyframe; the step before must have been completed by `close`."""
         tokens = self.view_tokens(codes_1N, proprio_1A, grid)
         rotation = _part(self.rotation(sample.steps, grid, 0), 0, tokens.shape[1])
         context = sample.memory.seen(sample.steps)
@@ -63,7 +64,7 @@ class CowvlaStages(CowvlaParts):
         )
 
     def close(self, sample: Sample, tokens: list[int], text: TextMemory, grid: Grid) -> Sample:
-        """Closes the open step with the actions that were executed."""
+        """Completes the current step with the actions that were executed."""
         step = sample.steps - 1
         given = torch.tensor([tokens], device=self.view.device)
         whole = self.rotation(step, grid, len(tokens))
@@ -75,7 +76,7 @@ class CowvlaStages(CowvlaParts):
         return replace(sample, memory=sample.memory.append(entry).evict(step + 1), open=())
 
     def speak(self, sample: Sample, text: TextMemory, grid: Grid) -> tuple[list[int], int]:
-        """The next chunk's tokens, greedily, none longer than what is left; and how often that overruled the model."""
+        """Greedily decodes the next chunk's tokens among those that still fit; also counts how often that changed the choice."""
         step, left, overruled = sample.steps - 1, self.fast.num_symbols, 0
         whole = self.rotation(step, grid, left)
         place = len(whole.cos) - left - 1
@@ -97,7 +98,7 @@ class CowvlaStages(CowvlaParts):
         return tokens, overruled
 
     def predict_codes(self, sample: Sample, text: TextMemory, grid: Grid) -> Tensor:
-        """Codes [1, N] of the keyframe after the last closed step, greedily; `sample` stays as it is."""
+        """Greedily decodes the codes [1, N] of the keyframe after the last completed step; `sample` is not changed."""
         whole, context = self.rotation(sample.steps, grid, 0), sample.memory.seen(sample.steps)
         embedded, found = self.begin_view.expand(1, 1, -1), []
         for place in range(grid.size):
@@ -110,7 +111,7 @@ class CowvlaStages(CowvlaParts):
     def extend(
         self, tokens: Tensor, rotation: Rotation, context: tuple[KeyValue | None, ...] | None, text: TextMemory
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
-        """New tokens [1, S, D] after a context: what they become, normed, and their keys and values."""
+        """Runs new tokens [1, S, D] after a context; returns their normalised outputs, and their keys and values."""
         count, still = tokens.shape[1], self.still()
         tokens, kept = tokens.unsqueeze(1), []
         for index, block in enumerate(self.blocks):
@@ -127,7 +128,7 @@ class CowvlaStages(CowvlaParts):
         return self.norm(tokens[:, 0]), tuple(kept)
 
     def _before(self, sample: Sample, kept: tuple[KeyValue, ...]) -> tuple[KeyValue, ...]:
-        """What the open step's further tokens see: the closed steps within the span, and the open one so far."""
+        """The context of further tokens of the current step: completed steps within the span, and the current step so far."""
         past = sample.memory.seen(sample.steps - 1)
         if past is None:
             return kept

@@ -11,20 +11,20 @@ from learner.models.family import ModelConfig
 
 
 class Weighting(StrEnum):
-    """How the velocity error at flow time s counts."""
+    """Weighting of the velocity error over flow time s."""
 
     MIDDLE = "middle"
-    """exp(-2 (0.5 - s)^2) less its minimum, scaled to a mean of 1: nothing at both ends, as in the released training."""
+    """exp(-2 (0.5 - s)^2) minus its minimum, scaled to a mean of 1, so that both ends have weight 0; as in the released code."""
     NONE = "none"
     FALLOFF = "falloff"
-    """(1 - s)^2, scaled to a mean of 1: most where only the observation can help."""
+    """(1 - s)^2, scaled to a mean of 1: largest at early flow times, at which the observation decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LingbotConfig(ModelConfig):
-    """Sizes, noise and sampling. The defaults are the tiny model for CPUs.
+    """Settings of sizes, noise and sampling. The defaults are the tiny model for CPUs.
 
-    The order of the sequence is counted in halves of chunks: the frames of chunk c have id 2c, its actions 2c + 1.
+    Positions in the causal order are counted in half chunks: the frames of chunk c have id 2c, its actions 2c + 1.
     """
 
     family: ClassVar[str] = "lingbot_va"
@@ -35,26 +35,26 @@ class LingbotConfig(ModelConfig):
     ffn: int = 384
     time_frequencies: int = 64
     dual: int = 0
-    """Width of the action stream where it has blocks of its own, which meet the video's in attention; 0 shares all blocks."""
+    """Width of an action stream with blocks of its own, joined to the video stream in attention; 0 shares all blocks."""
     max_cameras: int = 4
     told_state: bool = True
-    """Whether the model sees the measured state of each frame. The paper's does not; commands relative to the state lose the pose
-    without it."""
+    """Whether the model is given the measured robot state of each frame. The paper's model is not; but with actions relative to the
+    state, it could not know the absolute pose."""
     glance: int = 0
     aim: int = 0
-    """Hints for the actions, see `hints.Hints`: latents a frame and cameras, 0 for none."""
+    """Hints for the actions (`hints.Hints`): `glance` is the number of latents a frame, `aim` that of cameras; 0 for none."""
 
     most_frames: int = 4
-    """Training cuts the frames after the first into chunks of K, drawn from 1 to this for each batch."""
+    """In training, frames after the first are grouped into chunks of K frames, with K drawn from 1 to this for each batch."""
     frames: int = 1
-    """K of a decision: so many frames are imagined and so many chunks decided at once."""
+    """K in inference: the number of frames that are imagined, and of action chunks that are decided, at once."""
     span_low: int = 4
     span_high: int = 64
-    """In training a query sees what lies at most W halves of chunks back, drawn from this range for each batch."""
+    """In training a query attends at most W half chunks back, with W drawn from `span_low` to `span_high` for each batch."""
     span: int = 32
-    """W of inference: what lies further back is forgotten."""
+    """W in inference: entries further back are evicted from the cache."""
     forward_share: float = 0.5
-    """Share of the batches that also learn forward dynamics: the frames that given actions lead to. 0 rules out mode "grounded"."""
+    """Share of batches that also train forward dynamics, the prediction of frames from given actions. Mode "grounded" needs it."""
     forward_weight: float = 1.0
     action_weight: float = 1.0
     video_weighting: Weighting = Weighting.MIDDLE
@@ -63,20 +63,20 @@ class LingbotConfig(ModelConfig):
     action_shift: float = 1.0
     history_noise_prob: float = 0.5
     history_noise_low: float = 0.5
-    """Noisy history: with this probability a sequence's clean frames are mixed with noise at shares U[low, 1], told as their flow
-    times; actions never."""
+    """Noisy history: with probability `history_noise_prob` a sequence's clean frames, but not its actions, are mixed with noise at
+    a clean share U[low, 1], which the model is given as their flow time."""
     proprio_noise: float = 0.0
-    """Deviation of the noise on the measured state in training, in its normalised units."""
+    """Standard deviation of the noise added to the measured state in training, in normalised units."""
     text_dropout: float = 0.0
-    """Share of the sequences that train without their instruction; guidance needs some."""
+    """Share of training sequences without their instruction, which classifier-free guidance needs."""
     video_steps: int = 4
     action_steps: int = 8
     action_samples: int = 1
-    """Decisions that a policy makes of the same imagined frames, from as many noises; it plays their mean."""
+    """Decisions that a policy samples from the same imagined frames; it executes their mean."""
     until: float = 0.5
-    """Flow time s_v at which the imagined frames are left: partly denoised they say enough for actions."""
+    """Flow time s_v at which denoising of the imagined frames stops: partly denoised frames suffice to decide actions."""
     cfg_video: float = 1.0
-    """Classifier-free guidance of the frames (Ho & Salimans 2022); 1 for none. Actions are never guided."""
+    """Scale of classifier-free guidance of the frames (Ho & Salimans 2022); 1 for none. Actions are never guided."""
 
     def __post_init__(self) -> None:
         widths = (self.dim, self.dual) if self.dual else (self.dim,)

@@ -1,4 +1,4 @@
-"""The random part of a training step of LingBot-VA, and how errors count at each flow time.
+"""The random part of a training step of LingBot-VA, and the weighting of errors over flow time.
 
 Shapes: B batch, T steps, N latents a frame, C latent channels, A action channels, K actions a chunk.
 """
@@ -17,29 +17,29 @@ from learner.models.window import Window
 
 
 class Draws(NamedTuple):
-    """Noise and flow times; those of frames are of frames 1 to T, those of the history of frames 0 to T."""
+    """Noise and flow times: of frames 1 to T, of actions, and of the history, frames 0 to T."""
 
     size: int
-    """Frames of a chunk."""
+    """K, frames in a chunk."""
     window: int
-    """How far back a query sees, in halves of chunks."""
+    """W, how far back a query attends, in half chunks."""
     video_noise_BTNC: Tensor
     video_time_BT: Tensor
     action_noise_BTKA: Tensor
     action_time_BT: Tensor
     history_noise_BTNC: Tensor
     history_time_BT: Tensor
-    """1 where the frame stays clean, [B, T + 1]."""
+    """Clean share of each frame, [B, T + 1]; 1 for frames without noise."""
     forward_noise_BTNC: Tensor | None = None
-    """None where forward dynamics are not trained."""
+    """None if this batch does not train forward dynamics."""
     forward_time_BT: Tensor | None = None
     proprio_noise_BTA: Tensor | None = None
     silent_B: Tensor | None = None
-    """Sequences that train without their instruction."""
+    """bool [B]: sequences that train without their instruction."""
 
 
 def draw(config: LingbotConfig, window: Window, generator: torch.Generator) -> Draws:
-    """Noise and flow times of one training step; the length of chunks and the reach of queries are drawn once a batch."""
+    """Draws noise and flow times of one training step; K and W are drawn once for the whole batch."""
     latents, actions = window.latents_BTNC, window.actions_BTKA
     steps, frames = actions.shape[:2], latents.shape[:2]
 
@@ -73,7 +73,7 @@ def draw(config: LingbotConfig, window: Window, generator: torch.Generator) -> D
 
 
 class Weights:
-    """How much the error at a flow time counts: a mean of 1 over the times that training draws."""
+    """Weight of the error at each flow time, with a mean of 1 over the flow times that training draws."""
 
     def __init__(self, weighting: Weighting, shift: float) -> None:
         self._weighting = weighting

@@ -1,6 +1,6 @@
-"""The action stream's first weights where it is narrower than the video's: rows and columns of the video's, taken at a stride.
+"""Initialises a narrow action stream from the video stream, by taking rows and columns of its weights at a stride.
 
-Resampling weights smoothly would halve the deviation of what they put out; a stride keeps it.
+Smooth interpolation of the weights would halve the standard deviation of the outputs; a stride preserves it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from learner.backbone.layers import Block
 
 @torch.no_grad()
 def narrow_from(wide: Block, narrow: Block) -> None:
-    """Fills `narrow` from `wide` in place; where fewer inputs are summed they count sqrt(inputs / fewer) each."""
+    """Fills `narrow` from `wide` in place. Weights are scaled by sqrt(wide inputs / narrow inputs) to keep the output variance."""
     source = dict(wide.named_parameters())
     for name, target in narrow.named_parameters():
         kept = strided(source[name], target.shape)
@@ -25,7 +25,7 @@ def narrow_from(wide: Block, narrow: Block) -> None:
 
 
 def strided(weight: Tensor, shape: torch.Size) -> Tensor:
-    """Rows and columns of `weight`, evenly spread over them, in another shape."""
+    """Evenly spaced rows and columns of `weight`, as many as `shape` has."""
     for axis, size in enumerate(shape):
         weight = weight.index_select(axis, torch.arange(size) * weight.shape[axis] // size)
     return weight

@@ -1,4 +1,4 @@
-"""LingBot-VA as a family: its settings, its sizes, and what builds it."""
+"""Registers LingBot-VA as a family: settings, named sizes, constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _build(config: LingbotConfig, latents: LatentSpec, text_dim: int) -> WorldModel:
-    from learner.models.lingbot_va.model import LingbotVa  # brings torch
+    from learner.models.lingbot_va.model import LingbotVa  # imports torch
 
     return LingbotVa(config, latents=latents, text_dim=text_dim)
 

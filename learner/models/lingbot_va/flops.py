@@ -1,4 +1,4 @@
-"""How much arithmetic a training step of LingBot-VA is."""
+"""Counts the arithmetic of a training step of LingBot-VA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from learner.models.window import Extent
 
 
 def forward_flops(config: LingbotConfig, extent: Extent) -> float:
-    """FLOPs of the forward pass of one training step, forward dynamics at their share of the batches."""
+    """Mean FLOPs of the forward pass of a training step; forward dynamics count with their share of the batches."""
     share = config.forward_share
     return (1.0 - share) * step_flops(config, extent, forward=False) + share * step_flops(config, extent, forward=True)
 
@@ -19,7 +19,7 @@ def step_flops(config: LingbotConfig, extent: Extent, *, forward: bool) -> float
     B, T, N, C, L, E = extent
     D, A = config.dim, config.dual or config.dim  # widths of the streams
     state = int(config.told_state)
-    video_out, action_out = T * N * (1 + forward), T * config.chunk  # tokens that heads read
+    video_out, action_out = T * N * (1 + forward), T * config.chunk  # tokens with an output head
     video = video_out + (T + 1) * N
     actions = action_out + (T + 1) * config.chunk + forward * T * config.chunk
     body = actions + (T + 1) * state
@@ -33,7 +33,7 @@ def step_flops(config: LingbotConfig, extent: Extent, *, forward: bool) -> float
     total += 2.0 * L * (E * D + D * D)
     embedded = (config.time_frequencies * D + 7 * D * D, config.time_frequencies * A + 7 * A * A)
     total += 2.0 * (T * (1 + forward) + T + 1) * embedded[0] + 2.0 * T * embedded[1]
-    once = 2.0 * (1 + state + forward) * embedded[1]  # what is clean has one flow time for all
+    once = 2.0 * (1 + state + forward) * embedded[1]  # clean tokens share one flow time, so its embedding is computed once
     for index in range(config.layers):
         last = index == config.layers - 1
         queries_v, queries_a = (video_out, action_out) if last else (video, body)

@@ -1,8 +1,8 @@
-"""LingBot-VA: one causal sequence of frames and actions; frames are imagined first, then the actions that lead to them.
+"""LingBot-VA: one causal sequence of frames and actions; it imagines frames first, then the actions that lead to them.
 
-Training denoises the frames and actions of a whole window at once, in one packed sequence under a mask (`sequence`); inference
-keeps keys and values of what happened (`stages`). While the robot moves, the next decision may be made from predicted frames: those
-of the last decision ("naive"), or those that forward dynamics foresees from what really happened and the actions under way
+Training denoises the frames and actions of a whole window at once, in one packed sequence under a mask (`sequence`). Inference
+caches keys and values of the past (`stages`). While the robot moves, the next decision may be made from predicted frames: those
+of the last decision ("naive"), or those that forward dynamics predicts from the real past and the actions being executed
 ("grounded").
 
 Shapes: B batch, T steps, N latents a frame, C latent channels, A action channels, K actions a chunk, F frames of a decision.
@@ -49,7 +49,7 @@ class Velocities(NamedTuple):
 
 
 class LingbotVa(LingbotStages):
-    """LingBot-VA: parameters, and no state."""
+    """LingBot-VA: holds parameters and no state of an episode."""
 
     def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__(config, latents=latents, text_dim=text_dim)
@@ -106,7 +106,7 @@ class LingbotVa(LingbotStages):
         return Losses(total, parts)
 
     def _groups(self, window: Window, draws: Draws, grid: Grid) -> tuple[list[Group], list[Span]]:
-        """The packed sequence: outputs first."""
+        """The groups of the packed sequence; those with outputs come first."""
         latents, actions = window.latents_BTNC, window.actions_BTKA
         steps = actions.shape[1]
         proprio = window.proprio_BTA if draws.proprio_noise_BTA is None else window.proprio_BTA + draws.proprio_noise_BTA
@@ -137,7 +137,7 @@ class LingbotVa(LingbotStages):
         return groups, [*spans, Span(Role.CLEAN_BODY, 0, steps + 1, 1)][: len(groups)]
 
     def _train_layer(self, *inputs: object) -> list[Tensor]:
-        """`_layer`, kept for the backward pass or not."""
+        """`_layer`, checkpointed if `recompute.blocks` is set."""
         if self.recompute.blocks and torch.is_grad_enabled():
             return checkpoint(_layer, *inputs, use_reentrant=False)
         return _layer(*inputs)  # type: ignore[arg-type]
@@ -145,13 +145,13 @@ class LingbotVa(LingbotStages):
     # ----------------------------------------------------------------------------------------------------------- inference
 
     def observe(self, state: Remembered, seen: Seen, text: TextMemory, grid: Grid, made: Prepared = None) -> Remembered:
-        """The state after a frame, which is a chunk by itself, and the chunk executed before it."""
+        """The memory after the executed chunk and a frame, which counts as a chunk by itself."""
         executed = None if seen.executed_BKA is None else seen.executed_BKA[:, None]
         partial = None if seen.imagined is None else seen.imagined["partial"][:, :1]
         return self.absorb(state, seen.latents_BNC[:, None], seen.proprio_BA[:, None], executed, text, grid, partial_BFNC=partial)
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Of the frames and chunks of a decision, `action_samples` times for each, and of a frame that is foreseen."""
+        """Draws noise for the frames of a decision, for its chunks, `action_samples` times, and for a frame of forward dynamics."""
         frames = self.config.frames
 
         def normal(*shape: int) -> Tensor:
@@ -163,14 +163,14 @@ class LingbotVa(LingbotStages):
         return Noise(video, chunks, normal(batch, 1, *latent))
 
     def decide(self, state: Remembered, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
-        """Frames first, partly denoised; then the actions that lead to them."""
+        """Partly denoises the next frames, then decides the actions that lead to them."""
         partial, frames, entry = self.imagine(state, noise, text, grid)
         actions = self.act(state, entry, noise, text)
         evaluations = {"video": self.config.video_steps, "cache": 1, "action": self.config.action_steps}
         return Decision(actions.flatten(1, 2), frames[:, 0], evaluations, {"frames": frames, "partial": partial})
 
     def foresee(self, state: Remembered, seen: Seen, noise: Noise, text: TextMemory, grid: Grid, mode: Mode) -> Seen:
-        """In mode "grounded" the frame that the chunk under way leads to, by forward dynamics from what really happened."""
+        """In mode "grounded", replaces `seen` by the frame that forward dynamics predicts for the chunk being executed."""
         if mode.name != GROUNDED:
             return seen
         assert seen.executed_BKA is not None, "a chunk is under way"
@@ -178,12 +178,12 @@ class LingbotVa(LingbotStages):
         return seen._replace(latents_BNC=frames[:, 0], imagined={"partial": partial})
 
     def check(self, mode: Mode) -> None:
-        """Raises ConfigError for a mode that is not one of `modes`; how far it goes is always the whole way."""
+        """Raises ConfigError for a mode that is not one of `modes`. Every mode makes the whole decision in advance."""
         if mode.name not in self.modes:
             raise unknown("mode", mode.name, self.modes)
 
     def unbegun(self, noise: Noise) -> Started:
-        """Nothing decided yet."""
+        """The state before a decision has begun."""
         return Started(noise)
 
     def begin(
@@ -197,11 +197,11 @@ class LingbotVa(LingbotStages):
         stopped: Callable[[], bool] = never,
         made: Prepared = None,
     ) -> Started:
-        """The whole decision, from a state in which a prediction stands in for the observation."""
+        """Makes the whole decision, from a memory in which a prediction stands in for the observation."""
         return Started(noise) if stopped() else Started(noise, self.decide(state, noise, text, grid))
 
     def finish(self, state: Remembered, started: Started, text: TextMemory, grid: Grid, *, made: Prepared = None) -> Decision:
-        """What was begun, which waits for no evaluation; or the decision, where nothing was."""
+        """Returns the decision that `begin` made, without any evaluation; if it made none, decides now."""
         if started.decision is None:
             return self.decide(state, started.noise, text, grid)
         return started.decision._replace(evaluations=dict.fromkeys(started.decision.evaluations, 0), is_ahead=True)
@@ -209,7 +209,7 @@ class LingbotVa(LingbotStages):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint; a narrow stream takes a share of it."""
+        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint; a narrow action stream from those."""
         times = ("video_time",) if self.config.dual else ("video_time", "action_time")
         report = load_wan(self, folder, heads=self.config.heads, times=times, head="video_out")
         for video, action in self.layers:
@@ -218,7 +218,7 @@ class LingbotVa(LingbotStages):
         return report
 
     def shards(self) -> Iterator[nn.Module]:
-        """Each block."""
+        """Yields each block."""
         return iter(dict.fromkeys(block for blocks in self.layers for block in blocks))
 
     def forward_flops(self, extent: Extent) -> float:
@@ -234,7 +234,7 @@ def _layer(
     outputs: int,
     texts: tuple[KeyValue, KeyValue],
 ) -> list[Tensor]:
-    """One layer of both streams over the packed sequence; the first `outputs` groups come out."""
+    """Runs one layer of both streams over the packed sequence; returns the tokens of the first `outputs` groups."""
     projected = project(blocks, tokens, groups)
     queries = sum(group.tokens.shape[1] * group.tokens.shape[2] for group in groups[:outputs])
     attended = masked(projected, mask[..., :queries, :], outputs)
@@ -242,5 +242,5 @@ def _layer(
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean; 0 where nothing has weight."""
+    """Weighted mean; 0 if all weights are 0."""
     return (errors * weights).sum() / weights.sum().clamp_min(1.0)

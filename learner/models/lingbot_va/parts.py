@@ -1,4 +1,4 @@
-"""The parameters of LingBot-VA, and the groups of tokens that they make of latents, actions and states.
+"""The parameters of LingBot-VA, and how latents, actions and states become groups of tokens.
 
 Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width of a stream, A action channels, K actions.
 """
@@ -25,11 +25,11 @@ from learner.models.lingbot_va.state import TextMemory
 from learner.models.world_model import Needs, WorldModel
 
 VIDEO, ACTION = 0, 1
-"""Streams."""
+"""Indices of the two streams."""
 
 
 class LingbotParts(WorldModel):
-    """Parameters, embeddings and positions; who attends to whom is said by what builds on it."""
+    """Parameters, embeddings and positions. Subclasses define the attention between tokens."""
 
     def __init__(self, config: LingbotConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__()
@@ -59,19 +59,19 @@ class LingbotParts(WorldModel):
 
     @property
     def layers(self) -> list[tuple[Block, Block]]:
-        """The blocks of both streams, layer by layer: the same one where they share."""
+        """The blocks of both streams, layer by layer; twice the same block if the streams share it."""
         own = cast("Sequence[Block]", self.narrow["blocks"]) if self.narrow else self.blocks
         return list(zip(self.blocks, own, strict=True))
 
     @property
     def is_guided(self) -> bool:
-        """Whether frames are denoised with and without the instruction."""
+        """Whether classifier-free guidance is on, so that frames are denoised with and without the instruction."""
         return self.config.cfg_video != 1.0
 
     # ------------------------------------------------------------------------------------------------------------- tokens
 
     def frame_group(self, latents_BFNC: Tensor, time_BF: Tensor, first: int, grid: Grid) -> Group:
-        """Latents of frames from `first` on, at flow times [B or 1, F or 1]; raises ConfigError for a layout they do not have."""
+        """Tokens of frames from number `first` on, at flow times [B or 1, F or 1]; raises ConfigError if `grid` does not fit."""
         if latents_BFNC.shape[-2] != grid.size:
             raise ConfigError(
                 f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}, which are {grid.size}: "
@@ -82,13 +82,13 @@ class LingbotParts(WorldModel):
         return self._group(tokens, self.video_time(time_BF), frame_positions, (first, frames, *grid), VIDEO)
 
     def action_group(self, actions_BFKA: Tensor, time_BF: Tensor, first: int, hint: Tensor | None = None) -> Group:
-        """The chunks before frames from `first` on; `hint` [B, F or 1, 1, D] is added to each action."""
+        """Tokens of the chunks before frames from number `first` on; `hint` [B, F or 1, 1, D] is added to each action."""
         tokens = self.action_in(actions_BFKA.to(self.place)) + self.place
         tokens = tokens if hint is None else tokens + hint
         return self._group(tokens, self.action_time(time_BF), action_positions, (first, tokens.shape[1], self.config.chunk), ACTION)
 
     def state_group(self, proprio_BFA: Tensor, first: int) -> list[Group]:
-        """The states measured at frames from `first` on, as a list of one; empty for a model that is not told."""
+        """Tokens of the states measured at frames from `first` on, as a list of one group; empty without `told_state`."""
         if self.proprio_in is None:
             return []
         tokens = self.proprio_in(proprio_BFA.to(self.place)).unsqueeze(2)
@@ -96,11 +96,11 @@ class LingbotParts(WorldModel):
 
     @property
     def clean(self) -> Tensor:
-        """The flow time of what is not noised, [1, 1]."""
+        """The flow time of tokens without noise, 1, as [1, 1]."""
         return self.place.new_ones(1, 1)
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
-        """Keys and values of an instruction for every block and stream, with guidance also of no instruction."""
+        """Keys and values of an instruction for every block and stream; with guidance, also those of an empty instruction."""
         text = text_BLC.to(self.view)
         return self.text_memory(torch.cat([text, torch.zeros_like(text)]) if self.is_guided else text)
 
@@ -114,7 +114,7 @@ class LingbotParts(WorldModel):
         return tuple(found)
 
     def _views(self, grid: Grid) -> Tensor:
-        """What tells latents which camera saw them, and where in its picture, [N, D]."""
+        """Embeddings of each latent's camera and of its position in the image, [N, D]."""
         if grid.cameras > self.config.max_cameras:
             raise ConfigError(
                 f"latents laid out as {tuple(grid)}: the model takes up to {self.config.max_cameras} cameras (max_cameras)"

@@ -1,17 +1,18 @@
-"""The order of LingBot-VA's sequence, and who sees whom in it: pure functions of counts.
+"""The causal order of LingBot-VA's sequence and its attention mask, as pure functions of sizes.
 
-Frame f has latents z_f, the chunk a_f that was executed before it, and the measured state p_f. Frame 0 is a chunk by itself, then
-frames follow K by K: chunk c(f) = ceil(f / K). In the causal order the frames of chunk c come at id 2c and what is done, and the
-state that is measured, at 2c + 1: the actions of a chunk are decided from its imagined frames, and never see the state after them.
+Frame f has latents z_f, the actions a_f executed before it, and the measured state p_f. Frame 0 is a chunk by itself; after it,
+each chunk has K frames: c(f) = ceil(f / K). In the causal order the frames of chunk c have id 2c, and its actions and measured
+states have id 2c + 1. So actions are decided from the imagined frames of their chunk, and never see the state that results from
+them.
 
 A training step runs these groups as one packed sequence:
 
-    noisy z, noisy a     what is denoised          see what is clean before their own id, and each other in their own chunk
-    clean z, a, p        what happened             see what is clean up to their own id
-    bare a, forward z    forward dynamics          bare actions of chunk c see what is clean before 2c; the frames that they lead to
-                                                   see that, these actions, and each other
+    noisy z, noisy a     to be denoised            see clean tokens before their own id, and each other within their own chunk
+    clean z, a, p        the past                  see clean tokens up to their own id
+    bare a, forward z    forward dynamics          bare actions of chunk c see clean tokens before id 2c; forward frames see those,
+                                                   the bare actions that lead to them, and each other
 
-Bare actions are apart because clean ones have read the clean frames that forward dynamics is asked for. All see only what lies at
+Forward dynamics needs bare actions, because clean actions have attended to the clean frames that it must predict. All tokens see at
 most W ids back.
 """
 
@@ -26,7 +27,7 @@ from torch import Tensor
 
 
 class Role(IntEnum):
-    """What a group of the packed sequence is."""
+    """The role of a group in the packed sequence."""
 
     NOISY_FRAMES = 0
     NOISY_ACTIONS = 1
@@ -34,11 +35,11 @@ class Role(IntEnum):
     BARE_ACTIONS = 3
     CLEAN_FRAMES = 4
     CLEAN_BODY = 5
-    """Executed actions and the measured state."""
+    """Executed actions and measured states."""
 
 
 class Span(NamedTuple):
-    """One group in the packed sequence: its role, its frames from `first` on, and its tokens a frame."""
+    """One group in the packed sequence: its role, the numbers of its frames, and its tokens a frame."""
 
     role: Role
     first: int
@@ -47,19 +48,19 @@ class Span(NamedTuple):
 
 
 def chunk_of(frame: int, size: int) -> int:
-    """The chunk of a frame, where chunks after the first frame hold `size` frames."""
+    """The chunk of a frame, where every chunk after frame 0 holds `size` frames."""
     return -(-frame // size)
 
 
 def ids(span: Span, size: int) -> Tensor:
-    """Ids of a group's tokens in the causal order, int64 [frames x tokens]; those of forward dynamics count as frames."""
+    """Ids of a group's tokens in the causal order, int64 [frames x tokens]; groups of forward dynamics have the ids of frames."""
     late = span.role in (Role.NOISY_ACTIONS, Role.CLEAN_BODY)
     of_frames = torch.tensor([2 * chunk_of(span.first + f, size) + late for f in range(span.frames)])
     return of_frames.repeat_interleave(span.tokens)
 
 
 def visible(spans: Sequence[Span], outputs: int, size: int, window: int) -> Tensor:
-    """Whether each token of the first `outputs` groups sees each token of all groups, bool [queries, S]."""
+    """The attention mask: whether each token of the first `outputs` groups sees each token of all groups, bool [queries, S]."""
     order = torch.cat([ids(span, size) for span in spans])
     roles = torch.cat([torch.full((span.frames * span.tokens,), int(span.role)) for span in spans])
     queries = sum(span.frames * span.tokens for span in spans[:outputs])
@@ -73,13 +74,13 @@ def visible(spans: Sequence[Span], outputs: int, size: int, window: int) -> Tens
 
 
 def present(spans: Sequence[Span], valid_BF: Tensor) -> Tensor:
-    """Which tokens belong to frames that are no padding, bool [B, S], for `valid_BF` over all frames of the window."""
+    """Which tokens belong to valid frames, not padding, bool [B, S]; `valid_BF` covers all frames of the window."""
     parts = [valid_BF[:, span.first : span.first + span.frames].repeat_interleave(span.tokens, dim=1) for span in spans]
     return torch.cat(parts, dim=1)
 
 
 def without_padding(mask: Tensor, here: Tensor) -> Tensor:
-    """`visible` for each trajectory, [B, 1, queries, S]: what is padding is seen by padding alone."""
+    """The mask of each trajectory, [B, 1, queries, S]: padding is seen by padding only, so that no row of the softmax is empty."""
     queries = mask.shape[0]
     return (mask & (here[:, None] | ~here[:, :queries, None]))[:, None]
 
@@ -92,13 +93,13 @@ def frame_positions(first: int, frames: int, cameras: int, rows: int, columns: i
 
 
 def action_positions(first: int, frames: int, count: int, device: torch.device | None = None) -> Tensor:
-    """Of the `count` actions before each of `frames` frames: action j of frame f at f - 1 + (j + 1) / (count + 1), h = w = -1."""
+    """Rotary positions of `count` actions before each frame: action j of frame f at f - 1 + (j + 1) / (count + 1), h = w = -1."""
     t = torch.arange(first, first + frames, dtype=torch.float64, device=device)[:, None] - 1.0
     t = (t + torch.arange(1, count + 1, dtype=torch.float64, device=device) / (count + 1)).flatten()
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)
 
 
 def state_positions(first: int, frames: int, device: torch.device | None = None) -> Tensor:
-    """Of the measured state at each frame: the frame's time, h = w = -1."""
+    """Rotary positions of the measured state at each frame: the frame's time, h = w = -1."""
     t = torch.arange(first, first + frames, dtype=torch.float64, device=device)
     return torch.stack([t, torch.full_like(t, -1.0), torch.full_like(t, -1.0)], dim=1)

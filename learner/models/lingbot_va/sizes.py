@@ -20,7 +20,7 @@ def base() -> LingbotConfig:
 
 
 def paper() -> LingbotConfig:
-    """The paper's: the shape of Wan2.2-TI2V-5B with an action stream of width 768."""
+    """The size of the paper: the shape of Wan2.2-TI2V-5B with an action stream of width 768."""
     shape = replace(base(), dim=3072, layers=30, heads=24, ffn=14336, dual=768, told_state=False)
     return replace(shape, video_steps=3, action_steps=10, until=0.6, text_dropout=0.1, cfg_video=5.0)
 
@@ -29,5 +29,5 @@ SIZES: dict[str, Callable[[], LingbotConfig]] = {size.__name__: size for size in
 
 
 def smallest() -> LingbotConfig:
-    """For tests of the pipe."""
+    """For tests of the whole pipeline."""
     return replace(tiny(), dim=48, heads=2, layers=2, ffn=96, video_steps=1, action_steps=2)

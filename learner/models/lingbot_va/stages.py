@@ -1,6 +1,6 @@
-"""LingBot-VA in inference, beside its cache: what happened is written, frames and actions are denoised, futures foreseen.
+"""Inference of LingBot-VA with a key-value cache: observe, denoise frames and actions, predict by forward dynamics.
 
-What is cached equals what training sees under its mask: every pass reads the entries that its id may see.
+A pass reads exactly the cache entries that its id may see, so that inference equals training under its mask.
 
 Shapes: B batch (2B with guidance: with the instruction, then without), F frames, N latents a frame, A action channels, K actions.
 """
@@ -23,14 +23,14 @@ from learner.models.lingbot_va.parts import LingbotParts
 from learner.models.lingbot_va.state import Noise, Remembered, TextMemory
 
 Context = tuple[KeyValue | None, ...]
-"""What a group sees beside itself, per block."""
+"""The keys and values that a group sees besides its own, one entry for each block."""
 
 
 class LingbotStages(LingbotParts):
-    """The model on the memory that it is given; it changes none."""
+    """Inference on a given memory, which is never changed: every method returns new values."""
 
     def empty(self) -> Remembered:
-        """The state before the first frame."""
+        """The memory before the first frame."""
         return Remembered(memory=KvMemory(window=self.config.span))
 
     def absorb(
@@ -44,10 +44,10 @@ class LingbotStages(LingbotParts):
         *,
         partial_BFNC: Tensor | None = None,
     ) -> Remembered:
-        """The state after F frames that make one chunk and the chunks of actions before each (None before the first frame).
+        """The memory after F frames that make one chunk, and the actions before each (None before the first frame).
 
-        Real ones take the place of whatever was predicted since the last real one. Predicted ones come as they would end, for the
-        hints, and as they were left at flow time s_v, `partial_BFNC`, for the memory.
+        Real frames replace all predicted entries since the last real one. Predicted frames are given twice: fully denoised
+        (`latents_BFNC`), for the hints, and at flow time s_v (`partial_BFNC`), for the memory.
         """
         real, kind = partial_BFNC is None, Kind.REAL if partial_BFNC is None else Kind.PREDICTED
         if real:
@@ -65,13 +65,13 @@ class LingbotStages(LingbotParts):
         kept = self._write(scene, body, state.memory, 2 * chunk, text)
         entries = [Entry(id=2 * chunk + late, kind=kind, kept=part) for late, part in enumerate(kept)]
         after = replace(state, memory=state.memory.append(*entries), hint=hint, opening=opening)
-        if not real:  # nothing is evicted: what takes its place will look further back
+        if not real:  # evict nothing: the real frame that will replace this entry has an earlier id and sees further back
             return replace(after, predicted=state.predicted + frames, predicted_chunks=state.predicted_chunks + 1)
         memory = after.memory.evict(2 * chunk + 2)
         return replace(after, memory=memory, steps=state.steps + frames, chunks=state.chunks + 1)
 
     def imagine(self, state: Remembered, noise: Noise, text: TextMemory, grid: Grid) -> tuple[Tensor, Tensor, Entry]:
-        """The next chunk's frames, left at flow time s_v and as they would end, [B, F, N, C] each, and the entry to decide with."""
+        """The next chunk's frames at flow time s_v and fully denoised, each [B, F, N, C], and the cache entry to decide with."""
         chunk, first = self._next(state)
         context = self._context(state.memory.seen(2 * chunk))
 
@@ -85,11 +85,11 @@ class LingbotStages(LingbotParts):
         return partial, partial + (1.0 - self.config.until) * velocity, entry
 
     def act(self, state: Remembered, imagined: Entry, noise: Noise, text: TextMemory) -> Tensor:
-        """The actions that lead to the imagined frames, [B, F, K, A]: of several samples the mean."""
+        """The actions [B, F, K, A] that lead to the imagined frames; the mean over samples."""
         chunk, first = self._next(state)
         context = self._context(state.memory.append(imagined).seen(2 * chunk + 1))
         batch, samples = len(noise.video_BFNC), len(noise.action_BFKA) // len(noise.video_BFNC)
-        if self.is_guided:  # actions are not guided: of both halves of the batch they need the first
+        if self.is_guided:  # actions are not guided: they need only the half of the batch that has the instruction
             context = tuple(kv and KeyValue(kv.keys[:batch], kv.values[:batch]) for kv in context)
             text = tuple((video, KeyValue(kv.keys[:batch], kv.values[:batch])) for video, kv in text)
         hint = state.hint
@@ -109,7 +109,7 @@ class LingbotStages(LingbotParts):
     def forward_dynamics(
         self, state: Remembered, executed_BFKA: Tensor, noise_BFNC: Tensor, text: TextMemory, grid: Grid
     ) -> tuple[Tensor, Tensor]:
-        """The frames that the given chunks lead to, left at flow time s_v and as they would end, [B, F, N, C] each."""
+        """The frames that the given chunks lead to, at flow time s_v and fully denoised, each [B, F, N, C]."""
         chunk, first = self._next(state)
         history = self._context(state.memory.seen(2 * chunk))
         given = torch.cat([executed_BFKA] * 2) if self.is_guided else executed_BFKA
@@ -125,7 +125,7 @@ class LingbotStages(LingbotParts):
 
     @property
     def video_grid(self) -> Tensor:
-        """Flow times at which frames are denoised: from noise to s_v, on the shifted grid."""
+        """Flow times for denoising frames, from noise to s_v on the shifted grid."""
         shift = self.config.video_shift
         stop = float(shift_time(torch.tensor(self.config.until, dtype=torch.float64), 1.0 / shift))
         return time_grid(self.config.video_steps, shift, stop=stop)
@@ -133,14 +133,14 @@ class LingbotStages(LingbotParts):
     # ------------------------------------------------------------------------------------------------------------- passes
 
     def _next(self, state: Remembered) -> tuple[int, int]:
-        """Numbers of the next chunk and of its first frame."""
+        """The numbers of the next chunk and of its first frame."""
         return state.chunks + state.predicted_chunks, state.steps + state.predicted
 
     def _context(self, seen: tuple[KeyValue | None, ...] | None) -> Context:
         return (None,) * self.config.layers if seen is None else seen
 
     def _hint(self, state: Remembered, latents_B1NC: Tensor, proprio_B1A: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """What actions are told of a frame, and what is kept of the episode's first."""
+        """The hint for actions after a frame, and the image moments of the episode's first frame."""
         latents = latents_B1NC.to(self.view)
         opening = self.hints.opening(latents[:, 0]) if state.opening is None else state.opening
         return self.hints(latents, opening, proprio_B1A.to(self.place)), opening
@@ -148,7 +148,7 @@ class LingbotStages(LingbotParts):
     def _frames(
         self, point: Tensor, time: Tensor, first: int, context: Context, text: TextMemory, grid: Grid
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
-        """Velocity [B, F, N, C] of noisy frames at flow times [B], guided where the model is, and the keys and values they had."""
+        """Velocity [B, F, N, C] of noisy frames at flow times [B], with guidance if it is on, and their keys and values."""
         if self.is_guided:
             point, time = torch.cat([point, point]), torch.cat([time, time])
         group = self.frame_group(point, time[:, None], first, grid)
@@ -162,7 +162,7 @@ class LingbotStages(LingbotParts):
     def _run(
         self, group: Group, context: Context, text: TextMemory, *, only_keep: bool = False
     ) -> tuple[Tensor, tuple[KeyValue, ...]]:
-        """A group through all blocks beside its context; also its keys and values. With `only_keep` tokens are not completed."""
+        """Runs a group through all blocks with its context; returns tokens, keys and values. `only_keep` skips the final tokens."""
         tokens, kept = group.tokens, []
         for index, blocks in enumerate(self.layers):
             (projected,) = project(blocks, [tokens], [group])
@@ -176,7 +176,7 @@ class LingbotStages(LingbotParts):
     def _write(
         self, scene: Group, body: Sequence[Group], memory: KvMemory, now: int, text: TextMemory
     ) -> tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]:
-        """What memory keeps of a chunk's frames, id `now`, and of its body, id `now` + 1: keys and values of every block."""
+        """Keys and values for the cache, for every block: of a chunk's frames, id `now`, and of its body, id `now` + 1."""
         groups = [scene, *body]
         of_frames, of_body = self._context(memory.seen(now)), self._context(memory.seen(now + 1))
         tokens = [group.tokens for group in groups]
@@ -191,7 +191,7 @@ class LingbotStages(LingbotParts):
             frames.append(seen)
             done.append(together)
             if index == self.config.layers - 1:
-                break  # nobody reads what tokens become here
+                break  # the outputs of the last block are not needed
             past = of_body[index]
             attended = [beside(projected[0], of_frames[index])]
             for number, part in enumerate(projected[1:]):

@@ -1,4 +1,4 @@
-"""What LingBot-VA remembers of an episode, and what its decisions begin with and leave behind."""
+"""The memory of LingBot-VA, and the inputs and intermediate results of its decisions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from learner.memory.kv_cache import KvMemory
 from learner.models.world_model import Decision
 
 TextMemory = tuple[tuple[KeyValue, KeyValue], ...]
-"""Keys and values of one instruction for each block: of the video stream and of the action stream. With guidance there are two
-batches one after the other: with the instruction, and without."""
+"""Keys and values of one instruction for each block, of the video stream and of the action stream. With guidance, the batch is
+doubled: first with the instruction, then without."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """Keys and values of the last chunks, and what the actions are told of the last frame. Immutable."""
+    """Keys and values of the last chunks, and the hint for actions after the last frame. Immutable."""
 
     memory: KvMemory
     steps: int = 0
-    """Real frames observed; also the number of the next one."""
+    """Number of real frames observed; also the number of the next one."""
     chunks: int = 0
-    """Of real frames observed."""
+    """Number of chunks of real frames."""
     predicted: int = 0
-    """Frames that stand in for real ones since."""
+    """Number of predicted frames since the last real one."""
     predicted_chunks: int = 0
     hint: Tensor | None = None
-    """Of the last frame, [B, 1, 1, D]."""
+    """Hint after the last frame, [B, 1, 1, D]."""
     opening: Tensor | None = None
 
     @property
@@ -40,7 +40,7 @@ class Remembered:
 
 
 class Noise(NamedTuple):
-    """Where the paths of one decision begin: F frames, F chunks, and a frame's path by forward dynamics."""
+    """The noise of one decision: of F frames, of F chunks, and of a frame by forward dynamics."""
 
     video_BFNC: Tensor
     action_BFKA: Tensor
@@ -48,7 +48,7 @@ class Noise(NamedTuple):
 
 
 class Started(NamedTuple):
-    """A decision made before its observation, or none yet."""
+    """A decision made before its observation; None if it has not been made."""
 
     noise: Noise
     decision: Decision | None = None

@@ -1,1 +1,1 @@
-"""X-WAM: video, actions and measured states denoised together, with depth on the side."""
+"""X-WAM: denoises video, actions and measured states together, with an optional depth branch."""

@@ -11,15 +11,15 @@ from learner.models.family import ModelConfig
 
 
 class NoiseRule(StrEnum):
-    """How the noise of video and of actions is drawn together in training."""
+    """How the noise levels of video and of actions are drawn in training."""
 
     ANS = "ans"
-    """Asynchronous noise sampling: half of the samples have clean actions and teach video alone, in the others video is never
-    cleaner than actions. What inference meets on its way is then what training showed."""
+    """Asynchronous noise sampling: half of the samples have clean actions and train video alone; in the others, video is at least
+    as noisy as actions. So training covers the pairs of levels that occur in inference."""
     SYNCHRONOUS = "synchronous"
-    """Always alike."""
+    """Always the same level for both."""
     DECOUPLED = "decoupled"
-    """Independent of each other."""
+    """Independent levels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,33 +35,33 @@ class XwamConfig(ModelConfig):
     time_frequencies: int = 64
     max_cameras: int = 4
     frames: int = 2
-    """F: so many frames are imagined, and so many chunks decided, at once. Training's windows must hold as many."""
+    """F: number of frames that are imagined, and of chunks that are decided, at once. Training windows must have as many chunks."""
     depth: int = 0
-    """M: the last so many blocks have copies that give the depth of every frame; 0 for a model without. Needs a codec that encodes
-    depth, and a stream that carries it."""
+    """M: copies of the last M blocks predict the depth of every frame; 0 for a model without. Needs a codec that encodes depth, and
+    a stream that contains it."""
     glance: int = 0
     aim: int = 0
-    """Hints for the actions, see `hints.Hints`: latents a frame and cameras, 0 for none."""
+    """Hints for the actions (`hints.Hints`): `glance` is the number of latents a frame, `aim` that of cameras; 0 for none."""
 
     rule: NoiseRule = NoiseRule.ANS
     shift: float = 3.0
-    """Of the noise of both, in training and on the sampler's grids."""
+    """Time shift of the noise of video and actions, in training and on the sampler's grids."""
     action_weight: float = 1.0
     proprio_weight: float = 1.0
     depth_weight: float = 1.0
     proprio_noise: float = 0.0
-    """Deviation of the noise on the first measured state in training, in its normalised units."""
+    """Standard deviation of the noise added to the first measured state in training, in normalised units."""
     prefix: int = 0
-    """In training the first 0 to so many actions of a sample are clean, so that inference may give those that are under way; 0
-    trains none and rules out mode "prefix"."""
+    """In training, the first actions of a sample are clean, a number drawn from 0 to `prefix`, so that inference can be given the
+    actions being executed (mode "prefix"). 0 trains no prefixes."""
     video_steps: int = 8
     action_steps: int = 4
-    """Evaluations until actions are clean; a decision stops there. Video would be after `video_steps`."""
+    """Evaluations until actions are clean; a decision stops there. Video would be clean after `video_steps`."""
     samples: int = 1
-    """Decisions that a policy makes of the same frame, from as many noises; it plays their mean."""
+    """Decisions that a policy samples for each frame; it executes their mean."""
     guidance: float = 10.0
-    """Largest weight of guidance towards actions that are under way; `action_steps` bounds it too, for Euler steps that are longer
-    than its inverse diverge."""
+    """Largest strength of guidance towards actions being executed. It is also bounded by `action_steps`, because Euler steps longer
+    than the inverse of the strength diverge."""
 
     def __post_init__(self) -> None:
         if self.dim % self.heads or (self.dim // self.heads) % 2:

@@ -24,15 +24,15 @@ class Draws(NamedTuple):
     video_time_B: Tensor
     action_time_B: Tensor
     taught_B: Tensor
-    """Samples whose actions and states are asked for."""
+    """bool [B]: samples whose actions and states count in the loss."""
     given_B: Tensor | None = None
-    """How many of the first actions are clean; None in a model that trains no prefix."""
+    """Number of first actions that are clean, [B]; None in a model without prefixes."""
     body_noise_BA: Tensor | None = None
-    """Added to the first measured state."""
+    """Noise added to the first measured state."""
 
 
 def draw(config: XwamConfig, window: Window, generator: torch.Generator) -> Draws:
-    """Noise and flow times of one training step; one pair of times a sample, as the rule of the noise says."""
+    """Draws noise and flow times of one training step: one pair of times for each sample, by the configured `NoiseRule`."""
     latents, actions, proprio = window.latents_BTNC, window.actions_BTKA, window.proprio_BTA
 
     def normal(like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""X-WAM as a family: its settings, its sizes, and what builds it."""
+"""Registers X-WAM as a family: settings, named sizes, constructor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _build(config: XwamConfig, latents: LatentSpec, text_dim: int) -> WorldModel:
-    from learner.models.x_wam.model import Xwam  # brings torch
+    from learner.models.x_wam.model import Xwam  # imports torch
 
     return Xwam(config, latents=latents, text_dim=text_dim)
 

@@ -1,4 +1,4 @@
-"""How much arithmetic a training step of X-WAM is."""
+"""Counts the arithmetic of a training step of X-WAM."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ def forward_flops(config: XwamConfig, extent: Extent) -> float:
 
 
 def _own(tokens: int, D: int, F: int, L: int) -> float:
-    """Cross-attention to text and feed-forward of a block."""
+    """FLOPs of cross-attention to text and of the feed-forward of a block."""
     return 2.0 * tokens * 2 * D * D + 4.0 * D * tokens * L + 2.0 * L * 2 * D * D + 4.0 * tokens * D * F

@@ -1,7 +1,7 @@
-"""X-WAM: frames, actions and measured states of a window denoised together from one clean frame, with their depth on the side.
+"""X-WAM: denoises frames, actions and measured states of a window together, given one clean frame, and predicts their depth.
 
-The state of an episode is the last frame alone. Actions are clean after fewer steps than the video; a decision stops there, and the
-depth branch does not run in it.
+Its memory of an episode is the last frame alone. Actions are clean after fewer steps than video; a decision stops there, without
+running the depth branch.
 
 Shapes: B batch, T steps, N latents a frame, C channels, A action channels, K actions a chunk, F frames of a decision, H = F K.
 """
@@ -37,7 +37,7 @@ GUIDED, PREFIX = "guided", "prefix"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastFrame:
-    """All that X-WAM keeps of an episode: the last frame and the state measured with it, and what hints keep of the first."""
+    """The memory of an episode: the last frame, its measured state, and the image moments of the first frame."""
 
     latents_BNC: Tensor | None = None
     proprio_BA: Tensor | None = None
@@ -46,13 +46,13 @@ class LastFrame:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of its tensors: does not depend on `steps`."""
+        """Bytes of its tensors; does not grow with `steps`."""
         held = (self.latents_BNC, self.proprio_BA, self.opening)
         return sum(x.numel() * x.element_size() for x in held if x is not None)
 
 
 class Noise(NamedTuple):
-    """Where the paths of one decision begin: frames 1 to F, F chunks, states 1 to F."""
+    """The noise of one decision: of frames 1 to F, of F chunks, of states 1 to F."""
 
     video_BFNC: Tensor
     action_BFKA: Tensor
@@ -60,7 +60,7 @@ class Noise(NamedTuple):
 
 
 class Xwam(XwamPasses):
-    """X-WAM: parameters, and no state."""
+    """X-WAM: holds parameters and no state of an episode."""
 
     def __init__(self, config: XwamConfig, *, latents: LatentSpec, text_dim: int) -> None:
         super().__init__(config, latents=latents, text_dim=text_dim)
@@ -75,7 +75,7 @@ class Xwam(XwamPasses):
     def passed(
         self, window: Window, draws: Draws, grid: Grid, valid_BT: Tensor | None = None, *, depth: bool | None = None
     ) -> Passed:
-        """A training step's pass: velocities of frames, chunks and states, those of frame 0 without meaning, and depths."""
+        """Runs a training step: velocities of frames, chunks and states (those of frame 0 are meaningless), and depths."""
         steps = window.actions_BTKA.shape[1]
         if steps != self.config.frames:
             raise ConfigError(
@@ -131,23 +131,23 @@ class Xwam(XwamPasses):
         return Losses(total, parts)
 
     def _present(self, valid_BT: Tensor, grid: Grid) -> Tensor:
-        """Which tokens of the sequence are no padding, bool [B, S]."""
+        """Which tokens of the sequence are not padding, bool [B, S]."""
         frames = torch.cat([torch.ones_like(valid_BT[:, :1]), valid_BT], dim=1)
         return torch.cat([frames.repeat_interleave(grid.size, 1), valid_BT.repeat_interleave(self.config.chunk, 1), frames], dim=1)
 
     # ----------------------------------------------------------------------------------------------------------- inference
 
     def empty(self) -> LastFrame:
-        """Nothing seen."""
+        """The memory before the first frame."""
         return LastFrame()
 
     def observe(self, state: LastFrame, seen: Seen, text: TextMemory, grid: Grid, made: Prepared = None) -> LastFrame:
-        """The frame takes the last one's place; what was executed says nothing more."""
+        """Replaces the last frame by the new one; executed actions are not used."""
         opening = self.hints.opening(seen.latents_BNC.to(self.view)) if state.opening is None else state.opening
         return LastFrame(latents_BNC=seen.latents_BNC, proprio_BA=seen.proprio_BA, opening=opening, steps=state.steps + 1)
 
     def noise(self, latents_BNC: Tensor, generator: torch.Generator) -> Noise:
-        """Of frames, of chunks and of states, `samples` times for each of the batch."""
+        """Draws noise for frames, chunks and states, `samples` times for each batch entry."""
         batch, *latent = latents_BNC.shape
         frames = self.config.frames
 
@@ -157,20 +157,20 @@ class Xwam(XwamPasses):
         return Noise(normal(*latent), normal(self.config.chunk, ACTION_DIM), normal(ACTION_DIM))
 
     def decide(self, state: LastFrame, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
-        """Denoises until actions are clean; frames are then still on their way, and imagined as they would end."""
+        """Denoises until actions are clean. Frames are still noisy then; the imagined frame is their predicted clean end."""
         return self._integrate(state, noise, text, grid, steps=self.config.action_steps)
 
     def dream(self, state: LastFrame, noise: Noise, text: TextMemory, grid: Grid, *, depth: bool = False) -> Decision:
-        """`decide` until frames are clean too; with `depth`, their depths' latents, frame 0's first, in extras."""
+        """`decide`, but denoises until frames are clean too. With `depth`, extras contain depth latents of frames 0 to F."""
         return self._integrate(state, noise, text, grid, steps=self.config.video_steps, depth=depth)
 
     def decide_from(self, state: LastFrame, noise: Noise, prefix: Prefix, text: TextMemory, grid: Grid, mode: Mode) -> Decision:
-        """A decision that goes on from actions under way: drawn towards them ("guided") or given the committed ones ("prefix")."""
+        """A decision that continues actions being executed, by guidance ("guided") or with them as input ("prefix")."""
         self.check(mode)
         return self._integrate(state, noise, text, grid, steps=self.config.action_steps, prefix=prefix, rule=mode.name)
 
     def check(self, mode: Mode) -> None:
-        """Raises ConfigError for a mode that is none of `late_modes`; nothing is begun before the observation."""
+        """Raises ConfigError for a mode that is not one of `late_modes`. The model cannot begin before the observation."""
         if mode.name not in self.late_modes:
             raise unknown("mode", mode.name, self.late_modes)
 
@@ -186,7 +186,7 @@ class Xwam(XwamPasses):
         prefix: Prefix | None = None,
         rule: str = "",
     ) -> Decision:
-        """Euler along both grids together, `steps` of them."""
+        """Makes `steps` Euler steps along both time grids together."""
         first, measured = state.latents_BNC, state.proprio_BA
         assert first is not None and measured is not None, "a decision follows an observation"
         video, action = (1.0 - level for level in paths(self.config))
@@ -240,7 +240,7 @@ class Xwam(XwamPasses):
         return torch.cat([now, now.expand(-1, self.config.frames) * s_a], dim=1)
 
     def _guided(self, field: Callable[[Tensor], Point], actions: Tensor, prefix: Prefix, s_a: float) -> tuple[Point, Tensor]:
-        """Velocities at a point, and that of actions drawn towards those under way."""
+        """Velocities at a point, and the velocity of actions guided towards those being executed."""
         overlap = prefix.actions_BHA.shape[1]
         weights = overlap_weights(self.horizon, prefix.delay, overlap).to(actions).view(1, -1, self.config.chunk, 1)
         target = _padded(prefix.actions_BHA, self.horizon).view_as(actions)
@@ -255,7 +255,7 @@ class Xwam(XwamPasses):
         return Point(*(part.detach() for part in kept[0])), pulled
 
     def _depth(self, clean: Point, hint: Tensor | None, text: TextMemory, grid: Grid) -> Tensor:
-        """Depths' latents [B, F + 1, N, C] of what is clean."""
+        """Depth latents [B, F + 1, N, C] of clean frames."""
         if not self.config.depth:
             raise ConfigError("this model has no depth branch: set model.depth")
         one = clean.latents_BFNC.new_ones(len(clean.latents_BFNC), 1)
@@ -267,14 +267,16 @@ class Xwam(XwamPasses):
     # -------------------------------------------------------------------------------------------------------- large models
 
     def load_backbone(self, folder: Path | str) -> LoadReport:
-        """Fills the blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, then copies the last blocks anew."""
+        """Fills blocks, text projection and flow-time embeddings from a Wan2.2 checkpoint, then the depth branch from the last
+        blocks.
+        """
         report = load_wan(self, folder, heads=self.config.heads, times=("video_time", "action_time"), head="video_out")
         for block, copy in zip(self.blocks[len(self.blocks) - len(self.depth_blocks) :], self.depth_blocks, strict=True):
             copy.load_state_dict(block.state_dict())
         return report
 
     def shards(self) -> Iterator[nn.Module]:
-        """Each block and each copy."""
+        """Yields each block and each copy in the depth branch."""
         return iter((*self.blocks, *self.depth_blocks))
 
     def forward_flops(self, extent: Extent) -> float:
@@ -283,10 +285,10 @@ class Xwam(XwamPasses):
 
 
 def _padded(actions_BHA: Tensor, horizon: int) -> Tensor:
-    """Actions [B, horizon, A], zero beyond those that are known."""
+    """Pads actions with zeros to [B, horizon, A]."""
     return torch.nn.functional.pad(actions_BHA, (0, 0, 0, horizon - actions_BHA.shape[1]))
 
 
 def _mean(errors: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean; 0 where nothing has weight."""
+    """Weighted mean; 0 if all weights are 0."""
     return (errors * weights).sum() / weights.sum().clamp_min(1.0)

@@ -1,4 +1,4 @@
-"""The parameters of X-WAM, and the groups of tokens that they make of latents, actions and states.
+"""The parameters of X-WAM, and how latents, actions and states become groups of tokens.
 
 Shapes: B batch, F frames of a group, N latents a frame, C latent channels, D width, A action channels, K actions a chunk.
 """
@@ -25,7 +25,7 @@ from learner.models.x_wam.config import XwamConfig
 
 
 class MlpHead(nn.Module):
-    """Output projection of actions or states: modulated layer norm, then two layers."""
+    """Output head of actions or states: modulated layer norm, then two linear layers."""
 
     def __init__(self, dim: int, channels: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class MlpHead(nn.Module):
 
 
 def two_layers(inputs: int, outputs: int, dim: int) -> nn.Sequential:
-    """A hidden layer of GELUs; weights N(0, 0.02)."""
+    """An MLP with one hidden layer and GELU; weights are drawn from N(0, 0.02)."""
     layers = nn.Sequential(nn.Linear(inputs, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, outputs))
     for layer in (layers[0], layers[2]):
         nn.init.normal_(cast("nn.Linear", layer).weight, std=0.02)
@@ -75,11 +75,11 @@ class XwamParts(WorldModel):
 
     @property
     def depth_blocks(self) -> Sequence[Block]:
-        """The copies, first to last; none in a model without depth."""
+        """The blocks of the depth branch, first to last; empty in a model without depth."""
         return cast("Sequence[Block]", self.depth["blocks"]) if self.depth else ()
 
     def frame_group(self, latents_BFNC: Tensor, time_BF: Tensor, grid: Grid) -> Group:
-        """Latents of frames 0 to F - 1 at flow times [B or 1, F]; raises ConfigError for a layout they do not have."""
+        """Tokens of frames 0 to F - 1 at flow times [B or 1, F]; raises ConfigError if `grid` does not fit."""
         if latents_BFNC.shape[-2] != grid.size or grid.cameras > self.config.max_cameras:
             raise ConfigError(
                 f"a frame has {latents_BFNC.shape[-2]} latents, laid out as {tuple(grid)}: give the layout that the encoder "
@@ -91,15 +91,16 @@ class XwamParts(WorldModel):
         return self._group(tokens, self.video_time(time_BF), _frames, (frames, *grid))
 
     def action_group(self, actions_BFKA: Tensor, time: Tensor, hint_B11D: Tensor | None) -> Group:
-        """Chunks at flow times [B, 1], one for all, or [B, F K], one for each action."""
+        """Tokens of chunks at flow times [B, 1], one for all actions, or [B, F K], one for each."""
         tokens = self.action_in(actions_BFKA.to(self.view))
         tokens = tokens if hint_B11D is None else tokens + hint_B11D
         count = tokens.shape[1] * self.config.chunk
-        tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)  # each action a frame, or one frame of all
+        # Flow times belong to frames of a group: every action is a frame of its own, or one frame holds all actions.
+        tokens = tokens.flatten(1, 2).unsqueeze(2 if time.shape[1] > 1 else 1)
         return self._group(tokens, self.action_time(time), _actions, (count, self.config.chunk))
 
     def proprio_group(self, proprio_BFA: Tensor, time_BF: Tensor) -> Group:
-        """States measured at frames 0 to F - 1 at flow times [B or 1, F]."""
+        """Tokens of states measured at frames 0 to F - 1, at flow times [B or 1, F]."""
         tokens = self.proprio_in(proprio_BFA.to(self.view)).unsqueeze(2)
         frames = tokens.shape[1]
         return self._group(tokens, self.action_time(time_BF), _states, (frames,))

@@ -1,8 +1,8 @@
-"""One pass of X-WAM over its whole sequence, and the depth branch beside it.
+"""One pass of X-WAM over its whole sequence, with the depth branch.
 
-Everything sees everything: frames, actions and states. Copies of the last blocks read the video's tokens as they were before them
-and attend to themselves and to the keys and values of the blocks that they were copied from; nothing reads the copies, so video and
-actions are the same, to the bit, with and without them.
+Frames, actions and states all attend to each other. The depth branch consists of copies of the last blocks. It starts from the
+video tokens before these blocks, and attends to itself and to the keys and values of the original blocks. Nothing attends to the
+branch, so video and actions are bit for bit the same with and without it.
 
 Shapes: B batch, F frames, N latents a frame, C latent channels, A action channels, K actions a chunk.
 """
@@ -24,11 +24,11 @@ from learner.models.x_wam.parts import XwamParts
 Result = TypeVar("Result")
 
 TextMemory = tuple[tuple[KeyValue, ...], tuple[KeyValue, ...]]
-"""Keys and values of one instruction: of every block, and of every copy."""
+"""Keys and values of one instruction: of every block, and of every block of the depth branch."""
 
 
 class Point(NamedTuple):
-    """Frames, chunks and states of a window on their way from noise to data, or their velocities; all normalised."""
+    """Frames, chunks and states of a window between noise and data, or their velocities; all normalised."""
 
     latents_BFNC: Tensor
     actions_BFKA: Tensor
@@ -36,7 +36,7 @@ class Point(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Flow times of frames [B or 1, F], of actions ([B, 1], or [B, F K] one each) and of states [B or 1, F]."""
+    """Flow times of frames [B or 1, F], of actions ([B, 1] or, one for each, [B, F K]) and of states [B or 1, F]."""
 
     video: Tensor
     action: Tensor
@@ -44,17 +44,17 @@ class Times(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What a pass gives: velocities, and the clean depth latents of every frame [B, F, N, C] where they were asked for."""
+    """The result of a pass: velocities and, if requested, clean depth latents of every frame, [B, F, N, C]."""
 
     velocity: Point
     depth_BFNC: Tensor | None
 
 
 class XwamPasses(XwamParts):
-    """Passes over points; they change nothing."""
+    """The pass over a sequence; stateless."""
 
     def read_text(self, text_BLC: Tensor) -> TextMemory:
-        """Keys and values of an instruction for every block and copy."""
+        """Keys and values of an instruction for every block and every block of the depth branch."""
         text = self.text_in(text_BLC.to(self.view))
         return tuple(block.text_memory(text) for block in self.blocks), tuple(
             block.text_memory(text) for block in self.depth_blocks
@@ -71,7 +71,7 @@ class XwamPasses(XwamParts):
         here_BS: Tensor | None = None,
         depth: bool = False,
     ) -> Passed:
-        """All velocities at a point; `here_BS` says which tokens are no padding, and `depth` whether the branch runs."""
+        """All velocities at a point; `here_BS` marks tokens that are not padding, and `depth` enables the depth branch."""
         groups = [
             self.frame_group(point.latents_BFNC, times.video, grid),
             self.action_group(point.actions_BFKA, times.action, hint),
@@ -99,7 +99,7 @@ class XwamPasses(XwamParts):
         return Passed(velocity, self.depth["head"](branch, groups[0].embedding))
 
     def _kept_or_not(self, act: Callable[..., Result], *inputs: Any) -> Result:
-        """act(*inputs), kept for the backward pass or made again there."""
+        """Returns act(*inputs), checkpointed if `recompute.blocks` is set."""
         if self.recompute.blocks and torch.is_grad_enabled():
             return cast(Result, checkpoint(act, *inputs, use_reentrant=False))
         return act(*inputs)
@@ -108,14 +108,14 @@ class XwamPasses(XwamParts):
 def _whole(
     block: Block, tokens: Sequence[Tensor], groups: Sequence[Group], mask: Tensor | None, words: KeyValue
 ) -> tuple[list[Tensor], list[Projected]]:
-    """One block over the whole sequence; also what it attended to."""
+    """Runs one block over the whole sequence; also returns the keys and values that it attended to."""
     projected = project([block], tokens, groups)
     attended = masked(projected, mask, len(groups))
     return settle([block], tokens, attended, groups, [words]), projected
 
 
 def _aside(block: Block, tokens: Tensor, group: Group, read: Sequence[Projected], mask: Tensor | None, words: KeyValue) -> Tensor:
-    """A copy over the video's tokens: attends to itself and to what its source attended to."""
+    """Runs a block of the depth branch: attends to itself and to the keys and values of the original block."""
     (own,) = project([block], [tokens], [group])
     if mask is not None:
         mask = torch.cat([mask[..., : tokens.shape[1] * tokens.shape[2]], mask], dim=-1)

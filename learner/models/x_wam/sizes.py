@@ -20,7 +20,7 @@ def base() -> XwamConfig:
 
 
 def paper() -> XwamConfig:
-    """The paper's: the shape of Wan2.2-TI2V-5B with copies of its last ten blocks for depth."""
+    """The size of the paper: the shape of Wan2.2-TI2V-5B, with copies of its last ten blocks for depth."""
     shape = replace(base(), dim=3072, layers=30, heads=24, ffn=14336)
     return replace(shape, frames=2, depth=10, video_steps=50)
 
@@ -29,5 +29,5 @@ SIZES: dict[str, Callable[[], XwamConfig]] = {size.__name__: size for size in (t
 
 
 def smallest() -> XwamConfig:
-    """For tests of the pipe."""
+    """For tests of the whole pipeline."""
     return replace(tiny(), dim=48, heads=2, layers=2, ffn=96, video_steps=2, action_steps=2)

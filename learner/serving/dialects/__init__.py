@@ -1,1 +1,1 @@
-"""Ways in which other projects' clients speak to a policy."""
+"""Protocols of other projects' clients."""

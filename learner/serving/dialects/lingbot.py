@@ -1,15 +1,15 @@
-"""The dialect of causal video-action servers: frames and executed actions are fed back apart from asking for the next actions.
+"""The protocol of causal video-action servers: clients send frames and executed actions in requests of their own.
 
-A client resets with an instruction, asks for actions with its first frame, executes them, feeds back the frames that it saw
-meanwhile with the actions that it executed, and asks again. The messages:
+A client resets with an instruction, requests actions with its first frame, executes them, sends the frames seen meanwhile with the
+executed actions, and requests actions again. The messages:
 
     {reset: true, prompt}                                     gives {}
     {obs, prompt}                                             gives {action: [A, F, K]}
     {obs: [F frames], compute_kv_cache: true, state: action}  gives {}
 
-where `obs` is one frame, a map of pictures and measured state under the names that `Reader` takes, and `state` the actions
-executed, unified and absolute. Everything belongs to the connection. Other keys (guidance scales, visualisation) are taken and
-have no effect: guidance is the trained model's.
+where `obs` is one frame, a map of pictures and measured state with the keys of `Reader`, and `state` holds the executed actions,
+unified and absolute. A connection has exactly one session. Other keys (guidance scales, visualisation) are accepted and ignored:
+guidance is set by the trained model.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from learner.serving.sessions import Memory, Observation, Reader, RequestError
 
 
 class LingbotConnection:
-    """One client and the one policy that it drives. Called from the inference thread alone."""
+    """One client with its policy. Only the inference thread may call it."""
 
     times_everything = True
-    """Replies carry `server_timing` even where they say nothing else."""
+    """Every reply contains `server_timing`, even if it contains nothing else."""
 
     def __init__(self, make_policy: Callable[[], Policy], reader: Reader, memory: Memory) -> None:
         self._make_policy = make_policy
@@ -39,12 +39,12 @@ class LingbotConnection:
         self._policy: Policy | None = None
         self._fed: tuple[list[Observation], NDArray[np.float32]] | None = None
         self._is_waiting = False
-        """Actions were given and nothing was fed back since."""
+        """Whether actions were sent and no frames have come back since."""
 
     def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """The reply to one message.
 
-        Raises RequestError, or another EmbodiChainError, for one that cannot be answered: nothing has changed then.
+        Raises RequestError or another EmbodiChainError for a request that cannot be answered; the session is then unchanged.
         """
         if message.get("reset"):
             return self._reset(message.get("prompt"))
@@ -55,7 +55,7 @@ class LingbotConnection:
         return self._infer(self._policy, message)
 
     def close(self) -> None:
-        """Forgets everything; safe to call twice."""
+        """Ends the session and frees its memory; safe to call twice."""
         if self._policy is not None:
             self._policy.close()
             self._memory.forget(self._policy)
@@ -73,7 +73,7 @@ class LingbotConnection:
         return {}
 
     def _feed(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Keeps what was seen and done since the last actions, until the next are asked for."""
+        """Stores the frames and actions since the last reply, until the next actions are requested."""
         if not self._is_waiting:
             raise RequestError("frames are fed back once after each answer with actions: ask for actions first")
         assert self._policy is not None
@@ -90,7 +90,7 @@ class LingbotConnection:
         return {}
 
     def _infer(self, policy: Policy, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Actions after what was fed back, or after the first frame."""
+        """Decides actions after the stored frames, or after the first frame."""
         if self._is_waiting:
             raise RequestError("frames must be fed back before actions are asked for again ({compute_kv_cache: true, ...})")
         began = time.perf_counter()

@@ -1,1 +1,1 @@
-"""What runs in a benchmark's own Python: scripts that import the standard library, NumPy and the benchmark, and nothing of ours."""
+"""Scripts that run in a benchmark's own Python. They import the standard library, NumPy and the benchmark, but not this package."""

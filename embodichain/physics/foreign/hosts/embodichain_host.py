@@ -1,4 +1,4 @@
-"""A host's side of the wire: one request, one reply, until the other end is closed. Standard library and NumPy alone."""
+"""The host's side of the wire: answers requests until the other end closes. Imports only the standard library and NumPy."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HEAD = 3
-"""Numbers before the rest of a reading: success (0 or 1), reward, progress in 0..1."""
+"""Numbers at the start of a reading: success (0 or 1), reward, progress in 0..1."""
 
 POSE = ("qpos", "mocap_pos", "mocap_quat", "site_xpos", "site_xmat")
 """Arrays of the MuJoCo data on which a picture depends."""
@@ -28,10 +28,10 @@ FIELDS = ("body_pos", "body_quat", "geom_pos", "geom_rgba", "site_rgba")
 
 
 class Environment(Protocol):
-    """What a host asks of its benchmark."""
+    """The interface of a benchmark for its host."""
 
     def reset(self, task: str, seed: int) -> None:
-        """Begins the episode that this seed of the task decides, whatever was played before."""
+        """Begins the episode of a task and seed, independently of earlier episodes."""
         ...
 
     def step(self, action: NDArray[np.float64]) -> None:
@@ -39,15 +39,15 @@ class Environment(Protocol):
         ...
 
     def reading(self) -> NDArray[np.float64]:
-        """Success, reward and progress; then what the facts name in their order: measured, expert, observations, and the pose.
+        """Success, reward and progress; then the parts in the order of `facts`: measured, expert, observations, pose.
 
-        The pose is all of the MuJoCo data that a picture depends on.
+        The pose contains all MuJoCo data that a picture depends on.
         """
         ...
 
     def facts(self) -> dict[str, object]:
-        """Of the episode: `sizes` of a reading's parts, `pose` with the shapes of its last ones, `path` or `xml` of the model, and
-        `hidden`, groups of geoms that no picture shows.
+        """Facts about the episode: `sizes` of a reading's parts, `pose` with the shapes of its arrays, `path` or `xml` of the
+        model, and `hidden`, the groups of geoms that are not drawn.
         """
         ...
 
@@ -57,12 +57,12 @@ class Environment(Protocol):
 
 
 def shapes(data: object) -> dict[str, list[int]]:
-    """Of the arrays of a pose."""
+    """The shapes of the arrays in a pose."""
     return {name: list(getattr(data, name).shape) for name in POSE}
 
 
 def pack(values: Mapping[str, object], arrays: Mapping[str, NDArray]) -> bytes:
-    """Plain values and float64 arrays as one message: a line of JSON, then the arrays' bytes."""
+    """Packs plain values and float64 arrays into one message: a line of JSON, then the bytes of the arrays."""
     shapes = {name: list(np.shape(array)) for name, array in arrays.items()}
     line = json.dumps({"values": dict(values), "shapes": shapes}).encode() + b"\n"
     return line + b"".join(np.ascontiguousarray(array, np.float64).tobytes() for array in arrays.values())
@@ -80,20 +80,21 @@ def unpack(message: bytes) -> tuple[dict[str, object], dict[str, NDArray[np.floa
 
 
 _LENGTH = 4
-"""Bytes before each message that say how long it is."""
+"""Size of the length prefix of each message [bytes]."""
 
 
 def send(descriptor: int, message: bytes) -> None:
-    """Writes one message; blocks while the other end does not read. Raises OSError when that is closed."""
+    """Writes one message; blocks while the other end does not read. Raises OSError when the other end is closed."""
     rest = memoryview(len(message).to_bytes(_LENGTH, "little") + message)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
 def receive(descriptor: int, timeout_s: float | None = None) -> bytes:
-    """The next message, of which one at most is ever under way: a step's comes with a single read.
+    """Reads the next message. There is at most one at a time, so a short one needs only a single read.
 
-    Waits `timeout_s` [s] at most for the whole of it, for ever when that is None. Raises EOFError at the end, TimeoutError.
+    Waits at most `timeout_s` [s] for the whole message, for ever if None. Raises EOFError if the other end closed, and
+    TimeoutError.
     """
     until = None if timeout_s is None else time.monotonic() + timeout_s
     found = _some(descriptor, until)
@@ -111,7 +112,7 @@ def receive(descriptor: int, timeout_s: float | None = None) -> bytes:
 
 def _some(descriptor: int, until: float | None) -> bytes:
     if until is not None:
-        poll = select.poll()  # not `select.select`, which refuses descriptors over 1023
+        poll = select.poll()  # select.select refuses descriptors above 1023
         poll.register(descriptor, select.POLLIN)
         if not poll.poll(max(0.0, 1e3 * (until - time.monotonic()))):
             raise TimeoutError
@@ -122,7 +123,7 @@ def _some(descriptor: int, until: float | None) -> bytes:
 
 
 def serve(make: Callable[[], Environment], packages: tuple[str, ...]) -> None:
-    """Answers on the descriptor that the command line names: says hello with the versions of `packages`, or what is missing."""
+    """Answers requests on the descriptor given on the command line, after a greeting with versions or what is missing."""
     _end_with_worker()
     wire = int(sys.argv[1])
     try:
@@ -139,31 +140,31 @@ def serve(make: Callable[[], Environment], packages: tuple[str, ...]) -> None:
             return
         try:
             reply = b"K" + game.answer(request)
-        except Exception as error:  # whatever other people's code raises: whoever asked is told, and decides
+        except Exception as error:  # the benchmark may raise anything; the caller is told and decides
             where = traceback.extract_tb(error.__traceback__)[-1]
             reply = b"E" + f"{type(error).__name__}: {error} ({where.name}, line {where.lineno})".encode()
         send(wire, reply)
 
 
 def _end_with_worker() -> None:
-    """From now on the kernel ends this process when whoever started it is gone, even in the middle of a step.
+    """Makes the kernel end this process when the worker that started it is gone, even in the middle of a step.
 
-    Standard input is a pipe that the worker alone could write to and never does, so its only news is its end; with that comes a
-    signal that terminates, by default. A thread of ours could not look: other people's code may hold the interpreter for good. The
-    signal that Linux sends at a parent's death (prctl) comes when the parent's thread ends, too.
+    Standard input is a pipe to which only the worker could write, and never does. So the only event on it is its end, at which the
+    kernel sends SIGIO, which terminates by default. A watching thread would not do, because the benchmark may hold the interpreter
+    lock for ever. Linux's parent-death signal (prctl) would not do either, as it also comes when only the parent's thread ends.
     """
-    signal.signal(signal.SIGIO, signal.SIG_DFL)  # may have been ignored by whoever started the worker
+    signal.signal(signal.SIGIO, signal.SIG_DFL)  # the setting is inherited, and may have been "ignore"
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(0, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
     poll = select.poll()
     poll.register(0, select.POLLIN)
-    if poll.poll(0):  # it ended before it was watched
+    if poll.poll(0):  # the worker ended before the signal was set up
         sys.exit(1)
 
 
 class _Game:
-    """What is played in an environment. Each state is read once: an expert may remember that it was asked, or draw lots."""
+    """The episode being played. Each state is read only once, because an expert may have memory or be random."""
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
@@ -200,9 +201,10 @@ class _Game:
         self._reading = self._environment.reading()
 
     def _ahead(self, steps: int) -> bytes:
-        """Steps by the commands of the benchmark's own expert, rounded as ours are, until the task is done: a reading after each.
+        """Makes steps with the commands of the benchmark's expert, rounded to float32 as in this package, until the task is done.
 
-        A step that fails is nobody's yet: what came before it is told, and whoever asks for that step gets its failure.
+        Returns a reading after each. If a step fails, the readings before it are returned, and the error is raised when that step
+        is requested.
         """
         found: list[NDArray[np.float64]] = []
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Meta-World behind the wire: its environments with observable goals, its scripted experts, its success."""
+"""The host of Meta-World: its environments with observable goals, its scripted experts, its success criterion."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -12,26 +12,26 @@ from numpy.typing import NDArray
 
 _UNLIMITED = 1 << 62
 _FULL_REWARD = 10.0
-"""Of every environment of Meta-World, where its task is done."""
+"""Reward of every Meta-World environment when its task is done."""
 
 
 def seeded(kind: type) -> type:
-    """A kind of environment with its goal observable, that begins again by a seed as a fresh one does.
+    """Makes a subclass of an environment with an observable goal, which can be restarted with a seed like a new one.
 
-    Building one takes a tenth of a second, most of it for the model. Meta-World's own class of this sort can only be built.
+    Building an environment takes 0.1 s, mostly for the model, and Meta-World's own class with a seed must be built anew for each.
     """
 
     class Seeded(kind):
         def __init__(self) -> None:
             super().__init__()
             self._partially_observable, self._set_task_called = False, True
-            del self.sawyer_observation_space  # it was kept for the hidden goal
-            self.max_path_length = _UNLIMITED  # our grader counts the steps: an episode ends with a chunk, theirs with an exception
+            del self.sawyer_observation_space  # cached for the hidden goal
+            self.max_path_length = _UNLIMITED  # our grader counts steps; Meta-World would raise in the middle of a chunk
 
         def begin(self, seed: int) -> NDArray[np.float64]:
-            """What is seen first in the episode of a seed."""
+            """Restarts with a seed; returns the first observation."""
             before = np.random.get_state()
-            np.random.seed(np.random.SeedSequence(seed).generate_state(4))  # the whole of a long seed: an integer may have 32 bits
+            np.random.seed(np.random.SeedSequence(seed).generate_state(4))  # all bits of a long seed: an integer has only 32
             self._freeze_rand_vec = False
             self.reset()
             self._freeze_rand_vec = True
@@ -42,7 +42,7 @@ def seeded(kind: type) -> type:
 
 
 class MetaWorld:
-    """One environment of each task that was asked for, begun again for every episode."""
+    """One environment for each task that was requested, restarted for every episode."""
 
     def __init__(self) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS
@@ -69,7 +69,7 @@ class MetaWorld:
         """See `embodichain_host.Environment`."""
         seen, data = self._observation, self._env.data
         head = (self._success, self._reward, min(1.0, self._reward / _FULL_REWARD))
-        expert = self._expert.get_action(seen.copy()).clip(-1.0, 1.0)  # some experts change what they are shown
+        expert = self._expert.get_action(seen.copy()).clip(-1.0, 1.0)  # a copy, because some experts modify their input
         return np.concatenate((head, seen[:4], expert, seen, *(getattr(data, name).ravel() for name in host.POSE)))
 
     def facts(self) -> dict[str, object]:

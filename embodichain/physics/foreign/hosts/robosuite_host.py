@@ -1,4 +1,4 @@
-"""robosuite behind the wire: tasks with one Panda arm, moved by its operational-space controller; its reward and its success."""
+"""The host of robosuite: tasks with one Panda arm, operational-space control, robosuite's reward and success criterion."""
 
 # pyright: reportMissingImports=false
 from __future__ import annotations
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 _OPEN = 0.08
-"""Of the Panda's gripper [m]."""
+"""Opening of the Panda's gripper [m]."""
 _KEPT = ("eef_pos", "eef_quat", "gripper_qpos")
-"""Observations of the robot that a reading holds, beside all of the objects."""
+"""Observations of the robot in a reading, besides all those of objects."""
 
 
 def seeded(kind: type) -> type:
-    """A kind of environment that begins again by a seed as a fresh one does, and tells whether its task is done."""
+    """Makes a subclass of an environment that can be restarted with a seed like a new one, and reports success."""
 
     class Seeded(kind):
         def begin(self, seed: int) -> dict[str, Any]:
-            """What is seen first in the episode of a seed; robosuite builds its model anew, and draws from one generator."""
-            self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # samplers hold it
+            """Restarts with a seed; returns the first observation. robosuite rebuilds its model and draws from one generator."""
+            self.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state  # samplers refer to this generator
             before = np.random.get_state()
             np.random.seed(np.random.SeedSequence(seed).generate_state(4))
             seen = self.reset()
@@ -37,10 +37,10 @@ def seeded(kind: type) -> type:
 
 
 class Robosuite:
-    """One environment of each task that was asked for, begun again for every episode."""
+    """One environment for each task that was requested, restarted for every episode."""
 
     def __init__(self) -> None:
-        logging.disable(logging.WARNING)  # robosuite recommends files and packages that nothing here needs
+        logging.disable(logging.WARNING)  # robosuite warns about optional files and packages that are not needed here
         import robosuite
 
         self._kinds = robosuite.environments.REGISTERED_ENVS
