@@ -18,6 +18,7 @@ __all__ = [
     "RunError",
     "SceneError",
     "StreamEnded",
+    "StreamStopped",
     "TrajectoryForfeited",
     "UsageError",
     "nearest",
@@ -71,6 +72,10 @@ class TrajectoryForfeited(RingError):
 
 class StreamEnded(RingError):
     """The engine has made all it was asked for and every read is used up: the normal end of a limited stream."""
+
+
+class StreamStopped(StreamEnded):
+    """Whoever waited for trajectories was asked to stop."""
 
 
 class IntegrityError(EmbodiChainError):

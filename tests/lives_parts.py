@@ -34,6 +34,16 @@ def configured(out: Path, *, snapshot_mib: int = 64, engine: str = "serial", lim
     return dataclasses.replace(config, out=out, ring=ring, stream=stream, learner=learner, train=train)
 
 
+class Counted(MetricsWriter):
+    """Knows how many steps were told."""
+
+    steps = 0
+
+    def write(self, kind: str, values) -> None:
+        self.steps += kind == "train"
+        super().write(kind, values)
+
+
 def live(config: RunConfig, world: World, *, steps: int | None, kill: bool, resume: bool) -> int:
     """One life in a process of its own, ended after some steps by Ctrl-C or `kill -9`, or by the stream; its exit code."""
     pid = os.fork()
@@ -42,13 +52,13 @@ def live(config: RunConfig, world: World, *, steps: int | None, kill: bool, resu
     code = 1
     try:
         folder = RunFolder(path=config.out)
-        metrics, done = MetricsWriter(folder.metrics), [0]
+        metrics = Counted(folder.metrics)
 
         def stopped() -> bool:
-            done[0] += 1
-            if steps is not None and done[0] > steps and kill:
+            over = steps is not None and metrics.steps > steps
+            if over and kill:
                 os.kill(os.getpid(), signal.SIGKILL)
-            return steps is not None and done[0] > steps
+            return over
 
         with Board(quiet=True) as board:
             stream_and_learn(world, config, folder, metrics, board, resume=resume, stopped=stopped)
@@ -60,7 +70,7 @@ def live(config: RunConfig, world: World, *, steps: int | None, kill: bool, resu
         os._exit(code)
 
 
-def main(out: str, lives: int, seed: int, *, last_slots: int = 16, **settings) -> None:
+def main(out: str, lives: int, seed: int, *, last_slots: int = 16, last_reads: int = K, **settings) -> None:
     """Lives that end after a random number of steps, by signal and by `kill -9` in turns, and one that sees the stream's end.
 
     This process has started no thread and computed nothing, so that its children may be forks.
@@ -73,7 +83,8 @@ def main(out: str, lives: int, seed: int, *, last_slots: int = 16, **settings) -
         kill = number % 2 == 1  # the first leaves a checkpoint to go on from
         steps = None if last else int(rng.integers(1, 8))
         if last:
-            config = dataclasses.replace(config, ring=dataclasses.replace(config.ring, num_slots=last_slots))
+            ring = dataclasses.replace(config.ring, num_slots=last_slots, max_reads=last_reads)
+            config = dataclasses.replace(config, ring=ring)
         code = live(config, world, steps=steps, kill=kill and not last, resume=number > 0)
         assert code in ((0, -signal.SIGKILL) if kill and not last else (0,)), f"life {number} ended with {code}"
     assert folder.checkpoint.exists()

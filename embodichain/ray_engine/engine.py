@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -39,6 +40,8 @@ _WATCH_S = 0.5
 """How often the gateway is asked who it is."""
 _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
+_TELL_S = 1.0
+"""How often a worker that waits for the gateway says that it lives [s]."""
 _DELIVERIES = 4
 """How many trajectories the gateway takes in at a time; one more call is for whoever asks whether it lives."""
 _REELS = 4
@@ -68,8 +71,9 @@ class GatewayActor:
 class Courier:
     """Carries trajectories to a `GatewayActor` through Ray's object store: a `Deliver`. One trajectory at a time."""
 
-    def __init__(self, gateway: ray.actor.ActorHandle) -> None:
-        self._gateway = gateway
+    def __init__(self, gateway: ray.actor.ActorHandle, waited: Callable[[], object] = lambda: None) -> None:
+        """`waited` is called now and then while a trajectory waits: to wait is to live."""
+        self._gateway, self._waited = gateway, waited
 
     def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
         """Tries again while the ring is full or the gateway is being replaced, `timeout_s` at most.
@@ -78,10 +82,17 @@ class Courier:
         """
         parcel = ray.put(dict(arrays))
         deadline = time.monotonic() + timeout_s
+        asked: Any = None
         while True:
-            try:
+            self._waited()
+            if asked is None:
                 # Short turns: the gateway serves few workers at a time.
-                return ray.get(self._gateway.deliver.remote(parcel, identity.pack(), 1.0))
+                asked = self._gateway.deliver.remote(parcel, identity.pack(), 1.0)
+            if not ray.wait([asked], timeout=_TELL_S)[0]:
+                continue  # whether the gateway lives is for the engine to find out, which replaces it
+            answered, asked = asked, None
+            try:
+                return ray.get(answered)
             except RingTimeout:
                 if time.monotonic() > deadline:
                     raise
@@ -110,7 +121,7 @@ class SimulationWorker:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._since = time.monotonic()
         if gateway is not None and (far or not home.is_here()):
-            self._ring = RemoteRing(spec, Courier(gateway))
+            self._ring = RemoteRing(spec, Courier(gateway, self._waited))
         else:
             self._ring = attach_ring(home.path, spec, reads=False)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch, camera=camera)
@@ -224,6 +235,7 @@ class RayEngine:
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
             """Process of the gateway; 0 when all workers are on the ring's node."""
             self._asked: ray.ObjectRef | None = None
+            self._asked_at = 0.0
             self._look_at = 0.0
             self._thread = threading.Thread(target=self._supervise, args=(self._crew,), name="ray-engine", daemon=True)
             self._thread.start()
@@ -303,13 +315,16 @@ class RayEngine:
         self.close()
 
     def _await_workers(self) -> None:
-        """Returns when all workers are ready; when one is and the others take their time; or when it is clear that none will be."""
-        first: float | None = None
+        """Returns when all workers are ready, when they take their time, or when it is clear that none will be.
+
+        The learner then waits for trajectories, says for what, and may be asked to stop.
+        """
+        until, first = time.monotonic() + 3 * _START_S, True
         while not self._done.is_set():
             ready = len(self.pids)
-            if ready and first is None:
-                first = time.monotonic()
-            if ready == self._config.workers or (first is not None and time.monotonic() > first + _START_S):
+            if ready and first:
+                until, first = time.monotonic() + _START_S, False
+            if ready == self._config.workers or time.monotonic() > until:
                 return
             time.sleep(0.02)
         self.check()
@@ -430,11 +445,16 @@ class RayEngine:
         if self._gateway is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _WATCH_S
-        if self._asked is None:
-            self._asked = self._gateway.pid.remote()
-        elif ray.wait([self._asked], timeout=0)[0]:
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
             self._hear_gateway(self._asked)
-            self._asked = self._gateway.pid.remote()
+            self._asked = None
+        if self._asked is None:
+            self._asked, self._asked_at = self._gateway.pid.remote(), time.monotonic()
+        elif time.monotonic() > self._asked_at + self._config.hang_s and self.gateway_pid:
+            # It stands on this node. Ray starts another, and whatever was being delivered is delivered again, at most once.
+            with suppress(OSError):
+                os.kill(self.gateway_pid, signal.SIGKILL)
+            self._asked = None
 
     def _watch_gateway_to_the_end(self) -> None:
         """Asks once more when all is accounted for, and waits for the answer: a death since the last look counts too."""

@@ -50,6 +50,8 @@ class LedgerReport:
     """First and last iteration of every gap without records; only if the ledger records its processes."""
     given_up: Mapping[int, int]
     """Packed trajectory id → number of reads that were lost with the ring of an earlier process."""
+    bounds: tuple[int, ...] = ()
+    """Every K that the ledger records, in ascending order: several if it was changed."""
 
     @property
     def holds(self) -> bool:
@@ -137,6 +139,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
         undone=int(np.count_nonzero(made & ~kept)),
         gaps=_gaps(records, reads["step"]) if lives else (),
         given_up={int(row["trajectory_id"]): int(row["read_index"]) for row in lost},
+        bounds=tuple(sorted({int(bound) for bound in bounds})),
     )
 
 

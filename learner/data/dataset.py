@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded
+from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded, StreamStopped
 from embodichain.types import ACTION_DIM, RingSpec, TrajectorySpec
 from learner.data.batch import Lease, LeasedBatch, RingLease
 from learner.data.config import DataConfig
@@ -192,11 +192,11 @@ class RingDataset:
         """
         lease: Lease | None = None
         failure: BaseException | None = None
-        known = empty = False
+        known = empty = leaving = False
         poll_s = _POLL_S if self._on_starved is None else min(self._poll_s, _POLL_S)
         try:
             while True:
-                over = self._exhausted is not None and self._exhausted()
+                over = leaving or (self._exhausted is not None and self._exhausted())
                 ended = known and (over or self._exhausted is None)
                 if lease is None and failure is None:
                     state = self._rng.bit_generator.state
@@ -226,11 +226,16 @@ class RingDataset:
                 if agreed.empty:
                     if lease is not None:
                         self._take(lease)
-                    raise StreamEnded(f"the stream has ended after {self.leases} batches")
+                    ended_by = StreamStopped if leaving else StreamEnded
+                    raise ended_by(f"the stream has ended after {self.leases} batches")
                 known = agreed.ended > 0
                 if self._on_starved is not None and not over:
                     try:
                         self._on_starved()  # even if this rank has a lease: another may wait for what is produced here
+                    except StreamStopped:
+                        leaving = (
+                            True  # for all ranks, which learn of it as of the stream's end: none is left alone in a collective
+                        )
                     except BaseException as error:
                         failure = error
         finally:
@@ -244,12 +249,19 @@ class RingDataset:
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a checkpoint needs to continue the same sequence of draws."""
-        return {"rng": self._rng.bit_generator.state, "leases": self.leases, "samples": self.samples}
+        return {
+            "rng": self._rng.bit_generator.state,
+            "leases": self.leases,
+            "samples": self.samples,
+            "coverage": self._coverage.state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of `state_dict`. Checkpoints hold the first rank's state; other ranks continue with fresh generators."""
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
         self.samples_before = self.samples
+        if "coverage" in state and not (self._ranks is not None and self._ranks.rank):
+            self._coverage.restore(state["coverage"])
         if self._ranks is not None and self._ranks.rank:
             self._rng = self._new_rng(self.leases)
         else:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,18 @@ class Experience:
         self._counted: OrderedDict[int, int] = OrderedDict()
         self.new_pairs = 0
         """E summed over all iterations."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps: without it a resumed run would count the same pairs as new once more."""
+        counted = {"ids": [*self._counted], "pairs": [*self._counted.values()]}
+        return {"new_pairs": self.new_pairs, "coverage": self._coverage.state(), "counted": counted}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """The inverse of `state`."""
+        self.new_pairs = int(state["new_pairs"])
+        self._coverage.restore(state["coverage"])
+        counted = state["counted"]
+        self._counted = OrderedDict(zip(map(int, counted["ids"]), map(int, counted["pairs"]), strict=True))
 
     def take(self, reads: Sequence[Read]) -> Taken:
         """Counts the data of one iteration."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -152,6 +152,14 @@ class Coverage:
     def __init__(self, capacity: int = 1 << 16) -> None:
         self._capacity = capacity
         self._chunks: OrderedDict[int, int] = OrderedDict()
+
+    def state(self) -> dict[str, list[int]]:
+        """What a checkpoint keeps: ids, and for each a number whose bit c tells whether chunk c has been read."""
+        return {"ids": [*self._chunks], "chunks": [*self._chunks.values()]}
+
+    def restore(self, state: Mapping[str, Sequence[int]]) -> None:
+        """The inverse of `state`."""
+        self._chunks = OrderedDict(zip(map(int, state["ids"]), map(int, state["chunks"]), strict=True))
 
     def take(self, reads: Sequence[Read]) -> list[int]:
         """Adds reads; returns, for each, how many pairs of its trajectory have been read at least once by now."""

@@ -23,7 +23,7 @@ from embodichain.ring.open import create_ring, restore_ring
 from embodichain.ring.snapshot import read_index
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate
-from embodichain.types import RingSpec, TrajectoryId
+from embodichain.types import ReplayMode, RingSpec, TrajectoryId
 from learner.data.batch import LeasedBatch
 from learner.records.run_folder import RunFolder
 
@@ -95,9 +95,14 @@ def _restored(spec: RingSpec, placement: str, path: Path | None) -> tuple[AnyRin
         return create_ring(begun, placement), set()
     try:
         index = read_index(path, spec.trajectory)
-        if replace(index.spec, trajectory=spec.trajectory, min_ready=1) != begun:
+        most = spec.max_reads if spec.mode is ReplayMode.TRAJECTORY else index.spec.max_reads
+        if replace(index.spec, trajectory=spec.trajectory, min_ready=1, max_reads=most) != begun:
             raise RingError(f"the ring was configured otherwise: {_differences(index.spec, spec)}")
-        return restore_ring(path, placement), {int(entry["trajectory_id"]) for entry in index.entries}
+        ring = restore_ring(path, placement)
+        if index.spec.max_reads != spec.max_reads:
+            _LOG.warning("each trajectory may be read %d times from now on, it was %d", spec.max_reads, index.spec.max_reads)
+            ring.set_max_reads(spec.max_reads)
+        return ring, {int(entry["trajectory_id"]) for entry in index.entries}
     except RingError as error:
         _LOG.warning("the ring of the checkpoint is given up: %s", error)
         return create_ring(begun, placement), set()

@@ -132,7 +132,7 @@ def summarise(config: RunConfig, streamed: Streamed, scores: list[Score], *, wal
         "trajectories_per_s": streamed.new_published / streamed.stream_s,
         "samples_per_s": streamed.samples / streamed.learn_s,
         "learner_wait_share": streamed.wait_s / streamed.learn_s,
-        "unique_pairs_per_iteration": ledger.unique_pairs_per_iteration,
+        "unique_pairs_per_iteration": ledger.unique_pairs_per_iteration * config.learner.accumulate,
         "max_reads": config.ring.max_reads,
         "replay_mode": config.ring.mode.value,
         "reads": ledger.reads,

@@ -14,7 +14,7 @@ from types import MappingProxyType
 import numpy as np
 
 from embodichain.engine import AnyEngine, EngineReport
-from embodichain.errors import IntegrityError
+from embodichain.errors import IntegrityError, StreamStopped
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
@@ -103,7 +103,7 @@ def stream_and_learn(
         )
         join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
         ranks = join() if join is not None else None
-        patience = _Patience(engine, ring, board)
+        patience = _Patience(engine, ring, board, stopped)
         dataset = RingDataset(
             ring if mixture is None else mixture,
             config.learner.data,
@@ -138,9 +138,10 @@ def stream_and_learn(
         watch.stream(steps)
         slot_bytes = RingLayout.of(ring.spec).slot_bytes
         complete = engine.exhausted and not stopped()
-    report = verify(folder.ledger, config.trajectory_bound)
+    report = verify(folder.ledger)
     if config.train.verify and complete:
-        check_complete(engine.report, reads_by_trajectory(folder.ledger), config.ring.max_reads, report.given_up)
+        exactly = config.ring.max_reads if report.bounds == (config.trajectory_bound,) else None
+        check_complete(engine.report, reads_by_trajectory(folder.ledger), exactly, report.given_up)
     return Streamed(
         engine=engine.report,
         new_published=engine.report.published - before,
@@ -166,11 +167,12 @@ def reads_by_trajectory(path: Path) -> dict[int, int]:
 
 
 def check_complete(
-    engine: EngineReport, reads: Mapping[int, int], max_reads: int, given_up: Mapping[int, int] = MappingProxyType({})
+    engine: EngineReport, reads: Mapping[int, int], max_reads: int | None, given_up: Mapping[int, int] = MappingProxyType({})
 ) -> None:
     """Checks that every published trajectory was read exactly K times; `reads` and `given_up` are by packed id.
 
-    Reads that were lost with a ring (`given_up`) count as made. Raises IntegrityError, which names violations.
+    Reads that were lost with a ring (`given_up`) count as made. `max_reads` is None if K was changed during the run: nobody can say
+    then how often each should have been read, only that none was lost. Raises IntegrityError, which names violations.
     """
     reads = {packed: reads.get(packed, 0) + given_up.get(packed, 0) for packed in (*reads, *given_up)}
     sequences = Counter(TrajectoryId.unpack(packed).sequence for packed in reads)
@@ -179,7 +181,7 @@ def check_complete(
         problems.append(f"duplicated: scenes {duplicated[:10]}")
     if len(reads) < engine.published:
         problems.append(f"lost: {engine.published} were published, {len(reads)} were ever read")
-    if wrong := {packed: count for packed, count in reads.items() if count != max_reads}:
+    if wrong := {packed: count for packed, count in reads.items() if max_reads is not None and count != max_reads}:
         packed, count = next(iter(wrong.items()))
         problems.append(f"{len(wrong)} not read exactly {max_reads} times, for example {TrajectoryId.unpack(packed)}: {count}")
     if problems:
@@ -189,8 +191,8 @@ def check_complete(
 class _Patience:
     """Called repeatedly while the learner waits: lets the engine produce, and shows what the learner waits for."""
 
-    def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board) -> None:
-        self._engine, self._ring, self._board = engine, ring, board
+    def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board, stopped: Callable[[], bool]) -> None:
+        self._engine, self._ring, self._board, self._stopped = engine, ring, board, stopped
         self._since = self._told = time.monotonic()
 
     def rewarded(self) -> None:
@@ -198,7 +200,9 @@ class _Patience:
         self._since = self._told = time.monotonic()
 
     def __call__(self) -> None:
-        """Lets the engine work; raises when no more trajectories will come."""
+        """Lets the engine work; raises when no more trajectories will come, and StreamStopped when the run is to stop."""
+        if self._stopped():
+            raise StreamStopped("stopped while the learner waited for trajectories")
         self._engine.feed()
         now = time.monotonic()
         if now - self._told > _TELL_EVERY_S:
@@ -233,13 +237,16 @@ class _Watch:
         self._wishes = wishes
         self._new_pairs: deque[float] = deque(maxlen=_TOLD_STEPS)
         self._next_stream = 0.0
+        self._total_pairs = 0.0
 
     def step(self, step: int, values: Mapping[str, float]) -> bool:
         """Processes the values of one step; returns True to end the training."""
         self._patience.rewarded()
         self._engine.check()
-        if "experience/new_pairs" in values:
-            self._new_pairs.append(values["experience/new_pairs"])
+        if "experience/total_pairs" in values:  # a step may be of several batches, and its values are those of the last
+            total = values["experience/total_pairs"]
+            self._new_pairs.append(total - self._total_pairs)
+            self._total_pairs = total
         self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
         if time.monotonic() >= self._next_stream:
             self._next_stream = time.monotonic() + _STREAM_EVERY_S

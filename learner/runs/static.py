@@ -88,9 +88,11 @@ def open_mixture(
     mixture = Mixture(ring, found, static.share)
     mixture.restore(state)
     batch = config.learner.data.batch_size
-    ahead = max(config.train.steps - int(state.get("leases", 0)), 0)
-    measured = 0 if state else config.learner.measure_batches  # the batches that measure the normaliser count as reads
-    needed = int(np.ceil((ahead + measured) * batch * static.share))
+    learner = config.learner
+    # A step is of `accumulate` batches, and the batches that measure the normaliser count as reads too.
+    left = max(config.train.steps * learner.accumulate + learner.measure_batches - int(state.get("leases", 0)), 0)
+    ahead = min(-(-left // learner.accumulate), config.train.steps)
+    needed = int(np.ceil(left * batch * static.share))
     if static.share >= 1.0 and (len(ids) < batch or found.reads_left < needed):
         remedy = (
             f"lower learner.data.batch_size to {len(ids)}"

@@ -38,9 +38,12 @@ class Wishes:
                 raise RingError("ring.mode aggregate bounds no single trajectory")
             if wanted == self._ring.stats().max_reads:
                 return
-            self._ring.set_max_reads(wanted)
-            self._ledger.bound(wanted)
-            self._ledger.flush()
+            try:
+                self._ring.set_max_reads(wanted)
+            finally:  # it may be in force though some slot could not be told in time
+                if self._ring.stats().max_reads == wanted:
+                    self._ledger.bound(wanted)
+                    self._ledger.flush()
         except (RingError, KeyError, TypeError, ValueError) as error:
             _LOG.warning("what %s asks for cannot be: %s", self._path, error)
             self._metrics.write("wish", {"step": step, "refused": str(error)})

@@ -9,6 +9,8 @@ import json
 import logging
 import math
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -25,7 +27,7 @@ from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Str
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from embodichain.errors import ConfigError, LearnerError
+from embodichain.errors import ConfigError, LearnerError, StreamStopped
 from learner.data.ahead import Ahead
 from learner.data.batch import Batch
 from learner.data.copies import AtOnce, BesideWork, Copies
@@ -87,6 +89,38 @@ class AgentModule(pl.LightningModule):
         super().optimizer_step(*arguments, **named)
         self.average.follow(self.agent, self.global_step + 1)  # Lightning increments global_step only after this returns
 
+    def finish_step(self) -> bool:
+        """Makes the step of which a part was accumulated when the stream ended; False when there is none.
+
+        Those batches count as read, so they are learned from. Weights in slices cannot be finished so, and a warning says what was
+        left out.
+        """
+        trainer: Any = self.trainer
+        parts = trainer.fit_loop.epoch_loop.batch_progress.current.ready % self.config.accumulate
+        if not parts or trainer.global_step >= trainer.max_steps > 0:
+            return False
+        if self.config.parallel is Parallel.FSDP:
+            _LOG.warning("the stream ended within a step: its %d batches were read and not learned from", parts)
+            return False
+        # Lightning divides the loss of every batch by `accumulate`, and lets each rank keep its own sum until the last.
+        for parameter in self.agent.parameters():
+            if parameter.grad is not None:
+                parameter.grad *= self.config.accumulate / parts
+                if trainer.world_size > 1:
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= trainer.world_size
+        (optimizer,) = trainer.optimizers
+        self._clip(trainer.gradient_clip_val)
+        optimizer.step()
+        optimizer.zero_grad()
+        for entry in trainer.lr_scheduler_configs:
+            entry.scheduler.step()
+        progress = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step
+        progress.increment_ready()
+        progress.increment_completed()
+        self.average.follow(self.agent, self.global_step)
+        return True
+
     def on_fit_start(self) -> None:
         """Measures the normalizer on the stream; a resumed run takes its statistics from the checkpoint instead."""
         dataset = self._dataset
@@ -106,6 +140,8 @@ class AgentModule(pl.LightningModule):
         if self._saved is not None:
             self.average.load(self.agent, self._saved["average"])
             self.experience.new_pairs = int(self._saved["new_pairs"])
+            if "experience" in self._saved:  # checkpoints of before have the number alone
+                self.experience.restore(self._saved["experience"])
         self._peak = peak_flops(self.device)
         self._clock = (time.monotonic(), dataset.wait_s)
 
@@ -182,11 +218,16 @@ class AgentModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clips by the norm over all parameters and logs it; raises LearnerError, before weights change, if it is not finite."""
+        norm = self._clip(gradient_clip_val)
+        self.log("gradient_norm", norm, on_step=True, on_epoch=False)
+
+    def _clip(self, most: int | float | None) -> Tensor:
+        """Scales gradients to a norm of `most` at most; returns what it was."""
         trained = [p for p in self.agent.parameters() if p.grad is not None]
-        norm = whole(torch.nn.utils.clip_grad_norm_(trained, gradient_clip_val or math.inf))
+        norm = whole(torch.nn.utils.clip_grad_norm_(trained, most or math.inf))
         if not bool(norm.isfinite()):
             raise self._not_finite(f"gradient norm is {norm.item()}")
-        self.log("gradient_norm", norm, on_step=True, on_epoch=False)
+        return norm
 
     def _not_finite(self, what: str) -> LearnerError:
         reads = self._batch.reads if self._batch is not None else ()
@@ -212,6 +253,7 @@ class AgentModule(pl.LightningModule):
         checkpoint["agent_config"] = json.dumps(self.config.agent.to_dict())
         checkpoint["average"] = self.average.state_dict()
         checkpoint["new_pairs"] = self.experience.new_pairs
+        checkpoint["experience"] = self.experience.state()
         checkpoint["horizon"] = self.horizon
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -273,9 +315,12 @@ def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
     try:
         return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
-    except (KeyError, RuntimeError, EOFError, UnpicklingError) as error:
+    except _UNREADABLE as error:
         raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
 
+
+_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OSError, EOFError, UnpicklingError)
+"""What comes of reading something else as a checkpoint: of a missing key to a file that may not be read."""
 
 OnStep = Callable[[int, Mapping[str, float]], bool]
 """Called after every step with its number and logged values; returns True to end the training."""
@@ -288,9 +333,13 @@ class _Keeper(pl.Callback):
         self._path, self._every, self._on_step = path, every, on_step
         self._saved = -1
         self._reported = 0
+        self._ends_by = signal.getsignal(signal.SIGTERM)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._reported = trainer.global_step
+        # By now Lightning has put a handler of its own before ours, which ends the training without a last checkpoint.
+        if threading.current_thread() is threading.main_thread() and self._ends_by is not None:
+            signal.signal(signal.SIGTERM, self._ends_by)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         if trainer.global_step == self._reported:
@@ -305,6 +354,9 @@ class _Keeper(pl.Callback):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, AgentModule)
+        if pl_module.finish_step():
+            self.on_train_batch_end(trainer, pl_module)
         trainer.should_stop = True  # the stream has ended; Lightning would otherwise begin a second epoch
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -315,9 +367,17 @@ class _Keeper(pl.Callback):
             return
         self._saved = trainer.global_step
         partial = self._path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            partial.replace(self._path)
+        try:
+            trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                partial.replace(self._path)
+        except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of torch's
+            if trainer.is_global_zero:
+                partial.unlink(missing_ok=True)
+            raise LearnerError(
+                f"cannot write the checkpoint {self._path}: {str(error).splitlines()[0][:200]}; the one before is whole: "
+                "free some space and go on with --resume"
+            ) from error
 
 
 def fit(
@@ -337,7 +397,7 @@ def fit(
 
     Returns the number of the last step, and the number of steps made in this call. With `logs`, curves go to the configured loggers
     in that folder. Raises LearnerError for a loss that is not finite, in which case the checkpoint still holds the last good state,
-    and for a checkpoint that does not fit the module, listing mismatches.
+    for a checkpoint that does not fit the module, listing mismatches, and for one that cannot be written.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     torch.set_num_threads(module.config.threads)
@@ -365,7 +425,10 @@ def fit(
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         # With bfloat16 autocast, the only float32 products left are those of the memory scans: run them in TF32.
         with tensor_cores(module.config.precision is Precision.HALF), closing(data):
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+            try:
+                trainer.fit(module, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+            except StreamStopped:
+                return first, 0  # before the first step, while the normalizer was being measured
     return trainer.global_step, trainer.global_step - first
 
 
@@ -377,8 +440,8 @@ def check_resumable(module: AgentModule, checkpoint: Path) -> int:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         step, weights = int(saved["global_step"]), saved["state_dict"]
         missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
-    except (KeyError, TypeError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
-        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r}") from error
+    except _UNREADABLE as error:
+        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
     problems = mismatches(module.state_dict(), weights) + [f"missing {name}" for name in missing]
     if problems:
         shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")

@@ -1,18 +1,20 @@
 """What a training leaves behind: averaged weights, curves, and checkpoints that go on bit for bit or say why they cannot."""
 
 import csv
+import resource
+import signal
 from dataclasses import replace
 
 import pytest
 import torch
 from learner_parts import SMALL
 
-from embodichain.errors import ConfigError, LearnerError
+from embodichain.errors import ConfigError, LearnerError, StreamEnded
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import load_agent
 from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
-from learner.training.module import AgentModule, RingDataModule, fit, make_logger
+from learner.training.module import AgentModule, RingDataModule, fit, make_logger, saved_stream_state
 from learner.training.optimizer import WeightAverage, adamw, make_optimizer
 
 CONFIG = LearnerConfig(
@@ -82,7 +84,7 @@ def test_a_logger_that_is_not_there_says_how_to_get_it(tmp_path):
 
 
 def test_each_iteration_accounts_for_what_it_was_fed(trajectories, tmp_path):
-    seen, module = train(trajectories, tmp_path / "last.ckpt", 6)
+    seen, _ = train(trajectories, tmp_path / "last.ckpt", 6)
     total = 0.0
     for values in seen:
         total += values["experience/new_pairs"]
@@ -90,8 +92,57 @@ def test_each_iteration_accounts_for_what_it_was_fed(trajectories, tmp_path):
         assert values["experience/new_pairs_per_s"] > 0 or values["experience/new_pairs"] == 0
         assert 0.0 <= values["wait_share"] <= 1.0 and values["samples_per_s"] > 0
         assert "mfu" not in values, "no figure without a device whose peak is known"
-    tail, _ = train(trajectories, tmp_path / "last.ckpt", 7, resume=True)
-    assert tail[0]["experience/total_pairs"] >= module.experience.new_pairs, "a resumed run goes on counting"
+    through, _ = train(trajectories, tmp_path / "through.ckpt", 9)
+    tail, _ = train(trajectories, tmp_path / "last.ckpt", 9, resume=True)
+    assert [step["experience/total_pairs"] for step in tail] == [step["experience/total_pairs"] for step in through[6:]], (
+        "a resumed run takes no pair for new that was read before"
+    )
+    assert tail[0]["experience/new_pairs"] < through[0]["experience/new_pairs"]
+
+
+def test_what_was_read_of_a_step_when_the_stream_ended_is_learned_from(trajectories, tmp_path):
+    """Of seven batches, three a step, the seventh alone makes the last step: as a step of one batch would."""
+
+    class Ending(RingDataset):
+        def draw(self, *, wait: bool = True):
+            if self.leases == 7 + CONFIG.measure_batches:
+                raise StreamEnded("seven batches")
+            return super().draw(wait=wait)
+
+    def trained(config: LearnerConfig, steps: int) -> AgentModule:
+        module = AgentModule(config)
+        data = RingDataModule(Ending(MemorySource(trajectories), config.data))
+        made = fit(
+            module, data, steps=steps, clip=1.0, checkpoint=tmp_path / "ending.ckpt", checkpoint_every=100, resume=False,
+            on_step=lambda step, values: seen.append(step) or False,
+        )  # fmt: skip
+        assert made == (len(seen), len(seen))
+        return module
+
+    seen: list[int] = []
+    threes = trained(replace(CONFIG, accumulate=3), 100)
+    assert seen == [1, 2, 3]
+    assert torch.load(tmp_path / "ending.ckpt", weights_only=True)["global_step"] == 3
+    seen = []
+    two = trained(replace(CONFIG, accumulate=3), 2)
+    moved = [(a - b).abs().max() for a, b in zip(threes.agent.parameters(), two.agent.parameters(), strict=True) if a.requires_grad]
+    assert max(moved) > 0, "the last batch moved weights"
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_one_error_and_leaves_the_one_before(trajectories, tmp_path):
+    path = tmp_path / "last.ckpt"
+    train(trajectories, path, 1)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(LearnerError, match=r"cannot write the checkpoint .*last\.ckpt.*free some space"):
+            train(trajectories, path, 3, resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before and [entry.name for entry in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_checkpoint_of_another_model_lists_what_does_not_fit(trajectories, tmp_path):
@@ -110,6 +161,9 @@ def test_a_checkpoint_of_another_model_lists_what_does_not_fit(trajectories, tmp
     torch.save({"some": "thing"}, path)
     with pytest.raises(LearnerError, match="no training checkpoint that this version reads"):
         train(trajectories, path, 2, resume=True)
+    torch.save([1], path)
+    with pytest.raises(LearnerError, match="no training checkpoint that this version reads"):
+        saved_stream_state(path)
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(LearnerError, match="no training checkpoint that this version reads"):
         train(trajectories, path, 2, resume=True)
