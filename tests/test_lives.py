@@ -63,6 +63,7 @@ def test_a_changed_ring_is_given_up_and_said_so(tmp_path, no_shared_memory_left)
     assert report.given_up
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reads", [2, 5])
 def test_a_resumed_run_with_another_bound_keeps_its_ring_and_is_judged_by_both(tmp_path, reads, no_shared_memory_left):
     report = verify(story(tmp_path / "run", 1, 3, limit=40, last_reads=reads))

@@ -142,6 +142,32 @@ def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of
     assert summary["published"] >= len(read) > 0, "counted from the beginning of the run"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("physics", ["counting", "weather_parts:IdlePhysics"])
+def test_whoever_takes_a_machine_back_asks_once_and_nothing_is_lost(tmp_path, physics, rings_of):
+    """SIGTERM to the run alone, in the middle of learning, or while it waits for a first trajectory that never comes."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "embodichain.cli", "run", "--out", str(out), "--workers", "1", "--stream.limit", "100000"]
+    command += ["--train.checkpoint-every", "10000", "--world.tasks", "counting", "--physics", physics]
+    paths = os.pathsep.join((str(Path(__file__).parent.parent), str(Path(__file__).parent)))
+    said = tmp_path / "said"
+    with said.open("w") as errors:
+        process = subprocess.Popen(command, stderr=errors, start_new_session=True, env={**os.environ, "PYTHONPATH": paths})
+    deadline = time.monotonic() + 300
+    idle = physics != "counting"
+    while "start workers: " not in said.read_text() or not (idle or len(read_metrics(out / "metrics.jsonl", "train")) >= 3):
+        assert process.poll() is None, said.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=200) == 130, said.read_text()
+    folder = RunFolder.open(out)
+    assert folder.checkpoint.exists() != idle
+    assert "interrupted" in folder.report.read_text()
+    assert json.loads(folder.sessions.read_text().splitlines()[-1])["interrupted"]
+    assert not rings_of(process.pid) and not children_in_session(process.pid)
+
+
 def children_in_session(session: int) -> list[int]:
     """Processes of a session that outlive its leader."""
     deadline = time.monotonic() + 120

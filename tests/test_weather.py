@@ -155,6 +155,20 @@ def test_a_worker_that_is_killed_again_and_again_is_replaced_each_time(world, on
         assert ring.stats().over_reads == 0
 
 
+@pytest.mark.slow
+def test_who_waits_at_the_gateway_for_room_lives_and_a_gateway_that_stands_still_is_replaced(world, one_ray, no_shared_memory_left):
+    limit = 30
+    config = RayConfig(workers=2, gateway_only=True, hang_s=6.0)
+    with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        eventually(engine, lambda: ring.stats().ready == 4)
+        time.sleep(12.0)  # a learner that pauses
+        assert not engine.report.deaths and not engine.report.gateway_deaths
+        os.kill(engine.gateway_pid, signal.SIGSTOP)
+        eventually(engine, lambda: engine.report.gateway_deaths == 1)
+        check_intact(drain(ring, engine, world), engine, limit=limit)
+        assert not engine.report.deaths, "nobody but the gateway stood still"
+
+
 # ------------------------------------------------------------------------------------------------------- several nodes
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from embodichain.physics.counting import CountingPhysics
 from embodichain.types import Scene, WorldState
@@ -13,6 +14,14 @@ class FaultyPhysics(CountingPhysics):
     def reset(self, scene: Scene) -> WorldState:
         if scene.seed % 4 == 0:
             raise ZeroDivisionError(f"scene of seed {scene.seed}")
+        return super().reset(scene)
+
+
+class IdlePhysics(CountingPhysics):
+    """Comes to no scene at all, however long one waits."""
+
+    def reset(self, scene: Scene) -> WorldState:
+        time.sleep(600.0)
         return super().reset(scene)
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ray
@@ -24,6 +28,18 @@ class Refused(ConfigError):
     """Something answers at the address, and does not let this process in: a wrong token, or another version."""
 
 
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keeps this program's answer to SIGTERM: Ray sets one of its own when it starts, which ends the process there and then."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
+
+
+@_own_signals()
 def start_ray(config: RayConfig) -> bool:
     """Joins the cluster at `config.address` or starts Ray on this machine; True when this process joined or started it.
 
