@@ -185,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"embodichain {__version__}")
         return 0
+    if arguments[0] == "--json":  # where it stands does not matter
+        arguments = [*arguments[1:], "--json"]
     name, *rest = arguments
     if "EMBODICHAIN_LOG" in os.environ:
         from embodichain.progress import log_as_json
@@ -202,6 +204,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(error, as_json="--json" in rest)
         if isinstance(error, UsageError):
             raise SystemExit(2) from None
+        return 2
+    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:  # a folder for a file, a full disk, a port in use: the user's to mend, in one line as all else
+        if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        complain(EmbodiChainError(f"{where}{error.strerror or error}"), as_json="--json" in rest)
         return 2
     except KeyboardInterrupt:
         print("embodichain: interrupted", file=sys.stderr)

@@ -89,6 +89,14 @@ class Registry(Generic[T]):
             raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be used here: {error}") from error
         except ConfigError as error:
             raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be imported: {error}") from error
+        except ModuleNotFoundError as error:
+            module = path.partition(":")[0]
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise ConfigError(f"{self.kind} {name!r} of {origin} needs {error.name!r}, which is not installed") from error
+            raise ConfigError(
+                f"there is no module {error.name!r} for {self.kind} {name!r}: mind the spelling, and the folder that it lies in "
+                "(the working folder and PYTHONPATH are looked in)"
+            ) from error
         except Exception as error:  # whatever other people's code raises at import is theirs to mend, and costs only this name
             raise ConfigError(
                 f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {type(error).__name__}: {error}; "

@@ -84,6 +84,9 @@ FAULTS = [
     (["run", "--world.tasks", "turn_swich"], "did you mean 'turn_switch'?"),
     (["run", "--robot", "dual_pipr"], "did you mean 'dual_piper'?"),
     (["run", "--physics", "mujuco"], "did you mean 'mujoco'?"),
+    (["run", "--world.painter", "rastr"], "did you mean 'raster'?"),
+    (["run", "--learner.agent.encoder.codec", "vea"], "did you mean 'vae'?"),
+    (["ring", "top", "."], "Is a directory"),
     (["run", "--max-read", "3"], "did you mean '--max-reads'?"),
     (["run", "--world.widht", "96"], "did you mean '--world.width'?"),
     (["run", "--world.width", "wide"], "--world.width"),
@@ -161,3 +164,8 @@ def test_values_that_older_commands_said_are_still_understood(tmp_path):
     words = ["encoder", "train", "--world.width", "wide", "--json", "True"]
     assert "--world.width" in json.loads(answer(words, FAULT, tmp_path).stdout)["error"]
     assert "96" in answer(["run", "--dry-run", "--world.width=96"], PATIENCE, tmp_path).stdout
+
+
+def test_json_may_stand_before_the_command(tmp_path):
+    told = subprocess.run([sys.executable, "-m", "embodichain.cli", "--json", "rnu"], capture_output=True, text=True, cwd=tmp_path)
+    assert told.returncode == 2 and "did you mean 'run'?" in json.loads(told.stdout)["error"]

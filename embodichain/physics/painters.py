@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from embodichain.physics.painter import Painter
 from embodichain.registry import Registry
+
+if TYPE_CHECKING:
+    from embodichain.physics.painter import Painter
 
 __all__ = ["DEFAULT", "PAINTERS", "RAYCAST", "warm_up"]
 

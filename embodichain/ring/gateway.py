@@ -18,7 +18,7 @@ from embodichain.errors import RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.contract import AnyRing, AnySlot
-from embodichain.ring.journal import RECORD, Journal, Kind, Record, settled
+from embodichain.ring.journal import Journal, Kind, Record, settled
 from embodichain.ring.lease import Slot
 from embodichain.ring.stats import Observer
 from embodichain.types import TrajectoryId, TrajectorySpec
@@ -29,7 +29,6 @@ PATIENCE_S = 900.0
 """How long a worker waits with a trajectory while the ring is full or the gateway is being replaced [s]; the learner may pause."""
 COPY_S = 60.0
 """How long publishing may take before a trajectory is given up [s]; a slot on a device must be copied."""
-_RECORD = RECORD
 
 
 class Gateway:

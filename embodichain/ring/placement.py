@@ -21,7 +21,6 @@ from embodichain.types import Field, TrajectorySpec
 MAX_NOTE_BYTES = 2048
 ARENA_HEADER_BYTES = 4096
 """Size of the first page of an arena, which begins with the ring's generation (8 bytes), to detect a handle to other memory."""
-HANDLE_BYTES = 64
 
 Event = TypeVar("Event")
 

@@ -1,27 +1,16 @@
-"""Which codecs there are, by the name in `EncoderConfig.codec`."""
+"""Makes codecs by the name in `EncoderConfig.codec`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from embodichain.errors import unknown
 from learner.codecs.codec import Codec
-from learner.codecs.config import EncoderConfig
-from learner.codecs.dino import Encoder
-from learner.codecs.vae import VaeCodec
-from learner.codecs.vq import VqCodec
-from learner.codecs.wan import WanCodec
-
-CODECS: dict[str, Callable[[EncoderConfig], Codec]] = {"dino": Encoder, "vae": VaeCodec, "vq": VqCodec, "wan": WanCodec}
-"""Codecs of single frames by name."""
+from learner.codecs.config import CODECS, EncoderConfig
 
 
 def make_codec(config: EncoderConfig) -> Codec:
-    """Makes the codec that a configuration names; raises ConfigError, listing those that exist, for an unknown name."""
-    if config.codec not in CODECS:
-        raise unknown("codec", config.codec, CODECS)
-    return CODECS[config.codec](config)
+    """Makes the codec that a configuration names; raises ConfigError if it cannot be imported."""
+    return CODECS.get(config.codec)(config)
 
 
 def for_writing(**options: Any) -> Codec:

@@ -117,13 +117,6 @@ class VqCodec(Codec):
         """M, the length of the motion vector of a clip from that many cameras."""
         return cameras * self.motion.num_motions
 
-    @torch.no_grad()
-    def pictures_of(self, codes: Tensor, cameras: int, rows: int, columns: int) -> Tensor:
-        """Pictures uint8 [..., cameras, h / merge, w / merge, 3] of codes [..., N]."""
-        vectors = self.vq.quantizer.codes[codes].reshape(-1, rows, columns, CHANNELS)
-        values = ((self.vq.decode(vectors) + 1.0) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1)
-        return values.reshape(*codes.shape[:-1], cameras, *values.shape[1:])
-
     def pictures(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """Decoded pictures uint8 [B, h, w, 3] of the continuous latents."""
         values = self.vae.decode(tokens.transpose(1, 2).unflatten(2, (rows, columns)))

@@ -36,6 +36,7 @@ def main(arguments: list[str]) -> int:
 
     from embodichain.progress import Board
     from learner.evaluation.suite import Judgement, judge, summarise
+    from learner.inference.background import make_policy
     from learner.inference.policy_file import load_agent
     from learner.records.files import write_whole
     from learner.records.run_folder import fresh
@@ -43,15 +44,16 @@ def main(arguments: list[str]) -> int:
 
     trained = find(options.path)
     config = configure(options, trained)
+    torch.set_num_threads(options.threads)
+    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    make_policy(agent, config.sai).close()  # a mode that its family does not have is refused before anything is written
     name = options.path.stem.removeprefix(BUILTIN)
     default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
     if options.resume:
         judgement = Judgement.resume(options.out or default, config)
     else:
         judgement = Judgement.create(options.out or fresh(default), config)
-    torch.set_num_threads(options.threads)
     began = time.monotonic()
-    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     interrupted = False
     with Board(quiet=options.json) as board:
         try:

@@ -6,11 +6,13 @@ import json
 
 from embodichain.assets.families.catalog import FAMILIES as ASSETS
 from embodichain.command_line import Parser
-from embodichain.physics import PHYSICS
+from embodichain.physics import BATCHES, PHYSICS
+from embodichain.physics.painters import PAINTERS
 from embodichain.registry import Registry
 from embodichain.robots import ROBOTS
 from embodichain.tasks import TASKS
 from embodichain.tasks.benchmarks import BENCHMARKS, names
+from learner.codecs.config import CODECS
 from learner.models.families import FAMILIES as MODELS
 from learner.runs.catalog import RECIPES
 
@@ -25,6 +27,9 @@ def main(arguments: list[str]) -> int:
         "tasks": TASKS,
         "robots": ROBOTS,
         "physics": PHYSICS,
+        "batches of worlds": BATCHES,
+        "painters": PAINTERS,
+        "codecs": CODECS,
         "model families": MODELS,
         "asset categories": ASSETS,
     }

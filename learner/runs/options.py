@@ -14,6 +14,7 @@ from embodichain import physics, robots, tasks
 from embodichain.command_line import unknown_option
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
+from embodichain.physics.painters import PAINTERS
 from learner.models.families import family_of
 from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
@@ -65,8 +66,9 @@ def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
 
 
 def check_world(world: WorldConfig) -> None:
-    """Raises ConfigError or RobotError for a task, robot or physics that does not exist, without importing those that do."""
+    """Raises ConfigError or RobotError for a task, robot, physics or painter that does not exist, importing none that does."""
     robots.check(world.robot)
+    PAINTERS.check(world.painter)
     physics.check(world.physics)
     for name in world.tasks:
         tasks.check(name)

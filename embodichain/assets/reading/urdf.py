@@ -33,7 +33,6 @@ _KINDS = {
     "spherical": JointKind.REVOLUTE,
     "floating": None,
 }
-_FRICTION = ("lateral_friction", "spinning_friction", "rolling_friction", "restitution")
 
 
 def read_urdf(path: Path) -> Reading:
