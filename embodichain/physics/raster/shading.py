@@ -37,7 +37,7 @@ _GLEAM = np.uint64(18 * LANES)
 _PX = np.uint64(19 * LANES)
 _PY = np.uint64(20 * LANES)
 _PZ = np.uint64(21 * LANES)
-"""Offset of each quantity in `Room.lanes`. Constant offsets into a single array let the compiler vectorise the loops over samples."""
+"""Offset of each quantity in `Room.lanes`. Constant offsets into one array let the compiler vectorise the loops over samples."""
 _RED_OF, _GREEN_OF, _BLUE_OF = np.uint64(0), np.uint64(1), np.uint64(2)
 
 
@@ -264,7 +264,7 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
             if t < 0:
                 colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = background_r, background_g, background_b
                 continue
-            if t != last:
+            if t != last:  # neighbouring samples mostly show the same triangle: set it up only once
                 last = t
                 place = owner[t]
                 texture = int(surface[place, 0])
