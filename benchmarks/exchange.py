@@ -1,11 +1,11 @@
-"""Do data sets leave and come in whole, and how fast are they written?
+"""Are data sets exported and imported without loss, and how fast are they written?
 
     python benchmarks/exchange.py [--quick] [--json] [--lerobot PYTHON]
 
 lerobot_roundtrip_equal   episodes of turn_switch are played, written as a LeRobot v3 data set and read back: commands, measured
                           states, labels, words and provenance must be equal to the bit, pictures within 3 of 255 on average.
-lost_after_kill           most episodes that were missing after `kill -9` of an export that reads along in a ring: the ledger knows
-                          what was drawn, the data set what was kept, and what was kept is read back and compared.
+lost_after_kill           largest number of episodes lost by `kill -9` of an export from a ring: drawn according to the ledger and
+                          not in the data set. The episodes in the data set are read back and compared.
 frames_per_s_over_lerobot_writer   frames a second of our writer over the faster one of lerobot's two ways (PNG files, or encoding
                           as frames come), H.264, the same episodes in the same run. Ours encodes at crf 18, theirs at 30: better
                           pictures. It needs an environment with lerobot (`make bench-exchange` makes one); null without.
