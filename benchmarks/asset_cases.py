@@ -1,4 +1,4 @@
-"""What `assets.py` measures, case by case: a broken mesh repaired, an asset built and tried, files spoiled."""
+"""The cases that `assets.py` measures: repairing a broken mesh, building and testing an asset, detecting spoiled files."""
 
 from __future__ import annotations
 
@@ -30,32 +30,32 @@ from embodichain.types import Asset
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "assets"))
 
 DENSE_EDGE = 0.007
-"""Longest edge of a densely meshed input, as a share of its diagonal: some 50 to 200 thousand faces."""
+"""Longest edge of a densely meshed input, as a share of its bounding box's diagonal: gives 50,000 to 200,000 faces."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseJob:
-    """An instance of a family meshed as densely as generators mesh, and broken."""
+    """An instance of a family with a mesh as dense as those of mesh generators, and broken."""
 
     category: str
     seed: int
 
     @property
     def name(self) -> str:
-        """Unlike the name of the same instance meshed as usual."""
+        """Name of the job, different from that of the same instance with its usual mesh."""
         return f"{self.category}_dense_{self.seed:03d}"
 
     def identity(self) -> Mapping[str, object]:
-        """Family, seed and how it is broken."""
+        """Family, seed and kind of damage."""
         return {"category": self.category, "seed": self.seed, "mess": asdict(MessConfig(edge=DENSE_EDGE))}
 
     def source(self) -> parts.Source:
-        """The family's design, broken."""
+        """The family's design, with a broken mesh."""
         return source.procedural(self.category, self.seed, MessConfig(edge=DENSE_EDGE))
 
 
 def broken_parts(number: int) -> list[tuple[str, int, int]]:
-    """(family, seed, part) of `number` parts, family by family and seed by seed."""
+    """(family, seed, part) of `number` parts, ordered by family and seed."""
     cases: list[tuple[str, int, int]] = []
     seed = 0
     while len(cases) < number:
@@ -66,7 +66,7 @@ def broken_parts(number: int) -> list[tuple[str, int, int]]:
 
 
 def case(category: str, seed: int, part: int) -> tuple[str, parts.Part, parts.Part]:
-    """A part's name, clean and broken."""
+    """The name of a part, the clean part, and the broken one."""
     clean, messy = source.procedural(category, seed), source.procedural(category, seed, MessConfig())
     return f"{category}_{seed}/{clean.parts[part].name}", clean.parts[part], messy.parts[part]
 
@@ -78,7 +78,7 @@ def overlap(solid: Solid, truth: Solid) -> float:
 
 
 def repaired_case(category: str, seed: int, part: int) -> dict[str, Any]:
-    """One broken part repaired, and compared with its truth."""
+    """Repairs one broken part and compares it with the clean one."""
     name, clean, messy = case(category, seed, part)
     truth = asset_peers.exact(clean.mesh)
     known = {"name": name, "category": category, "faces": len(messy.mesh.faces)}
@@ -98,7 +98,7 @@ def repaired_case(category: str, seed: int, part: int) -> dict[str, Any]:
 
 
 def mass_error(asset: Asset, clean: parts.Source) -> float:
-    """Worst relative error of mass, centre of mass (over size) and moments against the clean solid."""
+    """Largest relative error of mass, centre of mass (relative to the size) and moments against the clean solid."""
     worst = 0.0
     for part, body in zip(clean.parts, asset.bodies, strict=True):
         truth = to_mesh(asset_peers.exact(part.mesh))
@@ -115,10 +115,10 @@ def mass_error(asset: Asset, clean: parts.Source) -> float:
 
 
 def built_case(job: jobs.ProceduralJob | DenseJob, out: Path) -> dict[str, Any]:
-    """One finished asset, made anew: what it cost, what it is and what it does."""
+    """Builds one asset from scratch and measures cost, properties and behaviour."""
     record = record_room.Record()
     file = jobs.file_of(job, out)
-    shutil.rmtree(file.parent, ignore_errors=True)  # of a run before, or it would be read back in no time
+    shutil.rmtree(file.parent, ignore_errors=True)  # from an earlier run; otherwise it would only be read back
     known: dict[str, Any] = {"name": job.name, "category": job.category, "file": str(file)}
     start = time.process_time()
     try:
@@ -132,7 +132,7 @@ def built_case(job: jobs.ProceduralJob | DenseJob, out: Path) -> dict[str, Any]:
         "bodies": len(asset.bodies),
         "faces": next(int(entry.after["faces"]) for entry in record.entries if entry.stage == "source"),
         "seconds": seconds,
-        # Stage times are of the clock; on a busy machine they are scaled to the core's own time.
+        # Stages record wall time; scaled to processor time, as the machine may be busy.
         "stages": [(entry.stage, entry.seconds * seconds / wall) for entry in record.entries],
         "fits": [
             (entry.part, entry.after["hulls"], entry.after["over"], entry.after["missing"])
@@ -147,7 +147,7 @@ def built_case(job: jobs.ProceduralJob | DenseJob, out: Path) -> dict[str, Any]:
 
 
 def mutations(out: Path) -> tuple[int, int]:
-    """How many of the spoiled copies of a switch are caught by the check that must, of how many."""
+    """How many spoiled copies of a switch the responsible check detects, and how many there are."""
     from mutations import MUTATIONS, spoil  # pyright: ignore[reportMissingImports]
 
     switch = optimize.build("switch", 0, out)

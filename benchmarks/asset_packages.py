@@ -1,4 +1,4 @@
-"""Files from elsewhere out of ordinary packages, downloaded by name into a cache and unpacked there; and the peer beside them."""
+"""Robot and object descriptions of other projects, downloaded as packages into a cache; and the converter to compare with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PACKAGES = {
     "metaworld": "metaworld==3.1.1",
     "dm_control": "dm_control==1.0.50",
 }
-"""Packages that carry descriptions of robots and objects, as the package installer asks for them."""
+"""Packages that contain descriptions of robots and objects, as requirements for pip."""
 FOLDERS = (
     "pybullet/pybullet_data/random_urdfs",
     "pybullet/pybullet_data",
@@ -27,7 +27,7 @@ FOLDERS = (
     "metaworld/metaworld/assets/sawyer_xyz",
     "dm_control/dm_control/suite",
 )
-"""Where in them files lie that are things of their own."""
+"""Folders in these packages whose files each describe one whole object or robot."""
 PEER = "urdf-usd-converter==0.3.4"
 _ENVIRONMENT = Path(__file__).parents[1] / ".venv-assets-peer"
 _LIMIT_S = 600.0
@@ -49,14 +49,14 @@ def fetched(cache: Path, names: Sequence[str] = tuple(PACKAGES)) -> list[Path]:
 
 
 def textured(cache: Path) -> Iterator[Path]:
-    """OBJ files below a folder that have a picture on them which is there, in order."""
+    """OBJ files below a folder that have a texture whose image exists, sorted."""
     for file in sorted(cache.rglob("*.obj")):
         if any(other.suffix.lower() in (".png", ".jpg", ".jpeg") for other in references(file)) and b"\nvt " in file.read_bytes():
             yield file
 
 
 def peer() -> Path | None:
-    """The Python of an environment that has the peer, made when it is missing; None where that cannot be."""
+    """The Python of an environment with `urdf-usd-converter`, created when missing; None when it cannot be created."""
     python = _ENVIRONMENT / "bin" / "python"
     if python.exists() and _has_peer(python):
         return python
@@ -73,7 +73,7 @@ def _has_peer(python: Path) -> bool:
 
 
 def converted(python: Path, file: Path, out: Path) -> list[Path]:
-    """The stage that the peer makes of a URDF file; none where it refuses."""
+    """USD files that the converter makes of a URDF file; empty when it fails."""
     done = subprocess.run(
         [str(python), "-m", "urdf_usd_converter", str(file), str(out)], capture_output=True, check=False, timeout=_LIMIT_S
     )
@@ -81,5 +81,5 @@ def converted(python: Path, file: Path, out: Path) -> list[Path]:
 
 
 def jointed(file: Path) -> bool:
-    """Whether a description has joints that move."""
+    """Whether a description has movable joints."""
     return bool(re.search(rb"type=[\"'](revolute|prismatic|continuous)[\"']|<joint\s", file.read_bytes()))

@@ -29,7 +29,7 @@ from embodichain.types import Mesh
 
 
 def exact(mesh: Mesh) -> Solid:
-    """The solid that clean overlapping components make together."""
+    """The union of a mesh's clean, overlapping components, as a solid."""
     solid = Solid.compose([])
     for piece in components(mesh):
         solid = solid + to_solid(piece)
@@ -37,7 +37,7 @@ def exact(mesh: Mesh) -> Solid:
 
 
 def plain_repair(mesh: Mesh) -> Mesh:
-    """The usual recipe: merge, drop, fix winding and normals, fill holes."""
+    """The usual recipe of trimesh: merge vertices, drop bad faces, fix winding and normals, fill holes."""
     fixed = trimesh.Trimesh(mesh.vertices, mesh.faces, process=True)
     fixed.update_faces(fixed.nondegenerate_faces() & fixed.unique_faces())
     trimesh.repair.fix_normals(fixed)
@@ -46,7 +46,7 @@ def plain_repair(mesh: Mesh) -> Mesh:
 
 
 def sampled_overlap(mesh: Mesh, truth: Solid, samples: int = 4000) -> float:
-    """Intersection over union of what is inside by winding number: kind to meshes that are no solids."""
+    """Intersection over union of random points, inside by winding number; this is lenient with meshes that are not solid."""
     reference = to_mesh(truth)
     low, high = reference.vertices.min(axis=0), reference.vertices.max(axis=0)
     points = np.random.default_rng(0).uniform(low, high, (samples, 3))
@@ -55,7 +55,7 @@ def sampled_overlap(mesh: Mesh, truth: Solid, samples: int = 4000) -> float:
 
 
 def trimesh_case(name: str, clean: parts.Part, messy: parts.Part) -> dict[str, Any]:
-    """`trimesh.repair` beside ours on the same broken mesh, both judged by winding number."""
+    """`trimesh.repair` and our repair on the same broken mesh, both judged by winding number."""
     truth = exact(clean.mesh)
     start = time.process_time()
     fixed = plain_repair(messy.mesh)
@@ -81,7 +81,7 @@ np.savez(sys.argv[2], seconds=time.process_time() - start, **{f"p{i}": vertices 
 
 
 def coacd_case(name: str, messy: parts.Part, limit_s: float) -> dict[str, Any]:
-    """CoACD with its defaults beside our collision stage on the same repaired and simplified solid."""
+    """CoACD with its defaults and our collision stage on the same repaired and simplified solid."""
     record = Record()
     part = repaired(messy, ChainConfig(), record)
     start = time.process_time()
@@ -103,7 +103,7 @@ def coacd_case(name: str, messy: parts.Part, limit_s: float) -> dict[str, Any]:
 
 
 def obj2mjcf_case(name: str, clean: parts.Part, mesh: Mesh, limit_s: float) -> dict[str, Any]:
-    """obj2mjcf with decomposition on a mesh as a file: what it makes of it, and whether it weighs it."""
+    """obj2mjcf with convex decomposition on a mesh file: hulls, fit, and whether its result states a mass."""
     program = Path(sys.executable).with_name("obj2mjcf")
     row: dict[str, Any] = {"name": name, "faces": len(mesh.faces)}
     if not program.exists():
@@ -117,7 +117,7 @@ def obj2mjcf_case(name: str, clean: parts.Part, mesh: Mesh, limit_s: float) -> d
 
 
 def _timed(command: list[str], limit_s: float) -> tuple[float, str]:
-    """Core seconds of a command, and why it failed: it is stopped after `limit_s` of a core's own time."""
+    """Processor time of a command [s] and why it failed (empty: it did not); it is killed after `limit_s` of processor time."""
 
     def bounded() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit_s), int(limit_s) + 1))
@@ -133,7 +133,7 @@ def _timed(command: list[str], limit_s: float) -> tuple[float, str]:
 
 
 def _judged(folder: Path, truth: Solid) -> dict[str, Any]:
-    """Hulls and fit of what obj2mjcf wrote, and whether its file states masses."""
+    """Number of hulls and fit of obj2mjcf's result, and whether its file states masses."""
     hulls = []
     for file in sorted(folder.glob("*_collision_*.obj")):
         mesh = trimesh.load(file, force="mesh")

@@ -2,13 +2,13 @@
 
     python benchmarks/assets.py [--quick] [--json] [--jobs N] [--keep FOLDER]
 
-The truth is exact: the mess-maker broke clean solids. `iou_*`, `volume_error_*` are of repair over many broken meshes of every
-family; the other figures are of finished assets of every family, built from scratch. `dense` are instances meshed with up to
-200,000 faces. Seconds are of one core's own time, so that a busy machine does not change them. `peers` are the plain alternatives
-on the same inputs, each within a bound of time that is reported.
+The truth is exact, because the broken meshes are made from clean solids. `iou_*` and `volume_error_*` measure the repair of many
+broken meshes of every family; the other figures measure finished assets of every family, built from scratch. `dense` are instances
+with up to 200,000 faces. Seconds are processor time of one core, so that a busy machine does not change them. `peers` are the
+plain alternatives on the same inputs, each with a limit of time that is reported.
 
-With `--keep`, every case's result lands in FOLDER at once, and a later run measures only what is missing there or was measured with
-other code: a run that was cut off goes on where it stopped.
+With `--keep`, the result of each case is written to FOLDER at once, and a later run measures only cases that are missing or were
+measured with other code; so an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from embodichain.errors import AssetError
 _QUICK_MESHES, _FULL_MESHES = 12, 500
 _QUICK = ("mug", "block", "switch", "bottle", "drawer_cabinet")
 _DENSE = ("bottle", "mouse", "spoon", "switch", "laptop")
-"""Families that are built from dense meshes too."""
+"""Families that are also built from dense meshes."""
 _PEERS = ("block", "bottle", "mug", "spoon", "switch", "bowl", "pan", "lid")
-"""Families that the plain alternatives get; obj2mjcf the first two."""
+"""Families on which the plain alternatives are measured; obj2mjcf only on the first two."""
 _CASE_LIMIT_S = 1800
-"""Most seconds of the clock that one case may take; one that takes longer counts as refused."""
+"""Most wall time of one case [s]; a case that takes longer counts as refused."""
 _REPAIR_CODE = ("families/*.py", *(f"geometry/{name}.py" for name in ("corrupt", "remesh", "repair", "shapes", "topology")))
 
 Case = tuple[str, str, int, int]
-"""What is measured, of which family, seed and part."""
+"""Kind of measurement, family, seed and part."""
 
 
 def plan(*, quick: bool, meshes: int, seeds: int) -> list[Case]:
@@ -99,7 +99,7 @@ def measured(case: Case, out: Path, limit_s: float) -> dict[str, Any]:
 
 
 def code(kind: str) -> str:
-    """Hash of the code that a kind of case depends on."""
+    """Hash of the code on which results of a kind of case depend."""
     if kind not in ("repair", "trimesh", "obj2mjcf_broken", "obj2mjcf_repaired"):
         return jobs.code_digest()
     digest = hashlib.sha256()
@@ -111,34 +111,34 @@ def code(kind: str) -> str:
 
 
 class Kept:
-    """Rows of earlier cases in a file of JSON lines, each under its case and the code that made it."""
+    """Rows of earlier cases in a file of JSON lines, keyed by the case and the hash of the code that measured it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.rows: dict[str, dict[str, Any]] = {}
         with contextlib.suppress(FileNotFoundError):
             for line in file.read_text().splitlines():
-                with contextlib.suppress(ValueError, KeyError):  # a line cut short is a case to measure again
+                with contextlib.suppress(ValueError, KeyError):  # a truncated line: the case is measured again
                     entry = json.loads(line)
                     self.rows[entry["key"]] = entry["row"]
 
     @staticmethod
     def key(case: Case, limit_s: float) -> str:
-        """What a row is found by."""
+        """Key of the row of a case."""
         bound = limit_s if case[0] in ("coacd", "obj2mjcf_broken", "obj2mjcf_repaired") else 0
         return json.dumps([*case, bound, code(case[0])])
 
     def add(self, key: str, row: dict[str, Any]) -> None:
-        """Keeps a row, on disk before this returns."""
+        """Stores a row; it is on disk when this returns."""
         self.rows[key] = row
         with self.file.open("a") as file:
             file.write(json.dumps({"key": key, "row": row}) + "\n")
 
 
 def run(cases: list[Case], kept: Kept, out: Path, limit_s: float, processes: int) -> dict[str, list[dict[str, Any]]]:
-    """The rows of all cases by kind, measured where they are not kept."""
+    """The rows of all cases by kind; measures those that are not stored."""
     keys = {case: kept.key(case, limit_s) for case in cases}
-    # An asset that is judged by its file must be there still.
+    # Later checks read the asset's file, so a stored row counts only while its file exists.
     missing = [case for case in cases if keys[case] not in kept.rows or not Path(kept.rows[keys[case]].get("file", out)).exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
@@ -157,7 +157,7 @@ def run(cases: list[Case], kept: Kept, out: Path, limit_s: float, processes: int
 
 
 def by_stage(built: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Median seconds of every stage, of assets of one link and of two."""
+    """Median processor time of every stage [s], separately for assets of one link and of two."""
     table: dict[str, dict[str, list[float]]] = {}
     for row in built:
         if row["bodies"] > 2:
@@ -174,7 +174,7 @@ def by_stage(built: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def by_family(repairs: list[dict[str, Any]], built: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """What came of each family."""
+    """The figures of each family."""
     table: dict[str, dict[str, Any]] = {}
     for category in sorted({row["category"] for row in built}):
         rows = [row for row in built if row["category"] == category]
@@ -243,7 +243,7 @@ def summarised(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def peers(rows: Mapping[str, list[dict[str, Any]]], limit_s: float) -> dict[str, Any]:
-    """The rows of the plain alternatives, and what they come to."""
+    """The rows of the plain alternatives, and their summary."""
     sides = {
         side: {
             "iou_median": statistics.median(row[f"{prefix}iou"] for row in rows["trimesh"]),
@@ -281,7 +281,7 @@ def main() -> None:
     meshes = options.meshes or (_QUICK_MESHES if options.quick else _FULL_MESHES)
     seeds = options.seeds or (1 if options.quick else 2)
     limit_s = options.peer_seconds or (60.0 if options.quick else 120.0)
-    repair(source.procedural("block", 0, MessConfig()).parts[0].mesh)  # compiles, into a cache that all processes share
+    repair(source.procedural("block", 0, MessConfig()).parts[0].mesh)  # compiles into a cache that all processes share
     worker.use_one_core()  # for the processes that start now: seconds are of one core
     with tempfile.TemporaryDirectory() if options.keep is None else contextlib.nullcontext(options.keep) as folder:
         out = Path(folder)

@@ -1,12 +1,13 @@
-"""Are files from elsewhere delivered, with everything that they state?
+"""Are files of other projects imported as assets, with every quantity that they state?
 
     python benchmarks/assets_foreign.py [--quick] [--json] [--packages CACHE] [--corpus FOLDER ...] [--most N] [--jobs N]
 
-Without a corpus: small files of every kind that data teams bring, of `tests/assets/foreign_cases.py`. With folders (unpacked
-packages such as pybullet's data or robosuite), `--most` of the files in each as well; `--packages` downloads four such packages.
+Without a corpus: the small files of every common kind in `tests/assets/foreign_cases.py`. With folders (unpacked packages such as
+pybullet's data or robosuite), also `--most` of the files in each; `--packages` downloads four such packages.
 Figures: `delivered_objects` and `delivered_robots`, shares of well-formed files that became assets; `opened`, refusals of open
-surfaces that nobody gave a wall, a decision that is asked for and is counted apart; `silent_drops`, stated quantities that differ
-in the asset without a row in its fidelity table, by our own comparison and by pxr's reading of the result; `exceptions_as_reasons`;
+surfaces without a stated wall thickness, which is the user's decision and counted separately; `silent_drops`, stated quantities
+that differ in the asset without a row in its fidelity table, by our own comparison and by pxr's reading of the result;
+`exceptions_as_reasons`, reasons of refusal that are only the text of an exception;
 `psnr_median` of pictures of textured inputs and outputs [dB]; `convex_missing_max`, largest share of a convex object's volume that
 its colliders leave out. The peer is `urdf-usd-converter` on the same URDF files, in an environment of its own: `peer_delivered`,
 and `peer_drops`, stated masses and centres of mass that its stages do not hold.
@@ -40,7 +41,7 @@ from embodichain.assets.reading.mesh_files import read_mesh
 from embodichain.assets.usd.foreign import resolve
 
 _RAW = re.compile(r"Traceback|\b[A-Z]\w+(Error|Exception)\b|\.py:\d+")
-"""What a reason looks like that is but an exception."""
+"""Pattern of a reason that is only the text of an exception."""
 _MALFORMED = (
     "no well-formed XML",
     "no MJCF",
@@ -52,7 +53,7 @@ _MALFORMED = (
     "lie in one plane",
     "is empty",
 )
-"""Reasons that say that a file of a corpus is not whole: those are no well-formed objects."""
+"""Reasons which say that a corpus file is incomplete; such files do not count as well-formed."""
 _OPEN = "the surface is open"
 _DESCRIBED = (".urdf", ".xml", ".mjcf", ".sdf")
 
@@ -132,7 +133,7 @@ def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[st
 
 
 def _native_drops(cases: Sequence[foreign_cases.Case], outcomes: Sequence[batch.Outcome]) -> int:
-    """Of the files whose truth is known: numbers of the delivered file that are others, and of which no row says so."""
+    """For files with known truth: quantities that differ in the asset, without a row in its fidelity table that says so."""
     drops = 0
     built = {o.name: o for o in outcomes if o.state == "built"}
     for case in cases:
@@ -159,7 +160,7 @@ def _textured(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
 
 
 def _psnr(file: Path, outcome: batch.Outcome) -> float:
-    """Likeness of a picture of a file to one of its asset [dB], from one camera; 0 where it was not delivered."""
+    """Peak signal-to-noise ratio between renderings of a file and of its asset by one camera [dB]; 0 without an asset."""
     source = read_mesh(file).parts[0].look
     if outcome.state != "built" or source is None:
         return 0.0
@@ -172,7 +173,7 @@ def _psnr(file: Path, outcome: batch.Outcome) -> float:
 
 
 def _convex(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
-    """Convex objects of many vertices, and of few."""
+    """Files of convex objects with many and with few vertices."""
     place.mkdir(parents=True)
     files = []
     for index in range(count):
@@ -195,7 +196,7 @@ def _spread(files: Sequence[Path], most: int) -> Iterator[Path]:
 
 
 def _peer(cases: Sequence[foreign_cases.Case], out: Path) -> dict[str, Any]:
-    """What the obvious peer makes of the same URDF files: the share that it converts, and stated numbers that are others then."""
+    """`urdf-usd-converter` on the same URDF files: the share that it converts, and stated quantities that differ afterwards."""
     python = asset_packages.peer()
     if python is None:
         return {"peer_delivered": None, "peer_drops": None}

@@ -1,12 +1,12 @@
-"""Do other programs read the same from files of ordinary packages and from the assets made of them?
+"""Do other programs read the same quantities from files of public packages and from the assets made of them?
 
     python benchmarks/assets_referee.py CACHE [--most N] [--json]
 
-Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
-spread evenly, are built; the source is read by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed, Newton. A
-quantity of the source agrees when all who say something say the same to 1e-3, and pxr and MuJoCo both do; falls and slides are
-counted apart (`moves`), and a file of which nothing was compared is `uncompared`. What does not agree is `explained` when the
-asset's fidelity table has a row about that quantity of that body or joint that says what was changed.
+Packages are downloaded into CACHE when they are missing. Assets are built from `--most` descriptions (URDF, MJCF) of each of their
+folders, spread evenly. MuJoCo reads the source; pxr, MuJoCo and, where installed, Newton read the asset. A quantity of the source
+agrees when pxr and MuJoCo both report it and all that report it agree to 1e-3. Falls and slides are counted separately (`moves`);
+a file without any comparison is `uncompared`. A quantity that does not agree is `explained` when the asset's fidelity table has a
+row on that quantity of that body or joint that says what was changed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DESCRIBED = (".urdf", ".xml", ".mjcf")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One file: how many quantities were compared with the source, how many agreed, and the others, explained or not."""
+    """Results of one file: numbers of quantities compared and in agreement, and the others, explained or not."""
 
     file: str
     compared: int = 0
@@ -39,13 +39,13 @@ class Row:
     explained: int = 0
     different: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
-    """What the source says and nothing of ours does, under its name."""
+    """Quantities that the source states and no reader finds in the asset under their names."""
     moves: int = 0
     moved: int = 0
-    """Falls and slides, and how many of them came as mechanics has it."""
+    """Number of falls and slides; the next field counts those that agree with mechanics."""
     refused: str = ""
     untold: tuple[str, ...] = ()
-    """Why something could not be held against the source: for one, because MuJoCo itself cannot read it."""
+    """Why something could not be compared with the source, for example because MuJoCo cannot read the source."""
 
 
 def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
@@ -57,7 +57,7 @@ def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
 
 
 def judged(file: Path, name: str, out: Path) -> Row:
-    """The row of one file; of several things in it, of the first."""
+    """The row of one file; only of the first asset if the file holds several."""
     job = FileJob(path=file, facts=FileFacts(licence="unknown"), item=folder.items(file)[0])
     try:
         asset = optimize.build_job(job, out, config=settings.ChainConfig())

@@ -1,7 +1,8 @@
-"""What a run survives: workers killed, stopped, a node taken away, on this machine; recovery times, and the verdict.
+"""Does a run survive faults? Kills and stops workers and removes a node, on this machine; gives recovery times and a verdict.
 
-Counting physics verifies every byte of every read. `--json` prints one JSON object as the last line; it ends with 1 if anything was
-torn, read too often, or lost without being known as lost. `embodichain chaos` is the same for a number of minutes.
+The counting physics makes every byte of every read verifiable. `--json` prints one JSON object as the last line. The exit status is
+1 if a read was torn, a trajectory was read too often, or one was lost without being reported. `embodichain chaos` runs the same
+faults for a given number of minutes.
 """
 
 from __future__ import annotations

@@ -1,16 +1,15 @@
-"""Does the engine grow with its workers, what does a loss cost, what does a sweep add, and is the model of many machines right?
+"""How does throughput scale with workers, what do faults and sweeps cost, and how accurate is the model of large fleets?
 
     python benchmarks/cluster.py [--quick] [--json]
 
-workers_1_to_n_linearity    trajectories for each second of processor time that n workers were given, over the same of one worker,
-                            times n: n where the engine costs nothing more for being wide. On a machine with fewer cores than
-                            workers the wall clock says nothing.
-recovery_s                  from a fault to everybody at work again, by cause (median)
+workers_1_to_n_linearity    n times the trajectories per second of processor time with n workers, over those with one worker; n
+                            means that more workers cause no extra cost. (Wall time is useless with fewer cores than workers.)
+recovery_s                  time from a fault until all workers run again, by cause (median)
 gateway_over_memcpy         processor time to deliver a trajectory through a gateway, in one process, over one copy of its bytes
-sweep_overhead              a sweep of six trials that do next to nothing, over the same commands one after another
-torn, over_k                of all reads that were verified here: counting physics, every byte
+sweep_overhead              time of a sweep of six trivial trials, over that of the same commands one after another
+torn, over_k                torn reads, and reads beyond the bound, of all reads here; counting physics, every byte is verified
 model_error                 trajectories a second: the event model over real runs of 1 to n workers, mean relative error
-fleets                      what the model says of 10 to 10,000 workers, and what holds each back
+fleets                      the model's predictions for 10 to 10,000 workers, and what limits each fleet
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ K = 2
 
 
 class Run(NamedTuple):
-    """A real run of so many workers."""
+    """Measurements of a real run with `workers` workers."""
 
     workers: int
     published: int
     span_s: float
     processor_s: float
-    """That its workers were given."""
+    """Processor time that its workers used [s]."""
     torn: int
     over_k: int
     read_pause_s: float
@@ -64,7 +63,7 @@ def processor_s(place: Arena) -> float:
 
 
 def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
-    """Counting workers beside one reader that verifies, some seconds for each pause of the reader; verdicts are in the first."""
+    """Runs with counting workers and one verifying reader, `seconds` for each pause of the reader; verdicts are in the first."""
     rows: list[tuple[float, int, float, float]] = []
     with arena(workers=workers, max_reads=K, far=False, hang_s=60.0, slots=2 * workers + 8) as place:
         for pause_s in pauses_s:
@@ -81,20 +80,20 @@ def measured(workers: int, seconds: float, *pauses_s: float) -> list[Run]:
 
 
 def linearity(runs: list[Run]) -> dict[str, float]:
-    """By number of workers."""
+    """Linearity by number of workers."""
     one = runs[0].published / runs[0].processor_s
     return {str(run.workers): round(run.workers * run.published / run.processor_s / one, 2) for run in runs}
 
 
 def model_error(runs: list[Run]) -> float:
-    """Mean relative error of the model's rates, where each run had the processor time that it had.
+    """Mean relative error of the model's rates against the real runs.
 
-    The model is told what one worker needs for a trajectory, from the first run, and how many cores each run was given.
+    The model gets the processor time per trajectory from the first run, and the share of the cores that each run had.
     """
     make_s = runs[0].processor_s / runs[0].published
     errors = []
     for run in runs:
-        share = run.processor_s / run.span_s / run.workers  # of a core, that each worker was given or took
+        share = run.processor_s / run.span_s / run.workers  # of a core, per worker
         blocked = run.read_pause_s * K
         fleet = Fleet(
             workers=run.workers,
@@ -112,7 +111,7 @@ def model_error(runs: list[Run]) -> float:
 
 
 def gateway_over_memcpy(repeats: int) -> float:
-    """Processor time of a delivery over that of one copy, taking turns, median."""
+    """Processor time of a delivery over that of one copy of the same bytes; median of alternating repeats."""
     words = DELIVERED_BYTES // 8
     shapes = {"payload": ((words,), "uint64"), "trajectory_id": ((), "uint64"), "num_chunks": ((), "int32")}
     fields = tuple(Field(name=name, shape=shape, dtype=dtype) for name, (shape, dtype) in shapes.items())
@@ -133,14 +132,14 @@ def gateway_over_memcpy(repeats: int) -> float:
             end = time.process_time()
             with ring.acquire(1, 5.0, rng=rng) as lease:
                 assert int(lease[0]["payload"][-1]) == words - 1
-            if sequence >= 3:  # warm by then
+            if sequence >= 3:  # the first ones warm up
                 ratios.append((end - middle) / max(middle - began, 1e-9))
         gateway.close()
     return round(harness.median(ratios), 3)
 
 
 def sweep_overhead() -> tuple[float, float]:
-    """A sweep of trivial trials over the commands alone, and the seconds that it adds to each trial."""
+    """Time of a sweep of trivial trials over that of the commands alone, and the time added per trial [s]."""
     command = (sys.executable, "-c", TRIAL)
     alone = harness.seconds(lambda: [subprocess.run(command, check=True) for _ in range(TRIALS)])
     with tempfile.TemporaryDirectory() as home:
@@ -157,7 +156,7 @@ def sweep_overhead() -> tuple[float, float]:
 
 
 def fleets(*, quick: bool) -> list[dict[str, Any]]:
-    """What the model says of fleets whose workers simulate `turn_switch` (0.15 s of a core each), beside learners of ten steps a
+    """The model's predictions for fleets whose workers simulate `turn_switch` (0.15 s of a core each) with learners of ten steps a
     second of 64 trajectories; K 1 is the most that a stream can be asked for.
     """
     base = Fleet(
@@ -174,7 +173,7 @@ def fleets(*, quick: bool) -> list[dict[str, Any]]:
     rows = []
     for bound, workers, learners in itertools.product((10, 1), (10, 100, 1_000, 10_000), (1, 8)):
         if workers < 8 * learners:
-            continue  # less than a machine for each learner
+            continue  # there would be less than one machine per learner
         fleet = replace(base, workers=workers, learners=learners, max_reads=bound)
         found = simulate(fleet, steps=60 if quick else 400, most=20_000)
         rows.append(
@@ -194,7 +193,7 @@ def fleets(*, quick: bool) -> list[dict[str, Any]]:
 
 
 def main() -> int:
-    """Measures and prints; 1 when anything was torn or read too often."""
+    """Measures and prints; returns 1 when a read was torn or a trajectory was read too often."""
     parser = harness.parser(__doc__, "1 to 2 workers, one crash, fewer steps of the model")
     options = parser.parse_args()
     counts, seconds = ((1, 2), 3.0) if options.quick else ((1, 2, 4, 8), 15.0)

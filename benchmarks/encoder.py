@@ -1,13 +1,13 @@
-"""Does the built-in encoder know where things are? A linear probe on its tokens, on random ones, and on pooled pixels.
+"""Do the built-in encoder's tokens tell where objects are? A linear probe on its tokens, on those of a random encoder, on pixels.
 
     python benchmarks/encoder.py [--quick] [--json] [--source builtin]
 
-Experts play scenes of every rendered task; at random moments all cameras are rendered and the true state is kept. An attentive
-linear probe (learner/vision/probe.py) is fitted on streamed scenes and judged on held-out ones: where the task's object lies, and,
-for the switch, its lever. Three kinds of tokens go through the same probe: the encoder's, those of the same architecture with
-random weights, and pixels pooled to as many values for each patch. Beside them, in no ratio, the encoder's tokens with the moments
-that the built-in segmenter adds, as `turn_switch_cpu` reads them. Every error is a mean over held-out frames; ratios above 1 mean
-that the trained encoder is better.
+Experts play scenes of every rendered task; at random times all cameras are rendered and the true state is kept. An attentive
+linear probe (learner/vision/probe.py) is fitted on streamed scenes and judged on held-out ones: it predicts the place of the task's
+object and, for the switch, the lever's angle. The same probe reads three kinds of tokens: the encoder's, those of the same
+architecture with random weights, and pixels pooled to as many values per patch. A fourth kind, in no ratio, is the encoder's tokens
+with the built-in segmenter's moments, the input of `turn_switch_cpu`. Every error is a mean over held-out frames; a ratio above 1
+means that the trained encoder is better.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from learner.vision.probe import probe
 
 SIDE = 128
 OBJECTS = {"turn_switch": "switch", "place_mouse_pad": "mouse"}
-"""Of each probed task, the role of the object whose place is asked for."""
+"""For each probed task, the role of the object whose place the probe predicts."""
 CATEGORIES = {"turn_switch": ("switch",), "place_mouse_pad": ("mouse", "pad")}
 
 
@@ -75,7 +75,7 @@ def observe(world: World, split: Split, episodes: int, moments: int) -> Frames:
             pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
             episode = Episode(scene, pilot, task.grader(scene), codec, NoPictures(), out, spec)
             rng = np.random.default_rng(scene.seed)
-            # An episode is as long as its expert takes: 8 s covers nearly all; later moments see the end.
+            # Nearly all episodes end within 400 steps (8 s); times after the end get the last frame.
             wanted = sorted(int(t) for t in rng.integers(0, 400, moments))
             states = drive(physics, scene, episode)
             time, state = 0, next(states)
@@ -117,7 +117,7 @@ def pooled(rgb: NDArray[np.uint8], patch: int, channels: int) -> Tensor:
 
 
 def measure(source: str, episodes: int, held_out: int, moments: int) -> dict[str, Any]:
-    """Errors of each kind of tokens for each question, and their ratios."""
+    """Errors of each kind of tokens for each predicted quantity, and their ratios."""
     trained = Encoder(EncoderConfig(source=source))
     finding = Encoder(EncoderConfig(source=source, segmenter=BUILTIN))
     shape = trained.vit.config

@@ -1,9 +1,9 @@
-"""How fast does the whole pipe turn? One real run (workers, ring, learner) in a process tree of its own, judged by its accounts.
+"""How fast is the whole pipeline? One real run (workers, ring, learner) in its own process tree, measured by its own counters.
 
     python benchmarks/end_to_end.py [--quick] [--json] [--workers N] [--max-reads K]
 
-The run's own ledger and checks decide whether the figures count: a violated bound or a failed run ends the benchmark. Assets and
-the reachability table are prepared before the clock starts.
+The figures count only if the run's own checks pass: a violated bound on reads or a failed run ends the benchmark with an error.
+Assets and the reachability table are prepared before the measurement.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ KEYS = (
 
 
 def run_once(*, steps: int, workers: int, max_reads: int) -> dict[str, Any]:
-    """One `embodichain run` without evaluation; its summary."""
+    """Runs `embodichain run` once without evaluation and returns its summary."""
     with tempfile.TemporaryDirectory() as folder:
         counts = [text for name, count in ASSETS.items() for text in (f"--world.assets.counts.{name}", str(count))]
         empty = [text for name in ("mug", "bowl", "block", "bottle") for text in (f"--world.assets.counts.{name}", "0")]

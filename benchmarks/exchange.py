@@ -1,18 +1,18 @@
-"""Do data sets leave and come in whole, and how fast are they written?
+"""Are data sets exported and imported without loss, and how fast are they written?
 
     python benchmarks/exchange.py [--quick] [--json] [--lerobot PYTHON]
 
-lerobot_roundtrip_equal   episodes of turn_switch are played, written as a LeRobot v3 data set and read back: commands, measured
-                          states, labels, words and provenance must be equal to the bit, pictures within 3 of 255 on average.
-lost_after_kill           most episodes that were missing after `kill -9` of an export that reads along in a ring: the ledger knows
-                          what was drawn, the data set what was kept, and what was kept is read back and compared.
+lerobot_roundtrip_equal   episodes of turn_switch are simulated, written as a LeRobot v3 data set and read back: commands, measured
+                          states, labels, instruction and provenance must be bitwise equal, images within 3 of 255 on average.
+lost_after_kill           largest number of episodes lost by `kill -9` of an export from a ring: drawn according to the ledger and
+                          not in the data set. The episodes in the data set are read back and compared.
 frames_per_s_over_lerobot_writer   frames a second of our writer over the faster one of lerobot's two ways (PNG files, or encoding
                           as frames come), H.264, the same episodes in the same run. Ours encodes at crf 18, theirs at 30: better
                           pictures. It needs an environment with lerobot (`make bench-exchange` makes one); null without.
 metaworld_steps_per_s_over_bare    control steps a second of processor time, of all processes together: scripted episodes of
                           Meta-World through our source, without pictures, over the same experts in Meta-World by itself (0.8
                           asked); the median of turns. Null without an environment that has it (`make bench-exchange` makes one).
-gym_checker_warnings      what gymnasium's own checker has to say about every task's environment, two with --quick (0 asked).
+gym_checker_warnings      warnings of gymnasium's own checker on every task's environment, two with --quick (target: 0).
 """
 
 from __future__ import annotations
@@ -56,13 +56,15 @@ from embodichain.world import World
 _ROOT = Path(__file__).parents[1]
 _LEROBOT = _ROOT / ".venv-exchange/bin/python"
 _PICTURES_OFF = 3.0
-"""Most that pictures may differ on average, of 255, after their codec."""
+"""Largest mean difference between images before and after video compression, of 255."""
 
 
 def main() -> None:
     """Measures and prints."""
     parser = harness.parser(__doc__, "two episodes and one kill")
-    parser.add_argument("--foreign", type=Path, default=exchange_metaworld.python(), help="the interpreter of one with metaworld")
+    parser.add_argument(
+        "--foreign", type=Path, default=exchange_metaworld.python(), help="the interpreter of an environment with metaworld"
+    )
     parser.add_argument("--lerobot", type=Path, default=_LEROBOT, help="the interpreter of an environment with lerobot")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -71,7 +73,7 @@ def main() -> None:
 
 
 def checked(*, quick: bool) -> int:
-    """How many warnings gymnasium's checker gives for the tasks' environments; it raises for what is worse."""
+    """Number of warnings of gymnasium's checker for the tasks' environments; the checker raises for errors."""
     names = [name for name in gymnasium.registry if name.startswith(f"{NAMESPACE}/")]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -85,7 +87,7 @@ def checked(*, quick: bool) -> int:
 
 
 def data_sets(place: Path, options: Namespace) -> dict[str, Any]:
-    """What leaves and comes in as files. Other subjects of exchange add their figures beside these."""
+    """Figures of data sets as files: round trip, losses, and speed of writing."""
     world = prepare(WorldConfig(tasks=("turn_switch",), painter="raster", width=128, height=128, chunk=1, horizon=1024))
     played = from_scenes(world, 0, Told(), lambda: None)
     episodes = [next(played) for _ in range(2 if options.quick else 4)]
@@ -118,7 +120,7 @@ def write(world: World, folder: Path, episodes: list[Recorded]) -> tuple[int, fl
 
 
 def compare(world: World, folder: Path, episodes: list[Recorded]) -> tuple[bool, float]:
-    """Whether what is read back is what was written, and how far pictures are off on average, of 255."""
+    """Whether everything but images is read back as written, and the mean difference of the images, of 255."""
     read, codec = LeRobotFolder(folder, world.robot, world.trajectory_spec), ActionCodec(world.robot)
     equal, off = read.num_episodes == len(episodes), 0.0
     for number, made in enumerate(episodes):
@@ -132,7 +134,7 @@ def compare(world: World, folder: Path, episodes: list[Recorded]) -> tuple[bool,
 
 
 def lost(run: Path, episode: Recorded, world: World) -> int:
-    """Kills an export that reads along in a ring; episodes that were drawn and are not in the data set."""
+    """Kills an export from a ring; the number of episodes that were drawn and are not in the data set."""
     spec, codec, out = world.trajectory_spec, ActionCodec(world.robot), run / "out"
     run.mkdir()
     with Ring.create(RingSpec(trajectory=spec, num_slots=6, max_reads=4)) as ring:

@@ -1,4 +1,4 @@
-"""How much slower Meta-World is through our source than by itself, in processor time; `exchange.py` asks."""
+"""Processor time of Meta-World through our source against Meta-World by itself; a part of `exchange.py`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from embodichain.stages import SceneStage
 
 _HERE = Path(__file__).parent
 _DONE = 0.9
-"""Least share of episodes in which the experts must get done what they are there for, on either side."""
+"""Least share of episodes in which the experts must succeed, on either side."""
 _TASKS = ("reach-v3", "drawer-open-v3", "door-open-v3", "pick-place-v3")
 
 
@@ -34,7 +34,7 @@ def python() -> Path:
 
 
 def steps(foreign: Path, *, quick: bool) -> dict[str, Any]:
-    """The ratio's median over turns, both rates, and how many turns; null without Meta-World."""
+    """The median ratio over alternating turns, both rates, and the number of turns; None for each without Meta-World."""
     if not foreign.exists():
         return {"metaworld_steps_per_s_over_bare": None}
     os.environ[INTERPRETER] = str(foreign)
@@ -44,7 +44,7 @@ def steps(foreign: Path, *, quick: bool) -> dict[str, Any]:
         for turn in range(3 if quick else 9):
             for task in _TASKS:
                 seeds = range(100 * turn, 100 * turn + (4 if quick else 8))
-                if turn == 0:  # models are read and functions compiled
+                if turn == 0:  # a first turn loads models and compiles functions
                     ours.rate(task, seeds[:1])
                     theirs.rate(task, seeds[:1])
                 rates.append((ours.rate(task, seeds), theirs.rate(task, seeds)))
@@ -62,7 +62,7 @@ def steps(foreign: Path, *, quick: bool) -> dict[str, Any]:
 
 
 class _Ours:
-    """The source as a stream has it: scenes of a seed, scripted episodes, the trajectory written, no picture drawn."""
+    """Our source as in a stream: scenes of a seed, scripted episodes, trajectories written, no images rendered."""
 
     def __init__(self) -> None:
         self._world = prepare(
@@ -73,10 +73,10 @@ class _Ours:
         self._codec, self._spec = ActionCodec(self._world.robot), self._world.trajectory_spec
         self._out = self._spec.allocate()
         self.played = self.done = 0
-        """Episodes, and how many of them were a success."""
+        """Number of episodes, and of successful ones."""
 
     def rate(self, task: str, numbers: range) -> float:
-        """Control steps a second of processor time, ours and that of Meta-World's process."""
+        """Control steps per second of processor time, of this process and Meta-World's together."""
         count, before = 0, self._seconds()
         for number in numbers:
             chosen, scene = self._scenes.step(number * len(_TASKS) + _TASKS.index(task))
@@ -93,7 +93,7 @@ class _Ours:
 
     @staticmethod
     def _seconds() -> float:
-        """Processor time of this process and of its hosts."""
+        """Processor time of this process and of Meta-World's host processes [s]."""
         hosts = [child for child in psutil.Process().children() if any("metaworld_host" in word for word in child.cmdline())]
         return time.process_time() + sum(sum(child.cpu_times()[:2]) for child in hosts)
 
@@ -114,7 +114,7 @@ class _Bare:
         self._child.communicate()
 
     def rate(self, task: str, seeds: range) -> float:
-        """Control steps a second of its processor time."""
+        """Control steps per second of that process's processor time."""
         assert self._child.stdin is not None and self._child.stdout is not None
         self._child.stdin.write(json.dumps({"task": task, "seeds": list(seeds)}) + "\n")
         self._child.stdin.flush()

@@ -1,13 +1,13 @@
-"""Is the experience worth learning from? Experts, recovery, cheats, replay and limits of every task, under each stage of expansion.
+"""Is the experience good to learn from? Experts, recovery, cheats, replay and limits of every task, for each stage of expansion.
 
     python benchmarks/experience.py [--quick] [--json] [--episodes N] [--provoked N] [--tasks TASK ...] [--jobs J] [--keep ROWS]
         [--out REPORT.md]
 
-Each task is played `--episodes` times for each stage: placement alone; with visual, with physical expansion and provoked failures;
-with reachability-aware diversity as well. A scene that the sampler refuses is no episode (counted apart); one for which the expert
-finds no way is a failure. `--provoked` plays so many episodes more of each task for each kind of disturbance, every one of them
-disturbed in that way, and says how many of the failures that followed ended in success. Limits are checked on every control step,
-replays and cheats on the first episodes of each task.
+Each task is played `--episodes` times for each stage: placement only; then also visual expansion; then also physical expansion and
+provoked failures; then also reachability-aware diversity. A scene that the sampler rejects is no episode (counted separately); a
+scene for which the expert finds no motion is a failure. `--provoked` plays that many more episodes of each task for each kind of
+disturbance, all disturbed in that way, and reports the share of resulting failures that ended in success. Limits are checked on
+every control step, replays and cheats on the first episodes of each task.
 """
 
 from __future__ import annotations
@@ -50,20 +50,20 @@ from embodichain.types import Mishap, Robot, Scene, Segment, Verdict, WorldState
 from embodichain.world import World
 
 DEPTH_M, SUSTAINED_STEPS = 0.002, 5
-"""Penetration is sustained when it is deeper than so much for so many control steps (0.1 s) in a row."""
+"""Penetration counts as sustained when it exceeds DEPTH_M for SUSTAINED_STEPS control steps (0.1 s) in a row."""
 COUNT = 200
-"""Scenes of each task of which coverage is told."""
+"""Scenes of each task on which coverage is measured."""
 SPEED_MARGIN, RANGE_MARGIN = 1.02, 0.005
 BLOCK = 25
-"""Scenes that one process plays in a row: what a run that was broken off has to do again at most."""
+"""Scenes that one process plays in a row: the most work that an interrupted run has to repeat."""
 STAGES = ("spatial", "visual", "physical", "diverse")
 PROVOKED = {f"provoked: {entry.name}": Mishap(entry.name) for entry in fields(Kinds)}
-"""Stages that are no stage of expansion: placement alone, every episode disturbed in one way."""
+"""Extra stages for provoked failures: placement only, with every episode disturbed in one way."""
 
 
 @dataclass(slots=True)
 class Watch:
-    """A grader that also looks for what no trajectory may contain."""
+    """Wraps a grader and also records penetration and other quantities that have limits in any trajectory."""
 
     grader: Grader
     ranges: np.ndarray
@@ -74,7 +74,7 @@ class Watch:
     _since: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def observe(self, state: WorldState) -> None:
-        """Takes in the state after one control step."""
+        """Observes the state after one control step."""
         self.grader.observe(state)
         self.states.append(state)
         deep = {(c.first, c.second) for c in state.contacts if c.penetration > DEPTH_M}
@@ -85,22 +85,22 @@ class Watch:
         self.out_of_range = max(self.out_of_range, float(beyond.max()))
 
     def pardon(self) -> None:
-        """The grader's."""
+        """Calls the method of the wrapped grader."""
         self.grader.pardon()
 
     def verdict(self) -> Verdict:
-        """The grader's."""
+        """Returns the verdict of the wrapped grader."""
         return self.grader.verdict()
 
 
 _EXECUTED = 2
-"""Episodes of each task in which every kind of cheat is carried out."""
+"""Episodes of each task on which every kind of cheat is tried."""
 _QUICK_TASKS = ("turn_switch", "place_mouse_pad", "stack_bowls")
-"""One that pushes, one that carries one thing, one that carries several."""
+"""A task that pushes, one that carries one object, and one that carries several."""
 
 
 def config(task: str, stage: str) -> WorldConfig:
-    """The world of one task under one stage of expansion; each stage keeps what the one before has."""
+    """The world of one task under one stage of expansion; each stage includes the stages before it."""
     level = STAGES.index(stage) if stage in STAGES else 0
     recovery = RecoveryConfig(probability=0.5 if level >= 2 else 0.0)
     if stage in PROVOKED:
@@ -113,13 +113,13 @@ def config(task: str, stage: str) -> WorldConfig:
         recovery=recovery,
         visual=VisualConfig(enabled=level >= 1),
         physical=PhysicalConfig(enabled=level >= 2),
-        # Every process makes one block, which here knows of no other: it would sample theirs as well.
+        # Each process plays one block alone; series=1 keeps it from sampling the scenes of the other blocks too.
         diversity=DiversityConfig(enabled=level >= 3, block=BLOCK, series=1),
     )
 
 
 def joint_ranges(robot: Robot) -> np.ndarray:
-    """Limits of everything measured, shape [command_size, 2]."""
+    """Lower and upper limit of every measured joint and gripper, [command_size, 2]."""
     codec = ActionCodec(robot)
     rows: list[tuple[float, float]] = []
     for arm, chain in zip(robot.arms, codec.chains, strict=True):
@@ -134,7 +134,7 @@ def joint_ranges(robot: Robot) -> np.ndarray:
 def play(
     task: Task, scene: Scene, physics: MujocoPhysics, codec: ActionCodec, world: World, out: dict
 ) -> tuple[Watch, Any, np.ndarray]:
-    """One expert episode: what was watched, its outcome, its stored actions."""
+    """Plays one expert episode; returns the watching grader, the outcome and the stored actions."""
     watch = Watch(task.grader(scene), joint_ranges(world.robot))
     pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
     outcome = rollout(physics, codec, scene, pilot, watch, out, world.trajectory_spec, shutter=NoPictures())
@@ -155,7 +155,7 @@ def quickest(states: Sequence[WorldState]) -> float:
 
 
 def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> dict[str, Any]:
-    """Plays scenes `first` to `first + count` of one task under one stage; runs in a process of its own."""
+    """Plays scenes `first` to `first + count - 1` of one task under one stage; runs in a process of its own."""
     world = prepare(config(name, stage), lambda what, done, total: None)
     physics, codec = MujocoPhysics(world.robot, width=16, height=16), ActionCodec(world.robot)
     scenes = SceneStage(world, physics=physics)
@@ -193,7 +193,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
             mishaps[kind] = [mishaps[kind][0] + 1, mishaps[kind][1] + success]
         if not success:
             reasons[outcome.verdict.reason[:160]] += 1
-            continue  # what fails is never published
+            continue  # failed episodes are never published, so limits do not apply to them
         deepest.append(watch.deepest)
         result["penetrations"] += watch.longest >= SUSTAINED_STEPS
         result["range_violations"] += watch.out_of_range > 0.0
@@ -232,7 +232,7 @@ def episodes(name: str, stage: str, count: int, checks: int, first: int = 0) -> 
 
 
 def merged(blocks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """One row of blocks of the same task and stage: numbers are summed."""
+    """Merges blocks of the same task and stage into one row; counts are summed."""
     blocks = sorted(blocks, key=lambda block: block["first"])
     total: dict[str, Any] = {"task": blocks[0]["task"], "stage": blocks[0]["stage"]}
     for block in blocks:
@@ -265,7 +265,7 @@ def measure(
     stages: Sequence[str] = STAGES,
     provoked: int = 0,
 ) -> dict[str, Any]:
-    """All tasks under all stages, and the figures that follow; `kept` holds rows measured before and takes the new ones.
+    """Measures all tasks under all stages; `kept` is a file with rows of earlier runs, to which new rows are added.
 
     `provoked` is how many episodes of each task are played for each kind of disturbance.
     """
@@ -277,7 +277,7 @@ def measure(
                 blocks.setdefault((row["task"], row["stage"]), {})[row["first"]] = row
     for name in names:
         prepare(config(name, "spatial"), lambda what, done, total: None)  # caches are filled once, before anything is timed
-    # Visual expansion changes no number of the physics (a law of tests/physics/test_looks.py): a few episodes confirm it.
+    # Visual expansion does not change the physics (tests/physics/test_looks.py proves it), so a few episodes suffice.
     wanted = [(name, stage, min(count, 10) if stage == "visual" else count) for stage in stages for name in names]
     provocations = [(name, stage) for number, name in enumerate(names) for stage in _kinds_for(number, all_kinds=count > 1)]
     wanted += [(name, stage, provoked) for name, stage in provocations if provoked]
@@ -287,7 +287,7 @@ def measure(
         for first in range(0, whole, BLOCK)
         if not any(known <= first < known + row["scenes"] for known, row in blocks.get((name, stage), {}).items())
     ]
-    work.sort(key=lambda entry: entry[4])  # a run that is broken off has a little of everything
+    work.sort(key=lambda entry: entry[4])  # so that an interrupted run has some blocks of every task and stage
     failed: dict[tuple[str, str], dict[str, Any]] = {}
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
@@ -310,13 +310,13 @@ def measure(
 
 
 def _kinds_for(number: int, *, all_kinds: bool) -> list[str]:
-    """The kinds of disturbance that task `number` is provoked by: all of them, or in a short run the one whose turn it is."""
+    """The kinds of disturbance for task `number`: all of them, or in a short run one, chosen in turn."""
     stages = list(PROVOKED)
     return stages if all_kinds else [stages[number % len(stages)]]
 
 
 def _guarded(work: tuple[str, str, int, int, int]) -> dict[str, Any]:
-    """One task whose file is broken must not take the others' figures with it."""
+    """Plays one block and catches errors, so that a broken task does not end the measurement of the others."""
     try:
         return episodes(*work)
     except EmbodiChainError as error:
@@ -384,7 +384,7 @@ def summary(rows: dict[tuple[str, str], dict[str, Any]], names: list[str], cover
 
 
 def recovery_by_kind(rows: dict[tuple[str, str], dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Of episodes by how their first failed attempt failed: how many there were, and the share that ended in success."""
+    """Number of episodes and share that ended in success, by the kind of the first failed attempt."""
     found: dict[str, list[int]] = {}
     for row in rows.values():
         for kind, (failed, recovered) in row.get("mishaps", {}).items():

@@ -1,4 +1,4 @@
-"""Cheats that no grader may pass, for any task: the right end reached in a wrong way, or nothing done at all."""
+"""Cheats that every grader must reject, for any task: the goal reached in a wrong way, or nothing done at all."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from embodichain.protocols import Task
 from embodichain.types import Scene, WorldState
 
 CHEATS = ("idle", "teleport", "slide", "drop", "ghost")
-"""Nobody moves; objects are set to where an expert left them; they glide there; the hand opens at the highest point; the expert's
-motions far above the table."""
+"""In order: no motion; objects are set to where an expert left them; they glide there; the gripper opens at the highest point; the
+expert's motions far above the table."""
 _TAIL = 75
 
 
@@ -27,7 +27,7 @@ class Played:
 
 
 def cheat(which: str, task: Task, played: Played, physics: MujocoPhysics, codec: ActionCodec) -> bool:
-    """Whether the grader was taken in by one cheat."""
+    """Plays one cheat; True when the grader wrongly passes it."""
     grader = task.grader(played.scene)
     state = physics.reset(played.scene)
     home = state.measured.copy()
@@ -35,7 +35,7 @@ def cheat(which: str, task: Task, played: Played, physics: MujocoPhysics, codec:
     steps = len(commands)
     released = _highest(played) if which == "drop" else steps
     if which == "drop" and released < 0:
-        return False  # nothing is ever lifted: there is nothing to drop
+        return False  # nothing is ever lifted, so nothing can be dropped
     start = physics.world.data.qpos.copy()
     for number in range(steps + _TAIL):
         command = home
@@ -43,7 +43,7 @@ def cheat(which: str, task: Task, played: Played, physics: MujocoPhysics, codec:
             command = commands[min(number, released)].copy()
             if number >= released:
                 command[_grippers(codec)] = [arm.gripper_open for arm in codec.robot.arms]
-        elif which == "ghost":  # shoulders lifted: the same motions where nothing is
+        elif which == "ghost":  # raised shoulders: the same motions in free space
             command = commands[min(number, steps - 1)].copy()
             for first in _first_columns(codec):
                 command[first + 1] = home[first + 1] - 0.9 * abs(home[first + 1])
@@ -77,7 +77,7 @@ def _first_columns(codec: ActionCodec) -> list[int]:
 
 
 def _move(physics: MujocoPhysics, end: WorldState, start: np.ndarray, share: float) -> None:
-    """Puts every object, and every grain, a share of the way to where it ended, at rest."""
+    """Moves every object and grain to a fraction `share` of its way from start to end, with zero velocity."""
     data = physics.world.data
     grains = physics.world.grains
     data.qpos[grains.qpos] = start[grains.qpos] + share * (end.grain_positions.ravel() - start[grains.qpos])

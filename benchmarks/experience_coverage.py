@@ -1,4 +1,4 @@
-"""How much better reachability-aware scenes stand for all that could be asked than as many uniform ones."""
+"""How much better reachability-aware scenes cover the reachable scenes than the same number of uniform ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from embodichain.stages import SceneStage
 from embodichain.world import World
 
 REACHABLE = 300
-"""So many uniform scenes of a seed of their own stand for what can be reached."""
+"""Number of uniform scenes, of a separate seed, that represent what can be reached."""
 
 
 def coverage(name: str, count: int, runs: int) -> dict[str, Any]:
-    """Both ratios of `diversity.gain` for `count` scenes of one task, mean and spread over `runs` seeds, and what a scene costs."""
+    """Both ratios of `diversity.gain` for `count` scenes of one task, mean and spread over `runs` seeds, and seconds per scene."""
     world = prepare(WorldConfig(tasks=(name,), width=16, height=16), lambda what, done, total: None)
     reachable, _ = _features(world, 1_000_000, REACHABLE, DiversityConfig())
     shares, distances, costs = [], [], []
@@ -45,7 +45,7 @@ def coverage(name: str, count: int, runs: int) -> dict[str, Any]:
 
 
 def _features(world: World, seed: int, count: int, diversity: DiversityConfig) -> tuple[np.ndarray, float]:
-    """Features [N, F] of the first `count` scenes that a run of this seed has, and the seconds that took."""
+    """Features [N, F] of the first `count` scenes of a run with this seed, and the time to sample them [s]."""
     stage = SceneStage(replace(world, config=replace(world.config, seed=seed, diversity=diversity)))
     found, number, started = [], 0, time.process_time()
     while len(found) < count:

@@ -1,8 +1,8 @@
-"""Cheats that a robot carries out: nothing but commands, played in real physics before a task's own grader.
+"""Cheats that a robot carries out by commands alone, in the real physics, judged by the task's own grader.
 
-Each kind is a generator that yields commands and is sent the state after each, like an expert. What a kind does to an expert's
-episode, or instead of it, says its docstring. A kind that makes no sense for a task, or that this robot cannot do in this scene,
-raises MotionError before it has done anything wrong.
+Each kind is a generator that yields commands and is sent the state after each, like an expert. Its docstring says how it alters,
+extends or replaces an expert's episode. A kind that makes no sense for a task, or that the robot cannot do in this scene, raises
+MotionError before it does anything wrong.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from embodichain.types.poses import turned
 Doing = Generator[np.ndarray, WorldState, None]
 _TAIL_S = 1.5
 _PRESSED = 60.0
-"""A hand that never pressed with so much [N] on an object cannot be told from one that holds it."""
+"""Least contact force on an object [N] for `press`; a gripper that pressed less cannot be distinguished from one that holds."""
 _FINGER_BELOW = 0.010
 SWITCHES = ("turn_switch", "switch_as_it_was")
-"""Tasks that are about no loose object: closed or open hands are no cheat there."""
+"""Tasks without a loose object; closed or open grippers are no cheat there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """An expert's successful episode: its scene, commands [T, A], states, and what is needed to do something else."""
+    """An expert's successful episode (scene, commands [T, A], states) and what is needed to play a variation of it."""
 
     task: Task
     scene: Scene
@@ -55,18 +55,18 @@ class Case:
 
     @property
     def grippers(self) -> list[int]:
-        """The opening of each arm in a command."""
+        """Index of each gripper's opening in a command."""
         return [arm.joints.stop for arm in self.start.arms]
 
     def opened(self, command: np.ndarray, share: float) -> np.ndarray:
-        """The command with every gripper open by a share of what it can."""
+        """The command with every gripper at `share` of its full opening."""
         changed = command.copy()
         changed[self.grippers] = [share * arm.gripper_open for arm in self.physics.robot.arms]
         return changed
 
     @property
     def role(self) -> str:
-        """The loose object that was moved furthest; raises MotionError when there is none."""
+        """Role of the loose object that moved farthest; raises MotionError when none moved."""
         end = self.states[-1].object_poses
         far = {role: math.dist(pose.position, self.start.object_poses[role].position) for role, pose in end.items()}
         role = max(far, key=lambda name: far[name], default="")
@@ -98,7 +98,7 @@ class Case:
         return next(number for number, arm in enumerate(state.arms) if not bodies.isdisjoint(arm.bodies))
 
     def shifted(self, arm: int, first: int, last: int, shift: Callable[[int, Pose], Sequence[float]]) -> np.ndarray:
-        """The commands with the tip of one arm moved by `shift` [m] in steps `first` to `last`; MotionError where it cannot."""
+        """The commands with one arm's tip displaced by `shift` [m] in steps `first` to `last`; MotionError if out of reach."""
         chain, columns, commands = self.chains[arm], self.columns[arm], self.commands.copy()
         poses = [chain.pose(row) for row in commands[first:last, columns]]
         goals = np.array([np.add(pose.position, shift(number, pose)) for number, pose in enumerate(poses)])
@@ -116,7 +116,7 @@ def fast(case: Case) -> Doing:
 
 
 def flick(case: Case) -> Doing:
-    """A quarter of a second is left out where the arms move fastest: they jump."""
+    """A quarter of a second of commands is left out where the arms move fastest, so that they jump."""
     joints = np.concatenate([case.commands[:, columns] for columns in case.columns], axis=1)
     steps = np.abs(np.diff(joints, axis=0)).max(axis=1)
     quickest = int(steps.argmax())
@@ -127,12 +127,12 @@ def flick(case: Case) -> Doing:
 
 
 def held(case: Case) -> Doing:
-    """Everything as the expert does, but the hand never lets go."""
+    """The expert's motions, but the gripper never opens again."""
     yield from _play(case.commands[: case.last_touch - 2])
 
 
 def drop(case: Case) -> Doing:
-    """The hands open where the object is highest."""
+    """The grippers open where the object is highest."""
     command = case.commands[0]
     for command in case.commands[: case.highest + 1]:
         yield command
@@ -141,19 +141,19 @@ def drop(case: Case) -> Doing:
 
 
 def throw(case: Case) -> Doing:
-    """The hands open while the object is carried fastest, and the arms go on."""
+    """The grippers open while the object moves fastest, and the arms continue."""
     role = case.role
     carried = [n for n in case.touching(role) if not resting_on(case.states[n], role)]
     speeds = {n: float(np.linalg.norm(case.states[n].object_velocities[role][:2])) for n in carried}
     begin = max(speeds, key=lambda n: speeds[n], default=-1)
-    if begin < 0 or speeds[begin] < 0.15:  # what is let go of more slowly is put down, as a mug with a branch through its handle
+    if begin < 0 or speeds[begin] < 0.15:  # released more slowly it may be validly put down, such as a mug on a branch
         raise MotionError("nothing is carried fast enough to be thrown")
     for number, command in enumerate(case.commands):
         yield case.opened(command, 1.0) if begin <= number < begin + 40 else command
 
 
 def drag(case: Case) -> Doing:
-    """The object is held, but never lifted: the hand stays as low as it took it."""
+    """The object is held but never lifted: the gripper stays at the height of the grasp."""
     role = case.role
     arm, taken = case.arm(role), case.touching(role)
     low = case.chains[arm].pose(case.commands[taken[0], case.columns[arm]]).position[2]
@@ -161,7 +161,7 @@ def drag(case: Case) -> Doing:
 
 
 def deep(case: Case) -> Doing:
-    """Every motion of the arm that touches first is 15 mm lower from then on."""
+    """From the first touch on, all motions of the touching arm are 15 mm lower."""
     _about_objects(case)
     roles = [placed.role for placed in case.scene.objects if case.touching(placed.role)]
     first, role = min((case.touching(role)[0], role) for role in roles)
@@ -171,7 +171,7 @@ def deep(case: Case) -> Doing:
 
 
 def beside(case: Case) -> Doing:
-    """What is carried is set down 160 mm beside where it belongs."""
+    """The carried object is put down 160 mm beside its goal."""
     arm, highest = case.arm(case.role), case.highest
     failure = MotionError("there is no way beside the goal")
     for y in (0.16, -0.16):
@@ -184,21 +184,21 @@ def beside(case: Case) -> Doing:
 
 
 def fist(case: Case) -> Doing:
-    """The expert's motions with closed hands: whatever moves is shoved."""
+    """The expert's motions with closed grippers: objects can only be pushed."""
     _about_objects(case)
     for command in case.commands:
         yield case.opened(command, 0.0)
 
 
 def open_hand(case: Case) -> Doing:
-    """The expert's motions with open hands."""
+    """The expert's motions with open grippers."""
     _about_objects(case)
     for command in case.commands:
         yield case.opened(command, 1.0)
 
 
 def one_finger(case: Case) -> Doing:
-    """One finger alone is where both should be: the open hand is 35 mm aside along the fingers' way."""
+    """The open gripper is displaced by 35 mm along the fingers' direction, so that one finger is where both should be."""
     _about_objects(case)
     role = case.role
     arm, begin = case.arm(role), max(case.touching(role)[0] - 60, 0)
@@ -214,7 +214,7 @@ def one_finger(case: Case) -> Doing:
 
 
 def jerk(case: Case) -> Doing:
-    """When all is done the first arm shakes at 10 Hz."""
+    """After the expert's episode, the first arm shakes at 10 Hz."""
     yield from _play(case.commands)
     for number in range(30):
         command = case.commands[-1].copy()
@@ -223,28 +223,28 @@ def jerk(case: Case) -> Doing:
 
 
 def regrab(case: Case) -> Doing:
-    """When all is done the hand comes back the way it went, and touches what it had let go of."""
+    """After the expert's episode, the gripper returns on its path and touches the object that it had released."""
     yield from _play(case.commands)
     yield from _play(case.commands[case.last_touch + 1 :][::-1])
     yield case.commands[case.last_touch]
 
 
 def ram(case: Case) -> Doing:
-    """When all is done an arm comes down on the table with its shut hand."""
+    """After the expert's episode, an arm presses its closed gripper down on the table."""
     yield from _play(case.commands)
     arm = _free_arm(case)
     yield from _onto_table(case, arm, ((0.0, 0.0, -0.05), (0.0, 0.0, 0.05)))
 
 
 def scrape(case: Case) -> Doing:
-    """When all is done an arm scrapes over the table."""
+    """After the expert's episode, an arm scrapes over the table."""
     yield from _play(case.commands)
     arm = _free_arm(case)
     yield from _onto_table(case, arm, ((0.0, 0.0, -0.012), (-0.06, 0.0, 0.0), (0.0, 0.0, 0.012)))
 
 
 def clash(case: Case) -> Doing:
-    """When all is done both hands go to one place above the middle, and meet there."""
+    """After the expert's episode, both grippers move to the same place above the middle and collide."""
     yield from _play(case.commands)
     if len(case.chains) < 2:
         raise MotionError("one arm alone runs into no other")
@@ -259,7 +259,7 @@ def clash(case: Case) -> Doing:
 
 
 def press(case: Case) -> Doing:
-    """When all is done a shut hand presses on the object from above."""
+    """After the expert's episode, a closed gripper presses on the object from above."""
     yield from _play(case.commands)
     state = case.states[-1]
     role = case.role if case.scene.task not in SWITCHES else "switch"
@@ -285,17 +285,17 @@ def press(case: Case) -> Doing:
 
 
 def push(case: Case) -> Doing:
-    """A shut hand first shoves the object 60 mm over the table; then the expert does what it should."""
+    """A closed gripper first pushes the object 60 mm over the table; then the expert solves the task."""
     yield from _shoved(case, 0.1)
 
 
 def creep(case: Case) -> Doing:
-    """The same at 4.5 mm/s: slower than anything that is looked at step by step."""
+    """As `push`, at 4.5 mm/s: too slow for any check that looks at single steps."""
     yield from _shoved(case, 0.0045)
 
 
 def misled(case: Case) -> Doing:
-    """The expert takes two objects of the same kind for each other."""
+    """The expert confuses two objects of the same kind."""
     _about_objects(case)
     if case.scene.task == "stack_bowls":
         raise MotionError("any bowl may be the lowest")
@@ -320,11 +320,11 @@ KINDS: dict[str, Callable[[Case], Doing]] = {
     )
 }
 CONDUCT = ("fast", "jerk", "ram", "scrape", "clash", "press")
-"""Kinds that reach the goal, and are refused for how."""
+"""Kinds that reach the goal and are rejected for the way they do it."""
 
 
 def perform(kind: str, task: Task, played: Played, physics: MujocoPhysics, codec: ActionCodec) -> tuple[bool, str] | None:
-    """Whether the grader was taken in by a kind of cheat, and what it said; None for one that this scene has no room for."""
+    """Plays a cheat: whether the grader wrongly passes it, and its reason; None when the kind is impossible in this scene."""
     commands = np.concatenate([codec.decode(action) for action in played.actions])
     start = physics.reset(played.scene)
     case = Case(
@@ -351,12 +351,12 @@ def perform(kind: str, task: Task, played: Played, physics: MujocoPhysics, codec
     except MotionError:
         return None
     if (kind == "clash" and not met) or (kind == "press" and hardest < _PRESSED):
-        return None  # the arms passed each other by, or the hand came down beside
+        return None  # the arms missed each other, or the gripper missed the object
     for _ in range(round(_TAIL_S * CONTROL_HZ)):
         state = physics.step(codec.round(command))
         grader.observe(state)
     if kind in ("held", "regrab") and not any(state.touching("robot/", f"{placed.role}/") for placed in played.scene.objects):
-        return None  # the object got away: it was let go of after all
+        return None  # the object slipped out, so it was released after all
     verdict = grader.verdict()
     return verdict.success, verdict.reason
 
@@ -365,9 +365,9 @@ def perform(kind: str, task: Task, played: Played, physics: MujocoPhysics, codec
 
 
 def _play(commands: np.ndarray) -> Doing:
-    """Sends the commands [T, A], whatever comes of them."""
+    """Yields the commands [T, A], without regard to the states."""
     for command in commands:
-        _ = yield command  # rows of an array are no generator, and cannot be sent the states
+        _ = yield command  # `yield from` would fail: an array's iterator has no `send`
 
 
 def _about_objects(case: Case) -> None:
@@ -376,13 +376,13 @@ def _about_objects(case: Case) -> None:
 
 
 def _ramp(first: np.ndarray, last: np.ndarray) -> Generator[np.ndarray, WorldState, None]:
-    """From one command to another within the limits of experts."""
+    """Interpolates from one command to another within the experts' speed limits."""
     for share in timing(max(1.875 * float(np.abs(last - first).max()) / 1.8, 0.4)):
         yield first + share * (last - first)
 
 
 def _line(chain: Chain, joints: np.ndarray, offset: Sequence[float], speed: float = 0.15) -> np.ndarray:
-    """Joints [T, dof] that take the tip straight by `offset` [m] whatever is in the way."""
+    """Joints [T, dof] that move the tip in a straight line by `offset` [m], without regard to obstacles."""
     pose = chain.pose(joints)
     progress = timing(1.875 * float(np.linalg.norm(offset)) / speed)
     goals = np.array(pose.position) + progress[:, None] * np.array(offset)
@@ -390,14 +390,14 @@ def _line(chain: Chain, joints: np.ndarray, offset: Sequence[float], speed: floa
 
 
 def _free_arm(case: Case) -> int:
-    """The arm at whose home nothing lies."""
+    """An arm with no object near its home pose."""
     objects = [np.array(pose.position[:2]) for pose in case.states[-1].object_poses.values()]
     homes = [np.array(chain.pose(chain.home).position[:2]) for chain in case.chains]
     return max(range(len(homes)), key=lambda arm: min(float(np.linalg.norm(homes[arm] - thing)) for thing in objects))
 
 
 def _onto_table(case: Case, arm: int, offsets: Sequence[Sequence[float]]) -> Doing:
-    """The shut hand of an arm goes from its home down to the table, then by `offsets` [m], the table being in the way."""
+    """Moves an arm's closed gripper from its home down to the table, then by `offsets` [m] as if the table were not there."""
     chain, home = case.chains[arm], case.opened(case.physics.robot.home, 0.0)
     yield from _ramp(case.commands[-1], home)
     joints = chain.home
@@ -412,7 +412,7 @@ def _onto_table(case: Case, arm: int, offsets: Sequence[Sequence[float]]) -> Doi
 
 
 def _shoved(case: Case, speed: float) -> Doing:
-    """A shut hand shoves the carried object 60 mm at `speed` [m/s], goes home, and the expert takes over."""
+    """A closed gripper pushes the carried object 60 mm at `speed` [m/s] and goes home; then the expert takes over."""
     _about_objects(case)
     role = case.role
     place = outlines(case.scene, case.start)[role]
@@ -446,7 +446,7 @@ def _shoved(case: Case, speed: float) -> Doing:
 
 
 def _expert(case: Case, scene: Scene, state: WorldState, roles: dict[str, str]) -> Doing:
-    """The expert of the task, believing in `scene`; it sees the objects under the `roles` that they have there."""
+    """The task's expert planning in `scene`, a changed scene; states reach it with objects renamed by `roles`."""
 
     def seen(state: WorldState) -> WorldState:
         def named(values: dict) -> dict:

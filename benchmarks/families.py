@@ -1,22 +1,22 @@
-"""How do the families of world models compare on one stream, and does each do in kind what its paper says?
+"""How do the families of world models compare on one stream, and does each show the effects that its paper claims?
 
     python benchmarks/families.py [--quick | --full] [--json] [--policy FAMILY=PATH ...] [--out FOLDER]
 
-Cells, each kept in FOLDER/cells.jsonl as soon as it is there and not repeated:
+Cells (one measurement each), stored in FOLDER/cells.jsonl at once and not repeated by later runs:
 
 judge/FAMILY[/MODE]   closed loop in held-out scenes of turn_switch: success with its 95% Wilson interval, progress, evaluations and
-                      time that the robot waits for, imagined frames ÷ unchanged ones, jumps where chunks take over. A mode "late16"
+                      waiting time of the robot, error of imagined frames ÷ unchanged ones, jumps between chunks. Mode "late16"
                       is the synchronous policy whose chunks start 16 commands late, in simulated time.
 state/FAMILY          bytes of the state at 10, 100, 1,000 frames; bytes a frame beyond 100
 model/FAMILY          trained parameters, FLOPs of a training step a window
 foresight             frames that stand in for the next observation: error of forward dynamics ÷ that of the last decision's frame
 depth                 depth branch on and off: largest change of actions (0), and error of imagined depth
 chunking              real-time chunking: error on the committed actions, guided ÷ without
-tokens                chunks decoded from random logits under the count of symbols: malformed ones (0), and tokens of smooth chunks
-noise                 a toy of video and action trained with each rule of the noise: error of the video given its action
+tokens                chunks decoded from random logits with the constraint on symbols: malformed (0), and tokens of smooth chunks
+noise                 a toy model of video and action, trained with each noise rule: error of the video given its action
 
-One policy a family is judged, those that ship unless given: in 20 scenes and every mode, or, with --quick, in one scene and
-synchronously alone. --full trains two seeds a family first (hours).
+One policy per family is measured, by default the built-in one: in 20 scenes and every mode, or, with --quick, in one scene and only
+synchronously. --full first trains two seeds per family (hours).
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ SHIPPED = {
     "x_wam": "turn_switch_x_wam",
     "cowvla": "turn_switch_cowvla",
 }
-"""Policies that ship, by family."""
+"""Built-in policies by family."""
 RECIPES = {"clwm": "turn_switch_cpu", "lingbot_va": "lingbot_va_cpu", "x_wam": "x_wam_cpu", "cowvla": "cowvla_cpu"}
 WAYS: Mapping[str, tuple[str, ...]] = {
     "clwm": ("late16", "video+action"),
     "lingbot_va": ("late16", "naive", "grounded"),
     "x_wam": ("late4", "guided", "prefix"),
 }
-"""Ways to decide beside the synchronous one, by family."""
+"""Modes of inference other than the synchronous one, by family."""
 Cell = Callable[[], dict[str, Any]]
 
 
 class Cells:
-    """Results by name, on disk as soon as they are there."""
+    """Results by name, written to disk at once."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ class Cells:
         self.results: dict[str, dict[str, Any]] = {row["cell"]: row["result"] for row in map(json.loads, rows)}
 
     def run(self, name: str, cell: Cell) -> dict[str, Any]:
-        """The result of a cell, computed unless it is there."""
+        """The result of a cell; computed unless it is stored."""
         if name not in self.results:
             began = time.monotonic()
             result = cell() | {"wall_s": round(time.monotonic() - began, 1)}
@@ -94,7 +94,7 @@ class Cells:
 
 
 def judged(path: Path, scenes: int, way: str) -> dict[str, Any]:
-    """One policy in closed loop, deciding in one way."""
+    """Plays one policy in closed loop, in one mode of inference."""
     trained = find(path)
     agent = load_agent(trained.checkpoint)
     codec = ActionCodec(robots.get(trained.world.robot))
@@ -143,7 +143,7 @@ def judged(path: Path, scenes: int, way: str) -> dict[str, Any]:
 
 @torch.inference_mode()
 def state_bytes(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
-    """Bytes of the state along an episode of noise, and bytes a frame once the first hundred are over."""
+    """Bytes of the state along an episode of noise, and bytes per frame after the first hundred."""
     model = agent.model
     height, width = size
     grid = agent.grid(torch.zeros(3, height, width, 3))
@@ -160,19 +160,19 @@ def state_bytes(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def size_of(agent: Agent, size: tuple[int, int]) -> dict[str, Any]:
-    """Trained parameters, and arithmetic of training on one window of two chunks."""
+    """Number of trained parameters, and FLOPs of a training step on one window of two chunks."""
     grid = agent.grid(torch.zeros(3, *size, 3))
     extent = Extent(1, 2, grid.size, agent.encoder.latent_dim, agent.config.text.max_words, agent.text.dim)
     return {"parameters": agent.num_trained_parameters, "flops_a_window": agent.model.forward_flops(extent)}
 
 
 def shipped(family: str) -> Path:
-    """The policy of a family that ships."""
+    """The built-in policy of a family."""
     return SHIPPED_WEIGHTS / "policies" / f"{SHIPPED[family]}.safetensors"
 
 
 def trained(family: str, seed: int, folder: Path) -> Path:
-    """A run of a family's recipe, trained now unless it is there."""
+    """A run of a family's recipe; trained unless it exists."""
     out = folder / f"{family}_{seed}"
     if not (out / "summary.json").exists():
         resume = ["--resume"] if (out / "config.yaml").exists() else []
@@ -183,7 +183,7 @@ def trained(family: str, seed: int, folder: Path) -> Path:
 
 
 def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str = "", *, brief: bool = False) -> dict[str, Any]:
-    """All cells of one policy a family, or, brief, those of its synchronous decisions and of few episodes."""
+    """All cells of one policy per family; with `brief` only synchronous decisions and few episodes."""
     stored = 1 if brief else 4
     families: dict[str, Any] = {}
     for family, path in policies.items():
@@ -218,7 +218,7 @@ def measure(policies: Mapping[str, Path], cells: Cells, scenes: int, label: str 
 
 
 def main() -> None:
-    """Runs what is asked for and prints it."""
+    """Parses the command line, measures, prints."""
     parser = harness.parser(__doc__, "1 scene with one policy a family, deciding synchronously")
     parser.add_argument("--full", action="store_true", help="train two seeds a family first, and play 50 scenes with each")
     parser.add_argument("--policy", nargs="+", default=[], metavar="FAMILY=PATH", help="policies other than those that ship")

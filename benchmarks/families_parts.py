@@ -1,4 +1,4 @@
-"""The cells of `families.py` that look inside a policy, and the toy on which rules of the noise are compared."""
+"""The cells of `families.py` that look inside a policy, and the toy model on which noise rules are compared."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from learner.runs.locate import find
 from learner.vision.config import BUILTIN
 
 COMMITTED = 4
-"""Commands that are committed when a decision takes effect late."""
+"""Commands of the previous chunk that still run when a late decision takes effect."""
 
 
 def expert_episodes(path: Path, count: int, *, depth: bool = False) -> Iterator[dict[str, Any]]:
-    """Expert episodes in held-out scenes of a policy's world, as arrays of that many frames."""
+    """Expert episodes in `count` held-out scenes of a policy's world, as arrays without padding."""
     world = held_out(replace(find(path).world, depth=depth), Shift.NONE, lambda *_: None).world
     spec = RingSpec(trajectory=world.trajectory_spec, num_slots=1, max_reads=1, min_ready=1)
     with Ring.create(spec) as ring:
@@ -58,7 +58,7 @@ def expert_episodes(path: Path, count: int, *, depth: bool = False) -> Iterator[
 
 
 def seen_by(agent: Agent, episode: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor, Grid]:
-    """Normalised latents [F, N, C], states [F, A] and chunks [F - 1, K, A] of an episode, and how latents lie."""
+    """Normalised latents [F, N, C], states [F, A] and chunks [F - 1, K, A] of an episode, and the grid of the latents."""
     rgb = torch.from_numpy(np.ascontiguousarray(episode["rgb"]))
     proprio = torch.from_numpy(episode["proprio"])
     actions = torch.from_numpy(episode["action"][: len(rgb) - 1])
@@ -68,10 +68,10 @@ def seen_by(agent: Agent, episode: dict[str, Any]) -> tuple[Tensor, Tensor, Tens
 
 @torch.inference_mode()
 def stand_ins(path: Path, scenes: int) -> dict[str, Any]:
-    """Error of the frame that stands in for the next one along expert episodes, by how it is made, ÷ that of an unchanged frame.
+    """Error of the surrogate of the next frame along expert episodes, by its kind, ÷ that of an unchanged frame.
 
-    Naive: the frame that the decision before imagined, itself made from such a frame. Grounded: forward dynamics from what really
-    happened and the chunk under way.
+    Naive: the frame imagined by the previous decision, which itself started from such a frame. Grounded: forward dynamics from the
+    real past and the running chunk.
     """
     agent = load_agent(find(path).checkpoint)
     model = agent.model
@@ -110,7 +110,7 @@ def stand_ins(path: Path, scenes: int) -> dict[str, Any]:
 
 @torch.inference_mode()
 def depth_branch(path: Path, scenes: int) -> dict[str, Any]:
-    """What the depth branch changes of actions, and how well it tells depth: of the present frame, and of those imagined."""
+    """Effect of the depth branch on actions, and its depth errors: of the present frame, and of imagined frames."""
     agent = load_agent(find(path).checkpoint)
     model, codec = agent.model, agent.encoder
     assert isinstance(model, Xwam) and isinstance(codec, VaeCodec)
@@ -148,7 +148,7 @@ def _depths(agent: Agent, codec: VaeCodec, latents: Tensor, grid: Grid) -> Tenso
 
 @torch.no_grad()
 def chunking(path: Path, scenes: int) -> dict[str, Any]:
-    """Distance of a new decision from the committed actions of the last one, on expert frames: without, guided, and given."""
+    """Error of new chunks on the committed actions of the previous one, on expert frames: free, guided, and conditioned."""
     agent = load_agent(find(path).checkpoint)
     model = agent.model
     assert isinstance(model, Xwam)
@@ -186,7 +186,7 @@ def chunking(path: Path, scenes: int) -> dict[str, Any]:
 
 
 def random_chunks(count: int = 300) -> dict[str, Any]:
-    """Chunks of random tokens, none longer than what is left of a chunk: how many are none, and how many tokens they took."""
+    """Decodes random tokens, constrained to the length of a chunk: number of malformed chunks, and of tokens used."""
     fast, rng = load_fast(BUILTIN), np.random.default_rng(0)
     malformed, lengths = 0, []
     for _ in range(count):
@@ -203,9 +203,9 @@ def random_chunks(count: int = 300) -> dict[str, Any]:
 
 
 def noise_rules(steps: int = 2500, seeds: int = 2) -> dict[str, Any]:
-    """A video of 8 numbers that an action of 2 decides, with four hidden modes: error of the sampled video given its action.
+    """Error of the sampled video given its action, for a video of 8 numbers, an action of 2, and four hidden modes.
 
-    Each rule of the noise trains the same small network; all are sampled as inference does, actions clean after a fifth of the way.
+    Each noise rule trains the same small network; all are sampled as in inference: actions are clean after a fifth of the steps.
     """
     found: dict[str, list[float]] = {rule.value: [] for rule in NoiseRule}
     for seed in range(seeds):

@@ -1,15 +1,16 @@
-"""Everything a first GPU is to show, stage by stage, in one command under nine minutes; figures are kept after every stage.
+"""All measurements for a first GPU, stage by stage, in one command under nine minutes; figures are written after every stage.
 
     python benchmarks/gpu.py [STAGE ...] [--cpu] [--quick] [--json] [--out DIR]
 
-Stages: ceilings (what the card can do), ring (its laws on the card; put against copy), gather (one launch a field against
+Stages: ceilings (the GPU's peak rates), ring (its laws on the GPU; put against copy), gather (one launch per field against
 stacking), ttt (the memory's scan in float32, TF32 and compiled, against float64), learner (step time, utilisation and memory by
-size). Each runs in a process of its own with a limit: one that fails or hangs costs its own figures only. A figure whose check
-failed is not given.
+size). Each runs in a process of its own with a time limit, so that a stage that fails or hangs loses only its own figures. A
+figure whose check failed is not reported.
 
-`--cpu` runs them small and without a card, to test this script, and adds what a CPU can say: whether reels and darkroom make the
-pictures that snapshots do (`reels_equal`), what a darkroom costs beside them (`darkroom_over_pictures`, processor time), how many
-of the ray caster's modules compile for the card's processor (`sm90_modules_compiled`), and the pack's size (`pack_mib`).
+`--cpu` runs small versions without a GPU, to test this script, and adds what can be measured on a CPU: whether reels and darkroom
+make the same images as snapshots (`reels_equal`), the cost of a darkroom over theirs (`darkroom_over_pictures`, processor time),
+how many of the ray caster's modules compile for compute capability 9.0 (`sm90_modules_compiled`), and the size of the pack of
+`gpu_pack.py` (`pack_mib`).
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ import torch
 from torch import Tensor
 
 LIMITS_S = {"ceilings": 25, "ring": 100, "gather": 30, "ttt": 100, "learner": 250}
-"""Longest that each stage may take; together they stay under nine minutes. A stage without a card has as long as it needs."""
+"""Time limit of each stage [s], together under nine minutes; stages on a CPU have no limit."""
 ON_CPU = ("reels", "sm90", "pack")
 Figures = dict[str, Any]
 
 
 def import_stages() -> None:
-    """Imports all that the stages for a card import, to find out what they need."""
+    """Imports all modules that the GPU stages use; `gpu_pack.py` finds out in this way what to pack."""
     for name in (
         "embodichain.ring.open",
         "embodichain.types",
@@ -66,13 +67,13 @@ def import_stages() -> None:
 
 
 def settle(device: str) -> None:
-    """Waits for what was launched."""
+    """Waits until all work launched on the device has finished."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def timed(act: Callable[[], object], device: str, repeats: int = 20) -> dict[str, float]:
-    """Median and spread of seconds of a call, after three to warm up."""
+    """Median and spread of the time of a call [s], after three calls to warm up."""
     for _ in range(3):
         act()
     settle(device)
@@ -90,7 +91,7 @@ def timed(act: Callable[[], object], device: str, repeats: int = 20) -> dict[str
 
 
 def ceilings(device: str, quick: bool) -> Figures:
-    """Bytes copied, bf16 products, and copies from pinned memory."""
+    """Peak rates: copies on the device, bf16 matrix products, and copies from pinned memory."""
     small = device == "cpu"
     size = (1 << 24 if quick else 1 << 26) if small else 1 << 32
     source = torch.randint(0, 255, (size,), dtype=torch.uint8, device=device)
@@ -125,14 +126,14 @@ def ceilings(device: str, quick: bool) -> Figures:
 
 
 def made_ring(device: str, spec: Any) -> Any:
-    """A ring on the card, or on the fake device."""
+    """A ring on the GPU, or on the fake device."""
     from embodichain.ring.open import create_ring
 
     return create_ring(spec, "cuda" if device == "cuda" else "delayed")
 
 
 def ring(device: str, quick: bool) -> Figures:
-    """The ring's laws on the device, then how long a slot takes to become readable beside a bare copy of its bytes."""
+    """Checks the ring's laws on the device, then times publishing a slot against a bare copy of its bytes."""
     from embodichain.types import Field, RingSpec, TrajectorySpec
 
     tests = (
@@ -196,7 +197,7 @@ def filled(made: Any) -> None:
 
 
 def gather(device: str, quick: bool) -> Figures:
-    """Batches of windows by one launch a field, against one copy a window; and out of a ring in host memory, page-locked or not."""
+    """Batches of windows by one launch per field, against one copy per window; also from a ring in host memory, pinned or not."""
     from dataclasses import replace
 
     from embodichain.types import RingSpec, camera_spec
@@ -233,7 +234,7 @@ def gather(device: str, quick: bool) -> Figures:
 
 
 def from_host(device: str, spec: Any, repeats: int, size: int) -> Figures:
-    """Batches out of a ring in host memory: at once, and on a GPU beside its work, from pageable and from page-locked memory."""
+    """Batches from a ring in host memory, pageable and page-locked: alone, and on a GPU during other work."""
     from contextlib import nullcontext
 
     from embodichain.ring.ring import Ring
@@ -266,7 +267,7 @@ def from_host(device: str, spec: Any, repeats: int, size: int) -> Figures:
 
 
 def ttt(device: str, quick: bool) -> Figures:
-    """The memory's scan forwards and backwards, by precision, with its error against float64."""
+    """Forward and backward pass of the memory's scan by precision, with its error against float64."""
     from learner.memory.config import Recompute, TttConfig
     from learner.memory.precision import tensor_cores
     from learner.memory.ttt import FastWeights, TttLayer, Written, scan
@@ -326,7 +327,7 @@ def learner(device: str, quick: bool) -> Figures:
 
 
 def training(name: str, batch: int, device: str, repeats: int) -> Figures:
-    """Steps of one size in bf16, without the encoder; it must learn, or there is no figure."""
+    """Training steps of one size in bf16, without the encoder; no figure is reported unless the loss falls."""
     from learner.backbone.grid import Grid
     from learner.codecs.config import LatentSpec
     from learner.memory.config import Recompute
@@ -390,19 +391,19 @@ def training(name: str, batch: int, device: str, repeats: int) -> Figures:
 
 
 def reels(_device: str, quick: bool) -> Figures:
-    """Whether three ways to draw a stream make the same bytes, and what the two late ones cost beside the first."""
+    """Whether the three ways to render a stream give the same bytes, and the cost of the two deferred ones over the first."""
     sys.path.append(str(HERE))
     return importlib.import_module("reels").measure(quick)
 
 
 def sm90(_device: str, quick: bool) -> Figures:
-    """How many modules of the ray caster, which would be the card's painter, compile for it here."""
+    """How many modules of the ray caster, the renderer on a GPU, compile for compute capability 9.0 here."""
     sys.path.append(str(HERE))
     return importlib.import_module("gpu_modules").measure(quick)
 
 
 def pack(_device: str, _quick: bool) -> Figures:
-    """How large the pack is for the stages that need a card."""
+    """Size of the pack for the stages that need a GPU."""
     done = subprocess.run(
         [sys.executable, str(HERE / "gpu_pack.py"), "--json"], capture_output=True, text=True, check=False, cwd=ROOT
     )
@@ -416,7 +417,7 @@ STAGES: dict[str, Callable[[str, bool], Figures]] = {
 
 
 def main() -> None:
-    """Runs each stage in a process of its own, keeps what it gave, prints all."""
+    """Runs each stage in a process of its own, stores its figures, prints all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"some of {', '.join(STAGES)}; all by default")
     parser.add_argument("--cpu", action="store_true", help="without a card: small, to test this, and what a CPU can say")
@@ -442,7 +443,7 @@ def main() -> None:
         (out / "gpu.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
         if not options.json:
             print(f"{name}: {json.dumps(figures[name])}", flush=True)
-    for name in ON_CPU:  # the keys of a CPU's own figures stand on top
+    for name in ON_CPU:  # figures of the CPU stages also go to the top level
         figures |= {key: value for key, value in figures.get(name, {}).items() if not isinstance(value, dict) and key != "took_s"}
     if options.json:
         print(json.dumps(figures))
@@ -451,7 +452,7 @@ def main() -> None:
 
 
 def run_stage(name: str, options: argparse.Namespace, out: Path) -> Figures:
-    """One stage in a process of its own."""
+    """Runs one stage in a process of its own."""
     command = [
         sys.executable,
         __file__,

@@ -3,7 +3,7 @@
     python benchmarks/gpu_modules.py [--quick] [--json]
 
 The ray caster draws one picture here, so that its modules are loaded; each is then compiled to machine code for compute capability
-9.0. A module that fails is named. Nothing says whether a card takes what was compiled, nor how fast it is.
+9.0. Modules that fail are named. This shows neither that a GPU can run the result nor how fast it is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ARCHITECTURE = 90
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """How many compiled, how large they are, what failed; with `quick` those of at most 45 s."""
+    """Number and size of compiled modules, and failures; with `quick` as many modules as 45 s allow."""
     render.warm_up()
     compiled, failed, size, began = [], {}, 0, time.perf_counter()
     modules = sorted({kernel.module.name: kernel.module for kernel in _kernels()}.items())
@@ -32,7 +32,7 @@ def measure(quick: bool) -> dict[str, Any]:
                 break
             try:
                 wp.compile_aot_module(module, arch=ARCHITECTURE, module_dir=str(Path(folder) / name), use_ptx=False)
-            except Exception as error:  # whatever it is that a compiler says, it is the answer here
+            except Exception as error:  # any compiler error is a result here
                 failed[name] = " ".join(str(error).split())[:200]
                 continue
             made = sum(path.stat().st_size for path in (Path(folder) / name).rglob("*.cubin"))

@@ -1,10 +1,10 @@
-"""Packs what a bare GPU machine lacks for `benchmarks/gpu.py`, as one archive and one command: `make gpu-pack`.
+"""Packs the packages that a bare GPU machine lacks for `benchmarks/gpu.py` into one archive: `make gpu-pack`.
 
     python benchmarks/gpu_pack.py [--json] [--out .gpu]
 
-The stages are imported here; the packages they bring in that are not in `gpu_machine.txt` go into `.gpu/a/site.tar.xz`, pure Python
-only, for they run under another Python there. Before it is called a pack it is unpacked elsewhere and imported with nothing but the
-machine's list and the pack in sight. On the GPU machine, in this repository: `bash .gpu/a/run.sh`.
+The stages are imported here; the packages that they load and `gpu_machine.txt` does not list go into `.gpu/a/site.tar.xz`. They
+must be pure Python, because the GPU machine has another version of Python. The archive is tested by unpacking it elsewhere and
+importing the stages with only the listed packages and the archive. On the GPU machine, in this repository: `bash .gpu/a/run.sh`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import tempfile
 from pathlib import Path
 
 MOST_BYTES = 46_000_000
-"""Of one pack: a machine that is reached by single commands takes so much with each beside this repository."""
+"""Largest size of a pack: a machine reached by single commands accepts this much with each, besides this repository."""
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = "ceilings ring gather ttt learner"
 _OURS = ("__editable__", "_distutils_hack", "_sysconfigdata")
-"""How modules begin that belong to an environment and not to a program."""
+"""Prefixes of modules that belong to the environment, not to a program."""
 _RUN = """#!/bin/bash
 # One command on a bare GPU machine, under nine minutes: unpacks what it lacks and measures. Figures come to $OUT/gpu.json.
 set -eu
@@ -59,13 +59,13 @@ print("alone")
 
 
 def known() -> set[str]:
-    """What the machine has."""
+    """Names of the modules that the GPU machine has."""
     lines = (ROOT / "benchmarks" / "gpu_machine.txt").read_text(encoding="utf-8").splitlines()
     return {line for line in lines if line and not line.startswith("#")}
 
 
 def missing() -> dict[str, Path]:
-    """Top-level modules that the stages import and the machine lacks, with where they lie here. Raises SystemExit for binaries."""
+    """Top-level modules that the stages import and the machine lacks, with their paths here. Raises SystemExit for binaries."""
     benchmarks = str(ROOT / "benchmarks")
     listed = _python(_LIST.format(benchmarks=benchmarks)).split()
     there = known() | set(sys.stdlib_module_names) | {"embodichain", "learner", "__main__", "gpu", "harness"}
@@ -85,7 +85,7 @@ def missing() -> dict[str, Path]:
 
 
 def pack(folder: Path) -> dict[str, float]:
-    """Writes `folder`/a and proves that it is enough; returns its size. Raises SystemExit when it is not, or too large."""
+    """Writes `folder`/a, tests it and returns its size. Raises SystemExit when something is missing or it is too large."""
     here = folder / "a"
     here.mkdir(parents=True, exist_ok=True)
     archive, parts = here / "site.tar.xz", missing()
@@ -102,7 +102,7 @@ def pack(folder: Path) -> dict[str, float]:
 
 
 def prove(archive: Path, names: set[str]) -> None:
-    """Unpacks and imports with only the machine's packages and the pack's in sight; raises SystemExit when something lacks."""
+    """Imports the stages with only the machine's packages and the unpacked archive; raises SystemExit when one is missing."""
     with tempfile.TemporaryDirectory() as site:
         with tarfile.open(archive) as tar:
             tar.extractall(site, filter="data")
@@ -113,7 +113,7 @@ def prove(archive: Path, names: set[str]) -> None:
 
 
 def _python(program: str) -> str:
-    """What a fresh interpreter prints; raises SystemExit with its last words when it fails."""
+    """Output of a program in a fresh interpreter; raises SystemExit with its last line of errors when it fails."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"the stages cannot be imported: {done.stderr.strip().splitlines()[-1]}")

@@ -1,7 +1,8 @@
-"""What every benchmark shares: its command line, what it was measured on, taking turns, and how its figures are given.
+"""What all benchmarks share: the command line, a description of the machine, alternating measurements, and output of figures.
 
-A benchmark checks the work before it times it, takes turns within one run, and gives medians and ratios. `--json` prints its keys
-and an `environment` (commit, versions, hardware) as one JSON object on the last line; `--quick` ends within a minute on two cores.
+A benchmark first checks the results of the work, then times it in turns with its baseline, and reports medians and ratios. `--json`
+prints its figures and an `environment` (commit, versions, hardware) as one JSON object on the last line; `--quick` ends within a
+minute on two cores.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def parser(document: str | None, quick: str) -> argparse.ArgumentParser:
 
 
 def environment() -> dict[str, Any]:
-    """What figures depend on beside the code: commit ("+" when the tree differs from it), versions, processor, cores, date."""
+    """Conditions of a measurement: commit ("+" when the working tree differs), versions, processor, cores, load, date."""
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -66,7 +67,7 @@ def give(figures: Mapping[str, Any], options: argparse.Namespace, table: Callabl
 
 
 def seconds(call: Callable[[], object]) -> float:
-    """How long a call takes [s]."""
+    """Wall time of a call [s]."""
     before = time.perf_counter()
     call()
     return time.perf_counter() - before
@@ -75,9 +76,9 @@ def seconds(call: Callable[[], object]) -> float:
 def turns(
     base: Callable[[], object], other: Callable[[], object], repeats: int, between: Callable[[], object] | None = None
 ) -> Iterator[tuple[float, float]]:
-    """Seconds of `base` and of `other`, `repeats` times: `base` is timed before and after `other`, for a machine's speed drifts.
+    """Times of `base` and `other` [s], `repeats` times; `base` is timed before and after `other`, as a machine's speed drifts.
 
-    `between` is called untimed after `other`.
+    `between` is called after `other` and not timed.
     """
     for _ in range(repeats):
         before, middle = seconds(base), seconds(other)
@@ -90,7 +91,7 @@ median = statistics.median
 
 
 def _git(*arguments: str) -> str:
-    """What git answers; empty where there is none, as in an unpacked source distribution."""
+    """Output of git; empty outside a repository, as in an unpacked source distribution."""
     try:
         answer = subprocess.run(["git", *arguments], cwd=_ROOT, capture_output=True, text=True, check=False)
     except FileNotFoundError:

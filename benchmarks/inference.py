@@ -7,15 +7,15 @@ Three measurements in one run, on experience that the run makes itself:
 sai_action_error   two tiny models are trained on the same expert episodes from the same weights with the same draws, one with noisy
                    history and one without. On held-out episodes each chunk is then sampled synchronously and speculatively from the
                    same memory and noise; the error is the RMS difference of the two, in normalised action units, for s_mid 0..1.
-sai_blocking_over_sync   the robot's wait with half of both stages pre-denoised over the wait without, calls taking turns, nothing
-                   running beside. Checked first: with the real observation as surrogate both give the same chunks bit for bit.
-p50_ms, p99_ms     round trips of the real client (openpi-client) with a real server process, one each chunk of 0.32 s.
+sai_blocking_over_sync   the robot's wait with half of both stages denoised in advance over the wait without, in alternating calls,
+                   with nothing else running. Checked first: with the real observation as surrogate, both chunks are bitwise equal.
+p50_ms, p99_ms     round trips of the real client (openpi-client) with a real server process, one per chunk of 0.32 s.
 
-The wait is everything from the picture to the chunk: encoding, memory update and denoising. The background denoises, and makes what
-no observation changes (flow-time embeddings and modulations), which a policy without a background makes when it is asked.
-`sai_blocking_over_sync_by_s_mid` at 0 shows what the latter alone saves, with the synchronous chunks to the bit, and
-`sai_blocking_over_prepared` is the wait at s_mid 0.5 over that. `sai_processor_over_sync` is the ratio in processor time of the
-thread that waits, which neighbours on the machine disturb less.
+The wait is everything from the image to the chunk: encoding, memory update and denoising. The background thread denoises in advance
+and computes what does not depend on observations (flow-time embeddings and modulations); a policy without a background computes
+the latter during the call. `sai_blocking_over_sync_by_s_mid` at 0 shows the savings of the latter alone, with chunks bitwise equal
+to the synchronous ones, and `sai_blocking_over_prepared` is the wait at s_mid 0.5 over that. `sai_processor_over_sync` is the
+ratio in processor time of the waiting thread, which other load on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ from learner.models.window import Window
 from learner.models.world_model import Mode, Seen
 
 TRAINED = ClwmConfig(dim=64, layers=2, heads=2, ffn=256, memory_every=1)
-"""What is trained here, on the head camera alone: seconds on one core."""
+"""The model trained here, on the head camera alone: seconds on one core."""
 SERVED = AgentConfig(model=ClwmConfig(video_steps=10, action_steps=20))
-"""What is timed: the tiny model for CPUs with three cameras, sampled as finely as public policies are."""
+"""The model that is timed: the tiny one for CPUs with three cameras, with as many sampling steps as public policies use."""
 S_MIDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 WAIT_S_MIDS = (0.0, 0.5, 0.6)
 WINDOW, BATCH = 4, 8
@@ -79,9 +79,9 @@ Tell = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
-    """An expert episode as the model sees it, normalised: latents [T + 1, N, C], proprio [T + 1, A], actions [T, K, A].
+    """A normalised expert episode, as the model sees it: latents [T + 1, N, C], proprio [T + 1, A], actions [T, K, A].
 
-    `measured` is the proprio as it was, [T + 1, A].
+    `measured` is the proprio before normalisation, [T + 1, A].
     """
 
     latents: Tensor
@@ -114,7 +114,7 @@ def play(world: World, split: Split, count: int, tell: Tell) -> list[Mapping[str
 
 
 def fit_normalizer(agent: Agent, episodes: list[Mapping[str, NDArray]]) -> None:
-    """Measures the agent's normalizer on whole episodes."""
+    """Fits the agent's normalizer on whole episodes."""
     measurement = agent.new_measurement()
     for episode in episodes:
         chunks = int(episode["num_chunks"])
@@ -130,7 +130,7 @@ def fit_normalizer(agent: Agent, episodes: list[Mapping[str, NDArray]]) -> None:
 
 
 def record(agent: Agent, episode: Mapping[str, NDArray]) -> Recorded:
-    """Encodes an episode once: training then costs the model alone."""
+    """Encodes an episode once, so that training only costs the model's time."""
     chunks = int(episode["num_chunks"])
     measured = torch.from_numpy(episode["proprio"][: chunks + 1])
     actions = torch.from_numpy(episode["action"][:chunks])
@@ -144,7 +144,7 @@ def record(agent: Agent, episode: Mapping[str, NDArray]) -> Recorded:
 
 
 def train(agent: Agent, episodes: list[Recorded], grid: Grid, steps: int, tell: Callable[[int, int], None]) -> float:
-    """AdamW on windows drawn at random; the mean loss of the last tenth. The same seed draws the same for every model."""
+    """Trains by AdamW on random windows, the same for every model; returns the mean loss of the last tenth of the steps."""
     model = agent.model
     rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, betas=(0.9, 0.95), weight_decay=0.01)
@@ -206,7 +206,7 @@ def action_errors(agent: Agent, episodes: list[Recorded], grid: Grid) -> dict[st
                 speculated = model.finish(memory, started, text, grid).actions_BHA
                 difference = (speculated.clamp(-clip, clip) - chunk.clamp(-clip, clip))[..., normalizer.action_mask]
                 squares[variant.value][f"{s_mid:g}"].append(float(difference.square().mean()))
-        # The robot executes what was recorded; what the policy would expect to see then stands in for the next observation.
+        # The robot executes the recorded chunk, and the frame that the policy imagines for it is the surrogate observation.
         executed = actions[:, t]
         last = normalizer.physical_actions(executed, measured[:, t])[:, -1]
         base, done = (model.empty(), None) if memory.steps >= WINDOW else (memory, executed)
@@ -215,7 +215,7 @@ def action_errors(agent: Agent, episodes: list[Recorded], grid: Grid) -> dict[st
 
 
 def compare_histories(world: World, train_episodes: int, judge_episodes: int, steps: int, tell: Tell) -> dict[str, Any]:
-    """Trains with and without noisy history and measures what speculating changes in the chunks of each."""
+    """Trains with and without noisy history and measures how speculation changes the chunks of each model."""
     streamed, unseen = play(world, Split.STREAM, train_episodes, tell), play(world, Split.HELD_OUT, judge_episodes, tell)
     errors: dict[str, dict[str, dict[str, float]]] = {}
     losses: dict[str, float] = {}
@@ -241,7 +241,7 @@ def compare_histories(world: World, train_episodes: int, judge_episodes: int, st
 
 
 def fitted_agent() -> Agent:
-    """The served model with random weights and made-up statistics: time does not depend on their values."""
+    """The timed model with random weights and invented statistics, as time does not depend on their values."""
     agent = Agent(SERVED)
     agent.normalizer.fitted.fill_(True)
     agent.memory_span.fill_(WINDOW)
@@ -249,15 +249,15 @@ def fitted_agent() -> Agent:
 
 
 def observations(count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Random pictures of three cameras and a random state."""
+    """Random images of three cameras, and random states."""
     rng = np.random.default_rng(0)
     return [(rng.integers(0, 255, (3, 64, 64, 3), dtype=np.uint8), rng.normal(0, 0.1, 30).astype(np.float32)) for _ in range(count)]
 
 
 def waits(calls: int, tell: Tell) -> dict[str, Any]:
-    """Seconds from picture to chunk, synchronous and speculative in turns, in one thread with an idle background.
+    """Times from image to chunk [s], alternating synchronous and speculative calls, in one thread with an idle background.
 
-    Ratios are of lower quartiles: what busy neighbours add comes on top of both.
+    Ratios are of lower quartiles, because load of other processes only adds to both times.
     """
     agent = fitted_agent()
     speculative = {f"{s:g}": SpeculativePolicy(agent, SaiConfig(s_mid=s)) for s in WAIT_S_MIDS}
@@ -285,7 +285,7 @@ def waits(calls: int, tell: Tell) -> dict[str, Any]:
             assert policy.last is not None
             evaluations[name] = policy.last.evaluations["video"] + policy.last.evaluations["action"]
             if isinstance(policy, SpeculativePolicy):
-                assert policy.settle(60.0)  # Phase 1 of its next chunk must not run beside the others' calls
+                assert policy.settle(60.0)  # Phase 1 of its next chunk must not run during the others' calls
             if index >= 3:
                 times[name].append(elapsed)
                 processor[name].append(worked)
@@ -308,7 +308,7 @@ def waits(calls: int, tell: Tell) -> dict[str, Any]:
 
 @torch.inference_mode()
 def denoising_ratio(agent: Agent, calls: int) -> float:
-    """Phase 2's integration over the whole one, encoding and the long-term update left out, in turns; of lower quartiles."""
+    """Time of Phase 2's integration over the full integration, without encoding and memory update; ratio of lower quartiles."""
     model = agent.model
     rgb, proprio = observations(1)[0]
     pixels = torch.from_numpy(rgb)[None]
@@ -327,7 +327,7 @@ def denoising_ratio(agent: Agent, calls: int) -> float:
 
 
 def round_trips(calls: int, sai: str, tell: Tell) -> tuple[float, float]:
-    """Median and 99th percentile [ms] of the real client's calls to a real server process, one client, one call after another."""
+    """Median and 99th percentile of the round trips of one real client to a real server process, call after call [ms]."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "policy.safetensors"
         agent = Agent(replace(SERVED, model=replace(SERVED.model, video_steps=4, action_steps=8)))
@@ -373,7 +373,7 @@ def main() -> None:
     """Parses the command line, measures, prints."""
     parser = harness.parser(__doc__, "less of everything")
     options = parser.parse_args()
-    torch.set_num_threads(1)  # threads that spin beside busy neighbours would be what is measured
+    torch.set_num_threads(1)  # more threads would spin while other processes have the cores
     quick = options.quick
     with Progress(disable=options.json) as bars:
         tasks: dict[str, Any] = {}

@@ -1,9 +1,9 @@
-"""What does learning cost beyond the model's own arithmetic, and what does its memory cost beside the alternatives?
+"""What does training cost beyond the model's own arithmetic, and what does its memory cost compared with alternatives?
 
     python benchmarks/learner.py [--quick] [--json] [--device cuda]
 
 In one run: training steps fed from a ring against the same steps on one batch in memory; a memory layer against a loop over tokens
-and against causal softmax attention of the same width; state and peak memory of an agent that remembers 10,000 steps beside one
+and against causal softmax attention of the same width; state and peak memory of an agent that remembers 10,000 steps, against one
 that caches keys and values. On a GPU also step time, model FLOPs utilisation and peak memory of the larger sizes.
 """
 
@@ -54,7 +54,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def fill(out: Any, number: int) -> None:
-    """A trajectory that follows from its number."""
+    """Fills in a trajectory determined by its number."""
     rng = np.random.default_rng(number)
     out["rgb"][...] = rng.integers(0, 255, out["rgb"].shape, dtype=np.uint8)
     out["proprio"][...] = 0.5 * rng.normal(size=out["proprio"].shape)
@@ -67,7 +67,7 @@ def fill(out: Any, number: int) -> None:
 
 
 def publish(path: Any, first: int, count: int) -> None:
-    """A worker that streams trajectories."""
+    """A worker process that publishes trajectories."""
     with Ring.attach(path) as ring:
         for number in range(first, first + count):
             with ring.reserve(timeout_s=120.0) as slot:
@@ -75,7 +75,7 @@ def publish(path: Any, first: int, count: int) -> None:
 
 
 def feeding(steps: int) -> dict[str, Any]:
-    """Steps of the tiny model from a full ring against one batch in memory, taking turns; then the wait beside a worker."""
+    """Steps of the tiny model from a full ring against one batch in memory, alternating; then waiting times with a live worker."""
     spec = camera_spec(cameras=CAMERAS, height=SIDE, width=SIDE, horizon=HORIZON)
     config = DataConfig(batch_size=8, window=4, timeout_s=120.0)
     agent = Agent(AgentConfig())
@@ -141,13 +141,13 @@ def feeding(steps: int) -> dict[str, Any]:
 
 
 def rotation_of(tokens: int, width: int, dtype: torch.dtype = torch.float32) -> Rotation:
-    """Positions of a frame's tokens."""
+    """Rotary embedding for the tokens of a frame."""
     cos, sin = rotary(grid_positions(1, 1, tokens, 0.0), width)
     return Rotation(cos.to(dtype), sin.to(dtype))
 
 
 def by_steps(layer: TttLayer, x: Tensor) -> Tensor:
-    """Frames [B, T, N, D] through the layer's two functions: each frame reads what was before it, then is written."""
+    """Frames [B, T, N, D] through the layer one by one: each frame reads the memory of earlier frames, then is written."""
     rotation = rotation_of(x.shape[2], layer.width, x.dtype)
     writes, asks, state, reads = layer.writes(x, rotation, x.shape[2]), layer.queries(x, rotation), layer.initial(), []
     keys, values, rates = (part.unbind(1) for part in writes)
@@ -158,7 +158,7 @@ def by_steps(layer: TttLayer, x: Tensor) -> Tensor:
 
 
 def by_tokens(layer: TttLayer, x: Tensor) -> Tensor:
-    """The same as plain PyTorch would have it: token after token, the inner gradient by autograd."""
+    """The same function in plain PyTorch: token after token, with the inner gradient by autograd."""
     rotation = rotation_of(x.shape[2], layer.width, x.dtype)
     writes, asks, state, reads = layer.writes(x, rotation, x.shape[2]), layer.queries(x, rotation), layer.initial(), []
     w1, b1, w2, b2 = (w.expand(x.shape[0], *w.shape[1:]) for w in state[:4])
@@ -186,7 +186,7 @@ class SoftmaxAttention(torch.nn.Module):
         self.output = torch.nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, T, N, D] to the same."""
+        """Attention over frames, [B, T, N, D] to [B, T, N, D]."""
         flat = F.layer_norm(x, x.shape[-1:]).flatten(1, 2)
         q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.query_key_value(flat).chunk(3, dim=-1))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
@@ -194,7 +194,7 @@ class SoftmaxAttention(torch.nn.Module):
 
 
 def seconds(act: Callable[[], Tensor], parameters: Sequence[Tensor], repeats: int) -> float:
-    """Median processor time of a forward and backward pass on one thread: other jobs of the machine do not count."""
+    """Median processor time of a forward and backward pass on one thread [s], which excludes other jobs of the machine."""
     times = []
     for _ in range(repeats):
         began = time.process_time()
@@ -229,24 +229,24 @@ def layers(lengths: tuple[int, ...], repeats: int, dim: int = 96, heads: int = 3
 
 
 def remember(steps: tuple[int, ...], caching: bool, answers: Any) -> None:
-    """Observes frames; answers (frames, bytes kept, the process's peak, processor seconds a frame) at each number in `steps`."""
+    """Observes frames; puts (frames, bytes of state, peak of the process, processor time per frame [s]) at each of `steps`."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = replace(SIZES["tiny"](), dim=48, layers=2, heads=3, ffn=96)  # slopes are those of any size
+    config = replace(SIZES["tiny"](), dim=48, layers=2, heads=3, ffn=96)  # slopes do not depend on the model's size
     model, grid = Clwm(config, latents=LatentSpec(96), text_dim=64).eval(), Grid(1, 4, 4)
     rows: list[tuple[int, int, int, float]] = []
     with torch.inference_mode():
         memory, text = model.empty(), model.read_text(torch.zeros(1, 4, 64))
         latents, proprio, chunk = torch.randn(1, grid.size, 96), torch.randn(1, 30), torch.randn(1, CHUNK, 30)
-        for _ in range(3000):  # of another episode, until the allocator has the pools it wants
+        for _ in range(3000):  # an earlier episode, until the allocator's pools are full
             memory = model.observe(memory, Seen(latents, proprio, chunk), text, grid)
         memory = model.empty()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts here: a process inherits that of its parent
+        Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which a process inherits from its parent
         cache: list[KeyValue] = []
         began, before = time.process_time(), 0
         for step in range(1, steps[-1] + 1):
             memory = model.observe(memory, Seen(latents, proprio, chunk), text, grid)
-            if caching:  # what a transformer without a state would keep instead, and what it would do with it
+            if caching:  # a transformer without a state would keep and read a growing cache
                 cache = [join(old, new) for old, new in zip(cache, memory.context, strict=True)] if cache else list(memory.context)
                 for entry in cache:
                     attend(entry.keys[..., -1:, :], entry)
@@ -261,7 +261,7 @@ def remember(steps: tuple[int, ...], caching: bool, answers: Any) -> None:
 
 
 def remembering(steps: tuple[int, ...], cached_steps: tuple[int, ...]) -> dict[str, Any]:
-    """Slopes of the state and of the peak memory over steps, each in a process of its own [bytes per step]."""
+    """Growth of the state and of peak memory per step, each in a process of its own [bytes per step]."""
     found = {}
     for name, numbers in (("memory", steps), ("cache", cached_steps)):
         answers = spawn.Queue()
@@ -287,7 +287,7 @@ def remembering(steps: tuple[int, ...], cached_steps: tuple[int, ...]) -> dict[s
 
 
 def on_device(name: str, batch: int, steps: int, device: str, *, compiled: bool, half_weights: bool) -> dict[str, float]:
-    """Step time, utilisation and peak memory of one size, without the encoder; bf16 arithmetic."""
+    """Step time, FLOPs utilisation and peak memory of one size, without the encoder, in bf16 arithmetic."""
     config, grid = SIZES[name](), Grid(2, 14, 14)
     text = (512, 4096) if name == "wan5b" else (16, 64)
     with torch.device(device):

@@ -1,9 +1,9 @@
-"""The rasteriser against the ray caster: processor time for a picture of each task's scenes, in turns, content checked first.
+"""The rasteriser against the ray caster: processor time per image of each task's scenes, after checking that the images agree.
 
     python benchmarks/painters.py [--quick] [--json] [--tasks TASK ...] [--sheet FILE]
 
-Scenes have their looks expanded (textures, lights, cameras), three cameras at 128 x 128, shadows and highlights on. Each round is
-another moment of a moving arm, and the painters take turns in it, so that each finds the caches full of others' data.
+Scenes have visual expansion (textures, lights, cameras), three cameras at 128 x 128, shadows and highlights on. Each round shows
+another time of an arm's motion; the renderers alternate, so that each starts with caches full of another's data.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _LABELS, _DEPTH_M = 0.995, 1e-3
 
 
 def staged(task: str, number: int = 1) -> tuple[MujocoPhysics, Scene]:
-    """A physics that holds a scene of a task with its looks expanded; the `number`-th that can be built."""
+    """A physics with a visually expanded scene of a task, the `number`-th that can be built."""
     world = prepare(WorldConfig(tasks=(task,), width=SIZE, height=SIZE, visual=VisualConfig(enabled=True)))
     physics = world.make_physics()
     assert isinstance(physics, MujocoPhysics)
@@ -65,7 +65,7 @@ def off_edges(geoms: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def compared(task: str, pictures: int) -> dict[str, float]:
-    """Seconds of processor time for a picture by each painter, medians over `pictures` rounds, and how far they agree."""
+    """Processor time per image of each renderer [s], medians over `pictures` rounds, and how far their images agree."""
     physics, _ = staged(task)
     rays, plain, fine = painters(physics)
     data, cameras = physics.world.data, len(physics.robot.cameras)
@@ -108,7 +108,7 @@ def compared(task: str, pictures: int) -> dict[str, float]:
 
 
 def measure(pictures: int, tasks: Sequence[str] = ALL) -> dict[str, Any]:
-    """Ratios of processor time on every task, and their least."""
+    """Ratios of processor time on every task, and the smallest of them."""
     rows = {task: compared(task, pictures) for task in tasks}
     least = min(row["over_raycaster"] for row in rows.values())
     return {
@@ -121,7 +121,7 @@ def measure(pictures: int, tasks: Sequence[str] = ALL) -> dict[str, Any]:
 
 
 def sheet(path: Path, tasks: Sequence[str], scale: int = 2) -> None:
-    """Writes what the ray caster (above), the rasteriser, and it with 2 x 2 samples see through two cameras of each task."""
+    """Writes images of two cameras of each task: ray caster (top), rasteriser, rasteriser with 2 x 2 samples."""
     from PIL import Image
 
     columns = []

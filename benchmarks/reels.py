@@ -1,10 +1,10 @@
-"""Pictures drawn after an episode against pictures drawn in it: are they the same bytes, and what do they cost?
+"""Images rendered after an episode against images rendered during it: are the bytes the same, and what do they cost?
 
     python benchmarks/reels.py [--quick] [--json] [--tasks TASK ...]
 
-The same numbers are played with camera=snapshots, with camera=reels and through a darkroom, everything varying that can, half of
-the episodes provoked. Every field of every trajectory is compared to the bit before anything is said about time. Times are
-processor time; `darkroom_over_pictures` is a darkroom's, which sets every scene anew, over snapshots' for the same episodes.
+The same scene numbers are played with camera=snapshots, with camera=reels and through a darkroom, with all kinds of expansion and
+provoked failures in half of the episodes. All fields of all trajectories are compared bitwise before any time is reported. Times
+are processor time; `darkroom_over_pictures` is the time of a darkroom, which sets up every scene again, over that of snapshots.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUICK = ("turn_switch", "place_mouse_pad")
 
 
 def measure(quick: bool, tasks: Sequence[str] = ()) -> dict[str, Any]:
-    """Figures by task and over all; `reels_equal` is False when any byte differs, and no time is given then."""
+    """Figures by task and in total; when any byte differs, `reels_equal` is False and no times are reported."""
     by_task = {task: compare(task, 3 if quick else 12) for task in tasks or (QUICK if quick else ALL)}
     figures: dict[str, Any] = {"reels_equal": all(found["equal"] for found in by_task.values()), "by_task": by_task}
     if figures["reels_equal"]:
@@ -45,7 +45,7 @@ def measure(quick: bool, tasks: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def compare(task: str, episodes: int) -> dict[str, Any]:
-    """Plays numbers of one task three times each, in turns; `pictures_spared` is the share of frames that only failures had."""
+    """Plays each scene number of one task in all three ways; `pictures_spared` is the share of frames in failed episodes."""
     config = WorldConfig(
         tasks=(task,),
         painter="raster",
@@ -98,7 +98,7 @@ def compare(task: str, episodes: int) -> dict[str, Any]:
             stage.close()
         for ring in rings:
             ring.close()
-    # What all three share, playing, is what the darkroom's worker took: it draws nothing.
+    # The darkroom's worker renders nothing, so its time is the simulation time that all three share.
     pictures = spent[CameraMode.SNAPSHOTS] - spent[CameraMode.DARKROOM]
     return {
         "equal": equal,
@@ -111,7 +111,7 @@ def compare(task: str, episodes: int) -> dict[str, Any]:
 
 
 def same(rings: Sequence[Ring], names: Sequence[str]) -> bool:
-    """Whether the trajectories of the three rings of trajectories are the same bytes; reads them."""
+    """Whether the trajectories in the three rings are bitwise equal; uses a read of each."""
     with rings[0].sample(1, timeout_s=0.0) as a, rings[1].sample(1, timeout_s=0.0) as b, rings[3].sample(1, timeout_s=0.0) as c:
         return all(a[0][n].tobytes() == b[0][n].tobytes() == c[0][n].tobytes() for n in names)
 

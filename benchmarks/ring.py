@@ -1,7 +1,7 @@
-"""Is the ring as fast as memory? Put and read against memory, draw and gather, latency, throughput, and cost at 10,000 slots.
+"""Is the ring as fast as memory? Put and read against plain copies, draw and gather, latency, throughput, cost at 10,000 slots.
 
-Ratios are taken within one run, content is checked before anything is timed, medians over interleaved repeats. `--json` prints one
-JSON object as the last line.
+Content is checked before anything is timed. Ratios are medians over interleaved repeats within one run. `--json` prints one JSON
+object as the last line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from embodichain.types import Field, FullPolicy, RingSpec, TrajectorySpec
 MIB = 1 << 20
 PEERS = ("over_reverb", "over_torchrl", "over_ray")
 ENDLESS = 16_383
-"""K for latency runs: nothing retires while it is timed."""
+"""K for latency runs, so large that no trajectory retires while it is timed."""
 
 
 def trajectory(size_bytes: int) -> TrajectorySpec:
@@ -57,7 +57,7 @@ def put(ring: AnyRing, source: NDArray[np.uint64], number: int) -> None:
 
 
 def check_content(ring: AnyRing, batch_size: int) -> None:
-    """Refuses to time a ring that hands out anything but what was put in."""
+    """Raises when a ring returns other bytes than were put in."""
     words = ring.spec.trajectory.field("content").shape[0]
     with ring.sample(batch_size, 0.0) as batch:
         for sample in batch:
@@ -68,7 +68,7 @@ def check_content(ring: AnyRing, batch_size: int) -> None:
 def put_over_memcpy(size_mib: int, repeats: int) -> float:
     """Bandwidth of reserve + copy + publish over that of the same copies into the same slots without a ring.
 
-    Whole passes over 128 MiB of slots take turns, so that both write memory that has left the caches.
+    Both alternate in whole passes over 128 MiB of slots, so that both write memory that is no longer in the caches.
     """
     words, num_slots = size_mib * MIB // 8, max(4, 128 // size_mib)
     source = content(0, words)
@@ -102,7 +102,7 @@ def latencies_us(size_mib: int, num_slots: int, calls: int) -> list[float]:
 
 
 def scale(small: int, large: int, repeats: int, batch: int = 8) -> float:
-    """Cost of a batch at `large` slots over that at `small`, both full, interleaved."""
+    """Time of a batch with `large` slots over that with `small`, both rings full, interleaved."""
     spec = trajectory(64)
     with (
         Ring.create(RingSpec(trajectory=spec, num_slots=small, max_reads=ENDLESS)) as few,
@@ -148,7 +148,7 @@ def read_over_private(size_mib: int, repeats: int, placement: str = "host") -> f
 
 
 def put_evict(small: int, large: int, repeats: int, puts: int = 64) -> float:
-    """Cost of puts that evict the oldest at `large` slots over that at `small`, both full, interleaved."""
+    """Time of puts that evict the oldest trajectory with `large` slots over that with `small`, both full, interleaved."""
     spec, source = trajectory(64), content(0, 8)
     rings = [
         Ring.create(RingSpec(trajectory=spec, num_slots=slots, max_reads=1, full_policy=FullPolicy.EVICT_OLDEST))
@@ -226,7 +226,7 @@ def _consume(path: Path, batch: int, start: float, until: float, seed: int, resu
         while (now := time.monotonic()) < until:
             try:
                 with ring.sample(batch, 0.5, rng) as lease:
-                    # Reads every byte: the sum of an arithmetic row is known.
+                    # Reads every byte and checks it by the known sum of an arithmetic sequence.
                     for sample in lease:
                         words = len(sample["content"])
                         torn += int(sample["content"].sum()) != words * (words - 1) // 2
@@ -259,13 +259,13 @@ def samples_per_s(size_mib: int, seconds: float, *, readers: int = 1, max_reads:
 
 
 def two_readers_over_one(seconds: float) -> float:
-    """Throughput of two readers together over that of one, on 1 MiB trajectories that stay."""
+    """Throughput of two readers together over that of one, on 1 MiB trajectories that are not retired."""
     two = samples_per_s(1, seconds, readers=2, max_reads=ENDLESS)
     return two / samples_per_s(1, seconds, max_reads=ENDLESS)
 
 
 def ring_share_of_step(steps: int) -> float:
-    """Drawing and releasing a batch as a share of one training step of the `tiny_cpu` recipe on it; medians."""
+    """Time to draw and release a batch as a share of a training step of the `tiny_cpu` recipe on it; medians."""
     import torch
 
     from embodichain.types import camera_spec, write_text
@@ -308,7 +308,7 @@ def ring_share_of_step(steps: int) -> float:
 
 
 def peers() -> dict[str, Any]:
-    """What `benchmarks/peers/compare.py` finds, in the venv that `make bench-peers` makes."""
+    """Figures of `benchmarks/peers/compare.py`, run in the environment that `make bench-peers` creates."""
     script = Path(__file__).parent / "peers" / "compare.py"
     output = subprocess.run([sys.executable, script, "--peers-only"], capture_output=True, text=True, check=True)
     found = json.loads(output.stdout.splitlines()[-1])

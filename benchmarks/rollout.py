@@ -1,4 +1,4 @@
-"""How much of a core's time is physics? Steps/s of the rollout loop against a bare MuJoCo loop on the same scene in the same run.
+"""How much of a worker's time is physics? Steps/s of the rollout loop against a bare MuJoCo loop on the same scenes in one run.
 
     python benchmarks/rollout.py [--quick] [--json] [--tasks TASK ...]
 
@@ -36,7 +36,7 @@ SUBSTEPS = 10
 
 
 def measure(episodes: int, repeats: int, tasks: Sequence[str] = ()) -> dict[str, Any]:
-    """Plays `episodes` scenes (of `tasks`, else of the default ones) `repeats` times and returns medians and ratios."""
+    """Plays `episodes` scenes of `tasks` (by default the default tasks) `repeats` times; returns medians and ratios."""
     config = WorldConfig(tasks=tuple(tasks) or WorldConfig().tasks)
     world = prepare(config, lambda name, done, total: None)
     physics = world.make_physics()
@@ -114,7 +114,7 @@ def measure(episodes: int, repeats: int, tasks: Sequence[str] = ()) -> dict[str,
 
 
 def controls(physics: MujocoPhysics, codec: ActionCodec, actions: np.ndarray) -> list[np.ndarray]:
-    """What MuJoCo's actuators receive for each stored action."""
+    """The control input of MuJoCo's actuators for each stored action."""
     world = physics.world
     result = []
     for action in actions:
@@ -125,7 +125,7 @@ def controls(physics: MujocoPhysics, codec: ActionCodec, actions: np.ndarray) ->
 
 
 def render_fps(size: int, seconds: float, painter: str) -> float:
-    """Pictures per second of one core: RGB of every camera of a task scene at size x size."""
+    """RGB images per second on one core, over all cameras of a task's scene, at size x size pixels."""
     world = prepare(WorldConfig(width=size, height=size, painter=painter), lambda name, done, total: None)
     physics = world.make_physics()
     _, scene = SceneStage(world).step(1)
@@ -141,7 +141,7 @@ def render_fps(size: int, seconds: float, painter: str) -> float:
 
 
 def render_shares(tasks: Sequence[str], episodes: int) -> dict[str, float]:
-    """What part of an episode's time the rasteriser takes, by task."""
+    """The rasteriser's share of an episode's time, by task."""
     shares: dict[str, float] = {}
     for task in tasks:
         world = prepare(WorldConfig(tasks=(task,), painter="raster"), lambda name, done, total: None)

@@ -1,12 +1,12 @@
-"""Does a policy's world model model the world, do its actions use it, and does its memory decide anything?
+"""Does a policy's world model predict the world, do its actions use the prediction, and does its memory influence success?
 
     python benchmarks/world_model.py [POLICY] [--quick] [--json] [--episodes N] [--shifts ...]
 
-Expert episodes of the policy's own world, held out, are foreseen 1, 2 and 4 chunks ahead, beside a copy of the present frame and
-the best linear map of each latent (fitted on streamed episodes). Then each frame's chunk is made with the true next frame in place
-of the imagined one, with the imagined, the present, and noise. Last the policy plays in closed loop, in held-out scenes in and out
-of distribution; in a task that needs memory also with its memory emptied before every frame. POLICY is a run, a checkpoint, a
-policy file, or builtin:NAME (builtin:turn_switch if not given).
+Frames of held-out expert episodes of the policy's own world are predicted 1, 2 and 4 chunks ahead; baselines are a copy of the
+present frame and the best linear map of each latent (fitted on streamed episodes). Then each chunk is sampled given the true next
+frame, the imagined one, the present one, and noise. Last the policy plays in closed loop, in held-out scenes in and out of
+distribution; in tasks that need memory also with the memory emptied before every frame. POLICY is a run, a checkpoint, a policy
+file, or builtin:NAME (default: builtin:turn_switch).
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ from learner.runs.config import encode_on_write
 from learner.runs.locate import find
 
 CHANCE = {"switch_as_it_was": 0.5, "put_block_back": 0.25}
-"""Tasks that only memory solves, and how often whoever forgets is right."""
+"""Tasks that need memory, and the success rate of guessing without it."""
 BATCH = 4
 
 
 def play(world: World, split: Split, count: int) -> list[dict[str, NDArray]]:
-    """Expert episodes that succeeded, their frames encoded."""
+    """Successful expert episodes, with encoded frames."""
     stage = RolloutStage(world, None, worker=0, epoch=0)  # type: ignore[arg-type]  # nothing is published
     scenes, found, number = SceneStage(world, split, stage.physics), [], 0
     with closing(stage):
@@ -72,7 +72,7 @@ def play(world: World, split: Split, count: int) -> list[dict[str, NDArray]]:
 
 
 def batches(stored: Sequence[dict[str, NDArray]], *, opening: bool) -> Iterator[Batch]:
-    """Whole episodes, a few at a time."""
+    """Batches of a few whole episodes."""
     for begin in range(0, len(stored), BATCH):
         part = stored[begin : begin + BATCH]
         yield RingDataset(MemorySource(part), DataConfig(batch_size=len(part), window=0)).draw().gather(opening=opening)
@@ -81,7 +81,7 @@ def batches(stored: Sequence[dict[str, NDArray]], *, opening: bool) -> Iterator[
 def foresight(
     agent: Agent, streamed: Sequence[dict[str, NDArray]], held: Sequence[dict[str, NDArray]], starts: int
 ) -> dict[str, Any]:
-    """Errors ÷ no change, of what is imagined and of the linear map, summed over frames of held-out episodes."""
+    """Errors of imagined frames and of the linear map ÷ errors of an unchanged frame, summed over held-out episodes."""
     linear, opening = LinearForecast(), agent.model.needs.opening
     for batch in batches(streamed, opening=opening):
         linear.add(agent.window(batch).latents_BTNC, batch.valid_BT.sum(dim=1))
@@ -99,7 +99,7 @@ def foresight(
 
 @torch.no_grad()
 def actions(agent: Agent, held: Sequence[dict[str, NDArray]]) -> dict[str, Any]:
-    """Mean squared errors of chunks by what Stage 2 was given, and how far noise in place of the imagined frame moves a chunk."""
+    """Mean squared errors of chunks by the frame that Stage 2 was given, and how much noise in its place changes a chunk."""
     model = agent.model
     if not isinstance(model, Clwm):
         return {"chunk_change_by_noise": None, "action_error": None}
@@ -137,7 +137,7 @@ def actions(agent: Agent, held: Sequence[dict[str, NDArray]]) -> dict[str, Any]:
 
 
 def success(agent: Agent, world: World, shift: Shift, count: int) -> dict[str, Any]:
-    """How often the policy succeeds on each task of a held-out set, with 95% intervals (Wilson)."""
+    """Success rate of the policy on each task of a held-out set, with 95 % Wilson intervals."""
     held = held_out(world.config, shift, lambda *told: None)
     pilots = {"policy": lambda task, scene, physics: PolicyPilot(Policy(agent), ActionCodec(world.robot))}
     rows = [Graded.of(played, shift) for played in episodes(held, pilots, count)]
@@ -148,7 +148,7 @@ def success(agent: Agent, world: World, shift: Shift, count: int) -> dict[str, A
 
 
 def remembered(agent: Agent, world: World, count: int) -> dict[str, Any] | None:
-    """Success with memory and with memory emptied before every frame, of the tasks that need it; None where none does."""
+    """Success on tasks that need memory, with it and with it emptied before every frame; None without such tasks."""
     needing = tuple(name for name in world.config.tasks if name in CHANCE)
     if not needing:
         return None

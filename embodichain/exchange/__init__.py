@@ -1,4 +1,4 @@
-"""Other people's data sets, out and in: LeRobot v3, robomimic's HDF5 and RoboTwin's layout."""
+"""Exports trajectories as data sets in others' formats (LeRobot v3, robomimic's HDF5, RoboTwin's layout) and reads LeRobot v3."""
 
 __all__ = [
     "card",

@@ -1,4 +1,4 @@
-"""The card of a data set: what it is, how it was made, of which assets, and under which terms anybody may use it."""
+"""The data set card: contents, how they were made, the assets used, and the licence. It is the README of the data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Source:
 
 
 def sources_of(assets: tuple[Asset, ...]) -> dict[str, Source]:
-    """By content hash, which is how a trajectory names its assets."""
+    """Sources of assets by content hash, the key under which a trajectory names its assets."""
     return {
         asset.content_hash: Source(name=asset.name, category=asset.category, licence=asset.licence, origin=asset.source)
         for asset in assets
@@ -33,17 +33,17 @@ def sources_of(assets: tuple[Asset, ...]) -> dict[str, Source]:
 
 @dataclass(slots=True, kw_only=True)
 class Card:
-    """Takes note of every episode and writes the README of the data set."""
+    """Counts the episodes and the assets in them, and makes the README of the data set."""
 
     layout: Layout
     command: str
-    """What made the data set."""
+    """The command line that made the data set."""
     licence: str = ""
-    """Of the data set as a whole; empty: that of its assets where they agree, else "other"."""
+    """Licence of the whole data set; empty: that of its assets where all have the same, else "other"."""
     sources: Mapping[str, Source] = field(default_factory=dict)
     episodes: int = 0
     used: Counter[str] = field(default_factory=Counter)
-    """Episodes by the content hash of each asset in them."""
+    """Number of episodes in which each asset occurs, by content hash."""
     tasks: Counter[str] = field(default_factory=Counter)
     physics: Counter[str] = field(default_factory=Counter)
     recovered: int = 0
@@ -58,12 +58,12 @@ class Card:
 
     @property
     def licence_id(self) -> str:
-        """As the Hub spells licences: in small letters, "other" when assets differ or say nothing."""
+        """Licence as the Hugging Face Hub spells it: lower case, "other" when assets have different licences or state none."""
         found = {self.sources[used].licence if used in self.sources else "" for used in self.used}
         return (self.licence or (found.pop() if len(found) == 1 else "") or "other").lower()
 
     def text(self, contents: Sequence[str], *, tags: Sequence[str] = ()) -> str:
-        """The whole README; `contents` says what a row, or a demonstration, of this format holds."""
+        """The whole README; `contents` are lines that describe a row, or a demonstration, of the format."""
         rows = [self._row(digest, count) for digest, count in sorted(self.used.items())]
         unknown = sum(digest not in self.sources for digest in self.used)
         lines = [

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: whoever reads, or dies, at any moment finds the old file or the new one."""
+"""Atomic file writes: at any moment, also after a crash, readers find the complete old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from embodichain.errors import ConfigError
 __all__ = ["PARTIAL", "read_json", "replacing", "write_json", "write_text"]
 
 PARTIAL = ".partial"
-"""What the name of a file ends in while it is being written: no reader of data sets looks for such names."""
+"""Suffix of a file that is being written; no reader of data sets opens such files."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yields where to write; the file gets its name when the block ends well, and is gone when it does not."""
+    """Yields a temporary path to write to; it is renamed to `path` when the block ends, or removed when the block raises."""
     partial = path.with_name(path.name + PARTIAL)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -29,18 +29,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole."""
+    """Writes a text file atomically."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Writes plain values as a JSON file, whole."""
+    """Writes plain values as a JSON file, atomically."""
     write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; raises ConfigError when it cannot be read."""
+    """Reads a JSON file; raises ConfigError when it cannot be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,7 +1,7 @@
-"""LeRobot v3's layout on disk: where its files lie and what its columns are called, for the writer and the reader alike.
+"""LeRobot v3's layout on disk: the paths of its files and the names of its columns, for both writer and reader.
 
-Learned from the format's documentation and from what lerobot 0.4.4 reads. One file an episode, which the format allows: nothing
-that was written is touched again, and so nothing can be lost of it.
+Source: the format's documentation, and what lerobot 0.4.4 reads. We write one file per episode, which the format allows: files of
+finished episodes are never opened for writing again, so that a crash cannot damage them.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ __all__ = [
 
 VERSION = "v3.0"
 CHUNK_FILES = 1000
-"""Files in a folder of the format, which calls such a folder a chunk."""
+"""Most files in one folder; the format calls such a folder a chunk (not a chunk of commands)."""
 INFO, STATS, TASKS = Path("meta/info.json"), Path("meta/stats.json"), Path("meta/tasks.parquet")
 OURS = Path("meta/embodichain.json")
-"""What the format has no place for: how many commands a row holds, and their names."""
+"""Our own file, for what the format has no field for: how many commands a row holds, and their names."""
 _FILE = "chunk-{chunk_index:03d}/file-{file_index:03d}"
 DATA = f"data/{_FILE}.parquet"
 VIDEO = f"videos/{{video_key}}/{_FILE}.mp4"
@@ -47,24 +47,24 @@ EPISODES = f"meta/episodes/{_FILE}.parquet"
 ACTION, STATE = "action", "observation.state"
 ACTION_POSE, STATE_POSE = "action_pose", "observation.pose"
 IMAGES = "observation.images."
-"""Before a camera's name."""
+"""Prefix of a camera's name in column names."""
 SEGMENT, DONE = "segment", "next.done"
 
 
 def place(template: str, number: int, key: str = "") -> Path:
-    """The path of file `number` of a kind (DATA, VIDEO of a camera's key, EPISODES), from the data set's folder."""
+    """Path of file `number`, relative to the data set; `template` is DATA, EPISODES, or VIDEO with the camera's column in `key`."""
     chunk, index = divmod(number, CHUNK_FILES)
     return Path(template.format(chunk_index=chunk, file_index=index, video_key=key))
 
 
 def number_in(path: Path) -> int | None:
-    """The inverse of `place`; None for another file."""
+    """Number of the file at `path`, the inverse of `place`; None for a path that `place` does not make."""
     found = re.fullmatch(r"chunk-(\d+)/file-(\d+)\.\w+", f"{path.parent.name}/{path.name}")
     return int(found[1]) * CHUNK_FILES + int(found[2]) if found else None
 
 
 def tasks_table(tasks: list[str]) -> pa.Table:
-    """The sentences of a data set by their index; pandas finds the sentences as the table's index, as LeRobot expects."""
+    """The table of instructions by their index; read with pandas, the instructions are its index, as LeRobot expects."""
     metadata = (
         '{"index_columns": ["task"], "column_indexes": [{"name": null, "field_name": null, "pandas_type": "unicode", '
         '"numpy_type": "object", "metadata": {"encoding": "UTF-8"}}], "columns": [{"name": "task_index", "field_name": '

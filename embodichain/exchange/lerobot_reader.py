@@ -1,4 +1,4 @@
-"""Reads LeRobot v3 folders, whoever wrote them, as trajectories of this engine; refuses them with all that is missing."""
+"""Reads LeRobot v3 data sets of any origin as trajectories of this engine; an unsuitable one raises with all that it lacks."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from embodichain.types import (
 __all__ = ["WORKER", "LeRobotFolder"]
 
 WORKER = 0xFFFF
-"""Of the ids of trajectories that came out of a data set: no simulating worker has this number."""
+"""Worker number in the ids of trajectories read from a data set; no simulating worker has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Columns:
-    """Which of their numbers make a command."""
+    """Which numbers of a data set's column make a command of ours, with the scale and offset of each."""
 
     key: str
     columns: NDArray[np.int64]
@@ -50,20 +50,20 @@ class _Columns:
     offsets: NDArray[np.float64]
 
     def read(self, table: pa.Table, per_row: int) -> NDArray[np.float64]:
-        """Commands [rows, per_row, n]."""
+        """Commands of all rows, [rows, per_row, n]."""
         values = np.stack(table[self.key].to_numpy()).astype(np.float64).reshape(table.num_rows, per_row, -1)
         return values[..., self.columns] * self.scales + self.offsets
 
 
 class LeRobotFolder:
-    """One data set, for one robot and one schema of trajectories. Owned by one thread.
+    """One LeRobot data set, read for one robot and one trajectory layout. Owned by one thread.
 
-    Raises ConfigError when the folder is no data set of version 3 that can be read, or lacks a camera or a number that the robot
-    needs: the message names all of them and what there is instead.
+    Raises ConfigError when the folder is no readable data set of version 3, or lacks a camera or a joint that the robot needs; the
+    message names all that is missing and what is available.
     """
 
     def __init__(self, folder: Path, robot: Robot, spec: TrajectorySpec, mapping: Correspondence | None = None) -> None:
-        """`spec` says how many commands a chunk has, and how large pictures are to be."""
+        """`spec` gives the commands per chunk and the size to which images are resized; without `mapping`, names must be ours."""
         self.folder, self._mapping = folder, mapping or Correspondence()
         self._robot, self._codec, self._chunk = robot, ActionCodec(robot), spec.chunk
         _, _, self._height, self._width, _ = spec.field("rgb").shape
@@ -104,14 +104,14 @@ class LeRobotFolder:
         return len(self._episodes)
 
     def trajectory_id(self, number: int) -> int:
-        """Packed id of episode `number`."""
+        """Packed trajectory id of episode `number`."""
         return TrajectoryId(worker=WORKER, epoch=0, sequence=number).pack()
 
     def episode(self, number: int) -> dict[str, NDArray]:
-        """Episode `number` as the arrays of `camera_spec`, as long as it is.
+        """Episode `number` as arrays in the layout of `camera_spec`, without padding.
 
-        Commands and measurements that come at another rate than the robot's are interpolated in time; pictures are the last that
-        were there. What is left of a chunk at the end is dropped. Raises ConfigError for an episode shorter than one chunk.
+        Commands and states recorded at another rate than the robot's are interpolated linearly in time; for images the latest
+        one is taken. An incomplete chunk at the end is dropped. Raises ConfigError for an episode shorter than one chunk.
         """
         entry = self._episodes[number]
         table = pq.read_table(self.folder / self._file("data_path", entry, "data/"), filters=[("episode_index", "=", number)])
@@ -163,7 +163,7 @@ class LeRobotFolder:
         return _Columns(key=key, columns=columns, scales=scales, offsets=offsets)
 
     def _names(self, key: str) -> list[str]:
-        """Names of a column's numbers; their indices where they have none."""
+        """Names of the numbers in a column; their indices as strings where the data set names none."""
         feature = self._info["features"].get(key, {"shape": [0]})
         names: Any = feature.get("names") or []
         if isinstance(names, dict):  # {"motors": [...]}, as earlier versions wrote
@@ -171,7 +171,7 @@ class LeRobotFolder:
         return [str(name) for name in names] if len(names) == feature["shape"][0] else [str(i) for i in range(feature["shape"][0])]
 
     def _read_episodes(self) -> list[dict[str, Any]]:
-        """The rows of `meta/episodes` that count, by episode."""
+        """The rows of `meta/episodes` in order of episode, without those of an episode that was never completed."""
         found: dict[int, dict[str, Any]] = {}
         for path in sorted((self.folder / "meta/episodes").glob("*/*.parquet")):
             schema = pq.read_schema(path)
@@ -190,7 +190,7 @@ class LeRobotFolder:
         )
 
     def _pictures(self, entry: Mapping[str, Any], table: pa.Table, key: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Pictures of one camera in these rows, [len(rows), h, w, 3]."""
+        """Images of one camera in these rows, [len(rows), h, w, 3]."""
         if self._info["features"][key]["dtype"] == "image":
             files = {row: Image.open(io.BytesIO(table[key][row].as_py()["bytes"])).convert("RGB") for row in set(rows.tolist())}
         else:
@@ -208,7 +208,7 @@ class LeRobotFolder:
                 stream = container.streams.video[0]
                 tick = float(stream.time_base or 0.0)
                 if begin:
-                    container.seek(int(begin / tick), stream=stream)  # to the key frame before
+                    container.seek(int(begin / tick), stream=stream)  # goes to the key frame before `begin`: decoding starts there
                 for frame in container.decode(stream):
                     row = round(((frame.pts or 0) * tick - begin) * fps)
                     if row in wanted:
@@ -220,7 +220,7 @@ class LeRobotFolder:
         raise ConfigError(f"the film {path} ends before frame {min(wanted - found.keys())} of episode {entry['episode_index']}")
 
     def _segments(self, table: pa.Table, chunks: int, hz: int) -> NDArray[np.uint8]:
-        """What each chunk is, where the data set says so; else as planned."""
+        """The `Segment` of each chunk where the data set labels its rows; otherwise all are `PLANNED` (0)."""
         out = np.zeros(chunks, np.uint8)
         if lerobot.SEGMENT in table.column_names:
             labels = [Segment(int(value)) for value in table[lerobot.SEGMENT].to_numpy()]
@@ -231,7 +231,7 @@ class LeRobotFolder:
         return out
 
     def _provenance(self, entry: Mapping[str, Any], number: int) -> TrajectoryInfo:
-        """Theirs when it is one of ours; else that it was recorded, and where."""
+        """The stored provenance when this engine wrote the data set; otherwise a note of the data set and episode."""
         if note := entry.get("provenance/info"):
             return TrajectoryInfo.decode(note.encode())
         return TrajectoryInfo(
@@ -249,6 +249,6 @@ class LeRobotFolder:
 
 
 def _interpolated(values: NDArray[np.float64], hz: float, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows [N, n] that came at `hz`, at other times [s]; before the first and after the last they stay."""
+    """Rows [N, n] sampled at `hz`, interpolated at `times` [s]; constant before the first and after the last."""
     own = np.arange(len(values)) / hz
     return np.stack([np.interp(times, own, column) for column in values.T], axis=1)

@@ -1,7 +1,7 @@
-"""Writes LeRobot v3 data sets: each episode whole or not at all, and all of them readable at any moment.
+"""Writes LeRobot v3 data sets: each episode completely or not at all, and the data set is readable at any moment.
 
-An episode's files get their names one after another, and it counts from when `meta/info.json` says so, which comes last. Whatever
-kills the writer, the data set is complete up to the episode under way; the next writer clears away what that one left.
+The files of an episode are written first and `meta/info.json`, which holds the number of episodes, last. So a writer that dies
+leaves a data set that is complete up to the episode before; the next writer removes the files of the unfinished episode.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["LeRobotWriter", "VideoConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoConfig:
-    """How pictures are encoded, with x264."""
+    """How images are encoded as video, with x264."""
 
     crf: int = 18
-    """Quality: 0 loses nothing, 51 most; at 18 people see no difference."""
+    """Constant rate factor of x264: 0 is lossless, 51 the worst quality; at 18 people see no difference."""
     preset: str = "veryfast"
     keyframe_every: int = 2
-    """Frames from one that stands alone to the next: random access is cheap when they are few."""
+    """Frames from one key frame to the next; a small number makes random access cheap."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.crf <= 51 or self.keyframe_every < 1:
@@ -46,7 +46,7 @@ class VideoConfig:
 
     @property
     def options(self) -> dict[str, str]:
-        """As x264 is told."""
+        """Options by x264's names."""
         return {"crf": str(self.crf), "preset": self.preset, "g": str(self.keyframe_every), "bf": "0"}
 
 
@@ -54,9 +54,9 @@ class LeRobotWriter:
     """Writes one data set; implements `writers.DatasetWriter`. Owned by one thread; one process writes a folder at a time."""
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, video: VideoConfig | None = None, resume: bool = False) -> None:
-        """Begins a data set, or goes on with the one in `folder` when told to `resume`.
+        """Begins a data set, or continues the one in `folder` with `resume`.
 
-        Raises ConfigError when the folder holds one already and is not to be resumed, or holds one of another layout.
+        Raises ConfigError when the folder holds a data set and `resume` is False, or one of another layout.
         """
         self.folder, self.layout = folder, layout
         self._card, self._video = card, video or VideoConfig()
@@ -80,7 +80,7 @@ class LeRobotWriter:
         return len(self.trajectory_ids)
 
     def add(self, recorded: Recorded) -> None:
-        """Adds one episode; it is in the data set when this returns."""
+        """Adds one episode; it is on disk and counted when this returns."""
         number, frames = self.num_episodes, recorded.num_frames
         columns = self._columns(recorded)
         statistics = {name: of_rows(values) for name, values in columns.items()}
@@ -113,7 +113,7 @@ class LeRobotWriter:
         write_json(self.folder / lerobot.INFO, self._info())  # from here on the episode counts
 
     def close(self) -> None:
-        """Clears away what an interrupted episode left; the data set is complete without."""
+        """Removes the files of an interrupted episode; the data set is complete even when this is never called."""
         self._clear()
 
     def __enter__(self) -> LeRobotWriter:
@@ -125,7 +125,7 @@ class LeRobotWriter:
     # ------------------------------------------------------------------------------------------------------------ contents
 
     def _columns(self, recorded: Recorded) -> dict[str, NDArray]:
-        """What a row holds beside its numbers; the last row, after the last command, repeats it."""
+        """Columns that hold data, not indices. The row of the last frame, which no command follows, repeats the last command."""
         frames = recorded.num_frames
         last = np.minimum(np.arange(frames), frames - 2)
         done = np.zeros(frames, np.bool_)
@@ -169,7 +169,7 @@ class LeRobotWriter:
         return pa.table({name: pa.array([value]) for name, value in row.items()})
 
     def _features(self) -> dict[str, Any]:
-        """The columns as `info.json` describes them."""
+        """The description of the columns in `info.json`."""
         layout = self.layout
         steps = [""] if layout.chunk == 1 else [f"@{step}" for step in range(layout.chunk)]
         shapes: dict[str, tuple[str, list[str] | None, int]] = {
@@ -226,7 +226,7 @@ class LeRobotWriter:
     # ------------------------------------------------------------------------------------------------------------- lives
 
     def _go_on(self) -> None:
-        """Takes in what an earlier writer left."""
+        """Reads the layout, instructions, statistics and provenance of the episodes that an earlier writer finished."""
         ours = read_json(self.folder / lerobot.OURS)["layout"]
         now = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.layout).items()}
         if different := [f"{name} {ours.get(name)}, now {now[name]}" for name in now if ours.get(name) != now[name]]:
@@ -251,12 +251,12 @@ class LeRobotWriter:
         self.trajectory_ids.append(trajectory_id)
 
     def _describe(self) -> None:
-        """Writes what is said of all episodes together: statistics and card."""
+        """Writes the statistics of all episodes, and the card."""
         write_json(self.folder / lerobot.STATS, {name: plain(values) for name, values in self._statistics.items()})
         write_text(self.folder / "README.md", self._card.text(_contents(self.layout), tags=("LeRobot",)))
 
     def _clear(self) -> None:
-        """Removes files that are not complete, and those of an episode that does not count."""
+        """Removes partly written files, and those of an episode that `info.json` does not count."""
         counted = read_json(self.folder / lerobot.INFO)["total_episodes"] if (self.folder / lerobot.INFO).exists() else 0
         for path in sorted(self.folder.rglob("*")):
             number = lerobot.number_in(path)
@@ -265,7 +265,7 @@ class LeRobotWriter:
 
 
 def _contents(layout: Layout) -> list[str]:
-    """What the card says of a row."""
+    """Lines of the card that describe a row."""
     several = f"; {layout.chunk} of them, one after another" if layout.chunk > 1 else ""
     return [
         f"One frame of {len(layout.cameras)} cameras ({', '.join(layout.cameras)}; {layout.width} x {layout.height} pixels),",
@@ -286,7 +286,7 @@ def _number(layout: Layout) -> int | float:
 
 
 def _array(values: NDArray) -> pa.Array:
-    """A column: numbers, or lists of as many numbers in every row."""
+    """A column of numbers from an array [N], or of lists of equal length from an array [N, n]."""
     if values.ndim == 1:
         return pa.array(values)
     return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])

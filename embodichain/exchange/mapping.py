@@ -1,4 +1,4 @@
-"""How somebody else's data set becomes this robot's experience: whose camera is which, whose number which joint, at which rate."""
+"""The mapping from another data set to our robot: which of its columns is which camera and joint, and at which rate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Correspondence", "Pick", "load", "pick_columns"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
-    """Where one number of a command comes from: `scale` times theirs called `name` plus `offset`; without a name, `offset`."""
+    """Source of one number of a command: `scale` * (the data set's number `name`) + `offset`; with an empty name, `offset`."""
 
     name: str = ""
     scale: float = 1.0
@@ -28,7 +28,7 @@ class Pick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correspondence:
-    """What a short YAML file says; what it leaves out is called there as it is here.
+    """The contents of a mapping file in YAML; what the file leaves out has the same name in the data set as in our robot.
 
     cameras: {head: observation.images.top, left_wrist: observation.images.cam_left}
     action: {left.joint1: shoulder_pan.pos, left.gripper: {from: gripper.pos, scale: 0.0007}, right.joint1: {value: 0.0}}
@@ -48,7 +48,7 @@ class Correspondence:
 
 
 def load(path: Path) -> Correspondence:
-    """Reads the YAML; raises ConfigError for what cannot be used."""
+    """Reads a mapping file; raises ConfigError when it cannot be read or has unknown keys or values."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -87,7 +87,7 @@ def _pick(path: Path, channel: str, value: Any) -> Pick:
 def pick_columns(
     channels: Sequence[str], picks: Mapping[str, Pick], names: Sequence[str], what: str, missing: list[str]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    """For each channel its column among `names` (-1: none), scale and offset; says in `missing` what is not there."""
+    """For each channel its column among `names` (-1: constant), scale and offset; appends what is not found to `missing`."""
     columns, scales, offsets = [], [], []
     for channel in channels:
         pick = picks.get(channel, Pick(name=channel))

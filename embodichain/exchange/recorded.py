@@ -1,4 +1,4 @@
-"""One finished trajectory as data sets want it: pictures by camera, commands and measurements by channel, words, provenance."""
+"""One finished trajectory in a form for data sets: images by camera, commands and states by channel, instruction, provenance."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embodichain.types import Robot, TrajectoryInfo, TrajectorySpec, read_text
 __all__ = ["POSE", "Layout", "Recorded", "channels_of"]
 
 POSE = ("x", "y", "z", "qw", "qx", "qy", "qz")
-"""What a pose holds, in order: position [m], then orientation, in the world's frame."""
+"""Numbers of a pose, in order: position [m], then the quaternion, in the world frame."""
 
 
 def channels_of(robot: Robot) -> tuple[str, ...]:
@@ -30,18 +30,18 @@ def _channels(arms: Iterable[tuple[str, int]]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What the episodes of one data set have in common."""
+    """Properties that all episodes of one data set share: robot, cameras, channels and rates."""
 
     robot: str
     arms: tuple[str, ...]
     joints: tuple[int, ...]
-    """Joints of each arm."""
+    """Number of joints of each arm."""
     openings: tuple[float, ...]
-    """How far each arm's gripper opens [m]."""
+    """Largest opening of each arm's gripper [m]."""
     cameras: tuple[str, ...]
     height: int
     width: int
-    """Of every picture [pixels]."""
+    """Width of every image [pixels]."""
     control_hz: int
     """Commands per second."""
     chunk: int
@@ -49,7 +49,11 @@ class Layout:
 
     @classmethod
     def of(cls, robot: Robot, spec: TrajectorySpec) -> Layout:
-        """The layout of what `robot` records under `spec`; raises ConfigError when there are no pictures in it, or too few."""
+        """The layout of trajectories of `robot` under `spec`.
+
+        Raises ConfigError when `spec` has no images, or not one for each camera, or when the robot is commanded in movements of
+        its end effector.
+        """
         if robot.channels:
             raise ConfigError(
                 f"{robot.name} is commanded in movements of its hand, and these formats hold targets of joints: its episodes "
@@ -78,7 +82,7 @@ class Layout:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """As `channels_of` the robot."""
+        """Names of the numbers of a command, equal to `channels_of(robot)`."""
         return _channels(zip(self.arms, self.joints, strict=True))
 
     @property
@@ -94,14 +98,14 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Recorded:
-    """One trajectory of F chunks of K commands, and F + 1 frames; the arrays are its own."""
+    """One trajectory of F chunks of K commands, and F + 1 frames; the arrays are copies, not views of a ring's slot."""
 
     trajectory_id: int
     """Packed TrajectoryId."""
     instruction: str
     info: TrajectoryInfo
     rgb: NDArray[np.uint8]
-    """Pictures of all cameras, [F + 1, C, h, w, 3]."""
+    """Images of all cameras, [F + 1, C, h, w, 3]."""
     state: NDArray[np.float32]
     """Measured joints [rad] and gripper openings [m] at each frame, in the order of `Layout.channels`, [F + 1, n]."""
     state_pose: NDArray[np.float32]
@@ -109,16 +113,16 @@ class Recorded:
     action: NDArray[np.float32]
     """Commands, in the order of `Layout.channels`, [F, K, n]."""
     action_pose: NDArray[np.float32]
-    """The poses that they command, [F, K, 7 x arms]."""
+    """Commanded poses of the end effectors, in the order of `Layout.poses`, [F, K, 7 x arms]."""
     segment: NDArray[np.uint8]
     """`types.Segment` of each chunk, [F]."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, NDArray], codec: ActionCodec) -> Recorded:
-        """Copies what a slot holds, without what lies beyond the episode's end."""
+        """Copies a trajectory out of a slot's arrays, without the padding after the episode's end."""
         chunks = int(arrays["num_chunks"])
         action, proprio = arrays["action"][:chunks], arrays["proprio"][: chunks + 1]
-        poses = len(POSE) * len(codec.robot.arms)  # they come first in a unified action
+        poses = len(POSE) * len(codec.robot.arms)  # the poses come first in a unified action
         return cls(
             trajectory_id=int(arrays["trajectory_id"]),
             instruction=read_text(arrays["instruction"]),
@@ -133,5 +137,5 @@ class Recorded:
 
     @property
     def num_frames(self) -> int:
-        """F + 1."""
+        """Number of frames, F + 1."""
         return len(self.rgb)

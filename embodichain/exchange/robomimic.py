@@ -1,7 +1,7 @@
-"""Writes robomimic's HDF5: one file with a group for each demonstration, which its stock `SequenceDataset` reads.
+"""Writes robomimic's HDF5: one file with a group per demonstration, which robomimic's own `SequenceDataset` reads.
 
-HDF5 files do not survive a process that dies while it writes them. So each demonstration first gets a file of its own beside, and
-the data set is a small file of links to them, written anew for each; at the end everything is packed into one file.
+An HDF5 file is corrupt when the process that writes it dies. So each demonstration is first written to a file of its own, and the
+data set is a small file of links to these, rewritten after each demonstration; `close` packs everything into one file.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _CONTENTS = (
 class RobomimicWriter:
     """Writes `dataset.hdf5` in a folder; implements `writers.DatasetWriter`. Owned by one thread.
 
-    Of a demonstration of F chunks there are F samples: `obs` and `next_obs` with a picture for each camera ("head_image"), `state`
-    and `pose` as in `Recorded`; `actions` [F, K x n], absolute commands, not scaled to -1..1.
+    A demonstration of F chunks has F samples: `obs` and `next_obs` with an image for each camera ("head_image"), `state` and
+    `pose` as in `Recorded`; `actions` [F, K x n] are absolute commands, not scaled to -1..1.
     """
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
-        """Raises ConfigError when the folder holds a data set already and is not to be resumed."""
+        """Raises ConfigError when the folder holds a data set and `resume` is False."""
         self.folder, self.path = folder, folder / "dataset.hdf5"
         self._parts = folder / "demos"
         self._layout, self._card = layout, card
@@ -64,7 +64,7 @@ class RobomimicWriter:
         return len(self.trajectory_ids)
 
     def add(self, recorded: Recorded) -> None:
-        """Adds one demonstration; it is in the data set when this returns."""
+        """Adds one demonstration; it is on disk and counted when this returns."""
         number, samples = self.num_episodes, recorded.num_frames - 1
         with replacing(self._part(number)) as partial, h5py.File(partial, "w") as file:
             demo = file.create_group("demo")
@@ -87,7 +87,7 @@ class RobomimicWriter:
         self._link()
 
     def close(self) -> None:
-        """Packs all demonstrations into the one file."""
+        """Packs all demonstrations into one file."""
         if not self._parts.exists():
             return
         with replacing(self.path) as partial, h5py.File(self.path, "r") as links, h5py.File(partial, "w") as file:
@@ -104,7 +104,7 @@ class RobomimicWriter:
         self.close()
 
     def _begin(self, file: h5py.File) -> h5py.Group:
-        """The group `data` with what robomimic wants to know of the whole; type 1 is a simulation made elsewhere."""
+        """The group `data` with the attributes that robomimic reads; environment type 1 stands for another simulator."""
         layout = self._layout
         arguments = {
             "env_name": "EmbodiChain",
@@ -118,14 +118,14 @@ class RobomimicWriter:
         return data
 
     def _link(self) -> None:
-        """Writes the file of links to every demonstration's own file."""
+        """Writes the data set as a file of links to the files of the demonstrations."""
         with replacing(self.path) as partial, h5py.File(partial, "w") as file:
             data = self._begin(file)
             for number in range(self.num_episodes):
                 data[f"demo_{number}"] = h5py.ExternalLink(str(self._part(number).relative_to(self.folder)), "/demo")
 
     def _unpack(self) -> None:
-        """Gives every packed demonstration a file of its own again."""
+        """Splits a packed data set into one file per demonstration again, so that it can be extended."""
         with h5py.File(self.path, "r") as file:
             for number in range(self.num_episodes):
                 if not self._part(number).exists():

@@ -1,7 +1,7 @@
-"""Writes RoboTwin 2.0's layout: a folder for each task, and in it an HDF5 file, a sentence and a film for each episode.
+"""Writes RoboTwin 2.0's layout: a folder for each task, with an HDF5 file, an instruction and a video for each episode.
 
-Learned from its public collector and from those who read its data. What it keeps of each camera beside pictures (intrinsics and
-extrinsics) a trajectory of ours does not hold; readers of pictures and joints do not ask for it.
+Source: its public collector, and public programs that read its data. The cameras' intrinsics and extrinsics are left out, because
+our trajectories do not hold them; programs that read only images and joints do not need them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from embodichain.types import TrajectoryInfo
 __all__ = ["RoboTwinWriter"]
 
 _CONFIG = "demo_embodichain"
-"""Folder in a task's, where RoboTwin has the name of the configuration that collected."""
+"""Name of the folder inside a task's folder; RoboTwin names it after the configuration of the collector."""
 _QUALITY = 95
-"""Of JPEG pictures."""
+"""Quality of the JPEG images, up to 100."""
 
 
 _CONTENTS = (
@@ -40,12 +40,12 @@ _CONTENTS = (
 class RoboTwinWriter:
     """Writes one folder; implements `writers.DatasetWriter`. Owned by one thread.
 
-    `joint_action` holds at each frame the command in force [rad], as RoboTwin's drive targets, and of a gripper the share of its
-    opening, 0 to 1; `endpose` the measured poses.
+    `joint_action` holds at each frame the latest command: joint targets [rad], as RoboTwin's drive targets, and grippers as a
+    share of the full opening, 0 to 1. `endpose` holds the measured poses.
     """
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
-        """Raises ConfigError for a robot without a left and a right arm, or a folder that holds a data set and is not resumed."""
+        """Raises ConfigError for a robot without a left and a right arm, or a folder with a data set when `resume` is False."""
         if set(layout.arms) != {"left", "right"}:
             raise ConfigError(f"RoboTwin's layout has a left and a right arm, {layout.robot!r} has {', '.join(layout.arms)}")
         self.folder, self._layout, self._card = folder, layout, card
@@ -71,7 +71,7 @@ class RoboTwinWriter:
         return len(self._written)
 
     def add(self, recorded: Recorded) -> None:
-        """Adds one episode; it is in the data set when this returns."""
+        """Adds one episode; it is on disk and counted when this returns."""
         task = recorded.info.task
         number = Counter(note["task"] for note in self._written)[task]
         place = self.folder / task / _CONFIG
@@ -119,12 +119,12 @@ class RoboTwinWriter:
 
 
 def _camera(name: str) -> str:
-    """What RoboTwin calls a camera: head_camera, left_camera for the wrist of the left arm."""
+    """RoboTwin's name of a camera: "head_camera", and "left_camera" for the left arm's wrist camera."""
     return f"{name.removesuffix('_wrist')}_camera"
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """A JPEG file. Red and blue change places, as in RoboTwin's: its readers get RGB from a decoder that gives BGR."""
+    """A JPEG file with red and blue exchanged, as RoboTwin's are: its readers take the BGR of OpenCV's decoder for RGB."""
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).save(file, "JPEG", quality=_QUALITY)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Where exported trajectories come from: scenes played on the spot, or a running job's ring, as one more reader under its bound."""
+"""Where exported trajectories come from: scenes simulated here, or the ring of a running job, whose bound on reads applies."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ __all__ = ["Told", "from_ring", "from_scenes"]
 
 _POLL_S = 0.2
 _PATIENCE_S = 10.0
-"""How long a ring may stay without enough news before what little there is is drawn [s]."""
+"""Longest wait for enough unseen trajectories in the ring; after it the few there are get drawn [s]."""
 _NEWS = 0.5
-"""Share of the ring's trajectories that must be unseen before one is drawn: a draw of a seen one wastes a read."""
+"""Share of the ring's trajectories that must be unseen before one is drawn, as a draw of a seen trajectory wastes a read."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Told:
-    """What a source has gone through so far."""
+    """Counters of a source."""
 
     refused: Counter[str] = field(default_factory=Counter)
     """Scenes that gave no episode, by reason."""
     reads: int = 0
-    """Draws from the ring, all of them booked."""
+    """Draws from the ring, all recorded in the ledger."""
     seen_before: int = 0
-    """Draws that gave a trajectory that was exported already."""
+    """Draws that returned a trajectory exported before."""
 
 
 def from_scenes(world: World, first: int, told: Told, between: Callable[[], None]) -> Iterator[Recorded]:
-    """Plays scene `first`, `first + 1` ... with their tasks' experts, without end; yields the episodes that succeeded.
+    """Simulates scenes `first`, `first + 1` ... with their tasks' experts, without end; yields the episodes that succeeded.
 
-    The same numbers give the same episodes as in a run of the same world. `between` is called before each and may raise.
+    A scene number gives the same episode as in a run of the same world. `between` is called before each scene and may raise.
     """
     physics = world.make_physics()
     try:
@@ -77,9 +77,9 @@ def from_ring(
 ) -> Iterator[Recorded]:
     """Draws trajectories that are not in `seen` from a running job's ring until the ring closes.
 
-    Each draw is one of the K reads of a trajectory, taken from the learner, and is booked in `ledger` before anything else happens
-    with it, at the learner's present iteration. The ring says what is in it without a read, so that few draws are wasted.
-    `between` is called before each look at the ring, also while nothing new comes, and may raise.
+    Each draw uses one of the K reads of a trajectory, which the learner then lacks. It is recorded in the file `ledger`, with the
+    learner's present iteration, before the trajectory is used. The ring's contents can be listed without a read, so that few
+    draws are wasted. `between` is called before each look at the ring, also while nothing new arrives, and may raise.
     """
     codec, known = ActionCodec(robot), set(seen)
     observer, rng = Observer.open(ring.path), np.random.default_rng()

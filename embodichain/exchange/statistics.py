@@ -1,4 +1,4 @@
-"""Statistics of a data set's columns as LeRobot keeps them: of each episode, and of all episodes from those of each."""
+"""Statistics of a data set's columns in LeRobot's form: per episode, and merged over all episodes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Statistics = Mapping[str, NDArray[np.float64]]
 
 _QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 _MOST_PICTURES = 100
-"""Pictures of an episode that are looked at: as many as LeRobot's own writer samples."""
+"""Most images of an episode that enter the statistics, as many as LeRobot's own writer samples."""
 
 
 def of_rows(values: NDArray) -> Statistics:
-    """Of each channel of rows [N, D]: arrays [D], and the count [1]."""
+    """Statistics of each channel of rows [N, D]: arrays [D], and the count [1]."""
     values = values.reshape(len(values), -1).astype(np.float64)
     return {
         "min": values.min(axis=0),
@@ -32,9 +32,9 @@ def of_rows(values: NDArray) -> Statistics:
 
 
 def of_pictures(frames: NDArray[np.uint8]) -> Statistics:
-    """Of each colour of pictures [N, h, w, 3], in 0..1: arrays [3, 1, 1], and the count of pictures [1].
+    """Statistics of each colour of images [N, h, w, 3], as values 0..1: arrays [3, 1, 1], and the count of images [1].
 
-    Every pixel of up to a hundred pictures counts, evenly over the episode; a histogram of the 256 values makes it exact.
+    Uses all pixels of up to a hundred images, spread evenly over the episode; a histogram of the 256 values makes it exact.
     """
     picks = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), _MOST_PICTURES)).round().astype(int))
     levels = np.arange(256) / 255.0
@@ -54,9 +54,10 @@ def of_pictures(frames: NDArray[np.uint8]) -> Statistics:
 
 
 def merged(first: Statistics, second: Statistics) -> Statistics:
-    """Of two sets of rows together. Mean and deviation are exact (Chan's parallel variance); quantiles are means by count.
+    """Statistics of the union of two sets of rows.
 
-    So LeRobot aggregates them as well: whoever wants exact quantiles of a whole set takes them from its rows.
+    Mean and deviation are exact (Chan's parallel variance). Quantiles are means weighted by count, as in LeRobot, and so only
+    approximate.
     """
     a, b = float(first["count"][0]), float(second["count"][0])
     share = b / (a + b)
@@ -73,5 +74,5 @@ def merged(first: Statistics, second: Statistics) -> Statistics:
 
 
 def plain(statistics: Statistics) -> dict[str, Any]:
-    """As lists that JSON and Parquet hold."""
+    """Statistics as lists, for JSON and Parquet."""
     return {name: values.tolist() for name, values in statistics.items()}

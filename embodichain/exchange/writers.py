@@ -1,4 +1,4 @@
-"""The formats that trajectories leave in, by name, and what every writer of one can do."""
+"""The export formats by name, and the protocol of their writers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["FORMATS", "DatasetWriter"]
 class DatasetWriter(Protocol):
     """Writes one data set. Implementations: `LeRobotWriter`, `RobomimicWriter`, `RoboTwinWriter`.
 
-    Made with (folder, layout, card, resume=False). Whatever kills its process, at most the episode under way is lost.
+    Constructed with (folder, layout, card, resume=False). When its process dies, at most the unfinished episode is lost.
     """
 
     @property
@@ -26,15 +26,15 @@ class DatasetWriter(Protocol):
 
     @property
     def trajectory_ids(self) -> Sequence[int]:
-        """Their packed ids, in order."""
+        """Packed ids of all episodes in the data set, in order."""
         ...
 
     def add(self, recorded: Recorded) -> None:
-        """Adds one episode; it is in the data set when this returns."""
+        """Adds one episode; it is on disk and counted when this returns."""
         ...
 
     def close(self) -> None:
-        """Finishes the data set."""
+        """Writes what is still missing (such as the card); the data set is complete afterwards."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -52,4 +52,4 @@ FORMATS: Registry[Callable[..., DatasetWriter]] = Registry(
     },
     "`embodichain export --help` explains each",
 )
-"""Writers by the name of their format; installed distributions add others under `embodichain.formats`."""
+"""Writers by format name; installed distributions add more under the entry-point group `embodichain.formats`."""

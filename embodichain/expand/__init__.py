@@ -1,4 +1,4 @@
-"""Domain expansion: what makes episodes differ beyond their layout."""
+"""Domain randomisation: varies looks, sizes and physics of scenes, and selects diverse scenes."""
 
 __all__ = [
     "diversity",

@@ -1,10 +1,9 @@
-"""Reachability-aware diversity: of several scenes that the arms can do, the one that is least like those with other numbers.
+"""Reachability-aware diversity: chooses, among several reachable scenes for each number, those that differ most from others.
 
-Like and unlike are told by what matters to the task: where the hand touches, along which normal and with which closing direction,
-from where and with which arm it comes, and what is to result. The numbers of a run are taken in blocks. A block has several
-candidates for each of its numbers, drawn in the reachable set; those are kept that differ so that together they stand for all of
-it, and differ from what earlier blocks of the same series have. Which they are depends on the series' numbers alone: whichever
-worker makes a number makes the same scene.
+Similarity is measured by what matters to the task: where the hand touches, the contact normal and closing direction, the approach
+and the arm, and the intended result. Scene numbers are grouped in blocks. Each block samples several reachable candidates for each
+of its numbers, and keeps those that together represent the reachable set best and differ from earlier blocks of the same series.
+The choice depends only on the numbers of the series, so every worker produces the same scene for a number.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from embodichain.types.poses import turned
 Floats = NDArray[np.float64]
 
 FEATURES = ("contact_x", "contact_y", "closing", "approach", "result_x", "result_y", "arm", "tilt", "grasp")
-"""Where the hand touches; the direction in which it closes, along which the normals of a grip's contacts lie; that from which it
-comes; where to from there; which arm; how far the approach leans from the vertical; how wide what it holds is."""
+"""Features of a scene: position of the grasp; closing direction, which is also that of the contact normals; direction of approach;
+displacement of the result; arm; tilt of the approach from the vertical; width of the object."""
 _CIRCULAR = (False, False, True, True, False, False, False, False, False)
 _WEIGHTS = np.array((1.0, 1.0, 1.0, 0.3, 0.7, 0.7, 0.3, 0.7, 0.3))
 _WIDEST = 0.15
-"""What is so wide [m] or wider counts as equally wide."""
+"""Objects at least this wide [m] count as equally wide."""
 _EXTENT: Vec3 = (0.2, 0.25, 0.15)
-"""Half of what contacts span along X, Y and Z [m]: scales features to 0..1."""
+"""Half extents of the grasp positions along X, Y and Z [m], to scale features to 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiversityConfig:
-    """How many reachable scenes compete for each number, when `enabled`, and how many numbers are chosen together.
+    """How many reachable scenes compete for each number, if `enabled`, and how many numbers are chosen together.
 
-    A worker samples a whole block when it meets the first of its numbers. `series` blocks know of each other: a worker that begins
-    in the middle of a series samples the blocks before as well.
+    A worker samples a whole block for the first of its numbers. The blocks of a series of `series` blocks depend on each other, so
+    a worker that begins in the middle of a series also samples the earlier blocks.
     """
 
     enabled: bool = False
@@ -54,9 +53,9 @@ class DiversityConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interaction:
-    """What a scene asks of a hand: the frame it takes hold in, the arms that reach it and their bases, and where it leads [m].
+    """What a scene requires of a hand: the grasp frame, the arms that reach it and their bases, and the result [m].
 
-    `result` is a displacement: from there to where the next affordance lies, or along what an articulation turns.
+    `result` is the displacement from the grasp to the next affordance, or along the motion of an articulation.
     """
 
     contact: Pose
@@ -64,19 +63,19 @@ class Interaction:
     bases: tuple[tuple[str, Vec3], ...]
     result: Vec3 = (0.0, 0.0, 0.0)
     size: float = 0.0
-    """How wide the object is where it is narrowest [m]."""
+    """Smallest width of the object [m]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
-    """The seeds of a block's scenes and what they ask of a hand, features [N, 9]."""
+    """The seeds of a block's scenes, and their features [N, 9]."""
 
     seeds: tuple[int, ...]
     features: Floats
 
 
 def features(interaction: Interaction) -> Floats:
-    """The interaction as numbers in 0..1 in the order of FEATURES, shape [9]."""
+    """The features of an interaction, in 0..1, in the order of FEATURES, shape [9]."""
     x, y, _ = interaction.contact.position
     leaning = turned(interaction.contact.quaternion, (0.0, 0.0, 1.0))[2]
     closing = turned(interaction.contact.quaternion, (0.0, 1.0, 0.0))
@@ -87,7 +86,7 @@ def features(interaction: Interaction) -> Floats:
         (
             _scaled(x, _EXTENT[0]),
             _scaled(y, _EXTENT[1]),
-            (math.atan2(closing[1], closing[0]) / math.pi) % 1.0,  # a parallel gripper closes along a line, not a direction
+            (math.atan2(closing[1], closing[0]) / math.pi) % 1.0,  # modulo half a turn, because a parallel gripper is symmetric
             (math.atan2(y - base_y, x - base_x) / (2 * math.pi)) % 1.0,
             _scaled(interaction.result[0], 2 * _EXTENT[0]),
             _scaled(interaction.result[1], 2 * _EXTENT[1]),
@@ -103,11 +102,11 @@ def _scaled(value: float, half: float) -> float:
 
 
 def spread(candidates: Floats, count: int, archive: Floats | None = None) -> list[int]:
-    """Indices of `count` candidates, features [M, 9], that stand for all of them best, each next one for those least represented.
+    """Selects `count` of the candidates, features [M, 9], that best represent all of them; returns their indices.
 
-    Greedy facility location: each choice lessens the summed distance from all candidates to their nearest chosen one the most,
-    which comes within 1 - 1/e of the best choice (Nemhauser, Wolsey and Fisher 1978). Those of an `archive` [N, 9] count as chosen
-    before. Ties go to the lower index.
+    Greedy facility location: each choice reduces the sum of distances from all candidates to their nearest chosen one the most,
+    which is within 1 - 1/e of the optimum (Nemhauser, Wolsey and Fisher 1978). Features in `archive` [N, 9] count as already
+    chosen. Ties go to the lower index.
     """
     apart = np.stack([distances(candidates, candidate) for candidate in candidates])
     nearest = np.full(len(candidates), 2.0 * float(apart.max()) + 1.0)
@@ -123,22 +122,22 @@ def spread(candidates: Floats, count: int, archive: Floats | None = None) -> lis
 
 
 def distances(found: Floats, point: Floats) -> Floats:
-    """Weighted distances of features [N, 9] from one point [9]; angles count the short way round."""
+    """Weighted distances of features [N, 9] from one point [9]; angles are periodic."""
     gap = np.abs(found - point)
     gap = np.where(_CIRCULAR, np.minimum(gap, 1.0 - gap), gap)
     return np.sqrt((gap * gap) @ _WEIGHTS)
 
 
 def nearest(found: Floats, reachable: Floats) -> Floats:
-    """How far each member of the reachable set, features [M, 9], is from the nearest of the samples [N, 9]: shape [M]."""
+    """Distance of each member of the reachable set, features [M, 9], to the nearest of the samples [N, 9]: shape [M]."""
     return np.array([distances(found, member).min() for member in reachable])
 
 
 def gain(diverse: Floats, uniform: Floats, reachable: Floats) -> tuple[float, float]:
-    """How much better diverse samples stand for the reachable set than as many uniform ones, features [N, 9]; 1 is equally well.
+    """How much better diverse samples represent the reachable set than equally many uniform ones, features [N, 9]; 1 means equal.
 
-    Two ratios: of their coverage, the share of the reachable set within a radius of a sample, at the radius at which uniform ones
-    cover half; and of the mean distance to the nearest sample.
+    Returns two ratios: of coverage, the share of the reachable set within a radius of a sample, at the radius at which uniform
+    samples cover half; and of mean distances to the nearest sample.
     """
     far, near = nearest(uniform, reachable), nearest(diverse, reachable)
     radius = float(np.median(far))

@@ -1,8 +1,8 @@
-"""Physical expansion: masses, centres of mass, friction, joints, drives and delays vary, but only to what could exist.
+"""Randomises physics: masses, centres of mass, friction, joints, drives and delays, within physically possible values.
 
-Mass follows density. The centre of mass moves because ballast sits somewhere inside the hulls, never by a free draw: the inertia
-that goes with it is that of the composite body, so it is always one that a solid can have. Stiffness and damping of a servo scale
-together, so that its damping ratio stays in a range.
+Mass is varied through density. The centre of mass is varied by placing ballast inside the hulls, so that mass, centre and inertia
+are always those of a possible solid. Stiffness and damping of a servo are varied together, so that its damping ratio stays in a
+range.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from embodichain.types.poses import matrix_of, quaternion_of
 Floats = NDArray[np.float64]
 
 DENSITIES: Range = (5.0, 22_600.0)
-"""From expanded foam to osmium, the densest solid [kg/m^3]."""
+"""Possible densities [kg/m^3], from expanded foam to osmium."""
 FRICTIONS: Range = (0.02, 1.6)
-"""From ice on steel to rubber on rubber (Blau 2001)."""
+"""Possible friction coefficients, from ice on steel to rubber on rubber (Blau 2001)."""
 MAX_DELAY_S = 0.1
 _STEP_S = 0.002
 _ALLOWED: dict[str, Range] = {
@@ -43,11 +43,11 @@ _ALLOWED: dict[str, Range] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhysicalConfig:
-    """Ranges of factors that the dynamics of a scene are drawn from, when `enabled`; 1 is what the assets and the robot say.
+    """Ranges of factors on the dynamics of a scene, if `enabled`; 1 means the nominal value of the asset or robot.
 
-    Of each object that a task asks for: `scale`, its size, drawn before it is placed. Of each object and of grains: `density`. Of
-    each object: `ballast`, the share of its mass that sits at one point inside it; `friction`; damping and Coulomb friction of its
-    joints. Of the robot: `stiffness` of its servos, their `damping_ratio`, `torque` limits, damping of its joints, friction of its
+    For each object of the task: `scale`, its size, drawn before placement. For each object and for grains: `density`. For each
+    object: `ballast`, the share of its mass concentrated at one point inside; `friction`; damping and Coulomb friction of its
+    joints. For the robot: `stiffness` and `damping_ratio` of its servos, `torque` limits, damping of its joints, friction of its
     fingers, and the delay of its commands [s].
     """
 
@@ -76,9 +76,9 @@ class PhysicalConfig:
 
 
 def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scene:
-    """The scene with other masses, frictions, joints and drives; geometry and poses stay untouched (for sizes see `size`).
+    """Varies masses, frictions, joints and drives of a scene, but not geometry and poses (for sizes see `size`).
 
-    What was drawn is added to `Scene.expansion`. Returns the scene itself when the expansion is not enabled.
+    The drawn values are added to `Scene.expansion`. Returns the scene itself if the expansion is not enabled.
     """
     if not config.enabled:
         return scene
@@ -102,7 +102,7 @@ def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scen
     )
     drawn |= {f"robot.{name}": getattr(dynamics, name) for name in Dynamics.__slots__}
     grains = scene.grains
-    if grains.positions:  # drawn last: scenes without grains keep their draws
+    if grains.positions:  # drawn last, so that grains do not change the other draws
         factor = _factor(rng, config.density)
         grains = replace(grains, density=grains.density * factor)
         drawn["grains.density"] = factor
@@ -111,12 +111,12 @@ def vary(scene: Scene, rng: np.random.Generator, config: PhysicalConfig) -> Scen
 
 
 def _factor(rng: np.random.Generator, limits: Range) -> float:
-    """A factor, its logarithm uniform: halving is as likely as doubling."""
+    """Draws a log-uniform factor, so that halving is as likely as doubling."""
     return math.exp(float(rng.uniform(math.log(limits[0]), math.log(limits[1]))))
 
 
 def _vary_asset(asset: Asset, rng: np.random.Generator, config: PhysicalConfig) -> tuple[Asset, dict[str, float]]:
-    """One asset, all of its bodies made a little denser or lighter, smoother or rougher, with ballast in the heaviest."""
+    """Varies one asset: density and friction of all its bodies, with ballast in the heaviest; also returns the drawn values."""
     density, friction = _factor(rng, config.density), _factor(rng, config.friction)
     ballast = float(rng.uniform(*config.ballast))
     damping, stiction = _factor(rng, config.joint_damping), _factor(rng, config.joint_friction)
@@ -142,7 +142,7 @@ def _vary_asset(asset: Asset, rng: np.random.Generator, config: PhysicalConfig) 
 
 
 def _denser(body: Body, density: float, friction: float) -> Body:
-    """The body with its density and friction multiplied, both kept to what solids have; mass and inertia follow the density."""
+    """Multiplies density and friction of a body, clipped to possible values; mass and inertia follow the density."""
     material = body.material
     wanted = min(max(material.density * density, DENSITIES[0]), DENSITIES[1])
     factor = wanted / material.density
@@ -162,16 +162,16 @@ def _looser(joint: Joint, damping: float, friction: float) -> Joint:
 
 
 def _inside(body: Body, choice: Floats, weights: Floats) -> Floats:
-    """A point inside one of the body's hulls [m]: a convex combination of four of its corners."""
+    """A random point inside one of the body's hulls [m]: a convex combination of four of its vertices."""
     hull = body.hulls[int(choice[0] * len(body.hulls))].vertices
     corners = hull[(choice * len(hull)).astype(np.int64) % len(hull)]
     return weights @ corners
 
 
 def with_ballast(body: Body, share: float, point: Floats) -> Body:
-    """The body with `share` of its mass gathered at `point` [m] in its frame; its mass stays.
+    """Moves `share` of a body's mass to `point` [m] in its frame; the total mass stays the same.
 
-    Composite of two rigid parts (parallel axes): I = (1 - s) I0 + s (1 - s) m (d.d E - d d^T), d from the old centre to the point.
+    By the parallel axis theorem: I = (1 - s) I0 + s (1 - s) m (d.d E - d d^T), with d from the old centre of mass to the point.
     """
     if not 0.0 <= share < 1.0:
         raise ConfigError(f"ballast must be 0 <= share < 1 of the mass of {body.name!r}, got {share}")

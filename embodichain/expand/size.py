@@ -1,8 +1,8 @@
-"""Sizes of objects: an asset made a little larger or smaller as a whole, of the same material.
+"""Randomises sizes: scales whole assets, of the same material.
 
-Lengths follow the factor s, mass s^3 and inertia s^5 (Galilei's square-cube law), so that the inertia stays one that a solid has.
-Frames and contact points move with the surface they lie on. What belongs together keeps its proportions: a lid and the pan that
-it lies on, and objects that are told apart by their size.
+With factor s, lengths scale by s, mass by s^3 and inertia by s^5, so that the asset stays a possible solid. Frames and contact
+points move with their surface. Objects that belong together get the same factor: a lid and its pan, and objects that are ranked by
+size.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from embodichain.errors import SceneError
 from embodichain.types import Asset, Body, Joint, JointKind, ObjectRequest, Pose, Range, SceneRequest, Vec3
 
 STEP = 0.005
-"""Factors are multiples of this where nothing limits them, so that what is known of one size serves others of it."""
+"""Factors are multiples of this if possible, so that cached results for one size can be reused."""
 
 
 def resized(asset: Asset, factor: float) -> Asset:
-    """The asset with all lengths multiplied by `factor`; the asset itself when that is 1. Joints turn as hard as before."""
+    """Scales all lengths of an asset by `factor`; returns the asset itself if that is 1. Friction of joints is unchanged."""
     if factor == 1.0:
         return asset
     return replace(
@@ -35,12 +35,12 @@ def resized(asset: Asset, factor: float) -> Asset:
 
 
 def draw_sizes(request: SceneRequest, assets: Sequence[Asset], rng: np.random.Generator, limits: Range) -> list[float]:
-    """A factor for each object of a request, within `limits`, its logarithm uniform.
+    """Draws a log-uniform factor within `limits` for each object of a request.
 
-    Heights and differences in size that the request asks for stay as asked.
+    Required heights and size differences of the request are respected.
 
     Raises:
-        SceneError: No factor within `limits` leaves an object as the request wants it; the message names it and what would.
+        SceneError: No factor within `limits` meets the request for an object; the message names the object and possible factors.
     """
     groups = _groups(request)
     found: dict[str, float] = {}
@@ -66,7 +66,7 @@ def draw_sizes(request: SceneRequest, assets: Sequence[Asset], rng: np.random.Ge
 
 
 def _groups(request: SceneRequest) -> dict[str, str]:
-    """For each role the first of those that must keep their proportions to it: what lies on it, and what is ranked with it."""
+    """For each role, the first role of its group, which shares one factor: objects that lie on each other or are ranked."""
     groups: dict[str, str] = {}
     for wanted in request.objects:
         leader = wanted.role
@@ -79,14 +79,14 @@ def _groups(request: SceneRequest) -> dict[str, str]:
 
 
 def _fitting(wanted: ObjectRequest, asset: Asset) -> Range:
-    """Factors with which an asset has the height that a request asks for."""
+    """The range of factors for which an asset has the height that a request requires."""
     height = float(asset.bounds[1, 2] - asset.bounds[0, 2])
     low, high = wanted.height
     return (low / height, high / height)
 
 
 def _keeping_apart(request: SceneRequest, assets: Sequence[Asset]) -> float:
-    """The least factor with which ranked objects still differ as the request asks for."""
+    """The smallest factor at which ranked objects still differ as much as the request requires."""
     edges = {}
     for wanted, asset in zip(request.objects, assets, strict=True):
         lower, upper = asset.bounds

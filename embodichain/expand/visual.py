@@ -1,6 +1,6 @@
-"""Visual expansion: each episode under its own light, on its own table, with its own surfaces, cameras and film.
+"""Randomises looks: each episode has its own light, table, surfaces, cameras and camera effects.
 
-What changes while an episode lasts does so as Ornstein-Uhlenbeck processes (`types.Wander`), the same for all of its cameras.
+Quantities that change during an episode follow Ornstein-Uhlenbeck processes (`types.Wander`), common to all cameras.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _ALLOWED: dict[str, Range] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisualConfig:
-    """Ranges that the looks of a scene are drawn from, when `enabled`; of a share of `probability` of the scenes.
+    """Ranges of the looks of a scene, if `enabled`, applied to a share `probability` of the scenes.
 
-    `temperature` [K] and `intensity` (of white, 0..1) of the light; `tilt` [rad] of its direction from the vertical;
-    `table_shade` and `object_shade`: the largest change of a colour channel of the table and of an object (0..1);
-    `patterned`: how often a surface has a pattern, one of `textures` (those left out are for held-out scenes). Cameras: `zoom` of
-    the focal length, largest `shift` [m] and `turn` [rad]. Film: `exposure` [stops], `noise` of a pixel (full scale 1). Others are
-    standard deviations of what wanders over `time_constant_s` [s], see `types.Wander`.
+    Light: `temperature` [K], `intensity` (0..1), `tilt` [rad] from the vertical. `table_shade`, `object_shade`: largest change of a
+    colour channel (0..1). `patterned`: probability that a surface has a texture, one of `textures` (others are reserved for
+    held-out scenes). Cameras: factor `zoom` of the focal length, largest `shift` [m] and `turn` [rad]. Camera effects: `exposure`
+    [stops], `noise` of a pixel (full scale is 1). The others are standard deviations of drifting quantities with time constant
+    `time_constant_s` [s], see `types.Wander`.
     """
 
     enabled: bool = False
@@ -82,10 +82,10 @@ class VisualConfig:
 
 
 def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras: Sequence[str] = ()) -> Scene:
-    """The scene under a new light, with new surfaces, seen by other cameras; poses, joints and physics stay untouched.
+    """Changes light, surfaces and cameras of a scene, but not poses, joints and physics.
 
-    `cameras` are the names of those that change. The draw is added to `Scene.expansion`. Returns the scene itself when the
-    expansion is not enabled, or passes it over.
+    `cameras` are the names of cameras to change. The drawn values are added to `Scene.expansion`. Returns the scene itself if the
+    expansion is not enabled, or not drawn for this scene.
     """
     if not config.enabled or (config.probability < 1.0 and rng.uniform() >= config.probability):
         return scene
@@ -105,7 +105,7 @@ def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
     objects = []
     for placement in scene.objects:
         shift = rng.uniform(-config.object_shade, config.object_shade, 3)
-        if len(placement.asset.bodies) == 1:  # one override colours all bodies: it would flatten an articulated object
+        if len(placement.asset.bodies) == 1:  # an override colours all bodies alike, which hides articulated parts
             color = _tint(placement.color or placement.asset.bodies[0].color, shift)
             objects.append(replace(placement, color=color))
         else:
@@ -136,7 +136,7 @@ def redraw(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
 
 
 def _looks(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras: Sequence[str]) -> tuple[Looks, dict[str, float]]:
-    """Surfaces, cameras, film and what wanders, and the numbers that tell them in the provenance."""
+    """Draws surfaces, cameras, camera effects and drift; also returns the values for the provenance."""
     patterns = list(Texture)
     textures = {}
     for role in ("table", *(placement.role for placement in scene.objects)):
@@ -146,7 +146,7 @@ def _looks(scene: Scene, rng: np.random.Generator, config: VisualConfig, cameras
     for name in cameras:
         zoom = float(rng.uniform(*config.zoom))
         shift, turn = (rng.uniform(-limit, limit, 3).tolist() for limit in (config.shift, config.turn))
-        shift[2] = -abs(shift[2])  # forward: behind a camera is what it is mounted on
+        shift[2] = -abs(shift[2])  # forward only, because behind a camera is its mount
         found[name] = CameraLook(zoom=zoom, shift=(shift[0], shift[1], shift[2]), turn=(turn[0], turn[1], turn[2]))
     wander = Wander(
         seed=int(rng.integers(2**31)),

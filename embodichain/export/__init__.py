@@ -1,4 +1,4 @@
-"""What leaves the engine in other people's formats: videos today, data sets later."""
+"""Writes videos."""
 
 __all__ = [
     "video",

@@ -1,4 +1,4 @@
-"""Episodes as H.264 MP4 files that any browser plays."""
+"""Writes H.264 MP4 files that play in any browser."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 FOR_PEOPLE: Mapping[str, str] = {"crf": "20", "preset": "fast"}
-"""How x264 encodes films that are watched from beginning to end."""
+"""Options of x264 for videos to watch."""
 
 
 def write_video(
     path: Path, frames: Iterable[NDArray[np.uint8]], *, fps: float, options: Mapping[str, str] = FOR_PEOPLE, threads: int = 0
 ) -> Path:
-    """Encodes RGB frames, each uint8 [h, w, 3] with even h and w, at `fps` frames per second.
+    """Writes RGB frames, each uint8 [h, w, 3] with even h and w, as a video of `fps` frames per second; returns `path`.
 
-    `options` are x264's; `threads` 0 leaves their number to it. The file appears only when it is complete.
+    `options` are those of x264; with `threads` 0 it chooses their number. The file appears only when it is complete.
 
     Raises ValueError when there is no frame.
     """

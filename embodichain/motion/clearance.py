@@ -62,6 +62,7 @@ def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
         e += v * v
         f += v * w
     s = t = 0.0
+    # Segments of length 0 first, because the general formula would divide by zero.
     if a <= 1e-12:
         t = min(max(f / e, 0.0), 1.0) if e > 1e-12 else 0.0
     elif e <= 1e-12:
@@ -70,6 +71,7 @@ def segment_distance(p0: Floats, p1: Floats, q0: Floats, q1: Floats) -> float:
         denominator = a * e - b * b
         s = min(max((b * f - c * e) / denominator, 0.0), 1.0) if denominator > 1e-12 else 0.0
         t = (b * s + f) / e
+        # The closest point lies beyond an end of the second segment: take that end and clamp on the first again.
         if t < 0.0:
             s, t = min(max(-c / a, 0.0), 1.0), 0.0
         elif t > 1.0:
@@ -169,6 +171,7 @@ def smallest_gap_between(
     for t in range(max(first.shape[0], second.shape[0])):
         one, other = first[min(t, first.shape[0] - 1)], second[min(t, last)]
         _balls(one, first_radius, first_links, ours)
+        # After its end the other path stands still, and so do its spheres.
         if t <= last:
             _balls(other, second_radius, second_links, theirs)
         for a in range(ours.shape[0]):

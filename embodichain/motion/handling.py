@@ -22,7 +22,7 @@ from embodichain.types import Asset, Pose, Scene, Step, Vec3, WorldState
 from embodichain.types.poses import angle_between, compose, frame, inverse, turn, turned, yaw_of, yaw_pose
 
 Onward = Callable[[Hand, Floats, Pose], object]
-"""Plans the motion after a grip from the hand, its joints [rad] once lifted, tip_from_object; raises MotionError if it cannot."""
+"""Plans the motion after a grip from the hand, its joints [rad] once lifted, and tip_from_object; may raise MotionError."""
 
 _BEFORE = (0.06, 0.035)
 """Lengths [m] of the straight final approach to a grip; the first possible one is used."""

@@ -81,6 +81,7 @@ def matrix_to_quaternion(m: Floats) -> Floats:
     else:
         q[0], q[1], q[2], q[3] = m[1, 0] - m[0, 1], m[0, 2] + m[2, 0], m[1, 2] + m[2, 1], 1.0 + 2.0 * m[2, 2] - trace
     norm = np.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    # q and -q are the same rotation; w >= 0 makes the result unique.
     if q[0] < 0.0:
         norm = -norm
     return q / norm
@@ -187,12 +188,14 @@ def _chain(robot: Robot, arm_index: int) -> Chain:
     base_rotation = quaternion_to_matrix(np.array(robot.world_from_base.quaternion))
     base_position = np.array(robot.world_from_base.position)
     positions, rotations = np.empty((len(shape.frames), 3)), np.empty((len(shape.frames), 3, 3))
+    # Begins with the inverse of the base's pose, so that the first transform also takes the chain from the base to the world.
     before_position, before_rotation = -base_rotation.T @ base_position, base_rotation.T
     for i, (position, rotation) in enumerate(shape.frames):
         positions[i] = before_rotation.T @ (position - before_position)
         rotations[i] = before_rotation.T @ rotation
         before_position, before_rotation = position, rotation
     home, ends = np.array(arm.home, np.float64), shape.ends.copy()
+    # Parts that do not move with a joint get no transform in `place`, so they are put into the world frame here.
     for part in np.flatnonzero(shape.carrier == BOLTED):
         ends[part] = ends[part] @ base_rotation.T + base_position
     capsules = Capsules(frame=shape.carrier, ends=ends, radius=shape.radius, pairs=np.empty((0, 2), np.int64))

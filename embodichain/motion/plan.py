@@ -1,4 +1,4 @@
-"""Time-parametrised joint and Cartesian paths under speed and acceleration limits, a row per control step; clearances of paths.
+"""Time-parametrised joint and Cartesian paths under speed and acceleration limits, a row a control step; clearances of paths.
 
 Timing is the minimum-jerk quintic s(τ) = 10τ³ - 15τ⁴ + 6τ⁵ (Flash and Hogan 1985); its largest speed is 15/8, and its largest
 acceleration 10/√3, in units of distance and duration. Every path excludes its start and ends exactly at its goal, at rest.

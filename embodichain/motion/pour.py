@@ -286,7 +286,7 @@ def take(taking: Taking, hand: Hand, state: WorldState, role: str) -> Skill:
 
 
 def pour(hand: Hand, state: WorldState, pouring: Pouring, config: PourConfig | None = None) -> Skill:
-    """Carries a vessel to its place, tilts it until it is empty, and turns it upright again along the same path."""
+    """Tilts a vessel that is in its place until it is empty, and turns it upright again along the same path."""
     config = config or PourConfig()
     state = yield from follow(hand, state, pouring.tilt)
     state = yield from wait(hand, state, config.drain_s)

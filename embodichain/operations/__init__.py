@@ -1,4 +1,4 @@
-"""What whoever runs the engine looks at and tries: a doctor and a plan."""
+"""Operation of the engine: a doctor, a plan, fault injection, and a page to watch runs."""
 
 from __future__ import annotations
 

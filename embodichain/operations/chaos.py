@@ -1,7 +1,7 @@
-"""Faults on purpose, on this machine: workers killed and stopped, nodes taken away, the gateway killed, shared memory filled.
+"""Fault injection on this machine: kills and stops workers, removes nodes, kills the gateway, fills shared memory.
 
-Counting physics verifies every byte of every read meanwhile. The parts are `Arena`, a run under attack; `Fault`, what befalls it;
-and `storm`, many of them one after another with the time that each took to heal.
+Meanwhile counting physics verifies every byte of every read. `Arena` is the system under test, `Fault` a kind of fault, and `storm`
+injects many faults one after another and measures the time of recovery.
 """
 
 from __future__ import annotations
@@ -33,44 +33,44 @@ from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, Robot
 
 _HEAL_S = 120.0
-"""Longest that an arena may take to heal from one fault before it counts as broken [s]."""
+"""Longest time of recovery from one fault before the test fails [s]."""
 SLOWED_S = 2.0
-"""How long a worker is stopped, or memory taken, where it is given back [s]: less than what counts as hung."""
+"""How long a worker is stopped, or memory filled, in faults that end by themselves [s]; less than what counts as hung."""
 _ENDLESS = 1_000_000
-"""A budget of losses that no storm uses up."""
+"""A budget of losses that is never used up."""
 
 
 class Fault(StrEnum):
-    """What may befall a run."""
+    """Kinds of faults."""
 
     CRASH = "crash"
     """SIGKILL to a worker."""
     SLOW = "slow"
     """SIGSTOP to a worker for two seconds, then SIGCONT: shorter than what counts as hung."""
     HANG = "hang"
-    """SIGSTOP to a worker for good."""
+    """SIGSTOP to a worker, without SIGCONT."""
     GATEWAY = "gateway"
     """SIGKILL to the gateway."""
     NODE = "node"
-    """A node goes with its workers, and another comes."""
+    """A node is killed with its workers, and another is started."""
     MEMORY = "shared memory"
-    """Somebody fills /dev/shm up to a little, and gives it back two seconds later."""
+    """/dev/shm is filled except for a little, and freed two seconds later."""
 
 
 class Reader(threading.Thread):
-    """Reads what is published until it is told to stop, and checks every byte."""
+    """A thread that reads trajectories until it is told to stop, and checks every byte."""
 
     def __init__(self, ring: Ring, robot: Robot, *, pause_s: float = 0.0) -> None:
-        """`pause_s`: what it does between two reads takes so long [s]."""
+        """`pause_s` is the time between two reads [s]."""
         super().__init__(daemon=True)
         self._ring, self._robot, self.pause_s = ring, robot, pause_s
         self.reads: Counter[int] = Counter()
         self.torn: list[str] = []
-        """What was found in each torn trajectory, in words."""
+        """Error messages of torn trajectories."""
         self.ended = threading.Event()
 
     def run(self) -> None:
-        """Until `ended` is set and nothing is left."""
+        """Reads until `ended` is set and nothing is left."""
         while True:
             last = self.ended.is_set()
             try:
@@ -89,42 +89,42 @@ class Reader(threading.Thread):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a storm came to."""
+    """The result of a storm."""
 
     faults: Counter[str]
     healed_s: dict[str, list[float]]
-    """Seconds from each fault until everybody was at work again, by kind."""
+    """Time from each fault until all workers were working again [s], by kind."""
     published: int
     torn: int
     over_k: int
     short: int
-    """Trajectories that were read other than K times in the end."""
+    """Number of trajectories that were not read exactly K times in the end."""
     lost: int
-    """Published and never read."""
+    """Number of trajectories that were published but never read."""
     calm_rate: float
-    """Trajectories published a second before the first fault."""
+    """Rate of published trajectories before the first fault [1/s]."""
     storm_rate: float
-    """The same from the first fault to the last."""
+    """Rate of published trajectories from the first fault to the last [1/s]."""
     deaths: Counter[str]
 
     @property
     def intact(self) -> bool:
-        """Whether nothing was torn, lost or read otherwise than K times."""
+        """Whether no trajectory was torn, lost, or not read exactly K times."""
         return not (self.torn or self.over_k or self.short or self.lost)
 
     @property
     def experience_lost(self) -> float:
-        """Share of the calm rate of experience, and so of E, that the storm cost: 0 to 1."""
+        """Share of the undisturbed rate of experience that the storm cost, 0 to 1."""
         return max(0.0, 1.0 - self.storm_rate / self.calm_rate) if self.calm_rate else 0.0
 
     def recovery_s(self) -> dict[str, float]:
-        """Median seconds to heal, by kind of fault."""
+        """Median time of recovery [s], by kind of fault."""
         return {kind: round(statistics.median(times), 2) for kind, times in self.healed_s.items() if times}
 
 
 @dataclass(kw_only=True)
 class Arena:
-    """Counting workers on nodes of this machine, and a reader that checks all they publish."""
+    """The system under test: workers with counting physics on nodes of this machine, and a reader that checks all trajectories."""
 
     engine: RayEngine
     ring: Ring
@@ -134,7 +134,7 @@ class Arena:
     healed_s: dict[str, list[float]] = field(default_factory=dict)
 
     def until(self, holds: Callable[[], bool], timeout_s: float = _HEAL_S) -> float:
-        """Waits until something holds; the seconds that it took. Raises EmbodiChainError when it does not come to hold."""
+        """Waits until a condition holds; returns the time taken [s]. Raises EmbodiChainError on timeout."""
         began = time.monotonic()
         while not holds():
             self.engine.check()
@@ -144,11 +144,11 @@ class Arena:
         return time.monotonic() - began
 
     def all_there(self) -> bool:
-        """Whether every worker is at work."""
+        """Whether every worker is working."""
         return len(self.engine.pids) == self.workers
 
     def strike(self, fault: Fault, rng: np.random.Generator) -> float:
-        """Lets one fault befall the run; the seconds until it has healed."""
+        """Injects one fault; returns the time of recovery [s]."""
         began = time.monotonic()
         match fault:
             case Fault.CRASH | Fault.HANG:
@@ -180,7 +180,7 @@ class Arena:
 
     @property
     def deaths(self) -> int:
-        """Workers lost so far."""
+        """Number of workers lost so far."""
         return sum(self.engine.report.deaths.values())
 
     def _somebody(self, rng: np.random.Generator) -> int:
@@ -190,14 +190,14 @@ class Arena:
 
 @contextmanager
 def arena(*, workers: int = 3, max_reads: int = 2, far: bool = True, hang_s: float = 5.0, slots: int = 8) -> Iterator[Arena]:
-    """An arena with all its workers at work; ends them, its nodes and its ring.
+    """A context with an arena whose workers are all working; at its end, workers, nodes and ring are removed.
 
     Args:
-        workers: one of them beside the ring, the others on a second node.
+        workers: number of workers, one on the ring's node and the others on a second node.
         max_reads: K.
-        far: whether there is a second node; without it all stand beside the ring.
-        hang_s: after how long without a sign of life a worker counts as hung [s].
-        slots: of the ring.
+        far: whether there is a second node; otherwise all workers are on the ring's node.
+        hang_s: time without a heartbeat after which a worker counts as hung [s].
+        slots: number of slots of the ring.
     """
     world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
     budgets = Budgets(crash=_ENDLESS, node=_ENDLESS, hang=_ENDLESS, memory=_ENDLESS)
@@ -217,7 +217,7 @@ def arena(*, workers: int = 3, max_reads: int = 2, far: bool = True, hang_s: flo
 
 
 def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pause_s: float = 0.5, seed: int = 0) -> Verdict:
-    """Strikes an arena with faults until there are no more; raises EmbodiChainError when it does not heal from one."""
+    """Injects all faults into an arena; raises EmbodiChainError if it does not recover from one."""
     rng, struck = np.random.default_rng(seed), Counter[str]()
     with arena(workers=workers) as place:
         first, at_s = place.engine.report.published, time.monotonic()
@@ -246,7 +246,7 @@ def storm(faults: Iterator[Fault], *, workers: int = 3, calm_s: float = 5.0, pau
 
 
 def for_minutes(minutes: float, kinds: tuple[Fault, ...], seed: int = 0) -> Iterator[Fault]:
-    """Faults of these kinds: each once, and then at random, until the time is over."""
+    """Yields faults of these kinds, each once and then at random, until the time is over."""
     rng, end = np.random.default_rng(seed), time.monotonic() + 60.0 * minutes
     yield from (kind for kind in kinds if time.monotonic() < end)
     while time.monotonic() < end:
@@ -255,9 +255,9 @@ def for_minutes(minutes: float, kinds: tuple[Fault, ...], seed: int = 0) -> Iter
 
 @contextmanager
 def filled(folder: Path, leave_bytes: int = 64 << 20, most_bytes: int = 4 << 30) -> Iterator[None]:
-    """Takes shared memory up to `leave_bytes`, or `most_bytes` of it where there is more, without touching its pages first.
+    """A context that fills shared memory except for `leave_bytes`, with at most `most_bytes`.
 
-    Never more than a quarter of what the machine has available: the fault is a full file system, not a dead machine.
+    It takes at most a quarter of the machine's available memory: the fault is a full file system, not a machine without memory.
     """
     usage = os.statvfs(folder)
     size = min(usage.f_bavail * usage.f_frsize - leave_bytes, most_bytes, psutil.virtual_memory().available // 4)

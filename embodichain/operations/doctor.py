@@ -1,4 +1,4 @@
-"""Whether this machine, and the cluster it is to work with, have what a run needs: each finding with its remedy."""
+"""Checks whether this machine, and a cluster, have what a run needs; each finding has a remedy."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from embodichain.ray_engine.start import NoCluster, Refused
 from embodichain.ray_engine.visit import Visit, visit
 
 _SHM_BYTES = 512 << 20
-"""The ring of the demo with room to spare [B]."""
+"""Shared memory for the ring of the demo with some reserve [B]."""
 _DISK_BYTES = 5 << 30
-"""A few run folders with their checkpoints [B]."""
+"""Disk space for a few run folders with checkpoints [B]."""
 _MEMORY_BYTES = 4 << 30
 _FILES = 4096
-"""Open files that a node with 32 workers may need."""
+"""Number of open files that a node with 32 workers may need."""
 _CLOCK_S = 1.0
-"""Clocks of two nodes that differ by more make ages of trajectories wrong [s]."""
+"""Largest difference of the clocks of two nodes [s]; more makes ages of trajectories wrong."""
 _TIME_ERROR = 5
-"""What adjtimex(2) returns while the kernel's clock is not synchronised."""
+"""Result of adjtimex(2) while the kernel's clock is not synchronised."""
 
 
 class State(StrEnum):
-    """How a finding is to be taken."""
+    """Severity of a finding."""
 
     GOOD = "good"
     NOTE = "note"
-    """Runs work, and something is worth knowing."""
+    """Runs work, but something is worth knowing."""
     BAD = "bad"
-    """Runs fail, or give wrong figures."""
+    """Runs will fail or give wrong figures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     subject: str
     state: State
@@ -55,11 +55,11 @@ class Finding:
 
 
 def examine(*, address: str = "", folder: Path = Path()) -> Iterator[Finding]:
-    """Looks at everything, one after another; a cluster at `address` last, for that may take half a minute.
+    """Runs all checks; a cluster at `address` comes last, because it may take half a minute.
 
     Args:
-        address: of a Ray cluster; empty asks for none.
-        folder: where runs are to be written.
+        address: address of a Ray cluster; empty checks none.
+        folder: folder for runs.
     """
     yield _python()
     yield from _packages()
@@ -81,7 +81,7 @@ def _python() -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    """What `pyproject.toml` asks for against what is installed; an extra that is not there at all is a note."""
+    """Compares the requirements in `pyproject.toml` with installed packages; a missing extra is only a note."""
     try:
         wanted = [Requirement(text) for text in requires("embodichain") or ()]
     except PackageNotFoundError:
@@ -114,7 +114,7 @@ def _packages() -> Iterator[Finding]:
 
 
 def _lightning() -> Finding:
-    """Ray imports `lightning` first; modules of `pytorch_lightning` are then none of its types."""
+    """Checks that `lightning` is not installed too: Ray would import it, and reject modules of `pytorch_lightning`."""
     there = [name for name in ("pytorch-lightning", "lightning") if _installed(name)]
     if len(there) == 2:
         found = "both lightning and pytorch-lightning are installed: Ray Train takes the first, the learner is of the second"
@@ -190,8 +190,8 @@ def _disk(folder: Path) -> Finding:
 
 
 def _clock() -> Finding:
-    """Asks the kernel; what no daemon keeps right may be right all the same."""
-    buffer = ctypes.create_string_buffer(256)  # struct timex, all zero: only a question
+    """Asks the kernel whether its clock is synchronised; an unsynchronised clock may still be right."""
+    buffer = ctypes.create_string_buffer(256)  # struct timex, all zero: query only
     state = ctypes.CDLL(None, use_errno=True).adjtimex(buffer)
     if state == _TIME_ERROR:
         remedy = "run chrony or systemd-timesyncd on every node of a cluster; one machine needs none"
@@ -206,7 +206,7 @@ def _no_cluster_asked() -> Iterator[Finding]:
 
 
 def _cluster(address: str) -> Iterator[Finding]:
-    """No cluster, one that refuses this process, and one whose nodes differ are three faults with three remedies."""
+    """Checks a cluster; tells apart no cluster, one that refuses this process, and one whose nodes differ."""
     try:
         seen: Visit = call(visit, address)
     except NoCluster as error:

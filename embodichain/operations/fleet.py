@@ -1,8 +1,8 @@
-"""A model of many machines, event by event: workers, the gateway, the ring with its bound, learners; fed with measured rates.
+"""A discrete-event simulation of many machines: workers, gateway, ring with replay bound, learners; based on measured rates.
 
-Nothing is drawn but which trajectories a batch reads. Workers on a node share its cores; what is made elsewhere crosses the network
-and then passes the gateway, which serves one trajectory at a time. A full ring blocks workers, an empty one the learner: the same
-waiting that the real ring counts (`ring.waiting`).
+Only the trajectories of each batch are random. Workers on a node share its cores. Trajectories from other nodes cross the network
+and pass the gateway, which serves one at a time. A full ring blocks workers and an empty ring the learner, which is the same
+waiting time that the real ring measures (`ring.waiting`).
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ from embodichain.ring.waiting import Waiting
 __all__ = ["Fleet", "Outcome", "simulate"]
 
 _TURNS = 3
-"""How often a ring is read over before anything counts, and again while it counts: it begins with trajectories of one age."""
+"""Number of times that the whole ring is replaced before measuring, and while measuring, to reach a steady mixture of ages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """Machines and rates. Times in seconds of one core that does nothing else."""
+    """Machines and rates. Times are those of one otherwise idle core."""
 
     workers: int
     make_s: float
-    """A worker makes a trajectory, without waiting, on a core of its own [s]."""
+    """Time in which a worker produces a trajectory, without waiting, on its own core [s]."""
     cores: int
-    """Of one node; so many workers and no more run at full speed there."""
+    """CPU cores of a node; as many workers run at full speed."""
     workers_per_node: int
-    """The first node is the ring's: its workers write in place."""
+    """Workers on each node. The first node is the ring's, where workers write in place."""
     learners: int = 1
-    """Learner nodes, each with a ring of its own and its share of the workers."""
+    """Number of learner nodes, each with its own ring and share of the workers."""
     batch_size: int = 16
     step_s: float = 0.3
     max_reads: int = 10
     num_slots: int = 128
     trajectory_bytes: float = 1e6
     network_bytes_per_s: float = 1.25e9
-    """Into the learner's node: 10 Gbit/s."""
+    """Network bandwidth into the learner's node [B/s]; the default is 10 Gbit/s."""
     deliver_s: float = 1e-3
-    """The gateway takes in one trajectory, beside its bytes [s]."""
+    """Time of the gateway for a trajectory, besides copying [s]."""
     deliver_bytes_per_s: float = 2e9
-    """How fast it copies into the ring."""
+    """Speed at which the gateway copies into the ring [B/s]."""
 
     def __post_init__(self) -> None:
         least = min(self.workers, self.cores, self.workers_per_node, self.learners, self.batch_size, self.max_reads)
@@ -60,24 +60,24 @@ class Fleet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a fleet did once it had settled, all learner nodes together."""
+    """The steady state of a fleet, all learner nodes together."""
 
     published_per_s: float
     steps_per_s: float
-    """Of all learners together, which step together."""
+    """Training steps a second; all learners step together."""
     reads_per_trajectory: float
     new_per_step: float
-    """Different trajectories that a step of all learners uses up."""
+    """Trajectories that a step of all learners uses up."""
     waiting: Waiting
     gateway_busy: float
-    """Share of its time that the gateway of a node works."""
+    """Share of time in which a gateway is busy."""
     limit: str
-    """What holds the rest back."""
+    """The bottleneck."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """One learner node while time goes on."""
+    """The state of one learner node during the simulation."""
 
     fleet: Fleet
     local: int
@@ -87,12 +87,12 @@ class _Node:
     events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     tick: int = 0
     left: list[int] = field(default_factory=list)
-    """Reads left of each trajectory that is ready."""
+    """Reads left of each ready trajectory."""
     reserved: int = 0
     queue: deque[tuple[float | None, Callable[[], None]]] = field(default_factory=deque)
-    """Writers that wait for a slot: since when, and what they do then. The gateway's waiting is that of the worker it serves."""
+    """Writers waiting for a slot: since when, and their next action. For the gateway, the waiting worker is counted instead."""
     parcels: deque[tuple[float, float]] = field(default_factory=deque)
-    """Remote trajectories that wait for the gateway, and their workers with them: since when, and what making the next takes."""
+    """Remote trajectories waiting for the gateway: since when, and the time their worker takes for the next one [s]."""
     gateway_free: bool = True
     hungry_since: float | None = None
     published: int = 0
@@ -120,7 +120,7 @@ class _Node:
             self.later(far * (index + 1) / self.remote, lambda: self._send(far))
         self.hungry_since = 0.0
 
-    # A local worker reserves a slot, then makes the trajectory in it.
+    # A local worker reserves a slot first, then produces the trajectory in it.
 
     def _write(self, make_s: float) -> None:
         def made() -> None:
@@ -129,11 +129,11 @@ class _Node:
 
         self._want_slot(lambda: self.later(make_s, made))
 
-    # A remote one makes it, sends it, and waits until the gateway has taken it in.
+    # A remote worker produces a trajectory, sends it, and waits until the gateway has received it.
 
     def _send(self, make_s: float) -> None:
         fleet = self.fleet
-        wire_s = fleet.trajectory_bytes / fleet.network_bytes_per_s  # each worker's own: the wire as a whole is `_limit`'s to judge
+        wire_s = fleet.trajectory_bytes / fleet.network_bytes_per_s  # this transfer alone; `_limit` checks the total bandwidth
 
         def arrived() -> None:
             self.parcels.append((self.at_s, make_s))
@@ -159,7 +159,7 @@ class _Node:
         self._want_slot(lambda: self.later(work_s, taken), counts=False)
 
     def waited(self) -> tuple[float, float]:
-        """How long all workers, and the learner, have waited up to now, those that still wait included [s]."""
+        """Total waiting time so far of all workers, and of the learner [s], including present waits."""
         since = [at for at, _ in self.queue if at is not None] + [at for at, _ in self.parcels]
         standing = sum(self.at_s - at for at in since)
         hungry = 0.0 if self.hungry_since is None else self.at_s - self.hungry_since
@@ -179,7 +179,7 @@ class _Node:
         self._learn()
 
     def _learn(self) -> None:
-        """A step, when the learner waits for one and there are enough trajectories."""
+        """Starts a training step if the learner is idle and there are enough trajectories."""
         if self.hungry_since is None or len(self.left) < self.fleet.batch_size:
             return
         self.starved_s += self.at_s - self.hungry_since
@@ -204,13 +204,13 @@ class _Node:
 
 
 def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 0) -> Outcome:
-    """What a fleet comes to: one learner node is simulated, for all are alike, over `steps` steps or more after as many to settle.
+    """Simulates one learner node, as all are alike, over at least `steps` steps after as many to settle.
 
     Args:
         fleet: machines and rates.
-        steps: training steps that count.
-        most: trajectories at which the count ends too.
-        seed: of what batches draw.
+        steps: training steps that are measured.
+        most: number of trajectories at which the measurement ends too.
+        seed: seed of the draws of batches.
     """
     mine = math.ceil(fleet.workers / fleet.learners)
     local = min(mine, fleet.workers_per_node, MAX_PARTICIPANTS - 2)
@@ -239,7 +239,7 @@ def simulate(fleet: Fleet, *, steps: int = 400, most: int = 40_000, seed: int = 
 
 
 def _limit(fleet: Fleet, waiting: Waiting, gateway_busy: float) -> str:
-    """What to widen first."""
+    """The bottleneck, as text."""
     if waiting.learner < 0.05:
         return "the learner: it never waits, and workers do" if waiting.workers > 0.05 else "nothing: both sides keep up"
     if gateway_busy > 0.95:

@@ -1,7 +1,7 @@
-"""Which side of a run will wait, how large its ring should be and which E to expect: arithmetic on measured rates.
+"""Predicts from measured rates which side of a run will wait, the size of its ring, and its E.
 
 Workers that never wait publish `cores x worker_rate` trajectories a second. A learner that never waits reads `batch_size / step_s`
-a second and so uses up `1 / K` as many. Whichever is less is the run's; the other side waits for what is missing.
+trajectories a second, and so uses up `1 / K` as many. The smaller of both is the rate of the run; the faster side waits.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from embodichain.metrics import read_metrics
 from embodichain.ring.waiting import Waiting
 
 _CHUNK = 16
-"""State-action pairs in a chunk."""
+"""Number of state-action pairs in a chunk."""
 _BATCHES = 4
-"""A ring holds this many batches, so that those that follow each other share little."""
+"""A ring should hold this many batches, so that consecutive batches have little in common."""
 _BURST_S = 5.0
-"""How long a ring keeps taking what workers publish while the learner does something else, a checkpoint for example [s]."""
+"""A ring should have room for the trajectories of this time [s], during which the learner may save a checkpoint."""
 _BLOCKED = "waiting for room in the ring"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rates:
-    """What a run was measured to do."""
+    """Measured rates of a run."""
 
     worker_rate: float
-    """Trajectories that one worker publishes in a second in which it does not wait."""
+    """Trajectories that one worker publishes a second, without waiting [1/s]."""
     step_s: float
-    """A training step of one learner without waiting [s]."""
+    """Duration of a training step of one learner, without waiting [s]."""
     batch_size: int
-    """Trajectories in it."""
+    """Trajectories in a batch."""
     max_reads: int
-    """K."""
+    """K, the replay bound."""
     pairs: float
-    """State-action pairs of a trajectory that are read at least once in its K reads."""
+    """State-action pairs of a trajectory that are covered by its K reads."""
     window_pairs: int
-    """State-action pairs in one read; 0 where reads are whole episodes."""
+    """State-action pairs in one read; 0 if reads are whole episodes."""
     slot_mib: float
     """Size of a trajectory in the ring [MiB]."""
 
     def replaced(self, given: Mapping[str, Any]) -> Rates:
-        """With other values; raises ConfigError for one that is not positive."""
+        """A copy with other values; raises ConfigError for values that are not positive."""
         for name, value in given.items():
             if not value > 0:
                 raise ConfigError(f"--{name.replace('_', '-')} must be positive, got {value}")
@@ -57,19 +57,19 @@ class Rates:
 
 
 DEMO = Rates(worker_rate=4.7, step_s=0.44, batch_size=8, max_reads=50, pairs=250.0, window_pairs=64, slot_mib=2.45)
-"""Of `tiny_cpu` on two cores: benchmarks/results/pipeline-2026-11-21.md."""
+"""Rates of `tiny_cpu` on two cores: benchmarks/results/pipeline-2026-11-21.md."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """What a run with so many cores and learners comes to."""
+    """The prediction for a run with given cores and learners."""
 
     made: float
-    """Trajectories that the workers could publish in a second."""
+    """Trajectories that the workers could publish [1/s]."""
     used: float
-    """Trajectories that the learners could use up in a second."""
+    """Trajectories that the learners could use up [1/s]."""
     published: float
-    """Trajectories a second that will be published: the less of both."""
+    """Trajectories that will be published [1/s]: the smaller of both."""
     steps_per_s: float
     waiting: Waiting
     unique_pairs: float
@@ -77,12 +77,12 @@ class Expectation:
     slots: int
     ring_mib: float
     cores_in_balance: int
-    """Cores for workers with which nobody would wait."""
+    """Number of cores for workers at which neither side would wait."""
     reads_in_balance: int
-    """K with which nobody would wait."""
+    """K at which neither side would wait."""
 
     def told(self, rates: Rates) -> Iterator[str]:
-        """In lines."""
+        """The prediction as lines of text."""
         yield f"workers could publish {self.made:.1f} trajectories/s, learners use up {self.used:.1f}: {self.waiting.advice}"
         rate = f"{self.published:.1f} trajectories/s, {self.steps_per_s:.2f} steps/s"
         yield f"{rate}, E about {self.unique_pairs:.0f} new state-action pairs an iteration"
@@ -91,7 +91,7 @@ class Expectation:
 
 
 def expect(rates: Rates, *, cores: int, learners: int) -> Expectation:
-    """What to expect; raises ConfigError for fewer than one core or learner."""
+    """Predicts a run; raises ConfigError for fewer than one core or learner."""
     if cores < 1 or learners < 1:
         raise ConfigError(f"a run has at least one core for a worker and one learner, got {cores} and {learners}")
     made = cores * rates.worker_rate
@@ -116,7 +116,7 @@ def expect(rates: Rates, *, cores: int, learners: int) -> Expectation:
 
 
 def rates_of(run: Path) -> Rates:
-    """What a finished run was measured to do; raises ConfigError when it says too little."""
+    """Reads the rates of a finished run; raises ConfigError if its folder lacks them."""
     try:
         summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
         config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))

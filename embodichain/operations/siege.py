@@ -1,6 +1,6 @@
-"""Faults on purpose for a run that goes on, on this machine: its workers are killed and slowed, and shared memory is filled.
+"""Fault injection into a running job on this machine: kills and stops its workers, and fills shared memory.
 
-Nothing here takes part in the run: what happens is seen from its ring and its folder, as `embodichain watch` sees it.
+It does not take part in the run: it observes only the run's ring and folder, as `embodichain watch` does.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from embodichain.types import LEDGER_FILE
 __all__ = ["FAULTS", "Siege", "besiege"]
 
 FAULTS = (Fault.CRASH, Fault.SLOW, Fault.MEMORY)
-"""What may befall a run from outside of it; nodes and the gateway are the cluster's own to lose."""
+"""Faults that can be injected from outside; nodes and gateway belong to the cluster."""
 _HEAL_S = 120.0
-"""A run whose workers are not back after so long counts as broken [s]."""
+"""Longest time until all workers are back before the test fails [s]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Siege:
-    """What a run went through."""
+    """The result of a siege."""
 
     faults: Counter[str]
     healed_s: dict[str, list[float]]
     calm_rate: float
-    """Trajectories that were published a second before the first fault."""
+    """Rate of published trajectories before the first fault [1/s]."""
     storm_rate: float
-    """The same from the first fault to the last."""
+    """Rate of published trajectories from the first fault to the last [1/s]."""
     over_reads: int
     ledger: LedgerReport
-    """What the run's ledger proves, up to the end of the siege."""
+    """The check of the run's ledger up to the end of the siege."""
 
     @property
     def intact(self) -> bool:
@@ -53,11 +53,11 @@ class Siege:
 
     @property
     def experience_lost(self) -> float:
-        """Share of what was published in calm that the siege cost: 0 to 1. Little where workers waited for the learner anyway."""
+        """Share of the undisturbed rate that the siege cost, 0 to 1; small if workers had been waiting for the learner anyway."""
         return max(0.0, 1.0 - self.storm_rate / self.calm_rate) if self.calm_rate else 0.0
 
     def recovery_s(self) -> dict[str, float]:
-        """Median seconds until as many workers were there as before, by kind of fault."""
+        """Median time until as many workers run as before the fault [s], by kind of fault."""
         return {kind: round(statistics.median(times), 2) for kind, times in self.healed_s.items() if times}
 
 

@@ -252,6 +252,7 @@ def _gather(address: int, offsets: Any, bodies: Any, rows: Any, pairs: Any, sums
         sums[i, _NOW:_PUSH] = 0.0
     for _ in range(num_contacts):
         row = _int32(contact + offsets[6])
+        # Contacts are read from raw memory: the number of contacts changes each step, so no array view could be kept.
         if row >= 0:  # -1 for contacts between bodies that cannot move
             force = _float64(forces + 8 * row)  # with elliptic friction cones, the first row of a contact is its normal force
             if force > 0.0:

@@ -1,7 +1,7 @@
-"""The same stages as Ray actors on many workers: the only room that imports ray.
+"""The Ray engine: many worker processes simulate, as Ray actors. The only package that imports ray.
 
-`engine` hands out numbers and holds the actors that run elsewhere; `crew` fills places with workers and finds out what befell them;
-`weather` counts that against budgets; `lab` keeps the darkroom of an engine.
+`engine` hands out scene numbers and defines the actors; `crew` keeps the workers running and finds out why they were lost;
+`weather` counts losses against budgets; `lab` manages the darkroom.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Watches who waits at a ring, and says how many workers there should be."""
+"""Decides the number of workers of an elastic engine, from which side of the ring waits."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _LOOK_S = 1.0
 
 
 class Breath:
-    """Owned by the engine's thread; `unique_pairs` may be set by any."""
+    """Decides at intervals. For the engine's thread; `unique_pairs` may be set by any thread."""
 
     def __init__(self, ring: AnyRing, config: Elastic) -> None:
         self.unique_pairs: float | None = None
-        """E of late, if the learner told."""
+        """The recent E, if the learner has reported it."""
         self._observer = Observer.open(ring.path)
         self._config = config
         self._look_at = time.monotonic()
         self._since: tuple[float, float, float, int] | None = None
-        """When the stretch began, the blocked seconds of both sides by then, and the steps of looking in it."""
+        """Start of the current interval, blocked time of both sides by then [s], and the number of calls in it."""
         self._working = 0
 
     def size(self, size: int, ready: int) -> int:
-        """How many workers to have, of `size` places of which `ready` have somebody at work."""
+        """The wanted number of workers, given that there are `size` places, `ready` of which have a working worker."""
         now = time.monotonic()
         if now < self._look_at:
             return size
@@ -34,7 +34,7 @@ class Breath:
         stats = self._observer.stats()
         self._working += ready
         if self._since is None:
-            if stats.acquired:  # before the first read nobody knows who will wait
+            if stats.acquired:  # before the first read, waiting times say nothing
                 self._since, self._working = (now, stats.blocked_writer_s, stats.blocked_reader_s, 0), 0
             return size
         began, writers_s, readers_s, looks = self._since

@@ -1,4 +1,4 @@
-"""How simulation is spread over workers: values, without Ray."""
+"""Settings of the Ray engine. Does not import ray."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from embodichain.types.reels import CameraMode
 
 @dataclass(frozen=True, kw_only=True)
 class RayConfig:
-    """How simulation is spread."""
+    """Number and placement of workers, and limits of failures."""
 
     workers: int = 2
-    """At the beginning, and at least."""
+    """Number of workers at the start, and the smallest number later."""
     elastic: Elastic | None = None
-    """Lets the number of workers follow who waits; None keeps it."""
+    """Makes the number of workers depend on waiting times; None keeps it fixed."""
     address: str = ""
-    """Of a running cluster; empty starts one on this machine."""
+    """Address of a running cluster; empty starts Ray on this machine."""
     cpus_per_worker: float = 1.0
-    """Cores that each worker asks of a running cluster: `ray status` shows those that wait for some. On a Ray of its own a run
-    starts as many workers as it was told to."""
+    """CPU cores that each worker requests from a running cluster; `ray status` lists workers that wait for cores. If the run starts
+    Ray itself, it starts all workers regardless of cores."""
     budgets: Budgets = field(default_factory=Budgets)
-    """How many losses are survived."""
+    """How many lost workers a run survives."""
     hang_s: float = 300.0
-    """A worker without a sign of life for so long [s] is replaced; waiting for room in the ring is a sign of life."""
+    """A worker without a heartbeat for this long [s] is replaced; waiting for room in the ring counts as a heartbeat."""
     log: Path | None = None
-    """Where losses are told, one JSON object a line, with what the worker wrote last."""
+    """File in which losses are recorded, one JSON object a line, with the last output of the worker."""
     camera: CameraMode = CameraMode.SNAPSHOTS
-    """When and where pictures are drawn."""
+    """When and where pictures are rendered."""
     gateway_only: bool = False
-    """Also workers on the ring's node write through the gateway: to test it, and to measure what it costs."""
+    """Whether workers on the ring's node also write through the gateway, for tests and measurements."""
 
     def __post_init__(self) -> None:
         if self.workers < 1:

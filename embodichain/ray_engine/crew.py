@@ -1,4 +1,4 @@
-"""The workers of an engine: where each stands, what it is doing, and whether it is still there."""
+"""The workers of an engine: their placement, their current work, and detection of losses."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ from embodichain.ray_engine.weather import Cause
 from embodichain.stages import Produced
 
 _ANSWER_S = 15.0
-"""A worker that does not answer a question for so long [s] does not live, whatever it was doing."""
+"""A worker that does not answer for this long [s] counts as dead."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MOST = 400
-"""Characters of an error in one line."""
+"""Most characters of an error message in the log."""
 _SOON_S = 10.0
-"""A worker that is lost within so long [s] of its birth is replaced after a pause that doubles, up to this long."""
+"""A worker that is lost within this time [s] after its start is replaced after a pause that doubles, up to the same time."""
 
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """One place in the crew, and whoever holds it now."""
+    """A place in the crew, and the worker process that fills it."""
 
     index: int
     epoch: int
     actor: Any = None
     who: Hello | None = None
     waits_for: ray.ObjectRef | None = None
-    """What it was asked last: to say hello, or to make a number."""
+    """The pending call: the greeting, or producing a number."""
     number: int | None = None
     born: float = 0.0
     since: float = 0.0
-    """When it was last asked, or last gave a sign of life."""
+    """Time of the last call or heartbeat [s]."""
     asked: ray.ObjectRef | None = None
     asked_at: float = 0.0
     call_at: float = 0.0
-    """When the place is to be filled again."""
+    """Time at which the place is to be filled again [s]."""
     pause_s: float = 0.0
     avoids: tuple[str, ...] = ()
-    """Nodes that were in doubt when it was placed."""
+    """Nodes that were suspected dead when it was placed."""
     leaving: bool = False
-    """It is given nothing more to do, and goes when it has ended what it does."""
+    """Whether it gets no more work and will stop after its present number."""
     note: str = field(default="starting")
 
 
@@ -61,11 +61,11 @@ _NODE = "ray.io/node-id"
 """The label by which Ray names each node."""
 
 Hire = Callable[[int, int, NodeLabelSchedulingStrategy], Any]
-"""A new actor for a place, of an epoch, on one of some nodes."""
+"""Starts a worker actor for a place (index) and epoch, with a scheduling strategy that selects the node."""
 
 
 class Crew:
-    """Fills places with actors and keeps them filled. Owned by one thread; `told` by any.
+    """Keeps all places filled with worker actors. For one thread; `told` may be called by any.
 
     A worker stands on the ring's node while there is a core for it, and elsewhere otherwise. Where one was just lost nobody
     is placed until that node has answered or Ray has given it up; on every other node the work goes on. From a node that is drained
@@ -76,13 +76,13 @@ class Crew:
         self._hire, self._home, self._hang_s = hire, home, hang_s
         self._doubts, self._notices = Doubts(), Notices()
         self._epoch, self._epochs = epoch, dict[int, int]()
-        """The first epoch of all, and the next of each index that somebody had who left."""
+        """The first epoch, and the next epoch of each index whose worker has left."""
         self.workers = [Worker(index, epoch) for index in range(size)]
         for worker in self.workers:
             self._place(worker)
 
     def idle(self) -> list[Worker]:
-        """Those that are ready, have nothing to do and stay where they are."""
+        """Workers that are ready, idle and neither leaving nor on a node that is drained."""
         drained = self._drained
         return [
             worker
@@ -92,11 +92,11 @@ class Crew:
 
     @property
     def size(self) -> int:
-        """Places that stay."""
+        """Number of places that are not leaving."""
         return sum(not worker.leaving for worker in self.workers)
 
     def resize(self, size: int) -> None:
-        """Makes it `size` places: those that go end what they do first, and whoever was about to go stays before anybody comes."""
+        """Changes the number of places. Leaving workers finish their number first; when growing, leaving workers are kept first."""
         for worker in self.workers:
             if worker.leaving and self.size < size:
                 worker.leaving = False
@@ -113,10 +113,10 @@ class Crew:
                 worker.leaving = True
 
     def see_off(self) -> None:
-        """Lets those go that are leaving and have nothing to do any more."""
+        """Stops leaving workers that are idle."""
         for worker in [one for one in self.workers if one.leaving and one.number is None]:
             self.workers.remove(worker)
-            self._epochs[worker.index] = (worker.epoch + 1) % 256  # an index that comes again must not give an id again
+            self._epochs[worker.index] = (worker.epoch + 1) % 256  # a new epoch keeps the ids of a reused index unique
             if worker.actor is not None:
                 if worker.who is not None:
                     worker.actor.leave.remote()
@@ -147,12 +147,12 @@ class Crew:
         return (*self._doubts.nodes, *sorted(self._drained))
 
     def submit(self, worker: Worker, number: int) -> None:
-        """Has a worker make a number."""
+        """Lets a worker produce a number."""
         worker.number, worker.since = number, time.monotonic()
         worker.waits_for = worker.actor.produce.remote(number)
 
     def wait(self, timeout_s: float) -> Iterator[Produced | Lost | None]:
-        """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
+        """Yields results and losses within `timeout_s` [s]; None when the ring was closed."""
         yield from self._doubts.settled()
         self._move()
         self._fill()
@@ -171,14 +171,14 @@ class Crew:
                 yield lost
 
     def dismiss(self) -> None:
-        """Ends everybody."""
+        """Kills all workers."""
         for worker in self.workers:
             if worker.actor is not None:
                 with suppress(ray.exceptions.RayError, ValueError):
                     ray.kill(worker.actor, no_restart=True)
 
     def told(self) -> str:
-        """In words, what everybody is doing."""
+        """A text about what each worker is doing."""
         at_work = sum(worker.who is not None for worker in self.workers)
         others = sorted({worker.note for worker in self.workers if worker.who is None})
         return f"{at_work} of {len(self.workers)} workers are there" + (f" ({'; '.join(others)})" if others else "")
@@ -186,14 +186,14 @@ class Crew:
     # ------------------------------------------------------------------------------------------------------ answers
 
     def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Hello | Produced | Lost | None:
-        """Takes in the answer to what a worker was asked last."""
+        """Processes the answer to a worker's pending call."""
         number, worker.waits_for, worker.asked = worker.number, None, None
         worker.number = None
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, EmbodiChainError):  # a fault that was foreseen: every other worker would meet it too
+            if isinstance(cause, EmbodiChainError):  # a known error, such as a bad configuration, would hit every other worker too
                 raise cause from error
             what, node = f"{type(cause).__name__}: {cause}"[:_MOST], worker.who.node if worker.who else ""
             return Lost(Cause.SCENE, worker.index, number, node, what, _COLOURS.sub("", str(error)))
@@ -206,7 +206,7 @@ class Crew:
         return answer
 
     def _hung(self, worker: Worker) -> Lost | None:
-        """Buries a worker that gives no sign of life."""
+        """Removes a worker without heartbeats."""
         now, limit = time.monotonic(), self._hang_s
         if worker.asked is None:
             if now > worker.since + limit:
@@ -216,7 +216,7 @@ class Crew:
             try:
                 silent_s = float(ray.get(worker.asked))
             except ray.exceptions.RayError:
-                return None  # it has died: the number's own answer says of what
+                return None  # it has died; the answer to its pending call will tell the cause
             worker.asked, worker.since = None, now - silent_s
             if silent_s <= limit:
                 return None
@@ -226,7 +226,7 @@ class Crew:
         return self._bury(worker, number, TimeoutError(f"no sign of life for {now - worker.since:.0f} s"))
 
     def _bury(self, worker: Worker, number: int | None, error: Exception) -> Lost:
-        """Ends what is left of a worker and empties its place."""
+        """Kills what is left of a worker and empties its place."""
         who, node = worker.who, worker.who.node if worker.who else ""
         cause = self._cause(error)
         detail = _COLOURS.sub("", str(error)) or type(error).__name__
@@ -234,7 +234,7 @@ class Crew:
         what = lines[-1] if getattr(error, "actor_init_failed", False) else " ".join(lines)[:_MOST]
         if who is not None and node == self._home:
             with suppress(OSError):
-                os.kill(who.pid, signal.SIGKILL)  # what is stopped does not hear Ray
+                os.kill(who.pid, signal.SIGKILL)  # a stopped process does not react to Ray's messages
             detail = last_words(who.log) or detail
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(worker.actor, no_restart=True)
@@ -249,7 +249,7 @@ class Crew:
         return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
     def _is_doubted(self, outcome: Produced | Lost | None) -> bool:
-        """Whether it is too early to say why a worker was lost: its node may be gone too."""
+        """Whether the cause of a loss is still open, because the node may be dead too."""
         if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node in ("", self._home):
             return False
         self._doubts.add(outcome)
@@ -257,7 +257,7 @@ class Crew:
 
     @staticmethod
     def _cause(error: Exception) -> Cause:
-        """Why a worker was lost, if its node lives."""
+        """The cause of a loss, given that the node is alive."""
         if isinstance(error, TimeoutError):
             return Cause.HANG
         if isinstance(error, ray.exceptions.OutOfMemoryError):
@@ -267,7 +267,7 @@ class Crew:
     # ------------------------------------------------------------------------------------------------------ places
 
     def _fill(self) -> None:
-        """Fills places whose time has come, and those anew that wait for a core on a node that is out of doubt."""
+        """Fills places that are due, and moves workers that wait for a core to nodes that are no longer suspected."""
         for worker in self.workers:
             if worker.actor is None and not worker.leaving and time.monotonic() >= worker.call_at:
                 self._place(worker)

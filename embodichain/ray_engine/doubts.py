@@ -1,4 +1,4 @@
-"""Workers that were lost on other nodes: each of a fault of its own, or all with their node."""
+"""Decides whether workers on another node were lost one by one, or because their node died."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from embodichain.ray_engine.weather import Cause
 
 
 class Lost(NamedTuple):
-    """A number that a worker could not make, and for every cause but SCENE the worker with it."""
+    """A failed number, and for every cause except SCENE also a lost worker."""
 
     cause: Cause
     worker: int
-    """Its index."""
+    """Index of the worker."""
     number: int | None
-    """None when it was not at work."""
+    """The number that it was producing; None if it was idle."""
     node: str
     what: str
     detail: str
     log: str = ""
-    """What the worker wrote its errors to, a file on its node."""
+    """File on the worker's node with its standard error."""
     fatal: bool = False
-    """It failed to start for a reason that would stop every other one too."""
+    """Whether it failed to start for a reason that applies to every worker."""
 
 
 class _Doubt(NamedTuple):
-    """A loss, and what its node was asked about it."""
+    """A loss, and the pending question to its node."""
 
     lost: Lost
     asked: ray.ObjectRef
 
 
 class Doubts:
-    """Losses whose cause is settled once their node has answered, or Ray has given it up.
+    """Losses whose cause is decided once their node has answered, or Ray has declared it dead.
 
-    The end of a worker is heard of before the end of its node, at times by seconds: what looks like a crash is the node's death
-    when the node turns out to be gone. A node that lives answers with what the worker wrote last.
+    Ray reports the death of a worker up to seconds before that of its node, so an apparent crash may be the node's death. A node
+    that is alive answers with the worker's last output.
     """
 
     def __init__(self) -> None:
@@ -48,15 +48,15 @@ class Doubts:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """Nodes in doubt: nobody should be placed there."""
+        """Suspected nodes, on which no worker should be placed."""
         return tuple({doubt.lost.node for doubt in self._open})
 
     def add(self, lost: Lost) -> None:
-        """Takes in a loss, with the cause that it has if the node lives."""
+        """Adds a loss, with the cause that applies if the node is alive."""
         self._open.append(_Doubt(lost, _ask(lost.node, lost.log)))
 
     def settled(self) -> Iterator[Lost]:
-        """Losses whose cause is known by now, each once."""
+        """Yields losses whose cause is decided, each once."""
         for doubt in list(self._open):
             if is_gone(doubt.lost.node):
                 self._open.remove(doubt)
@@ -65,18 +65,18 @@ class Doubts:
                 self._open.remove(doubt)
                 try:
                     words = str(ray.get(doubt.asked))
-                except ray.exceptions.RayError:  # the question was lost
+                except ray.exceptions.RayError:  # the question itself failed: ask again
                     self.add(doubt.lost)
                 else:
                     yield doubt.lost._replace(detail=words or doubt.lost.detail)
 
 
 def _ask(node: str, log: str) -> ray.ObjectRef:
-    """Asks a node for the end of a log, and so for a sign of life."""
+    """Asks a node for the end of a log, which also shows that it is alive."""
     there = NodeAffinitySchedulingStrategy(node, soft=False)
     return ray.remote(last_words).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(log)
 
 
 def is_gone(node: str) -> bool:
-    """Whether Ray has given a node up."""
+    """Whether Ray has declared a node dead."""
     return not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())

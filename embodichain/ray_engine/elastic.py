@@ -1,4 +1,4 @@
-"""How many workers there should be: more while the learner waits for them, fewer while they wait for room. Values, without Ray."""
+"""Rules for an elastic number of workers: more while the learner waits, fewer while workers wait. Does not import ray."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ __all__ = ["Elastic", "decide"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Elastic:
-    """Between how many workers a run may breathe, and what for."""
+    """Limits and goal of an elastic number of workers."""
 
     least: int
     most: int
     target_pairs: float = 0.0
-    """E that is wanted: state-action pairs that an iteration reads for the first time; 0 asks for no number, only for balance."""
+    """Wanted E, state-action pairs read for the first time in an iteration; 0 only balances waiting times."""
     every_s: float = 20.0
-    """Between two decisions [s]: a new worker takes some of it to start."""
+    """Time between two decisions [s]; it should be longer than the start of a worker."""
     idle: float = 0.3
-    """Workers that are blocked for a larger share of their time are too many."""
+    """If workers are blocked for a larger share of their time, there are too many."""
     hungry: float = 0.1
-    """A learner that waits for a larger share of its time wants more."""
+    """If the learner waits for a larger share of its time, there are too few."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -34,13 +34,13 @@ class Elastic:
 
 
 def decide(config: Elastic, workers: int, waiting: Waiting, unique_pairs: float | None) -> int:
-    """How many workers to have from now on: at most twice and at least half as many, so that one odd stretch does little.
+    """The new number of workers, at most twice and at least half the present one, so that a single odd interval has little effect.
 
     Args:
-        config: between how many, and what for.
-        workers: that there are now, those that are starting included.
-        waiting: who waited since the last decision.
-        unique_pairs: E of late; None when it is not known.
+        config: limits and goal.
+        workers: the present number, including workers that are starting.
+        waiting: waiting times since the last decision.
+        unique_pairs: the recent E; None if unknown.
     """
     return min(config.most, max(config.least, _wanted(config, workers, waiting, unique_pairs)))
 
@@ -54,6 +54,6 @@ def _wanted(config: Elastic, workers: int, waiting: Waiting, unique_pairs: float
     if waiting.learner > config.hungry or short:
         share = min(0.5, max(waiting.learner, 0.1))
         return max(workers + 1, math.floor(workers / (1.0 - share)))
-    if waiting.workers > config.idle:  # those that stay are then blocked for half of what is allowed
+    if waiting.workers > config.idle:  # the remaining workers should be blocked for half of the allowed share
         return max(workers // 2, math.ceil(workers * (1.0 - waiting.workers) / (1.0 - config.idle / 2)))
     return workers

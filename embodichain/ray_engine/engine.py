@@ -1,4 +1,4 @@
-"""Keeps workers busy with consecutive numbers, whatever befalls them; and the actors themselves, which run elsewhere."""
+"""The Ray engine: distributes consecutive scene numbers to workers and handles failures; and the actor classes."""
 
 from __future__ import annotations
 
@@ -37,30 +37,30 @@ from embodichain.types.reels import CameraMode, reel_spec
 from embodichain.world import World
 
 _WATCH_S = 0.5
-"""How often the gateway is asked who it is."""
+"""Interval at which the gateway is checked [s]."""
 _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
 _TELL_S = 1.0
 """How often a worker that waits for the gateway says that it lives [s]."""
 _DELIVERIES = 4
-"""How many trajectories the gateway takes in at a time; one more call is for whoever asks whether it lives."""
+"""Number of trajectories that the gateway receives concurrently; one more concurrent call is reserved for checks."""
 _REELS = 4
-"""Reels that may wait for the darkroom, beside two of each worker's."""
+"""Reels that may wait for the darkroom, in addition to two for each worker."""
 _TURN_S = 0.5
-"""How long one call to a darkroom develops, or waits for a reel, or for room for its trajectory [s]."""
+"""Duration of one call to a darkroom [s]: it renders, or waits for a reel or for room in the ring."""
 _START_S = 30.0
-"""How long the start waits for the last worker once the first is there; those without a core yet come when there is one."""
+"""How long the start waits for the other workers after the first is ready [s]; workers without a core start later."""
 
 
 class GatewayActor:
-    """The gateway as an actor on the ring's node; Ray starts it again when it dies, and the journal tells it what was delivered."""
+    """The gateway as an actor on the ring's node. Ray restarts it when it dies; its journal says what was delivered."""
 
     def __init__(self, home: RingHome) -> None:
         self._ring = attach_ring(home.path, reads=False)
         self._gateway = Gateway(self._ring, home.journal)
 
     def pid(self) -> int:
-        """The process id, once the gateway is ready."""
+        """The process id; answered once the gateway is ready."""
         return os.getpid()
 
     def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
@@ -69,16 +69,16 @@ class GatewayActor:
 
 
 class Courier:
-    """Carries trajectories to a `GatewayActor` through Ray's object store: a `Deliver`. One trajectory at a time."""
+    """Sends trajectories to a `GatewayActor` through Ray's object store, one at a time; a `gateway.Deliver`."""
 
     def __init__(self, gateway: ray.actor.ActorHandle, waited: Callable[[], object] = lambda: None) -> None:
         """`waited` is called now and then while a trajectory waits: to wait is to live."""
         self._gateway, self._waited = gateway, waited
 
     def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
-        """Tries again while the ring is full or the gateway is being replaced, `timeout_s` at most.
+        """Retries while the ring is full or the gateway is being replaced, at most `timeout_s` [s].
 
-        Raises RingError when no gateway comes back, and what `Gateway.deliver` raises.
+        Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver`.
         """
         parcel = ray.put(dict(arrays))
         deadline = time.monotonic() + timeout_s
@@ -103,7 +103,7 @@ class Courier:
 
 
 class SimulationWorker:
-    """One simulating process: writes in place where it shares the ring's node, through the gateway elsewhere."""
+    """A simulating process. On the ring's node it writes into the ring in place, on other nodes through the gateway."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class SimulationWorker:
         camera: CameraMode = CameraMode.SNAPSHOTS,
         far: bool = False,
     ) -> None:
-        """`home` of the ring to write into, whose trajectories are of `spec`."""
+        """`home` is that of the ring to write into, `spec` the schema of its trajectories."""
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._since = time.monotonic()
         if gateway is not None and (far or not home.is_here()):
@@ -128,21 +128,21 @@ class SimulationWorker:
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
     def hello(self) -> Hello:
-        """Who it is, once it is ready to work."""
+        """Its identity; answered once it is ready to work."""
         return Hello(os.getpid(), ray.get_runtime_context().get_node_id(), own_log())
 
     def sign(self) -> float:
-        """Time since it began to work without waiting [s]; answered while `produce` goes on."""
+        """Time since it last began to work or waited [s]; answered concurrently with `produce`."""
         return time.monotonic() - self._since
 
     def leave(self) -> None:
-        """Gives back what it holds of the ring, and ends its process: it is not needed any more."""
+        """Leaves the ring and ends the process."""
         self._rollouts.close()
         self._ring.close()
         ray.actor.exit_actor()
 
     def produce(self, number: int) -> Produced | None:
-        """Makes one number; waits for a free slot as long as the ring lives. None when the ring was closed."""
+        """Produces one number; waits for a free slot while the ring lives. None when the ring was closed."""
         self._since = time.monotonic()
         try:
             return produce(number, self._scenes, self._rollouts, timeout_s=1.0, patient=self._waited)
@@ -152,7 +152,7 @@ class SimulationWorker:
             return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
 
     def _waited(self) -> bool:
-        """Waits on for a free slot; to wait is to live."""
+        """Called while it waits for a free slot, which counts as a heartbeat."""
         self._since = time.monotonic()
         return True
 
@@ -166,11 +166,11 @@ class LabActor:
         self._stage = DarkroomStage(world, *self._rings)
 
     def pid(self) -> int:
-        """The process id, once it is ready."""
+        """The process id; answered once the darkroom is ready."""
         return os.getpid()
 
     def develop(self) -> Answer:
-        """Develops what comes within one turn."""
+        """Renders the reels that come within one call."""
         developed: list[Developed] = []
         end = time.monotonic() + _TURN_S
         while (left_s := end - time.monotonic()) > 0.0:
@@ -187,10 +187,10 @@ class LabActor:
 
 
 class RayEngine:
-    """Keeps `workers` actors busy with consecutive numbers, replaces those that are lost, and counts.
+    """Keeps workers busy with consecutive scene numbers, replaces lost workers, and counts results.
 
-    A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. A
-    worker's death forfeits its number: retrying could publish twice. The run ends when the losses of a cause exceed its budget.
+    A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. If a
+    worker dies, its number is lost, because a retry could publish it twice. The run ends when losses of a cause exceed its budget.
     """
 
     poll_s = 0.5
@@ -233,7 +233,7 @@ class RayEngine:
             self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
             self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
-            """Process of the gateway; 0 when all workers are on the ring's node."""
+            """Process id of the gateway; 0 when all workers are on the ring's node."""
             self._asked: ray.ObjectRef | None = None
             self._asked_at = 0.0
             self._look_at = 0.0
@@ -246,51 +246,51 @@ class RayEngine:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that are ready, in their order."""
+        """Process ids of the workers that are ready, in order."""
         workers = self._crew.workers if self._crew is not None else ()
         return [who.pid for worker in workers if (who := worker.who) is not None]
 
     @property
     def darkroom_pid(self) -> int:
-        """Process of the darkroom, once it is ready; 0 where there is none."""
+        """Process id of the darkroom, once it is ready; 0 without one."""
         return self._lab.pid if self._lab is not None else 0
 
     @property
     def workers(self) -> int:
-        """How many of them are ready."""
+        """Number of workers that are ready."""
         return len(self.pids)
 
     @property
     def health(self) -> str:
-        """In words, what the workers are doing."""
+        """A text about what the workers are doing."""
         return self._crew.told() if self._crew is not None else "no worker is there yet"
 
     def state(self) -> dict[str, Any]:
-        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        """The state for a checkpoint: `Numbers.state`, and the report so far under "report"."""
         with self._lock:
             return {**self._numbers.state(), "report": self.report.plain()}
 
     @property
     def exhausted(self) -> bool:
-        """Whether all numbers are accounted for, or production has failed: nothing will be published any more."""
+        """Whether all numbers are finished or production has failed, so that nothing more will be published."""
         return self._done.is_set()
 
     def feed(self) -> None:
-        """Workers produce by themselves; raises when they cannot."""
+        """Raises if production has failed; otherwise does nothing, as workers produce by themselves."""
         self.check()
 
     def tell(self, unique_pairs: float) -> None:
-        """Takes in the learner's E of late, which an elastic engine may steer by."""
+        """Receives the learner's recent E, which an elastic engine uses."""
         if self._breath is not None:
             self._breath.unique_pairs = unique_pairs
 
     def check(self) -> None:
-        """Raises what made production fail."""
+        """Raises the error that made production fail."""
         if self._failure is not None:
             raise self._failure
 
     def close(self) -> None:
-        """Ends the workers and, when this engine started it, Ray. A number in progress is dropped. Safe to call twice."""
+        """Stops the workers, and Ray if this engine started it. Numbers in progress are dropped. Safe to call twice."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=30.0)
@@ -330,7 +330,7 @@ class RayEngine:
         self.check()
 
     def _hire(self, index: int, epoch: int, where: NodeLabelSchedulingStrategy) -> ray.actor.ActorHandle:
-        """A new worker; it answers for itself while it makes a number."""
+        """Starts a worker that can answer `sign` while it produces a number."""
         cores = self._config.cpus_per_worker if self._config.address else 0
         return self._actor_class.options(num_cpus=cores, scheduling_strategy=where, max_concurrency=2).remote(
             self._world,
@@ -344,14 +344,14 @@ class RayEngine:
         )
 
     def _open_lab(self, reels: RingHome, home: RingHome) -> Lab:
-        """A darkroom beside the ring."""
+        """Starts a darkroom on the ring's node."""
         actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(LabActor)
         here = NodeAffinitySchedulingStrategy(home.node, soft=False)
         there = actor_class.options(scheduling_strategy=here)
         return Lab(lambda: there.remote(self._world, reels, self._spec, home), hang_s=self._config.hang_s)
 
     def _open_gateway(self) -> ray.actor.ActorHandle | None:
-        """A gateway beside the ring when workers may be elsewhere: a cluster was named, or Ray has several nodes."""
+        """Starts a gateway on the ring's node if workers may be on other nodes: a cluster was named, or Ray has several nodes."""
         several = sum(bool(node["Alive"]) for node in ray.nodes()) > 1
         if not (self._config.address or several or self._config.gateway_only):
             return None
@@ -392,7 +392,7 @@ class RayEngine:
             self._done.set()
 
     def _attend(self, lab: Lab) -> bool:
-        """Takes in what has become of reels; False when the ring was closed."""
+        """Processes results of the darkroom; False when the ring was closed."""
         for outcome in lab.work():
             if isinstance(outcome, Produced):
                 self._account(outcome)
@@ -415,7 +415,7 @@ class RayEngine:
         self._on_produced(produced)
 
     def _mourn(self, lost: Lost) -> None:
-        """Counts a loss, tells it, and ends the run when there were too many."""
+        """Counts and records a loss, and ends the run when there were too many."""
         if lost.cause is Cause.SCENE:
             assert lost.number is not None
             self._account(Produced(number=lost.number, task="", fate=Fate.REFUSED, reason=f"raised {lost.what}"))
@@ -431,7 +431,7 @@ class RayEngine:
         self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
 
     def _tell(self, lost: Lost) -> str:
-        """Writes a loss down; where, in words."""
+        """Records a loss in the log; returns a text about where."""
         if self._config.log is None:
             return ""
         told = {"cause": lost.cause.value, "worker": lost.worker, "number": lost.number, "node": lost.node}
@@ -441,7 +441,7 @@ class RayEngine:
         return f"; see {self._config.log}"
 
     def _watch_gateway(self) -> None:
-        """Counts the gateway's deaths: Ray replaces it in silence, and workers only wait a little."""
+        """Counts deaths of the gateway, which Ray replaces silently, while workers only wait."""
         if self._gateway is None or time.monotonic() < self._look_at:
             return
         self._look_at = time.monotonic() + _WATCH_S
@@ -457,18 +457,18 @@ class RayEngine:
             self._asked = None
 
     def _watch_gateway_to_the_end(self) -> None:
-        """Asks once more when all is accounted for, and waits for the answer: a death since the last look counts too."""
+        """Checks the gateway a last time at the end and waits for its answer, to also count a death since the last check."""
         if self._gateway is None:
             return
         deadline = time.monotonic() + _LAST_WATCH_S
         while not self._stop.is_set() and time.monotonic() < deadline:
-            asked = self._gateway.pid.remote()  # anew: an older question may have been answered by one that died since
+            asked = self._gateway.pid.remote()  # a new question, because an old one may have been answered before a death
             if ray.wait([asked], timeout=max(0.0, deadline - time.monotonic()))[0] and self._hear_gateway(asked):
                 return
             time.sleep(0.1)
 
     def _hear_gateway(self, asked: ray.ObjectRef) -> bool:
-        """Counts a death when another process answers than last time; False when none answers because it is being replaced."""
+        """Counts a death if the process id has changed; False if there is no answer because the gateway is being replaced."""
         try:
             pid = int(ray.get(asked))
         except ray.exceptions.RayError:

@@ -1,4 +1,4 @@
-"""Who a worker says it is, and what it wrote last."""
+"""The identity of a worker, and the end of its log."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import NamedTuple
 
 
 class Hello(NamedTuple):
-    """Who a worker is."""
+    """The identity of a worker."""
 
     pid: int
     node: str
     log: str
-    """The file that its standard error goes to, on its node; empty when that is no file."""
+    """File of its standard error, on its node; empty if that is no file."""
 
 
 def own_log() -> str:
-    """The file behind this process's standard error."""
+    """The file of this process's standard error; empty if that is no file."""
     try:
         path = Path("/proc/self/fd/2").readlink()
     except OSError:

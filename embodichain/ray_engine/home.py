@@ -1,4 +1,4 @@
-"""Where a ring lies on a cluster, and whether this process is there."""
+"""The location of a ring on a cluster."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from embodichain.ring.stats import Observer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingHome:
-    """Which ring, and on which of Ray's nodes it lies."""
+    """A ring and the Ray node that it is on."""
 
     path: Path
     generation: int
     node: str
     journal: Path
-    """The gateway's journal, on the same node; the next ring that is created there clears away one that was left."""
+    """The gateway's journal, on the same node. Stale journals are removed when the next ring is created there."""
 
     @classmethod
     def of(cls, ring: AnyRing) -> RingHome:
-        """The home of a ring that lies on this process's node."""
+        """The location of a ring on this process's node."""
         node = ray.get_runtime_context().get_node_id()
         generation = Observer.open(ring.path).header(AT_GENERATION)
         return cls(path=ring.path, generation=generation, node=node, journal=journal_path(ring.path))
 
     def is_here(self) -> bool:
-        """Whether this process is on the ring's node and sees that very ring."""
+        """Whether this process is on the ring's node and can see its file."""
         if ray.get_runtime_context().get_node_id() != self.node:
             return False
         try:

@@ -1,4 +1,4 @@
-"""The darkroom of an engine: one process that develops the reels of all workers, and the account of those that are under way."""
+"""Manages the darkroom of an engine, the process that renders the reels of all workers, and tracks pending reels."""
 
 from __future__ import annotations
 
@@ -16,56 +16,56 @@ from embodichain.errors import EmbodiChainError
 from embodichain.stages import Fate, Produced
 
 _AHEAD = 2
-"""Calls that are under way at once, so that it need not wait for the engine to ask again."""
+"""Number of overlapping calls, so that the darkroom need not wait for the engine."""
 
 
 class Answer(NamedTuple):
-    """What a darkroom did in one turn."""
+    """The result of one call to a darkroom."""
 
     developed: tuple[Developed, ...]
     idle: bool = False
-    """At the end it held no reel and found none."""
+    """Whether it had no reel at the end and found none."""
     closed: bool = False
-    """A ring has ended."""
+    """Whether a ring has ended."""
 
 
 class LostReel(NamedTuple):
-    """A darkroom died, and this reel with it: the trajectory may be in the ring, so its number is not made again."""
+    """A reel that was lost with its darkroom. Its trajectory may be in the ring already, so its number is not produced again."""
 
     number: int
 
 
 class Lab:
-    """Keeps one darkroom at work, replaces it when it is lost, and knows which numbers it still owes. Owned by one thread.
+    """Keeps one darkroom running, replaces it when it is lost, and tracks the numbers that are pending. For one thread.
 
-    A worker hands a reel over before it says so. So what it has said of when a call is made is in the ring of reels, in hand, or
-    gone; and when a darkroom that holds nothing then finds that ring empty, what has not been developed by then is gone.
+    A worker hands over a reel before it reports it. So every reel reported when a call is made is in the ring of reels, in the
+    darkroom, or lost. If an idle darkroom then finds that ring empty, all reported reels without a result are lost.
     """
 
     def __init__(self, hire: Callable[[], Any], *, hang_s: float) -> None:
         self._hire, self._hang_s = hire, hang_s
         self._actor = hire()
         self._asked: deque[tuple[ray.ObjectRef, frozenset[int]]] = deque()
-        """Calls under way, and the numbers that were exposed when each was made."""
+        """Pending calls, each with the numbers that had been reported when it was made."""
         self._since = time.monotonic()
-        """When it answered last."""
+        """Time of its last answer [s]."""
         self._exposed: dict[int, Produced] = {}
         self._developed: dict[int, Developed] = {}
-        """What it made before the worker's word of it came."""
+        """Results that came before the worker's report."""
         self.closed = False
         """Whether it found a ring closed."""
 
     @property
     def pid(self) -> int:
-        """Its process id; waits until it is ready."""
+        """Its process id; waits until the darkroom is ready."""
         return int(ray.get(self._actor.pid.remote()))
 
     def expect(self, produced: Produced) -> None:
-        """Takes in a worker's word that a reel is on its way."""
+        """Adds a reel that a worker has reported."""
         self._exposed[produced.number] = produced
 
     def work(self) -> Iterator[Produced | LostReel | Exception]:
-        """What has become of reels since the last look; an Exception is a darkroom that was lost and is replaced."""
+        """Yields results since the last call; an Exception means that a darkroom was lost and has been replaced."""
         while len(self._asked) < _AHEAD:
             self._asked.append((self._actor.develop.remote(), frozenset(self._exposed)))
         asked, told = self._asked[0]
@@ -95,7 +95,7 @@ class Lab:
                 yield LostReel(number)
 
     def close(self) -> None:
-        """Ends it, with what it has in hand."""
+        """Kills the darkroom together with its present reel."""
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(self._actor, no_restart=True)
 

@@ -1,4 +1,4 @@
-"""A Ray cluster of several nodes on this machine, of which some go and come: for tests, chaos and benchmarks."""
+"""A Ray cluster of two nodes on this machine, one of which can be killed and restarted: for tests, chaos and benchmarks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import ray
 from ray.cluster_utils import Cluster
 
 _NOTICE = {"RAY_health_check_period_ms": "500", "RAY_health_check_failure_threshold": "4"}
-"""A dead node is noticed within seconds instead of half a minute."""
+"""Settings with which Ray notices a dead node within seconds instead of half a minute."""
 
 
 class Nodes:
-    """A head with `at_home` cores, where this process is, and a second node with `far` cores; a context manager."""
+    """A head node with `at_home` cores, which this process uses, and a second node with `far` cores; a context manager."""
 
     def __init__(self, *, at_home: int, far: int = 0) -> None:
         self._kept = {name: os.environ.get(name) for name in _NOTICE}
@@ -24,17 +24,17 @@ class Nodes:
 
     @property
     def address(self) -> str:
-        """Where the cluster is reached."""
+        """Address of the cluster."""
         return str(self._cluster.address)
 
     def take(self) -> None:
-        """Kills the second node with everybody on it."""
+        """Kills the second node with all its processes."""
         if self._far is not None:
             self._cluster.remove_node(self._far, allow_graceful=False)
             self._far = None
 
     def give(self) -> None:
-        """Starts a second node where there is none."""
+        """Starts the second node if it is not running."""
         if self._far is None and self._cores:
             self._far = self._cluster.add_node(num_cpus=self._cores, object_store_memory=100 << 20)
 

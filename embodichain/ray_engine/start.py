@@ -1,4 +1,4 @@
-"""Joining a Ray cluster, or starting Ray on this machine."""
+"""Joins a Ray cluster, or starts Ray on this machine."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _CONNECT_S = 3.0
 
 
 class NoCluster(ConfigError):
-    """Nothing answers at the address."""
+    """No cluster answers at the address."""
 
 
 class Refused(ConfigError):
-    """Something answers at the address, and does not let this process in: a wrong token, or another version."""
+    """A cluster answers but refuses this process, because of a wrong token or another version."""
 
 
 @contextmanager
@@ -43,7 +43,7 @@ def _own_signals() -> Iterator[None]:
 def start_ray(config: RayConfig) -> bool:
     """Joins the cluster at `config.address` or starts Ray on this machine; True when this process joined or started it.
 
-    Raises NoCluster when there is none, and Refused when there is one that does not let this process in.
+    Raises NoCluster when no cluster answers, and Refused when it refuses this process.
     """
     if ray.is_initialized():
         return False
@@ -58,10 +58,10 @@ def start_ray(config: RayConfig) -> bool:
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _refused(config.address, error) from error
         return True
-    # What is found here by "package.module:Name" is found by workers too.
+    # Workers must be able to import everything that this process can, such as plug-ins named "package.module:Name".
     variables["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
     ray.init(
-        address="local",  # without it Ray joins whatever cluster somebody else has running here
+        address="local",  # otherwise Ray would join any cluster that runs on this machine
         include_dashboard=False,
         object_store_memory=100 * 2**20,
         runtime_env=environment,
@@ -72,9 +72,9 @@ def start_ray(config: RayConfig) -> bool:
 
 
 def _knock(address: str) -> None:
-    """Raises NoCluster when nothing listens at host:port: Ray itself would wait long, and then end the process."""
+    """Raises NoCluster when nothing listens at host:port, because Ray itself would wait long and then end the process."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdigit():  # "auto" and its like are Ray's to find
+    if not port.isdigit():  # "auto" and similar addresses are resolved by Ray
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
@@ -86,7 +86,7 @@ def _knock(address: str) -> None:
 
 
 def _refused(address: str, error: BaseException) -> ConfigError:
-    """Something is there, and does not want this process: that is another fault than a cluster that is not there."""
+    """The error for a cluster that answers but refuses this process."""
     if address == "auto":
         return NoCluster("no Ray cluster runs on this machine; start one with `ray start --head`, or leave the address empty")
     words = " ".join(str(error).split())[:300]

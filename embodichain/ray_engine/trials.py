@@ -1,4 +1,4 @@
-"""Many commands as trials of one Ray Tune experiment: each in a process of its own, as many at once as there are cores for."""
+"""Runs many commands as trials of one Ray Tune experiment, each in its own process, as many at once as there are cores."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.start import start_ray
 
 _REPORT_S = 5.0
-"""How often a trial tells Tune how far it is."""
+"""Interval at which a trial reports progress to Tune [s]."""
 _STOP_S = 60.0
-"""How long a command may take to stop cleanly before it is killed."""
+"""How long a command may take to stop cleanly before it is killed [s]."""
 _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Errand:
-    """One command, and the folder that it leaves behind."""
+    """A command and its output folder."""
 
     name: str
-    """Of the trial, which no other has."""
+    """Unique name of the trial."""
     command: tuple[str, ...]
     folder: Path
-    """Absolute, and the same on every node. Tune writes its own records of the trial there too."""
+    """Output folder, an absolute path that is valid on every node. Tune writes its own files there too."""
     log: Path
-    """Where the command's output goes."""
+    """File for the command's output."""
 
 
 Ended = Callable[[str, int], None]
-"""Told of each errand that has ended: its name, and the exit code of its command."""
+"""Called for each trial that has ended, with its name and the exit code of its command."""
 
 
 def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: float, on_ended: Ended) -> dict[str, int]:
-    """Runs the commands, those that stand first sooner; the exit code of each by name, 255 for one that never ended.
+    """Runs the commands in order; returns exit codes by name, 255 for a command that did not end.
 
     Args:
-        errands: what to run; their folders are children of one folder.
-        address: of a running Ray cluster; empty starts Ray on this machine.
+        errands: the commands; their folders must have the same parent.
+        address: address of a running Ray cluster; empty starts Ray on this machine.
         at_once: most trials at a time.
-        cores: that each asks of a running cluster.
-        on_ended: called in this process whenever one has ended.
+        cores: CPU cores that each requests from a running cluster.
+        on_ended: called in this process for each trial that has ended.
 
-    Raises EmbodiChainError when Tune itself fails. On Ctrl-C the commands that run are interrupted, and KeyboardInterrupt goes on.
+    Raises EmbodiChainError when Tune itself fails. On Ctrl-C, running commands are interrupted, and KeyboardInterrupt is raised.
     """
     home = errands[0].folder.parent
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -70,13 +70,13 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
         tune.report({"exit_code": code, "done_for_good": True})
 
     try:
-        asked = {"cpu": cores if address else 0.001}  # on a Ray of its own `at_once` alone decides
+        asked = {"cpu": cores if address else 0.001}  # without a cluster, only `at_once` limits the trials
         tuner = tune.Tuner(
             tune.with_resources(work, asked),
             param_space={"trial": tune.grid_search([errand.name for errand in errands])},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=at_once,
-                reuse_actors=True,  # a process that is there takes the next trial: starting one takes seconds
+                reuse_actors=True,  # reuse processes, because starting one takes seconds
                 trial_name_creator=lambda trial: str(trial.config["trial"]),
                 trial_dirname_creator=lambda trial: str(trial.config["trial"]),
             ),
@@ -101,30 +101,30 @@ def run_trials(errands: Sequence[Errand], *, address: str, at_once: int, cores: 
 
 
 class _Told(tune.Callback):
-    """Passes on which trials have ended."""
+    """A Tune callback that calls `on_ended`."""
 
     def __init__(self, on_ended: Ended) -> None:
         self._on_ended = on_ended
 
     def __getstate__(self) -> dict[str, object]:
-        """Tune saves its callbacks for a later process, which has somebody else to tell."""
+        """Drops `on_ended`, because Tune pickles its callbacks for later processes."""
         return {"_on_ended": _nobody}
 
     def on_trial_complete(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
-        """A command ended, well or not."""
+        """A command has ended."""
         self._on_ended(str(trial), int(trial.last_result.get("exit_code", 255)))
 
     def on_trial_error(self, iteration: int, trials: list, trial: tune.experiment.Trial, **info: object) -> None:
-        """The process around a command died."""
+        """The process that ran a command has died."""
         self._on_ended(str(trial), 255)
 
 
 def _nobody(name: str, code: int) -> None:
-    """Hears nothing."""
+    """Does nothing."""
 
 
 def _work(errand: Errand, environment: Mapping[str, str]) -> int:
-    """Runs the command and tells Tune how far its metrics are; its exit code. It is interrupted when this process dies."""
+    """Runs a command, reports its progress to Tune, and returns its exit code. It is interrupted if this process dies."""
     errand.log.parent.mkdir(parents=True, exist_ok=True)
     with errand.log.open("ab") as log:
         process = subprocess.Popen(
@@ -149,6 +149,6 @@ def _work(errand: Errand, environment: Mapping[str, str]) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child, before the command begins: it is interrupted, and so leaves a checkpoint, when whoever started it dies."""
+    """Called in the child: makes the kernel interrupt the command when its parent dies, so that it still saves a checkpoint."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""A look at a cluster by whoever is about to use it: who is there, what versions they run, and whether their clocks agree."""
+"""Inspects a cluster before its use: nodes, versions, and clock differences."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.start import start_ray
 
 _ANSWER_S = 60.0
-"""How long a node may take to start a process and answer."""
+"""How long a node may take to start a process and answer [s]."""
 _ASKED = 3
-"""How often each clock is read: the fastest answer is the surest."""
+"""How often each clock is read; the fastest answer is the most accurate."""
 
 
 class NodeVisit(NamedTuple):
@@ -27,14 +27,14 @@ class NodeVisit(NamedTuple):
     cores: float
     embodichain: str
     clock_s: float
-    """How far its clock is ahead of this machine's [s]."""
+    """Its clock minus this machine's [s]."""
     doubt_s: float
-    """Half of the time that the answer took: the clock's difference is known no better [s]."""
+    """Uncertainty of the difference [s]: half of the round-trip time."""
     shm_free_bytes: int
 
 
 class Visit(NamedTuple):
-    """A cluster, as it was found."""
+    """The state of a cluster."""
 
     nodes: tuple[NodeVisit, ...]
 
@@ -46,7 +46,7 @@ class _Here(NamedTuple):
 
 
 def visit(address: str) -> Visit:
-    """Joins the cluster at `address`, asks every node, and leaves. To be called in a process of its own.
+    """Joins the cluster at `address`, asks every node, and leaves. Must be called in a separate process.
 
     Raises NoCluster, Refused, or EmbodiChainError for a node that does not answer.
     """

@@ -1,4 +1,4 @@
-"""What befalls workers on a cluster, and how much of it a run takes: deaths by cause, each with a budget in a window of time."""
+"""Causes of lost workers, and budgets of losses within a window of time."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ __all__ = ["Budgets", "Cause", "Deaths"]
 
 
 class Cause(StrEnum):
-    """Why a number was lost, and for all but SCENE its worker with it."""
+    """Why a number failed; for every cause except SCENE the worker is lost too."""
 
     SCENE = "scene"
-    """An exception while it was made; the worker goes on with the next."""
+    """An exception during the simulation; the worker continues with the next number."""
     MEMORY = "memory"
     """The machine ran out of memory, and Ray ended the worker."""
     NODE = "node"
-    """The node is gone."""
+    """The node has died."""
     PREEMPTED = "preempted"
-    """Whoever lends the machine took it back."""
+    """The machine was preempted by its provider."""
     CRASH = "crash"
-    """The process ended: a signal, or a fault in compiled code."""
+    """The process ended, by a signal or a fault in compiled code."""
     HANG = "hang"
-    """It gave no sign of life for too long."""
+    """There was no heartbeat for too long."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budgets:
-    """How many losses of each cause a run survives within `window_s`; one more ends it with that cause's name."""
+    """How many losses of each cause a run survives within `window_s`; one more ends the run with an error."""
 
     scene: int = 20
     memory: int = 20
     node: int = 20
-    """Nodes, however many workers each had."""
+    """Number of nodes, however many workers each had."""
     preempted: int = 200
     crash: int = 20
     hang: int = 10
     window_s: float = 300.0
-    """[s]."""
+    """Length of the window [s]."""
 
     def __post_init__(self) -> None:
         for cause in Cause:
@@ -58,7 +58,7 @@ class Deaths:
         self._recent: dict[Cause, deque[tuple[float, str]]] = defaultdict(deque)
 
     def count(self, cause: Cause, *, now_s: float, node: str, what: str) -> None:
-        """Takes in one loss at `now_s` (a clock that only grows) on `node`; `what` describes it in words.
+        """Counts one loss at `now_s` (of a monotonic clock) on `node`; `what` describes it.
 
         Raises EmbodiChainError when the budget of its cause is used up.
         """
@@ -66,7 +66,7 @@ class Deaths:
         while recent and recent[0][0] < now_s - window:
             recent.popleft()
         if cause is Cause.NODE and any(where == node for _, where in recent):
-            return  # the other workers of a node that is counted already
+            return  # this node's death has already been counted with another of its workers
         recent.append((now_s, node))
         limit = getattr(self._budgets, cause.value)
         if len(recent) > limit:

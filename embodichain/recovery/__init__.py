@@ -1,3 +1,3 @@
-"""Failures and recovery: experts are provoked into mistakes, notice them and make them good."""
+"""Failures and recovery: experts are provoked into failures, notice them and recover."""
 
 __all__ = ["config", "provoke", "retry", "trial", "watch"]

@@ -1,4 +1,4 @@
-"""What may go wrong on purpose: how often, in which way and by how much. Imports nothing heavy."""
+"""Settings of provoked failures: how often, of which kind, and how strong."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from embodichain.types import Asset, Mishap, Range, Scene, Vec3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProvocationConfig:
-    """How strongly attempts are provoked. Lengths in m, durations in s, speeds in m/s; each is drawn from its range.
+    """Strength of provocations. Lengths in m, durations in s, speeds in m/s; each is drawn from its range.
 
-    Slip: once the object is `slip_rise` up, the gripper gives way by `slip_gap` beyond the object for `slip_s`. Out of bounds: an
-    object is knocked `knock` aside when a hand comes `near`. Collision: a hand that is `near` is led down at `led_speed`. Time-out:
-    the arms stand still `stall_after` the attempt has begun.
+    Slip: when the object is lifted by `slip_rise`, the gripper opens by `slip_gap` beyond the object for `slip_s`. Out of bounds:
+    an object is pushed aside by `knock` when a hand is `near`. Collision: a hand that is `near` is moved down at `led_speed`.
+    Time-out: the arms stop `stall_after` the start of the attempt.
     """
 
     slip_rise: Range = (0.004, 0.012)
@@ -31,7 +31,7 @@ class ProvocationConfig:
 
 
 class Miss(StrEnum):
-    """Where a disturbed attempt goes instead of to its goal."""
+    """Where a disturbed attempt goes instead of its goal."""
 
     NOWHERE = "nowhere"
     """It is not disturbed."""
@@ -40,31 +40,31 @@ class Miss(StrEnum):
     ABOVE = "above"
     """Short of the object, against the approach."""
     ASTRAY = "astray"
-    """From where it should be to some point nearby, where it gives up, having touched nothing: the way back is worth learning."""
+    """To a point near the goal, where it gives up without having touched anything, so that the way back becomes training data."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disturbance:
-    """By how much [m] an attempt passes clear of the object, and on which side (+1 or -1) when it passes aside."""
+    """By how much [m] an attempt misses the object, and on which side (+1 or -1) for a miss aside."""
 
     miss: Miss = Miss.NOWHERE
     by: float = 0.0
     side: int = 1
     stray: Vec3 = (0.0, 0.0, 0.0)
-    """Offset [m] in the world frame from where an attempt should be to where it gives up, when it goes astray."""
+    """Offset [m] in the world frame from the goal to the point where an attempt that wanders off gives up."""
 
     def aside(self, half_extent: float) -> float:
-        """Signed offset [m] past an object that reaches `half_extent` [m] to either side; 0 unless the miss is aside."""
+        """Signed offset [m] to pass beside an object with half extent `half_extent` [m]; 0 unless the miss is ASIDE."""
         return self.side * (half_extent + self.by) if self.miss is Miss.ASIDE else 0.0
 
     def above(self, height: float) -> float:
-        """Offset [m] against the approach that clears `height` [m] of object; 0 unless the miss is above."""
+        """Offset [m] against the approach to stay above an object of `height` [m]; 0 unless the miss is ABOVE."""
         return height + self.by if self.miss is Miss.ABOVE else 0.0
 
     def offsets(self, half_extent: float, height: float) -> tuple[Vec3, ...]:
-        """Where a grip goes instead [m], in the frame of a tip that approaches along Z and closes along Y; empty when undisturbed.
+        """Displacements of a grip [m] in the frame of the tip (approach along Z, closing along Y); empty if undisturbed.
 
-        First choice first: an arm that cannot pass on one side passes on the other, or above.
+        They are in order of preference: if an arm cannot pass on one side, it passes on the other, or above.
         """
         if self.miss is Miss.NOWHERE:
             return ()
@@ -74,12 +74,12 @@ class Disturbance:
 
 
 UNDISTURBED = Disturbance()
-"""An attempt that goes where it should."""
+"""No disturbance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kinds:
-    """How often a disturbance is of each kind, as weights; a kind that a scene has nothing for is left out."""
+    """Weights of the kinds of disturbances; kinds that are impossible in a scene are left out."""
 
     misaligned: float = 0.4
     slip: float = 0.15
@@ -94,13 +94,13 @@ class Kinds:
 
     @classmethod
     def only(cls, mishap: Mishap) -> Kinds:
-        """Every disturbance is of this kind."""
+        """Weights for a single kind."""
         return cls(**{entry.name: float(entry.name == mishap) for entry in fields(cls)})
 
     def draw(self, rng: np.random.Generator, scene: Scene) -> Mishap:
-        """A kind that `scene` has something for: MISALIGNED when it has nothing for any that has a weight.
+        """Draws a kind that is possible in `scene`; MISALIGNED if none with a positive weight is possible.
 
-        Nothing slips where there are grains: a vessel that falls over spills them, and nobody can put those back.
+        Scenes with grains have no slips, because spilled grains cannot be recovered.
         """
         loose = any(graspable(placement.asset) for placement in scene.objects)
         weights = {Mishap(entry.name): getattr(self, entry.name) for entry in fields(self)}
@@ -121,25 +121,25 @@ _OF_LOOSE_OBJECTS = (Mishap.SLIP, Mishap.OUT_OF_BOUNDS)
 
 
 MISALIGNED = Kinds.only(Mishap.MISALIGNED)
-"""The fingers miss, and nothing else goes wrong."""
+"""Only misaligned grasps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryConfig:
-    """How often an episode is disturbed, in which way and by how much [m], and how many attempts it may have."""
+    """How often an episode is disturbed, how, by how much [m], and how many attempts it has."""
 
     probability: float = 0.0
     by: Range = (0.010, 0.025)
     max_attempts: int = 3
     astray: float = 0.0
-    """Share of the disturbed attempts that go astray, in tasks whose experts can; the others miss."""
+    """Share of disturbed attempts that wander off, in tasks whose experts support it; the others miss."""
     astray_again: float = 0.0
-    """How likely an attempt goes astray after one that did, while `max_attempts` leaves another."""
+    """Probability that an attempt wanders off after one that did, if `max_attempts` allows another."""
     stray_aside: float = 0.06
     stray_above: Range = (0.03, 0.10)
-    """How far an attempt goes astray [m]: along X and Y at most, and above its goal."""
+    """How far an attempt wanders off [m]: at most `stray_aside` along X and Y, and this range above its goal."""
     kinds: Kinds = field(default_factory=Kinds)
-    """What happens to the disturbed attempts that do not go astray."""
+    """Kinds of disturbances of attempts that do not wander off."""
     provocation: ProvocationConfig = field(default_factory=ProvocationConfig)
 
     def __post_init__(self) -> None:
@@ -158,7 +158,7 @@ class RecoveryConfig:
             raise ConfigError(f"max_attempts must be at least 1, got {self.max_attempts}")
 
     def draw(self, rng: np.random.Generator) -> Disturbance:
-        """The disturbance of one episode's first attempt: none in most episodes. Takes the same draws whatever it returns."""
+        """Draws the disturbance of an episode's first attempt. Always takes the same number of draws from `rng`."""
         provoked, by = rng.random() < self.probability, float(rng.uniform(*self.by))
         miss = (Miss.ASIDE, Miss.ABOVE)[int(rng.integers(2))]
         side = (-1, 1)[int(rng.integers(2))]
@@ -169,7 +169,7 @@ class RecoveryConfig:
         return Disturbance(miss=miss, by=by, side=side, stray=stray) if provoked else UNDISTURBED
 
     def again(self, rng: np.random.Generator, before: Disturbance) -> Disturbance:
-        """The disturbance of the attempt after one that failed: none, or astray once more."""
+        """Draws the disturbance of an attempt after a failed one: none, or wandering off again."""
         if before.miss is not Miss.ASTRAY or not self.astray_again or rng.random() >= self.astray_again:
             return UNDISTURBED
         return Disturbance(miss=Miss.ASTRAY, stray=(*self._aside(rng), float(rng.uniform(*self.stray_above))))
@@ -180,5 +180,5 @@ class RecoveryConfig:
 
 
 def graspable(asset: Asset) -> bool:
-    """Whether it is loose and made to be picked up."""
+    """Whether an asset is loose and meant to be picked up."""
     return not asset.fixed_base and any(name.startswith("grasp") for name in asset.affordances)

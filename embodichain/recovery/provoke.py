@@ -1,7 +1,7 @@
-"""Provocations: what is done to an attempt that goes as it should, by other commands or by external forces, so that it fails.
+"""Provocations: make an attempt fail by changed commands or external forces.
 
-Nothing is set into another state: a gripper gives way for a moment, somebody knocks an object aside, an arm stands still, a hand is
-led down onto what is below it. Physics does the rest, and the attempt does not know. What the commands do not show is in
+The state is never modified directly: a gripper opens for a moment, an object is pushed aside, an arm stops, a hand is moved down
+onto something. Physics does the rest, and the attempt is not informed. Forces that commands do not contain are recorded in
 `Step.pushes`.
 """
 
@@ -27,24 +27,24 @@ from embodichain.types.poses import turned
 
 _GRAVITY = 9.81
 _ACCELERATION = 3.0
-"""How fast a knocked object picks up speed [m/s^2]; friction stops it on the way again."""
+"""Acceleration of a pushed object [m/s^2]; friction stops it again."""
 _KNOCK_STEPS = 15
 _AREA: tuple[Range, Range] = ((-0.14, 0.14), (-0.19, 0.19))
-"""Where a knocked object may come to lie [m]: arms still reach it there."""
+"""Area in which a pushed object may come to rest [m], within reach of the arms."""
 _APART = 0.02
-"""How far from others it must then lie [m]."""
+"""Smallest distance from other objects at which it may come to rest [m]."""
 _DIRECTIONS = 12
 _LED_SLOWLY = 0.02
-"""How far above what it runs into a hand that is led slows down [m]."""
+"""Height above an obstacle at which a hand that is moved into it slows down [m]."""
 _LED_ASIDE = (0.0, 0.05, 0.09)
 _LED_HEIGHT = 0.01
-"""Least height [m] from which a hand is led down before it slows down."""
+"""Smallest height [m] of the fast part of that motion."""
 _ROOM = 0.006
 
 
 @dataclass(slots=True, kw_only=True)
 class Provocation:
-    """One disturbance of one episode: waits for its moment, acts once."""
+    """One provocation in one episode: it waits for its moment and acts once."""
 
     mishap: Mishap
     hands: Sequence[Hand]
@@ -63,13 +63,13 @@ class Provocation:
 
     @property
     def drawn(self) -> float:
-        """Where in their ranges this episode's moment lies: 0..1."""
+        """The relative position, 0..1, of this episode's parameters in their ranges."""
         if self._draw < 0.0:
             self._draw = float(self.rng.random())
         return self._draw
 
     def disturb(self, step: Step, state: WorldState, watch: Watch) -> Step:
-        """What is sent instead of `step`."""
+        """The step to send instead of `step`."""
         self._steps += 1
         if self.mishap is Mishap.SLIP:
             return self._give_way(step, state, watch)
@@ -80,9 +80,9 @@ class Provocation:
         return step
 
     def lead(self, state: WorldState, watch: Watch, velocity: Floats) -> tuple[Hand, Skill] | None:
-        """The hand that is led astray from now on, and how; None when it is not yet time or not that kind.
+        """The hand to move into a collision from now on, and its motion; None before its time or for other kinds.
 
-        `velocity` is by how much the last command differed from the one before.
+        `velocity` is the difference of the last two commands [rad/step].
         """
         if self.mishap is not Mishap.COLLISION or self.fired or watch.carrying or watch.touched:
             return None
@@ -111,7 +111,7 @@ class Provocation:
     # ------------------------------------------------------------------------------------------------------------ slip
 
     def _give_way(self, step: Step, state: WorldState, watch: Watch) -> Step:
-        """The gripper gives way for a moment while it lifts."""
+        """Opens the gripper for a moment during the lift."""
         if self._gripper is None:
             if len(watch.carrying) != 1:
                 return step
@@ -131,7 +131,7 @@ class Provocation:
     # --------------------------------------------------------------------------------------------------- out of bounds
 
     def _knock(self, step: Step, state: WorldState, watch: Watch) -> Step:
-        """Somebody knocks the object aside for which a hand comes."""
+        """Pushes the object that a hand approaches aside."""
         if self._push is None:
             near = None if self.fired or watch.carrying else self._nearest(state, watch)
             if near is None or near[2] > _between(self.config.near, self.drawn):
@@ -148,7 +148,7 @@ class Provocation:
         return replace(step, pushes=(*step.pushes, self._push)) if self._left > 0 else step
 
     def _shove(self, role: str, state: WorldState) -> Push | None:
-        """A force that moves the object to where it is free and can be reached; None when there is no such place."""
+        """A force that moves the object to a free reachable place; None if there is none."""
         present = outlines(self.scene, state)
         here, others = present[role], [outline for other, outline in present.items() if other != role]
         x, y, _ = state.object_poses[role].position
@@ -171,7 +171,7 @@ class Provocation:
     # -------------------------------------------------------------------------------------------------------- time-out
 
     def _stall(self, step: Step, watch: Watch) -> Step:
-        """The arms come to a halt and stay there, whatever they are told."""
+        """Stops the arms, whatever the commands are."""
         if not self.fired:
             self._sent = [*self._sent[-1:], step.command.copy()]
             moving = len(self._sent) == 2 and not np.allclose(self._sent[0], self._sent[1], atol=1e-4)
@@ -193,7 +193,7 @@ class Provocation:
     # ------------------------------------------------------------------------------------------------------- collision
 
     def _collisions(self, hand: Hand, role: str, state: WorldState) -> list[tuple[Pose, float]]:
-        """Tip poses below the table's top: beside all objects, or with one finger over the object; and how high it is there [m]."""
+        """Target poses of the tip below the table top, beside objects or with a finger above one, and the height there [m]."""
         tip = hand.measured_pose(state)
         x, y, z = tip.position
         present = outlines(self.scene, state)
@@ -208,12 +208,12 @@ class Provocation:
         onto = Pose(position=(x + across[0], y + across[1], 0.0), quaternion=tip.quaternion), present[role].top + FINGER_BELOW
         beside = beside[:4]
         goals = [onto, *beside] if self.rng.random() < 0.5 else [*beside, onto]
-        if self.scene.object(role).asset.fixed_base:  # what cannot give way would break
+        if self.scene.object(role).asset.fixed_base:  # pressing on a fixed object would exceed any safe force
             goals = beside
         return [(goal, top) for goal, top in goals if z - top > _LED_HEIGHT + _LED_SLOWLY]
 
     def _nearest(self, state: WorldState, watch: Watch, *, also_bolted: bool = False) -> tuple[Hand, str, float] | None:
-        """The hand that is out and the object, one that can be picked up, nearest to it seen from above; their distance [m]."""
+        """The hand away from home and the graspable object that are closest seen from above, and their distance [m]."""
         found: tuple[Hand, str, float] | None = None
         for hand in self.hands:
             if hand.at_home:

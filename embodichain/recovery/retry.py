@@ -1,8 +1,8 @@
-"""Closed-loop recovery: provokes a failed attempt, and turns a failure that is noticed into a labelled second try.
+"""Closed-loop recovery: provokes failures, and continues after a noticed failure with a labelled second attempt.
 
-An attempt judges itself from the state of the world alone and does not know whether it was disturbed; beside it a watch looks at
-every step (`watch`). Labels follow from these judgements: the steps of an attempt that failed are FAILURE, those after that are
-RECOVERY. Failures that nobody provoked are labelled the same way, and a disturbance that did no harm leaves the episode NOMINAL.
+An attempt judges itself from the state alone and does not know whether it was disturbed; besides, a watch checks every step
+(`watch`). Labels follow from these judgements: steps of a failed attempt are FAILURE, later ones RECOVERY. Unprovoked failures are
+labelled the same way, and a disturbance without effect leaves the episode NOMINAL.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ def retry(
     hands: Sequence[Hand] = (),
     scene: Scene | None = None,
 ) -> Attempting:
-    """Attempts again from the actual state until an attempt ends without failure or none is left.
+    """Repeats attempts from the actual state until one succeeds or none is left.
 
-    The first step after a detected failure carries the number of steps to relabel (`Step.failed_steps`) and its kind. An attempt
-    that gets stuck halfway has failed too; MotionError is raised when there is no way to begin one. With `hands` and `scene`, and
-    unless the probability of disturbances is 0, every attempt is watched: it is given up as soon as something is seen to go wrong,
-    the hands back off, and the next begins once everything lies still.
+    The first step after a detected failure contains the number of steps to relabel (`Step.failed_steps`) and the kind of failure.
+    An attempt that gets stuck halfway counts as failed; MotionError is raised if an attempt cannot begin. With `hands` and `scene`,
+    and if the probability of disturbances is not 0, every attempt is watched: it is stopped as soon as something goes wrong, the
+    hands retreat, and the next attempt begins once all objects are at rest.
     """
     disturbance = config.draw(rng)
     provocation: Provocation | None = None
     if scene is not None and hands and disturbance.miss in (Miss.ASIDE, Miss.ABOVE):
-        aside = rng.spawn(1)[0]  # so that the kind's draws shift no others
+        aside = rng.spawn(1)[0]  # a separate generator, so that these draws do not change later ones
         mishap = config.kinds.draw(aside, scene)
         if mishap is not Mishap.MISALIGNED:
             disturbance = UNDISTURBED
@@ -64,7 +64,7 @@ def retry(
             mishap = trial.mishap
         except MotionError as error:
             if not remaining or (trial.state is None and disturbance == UNDISTURBED):
-                raise  # planning again from the same state would fail again
+                raise  # nothing has moved, so planning again would fail again
             ended = Attempt(state=trial.state or ended.state, failure=str(error))
         if not ended.failure:
             break
@@ -78,16 +78,16 @@ def retry(
 
 
 class _Labels:
-    """Labels steps as they are yielded; what an attempt turns out to be is told with the first step after it."""
+    """Labels steps as they are yielded; the outcome of an attempt is contained in the first step after it."""
 
     def __init__(self) -> None:
         self.steps = 0
-        """Steps labelled since this was set to 0."""
+        """Number of steps labelled since it was last reset to 0."""
         self._segment = Segment.NOMINAL
         self._failed_steps, self._mishap, self._provoked = 0, "", False
 
     def put(self, steps: Generator[Step, WorldState, Ended]) -> Generator[Step, WorldState, Ended]:
-        """The same steps with their labels."""
+        """Passes steps through with labels."""
         try:
             step = next(steps)
             while True:
@@ -102,7 +102,7 @@ class _Labels:
             return stop.value
 
     def fail(self, mishap: Mishap, *, provoked: bool, sound_steps: int = 0) -> None:
-        """The steps labelled since `steps` was set to 0 but for the first, sound ones, were a failure (unless there are none)."""
+        """Marks the steps since the last reset, except the first `sound_steps`, as a failure; does nothing if there are none."""
         if self.steps > sound_steps:
             self._segment = Segment.RECOVERY
             self._failed_steps, self._mishap, self._provoked = self.steps - sound_steps, str(mishap), provoked

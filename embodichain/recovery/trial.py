@@ -1,4 +1,4 @@
-"""One attempt under observation: disturbed when its moment comes, given up when the watch notices that something went wrong."""
+"""Runs one attempt under observation: applies the provocation, and stops when the watch notices a failure."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from embodichain.types import Mishap, Scene, Step, WorldState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """How one attempt ended: the state it left, what went wrong ("" when nothing did), and how many steps were right till then."""
+    """The result of an attempt: the final state, the failure ("" for none), and the number of sound steps before it."""
 
     state: WorldState
     failure: str = ""
     sound_steps: int = 0
-    """Of a failed attempt: its first steps, which were no part of the failure and are worth imitating."""
+    """Number of first steps of a failed attempt that are not part of the failure and can be imitated."""
 
 
 Attempting = Generator[Step, WorldState, Attempt]
-"""An attempt in progress: yields steps, is sent the state after each, returns how it ended."""
+"""A running attempt: yields steps, is sent the state after each, and returns its result."""
 
 _BACK = 0.08
-"""How far a hand backs off upwards [m]."""
+"""Distance by which a hand retreats upwards [m]."""
 _STILL, _LEAST_S, _MOST_S = 0.02, 0.1, 2.0
-"""Objects lie still that are slower than this [m/s]; for so long at least and at most the hands wait for it [s]."""
+"""Objects slower than `_STILL` [m/s] count as at rest; hands wait for that at least `_LEAST_S` and at most `_MOST_S` [s]."""
 
 
 class Trial:
-    """Runs an attempt; `watch` and `provocation` are None where nothing is watched or disturbed."""
+    """Runs an attempt; `watch` and `provocation` may be None."""
 
     def __init__(
         self, trying: Attempting, begun: WorldState, hands: Sequence[Hand], watch: Watch | None, provocation: Provocation | None
@@ -49,21 +49,21 @@ class Trial:
         self.state: WorldState | None = None
         """The last state; None before the first step."""
         self.noticed: Noticed | None = None
-        """What the watch noticed."""
+        """The failure that the watch noticed."""
 
     @property
     def provoked(self) -> bool:
-        """Whether the attempt was disturbed by a provocation."""
+        """Whether a provocation acted on the attempt."""
         return self._provocation is not None and self._provocation.fired
 
     @property
     def carried(self) -> list[Carrying]:
-        """What hands held in the air when it ended."""
+        """The objects that hands held in the air at the end."""
         return [] if self._watch is None else self._watch.carrying
 
     @property
     def mishap(self) -> Mishap:
-        """How it failed, if it did."""
+        """The kind of failure, if it failed."""
         if self.noticed is not None:
             return self.noticed.mishap
         if self._watch is None:
@@ -72,11 +72,11 @@ class Trial:
 
     @property
     def velocity(self) -> Floats:
-        """By how much the last command differed from the one before: what a hand moves by in each control step."""
+        """The difference of the last two commands [rad/step]."""
         return self._sent[-1] - self._sent[0]
 
     def run(self) -> Attempting:
-        """The attempt; raises MotionError as it does."""
+        """Runs the attempt; raises its MotionError."""
         state = self._begun
         try:
             step = next(self._trying)
@@ -93,7 +93,7 @@ class Trial:
         except StopIteration as stop:
             return stop.value
         finally:
-            if self.provoked:  # what was sent is not what the hands think they said
+            if self.provoked:  # the commands sent differ from those that the hands have stored
                 for hand in self._hands:
                     hand.adopt(self._sent[-1])
 
@@ -104,7 +104,7 @@ class Trial:
         return step
 
     def _lead(self, state: WorldState) -> None:
-        """Takes the hand from the attempt when it is to run into something."""
+        """Takes over the hand from the attempt if it is to be moved into a collision."""
         if self._provocation is None or self._watch is None:
             return
         led = self._provocation.lead(state, self._watch, self.velocity)
@@ -121,7 +121,7 @@ def _astray(skill: Skill) -> Attempting:
 
 
 def back_off(hands: Sequence[Hand], scene: Scene, state: WorldState, trial: Trial) -> Skill:
-    """Halts, takes the hands that are concerned out of the way, sets down what they hold, and waits until all lies still."""
+    """Stops, moves the hands concerned away, sets down what they hold, and waits until all objects are at rest."""
     halting = [(hand, hand.joints_in(trial.velocity)) for hand in hands]
     halts = [follow(hand, state, hand.stop(velocity)) for hand, velocity in halting if np.abs(velocity).max() > 1e-6]
     if halts:

@@ -1,4 +1,4 @@
-"""The watch of an attempt: from commands and states alone it notices, while it runs, that something went wrong, and names it."""
+"""The watch: notices failures during an attempt, and their kind, from commands and states alone."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from embodichain.motion.hand import Hand
 from embodichain.types import Mishap, Scene, Vec3, WorldState
 
 _CARRIED_STEPS, _LOST_STEPS = 3, 2
-"""What two fingers hold in the air for so many control steps is carried; what nothing touches for so many is lost."""
+"""An object in the air between two fingers for `_CARRIED_STEPS` steps is carried; untouched for `_LOST_STEPS`, it is lost."""
 _RELEASE = 0.003
-"""A gripper that opens by more than this [m] lets go on purpose."""
+"""A gripper that is commanded to open by more than this [m] releases on purpose."""
 _LEFT_S, _STILL = 0.2, 0.02
-"""An object is where it was left once it has lain still for so long [s], untouched: slower than this [m/s]."""
+"""An object counts as left at its place after it was untouched and slower than `_STILL` [m/s] for `_LEFT_S` [s]."""
 _STRAY, _BELOW_TABLE = 0.025, -0.05
-"""Further than this from where it was left [m], or lower than this, an object is out of bounds."""
+"""An object is out of bounds if it is farther than `_STRAY` [m] from where it was left, or lower than `_BELOW_TABLE` [m]."""
 _LATE_S, _LATE = 0.4, 0.12
-"""A joint is late that is further than so many radians from everything it was told within so long [s]."""
+"""A joint is late if it differs by more than `_LATE` [rad] from all of its commands in the last `_LATE_S` [s]."""
 _LATE_EVERY = 5
 _TABLE_FORCE, _ARM_FORCE, _LED_FORCE = 40.0, 8.0, 1.5
-"""A hand collides that presses so hard on the table, on another arm, or, where it was to touch nothing at all, on anything [N]."""
+"""Contact forces [N] that count as a collision: with the table, with another arm, and of a hand that should touch nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noticed:
-    """What went wrong, in words too, and the hand that it happened to (None: it concerns no hand)."""
+    """A failure, its description, and the hand concerned (None if no hand is)."""
 
     mishap: Mishap
     words: str
@@ -39,7 +39,7 @@ class Noticed:
 
 @dataclass(slots=True, kw_only=True)
 class Carrying:
-    """An object that a hand holds up: since how many control steps, how far it closed [m], and where the object was first [m]."""
+    """An object held by a hand: number of control steps so far, opening of the hand [m], and initial position of the object [m]."""
 
     role: str
     hand: Hand
@@ -50,7 +50,7 @@ class Carrying:
 
 
 class Watch:
-    """Looks at every control step of one attempt."""
+    """Checks every control step of one attempt."""
 
     def __init__(self, hands: Sequence[Hand], scene: Scene, state: WorldState) -> None:
         self._hands = tuple(hands)
@@ -58,7 +58,7 @@ class Watch:
         loose = [placement.role for placement in scene.objects if not placement.asset.fixed_base]
         self._left_steps = round(_LEFT_S * state.control_hz)
         self._left: dict[str, tuple[Vec3, int]] = {role: (state.object_poses[role].position, self._left_steps) for role in loose}
-        """Where each loose object was left [m], and for how many steps it had lain still there by then."""
+        """Where each loose object was left [m], and the number of steps that it had been at rest there."""
         self._told: deque[Floats] = deque(maxlen=round(_LATE_S * state.control_hz))
         self._late = self._steps = 0
         self._grasps: dict[tuple[str, str], Carrying] = {}
@@ -67,19 +67,19 @@ class Watch:
         self.touched: frozenset[str] = frozenset()
         """Roles that a hand touched in the last control step."""
         self.led: Hand | None = None
-        """A hand that is to touch nothing."""
+        """A hand that should touch nothing."""
 
     @property
     def carrying(self) -> list[Carrying]:
-        """What hands hold in the air."""
+        """The objects that hands hold in the air."""
         return [grasp for grasp in self._grasps.values() if grasp.steps >= _CARRIED_STEPS]
 
     def left(self, role: str) -> bool:
-        """Whether a loose object lay still untouched for a while, and has not been touched since."""
+        """Whether a loose object has come to rest and has not been touched since."""
         return self._left.get(role, ((0.0, 0.0, 0.0), 0))[1] >= self._left_steps
 
     def observe(self, told: Floats, state: WorldState) -> Noticed | None:
-        """Takes in what the robot was to do and the state after it; returns what went wrong."""
+        """Checks one command and the state after it; returns a failure, if any."""
         self._steps += 1
         self._told.append(told)
         struck: dict[str, tuple[Hand, float, str]] = {}
@@ -110,7 +110,7 @@ class Watch:
         return self._slip(told, state, pressing, supported) or self._stray(state, pressing) or self._tardy(state)
 
     def why(self) -> Mishap:
-        """What an attempt that failed by its own account suffered from, as far as it was seen."""
+        """The kind of failure of an attempt that reported failure itself, as far as it was observed."""
         if any(grasp.free_steps for grasp in self.carrying):
             return Mishap.SLIP
         return Mishap.MISALIGNED if self._closed_empty else Mishap.MISPLACED
@@ -118,7 +118,7 @@ class Watch:
     def _slip(
         self, told: Floats, state: WorldState, pressing: dict[str, dict[str, set[str]]], supported: set[str]
     ) -> Noticed | None:
-        """Follows what the hands hold up, and notices when it is lost."""
+        """Tracks the objects that hands hold, and notices when one is lost."""
         for hand in self._hands:
             opening = hand.opening_in(told)
             self._widest[hand.name] = max(self._widest[hand.name], opening)
@@ -147,7 +147,7 @@ class Watch:
         return None
 
     def _stray(self, state: WorldState, pressing: dict[str, dict[str, set[str]]]) -> Noticed | None:
-        """Notices an object that moves although no hand touches it."""
+        """Notices an object that moves without being touched by a hand."""
         for role, (where, steps) in self._left.items():
             position = state.object_poses[role].position
             if role in pressing:
@@ -161,7 +161,7 @@ class Watch:
         return None
 
     def _tardy(self, state: WorldState) -> Noticed | None:
-        """Notices an arm that is far from everything it was told for some time."""
+        """Notices an arm that has been far from its commands for some time."""
         if self._steps % _LATE_EVERY or len(self._told) < (self._told.maxlen or 0):
             return None
         worst = 0.0

@@ -96,6 +96,7 @@ class Work:
         control, self.control = self.control, None
         if control is None:
             return
+        # A kernel may still write the slot: nobody may get it before that kernel is complete.
         if self.device_fields:
             ring.defer(self.streams(ring.device, streams), control.abandon, self.take_buffer())
             return
@@ -181,6 +182,7 @@ class DeviceSlot(AnySlot):
             ticket = ring.defer(passed, control.publish, self._work.take_buffer())
         ring.poll()
         if timeout_s > 0 and not ring.settled(ticket, timeout_s):
+            # No rollback: the copies run on, so the slot can only go forward.
             raise RingTimeout(
                 f"slot {self.index} is not on the device after {timeout_s:g} s: a later call of the ring publishes it"
             )

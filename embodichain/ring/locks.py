@@ -41,6 +41,7 @@ def row_at(row: int) -> int:
 def try_lock(descriptor: int, at: int) -> bool:
     """Locks one byte for the open file description of `descriptor`; False if another description has locked it."""
     try:
+        # Not a plain POSIX lock: those belong to the process and are lost when it closes any descriptor of the file.
         fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, at, 1, 0))
     except (BlockingIOError, PermissionError):
         return False
@@ -102,6 +103,7 @@ class Hold:
     def release(self) -> None:
         """Drops the lock; safe to call twice. In a forked child it does nothing."""
         address, self._address = self._address, 0
+        # The page is not mapped in a forked child (DONTFORK); its address may belong to something else there.
         if address and os.getpid() == self._pid:
             _libc.munmap(address, mmap.PAGESIZE)
 

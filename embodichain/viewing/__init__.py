@@ -1,3 +1,3 @@
-"""A look at assets, robots, scenes and episodes in the browser: `exhibit` says what there is to see, `page` shows it."""
+"""Shows assets, robots, scenes and episodes in the browser: `exhibit` describes what to show, `page` shows it."""
 
 __all__ = ["assets", "exhibit", "page", "worlds"]

@@ -1,4 +1,4 @@
-"""An asset as an exhibit: looks, hulls, ellipsoids of inertia, grasps that were tried, and joints to move."""
+"""The exhibit of an asset: visual meshes, hulls, inertia ellipsoids, tested grasps, and movable joints."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _HULLS = (
 )
 _MASS, _CENTRE, _HELD, _LOST = (0.95, 0.75, 0.20, 0.6), (0.1, 0.1, 0.1, 1.0), (0.15, 0.70, 0.30, 1.0), (0.80, 0.20, 0.15, 1.0)
 _CENTRE_RADIUS = 0.003
-"""[m]"""
+"""Radius of the balls at centres of mass [m]."""
 
 
 def of_asset(path: Path) -> Exhibit:
-    """The asset in a USD file; raises AssetError when it is none."""
+    """The exhibit of the asset in a USD file; raises AssetError if it cannot be read."""
     asset = files.read(path)
     rates = files.lift_rates(path)
     parts = [part for body in asset.bodies for part in _of_body(body)]

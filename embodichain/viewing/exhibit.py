@@ -1,4 +1,4 @@
-"""What there is to see of a thing, whatever it is and whatever shows it: parts on frames that move, sliders, a timeline."""
+"""A description of what to show, independent of the viewer: parts on moving frames, sliders, a timeline."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Color = tuple[float, float, float, float]
 
 
 class Layer(StrEnum):
-    """What kind of thing a part is; each kind is shown or hidden as a whole."""
+    """Layers of parts, each of which can be shown or hidden."""
 
     LOOKS = "looks"
-    """What cameras see."""
+    """Visual geometry."""
     HULLS = "hulls"
-    """What physics collides."""
+    """Collision geometry."""
     INERTIA = "inertia"
-    """Solid ellipsoids with the masses and the moments of the bodies, and balls at their centres of mass."""
+    """Ellipsoids with the same mass and inertia as the bodies, and balls at their centres of mass."""
     GRASPS = "grasps"
-    """Grippers where they were tried."""
+    """Grippers at tested grasps."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """A mesh that hangs on a frame, in the coordinates of that frame [m]."""
+    """A mesh attached to a frame, in the coordinates of that frame [m]."""
 
     frame: str
     layer: Layer
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Slider:
-    """A joint to move, between two positions [rad or m]."""
+    """A movable joint with its limits [rad or m]."""
 
     name: str
     lower: float
@@ -51,43 +51,43 @@ class Slider:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Timeline:
-    """An episode from its start to its end, T moments of it."""
+    """T moments of an episode."""
 
     time_s: Floats
-    """[T]."""
+    """Time of each moment [s], [T]."""
     poses: Floats
     """Position [m] and quaternion (w, x, y, z) of every frame of the exhibit, [T, F, 7]."""
     contacts: Sequence[Floats]
-    """Where bodies touch [m], [n, 3] for each of the T moments."""
+    """Contact points [m], [n, 3], for each of the T moments."""
     notes: Sequence[str]
-    """What the expert does, and what touches what, in Markdown, for each of the T moments."""
+    """Markdown text about the expert and contacts, for each of the T moments."""
     cameras: tuple[str, ...] = ()
     pictures: NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 1, 1, 3), np.uint8))
-    """What the cameras recorded, [P, C, h, w, 3]."""
+    """Recorded pictures, [P, C, h, w, 3]."""
     shown: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
-    """Which of the P pictures is the latest at each of the T moments, [T]."""
+    """Index of the latest picture at each of the T moments, [T]."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Exhibit:
-    """All there is to see of one thing, in the world's frame: metres, Z up."""
+    """Everything to show of one thing, in the world frame: metres, Z up."""
 
     title: str
     facts: Mapping[str, str]
-    """What is worth knowing, by name, in the order in which it is told."""
+    """Facts by name, in display order."""
     parts: Sequence[Part]
     posed: Callable[[Mapping[str, float]], Mapping[str, Pose]]
-    """The pose of every frame when the sliders stand at these positions."""
+    """Returns the pose of every frame for given positions of the sliders."""
     sliders: Sequence[Slider] = ()
     around: Sequence[str] = ()
-    """Frames that merely surround what there is to see."""
+    """Frames of the surroundings, which do not count for the initial view."""
     timeline: Timeline | None = None
 
     @property
     def layers(self) -> list[Layer]:
-        """The kinds of parts that there are."""
+        """The layers that have parts."""
         return [layer for layer in Layer if any(part.layer is layer for part in self.parts)]
 
     def start(self) -> Mapping[str, Pose]:
-        """The pose of every frame at first."""
+        """The initial pose of every frame."""
         return self.posed({slider.name: slider.start for slider in self.sliders})

@@ -1,4 +1,4 @@
-"""An exhibit in the browser, by viser: layers to show and hide, joints to move, an episode to scrub through."""
+"""Shows an exhibit in the browser with viser: layers, sliders for joints, and a timeline of an episode."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Page:
 
     Args:
         exhibit: What to show.
-        host: Address to listen on; 127.0.0.1 lets nobody in from outside.
-        port: TCP port; the next free one is taken where something listens there already.
+        host: Address to listen on; 127.0.0.1 allows only local connections.
+        port: TCP port; if it is taken, the next free one is used.
     """
 
     def __init__(self, exhibit: Exhibit, *, host: str = "127.0.0.1", port: int = 8090) -> None:
@@ -41,11 +41,11 @@ class Page:
 
     @property
     def url(self) -> str:
-        """Where it is looked at."""
+        """URL of the page."""
         return f"http://{self._server.get_host()}:{self._server.get_port()}"
 
     def close(self) -> None:
-        """Ends it; safe to call twice."""
+        """Stops serving; safe to call twice."""
         if not self._ended.is_set():
             self._ended.set()
             with _quiet():
@@ -87,7 +87,7 @@ class Page:
         camera.near = reach / 1000
 
     def _bounds(self, poses: Mapping[str, Pose]) -> tuple[np.ndarray, np.ndarray]:
-        """Bounds of what is seen at first, or of nothing [m]."""
+        """Bounds of the initial view [m]."""
         points = [
             rotate(poses[part.frame].quaternion, part.mesh.vertices) + poses[part.frame].position
             for part in self._exhibit.parts
@@ -165,12 +165,12 @@ class Page:
 
 
 def _quiet() -> redirect_stdout[StringIO]:
-    """Keeps to itself what viser prints, for a program expects our answer alone."""
+    """Suppresses viser's output, because standard output may be read by a program."""
     return redirect_stdout(StringIO())
 
 
 def _path(frame: str) -> str:
-    """A frame's place in viser's tree, where a slash would make one the child of another."""
+    """The name of a frame in viser's tree, with slashes replaced, as they would make frames children of others."""
     return f"{_SCENE}/{frame.replace('/', ' ')}"
 
 

@@ -1,4 +1,4 @@
-"""Robots, scenes and episodes as exhibits: what a physics holds, and what happens in it."""
+"""The exhibits of robots, scenes and episodes."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from embodichain.world import World
 _COLLIDER = (0.90, 0.45, 0.30, 1.0)
 _AROUND = ("world", "table")
 _UNSEEN = 16
-"""Edge of pictures that nobody takes [pixels]."""
+"""Size of pictures that are not used [pixels]."""
 _STRONGEST = 6
-"""So many contacts are told of a moment, those that press most."""
+"""Number of contacts listed for a moment, those with the largest forces."""
 
 
 def of_robot(robot: Robot) -> Exhibit:
-    """A robot at its table, with its joints and grippers to move."""
+    """A robot at its table, with sliders for joints and grippers."""
     physics = MujocoPhysics(robot, width=_UNSEEN, height=_UNSEEN)
     home = physics.reset(Scene(seed=0, task="", instruction="", objects=()))
     names = [name for arm in robot.arms for name in (*arm.joints, f"{arm.name} gripper")]
@@ -54,7 +54,7 @@ def of_robot(robot: Robot) -> Exhibit:
 
 
 def of_scene(robot: Robot, scene: Scene) -> Exhibit:
-    """A scene as an episode starts in it; raises SceneError when it cannot be built."""
+    """The initial state of a scene; raises SceneError when it cannot be built."""
     physics = MujocoPhysics(robot, width=_UNSEEN, height=_UNSEEN)
     physics.reset(scene)
     start = _poses(physics)
@@ -62,9 +62,9 @@ def of_scene(robot: Robot, scene: Scene) -> Exhibit:
 
 
 def of_episode(world: World, number: int) -> Exhibit:
-    """Scene `number` of the stream, played by its task's expert as a worker plays it: the same to the bit.
+    """Plays scene `number` of the stream with its task's expert, bit-identical to a worker.
 
-    Raises SceneError or MotionError where the stream refused the scene, with the same reason.
+    Raises SceneError or MotionError, for the same reason as in the stream, if the scene or its plan is impossible.
     """
     physics = MujocoPhysics(world.robot, width=world.config.width, height=world.config.height, painter=world.config.painter)
     task, scene = SceneStage(world, physics=physics).step(number)

@@ -113,6 +113,7 @@ def masked(projected: Sequence[Projected], mask: Tensor | None, outputs: int) ->
     Returns:
         The outputs of those groups, each [B, F, H, N, d].
     """
+    # One attention call for all groups: several small calls would launch more kernels and read the keys again.
     queries = torch.cat([one_sequence(part.queries) for part in projected[:outputs]], dim=2)
     keys = torch.cat([one_sequence(part.own.keys) for part in projected], dim=2)
     values = torch.cat([one_sequence(part.own.values) for part in projected], dim=2)
@@ -123,6 +124,7 @@ def masked(projected: Sequence[Projected], mask: Tensor | None, outputs: int) ->
 
 def beside(projected: Projected, others: KeyValue | None) -> Tensor:
     """Full attention of one group, all frames together, over itself and cached keys `others` [B, 1, H, n, d]; [B, F, H, N, d]."""
+    # The cached keys come first, in causal order; without a mask the order does not change the result.
     own = as_step(projected.own)
     seen = own if others is None else join(others, own)
     out = F.scaled_dot_product_attention(one_sequence(projected.queries), seen.keys[:, 0], seen.values[:, 0])

@@ -108,6 +108,7 @@ class _OnStream:
 
     def arrive(self) -> Batch:
         work = torch.cuda.current_stream(self.device)
+        # The GPU waits, not this thread, which goes on to launch the work that needs the batch.
         work.wait_event(self.event)
         for value in self.batch.tensors.values():
             # The tensor was allocated on the copy stream: without this, the allocator could reuse it while `work` still reads it.
@@ -116,6 +117,7 @@ class _OnStream:
 
 
 def _enqueue(target: Tensor, source: Tensor) -> None:
+    # Returns before the bytes have left `source`, which is why the lease must be held until `has_left`.
     target.copy_(source, non_blocking=True)
 
 

@@ -58,10 +58,12 @@ class KvMemory:
 
     def seen(self, now: int) -> tuple[KeyValue | None, ...] | None:
         """Concatenated keys and values, for each block, that a query with id `now` attends to; None if there are none."""
+        # Entries after the window's start only: `evict` may not have run for this `now` yet.
         mine = [entry.kept for entry in self.entries if now - self.window <= entry.id]
         if not mine:
             return None
         return tuple(
+            # Entries hold their steps apart so that old ones can be evicted; attention needs one sequence of keys.
             KeyValue(torch.cat([kv.keys for kv in block], dim=-2), torch.cat([kv.values for kv in block], dim=-2))
             for block in zip(*mine, strict=True)
         )

@@ -1,1 +1,1 @@
-"""A page and figures for programs about runs that go on or have ended: `view` reads, `server` answers, `page` draws."""
+"""A web page and metrics about running and finished runs: `view` reads runs, `server` answers requests, `page` is the page."""

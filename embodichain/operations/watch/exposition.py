@@ -1,4 +1,4 @@
-"""Figures of runs in Prometheus' text format, version 0.0.4."""
+"""Metrics of runs in the Prometheus text format, version 0.0.4."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RING = {
 
 
 def exposition(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of snapshots, a sample a line."""
+    """The metrics of snapshots, one sample a line."""
     return "\n".join(_lines(runs)) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The records of a run as it goes, read a little at a time: a page that is open for days reads each line once."""
+"""Reads the metrics records of a run incrementally, so that a page that is open for days reads each line only once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 _MOST = 2048
-"""Records kept of a kind: beyond it every second one is dropped, and from then on every second one is taken."""
+"""Most records kept of a kind; beyond that, every second one is dropped, and only every second new one is kept."""
 
 
 class Records:
-    """Follows a `metrics.jsonl`. One thread."""
+    """Follows a `metrics.jsonl`. For one thread."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -24,7 +24,7 @@ class Records:
         self._last: dict[str, dict[str, Any]] = {}
 
     def read_on(self) -> None:
-        """Takes in what was written since the last time; a file that is shorter than then begins anew."""
+        """Reads new records; if the file has become shorter, starts again from its beginning."""
         try:
             size = self._path.stat().st_size
         except FileNotFoundError:
@@ -54,10 +54,10 @@ class Records:
             self._every[kind] *= 2
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """Records of a kind, from the beginning; of very many, evenly fewer, and always the last."""
+        """Records of a kind, from the beginning; evenly thinned if there are many, always including the last."""
         kept, last = self._kept[kind], self._last.get(kind)
         return kept if last is None or kept[-1] is last else [*kept, last]
 
     def last(self, kind: str) -> dict[str, Any]:
-        """The newest record of a kind; empty when there is none."""
+        """The latest record of a kind; empty if there is none."""
         return self._last.get(kind, {})

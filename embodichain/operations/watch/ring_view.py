@@ -1,4 +1,4 @@
-"""A running job's ring as a page shows it: slots, reads, who takes part, and a picture of what came last. Reads only."""
+"""A running job's ring for the page: slots, reads, participants, and the latest picture. Only reads the ring."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from embodichain.ring.stats import Observer
 from embodichain.types import ReplayMode
 
 _MAP_SLOTS = 512
-"""More slots than these are shown by every n-th."""
+"""Most slots shown; with more, only every n-th."""
 _LETTERS = {SlotState.FREE: "f", SlotState.WRITING: "w", SlotState.READY: "r"}
 _WAITS = {WAITING_READER: "waits for trajectories", WAITING_WRITER: "waits for a slot"}
 
 
 class RingView:
-    """Watches the ring that a process owns. One thread."""
+    """Observes the ring that a process owns. For one thread."""
 
     def __init__(self) -> None:
         self._observer: Observer | None = None
         self._pid = 0
 
     def of(self, pid: int) -> Observer | None:
-        """The ring of the process `pid`; None when it has none now."""
+        """The ring of process `pid`; None if it has none now."""
         if self._observer is not None and pid == self._pid:
             if not self._observer.stats().closed:
                 return self._observer
@@ -44,7 +44,7 @@ class RingView:
 
 
 def _open(path: Path) -> Observer | None:
-    """The ring at `path`; None when its owner has closed it meanwhile."""
+    """Opens the ring at `path`; None if its owner has closed it."""
     try:
         return Observer.open(path)
     except RingError:
@@ -52,7 +52,7 @@ def _open(path: Path) -> Observer | None:
 
 
 def slots(observer: Observer) -> dict[str, Any]:
-    """Every slot as a letter (free, being written, ready, held by a reader) and the share of reads left, in percent."""
+    """The state of every slot as a letter (free, writing, ready, held by a reader), and its share of reads left in percent."""
     stats = observer.stats()
     words = [SlotWord.unpack(word) for word in observer.words()[:: -(-stats.num_slots // _MAP_SLOTS)].tolist()]
     bound = max(1, stats.max_reads)
@@ -78,7 +78,7 @@ def slots(observer: Observer) -> dict[str, Any]:
 
 
 def participants(observer: Observer) -> list[dict[str, Any]]:
-    """Everybody at the ring, with what each has done and waits for."""
+    """All participants of the ring, with their counters and what they wait for."""
     return [
         {
             "row": view.row,
@@ -94,7 +94,7 @@ def participants(observer: Observer) -> list[dict[str, Any]]:
 
 
 def reads_now(observer: Observer) -> dict[int, int]:
-    """How many trajectories in the ring were read how often; empty where no single one is bounded."""
+    """Number of reads → number of trajectories in the ring; empty in aggregate mode."""
     if observer.spec.mode is ReplayMode.AGGREGATE:
         return {}
     bound, counts = observer.stats().max_reads, {}
@@ -106,9 +106,9 @@ def reads_now(observer: Observer) -> dict[int, int]:
 
 
 def newest_picture(observer: Observer) -> bytes | None:
-    """The first frame of the trajectory that was published last, all cameras side by side, PNG; None where there are no pictures.
+    """A PNG of the first frame of the latest trajectory, all cameras side by side; None if there are no pictures.
 
-    Nobody holds the slot meanwhile: a copy counts only when the slot's word and sequence are the same after it as before.
+    The slot is not held, so the copy is used only if the slot's word and sequence number are the same before and after it.
     """
     names = {field.name for field in observer.spec.trajectory.fields}
     if "rgb" not in names:

@@ -1,4 +1,4 @@
-"""The page, its events and the figures of runs, over HTTP on this machine. Read-only but for what a token allows."""
+"""Serves the page, its events and metrics over HTTP. Read-only, except for actions that require a token."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from embodichain.ring.budget import MAX_READS_LIMIT
 from embodichain.types import WISHES_FILE
 
 _EVERY_S = 1.0
-"""How often the page is told."""
+"""Interval of updates of the page [s]."""
 _CLUSTER_S = 30.0
-"""How often a cluster is asked who is there."""
+"""Interval at which a cluster is inspected [s]."""
 _TYPES = {"watch.js": "text/javascript", "watch.css": "text/css"}
 _POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'"
-"""Nothing is fetched from anywhere else, and no script runs but the page's own."""
+"""Content security policy: no external resources, and no scripts except the page's own."""
 
 
 Token = Annotated[str, Header(alias="Authorization")]
@@ -42,16 +42,16 @@ Token = Annotated[str, Header(alias="Authorization")]
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig:
-    """What is watched, and who may do what."""
+    """Settings of the page."""
 
     runs: tuple[Path, ...]
-    """Run folders, compared with each other when they are several."""
+    """Run folders to show; several are compared."""
     address: str = ""
-    """Of a Ray cluster whose nodes are listed; empty lists none."""
+    """Address of a Ray cluster whose nodes are listed; empty for none."""
     host: str = "127.0.0.1"
     port: int = 8265
     token: str = ""
-    """With it, and only with it, a run's bound may be changed and a run be stopped."""
+    """Token that is required to change a run's replay bound or to stop a run; empty forbids both."""
 
     def __post_init__(self) -> None:
         if not self.runs and not self.address:
@@ -61,7 +61,7 @@ class WatchConfig:
 
 
 class Watcher:
-    """Snapshots of all runs, made at most once a second whoever asks, and what is known of the cluster."""
+    """Snapshots of all runs, made at most once a second for all clients, and the state of the cluster."""
 
     def __init__(self, config: WatchConfig) -> None:
         """Raises RunError for a folder that is no run."""
@@ -75,7 +75,7 @@ class Watcher:
             threading.Thread(target=self._ask, name="cluster", daemon=True).start()
 
     def snapshot(self) -> dict[str, Any]:
-        """What the page shows."""
+        """The data of the page."""
         with self._lock:
             if time.monotonic() - self._made_at >= _EVERY_S / 2:
                 self._made = {"time": time.time(), "runs": [view.snapshot() for view in self.views], "cluster": self._cluster}
@@ -83,7 +83,7 @@ class Watcher:
             return self._made
 
     def _ask(self) -> None:
-        """Asks the cluster now and then, in a process of its own each time: a cluster that goes away takes nothing with it."""
+        """Inspects the cluster at intervals, each time in a new process, so that a lost cluster does no harm."""
         while True:
             try:
                 nodes = [node._asdict() for node in call(visit, self._address).nodes]
@@ -92,7 +92,7 @@ class Watcher:
                 self._cluster = {"address": self._address, "state": "not there", "what": str(error)}
             except Refused as error:
                 self._cluster = {"address": self._address, "state": "refuses", "what": str(error)}
-            except Exception as error:  # whatever befell the child: the page says so, and it is asked again
+            except Exception as error:  # any failure of the child is shown on the page, and retried later
                 self._cluster = {"address": self._address, "state": "does not answer", "what": str(error)[:300]}
             time.sleep(_CLUSTER_S)
 
@@ -163,7 +163,7 @@ def application(config: WatchConfig) -> FastAPI:
             raise HTTPException(422, f"K must be 1..{MAX_READS_LIMIT}, got {max_reads}")
         partial = view.path / f".{WISHES_FILE}.partial"
         partial.write_text(json.dumps({"max_reads": max_reads}), encoding="utf-8")
-        partial.replace(view.path / WISHES_FILE)  # the run looks into it every two seconds: the ring is its own to change
+        partial.replace(view.path / WISHES_FILE)  # the run reads this file every two seconds; only it may change its ring
         return {"asked": {"max_reads": max_reads}}
 
     @app.post("/api/runs/{index}/stop")
@@ -172,24 +172,24 @@ def application(config: WatchConfig) -> FastAPI:
         view = _view(watcher, index)
         if view.ring_path is None:
             raise HTTPException(409, "the run does not stream now")
-        os.kill(view.pid, signal.SIGINT)  # as Ctrl-C: a checkpoint, a report, and --resume goes on
+        os.kill(view.pid, signal.SIGINT)  # like Ctrl-C: the run saves a checkpoint and a report
         return {"stopping": view.pid}
 
     return app
 
 
 def serve(config: WatchConfig) -> None:
-    """Serves until Ctrl-C; raises RunError for a folder that is no run, ConfigError for a port that is taken."""
+    """Serves until Ctrl-C; raises RunError for a folder that is no run, ConfigError if the port is taken."""
     app = application(config)
     server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=config.port, log_level="warning", access_log=False))
     try:
         server.run()
-    except SystemExit as error:  # uvicorn logs why, and ends the process
+    except SystemExit as error:  # uvicorn logs the reason and exits
         raise ConfigError(f"cannot listen on {config.host}:{config.port}: choose another --port") from error
 
 
 async def _events(watcher: Watcher, request: Request) -> AsyncIterator[str]:
-    """Server-sent events: a whole snapshot each, so that a page that reconnects has missed nothing."""
+    """Server-sent events. Each contains a whole snapshot, so that a page that reconnects misses nothing."""
     while not await request.is_disconnected():
         made = await asyncio.to_thread(watcher.snapshot)
         yield f"data: {json.dumps(made)}\n\n"
@@ -209,7 +209,7 @@ def _png(data: bytes | None) -> Response:
 
 
 def _allow(config: WatchConfig, authorization: str) -> None:
-    """Only who knows the token may change anything."""
+    """Raises an HTTP error unless the request has the token."""
     if not config.token:
         raise HTTPException(403, "this page only shows: start it with a token to allow actions")
     if not hmac.compare_digest(authorization.encode(), f"Bearer {config.token}".encode()):

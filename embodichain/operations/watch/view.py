@@ -1,4 +1,4 @@
-"""A run as a page shows it: everything from its folder and, while it goes on, from its ring. Reads only."""
+"""The data of a run for the page, from its folder and, while it is running, from its ring. Only reads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from embodichain.operations.watch.ring_view import RingView
 from embodichain.ring.waiting import Waiting
 
 _POINTS = 160
-"""Points of a curve on the page."""
+"""Most points of a curve on the page."""
 _RECENT = 50
-"""Steps that "now" is the mean of."""
+"""Number of steps over which present values are averaged."""
 _STREAM_RECENT = 5
-"""Records of the stream, two seconds apart, over which "who waits" is taken."""
+"""Number of stream records, two seconds apart, over which waiting times are computed."""
 _MEASURED = "held_out"
 
 
 class RunView:
-    """One run folder. One thread at a time."""
+    """One run folder. For one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         """Raises RunError when `path` is no run folder."""
@@ -40,7 +40,7 @@ class RunView:
 
     @property
     def pid(self) -> int:
-        """The process that worked on the run last; 0 before the first."""
+        """Id of the last process that worked on the run; 0 if there was none."""
         try:
             lines = (self.path / "sessions.jsonl").read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -50,7 +50,7 @@ class RunView:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the run came to; empty while it goes on for the first time."""
+        """The summary of the run; empty before it has ended for the first time."""
         path = self.path / "summary.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
@@ -93,19 +93,19 @@ class RunView:
         }
 
     def live_picture(self) -> bytes | None:
-        """PNG of what was published last; None where no ring carries pictures."""
+        """A PNG of the latest trajectory; None if there is no ring with pictures."""
         pid = self.pid
         observer = self._ring.of(pid) if pid and _lives(pid) else None
         return ring_view.newest_picture(observer) if observer is not None else None
 
     def picture(self, name: str) -> bytes | None:
-        """A picture of the folder `frames` by its file name; None when there is none of that name."""
+        """A picture from the folder `frames` by its file name; None if there is none of that name."""
         known = {path.name: path for path in (self.path / "frames").glob("*.png")}
         return known[name].read_bytes() if name in known else None
 
     @property
     def ring_path(self) -> Path | None:
-        """The ring's file while the run goes on."""
+        """The ring's file while the run is running."""
         from embodichain.ring import host
 
         pid = self.pid
@@ -121,7 +121,7 @@ class RunView:
         return "interrupted" if summary else "killed" if step else "not begun"
 
     def _histogram(self, summary: Mapping[str, Any], observer: Any) -> dict[str, Any]:
-        """Reads of trajectories: of all, once the run has ended; meanwhile of those in the ring, and how many are used up."""
+        """Histogram of reads: of all trajectories after the run, before that of those in the ring; and the number used up."""
         bound = int(self.config["ring"]["max_reads"])
         if observer is None:
             rows = {int(reads): int(count) for reads, count in summary.get("reads_histogram", {}).items()}
@@ -137,7 +137,7 @@ class RunView:
 
 
 def _lives(pid: int) -> bool:
-    """Whether there is such a process here; a run on another machine, or one in another container, is watched by its files."""
+    """Whether this process exists here; runs on other machines or in other containers are watched through their files only."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -153,7 +153,7 @@ def _recent(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 def _rate(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
-    """Per second, over the last records."""
+    """Rate per second over the last records."""
     if len(records) < 2:
         return None
     first, last = records[max(0, len(records) - 1 - _STREAM_RECENT)], records[-1]
@@ -162,7 +162,7 @@ def _rate(records: Sequence[Mapping[str, Any]], name: str) -> float | None:
 
 
 def _waiting(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Who waits now, over the whole run, and as it went."""
+    """Waiting times at present, over the whole run, and over time."""
     curve = [Waiting.between(a, b) for a, b in itertools.pairwise(records)]
     if not curve:
         return {"workers": None, "learner": None, "side": "nobody", "advice": "not known yet", "curve": []}
@@ -178,7 +178,7 @@ def _waiting(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _losses(train: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The parts of the loss by name, or the whole where it has none."""
+    """The parts of the loss by name, or the total loss if it has none."""
     if not train:
         return {}
     names = [name for name in train[-1] if name.startswith("loss_")] or ["loss"]
@@ -195,6 +195,6 @@ def _curve(records: Sequence[Mapping[str, Any]], x: str, y: str, *, smooth: bool
 
 
 def _thin(points: list[Any]) -> list[Any]:
-    """At most `_POINTS` of them, the last included."""
+    """Thins points to at most `_POINTS`, including the last."""
     every = -(-len(points) // _POINTS) or 1
     return points[::every] + ([points[-1]] if points and (len(points) - 1) % every else [])

@@ -171,6 +171,7 @@ def narrowed(a, base, low, high):
         low = max(low, -base / a)
     elif a < ZERO:
         high = min(high, -base / a)
+    # a is 0, so the expression is constant along the row: all of it or nothing.
     elif base < ZERO:
         high = low - ONE
     return low, high

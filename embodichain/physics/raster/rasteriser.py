@@ -70,6 +70,7 @@ class Rasteriser:
             first_vertex=triangles.first_vertex,
             first_face=triangles.first_face,
             vertices=np.ascontiguousarray(triangles.vertices.T),
+            # Unsigned, because the kernels then need no code for negative indices.
             faces=triangles.faces.astype(np.uint32),
             planes=triangles.planes(),
             owner=np.repeat(np.arange(len(counts), dtype=np.uint32), counts),
@@ -115,6 +116,7 @@ class Rasteriser:
             got = (rgb.shape, None if depth is None else depth.shape)
             raise ValueError(f"this rasteriser draws rgb {self._rgb.shape} and depth {self._depth.shape}, got arrays of {got}")
         model, solids, lights, room = self._model, self._solids, self._lights, self._room
+        # A state set through qpos alone has no poses yet; only these three functions are needed, not a whole mj_forward.
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
@@ -133,6 +135,7 @@ class Rasteriser:
             shading.colour(self._fine, axes, eye, solids, self._skins, lights, room, self._rgb[number])
             if depth is not None or geoms is not None:
                 visibility.read(self._fine, solids, room, self._depth[number], self._geoms[number])
+        # Kernels write our own contiguous arrays: for an array of another layout numba would compile them again.
         rgb[...] = self._rgb
         if depth is not None:
             depth[...] = self._depth
@@ -191,6 +194,7 @@ def _room(triangles: Triangles, rows: int, columns: int) -> parts.Room:
 def _lights(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> parts.Lights:
     """Allocates the arrays of all lights, and divides the visible geoms that cast shadows into still and moving ones."""
     bodies = model.geom_bodyid[geoms]
+    # Welded to the world and not a mocap body: nothing but the caller setting geom poses moves it.
     fixed = (model.body_weldid[bodies] == 0) & (model.body_mocapid[model.body_rootid[bodies]] < 0)
     wall = fixed & ((model.geom_type[geoms] == mujoco.mjtGeom.mjGEOM_PLANE) | (model.geom_rbound[geoms] > _WALL))
     still, moving = np.flatnonzero(fixed & ~wall).astype(np.int64), np.flatnonzero(~fixed).astype(np.int64)
@@ -206,6 +210,7 @@ def _lights(model: mujoco.MjModel, geoms: NDArray[np.int32]) -> parts.Lights:
         still=still,
         moving=moving,
         bases=np.empty((count, _MAP_SIZE, _MAP_SIZE), np.uint16),
+        # NaN equals nothing, so that the first image draws every base.
         kept=np.full((count, 12 + 13 * len(still)), np.nan),
         aims=np.zeros((count, 3), np.float32),
         matrices=np.zeros((count, 3, 4), np.float32),
@@ -236,6 +241,7 @@ def _halved(data: bytes, shapes: bytes) -> tuple[NDArray[np.float32], NDArray[np
             levels[texture, level] = (start, width, height)
             parts.append(pixels.reshape(-1, 4))
             start += height * width
+            # Odd sizes have no exact halves; coarser levels are then missing and the last one is used.
             if height % 2 or width % 2:
                 break
             pixels = pixels.reshape(height // 2, 2, width // 2, 2, 4).mean(axis=(1, 3))

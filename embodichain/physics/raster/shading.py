@@ -264,7 +264,7 @@ def shade(start, step, grain, axes, eye, solids, skins, lights, room, use_chosen
             if t < 0:
                 colour[j, i, 0], colour[j, i, 1], colour[j, i, 2] = background_r, background_g, background_b
                 continue
-            if t != last:
+            if t != last:  # neighbouring samples mostly show the same triangle: set it up only once
                 last = t
                 place = owner[t]
                 texture = int(surface[place, 0])
