@@ -3,6 +3,7 @@
 import os
 import resource
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,14 +113,14 @@ def test_a_ledger_that_cannot_be_written_is_closed_nevertheless(tmp_path):
     path, room = tmp_path / "ledger", resource.getrlimit(resource.RLIMIT_FSIZE)
     ledger = Ledger.open(path)
     ledger.record(Event.READ, 1)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, room[1]))
     try:
         with pytest.raises(RingError, match="cannot write the ledger"):
             ledger.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, room)
-    assert len(os.listdir("/proc/self/fd")) == before - 1
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
     ledger.close()
 
 
