@@ -2,12 +2,14 @@
 
 import os
 import pickle
+import signal
 import tempfile
+import time
 
 import pytest
-from ring_parts import put, ring_spec
+from ring_parts import eventually, kill, put, ring_spec, start
 
-from embodichain.errors import RingError, RingTimeout
+from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import pages
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
@@ -86,7 +88,7 @@ def test_a_journal_is_not_written_through_a_link_or_into_what_is_no_file(tmp_pat
     (tmp_path / "link").symlink_to(tmp_path / "precious")
     os.mkfifo(tmp_path / "pipe")
     for name in ("link", "pipe"):
-        with pytest.raises(RingError, match="cannot open the journal|no file of this user"):
+        with pytest.raises(RingError, match=r"cannot open the journal|no file of this user"):
             Journal(tmp_path / name, timeout_s=0.0)
     assert (tmp_path / "precious").read_text() == "keep me"
 
@@ -119,3 +121,84 @@ def test_a_ring_on_a_device_that_only_writes_travels_as_one_that_only_writes():
         put(ring, 1)
         with pickle.loads(pickle.dumps(ring)) as other, other.sample(1) as lease:
             assert len(lease.slots) == 1
+
+
+@pytest.fixture
+def large():
+    """A ring of which a snapshot takes its time: 96 MiB."""
+    with Ring.create(ring_spec(num_slots=96, words=1 << 17)) as ring:
+        for number in range(96):
+            with ring.reserve(0.0) as slot:
+                for name in slot:
+                    slot[name][...] = number
+        yield ring
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["Ctrl-C", "close"])
+def test_a_snapshot_that_is_interrupted_leaves_nothing(large, tmp_path, closes):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+
+    def interrupt(*_: object) -> None:
+        if not any(path.stat().st_size for path in folder.iterdir()):
+            return  # it has not begun
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        if not closes:
+            raise KeyboardInterrupt
+        large.close()
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        with pytest.raises(RingClosed if closes else KeyboardInterrupt):
+            large.snapshot(folder / "ring-a.snapshot")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert not list(folder.iterdir())
+
+
+def save_for_ever(folder):
+    with Ring.create(ring_spec(num_slots=4, words=1 << 17)) as ring:
+        for number in range(4):
+            put(ring, number)
+        while True:
+            ring.snapshot(folder / "ring-a.snapshot")
+
+
+def test_what_a_killed_writer_of_a_snapshot_left_is_removed_and_that_of_a_living_one_is_not(tmp_path):
+    def unfinished():
+        return list(tmp_path.glob(".ring-a.snapshot.*"))
+
+    def stopped_amid(pid):
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.003)
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        return any(f".{pid}-" in path.name and path.stat().st_size for path in unfinished())
+
+    dead, living = (start(save_for_ever, tmp_path) for _ in range(2))
+    with Ring.create(ring_spec(num_slots=1, words=1)) as ring:
+        for writer in (dead, living):
+            eventually(lambda writer=writer: stopped_amid(writer.pid))
+        kill(dead)
+        dead.join()
+        ring.snapshot(tmp_path / "ring-a.snapshot")
+        assert [f".{living.pid}-" in path.name for path in unfinished()] == [True]
+        kill(living)
+        living.join()
+        ring.snapshot(tmp_path / "ring-a.snapshot")
+        assert [path.name for path in tmp_path.iterdir()] == ["ring-a.snapshot"]
+
+
+@pytest.mark.parametrize("bit", [0, 40, 62, 63])
+def test_a_snapshot_whose_end_names_another_place_is_refused(tmp_path, bit):
+    path = tmp_path / "snapshot"
+    with Ring.create(ring_spec()) as ring:
+        put(ring, 1)
+        ring.snapshot(path)
+    data = bytearray(path.read_bytes())
+    data[-24 + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    with pytest.raises(RingError, match="is damaged"):
+        Ring.restore(path)
