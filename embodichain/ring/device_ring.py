@@ -153,7 +153,7 @@ class DeviceRing:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as its path and kind of device; unpickling attaches in the other process."""
-        return _attach_again, (self.path, type(self.device))
+        return _attach_again, (self.path, type(self.device), self._control.reads)
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -482,8 +482,8 @@ class DeviceRing:
         return f"{len(self._pending)} of our own slots and leases wait for the device"
 
 
-def _attach_again(path: Path, device: Callable[[], Device]) -> DeviceRing:
-    return DeviceRing.attach(path, device())
+def _attach_again(path: Path, device: Callable[[], Device], reads: bool) -> DeviceRing:
+    return DeviceRing.attach(path, device(), reads=reads)
 
 
 def _read_note(control: ControlRing) -> ArenaNote:

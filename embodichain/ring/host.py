@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError
-from embodichain.ring import layout, pages
+from embodichain.ring import journal, layout, pages
 from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, try_lock
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "embodichain-"
 _JOURNAL = ".journal"
-_UNFINISHED = ".unfinished"
+_UNFINISHED = journal.UNFINISHED
 _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
@@ -54,19 +54,24 @@ class RingFile(NamedTuple):
 
 def journal_path(path: Path) -> Path:
     """The path of the gateway's journal for the ring at `path`; on disk, because shared memory is scarce."""
-    folder = Path(tempfile.gettempdir()) if path.parent in (SHARED_MEMORY, *pages.folders()) else path.parent
+    folder = Path(tempfile.gettempdir()) if path.parent in _folders() else path.parent
     return folder / f"{path.name}{_JOURNAL}"
 
 
 def remove_stale_journals() -> list[Path]:
-    """Removes journals whose ring no longer exists; returns their paths."""
-    gone: list[Path] = []
-    for path in Path(tempfile.gettempdir()).glob(f"{PREFIX}*{_JOURNAL}"):
-        with suppress(OSError):  # removed meanwhile, or owned by another user
-            if path.stat().st_uid == os.geteuid() and not (SHARED_MEMORY / path.stem).exists():
-                path.unlink()
-                gone.append(path)
-    return gone
+    """Removes journals that no living gateway holds and whose ring no longer exists; returns their paths.
+
+    Both conditions are needed: containers may share the folder of the journals but not that of the rings, so that a ring is not
+    seen here; and a gateway that died may still get a successor.
+    """
+    there, folders = Path(tempfile.gettempdir()), _folders()
+    stale = (path for path in there.glob(f"{PREFIX}*{_JOURNAL}") if not any((folder / path.stem).exists() for folder in folders))
+    half_made = there.glob(f"{PREFIX}*{_JOURNAL}.*{_UNFINISHED}")
+    return [path for path in (*stale, *half_made) if journal.remove_if_free(path)]
+
+
+def _folders() -> tuple[Path, ...]:
+    return SHARED_MEMORY, *pages.folders()
 
 
 def default_path(folder: Path = SHARED_MEMORY) -> Path:
@@ -76,8 +81,7 @@ def default_path(folder: Path = SHARED_MEMORY) -> Path:
 
 def rings() -> list[Path]:
     """The files of all complete rings on this machine, including those of dead owners."""
-    folders = (SHARED_MEMORY, *pages.folders())
-    return sorted(path for folder in folders for path in folder.glob(f"{PREFIX}*") if path.suffix not in (_UNFINISHED, _JOURNAL))
+    return sorted(path for folder in _folders() for path in folder.glob(f"{PREFIX}*") if path.suffix not in (_UNFINISHED, _JOURNAL))
 
 
 def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
@@ -154,7 +158,8 @@ def attach(path: Path, *, writable: bool = True) -> RingFile:
     """Maps an existing ring file; raises RingError when it is missing, owned by another user, truncated, or no ring."""
     flags = os.O_RDWR if writable else os.O_RDONLY
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
+        # O_NONBLOCK: a named pipe under that name must give an error, and not wait for its other end.
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise RingError(f"no ring at {path}: its owner has not created it yet, or has closed it") from error
     except OSError as error:
@@ -163,6 +168,8 @@ def attach(path: Path, *, writable: bool = True) -> RingFile:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid():
             raise RingError(f"the ring at {path} belongs to user {status.st_uid}, this process runs as {os.geteuid()}")
+        if not stat.S_ISREG(status.st_mode):
+            raise RingError(f"no ring at {path}: it is no regular file; remove it, or choose another path")
         if status.st_size < layout.HEADER_BYTES:
             raise RingError(f"no ring at {path}: {status.st_size} bytes, a header alone has {layout.HEADER_BYTES}")
         header = np.frombuffer(os.pread(descriptor, layout.HEADER_BYTES, 0), np.uint64)
@@ -229,20 +236,22 @@ def _remove_if_dead(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return False  # removed meanwhile, owned by another user, or no regular file
+        return False  # removed meanwhile, owned by another user, or a directory or socket
     try:
         status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            return False
         header = os.pread(descriptor, layout.HEADER_BYTES, 0)
         magic, abi = (int.from_bytes(header[at : at + 8], "little") for at in (layout.AT_MAGIC, layout.AT_ABI))
         begun = path.name.endswith(_UNFINISHED) and (not header or (magic in (0, layout.MAGIC) and abi == layout.ABI))
         ours = begun or (magic == layout.MAGIC and abi == layout.ABI)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or not ours:
-            return False
         # While we hold the lock, no other process may remove the name, and names are never replaced: it stays that of this file.
-        if not try_lock(descriptor, OWNER_AT) or not names(path, inode(descriptor)):
+        if not ours or not try_lock(descriptor, OWNER_AT) or not names(path, inode(descriptor)):
             return False
         path.unlink()
         return True
+    except OSError:
+        return False  # cannot be read or removed: then it is no hindrance to rings of other names
     finally:
         os.close(descriptor)
 

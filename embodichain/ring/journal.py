@@ -7,6 +7,8 @@ reserved in advance, so that a full disk shows before anything is published and 
 from __future__ import annotations
 
 import os
+import secrets
+import stat
 import struct
 import time
 from collections.abc import Iterable
@@ -15,11 +17,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.ring.locks import Hold, inode, names
+from embodichain.ring.locks import Hold, inode, names, try_lock
 
 ROOM = 8192
 """Smallest number of records for which room is reserved: 256 KiB."""
 RECORD = struct.Struct("<QQQQ")
+UNFINISHED = ".unfinished"
 _LOCK_AT = 1 << 40
 
 
@@ -85,7 +88,8 @@ class Journal:
 
     def trim(self, records: list[Record]) -> None:
         """Atomically replaces the journal's content by `records`, with room for as many more; raises RingError on failure."""
-        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}.unfinished")
+        # A new name for each attempt: under an old one there may be longer content, whose rest would follow the new records.
+        unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED}")
         descriptor, hold = _open(unfinished, 0.0)
         try:
             room = max(ROOM, 2 * len(records))
@@ -138,16 +142,43 @@ def _allocate(descriptor: int, room: int, path: Path) -> None:
         raise RingError(f"no room for {room * RECORD.size:,} bytes of the journal {path}: {error.strerror}") from error
 
 
+def remove_if_free(path: Path) -> bool:
+    """Removes a journal of this user that no living process holds; returns whether it did."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False  # removed meanwhile, owned by another user, or no regular file
+    try:
+        # While we hold the lock, a new gateway waits, and finds then that the name is gone.
+        if not _is_ours(descriptor) or not try_lock(descriptor, _LOCK_AT) or not names(path, inode(descriptor)):
+            return False
+        path.unlink()
+        return True
+    except (OSError, RingError):  # a file system without these locks cannot tell who is alive
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _is_ours(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
 def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
     """Opens and locks the journal. The kernel drops the lock when a process ends, so its new holder knows that it is dead."""
     deadline = time.monotonic() + timeout_s
+    # A journal may lie in a folder where everybody can write: what another user put there under its name is not followed or used.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            locking = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = os.open(path, flags | os.O_CREAT, 0o600)
+            locking = os.open(path, flags)
         except OSError as error:
             raise RingError(f"cannot open the journal {path}: {error.strerror}; choose a writable path") from error
         try:
+            if not _is_ours(descriptor):
+                raise RingError(f"{path} is no file of this user, so it cannot be the journal: remove it, or choose another path")
             hold = Hold.take(locking, _LOCK_AT)
             # The previous holder may have trimmed the journal after we opened it; the name then belongs to another file.
             if hold is not None and names(path, inode(descriptor)) and inode(locking) == inode(descriptor):

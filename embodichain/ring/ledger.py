@@ -1,7 +1,7 @@
 """The ledger: an append-only file of every publish and read of a run, by which the replay bound is proven afterwards (`proof`).
 
 The file has the line `EMBODICHAIN-LEDGER 1`, then records of 40 bytes, each with a check sum. Several processes may append to it. A
-process that dies while writing leaves a torn record; readers find the next whole record by its check sum.
+process that dies while writing, or finds the disk full, leaves a torn record; readers find the next whole record by its check sum.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ RECORD = np.dtype(
 For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For LIFE, it holds the first epoch of the
 process that begins, `step` its first iteration, and `pairs` one more than the first epoch of the process whose checkpoint it
 continues, or 0 for none. For GIVEN_UP, `read_index` holds the number of reads that will never be made."""
-_BUFFERED = 512
+_BUFFERED_BYTES = 512 * RECORD.itemsize
 _TAIL = 1000
 """Number of records at the end of a ledger that `last_step` searches."""
 
@@ -53,14 +53,28 @@ class Event(IntEnum):
     GIVEN_UP = 5
 
 
+class _Buffer:
+    """Records to write, and the number of bytes that each system call has written of them."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.written: list[int] = []
+
+    def left(self) -> bytes:
+        """The records that are not yet whole in the file. A torn one is written again, as another process may append after it."""
+        return bytes(self.data[sum(size // RECORD.itemsize for size in self.written) * RECORD.itemsize :])
+
+
 class Ledger:
-    """Writes a ledger. For one thread. Buffers about 500 records: call `flush` or `close` before another process reads the file."""
+    """Writes a ledger. For one thread. Buffers about 500 records: call `flush` or `close` before another process reads the file.
+
+    After an error of `record`, `flush` or `sync` (a full disk, for example) no record is lost or doubled: call it again.
+    """
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path = path
         self._descriptor = descriptor
-        self._buffer = np.zeros(_BUFFERED, RECORD)
-        self._filled = 0
+        self._buffer = _Buffer()
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
@@ -113,13 +127,9 @@ class Ledger:
         records["read_index"] = read_index
         records["event"] = event
         records["check"] = _check(records)
-        if self._filled + len(records) > _BUFFERED:
+        if len(self._buffer.data) + records.nbytes > _BUFFERED_BYTES:
             self.flush()
-        if len(records) > _BUFFERED:
-            self._write(records)
-            return
-        self._buffer[self._filled : self._filled + len(records)] = records
-        self._filled += len(records)
+        self._buffer.data += records.tobytes()
 
     def publish(self, trajectory_id: ArrayLike, *, pairs: ArrayLike) -> None:
         """Records trajectories that became readable, with their state-action pairs."""
@@ -156,30 +166,29 @@ class Ledger:
 
     def flush(self) -> None:
         """Writes the buffer."""
-        if self._filled:
-            self._write(self._buffer[: self._filled])
-            self._filled = 0
+        try:
+            while data := self._buffer.left():
+                # One C call writes and stores how much was written: an exception of a signal handler (Ctrl-C) cannot come between.
+                self._buffer.written.extend(map(os.write, (self._descriptor,), (data,)))
+        except OSError as error:
+            raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
+        self._buffer = _Buffer()
 
     def close(self) -> None:
-        """Flushes and closes; safe to call twice."""
-        if self._descriptor >= 0:
+        """Flushes and closes; safe to call twice. After an error the file is closed as well, and unwritten records are lost."""
+        if self._descriptor < 0:
+            return
+        try:
             self.flush()
-            os.close(self._descriptor)
-            self._descriptor = -1
+        finally:
+            descriptor, self._descriptor, self._buffer = self._descriptor, -1, _Buffer()
+            os.close(descriptor)
 
     def __enter__(self) -> Ledger:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
-
-    def _write(self, records: NDArray) -> None:
-        data = memoryview(records.tobytes())
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError as error:
-            raise RingError(f"cannot write the ledger {self.path}: {error.strerror}") from error
 
 
 def load(path: Path | str) -> tuple[NDArray, int]:

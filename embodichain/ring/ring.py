@@ -43,7 +43,8 @@ class Ring:
 
         memory, self._readable, self._witness = file
         self._file = file
-        self._reads = reads
+        self.reads = reads
+        """Whether this attachment may draw trajectories; otherwise it only writes."""
         self.spec = spec
         self.path = path
         self._owner = owner is not None
@@ -157,7 +158,7 @@ class Ring:
 
     def __reduce__(self) -> tuple[object, ...]:
         """Pickles as its path; unpickling attaches in the other process."""
-        return _attach_again, (type(self), self.path, self._reads)
+        return _attach_again, (type(self), self.path, self.reads)
 
     def close(self) -> None:
         """Leaves the ring and releases every slot and lease of this attachment. If called by the owner, ends the ring for all.

@@ -1,16 +1,20 @@
 """Snapshots of a ring on disk, to resume a run: every trajectory with reads left, with its payload and count of reads.
 
 The file has the line `EMBODICHAIN-RING 1`, the payloads, a msgpack index, and a trailer that locates the index. It is written under
-another name and then renamed, so that a snapshot is complete or does not exist.
+another name and then renamed, so that a snapshot is complete or does not exist. Its writer locks it meanwhile, so that the next one
+can remove what a killed writer left.
 """
 
 from __future__ import annotations
 
+import glob
 import os
+import secrets
 import struct
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -23,11 +27,14 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.locks import inode, names, try_lock
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
 MAGIC = b"EMBODICHAIN-RING 1\n"
 _TRAILER = struct.Struct("<QQ8s")
 _TRAILER_MAGIC = b"RINGEND1"
+_UNFINISHED = ".unfinished"
+_LOCK_AT = 1 << 40
 _pack: Any = msgpack.packb
 
 
@@ -92,10 +99,13 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     """
     observer, slot_bytes = member.observer, RingLayout.of(spec).slot_bytes
     aggregate = spec.mode is ReplayMode.AGGREGATE
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    _remove_unfinished(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     entries: list[dict[str, int]] = []
     try:
-        with unfinished.open("wb") as file:
+        with unfinished.open("xb") as file:
+            with suppress(RingError):  # a file system without these locks: then leftovers cannot be told and stay
+                try_lock(file.fileno(), _LOCK_AT)
             file.write(MAGIC)
             for slot in np.argsort(observer.cells(layout.SLOT_SEQUENCE), kind="stable").tolist():
                 if not member.pin(slot):
@@ -135,10 +145,20 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except OSError as error:
+    except BaseException as error:
         unfinished.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise RingError(f"cannot write the snapshot {path}: {error.strerror}") from error
     return len(entries)
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Removes what killed writers of this snapshot left; each may be as large as the ring."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{_UNFINISHED}"):
+        with suppress(OSError, RingError), left.open("r+b") as file:  # removed meanwhile, or of another user
+            if try_lock(file.fileno(), _LOCK_AT) and names(left, inode(file.fileno())):
+                left.unlink()
 
 
 class Index(NamedTuple):
@@ -161,6 +181,8 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
             if len(trailer) < _TRAILER.size or trailer[-8:] != _TRAILER_MAGIC:
                 raise RingError(f"the snapshot {path} is cut short: {size:,} bytes without its end; use an older one")
             at, crc, _ = _TRAILER.unpack(trailer)
+            if at > size - _TRAILER.size:
+                raise RingError(f"the snapshot {path} is damaged: its end names byte {at:,} of {size:,}; use an older one")
             file.seek(at)
             index = file.read(size - _TRAILER.size - at)
     except OSError as error:
@@ -175,7 +197,14 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
 
 
 def load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
-    """Fills an empty ring from a snapshot; raises RingError when a payload fails its check sum."""
+    """Fills an empty ring from a snapshot; raises RingError when a payload cannot be read or fails its check sum."""
+    try:
+        _load(member, header, path, index, write)
+    except OSError as error:
+        raise RingError(f"cannot read the snapshot {path}: {error.strerror}") from error
+
+
+def _load(member: Holder, header: NDArray[np.uint64], path: Path, index: Index, write: Write) -> None:
     payload = memoryview(bytearray(RingLayout.of(index.spec).slot_bytes))
     header[layout.AT_DRAWN // 8], header[layout.AT_REFILL // 8] = index.counts["drawn"], index.counts["refill"]
     # Publication numbers serve as ids of trajectories without one, so they must not be reused after a restore: the counter

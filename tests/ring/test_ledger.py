@@ -1,9 +1,13 @@
 """The ledger proves the bound, and finds every way of breaking it."""
 
 import os
+import resource
+from itertools import count
+from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupts import interrupt
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import IntegrityError, RingError, RingTimeout
@@ -78,6 +82,60 @@ def test_every_flipped_bit_is_found(tmp_path):
         damaged[len(HEADER) + 3 * RECORD.itemsize + bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
         assert verify(path, 10).damaged == 1
+
+
+@pytest.mark.parametrize("then", ["flush", "close"])
+@pytest.mark.parametrize("fits", [0, 1, 3 * RECORD.itemsize + 13, 8 * RECORD.itemsize - 1])
+def test_after_a_full_disk_every_record_is_there_once(tmp_path, fits, then):
+    """The disk is full after `fits` bytes of eight records; then there is room again, and another process appends first."""
+    path = tmp_path / "ledger"
+    with Ledger.open(path) as ledger:
+        ledger.bound(2)
+        ledger.flush()
+        ledger.record(Event.READ, np.arange(8), read_index=0, step=0)
+        room = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + fits, room[1]))
+        try:
+            for _ in range(2):
+                with pytest.raises(RingError, match="cannot write the ledger"):
+                    ledger.flush()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, room)
+        with Ledger.open(path) as other:
+            other.record(Event.READ, 8, step=0)
+        getattr(ledger, then)()
+    report = verify(path)
+    report.raise_on_violation()
+    assert (report.reads, report.trajectories, report.damaged) == (9, 9, 0)
+
+
+def test_a_ledger_that_cannot_be_written_is_closed_nevertheless(tmp_path):
+    path, room = tmp_path / "ledger", resource.getrlimit(resource.RLIMIT_FSIZE)
+    ledger = Ledger.open(path)
+    ledger.record(Event.READ, 1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size, room[1]))
+    try:
+        with pytest.raises(RingError, match="cannot write the ledger"):
+            ledger.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, room)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before - 1
+    ledger.close()
+
+
+def test_an_interrupt_at_any_point_of_flushing_neither_loses_nor_doubles_a_record(tmp_path):
+    for at in count(1):
+        path = tmp_path / str(at)
+        with Ledger.open(path) as ledger:
+            ledger.bound(1)
+            ledger.record(Event.READ, np.arange(8), step=0)
+            where = interrupt(ledger.flush, at)
+        report = verify(path)
+        assert (report.reads, report.faults) == (8, []), where
+        if not where:
+            break
+    assert at > 3
 
 
 def append_for_ever(path, worker):
