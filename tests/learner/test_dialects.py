@@ -7,8 +7,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+import websockets.asyncio.client
 import websockets.sync.client
 from learner_parts import LIMITS, NAMES, SMALL, fitted, measured, shaken, trajectory
+from websockets.exceptions import InvalidStatus
 
 from embodichain import robots
 from embodichain.errors import ConfigError
@@ -185,6 +187,33 @@ def test_what_several_frames_hold_is_checked_before_any_is_watched(trajectories,
     for connection in (told, untold):
         assert connection.answer(feedback) == {}
     np.testing.assert_array_equal(told.answer({"obs": frame(2)})["action"], untold.answer({"obs": frame(2)})["action"])
+
+
+def test_a_burst_of_clients_gets_no_more_connections_than_are_allowed(agent, body):
+    server = PolicyServer(agent, body, ServeConfig(port=0, max_connections=2))
+
+    async def drive() -> tuple[int, int]:
+        stop, ports = asyncio.Event(), asyncio.Queue()
+        running = asyncio.create_task(server.run(ports.put_nowait, stop))
+        address = f"ws://127.0.0.1:{await ports.get()}"
+
+        async def burst() -> list:
+            clients = (websockets.asyncio.client.connect(address, compression=None) for _ in range(12))
+            return await asyncio.gather(*clients, return_exceptions=True)
+
+        admitted = []
+        for _ in range(2):
+            tried = await burst()
+            clients = [client for client in tried if not isinstance(client, BaseException)]
+            assert all(client.response.status_code == 503 for client in tried if isinstance(client, InvalidStatus))
+            admitted.append(len(clients))
+            for client in clients:
+                await client.close()
+        stop.set()
+        await running
+        return tuple(admitted)
+
+    assert asyncio.run(drive()) == (2, 2)
 
 
 def test_dialects_that_nobody_speaks_are_refused():
