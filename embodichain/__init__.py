@@ -28,6 +28,7 @@ __all__ = [
     "extras",
     "isaac",
     "lazy",
+    "lines",
     "machine_code",
     "metrics",
     "motion",

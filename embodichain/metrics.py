@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from embodichain.errors import RunError
+from embodichain.lines import append_line, json_lines, open_lines
 
 __all__ = [
     "MetricsWriter",
@@ -26,11 +26,12 @@ __all__ = [
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl`; each is flushed, so that a killed run keeps all but its last line. Thread-safe."""
+    """Appends records to `metrics.jsonl`, each whole or not at all, so that a killed run keeps those before. Thread-safe."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Raises RunError when the file cannot be written."""
         self._path = path
-        self._file = path.open("a", encoding="utf-8")
+        self._descriptor: int | None = open_lines(path, "choose another folder")
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -38,31 +39,22 @@ class MetricsWriter:
         """One record: its kind ("train", "stream", "evaluate" ...), the time and the values; raises RunError on a full disk."""
         line = json.dumps({"kind": kind, "time": round(self._clock(), 3), **values}, default=float)
         with self._lock:
-            try:
-                self._file.write(line + "\n")
-                self._file.flush()
-            except OSError as error:
-                raise RunError(f"cannot write {self._path}: {error.strerror}; free some space and go on with --resume") from error
+            if self._descriptor is None:
+                raise ValueError(f"{self._path} is closed")
+            append_line(self._descriptor, line, self._path, "free some space and go on with --resume")
 
     def close(self) -> None:
         """Closes the file; safe to call twice. What a full disk kept back was told by `write`."""
-        with contextlib.suppress(OSError):
-            self._file.close()
+        with self._lock, contextlib.suppress(OSError):
+            if self._descriptor is not None:
+                descriptor, self._descriptor = self._descriptor, None
+                os.close(descriptor)
 
 
 def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
-    """All complete records, or those of one kind; a torn last line is ignored."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if kind is None or record["kind"] == kind:
-            records.append(record)
-    return records
+    """All complete records, or those of one kind; torn lines are ignored."""
+    records = [record for record in json_lines(path) if "kind" in record]
+    return records if kind is None else [record for record in records if record["kind"] == kind]
 
 
 _TAIL = 1 << 16

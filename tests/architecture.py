@@ -17,6 +17,7 @@ BELOW = {
     "errors",
     "extras",
     "lazy",
+    "lines",
     "machine_code",
     "processes",
     "progress",

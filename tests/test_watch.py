@@ -5,6 +5,9 @@ import itertools
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -233,6 +236,53 @@ def test_a_bound_is_changed_only_with_the_token(streaming):
     with served(WatchConfig(runs=(path,))) as url:
         status, told = post(f"{url}/api/runs/0/max-reads", {"max_reads": 5}, TOKEN)
         assert status == 403 and "only shows" in told["detail"] and ring.stats().max_reads == 9
+
+
+RUNNING = """
+import sys, time
+from pathlib import Path
+from embodichain.ring.ring import Ring
+from embodichain.types import RingSpec, camera_spec
+from learner.records.files import held
+from learner.records.run_folder import RunFolder
+
+folder = RunFolder.open(Path(sys.argv[1]))
+spec = RingSpec(trajectory=camera_spec(cameras=1, height=8, width=8, horizon=2), num_slots=2, max_reads=2)
+with held(folder.path), Ring.create(spec):
+    folder.begin_session(["embodichain", "run"])
+    print("streams", flush=True)
+    try:
+        time.sleep(600)
+    except KeyboardInterrupt:
+        print("asked to stop", flush=True)
+"""
+
+
+def test_only_the_process_that_works_on_a_run_is_told_to_stop(streaming, tmp_path):
+    path, _ = streaming  # a killed run's: its number is now another process's, this one, which owns a ring of its own
+    told: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: told.append(number))
+    try:
+        with served(WatchConfig(runs=(path,), token=TOKEN)) as url:
+            for lock in (None, f"pid {os.getpid()}", f"pid {os.getpid() + 1}"):
+                if lock is not None:
+                    (path / ".lock").write_text(lock)
+                assert post(f"{url}/api/runs/0/stop", {}, TOKEN) == (409, {"detail": "the run does not stream now"})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert not told
+    live = run_folder(tmp_path / "other")
+    with (live / "sessions.jsonl").open("a") as file:
+        file.write('{"pid": ')  # torn by a full disk
+    process = subprocess.Popen([sys.executable, "-c", RUNNING, str(live)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "streams\n"
+        with served(WatchConfig(runs=(live,), token=TOKEN)) as url:
+            assert post(f"{url}/api/runs/0/stop", {}, TOKEN) == (200, {"stopping": process.pid})
+        assert process.communicate(timeout=60)[0] == "asked to stop\n"
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow

@@ -8,7 +8,17 @@ from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
 from embodichain.types.provenance import TrajectoryId, TrajectoryInfo
-from embodichain.types.rings import HOST, LEDGER_FILE, PLACEMENTS, RING_FILE, WISHES_FILE, FullPolicy, ReplayMode, RingSpec
+from embodichain.types.rings import (
+    HOST,
+    LEDGER_FILE,
+    LOCK_FILE,
+    PLACEMENTS,
+    RING_FILE,
+    WISHES_FILE,
+    FullPolicy,
+    ReplayMode,
+    RingSpec,
+)
 from embodichain.types.robots import CONTROL_HZ, Arm, ArmParts, Camera, Robot
 from embodichain.types.scenes import (
     TABLE_SIZE,
@@ -53,6 +63,7 @@ __all__ = [
     "INFO_BYTES",
     "INSTRUCTION_BYTES",
     "LEDGER_FILE",
+    "LOCK_FILE",
     "PLACEMENTS",
     "RING_FILE",
     "TABLE_SIZE",

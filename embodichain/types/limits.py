@@ -15,7 +15,7 @@ class Limits(NamedTuple):
     high: NDArray[np.float32]
 
     def bounded(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Actions [..., 30], every channel within its limits."""
+        """Actions [..., 30], every channel within its limits; what is no number stays none: callers refuse it."""
         return np.clip(actions, self.low, self.high)
 
     def breach(self, measured: NDArray[np.float32]) -> str:

@@ -30,6 +30,7 @@ from learner.evaluation.held_out import HeldOut, held_out
 from learner.inference.background import make_policy, thinking_thread
 from learner.inference.config import SaiConfig
 from learner.models.agent import Agent
+from learner.records.files import append_line
 from learner.records.plain import as_plain
 from learner.records.run_folder import RunFolder, command_line, versions
 from learner.reporting.pictures import save_film, save_latents, save_strip
@@ -117,10 +118,9 @@ class Judgement:
         return judgement
 
     def add(self, row: Graded) -> None:
-        """Appends one episode to the log and flushes it to disk before it returns."""
+        """Appends one episode to the log; raises RunError on a full disk."""
         self.graded.append(row)
-        with self._log.open("a", encoding="utf-8") as log:
-            log.write(json.dumps(asdict(row)) + "\n")
+        append_line(self._log, json.dumps(asdict(row)))
 
     def picture(self, kind: str, held: HeldOut, episode: Played, ending: str, suffix: str) -> Path:
         """The path for a picture of an episode, such as videos/in_distribution_turn_switch_policy_success.mp4."""

@@ -133,10 +133,11 @@ class SpeculativePolicy(Policy):
                 "until it sees again"
             )
         began = time.perf_counter()
-        pending, self._pending = self._pending, None
-        memory, started, self._made = pending.future.result()
-        waited = time.perf_counter() - began
-        chunk = self._complete(memory, started, pending.surrogate.measured_BA, Outcome.BLIND, began, waited)
+        with self._unchanged_on_error():
+            pending, self._pending = self._pending, None
+            memory, started, self._made = pending.future.result()
+            waited = time.perf_counter() - began
+            chunk = self._complete(memory, started, pending.surrogate.measured_BA, Outcome.BLIND, began, waited)
         self._lost, self._basis, self._measured = self._lost + 1, memory, pending.surrogate.measured_BA
         self._speculate(chunk)
         return chunk
@@ -191,6 +192,8 @@ class SpeculativePolicy(Policy):
     def _join(self, pending: _Speculation) -> tuple[Started, float, Outcome]:
         """Returns the state of generation after Phase 1, the time waited for it [s], and whether it was stopped before its end."""
         waiting = time.perf_counter()
+        if pending.stop.is_set() and pending.future.cancelled():  # by an observation that was refused in the end
+            return self._agent.model.unbegun(pending.noise), 0.0, Outcome.TAKEN_OVER
         patience = None if math.isinf(self.config.patience_s) else self.config.patience_s
         try:
             _, started, self._made = pending.future.result(timeout=patience)

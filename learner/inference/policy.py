@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embodichain.errors import LearnerError
+from embodichain.errors import EmbodiChainError, LearnerError
 from embodichain.types import ACTION_DIM, Limits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
@@ -123,17 +123,18 @@ class Policy:
             float32 [K, 30] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
-            LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`.
+            LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`, and for a
+                model whose actions are not finite.
             ConfigError: for a number of cameras or an image size that the model does not support. After either error the policy
                 is unchanged.
         """
         began = time.perf_counter()
-        with self._quiet():
+        with self._quiet(), self._unchanged_on_error():
             return self._generate(*self._observe(rgb, proprio, executed), began)
 
     def watch(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None) -> None:
         """Observes a frame as `act` does without deciding, while several chunks of one decision are executed."""
-        with self._quiet():
+        with self._quiet(), self._unchanged_on_error():
             self._observe(rgb, proprio, executed)
 
     def act_blind(self) -> NDArray[np.float32]:
@@ -147,6 +148,20 @@ class Policy:
 
     def _quiet(self) -> AbstractContextManager[Any]:
         return torch.no_grad() if self.needs_gradients else torch.inference_mode()
+
+    @contextmanager
+    def _unchanged_on_error(self) -> Iterator[None]:
+        """Takes back everything that a `with` block did to this policy before it raised an EmbodiChainError.
+
+        That costs next to nothing: memories and decisions are replaced, never changed, so the old ones need only be kept.
+        """
+        before, noise = vars(self).copy(), self._generator.get_state()
+        try:
+            yield
+        except EmbodiChainError:
+            vars(self).update(before)
+            self._generator.set_state(noise)
+            raise
 
     def _observe(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None
@@ -173,8 +188,7 @@ class Policy:
                 f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{ACTION_DIM}], "
                 f"got {rgb.dtype} {list(rgb.shape)} and {list(proprio.shape)}"
             )
-        if self.limits is not None and (breach := self.limits.breach(proprio)):
-            raise LearnerError(f"this state cannot be: {breach}; send joints in radians and openings in metres")
+        self._check_limits("state", proprio)
         agent = self._agent
         device = agent.normalizer.latent_mean.device
         pixels = torch.from_numpy(np.array(rgb, order="C")).to(device)[None]  # copied: arrays from the network are read-only
@@ -183,11 +197,17 @@ class Policy:
         measured = torch.from_numpy(np.array(proprio, np.float32)).to(device)[None]
         return agent.normalizer.latents(raw), measured, agent.grid(pixels)
 
+    def _check_limits(self, what: str, vector: NDArray[np.float32]) -> None:
+        if self.limits is not None and (breach := self.limits.breach(vector)):
+            raise LearnerError(f"this {what} cannot be: {breach}; send joints in radians and openings in metres")
+
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
         if executed.ndim != 2 or executed.shape[1] != ACTION_DIM or len(executed) > self.chunk:
             raise LearnerError(f"executed actions are [0..{self.chunk}, {ACTION_DIM}], got {list(executed.shape)}")
         if self._measured is None:
             raise LearnerError("executed actions belong between two frames: none was seen before this one")
+        for action in executed:
+            self._check_limits("executed action", action)
         actions = torch.from_numpy(np.array(executed, np.float32)).to(self._measured)[None]
         if (missing := self.chunk - len(executed)) > 0:  # the robot held the last command or, without any, its measured pose
             last = actions[:, -1:] if len(executed) else self._measured[:, None]
@@ -195,8 +215,10 @@ class Policy:
         return self._agent.normalizer.actions(actions, self._measured)
 
     def _bounded(self, physical: Tensor) -> NDArray[np.float32]:
-        """Physical actions [1, N, A] clipped to the robot's limits, [N, A]."""
+        """Physical actions [1, N, A] clipped to the robot's limits, [N, A]; raises LearnerError when they are not finite."""
         actions = physical[0].float().cpu().numpy()
+        if not np.isfinite(actions).all():  # clipping would pass on what is no number
+            raise LearnerError("the model's actions are not finite: stop the robot; if this comes again, the weights are broken")
         return actions if self.limits is None else self.limits.bounded(actions)
 
     def _prepared(self, grid: Grid) -> Prepared:

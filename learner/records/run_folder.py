@@ -20,6 +20,7 @@ import yaml
 
 from embodichain import __version__
 from embodichain.errors import RunError
+from embodichain.lines import json_lines
 from embodichain.types import LEDGER_FILE, RING_FILE
 from learner.records.files import append_line, write_whole
 
@@ -116,8 +117,7 @@ class RunFolder:
     def create(cls, path: Path) -> RunFolder:
         """A new folder at `path`; raises RunError when it holds a run already or cannot be written."""
         folder = cls(path=path)
-        if folder.config.exists():
-            raise RunError(f"{path} holds a run already; resume it with --resume, or choose another --out")
+        folder.check_new()
         try:
             folder.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             probe = path / ".writable"
@@ -126,6 +126,11 @@ class RunFolder:
         except OSError as error:
             raise RunError(f"cannot write the run folder {path}: {error.strerror}; choose another --out") from error
         return folder
+
+    def check_new(self) -> None:
+        """Raises RunError when the folder holds a run already."""
+        if self.config.exists():
+            raise RunError(f"{self.path} holds a run already; resume it with --resume, or choose another --out")
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -152,10 +157,7 @@ class RunFolder:
 
     def earlier_sessions(self) -> list[dict[str, Any]]:
         """The totals of all sessions that ended; sessions that were killed left none."""
-        if not self.sessions.exists():
-            return []
-        notes = [json.loads(line) for line in self.sessions.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-        return [note for note in notes if "ended" in note]
+        return [note for note in json_lines(self.sessions) if "ended" in note]
 
     def write_identity(self, config: dict[str, Any], command: list[str]) -> None:
         """Saves the resolved configuration, the command that made the run, and the versions of relevant packages."""

@@ -9,16 +9,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from embodichain.errors import LearnerError
+from embodichain.errors import LearnerError, RunError
+from learner.records.files import replacing
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor], *, form: str, **metadata: str) -> None:
-    """Writes `weights` with `metadata` atomically; `form` names the format."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
+    """Writes `weights` with `metadata` atomically; `form` names the format. Raises RunError when the file cannot be written."""
     tensors = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
-    save_file(tensors, partial, {"format": form, **metadata})
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            save_file(tensors, partial, {"format": form, **metadata})
+    except (OSError, SafetensorError) as error:
+        raise RunError(f"cannot write {path}: {error}; free some space, or choose another folder") from error
 
 
 def read_weights(path: Path, *, form: str, advice: str, only_metadata: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:

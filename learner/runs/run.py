@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from embodichain.errors import RunError
 from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
@@ -35,12 +36,19 @@ _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 
 def run(options: RunOptions) -> dict[str, Any]:
     """Makes one whole run; returns its summary, which is also saved in the run folder."""
+    check_static(options.config)
+    folder = RunFolder.open(options.config.out) if options.resume else RunFolder.create(options.config.out)
+    with held(folder.path):
+        if not options.resume:
+            folder.check_new()  # another run may have come and gone since
+        return _run_in(folder, options)
+
+
+def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:
     config = options.config
     began = time.monotonic()
-    check_static(config)
-    folder = RunFolder.open(config.out) if options.resume else RunFolder.create(config.out)
     interrupt = Interrupt()
-    with held(folder.path), PeakMemory() as memory, Board() as board:
+    with PeakMemory() as memory, Board() as board:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
         folder.write_identity(as_plain(config), command_line())
@@ -69,9 +77,18 @@ def run(options: RunOptions) -> dict[str, Any]:
 
 
 def copy_assets(world: World, folder: Path) -> None:
-    """Copies the assets of the world into the run: the folder of each asset with its USD file and report."""
+    """Copies the assets of the world into the run: the folder of each asset with its USD file and report.
+
+    Raises RunError when they cannot be written.
+    """
     for asset in world.assets:
-        shutil.copytree(asset.path.parent, folder / asset.path.parent.name, dirs_exist_ok=True)
+        try:
+            shutil.copytree(asset.path.parent, folder / asset.path.parent.name, dirs_exist_ok=True)
+        except shutil.Error as error:  # of all the files that could not be copied, the first says why
+            _, to, reason = error.args[0][0]
+            raise RunError(f"cannot write {to}: {reason}; free some space, or choose another --out") from error
+        except OSError as error:
+            raise RunError(f"cannot write {folder}: {error.strerror}; free some space, or choose another --out") from error
 
 
 def judge(world: World, config: RunConfig, folder: RunFolder, board: Board, stopped: Callable[[], bool]) -> list[Score]:

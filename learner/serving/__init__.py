@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from embodichain.lazy import public
 
 if TYPE_CHECKING:
+    from learner.serving.budget import RequestError
     from learner.serving.config import ServeConfig
     from learner.serving.server import PolicyServer, embodiment
-    from learner.serving.sessions import Embodiment, RequestError
+    from learner.serving.sessions import Embodiment
 
 __all__ = [
     "Embodiment",
@@ -23,5 +24,6 @@ __getattr__, __dir__ = public(
     __name__,
     dict.fromkeys(["ServeConfig"], "config")
     | dict.fromkeys(["PolicyServer", "embodiment"], "server")
-    | dict.fromkeys(["Embodiment", "RequestError"], "sessions"),
+    | dict.fromkeys(["Embodiment"], "sessions")
+    | dict.fromkeys(["RequestError"], "budget"),
 )

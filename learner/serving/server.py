@@ -30,9 +30,10 @@ from learner.inference.config import OFF
 from learner.inference.policy import Policy
 from learner.models.agent import Agent
 from learner.models.world_model import Mode
+from learner.serving.budget import Memory
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
-from learner.serving.sessions import Connection, Embodiment, Memory, Reader
+from learner.serving.sessions import Connection, Embodiment, Reader
 from learner.serving.wire import pack, unpack
 
 _LOG = logging.getLogger(__name__)
@@ -89,13 +90,21 @@ class PolicyServer:
         return make_policy(self._agent, config.sai, seed=config.seed, worker=self._background, limits=self._body.limits)
 
     def warm_up(self) -> None:
-        """Runs two inferences, with native and unified vectors, so that the first client need not wait for lazy initialisation."""
+        """Runs two inferences, with native and unified vectors, so that the first client need not wait for lazy initialisation.
+
+        Then it shows the policy frames until its memory grows no more, so that the server knows from the first client on how much
+        memory a session may take.
+        """
         policy, body = self.make_policy(), self._body
         policy.begin("warm up")
         measured = body.encode(body.home)
+        picture = np.zeros((len(body.cameras), body.height, body.width, 3), np.uint8)
         for _ in range(2):
-            chunk = policy.act(np.zeros((len(body.cameras), body.height, body.width, 3), np.uint8), measured)
-            body.encode(body.decode(chunk))
+            body.encode(body.decode(policy.act(picture, measured)))
+        before = -1
+        while (size := policy.memory.size_bytes) > before:
+            before = size
+            policy.watch(picture, measured)
         self._memory.note(policy)
         self._memory.forget(policy)
         policy.close()

@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import EmbodiChainError, unknown
+from embodichain.errors import unknown
 from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES, Limits
 from learner.inference.policy import Policy
+from learner.serving.budget import Memory, RequestError
 
 _MOST_ID_CHARACTERS = 128
-
-
-class RequestError(EmbodiChainError):
-    """A request that cannot be answered; the session is unchanged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +74,8 @@ class Reader:
     def flat(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Flattens nested maps to keys such as "images/head" and renames them; raises RequestError for an unknown key."""
         found: dict[str, Any] = {}
+        if wrong := [key for key in message if not isinstance(key, str)]:
+            raise RequestError(f"keys are strings, got {wrong[0]!r:.40}; a request may hold {', '.join(self.KEYS)}")
         for key, value in message.items():
             nested = {f"{key}/{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
             for name, part in nested.items():
@@ -96,16 +95,24 @@ class Reader:
         if missing := [name for name in body.cameras if name not in pictures]:
             raise RequestError(f"no picture of camera {', '.join(missing)}; the policy sees {', '.join(body.cameras)}")
         rgb = np.stack([self._picture(name, pictures[name]) for name in body.cameras])
-        parts = [self._numbers(key, value) for key, value in sorted(values.items()) if key.partition("/")[0] == "state"]
+        parts = [self.numbers(key, value) for key, value in sorted(values.items()) if key.partition("/")[0] == "state"]
         if not parts:
             raise RequestError(f"no state: {self._sizes('measured joints and grippers, 1-D', ())}")
         proprio, native = self._unified("state", np.concatenate([part.reshape(-1) for part in parts]), ())
+        self.check_limits("state", proprio[None])
         executed = None
         if "executed" in values:
-            given = self._numbers("executed", values["executed"])
+            given = self.numbers("executed", values["executed"])
             count = len(given) if given.ndim == 2 and len(given) <= self._body.chunk else self._body.chunk
             executed, _ = self._unified("executed", given, (count,))
+            self.check_limits("executed action", executed)
         return Observation(rgb=rgb, proprio=proprio, executed=executed, native=native)
+
+    def check_limits(self, what: str, rows: NDArray[np.float32]) -> None:
+        """Raises RequestError when one of the unified vectors [N, 30] lies beyond what can be of the robot."""
+        for row in rows:
+            if breach := self._body.limits.breach(row):
+                raise RequestError(f"this {what} cannot be: {breach}; send joints in radians and openings in metres")
 
     def _picture(self, name: str, value: Any) -> NDArray[np.uint8]:
         height, width = self._body.height, self._body.width
@@ -120,14 +127,16 @@ class Reader:
             "openpi_client.image_tools converts and resizes"
         )
 
-    def _numbers(self, key: str, value: Any) -> NDArray[np.float32]:
+    def numbers(self, key: str, value: Any) -> NDArray[np.float32]:
+        """`value` as an array; raises RequestError when it is none, or not of finite numbers."""
         try:
             array = np.asarray(value)
         except ValueError:
             array = np.empty(0, object)
         if array.dtype.kind not in "iuf" or isinstance(value, str | bytes):
             raise RequestError(f"{key} must be an array of numbers, got {type(value).__name__} of {array.dtype}")
-        array = array.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused
+            array = array.astype(np.float32)
         if not np.isfinite(array).all():
             raise RequestError(f"{key} holds values that are not finite")
         return array
@@ -143,34 +152,6 @@ class Reader:
         first = [f"0..{self._body.chunk}"] if lead else []
         shapes = (f"[{', '.join([*first, str(size)])}]" for size in (ACTION_DIM, self._body.native))
         return f"{what} {next(shapes)} (unified) or {next(shapes)} (the robot's own)"
-
-
-class Memory:
-    """Tracks the memory of all sessions of a server against a limit. Only the inference thread may use it."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._held: dict[int, int] = {}
-        self.each_bytes = 0
-        """Largest memory of any session so far [B]."""
-
-    def ask(self) -> None:
-        """Raises RequestError when a further session might exceed the limit."""
-        held = sum(self._held.values())
-        if held + self.each_bytes > self._most_bytes:
-            raise RequestError(
-                f"{len(self._held)} sessions hold {held / 2**20:.0f} MiB, one more takes {self.each_bytes / 2**20:.0f}, and "
-                f"{self._most_bytes / 2**20:.0f} are allowed (--max-memory-mib); end one with reset, or ask again later"
-            )
-
-    def note(self, policy: Policy) -> None:
-        """Updates the memory of a session after a reply."""
-        self._held[id(policy)] = policy.memory.size_bytes
-        self.each_bytes = max(self.each_bytes, policy.memory.size_bytes)
-
-    def forget(self, policy: Policy) -> None:
-        """Removes a session that has ended."""
-        self._held.pop(id(policy), None)
 
 
 @dataclass(slots=True)
@@ -203,16 +184,17 @@ class Connection:
         began = time.perf_counter()
         values = self._reader.flat(message)
         session_id = self._session_id(values)
-        prompt, reset, lost = self._prompt(values), self._flag(values, "reset"), self._flag(values, "lost")
+        prompt, reset, lost, whole = self._prompt(values), *(flag(values, name) for name in ("reset", "lost", "horizon"))
         known = self._sessions.get(session_id)
         fresh = known is None or reset or (prompt is not None and prompt != known.prompt)
         seen = any(key.startswith(("images", "state", "executed")) for key in values)
         if reset and not seen and not lost:
+            begun = self._begin(prompt, replacing=known) if prompt is not None else None  # may refuse: only then the old one ends
             if known is not None:
                 self._end(known)
                 del self._sessions[session_id]
-            if prompt is not None:
-                self._sessions[session_id] = self._begin(prompt)
+            if begun is not None:
+                self._sessions[session_id] = begun
             return {}
         if lost and (seen or fresh):
             raise RequestError("a lost observation has no images or state, belongs to a running session and asks for no reset")
@@ -228,21 +210,26 @@ class Connection:
                 instruction = prompt if prompt is not None else known.prompt if known is not None else None
                 if instruction is None:
                     raise RequestError("a new session needs a prompt: the instruction in words")
-                session = self._begin(instruction, replacing=known)
                 if observation.executed is not None:
-                    session.policy.close()
                     raise RequestError("executed actions belong between two frames of a session: this one just begins")
+                session = self._begin(instruction, replacing=known)
             else:
                 assert known is not None
                 session = known
-            actions = session.policy.act(observation.rgb, observation.proprio, observation.executed)
+            try:
+                self._memory.admit(session.policy)
+                actions = session.policy.act(observation.rgb, observation.proprio, observation.executed)
+            except BaseException:
+                if fresh:
+                    self._end(session)
+                raise
             session.native = native
             if fresh:
                 if known is not None:
                     self._end(known)
                 self._sessions[session_id] = session
         self._memory.note(session.policy)
-        if self._flag(values, "horizon"):
+        if whole:
             actions = np.concatenate([actions, session.policy.rest])
         return {
             "actions": self._body.decode(actions).astype(np.float32) if native else actions,
@@ -265,7 +252,12 @@ class Connection:
         if replacing is None:
             self._memory.ask()
         session = _Session(self._make_policy(), prompt)
-        session.policy.begin(prompt)
+        try:
+            session.policy.begin(prompt)
+        except BaseException:
+            session.policy.close()
+            raise
+        self._memory.reserve(session.policy, instead_of=None if replacing is None else replacing.policy)
         return session
 
     @staticmethod
@@ -282,12 +274,13 @@ class Connection:
             raise RequestError(f"prompt must be a string of at most {INSTRUCTION_BYTES} bytes, got {type(value).__name__}")
         return value
 
-    @staticmethod
-    def _flag(values: Mapping[str, Any], key: str) -> bool:
-        value = values.get(key, False)
-        if not isinstance(value, bool | np.bool_):
-            raise RequestError(f"{key} must be true or false, got {value!r:.40}")
-        return bool(value)
+
+def flag(values: Mapping[str, Any], key: str) -> bool:
+    """The value of a switch, False where it is missing; raises RequestError when it is neither true nor false."""
+    value = values.get(key, False)
+    if not isinstance(value, bool | np.bool_):
+        raise RequestError(f"{key} must be true or false, got {value!r:.40}")
+    return bool(value)
 
 
 def _timing(policy: Policy, began: float) -> dict[str, Any]:

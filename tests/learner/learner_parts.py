@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from embodichain import robots
+from embodichain.motion.action import ActionCodec
 from embodichain.types import CHUNK, Segment, camera_spec, write_text
 from learner.backbone.config import TextConfig
 from learner.backbone.grid import Grid
@@ -16,6 +18,7 @@ from learner.models.clwm.model import Clwm
 from learner.models.config import AgentConfig
 from learner.models.window import Window
 
+PROMPT = "turn the switch on"
 HORIZON, CAMERAS, SIDE = 6, 2, 32
 NAMES = ("head", "wrist")[:CAMERAS]
 GRID = Grid(CAMERAS, 2, 2)
@@ -53,6 +56,20 @@ def trajectory(number: int, chunks: int = HORIZON):
     out = spec().allocate()
     fill(out, number, chunks)
     return out
+
+
+LIMITS = ActionCodec(robots.get("dual_piper")).limits
+
+
+def measured(t: int, number: int = 0) -> np.ndarray:
+    """The state at frame t of a trajectory, as it can be measured of the robot."""
+    return LIMITS.bounded(trajectory(number)["proprio"][t % HORIZON])
+
+
+def request(t: int, number: int = 0, **extra) -> dict:
+    """What a client sends at frame t of a trajectory."""
+    pictures = dict(zip(NAMES, trajectory(number)["rgb"][t % HORIZON], strict=True))
+    return {"images": pictures, "state": measured(t, number), "prompt": PROMPT, **extra}
 
 
 def fitted(config: AgentConfig, dataset: RingDataset) -> Agent:

@@ -1,13 +1,16 @@
 """Clients that feed frames back apart from asking for actions: the same memory, and errors that change nothing."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
+import websockets.asyncio.client
 import websockets.sync.client
-from learner_parts import NAMES, SMALL, fitted, shaken, trajectory
+from learner_parts import LIMITS, NAMES, SMALL, fitted, measured, shaken, trajectory
+from websockets.exceptions import InvalidStatus
 
 from embodichain import robots
 from embodichain.errors import ConfigError
@@ -15,13 +18,15 @@ from embodichain.motion.action import ActionCodec
 from embodichain.types import CHUNK
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
+from learner.inference.background import make_policy
 from learner.inference.policy import Policy
 from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.x_wam.config import XwamConfig
+from learner.serving.budget import Memory, RequestError
 from learner.serving.config import ServeConfig
 from learner.serving.dialects.lingbot import LingbotConnection
 from learner.serving.server import PolicyServer
-from learner.serving.sessions import Connection, Memory, Reader, RequestError
+from learner.serving.sessions import Connection, Reader
 from learner.serving.wire import pack, unpack
 
 SIZES = {"dim": 24, "layers": 2, "heads": 2, "ffn": 32, "time_frequencies": 8, "video_steps": 2, "action_steps": 2}
@@ -40,7 +45,7 @@ def agent(trajectories):
 
 def frame(t: int, number: int = 0) -> dict:
     episode = trajectory(number)
-    return {"images": dict(zip(NAMES, episode["rgb"][t % 6], strict=True)), "state": episode["proprio"][t % 6]}
+    return {"images": dict(zip(NAMES, episode["rgb"][t % 6], strict=True)), "state": measured(t, number)}
 
 
 def at_home() -> np.ndarray:
@@ -49,8 +54,13 @@ def at_home() -> np.ndarray:
     return ActionCodec(robot).encode(robot.home)
 
 
+def limited(agent) -> Callable[[], Policy]:
+    """Makes policies for a robot with limits."""
+    return partial(make_policy, agent, None, limits=LIMITS)
+
+
 def connect(agent, body) -> LingbotConnection:
-    connection = LingbotConnection(partial(Policy, agent), Reader(body), Memory(1 << 30))
+    connection = LingbotConnection(limited(agent), Reader(body), Memory(1 << 30))
     assert connection.answer({"reset": True, "prompt": "turn the switch on"}) == {}
     return connection
 
@@ -64,7 +74,7 @@ def round_trip(connection, t: int, number: int = 0) -> np.ndarray:
 
 
 def test_a_client_that_feeds_back_gets_the_actions_that_one_that_observes_gets(agent, body):
-    connection, policy = connect(agent, body), Policy(agent)
+    connection, policy = connect(agent, body), limited(agent)()
     policy.begin("turn the switch on")
     last = None
     for t in range(4):
@@ -99,6 +109,13 @@ def test_what_comes_out_of_order_or_in_another_number_is_refused_and_changes_not
         ({**feedback, "obs": [frame(1), frame(2)]}, r"holds 1 frame\(s\) here"),
         ({**feedback, "state": first[:, :, :8]}, r"numbers \[30, 1, 16\]"),
         ({"reset": True}, "needs a prompt"),
+        ({"reset": np.ones(2, bool), "prompt": ""}, "reset must be true or false"),
+        ({**feedback, "compute_kv_cache": np.ones(2)}, "compute_kv_cache must be true or false"),
+        ({**feedback, "state": [[1.0], [1.0, 2.0]]}, "state must be an array of numbers"),
+        ({**feedback, "state": first.astype(np.float64) + 1e300}, "state holds values that are not finite"),
+        ({**feedback, "state": first + np.float32(1e30)}, "this executed action cannot be"),
+        ({**feedback, "obs": [{**frame(1), 7: 1}]}, "keys are strings, got 7"),
+        ({**feedback, "obs": [{**frame(1), "state": np.full(30, 1e30)}]}, "this state cannot be"),
     ):
         with pytest.raises(RequestError, match=message):
             connection.answer(wrong)
@@ -116,11 +133,87 @@ def test_decisions_of_several_chunks_come_whole_and_to_other_clients_when_they_a
     assert action.shape == (30, 2, CHUNK)
     connection.answer({"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action})
     assert connection.answer({"obs": frame(2)})["action"].shape == (30, 2, CHUNK)
-    plain = Connection(partial(Policy, agent), Reader(body), body, max_sessions=2, memory=Memory(1 << 30))
+    plain = Connection(limited(agent), Reader(body), body, max_sessions=2, memory=Memory(1 << 30))
     asked = {**frame(0), "prompt": "turn the switch on"}
     short, whole = plain.answer(asked)["actions"], plain.answer({**asked, "reset": True, "horizon": True})["actions"]
     assert short.shape == (CHUNK, 30) and whole.shape == (2 * CHUNK, 30)
     np.testing.assert_array_equal(short, whole[:CHUNK])
+
+
+def test_sessions_begun_in_this_dialect_count_against_the_memory_too(agent, body):
+    known = Memory(1 << 30)
+    one = LingbotConnection(limited(agent), Reader(body), known)
+    one.answer({"reset": True, "prompt": ""})
+    one.answer({"obs": frame(0)})
+    tight = Memory(2 * known.each_bytes)
+    begun = [LingbotConnection(limited(agent), Reader(body), tight) for _ in range(4)]
+    for connection in begun:
+        connection.answer({"reset": True, "prompt": ""})  # nobody knows yet what a session takes
+    for connection in begun[:2]:
+        connection.answer({"obs": frame(0)})
+    for connection in begun[2:]:
+        with pytest.raises(RequestError, match="2 sessions hold"):
+            connection.answer({"obs": frame(0)})
+    for connection in begun:
+        connection.close()
+    for connection in begun[:2]:
+        connection.answer({"reset": True, "prompt": ""})
+    begun[0].answer({"reset": True, "prompt": "again"})
+    with pytest.raises(RequestError, match="2 sessions hold"):
+        begun[2].answer({"reset": True, "prompt": ""})
+
+
+def test_a_server_knows_before_its_first_client_how_large_a_memory_becomes(agent, body):
+    server = PolicyServer(agent, body, ServeConfig(port=0, dialect="lingbot"))
+    server.warm_up()
+    connection = server._new_connection()
+    connection.answer({"reset": True, "prompt": ""})
+    known = server._memory.each_bytes
+    for t in range(20):  # more than the window of 32 half chunks
+        round_trip(connection, t % 5)
+    assert server._memory.each_bytes == known > 0
+    connection.close()
+
+
+def test_what_several_frames_hold_is_checked_before_any_is_watched(trajectories, body):
+    agent = agent_of(XwamConfig(**SIZES), trajectories)
+    told, untold = connect(agent, body), connect(agent, body)
+    for connection in (told, untold):
+        action = connection.answer({"obs": frame(0)})["action"]
+    feedback = {"obs": [frame(1), frame(2)], "compute_kv_cache": True, "state": action}
+    for _ in range(2):
+        with pytest.raises(RequestError, match="this state cannot be"):
+            told.answer({**feedback, "obs": [frame(1), {**frame(2), "state": np.full(30, 1e30)}]})
+    for connection in (told, untold):
+        assert connection.answer(feedback) == {}
+    np.testing.assert_array_equal(told.answer({"obs": frame(2)})["action"], untold.answer({"obs": frame(2)})["action"])
+
+
+def test_a_burst_of_clients_gets_no_more_connections_than_are_allowed(agent, body):
+    server = PolicyServer(agent, body, ServeConfig(port=0, max_connections=2))
+
+    async def drive() -> tuple[int, int]:
+        stop, ports = asyncio.Event(), asyncio.Queue()
+        running = asyncio.create_task(server.run(ports.put_nowait, stop))
+        address = f"ws://127.0.0.1:{await ports.get()}"
+
+        async def burst() -> list:
+            clients = (websockets.asyncio.client.connect(address, compression=None) for _ in range(12))
+            return await asyncio.gather(*clients, return_exceptions=True)
+
+        admitted = []
+        for _ in range(2):
+            tried = await burst()
+            clients = [client for client in tried if not isinstance(client, BaseException)]
+            assert all(client.response.status_code == 503 for client in tried if isinstance(client, InvalidStatus))
+            admitted.append(len(clients))
+            for client in clients:
+                await client.close()
+        stop.set()
+        await running
+        return tuple(admitted)
+
+    assert asyncio.run(drive()) == (2, 2)
 
 
 def test_dialects_that_nobody_speaks_are_refused():

@@ -4,18 +4,17 @@ from functools import partial
 
 import numpy as np
 import pytest
-from learner_parts import NAMES, SMALL, fitted, shaken, trajectory
+import torch
+from learner_parts import LIMITS, PROMPT, SMALL, fitted, measured, request, shaken, trajectory
 
 from embodichain import robots
-from embodichain.errors import ConfigError, EmbodiChainError
+from embodichain.errors import ConfigError, EmbodiChainError, LearnerError
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
-from learner.inference.background import SpeculativePolicy
+from learner.inference.background import make_policy
 from learner.inference.config import SaiConfig
-from learner.inference.policy import Policy
-from learner.serving.sessions import Connection, Memory, Reader, RequestError
-
-PROMPT = "turn the switch on"
+from learner.serving.budget import Memory, RequestError
+from learner.serving.sessions import Connection, Reader
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def connect(agent, body):
     opened: list[Connection] = []
 
     def make(*, sai: bool = False, rename=None, max_sessions: int = 4) -> Connection:
-        policy = partial(SpeculativePolicy, agent, SaiConfig(s_mid=1.0)) if sai else partial(Policy, agent)
+        policy = partial(make_policy, agent, SaiConfig(s_mid=1.0) if sai else None, limits=body.limits)
         opened.append(Connection(policy, Reader(body, rename), body, max_sessions=max_sessions, memory=Memory(1 << 30)))
         return opened[-1]
 
@@ -39,20 +38,14 @@ def connect(agent, body):
         connection.close()
 
 
-def request(t: int, number: int = 0, **extra) -> dict:
-    episode = trajectory(number)
-    pictures = dict(zip(NAMES, episode["rgb"][t % 6], strict=True))
-    return {"images": pictures, "state": episode["proprio"][t % 6], "prompt": PROMPT, **extra}
-
-
 def play(connection: Connection, frames: int, number: int = 0, **extra) -> np.ndarray:
     return np.stack([connection.answer(request(t, number, **extra))["actions"] for t in range(frames)])
 
 
 def test_a_connection_answers_as_the_policy_in_this_process_does(connect, agent):
-    policy, episode = Policy(agent), trajectory(0)
+    policy, episode = make_policy(agent, None, limits=LIMITS), trajectory(0)
     policy.begin(PROMPT)
-    expected = np.stack([policy.act(episode["rgb"][t], episode["proprio"][t]) for t in range(4)])
+    expected = np.stack([policy.act(episode["rgb"][t], measured(t)) for t in range(4)])
     assert np.array_equal(play(connect(), 4), expected)
 
 
@@ -135,7 +128,7 @@ def test_what_the_robot_really_did_is_remembered_instead_of_what_was_asked(conne
     untold.answer(request(0))
     same = told.answer(request(1, executed=first))["actions"]
     np.testing.assert_allclose(same, untold.answer(request(1))["actions"], atol=1e-3)
-    stopped = np.repeat(trajectory(0)["proprio"][1][None], 16, axis=0)
+    stopped = np.repeat(measured(1)[None], 16, axis=0)
     other = connect()
     other.answer(request(0))
     assert not np.allclose(other.answer(request(1, executed=stopped))["actions"], same, atol=1e-3)
@@ -177,6 +170,14 @@ def wrong_requests() -> dict[str, tuple[dict, str]]:
         "long prompt": ({**message, "prompt": "x" * 4000}, "at most"),
         "reset": ({**message, "reset": "yes"}, "reset must be true or false"),
         "session": ({**message, "session_id": 1.5}, "session_id"),
+        "horizon": ({**message, "horizon": "yes"}, "horizon must be true or false"),
+        "no such state": ({**message, "state": np.full(30, 1e30)}, r"this state cannot be: channel .* is 1e\+30"),
+        "number key": ({**message, 3: 1}, "keys are strings, got 3"),
+        "no such action": (
+            {**message, "executed": np.stack([*[message["state"]] * 15, np.full(30, 1e30, np.float32)])},
+            r"this executed action cannot be: channel .* is 1e\+30",
+        ),
+        "huge action": ({**message, "executed": np.full((16, 30), 1e300)}, "executed holds values that are not finite"),
         "executed": ({**message, "executed": np.zeros((17, 30))}, r"executed: needs shape \[0..16, 30\]"),
         "lost and seen": ({**message, "lost": True}, "lost observation"),
         "executed at the start": ({**message, "executed": np.zeros((16, 30)), "reset": True}, "just begins"),
@@ -205,18 +206,16 @@ def test_one_connection_holds_only_so_many_sessions(connect):
     connection.answer(request(0, session_id="c"))
 
 
-def test_sessions_that_would_hold_too_much_memory_are_refused_and_an_ended_one_makes_room(agent, body):
-    one = Connection(partial(Policy, agent), Reader(body), body, max_sessions=9, memory=Memory(1 << 30))
-    one.answer(request(0))
-    each = one._sessions["str:"].policy.memory.size_bytes
-    assert each > 0
-    full = Connection(partial(Policy, agent), Reader(body), body, max_sessions=9, memory=Memory(3 * each))
-    for name in range(3):
-        full.answer(request(0, session_id=name))
-    with pytest.raises(RequestError, match=r"3 sessions hold.*allowed \(--max-memory-mib\)"):
-        full.answer(request(0, session_id=3))
-    full.answer(request(1, session_id=2))  # those that are there go on
-    full.answer({"reset": True, "session_id": 0})
-    full.answer(request(0, session_id=3))
-    full.close()
-    one.close()
+def test_actions_that_are_no_numbers_are_refused_and_the_session_goes_on(connect, agent):
+    for sai in (False, True):
+        expected, connection = play(connect(sai=sai), 3), connect(sai=sai)
+        got = [connection.answer(request(0))["actions"]]
+        kept = agent.normalizer.action_range.clone()
+        agent.normalizer.action_range.fill_(torch.nan)
+        try:
+            with pytest.raises(LearnerError, match="actions are not finite"):
+                connection.answer(request(1))
+        finally:
+            agent.normalizer.action_range.copy_(kept)
+        got += [connection.answer(request(t))["actions"] for t in (1, 2)]
+        assert np.array_equal(np.stack(got), expected)

@@ -170,10 +170,10 @@ def application(config: WatchConfig) -> FastAPI:
     def stop(index: int, authorization: Token = "") -> dict[str, Any]:
         _allow(config, authorization)
         view = _view(watcher, index)
-        if view.ring_path is None:
+        pid = view.pid
+        if view.ring_path is None or not _interrupt(view, pid):
             raise HTTPException(409, "the run does not stream now")
-        os.kill(view.pid, signal.SIGINT)  # like Ctrl-C: the run saves a checkpoint and a report
-        return {"stopping": view.pid}
+        return {"stopping": pid}
 
     return app
 
@@ -200,6 +200,29 @@ def _view(watcher: Watcher, index: int) -> RunView:
     if not 0 <= index < len(watcher.views):
         raise HTTPException(404, f"there is no run {index}; there are {len(watcher.views)}")
     return watcher.views[index]
+
+
+def _interrupt(view: RunView, pid: int) -> bool:
+    """Ends the run as Ctrl-C does: a checkpoint, a report, and --resume goes on. Returns False when `pid` does not work on it.
+
+    A killed run leaves its number and its ring behind, and the system gives the number to another process. So the process is taken
+    hold of first, then it must hold the run's folder, and only then is it told to stop.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        if not view.holds_folder(pid):
+            return False
+        signal.pidfd_send_signal(process, signal.SIGINT)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise HTTPException(403, f"the process {pid} belongs to another user, who alone can stop it") from None
+    finally:
+        os.close(process)
+    return True
 
 
 def _png(data: bytes | None) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -12,10 +13,12 @@ from typing import Any
 import yaml
 
 from embodichain.errors import RunError
+from embodichain.lines import json_lines
 from embodichain.operations.watch import ring_view
 from embodichain.operations.watch.records import Records
 from embodichain.operations.watch.ring_view import RingView
 from embodichain.ring.waiting import Waiting
+from embodichain.types import LOCK_FILE
 
 _POINTS = 160
 """Most points of a curve on the page."""
@@ -40,13 +43,27 @@ class RunView:
 
     @property
     def pid(self) -> int:
-        """Id of the last process that worked on the run; 0 if there was none."""
-        try:
-            lines = (self.path / "sessions.jsonl").read_text(encoding="utf-8").splitlines()
-        except FileNotFoundError:
-            return 0
-        notes = [json.loads(line) for line in lines if line.endswith("}")]
+        """The process that worked on the run last; 0 before the first."""
+        notes = json_lines(self.path / "sessions.jsonl")
         return next((int(note["pid"]) for note in reversed(notes) if "pid" in note), 0)
+
+    def holds_folder(self, pid: int) -> bool:
+        """Whether the process `pid` works on this run now: it has locked the folder, which nobody else and no dead process has."""
+        try:
+            descriptor = os.open(self.path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            if os.pread(descriptor, 32, 0) != f"pid {pid}".encode():
+                return False  # looked at first, so that a run that begins now does not find the lock taken by us
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return False
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from embodichain.types import ACTION_DIM, INSTRUCTION_BYTES
 from learner.inference.policy import Policy
-from learner.serving.sessions import Memory, Observation, Reader, RequestError
+from learner.serving.budget import Memory, RequestError
+from learner.serving.sessions import Observation, Reader, flag
 
 
 class LingbotConnection:
@@ -46,11 +47,11 @@ class LingbotConnection:
 
         Raises RequestError or another EmbodiChainError for a request that cannot be answered; the session is then unchanged.
         """
-        if message.get("reset"):
+        if flag(message, "reset"):
             return self._reset(message.get("prompt"))
         if self._policy is None:
             raise RequestError("nothing is under way on this connection: send {reset: true, prompt: ...} first")
-        if message.get("compute_kv_cache"):
+        if flag(message, "compute_kv_cache"):
             return self._feed(message)
         return self._infer(self._policy, message)
 
@@ -67,7 +68,12 @@ class LingbotConnection:
         if self._policy is None:
             self._memory.ask()
         policy = self._make_policy()
-        policy.begin(prompt)
+        try:
+            policy.begin(prompt)
+        except BaseException:
+            policy.close()
+            raise
+        self._memory.reserve(policy, instead_of=self._policy)
         self.close()
         self._policy, self._fed, self._is_waiting = policy, None, False
         return {}
@@ -80,12 +86,14 @@ class LingbotConnection:
         size = self._policy.chunk
         chunks = 1 + len(self._policy.rest) // size
         frames = self._frames(message.get("obs"), chunks)
-        executed = np.asarray(message.get("state"))
-        if executed.shape != (ACTION_DIM, chunks, size) or executed.dtype.kind not in "iuf" or not np.isfinite(executed).all():
+        executed = self._reader.numbers("state", message.get("state"))
+        if executed.shape != (ACTION_DIM, chunks, size):
             raise RequestError(
                 f"state holds the executed actions, numbers [{ACTION_DIM}, {chunks}, {size}], got {list(executed.shape)}"
             )
-        self._fed = frames, executed.transpose(1, 2, 0).astype(np.float32)
+        executed = executed.transpose(1, 2, 0)
+        self._reader.check_limits("executed action", executed.reshape(-1, ACTION_DIM))
+        self._fed = frames, executed
         self._is_waiting = False
         return {}
 
@@ -94,6 +102,7 @@ class LingbotConnection:
         if self._is_waiting:
             raise RequestError("frames must be fed back before actions are asked for again ({compute_kv_cache: true, ...})")
         began = time.perf_counter()
+        self._memory.admit(policy)
         if self._fed is None:
             if policy.last is not None:
                 raise RequestError("this episode has begun: feed frames back, or reset")
@@ -101,9 +110,10 @@ class LingbotConnection:
             chunk = policy.act(first.rgb, first.proprio)
         else:
             frames, executed = self._fed
-            for seen, done in zip(frames[:-1], executed[:-1], strict=True):
-                policy.watch(seen.rgb, seen.proprio, done)
-            chunk = policy.act(frames[-1].rgb, frames[-1].proprio, executed[-1])
+            while len(frames) > 1:
+                policy.watch(frames[0].rgb, frames[0].proprio, executed[0])
+                frames, executed = self._fed = frames[1:], executed[1:]  # whatever fails from here on, it is not watched again
+            chunk = policy.act(frames[0].rgb, frames[0].proprio, executed[0])
         self._fed, self._is_waiting = None, True
         self._memory.note(policy)
         whole = np.concatenate([chunk, policy.rest]).reshape(-1, policy.chunk, ACTION_DIM)

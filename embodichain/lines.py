@@ -1,0 +1,60 @@
+"""Files of JSON objects, one a line, that survive full disks and kills: what is written is whole, and readers skip what is torn."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from embodichain.errors import RunError
+
+__all__ = [
+    "append_line",
+    "json_lines",
+    "open_lines",
+]
+
+
+def open_lines(path: Path, remedy: str) -> int:
+    """A descriptor for `append_line`; raises RunError, which ends with `remedy`, when the file cannot be written."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; {remedy}") from error
+
+
+def append_line(descriptor: int, line: str, path: Path, remedy: str) -> None:
+    """Appends one line, the whole of it or nothing: on a full disk the file gets its old size again, and RunError is raised.
+
+    A half line that an earlier process left at the end is closed first, so that nothing is glued to it.
+    """
+    try:
+        size = os.fstat(descriptor).st_size
+        is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        data = memoryview(f"{chr(10) if is_torn else ''}{line}\n".encode())
+        try:
+            while data:  # the kernel may write less than it was given
+                data = data[os.write(descriptor, data) :]
+        except OSError:
+            os.ftruncate(descriptor, size)
+            raise
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror}; {remedy}") from error
+
+
+def json_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects in a file, one a line; empty when there is no file. Lines that a crash tore are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in lines:
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
