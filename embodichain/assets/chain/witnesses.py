@@ -13,12 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.physical.simulation import Simulation
+from embodichain.assets.reading.naming import numbered
 from embodichain.assets.usd.foreign import resolve
 from embodichain.types.poses import matrix_of
 
 if TYPE_CHECKING:
     from embodichain.assets.usd.foreign import Foreign
 
+NEWTON_COMPILES = (
+    "Newton plays it too: its first use compiles for minutes, later ones take what Warp kept (--no-play leaves it out)"
+)
 NEWTON_MISSING = "Newton was not asked: it is not installed (pip install 'embodichain[newton]')"
 
 
@@ -33,11 +37,11 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Testimony:
-    """What one program says of a file: bodies and joint limits [rad or m] by name, friction of all colliders where it is one."""
+    """What one program says of a file: bodies and joint limits [rad or m] by name, the frictions of their colliders in order."""
 
     bodies: Mapping[str, Weighed]
     limits: Mapping[str, tuple[float, float]]
-    friction: Mapping[str, float] = field(default_factory=dict)
+    friction: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
@@ -46,25 +50,25 @@ def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
         name: Weighed(mass=mass, center=center, inertia=inertia)
         for name, (mass, center, inertia) in world.weights(whole=whole).items()
     }
-    return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions())
+    return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions(whole=whole))
 
 
 def by_pxr(file: Path) -> Testimony:
     """What UsdPhysics says of a file; raises AssetError when it cannot be opened."""
     found = resolve(file)
     bodies, friction = {}, {}
+    names = numbered([body.path for body in found.bodies])
     for body in found.bodies:
-        name = body.path.rpartition("/")[2]
+        name = names[body.path]
         if body.mass:
             bodies[name] = _weighed(found, body)
-        values = {piece.friction[1] for piece in body.pieces if piece.collides}
-        value = values.pop() if len(values) == 1 else None
-        friction |= {} if value is None else {name: value}
-    limits = {}
+        values = {piece.friction[1] for piece in body.pieces if piece.collides and piece.friction[1] is not None}
+        friction |= {name: tuple(sorted(values))} if values else {}
+    limits, names = {}, numbered([joint.path for joint in found.joints])
     for joint in found.joints:
         scale = math.radians(1.0) if joint.kind == "RevoluteJoint" else found.meters_per_unit
         if joint.kind in ("RevoluteJoint", "PrismaticJoint") and (math.isfinite(joint.lower) or math.isfinite(joint.upper)):
-            limits[joint.path.rpartition("/")[2]] = (joint.lower * scale, joint.upper * scale)
+            limits[names[joint.path]] = (joint.lower * scale, joint.upper * scale)
     return Testimony(bodies=bodies, limits=limits, friction=friction)
 
 
@@ -110,7 +114,7 @@ def by_newton(file: Path) -> Testimony | None:
             for shape in range(builder.shape_count)
             if builder.shape_body[shape] == index and builder.shape_flags[shape] & collide
         }
-        friction |= {name: values.pop()} if len(values) == 1 else {}
+        friction |= {name: tuple(sorted(values))} if values else {}
     limits = {}
     for index, label in enumerate(builder.joint_label):
         start = builder.joint_qd_start[index]

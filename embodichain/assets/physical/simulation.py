@@ -57,13 +57,10 @@ class Simulation:
 
         With `whole`, a body without joints is part of the one that carries it.
         """
-        model, members = self.model, dict[int, list[int]]()
+        model, members, owner = self.model, dict[int, list[int]](), self._owners(whole=whole)
         mujoco.mj_kinematics(model, self.data)
         mujoco.mj_comPos(model, self.data)
-        owner = {0: 0}
         for index in range(1, model.nbody):
-            parent = int(model.body_parentid[index])
-            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
             members.setdefault(owner[index], []).append(index)
         found = {}
         for index, bodies in members.items():
@@ -89,14 +86,22 @@ class Simulation:
                 found[model.joint(index).name] = (lower, upper)
         return found
 
-    def frictions(self) -> dict[str, float]:
-        """Sliding friction of each body whose colliders all have the same."""
-        model, found = self.model, dict[str, set[float]]()
+    def frictions(self, *, whole: bool = False) -> dict[str, tuple[float, ...]]:
+        """Different sliding frictions of the colliders of each body, in order; with `whole` as `weights` has bodies."""
+        model, found, owner = self.model, dict[str, set[float]](), self._owners(whole=whole)
         for geom in range(model.ngeom):
-            if model.geom_contype[geom] or model.geom_conaffinity[geom]:
-                name = model.body(int(model.geom_bodyid[geom])).name
-                found.setdefault(name, set()).add(float(model.geom_friction[geom][0]))
-        return {name: values.pop() for name, values in found.items() if len(values) == 1}
+            index = owner[int(model.geom_bodyid[geom])]
+            if index and (model.geom_contype[geom] or model.geom_conaffinity[geom]):
+                found.setdefault(model.body(index).name or f"body_{index}", set()).add(float(model.geom_friction[geom][0]))
+        return {name: tuple(sorted(values)) for name, values in found.items()}
+
+    def _owners(self, *, whole: bool) -> dict[int, int]:
+        """The body that each body counts as: itself, or, where it has no joint, the one that carries it."""
+        model, owner = self.model, {0: 0}
+        for index in range(1, model.nbody):
+            parent = int(model.body_parentid[index])
+            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
+        return owner
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""
