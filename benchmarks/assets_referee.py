@@ -3,10 +3,11 @@
     python benchmarks/assets_referee.py CACHE [--most N] [--json]
 
 Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
-spread evenly, are built; the source is read by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed, Newton. A
-quantity of the source agrees when all who say something say the same to 1e-3, and pxr and MuJoCo both do; falls and slides are
-counted apart (`moves`), and a file of which nothing was compared is `uncompared`. What does not agree is `explained` when the
-asset's fidelity table has a row about that quantity of that body or joint that says what was changed.
+spread evenly, are built; the source is read and played by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed,
+Newton (with `--play` it plays it too). A quantity of the source agrees when all who say something say the same to 1e-3, and pxr and
+MuJoCo both do; falls and slides are counted among them where the source was played, and all of them as `moves`. A file of which
+nothing was compared is `uncompared`. What does not agree is `explained` when the asset's fidelity table has a row about that
+quantity of that body or joint that says what was changed.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ class Row:
     """What the source says and nothing of ours does, under its name."""
     moves: int = 0
     moved: int = 0
-    """Falls and slides, and how many of them came as mechanics has it."""
+    """Falls and slides, and how many of them came as the source's, or as mechanics has it."""
     refused: str = ""
     untold: tuple[str, ...] = ()
     """Why something could not be held against the source: for one, because MuJoCo itself cannot read it."""
 
 
-def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
-    """A row for each file taken from the folders."""
+def rows(folders: Sequence[Path], most: int, out: Path, *, play: bool = False) -> Iterator[Row]:
+    """A row for each file taken from the folders; with `play`, Newton plays the assets."""
     for source in folders:
         files = [file for file in folder.survey(source).files if file.suffix.lower() in _DESCRIBED]
         for file in files[:: max(len(files) // most, 1)][:most]:
-            yield judged(file, f"{source.name}/{file.relative_to(source)}", out)
+            yield judged(file, f"{source.name}/{file.relative_to(source)}", out, play=play)
 
 
-def judged(file: Path, name: str, out: Path) -> Row:
+def judged(file: Path, name: str, out: Path, *, play: bool = False) -> Row:
     """The row of one file; of several things in it, of the first."""
     job = FileJob(path=file, facts=FileFacts(licence="unknown"), item=folder.items(file)[0])
     try:
         asset = optimize.build_job(job, out, config=settings.ChainConfig())
-        found = referee(file, asset)
+        found = referee(file, asset, play_newton=play)
     except AssetError as error:
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
@@ -88,9 +89,10 @@ def _causes(what: str) -> Sequence[str]:
     """Rows of the fidelity table that may explain a difference in a quantity."""
     first = what.split()[0]
     masses = ("mass", "centre of mass", "inertia", "inertia of meshes")
-    return {"mass": masses, "centre": masses, "inertia": masses, "friction": ("friction", "surface")}.get(
-        first, ("limits", "joint")
-    )
+    touches = ("dimensions", "priority", "margin", "gap", "softness", "impedance", "groups")
+    rubs = ("static friction", "dynamic friction", "dynamic friction of colliders", *(f"contact {what}" for what in touches))
+    causes = {"mass": masses, "centre": masses, "inertia": masses, "friction": rubs, "friction,": rubs}
+    return (causes | {"slide": rubs, "fall": ("gravity compensation",)}).get(first, ("limits", "joint"))
 
 
 def _said(one: Verdict) -> str:
@@ -102,9 +104,12 @@ def main() -> None:
     arguments = harness.parser(__doc__, "two files of each folder")
     arguments.add_argument("cache", type=Path)
     arguments.add_argument("--most", type=int, default=6)
+    arguments.add_argument("--play", action="store_true", help="let Newton play the assets, which compiles for minutes once")
     options = arguments.parse_args()
     with TemporaryDirectory() as place:
-        found = list(rows(asset_packages.fetched(options.cache), 2 if options.quick else options.most, Path(place)))
+        found = list(
+            rows(asset_packages.fetched(options.cache), 2 if options.quick else options.most, Path(place), play=options.play)
+        )
     if not options.json:
         print("| file | compared | agreed | explained | different |\n|---|---|---|---|---|")
         for row in found:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.physical.simulation import native_spec
 from embodichain.errors import AssetError
 from embodichain.types import Asset, Body, rotate
 from embodichain.types.poses import quaternion_of
@@ -150,8 +151,7 @@ def by_mechanics(asset: Asset) -> Moved:
 
 
 def _native(source: Path) -> mujoco.MjSpec:
-    spec = mujoco.MjSpec.from_file(str(source))
-    spec.compiler.fusestatic = False
+    spec, _ = native_spec(source)
     spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
     return spec
 
@@ -179,6 +179,7 @@ def _fallen(spec: mujoco.MjSpec, root: str) -> float:
     mujoco.mj_forward(model, data)
     start = float(data.subtree_com[body][2])
     _run(model, data, DROP_S)
+    mujoco.mj_forward(model, data)  # a step computes where things are before it moves them
     return start - float(data.subtree_com[body][2])
 
 

@@ -47,7 +47,7 @@ class Testimony:
 def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
     """What a compiled model says, at its reference position; with `whole`, bodies without joints are part of what carries them."""
     bodies = {
-        name: Weighed(mass=mass, center=center, inertia=inertia)
+        name: Weighed(mass=mass, center=center, inertia=None if name in world.guessed else inertia)
         for name, (mass, center, inertia) in world.weights(whole=whole).items()
     }
     return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions(whole=whole))

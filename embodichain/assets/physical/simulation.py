@@ -27,6 +27,8 @@ class Simulation:
         mujoco.set_mju_user_warning(_ignore)
         self.model = model
         self.data = mujoco.MjData(model)
+        self.guessed: frozenset[str] = frozenset()
+        """Bodies whose inertia, with what they carry, is not what their file states, for nothing could have that."""
 
     @classmethod
     def of(cls, mjcf: str) -> Self:
@@ -38,19 +40,21 @@ class Simulation:
     @classmethod
     def native(cls, file: Path) -> Self:
         """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        spec, guessed = native_spec(file)
         try:
-            spec = mujoco.MjSpec.from_file(str(file))
-            spec.compiler.fusestatic = False
             try:
-                return cls(spec.compile())
+                world = cls(spec.compile())
             except ValueError as error:
                 if "mjMINVAL" not in str(error):
                     raise
-            # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
-            spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
-            return cls(spec.compile())
+                # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
+                spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
+                world = cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+        owner, model = world._owners(whole=True), world.model
+        world.guessed = frozenset(model.body(owner[model.body(name).id]).name for name in guessed)
+        return world
 
     def weights(self, *, whole: bool = False) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
         """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes.
@@ -160,6 +164,30 @@ class Simulation:
                 points = model.mesh_vert[start : start + count] @ data.geom_xmat[geom].reshape(3, 3).T + data.geom_xpos[geom]
                 heights.append(float(points[:, 2].min()))
         return min(heights)
+
+
+def native_spec(file: Path) -> tuple[mujoco.MjSpec, frozenset[str]]:
+    """What a URDF or MJCF file is to MuJoCo itself, every body apart; raises AssetError when that cannot parse it.
+
+    Also the bodies whose inertia MuJoCo would refuse, which got some other: so that the rest of the file can be asked for.
+    """
+    try:
+        spec = mujoco.MjSpec.from_file(str(file))
+    except (ValueError, OSError) as error:
+        raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+    spec.compiler.fusestatic = False
+    guessed = []
+    for body in spec.bodies:
+        full = np.array(body.fullinertia, np.float64)
+        if not body.explicitinertial or not np.isfinite(full).all():
+            continue
+        xx, yy, zz, xy, xz, yz = full
+        moments = np.linalg.eigvalsh(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
+        if moments[0] <= 0.0 or moments[2] > moments[0] + moments[1]:
+            body.fullinertia = np.full(6, np.nan)
+            body.inertia = np.full(3, 1e-2 * max(float(body.mass), 1e-9))
+            guessed.append(body.name)
+    return spec, frozenset(guessed)
 
 
 def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:

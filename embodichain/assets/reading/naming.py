@@ -18,6 +18,7 @@ _LONGEST = 60
 _OF_JOINTS = (
     "axis", "lower", "upper", "limits", "damping", "friction", "stiffness", "rest", "effort", "velocity", "armature", "mimic",
     "joint", "ball joint", "planar joint", "joint without a kind", "joint position", "cone limit", "force limit", "parent",
+    "limit margin", "limit softness", "limit impedance",
 )  # fmt: skip
 """What rows of the table say of joints alone."""
 
