@@ -1,5 +1,6 @@
 """Colliders of one body that rub differently: each keeps its own friction, through files, worlds and scenes."""
 
+import json
 from dataclasses import replace
 
 import mujoco
@@ -130,3 +131,17 @@ def test_what_replays_a_scene_replays_every_surface(built, tmp_path):
     scene = varied(built[1])
     replayed = scenes.read(scenes.write(scene, tmp_path / "scene.usda"))
     assert replayed.objects[0].asset.bodies[0].surfaces == scene.objects[0].asset.bodies[0].surfaces
+
+
+def test_a_surface_that_none_has_is_changed_with_both_numbers(tmp_path):
+    source = tmp_path / "odd.usda"
+    text = USD.replace(
+        f"float physics:staticFriction = {PAD}", "float physics:staticFriction = 0.4\n  float physics:restitution = 1.5"
+    )
+    source.write_text(text)
+    asset = optimize.build_job(FileJob(path=source, facts=FREE), tmp_path / "out", config=settings.ChainConfig())
+    rows = {row["what"]: row for row in json.loads(asset.path.with_suffix(".json").read_text())["fidelity"]}
+    assert rows["static friction of colliders"]["stated"] == pytest.approx([SHAFT, 0.4])
+    assert rows["static friction of colliders"]["written"] == pytest.approx([SHAFT, PAD])
+    assert (rows["restitution of colliders"]["stated"], rows["restitution of colliders"]["written"]) == ([1.5], [1.0])
+    assert rows["restitution of colliders"]["reason"].startswith("no surface has that")

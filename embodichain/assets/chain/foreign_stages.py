@@ -143,6 +143,7 @@ def build_body(part: Part, config: ChainConfig, record: Record) -> tuple[Body, M
     """The body of a prepared part of a file, and the solid by which it may be grasped; raises AssetError when a stage refuses."""
     surfaces = _surfaces(part)
     surface = surfaces[0] if surfaces else _surface(part)
+    _within(part, surfaces or (surface,), record)
     if not len(part.mesh.faces):
         mass = _shapeless(part, record)
         return _body(part, mass, (), surface), part.mesh
@@ -174,7 +175,8 @@ def _surfaces(part: Part) -> tuple[Material, ...]:
     """The material of each collider, where the file states them apart."""
     kinds = list(dict.fromkeys(part.stated.touches))
     made = [_surface(part, touch) for touch in kinds]
-    named = [replace(one, name=f"{one.name}_{number}") if number else one for number, one in enumerate(made)]
+    plain = material(part.material).name
+    named = [replace(one, name=f"{one.name}_touch_{number}") if one.name != plain else one for number, one in enumerate(made)]
     return tuple(named[kinds.index(touch)] for touch in part.stated.touches)
 
 
@@ -196,6 +198,21 @@ def _surface(part: Part, touch: Touch | None = None) -> Material:
         restitution=base.restitution if touch.restitution is None else min(max(touch.restitution, 0.0), 1.0),
     )
     return base if replace(own, name=base.name) == base else own
+
+
+def _within(part: Part, surfaces: tuple[Material, ...], record: Record) -> None:
+    """A row for each number of a surface that could not be written as it is stated."""
+    reason = "no surface has that: it sticks at least as well as it slides, and gives back no more than it takes"
+    for name in ("static_friction", "dynamic_friction", "restitution"):
+        told = [getattr(touch, name) for touch in part.stated.touches or (part.stated,)]
+        made = [getattr(surface, name) for surface in surfaces]
+        pairs = [(stated, written) for stated, written in zip(told, made, strict=True) if stated is not None]
+        if any(abs(stated - written) > _SAME * max(abs(stated), 1e-9) for stated, written in pairs):
+            what = name.replace("_", " ")
+            if part.stated.touches:
+                _changed(record, part, f"{what} of colliders", *(tuple(side) for side in zip(*pairs, strict=True)), reason)
+            else:
+                _changed(record, part, what, *pairs[0], reason)
 
 
 def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:

@@ -106,7 +106,7 @@ def _newton(asset: Asset, *, sliding: bool) -> float:
     builder = newton.ModelBuilder()
     builder.add_usd(str(asset.path))
     if sliding:
-        builder.add_ground_plane(cfg=newton.ModelBuilder.ShapeConfig(mu=0.0))
+        builder.add_ground_plane(cfg=newton.ModelBuilder.ShapeConfig(mu=2e-5))
     model = builder.finalize(device="cpu")
     if sliding:
         model.body_inertia.assign(np.tile(_HELD * np.eye(3, dtype=np.float32), (model.body_count, 1, 1)))
