@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import asset_packages
 import harness
 
-from embodichain.assets.chain import optimize, settings, witnesses
+from embodichain.assets.chain import newton_witness, optimize, settings
 from embodichain.assets.chain.referee import State, Verdict, referee
 from embodichain.assets.reading import folder
 from embodichain.assets.reading.files import FileFacts, FileJob
@@ -96,7 +96,8 @@ def _causes(what: str) -> Sequence[str]:
 
 
 def _said(one: Verdict) -> str:
-    source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, one.usd))
+    ours = one.mujoco if one.moving else one.usd
+    source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, ours))
     return f"{one.of} {one.what}: {source}, {usd} ({one.state})"
 
 
@@ -121,7 +122,7 @@ def main() -> None:
         "agreed": sum(row.agreed for row in found), "explained": sum(row.explained for row in found),
         "different": sum(len(row.different) for row in found), "lost": sum(len(row.lost) for row in found),
         "uncompared": sum(not row.compared and not row.refused for row in found),
-        "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": witnesses.newton_installed(),
+        "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": newton_witness.installed(),
     }  # fmt: skip
     harness.give(figures, options)
 

@@ -194,15 +194,14 @@ def _referee(options: argparse.Namespace) -> int:
     import tempfile
     from dataclasses import replace
 
-    from embodichain.assets.chain import optimize, referee, settings, witnesses
+    from embodichain.assets.chain import newton_witness, optimize, referee, settings
     from embodichain.assets.reading.files import FileJob, facts_of
     from embodichain.assets.reading.folder import items
     from embodichain.errors import AssetError
 
-    rows: list[dict[str, Any]] = []
-    upheld = True
-    if witnesses.newton_installed() and options.play and not options.json:
-        print(witnesses.NEWTON_COMPILES, flush=True)
+    rows, upheld = list[dict[str, Any]](), True
+    if newton_witness.installed() and options.play and not options.json:
+        print(newton_witness.COMPILES, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for source in options.sources:
             for item in items(source):
@@ -222,8 +221,7 @@ def _referee(options: argparse.Namespace) -> int:
         for row in rows
     ]  # fmt: skip
     head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}{'Newton':>14}"
-    remarks = [] if witnesses.newton_installed() else [witnesses.NEWTON_MISSING]
-    _say(options, {"verdicts": rows, "remarks": remarks}, "\n".join([head, *lines, *remarks]))
+    _say(options, {"verdicts": rows, "remarks": newton_witness.remarks()}, "\n".join([head, *lines, *newton_witness.remarks()]))
     return 0 if upheld else 1
 
 

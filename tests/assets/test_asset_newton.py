@@ -2,12 +2,12 @@
 
 import pytest
 
-from embodichain.assets.chain import movements, optimize, settings, witnesses
+from embodichain.assets.chain import movements, newton_witness, optimize, settings
 from embodichain.assets.reading.files import FileFacts, FileJob
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not witnesses.newton_installed(), reason="Newton is not installed (pip install 'embodichain[newton]')"),
+    pytest.mark.skipif(not newton_witness.installed(), reason="Newton is not installed (pip install 'embodichain[newton]')"),
 ]
 
 
@@ -17,7 +17,7 @@ def test_newton_moves_an_asset_as_mujoco_does(friction, tmp_path):
     source = tmp_path / "box.xml"
     source.write_text(f'<mujoco><worldbody><body name="box"><freejoint/>{geom}</body></worldbody></mujoco>')
     asset = optimize.build_job(FileJob(path=source, facts=FileFacts(licence="CC0-1.0")), tmp_path, config=settings.ChainConfig())
-    ours, other = movements.of_asset(asset), movements.in_newton(asset)
+    ours, other = movements.of_asset(asset), newton_witness.in_newton(asset)
     assert other.fall == pytest.approx(ours.fall, rel=1e-3)
     assert other.slide == pytest.approx(ours.slide, rel=0.02, abs=1e-3)
     assert (ours.slide > 0.05) == (friction < 0.7)

@@ -108,7 +108,7 @@ def varied(asset):
     """A scene of the thing alone, its physics drawn anew."""
     placement = ObjectPlacement(role="thing", asset=asset, pose=Pose(position=(0.4, 0.0, 0.5)))
     scene = Scene(seed=0, task="none", instruction="", objects=(placement,))
-    config = physical.PhysicalConfig(density=(1.0, 1.0), friction=(1.1, 1.1), ballast=(0.0, 0.0))
+    config = physical.PhysicalConfig(enabled=True, density=(1.0, 1.0), friction=(1.1, 1.1), ballast=(0.0, 0.0))
     return physical.vary(scene, np.random.default_rng(0), config)
 
 

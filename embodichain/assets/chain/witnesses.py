@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,11 +18,6 @@ from embodichain.types.poses import matrix_of
 
 if TYPE_CHECKING:
     from embodichain.assets.usd.foreign import Foreign
-
-NEWTON_COMPILES = (
-    "Newton plays it too: its first use compiles for minutes, later ones take what Warp kept (--no-play leaves it out)"
-)
-NEWTON_MISSING = "Newton was not asked: it is not installed (pip install 'embodichain[newton]')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,43 +77,3 @@ def _weighed(found: Foreign, body: Any) -> Weighed:
         turn = (linear / np.linalg.norm(linear, axis=1, keepdims=True)).T @ axes
         inertia = turn @ np.diag(body.diagonal_inertia) @ turn.T * kilogram * metre**2
     return Weighed(mass=body.mass * kilogram, center=center, inertia=inertia)
-
-
-def newton_installed() -> bool:
-    """Whether Newton can be asked."""
-    return importlib.util.find_spec("newton") is not None
-
-
-def by_newton(file: Path) -> Testimony | None:
-    """What Newton makes of a USD file; None where it is not installed."""
-    if not newton_installed():
-        return None
-    import newton  # pyright: ignore[reportMissingImports]  # brings Warp, and is there by its own extra
-
-    builder = newton.ModelBuilder()
-    builder.add_usd(str(file))
-    bodies, friction = {}, {}
-    for index, label in enumerate(builder.body_label):
-        x, y, z, i, j, k, w = (float(value) for value in builder.body_q[index])
-        turn = np.array(matrix_of((w, i, j, k)))
-        name = str(label).rpartition("/")[2]
-        bodies[name] = Weighed(
-            mass=float(builder.body_mass[index]),
-            center=turn @ np.array(list(builder.body_com[index]), np.float64) + (x, y, z),
-            inertia=turn @ np.array(builder.body_inertia[index], np.float64).reshape(3, 3) @ turn.T,
-        )
-        collide = int(newton.ShapeFlags.COLLIDE_SHAPES)
-        values = {
-            round(float(builder.shape_material_mu[shape]), 6)
-            for shape in range(builder.shape_count)
-            if builder.shape_body[shape] == index and builder.shape_flags[shape] & collide
-        }
-        friction |= {name: tuple(sorted(values))} if values else {}
-    limits = {}
-    for index, label in enumerate(builder.joint_label):
-        start = builder.joint_qd_start[index]
-        kind = newton.JointType(int(builder.joint_type[index]))
-        if kind in (newton.JointType.REVOLUTE, newton.JointType.PRISMATIC):
-            ends = float(builder.joint_limit_lower[start]), float(builder.joint_limit_upper[start])
-            limits |= {str(label).rpartition("/")[2]: ends} if max(map(abs, ends)) < 1e9 else {}
-    return Testimony(bodies=bodies, limits=limits, friction=friction)

@@ -13,10 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import AssetError
+from embodichain.types.poses import quaternion_of
 
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
 _BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
+DROP_S, SLIDE_S, SLOPE = 0.1, 0.3, math.radians(35.0)
+"""How long a thing falls and slides [s], and how steep the plane is [rad]."""
+GRAVITY = 9.81
+SETTLE_S, STEP_S = 0.5, 0.002
+"""How long it stands on the plane before [s], and a step."""
+STICKING = 10.0
+"""How much stiffer contacts are along a surface than across it."""
+_EVERYTHING = 0x7FFFFFFF
+"""Collides with whatever collides with anything."""
+HELD = 1e4
+"""Moments of inertia [kg m^2] of what does not turn within a second."""
+
+Motion = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Rotation and shift [m] from one frame to another."""
 
 
 class Simulation:
@@ -203,3 +218,123 @@ def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
 
 def _ignore(message: str) -> None:
     """Drops a warning of MuJoCo."""
+
+
+# --------------------------------------------------------------------------------------------------------------- playing
+
+
+def fallen(world: Path | str, root: str) -> float:
+    """How far [m] what hangs on a body of a URDF or MJCF file, or of MJCF text, falls in `DROP_S`, touching nothing.
+
+    Raises:
+        AssetError: MuJoCo cannot play it.
+    """
+    try:
+        return _fallen(_spec(world), root)
+    except (ValueError, mujoco.FatalError) as error:
+        raise _unplayed(world, error) from error
+
+
+def slid(world: Path | str, root: str, motion: Motion | None = None, friction: float | None = None) -> float | None:
+    """How far [m] a thing slides down a slope in `SLIDE_S`; None where it has nothing to touch it with.
+
+    The slope has no friction of its own, so that every collider rubs as it says; its turning is held by a large inertia, so that it
+    slides and does not tip over.
+
+    Args:
+        world: a URDF or MJCF file, or MJCF text.
+        root: the body that everything else of the thing hangs on.
+        motion: carries it there from where the file has it.
+        friction: of all its colliders, in place of what they have.
+
+    Raises:
+        AssetError: MuJoCo cannot play it.
+    """
+    try:
+        return _slid(_spec(world), root, motion, friction)
+    except (ValueError, mujoco.FatalError) as error:
+        raise _unplayed(world, error) from error
+
+
+def _unplayed(world: Path | str, error: Exception) -> AssetError:
+    return AssetError(f"referee: MuJoCo itself cannot play {world.name if isinstance(world, Path) else 'the asset'}: {error}")
+
+
+def _spec(world: Path | str) -> mujoco.MjSpec:
+    if isinstance(world, str):
+        return mujoco.MjSpec.from_string(world)
+    spec, _ = native_spec(world)
+    spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
+    return spec
+
+
+def _loose(spec: mujoco.MjSpec, root: str) -> mujoco.MjsBody:
+    """The root, free to move, under the options that everything is played with."""
+    body = spec.body(root)
+    if body is None:
+        raise ValueError(f"it has no body {root!r}")
+    if not body.joints:
+        body.add_freejoint()
+    option = spec.option
+    option.timestep, option.integrator = STEP_S, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone, option.impratio, option.gravity = mujoco.mjtCone.mjCONE_ELLIPTIC, STICKING, [0.0, 0.0, -GRAVITY]
+    option.disableflags, option.enableflags, option.density, option.viscosity, option.wind = 0, 0, 0.0, 0.0, [0.0, 0.0, 0.0]
+    return body
+
+
+def _fallen(spec: mujoco.MjSpec, root: str) -> float:
+    """How far a thing falls, touching nothing."""
+    _loose(spec, root)
+    spec.option.disableflags = int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    model = spec.compile()
+    data, body = mujoco.MjData(model), model.body(root).id
+    mujoco.mj_forward(model, data)
+    start = float(data.subtree_com[body][2])
+    _run(model, data, DROP_S)
+    mujoco.mj_forward(model, data)  # a step computes where things are before it moves them
+    return start - float(data.subtree_com[body][2])
+
+
+def _slid(spec: mujoco.MjSpec, root: str, motion: Motion | None, friction: float | None) -> float | None:
+    """How far a thing slides down a slope; None where it has nothing to touch it with."""
+    _loose(spec, root)
+    spec.worldbody.add_geom(
+        name="slope_of_the_referee", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[10.0, 10.0, 0.1], contype=_EVERYTHING,
+        conaffinity=_EVERYTHING, friction=[0.0, 0.0, 0.0], condim=1, priority=-1000,
+    )  # fmt: skip
+    model = spec.compile()
+    body, slope = model.body(root).id, model.geom("slope_of_the_referee").id
+    own = [geom for geom in range(model.ngeom) if _below(model, int(model.geom_bodyid[geom]), body)]
+    felt = [geom for geom in own if model.geom_contype[geom] or model.geom_conaffinity[geom]]
+    if not felt:
+        return None
+    others = np.setdiff1d(np.arange(model.ngeom), [*own, slope])
+    model.geom_contype[others], model.geom_conaffinity[others] = 0, 0
+    if friction is not None:
+        model.geom_friction[felt, 0], model.geom_condim[felt] = friction, np.maximum(model.geom_condim[felt], 3)
+    data = mujoco.MjData(model)
+    model.body_inertia[body] = HELD
+    mujoco.mj_setConst(model, data)
+    mujoco.mj_resetData(model, data)
+    place = int(model.jnt_qposadr[model.body_jntadr[body]])
+    if motion is not None:
+        turn, shift = motion
+        mujoco.mj_kinematics(model, data)
+        rotation, position = np.array(data.xmat[body]).reshape(3, 3), np.array(data.xpos[body])
+        data.qpos[place : place + 3], data.qpos[place + 3 : place + 7] = turn @ position + shift, quaternion_of(turn @ rotation)
+    _run(model, data, SETTLE_S)
+    model.opt.gravity[:] = (GRAVITY * math.sin(SLOPE), 0.0, -GRAVITY * math.cos(SLOPE))
+    before = np.array(data.qpos[place : place + 2])
+    _run(model, data, SLIDE_S)
+    return float(np.linalg.norm(data.qpos[place : place + 2] - before))
+
+
+def _below(model: mujoco.MjModel, body: int, root: int) -> bool:
+    while body and body != root:
+        body = int(model.body_parentid[body])
+    return body == root
+
+
+def _run(model: mujoco.MjModel, data: mujoco.MjData, duration_s: float) -> None:
+    for _ in range(round(duration_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)
