@@ -2,11 +2,12 @@
 
     python benchmarks/assets_referee.py CACHE [--most N] [--json]
 
-Packages are downloaded into CACHE when they are missing. Assets are built from `--most` descriptions (URDF, MJCF) of each of their
-folders, spread evenly. MuJoCo reads the source; pxr, MuJoCo and, where installed, Newton read the asset. A quantity of the source
-agrees when pxr and MuJoCo both report it and all that report it agree to 1e-3. Falls and slides are counted separately (`moves`);
-a file without any comparison is `uncompared`. A quantity that does not agree is `explained` when the asset's fidelity table has a
-row on that quantity of that body or joint that says what was changed.
+Packages are downloaded by name into CACHE when they are missing. Of each of their folders, `--most` descriptions (URDF, MJCF),
+spread evenly, are built; the source is read and played by MuJoCo itself, the asset by pxr, MuJoCo and, where it is installed,
+Newton (with `--play` it plays it too). A quantity of the source agrees when all who say something say the same to 1e-3, and pxr and
+MuJoCo both do; falls and slides are counted among them where the source was played, and all of them as `moves`. A file of which
+nothing was compared is `uncompared`. What does not agree is `explained` when the asset's fidelity table has a row about that
+quantity of that body or joint that says what was changed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tempfile import TemporaryDirectory
 import asset_packages
 import harness
 
-from embodichain.assets.chain import optimize, settings, witnesses
+from embodichain.assets.chain import newton_witness, optimize, settings
 from embodichain.assets.chain.referee import State, Verdict, referee
 from embodichain.assets.reading import folder
 from embodichain.assets.reading.files import FileFacts, FileJob
@@ -42,26 +43,26 @@ class Row:
     """Quantities that the source states and no reader finds in the asset under their names."""
     moves: int = 0
     moved: int = 0
-    """Number of falls and slides; the next field counts those that agree with mechanics."""
+    """Falls and slides, and how many of them came as the source's, or as mechanics has it."""
     refused: str = ""
     untold: tuple[str, ...] = ()
     """Why something could not be compared with the source, for example because MuJoCo cannot read the source."""
 
 
-def rows(folders: Sequence[Path], most: int, out: Path) -> Iterator[Row]:
-    """A row for each file taken from the folders."""
+def rows(folders: Sequence[Path], most: int, out: Path, *, play: bool = False) -> Iterator[Row]:
+    """A row for each file taken from the folders; with `play`, Newton plays the assets."""
     for source in folders:
         files = [file for file in folder.survey(source).files if file.suffix.lower() in _DESCRIBED]
         for file in files[:: max(len(files) // most, 1)][:most]:
-            yield judged(file, f"{source.name}/{file.relative_to(source)}", out)
+            yield judged(file, f"{source.name}/{file.relative_to(source)}", out, play=play)
 
 
-def judged(file: Path, name: str, out: Path) -> Row:
-    """The row of one file; only of the first asset if the file holds several."""
+def judged(file: Path, name: str, out: Path, *, play: bool = False) -> Row:
+    """The row of one file; of several things in it, of the first."""
     job = FileJob(path=file, facts=FileFacts(licence="unknown"), item=folder.items(file)[0])
     try:
         asset = optimize.build_job(job, out, config=settings.ChainConfig())
-        found = referee(file, asset)
+        found = referee(file, asset, play_newton=play)
     except AssetError as error:
         return Row(file=name, refused=str(error)[:100])
     told = json.loads(asset.path.with_suffix(".json").read_text(encoding="utf-8"))["fidelity"]
@@ -88,13 +89,15 @@ def _causes(what: str) -> Sequence[str]:
     """Rows of the fidelity table that may explain a difference in a quantity."""
     first = what.split()[0]
     masses = ("mass", "centre of mass", "inertia", "inertia of meshes")
-    return {"mass": masses, "centre": masses, "inertia": masses, "friction": ("friction", "surface")}.get(
-        first, ("limits", "joint")
-    )
+    touches = ("dimensions", "priority", "margin", "gap", "softness", "impedance", "groups")
+    rubs = ("static friction", "dynamic friction", "dynamic friction of colliders", *(f"contact {what}" for what in touches))
+    causes = {"mass": masses, "centre": masses, "inertia": masses, "friction": rubs, "friction,": rubs}
+    return (causes | {"slide": rubs, "fall": ("gravity compensation",)}).get(first, ("limits", "joint"))
 
 
 def _said(one: Verdict) -> str:
-    source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, one.usd))
+    ours = one.mujoco if one.moving else one.usd
+    source, usd = ("-" if value is None else format(value, ".6g") for value in (one.source, ours))
     return f"{one.of} {one.what}: {source}, {usd} ({one.state})"
 
 
@@ -102,9 +105,12 @@ def main() -> None:
     arguments = harness.parser(__doc__, "two files of each folder")
     arguments.add_argument("cache", type=Path)
     arguments.add_argument("--most", type=int, default=6)
+    arguments.add_argument("--play", action="store_true", help="let Newton play the assets, which compiles for minutes once")
     options = arguments.parse_args()
     with TemporaryDirectory() as place:
-        found = list(rows(asset_packages.fetched(options.cache), 2 if options.quick else options.most, Path(place)))
+        found = list(
+            rows(asset_packages.fetched(options.cache), 2 if options.quick else options.most, Path(place), play=options.play)
+        )
     if not options.json:
         print("| file | compared | agreed | explained | different |\n|---|---|---|---|---|")
         for row in found:
@@ -116,7 +122,7 @@ def main() -> None:
         "agreed": sum(row.agreed for row in found), "explained": sum(row.explained for row in found),
         "different": sum(len(row.different) for row in found), "lost": sum(len(row.lost) for row in found),
         "uncompared": sum(not row.compared and not row.refused for row in found),
-        "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": witnesses.newton_installed(),
+        "moves": sum(row.moves for row in found), "moved": sum(row.moved for row in found), "newton": newton_witness.installed(),
     }  # fmt: skip
     harness.give(figures, options)
 

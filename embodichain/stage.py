@@ -75,7 +75,7 @@ class Stage:
 
 def _seen(asset: Asset) -> Asset:
     """An asset without what no camera sees."""
-    return replace(asset, bodies=tuple(replace(body, hulls=()) for body in asset.bodies), affordances={}, apart=())
+    return replace(asset, bodies=tuple(replace(body, hulls=(), surfaces=()) for body in asset.bodies), affordances={}, apart=())
 
 
 @lru_cache(maxsize=256)

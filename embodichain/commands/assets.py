@@ -47,6 +47,7 @@ def main(arguments: list[str]) -> int:
     )
     sub.add_argument("sources", nargs="+", type=existing, metavar="SRC", help="URDF, MJCF, USD or mesh files")
     sub.add_argument("--licence", default="", help="of the files (default: as stands beside each, else unknown)")
+    sub.add_argument("--no-play", dest="play", action="store_false", help="leave out Newton, whose first use compiles for minutes")
     sub = commands.add_parser("query", help="list delivered assets by what their reports say")
     sub.add_argument("folder", type=existing, metavar="OUT")
     sub.add_argument("terms", nargs="*", metavar="KEY=VALUE", help="such as category=mug licence=MIT mass<0.5 joints>0")
@@ -193,13 +194,14 @@ def _referee(options: argparse.Namespace) -> int:
     import tempfile
     from dataclasses import replace
 
-    from embodichain.assets.chain import optimize, referee, settings, witnesses
+    from embodichain.assets.chain import newton_witness, optimize, referee, settings
     from embodichain.assets.reading.files import FileJob, facts_of
     from embodichain.assets.reading.folder import items
     from embodichain.errors import AssetError
 
-    rows: list[dict[str, Any]] = []
-    upheld = True
+    rows, upheld = list[dict[str, Any]](), True
+    if newton_witness.installed() and options.play and not options.json:
+        print(newton_witness.COMPILES, flush=True)
     with tempfile.TemporaryDirectory() as folder:
         for source in options.sources:
             for item in items(source):
@@ -207,7 +209,7 @@ def _referee(options: argparse.Namespace) -> int:
                 job = FileJob(path=source, facts=replace(known, licence=options.licence or known.licence or "unknown"), item=item)
                 try:
                     asset = optimize.build_job(job, Path(folder), config=settings.ChainConfig())
-                    found = referee.referee(source, asset)
+                    found = referee.referee(source, asset, play_newton=options.play)
                 except AssetError as error:
                     rows.append({"file": source.name, "refused": str(error), "agreed": False})
                     found = []
@@ -219,8 +221,7 @@ def _referee(options: argparse.Namespace) -> int:
         for row in rows
     ]  # fmt: skip
     head = f"  {'':<56}{'source':>14}{'pxr':>14}{'MuJoCo':>14}{'Newton':>14}"
-    missing = [] if witnesses.newton_installed() else [witnesses.NEWTON_MISSING]
-    _say(options, {"verdicts": rows, "remarks": missing}, "\n".join([head, *lines, *missing]))
+    _say(options, {"verdicts": rows, "remarks": newton_witness.remarks()}, "\n".join([head, *lines, *newton_witness.remarks()]))
     return 0 if upheld else 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError
-from embodichain.types import Asset, Body, Dynamics, Joint, Range, Scene
+from embodichain.types import Asset, Body, Dynamics, Joint, Material, Range, Scene
 from embodichain.types.poses import matrix_of, quaternion_of
 
 Floats = NDArray[np.float64]
@@ -148,13 +148,17 @@ def _denser(body: Body, density: float, friction: float) -> Body:
     factor = wanted / material.density
     x, y, z = (factor * moment for moment in body.diagonal_inertia)
     low, high = FRICTIONS
-    changed = replace(
-        material,
-        density=wanted,
-        static_friction=min(max(material.static_friction * friction, low), high),
-        dynamic_friction=min(max(material.dynamic_friction * friction, low), high),
-    )
-    return replace(body, mass=body.mass * factor, diagonal_inertia=(x, y, z), material=changed)
+
+    def changed(surface: Material) -> Material:
+        return replace(
+            surface,
+            density=wanted,
+            static_friction=min(max(surface.static_friction * friction, low), high),
+            dynamic_friction=min(max(surface.dynamic_friction * friction, low), high),
+        )
+
+    surfaces = tuple(changed(surface) for surface in body.surfaces)
+    return replace(body, mass=body.mass * factor, diagonal_inertia=(x, y, z), material=changed(material), surfaces=surfaces)
 
 
 def _looser(joint: Joint, damping: float, friction: float) -> Joint:

@@ -356,6 +356,9 @@ def _write_object(model: mujoco.MjModel, index: ObjectIndex, placement: ObjectPl
         index.balances[number].write(model, source)
         rolling = ROLLING_ARMS.get(source.material.name, ROLLING_FRICTION)
         model.geom_friction[geoms] = (source.material.dynamic_friction, TORSIONAL_FRICTION, rolling)
+        if source.surfaces:
+            rubs = [(s.dynamic_friction, TORSIONAL_FRICTION, ROLLING_ARMS.get(s.name, ROLLING_FRICTION)) for s in source.surfaces]
+            model.geom_friction[geoms[-len(rubs) :]] = rubs  # hulls come after what is seen
         model.geom_rgba[geoms] = placement.color or source.color
     for address, joint in zip(index.joint_qvel, asset.movable_joints, strict=True):
         model.dof_damping[address] = joint.damping

@@ -175,6 +175,7 @@ def _grains(grains: Grains) -> list[str]:
 
 
 def _mass(body: Body) -> dict[str, Any]:
+    rubs = [[surface.static_friction, surface.dynamic_friction] for surface in body.surfaces]
     return {
         "mass": body.mass,
         "center_of_mass": body.center_of_mass,
@@ -183,6 +184,7 @@ def _mass(body: Body) -> dict[str, Any]:
         "density": body.material.density,
         "static_friction": body.material.static_friction,
         "dynamic_friction": body.material.dynamic_friction,
+        **({"surfaces": rubs} if rubs else {}),
     }
 
 
@@ -294,6 +296,10 @@ def _placement(entry: Mapping[str, Any], values: Mapping[str, Any], folder: Path
 
 def _weighed(body: Body, found: Mapping[str, Any]) -> Body:
     material = replace(body.material, **{name: found[name] for name in ("density", "static_friction", "dynamic_friction")})
+    surfaces = tuple(
+        replace(surface, density=found["density"], static_friction=static, dynamic_friction=dynamic)
+        for surface, (static, dynamic) in zip(body.surfaces, found.get("surfaces", ()), strict=True)
+    )
     return replace(
         body,
         mass=found["mass"],
@@ -301,4 +307,5 @@ def _weighed(body: Body, found: Mapping[str, Any]) -> Body:
         diagonal_inertia=tuple(found["diagonal_inertia"]),
         principal_axes=tuple(found["principal_axes"]),
         material=material,
+        surfaces=surfaces,
     )

@@ -95,6 +95,13 @@ class Body:
     color: tuple[float, float, float, float] = (0.7, 0.7, 0.7, 1.0)
     body_pose: Pose = field(default_factory=Pose)
     """asset_from_body at joint position zero."""
+    surfaces: tuple[Material, ...] = ()
+    """The material of each hull where they are not the same; else none, and all hulls are of `material`."""
+
+    @property
+    def touching(self) -> tuple[Material, ...]:
+        """The material that each hull touches with."""
+        return self.surfaces or (self.material,) * len(self.hulls)
 
 
 class JointKind(StrEnum):

@@ -423,6 +423,23 @@ def test_the_referee_asks_for_what_the_source_states_and_not_for_what_was_read(b
     assert main(["asset", "referee", str(case.path), "--json"]) == 0
 
 
+def test_the_referee_plays_the_source_itself(built):
+    case, _, _, asset = built["explicit"]
+    moves = {verdict.what.split()[0]: verdict for verdict in referee(case.path, asset) if verdict.moving}
+    assert {verdict.law for verdict in moves.values()} == {False}
+    assert moves["slide"].source == pytest.approx(moves["slide"].mujoco, rel=0.02)
+    assert moves["slide"].mujoco > 0.05
+    text = case.path.read_text()
+    for before, after, what in (("<body ", '<body gravcomp="0.5" ', "fall"), ('friction="', 'friction="1', "slide")):
+        assert before in text
+        other = case.path.with_name("played.xml")
+        other.write_text(text.replace(before, after, 1))
+        assert what in {one.what.split()[0] for one in referee(other, asset) if one.moving and not one.agreed}
+    told = [one for one in referee(built["handle"][0].path, built["handle"][3]) if one.moving]
+    assert ["asset's friction" in one.what for one in told] == [False, True]
+    assert {one.law for one in referee(built["rubbing"][0].path, built["rubbing"][3]) if one.moving} == {True}
+
+
 def test_the_referee_sees_what_is_not_where_it_was(built):
     case, _, _, asset = built["handle"]
     text = case.path.read_text()

@@ -83,6 +83,8 @@ def _facts(exhibit: Exhibit) -> Mapping[str, Any]:
         facts[f"{body.name}: material"] = body.material.name
         surface = body.material
         facts[f"{body.name}: friction and restitution"] = [surface.static_friction, surface.dynamic_friction, surface.restitution]
+        if body.surfaces:
+            facts[f"{body.name}: dynamic friction of hulls"] = [surface.dynamic_friction for surface in body.surfaces]
         facts[f"{body.name}: hulls"] = len(body.hulls)
         facts[f"{body.name}: hull volume [m^3]"] = sum(signed_volume(hull) for hull in body.hulls)
         facts[f"{body.name}: faces"] = len(body.visual.faces)

@@ -104,6 +104,11 @@ def _of_body(part: Part, body: Body | None) -> dict[str, tuple[Value, Value]]:
     state("static friction", stated.static_friction, lambda b: b.material.static_friction)
     state("dynamic friction", stated.dynamic_friction, lambda b: b.material.dynamic_friction)
     state("restitution", stated.restitution, lambda b: b.material.restitution)
+    for name in ("static_friction", "dynamic_friction", "restitution") if stated.touches else ():
+        told = [number for number, touch in enumerate(stated.touches) if getattr(touch, name) is not None]
+        if told:
+            values = tuple(float(getattr(stated.touches[number], name)) for number in told)
+            state(f"{name.replace('_', ' ')} of colliders", values, lambda b, name=name, told=told: _touching(b, name, told))
     if stated.colliders:
         state("colliders", tuple(_contents(stated.colliders)), lambda b: tuple(_contents(b.hulls)))
     return found
@@ -128,6 +133,12 @@ def _of_joint(joint: Joint, written: Joint | None) -> dict[str, tuple[Value, Val
 def _contents(colliders: Sequence[Mesh]) -> Iterator[float]:
     """Volumes of colliders: of analytic ones exactly."""
     return (content(hull.shape) if hull.shape else signed_volume(hull) for hull in colliders)
+
+
+def _touching(body: Body, name: str, hulls: Sequence[int]) -> tuple[float, ...] | None:
+    """A property of the surface of some hulls; None where they are not there."""
+    surfaces = body.touching
+    return tuple(float(getattr(surfaces[number], name)) for number in hulls) if max(hulls) < len(surfaces) else None
 
 
 def _inertia(body: Body) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull, QhullError
 from embodichain.assets.chain.part_stages import repaired, simplified
 from embodichain.assets.chain.record import Number, Record
 from embodichain.assets.chain.settings import ChainConfig
-from embodichain.assets.families.parts import Fate, Kept, Part, Source
+from embodichain.assets.families.parts import Fate, Kept, Part, Source, Touch
 from embodichain.assets.families.tables import material
 from embodichain.assets.geometry.articulate import self_contact
 from embodichain.assets.geometry.collision import CollisionFit, convex_hull, decompose, measure, reduce_hull
@@ -51,10 +51,14 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
     if all(collider.shape is not None for collider in part.stated.colliders):
         return part
 
+    touches: list[Touch] = []
+
     def work() -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
         hulls: list[Mesh] = []
         told: list[str] = []
-        for collider in part.stated.colliders:
+        for number, collider in enumerate(part.stated.colliders):
+            # The pieces of a collider before this one touch as that does.
+            touches.extend(part.stated.touches[number - 1 : number] * (len(hulls) - len(touches)))
             if collider.shape is not None:
                 hulls.append(collider)
                 continue
@@ -74,6 +78,7 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
                 except AssetError as error:
                     hulls.append(reduce_hull(whole, config.collision.max_vertices))
                     told.append(f"the hull of a mesh that is no solid ({error})")
+        touches.extend(part.stated.touches[-1:] * (len(hulls) - len(touches)))
         if told:
             stated = f"{len(part.stated.colliders)} meshes"
             reason = "engines collide convex pieces: " + "; ".join(list(dict.fromkeys(told))[:6])
@@ -85,7 +90,7 @@ def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Pa
 
     before = {"colliders": len(part.stated.colliders)}
     hulls = record.stage("convex", part.name, before, work)
-    return replace(part, stated=replace(part.stated, colliders=hulls))
+    return replace(part, stated=replace(part.stated, colliders=hulls, touches=tuple(touches)))
 
 
 def _pieces(mesh: Mesh) -> list[Mesh]:
@@ -136,7 +141,9 @@ def _cover(colliders: tuple[Mesh, ...]) -> Mesh:
 
 def build_body(part: Part, config: ChainConfig, record: Record) -> tuple[Body, Mesh]:
     """The body of a prepared part of a file, and the solid by which it may be grasped; raises AssetError when a stage refuses."""
-    surface = _surface(part)
+    surfaces = _surfaces(part)
+    surface = surfaces[0] if surfaces else _surface(part)
+    _within(part, surfaces or (surface,), record)
     if not len(part.mesh.faces):
         mass = _shapeless(part, record)
         return _body(part, mass, (), surface), part.mesh
@@ -146,7 +153,7 @@ def build_body(part: Part, config: ChainConfig, record: Record) -> tuple[Body, M
     mass = record.stage(
         "physical", part.name, {"volume": signed_volume(solid)}, lambda: _weighed(part, hulls, surface.density, record)
     )
-    return _body(part, mass, hulls, surface), plain
+    return replace(_body(part, mass, hulls, surface), surfaces=surfaces), plain
 
 
 def _body(part: Part, mass: MassProperties, hulls: tuple[Mesh, ...], surface: Material) -> Body:
@@ -164,10 +171,22 @@ def _body(part: Part, mass: MassProperties, hulls: tuple[Mesh, ...], surface: Ma
     )
 
 
-def _surface(part: Part) -> Material:
-    """The table's material with what the file states of it."""
+def _surfaces(part: Part) -> tuple[Material, ...]:
+    """The material of each collider, where the file states them apart."""
+    kinds = list(dict.fromkeys(part.stated.touches))
+    made = [_surface(part, touch) for touch in kinds]
+    plain = material(part.material).name
+    named = [replace(one, name=f"{one.name}_touch_{number}") if one.name != plain else one for number, one in enumerate(made)]
+    return tuple(named[kinds.index(touch)] for touch in part.stated.touches)
+
+
+def _surface(part: Part, touch: Touch | None = None) -> Material:
+    """The table's material with what the file states of it, or of one collider."""
     base, stated = material(part.material), part.stated
-    static, dynamic = stated.static_friction, stated.dynamic_friction
+    touch = touch or Touch(
+        static_friction=stated.static_friction, dynamic_friction=stated.dynamic_friction, restitution=stated.restitution
+    )
+    static, dynamic = touch.static_friction, touch.dynamic_friction
     if static is not None or dynamic is not None:
         dynamic = dynamic if dynamic is not None else min(static or 0.0, base.dynamic_friction)
         static = max(static if static is not None else dynamic, dynamic)
@@ -176,9 +195,24 @@ def _surface(part: Part) -> Material:
         density=stated.density if stated.density else base.density,
         static_friction=base.static_friction if static is None else static,
         dynamic_friction=base.dynamic_friction if dynamic is None else dynamic,
-        restitution=base.restitution if stated.restitution is None else min(max(stated.restitution, 0.0), 1.0),
+        restitution=base.restitution if touch.restitution is None else min(max(touch.restitution, 0.0), 1.0),
     )
     return base if replace(own, name=base.name) == base else own
+
+
+def _within(part: Part, surfaces: tuple[Material, ...], record: Record) -> None:
+    """A row for each number of a surface that could not be written as it is stated."""
+    reason = "no surface has that: it sticks at least as well as it slides, and gives back no more than it takes"
+    for name in ("static_friction", "dynamic_friction", "restitution"):
+        told = [getattr(touch, name) for touch in part.stated.touches or (part.stated,)]
+        made = [getattr(surface, name) for surface in surfaces]
+        pairs = [(stated, written) for stated, written in zip(told, made, strict=True) if stated is not None]
+        if any(abs(stated - written) > _SAME * max(abs(stated), 1e-9) for stated, written in pairs):
+            what = name.replace("_", " ")
+            if part.stated.touches:
+                _changed(record, part, f"{what} of colliders", *(tuple(side) for side in zip(*pairs, strict=True)), reason)
+            else:
+                _changed(record, part, what, *pairs[0], reason)
 
 
 def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:

@@ -215,6 +215,9 @@ def fingerprint(asset: Asset) -> str:
             add(mesh.vertices, mesh.faces)
             if mesh.shape:
                 add(str(mesh.shape.kind), np.array([*mesh.shape.size, *mesh.shape.pose.position, *mesh.shape.pose.quaternion]))
+        for surface in body.surfaces:
+            rubs = [surface.density, surface.static_friction, surface.dynamic_friction, surface.restitution]
+            add(surface.name, np.array(rubs))
     for joint in asset.joints:
         add(joint.name, str(joint.kind), joint.parent, joint.child)
         add(np.array([*joint.axis, *joint.anchor, joint.lower, joint.upper, joint.damping, joint.friction]))

@@ -230,7 +230,7 @@ def of_material(asset: Asset, raw: Source, name: str) -> Asset:
         if body.name == main.name:
             factor = 1.0 if main.mass is not None else other.density / body.material.density
             moments = tuple(moment * factor for moment in body.diagonal_inertia)
-            body = replace(body, material=other, mass=body.mass * factor, diagonal_inertia=moments)
+            body = replace(body, material=other, surfaces=(), mass=body.mass * factor, diagonal_inertia=moments)
         bodies.append(body)
     return replace(asset, bodies=tuple(bodies))
 

@@ -64,6 +64,7 @@ def report(
                 "diagonal_inertia": list(body.diagonal_inertia),
                 "principal_axes": list(body.principal_axes),
                 "material": asdict(body.material),
+                **({"surfaces": [asdict(surface) for surface in body.surfaces]} if body.surfaces else {}),
                 "hulls": len(body.hulls),
                 "shapes": [str(hull.shape.kind) for hull in body.hulls if hull.shape],
                 "faces": len(body.visual.faces),

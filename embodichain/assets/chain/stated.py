@@ -8,6 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from embodichain.assets.chain.witnesses import Testimony
+from embodichain.assets.reading.naming import numbered
 from embodichain.assets.reading.references import references
 from embodichain.assets.reading.xml_reading import parse
 
@@ -34,9 +35,11 @@ def stated(source: Path, native: Testimony) -> Mapping[str, frozenset[str]]:
             | ({"friction"} if rubs and name in native.friction else frozenset())
             for name in names
         }
-    from embodichain.assets.usd.said import said_of_bodies  # brings pxr
+    from embodichain.assets.usd.foreign import resolve  # brings pxr
+    from embodichain.assets.usd.said import said_of_bodies
 
-    return dict(said_of_bodies(source))
+    names = numbered([body.path for body in resolve(source).bodies])
+    return {names.get(path, path): said for path, said in said_of_bodies(source)}
 
 
 def _by_urdf(root: ElementTree.Element) -> dict[str, frozenset[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.assets.physical.simulation import Simulation
+from embodichain.assets.reading.naming import numbered
 from embodichain.assets.usd.foreign import resolve
 from embodichain.types.poses import matrix_of
 
 if TYPE_CHECKING:
     from embodichain.assets.usd.foreign import Foreign
-
-NEWTON_MISSING = "Newton was not asked: it is not installed (pip install 'embodichain[newton]')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,38 +31,38 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Testimony:
-    """What one program says of a file: bodies and joint limits [rad or m] by name, friction of all colliders where it is one."""
+    """What one program says of a file: bodies and joint limits [rad or m] by name, the frictions of their colliders in order."""
 
     bodies: Mapping[str, Weighed]
     limits: Mapping[str, tuple[float, float]]
-    friction: Mapping[str, float] = field(default_factory=dict)
+    friction: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def by_mujoco(world: Simulation, *, whole: bool = False) -> Testimony:
     """What a compiled model says, at its reference position; with `whole`, bodies without joints are part of what carries them."""
     bodies = {
-        name: Weighed(mass=mass, center=center, inertia=inertia)
+        name: Weighed(mass=mass, center=center, inertia=None if name in world.guessed else inertia)
         for name, (mass, center, inertia) in world.weights(whole=whole).items()
     }
-    return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions())
+    return Testimony(bodies=bodies, limits=world.limits(), friction=world.frictions(whole=whole))
 
 
 def by_pxr(file: Path) -> Testimony:
     """What UsdPhysics says of a file; raises AssetError when it cannot be opened."""
     found = resolve(file)
     bodies, friction = {}, {}
+    names = numbered([body.path for body in found.bodies])
     for body in found.bodies:
-        name = body.path.rpartition("/")[2]
+        name = names[body.path]
         if body.mass:
             bodies[name] = _weighed(found, body)
-        values = {piece.friction[1] for piece in body.pieces if piece.collides}
-        value = values.pop() if len(values) == 1 else None
-        friction |= {} if value is None else {name: value}
-    limits = {}
+        values = {piece.friction[1] for piece in body.pieces if piece.collides and piece.friction[1] is not None}
+        friction |= {name: tuple(sorted(values))} if values else {}
+    limits, names = {}, numbered([joint.path for joint in found.joints])
     for joint in found.joints:
         scale = math.radians(1.0) if joint.kind == "RevoluteJoint" else found.meters_per_unit
         if joint.kind in ("RevoluteJoint", "PrismaticJoint") and (math.isfinite(joint.lower) or math.isfinite(joint.upper)):
-            limits[joint.path.rpartition("/")[2]] = (joint.lower * scale, joint.upper * scale)
+            limits[names[joint.path]] = (joint.lower * scale, joint.upper * scale)
     return Testimony(bodies=bodies, limits=limits, friction=friction)
 
 
@@ -79,43 +77,3 @@ def _weighed(found: Foreign, body: Any) -> Weighed:
         turn = (linear / np.linalg.norm(linear, axis=1, keepdims=True)).T @ axes
         inertia = turn @ np.diag(body.diagonal_inertia) @ turn.T * kilogram * metre**2
     return Weighed(mass=body.mass * kilogram, center=center, inertia=inertia)
-
-
-def newton_installed() -> bool:
-    """Whether Newton can be asked."""
-    return importlib.util.find_spec("newton") is not None
-
-
-def by_newton(file: Path) -> Testimony | None:
-    """What Newton makes of a USD file; None where it is not installed."""
-    if not newton_installed():
-        return None
-    import newton  # pyright: ignore[reportMissingImports]  # brings Warp, and is there by its own extra
-
-    builder = newton.ModelBuilder()
-    builder.add_usd(str(file))
-    bodies, friction = {}, {}
-    for index, label in enumerate(builder.body_label):
-        x, y, z, i, j, k, w = (float(value) for value in builder.body_q[index])
-        turn = np.array(matrix_of((w, i, j, k)))
-        name = str(label).rpartition("/")[2]
-        bodies[name] = Weighed(
-            mass=float(builder.body_mass[index]),
-            center=turn @ np.array(list(builder.body_com[index]), np.float64) + (x, y, z),
-            inertia=turn @ np.array(builder.body_inertia[index], np.float64).reshape(3, 3) @ turn.T,
-        )
-        collide = int(newton.ShapeFlags.COLLIDE_SHAPES)
-        values = {
-            round(float(builder.shape_material_mu[shape]), 6)
-            for shape in range(builder.shape_count)
-            if builder.shape_body[shape] == index and builder.shape_flags[shape] & collide
-        }
-        friction |= {name: values.pop()} if len(values) == 1 else {}
-    limits = {}
-    for index, label in enumerate(builder.joint_label):
-        start = builder.joint_qd_start[index]
-        kind = newton.JointType(int(builder.joint_type[index]))
-        if kind in (newton.JointType.REVOLUTE, newton.JointType.PRISMATIC):
-            ends = float(builder.joint_limit_lower[start]), float(builder.joint_limit_upper[start])
-            limits |= {str(label).rpartition("/")[2]: ends} if max(map(abs, ends)) < 1e9 else {}
-    return Testimony(bodies=bodies, limits=limits, friction=friction)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -50,12 +50,21 @@ class Look:
     colors: NDArray[np.float64] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Touch:
+    """What a file states of how one collider touches: friction and restitution coefficients, None where it says nothing."""
+
+    static_friction: float | None = None
+    dynamic_friction: float | None = None
+    restitution: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Stated:
     """What a file states about the physics of one body, in the part's frame; None where it says nothing.
 
     Mass [kg]; centre of mass [m]; inertia about it along the part's axes [kg m^2], shape [3, 3]; density [kg/m^3]; friction and
-    restitution coefficients; `colliders` carry their `shape` where they are analytic; others need not be convex.
+    restitution coefficients of all of it; `colliders` carry their `shape` where they are analytic; others need not be convex.
     """
 
     mass: float | None = None
@@ -66,6 +75,19 @@ class Stated:
     dynamic_friction: float | None = None
     restitution: float | None = None
     colliders: tuple[Mesh, ...] = ()
+    touches: tuple[Touch, ...] = ()
+    """Of each collider, where they differ; then the body as a whole states no friction and no restitution."""
+
+    def touching(self, touches: Sequence[Touch]) -> Stated:
+        """The same with what is stated of each collider's surface: of the body as a whole where all are alike."""
+        if not touches:
+            return self
+        if len(set(touches)) > 1:
+            return replace(self, touches=tuple(touches), static_friction=None, dynamic_friction=None, restitution=None)
+        one = touches[0]
+        return replace(
+            self, static_friction=one.static_friction, dynamic_friction=one.dynamic_friction, restitution=one.restitution
+        )
 
 
 class Fate(StrEnum):

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from embodichain.assets.geometry.remesh import marching_tetrahedra, sample_surface, surface_distances
+from embodichain.assets.geometry.bands import banded_distances
+from embodichain.assets.geometry.remesh import marching_tetrahedra, surface_distances
 from embodichain.assets.geometry.shapes import Solid, face_areas, inset, signed_volume, to_solid
 from embodichain.assets.geometry.topology import boundary_loops, edge_table
 from embodichain.errors import AssetError
@@ -17,6 +18,8 @@ from embodichain.types import Mesh
 _CELLS = 2.5
 """Cells of the grid across a wall when it is made as a level set."""
 _MOST_CELLS = 6e6
+_FLAT = 0.05
+"""How far faces of such a wall may move when they become fewer, as a share of its thickness."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,15 +109,10 @@ def _level_set(middle: Mesh, wall: float) -> Solid:
             f"repair: a wall of {wall * 1e3:.2f} mm beside {float((high - low).max()) * 1e3:.0f} mm would need"
             f" {float(np.prod(counts.astype(float))):.1e} cells; give a thicker one"
         )
-    grid = np.stack(np.meshgrid(*(np.arange(n) for n in counts), indexing="ij"), axis=-1).reshape(-1, 3) * edge + low - edge / 2
-    cloud = sample_surface(middle, 20_000, np.random.default_rng(0))[0]
-    spacing = 3.0 * float(np.sqrt(face_areas(middle).sum() / len(cloud)))
-    near = np.isfinite(cKDTree(cloud).query(grid, distance_upper_bound=wall + spacing)[0])
-    values = np.full(len(grid), wall)
-    values[near] = surface_distances(grid[near], middle) - wall / 2
-    vertices, faces = marching_tetrahedra(values.reshape(counts))
+    values = banded_distances(middle, low - edge / 2, edge, counts, wall) - wall / 2
+    vertices, faces = marching_tetrahedra(values)
     mesh = Mesh(vertices=vertices * edge + low - edge / 2, faces=faces)
     solid = to_solid(mesh)
     if solid.is_empty() or signed_volume(mesh) <= 0.0:
         raise AssetError(f"repair: no wall of {wall * 1e3:.2f} mm can be made of this open surface; give another thickness")
-    return solid
+    return solid.simplify(_FLAT * wall)  # a grid has faces where it is plain

@@ -108,8 +108,8 @@ def _body(
             element, "geom", type="mesh", mesh=f"{body.name}_visual", contype="0", conaffinity="0", group="2",
             mass="0", rgba=_text(body.color),
         )  # fmt: skip
-    friction = f"{body.material.dynamic_friction!r} 0.002 0.0001"
-    for index, hull in enumerate(body.hulls):
+    for index, (hull, surface) in enumerate(zip(body.hulls, body.touching, strict=True)):
+        friction = f"{surface.dynamic_friction!r} 0.002 0.0001"
         name = f"{body.name}_hull_{index:02d}"
         solid = {"type": "mesh", "mesh": name}
         if hull.shape is None:

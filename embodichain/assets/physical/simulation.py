@@ -13,10 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import AssetError
+from embodichain.types.poses import quaternion_of
 
 _ENERGY = int(mujoco.mjtEnableBit.mjENBL_ENERGY)
 _BALL = int(mujoco.mjtJoint.mjJNT_BALL)
 _MESH, _PLANE = int(mujoco.mjtGeom.mjGEOM_MESH), int(mujoco.mjtGeom.mjGEOM_PLANE)
+DROP_S, SLIDE_S, SLOPE = 0.1, 0.3, math.radians(35.0)
+"""How long a thing falls and slides [s], and how steep the plane is [rad]."""
+GRAVITY = 9.81
+SETTLE_S, STEP_S = 0.5, 0.002
+"""How long it stands on the plane before [s], and a step."""
+STICKING = 10.0
+"""How much stiffer contacts are along a surface than across it."""
+_EVERYTHING = 0x7FFFFFFF
+"""Collides with whatever collides with anything."""
+HELD = 1e4
+"""Moments of inertia [kg m^2] of what does not turn within a second."""
+
+Motion = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Rotation and shift [m] from one frame to another."""
 
 
 class Simulation:
@@ -27,6 +42,8 @@ class Simulation:
         mujoco.set_mju_user_warning(_ignore)
         self.model = model
         self.data = mujoco.MjData(model)
+        self.guessed: frozenset[str] = frozenset()
+        """Bodies whose inertia, with what they carry, is not what their file states, for nothing could have that."""
 
     @classmethod
     def of(cls, mjcf: str) -> Self:
@@ -38,32 +55,31 @@ class Simulation:
     @classmethod
     def native(cls, file: Path) -> Self:
         """The world that a URDF or MJCF file describes to MuJoCo itself; raises AssetError when that cannot read it."""
+        spec, guessed = native_spec(file)
         try:
-            spec = mujoco.MjSpec.from_file(str(file))
-            spec.compiler.fusestatic = False
             try:
-                return cls(spec.compile())
+                world = cls(spec.compile())
             except ValueError as error:
                 if "mjMINVAL" not in str(error):
                     raise
-            # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
-            spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
-            return cls(spec.compile())
+                # What moves needs some mass: less than anybody states, for links that state none and touch nothing.
+                spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
+                world = cls(spec.compile())
         except (ValueError, OSError) as error:
             raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+        owner, model = world._owners(whole=True), world.model
+        world.guessed = frozenset(model.body(owner[model.body(name).id]).name for name in guessed)
+        return world
 
     def weights(self, *, whole: bool = False) -> dict[str, tuple[float, NDArray[np.float64], NDArray[np.float64]]]:
         """Of each body that weighs something: mass [kg], centre of mass [m], inertia about it [kg m^2], along the world's axes.
 
         With `whole`, a body without joints is part of the one that carries it.
         """
-        model, members = self.model, dict[int, list[int]]()
+        model, members, owner = self.model, dict[int, list[int]](), self._owners(whole=whole)
         mujoco.mj_kinematics(model, self.data)
         mujoco.mj_comPos(model, self.data)
-        owner = {0: 0}
         for index in range(1, model.nbody):
-            parent = int(model.body_parentid[index])
-            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
             members.setdefault(owner[index], []).append(index)
         found = {}
         for index, bodies in members.items():
@@ -89,14 +105,22 @@ class Simulation:
                 found[model.joint(index).name] = (lower, upper)
         return found
 
-    def frictions(self) -> dict[str, float]:
-        """Sliding friction of each body whose colliders all have the same."""
-        model, found = self.model, dict[str, set[float]]()
+    def frictions(self, *, whole: bool = False) -> dict[str, tuple[float, ...]]:
+        """Different sliding frictions of the colliders of each body, in order; with `whole` as `weights` has bodies."""
+        model, found, owner = self.model, dict[str, set[float]](), self._owners(whole=whole)
         for geom in range(model.ngeom):
-            if model.geom_contype[geom] or model.geom_conaffinity[geom]:
-                name = model.body(int(model.geom_bodyid[geom])).name
-                found.setdefault(name, set()).add(float(model.geom_friction[geom][0]))
-        return {name: values.pop() for name, values in found.items() if len(values) == 1}
+            index = owner[int(model.geom_bodyid[geom])]
+            if index and (model.geom_contype[geom] or model.geom_conaffinity[geom]):
+                found.setdefault(model.body(index).name or f"body_{index}", set()).add(float(model.geom_friction[geom][0]))
+        return {name: tuple(sorted(values)) for name, values in found.items()}
+
+    def _owners(self, *, whole: bool) -> dict[int, int]:
+        """The body that each body counts as: itself, or, where it has no joint, the one that carries it."""
+        model, owner = self.model, {0: 0}
+        for index in range(1, model.nbody):
+            parent = int(model.body_parentid[index])
+            owner[index] = owner[parent] if whole and parent and not model.body_jntnum[index] else index
+        return owner
 
     def again(self) -> Self:
         """The same world as it was compiled, before anything was computed: its positions may be written."""
@@ -157,6 +181,30 @@ class Simulation:
         return min(heights)
 
 
+def native_spec(file: Path) -> tuple[mujoco.MjSpec, frozenset[str]]:
+    """What a URDF or MJCF file is to MuJoCo itself, every body apart; raises AssetError when that cannot parse it.
+
+    Also the bodies whose inertia MuJoCo would refuse, which got some other: so that the rest of the file can be asked for.
+    """
+    try:
+        spec = mujoco.MjSpec.from_file(str(file))
+    except (ValueError, OSError) as error:
+        raise AssetError(f"referee: MuJoCo itself cannot read {file.name}: {error}") from error
+    spec.compiler.fusestatic = False
+    guessed = []
+    for body in spec.bodies:
+        full = np.array(body.fullinertia, np.float64)
+        if not body.explicitinertial or not np.isfinite(full).all():
+            continue
+        xx, yy, zz, xy, xz, yz = full
+        moments = np.linalg.eigvalsh(np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]))
+        if moments[0] <= 0.0 or moments[2] > moments[0] + moments[1]:
+            body.fullinertia = np.full(6, np.nan)
+            body.inertia = np.full(3, 1e-2 * max(float(body.mass), 1e-9))
+            guessed.append(body.name)
+    return spec, frozenset(guessed)
+
+
 def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
     """How far an analytic geom reaches down from its centre [m]."""
     kind, (a, b, c) = mujoco.mjtGeom(int(model.geom_type[geom])), (float(value) for value in model.geom_size[geom])
@@ -170,3 +218,123 @@ def _reach(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> float:
 
 def _ignore(message: str) -> None:
     """Drops a warning of MuJoCo."""
+
+
+# --------------------------------------------------------------------------------------------------------------- playing
+
+
+def fallen(world: Path | str, root: str) -> float:
+    """How far [m] what hangs on a body of a URDF or MJCF file, or of MJCF text, falls in `DROP_S`, touching nothing.
+
+    Raises:
+        AssetError: MuJoCo cannot play it.
+    """
+    try:
+        return _fallen(_spec(world), root)
+    except (ValueError, mujoco.FatalError) as error:
+        raise _unplayed(world, error) from error
+
+
+def slid(world: Path | str, root: str, motion: Motion | None = None, friction: float | None = None) -> float | None:
+    """How far [m] a thing slides down a slope in `SLIDE_S`; None where it has nothing to touch it with.
+
+    The slope has no friction of its own, so that every collider rubs as it says; its turning is held by a large inertia, so that it
+    slides and does not tip over.
+
+    Args:
+        world: a URDF or MJCF file, or MJCF text.
+        root: the body that everything else of the thing hangs on.
+        motion: carries it there from where the file has it.
+        friction: of all its colliders, in place of what they have.
+
+    Raises:
+        AssetError: MuJoCo cannot play it.
+    """
+    try:
+        return _slid(_spec(world), root, motion, friction)
+    except (ValueError, mujoco.FatalError) as error:
+        raise _unplayed(world, error) from error
+
+
+def _unplayed(world: Path | str, error: Exception) -> AssetError:
+    return AssetError(f"referee: MuJoCo itself cannot play {world.name if isinstance(world, Path) else 'the asset'}: {error}")
+
+
+def _spec(world: Path | str) -> mujoco.MjSpec:
+    if isinstance(world, str):
+        return mujoco.MjSpec.from_string(world)
+    spec, _ = native_spec(world)
+    spec.compiler.boundmass, spec.compiler.boundinertia = 1e-9, 1e-12
+    return spec
+
+
+def _loose(spec: mujoco.MjSpec, root: str) -> mujoco.MjsBody:
+    """The root, free to move, under the options that everything is played with."""
+    body = spec.body(root)
+    if body is None:
+        raise ValueError(f"it has no body {root!r}")
+    if not body.joints:
+        body.add_freejoint()
+    option = spec.option
+    option.timestep, option.integrator = STEP_S, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone, option.impratio, option.gravity = mujoco.mjtCone.mjCONE_ELLIPTIC, STICKING, [0.0, 0.0, -GRAVITY]
+    option.disableflags, option.enableflags, option.density, option.viscosity, option.wind = 0, 0, 0.0, 0.0, [0.0, 0.0, 0.0]
+    return body
+
+
+def _fallen(spec: mujoco.MjSpec, root: str) -> float:
+    """How far a thing falls, touching nothing."""
+    _loose(spec, root)
+    spec.option.disableflags = int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    model = spec.compile()
+    data, body = mujoco.MjData(model), model.body(root).id
+    mujoco.mj_forward(model, data)
+    start = float(data.subtree_com[body][2])
+    _run(model, data, DROP_S)
+    mujoco.mj_forward(model, data)  # a step computes where things are before it moves them
+    return start - float(data.subtree_com[body][2])
+
+
+def _slid(spec: mujoco.MjSpec, root: str, motion: Motion | None, friction: float | None) -> float | None:
+    """How far a thing slides down a slope; None where it has nothing to touch it with."""
+    _loose(spec, root)
+    spec.worldbody.add_geom(
+        name="slope_of_the_referee", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[10.0, 10.0, 0.1], contype=_EVERYTHING,
+        conaffinity=_EVERYTHING, friction=[0.0, 0.0, 0.0], condim=1, priority=-1000,
+    )  # fmt: skip
+    model = spec.compile()
+    body, slope = model.body(root).id, model.geom("slope_of_the_referee").id
+    own = [geom for geom in range(model.ngeom) if _below(model, int(model.geom_bodyid[geom]), body)]
+    felt = [geom for geom in own if model.geom_contype[geom] or model.geom_conaffinity[geom]]
+    if not felt:
+        return None
+    others = np.setdiff1d(np.arange(model.ngeom), [*own, slope])
+    model.geom_contype[others], model.geom_conaffinity[others] = 0, 0
+    if friction is not None:
+        model.geom_friction[felt, 0], model.geom_condim[felt] = friction, np.maximum(model.geom_condim[felt], 3)
+    data = mujoco.MjData(model)
+    model.body_inertia[body] = HELD
+    mujoco.mj_setConst(model, data)
+    mujoco.mj_resetData(model, data)
+    place = int(model.jnt_qposadr[model.body_jntadr[body]])
+    if motion is not None:
+        turn, shift = motion
+        mujoco.mj_kinematics(model, data)
+        rotation, position = np.array(data.xmat[body]).reshape(3, 3), np.array(data.xpos[body])
+        data.qpos[place : place + 3], data.qpos[place + 3 : place + 7] = turn @ position + shift, quaternion_of(turn @ rotation)
+    _run(model, data, SETTLE_S)
+    model.opt.gravity[:] = (GRAVITY * math.sin(SLOPE), 0.0, -GRAVITY * math.cos(SLOPE))
+    before = np.array(data.qpos[place : place + 2])
+    _run(model, data, SLIDE_S)
+    return float(np.linalg.norm(data.qpos[place : place + 2] - before))
+
+
+def _below(model: mujoco.MjModel, body: int, root: int) -> bool:
+    while body and body != root:
+        body = int(model.body_parentid[body])
+    return body == root
+
+
+def _run(model: mujoco.MjModel, data: mujoco.MjData, duration_s: float) -> None:
+    for _ in range(round(duration_s / model.opt.timestep)):
+        mujoco.mj_step(model, data)

@@ -76,6 +76,7 @@ class Meshes:
             self.files[file] = stretched(look, np.full(3, factor)) if factor != 1.0 else look
             self.files |= dict.fromkeys(reading.files, look)
             self.warnings += reading.warnings
+            self.rows += (row for row in reading.fidelity if row not in self.rows)
             if reading.up not in ("", "z"):
                 reason = "meshes are in the axes of their link: coordinates were taken as they are, not turned to Z up"
                 self.rows.append(

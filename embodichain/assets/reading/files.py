@@ -16,7 +16,7 @@ import numpy as np
 from embodichain.assets.families.parts import Fate, Kept, Part, Source
 from embodichain.assets.families.tables import category_table, material
 from embodichain.assets.reading import licences, placing, scale
-from embodichain.assets.reading.folder import READERS, things
+from embodichain.assets.reading.folder import READERS, only, things
 from embodichain.assets.reading.mesh_files import FORMATS, Reading, read_mesh, read_objects
 from embodichain.assets.reading.naming import asset_name, named
 from embodichain.assets.reading.references import FAULTS, references
@@ -241,13 +241,7 @@ def _chosen(reading: Reading, item: str, path: Path) -> Reading:
         return reading
     if item not in found:
         raise AssetError(f"read: {path.name} holds no {item!r}; available: {', '.join(found)}")
-    names = found[item]
-    return replace(
-        reading,
-        parts=tuple(part for part in reading.parts if part.name in names),
-        joints=tuple(joint for joint in reading.joints if joint.child in names),
-        apart=tuple(pair for pair in reading.apart if set(pair) <= names),
-    )
+    return only(reading, found[item])
 
 
 def _refuse_numbers(reading: Reading, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from embodichain.assets.reading.mesh_files import FORMATS, SCENES, Reading, read_mesh, read_objects
@@ -125,6 +125,16 @@ def things(reading: Reading) -> dict[str, set[str]]:
     for part in reading.parts:
         found.setdefault(root(part.name), set()).add(part.name)
     return found
+
+
+def only(reading: Reading, names: set[str]) -> Reading:
+    """What a reading says of some bodies, and of the joints that they hang on."""
+    return replace(
+        reading,
+        parts=tuple(part for part in reading.parts if part.name in names),
+        joints=tuple(joint for joint in reading.joints if joint.child in names),
+        apart=tuple(pair for pair in reading.apart if set(pair) <= names),
+    )
 
 
 def items(path: Path) -> tuple[str, ...]:

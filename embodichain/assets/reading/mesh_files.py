@@ -17,6 +17,7 @@ from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part
 from embodichain.assets.geometry.shapes import diagonal
 from embodichain.assets.reading.detail import reduced
 from embodichain.assets.reading.looks import Color, joined, look_of, plain, tint
+from embodichain.assets.reading.unkept import OPTIONS, unkept
 from embodichain.errors import AssetError
 from embodichain.types import Joint, Mesh
 
@@ -121,6 +122,7 @@ def read_objects(path: Path) -> Reading:
             warnings.append(row.reason)
         name = found[largest][0] if len(groups) > 1 else "body"
         parts.append(Part(name=name, mesh=look.mesh, material="", color=color, look=look))
+    rows += unkept(path, resolver.given)
     gltf = kind in (".glb", ".gltf")
     unit = 1.0 if gltf else _unit(scene)
     return Reading(
@@ -242,11 +244,12 @@ class _Beside(trimesh.resolvers.Resolver):
 
     def get(self, name: str) -> bytes:
         """The content of a file; raises FileNotFoundError."""
-        with contextlib.suppress(OSError, ValueError):
-            path = (self.folder / name.strip().replace("\\", "/")).resolve()
-            if path.is_relative_to(self.folder) and path.is_file():
-                self.given.append(path)
-                return path.read_bytes()
+        for spelt in dict.fromkeys((name, OPTIONS.sub("", name))):
+            with contextlib.suppress(OSError, ValueError):
+                path = (self.folder / spelt.strip().replace("\\", "/")).resolve()
+                if path.is_relative_to(self.folder) and path.is_file():
+                    self.given.append(path)
+                    return path.read_bytes()
         self.missing.append(name[:200])
         raise FileNotFoundError(name)
 

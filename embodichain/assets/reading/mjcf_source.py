@@ -14,7 +14,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Image, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Fate, Finish, Image, Kept, Look, Part, Stated, Touch, Value
 from embodichain.assets.geometry.shapes import Solid, drawn, moved, to_mesh
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
@@ -116,7 +116,7 @@ class _Model:
     def _name(self, body: int) -> str:
         return (self.model.body(body).name or f"body_{body}") if body else ""
 
-    def _row(self, of: str, what: str, stated: float | str, written: float | str | None, reason: str) -> None:
+    def _row(self, of: str, what: str, stated: Value, written: float | str | None, reason: str) -> None:
         fate = Fate.DROPPED if written is None else Fate.CHANGED
         self.rows.append(Kept(of=of, what=what, stated=stated, written=written, fate=fate, reason=reason))
 
@@ -165,6 +165,14 @@ class _Model:
             effort = max(-low, high)
             if -low != high:
                 self._row(name, "force limit", f"{low}..{high}", effort, "one number for both directions")
+        for what, values, usual in (
+            ("limit margin", model.jnt_margin, 0.0),
+            ("limit softness", model.jnt_solref, (0.02, 1.0)),
+            ("limit impedance", model.jnt_solimp, (0.9, 0.95, 0.001, 0.5, 2.0)),
+        ):
+            if not np.allclose(values[index], usual):
+                stated = tuple(float(value) for value in np.atleast_1d(values[index]))
+                self._row(name, what, stated, None, "the engine sets it for every joint alike")
         x, y, z = (float(value) for value in model.jnt_axis[index])
         ax, ay, az = (float(value) for value in model.jnt_pos[index])
         return Joint(
@@ -201,7 +209,8 @@ class _Model:
         back = inverse(pose)
         places = {g: compose(back, _pose(data.geom_xpos[g], _turn(data.geom_xmat[g]))) for g in geoms}
         looks = [moved_look(_geom_look(model, g, mesh), places[g]) for g in seen if (mesh := self._shape(g, name)) is not None]
-        colliders = tuple(moved(hull, places[g]) for g in solid for hull in self._felt(g, name))
+        felt = [(g, moved(hull, places[g])) for g in solid for hull in self._felt(g, name)]
+        colliders = tuple(hull for _, hull in felt)
         inertials = []
         for body in members:
             inertial = Inertial(
@@ -212,15 +221,13 @@ class _Model:
             local = _pose(data.xipos[body], _turn(data.ximat[body]))
             inertials += [inertial.moved(compose(back, local))] if inertial.mass > 0.0 else []
         whole = together(inertials)
-        friction = self._friction(solid, name) if rubs else None
+        self._unlike(members, solid, name)
         stated = Stated(
             mass=whole.mass if whole else None,
             center_of_mass=whole.center_of_mass if whole else None,
             inertia=whole.inertia if whole else None,
-            static_friction=friction,
-            dynamic_friction=friction,
             colliders=colliders,
-        )
+        ).touching(self._touches([g for g, _ in felt], name) if rubs else ())
         if not looks and not colliders:
             part, rows = mechanisms.shapeless(name, pose, stated)
             self.rows += rows
@@ -232,18 +239,38 @@ class _Model:
             stated=stated,
         )  # fmt: skip
 
-    def _friction(self, geoms: list[int], name: str) -> float | None:
-        if not geoms:
-            return None
+    def _touches(self, geoms: list[int], name: str) -> list[Touch]:
+        """How each geom rubs: MuJoCo has one number for sliding and sticking."""
         values = [tuple(float(value) for value in self.model.geom_friction[g]) for g in geoms]
-        first = values[0]
-        if len({value[0] for value in values}) > 1:
-            stated = ", ".join(f"{value[0]:g}" for value in values)
-            self._row(name, "friction", stated, first[0], "a body has one surface: that of its first geom")
         for what, index in (("torsional friction", 1), ("rolling friction", 2)):
-            if not math.isclose(first[index], _SPIN[index - 1]):
-                self._row(name, what, first[index], None, "the engine sets it for every surface alike")
-        return first[0]
+            others = list(dict.fromkeys(value[index] for value in values if not math.isclose(value[index], _SPIN[index - 1])))
+            if others:
+                stated = others[0] if len(others) == 1 else tuple(others)
+                self._row(name, what, stated, None, "the engine sets it for every surface alike")
+        return [Touch(static_friction=value[0], dynamic_friction=value[0]) for value in values]
+
+    def _unlike(self, members: list[int], geoms: list[int], name: str) -> None:
+        """A row for everything of a body and of how it touches that an asset has no word for."""
+        model = self.model
+        lifted = max(abs(float(model.body_gravcomp[body])) for body in members)
+        if lifted:
+            self._row(name, "gravity compensation", lifted, None, "everything in a scene weighs what it weighs")
+        default = {
+            "contact dimensions": (model.geom_condim, 3, "the engine sets them for every surface alike"),
+            "contact priority": (model.geom_priority, 0, "the rougher of two surfaces decides"),
+            "contact margin": (model.geom_margin, 0.0, "things touch where they are"),
+            "contact gap": (model.geom_gap, 0.0, "things touch where they are"),
+            "contact softness": (model.geom_solref, (0.02, 1.0), "the engine sets it for every surface alike"),
+            "contact impedance": (model.geom_solimp, (0.9, 0.95, 0.001, 0.5, 2.0), "the engine sets it for every surface alike"),
+        }
+        for what, (values, usual, reason) in default.items():
+            others = {tuple(np.atleast_1d(values[g]).tolist()) for g in geoms if not np.allclose(values[g], usual)}
+            if others:
+                self._row(name, what, "; ".join(", ".join(f"{v:g}" for v in one) for one in sorted(others)), None, reason)
+        masks = {(int(model.geom_contype[g]), int(model.geom_conaffinity[g])) for g in geoms}
+        if masks - {(1, 1)}:
+            stated = "; ".join(f"{contype} and {affinity}" for contype, affinity in sorted(masks))
+            self._row(name, "contact groups", stated, None, "what collides with anything collides with everything")
 
     def _felt(self, geom: int, name: str) -> list[Mesh]:
         kind = _GEOM(int(self.model.geom_type[geom]))
@@ -305,6 +332,10 @@ def _left_out(model: mujoco.MjModel) -> Iterator[Kept]:
     for what, (number, reason) in counts.items():
         if number:
             yield Kept(of="the file", what=what, stated=float(number), fate=Fate.DROPPED, reason=reason)
+    option = model.opt
+    medium = (float(option.density), float(option.viscosity), *(float(value) for value in option.wind))
+    if any(medium):
+        yield Kept(of="the file", what="medium", stated=medium, fate=Fate.DROPPED, reason="what is around a thing is the scene's")
 
 
 def _turn(matrix: np.ndarray) -> np.ndarray:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.families.parts import Part
+from embodichain.assets.families.parts import Fate, Kept, Part
 from embodichain.assets.reading.mesh_files import Reading
 from embodichain.types import Joint
 
 _TAKEN = ("joints", "materials", "looks", "visual", "collision", "affordances", "world", "floor")
 """Names that have a meaning of their own in a delivered file."""
 _LONGEST = 60
+_OF_JOINTS = (
+    "axis", "lower", "upper", "limits", "damping", "friction", "stiffness", "rest", "effort", "velocity", "armature", "mimic",
+    "joint", "ball joint", "planar joint", "joint without a kind", "joint position", "cone limit", "force limit", "parent",
+    "limit margin", "limit softness", "limit impedance",
+)  # fmt: skip
+"""What rows of the table say of joints alone."""
 
 
 def asset_name(path: Path, item: str = "") -> str:
@@ -32,8 +38,23 @@ def transcoded(name: str) -> str:
     return result if result[0].isalpha() else f"a_{result}"
 
 
+def numbered(paths: Sequence[str]) -> dict[str, str]:
+    """A name for each path of a stage: its last word, numbered where others have that already."""
+    names: dict[str, str] = {}
+    for path in paths:
+        word = path.rpartition("/")[2]
+        name, number = word, len(names)
+        while name in names.values():
+            name, number = f"{word}_{number}", number + 1
+        names[path] = name
+    return names
+
+
 def named(reading: Reading) -> Reading:
-    """The reading with names of bodies and joints that every format can bear, each unlike all others; `titles` has the old ones."""
+    """The reading with names of bodies and joints that every format can bear, each unlike all others.
+
+    `titles` has the old ones, and the table a row for each.
+    """
     names: dict[str, str] = {}
     taken: set[str] = {*_TAKEN}
 
@@ -50,10 +71,21 @@ def named(reading: Reading) -> Reading:
     hinges = {joint.name: fresh(joint.name) for joint in reading.joints}
     parts = tuple(_renamed(part, names) for part in reading.parts)
     joints = tuple(_joint(joint, names, hinges) for joint in reading.joints)
-    titles = {new: old for old, new in (*names.items(), *hinges.items()) if old != new}
-    rows = tuple(replace(row, of=names.get(row.of, hinges.get(row.of, row.of))) for row in reading.fidelity)
+    titles = {new: reading.titles.get(old, old) for old, new in (*names.items(), *hinges.items())}
+    titles = {new: old for new, old in titles.items() if old != new}
+    rows = tuple(replace(row, of=_whose(row, names, hinges)) for row in reading.fidelity)
+    reason = "no other body or joint has this name, and every format can bear it: its own is its display name"
+    rows += tuple(
+        Kept(of=new, what="name", stated=old, written=new, fate=Fate.CHANGED, reason=reason) for new, old in titles.items() if old
+    )
     apart = tuple((names[a], names[b]) for a, b in reading.apart)
     return replace(reading, parts=parts, joints=joints, titles=titles, fidelity=rows, apart=apart)
+
+
+def _whose(row: Kept, bodies: Mapping[str, str], joints: Mapping[str, str]) -> str:
+    """What the body or joint that a row is about is called now; of a body and a joint of one name, the one that has such things."""
+    first, second = (joints, bodies) if row.what in _OF_JOINTS else (bodies, joints)
+    return first.get(row.of, second.get(row.of, row.of))
 
 
 def _renamed(part: Part, names: Mapping[str, str]) -> Part:

@@ -198,7 +198,7 @@ class _World:
             self._row(of, "limits", (lower, upper), "none", "the lower limit is above the upper one: unlimited")
             lower, upper = -math.inf, math.inf
         limit, dynamics, mimic = (axis.find(tag) if axis is not None else None for tag in ("limit", "dynamics", "mimic"))
-        effort, velocity = (limit.inner(tag, 1, (-1.0,), where)[0] if limit else -1.0 for tag in ("effort", "velocity"))
+        effort, velocity = (self._strongest(limit, tag, where) for tag in ("effort", "velocity"))
         damping, friction, stiffness, rest = (
             dynamics.inner(tag, 1, (0.0,), where)[0] if dynamics else 0.0
             for tag in ("damping", "friction", "spring_stiffness", "spring_reference")
@@ -216,6 +216,12 @@ class _World:
             rest=rest if stiffness > 0.0 else 0.0, effort=self._most(effort, "effort", of),
             velocity=self._most(velocity, "velocity", of), mimic=leader,
         )  # fmt: skip
+
+    def _strongest(self, limit: Node | None, tag: str, where: str) -> float:
+        """What a drive can do at most, as stated; -1, as the format has it, where that is nothing or infinite."""
+        entry = limit.find(tag) if limit is not None else None
+        endless = limit is None or entry is None or entry.text().strip().lower().lstrip("+") in ("inf", "infinity")
+        return -1.0 if endless or limit is None else limit.inner(tag, 1, (-1.0,), where)[0]
 
     def _positive(self, value: float, what: str, of: str) -> float:
         if value < 0.0:

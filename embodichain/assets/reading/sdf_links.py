@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described
 from embodichain.assets.reading.inertials import Inertial, together
@@ -45,7 +45,7 @@ class Links:
         looks: list[Look] = []
         colliders: list[Mesh] = []
         inertials: list[Inertial] = []
-        rubs: dict[str, list[float]] = {what: [] for what in _SURFACES}
+        touches: list[Touch] = []
         for member in members:
             found, place = self.frames.links[member], compose(inverse(places[link]), places[member])
             meshes = self._meshes.setdefault(found.path, described.Meshes(found.path, self.rows, self.warnings))
@@ -57,20 +57,17 @@ class Links:
                 if shape is not None:
                     mesh = drawn(shape) if isinstance(shape, Shape) else shape.mesh
                     colliders.append(moved(mesh, compose(place, self._place(entry, member))))
-                    for what, value in self._surface(entry, member):
-                        rubs[what].append(value)
+                    said = dict(self._surface(entry, member))
+                    friction, bounce = said.get("friction"), said.get("restitution")
+                    touches.append(Touch(static_friction=friction, dynamic_friction=friction, restitution=bounce))
             inertials += [inertial.moved(place) for inertial in self._inertial(found.node, member)]
         whole = together(inertials)
-        friction, restitution = (self._one(link, what, rubs[what]) for what in ("friction", "restitution"))
         stated = Stated(
             mass=whole.mass if whole else None,
             center_of_mass=whole.center_of_mass if whole else None,
             inertia=whole.inertia if whole else None,
-            static_friction=friction,
-            dynamic_friction=friction,
-            restitution=restitution,
             colliders=tuple(colliders),
-        )
+        ).touching(touches)
         part, rows = described.body(self.name(link), places[link], looks, stated)
         self.rows += rows
         return part
@@ -82,12 +79,6 @@ class Links:
             return pose
         frame = self.frames.pose(self.frames.scoped(self.frames.links[link].scope, relative))
         return compose(inverse(self.frames.pose(link)), compose(frame, pose))
-
-    def _one(self, link: str, what: str, said: list[float]) -> float | None:
-        if len(set(said)) > 1:
-            stated, reason = ", ".join(f"{value:g}" for value in said), "a body has one surface: that of its first geometry"
-            self.rows.append(Kept(of=self.name(link), what=what, stated=stated, written=said[0], fate=Fate.CHANGED, reason=reason))
-        return said[0] if said else None
 
     def _surface(self, entry: Node, link: str) -> Iterator[tuple[str, float]]:
         """Friction and restitution that a collision states."""

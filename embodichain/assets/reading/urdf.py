@@ -1,8 +1,8 @@
 """Reads URDF: links become bodies with the masses and colliders they state, joints keep all that they say.
 
 Links joined by fixed joints are one body. Lengths are metres and Z is up, as the format defines. Written against our own tracking
-XML rather than a parser library: MuJoCo's drops velocity limits and visuals and cannot tell a continuous joint from a locked one;
-yourdfpy 0.0.60 stumbles over comments, capsules and anything out of order. What this file does not ask for is listed by name.
+XML rather than a parser library, for those forget what they do not know, and nobody could list it: see docs/decisions.md. What
+this file does not ask for is listed by name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Fate, Finish, Kept, Look, Part, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn, moved
 from embodichain.assets.reading import described, mechanisms
 from embodichain.assets.reading.inertials import Inertial, together
@@ -205,7 +205,7 @@ class _Robot:
                 self.rows.append(row)
                 lower, upper = -math.inf, math.inf
         if limit is not None:
-            effort, velocity = (limit.number(end, math.inf, where) for end in ("effort", "velocity"))
+            effort, velocity = (self._unbounded(limit, end, where) for end in ("effort", "velocity"))
         damping, friction = (dynamics.number(n, 0.0, where) if dynamics else 0.0 for n in ("damping", "friction"))
         x, y, z = (float(value) for value in axis / length)
         mimic = element.find("mimic")
@@ -230,6 +230,11 @@ class _Robot:
             return [], [Joint(name=name, kind=JointKind.FIXED, parent=parent, child=child)]
         return [], [joint]
 
+    def _unbounded(self, limit: Node, what: str, where: str) -> float:
+        """A limit of a drive, which may be infinite."""
+        value = limit.number(what, math.inf, where, finite=False)
+        return value if math.isinf(value) and value > 0.0 else limit.number(what, math.inf, where)
+
     def _positive(self, value: float, what: str, joint: str) -> float:
         if value < 0.0:
             self.rows.append(Kept(of=joint, what=what, stated=value, written=0.0, fate=Fate.CHANGED, reason="negative"))
@@ -248,7 +253,7 @@ class _Robot:
         looks: list[Look] = []
         colliders: list[Mesh] = []
         inertials: list[Inertial] = []
-        surface: dict[str, float] = {}
+        touches: list[Touch] = []
         for member in members:
             link = self.links[member]
             link.get("type")
@@ -262,17 +267,18 @@ class _Robot:
             inertial = link.find("inertial")
             if inertial is not None:
                 inertials += self._inertial(inertial, member, place)
-            surface |= self._surface(link, member)
+            touch, fresh = self._touch(link, member), len(colliders) - len(touches)
+            touches += [touch] * fresh
+            if not fresh and member != name and touch != Touch():
+                reason = "a link without collision geometry touches nothing"
+                self.rows.append(Kept(of=member, what="surface", stated=str(touch), fate=Fate.DROPPED, reason=reason))
         inertial = together(inertials)
         stated = Stated(
             mass=inertial.mass if inertial else None,
             center_of_mass=inertial.center_of_mass if inertial else None,
             inertia=inertial.inertia if inertial else None,
-            static_friction=surface.get("lateral_friction"),
-            dynamic_friction=surface.get("lateral_friction"),
-            restitution=surface.get("restitution"),
             colliders=tuple(colliders),
-        )
+        ).touching(touches or [self._touch(self.links[name], name)])
         part, rows = described.body(name, pose, looks, stated)
         self.rows += rows
         return part
@@ -302,15 +308,15 @@ class _Robot:
         center = (0.0, 0.0, 0.0) if inertia is not None or entry.find("origin") is not None else None
         return [Inertial(mass=mass, center_of_mass=center, inertia=inertia).moved(compose(place, self._pose(entry)))]
 
-    def _surface(self, link: Node, name: str) -> dict[str, float]:
+    def _touch(self, link: Node, name: str) -> Touch:
         """What Bullet's `contact` says of a link's surface."""
-        found = {}
-        contact = link.find("contact")
+        found, contact = {}, link.find("contact")
         for what in ("lateral_friction", "restitution") if contact is not None else ():
             tag = contact.find(what) if contact is not None else None
             if tag is not None:
                 found[what] = tag.number("value", None, f"of {what} of link {name!r}")
-        return found
+        friction = found.get("lateral_friction")
+        return Touch(static_friction=friction, dynamic_friction=friction, restitution=found.get("restitution"))
 
     def _seen(self, entry: Node, link: str) -> Look | None:
         entry.get("name")

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated
+from embodichain.assets.families.parts import Fate, Kept, Look, Part, Stated, Touch
 from embodichain.assets.geometry.shapes import drawn
 from embodichain.assets.reading import mechanisms
 from embodichain.assets.reading.colliders import hull_of
 from embodichain.assets.reading.looks import GREY, joined, plain, tint
 from embodichain.assets.reading.mesh_files import Reading, bounded, check
+from embodichain.assets.reading.naming import numbered
 from embodichain.assets.reading.references import references
 from embodichain.errors import AssetError
 from embodichain.types import Joint, JointKind, Mesh, Mimic, Pose, Quaternion, Shape, ShapeKind, Vec3, rotate
@@ -33,6 +34,8 @@ _KINDS = {
     "SphericalJoint": JointKind.REVOLUTE,
 }
 _CONVEX = ("convexHull",)
+_PLAIN = ("", "none", "convexDecomposition", "meshSimplification")
+"""Ways to collide that mean the mesh itself."""
 
 
 def read_usd(path: Path) -> Reading:
@@ -56,7 +59,8 @@ class _Stage:
         self.foreign, self.path = foreign, path
         self.rows: list[Kept] = []
         self.warnings: list[str] = []
-        self.names = _names([body.path for body in foreign.bodies])
+        self.names = numbered([body.path for body in foreign.bodies])
+        self.titles = _titles(self.names)
 
     def reading(self) -> Reading:
         foreign = self.foreign
@@ -76,6 +80,7 @@ class _Stage:
         return Reading(
             parts=(*parts, *carriers), joints=tuple(joints), unit=foreign.meters_per_unit, up=foreign.up_axis.lower(),
             warnings=tuple(self.warnings), fidelity=tuple(self.rows), apart=tuple(apart), files=tuple(references(self.path)),
+            titles=self.titles,
         )  # fmt: skip
 
     def _drop(self, of: str, what: str, stated: str, reason: str) -> None:
@@ -130,24 +135,20 @@ class _Stage:
         return Part(name=name, mesh=look.mesh, material="", color=color, pose=pose, mass=stated.mass, look=look, stated=stated)
 
     def _rubbing(self, name: str, found: tuple[Piece, ...], stated: Stated) -> Stated:
-        """With the surface that the colliders state: one for the body."""
+        """With the surface that each collider states, and one density: that of the first that has one."""
+        solid = [piece for piece in found if piece.collides]
         kilogram = self.foreign.kilograms_per_unit
-        nothing = ((None, None, None), None)
-        told = [(piece.friction, piece.density) for piece in found if piece.collides]
-        surfaces = [surface for surface in dict.fromkeys(told) if surface != nothing]
-        if not surfaces:
-            return stated
-        (static, dynamic, bounce), density = surfaces[0]
-        if len(surfaces) > 1:
-            values = "; ".join(f"{rubs}, density {density}" for rubs, density in surfaces)
-            reason = "a body has one surface: that of its first collider"
-            self.rows.append(
-                Kept(
-                    of=name, what="surface", stated=values, written=str((static, dynamic, bounce)), fate=Fate.CHANGED, reason=reason
-                )
-            )
-        own = density * kilogram if density else None
-        return replace(stated, static_friction=static, dynamic_friction=dynamic, restitution=bounce, density=stated.density or own)
+        densities = list(dict.fromkeys(piece.density * kilogram for piece in solid if piece.density))
+        own = stated.density or (densities[0] if densities else None)
+        if set(densities) - {own}:
+            reason = "a body has one density: its own, else that of its first collider"
+            row = Kept(of=name, what="densities", stated=tuple(densities), written=own, fate=Fate.CHANGED, reason=reason)
+            self.rows.append(row)
+        touches = [
+            Touch(static_friction=static, dynamic_friction=dynamic, restitution=bounce)
+            for static, dynamic, bounce in (piece.friction for piece in solid)
+        ]
+        return replace(stated, density=own).touching(touches)
 
     def _felt(self, name: str, found: tuple[Piece, ...], looks: Mapping[str, Look], back: NDArray[np.float64]) -> list[Mesh]:
         hulls: list[Mesh] = []
@@ -159,6 +160,9 @@ class _Stage:
                 hulls.append(mesh)
                 continue
             if piece.shape is None and piece.approximation not in _CONVEX:
+                if piece.approximation not in _PLAIN:
+                    reason = "it collides as the convex pieces of its mesh"
+                    self._drop(piece.path, "approximation", piece.approximation, reason)
                 hulls.append(mesh)
                 continue
             made, row = hull_of(mesh, name)
@@ -187,7 +191,8 @@ class _Stage:
         reached: set[str] = {path for path in bodies if path not in moved}
         joints: list[Joint] = []
         carriers: list[Part] = []
-        names = _names([joint.path for joint in waiting])
+        names = numbered([joint.path for joint in waiting])
+        self.titles |= _titles(names)
         while waiting:
             ready = [j for j in waiting if {j.parent, j.child} & reached or not {j.parent, j.child} <= bodies.keys()]
             if not ready:  # a loop without a root: begin anywhere
@@ -314,13 +319,10 @@ def _freed(joint: ForeignJoint) -> list[ForeignJoint]:
     ]  # fmt: skip
 
 
-def _names(paths: list[str]) -> dict[str, str]:
-    """A name for each: the last word of its path, numbered where two agree."""
-    names: dict[str, str] = {}
-    for path in paths:
-        name = path.rpartition("/")[2]
-        names[path] = name if name not in names.values() else f"{name}_{len(names)}"
-    return names
+def _titles(names: Mapping[str, str]) -> dict[str, str]:
+    """What those prims are called that had to be numbered, by what they are called now."""
+    last = {name: path.rpartition("/")[2] for path, name in names.items()}
+    return {name: word for name, word in last.items() if word != name}
 
 
 def _rigid(matrix: NDArray[np.float64]) -> tuple[Pose, NDArray[np.float64]]:

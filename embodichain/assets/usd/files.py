@@ -197,8 +197,9 @@ def _write_body(stage: Usd.Stage, root: Usd.Prim, body: Body, look: Look | None)
         return
     collision = UsdGeom.Xform.Define(stage, path.AppendChild("collision"))
     collision.CreatePurposeAttr(UsdGeom.Tokens.guide)
-    for index, hull in enumerate(body.hulls):
-        write_collider(stage, collision.GetPath().AppendChild(f"hull_{index:02d}"), hull, material)
+    bound = {surface: _physics_material(stage, root, surface) for surface in dict.fromkeys(body.surfaces)}
+    for index, (hull, surface) in enumerate(zip(body.hulls, body.touching, strict=True)):
+        write_collider(stage, collision.GetPath().AppendChild(f"hull_{index:02d}"), hull, bound.get(surface, material))
 
 
 def _write_affordance(stage: Usd.Stage, path: str, pose: Pose) -> Usd.Prim:
@@ -283,12 +284,14 @@ def _read_body(root: Usd.Prim, prim: Usd.Prim) -> Body:
         raise AssetError(
             f"usd: body {prim.GetPath()} has no authored mass; author PhysicsMassAPI with mass, centerOfMass and inertia"
         )
-    hulls, material, visual, color = [], None, None, (0.7, 0.7, 0.7, 1.0)
+    hulls, surfaces, material, visual, color = [], [], None, None, (0.7, 0.7, 0.7, 1.0)
     for child in Usd.PrimRange(prim):
         if child.HasAPI(UsdPhysics.CollisionAPI):
             hull = read_collider(child, prim)
+            touching = _read_material(child)
             hulls += [hull] if hull else []
-            material = material or _read_material(child)
+            surfaces += [touching] if hull else []
+            material = material or touching
         elif child.IsA(UsdGeom.Mesh):
             mesh = UsdGeom.Mesh(child)
             visual = read_mesh(mesh, prim)
@@ -315,6 +318,7 @@ def _read_body(root: Usd.Prim, prim: Usd.Prim) -> Body:
         material=material,
         color=color,
         body_pose=pose_of(UsdGeom.XformCache().ComputeRelativeTransform(prim, root)[0]),
+        surfaces=tuple(surface or material for surface in surfaces) if len({*surfaces} - {None}) > 1 else (),
     )
 
 

@@ -330,9 +330,13 @@ def _unread(stage: Usd.Stage) -> Iterator[tuple[str, str, str]]:
         if str(prim.GetTypeName()) in ("PhysicsScene", "PhysicsCollisionGroup"):
             yield str(prim.GetPath()), str(prim.GetTypeName()), "authored"
             continue
+        scheme = UsdGeom.Mesh(prim).GetSubdivisionSchemeAttr().Get() if prim.IsA(UsdGeom.Mesh) else "none"
+        if scheme != "none" and UsdGeom.Mesh(prim).GetSubdivisionSchemeAttr().HasAuthoredValue():
+            yield str(prim.GetPath()), "subdivisionScheme", str(scheme)
         for attribute in prim.GetAuthoredAttributes():
             name = attribute.GetName()
             drive = name.startswith(("drive:angular:", "drive:linear:")) and name.rpartition(":")[2] in _DRIVE
+            drive = drive and not (name.endswith(":type") and str(attribute.Get()) != "force")
             limit = name.startswith("limit:") and name.split(":")[1] in _FREEDOMS and str(prim.GetTypeName()) == "PhysicsJoint"
             inner = name in _OF_BODIES and not prim.HasAPI(UsdPhysics.RigidBodyAPI)
             mimic = name.startswith("physxMimicJoint:") and name.rpartition(":")[2] in ("gearing", "offset")

@@ -11,7 +11,7 @@ from embodichain.assets.usd.values import open_stage
 
 
 def said_of_bodies(source: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    """Of each rigid body, which of mass, center, inertia and friction are authored; raises AssetError where unreadable."""
+    """Of each rigid body by its path, which of mass, center, inertia, friction are authored; raises AssetError when unreadable."""
     stage = open_stage(source)
     for prim in stage.Traverse(Usd.TraverseInstanceProxies()):
         if not prim.HasAPI(UsdPhysics.RigidBodyAPI) or UsdPhysics.RigidBodyAPI(prim).GetRigidBodyEnabledAttr().Get() is False:
@@ -27,4 +27,4 @@ def said_of_bodies(source: Path) -> Iterator[tuple[str, frozenset[str]]]:
             if inner.HasAPI(UsdPhysics.CollisionAPI) and bound and bound.GetPrim().HasAPI(UsdPhysics.MaterialAPI):
                 friction = UsdPhysics.MaterialAPI(bound.GetPrim()).GetDynamicFrictionAttr()
                 said |= {"friction"} if friction.HasAuthoredValue() else set()
-        yield prim.GetName(), frozenset(said)
+        yield str(prim.GetPath()), frozenset(said)
