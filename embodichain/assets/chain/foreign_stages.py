@@ -210,9 +210,10 @@ def _within(part: Part, surfaces: tuple[Material, ...], record: Record) -> None:
         if any(abs(stated - written) > _SAME * max(abs(stated), 1e-9) for stated, written in pairs):
             what = name.replace("_", " ")
             if part.stated.touches:
-                _changed(record, part, f"{what} of colliders", *(tuple(side) for side in zip(*pairs, strict=True)), reason)
+                sides = tuple(stated for stated, _ in pairs), tuple(written for _, written in pairs)
+                _changed(record, part, f"{what} of colliders", sides[0], sides[1], reason)
             else:
-                _changed(record, part, what, *pairs[0], reason)
+                _changed(record, part, what, pairs[0][0], pairs[0][1], reason)
 
 
 def _collided(part: Part, plain: Mesh, config: ChainConfig) -> tuple[tuple[Mesh, ...], Mapping[str, Number]]:
