@@ -162,9 +162,10 @@ class Witness:
         if descriptor < 0:
             return None
         try:
-            return Hold.take(descriptor, at)
+            hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
         finally:
             os.close(descriptor)
+        return hold
 
     def unlink(self) -> bool:
         """Removes the name of the ring's file, unless another file has it now. Only for the holder of the owner's lock.
