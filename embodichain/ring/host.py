@@ -17,7 +17,7 @@ import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,16 +84,27 @@ def rings() -> list[Path]:
     return sorted(path for folder in _folders() for path in folder.glob(f"{PREFIX}*") if path.suffix not in (_UNFINISHED, _JOURNAL))
 
 
-def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
-    """Reserves, maps and touches a file of `size_bytes` under a temporary name, mode 0600.
+@contextmanager
+def create(path: Path, size_bytes: int) -> Iterator[tuple[RingFile, Path, Hold]]:
+    """Reserves, maps and touches a file of `size_bytes` under a temporary name, mode 0600. If the block fails, the file is removed.
 
-    The caller fills in the header and calls `publish`, so that no process can attach to an incomplete ring. Raises RingError when
-    the size exceeds the available memory, or when the folder cannot be written.
-
-    Returns:
-        The file, its temporary path, and the owner's lock.
+    The block fills in the header and calls `publish`, so that no process can attach to an incomplete ring. Raises RingError when
+    the size exceeds the available memory, or when the folder cannot be written. Yields the file, its temporary path, and the
+    owner's lock. If an exception comes between this and the block, the generator is dropped, and so removes the file as well.
     """
-    unfinished, hold = _begin(path)
+    unfinished, hold, ours = _begin(path)
+    try:
+        yield _reserve(path, unfinished, size_bytes), unfinished, hold
+    except BaseException:
+        for name in (unfinished, path):  # under its final name, too, if the block failed after `publish`
+            if names(name, ours):
+                name.unlink(missing_ok=True)
+        hold.release()
+        raise
+
+
+def _reserve(path: Path, unfinished: Path, size_bytes: int) -> RingFile:
+    """Reserves, maps and touches the memory of a file that `_begin` made."""
     try:
         # Checked first: beyond physical memory or the control group's limit, the reservation would not fail; the kernel would kill
         # us.
@@ -105,21 +116,17 @@ def create(path: Path, size_bytes: int) -> tuple[RingFile, Path, Hold]:
             os.posix_fallocate(descriptor, 0, size_bytes)
             memory = _map(descriptor, size_bytes, writable=True, touch=True)
             readable = _map(descriptor, size_bytes, writable=False, touch=False)
-            return RingFile(memory, readable, Witness(unfinished, inode(descriptor), writable=True)), unfinished, hold
+            return RingFile(memory, readable, Witness(unfinished, inode(descriptor), writable=True))
         finally:
             os.close(descriptor)
-    except BaseException as error:
-        unfinished.unlink()
-        hold.release()
-        if not isinstance(error, OSError):
-            raise
+    except OSError as error:
         if error.errno in (errno.ENOSPC, errno.ENOMEM):
             raise _too_little(path, size_bytes, *available(path.parent)) from error
         raise RingError(f"cannot reserve {size_bytes:,} bytes for a ring at {path}: {error.strerror}") from error
 
 
-def _begin(path: Path) -> tuple[Path, Hold]:
-    """Makes an empty, locked file under a temporary name."""
+def _begin(path: Path) -> tuple[Path, Hold, tuple[int, int]]:
+    """Makes an empty, locked file under a temporary name; returns the name, the lock, and the file's device and inode."""
     while True:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
         try:
@@ -131,7 +138,7 @@ def _begin(path: Path) -> tuple[Path, Hold]:
             # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
             if hold is not None and os.fstat(descriptor).st_nlink:
                 os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
-                return unfinished, hold
+                return unfinished, hold, inode(descriptor)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise

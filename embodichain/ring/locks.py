@@ -80,32 +80,50 @@ def names(path: Path, file: tuple[int, int]) -> bool:
 
 
 class Hold:
-    """One locked byte, until `release` or the end of this address space."""
+    """One locked byte, until `release`, or until nobody refers to this object, or the end of this address space.
 
-    def __init__(self, address: int) -> None:
-        self._address = address
+    The address of the mapping that keeps the lock is stored and forgotten by the same C call that maps and unmaps it, because an
+    exception of a signal handler (Ctrl-C) may come between any two calls.
+    """
+
+    def __init__(self) -> None:
+        self._addresses: list[int | None] = []
         self._pid = os.getpid()
 
     @classmethod
     def take(cls, descriptor: int, at: int) -> Hold | None:
         """Locks a byte; None if it is locked. `descriptor` must have been opened for this purpose only; the caller closes it."""
+        hold = cls()
         # The mapping keeps the file description, and with it the lock, alive after the descriptor is closed.
-        address = _libc.mmap(None, mmap.PAGESIZE, 0, mmap.MAP_SHARED, descriptor, 0)
-        if address in (None, _MAP_FAILED):
+        arguments = (None, mmap.PAGESIZE, 0, mmap.MAP_SHARED, descriptor, 0)
+        hold._addresses.extend(map(_libc.mmap, *((argument,) for argument in arguments)))
+        if hold._addresses[0] in (None, _MAP_FAILED):
+            hold.keep()
             raise RingError(f"cannot map a page to hold a lock: {os.strerror(ctypes.get_errno())}")
-        hold = cls(address)
-        _libc.madvise(address, mmap.PAGESIZE, _DONT_FORK)  # a forked child must not keep the lock of its parent
+        _libc.madvise(hold._addresses[0], mmap.PAGESIZE, _DONT_FORK)  # a forked child must not keep the lock of its parent
         if try_lock(descriptor, at):
             return hold
         hold.release()
         return None
 
+    @property
+    def held(self) -> bool:
+        """Whether neither `release` nor `keep` was called."""
+        return bool(self._addresses)
+
+    def keep(self) -> None:
+        """From now on, only the end of this address space drops the lock."""
+        self._addresses.clear()
+
     def release(self) -> None:
         """Drops the lock; safe to call twice. In a forked child it does nothing."""
-        address, self._address = self._address, 0
         # The page is not mapped in a forked child (DONTFORK); its address may belong to something else there.
-        if address and os.getpid() == self._pid:
-            _libc.munmap(address, mmap.PAGESIZE)
+        if self._addresses and os.getpid() == self._pid:
+            # `map` takes the address from the list and unmaps it in one call.
+            any(map(_libc.munmap, map(self._addresses.pop, (0,)), (mmap.PAGESIZE,)))
+
+    def __del__(self) -> None:
+        self.release()
 
 
 class Witness:
@@ -146,9 +164,10 @@ class Witness:
         if descriptor < 0:
             return None
         try:
-            return Hold.take(descriptor, at)
+            hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
         finally:
             os.close(descriptor)
+        return hold
 
     def unlink(self) -> bool:
         """Removes the name of the ring's file, unless another file has it now. Only for the holder of the owner's lock.

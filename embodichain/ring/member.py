@@ -23,6 +23,7 @@ from embodichain.ring.budget import SlotState, SlotWord
 from embodichain.ring.host import RingFile
 from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.leaving import Leaving
 from embodichain.ring.lent import Claim, Lent
 from embodichain.ring.locks import Hold, Witness, row_at
 from embodichain.ring.participants import Health, RowState, myself
@@ -74,9 +75,10 @@ class Member:
         self._context = self._make_context()
         self.row, hold = self._join()
         self._open = True
-        self._finalizer = weakref.finalize(
-            self, _finalize, self._pid, self._context, memory, self._identity.pack(), self._reaper, hold, owner, self._witness
-        )
+        identity = self._identity.pack()
+        give_back = functools.partial(_give_back, self._context, memory, identity, self._reaper, owner, self._witness)
+        self._leaving = Leaving(give_back, hold, owner, self._witness)
+        self._finalizer = weakref.finalize(self, self._leaving)
         _watch_forks()
         _members.add(self)
 
@@ -90,10 +92,13 @@ class Member:
         with self._lock:
             self._open = False
             self._context[words.LEFT] = 1
-            self._finalizer()
+            if self._finalizer.alive:
+                self._leaving()
+                self._finalizer.detach()  # only now: if an exception comes before, the next call or the finalizer completes it
 
     def keep_row(self) -> None:
         """From now on, neither `close` nor the interpreter's exit releases held slots; the process's death does."""
+        self._leaving.keep()
         self._finalizer.detach()
 
     def disown(self) -> None:
@@ -459,19 +464,9 @@ def _watch_forks() -> None:
     os.register_at_fork(after_in_child=in_child)
 
 
-def _finalize(
-    pid: int,
-    context: NDArray[np.int64],
-    memory: NDArray[np.uint8],
-    identity: int,
-    reaper: int,
-    row: Hold,
-    owner: Hold | None,
-    witness: Witness,
+def _give_back(
+    context: NDArray[np.int64], memory: NDArray[np.uint8], identity: int, reaper: int, owner: Hold | None, witness: Witness
 ) -> None:
-    """Ends an attachment, at the latest when the interpreter exits. In a forked child it does nothing."""
-    if os.getpid() != pid:
-        return
     base = memory.ctypes.data
     if owner is not None:
         witness.unlink()
@@ -480,7 +475,3 @@ def _finalize(
     custody.announce(context)
     futex.wake(base + layout.AT_READY_EVENT)
     futex.wake(base + layout.AT_FREE_EVENT)
-    row.release()
-    if owner is not None:
-        owner.release()
-    witness.close()

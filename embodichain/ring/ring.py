@@ -79,45 +79,10 @@ class Ring:
         host.remove_stale_journals()
         lay = RingLayout.of(spec)
         here = domain()
-        file, unfinished, owner = host.create(target, lay.total_bytes)
-        memory = file.memory
-        header = memory[: layout.HEADER_BYTES].view(np.uint64)
-        encoded = layout.encode_spec(spec)
-        for at, value in (
-            (layout.AT_ABI, layout.ABI),
-            (layout.AT_SCHEMA, spec.trajectory.schema_hash),
-            (layout.AT_GENERATION, int.from_bytes(os.urandom(8), "little")),
-            (layout.AT_NUM_SLOTS, spec.num_slots),
-            (layout.AT_SLOT_BYTES, lay.slot_bytes),
-            (layout.AT_TOTAL_BYTES, lay.total_bytes),
-            (layout.AT_PAYLOAD, lay.payload_at),
-            (layout.AT_OWNER, myself().pack()),
-            (layout.AT_NAMESPACE, here),
-            (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
-            (layout.AT_AGGREGATE, spec.mode is ReplayMode.AGGREGATE),
-            (layout.AT_MIN_READY, spec.min_ready),
-            (layout.AT_DEBUG, debug),
-            (layout.AT_SPEC_BYTES, len(encoded)),
-            (layout.AT_CREATED_NS, time.monotonic_ns()),
-            (layout.AT_MAX_READS, spec.max_reads),
-            (layout.AT_MAGIC, layout.MAGIC),
-        ):
-            header[at // 8] = value
-        memory[layout.HEADER_BYTES : layout.HEADER_BYTES + len(encoded)] = np.frombuffer(encoded, np.uint8)
-        header[layout.AT_NOTE_BYTES // 8] = len(note)
-        memory[layout.AT_NOTE : layout.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
-        free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
-        memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
-        try:
+        with host.create(target, lay.total_bytes) as (file, unfinished, owner):
+            _fill(file.memory, spec, lay, here, debug, note)
             host.publish(file, unfinished, target)
-            try:
-                return cls(file, spec, target, owner)
-            except BaseException:
-                file.witness.unlink()
-                raise
-        except BaseException:
-            owner.release()
-            raise
+            return cls(file, spec, target, owner)
 
     @classmethod
     def attach(cls, path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> Self:
@@ -357,6 +322,37 @@ class Ring:
     def reap(self) -> int:
         """Reclaims from every participant that is proven dead; returns their number. Calls that wait do this automatically."""
         return self._member.reap()
+
+
+def _fill(memory: NDArray[np.uint8], spec: RingSpec, lay: RingLayout, here: int, debug: bool, note: bytes) -> None:
+    """Fills in everything of a new ring that is not zero."""
+    header = memory[: layout.HEADER_BYTES].view(np.uint64)
+    encoded = layout.encode_spec(spec)
+    for at, value in (
+        (layout.AT_ABI, layout.ABI),
+        (layout.AT_SCHEMA, spec.trajectory.schema_hash),
+        (layout.AT_GENERATION, int.from_bytes(os.urandom(8), "little")),
+        (layout.AT_NUM_SLOTS, spec.num_slots),
+        (layout.AT_SLOT_BYTES, lay.slot_bytes),
+        (layout.AT_TOTAL_BYTES, lay.total_bytes),
+        (layout.AT_PAYLOAD, lay.payload_at),
+        (layout.AT_OWNER, myself().pack()),
+        (layout.AT_NAMESPACE, here),
+        (layout.AT_FULL_POLICY, spec.full_policy is FullPolicy.EVICT_OLDEST),
+        (layout.AT_AGGREGATE, spec.mode is ReplayMode.AGGREGATE),
+        (layout.AT_MIN_READY, spec.min_ready),
+        (layout.AT_DEBUG, debug),
+        (layout.AT_SPEC_BYTES, len(encoded)),
+        (layout.AT_CREATED_NS, time.monotonic_ns()),
+        (layout.AT_MAX_READS, spec.max_reads),
+        (layout.AT_MAGIC, layout.MAGIC),
+    ):
+        header[at // 8] = value
+    memory[layout.HEADER_BYTES : layout.HEADER_BYTES + len(encoded)] = np.frombuffer(encoded, np.uint8)
+    header[layout.AT_NOTE_BYTES // 8] = len(note)
+    memory[layout.AT_NOTE : layout.AT_NOTE + len(note)] = np.frombuffer(note, np.uint8)
+    free_hints = np.packbits(np.ones(spec.num_slots, np.uint8), bitorder="little")
+    memory[lay.free_hints_at : lay.free_hints_at + len(free_hints)] = free_hints
 
 
 def _attach_again(kind: type[Ring], path: Path, reads: bool) -> Ring:
