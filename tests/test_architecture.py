@@ -22,7 +22,7 @@ DEPTH = 16
 ROOMS_OF_ASSETS = 9
 MUJOCO_ELSEWHERE = 2
 """Files outside physics and robots that may speak MuJoCo."""
-LEARNER_KNOWS = {"types", "errors", "lazy", "registry", "ring", "progress"}
+LEARNER_KNOWS = {"types", "errors", "lazy", "lines", "registry", "ring", "progress"}
 """Rooms of the engine that any room of the learner may use."""
 COMPOSITION_ROOTS = {"learner.commands", "learner.evaluation", "learner.reporting", "learner.runs", "learner.serving"}
 """Rooms of the learner that may use all of the engine: they bring both together."""

@@ -7,6 +7,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -136,7 +137,7 @@ def test_assets_that_cannot_be_copied_are_one_line(tmp_path):
     source = tmp_path / "cup" / "cup.usda"
     source.parent.mkdir()
     source.write_text("#usda 1.0")
-    world = SimpleNamespace(assets=[SimpleNamespace(path=source)])
+    world: Any = SimpleNamespace(assets=[SimpleNamespace(path=source)])  # of a world, its assets alone are copied
     (tmp_path / "assets" / "cup").mkdir(parents=True)
     (tmp_path / "assets" / "cup" / "cup.usda").symlink_to(tmp_path / "none" / "cup.usda")  # which cannot be written to
     with pytest.raises(RunError, match=r"^cannot write .*cup\.usda: [^\n]*; free some space"):
@@ -155,5 +156,5 @@ def test_a_run_that_came_and_went_meanwhile_is_not_overwritten(tmp_path, monkeyp
 
     monkeypatch.setattr(running, "held", late)
     with pytest.raises(RunError, match="holds a run already"):
-        running.run(RunOptions(config=catalog.make("law_cpu", out=tmp_path / "run"), resume=False, dry_run=False, json=False))
+        running.run(RunOptions(config=RunConfig(recipe="test", out=tmp_path / "run"), resume=False, dry_run=False, json=False))
     assert (tmp_path / "run" / "config.yaml").read_text() == "another run's"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embodichain import lines
 from embodichain.errors import RunError
-from embodichain.types import LOCK_FILE
+from embodichain.types.rings import LOCK_FILE
 
 _REMEDY = "free some space, or choose another --out"
 
