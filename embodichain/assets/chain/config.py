@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from embodichain.assets.chain.pool_config import PoolConfig
 from embodichain.assets.families.catalog import FAMILIES
 from embodichain.errors import ConfigError
 
@@ -37,6 +38,8 @@ class AssetsConfig:
     seed: int = 0
     jobs: int = 0
     """Processes; 0 is one per core, at most 4."""
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    """Instead of a fixed catalogue, for what tasks ask for: instances that are made while the run goes on, and retire."""
 
     def __post_init__(self) -> None:
         for category, count in self.counts.items():
