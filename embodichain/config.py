@@ -89,8 +89,8 @@ class WorldConfig:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
         if self.assets.pool.enabled and self.diversity.enabled:
             raise ConfigError(
-                "diversity chooses among scenes of one catalogue, and assets.pool deals every scene a hand of its own: turn off one, "
-                "diversity.enabled or assets.pool.live"
+                "diversity chooses among scenes of one catalogue, and assets.pool deals each scene a hand of its own: turn off "
+                "one of diversity.enabled and assets.pool.live"
             )
         self._follow(common(self.tasks))
 

@@ -95,7 +95,6 @@ class EngineReport:
         else:
             self.reasons[f"{produced.task or 'scene'}: {produced.reason}"] += 1
 
-
     def refuse(self, sources: Iterable[str]) -> None:
         """Takes in sources of instances that the chain refused: told by all who meet them, and counted once."""
         for source in sources:
@@ -141,6 +140,16 @@ class Numbers:
     def exhausted(self) -> bool:
         """Whether every number was handed out."""
         return not self._again and self._end is not None and self._next >= self._end
+
+    @property
+    def next_number(self) -> int:
+        """The first number that nobody has begun."""
+        return self._next
+
+    @property
+    def end(self) -> int | None:
+        """The stream ends before this number; None has no end."""
+        return self._end
 
     @property
     def settled(self) -> bool:

@@ -10,7 +10,6 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.assets.chain.pool import Fresh
 from embodichain.darkroom import Darkroom, posable
 from embodichain.episode import Episode, Outcome, Reels, Snapshots
 from embodichain.errors import ConfigError, MotionError, RingTimeout, SceneError
@@ -21,11 +20,11 @@ from embodichain.ring.contract import AnySlot, SlotSource
 from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
 from embodichain.stage import Stage
-from embodichain.types import Asset, Scene, Timings, TrajectoryId
+from embodichain.types import Asset, Drawn, Scene, Timings, TrajectoryId
 from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
-__all__ = ["Drawn", "Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
+__all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
 
 
 _CANDIDATES = 1 << 32
@@ -111,33 +110,6 @@ class Fate(StrEnum):
     """The grader found no success: an expert's failed attempt is not experience worth learning from."""
     REFUSED = "refused"
     """No valid scene or no plan for it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
-    """An instance of the pool that a scene drew: which, what it became, whose it is, and what was refused in its place before."""
-
-    instance: str
-    name: str
-    category: str
-    licence: str
-    source: str
-    content_hash: str
-    refused: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, fresh: Fresh) -> Drawn:
-        """What is told of a fresh asset."""
-        asset = fresh.asset
-        return cls(
-            instance=str(fresh.instance),
-            name=asset.name,
-            category=asset.category,
-            licence=asset.licence,
-            source=asset.source,
-            content_hash=asset.content_hash,
-            refused=fresh.refused,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The workers of an engine: where each stands, what it is doing, and whether it is still there."""
+"""The workers of an engine, whatever they make: where each stands, what it is doing, and whether it is still there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from embodichain.errors import EmbodiChainError
 from embodichain.ray_engine.doubts import Doubts, Lost, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.weather import Cause
-from embodichain.stages import Produced
 
 _ANSWER_S = 15.0
 """A worker that does not answer a question for so long [s] does not live, whatever it was doing."""
@@ -122,8 +121,8 @@ class Crew:
         worker.number, worker.since = number, time.monotonic()
         worker.waits_for = worker.actor.produce.remote(number)
 
-    def wait(self, timeout_s: float) -> Iterator[Produced | Lost | None]:
-        """What became of numbers and workers within `timeout_s`; None when the ring was closed."""
+    def wait(self, timeout_s: float) -> Iterator[Any]:
+        """What became of numbers and workers within `timeout_s`: what actors answered, or `Lost`."""
         yield from self._doubts.settled()
         self._fill()
         self.see_off()
@@ -155,7 +154,7 @@ class Crew:
 
     # ------------------------------------------------------------------------------------------------------ answers
 
-    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Hello | Produced | Lost | None:
+    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Any:
         """Takes in the answer to what a worker was asked last."""
         number, worker.waits_for, worker.asked = worker.number, None, None
         worker.number = None
@@ -218,7 +217,7 @@ class Crew:
         log = who.log if who is not None else ""
         return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
-    def _is_doubted(self, outcome: Produced | Lost | None) -> bool:
+    def _is_doubted(self, outcome: object) -> bool:
         """Whether it is too early to say why a worker was lost: its node may be gone too."""
         if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node in ("", self._home):
             return False

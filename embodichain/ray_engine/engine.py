@@ -27,6 +27,7 @@ from embodichain.ray_engine.home import RingHome
 from embodichain.ray_engine.lab import Answer, Lab, LostReel
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
+from embodichain.ray_engine.workshop import Workshop
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.gateway import Gateway, RemoteRing
 from embodichain.ring.open import attach_ring, create_ring
@@ -206,11 +207,13 @@ class RayEngine:
         self._gateway: ray.actor.ActorHandle | None = None
         self._crew: Crew | None = None
         self._lab: Lab | None = None
+        self._workshop: Workshop | None = None
         self._reels: AnyRing | None = None
         self._thread: threading.Thread | None = None
         self._started_ray = start_ray(config)
         try:
             self._spec = world.stream_spec
+            self._ahead = world.config.assets.pool.ahead
             self._home = home = RingHome.of(ring)
             self._world = ray.put(world)
             if config.camera is CameraMode.DARKROOM:
@@ -221,6 +224,8 @@ class RayEngine:
             self._gateway = self._open_gateway()
             self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
             self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
+            if world.pool is not None and (actors := world.config.assets.pool.actors):
+                self._workshop = Workshop(self._world, world.pool, start.next_number, actors, config, home=self._home.node)
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
             """Process of the gateway; 0 when all workers are on the ring's node."""
             self._asked: ray.ObjectRef | None = None
@@ -237,6 +242,11 @@ class RayEngine:
         """Process ids of the workers that are ready, in their order."""
         workers = self._crew.workers if self._crew is not None else ()
         return [who.pid for worker in workers if (who := worker.who) is not None]
+
+    @property
+    def asset_pids(self) -> list[int]:
+        """Process ids of the asset actors that are ready; none where assets are of a fixed catalogue."""
+        return self._workshop.pids if self._workshop is not None else []
 
     @property
     def darkroom_pid(self) -> int:
@@ -284,6 +294,8 @@ class RayEngine:
             self._thread.join(timeout=30.0)
         if self._crew is not None:
             self._crew.dismiss()
+        if self._workshop is not None:
+            self._workshop.dismiss()
         if self._lab is not None:
             self._lab.close()
         if self._gateway is not None:
@@ -368,6 +380,8 @@ class RayEngine:
                         self._lab.expect(outcome)
                     else:
                         self._account(outcome)
+                if self._workshop is not None:
+                    self._look_after(self._workshop)
                 if self._lab is not None and not self._attend(self._lab):
                     return
             self._watch_gateway_to_the_end()
@@ -393,6 +407,24 @@ class RayEngine:
                 self._deaths.count(cause, now_s=time.monotonic(), node=self._home.node, what=what)
         return not lab.closed
 
+    def _look_after(self, workshop: Workshop) -> None:
+        """Has assets made ahead of the scenes, and takes in what has become of them and of who makes them."""
+        begun = self._numbers.next_number
+        end = begun + self._ahead
+        for outcome in workshop.work(begun, end if self._numbers.end is None else min(end, self._numbers.end)):
+            with self._lock:
+                if not isinstance(outcome, Lost):
+                    self.report.assets_ahead += 1
+                    self.report.refuse(outcome.refused)
+                    continue
+                if outcome.number is not None:
+                    self.report.assets_lost = (*self.report.assets_lost, str(workshop.instance(outcome.number)))
+                self.report.asset_deaths[outcome.cause] += 1
+            where, what = self._tell(outcome, maker="asset actor"), f"an asset actor: {outcome.what}"
+            if outcome.fatal:
+                raise EmbodiChainError(f"asset actor {outcome.worker} could not start: {outcome.what}{where}")
+            self._deaths.count(outcome.cause, now_s=time.monotonic(), node=outcome.node, what=what + where)
+
     def _account(self, produced: Produced) -> None:
         with self._lock:
             self._numbers.settle(produced.number)
@@ -415,11 +447,11 @@ class RayEngine:
             raise EmbodiChainError(f"worker {lost.worker} could not start: {lost.what}{where}")
         self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
 
-    def _tell(self, lost: Lost) -> str:
+    def _tell(self, lost: Lost, maker: str = "worker") -> str:
         """Writes a loss down; where, in words."""
         if self._config.log is None:
             return ""
-        told = {"cause": lost.cause.value, "worker": lost.worker, "number": lost.number, "node": lost.node}
+        told = {"cause": lost.cause.value, maker: lost.worker, "number": lost.number, "node": lost.node}
         log = MetricsWriter(self._config.log)
         log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
         log.close()

@@ -12,55 +12,31 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from embodichain.assets.chain import batch, finished, jobs
-from embodichain.assets.chain.config import AssetsConfig
-from embodichain.assets.chain.pool_config import GENERATE, Turnover, named
+from embodichain.assets.chain.config import FAMILY, SOURCES, AssetsConfig, Things, Turnover, named
 from embodichain.assets.chain.settings import ChainConfig
-from embodichain.assets.families.parts import Source
-from embodichain.assets.reading.files import FileJob
-from embodichain.assets.reading.folder import items, survey
-from embodichain.assets.reading.generated import GeneratedJob
-from embodichain.assets.reading.generator import GenerateRequest, GeneratorConfig
 from embodichain.errors import AssetError, ConfigError, SceneError
-from embodichain.types import Asset, Scene
+from embodichain.processes import Child
+from embodichain.types import Asset, Fresh, Instance, Scene
 
-__all__ = ["Demand", "Fresh", "Instance", "Pool"]
+__all__ = ["Demand", "Pool"]
 
 _TRIES = 10
 """Sources of one instance that are tried until the chain accepts one: each refusal is a hole, and the same everywhere."""
 _MOST_INDEX = 10**7
 _IN_MEMORY = 32
 """Assets that a process keeps at hand."""
-_HELD_OUT_THINGS = 4
-"""Every so-manyth thing of a folder is kept for held-out scenes."""
+_LONGEST_S = 900.0
+"""After so long [s] the making of an asset is given up."""
 _PASSING = ("deliver:", "generate:")
 """How refusals begin that say nothing of the source: a full disk, a generator that does not answer. Those are raised."""
-
-
-class Instance(NamedTuple):
-    """Which asset of a pool: its category, whether it is of held-out scenes, and its number among those."""
-
-    category: str
-    held_out: bool
-    index: int
-
-    def __str__(self) -> str:
-        return f"{self.category}/{'held_out/' if self.held_out else ''}{self.index}"
-
-
-class Fresh(NamedTuple):
-    """An instance that is made: the asset, and why the sources that came before in its place were refused."""
-
-    instance: Instance
-    asset: Asset
-    refused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,24 +59,25 @@ class Pool:
 
         Raises ConfigError for demands that the pool cannot meet, AssetError for a source or a folder that cannot be used.
         """
-        self._config, self._turns, self._folder = config.pool, turns, folder
+        self.config, self._turns, self._folder = config.pool, turns, folder
         self._turnover = Turnover(config.pool)
         self._demands = {demand.category: demand for demand in demands}
         for demand in demands:
             if demand.ranked > self._turnover.size:
                 raise ConfigError(
-                    f"scenes ask for {demand.ranked} of {demand.category!r} that differ in size, and are dealt {self._turnover.size} "
-                    f"of {self._turnover.live}: raise assets.pool.live or most_scenes"
+                    f"scenes ask for {demand.ranked} of {demand.category!r} that differ in size, and are dealt "
+                    f"{self._turnover.size} of {self._turnover.live}: raise assets.pool.live or most_scenes"
                 )
         digest = hashlib.sha256(f"pool {config.seed}".encode()).digest()
         self._seed = int.from_bytes(digest[:4], "little") % 10**9
         self._things = {demand.category: self._sources(demand.category) for demand in demands}
         self._made: OrderedDict[Instance, Fresh] = OrderedDict()
+        self._builder: Child | None = None
         batch.check_writable(folder)
 
     def __getstate__(self) -> dict[str, object]:
         """Whoever it is sent to reads what it needs."""
-        return self.__dict__ | {"_made": OrderedDict()}
+        return self.__dict__ | {"_made": OrderedDict(), "_builder": None}
 
     # ---------------------------------------------------------------------------------------------------------- numbers
 
@@ -177,49 +154,26 @@ class Pool:
 
     # ---------------------------------------------------------------------------------------------------------- sources
 
-    def _sources(self, category: str) -> tuple[tuple[FileJob, ...] | str, ...]:
-        """Where instances of a category come from: "" is its family, a prompt a generator, and files are things to take in turns."""
-        found: list[tuple[FileJob, ...] | str] = []
-        for source in named(self._config.sources.get(category, "")):
-            if source == "family":
-                found.append("")
-            elif source.startswith(GENERATE):
-                found.append(source.removeprefix(GENERATE).strip())
-            else:
-                files = survey(Path(source).expanduser().resolve()).files
-                found.append(tuple(FileJob(path=file, item=item) for file in files for item in items(file)))
+    def _sources(self, category: str) -> tuple[Things | None, ...]:
+        """Where instances of a category come from, in turns; None is its family."""
+        found: list[Things | None] = []
+        for source in named(self.config.sources.get(category, "")):
+            kind, _, text = source.partition(":")
+            asked = (self.config.generator, self.config.generator_licence)
+            found.append(None if source == FAMILY else SOURCES.get(kind)(text.strip(), category, *asked))
         return tuple(found)
 
     def _jobs(self, instance: Instance) -> Iterator[jobs.Job]:
-        """What to make an instance of, and of what instead when that is refused; the first is of the source whose turn it is."""
+        """What to make an instance of, and of what instead when that is refused: the source whose turn it is, then the family."""
         if not 0 <= instance.index < _MOST_INDEX:
             raise SceneError(f"a pool has {_MOST_INDEX} instances of a category, and {instance} is not among them")
-        base = ((1 + instance.held_out) * 10**9 + self._seed) * _MOST_INDEX + instance.index
+        base = (((1 + instance.held_out) * 10**9 + self._seed) * _MOST_INDEX + instance.index) * _TRIES
         sources = self._things[instance.category]
         turn, place = divmod(instance.index, len(sources))
-        source = sources[place]
+        things = sources[place]
         for attempt in range(_TRIES):
-            seed = base * _TRIES + attempt
-            if isinstance(source, tuple) and attempt == 0:
-                things = [thing for n, thing in enumerate(source) if (n % _HELD_OUT_THINGS == 1) == instance.held_out]
-                if turn < len(things):
-                    yield _Thing(job=things[turn], category=instance.category)
-                    continue
-            if isinstance(source, str) and source:
-                yield self._asked(source, instance.category, seed)
-            else:
-                yield jobs.ProceduralJob(category=instance.category, seed=seed)
-
-    def _asked(self, prompt: str, category: str, seed: int) -> jobs.Job:
-        config = self._config
-        of_web = config.generator.startswith(("http://", "https://"))
-        generator = GeneratorConfig(
-            url=config.generator if of_web else "",
-            command="" if of_web else config.generator,
-            licence=config.generator_licence,
-        )
-        request = GenerateRequest(prompt=prompt, seed=seed)
-        return _Thing(job=GeneratedJob(request=request, generator=generator), category=category)
+            job = things.job(turn, base, held_out=instance.held_out) if things is not None and attempt == 0 else None
+            yield job or jobs.ProceduralJob(category=instance.category, seed=base + attempt)
 
     # ---------------------------------------------------------------------------------------------------------- keeping
 
@@ -240,20 +194,41 @@ class Pool:
             return None
 
     def _make(self, job: jobs.Job) -> Asset | str:
-        from embodichain.assets.chain import optimize  # all that builds comes with it: whoever only reads does without
+        """Has a process of its own make it, so that whatever its meshes do to the programs that mend them costs only itself."""
+        for _ in range(2):  # a process may also be killed by others
+            kind, told = self._built(job)
+            if kind == "built":
+                return finished.read(Path(told))
+            if told.startswith(_PASSING):
+                raise AssetError(told)
+            if kind == "failed":
+                break
+        record = {"name": job.name, "key": jobs.key(job, ChainConfig()), "reason": told}
+        hole = self._hole(job)
+        hole.parent.mkdir(parents=True, exist_ok=True)
+        partial = hole.with_suffix(f".{os.getpid()}.tmp")
+        partial.write_text(json.dumps(record), encoding="utf-8")
+        partial.replace(hole)
+        return told
 
+    def _built(self, job: jobs.Job) -> tuple[str, str]:
+        """What became of a job: "built" and the file, "failed" and why, or "died" and how."""
+        if self._builder is None:
+            self._builder = Child("embodichain.assets.chain.worker:serve", name="asset builder")
+        builder = self._builder
         try:
-            return optimize.build_job(job, self._folder, config=ChainConfig())
-        except AssetError as error:
-            if str(error).startswith(_PASSING):
-                raise
-            told = {"name": job.name, "key": jobs.key(job, ChainConfig()), "reason": str(error)}
-            hole = self._hole(job)
-            hole.parent.mkdir(parents=True, exist_ok=True)
-            partial = hole.with_suffix(f".{os.getpid()}.tmp")
-            partial.write_text(json.dumps(told), encoding="utf-8")
-            partial.replace(hole)
-            return str(error)
+            builder.pipe.send((job, self._folder, ChainConfig()))
+            deadline = time.monotonic() + _LONGEST_S
+            while builder.pipe.poll(max(0.0, deadline - time.monotonic())):
+                kind, *rest = builder.pipe.recv()
+                if kind != "stage":
+                    return kind, str(rest[0])
+            ended = f"not finished after {_LONGEST_S:.0f} s"
+        except (EOFError, ConnectionResetError, BrokenPipeError):
+            ended = f"its process ended with {builder.join()}"
+        builder.kill()
+        self._builder = None
+        return "died", f"build: {ended}"
 
     def _hole(self, job: jobs.Job) -> Path:
         return self._folder / ".refused" / f"{job.name}.json"
@@ -286,7 +261,7 @@ class Pool:
             total = sum(used for _, used, _ in rows)
             kept = self._turnover.live * len(self._demands)
             for _, used, folder in rows[: max(0, len(rows) - kept)]:
-                if total <= self._config.most_mb << 20:
+                if total <= self.config.most_mb << 20:
                     break
                 aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
                 try:
@@ -295,25 +270,3 @@ class Pool:
                     continue
                 shutil.rmtree(aside, ignore_errors=True)
                 total -= used
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Thing:
-    """A job of another source under a category of the pool: known by what it is made from, so that no two share a name."""
-
-    job: jobs.Job
-    category: str
-
-    @property
-    def name(self) -> str:
-        """The other job's, and a hash of what that is made from."""
-        text = json.dumps(dict(self.job.identity()), sort_keys=True, default=str)
-        return f"{self.job.name}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-    def identity(self) -> Mapping[str, object]:
-        """The other job's."""
-        return self.job.identity()
-
-    def source(self) -> Source:
-        """The other job's."""
-        return self.job.source()
