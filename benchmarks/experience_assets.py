@@ -1,4 +1,4 @@
-"""Do assets turn over with the scenes? Different switches in scenes that draw from a pool, and their cost beside a fixed catalogue's.
+"""Do assets turn over with the scenes? Different switches in scenes that draw from a pool, and what they cost beside a catalogue.
 
     python benchmarks/experience_assets.py [--quick] [--json] [--scenes N] [--cost]
 
