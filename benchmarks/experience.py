@@ -3,11 +3,12 @@
     python benchmarks/experience.py [--quick] [--json] [--episodes N] [--provoked N] [--tasks TASK ...] [--jobs J] [--keep ROWS]
         [--out REPORT.md]
 
-Each task is played `--episodes` times for each stage: placement only; then also visual expansion; then also physical expansion and
-provoked failures; then also reachability-aware diversity. A scene that the sampler rejects is no episode (counted separately); a
-scene for which the expert finds no motion is a failure. `--provoked` plays that many more episodes of each task for each kind of
-disturbance, all disturbed in that way, and reports the share of resulting failures that ended in success. Limits are checked on
-every control step, replays and cheats on the first episodes of each task.
+Each task is played `--episodes` times for each stage: placement alone; with visual, with physical expansion and provoked failures;
+with reachability-aware diversity as well. A scene that the sampler refuses is no episode (counted apart); one for which the expert
+finds no way is a failure. `--provoked` plays so many episodes more of each task for each kind of disturbance, every one of them
+disturbed in that way, and says how many of the failures that followed ended in success. Limits are checked on every control step,
+replays and cheats on the first episodes of each task. With turn_switch among them, 200 of its scenes are sampled from a pool of
+assets that are made meanwhile: `assets_in_200_scenes` different switches. The first time that takes minutes; they are kept.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 
 import harness
 import numpy as np
+from experience_assets import fresh_assets
 from experience_cheats import CHEATS, Played, cheat
 from experience_coverage import coverage
 from experience_executed import KINDS, perform
@@ -413,6 +415,8 @@ def main() -> None:
     provoked = options.provoked if options.provoked is not None else 1 if options.quick else 0
     chosen: list[str] = options.tasks or list(_QUICK_TASKS if options.quick else known)
     result = measure(chosen, count, checks, options.jobs, options.keep, options.stages, provoked)
+    if "turn_switch" in chosen:
+        result |= fresh_assets()
     result["wall_s"] = round(time.perf_counter() - started)
     if options.out:
         options.out.write_text(table(result, count))

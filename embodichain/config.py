@@ -87,6 +87,11 @@ class WorldConfig:
             raise ConfigError(f"width and height must be even and at least 16, got {self.width} x {self.height}")
         if self.chunk < 1:
             raise ConfigError(f"a chunk holds at least 1 action, got chunk={self.chunk}")
+        if self.assets.pool.enabled and self.diversity.enabled:
+            raise ConfigError(
+                "diversity chooses among scenes of one catalogue, and assets.pool deals each scene a hand of its own: turn off "
+                "one of diversity.enabled and assets.pool.live"
+            )
         self._follow(common(self.tasks))
 
     def _follow(self, benchmark: str) -> None:
@@ -103,6 +108,7 @@ class WorldConfig:
             "physical.enabled": self.physical.enabled,
             "diversity.enabled": self.diversity.enabled,
             "scenes.distractors": self.scenes.distractors > 0,
+            "assets.pool": self.assets.pool.enabled,
             "segmentation": self.segmentation,
         }
         if asked := [name for name, on in wanted.items() if on]:

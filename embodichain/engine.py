@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-_COUNTERS = ("fates", "reasons", "published_by_task", "attempts_by_task", "deaths")
+_COUNTERS = ("fates", "reasons", "published_by_task", "attempts_by_task", "deaths", "asset_deaths", "assets_refused")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +46,16 @@ class EngineReport:
     """How often the gateway to the ring died and was replaced."""
     darkroom_deaths: int = 0
     """How often the darkroom died and was replaced; the reels it had in hand are among `crashed`."""
+    instances: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Instances of the pool of assets that scenes drew: what each is, whose, and how many scenes it has served ("scenes")."""
+    assets_ahead: int = 0
+    """Instances that asset actors made, or found made."""
+    assets_refused: Counter[str] = field(default_factory=Counter)
+    """Sources of instances that the chain refused, with the reason; each counts once."""
+    asset_deaths: Counter[str] = field(default_factory=Counter)
+    """Asset actors that were lost and replaced, by cause."""
+    assets_lost: tuple[str, ...] = ()
+    """Instances whose asset actor was lost while it made them: whoever needs one makes it."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -56,7 +66,7 @@ class EngineReport:
     def plain(self) -> dict[str, Any]:
         """As values that a checkpoint can hold; `of` is the inverse."""
         counters = {name: {str(key): count for key, count in getattr(self, name).items()} for name in _COUNTERS}
-        return asdict(self) | counters | {"crashed": list(self.crashed)}
+        return asdict(self) | counters | {"crashed": list(self.crashed), "assets_lost": list(self.assets_lost)}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> EngineReport:
@@ -64,7 +74,8 @@ class EngineReport:
         known = {name: value for name, value in plain.items() if name in cls.__dataclass_fields__}
         counters = {name: Counter(known.pop(name, {})) for name in _COUNTERS}
         crashed, timings = tuple(known.pop("crashed", ())), Timings(**known.pop("timings", {}))
-        return cls(**counters, crashed=crashed, timings=timings, **known)
+        lost = tuple(known.pop("assets_lost", ()))
+        return cls(**counters, crashed=crashed, timings=timings, assets_lost=lost, **known)
 
     def add(self, produced: Produced) -> None:
         """Takes in the report of one number."""
@@ -72,12 +83,27 @@ class EngineReport:
         self.timings.add(produced.timings)
         if produced.task:
             self.attempts_by_task[produced.task] += 1
+        for drawn in produced.drawn:
+            known = self.instances.setdefault(drawn.instance, {"scenes": 0})
+            told = asdict(drawn)
+            self.refuse(told.pop("refused"))
+            known |= told | {"scenes": known["scenes"] + 1}
         if produced.fate is Fate.PUBLISHED:
             self.published_by_task[produced.task] += 1
             self.chunks += produced.num_chunks
             self.recovered += produced.recovered
         else:
             self.reasons[f"{produced.task or 'scene'}: {produced.reason}"] += 1
+
+    def refuse(self, sources: Iterable[str]) -> None:
+        """Takes in sources of instances that the chain refused: told by all who meet them, and counted once."""
+        for source in sources:
+            self.assets_refused[source] = 1
+
+    @property
+    def most_scenes(self) -> int:
+        """Scenes that the instance served which served most; 0 without a pool."""
+        return max((known["scenes"] for known in self.instances.values()), default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +140,16 @@ class Numbers:
     def exhausted(self) -> bool:
         """Whether every number was handed out."""
         return not self._again and self._end is not None and self._next >= self._end
+
+    @property
+    def next_number(self) -> int:
+        """The first number that nobody has begun."""
+        return self._next
+
+    @property
+    def end(self) -> int | None:
+        """The stream ends before this number; None has no end."""
+        return self._end
 
     @property
     def settled(self) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.types import Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
+from embodichain.types import Fresh, Instance, Push, Robot, Scene, SceneRequest, Step, Timings, Verdict, WorldState
 from embodichain.types.tapes import Tape
 
 __all__ = [
+    "AssetPool",
     "BatchPhysics",
     "Driver",
     "Expert",
@@ -278,4 +279,35 @@ class Task(Protocol):
 
     def grader(self, scene: Scene) -> Grader:
         """A fresh grader for `scene`."""
+        ...
+
+
+class AssetPool(Protocol):
+    """Where scenes draw assets from that are made while a run goes on: `assets.chain.pool`, for whoever need not know the chain.
+
+    One thread at a time. It travels to other processes, each of which then reads and makes for itself.
+    """
+
+    def assets(self, number: int, *, held_out: bool = False) -> tuple[Fresh, ...]:
+        """What scene `number` draws from, made where it is not there; raises SceneError when an instance cannot be made."""
+        ...
+
+    def drawn(self, scene: Scene) -> tuple[Fresh, ...]:
+        """The instances that stand in a scene which was drawn just now, each once."""
+        ...
+
+    def get(self, instance: Instance) -> Fresh:
+        """An instance, read where it is there, else made; raises SceneError when it cannot be."""
+        ...
+
+    def orders(self, first: int) -> Iterator[tuple[int, Instance]]:
+        """Every instance of the stream from scene `first` on, each once, with the first scene from there on that may draw it."""
+        ...
+
+    def number_of(self, instance: Instance) -> int:
+        """A number for an instance of the stream; `ordered` is the inverse."""
+        ...
+
+    def ordered(self, number: int) -> Instance:
+        """The instance of the stream that has this number."""
         ...

@@ -190,6 +190,7 @@ def write_provenance(
     robot: str,
     physics: str,
     versions: str = "",
+    instances: Mapping[str, str] | None = None,
 ) -> None:
     """Writes id and provenance of a finished episode into its slot, so that any sample can be traced and simulated again."""
     info = TrajectoryInfo(
@@ -207,6 +208,7 @@ def write_provenance(
         failed=outcome.failed,
         pushed=outcome.pushed,
         versions=versions,
+        instances=instances or {},
     )
     write_text(out["info"], info.encode())
     out["trajectory_id"][()] = identity.pack()

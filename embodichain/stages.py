@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from embodichain.darkroom import Darkroom, posable
 from embodichain.episode import Episode, Outcome, Reels, Snapshots
-from embodichain.errors import MotionError, RingTimeout, SceneError
+from embodichain.errors import ConfigError, MotionError, RingTimeout, SceneError
 from embodichain.expand.diversity import FEATURES, Choice, Floats, Interaction
 from embodichain.motion.action import ActionCodec
 from embodichain.protocols import Hosted, Physics, Shutter, Task
@@ -20,7 +20,7 @@ from embodichain.ring.contract import AnySlot, SlotSource
 from embodichain.rollout import ExpertPilot, drive, write_provenance
 from embodichain.scenes.sample import SceneSampler
 from embodichain.stage import Stage
-from embodichain.types import Scene, Timings, TrajectoryId
+from embodichain.types import Asset, Drawn, Scene, Timings, TrajectoryId
 from embodichain.types.reels import MOST_NUMBERS, NOTES, PICTURES, SCENE, STAGE, CameraMode
 from embodichain.world import Split, World, scene_seed
 
@@ -50,6 +50,7 @@ class SceneStage:
         )
         self._seed = world.config.seed
         self._split = split
+        self._pool = world.pool
         self._diversity = world.config.diversity
         self._chosen: dict[tuple[str, int], Choice] = {}
         """What was chosen for the blocks of a task's numbers that were met last."""
@@ -57,7 +58,13 @@ class SceneStage:
     def step(self, number: int) -> tuple[Task, Scene]:
         """Scene `number` of this run; raises SceneError when its seed has none."""
         task = self._tasks[number % len(self._tasks)]
-        return task, self._sampler.sample(task, self._scene_seed(task, number))
+        return task, self._sampler.sample(task, self._scene_seed(task, number), self._fresh(number))
+
+    def _fresh(self, number: int) -> tuple[Asset, ...] | None:
+        """What scene `number` draws from where assets are made while the run goes on; made now if nobody was ahead."""
+        if self._pool is None:
+            return None
+        return tuple(fresh.asset for fresh in self._pool.assets(number, held_out=self._split is Split.HELD_OUT))
 
     def interaction(self, task: Task, scene: Scene) -> Interaction:
         """What a scene asks of a hand: what diversity is told by."""
@@ -90,7 +97,7 @@ class SceneStage:
     def features(self, number: int) -> Floats:
         """What scene `number` asks of a hand, as numbers; raises SceneError when its seed has none."""
         task = self._tasks[number % len(self._tasks)]
-        return self._sampler.features(task, self._scene_seed(task, number))
+        return self._sampler.features(task, self._scene_seed(task, number), self._fresh(number))
 
 
 class Fate(StrEnum):
@@ -116,6 +123,8 @@ class Produced:
     num_chunks: int = 0
     recovered: bool = False
     timings: Timings = field(default_factory=Timings)
+    drawn: tuple[Drawn, ...] = ()
+    """Instances of the pool that were in its scene."""
 
 
 Note = Callable[[NDArray[np.float64]], None]
@@ -143,6 +152,11 @@ class RolloutStage:
     def __init__(
         self, world: World, ring: SlotSource, *, worker: int, epoch: int, camera: CameraMode = CameraMode.SNAPSHOTS
     ) -> None:
+        if camera is CameraMode.DARKROOM and world.pool is not None:
+            raise ConfigError(
+                "a darkroom knows the assets of a fixed catalogue, and those of assets.pool are made while the run goes on: choose "
+                "camera='reels', or assets.pool.live=0"
+            )
         self._world = world
         self._ring = ring
         self._worker = worker
@@ -165,12 +179,13 @@ class RolloutStage:
                 outcome = self.play(task, scene, slot)
             except (MotionError, SceneError) as error:
                 slot.abandon()
-                return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error))
+                drawn = self._drawn(scene)
+                return Produced(number=number, task=task.name, fate=Fate.REFUSED, reason=str(error), drawn=drawn)
             if outcome.verdict.success:
                 self._sign(number, scene, outcome, slot)
             else:
                 slot.abandon()
-        return self._produced(number, task, outcome)
+        return self._produced(number, task, scene, outcome)
 
     def begin(self, number: int, task: Task, scene: Scene, note: Note) -> Take:
         """An episode that is played in another physics than this stage's, whose `note` writes what its pictures depend on.
@@ -203,8 +218,9 @@ class RolloutStage:
                     self._complete(take.scene, outcome, self._darkroom.canvas(slot) | {NOTES: take.out[NOTES]}, slot)
                     self._sign(take.number, take.scene, outcome, slot)
         except (MotionError, SceneError) as refusal:
-            return Produced(number=take.number, task=take.task.name, fate=Fate.REFUSED, reason=str(refusal))
-        return self._produced(take.number, take.task, outcome)
+            drawn = self._drawn(take.scene)
+            return Produced(number=take.number, task=take.task.name, fate=Fate.REFUSED, reason=str(refusal), drawn=drawn)
+        return self._produced(take.number, take.task, take.scene, outcome)
 
     def _reserve(self, timeout_s: float) -> AnySlot:
         before = time.perf_counter()
@@ -217,9 +233,16 @@ class RolloutStage:
         identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
         robot, physics = self._world.robot.name, self._world.config.physics
         versions = self.physics.versions if isinstance(self.physics, Hosted) else ""
-        write_provenance(slot, scene, outcome, identity=identity, robot=robot, physics=physics, versions=versions)
+        known = {drawn.name: drawn.instance for drawn in self._drawn(scene)}
+        instances = {one.role: known[one.asset.name] for one in scene.objects if one.asset.name in known}
+        write_provenance(
+            slot, scene, outcome, identity=identity, robot=robot, physics=physics, versions=versions, instances=instances
+        )
 
-    def _produced(self, number: int, task: Task, outcome: Outcome) -> Produced:
+    def _drawn(self, scene: Scene) -> tuple[Drawn, ...]:
+        return () if self._world.pool is None else tuple(map(Drawn.of, self._world.pool.drawn(scene)))
+
+    def _produced(self, number: int, task: Task, scene: Scene, outcome: Outcome) -> Produced:
         outcome.timings.blocked_s, self._blocked_s = self._blocked_s, 0.0
         return Produced(
             number=number,
@@ -229,6 +252,7 @@ class RolloutStage:
             num_chunks=outcome.num_chunks,
             recovered=outcome.recovered,
             timings=outcome.timings,
+            drawn=self._drawn(scene),
         )
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:

@@ -12,7 +12,7 @@ from embodichain import physics as physics_room
 from embodichain import robots, tasks
 from embodichain.config import WorldConfig
 from embodichain.physics.painters import PAINTERS
-from embodichain.protocols import BatchPhysics, Physics, Task
+from embodichain.protocols import AssetPool, BatchPhysics, Physics, Task
 from embodichain.scenes.reach import ReachTable
 from embodichain.types import Asset, Robot, TrajectorySpec
 
@@ -44,6 +44,8 @@ class World:
     assets: tuple[Asset, ...]
     reach: ReachTable | None
     """None when no task places anything."""
+    pool: AssetPool | None = None
+    """Where scenes draw from what tasks ask for, when assets are made while a run goes on; `assets` are the distractors' then."""
 
     @property
     def trajectory_spec(self) -> TrajectorySpec:

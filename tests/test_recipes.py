@@ -14,7 +14,14 @@ from learner.runs import catalog
 from learner.runs.options import check_world
 from learner.training.config import OptimizerConfig, Parallel, Schedule
 
-CPU = ("turn_any_switch_cpu", "switch_as_it_was_cpu", "put_block_back_cpu", "switches_cpu", "place_mouse_pad_cpu")
+CPU = (
+    "turn_any_switch_cpu",
+    "turn_fresh_switch_cpu",
+    "switch_as_it_was_cpu",
+    "put_block_back_cpu",
+    "switches_cpu",
+    "place_mouse_pad_cpu",
+)
 
 
 @pytest.mark.parametrize("name", CPU)

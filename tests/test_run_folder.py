@@ -18,6 +18,7 @@ from learner.records.files import append_line, held, write_whole
 from learner.records.run_folder import RunFolder
 from learner.records.weight_files import read_weights, write_weights
 from learner.runs import run as running
+from learner.runs.config import RunConfig
 from learner.runs.options import RunOptions
 
 SMALL_DISK = """

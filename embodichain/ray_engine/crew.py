@@ -1,4 +1,4 @@
-"""The workers of an engine: their placement, their current work, and detection of losses."""
+"""The workers of an engine, whatever they make: their placement, their current work, and detection of losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from embodichain.ray_engine.doubts import Doubts, Lost, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.notices import Notices
 from embodichain.ray_engine.weather import Cause
-from embodichain.stages import Produced
 
 _ANSWER_S = 15.0
 """A worker that does not answer for this long [s] counts as dead."""
@@ -151,8 +150,8 @@ class Crew:
         worker.number, worker.since = number, time.monotonic()
         worker.waits_for = worker.actor.produce.remote(number)
 
-    def wait(self, timeout_s: float) -> Iterator[Produced | Lost | None]:
-        """Yields results and losses within `timeout_s` [s]; None when the ring was closed."""
+    def wait(self, timeout_s: float) -> Iterator[Any]:
+        """Yields what actors answered, and losses, within `timeout_s` [s]."""
         yield from self._doubts.settled()
         self._move()
         self._fill()
@@ -185,7 +184,7 @@ class Crew:
 
     # ------------------------------------------------------------------------------------------------------ answers
 
-    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Hello | Produced | Lost | None:
+    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Any:
         """Processes the answer to a worker's pending call."""
         number, worker.waits_for, worker.asked = worker.number, None, None
         worker.number = None
@@ -248,7 +247,7 @@ class Crew:
         log = who.log if who is not None else ""
         return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
-    def _is_doubted(self, outcome: Produced | Lost | None) -> bool:
+    def _is_doubted(self, outcome: object) -> bool:
         """Whether the cause of a loss is still open, because the node may be dead too."""
         if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node in ("", self._home):
             return False

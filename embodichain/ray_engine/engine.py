@@ -6,33 +6,34 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
 from embodichain.engine import Numbers, Start
-from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
+from embodichain.errors import EmbodiChainError, RingClosed, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew
 from embodichain.ray_engine.doubts import Lost
+from embodichain.ray_engine.gateway_actor import Courier, GatewayActor
 from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.home import RingHome
 from embodichain.ray_engine.lab import Answer, Lab, LostReel
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
+from embodichain.ray_engine.workshop import Workshop
 from embodichain.ring.contract import AnyRing
-from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.gateway import RemoteRing
 from embodichain.ring.open import attach_ring, create_ring
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
-from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
+from embodichain.types import RingSpec, TrajectorySpec
 from embodichain.types.reels import CameraMode, reel_spec
 from embodichain.world import World
 
@@ -40,8 +41,6 @@ _WATCH_S = 0.5
 """Interval at which the gateway is checked [s]."""
 _LAST_WATCH_S = 20.0
 """How long the end of the stream waits for a gateway that is being replaced."""
-_TELL_S = 1.0
-"""How often a worker that waits for the gateway says that it lives [s]."""
 _DELIVERIES = 4
 """Number of trajectories that the gateway receives concurrently; one more concurrent call is reserved for checks."""
 _REELS = 4
@@ -50,56 +49,6 @@ _TURN_S = 0.5
 """Duration of one call to a darkroom [s]: it renders, or waits for a reel or for room in the ring."""
 _START_S = 30.0
 """How long the start waits for the other workers after the first is ready [s]; workers without a core start later."""
-
-
-class GatewayActor:
-    """The gateway as an actor on the ring's node. Ray restarts it when it dies; its journal says what was delivered."""
-
-    def __init__(self, home: RingHome) -> None:
-        self._ring = attach_ring(home.path, reads=False)
-        self._gateway = Gateway(self._ring, home.journal)
-
-    def pid(self) -> int:
-        """The process id; answered once the gateway is ready."""
-        return os.getpid()
-
-    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
-        """See `Gateway.deliver`."""
-        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
-
-
-class Courier:
-    """Sends trajectories to a `GatewayActor` through Ray's object store, one at a time; a `gateway.Deliver`."""
-
-    def __init__(self, gateway: ray.actor.ActorHandle, waited: Callable[[], object] = lambda: None) -> None:
-        """`waited` is called now and then while a trajectory waits: to wait is to live."""
-        self._gateway, self._waited = gateway, waited
-
-    def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
-        """Retries while the ring is full or the gateway is being replaced, at most `timeout_s` [s].
-
-        Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver`.
-        """
-        parcel = ray.put(dict(arrays))
-        deadline = time.monotonic() + timeout_s
-        asked: Any = None
-        while True:
-            self._waited()
-            if asked is None:
-                # Short turns: the gateway serves few workers at a time.
-                asked = self._gateway.deliver.remote(parcel, identity.pack(), 1.0)
-            if not ray.wait([asked], timeout=_TELL_S)[0]:
-                continue  # whether the gateway lives is for the engine to find out, which replaces it
-            answered, asked = asked, None
-            try:
-                return ray.get(answered)
-            except RingTimeout:
-                if time.monotonic() > deadline:
-                    raise
-            except ray.exceptions.RayActorError as error:
-                if time.monotonic() > deadline or getattr(error, "actor_init_failed", False):
-                    raise RingError(f"the gateway to the ring has not come back: {error}") from error
-                time.sleep(0.1)
 
 
 class SimulationWorker:
@@ -217,11 +166,13 @@ class RayEngine:
         self._gateway: ray.actor.ActorHandle | None = None
         self._crew: Crew | None = None
         self._lab: Lab | None = None
+        self._workshop: Workshop | None = None
         self._reels: AnyRing | None = None
         self._thread: threading.Thread | None = None
         self._started_ray = start_ray(config)
         try:
             self._spec = world.stream_spec
+            self._ahead = world.config.assets.pool.ahead
             self._home = home = RingHome.of(ring)
             self._world = ray.put(world)
             if config.camera is CameraMode.DARKROOM:
@@ -232,6 +183,8 @@ class RayEngine:
             self._gateway = self._open_gateway()
             self._actor_class = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(SimulationWorker)
             self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
+            if world.pool is not None and (actors := world.config.assets.pool.actors):
+                self._workshop = Workshop(self._world, world.pool, start.next_number, actors, config, home=self._home.node)
             self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
             """Process id of the gateway; 0 when all workers are on the ring's node."""
             self._asked: ray.ObjectRef | None = None
@@ -249,6 +202,11 @@ class RayEngine:
         """Process ids of the workers that are ready, in order."""
         workers = self._crew.workers if self._crew is not None else ()
         return [who.pid for worker in workers if (who := worker.who) is not None]
+
+    @property
+    def asset_pids(self) -> list[int]:
+        """Process ids of the asset actors that are ready; none where assets are of a fixed catalogue."""
+        return self._workshop.pids if self._workshop is not None else []
 
     @property
     def darkroom_pid(self) -> int:
@@ -296,6 +254,8 @@ class RayEngine:
             self._thread.join(timeout=30.0)
         if self._crew is not None:
             self._crew.dismiss()
+        if self._workshop is not None:
+            self._workshop.dismiss()
         if self._lab is not None:
             self._lab.close()
         if self._gateway is not None:
@@ -383,6 +343,8 @@ class RayEngine:
                         self._lab.expect(outcome)
                     else:
                         self._account(outcome)
+                if self._workshop is not None:
+                    self._look_after(self._workshop)
                 if self._lab is not None and not self._attend(self._lab):
                     return
             self._watch_gateway_to_the_end()
@@ -408,6 +370,24 @@ class RayEngine:
                 self._deaths.count(cause, now_s=time.monotonic(), node=self._home.node, what=what)
         return not lab.closed
 
+    def _look_after(self, workshop: Workshop) -> None:
+        """Has assets made ahead of the scenes, and takes in what has become of them and of who makes them."""
+        begun = self._numbers.next_number
+        end = begun + self._ahead
+        for outcome in workshop.work(begun, end if self._numbers.end is None else min(end, self._numbers.end)):
+            with self._lock:
+                if not isinstance(outcome, Lost):
+                    self.report.assets_ahead += 1
+                    self.report.refuse(outcome.refused)
+                    continue
+                if outcome.number is not None:
+                    self.report.assets_lost = (*self.report.assets_lost, str(workshop.instance(outcome.number)))
+                self.report.asset_deaths[outcome.cause] += 1
+            where, what = self._tell(outcome, maker="asset actor"), f"an asset actor: {outcome.what}"
+            if outcome.fatal:
+                raise EmbodiChainError(f"asset actor {outcome.worker} could not start: {outcome.what}{where}")
+            self._deaths.count(outcome.cause, now_s=time.monotonic(), node=outcome.node, what=what + where)
+
     def _account(self, produced: Produced) -> None:
         with self._lock:
             self._numbers.settle(produced.number)
@@ -430,11 +410,11 @@ class RayEngine:
             raise EmbodiChainError(f"worker {lost.worker} could not start: {lost.what}{where}")
         self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
 
-    def _tell(self, lost: Lost) -> str:
-        """Records a loss in the log; returns a text about where."""
+    def _tell(self, lost: Lost, maker: str = "worker") -> str:
+        """Writes a loss down; where, in words."""
         if self._config.log is None:
             return ""
-        told = {"cause": lost.cause.value, "worker": lost.worker, "number": lost.number, "node": lost.node}
+        told = {"cause": lost.cause.value, maker: lost.worker, "number": lost.number, "node": lost.node}
         log = MetricsWriter(self._config.log)
         log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
         log.close()

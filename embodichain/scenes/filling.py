@@ -21,6 +21,8 @@ _GAP = 0.0003
 _PROBES = 6
 """Points looked at on the way from the vessel's axis to a grain: no wall may lie between."""
 _LAYERS = 60
+_KEPT = 128
+"""Vessels whose walls are remembered: streams of assets are endless."""
 
 
 class Vessels:
@@ -62,6 +64,8 @@ class Vessels:
         floor = affordance(asset, "inside", Pose())
         key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._walls:
+            if len(self._walls) >= _KEPT:
+                self._walls.pop(next(iter(self._walls)))
             self._walls[key] = []
             for body in asset.bodies:
                 pose = compose(inverse(floor), asset_from_body(asset, body.name))

@@ -43,6 +43,8 @@ from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_
 
 TABLE = TABLE_SIZE[:2]
 """Extent of the table top along X and Y [m]."""
+_KEPT = 512
+"""Outlines that are remembered, one for each asset and size: streams of assets are endless."""
 
 
 class SceneSampler:
@@ -94,19 +96,19 @@ class SceneSampler:
         """Where its arms stand, by name [m]."""
         return arm_bases(self._robot)
 
-    def sample(self, task: Task, seed: int) -> Scene:
-        """A scene of `task`, its objects at rest.
+    def sample(self, task: Task, seed: int, fresh: Sequence[Asset] | None = None) -> Scene:
+        """A scene of `task`, its objects at rest; they are drawn from `fresh` where that is given, else from the sampler's assets.
 
         Raises:
             SceneError: An asset is missing or too large, no valid layout was found, or an object does not rest where it was put;
                 the message says what stood in the way.
         """
-        scene = self._laid_out(task, seed)
+        scene = self._laid_out(task, seed, self._assets if fresh is None else fresh)
         return scene if self._physics is None else settle(self._physics, scene, self._config.settle)
 
-    def _laid_out(self, task: Task, seed: int) -> Scene:
+    def _laid_out(self, task: Task, seed: int, assets: Sequence[Asset]) -> Scene:
         """A scene of `task` as the layout leaves it."""
-        request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed)
+        request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed, assets)
         placements += self._scatter(placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements, bounds=self._bounds)
         if request.filling is not None:
@@ -115,12 +117,14 @@ class SceneSampler:
             scene = replace(scene, happening=tuple(_happening(scene, nudge) for nudge in request.nudges))
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
 
-    def _arranged(self, task: Task, seed: int) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
+    def _arranged(
+        self, task: Task, seed: int, known: Sequence[Asset]
+    ) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
         """What a scene of `task` asks for, where that stands, and the generators that decide the rest of it."""
         streams = np.random.SeedSequence(seed).spawn(8)  # so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
         request = task.request(request_rng)
-        assets = self._sized(request, self._choose_all(request, asset_rng), others[-1])
+        assets = self._sized(request, self._choose_all(request, asset_rng, known), others[-1])
         placements: tuple[ObjectPlacement, ...] = ()
         obstacle = ""
         for _ in range(self._config.max_layouts if request.objects else 0):
@@ -178,9 +182,9 @@ class SceneSampler:
         chosen = spread(np.array(found), count, archive)
         return Choice(seeds=tuple(reachable[index] for index in chosen), features=np.array(found)[chosen])
 
-    def features(self, task: Task, seed: int) -> Floats:
+    def features(self, task: Task, seed: int, fresh: Sequence[Asset] | None = None) -> Floats:
         """What the scene of a seed asks of a hand, as numbers (`diversity.features`), before its looks, masses and clutter."""
-        request, placements, _ = self._arranged(task, seed)
+        request, placements, _ = self._arranged(task, seed, self._assets if fresh is None else fresh)
         return features(
             self.interaction(task, Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements))
         )
@@ -214,24 +218,24 @@ class SceneSampler:
             contact=contact, arms=arms, bases=self._bases, result=result, size=float(np.ptp(bounds[:, :2], axis=0).min())
         )
 
-    def _choose_all(self, request: SceneRequest, rng: np.random.Generator) -> list[Asset]:
+    def _choose_all(self, request: SceneRequest, rng: np.random.Generator, known: Sequence[Asset]) -> list[Asset]:
         """An asset for every object, drawn again until those that the request ranks by size differ enough."""
         for _ in range(self._config.max_choices):
-            assets = [self._choose(wanted, rng) for wanted in request.objects]
+            assets = [self._choose(wanted, rng, known) for wanted in request.objects]
             edges = {wanted.role: _edge(asset) for wanted, asset in zip(request.objects, assets, strict=True)}
             ranked = [edges[role] for role in request.ascending]
             if all(larger - smaller >= request.size_step for smaller, larger in itertools.pairwise(ranked)):
                 return assets
-        found = sorted(round(1000 * _edge(asset)) for asset in self._assets if asset.category == request.objects[0].category)
+        found = sorted(round(1000 * _edge(asset)) for asset in known if asset.category == request.objects[0].category)
         raise SceneError(
             f"no assets for {', '.join(request.ascending)} that differ by {1000 * request.size_step:.0f} mm in size; "
             f"their sizes are {found} mm: add instances to the catalogue"
         )
 
-    def _choose(self, wanted: ObjectRequest, rng: np.random.Generator) -> Asset:
-        fitting = [asset for asset in self._assets if asset.category == wanted.category]
+    def _choose(self, wanted: ObjectRequest, rng: np.random.Generator, known: Sequence[Asset]) -> Asset:
+        fitting = [asset for asset in known if asset.category == wanted.category]
         if not fitting:
-            available = ", ".join(sorted({asset.category for asset in self._assets})) or "none"
+            available = ", ".join(sorted({asset.category for asset in known})) or "none"
             raise SceneError(f"no asset of category {wanted.category!r} for role {wanted.role!r}; available: {available}")
         low, high = wanted.height
         heights = [float(asset.bounds[1, 2] - asset.bounds[0, 2]) for asset in fitting] if wanted.height != (0.0, math.inf) else []
@@ -342,6 +346,8 @@ class SceneSampler:
     def _footprint(self, asset: Asset) -> Footprint:
         key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._footprints:
+            if len(self._footprints) >= _KEPT:
+                self._footprints.pop(next(iter(self._footprints)))
             self._footprints[key] = Footprint.of_asset(asset)
         return self._footprints[key]
 

@@ -24,6 +24,8 @@ from embodichain.types.poses import inverse, matrix_of, turned
 Floats = NDArray[np.float64]
 _SAMPLES = 128
 """So many points of an object's surface are looked for."""
+_KEPT = 512
+"""Assets, of one size and posture each, whose pieces are remembered: streams of assets are endless."""
 _NEAR = 0.002
 """A piece that begins less than this before a point [m] does not hide it: colliders are a little larger than what is seen."""
 
@@ -122,6 +124,8 @@ class Views:
     def _of(self, asset: Asset, joint_positions: tuple[float, ...]) -> _Pieces:
         key = (asset.name, asset.content_hash, asset.scale, joint_positions)
         if key not in self._pieces:
+            if len(self._pieces) >= _KEPT:
+                self._pieces.pop(next(iter(self._pieces)))
             self._pieces[key] = _Pieces.of(asset, joint_positions)
         return self._pieces[key]
 

@@ -4,6 +4,7 @@ the robot, Y to its left, Z up.
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh, Mimic, Shape, ShapeKind
 from embodichain.types.bounds import Bounds
+from embodichain.types.fresh import Drawn, Fresh, Instance
 from embodichain.types.limits import Limits
 from embodichain.types.mishaps import Failed, Mishap, Push, Pushed
 from embodichain.types.poses import Pose, Quaternion, Vec3, rotate
@@ -76,12 +77,15 @@ __all__ = [
     "Camera",
     "CameraLook",
     "Contact",
+    "Drawn",
     "Dynamics",
     "Failed",
     "Field",
     "Filling",
+    "Fresh",
     "FullPolicy",
     "Grains",
+    "Instance",
     "Joint",
     "JointKind",
     "Light",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,9 @@ class TrajectoryInfo:
     """Its failed attempts."""
     pushed: tuple[Pushed, ...] = ()
     """External forces that acted on it: a replay needs them beside the actions."""
+    instances: Mapping[str, str] = field(default_factory=dict)
+    """Which instance of a pool of assets by role, as in "switch/12": with the run's configuration that makes the same asset again.
+    Empty where assets are of a fixed catalogue."""
     versions: str = ""
     """Of a benchmark of others and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0"; empty for a physics of ours."""
 
@@ -59,6 +62,8 @@ class TrajectoryInfo:
         values = asdict(self)
         if not self.versions:  # most have none, and say no more than they did before there were benchmarks
             del values["versions"]
+        if not self.instances:
+            del values["instances"]
         data = json.dumps(values, separators=(",", ":"), ensure_ascii=False).encode()
         excess = len(data) - INFO_BYTES
         if excess > 0:

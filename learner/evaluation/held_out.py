@@ -185,7 +185,8 @@ def scenes(held: HeldOut, episodes: int) -> list[tuple[Task, Scene]]:
         if len(rows) == episodes:
             continue
         try:
-            rows.append((task, sampler.sample(task, scene_seed(config.seed, Split.HELD_OUT, number))))
+            fresh = None if world.pool is None else [one.asset for one in world.pool.assets(number, held_out=True)]
+            rows.append((task, sampler.sample(task, scene_seed(config.seed, Split.HELD_OUT, number), fresh)))
         except SceneError as error:
             reasons.append(str(error))
     if any(len(rows) < episodes for rows in found.values()):

@@ -69,6 +69,13 @@ def _notes(summary: dict[str, Any]) -> list[dict[str, Any]]:
     if summary["crashed"]:
         text = f"{len(summary['crashed'])} workers died and were replaced; their scene numbers: {summary['crashed']}."
         notes.append({"text": text, "bad": False})
+    if instances := summary.get("instances"):
+        text = (
+            f"Assets were made while the run went on: scenes drew {len(instances)} instances, none of them in more than "
+            f"{summary['instances_most_scenes']} scenes. {len(summary['assets_refused'])} sources were refused, and "
+            f"{sum(summary['asset_deaths'].values())} asset actors lost and replaced."
+        )
+        notes.append({"text": text, "bad": False})
     return notes
 
 

@@ -23,6 +23,7 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
         "put_block_back_cpu": "learner.runs.recipes:put_block_back_cpu",
         "switches_cpu": "learner.runs.recipes:switches_cpu",
         "place_mouse_pad_cpu": "learner.runs.recipes:place_mouse_pad_cpu",
+        "turn_fresh_switch_cpu": "learner.runs.recipes:turn_fresh_switch_cpu",
         "law_cpu": "learner.runs.recipes:law_cpu",
         "pretrain": "learner.runs.recipes:pretrain",
         "finetune": "learner.runs.recipes:finetune",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from embodichain.assets.chain.config import AssetsConfig
+from embodichain.assets.chain.config import AssetsConfig, PoolConfig
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.expand.physical import PhysicalConfig
 from embodichain.expand.visual import VisualConfig
@@ -274,6 +274,18 @@ def turn_any_switch_cpu() -> RunConfig:
     """A world model that turns switches of many shapes and looks, for two cores."""
     assets = AssetsConfig(counts={"switch": 24})
     return _world_model_cpu("turn_any_switch_cpu", WorldConfig(tasks=("turn_switch",), assets=assets, recovery=_STRAYING))
+
+
+def turn_fresh_switch_cpu() -> RunConfig:
+    """`turn_any_switch_cpu` without a catalogue: switches are made while the run goes on, and each serves four scenes at most."""
+    base = turn_any_switch_cpu()
+    pool = PoolConfig(live=4, new_per_scene=0.25, most_scenes=4)
+    return replace(
+        base,
+        recipe="turn_fresh_switch_cpu",
+        out=Path("runs/turn_fresh_switch_cpu"),
+        world=replace(base.world, assets=replace(base.world.assets, pool=pool)),
+    )
 
 
 def switch_as_it_was_cpu() -> RunConfig:

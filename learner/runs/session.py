@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -211,6 +212,15 @@ class _Patience:
             self._board.say(f"waiting for trajectories for {now - self._since:.0f} s: {self._engine.health}, {ready} are ready")
 
 
+def keep_instances(report: EngineReport, folder: Path) -> None:
+    """Writes down beside the run's assets whose each instance of the pool is that scenes drew: an export asks there by hash."""
+    for known in report.instances.values():
+        file = folder / known["name"] / f"{known['name']}.json"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(file, json.dumps({name: value for name, value in known.items() if name != "scenes"}, indent=1))
+
+
 class _Watch:
     """Called after every training step: writes metrics, updates the progress bar, checks whether to stop."""
 
@@ -262,8 +272,9 @@ class _Watch:
         return self._stopped()
 
     def stream(self, step: int) -> None:
-        """Writes the state of ring and engine into the metrics."""
+        """Writes the ring's and the engine's state, and whose the instances are that scenes drew for the first time."""
         stats, report = self._ring.stats(), self._engine.report
+        keep_instances(report, self._config.out / "assets")
         self._metrics.write(
             "stream",
             {
@@ -278,6 +289,9 @@ class _Watch:
                 "retired": stats.retired,
                 "oldest_s": round(stats.oldest_s, 3),
                 "deaths": dict(report.deaths),
+                "instances": len(report.instances),
+                "instances_most_scenes": report.most_scenes,
+                "asset_deaths": dict(report.asset_deaths),
                 "blocked_writer_s": stats.blocked_writer_s,
                 "blocked_reader_s": stats.blocked_reader_s,
             },

@@ -25,6 +25,8 @@ _LEVELS = 3
 """Most flat levels of a piece along an axis that are tried as planes."""
 _CLEAR_GAIN = 0.7
 """A cut that leaves at most this share of the cost is judged as it is, without looking further."""
+_ROUNDING = 1.0 + 1e-9
+"""A search is broken off above its limit times this: never for a sum that comes out larger by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,21 +110,19 @@ class Piece:
         found = [axes[:, 0]] if variances[1] > 0.5 * variances[2] else []
         return [*found, axes[:, 2]] if variances[0] > 0.5 * variances[1] else found
 
-    def pie(self, axis: NDArray[np.float64], number: int) -> list[Piece]:
-        """The piece cut into `number` equal sectors about an axis through its middle."""
+    def pie(self, axis: NDArray[np.float64], number: int) -> Iterator[list[Piece]]:
+        """The piece cut into `number` equal sectors about an axis through its middle, one sector after another."""
         middle = self._spread[0]
         first = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
         first /= np.linalg.norm(first)
         second = np.cross(axis, first)
         angles = 2 * math.pi * np.arange(number) / number
         normals = -np.sin(angles)[:, None] * first + np.cos(angles)[:, None] * second
-        sectors = []
         for start, rest in zip((0, number // 2), self.solid.split_by_plane(normals[0], float(normals[0] @ middle)), strict=True):
             for normal in normals[start + 1 : start + number // 2]:
                 rest, sector = rest.split_by_plane(normal, float(normal @ middle))
-                sectors.append(sector)
-            sectors.append(rest)
-        return [piece for sector in sectors for piece in connected(sector)]
+                yield connected(sector)
+            yield connected(rest)
 
 
 def connected(solid: Solid) -> list[Piece]:
@@ -152,6 +152,16 @@ def _cost(found: list[Piece], price: float) -> float:
     return sum(piece.excess for piece in found) + price * len(found)
 
 
+def _cheap(sectors: Iterator[list[Piece]], price: float, limit: float) -> list[Piece]:
+    """The pieces of a pie; nothing once those cut so far cost more than `limit` already, for the rest can only add to it."""
+    found: list[Piece] = []
+    for sector in sectors:
+        found += sector
+        if _cost(found, price) > limit * _ROUNDING:
+            return []
+    return found
+
+
 def _best_cut(piece: Piece, price: float, *, deep: bool) -> list[Piece]:
     """The cheapest way to cut a piece; nothing when it is best left whole."""
     whole = piece.excess + price
@@ -162,17 +172,27 @@ def _best_cut(piece: Piece, price: float, *, deep: bool) -> list[Piece]:
             continue
         cost = _cost(found, price)
         if deep and promising and cost > _CLEAR_GAIN * whole:
-            cost = min(cost, sum(_outlook(part, price) for part in found))
+            cost = min(cost, _outlooks(found, price, min(cost, best)))
         if cost < best * (1 - 1e-9):
             best, chosen = cost, found
     if deep:
         for axis in piece.round_axes():
             for number in _PIES:
-                found = piece.pie(axis, number)
-                cost = _cost(found, price)
-                if found and cost < best * (1 - 1e-9):
+                found = _cheap(piece.pie(axis, number), price, best)
+                if found and (cost := _cost(found, price)) < best * (1 - 1e-9):
                     best, chosen = cost, found
     return chosen
+
+
+def _outlooks(found: list[Piece], price: float, limit: float) -> float:
+    """What pieces cost after the best simple cut of each; infinity once that is known to exceed `limit`."""
+    known: list[float] = []
+    for number, part in enumerate(found):
+        # What is still to be looked at costs at least the price of its hulls.
+        if sum(known) + price * (len(found) - number) > limit * _ROUNDING:
+            return math.inf
+        known.append(_outlook(part, price))
+    return sum(known)
 
 
 def _outlook(piece: Piece, price: float) -> float:
@@ -184,5 +204,6 @@ def _outlook(piece: Piece, price: float) -> float:
         if found:
             cost = min(cost, _cost(found, price))
     for axis in piece.round_axes():
-        cost = min(cost, _cost(piece.pie(axis, _TRIAL_PIE), price))
+        if found := _cheap(piece.pie(axis, _TRIAL_PIE), price, cost):
+            cost = min(cost, _cost(found, price))
     return cost

@@ -19,6 +19,8 @@ _LEAF = 8
 _LEVELS = 3
 _FAR = 3.0
 """Distance over radius beyond which a group acts as one dipole: the error at a point stays near 0.1 at most."""
+_SMALL = math.tan(math.pi / _LEAF) * 0.999
+"""Tangent of the angles of which a whole smallest group stays below half a turn."""
 
 
 def winding_numbers(points: NDArray[np.float64], mesh: Mesh) -> NDArray[np.float64]:
@@ -77,18 +79,26 @@ def _winding(points, triangles, groups, first, num_top):  # noqa: ANN001, ANN202
                         stack_level[depth], stack_group[depth] = level - 1, child
                         depth += 1
                 else:
+                    # Angles add where complex numbers multiply: one arctangent serves all small angles of a group, for eight of
+                    # them stay below half a turn.
+                    real, imaginary = 1.0, 0.0
                     for f in range(group * _LEAF, min((group + 1) * _LEAF, len(triangles))):
-                        total += _solid_angle(triangles[f], x, y, z)
+                        det, dot = _half_angle(triangles, f, x, y, z)
+                        if abs(det) < _SMALL * dot:
+                            real, imaginary = real * dot - imaginary * det, real * det + imaginary * dot
+                        else:
+                            total += 2.0 * math.atan2(det, dot)
+                    total += 2.0 * math.atan2(imaginary, real)
         result[p] = total / (4.0 * math.pi)
     return result
 
 
 @compiled()
-def _solid_angle(triangle, x, y, z):  # noqa: ANN001, ANN202 - compiled
-    """Solid angle of a triangle seen from a point (van Oosterom and Strackee 1983)."""
-    ax, ay, az = triangle[0, 0] - x, triangle[0, 1] - y, triangle[0, 2] - z
-    bx, by, bz = triangle[1, 0] - x, triangle[1, 1] - y, triangle[1, 2] - z
-    cx, cy, cz = triangle[2, 0] - x, triangle[2, 1] - y, triangle[2, 2] - z
+def _half_angle(triangles, f, x, y, z):  # noqa: ANN001, ANN202 - compiled
+    """Numbers whose arctangent is half the solid angle of triangle f seen from a point (van Oosterom and Strackee 1983)."""
+    ax, ay, az = triangles[f, 0, 0] - x, triangles[f, 0, 1] - y, triangles[f, 0, 2] - z
+    bx, by, bz = triangles[f, 1, 0] - x, triangles[f, 1, 1] - y, triangles[f, 1, 2] - z
+    cx, cy, cz = triangles[f, 2, 0] - x, triangles[f, 2, 1] - y, triangles[f, 2, 2] - z
     la = math.sqrt(ax * ax + ay * ay + az * az)
     lb = math.sqrt(bx * bx + by * by + bz * bz)
     lc = math.sqrt(cx * cx + cy * cy + cz * cz)
@@ -96,7 +106,7 @@ def _solid_angle(triangle, x, y, z):  # noqa: ANN001, ANN202 - compiled
     dot = (
         la * lb * lc + (ax * bx + ay * by + az * bz) * lc + (bx * cx + by * cy + bz * cz) * la + (cx * ax + cy * ay + cz * az) * lb
     )
-    return 2.0 * math.atan2(det, dot)
+    return det, dot
 
 
 def sample_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
