@@ -12,8 +12,8 @@ from embodichain.lazy import public
 
 if TYPE_CHECKING:
     from embodichain.ray_engine.config import RayConfig
-    from embodichain.ray_engine.engine import RayEngine, SimulationWorker
-    from embodichain.ray_engine.gateway_actor import Courier, GatewayActor
+    from embodichain.ray_engine.courier import Courier
+    from embodichain.ray_engine.engine import GatewayActor, RayEngine, SimulationWorker
     from embodichain.ray_engine.home import RingHome
     from embodichain.ray_engine.start import start_ray
 
@@ -21,7 +21,7 @@ __all__ = ["Courier", "GatewayActor", "RayConfig", "RayEngine", "RingHome", "Sim
 
 __getattr__, __dir__ = public(
     __name__,
-    dict.fromkeys(["RayEngine", "SimulationWorker"], "engine")
-    | dict.fromkeys(["Courier", "GatewayActor"], "gateway_actor")
+    dict.fromkeys(["GatewayActor", "RayEngine", "SimulationWorker"], "engine")
+    | {"Courier": "courier"}
     | {"RayConfig": "config", "RingHome": "home", "start_ray": "start"},
 )

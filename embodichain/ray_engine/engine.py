@@ -6,12 +6,13 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 import ray
+from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
@@ -20,9 +21,9 @@ from embodichain.errors import EmbodiChainError, RingClosed, RingTimeout, Trajec
 from embodichain.metrics import MetricsWriter
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.courier import Courier
 from embodichain.ray_engine.crew import Crew
 from embodichain.ray_engine.doubts import Lost
-from embodichain.ray_engine.gateway_actor import Courier, GatewayActor
 from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.home import RingHome
 from embodichain.ray_engine.lab import Answer, Lab, LostReel
@@ -30,10 +31,10 @@ from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
 from embodichain.ray_engine.workshop import Workshop
 from embodichain.ring.contract import AnyRing
-from embodichain.ring.gateway import RemoteRing
+from embodichain.ring.gateway import Gateway, RemoteRing
 from embodichain.ring.open import attach_ring, create_ring
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
-from embodichain.types import RingSpec, TrajectorySpec
+from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
 from embodichain.types.reels import CameraMode, reel_spec
 from embodichain.world import World
 
@@ -49,6 +50,22 @@ _TURN_S = 0.5
 """Duration of one call to a darkroom [s]: it renders, or waits for a reel or for room in the ring."""
 _START_S = 30.0
 """How long the start waits for the other workers after the first is ready [s]; workers without a core start later."""
+
+
+class GatewayActor:
+    """The gateway as an actor on the ring's node. Ray restarts it when it dies; its journal says what was delivered."""
+
+    def __init__(self, home: RingHome) -> None:
+        self._ring = attach_ring(home.path, reads=False)
+        self._gateway = Gateway(self._ring, home.journal)
+
+    def pid(self) -> int:
+        """The process id; answered once the gateway is ready."""
+        return os.getpid()
+
+    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
+        """See `Gateway.deliver`."""
+        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
 
 
 class SimulationWorker:

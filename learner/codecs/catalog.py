@@ -1,15 +1,31 @@
-"""Makes codecs by the name in `EncoderConfig.codec`."""
+"""Which codecs there are, by the name in `EncoderConfig.codec`. Importing this file imports none of them."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from learner.codecs.codec import Codec
-from learner.codecs.config import CODECS, EncoderConfig
+from embodichain.registry import Registry
+from learner.codecs.config import EncoderConfig
+
+if TYPE_CHECKING:
+    from learner.codecs.codec import Codec
+
+CODECS: Registry[Callable[[EncoderConfig], Codec]] = Registry(
+    "codec",
+    "embodichain.codecs",
+    {
+        "dino": "learner.codecs.dino:Encoder",
+        "vae": "learner.codecs.vae:VaeCodec",
+        "vq": "learner.codecs.vq:VqCodec",
+        "wan": "learner.codecs.wan:WanCodec",
+    },
+)
+"""Codecs of single frames by name."""
 
 
 def make_codec(config: EncoderConfig) -> Codec:
-    """Makes the codec that a configuration names; raises ConfigError if it cannot be imported."""
+    """Makes the codec that a configuration names; raises ConfigError for a name that does not exist or cannot be imported."""
     return CODECS.get(config.codec)(config)
 
 

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from embodichain.errors import ConfigError
-from embodichain.registry import Registry
 from learner.records.schedules import warm_cosine
-
-if TYPE_CHECKING:
-    from learner.codecs.codec import Codec
-
-CODECS: Registry[Callable[[EncoderConfig], Codec]] = Registry(
-    "codec",
-    "embodichain.codecs",
-    {
-        "dino": "learner.codecs.dino:Encoder",
-        "vae": "learner.codecs.vae:VaeCodec",
-        "vq": "learner.codecs.vq:VqCodec",
-        "wan": "learner.codecs.wan:WanCodec",
-    },
-)
-"""Codecs of single frames by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +37,6 @@ class EncoderConfig:
     each of its latents. Empty: no segmenter."""
 
     def __post_init__(self) -> None:
-        CODECS.check(self.codec)
         if self.dim % (4 * self.heads):
             raise ConfigError(f"encoder dim must be a multiple of 4 x heads (2D rotary), got dim={self.dim}, heads={self.heads}")
         if self.max_images < 1 or self.merge < 1:

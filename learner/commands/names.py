@@ -12,7 +12,7 @@ from embodichain.registry import Registry
 from embodichain.robots import ROBOTS
 from embodichain.tasks import TASKS
 from embodichain.tasks.benchmarks import BENCHMARKS, names
-from learner.codecs.config import CODECS
+from learner.codecs.catalog import CODECS
 from learner.models.families import FAMILIES as MODELS
 from learner.runs.catalog import RECIPES
 

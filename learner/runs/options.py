@@ -15,6 +15,7 @@ from embodichain.command_line import unknown_option
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError, UsageError
 from embodichain.physics.painters import PAINTERS
+from learner.codecs.catalog import CODECS
 from learner.models.families import family_of
 from learner.records.plain import flatten, load_yaml
 from learner.records.run_folder import RunFolder, fresh
@@ -62,6 +63,7 @@ def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
         base = dataclasses.replace(base, out=fresh(base.out))
         config = restore(base, load_yaml(given.config) if given.config else {}, dotted)
     check_world(config.world)
+    CODECS.check(config.learner.agent.encoder.codec)
     return RunOptions(config=config, resume=given.resume, dry_run=given.dry_run, json=given.json)
 
 

@@ -1,8 +1,7 @@
-"""The gateway as an actor beside the ring, and the courier by which workers on other nodes reach it."""
+"""The way of a trajectory from a worker on another node to the gateway beside the ring."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,29 +10,10 @@ import ray
 from numpy.typing import NDArray
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.ray_engine.home import RingHome
-from embodichain.ring.gateway import Gateway
-from embodichain.ring.open import attach_ring
 from embodichain.types import TrajectoryId
 
 _TELL_S = 1.0
 """How often a worker that waits for the gateway says that it lives [s]."""
-
-
-class GatewayActor:
-    """The gateway as an actor on the ring's node. Ray restarts it when it dies; its journal says what was delivered."""
-
-    def __init__(self, home: RingHome) -> None:
-        self._ring = attach_ring(home.path, reads=False)
-        self._gateway = Gateway(self._ring, home.journal)
-
-    def pid(self) -> int:
-        """The process id; answered once the gateway is ready."""
-        return os.getpid()
-
-    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
-        """See `Gateway.deliver`."""
-        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
 
 
 class Courier:
