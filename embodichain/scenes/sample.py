@@ -114,7 +114,7 @@ class SceneSampler:
         if request.filling is not None:
             scene = replace(scene, grains=self._vessels.fill(request.filling, placements, grain_rng))
         if request.nudges:
-            scene = replace(scene, happening=tuple(_happening(scene, nudge) for nudge in request.nudges))
+            scene = replace(scene, happening=tuple(_happening(scene, nudge, self._robot.control_hz) for nudge in request.nudges))
         return vary(redraw(scene, visual_rng, self._visual, self._cameras), physical_rng, self._physical)
 
     def _arranged(
@@ -352,10 +352,11 @@ class SceneSampler:
         return self._footprints[key]
 
 
-def _happening(scene: Scene, nudge: Nudge) -> Pushed:
-    """A nudge in the world frame, where its object stands."""
+def _happening(scene: Scene, nudge: Nudge, control_hz: int) -> Pushed:
+    """A nudge in the world frame, where its object stands, in control steps of the robot."""
     force = turned(scene.object(nudge.role).pose.quaternion, nudge.force)
-    return Pushed(begin=nudge.begin, steps=nudge.steps, body=f"{nudge.role}/{nudge.body}", force=force)
+    begin, steps = round(nudge.begin_s * control_hz), max(1, round(nudge.lasts_s * control_hz))
+    return Pushed(begin=begin, steps=steps, body=f"{nudge.role}/{nudge.body}", force=force)
 
 
 def _edge(asset: Asset) -> float:

@@ -19,7 +19,7 @@ from embodichain.tasks.custody import Custody
 from embodichain.tasks.judge import Judge
 from embodichain.tasks.lever import REST_S, START, THRESHOLD, LeverWatch, tip_over
 from embodichain.tasks.variants import Phrases, widened
-from embodichain.types import CHUNK, CONTROL_HZ, Nudge, ObjectRequest, Robot, Scene, SceneRequest, WorldState
+from embodichain.types import CHUNK, Nudge, ObjectRequest, Robot, Scene, SceneRequest, WorldState
 
 CHUNKS_APART = 24
 """After so many chunks the lever may be put back: the last frame that shows how it was is then more than twenty old."""
@@ -58,8 +58,8 @@ class SwitchAsItWas:
             role="switch",
             body="lever",
             force=(becomes * _FORCE, 0.0, 0.0),
-            begin=round(_BEGIN_S * CONTROL_HZ),
-            steps=round(_LASTS_S * CONTROL_HZ),
+            begin_s=_BEGIN_S,
+            lasts_s=_LASTS_S,
         )
         request = SceneRequest(instruction=_PHRASES.draw(rng, self._held_out), objects=(switch,), nudges=(push,))
         return widened(request) if self._held_out else request
@@ -130,7 +130,7 @@ class SwitchAsItWasGrader(Judge):
         self._lever.pardon()
 
     def _missing(self, state: WorldState) -> str:
-        over_s = CHUNKS_APART * CHUNK / CONTROL_HZ + REST_S
+        over_s = CHUNKS_APART * CHUNK / state.control_hz + REST_S
         early = f"after {state.time_s:.1f} s it is too early to tell, {over_s:.1f} s must pass" if state.time_s < over_s else ""
         return self._lever.fault or self._lever.unrest or early
 

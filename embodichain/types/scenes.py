@@ -97,14 +97,14 @@ class Filling:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nudge:
     """A wish that something else than the robot pushes a body of the object under `role`: with a force [N] in the frame of that
-    object's asset, from control step `begin` on for `steps` of them.
+    object's asset, from `begin_s` [s] on, for `lasts_s` [s].
     """
 
     role: str
     body: str
     force: Vec3
-    begin: int
-    steps: int
+    begin_s: float
+    lasts_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scene_parts as parts
 
 from embodichain.episode import NoPictures, Outcome
 from embodichain.motion.action import ActionCodec
@@ -137,3 +138,11 @@ def test_a_lever_that_moves_by_itself_later_is_no_success(physics, cases) -> Non
     )
     outcome, _ = played(physics, again, Watched())
     assert not outcome.verdict.success and "without the robot touching" in outcome.verdict.reason
+
+
+def test_a_push_takes_as_long_for_a_robot_of_another_rate(sampler, reach_dir) -> None:
+    slow, reach = replace(parts.ROBOT, control_hz=parts.ROBOT.control_hz // 2), parts.ReachTable.load_or_build
+    slowly = parts.SceneSampler(slow, parts.assets(), reach(parts.ROBOT, parts.COARSE, cache_dir=reach_dir))
+    (usual,), (rare,) = sampler.sample(TASK, 0).happening, slowly.sample(TASK, 0).happening
+    assert rare.begin / slow.control_hz == pytest.approx(usual.begin / parts.ROBOT.control_hz, abs=0.51 / slow.control_hz)
+    assert rare.steps / slow.control_hz == pytest.approx(usual.steps / parts.ROBOT.control_hz, abs=0.51 / slow.control_hz)
