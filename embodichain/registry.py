@@ -13,10 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from embodichain.errors import ConfigError, nearest, unknown
 from embodichain.extras import MissingExtra, explained
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 __all__ = [
     "Offer",
@@ -91,11 +94,14 @@ class Registry(Generic[T]):
             raise ConfigError(f"{self.kind} {name!r} of {origin} cannot be imported: {error}") from error
         except ModuleNotFoundError as error:
             module = path.partition(":")[0]
-            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-                raise ConfigError(f"{self.kind} {name!r} of {origin} needs {error.name!r}, which is not installed") from error
+            if not is_reference(name) or error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise ConfigError(
+                    f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {error}; install what it needs, "
+                    "uninstall it, or use another name"
+                ) from error
             raise ConfigError(
-                f"there is no module {error.name!r} for {self.kind} {name!r}: mind the spelling, and the folder that it lies in "
-                "(the working folder and PYTHONPATH are looked in)"
+                f"{self.kind} {name!r} cannot be found: {error}; mind the spelling, and the folder that the module lies in (the "
+                "working folder and PYTHONPATH are looked in)"
             ) from error
         except Exception as error:  # whatever other people's code raises at import is theirs to mend, and costs only this name
             raise ConfigError(
@@ -166,12 +172,18 @@ def _distributions(offers: Iterable[Offer]) -> str:
 
 
 @cache
-def _offers(group: str, search_path: tuple[str, ...]) -> tuple[Offer, ...]:
-    """What distributions on the search path add to a group; kept, for reading the metadata takes milliseconds."""
+def _entry_points(search_path: tuple[str, ...]) -> EntryPoints:
+    """Those of all groups: every question for one group alone would read the metadata of every distribution again."""
     from importlib.metadata import entry_points  # a third of the time that `embodichain --help` takes otherwise
 
+    return entry_points()
+
+
+@cache
+def _offers(group: str, search_path: tuple[str, ...]) -> tuple[Offer, ...]:
+    """What distributions on the search path add to a group; kept, for reading the metadata takes milliseconds."""
     found = []
-    for entry in entry_points(group=group):
+    for entry in _entry_points(search_path).select(group=group):
         path = entry.value.partition("[")[0].strip()
         if entry.dist is None:
             found.append(Offer(name=entry.name, path=path, distribution="without a name", summary=""))

@@ -86,7 +86,7 @@ FAULTS = [
     (["run", "--physics", "mujuco"], "did you mean 'mujoco'?"),
     (["run", "--world.painter", "rastr"], "did you mean 'raster'?"),
     (["run", "--learner.agent.encoder.codec", "vea"], "did you mean 'vae'?"),
-    (["ring", "top", "."], "Is a directory"),
+    (["ring", "top", "."], "it is no regular file"),
     (["run", "--max-read", "3"], "did you mean '--max-reads'?"),
     (["run", "--world.widht", "96"], "did you mean '--world.width'?"),
     (["run", "--world.width", "wide"], "--world.width"),

@@ -81,6 +81,7 @@ def test_an_evaluation_goes_on_from_what_is_on_disk_even_if_it_was_killed_while_
 
 
 def test_an_evaluation_older_than_the_choice_of_a_painter_was_drawn_by_rays(tmp_path, config):
+    config = replace(config, world=replace(config.world, painter="raycast"))
     Judgement.create(tmp_path / "eval", config)
     file = tmp_path / "eval" / "config.yaml"
     saved = yaml.safe_load(file.read_text(encoding="utf-8"))

@@ -32,6 +32,8 @@ def _sections(parser: argparse.ArgumentParser, config: Any, prefix: str) -> None
         value, dotted = getattr(config, field.name), f"{prefix}{field.name}".replace("_", "-")
         if dataclasses.is_dataclass(value):
             inner.append((value, f"{dotted}."))
+        elif isinstance(value, Mapping) and not value:
+            add(f"--{dotted}", metavar="NAME VALUE ...", help=_said(told.get(field.name, ""), ()))
         elif isinstance(value, Mapping):
             for key, one in value.items():
                 name = f"{dotted}.{key}".replace("_", "-")
