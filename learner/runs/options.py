@@ -8,7 +8,7 @@ import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from embodichain import physics, robots, tasks
 from embodichain.command_line import unknown_option
@@ -141,10 +141,40 @@ def names(config: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _parsed(config: Config, arguments: Sequence[str], prog: str) -> Config:
+    """Has tyro parse the values that are named, and no others: a parser of a whole run takes half a second to build."""
     import tyro
 
+    tree: dict[str, Any] = {}
+    for word in arguments:
+        if word.startswith("--"):
+            value, branch = config, tree
+            for part in word.partition("=")[0].removeprefix("--").replace("-", "_").split("."):
+                if not dataclasses.is_dataclass(value):
+                    break  # the key of a mapping, which is parsed as a whole
+                value, branch = getattr(value, part), branch.setdefault(part, {})
     rules = tyro.conf.configure(tyro.conf.FlagConversionOff, tyro.conf.EnumChoicesFromValues)
-    return tyro.cli(rules(type(config)), default=config, args=list(arguments), prog=prog)
+    pruned = _pruned(config, tree)
+    return _merged(config, tree, tyro.cli(rules(type(pruned)), default=pruned, args=list(arguments), prog=prog))
+
+
+def _pruned(config: Any, tree: Mapping[str, Any]) -> Any:
+    """A configuration of the fields in `tree` alone, under the same names, with the same types and defaults."""
+    hints, fields = get_type_hints(type(config), include_extras=True), []
+    for name, inner in tree.items():
+        value = getattr(config, name)
+        part = _pruned(value, inner) if inner and dataclasses.is_dataclass(value) else value
+        kind = type(part) if part is not value else hints[name]
+        fields.append((name, kind, dataclasses.field(default_factory=lambda part=part: part)))
+    return dataclasses.make_dataclass(type(config).__name__, fields, frozen=True, kw_only=True)()
+
+
+def _merged(config: Any, tree: Mapping[str, Any], parsed: Any) -> Any:
+    """`config` with the values of its pruned likeness."""
+    changes = {}
+    for name, inner in tree.items():
+        value, new = getattr(config, name), getattr(parsed, name)
+        changes[name] = _merged(value, inner, new) if inner and dataclasses.is_dataclass(value) else new
+    return dataclasses.replace(config, **changes)
 
 
 def _sentence(box: str) -> str:
