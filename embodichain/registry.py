@@ -13,13 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from embodichain.errors import ConfigError, nearest, unknown
 from embodichain.extras import MissingExtra, explained
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
 
 __all__ = [
     "Offer",
@@ -172,8 +169,8 @@ def _distributions(offers: Iterable[Offer]) -> str:
 
 
 @cache
-def _entry_points(search_path: tuple[str, ...]) -> EntryPoints:
-    """Those of all groups: every question for one group alone would read the metadata of every distribution again."""
+def _entry_points(search_path: tuple[str, ...]) -> Any:  # two kinds of the same before and since Python 3.12
+    """Entry points of all groups, which have `select`: every question for one group alone would read the metadata of every distribution again."""
     from importlib.metadata import entry_points  # a third of the time that `embodichain --help` takes otherwise
 
     return entry_points()
