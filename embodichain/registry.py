@@ -170,7 +170,7 @@ def _distributions(offers: Iterable[Offer]) -> str:
 
 @cache
 def _entry_points(search_path: tuple[str, ...]) -> Any:  # two kinds of the same before and since Python 3.12
-    """Entry points of all groups, which have `select`: every question for one group alone would read the metadata of every distribution again."""
+    """Entry points of all groups: a question for one group alone would read the metadata of every distribution again."""
     from importlib.metadata import entry_points  # a third of the time that `embodichain --help` takes otherwise
 
     return entry_points()
