@@ -1,6 +1,7 @@
 """What all tests share: quiet threads, and the law that nothing is left in shared memory."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items):
 def _rings_of(pid: int) -> set[str]:
     """Files of rings in /dev/shm that the process owns or owned."""
     return {path.name for path in Path("/dev/shm").glob(f"embodichain-{pid}-*")}
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Long tests are skipped, and say so, once the time is over that CI gave them: a slow machine shall report what it has tried."""
+    until = os.environ.get("EMBODICHAIN_LONG_TESTS_UNTIL")
+    if until and item.get_closest_marker("slow") and time.time() > float(until):
+        pytest.skip(f"no time is left for long tests: {until} s since 1970 was the limit")
 
 
 @pytest.fixture
