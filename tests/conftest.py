@@ -47,7 +47,7 @@ def _rings_of(pid: int) -> set[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Long tests are skipped, and say so, once the time is over that CI gave them: a slow machine shall report what it has tried."""
+    """Long tests are skipped, and say so, once the time that CI gave them is over: a slow machine reports what it has tried."""
     until = os.environ.get("EMBODICHAIN_LONG_TESTS_UNTIL")
     if until and item.get_closest_marker("slow") and time.time() > float(until):
         pytest.skip(f"no time is left for long tests: {until} s since 1970 was the limit")
