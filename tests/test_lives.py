@@ -21,7 +21,10 @@ def story(out: Path, lives: int, seed: int, **settings) -> Path:
     return out / "ledger.bin"
 
 
-@pytest.mark.parametrize(("lives", "ahead"), [(5, 2), pytest.param(20, 0, marks=pytest.mark.slow)])
+_LONG = [pytest.param(lives, ahead, marks=pytest.mark.slow) for lives, ahead in ((5, 0), (20, 0), (20, 2))]
+
+
+@pytest.mark.parametrize(("lives", "ahead"), [(5, 2), *_LONG])
 def test_a_run_that_is_stopped_and_killed_reads_everything_exactly_k_times(tmp_path, lives, ahead, no_shared_memory_left):
     """Whether or not batches are under way when it ends."""
     report = verify(story(tmp_path / "run", lives, 2, limit=12 * lives, ahead=ahead))

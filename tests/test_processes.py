@@ -117,7 +117,7 @@ def test_the_end_of_a_program_ends_its_children():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment).stdout
     with contextlib.suppress(psutil.NoSuchProcess):
-        assert has_ended(psutil.Process(int(printed)), 10.0)
+        assert has_ended(psutil.Process(int(printed)))
 
 
 def test_a_function_of_the_main_module_is_refused_in_words():
