@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import LearnerError
-from embodichain.types import ACTION_DIM, Segment
+from embodichain.types import Segment
 from learner.data.gather import Slots
 from learner.data.windows import Read, TrajectoryView, WindowView
 
@@ -165,7 +165,7 @@ class LeasedBatch:
             latents_BTvrcC=taken("latents", (view.latents for view in w), 1) if encoded else None,
             proprio_BTA=taken("proprio", (view.proprio for view in w), 1),
             actions_BTKA=taken("action", (view.action for view in w), 0),
-            action_mask_BA=moved(_stack([view.action_mask for view in w], ACTION_DIM, "cpu").bool()),
+            action_mask_BA=moved(torch.stack([view.action_mask for view in w]).bool()),
             segment_BT=moved(_stack([view.segment for view in w], size, "cpu")),
             valid_BT=moved(torch.arange(size)[None] < lengths[:, None]),
             instructions=tuple(view.instruction for view in w),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded, StreamStopped
-from embodichain.types import ACTION_DIM, RingSpec, TrajectorySpec
+from embodichain.types import RingSpec, TrajectorySpec
 from learner.data.batch import Lease, LeasedBatch, RingLease
 from learner.data.config import DataConfig
 from learner.data.gather import Slots
@@ -270,19 +270,18 @@ class RingDataset:
 
 def check_spec(spec: TrajectorySpec) -> None:
     """Raises LearnerError unless `spec` has the fields that the learner reads, in the shapes that it expects."""
-    expected = {"proprio": (ACTION_DIM,), "action_mask": (), "segment": ()}
     names = {entry.name for entry in spec.fields}
-    expected["latents" if "latents" in names else "rgb"] = ()
-    missing = sorted((set(expected) | {"action", "num_chunks", "instruction"}) - names)
+    frames = "latents" if "latents" in names else "rgb"
+    missing = sorted({frames, "proprio", "action", "action_mask", "segment", "num_chunks", "instruction"} - names)
     if missing:
         raise LearnerError(f"trajectories lack {missing}; they have {sorted(names)}; the learner needs the fields of camera_spec")
-    for name, tail in expected.items():
-        if spec.field(name).shape[1:][: len(tail)] != tail:
+    if len(shape := spec.field("action").shape) != 3:
+        raise LearnerError(f"field 'action' has shape {shape}; the learner expects [horizon, K, A]")
+    for name, expected in {"proprio": (shape[0] + 1, shape[2]), "action_mask": (shape[2],)}.items():
+        if (found := spec.field(name).shape) != expected:
             raise LearnerError(
-                f"field {name!r} has shape {spec.field(name).shape}; the learner expects {tail} after the first axis"
+                f"field {name!r} has shape {list(found)}; with actions {list(shape)} the learner expects {list(expected)}"
             )
-    if len(shape := spec.field("action").shape) != 3 or shape[2] != ACTION_DIM:
-        raise LearnerError(f"field 'action' has shape {shape}; the learner expects [horizon, K, {ACTION_DIM}]")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

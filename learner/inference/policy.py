@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embodichain.errors import EmbodiChainError, LearnerError
-from embodichain.types import ACTION_DIM, Limits
+from embodichain.types import Limits
 from learner.backbone.grid import Grid
 from learner.models.agent import Agent
 from learner.models.world_model import Decision, Prepared, Seen, State, TextMemory
-
-_NOTHING = np.zeros((0, ACTION_DIM), np.float32)
 
 
 class Outcome(StrEnum):
@@ -85,13 +83,18 @@ class Policy:
         """The latency of the last chunk."""
         self.limits: Limits | None = None
         """Limits of the robot: measurements outside are refused, and commands are clipped to them. None means no limits."""
-        self.rest: NDArray[np.float32] = _NOTHING
-        """Actions of the last decision beyond its chunk, [H - K, 30], physical and absolute; executed if the next one is late."""
+        self.rest: NDArray[np.float32] = np.zeros((0, self.action_dim), np.float32)
+        """Actions of the last decision beyond its chunk, [H - K, A], physical and absolute; executed if the next one is late."""
 
     @property
     def chunk(self) -> int:
         """K, actions between two frames."""
         return self._agent.config.model.chunk
+
+    @property
+    def action_dim(self) -> int:
+        """A, channels of an action and of a measured state."""
+        return self._agent.config.model.action_dim
 
     @property
     def memory(self) -> State:
@@ -106,7 +109,7 @@ class Policy:
             self._text, self._has_begun = agent.model.read_text(agent.text([instruction])), True
             self._memory = agent.model.empty()
         self._executed, self._measured, self.imagined, self.seen, self.last = None, None, None, None, None
-        self._decision, self.rest = None, _NOTHING
+        self._decision, self.rest = None, np.zeros((0, self.action_dim), np.float32)
 
     def act(
         self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32], executed: NDArray[np.float32] | None = None
@@ -115,12 +118,12 @@ class Policy:
 
         Args:
             rgb: uint8 [cameras, h, w, 3].
-            proprio: measured state in the unified representation, [30].
-            executed: the actions that the robot executed since the last frame, [0..K, 30], physical and absolute; None if they
+            proprio: measured state in the unified representation, [A].
+            executed: the actions that the robot executed since the last frame, [0..K, A], physical and absolute; None if they
                 were those of the last chunk. If there are fewer than K, the robot is taken to have held the last one.
 
         Returns:
-            float32 [K, 30] in physical units and absolute, zero in channels that the robot lacks.
+            float32 [K, A] in physical units and absolute, zero in channels that the robot lacks.
 
         Raises:
             LearnerError: before `begin`, for an observation of another shape or type, or one beyond the robot's `limits`, and for a
@@ -183,9 +186,9 @@ class Policy:
     def _see(self, rgb: NDArray[np.uint8], proprio: NDArray[np.float32]) -> tuple[Tensor, Tensor, Grid]:
         """Normalised latents [1, N, C], the measured state [1, A] in physical units, and the layout of the latents."""
         _ = self._reading
-        if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or proprio.shape != (ACTION_DIM,):
+        if rgb.ndim != 4 or rgb.shape[-1] != 3 or rgb.dtype != np.uint8 or proprio.shape != (self.action_dim,):
             raise LearnerError(
-                f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{ACTION_DIM}], "
+                f"an observation is rgb uint8 [cameras, h, w, 3] and proprio [{self.action_dim}], "
                 f"got {rgb.dtype} {list(rgb.shape)} and {list(proprio.shape)}"
             )
         self._check_limits("state", proprio)
@@ -202,8 +205,8 @@ class Policy:
             raise LearnerError(f"this {what} cannot be: {breach}; send joints in radians and openings in metres")
 
     def _as_executed(self, executed: NDArray[np.float32]) -> Tensor:
-        if executed.ndim != 2 or executed.shape[1] != ACTION_DIM or len(executed) > self.chunk:
-            raise LearnerError(f"executed actions are [0..{self.chunk}, {ACTION_DIM}], got {list(executed.shape)}")
+        if executed.ndim != 2 or executed.shape[1] != self.action_dim or len(executed) > self.chunk:
+            raise LearnerError(f"executed actions are [0..{self.chunk}, {self.action_dim}], got {list(executed.shape)}")
         if self._measured is None:
             raise LearnerError("executed actions belong between two frames: none was seen before this one")
         for action in executed:

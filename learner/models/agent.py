@@ -29,7 +29,7 @@ class Agent(nn.Module):
         self.config = config
         self.encoder = make_codec(config.encoder)
         self.text = TextEncoder(config.text)
-        self.normalizer = Normalizer(config.normalizer, self.encoder.latents)
+        self.normalizer = Normalizer(config.normalizer, self.encoder.latents, config.model.action_dim)
         self.register_buffer("memory_span", torch.tensor(1))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -72,6 +72,7 @@ class Agent(nn.Module):
 
     @torch.no_grad()
     def _window(self, batch: Batch, latents: Tensor, grid: Grid) -> Window:
+        self._check_actions(batch)
         codes = self.model.needs.codes
         return Window(
             latents_BTNC=self.normalizer.latents(latents),
@@ -83,6 +84,10 @@ class Agent(nn.Module):
             codes_BTN=self.encoder.codes_of(latents) if codes else None,
             motion_BTM=self.encoder.motions_of(latents, grid.cameras) if codes else None,
         )
+
+    def _check_actions(self, batch: Batch) -> None:
+        """Raises ConfigError unless the batch's chunks are such as the model was made for."""
+        self.config.model.check_actions(*batch.actions_BTKA.shape[2:])
 
     @torch.no_grad()
     def _depth(self, batch: Batch) -> Tensor:
@@ -118,6 +123,7 @@ class Agent(nn.Module):
     @torch.no_grad()
     def measure(self, batch: Batch, measurement: Measurement) -> None:
         """Adds a batch to the statistics for the normalizer."""
+        self._check_actions(batch)
         measurement.add(
             action_BTKA=batch.actions_BTKA,
             proprio_BTA=batch.proprio_BTA,
@@ -128,4 +134,4 @@ class Agent(nn.Module):
 
     def new_measurement(self) -> Measurement:
         """Empty statistics for this agent's normalizer."""
-        return Measurement(self.config.normalizer, self.encoder.latents)
+        return Measurement(self.config.normalizer, self.encoder.latents, self.config.model.action_dim)

@@ -51,6 +51,14 @@ class NormalizerConfig:
         """Action channels expressed relative to the measured state."""
         return (_POSITIONS if self.relative_positions else ()) + (_JOINTS if self.relative_joints else ())
 
+    def check(self, action_dim: int) -> None:
+        """Raises ConfigError when channels are to be relative that actions of `action_dim` channels do not have."""
+        if max(self.relative_channels, default=-1) >= action_dim:
+            raise ConfigError(
+                f"relative positions and joints are channels {list(self.relative_channels)} of the unified action, and an action "
+                f"here has {action_dim} channels: set normalizer.relative_positions and normalizer.relative_joints to False"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from embodichain.errors import ConfigError, unknown
-from embodichain.types import CHUNK
+from embodichain.types import ACTION_DIM, CHUNK
 from learner.codecs.config import LatentSpec
 
 if TYPE_CHECKING:
@@ -28,12 +28,20 @@ class ModelConfig:
     chunk: int = CHUNK
     """Actions between two frames; must equal `world.chunk` of the stream."""
 
-    def check_chunk(self, chunk: int) -> None:
-        """Raises ConfigError unless the stream's chunks have as many actions as this model's chunks."""
+    action_dim: int = ACTION_DIM
+    """Channels of an action and of a measured state; must equal those of the stream's trajectories."""
+
+    def check_actions(self, chunk: int, action_dim: int) -> None:
+        """Raises ConfigError unless the stream's chunks have as many actions, of as many channels, as this model's chunks."""
         if self.chunk != chunk:
             raise ConfigError(
                 f"the stream has {chunk} actions in a chunk, the model {self.chunk}: "
                 "set world.chunk and learner.agent.model.chunk alike"
+            )
+        if self.action_dim != action_dim:
+            raise ConfigError(
+                f"an action of the stream has {action_dim} channels, one of the model {self.action_dim}: "
+                "set learner.agent.model.action_dim to those of the stream"
             )
 
 

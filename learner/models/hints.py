@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
-from embodichain.types import ACTION_DIM
 from learner.vision.segmenter import MOMENTS
 
 GLANCE_CHANNELS = 128
@@ -49,12 +48,12 @@ class Aim(nn.Module):
     sum of functions of each.
     """
 
-    def __init__(self, cameras: int, dim: int) -> None:
+    def __init__(self, cameras: int, action_dim: int, dim: int) -> None:
         super().__init__()
         self.cameras = cameras
         wide = AIM_WIDTH * dim
         self.layers = nn.Sequential(
-            nn.Linear(aim_inputs(cameras), wide),
+            nn.Linear(aim_inputs(cameras, action_dim), wide),
             nn.GELU(approximate="tanh"),
             nn.Linear(wide, wide),
             nn.GELU(approximate="tanh"),
@@ -74,8 +73,9 @@ class Aim(nn.Module):
 class Hints(nn.Module):
     """The hints for the actions of any family: pooled frames, image moments, both or none."""
 
-    def __init__(self, *, latent_dim: int, moments: int, dim: int, glance: int, aim: int) -> None:
-        """`glance` is the number of latents a frame, `aim` that of cameras, 0 for none; `moments` the moments in each latent.
+    def __init__(self, *, latent_dim: int, moments: int, action_dim: int, dim: int, glance: int, aim: int) -> None:
+        """`glance` is the number of latents a frame, `aim` that of cameras, 0 for none; `moments` the moments in each latent;
+        `action_dim` the channels of a state.
 
         Raises ConfigError for an aim if latents contain no moments.
         """
@@ -83,7 +83,7 @@ class Hints(nn.Module):
         if aim and not moments:
             raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
         self.glance = Glance(latent_dim, glance, dim) if glance else None
-        self.aim = Aim(aim, dim) if aim else None
+        self.aim = Aim(aim, action_dim, dim) if aim else None
 
     def opening(self, latents_BNC: Tensor | None) -> Tensor | None:
         """Image moments of the first frame, [B, M]; None without an aim. Raises LearnerError if the frame is missing."""
@@ -112,6 +112,6 @@ def by_camera(latents: Tensor, cameras: int, setting: str) -> Tensor:
     return latents.unflatten(-2, (cameras, -1))
 
 
-def aim_inputs(cameras: int) -> int:
-    """Number of image moments that `Aim` reads from a frame."""
-    return 2 * cameras * MOMENTS + ACTION_DIM
+def aim_inputs(cameras: int, action_dim: int) -> int:
+    """Number of values that `Aim` reads: image moments of the present and of the first frame, and the state."""
+    return 2 * cameras * MOMENTS + action_dim

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM
 from learner.codecs.config import LatentSpec
 from learner.models.config import NormalizerConfig
 from learner.models.hints import by_camera
@@ -22,7 +21,7 @@ _CAMERAS = "normalizer.cameras"
 class Measurement:
     """Collects statistics from the first batches of a stream: all actions and states, and running sums of the latents."""
 
-    def __init__(self, config: NormalizerConfig, latents: LatentSpec) -> None:
+    def __init__(self, config: NormalizerConfig, latents: LatentSpec, action_dim: int) -> None:
         self._config, latent_dim = config, latents.channels
         self._patch = latent_dim - latents.moments
         self._actions: list[Tensor] = []
@@ -32,7 +31,7 @@ class Measurement:
         size = self._patch if config.channels else 0
         self._products = torch.zeros(len(self._sum), size, size, dtype=torch.float64)
         self._latents = 0
-        self.action_mask = torch.zeros(ACTION_DIM, dtype=torch.bool)
+        self.action_mask = torch.zeros(action_dim, dtype=torch.bool)
 
     def add(
         self, *, action_BTKA: Tensor, proprio_BTA: Tensor, action_mask_BA: Tensor, latents_BTNC: Tensor, valid_BT: Tensor
@@ -98,20 +97,21 @@ class Normalizer(nn.Module):
     action_mask: Tensor
     fitted: Tensor
 
-    def __init__(self, config: NormalizerConfig, latents: LatentSpec) -> None:
+    def __init__(self, config: NormalizerConfig, latents: LatentSpec, action_dim: int) -> None:
         super().__init__()
+        config.check(action_dim)
         self.config, latent_dim = config, latents.channels
         self._patch = latent_dim - latents.moments
         self.spec = LatentSpec(config.channels + latents.moments, latents.moments) if config.channels else latents
         """Channels of a normalised latent, and how many of them are image moments."""
         if config.channels:
             self.register_buffer("directions", torch.eye(self._patch, config.channels))
-        self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
-        self.register_buffer("proprio_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, ACTION_DIM))
+        self.register_buffer("action_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, action_dim))
+        self.register_buffer("proprio_range", torch.tensor([-1.0, 1.0])[:, None].repeat(1, action_dim))
         shape = (config.cameras, latent_dim) if config.cameras else (latent_dim,)
         self.register_buffer("latent_mean", torch.zeros(shape))
         self.register_buffer("latent_std", torch.ones(shape))
-        self.register_buffer("action_mask", torch.ones(ACTION_DIM, dtype=torch.bool))
+        self.register_buffer("action_mask", torch.ones(action_dim, dtype=torch.bool))
         self.register_buffer("fitted", torch.tensor(False))
 
     @property

@@ -15,7 +15,7 @@ from embodichain.prepare import prepare
 from embodichain.progress import Board
 from embodichain.ring.ring import Ring
 from embodichain.stages import RolloutStage, SceneStage
-from embodichain.types import RingSpec
+from embodichain.types import ACTION_DIM, RingSpec
 from learner.codecs.catalog import make_codec
 from learner.codecs.config import LatentSpec
 from learner.codecs.fast import train_fast
@@ -97,7 +97,7 @@ def train_extractor(config: MotionRunConfig) -> dict[str, Any]:
 
 def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
     """Makes and saves an action tokenizer from chunks of the stream, normalised by their own quantiles; returns the record."""
-    measurement = Measurement(NormalizerConfig(), LatentSpec(1))
+    measurement = Measurement(NormalizerConfig(), LatentSpec(1), ACTION_DIM)
     kept: list[tuple[torch.Tensor, torch.Tensor]] = []
     if (config.out / "fast.json").exists():
         raise RunError(f"{config.out} holds an action tokenizer already; choose another --out")
@@ -116,7 +116,7 @@ def make_tokenizer(config: FastRunConfig) -> dict[str, Any]:
         )
         if sum(actions.shape[1] for actions, _ in kept) >= config.fast.chunks:
             break
-    normalizer = Normalizer(NormalizerConfig(clip=config.fast.clip), LatentSpec(1))
+    normalizer = Normalizer(NormalizerConfig(clip=config.fast.clip), LatentSpec(1), ACTION_DIM)
     normalizer.fit(measurement)
     rows = torch.cat([normalizer.actions(actions, proprio[:, :-1])[0] for actions, proprio in kept])[
         ..., list(config.fast.channels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.ray_engine.weather import Budgets
-from embodichain.types import PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types import ACTION_DIM, PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from embodichain.types.reels import CameraMode
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
@@ -196,7 +196,7 @@ class RunConfig:
             raise ConfigError("a static data set is read by one rank, under a bound of each trajectory, and is not counting data")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
-        self.learner.agent.model.check_chunk(self.world.chunk)
+        self.learner.agent.model.check_actions(self.world.chunk, ACTION_DIM)
         encode, encoder = self.world.encode, self.learner.agent.encoder
         if encode.factory == _ENCODER and EncoderConfig(**json.loads(encode.options)) != encoder:
             raise ConfigError(

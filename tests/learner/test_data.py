@@ -208,7 +208,9 @@ def test_schemas_the_learner_cannot_read_are_refused():
     ):
         RingDataset(ring, DataConfig(batch_size=1))
     narrow = tuple(Field(name=f.name, shape=(HORIZON, CHUNK, 7), dtype=f.dtype) if f.name == "action" else f for f in spec().fields)
-    with pytest.raises(LearnerError, match=r"'action' has shape \(6, 16, 7\)"):
+    with pytest.raises(
+        LearnerError, match=r"'proprio' has shape \[7, 30\]; with actions \[6, 16, 7\] the learner expects \[7, 7\]"
+    ):
         check_spec(TrajectorySpec(horizon=HORIZON, fields=narrow))
 
 

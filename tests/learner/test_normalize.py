@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from embodichain.errors import ConfigError
+from embodichain.types import ACTION_DIM
 from learner.codecs.config import LatentSpec
 from learner.models.config import NormalizerConfig
 from learner.models.normalize import Measurement, Normalizer, to_absolute, to_relative
@@ -18,10 +19,10 @@ def measured(config=None, rows: int = 64, **changes):
     latents = 3.0 + 2.0 * torch.randn(rows, 5, 6, 8, generator=generator)
     mask = torch.ones(rows, 30)
     mask[:, 20] = 0
-    measurement = Measurement(config, LatentSpec(8))
+    measurement = Measurement(config, LatentSpec(8), ACTION_DIM)
     valid = torch.ones(rows, 4, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, LatentSpec(8))
+    normalizer = Normalizer(config, LatentSpec(8), ACTION_DIM)
     normalizer.fit(measurement)
     return normalizer, actions, proprio[:, :-1], latents
 
@@ -82,11 +83,11 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
     latents[:, :, 1] = 3.0 + 10.0 * latents[:, :, 1]
     latents = latents.flatten(2, 3)
     config = NormalizerConfig(cameras=2)
-    measurement = Measurement(config, LatentSpec(8))
+    measurement = Measurement(config, LatentSpec(8), ACTION_DIM)
     actions, proprio = torch.randn(5, 3, 16, 30, generator=generator), torch.randn(5, 4, 30, generator=generator)
     mask, valid = torch.ones(5, 30, dtype=torch.bool), torch.ones(5, 3, dtype=torch.bool)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, LatentSpec(8))
+    normalizer = Normalizer(config, LatentSpec(8), ACTION_DIM)
     normalizer.fit(measurement)
     for camera in normalizer.latents(latents[:, :3]).unflatten(2, (2, 3)).unbind(2):
         torch.testing.assert_close(camera.mean(dim=(0, 1, 2)), torch.zeros(8), atol=1e-5, rtol=0)
@@ -98,7 +99,7 @@ def test_latents_of_each_camera_are_scaled_by_what_that_camera_saw():
 
 
 def test_padding_is_not_measured():
-    poisoned = Measurement(NormalizerConfig(), LatentSpec(2))
+    poisoned = Measurement(NormalizerConfig(), LatentSpec(2), ACTION_DIM)
     actions, proprio, latents = torch.zeros(1, 2, 16, 30), torch.zeros(1, 3, 30), torch.zeros(1, 3, 4, 2)
     for values in (actions[:, 1], proprio[:, 1], latents[:, 1]):
         values.fill_(torch.nan)
@@ -109,7 +110,7 @@ def test_padding_is_not_measured():
 
 def test_statistics_travel_in_the_state_dict():
     normalizer, actions, proprio, _ = measured()
-    other = Normalizer(NormalizerConfig(), LatentSpec(8))
+    other = Normalizer(NormalizerConfig(), LatentSpec(8), ACTION_DIM)
     assert not other.is_fitted
     other.load_state_dict(normalizer.state_dict())
     assert other.is_fitted
@@ -118,7 +119,7 @@ def test_statistics_travel_in_the_state_dict():
 
 def test_nothing_measured_is_an_error():
     with pytest.raises(ConfigError, match="at least one batch"):
-        Measurement(NormalizerConfig(), LatentSpec(2)).quantiles()
+        Measurement(NormalizerConfig(), LatentSpec(2), ACTION_DIM).quantiles()
 
 
 def projected(channels: int = 3, moments: int = 2, cameras: int = 0):
@@ -128,11 +129,11 @@ def projected(channels: int = 3, moments: int = 2, cameras: int = 0):
     patch = torch.randn(64, 5, 6, 3, generator=generator) @ plane + 0.01 * torch.randn(64, 5, 6, 8, generator=generator)
     latents = torch.cat([patch, torch.randn(64, 5, 6, moments, generator=generator)], dim=-1) * 4.0 + 1.0
     config, spec = NormalizerConfig(channels=channels, cameras=cameras), LatentSpec(8 + moments, moments)
-    measurement = Measurement(config, spec)
+    measurement = Measurement(config, spec, ACTION_DIM)
     actions, proprio = torch.zeros(64, 4, 16, 30), torch.zeros(64, 5, 30)
     valid, mask = torch.ones(64, 4, dtype=torch.bool), torch.ones(64, 30)
     measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-    normalizer = Normalizer(config, spec)
+    normalizer = Normalizer(config, spec, ACTION_DIM)
     normalizer.fit(measurement)
     return normalizer, latents
 
@@ -146,7 +147,7 @@ def test_latents_are_projected_onto_leading_directions_of_unit_mean_variance_and
     assert variance.mean() == pytest.approx(1.0, rel=0.02) and (variance.diff() <= 1e-6).all(), "the leading first"
     gram = normalizer.directions.T @ normalizer.directions
     torch.testing.assert_close(gram, gram[0, 0] * torch.eye(3), rtol=1e-4, atol=1e-4)
-    whole = Normalizer(NormalizerConfig(cameras=cameras), LatentSpec(10, 2))
+    whole = Normalizer(NormalizerConfig(cameras=cameras), LatentSpec(10, 2), ACTION_DIM)
     whole.latent_mean.copy_(normalizer.latent_mean)
     whole.latent_std.copy_(normalizer.latent_std)
     torch.testing.assert_close(inside[..., 3:], whole.latents(latents[:, :-1])[..., 8:])
@@ -175,11 +176,11 @@ def test_exact_chunks_come_back_as_they_went_however_far_they_reach():
     actions[3, 2, 5:9, 15] = 0.9
     for exact in (True, False):
         config = NormalizerConfig(exact=exact)
-        measurement = Measurement(config, LatentSpec(8))
+        measurement = Measurement(config, LatentSpec(8), ACTION_DIM)
         valid, mask = torch.ones(64, 4, dtype=torch.bool), torch.ones(64, 30)
         latents = torch.randn(64, 5, 6, 8, generator=generator)
         measurement.add(action_BTKA=actions, proprio_BTA=proprio, action_mask_BA=mask, latents_BTNC=latents, valid_BT=valid)
-        normalizer = Normalizer(config, LatentSpec(8))
+        normalizer = Normalizer(config, LatentSpec(8), ACTION_DIM)
         normalizer.fit(measurement)
         there = normalizer.actions(actions, proprio[:, :-1])
         beyond = actions.clone()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM
 from learner.models.clwm.config import ClwmConfig, NextFrame
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
@@ -15,9 +14,10 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
     past, draws = config.chunk if config.told_past else 0, config.action_draws
     scene, body, video, action = N, 1 + past, N, config.chunk  # tokens in a step; actions have several draws
     V, frames = min(config.imagined or T, T), T + bool(config.memory_blocks)  # the last frame is needed only for the memory
+    A = config.action_dim
     still, noisy = frames * (scene + body), V * video + T * draws * action + T * (N if config.see_imagined else 0)
     ahead = N if config.see_imagined else 0  # imagined frames as actions see them
-    total = 2.0 * D * (frames * (scene * C + body * ACTION_DIM) + V * video * C * 2 + T * draws * action * ACTION_DIM * 2)
+    total = 2.0 * D * (frames * (scene * C + body * A) + V * video * C * 2 + T * draws * action * A * 2)
     total += 2.0 * T * ahead * C * D
     if config.next_frame is NextFrame.CHANGE:
         total += 2.0 * V * video * C * (D + C)
@@ -25,7 +25,7 @@ def forward_flops(config: ClwmConfig, extent: Extent) -> float:
         total += (1 + config.see_imagined) * T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     if config.aim:
         wide = AIM_WIDTH * D
-        total += T * 2.0 * wide * (aim_inputs(config.aim) + wide + D)
+        total += T * 2.0 * wide * (aim_inputs(config.aim, A) + wide + D)
     total += 2.0 * L * (E * D + D * D)
     flow_times = V + draws * T + 2 + config.see_imagined  # of both noisy groups, and the clean ones'
     total += flow_times * 2.0 * (config.time_frequencies * D + D * D + 6 * D * D)

@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import euler, interpolate, time_grid, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
@@ -186,7 +185,7 @@ class Clwm(ClwmStages):
         """Draws noise of a frame, then of `action_samples` chunks for each trajectory."""
         video = torch.randn(latents_BNC.shape, generator=generator).to(latents_BNC)
         count = self.config.action_samples * len(latents_BNC)
-        action = torch.randn((count, self.config.chunk, ACTION_DIM), generator=generator).to(latents_BNC)
+        action = torch.randn((count, self.config.chunk, self.config.action_dim), generator=generator).to(latents_BNC)
         return Noise(video, self.config.action_temperature * action)
 
     def prepare(self, noise: Noise, grid: Grid) -> Preparation:

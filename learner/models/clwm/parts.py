@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import shift_time, towards
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
@@ -46,8 +45,8 @@ class ClwmParts(WorldModel):
         self.horizon = config.chunk
         dim, latent_dim = config.dim, latents.channels
         self.video_in = nn.Linear(latent_dim, dim)
-        self.action_in = nn.Linear(ACTION_DIM, dim)
-        self.proprio_in = nn.Linear(ACTION_DIM, dim)
+        self.action_in = nn.Linear(config.action_dim, dim)
+        self.proprio_in = nn.Linear(config.action_dim, dim)
         self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
         self.place = nn.Parameter(0.02 * torch.randn(config.chunk, dim))
@@ -55,7 +54,7 @@ class ClwmParts(WorldModel):
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(dim, config.time_frequencies)
         self.video_out = Head(dim, latent_dim)
-        self.action_out = Head(dim, ACTION_DIM)
+        self.action_out = Head(dim, config.action_dim)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
         memories = [TttLayer(dim, config.heads, config.ttt) for _ in config.memory_blocks]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
@@ -66,7 +65,7 @@ class ClwmParts(WorldModel):
         changing = config.next_frame is NextFrame.CHANGE
         self.skip = _zero(nn.Linear(latent_dim, latent_dim)) if changing else None
         self.present_in = nn.Linear(latent_dim, dim) if changing else None
-        self.aim = Aim(config.aim, dim) if config.aim else None
+        self.aim = Aim(config.aim, config.action_dim, dim) if config.aim else None
         uniform = (torch.arange(1000, dtype=torch.float64, device="cpu") + 0.5) / 1000
         self._mean_share = float(((1.0 - shift_time(uniform, config.action_shift)) ** config.action_falloff).mean())
         self._memory_of = {block: index for index, block in enumerate(config.memory_blocks)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import euler, time_grid
 from learner.backbone.grid import Grid
 from learner.backbone.layers import (
@@ -52,7 +51,8 @@ class ClwmStages(ClwmParts):
     ) -> LongTermMemory:
         """Long-term memory after a real frame and the chunk executed before it."""
         memory, (latents_BNC, proprio_BA, executed_BKA) = state, seen[:3]
-        past = proprio_BA.new_zeros(proprio_BA.shape[0], self.config.chunk, ACTION_DIM) if executed_BKA is None else executed_BKA
+        none = (proprio_BA.shape[0], self.config.chunk, self.config.action_dim)
+        past = proprio_BA.new_zeros(none) if executed_BKA is None else executed_BKA
         scene, body = made.frame if made else self.frame_settings(grid)
         tokens = [
             self._latent_tokens(latents_BNC[:, None], grid, scene.place),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM
 from learner.backbone.grid import Grid
 from learner.backbone.layers import PLACE_WAVES, Block, KeyValue, Rotation, place_waves, rotations
 from learner.codecs.config import LatentSpec
@@ -47,7 +46,7 @@ class CowvlaParts(WorldModel):
         dim = config.dim
         self.code_in = nn.Embedding(config.codes, dim)
         self.action_in = nn.Embedding(len(self.fast.lengths), dim)
-        self.proprio_in = nn.Linear(ACTION_DIM, dim) if config.told_state else None
+        self.proprio_in = nn.Linear(config.action_dim, dim) if config.told_state else None
         self.begin_view = nn.Parameter(0.02 * torch.randn(dim))
         self.begin_actions = nn.Parameter(0.02 * torch.randn(dim))
         self.query = nn.Parameter(0.02 * torch.randn(dim)) if config.motion else None
@@ -64,7 +63,14 @@ class CowvlaParts(WorldModel):
             if config.motion
             else None
         )
-        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=dim, glance=config.glance, aim=config.aim)
+        self.hints = Hints(
+            latent_dim=latents.channels,
+            moments=latents.moments,
+            action_dim=config.action_dim,
+            dim=dim,
+            glance=config.glance,
+            aim=config.aim,
+        )
 
     def layout(self, codes: int) -> Layout:
         """The layout of a training step whose frames have this many codes."""
@@ -126,6 +132,6 @@ class CowvlaParts(WorldModel):
     def chunk_of(self, tokens: Sequence[int]) -> Tensor:
         """The normalised chunk [K, A] that tokens encode."""
         decoded = torch.from_numpy(self.fast.decode(tokens)).to(self.view)
-        chunk = self.view.new_zeros(len(decoded), ACTION_DIM)
+        chunk = self.view.new_zeros(len(decoded), self.config.action_dim)
         chunk[:, list(self.config.channels)] = decoded
         return chunk

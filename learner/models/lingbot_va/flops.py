@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.lingbot_va.config import LingbotConfig
 from learner.models.window import Extent
@@ -24,12 +23,12 @@ def step_flops(config: LingbotConfig, extent: Extent, *, forward: bool) -> float
     actions = action_out + (T + 1) * config.chunk + forward * T * config.chunk
     body = actions + (T + 1) * state
     total = 2.0 * (video * C * D + video_out * D * C)
-    total += 2.0 * A * ACTION_DIM * (actions + (T + 1) * state + action_out)
+    total += 2.0 * A * config.action_dim * (actions + (T + 1) * state + action_out)
     if config.glance:
         total += T * 2.0 * (N * GLANCE_CHANNELS * (C + 2 * A) + 2 * A * A)
     if config.aim:
         wide = AIM_WIDTH * A
-        total += T * 2.0 * wide * (aim_inputs(config.aim) + wide + A)
+        total += T * 2.0 * wide * (aim_inputs(config.aim, config.action_dim) + wide + A)
     total += 2.0 * L * (E * D + D * D)
     embedded = (config.time_frequencies * D + 7 * D * D, config.time_frequencies * A + 7 * A * A)
     total += 2.0 * (T * (1 + forward) + T + 1) * embedded[0] + 2.0 * T * embedded[1]

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embodichain.errors import unknown
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import interpolate, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import Block, KeyValue, wide
@@ -159,7 +158,7 @@ class LingbotVa(LingbotStages):
 
         batch, *latent = latents_BNC.shape
         video = normal(batch, frames, *latent)
-        chunks = normal(self.config.action_samples * batch, frames, self.config.chunk, ACTION_DIM)
+        chunks = normal(self.config.action_samples * batch, frames, self.config.chunk, self.config.action_dim)
         return Noise(video, chunks, normal(batch, 1, *latent))
 
     def decide(self, state: Remembered, noise: Noise, text: TextMemory, grid: Grid) -> Decision:

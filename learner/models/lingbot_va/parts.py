@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM
 from learner.backbone.grid import Grid
 from learner.backbone.layers import PLACE_WAVES, Block, Head, KeyValue, TimeEmbedding, place_waves
 from learner.backbone.packed import Group, framed
@@ -37,8 +36,8 @@ class LingbotParts(WorldModel):
         self.horizon = config.chunk * config.frames
         dim, narrow = config.dim, config.dual or config.dim
         self.video_in = nn.Linear(latents.channels, dim)
-        self.action_in = nn.Linear(ACTION_DIM, narrow)
-        self.proprio_in = nn.Linear(ACTION_DIM, narrow) if config.told_state else None
+        self.action_in = nn.Linear(config.action_dim, narrow)
+        self.proprio_in = nn.Linear(config.action_dim, narrow) if config.told_state else None
         self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
@@ -46,14 +45,21 @@ class LingbotParts(WorldModel):
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(narrow, config.time_frequencies)
         self.video_out = Head(dim, latents.channels)
-        self.action_out = Head(narrow, ACTION_DIM)
+        self.action_out = Head(narrow, config.action_dim)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
         self.narrow = nn.ModuleDict()
         if config.dual:
             own = [Block(narrow, config.heads, 4 * narrow, joint=dim, text=dim) for _ in range(config.layers)]
             self.narrow["blocks"] = nn.ModuleList(own)
-        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=narrow, glance=config.glance, aim=config.aim)
+        self.hints = Hints(
+            latent_dim=latents.channels,
+            moments=latents.moments,
+            action_dim=config.action_dim,
+            dim=narrow,
+            glance=config.glance,
+            aim=config.aim,
+        )
         self._video_weights = Weights(config.video_weighting, config.video_shift)
         self._action_weights = Weights(config.action_weighting, config.action_shift)
 

@@ -13,7 +13,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import euler, shift_time, time_grid
 from learner.backbone.grid import Grid
 from learner.backbone.layers import KeyValue, join
@@ -54,7 +53,7 @@ class LingbotStages(LingbotParts):
             state = replace(state, memory=state.memory.without(Kind.PREDICTED), predicted=0, predicted_chunks=0)
         frames, (chunk, first) = latents_BFNC.shape[1], self._next(state)
         if executed_BFKA is None:
-            executed_BFKA = proprio_BFA.new_zeros(len(proprio_BFA), frames, self.config.chunk, ACTION_DIM)
+            executed_BFKA = proprio_BFA.new_zeros(len(proprio_BFA), frames, self.config.chunk, self.config.action_dim)
         hint, opening = self._hint(state, latents_BFNC[:, -1:], proprio_BFA[:, -1:])
         if partial_BFNC is not None:
             latents_BFNC = partial_BFNC

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from embodichain.types import ACTION_DIM
 from learner.models.hints import AIM_WIDTH, GLANCE_CHANNELS, aim_inputs
 from learner.models.window import Extent
 from learner.models.x_wam.config import XwamConfig
@@ -15,12 +14,12 @@ def forward_flops(config: XwamConfig, extent: Extent) -> float:
     video, actions, states = (T + 1) * N, T * config.chunk, T + 1
     S = video + actions + states
     total = 2.0 * video * (C * D + D * C)
-    total += 2.0 * (actions + states) * 2 * (ACTION_DIM * D + D * D)
+    total += 2.0 * (actions + states) * 2 * (config.action_dim * D + D * D)
     if config.glance:
         total += 2.0 * (N * GLANCE_CHANNELS * (C + 2 * D) + 2 * D * D)
     if config.aim:
         wide = AIM_WIDTH * D
-        total += 2.0 * wide * (aim_inputs(config.aim) + wide + D)
+        total += 2.0 * wide * (aim_inputs(config.aim, config.action_dim) + wide + D)
     total += 2.0 * L * (E * D + D * D)
     times = (T + 1) + (actions if config.prefix else 1) + (T + 1)
     total += 2.0 * times * (config.time_frequencies * D + 7 * D * D)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError, unknown
-from embodichain.types import ACTION_DIM
 from learner.backbone.flow import interpolate, velocity
 from learner.backbone.grid import Grid
 from learner.backbone.layers import wide
@@ -154,7 +153,7 @@ class Xwam(XwamPasses):
         def normal(*shape: int) -> Tensor:
             return torch.randn((self.config.samples * batch, frames, *shape), generator=generator).to(latents_BNC)
 
-        return Noise(normal(*latent), normal(self.config.chunk, ACTION_DIM), normal(ACTION_DIM))
+        return Noise(normal(*latent), normal(self.config.chunk, self.config.action_dim), normal(self.config.action_dim))
 
     def decide(self, state: LastFrame, noise: Noise, text: TextMemory, grid: Grid) -> Decision:
         """Denoises until actions are clean. Frames are still noisy then; the imagined frame is their predicted clean end."""

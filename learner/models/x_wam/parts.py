@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError
-from embodichain.types import ACTION_DIM
 from learner.backbone.grid import Grid
 from learner.backbone.layers import PLACE_WAVES, Block, Head, TimeEmbedding, grid_positions, modulated, place_waves
 from learner.backbone.packed import Group, framed
@@ -55,19 +54,26 @@ class XwamParts(WorldModel):
         self.horizon = config.chunk * config.frames
         dim = config.dim
         self.video_in = nn.Linear(latents.channels, dim)
-        self.action_in = two_layers(ACTION_DIM, dim, dim)
-        self.proprio_in = two_layers(ACTION_DIM, dim, dim)
+        self.action_in = two_layers(config.action_dim, dim, dim)
+        self.proprio_in = two_layers(config.action_dim, dim, dim)
         self.text_in = nn.Sequential(nn.Linear(text_dim, dim), nn.GELU(approximate="tanh"), nn.Linear(dim, dim))
         self.view = nn.Parameter(0.02 * torch.randn(config.max_cameras, 1, dim))
         self.where = nn.Linear(2 * PLACE_WAVES * 2, dim)
         self.video_time = TimeEmbedding(dim, config.time_frequencies)
         self.action_time = TimeEmbedding(dim, config.time_frequencies)
         self.video_out = Head(dim, latents.channels)
-        self.action_out = MlpHead(dim, ACTION_DIM)
-        self.proprio_out = MlpHead(dim, ACTION_DIM)
+        self.action_out = MlpHead(dim, config.action_dim)
+        self.proprio_out = MlpHead(dim, config.action_dim)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
-        self.hints = Hints(latent_dim=latents.channels, moments=latents.moments, dim=dim, glance=config.glance, aim=config.aim)
+        self.hints = Hints(
+            latent_dim=latents.channels,
+            moments=latents.moments,
+            action_dim=config.action_dim,
+            dim=dim,
+            glance=config.glance,
+            aim=config.aim,
+        )
         self.depth = nn.ModuleDict()
         if config.depth:
             self.depth["blocks"] = nn.ModuleList(deepcopy(block) for block in blocks[-config.depth :])
