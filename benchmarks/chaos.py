@@ -13,7 +13,8 @@ import sys
 
 import harness
 
-from embodichain.operations.chaos import Fault, storm
+from embodichain.operations.chaos import storm
+from embodichain.operations.faults import Fault
 
 
 def main() -> None:

@@ -27,7 +27,8 @@ import harness
 import numpy as np
 import psutil
 
-from embodichain.operations.chaos import Arena, Fault, arena, storm
+from embodichain.operations.chaos import Arena, arena, storm
+from embodichain.operations.faults import Fault
 from embodichain.operations.fleet import Fleet, simulate
 from embodichain.ray_engine.trials import Errand, run_trials
 from embodichain.ring.gateway import Gateway

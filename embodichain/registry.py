@@ -69,8 +69,12 @@ class Registry(Generic[T]):
         return _offers(self.group, tuple(sys.path))
 
     def check(self, name: str) -> None:
-        """Raises ConfigError when `name` is unknown or taken twice, without importing anything."""
+        """Raises ConfigError when `name` is unknown or taken twice. Imports nothing but the module of a "package.module:Name":
+        whether something is behind a path shows only then, and should show before anything long has begun.
+        """
         self._find(name)
+        if name not in self and is_reference(name):
+            self.get(name)
 
     def get(self, name: str) -> T:
         """Imports what `name` stands for: a name that exists, or "package.module:Name".
@@ -159,7 +163,7 @@ def _import(path: str) -> object:
         if not hasattr(found, attribute):
             there = sorted(name for name in vars(found) if not name.startswith("_"))
             meant = f", did you mean {near!r}?" if (near := nearest(attribute, there)) else ""
-            raise ConfigError(f"{module} has no attribute {attribute!r}{meant} It has {', '.join(there) or 'none'}")
+            raise ConfigError(f"{module} has no attribute {attribute!r}{meant}; it has {', '.join(there) or 'none'}")
         found = getattr(found, attribute)
     return found
 

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from embodichain.cli import main
-from embodichain.operations.chaos import Fault, for_minutes, storm
+from embodichain.operations.chaos import for_minutes, storm
+from embodichain.operations.faults import Fault
 
 
 def test_every_kind_comes_once_before_any_comes_again():

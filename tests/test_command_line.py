@@ -104,6 +104,13 @@ FAULTS = [
     (["serve", "none"], "there is nothing at none"),
     (["serve", "builtin:turn_switch", "--port", "http"], "'http'"),
     (["export", "none"], "there is nothing at none"),
+    (["export", "lerobt", "run"], "did you mean 'lerobot'?"),
+    (["export", "policy"], "required: run"),
+    (["run", "--tasks", "json:lods"], "did you mean 'loads'?"),
+    (["run", "--physics", "no_such_module:Physics"], "No module named 'no_such_module'"),
+    (["run", "--world.painter", "json:lods"], "did you mean 'loads'?"),
+    (["run", "--static", "none"], "none is no LeRobot data set: there is no such folder"),
+    (["chaos", "--only", "crsh"], "unknown fault 'crsh'"),
     (["report", "none"], "none is not a run folder"),
     (["efficiency", "none"], "there is nothing at none"),
     (["sweep", "law_cup"], "did you mean 'law_cpu'?"),
@@ -140,6 +147,12 @@ def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(argument
     assert said in json.loads(asked.stdout)["error"]
 
 
+def test_an_asset_family_that_cannot_be_imported_is_refused_before_anything_is_built(tmp_path):
+    refused = answer(["asset", "build", "no_such_module:build", "-o", "out"], PATIENCE, tmp_path)
+    assert refused.returncode == 2 and "No module named 'no_such_module'" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_misspelt_path_is_answered_with_the_one_beside_it(tmp_path):
     (tmp_path / "k10").mkdir()
     assert "did you mean k1O?" not in answer(["eval", "k1O"], FAULT, tmp_path).stderr
@@ -150,6 +163,7 @@ def test_list_names_everything_that_has_a_name(tmp_path):
     names = json.loads(answer(["list", "--json"], FAULT, tmp_path).stdout)
     assert {"tiny_cpu", "seconds_cpu", "turn_switch_cpu"} <= set(names["recipes"])
     assert "clwm" in names["model families"] and "turn_switch" in names["tasks"] and "mug" in names["asset categories"]
+    assert "lerobot" in names["formats of export"]
 
 
 def test_a_dry_run_is_json_when_asked(tmp_path):

@@ -71,7 +71,7 @@ def test_an_installed_recipe_brings_an_installed_family_of_models(installed, tmp
     """That it trains, is judged and is served is told by tests/learner/test_families.py."""
     result = embodichain("run", "toy_cpu", "--size", "broad", "--dry-run", path=installed, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "    model:\n      chunk: 16\n      width: 32\n" in result.stdout
+    assert "    model:\n      chunk: 16\n      action_dim: 30\n      width: 32\n" in result.stdout
 
 
 def test_an_installed_command_runs(installed):

@@ -118,14 +118,16 @@ def chaos(arguments: list[str]) -> int:
     if options.minutes <= 0 or options.workers < 2:
         got = f"got {options.minutes} and {options.workers}"
         raise UsageError(f"embodichain chaos takes minutes above 0 and 2 workers or more, {got}")
-    from embodichain.operations.chaos import Fault, for_minutes, storm
-    from embodichain.operations.siege import FAULTS, besiege
+    from embodichain.operations.faults import FROM_OUTSIDE, Fault
 
-    possible = tuple(Fault) if options.run is None else FAULTS
+    possible = tuple(Fault) if options.run is None else FROM_OUTSIDE
     for name in options.only or ():
         if name not in (names := [kind.value for kind in possible]):
             raise unknown("fault", name, names)
     kinds = tuple(Fault(name) for name in options.only) if options.only else possible
+    from embodichain.operations.chaos import for_minutes, storm
+    from embodichain.operations.siege import besiege
+
     faults = for_minutes(options.minutes, kinds, options.seed)
     if options.run is not None:
         siege = besiege(options.run, faults, seed=options.seed)

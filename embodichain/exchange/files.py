@@ -10,7 +10,7 @@ from typing import Any
 
 from embodichain.errors import ConfigError
 
-__all__ = ["PARTIAL", "read_json", "replacing", "write_json", "write_text"]
+__all__ = ["PARTIAL", "check_lerobot", "read_json", "replacing", "write_json", "write_text"]
 
 PARTIAL = ".partial"
 """Suffix of a file that is being written; no reader of data sets opens such files."""
@@ -26,6 +26,13 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def check_lerobot(folder: Path) -> None:
+    """Raises ConfigError unless a LeRobot data set is in `folder`; what is in it is for `LeRobotFolder` to judge."""
+    if not (folder / "meta" / "info.json").exists():
+        what = "it has no meta/info.json" if folder.is_dir() else "there is no such folder"
+        raise ConfigError(f"{folder} is no LeRobot data set: {what}")
 
 
 def write_text(path: Path, text: str) -> None:

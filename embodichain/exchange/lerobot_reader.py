@@ -19,7 +19,7 @@ from PIL import Image
 from embodichain import __version__
 from embodichain.errors import ConfigError
 from embodichain.exchange import lerobot_layout as lerobot
-from embodichain.exchange.files import read_json
+from embodichain.exchange.files import check_lerobot, read_json
 from embodichain.exchange.mapping import Correspondence, pick_columns
 from embodichain.exchange.recorded import channels_of
 from embodichain.motion.action import ActionCodec
@@ -67,8 +67,7 @@ class LeRobotFolder:
         self.folder, self._mapping = folder, mapping or Correspondence()
         self._robot, self._codec, self._chunk = robot, ActionCodec(robot), spec.chunk
         _, _, self._height, self._width, _ = spec.field("rgb").shape
-        if not (folder / lerobot.INFO).exists():
-            raise ConfigError(f"{folder} is no LeRobot data set: it has no {lerobot.INFO}")
+        check_lerobot(folder)
         self._info: dict[str, Any] = read_json(folder / lerobot.INFO)
         if self._info.get("codebase_version") != lerobot.VERSION:
             raise ConfigError(

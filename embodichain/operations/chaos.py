@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import psutil
 
 from embodichain.config import WorldConfig
 from embodichain.errors import EmbodiChainError, IntegrityError, RingTimeout
+from embodichain.operations.faults import Fault
 from embodichain.physics import counting
 from embodichain.prepare import prepare
 from embodichain.ray_engine.config import RayConfig
@@ -38,23 +38,6 @@ SLOWED_S = 2.0
 """How long a worker is stopped, or memory filled, in faults that end by themselves [s]; less than what counts as hung."""
 _ENDLESS = 1_000_000
 """A budget of losses that is never used up."""
-
-
-class Fault(StrEnum):
-    """Kinds of faults."""
-
-    CRASH = "crash"
-    """SIGKILL to a worker."""
-    SLOW = "slow"
-    """SIGSTOP to a worker for two seconds, then SIGCONT: shorter than what counts as hung."""
-    HANG = "hang"
-    """SIGSTOP to a worker, without SIGCONT."""
-    GATEWAY = "gateway"
-    """SIGKILL to the gateway."""
-    NODE = "node"
-    """A node is killed with its workers, and another is started."""
-    MEMORY = "shared memory"
-    """/dev/shm is filled except for a little, and freed two seconds later."""
 
 
 class Reader(threading.Thread):

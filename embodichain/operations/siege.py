@@ -17,17 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from embodichain.errors import RunError
-from embodichain.operations.chaos import SLOWED_S, Fault, filled
+from embodichain.operations.chaos import SLOWED_S, filled
+from embodichain.operations.faults import Fault
 from embodichain.operations.watch.view import RunView
 from embodichain.ring.participants import Health
 from embodichain.ring.proof import LedgerReport, verify
 from embodichain.ring.stats import Observer
 from embodichain.types import LEDGER_FILE
 
-__all__ = ["FAULTS", "Siege", "besiege"]
-
-FAULTS = (Fault.CRASH, Fault.SLOW, Fault.MEMORY)
-"""Faults that can be injected from outside; nodes and gateway belong to the cluster."""
+__all__ = ["Siege", "besiege"]
 _HEAL_S = 120.0
 """Longest time until all workers are back before the test fails [s]."""
 

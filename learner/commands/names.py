@@ -6,6 +6,7 @@ import json
 
 from embodichain.assets.families.catalog import FAMILIES as ASSETS
 from embodichain.command_line import Parser
+from embodichain.exchange.writers import FORMATS
 from embodichain.physics import BATCHES, PHYSICS
 from embodichain.physics.painters import PAINTERS
 from embodichain.registry import Registry
@@ -32,14 +33,16 @@ def main(arguments: list[str]) -> int:
         "codecs": CODECS,
         "model families": MODELS,
         "asset categories": ASSETS,
+        "formats of export": FORMATS,
     }
     found = {kind: list(registry) for kind, registry in registries.items()}
     found |= {f"tasks of {benchmark}": list(names(benchmark)) for benchmark in BENCHMARKS}
     if options.json:
         print(json.dumps(found))
         return 0
+    widest = max(map(len, found))
     for kind, values in found.items():
-        print(f"{kind + ':':<19}{', '.join(values)}")
+        print(f"{kind + ':':<{widest + 2}}{', '.join(values)}")
     for registry in registries.values():
         for offer in registry.offers():
             print(f"{registry.kind} {offer.name!r} is added by {offer.distribution}")

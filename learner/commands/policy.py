@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from embodichain.command_line import Parser
-from embodichain.errors import ConfigError
+from embodichain.errors import ConfigError, UsageError, nearest
 from embodichain.exchange.writers import FORMATS
 from embodichain.extras import explained
 from learner.commands.kinds import trained as trained_path
@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> int:
             from embodichain.commands.datasets import export
 
             return export(arguments)
+    if word != "policy" and not Path(word).exists() and (meant := nearest(word, [*FORMATS, "policy"])):
+        raise UsageError(f"embodichain export: there is nothing at {word}, and no such format; did you mean {meant!r}?")
     return policy(arguments[1:] if word == "policy" else arguments)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embodichain.command_line import Parser, existing
+from embodichain.exchange.files import check_lerobot
 from learner.commands.settings import REST, add_settings, check_rest, check_settings, dotted
 from learner.runs.catalog import RECIPES
 
@@ -49,6 +50,8 @@ def parse(arguments: list[str]) -> RunOptions:
     RECIPES.check(recipe)
     check_settings(known)
     check_rest(parser, rest)
+    if known.static:
+        check_lerobot(Path(known.static))
     from learner.runs.option_help import all_options
     from learner.runs.options import RunWords, resolve
 
