@@ -180,6 +180,7 @@ def cluster(tmp_path, monkeypatch):
     assert not ray.is_initialized(), "needs a Ray of its own"
     monkeypatch.setenv("RAY_health_check_period_ms", "500")
     monkeypatch.setenv("RAY_health_check_failure_threshold", "4")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[1]), str(Path(__file__).parent)]))
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     yield made
     if ray.is_initialized():
@@ -242,6 +243,28 @@ def test_a_worker_that_ends_a_moment_before_its_node_was_lost_with_it_and_one_wh
     assert [":actor_name:" in lost["detail"] for lost in told] == [lost["cause"] == "crash" for lost in told], (
         "a node that lives answers"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_node_that_dies_while_its_workers_start_is_lost_once_and_nobody_has_crashed(cluster, no_shared_memory_left):
+    world, far = world_of("weather_parts:SlowlyBuiltPhysics"), cluster.add_node(num_cpus=2)
+    (raylet,) = far.all_processes["raylet"]
+
+    def kill() -> None:
+        """Kills the far node as soon as both of its workers are building their worlds."""
+        children = psutil.Process(raylet.process.pid).children
+        while sum("SimulationWorker" in "".join(child.cmdline()) for child in children()) < 2:
+            time.sleep(0.1)
+        cluster.remove_node(far, allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    config = RayConfig(workers=3, address=str(cluster.address), budgets=Budgets(crash=0, node=1))
+    with ring_for(world) as ring, RayEngine(world, ring, config, limit=40) as engine:
+        killer.join()
+        eventually(engine, lambda: engine.report.deaths == {Cause.NODE: 2})
+        check_intact(drain(ring, engine, world), engine, limit=40)
 
 
 @pytest.mark.slow

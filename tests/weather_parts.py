@@ -3,6 +3,9 @@
 import os
 import signal
 import time
+from typing import Any
+
+import ray
 
 from embodichain.physics.counting import CountingPhysics
 from embodichain.types import Scene, WorldState
@@ -32,3 +35,12 @@ class StoppingPhysics(CountingPhysics):
         if scene.seed % 16 == 0:
             os.kill(os.getpid(), signal.SIGSTOP)
         return super().reset(scene)
+
+
+class SlowlyBuiltPhysics(CountingPhysics):
+    """Counts, once its worker has taken its time to start."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        if ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+            time.sleep(10.0)
+        super().__init__(*arguments, **settings)

@@ -16,7 +16,7 @@ import ray
 from ray.util.scheduling_strategies import DoesNotExist, Exists, In, NodeLabelSchedulingStrategy, NotIn
 
 from embodichain.errors import EmbodiChainError
-from embodichain.ray_engine.doubts import Doubts, Lost, is_gone
+from embodichain.ray_engine.doubts import Doubts, Lost, alive, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.notices import Notices
 from embodichain.ray_engine.weather import Cause
@@ -51,6 +51,8 @@ class Worker:
     pause_s: float = 0.0
     avoids: tuple[str, ...] = ()
     """Nodes that were suspected dead when it was placed."""
+    among: frozenset[str] = frozenset()
+    """Nodes that lived when it was placed: until it has said hello, it stands on one of them."""
     leaving: bool = False
     """Whether it gets no more work and will stop after its present number."""
     note: str = field(default="starting")
@@ -162,11 +164,11 @@ class Crew:
         for reference in ray.wait(list(busy), timeout=timeout_s)[0] if busy else ():
             worker = busy[reference]
             outcome = self._answered(worker, reference)
-            if not isinstance(outcome, Hello) and not self._is_doubted(outcome):
+            if not isinstance(outcome, Hello) and not self._is_doubted(outcome, worker):
                 yield outcome
         for worker in self.workers:
             lost = self._hung(worker) if worker.waits_for is not None and worker.who is not None else None
-            if lost is not None and not self._is_doubted(lost):
+            if lost is not None and not self._is_doubted(lost, worker):
                 yield lost
 
     def dismiss(self) -> None:
@@ -247,11 +249,17 @@ class Crew:
         log = who.log if who is not None else ""
         return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
-    def _is_doubted(self, outcome: object) -> bool:
+    def _is_doubted(self, outcome: object, worker: Worker) -> bool:
         """Whether the cause of a loss is still open, because the node may be dead too."""
-        if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node in ("", self._home):
+        if not isinstance(outcome, Lost) or outcome.cause in (Cause.SCENE, Cause.MEMORY) or outcome.node == self._home:
             return False
-        self._doubts.add(outcome)
+        others = worker.among - {self._home}
+        if outcome.node:
+            self._doubts.add(outcome)
+        elif others and not outcome.fatal:
+            self._doubts.add_unmet(outcome, others)
+        else:
+            return False
         return True
 
     @staticmethod
@@ -278,7 +286,7 @@ class Crew:
 
     def _place(self, worker: Worker) -> None:
         """On the ring's node while it has a core to spare, else on any that is not in doubt; it waits where there is no core."""
-        worker.avoids = self._avoided
+        worker.avoids, worker.among = self._avoided, alive()
         elsewhere: dict[str, In | NotIn | Exists | DoesNotExist] = {_NODE: NotIn(*worker.avoids)} if worker.avoids else {}
         where = NodeLabelSchedulingStrategy(hard=elsewhere, soft={_NODE: In(self._home)})
         worker.actor = self._hire(worker.index, worker.epoch, where)

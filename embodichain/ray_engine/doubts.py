@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -29,18 +30,25 @@ class Lost(NamedTuple):
     """Whether it failed to start for a reason that applies to every worker."""
 
 
+_PATIENCE_S = 10.0
+"""How long after the loss of a worker that never told its node a node may still turn out to be dead [s]."""
+
+
 class _Doubt(NamedTuple):
-    """A loss, and the pending question to its node."""
+    """A loss on a known node, and the pending question to it; or one on any of several nodes, until a time [s]."""
 
     lost: Lost
-    asked: ray.ObjectRef
+    asked: ray.ObjectRef | None
+    among: frozenset[str] = frozenset()
+    until: float = 0.0
 
 
 class Doubts:
     """Losses whose cause is decided once their node has answered, or Ray has declared it dead.
 
     Ray reports the death of a worker up to seconds before that of its node, so an apparent crash may be the node's death. A node
-    that is alive answers with the worker's last output.
+    that is alive answers with the worker's last output. A worker that was lost before it told its node was lost with one of the
+    nodes that lived when it was placed, if one of them turns out to be dead.
     """
 
     def __init__(self) -> None:
@@ -49,16 +57,27 @@ class Doubts:
     @property
     def nodes(self) -> tuple[str, ...]:
         """Suspected nodes, on which no worker should be placed."""
-        return tuple({doubt.lost.node for doubt in self._open})
+        return tuple({doubt.lost.node for doubt in self._open if doubt.asked is not None})
 
     def add(self, lost: Lost) -> None:
         """Adds a loss, with the cause that applies if the node is alive."""
         self._open.append(_Doubt(lost, _ask(lost.node, lost.log)))
 
+    def add_unmet(self, lost: Lost, among: frozenset[str]) -> None:
+        """Adds the loss of a worker that was placed on one of `among` and never said on which."""
+        self._open.append(_Doubt(lost, None, among, time.monotonic() + _PATIENCE_S))
+
     def settled(self) -> Iterator[Lost]:
         """Yields losses whose cause is decided, each once."""
         for doubt in list(self._open):
-            if is_gone(doubt.lost.node):
+            if doubt.asked is None:
+                if gone := doubt.among - alive():
+                    self._open.remove(doubt)
+                    yield doubt.lost._replace(cause=Cause.NODE, node=min(gone))
+                elif time.monotonic() > doubt.until:
+                    self._open.remove(doubt)
+                    yield doubt.lost
+            elif is_gone(doubt.lost.node):
                 self._open.remove(doubt)
                 yield doubt.lost if doubt.lost.cause is Cause.PREEMPTED else doubt.lost._replace(cause=Cause.NODE)
             elif ray.wait([doubt.asked], timeout=0)[0]:
@@ -77,6 +96,11 @@ def _ask(node: str, log: str) -> ray.ObjectRef:
     return ray.remote(last_words).options(num_cpus=0, max_retries=0, scheduling_strategy=there).remote(log)
 
 
+def alive() -> frozenset[str]:
+    """Nodes that Ray has not declared dead."""
+    return frozenset(entry["NodeID"] for entry in ray.nodes() if entry["Alive"])
+
+
 def is_gone(node: str) -> bool:
     """Whether Ray has declared a node dead."""
-    return not any(entry["NodeID"] == node and entry["Alive"] for entry in ray.nodes())
+    return node not in alive()
