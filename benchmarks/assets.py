@@ -16,12 +16,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import multiprocessing
 import signal
 import statistics
 import tempfile
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +142,7 @@ def run(cases: list[Case], kept: Kept, out: Path, limit_s: float, processes: int
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with (
         Progress(*columns, console=Console(stderr=True)) as bar,
-        ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool,
+        harness.pool(processes) as pool,
     ):
         line = bar.add_task("cases", total=len(cases), completed=len(cases) - len(missing))
         tasks = {pool.submit(measured, case, out, limit_s): case for case in missing}

@@ -12,15 +12,9 @@ means that the trained encoder is better.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import harness
-
-# ruff: noqa: E402 the package learner comes before the script of that name beside this one
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import numpy as np
 import torch
 import torch.nn.functional as F

@@ -30,12 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import exchange_metaworld
-import harness
-
-# ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import gymnasium
+import harness
 import numpy as np
 from gymnasium.utils.env_checker import check_env
 

@@ -19,9 +19,8 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +290,7 @@ def measure(
     ]
     work.sort(key=lambda entry: entry[4])  # so that an interrupted run has some blocks of every task and stage
     failed: dict[tuple[str, str], dict[str, Any]] = {}
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with harness.pool(jobs) as pool:
         for done in as_completed([pool.submit(_guarded, entry) for entry in work]):
             row = done.result()
             if "error" in row:
@@ -301,7 +300,7 @@ def measure(
             if kept is not None:
                 with kept.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with harness.pool(jobs) as pool:
         wide = [
             pool.submit(coverage, name, max(2, min(count, COUNT)), 3 if count >= 100 else 2)
             for name in names

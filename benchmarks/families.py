@@ -31,12 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import harness
-
-# ruff: noqa: E402 the package `learner` comes before the script of that name beside this one
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import numpy as np
 import torch
+from families_parts import COMMITTED, chunking, depth_branch, noise_rules, random_chunks, stand_ins
 
 from embodichain import robots
 from embodichain.motion.action import ActionCodec
@@ -51,9 +48,6 @@ from learner.models.window import Extent
 from learner.models.world_model import Seen
 from learner.records.shipped import SHIPPED_WEIGHTS
 from learner.runs.locate import find
-
-sys.path.append(str(Path(__file__).parent))  # last: the package `learner` is known by now
-from families_parts import COMMITTED, chunking, depth_branch, noise_rules, random_chunks, stand_ins
 
 SHIPPED = {
     "clwm": "turn_switch",

@@ -8,20 +8,28 @@ minute on two cores.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("numpy", "numba", "mujoco", "mujoco-warp", "ray", "torch")
 _ROOT = Path(__file__).parent.parent
+_HERE = Path(__file__).parent
+# Python puts the folder of the script first. Behind the root it hides no package: `learner` is not the script of that name here.
+sys.path[:] = [*(entry for entry in sys.path if Path(entry).resolve() != _HERE.resolve()), str(_ROOT), str(_HERE)]
 
 
 def parser(document: str | None, quick: str) -> argparse.ArgumentParser:
@@ -64,6 +72,22 @@ def give(figures: Mapping[str, Any], options: argparse.Namespace, table: Callabl
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:>{width}}  {value}")
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with(parent: int) -> None:
+    """Lets this process be killed when its parent, the process `parent`, ends in whatever way. Linux only; nothing elsewhere."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it had ended before the kernel was asked
+            os._exit(1)
+
+
+def pool(processes: int) -> ProcessPoolExecutor:
+    """Fresh processes that end with this one. Those of a plain pool would wait for work for ever after a `kill -9` of this one."""
+    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=end_with, initargs=(os.getpid(),))
 
 
 def seconds(call: Callable[[], object]) -> float:

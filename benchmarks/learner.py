@@ -10,8 +10,8 @@ that caches keys and values. On a GPU also step time, model FLOPs utilisation an
 from __future__ import annotations
 
 import multiprocessing
+import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -19,10 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import harness
-
-# ruff: noqa: E402 the package of this name comes first
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -66,8 +62,9 @@ def fill(out: Any, number: int) -> None:
     write_text(out["instruction"], b"turn the switch on")
 
 
-def publish(path: Any, first: int, count: int) -> None:
+def publish(parent: int, path: Any, first: int, count: int) -> None:
     """A worker process that publishes trajectories."""
+    harness.end_with(parent)
     with Ring.attach(path) as ring:
         for number in range(first, first + count):
             with ring.reserve(timeout_s=120.0) as slot:
@@ -118,7 +115,7 @@ def feeding(steps: int) -> dict[str, Any]:
 
     with Ring.create(RingSpec(trajectory=spec, num_slots=32, max_reads=10, min_ready=16)) as ring:
         draws = max(8, steps // 2)
-        worker = spawn.Process(target=publish, args=(ring.path, 0, draws * config.batch_size // 10 + 32), daemon=True)
+        worker = spawn.Process(target=publish, args=(os.getpid(), ring.path, 0, draws * config.batch_size // 10 + 32), daemon=True)
         worker.start()
         dataset = RingDataset(ring, config)
         dataset.draw().release()
@@ -228,8 +225,9 @@ def layers(lengths: tuple[int, ...], repeats: int, dim: int = 96, heads: int = 3
     return {"ttt_over_loop": loop_s / step_s, "ttt_over_attention": ratios, "layer_s": timed}
 
 
-def remember(steps: tuple[int, ...], caching: bool, answers: Any) -> None:
+def remember(parent: int, steps: tuple[int, ...], caching: bool, answers: Any) -> None:
     """Observes frames; puts (frames, bytes of state, peak of the process, processor time per frame [s]) at each of `steps`."""
+    harness.end_with(parent)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = replace(SIZES["tiny"](), dim=48, layers=2, heads=3, ffn=96)  # slopes do not depend on the model's size
@@ -265,7 +263,7 @@ def remembering(steps: tuple[int, ...], cached_steps: tuple[int, ...]) -> dict[s
     found = {}
     for name, numbers in (("memory", steps), ("cache", cached_steps)):
         answers = spawn.Queue()
-        process = spawn.Process(target=remember, args=(numbers, name == "cache", answers), daemon=True)
+        process = spawn.Process(target=remember, args=(os.getpid(), numbers, name == "cache", answers), daemon=True)
         process.start()
         found[name] = np.array(answers.get(timeout=1800), np.float64)
         process.join()

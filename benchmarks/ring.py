@@ -17,10 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import harness
-
-# ruff: noqa: E402 the package learner comes before the script of that name beside this one
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -19,10 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import harness
-
-# ruff: noqa: E402 benchmarks/learner.py has the package's name and comes first
-sys.path = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,9 @@ from typing import Any, Protocol
 import numpy as np
 from content import BATCH, READS, Content
 from numpy.typing import NDArray
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from harness import end_with  # the folder above is not on the path of the peers' interpreter
 
 Found = list[NDArray[np.uint64]]
 REVERB_TABLE = "trajectories"
@@ -43,9 +47,15 @@ class Store(Protocol):
 
 
 def start(target: Callable[..., None], *arguments: Any) -> BaseProcess:
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_bound, args=(os.getpid(), target, *arguments), daemon=True)
     process.start()
     return process
+
+
+def _bound(parent: int, target: Callable[..., None], *arguments: Any) -> None:
+    """Runs `target` in a process that is killed when its parent ends."""
+    end_with(parent)
+    target(*arguments)
 
 
 # --------------------------------------------------------------------------------------------------------------- our ring
