@@ -6,13 +6,14 @@ A command's function builds a `Parser`, parses, and only then imports what does 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from embodichain.errors import ConfigError, UsageError, nearest
 
-__all__ = ["Parser", "Subcommands", "existing", "unknown_option"]
+__all__ = ["Parser", "Subcommands", "existing", "finite", "unknown_option"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -22,6 +23,7 @@ class Parser(argparse.ArgumentParser):
         """`prog` is what follows "embodichain " or all of it, as subcommands have it."""
         full = prog if prog.startswith("embodichain ") else f"embodichain {prog}"
         super().__init__(prog=full, description=description, epilog=epilog, allow_abbrev=False)
+        self.register("type", float, finite)
         self._words: list[str] = []
         self._commands: dict[str, Parser] = {}
 
@@ -105,6 +107,17 @@ def existing(text: str) -> Path:
     if not path.exists():
         raise ConfigError(f"there is nothing at {text}; {_beside(path)}")
     return path
+
+
+def finite(text: str) -> float:
+    """A number; raises ArgumentTypeError for infinity and for what is no number, which pass every comparison with a bound."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return number
 
 
 def _beside(path: Path) -> str:

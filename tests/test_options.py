@@ -1,18 +1,20 @@
 """A saved configuration reads back as the same configuration."""
 
 import dataclasses
+import math
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embodichain.errors import ConfigError
+from embodichain.command_line import Parser
+from embodichain.errors import ConfigError, UsageError
 from learner.commands.run import parse
 from learner.models.clwm.family import CLWM
 from learner.records.plain import as_plain
 from learner.runs import catalog, recipes
-from learner.runs.options import override, restore
+from learner.runs.options import check_numbers, override, restore
 
 
 @pytest.mark.parametrize("name", sorted(catalog.RECIPES))
@@ -49,3 +51,41 @@ def test_every_setting_of_the_training_survives_the_file():
     config = override(base, arguments)
     assert config != base and config.learner.loggers == ("csv", "wandb")
     assert restore(recipes.tiny_cpu(), yaml.safe_load(yaml.safe_dump(as_plain(config)))) == config
+
+
+def with_value(config, path: list[str], value):
+    """`config` with another value at a path of fields."""
+    name, *rest = path
+    return dataclasses.replace(config, **{name: with_value(getattr(config, name), rest, value) if rest else value})
+
+
+def numbers(config, path: tuple[str, ...] = ()):
+    """The path of every field that holds a float."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from numbers(value, (*path, field.name))
+        elif isinstance(value, float):
+            yield [*path, field.name]
+
+
+@pytest.mark.parametrize("name", ["tiny_cpu", "turn_fresh_switch_cpu", "lingbot_va_cpu", "x_wam_cpu", "cowvla_cpu"])
+def test_no_setting_takes_what_is_no_finite_number(name):
+    config, tried = catalog.make(name), 0
+    for path in numbers(config):
+        for value in (math.nan, math.inf, -math.inf):
+            with pytest.raises((ConfigError, ValueError, OverflowError)):
+                check_numbers(with_value(config, path, value))
+            tried += 1
+    assert tried > 100
+
+
+def test_a_command_line_refuses_what_is_no_finite_number_and_names_it():
+    with pytest.raises(ConfigError, match=r"train\.clip must be a finite number, got nan"):
+        override(recipes.tiny_cpu(), ["--train.clip", "nan"])
+    parser = Parser("some")
+    parser.add_argument("--minutes", type=float)
+    for text in ("inf", "nan", "-inf", "many"):
+        with pytest.raises(UsageError, match=f"'{text}' is n"):
+            parser.parse(["--minutes=" + text])
+    assert parser.parse(["--minutes", "1e3"]).minutes == 1000.0

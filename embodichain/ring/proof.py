@@ -20,7 +20,7 @@ class LedgerReport:
 
     path: Path
     max_reads: int
-    """The largest K that applied; 0 when single trajectories were not bounded."""
+    """The largest K that applied to a read; 0 when single trajectories were not bounded."""
     trajectories: int
     """Number of different trajectories published or read."""
     reads: int
@@ -29,7 +29,7 @@ class LedgerReport:
     reads_histogram: Mapping[int, int]
     """Number of reads → number of trajectories (0: published but never read)."""
     violations: Mapping[int, int]
-    """Packed trajectory id → number of reads, for each trajectory that was read more often than its bound."""
+    """Packed trajectory id → number of reads, for each trajectory with a read beyond the K of the process that made it."""
     duplicates: int
     """Number of reads with a read index that another read of the same trajectory has too; it would mean a double draw."""
     unique_pairs: int
@@ -99,13 +99,14 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     """
     records, damaged = load(path)
     bounds = records["trajectory_id"][records["event"] == Event.BOUND]
-    if max_reads is None:
-        if not len(bounds):
-            raise RingError(f"the ledger {path} states no bound: pass max_reads")
-        max_reads = int(bounds.max())
+    if max_reads is None and not len(bounds):
+        raise RingError(f"the ledger {path} states no bound: pass max_reads")
     kept = ~undone(records)
     made = records["event"] == Event.READ
     reads = records[made & kept]
+    limits = (_limits(records) if max_reads is None else np.full(len(records), max_reads, np.int64))[made & kept]
+    if max_reads is None:
+        max_reads = int(limits.max(initial=0)) if len(reads) else int(bounds.max())
     published = records[records["event"] == Event.PUBLISH]
     lost = records[(records["event"] == Event.GIVEN_UP) & kept]
     lives = int(np.count_nonzero(records["event"] == Event.LIFE))
@@ -115,7 +116,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     pairs = np.zeros(len(ids), np.int64)
     np.maximum.at(pairs, inverse, traces["pairs"])
     claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
-    over = (counts > max_reads) & (max_reads > 0)
+    over = np.bincount(inverse[len(published) :], weights=(_ordinals(reads) > limits) & (limits > 0), minlength=len(ids)) > 0
     steps = len(np.unique(reads["step"]))
     unique_pairs = int(pairs[counts > 0].sum())
     ages = reads["age_s"].astype(np.float64)
@@ -165,6 +166,36 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
         place = next((p for p in range(place - 1, -1, -1) if records["trajectory_id"][begins[p]] == parent), -1)
         end = begins[place + 1]
     return counted & ~kept
+
+
+def _limits(records: NDArray) -> NDArray[np.int64]:
+    """The bound by which a read at each place of the ledger is judged: the largest K of the process that made it, 0 for none.
+
+    So a process with a larger K neither hides nor breaks the bound of another. The largest, because several processes write in any
+    order when K is changed while they read. A process states its first K right before its LIFE record.
+    """
+    begins = np.flatnonzero(records["event"] == Event.LIFE)
+    life = np.cumsum(records["event"] == Event.LIFE)
+    first = begins[begins > 0] - 1
+    first = first[records["event"][first] == Event.BOUND]
+    life[first] += 1
+    stated = records["event"] == Event.BOUND
+    largest = np.full(len(begins) + 1, -1, np.int64)
+    np.maximum.at(largest, life[stated], records["trajectory_id"][stated].astype(np.int64))
+    for number in range(1, len(largest)):  # one that states none goes on with that of the process before
+        if largest[number] < 0:
+            largest[number] = largest[number - 1]
+    return np.maximum(largest, 0)[life]
+
+
+def _ordinals(reads: NDArray) -> NDArray[np.int64]:
+    """For each read, which of its trajectory's reads it is: 1 for the first."""
+    order = np.argsort(reads["trajectory_id"], kind="stable")
+    ids = reads["trajectory_id"][order]
+    begins = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
+    found = np.empty(len(reads), np.int64)
+    found[order] = np.arange(len(reads)) - np.repeat(begins, np.diff(np.r_[begins, len(ids)])) + 1
+    return found
 
 
 def _gaps(records: NDArray, steps: NDArray) -> tuple[tuple[int, int], ...]:

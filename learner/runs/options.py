@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -49,11 +50,18 @@ class RunOptions:
     resume: bool
     dry_run: bool
     json: bool
+    states_bound: bool = False
+    """Whether K was given on the command line: it then stands against what was asked of the run while it ran before."""
 
 
 def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
     """Resolves a command line. Raises ConfigError for invalid names and values, before any long work begins."""
     if given.resume:
+        if named := [f"--{name}" for name in ("size", "physics", "config") if getattr(given, name) is not None]:
+            raise UsageError(
+                f"{', '.join(named)} cannot be given with --resume, which goes on with the configuration that the run saved; "
+                "single values of it can be changed by their dotted names, as in --train.steps 800"
+            )
         out = given.out or _recipe(recipe, given).out
         saved = as_then(load_yaml(RunFolder.open(out).config))
         base = catalog.make(str(saved["recipe"]).partition(" ")[0])
@@ -64,7 +72,8 @@ def resolve(recipe: str, given: RunWords, dotted: Sequence[str]) -> RunOptions:
         config = restore(base, load_yaml(given.config) if given.config else {}, dotted)
     check_world(config.world)
     CODECS.check(config.learner.agent.encoder.codec)
-    return RunOptions(config=config, resume=given.resume, dry_run=given.dry_run, json=given.json)
+    states_bound = any(word.partition("=")[0].replace("_", "-") == "--ring.max-reads" for word in dotted)
+    return RunOptions(config=config, resume=given.resume, dry_run=given.dry_run, json=given.json, states_bound=states_bound)
 
 
 def check_world(world: WorldConfig) -> None:
@@ -117,7 +126,9 @@ def override(config: Config, arguments: Sequence[str], prog: str = "embodichain 
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return _parsed(config, arguments, prog)
+            parsed = _parsed(config, arguments, prog)
+        check_numbers(parsed)
+        return parsed
     except SystemExit as ended:
         if not ended.code:
             raise
@@ -126,6 +137,22 @@ def override(config: Config, arguments: Sequence[str], prog: str = "embodichain 
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def check_numbers(config: Any, prefix: str = "") -> None:
+    """Raises ConfigError for a value that is no finite number, by its dotted name: NaN passes every comparison with a bound.
+
+    Infinity is allowed where it is the default.
+    """
+    for field in dataclasses.fields(config):
+        value, dotted = getattr(config, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            check_numbers(value, f"{dotted}.")
+            continue
+        several = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
+        for number in several:
+            if isinstance(number, float) and not math.isfinite(number) and number != field.default:
+                raise ConfigError(f"{dotted} must be a finite number, got {number}")
 
 
 def names(config: Any, prefix: str = "") -> Iterator[str]:

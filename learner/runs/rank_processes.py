@@ -43,8 +43,10 @@ def companions(
     """Starts the ranks 1, 2 ... of a run and ends them. Yields a function that joins this process to them as rank 0; None with one
     rank.
 
-    The ranks draw from the ring at `ring`, write into the run's ledger, and stop when rank 0 does. They ignore Ctrl-C, which rank 0
-    handles for all. Raises LearnerError when one of them failed.
+    The ranks draw from the ring at `ring`, write into the run's ledger, and stop when rank 0 does. They ignore Ctrl-C and SIGTERM,
+    which a terminal or a scheduler sends to every process of a job, and which rank 0 handles for all.
+
+    Raises LearnerError when one of them failed.
     """
     count = config.train.ranks
     if count == 1:
@@ -73,9 +75,8 @@ def companions(
         _raise_for([other for other in others if other.exitcode != 0])
     finally:
         for other in others:
-            other.terminate()  # they ignore Ctrl-C but not SIGTERM; no effect on processes that have ended
-            other.join(5.0)
-            other.kill()
+            other.kill()  # no effect on one that has ended; one that has not waits for this process in vain
+            other.join()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         os.environ.clear()
@@ -116,7 +117,8 @@ def _learn(
     pipe: Connection, rank: int, config: RunConfig, path: Path, folder: RunFolder, robot: Robot, meeting: Path, resume: bool
 ) -> None:
     """The main function of ranks other than the first: they have no engine, write no metrics, and do not decide when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(config.learner.threads)
     ranks = _join(rank, config.train.ranks, meeting)
     with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger, locked_if_pinned(ring, config.ring.placement, rank):

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from embodichain.metrics import MetricsWriter, PeakMemory
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.progress import Board
+from embodichain.types import WISHES_FILE
 from embodichain.world import World
 from learner.evaluation.episodes import PilotFactory, Played, PolicyPilot, Score, as_rows, baselines, evaluate, expert
 from learner.inference.background import make_policy
@@ -51,12 +53,29 @@ def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:
     with PeakMemory() as memory, Board() as board:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
-        folder.write_identity(as_plain(config), command_line())
+
+        def keep() -> None:
+            folder.write_identity(as_plain(config), command_line())
+            if options.states_bound:
+                with suppress(OSError):
+                    (folder.path / WISHES_FILE).unlink()
+
+        if not options.resume:
+            keep()
         folder.begin_session(command_line())
         metrics = MetricsWriter(folder.metrics)
         try:
             with interrupt.graceful():
-                streamed = stream_and_learn(world, config, folder, metrics, board, resume=options.resume, stopped=interrupt.asked)
+                streamed = stream_and_learn(
+                    world,
+                    config,
+                    folder,
+                    metrics,
+                    board,
+                    resume=options.resume,
+                    stopped=interrupt.asked,
+                    accepted=keep if options.resume else lambda: None,  # a resume that is refused leaves the run as it was
+                )
                 scores = [] if interrupt.requested else judge(world, config, folder, board, interrupt.asked)
                 for row in as_rows(scores):
                     metrics.write("evaluate", row)

@@ -36,7 +36,7 @@ from learner.runs.lives import Testament, begin, book
 from learner.runs.rank_processes import companions
 from learner.runs.static import NoEngine, open_mixture
 from learner.runs.wishes import Wishes
-from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
+from learner.training.module import AgentModule, RingDataModule, check_resumable, fit, saved_stream_state
 
 _STREAM_EVERY_S = 2.0
 _TELL_EVERY_S = 10.0
@@ -78,20 +78,24 @@ def stream_and_learn(
     *,
     resume: bool,
     stopped: Callable[[], bool],
+    accepted: Callable[[], None] = lambda: None,
 ) -> Streamed:
     """Trains until `config.train.steps`, the end of a limited stream, or `stopped()`; saves a checkpoint and frees shared memory.
+
+    Nothing of an earlier life is changed, in the ledger or elsewhere, before checkpoint, ring, engine and ranks are all there. Then
+    `accepted` is called, once.
 
     Raises IntegrityError when `train.verify` is on and a trajectory was lost, duplicated, torn or read too often.
     """
     state = saved_stream_state(folder.checkpoint) if resume else {}
     module = AgentModule(config.learner)
+    if resume:
+        check_resumable(module, folder.checkpoint)
     measure = HeldOutLoss(world, config, module) if config.train.measure_every else None
     with ExitStack() as stack:
         life = begin(config.ring_spec(world.stream_spec), config.ring.placement, folder, state)
         ring = stack.enter_context(life.ring)
         ledger = stack.enter_context(Ledger.open(folder.ledger))
-        ledger.bound(config.trajectory_bound)
-        life.book(ledger)
         write_whole(folder.ring, str(ring.path))  # other processes, such as `embodichain top`, find the ring by this file
         stack.callback(folder.ring.unlink, missing_ok=True)
         stack.enter_context(locked_if_pinned(ring, config.ring.placement))
@@ -121,6 +125,9 @@ def stream_and_learn(
         wishes = Wishes(folder, ring, ledger, metrics)
         watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
+        accepted()
+        ledger.bound(config.trajectory_bound)
+        life.book(ledger)
         learning = time.monotonic()
         steps, new_steps = fit(
             module,

@@ -40,6 +40,7 @@ from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
 from learner.records.weight_files import mismatches
+from learner.training.checkpoint_file import InPlace, sync_folder
 from learner.training.config import LearnerConfig, Parallel, Precision
 from learner.training.optimizer import WeightAverage, make_optimizer, whole
 from learner.training.sharding import shard
@@ -371,6 +372,7 @@ class _Keeper(pl.Callback):
             trainer.save_checkpoint(partial)
             if trainer.is_global_zero:
                 partial.replace(self._path)
+                sync_folder(self._path.parent)
         except (OSError, RuntimeError) as error:  # a full disk is a RuntimeError of torch's
             if trainer.is_global_zero:
                 partial.unlink(missing_ok=True)
@@ -411,6 +413,7 @@ def fit(
         max_epochs=-1,  # the stream is a single epoch without a known end; `_Keeper` stops after it
         gradient_clip_val=clip,
         accumulate_grad_batches=module.config.accumulate,
+        plugins=[InPlace()],
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
         logger=[make_logger(name, logs, first) for name in module.config.loggers] if logs is not None else False,
         log_every_n_steps=min(_LOG_EVERY, max(1, steps // 20)),
@@ -437,7 +440,7 @@ def check_resumable(module: AgentModule, checkpoint: Path) -> int:
     if not checkpoint.exists():
         raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)  # only names and shapes are looked at
         step, weights = int(saved["global_step"]), saved["state_dict"]
         missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
     except _UNREADABLE as error:
