@@ -208,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a full disk, a port in use: the user can correct it, so it is reported in one line
+    except OSError as error:  # a folder for a file, a full disk, a port in use: reported in a line, as the user can mend it
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise
         where = f"{error.filename}: " if error.filename is not None else ""

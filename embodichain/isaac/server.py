@@ -1,9 +1,9 @@
 """Isaac Sim's side of the wire. It runs in Isaac Sim's interpreter, `python.sh server.py SOCKET`, and needs only two other files of
 EmbodiChain, which lie beside it.
 
-It was written for Isaac Sim 6 from its documentation, and has never run with it. On a machine that can, first run `embodichain
-physics check isaac`, which reports each requirement that is not met. All worlds lie in one stage, a few metres apart, each with its
-own copy of the robot. Physics is accessed through the tensor interface of PhysX.
+It was written for Isaac Sim 6 from its documentation, and has never run with it. On a machine that can run it, start with the
+command `embodichain physics check isaac`, which reports each requirement that is not met. All worlds lie in one stage, a few metres
+apart, each with its own copy of the robot. Physics is accessed through the tensor interface of PhysX.
 """
 
 from __future__ import annotations

@@ -268,9 +268,7 @@ class SceneSampler:
     def _place(
         self, request: SceneRequest, assets: list[Asset], rng: np.random.Generator
     ) -> tuple[tuple[ObjectPlacement, ...], str]:
-        """One attempt: draws poses, moves them apart, checks. Returns the placements and what is wrong with them (""
-        if nothing).
-        """
+        """One attempt: draws poses, moves them apart, checks. Returns the placements and what is wrong ("" if nothing)."""
         drawn: list[tuple[float, float, float]] = []
         arms = self._all_arms
         for wanted, asset in zip(request.objects, assets, strict=True):

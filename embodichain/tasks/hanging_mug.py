@@ -379,7 +379,7 @@ def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats,
 def _spare(
     hand: Hand, path: Floats, held: Pose, parts: tuple[Floats, Floats], ends: Sequence[Floats] = (), handle: Vec3 | None = None
 ) -> float:
-    """Least distance beyond the required one that a mug in the hand keeps from capsules [m]; at `ends` it may be closer."""
+    """Distance of a mug in the hand from capsules beyond the required one [m]: `_AWAY`, or that at `ends` if it is less."""
     least = min([_AWAY, *(_mug_gap(hand, end, held, *parts, handle) for end in ends)])
     return _mug_gap(hand, path, held, *parts, handle) - least
 

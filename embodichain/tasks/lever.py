@@ -237,7 +237,7 @@ class LeverWatch:
             self._resting.append(angle)
 
     def pardon(self) -> None:
-        """Ends a labelled failure: a push on the housing is forgiven, unless it was as hard as no lever may be pressed."""
+        """Ends a labelled failure: a push on the housing is forgiven, up to the force that is allowed on the lever."""
         if self._base_force <= _LEVER_FORCE:
             self._base_force = 0.0
 

@@ -168,9 +168,7 @@ def _nest(
 
 
 def _orders(scene: Scene, state: WorldState) -> Iterator[tuple[str, ...]]:
-    """Orders of the stack, bottom first, ranked: partly built ones, those with room for the fingers, those with wide
-    bowls below.
-    """
+    """Orders of the stack, bottom first; best are partly built ones, then those with room for the fingers, then wide bases."""
     ranked = []
     for order in itertools.permutations(bowls(scene)):
         pairs = list(itertools.pairwise([scene.object(role).asset for role in order]))

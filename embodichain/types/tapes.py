@@ -58,8 +58,7 @@ class Roster:
         grain_velocities: NDArray[np.float64],
         contacts: tuple[Contact, ...],
     ) -> WorldState:
-        """The state that these numbers describe. It keeps references to `measured`, to rows of `velocity`, and to the grains'
-        arrays.
+        """The state that these numbers describe. It keeps the arrays `measured`, rows of `velocity`, and the grains'.
 
         Shapes: measured [A], pose [O, 7] (position, then w x y z), velocity [O, 6], joint [J], grains [N, 3] each.
         """
