@@ -1,7 +1,7 @@
 """EmbodiChain: a streaming engine that turns compute into fresh, bounded, physically valid robot experience.
 
-Every room below is imported when it is first used: `import embodichain` alone costs nothing and needs no optional package. A public
-name has one path, the room whose `__all__` lists it: `embodichain.prepare.prepare`, `embodichain.types.Scene`.
+Every package below is imported on first use, so `import embodichain` alone is fast and needs no optional dependency. Each public
+name has one path, through the module whose `__all__` lists it: `embodichain.prepare.prepare`, `embodichain.types.Scene`.
 """
 
 from __future__ import annotations

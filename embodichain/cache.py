@@ -1,4 +1,4 @@
-"""Where derived data is kept."""
+"""The folder of derived data."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["cache_dir"]
 
 
 def cache_dir() -> Path:
-    """Where derived data (assets, reachability tables) is kept: $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
+    """The folder of derived data (assets, reachability tables): $EMBODICHAIN_CACHE or ~/.cache/embodichain."""
     return Path(os.environ.get("EMBODICHAIN_CACHE") or Path.home() / ".cache" / "embodichain")

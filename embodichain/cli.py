@@ -1,4 +1,4 @@
-"""`embodichain`: one table of commands; each is imported only when it is called, so that help answers at once."""
+"""`embodichain`: the table of commands. Each command is imported only when it is called, so that help is fast."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from embodichain.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """Where a command lives ("module:function", called with its arguments), what it does, in a line, and the extra it needs."""
+    """A command: its function ("module:function", called with the arguments), a one-line summary, and the extra that it needs."""
 
     target: str
     summary: str
@@ -127,12 +127,12 @@ _LOADED: Registry[Callable[[list[str]], int]] = Registry(
     {name: command.target for name, command in COMMANDS.items()},
     "`embodichain --help` explains each",
 )
-"""The functions behind the commands, those of installed distributions included."""
+"""The functions behind the commands, including those that installed distributions add."""
 
 
 @contextmanager
 def announced(text: str) -> Iterator[None]:
-    """Shows `text` on a terminal until the block ends: simulator and learner take seconds to load."""
+    """Shows `text` on a terminal until the block ends, because simulator and learner take seconds to load."""
     shown = sys.stderr.isatty()
     if shown:
         print(text, end="", file=sys.stderr, flush=True)
@@ -144,7 +144,7 @@ def announced(text: str) -> Iterator[None]:
 
 
 def help_text() -> str:
-    """The overview: usage and one line for each command."""
+    """The overview: usage, and one line for each command."""
     lines = ["usage: embodichain COMMAND [OPTIONS]", "", "commands:"]
     lines += [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
     if added := [offer for offer in _LOADED.offers() if offer.name not in COMMANDS]:
@@ -154,7 +154,7 @@ def help_text() -> str:
 
 
 def complain(error: EmbodiChainError, *, as_json: bool) -> None:
-    """One line on standard error for people, one JSON object on standard output for programs."""
+    """Prints one line on standard error for people, or one JSON object on standard output for programs."""
     line = " ".join(str(error).split())
     if as_json:
         import json
@@ -165,12 +165,12 @@ def complain(error: EmbodiChainError, *, as_json: bool) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; user faults end with one line on standard error and exit code 2, Ctrl-C with 130."""
-    # Before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
+    """Runs one command. User errors end with one line on standard error and exit code 2, Ctrl-C with 130."""
+    # Set before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
     # themselves (an encoder pass took 12 times as long beside two busy workers on two cores).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Where `python -m embodichain.cli` would look first: package.module:Name may lie in the working folder. Workers are told too.
+    # Python would search this folder for `python -m embodichain.cli`; package.module:Name may be there. Workers get this path too.
     here = os.getcwd()  # noqa: PTH109 (importing pathlib would cost help a tenth)
     if not {"", here} & set(sys.path):
         sys.path.append(here)
@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"embodichain {__version__}")
         return 0
-    if arguments[0] == "--json":  # where it stands does not matter
+    if arguments[0] == "--json":  # accepted before and after the command
         arguments = [*arguments[1:], "--json"]
     name, *rest = arguments
     if "EMBODICHAIN_LOG" in os.environ:
@@ -205,10 +205,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, UsageError):
             raise SystemExit(2) from None
         return 2
-    except BrokenPipeError:  # whoever read the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:  # a folder for a file, a full disk, a port in use: the user's to mend, in one line as all else
+    except OSError as error:  # a folder for a file, a full disk, a port in use: reported in a line, as the user can mend it
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise
         where = f"{error.filename}: " if error.filename is not None else ""

@@ -1,6 +1,6 @@
-"""One style of command line for every command: words are checked before anything heavy is imported, and a fault is one line.
+"""The command-line parser of every command: arguments are checked before anything heavy is imported, and an error is one line.
 
-A command's function builds a `Parser`, parses, and only then imports what does the work.
+A command's function builds a `Parser`, parses, and only then imports the code that does the work.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Parser", "Subcommands", "existing", "finite", "unknown_option"]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser that takes no abbreviations and raises UsageError: one line, which names the option that was meant."""
+    """An argparse parser that accepts no abbreviations. It raises UsageError, in one line that suggests the intended option."""
 
     def __init__(self, prog: str, description: str = "", epilog: str = "") -> None:
-        """`prog` is what follows "embodichain " or all of it, as subcommands have it."""
+        """`prog` is the command without "embodichain ", or the full name, as for subcommands."""
         full = prog if prog.startswith("embodichain ") else f"embodichain {prog}"
         super().__init__(prog=full, description=description, epilog=epilog, allow_abbrev=False)
         self.register("type", float, finite)
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         self._commands: dict[str, Parser] = {}
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The options that `arguments` give; raises UsageError, and exits with 0 after help."""
+        """The parsed options; raises UsageError, and exits with 0 after help."""
         known, rest = self.parse_known_args(list(arguments))
         if rest:
             raise UsageError(unknown_option(self.prog, rest[0], self.names()))
@@ -42,17 +42,17 @@ class Parser(argparse.ArgumentParser):
             yield from command.names()
 
     def subcommands(self) -> Subcommands:
-        """Where subcommands are added; one of them is then required."""
+        """The place to add subcommands; one of them is then required."""
         return Subcommands(self, self._commands)
 
     def parse_known_args(self, args=None, namespace=None):  # noqa: ANN001, ANN201 (argparse's signature has three overloads)
-        """As argparse has it; remembers the words, for `error`."""
+        """As in argparse; keeps the words for `error`."""
         self._words = list(args or ())
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises UsageError instead of printing the usage and ending the program."""
-        if "are required" in message:  # a misspelt option is the likelier fault than one that was left out
+        if "are required" in message:  # a misspelt option is more likely than a missing one
             known = set(self.names())
             for word in self._words:
                 if word.startswith("--") and word.partition("=")[0] not in known:
@@ -74,17 +74,17 @@ class Subcommands:
 
     @property
     def parsers(self) -> tuple[Parser, ...]:
-        """Those of all subcommands so far."""
+        """The parsers of all subcommands so far."""
         return tuple(self._found.values())
 
     def add_parser(self, name: str, *, help: str, description: str = "") -> Parser:
-        """The parser of the subcommand `name`; `help` is its line in the list of all."""
+        """The parser of the subcommand `name`; `help` is its line in the list of subcommands."""
         self._found[name] = self._action.add_parser(name, help=help, description=description or help)
         return self._found[name]
 
 
 def unknown_option(prog: str, option: str, names: Iterable[str]) -> str:
-    """What is said of an option, or of a word too many, that a command does not have."""
+    """The message for an option, or an extra word, that a command does not have."""
     if not option.startswith("-"):
         return f"{prog}: unexpected {option!r}; `{prog} --help` says what it takes"
     meant = nearest(option.partition("=")[0], names)
@@ -92,7 +92,7 @@ def unknown_option(prog: str, option: str, names: Iterable[str]) -> str:
 
 
 def _choices(message: str) -> tuple[str, list[str]]:
-    """The word and the alternatives in argparse's message about an invalid choice."""
+    """The word and its alternatives in argparse's message about an invalid choice."""
     _, found, rest = message.partition("invalid choice: ")
     word, chosen, listed = rest.partition(" (choose from ")
     return (word.strip("'\""), [name.strip(" '\")") for name in listed.split(",")]) if found and chosen else ("", [])
@@ -102,7 +102,7 @@ def _choices(message: str) -> tuple[str, list[str]]:
 
 
 def existing(text: str) -> Path:
-    """The path of something that is there; raises ConfigError that names what lies beside it."""
+    """The path of an existing file or folder; raises ConfigError, which names what lies beside it, when there is none."""
     path = Path(text)
     if not path.exists():
         raise ConfigError(f"there is nothing at {text}; {_beside(path)}")
@@ -121,7 +121,7 @@ def finite(text: str) -> float:
 
 
 def _beside(path: Path) -> str:
-    """What lies in the nearest folder above that exists, nearest names first."""
+    """The contents of the nearest existing folder above, and the most similar name."""
     folder = next((parent for parent in path.parents if parent.is_dir()), Path())
     names = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
     meant = nearest(path.relative_to(folder).parts[0] if path.is_relative_to(folder) else path.name, names)

@@ -1,4 +1,4 @@
-"""What is simulated and seen: the part of a run's configuration that every worker needs. Imports nothing heavy."""
+"""The part of a run's configuration that every worker needs: what is simulated and recorded. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["EncodeConfig", "WorldConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodeConfig:
-    """Encode-on-write: workers put latents into the ring instead of pixels, computed once for each trajectory.
+    """Encode-on-write: workers write latents into the ring instead of pixels, computed once for each trajectory.
 
-    `factory` is the import path "module:function" of what makes a `FrameEncoder`, called with the keywords in `options` (JSON);
-    empty streams pixels, which the learner encodes at every read.
+    `factory` is the import path "module:function" of a function that makes a `FrameEncoder`, called with the keywords in `options`
+    (JSON). Empty streams pixels, which the learner encodes at every read.
     """
 
     factory: str = ""
@@ -45,29 +45,30 @@ class EncodeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """What is simulated and seen: the part of a run's configuration that every worker needs."""
+    """What is simulated and recorded: the part of a run's configuration that every worker needs."""
 
     robot: str = "dual_piper"
     """A name from `embodichain list`, or the path of an MJCF file."""
     physics: str = "mujoco"
     painter: str = "raster"
-    """What draws the pictures: "raster", or "raster-2x2", which smooths edges at twice the time, or "raycast", which takes eight
-    times as long. What learned from the pictures of one is judged with the same."""
+    """What draws the pictures: "raster", or "raster-2x2", which smooths edges and takes twice as long, or "raycast", which takes
+    eight times as long. A policy is judged with the painter that it was trained with.
+    """
     tasks: tuple[str, ...] = ("turn_switch", "place_mouse_pad")
-    """Episodes take turns over these. Tasks of a benchmark ("metaworld:reach-v3") bring its robot and its physics."""
+    """Episodes take turns over these. Tasks of a benchmark ("metaworld:reach-v3") come with its robot and its physics."""
     width: int = 64
     height: int = 64
     """Resolution of every camera [pixels]."""
     depth: bool = False
-    """Stream depth beside RGB."""
+    """Stream depth besides RGB."""
     segmentation: bool = False
     """Stream what each pixel shows: table, robot, or which object."""
     horizon: int = 64
-    """Most chunks an episode may have (of 16 actions, 0.32 s, unless `chunk` says otherwise): three objects take up to 20 s."""
+    """Largest number of chunks in an episode (of 16 actions, 0.32 s, unless `chunk` is set): three objects take up to 20 s."""
     chunk: int = CHUNK
-    """Actions in a chunk: a frame is taken before each."""
+    """Actions in a chunk: a frame is taken before each chunk."""
     seed: int = 0
-    """Decides every scene, and the learner's weights and draws."""
+    """Decides every scene, and the learner's weights and random draws."""
     assets: AssetsConfig = field(default_factory=AssetsConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     visual: VisualConfig = field(default_factory=VisualConfig)
@@ -75,7 +76,7 @@ class WorldConfig:
     diversity: DiversityConfig = field(default_factory=DiversityConfig)
     physical: PhysicalConfig = field(default_factory=PhysicalConfig)
     bounds: Bounds = field(default_factory=Bounds)
-    """How the robot may conduct itself: what every grader refuses an episode for."""
+    """Limits of the robot's conduct: every grader fails an episode that exceeds them."""
     encode: EncodeConfig = field(default_factory=EncodeConfig)
 
     def __post_init__(self) -> None:
@@ -95,7 +96,7 @@ class WorldConfig:
         self._follow(common(self.tasks))
 
     def _follow(self, benchmark: str) -> None:
-        """Robots and physics of benchmarks come and go with their tasks; raises ConfigError for what cannot be had there."""
+        """Sets robot and physics to those of the tasks' benchmark, or back; raises ConfigError for settings that it cannot have."""
         for name, usual in (("robot", "dual_piper"), ("physics", "mujoco")):
             if (got := getattr(self, name)) == usual or got in BENCHMARKS:
                 object.__setattr__(self, name, benchmark or usual)
@@ -131,7 +132,7 @@ class WorldConfig:
         )
 
     def stream_spec(self, robot: Robot) -> TrajectorySpec:
-        """The schema of what goes into the ring: encoded on write, latents instead of pixels, and of depth where it has some."""
+        """The schema of the ring's trajectories: with encode-on-write, latents instead of pixels, and of depth if possible."""
         if not self.encode.factory:
             return self.trajectory_spec(robot)
         encoder = self.encode.make()

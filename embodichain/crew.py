@@ -1,7 +1,7 @@
-"""The crew: processes that think for worlds which another process steps together.
+"""The crew: processes that plan for worlds which another process steps together.
 
-Each member owns some worlds of a batch: it samples their scenes, holds their episodes, plans, grades, and publishes what came of
-them. To it the batch is a `Seat`, a batch of its own worlds; behind that stands a pipe to whoever steps all of them.
+Each member owns some worlds of a batch: it samples their scenes, runs their episodes, plans, grades, and publishes the results. To
+the member the batch is a `Seat`, a batch of its own worlds, connected by a pipe to the process that steps all of them.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 
 
 class Load(NamedTuple):
-    """Put these scenes into these worlds of the member's own; answered at once, by `Loaded`."""
+    """Request: load these scenes into these worlds of the member. Answered at once by `Loaded`."""
 
     worlds: tuple[int, ...]
     scenes: tuple[Scene, ...]
 
 
 class Loaded(NamedTuple):
-    """Who is in the worlds that were loaded, the states of all of the member's worlds, and what could not be loaded."""
+    """The contents of the loaded worlds, the states of all of the member's worlds, and what could not be loaded."""
 
     rosters: Mapping[int, Roster]
     tape: Tape
@@ -48,38 +48,38 @@ class Loaded(NamedTuple):
 
 
 class Note(NamedTuple):
-    """What do pictures of these worlds depend on now? Answered at once, by an array [n, MOST_NUMBERS]."""
+    """Request: write the notes of these worlds. Answered at once by an array [n, MOST_NUMBERS]."""
 
     worlds: tuple[int, ...]
 
 
 class Step(NamedTuple):
-    """Hold these commands in the member's worlds [n, A]; answered by a `Tape` when everybody has given theirs."""
+    """Request: hold these commands in the member's worlds [n, A]. Answered by a `Tape` once every member has sent its commands."""
 
     command: NDArray[np.float64]
     pushes: Mapping[int, tuple[Push, ...]]
 
 
 class Next(NamedTuple):
-    """Which number is the next to be made? Answered at once; None when there is none left."""
+    """Request: give the next number to play. Answered at once; None when there is none left."""
 
 
 class Thought(NamedTuple):
-    """Where a member's time went since it last said so [s]."""
+    """How a member's time was spent since its last report [s]."""
 
     waiting_s: float
     total_s: float
 
 
 class Report(NamedTuple):
-    """What became of a number; not answered."""
+    """The result of a number; not answered."""
 
     produced: Produced
     thought: Thought
 
 
 class Seat:
-    """A member's worlds in a batch that is stepped elsewhere; implements `protocols.BatchPhysics` but for pictures."""
+    """A member's worlds in a batch that is stepped elsewhere; implements `protocols.BatchPhysics` except for pictures."""
 
     def __init__(self, pipe: Connection, robot: Robot, num_worlds: int) -> None:
         self._pipe, self._robot, self._num_worlds = pipe, robot, num_worlds
@@ -95,11 +95,11 @@ class Seat:
 
     @property
     def num_worlds(self) -> int:
-        """How many worlds this member has."""
+        """Number of worlds of this member."""
         return self._num_worlds
 
     def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
-        """Puts `scenes[i]` into `worlds[i]`; raises SceneError naming those that cannot be built, once the others are loaded."""
+        """Loads `scenes[i]` into `worlds[i]`. Raises SceneError, naming those that cannot be built, after the others are loaded."""
         loaded = self._ask(Load(tuple(worlds), tuple(scenes)))
         assert isinstance(loaded, Loaded)
         for world in worlds:
@@ -109,18 +109,18 @@ class Seat:
             raise SceneError(loaded.error)
 
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]] = _NO_PUSHES) -> Tape:
-        """Holds `command[w]` for one control period in each world w; waits for all other members of the batch."""
+        """Holds `command[w]` for one control period in each world w. Waits for all other members of the batch."""
         acting = {world: forces for world, forces in pushes.items() if forces}
         self._tape = self._ask(Step(command, acting))
         return self.look()
 
     def look(self) -> Tape:
-        """The states as they are."""
+        """The current states."""
         assert self._tape is not None, "nothing was loaded yet"
         return self._tape._replace(rosters=tuple(self._rosters))
 
     def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
-        """Writes into each row of `out` [n, N] what pictures of that world depend on now."""
+        """Writes a note of each world into a row of `out` [n, N]; see `Posable.note`."""
         out[:] = self._ask(Note(tuple(worlds)))
 
     def render(
@@ -130,15 +130,15 @@ class Seat:
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Raises SceneError: pictures do not come through a pipe; draw them from notes."""
+        """Raises SceneError: pictures are not sent through the pipe, but drawn from notes."""
         raise SceneError("the worlds of a crew are drawn from notes, after an episode: choose camera='reels'")
 
     def next_number(self) -> int | None:
-        """The next number to be made; None when there is none left."""
+        """The next number to play; None when there is none left."""
         return self._ask(Next())
 
     def tell(self, report: Report) -> None:
-        """Says what became of a number."""
+        """Reports the result of a number."""
         self._pipe.send(report)
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Seat:
 
 
 def member(pipe: Connection, world: World, ring: Path, num_worlds: int, worker: int, epoch: int) -> None:
-    """The life of a member: plays numbers in its worlds until there are none left, or the ring has ended."""
+    """The main function of a member: plays numbers in its worlds until there are none left, or the ring has ended."""
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     seat = Seat(pipe, world.robot, num_worlds)
     with Ring.attach(ring, world.stream_spec, reads=False) as attached:
@@ -163,7 +163,7 @@ def member(pipe: Connection, world: World, ring: Path, num_worlds: int, worker: 
         try:
             _play(seat, rollouts, scenes)
         except (RingClosed, EOFError, BrokenPipeError):
-            pass  # whoever steps the worlds has ended
+            pass  # the process that steps the worlds has ended
         finally:
             rollouts.close()
             seat.close()
@@ -193,7 +193,7 @@ def _play(seat: Seat, rollouts: RolloutStage, scenes: SceneStage) -> None:
     for ended in drive_batch(seat, take):
         take_over, produced = playing.pop(ended.world), None
         while produced is None:
-            with suppress(RingTimeout):  # the ring is full: the batch waits with it
+            with suppress(RingTimeout):  # the ring is full: the batch waits too
                 produced = rollouts.end(take_over, ended.error, timeout_s=1.0)
         report(produced)
 

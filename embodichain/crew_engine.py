@@ -1,4 +1,4 @@
-"""An engine of many worlds that are stepped together: this process steps them, a crew beside it thinks for them."""
+"""An engine of many worlds that are stepped together: this process steps them, and a crew of processes plans for them."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from embodichain.world import World
 __all__ = ["CrewEngine"]
 
 _MOST_DEATHS = 20
-"""Members that a run may lose before it ends."""
+"""Number of members that a run may lose before it ends."""
 _LOOK_S = 0.2
-"""How often a batch that waits for its members looks whether it shall end [s]."""
+"""How often a batch that waits for its members checks whether it should end [s]."""
 
 
 @dataclass(eq=False, slots=True)
 class _Member:
-    """One process of the crew and the worlds it thinks for."""
+    """One process of the crew and the worlds that it plans for."""
 
     index: int
     worlds: range
     child: Child
     epoch: int
     open: set[int] = field(default_factory=set)
-    """Numbers that it was given and has not reported."""
+    """Numbers that were given to it and are not reported yet."""
     done: bool = False
 
 
 class _Group:
-    """A batch of worlds and the members that think for them."""
+    """A batch of worlds and the members that plan for them."""
 
     def __init__(self, batch: BatchPhysics, members: list[_Member]) -> None:
         self.batch, self.members = batch, members
@@ -54,17 +54,17 @@ class _Group:
 
 
 class CrewEngine:
-    """Steps `groups` batches in turn: while the worlds of one are stepped, the members of the others think.
+    """Steps `groups` batches in turn: while the worlds of one are stepped, the members of the others plan.
 
-    Every episode is to the bit what a single loop makes of its number, whatever is played beside it; only the order in which they
-    are published differs. Implements `engine.AnyEngine`. A member that dies forfeits the numbers it was at, and is replaced.
+    Every episode is bitwise the same as in a single loop, whatever is played beside it; only the order of publication differs.
+    Implements `engine.AnyEngine`. A member that dies is replaced, and the numbers that it was playing are given up.
 
     Args:
         world: What is simulated.
-        ring: Where trajectories go; it lies in host memory.
-        num_worlds: Worlds in all, divided evenly among members.
-        members: Processes of the crew, divided evenly among groups.
-        groups: Batches that take turns.
+        ring: Where trajectories go, in host memory.
+        num_worlds: Number of worlds in all, divided evenly among members.
+        members: Number of processes of the crew, divided evenly among groups.
+        groups: Number of batches that take turns.
         start: Where an earlier life of the run left off.
         limit: The stream ends before this number; None has no end.
     """
@@ -94,11 +94,11 @@ class CrewEngine:
         self._stop, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._failure: BaseException | None = None
         self.thinking_s = self.waiting_s = 0.0
-        """Time of all members, and what of it they waited for answers [s]."""
+        """Time of all members while planning, and while waiting for answers [s]."""
         self.stepping_s = self.starved_s = 0.0
         """Time in which worlds were stepped, and in which the stepping process waited for members [s]."""
         self.world_steps = 0
-        """Control steps of all worlds."""
+        """Number of control steps of all worlds."""
         check_drawn_later(world.config.physics)
         share = num_worlds // members
         self._groups: list[_Group] = []
@@ -116,44 +116,44 @@ class CrewEngine:
 
     @property
     def workers(self) -> int:
-        """How many members think now."""
+        """Number of members that are active now."""
         return len(self.pids)
 
     @property
     def health(self) -> str:
-        """In words, what produces."""
+        """Describes what produces trajectories."""
         return f"{self.workers} processes think for {sum(group.batch.num_worlds for group in self._groups)} worlds"
 
     @property
     def tick_wait_share(self) -> float:
-        """What part of its time the stepping process waited for members."""
+        """The share of its time that the stepping process waited for members."""
         total = self.stepping_s + self.starved_s
         return self.starved_s / total if total else 0.0
 
     @property
     def exhausted(self) -> bool:
-        """Whether all numbers are accounted for, or production has failed: nothing will be published any more."""
+        """Whether all numbers are accounted for, or production has failed: nothing more will be published."""
         return self._done.is_set()
 
     def state(self) -> dict[str, Any]:
-        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        """The state from which the next life of the run continues: `Numbers.state`, and the report so far under "report"."""
         with self._lock:
             return {**self._numbers.state(), "report": self.report.plain()}
 
     def feed(self) -> None:
-        """The crew produces by itself; raises when it cannot."""
+        """Raises if production has failed; otherwise the crew produces by itself."""
         self.check()
 
     def check(self) -> None:
-        """Raises what made production fail."""
+        """Raises the error that made production fail."""
         if self._failure is not None:
             raise self._failure
 
     def tell(self, unique_pairs: float) -> None:
-        """Nothing here depends on it."""
+        """Does nothing: this engine does not use it."""
 
     def close(self) -> None:
-        """Ends the crew and frees the worlds; what is being played is dropped. Safe to call twice."""
+        """Ends the crew and frees the worlds; episodes in progress are dropped. Safe to call twice."""
         self._stop.set()
         for group in self._groups:
             for member in group.members:
@@ -190,7 +190,7 @@ class CrewEngine:
         return [member for member in group.members if not member.done]
 
     def _turn(self, group: _Group) -> None:
-        """One control period of a batch: takes the orders of all its members, steps, and tells each of its worlds."""
+        """One control period of a batch: collects the commands of its members, steps, and sends each member its states."""
         pushes: dict[int, tuple[Push, ...]] = {}
         before = time.perf_counter()
         ordered = list(self._orders(group, pushes))
@@ -205,7 +205,7 @@ class CrewEngine:
             self._answer(group, member, tape.part(member.worlds))
 
     def _orders(self, group: _Group, pushes: dict[int, tuple[Push, ...]]) -> Iterator[_Member]:
-        """Serves the members of a group until each has given its orders or is done; yields those that have."""
+        """Serves the members of a group until each has sent its commands or is done; yields those that have sent them."""
         waiting = {member.child.pipe: member for member in self._thinking(group)}
         while waiting and not self._stop.is_set():
             for pipe in wait(list(waiting), timeout=_LOOK_S):
@@ -226,7 +226,7 @@ class CrewEngine:
                     self._serve(group, member, asked)
 
     def _serve(self, group: _Group, member: _Member, asked: object) -> None:
-        """Answers what can be answered at once."""
+        """Handles a request that can be answered at once."""
         batch, worlds = group.batch, member.worlds
         if isinstance(asked, crew.Report):
             self.thinking_s += asked.thought.total_s - asked.thought.waiting_s
@@ -258,14 +258,14 @@ class CrewEngine:
             raise EmbodiChainError(f"crew member {member.index} asks for a {type(asked).__name__}, which nobody knows")
 
     def _answer(self, group: _Group, member: _Member, answer: object) -> None:
-        """A member that died meanwhile is found out when it is asked next."""
+        """Sends an answer. A member that has died meanwhile is noticed at its next request."""
         try:
             member.child.pipe.send(answer)
         except (BrokenPipeError, ConnectionResetError):
             return
 
     def _bury(self, group: _Group, member: _Member) -> _Member | None:
-        """Takes in the end of a member; its heir, when it did not end because all was done."""
+        """Handles the end of a member; returns its replacement unless it had finished."""
         code = member.child.join(10.0)
         member.child.pipe.close()
         if code == 0 and not member.open:

@@ -1,7 +1,7 @@
-"""The darkroom: pictures of whole episodes, drawn after they were played from what was noted of them, and encoded.
+"""The darkroom: draws and encodes the pictures of whole episodes after they were played, from their notes.
 
-A worker may develop its own reels, as soon as it knows that an episode is worth it; or `darkroom_stage`, in a process of its own,
-those of many workers. Pictures and latents are the same to the bit.
+A worker can do that for its own reels, once it knows that an episode is worth it; or `darkroom_stage` does it for many workers, in
+a process of its own. Pictures and latents are bitwise equal either way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Darkroom", "posable"]
 
 
 def posable(physics: Physics) -> Posable:
-    """The physics itself, as one whose pictures can be drawn later; raises ConfigError when it has no `note` and `pose`."""
+    """The physics itself, checked to support drawing pictures later; raises ConfigError when it has no `note` and `pose`."""
     if not isinstance(physics, Posable):
         raise ConfigError(
             f"the pictures of {type(physics).__name__} can only be drawn while it is played: it has no `note` and `pose`; "
@@ -31,7 +31,7 @@ def posable(physics: Physics) -> Posable:
 
 
 class Darkroom:
-    """Draws and encodes the pictures of episodes in a physics that stays the caller's. Owned by one thread."""
+    """Draws and encodes the pictures of episodes in a physics that the caller owns. Used by one thread."""
 
     def __init__(self, config: WorldConfig, physics: Physics) -> None:
         self._physics = physics
@@ -42,11 +42,11 @@ class Darkroom:
         self._private = {name: spec.field(name).allocate() for name in names}
 
     def canvas(self, out: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """Where an episode is to be drawn: the arrays of a trajectory, private ones where that holds latents instead."""
+        """The arrays to draw an episode into: those of a trajectory, with private ones in place of latents."""
         return {name: out[name] for name in out if name not in ("latents", "depth_latents")} | self._private
 
     def draw(self, canvas: Mapping[str, NDArray], notes: NDArray, num_frames: int, timings: Timings) -> None:
-        """Draws the first `num_frames` frames of the physics' current scene from `notes` [F + 1, N]; nothing stays behind them."""
+        """Draws the first `num_frames` frames of the physics' scene from `notes` [F + 1, N], and clears the frames after them."""
         before = time.perf_counter()
         posable_physics, shutter = posable(self._physics), Snapshots(self._physics.render)
         for index in range(num_frames):
@@ -57,7 +57,7 @@ class Darkroom:
         timings.frames += shutter.drawn
 
     def encode(self, canvas: Mapping[str, NDArray], out: Mapping[str, NDArray], num_frames: int, timings: Timings) -> None:
-        """Writes the latents of what was drawn, where the trajectory holds any."""
+        """Writes the latents of the drawn frames, if the trajectory has any."""
         if self._encoder is None:
             return
         before = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A darkroom in a process of its own: reels come out of one ring, whole trajectories go into another."""
+"""A darkroom in a process of its own: it takes reels out of one ring and writes whole trajectories into another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["DarkroomStage", "Developed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Developed:
-    """A reel that became a trajectory: its scene's number, and what that took."""
+    """A reel that became a trajectory: its scene's number, and the time that it took."""
 
     number: int
     timings: Timings
@@ -30,12 +30,12 @@ class Developed:
 class DarkroomStage:
     """Takes reels out of one ring and publishes trajectories into another. Owned by one thread.
 
-    A reel is read once, and that read is used up before anything is drawn: if this process dies with it, the reel is lost and no
-    trajectory can come twice.
+    A reel's only read is used up before anything is drawn. If this process dies in between, the reel is lost, but no trajectory can
+    be published twice.
     """
 
     def __init__(self, world: World, reels: AnyRing, ring: SlotSource) -> None:
-        """Both rings stay the caller's. Raises ConfigError for a physics whose pictures cannot be drawn later."""
+        """The caller keeps both rings. Raises ConfigError for a physics whose pictures cannot be drawn later."""
         self._reels, self._ring = reels, ring
         self._physics = world.make_physics()
         posable(self._physics)
@@ -48,8 +48,8 @@ class DarkroomStage:
     def step(self, *, timeout_s: float) -> Developed | None:
         """Develops one reel; None when none has come for `timeout_s` [s].
 
-        Raises RingTimeout when there is no room for its trajectory for `timeout_s`; the reel stays in hand for the next call.
-        RingClosed when a ring has ended, SceneError for a reel of another stage.
+        Raises RingTimeout when there is no room for its trajectory for `timeout_s`; the next call continues with the same reel.
+        Raises RingClosed when a ring has ended, SceneError for a reel of another stage.
         """
         if self._in_hand is None:
             try:
@@ -74,14 +74,14 @@ class DarkroomStage:
             slot[name][...] = reel[name]
         before = time.perf_counter()
         self._physics.reset(self._stage.read(reel[SCENE], int(reel[STAGE])))
-        timings.render_s += time.perf_counter() - before  # to set the scene is part of the price of its pictures
+        timings.render_s += time.perf_counter() - before  # setting the scene is part of the cost of pictures
         canvas = self._darkroom.canvas(slot)
         self._darkroom.draw(canvas, reel[NOTES], num_frames, timings)
         self._darkroom.encode(canvas, slot, num_frames, timings)
         return Developed(number=TrajectoryId.unpack(int(reel["trajectory_id"])).sequence, timings=timings)
 
     def close(self) -> None:
-        """Frees the physics, and lets go of what is in hand; safe to call twice."""
+        """Frees the physics, and releases a reel in hand; safe to call twice."""
         if self._in_hand is not None:
             self._in_hand.release()
             self._in_hand = None

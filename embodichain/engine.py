@@ -1,4 +1,4 @@
-"""The map of the engine: its stages in a row, in this process; `ray_engine` runs the same ones on many workers."""
+"""The map of the engine: its stages in order, in this process; `ray_engine` runs the same stages on many workers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EngineReport:
     chunks: int = 0
     recovered: int = 0
     crashed: tuple[int, ...] = ()
-    """Numbers whose worker was lost while it worked on them: not repeated, for it may have published."""
+    """Numbers whose worker was lost while it worked on them. They are not repeated, because the worker may have published them."""
     deaths: Counter[str] = field(default_factory=Counter)
     """Workers that were lost and replaced, by cause (`ray_engine.weather.Cause`)."""
     gateway_deaths: int = 0
@@ -47,15 +47,15 @@ class EngineReport:
     darkroom_deaths: int = 0
     """How often the darkroom died and was replaced; the reels it had in hand are among `crashed`."""
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Instances of the pool of assets that scenes drew: what each is, whose, and how many scenes it has served ("scenes")."""
+    """Instances of the pool of assets that scenes drew: the record of each, and how many scenes it has served ("scenes")."""
     assets_ahead: int = 0
-    """Instances that asset actors made, or found made."""
+    """Number of instances that asset actors made, or found made."""
     assets_refused: Counter[str] = field(default_factory=Counter)
     """Sources of instances that the chain refused, with the reason; each counts once."""
     asset_deaths: Counter[str] = field(default_factory=Counter)
     """Asset actors that were lost and replaced, by cause."""
     assets_lost: tuple[str, ...] = ()
-    """Instances whose asset actor was lost while it made them: whoever needs one makes it."""
+    """Instances whose asset actor was lost while it made them. Workers that need one make it."""
     timings: Timings = field(default_factory=Timings)
 
     @property
@@ -64,13 +64,13 @@ class EngineReport:
         return self.fates[Fate.PUBLISHED]
 
     def plain(self) -> dict[str, Any]:
-        """As values that a checkpoint can hold; `of` is the inverse."""
+        """The report as values that a checkpoint can hold; `of` is the inverse."""
         counters = {name: {str(key): count for key, count in getattr(self, name).items()} for name in _COUNTERS}
         return asdict(self) | counters | {"crashed": list(self.crashed), "assets_lost": list(self.assets_lost)}
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> EngineReport:
-        """The report that `plain` came from; of an earlier version's, with what that lacked at its beginning."""
+        """The report that `plain` came from. Fields that an earlier version lacked have their initial values."""
         known = {name: value for name, value in plain.items() if name in cls.__dataclass_fields__}
         counters = {name: Counter(known.pop(name, {})) for name in _COUNTERS}
         crashed, timings = tuple(known.pop("crashed", ())), Timings(**known.pop("timings", {}))
@@ -78,7 +78,7 @@ class EngineReport:
         return cls(**counters, crashed=crashed, timings=timings, assets_lost=lost, **known)
 
     def add(self, produced: Produced) -> None:
-        """Takes in the report of one number."""
+        """Adds the result of one number."""
         self.fates[produced.fate] += 1
         self.timings.add(produced.timings)
         if produced.task:
@@ -96,13 +96,13 @@ class EngineReport:
             self.reasons[f"{produced.task or 'scene'}: {produced.reason}"] += 1
 
     def refuse(self, sources: Iterable[str]) -> None:
-        """Takes in sources of instances that the chain refused: told by all who meet them, and counted once."""
+        """Adds sources of instances that the chain refused. Several workers report the same one, which is counted once."""
         for source in sources:
             self.assets_refused[source] = 1
 
     @property
     def most_scenes(self) -> int:
-        """Scenes that the instance served which served most; 0 without a pool."""
+        """The largest number of scenes that one instance has served; 0 without a pool."""
         return max((known["scenes"] for known in self.instances.values()), default=0)
 
 
@@ -111,21 +111,21 @@ class Start:
     """Where an engine begins: at 0, or where an earlier life of the same run left off."""
 
     next_number: int = 0
-    """The first number that nobody has begun."""
+    """The first number that was not begun."""
     again: tuple[int, ...] = ()
-    """Smaller numbers to make first: begun in an earlier life, and lost with it."""
+    """Smaller numbers to make first, which an earlier life began and lost."""
     skip: frozenset[int] = frozenset()
     """Numbers from `next_number` on that are made already."""
     epoch: int = 0
-    """The first epoch of ids that no earlier life has given."""
+    """The first epoch of ids that no earlier life has used."""
     report: EngineReport = field(default_factory=EngineReport)
-    """What earlier lives have done; the engine counts on from there."""
+    """The report of earlier lives, to which the engine adds."""
 
 
 class Numbers:
-    """Hands out the numbers of a stream, each once, and knows which are begun and not accounted for.
+    """Hands out the numbers of a stream, each once, and tracks those that are begun and not accounted for.
 
-    The end of a limited stream is a number, not a count: it is the same for a run that was resumed. One thread at a time.
+    The end of a limited stream is a number, not a count, so it is the same for a resumed run. Used by one thread at a time.
     """
 
     def __init__(self, start: Start, limit: int | None) -> None:
@@ -143,7 +143,7 @@ class Numbers:
 
     @property
     def next_number(self) -> int:
-        """The first number that nobody has begun."""
+        """The first number that was not begun."""
         return self._next
 
     @property
@@ -171,16 +171,16 @@ class Numbers:
         return number
 
     def settle(self, number: int) -> None:
-        """Accounts for a number that was taken: it is published, refused, rejected or given up."""
+        """Accounts for a number that was taken: it was published, refused, rejected or given up."""
         self._open.discard(number)
 
     def put_back(self, number: int) -> None:
-        """Hands out a number once more that was taken and could not be made now."""
+        """Takes back a number that could not be made now; it is handed out again next."""
         self._again.insert(0, number)
         self._open.discard(number)
 
     def state(self) -> dict[str, Any]:
-        """What the next life must know: the first number not begun, and those that are begun or waiting, unaccounted for."""
+        """The state for the next life: the first number not begun, and those that are begun or waiting and not accounted for."""
         return {"next_number": self._next, "unfinished": sorted({*self._open, *self._again})}
 
     def _pass_over(self) -> None:
@@ -189,29 +189,29 @@ class Numbers:
 
 
 class AnyEngine(Protocol):
-    """What produces trajectories for a learner. Implementations: `Engine` in this process, `ray_engine.RayEngine` on workers."""
+    """Produces trajectories for a learner. Implementations: `Engine` in this process, `ray_engine.RayEngine` on workers."""
 
     report: EngineReport
     poll_s: float
-    """Longest that a learner may wait for a batch before it calls `feed` [s]: 0 where producing takes turns with learning."""
+    """Longest that a learner may wait for a batch before it calls `feed` [s]: 0 where production takes turns with learning."""
 
     def state(self) -> dict[str, Any]:
-        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        """The state from which the next life of the run continues: `Numbers.state`, and the report so far under "report"."""
         ...
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing will be published any more."""
+        """Whether nothing more will be published."""
         ...
 
     @property
     def workers(self) -> int:
-        """How many processes simulate now."""
+        """Number of processes that simulate now."""
         ...
 
     @property
     def health(self) -> str:
-        """In words, what produces."""
+        """Describes what produces trajectories."""
         ...
 
     def feed(self) -> None:
@@ -223,7 +223,7 @@ class AnyEngine(Protocol):
         ...
 
     def tell(self, unique_pairs: float) -> None:
-        """Called by the learner now and then with its E of late: state-action pairs that an iteration reads for the first time."""
+        """Called regularly by the learner with its recent E: state-action pairs per iteration that are read for the first time."""
         ...
 
     def __enter__(self) -> AnyEngine: ...
@@ -234,7 +234,7 @@ class AnyEngine(Protocol):
 class Engine:
     """Makes trajectories one after another in the calling process, for tests, debugging and machines without Ray.
 
-    A learner that finds the ring empty calls `feed()`, so that producing and learning take turns.
+    A learner that finds the ring empty calls `feed()`, so that production and learning take turns.
     """
 
     poll_s = 0.0
@@ -248,7 +248,7 @@ class Engine:
         limit: int | None = None,
         camera: CameraMode = CameraMode.SNAPSHOTS,
     ) -> None:
-        """`limit`: the stream ends before this number; None has no end. Raises ConfigError for a darkroom of its own."""
+        """The stream ends before number `limit`; None has no end. Raises ConfigError for camera=DARKROOM."""
         if camera is CameraMode.DARKROOM:
             raise ConfigError(
                 "a darkroom is a process beside the workers, and this engine has none: choose camera='reels', or the engine 'ray'"
@@ -261,7 +261,7 @@ class Engine:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the limit of numbers is used up: nothing will be published any more."""
+        """Whether the limit of numbers is used up: nothing more will be published."""
         return self._numbers.exhausted
 
     @property
@@ -271,17 +271,17 @@ class Engine:
 
     @property
     def health(self) -> str:
-        """In words, what produces."""
+        """Describes what produces trajectories."""
         return "this process simulates between training steps"
 
     def state(self) -> dict[str, Any]:
-        """What the next life of the run goes on from: `Numbers.state`, and the report so far under "report"."""
+        """The state from which the next life of the run continues: `Numbers.state`, and the report so far under "report"."""
         return {**self._numbers.state(), "report": self.report.plain()}
 
     def step(self, *, timeout_s: float = 0.0) -> Produced | None:
         """Makes the next number: scene → physics and expert → trajectory → ring; None when there is none left.
 
-        Raises RingTimeout when the ring stays full, and whatever an episode raises: the same number is then the next.
+        Raises RingTimeout when the ring stays full, and any error of an episode; the next call then makes the same number.
         """
         number = self._numbers.take()
         if number is None:
@@ -301,10 +301,10 @@ class Engine:
             pass
 
     def check(self) -> None:
-        """Raises when production has failed; the serial engine raises where it happens."""
+        """Does nothing: the serial engine raises an error where it happens."""
 
     def tell(self, unique_pairs: float) -> None:
-        """Nothing here depends on it."""
+        """Does nothing: this engine does not use it."""
 
     def close(self) -> None:
         """Frees the physics; safe to call twice."""

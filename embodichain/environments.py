@@ -1,7 +1,7 @@
-"""Every task as a gymnasium environment: `gymnasium.make("EmbodiChain/turn_switch-v0")` once this module is imported.
+"""Every task as a gymnasium environment: `gymnasium.make("EmbodiChain/turn_switch-v0")` after this module is imported.
 
-The scenes are those that are streamed, the physics is the engine's, and the reward is what the task's grader says. An action is one
-command to the robot, each of its numbers scaled to -1..1 between the limits of the joint or of the gripper's opening.
+The scenes are those of the stream, the physics is the engine's, and the reward comes from the task's grader. An action is one
+command to the robot, with each of its numbers scaled to -1..1 between the limits of the joint or of the gripper's opening.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ __all__ = ["NAMESPACE", "TaskEnv", "register_all"]
 NAMESPACE = "EmbodiChain"
 Observation = dict[str, Any]
 _TRIES = 100
-"""Scenes that are tried at a reset before it gives up: one in some hundreds has no valid layout."""
+"""Number of scenes that a reset tries before it gives up; one in some hundreds has no valid layout."""
 _MARGIN = 0.5
-"""How far a measured joint or opening may lie beyond its limits [rad, m]: they are springs, not walls."""
+"""How far a measured joint or opening may lie beyond its limits [rad, m], because the limits are soft."""
 
 
 class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     """One task, with a new scene at every reset.
 
-    Observations are a dictionary: `state` float32 [command_size], the measured joints [rad] and gripper openings [m] of each arm in
+    Observations are a dictionary: `state` float32 [command_size], the measured joints [rad] and gripper opening [m] of each arm in
     turn, and `pixels`, a uint8 picture [height, width, 3] of every camera by name (left out with `pixels=False`).
 
-    An episode terminates when the grader finds success. The reward of a step is what it added to the grader's progress, so that a
-    successful episode sums up to 1. `info` tells `success`, `progress` and `reason` of the grader, the `instruction`, the `number`
-    of the scene, and the true `poses` (x, y, z [m], qw, qx, qy, qz) and `joints` ([rad] or [m]) of all objects by their roles.
+    An episode terminates when the grader finds success. The reward of a step is its increase of the grader's progress, so a
+    successful episode sums up to 1. `info` has the grader's `success`, `progress` and `reason`, the `instruction`, the `number` of
+    the scene, and the true `poses` (x, y, z [m], qw, qx, qy, qz) and `joints` ([rad] or [m]) of all objects by their roles.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 50}
@@ -69,21 +69,21 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         """Builds or loads what the task's scenes need, which takes minutes the first time on a machine.
 
         Args:
-            task: a name from `embodichain list`, or "package.module:Name".
+            task: A name from `embodichain list`, or "package.module:Name".
             render_mode: "rgb_array" for `render`, or None.
-            pixels: whether observations hold pictures; without them a step costs a tenth.
-            width: of every picture [pixels].
-            height: of every picture [pixels].
-            robot: a name, or the path of an MJCF or YAML file.
-            painter: who draws, "raster" or "raycast".
-            hold: control steps for which each action is held.
-            visual: whether looks are drawn anew for every scene.
-            physical: whether sizes and physics are.
-            held_out: scenes that no training stream shows.
-            seed: of the family of scenes; which of them a reset shows is drawn by the seed given to `reset`.
-            world: a whole configuration instead of the words above.
+            pixels: Whether observations hold pictures; without them a step takes a tenth of the time.
+            width: Width of every picture [pixels].
+            height: Height of every picture [pixels].
+            robot: A name, or the path of an MJCF or YAML file.
+            painter: What draws the pictures, "raster" or "raycast".
+            hold: Number of control steps for which each action is held.
+            visual: Whether looks are drawn anew for every scene.
+            physical: Whether sizes and physics are drawn anew for every scene.
+            held_out: Whether to show scenes that no training stream shows.
+            seed: Seed of the family of scenes; the seed given to `reset` decides which of them it shows.
+            world: A whole configuration in place of the arguments above.
 
-        Raises ConfigError for what does not exist or does not fit.
+        Raises ConfigError for names that do not exist and values that do not fit.
         """
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ConfigError(f"unknown render_mode {render_mode!r}; available: rgb_array, or None")
@@ -123,9 +123,9 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
     # ------------------------------------------------------------------------------------------------------------ gymnasium
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
-        """Shows a new scene: the one called `options["number"]`, or one that the generator draws.
+        """Shows a new scene: number `options["number"]`, or a random one.
 
-        Raises SceneError when that number has no valid scene; numbers that are drawn are drawn again.
+        Raises SceneError when that number has no valid scene; a random number without one is replaced.
         """
         super().reset(seed=seed)
         if unknown := set(options or ()) - {"number"}:
@@ -146,7 +146,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._observe(), self._info()
 
     def step(self, action: NDArray[np.float32]) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Holds one command for `hold` control steps; raises ConfigError for an action that is none, SceneError before a reset."""
+        """Holds one command for `hold` control steps; raises ConfigError for an invalid action, SceneError before a reset."""
         command = self._codec.round(self.command(action))
         for _ in range(self._hold):
             pushes = pushes_at(self.scene.happening, self._steps)
@@ -158,7 +158,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return self._observe(), float(reward), bool(info["success"]), False, info
 
     def render(self) -> NDArray[np.uint8] | None:
-        """What the first camera sees, uint8 [height, width, 3]; None without a render mode."""
+        """The picture of the first camera, uint8 [height, width, 3]; None without a render mode."""
         return None if self.render_mode is None else self._pictures()[0]
 
     def close(self) -> None:
@@ -169,26 +169,26 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
 
     @property
     def scene(self) -> Scene:
-        """What decides the episode under way; raises SceneError before the first reset."""
+        """The scene of the current episode; raises SceneError before the first reset."""
         if self._scene is None:
             raise SceneError("there is no scene yet: call reset() first")
         return self._scene
 
     def command(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The command [rad, m] that an action stands for; what lies beyond -1..1 counts as the limit."""
+        """The command [rad, m] for an action; values beyond -1..1 are clipped."""
         given = np.asarray(action, np.float64)
         if given.shape != self.action_space.shape or not np.isfinite(given).all():
             raise ConfigError(f"an action is {self._world.robot.command_size} finite numbers in -1..1, got {action!r}")
         return self._low + (np.clip(given, -1.0, 1.0) + 1.0) / 2.0 * (self._high - self._low)
 
     def action(self, command: NDArray[np.float64]) -> NDArray[np.float32]:
-        """The action that stands for a command [rad, m]: the inverse of `command`, to float32's precision."""
+        """The action for a command [rad, m]: the inverse of `command`, to float32's precision."""
         return (2.0 * (np.asarray(command) - self._low) / (self._high - self._low) - 1.0).astype(np.float32)
 
     def expert(self) -> Generator[NDArray[np.float32], None, None]:
-        """Actions of the task's scripted expert in the scene under way, one a control step (`hold` must be 1).
+        """Actions of the task's scripted expert in the current scene, one for each control step (`hold` must be 1).
 
-        Each must be played before the next is asked for: the expert looks at what came of it.
+        Each must be played before the next is requested, because the expert observes its result.
         """
         if self._hold != 1 or self._state is None:
             raise ConfigError(
@@ -214,7 +214,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         return seen
 
     def _pictures(self) -> NDArray[np.uint8]:
-        """Of all cameras, a fresh array."""
+        """The pictures of all cameras, in a new array."""
         rgb = np.empty(self._shape, np.uint8)
         self._physics.render(rgb)
         return rgb
@@ -238,7 +238,7 @@ def _numbers(pose: Pose) -> NDArray[np.float64]:
 
 
 def register_all() -> None:
-    """Makes every task known to gymnasium as "EmbodiChain/<task>-v0", with a time limit of 64 chunks; safe to call twice."""
+    """Registers every task with gymnasium as "EmbodiChain/<task>-v0", with a time limit of 64 chunks; safe to call twice."""
     for name in tasks.TASKS:
         known = f"{NAMESPACE}/{name}-v0"
         if name != "counting" and known not in gymnasium.registry:

@@ -1,7 +1,7 @@
-"""One episode as an object: it says what the robot does next and takes in what came of it, whoever drives the physics.
+"""One episode as an object: it gives the robot's next command and takes in the result, whatever steps the physics.
 
-`rollout.drive` plays one episode in one physics; `rollout.drive_batch` plays many in a batch of worlds. Neither knows what an
-episode records, and no episode knows how many others are played beside it.
+`rollout.drive` plays one episode in one physics; `rollout.drive_batch` plays many in a batch of worlds. Neither depends on what an
+episode records, and no episode depends on how many others are played beside it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["Draw", "Episode", "NoPictures", "Outcome", "Reels", "Replay", "Snaps
 
 
 _DEEP, _SUSTAINED = 0.002, 5
-"""No trajectory is a success in which bodies stay deeper than this inside each other [m] for so many control steps in a row."""
+"""A trajectory is no success if bodies overlap by more than `_DEEP` [m] for `_SUSTAINED` control steps in a row."""
 _INSIDE = 0.004
 """Deepest that bodies may overlap at the start of an episode [m]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one episode."""
+    """The result of one episode."""
 
     verdict: Verdict
     num_chunks: int
@@ -46,7 +46,7 @@ class Outcome:
 # ------------------------------------------------------------------------------------------------------------ shutters
 
 Draw = Callable[[NDArray[np.uint8], NDArray[np.float32] | None, NDArray[np.uint8] | None], None]
-"""Draws what all cameras see now into rgb, depth and segmentation: `Physics.render`, or that of one world of a batch."""
+"""Draws all cameras now into rgb, depth and segmentation: `Physics.render`, or that of one world of a batch."""
 
 
 class Snapshots:
@@ -57,7 +57,7 @@ class Snapshots:
         self.drawn = 0
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
-        """Draws frame `index` into `rgb`, and into `depth` and `segmentation` where there are any."""
+        """Draws frame `index` into `rgb`, and into `depth` and `segmentation` where they exist."""
         depth, segmentation = out.get("depth"), out.get("segmentation")
         rgb = out["rgb"][index]
         self._draw(rgb, None if depth is None else depth[index], None if segmentation is None else segmentation[index])
@@ -65,14 +65,14 @@ class Snapshots:
         return {"rgb": rgb}
 
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
-        """Blackens the frames that were not taken."""
+        """Clears the frames that were not taken."""
         for name in ("rgb", "depth", "segmentation"):
             if name in out:
                 out[name][num_frames:] = 0
 
 
 class Reels:
-    """A shutter that notes what pictures are drawn from, to be drawn when it is known who wants them: `darkroom.Darkroom`.
+    """A shutter that records notes, from which `darkroom.Darkroom` draws the pictures later if they are wanted.
 
     Implements `protocols.Shutter`.
     """
@@ -80,26 +80,26 @@ class Reels:
     drawn = 0
 
     def __init__(self, note: Callable[[NDArray[np.float64]], None]) -> None:
-        """`note` writes what a picture of the world as it stands depends on: `Posable.note`."""
+        """`note` writes everything that a picture of the world depends on now: `Posable.note`."""
         self._note = note
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
-        """Notes frame `index` into `notes`; there is nothing to look at."""
+        """Writes a note of frame `index` into `notes`; returns no pictures."""
         self._note(out[NOTES][index])
         return {}
 
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
-        """Forgets what was noted of older episodes."""
+        """Clears the notes of older episodes."""
         out[NOTES][num_frames:] = 0
 
 
 class NoPictures:
-    """A shutter that never opens, for episodes of which only states and actions are wanted; implements `protocols.Shutter`."""
+    """A shutter that takes no pictures, for episodes of which only states and actions are used; implements `protocols.Shutter`."""
 
     drawn = 0
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
-        """Takes nothing: there is nothing to look at."""
+        """Takes nothing, and returns no pictures."""
         return {}
 
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
@@ -110,17 +110,17 @@ class NoPictures:
 
 
 class Episode:
-    """Plays a scene once by a pilot, and writes the trajectory into `out`, the writable arrays of `spec`'s fields.
+    """Plays a scene once with a pilot, and writes the trajectory into `out`, the writable arrays of `spec`'s fields.
 
-    A frame is taken before each chunk of `spec.chunk` control steps and once after the last. When the pilot finishes inside a chunk
-    the rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored actions
-    replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL; steps that
-    turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first, and the grader pardons what has been made good
-    by the end. With `until_success` the episode ends with the first chunk after which the grader is content: for pilots that
-    cannot say that they are done.
+    A frame is taken before each chunk of `spec.chunk` control steps and once after the last. When the pilot finishes inside a
+    chunk, the rest of that chunk holds its last command. Commands are rounded to float32 before they act, so that the stored
+    actions replay the episode bitwise. A chunk with any FAILURE step is labelled FAILURE, else RECOVERY if any, else NOMINAL. Steps
+    that turn out later to be a failed attempt (`Step.failed_steps`) are relabelled first, and the grader pardons what has been made
+    good by the end. With `until_success` the episode ends with the first chunk after which the grader reports success, for pilots
+    that cannot tell when they are done.
 
-    Implements `protocols.Driver`: `begin`, then `command` and `observe` in turn until `command` returns None, then `finish`.
-    Whatever these raise (MotionError of a pilot, SceneError of a start), `out` is then incomplete and must not be published.
+    Implements `protocols.Driver`: `begin`, then `command` and `observe` in turn until `command` returns None, then `finish`. If any
+    of these raises (MotionError of a pilot, SceneError of a start), `out` is incomplete and must not be published.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Episode:
         self._num_chunks = self._k = self._deep_steps = self._longest_deep = 0
 
     def begin(self, state: WorldState) -> None:
-        """Takes in the initial state; raises SceneError when bodies stand inside each other."""
+        """Takes in the initial state; raises SceneError when bodies overlap."""
         before = time.perf_counter()
         check_start(self.scene, state)
         write_text(self._out["instruction"], self.scene.instruction.encode())
@@ -165,7 +165,7 @@ class Episode:
         self.timings.write_s += time.perf_counter() - before
 
     def command(self) -> Order | None:
-        """What the robot is to do in the next control step; None when the episode is over and its last frame taken."""
+        """The order for the next control step; None when the episode is over and its last frame taken."""
         if self._k == 0:
             frame = self._take_frame()
             if self._finished or self._num_chunks == self._horizon:
@@ -234,7 +234,7 @@ class Episode:
         )
 
     def _take_frame(self) -> Mapping[str, NDArray]:
-        """Takes the frame before the chunk that comes, or the last; returns what the pilot may look at."""
+        """Takes the frame before the next chunk, or the last frame; returns what the pilot may observe."""
         before = time.perf_counter()
         index, out = self._num_chunks, self._out
         seen = self._shutter.frame(out, index)
@@ -244,9 +244,9 @@ class Episode:
 
 
 class Replay:
-    """Plays stored actions [F, K, A] again, pushed by the same forces; implements `protocols.Driver`.
+    """Replays stored actions [F, K, A] with the same external forces; implements `protocols.Driver`.
 
-    A `grader` sees every step, so that a stored label can be checked, and pardons the `failed` attempts.
+    A `grader` observes every step, so that a stored label can be checked, and pardons the `failed` attempts.
     """
 
     def __init__(
@@ -267,7 +267,7 @@ class Replay:
         self._number = 0
 
     def begin(self, state: WorldState) -> None:
-        """Needs no state: what is done is known."""
+        """Does nothing, because the actions are stored."""
 
     def command(self) -> Order | None:
         """The next stored action; None after the last."""
@@ -280,13 +280,13 @@ class Replay:
         return Order(self._codec.decode(self._actions[number]), pushes_at(self._pushed, number))
 
     def observe(self, state: WorldState) -> None:
-        """Shows the state to the grader."""
+        """Passes the state to the grader."""
         if self._grader is not None:
             self._grader.observe(state)
 
 
 def check_start(scene: Scene, state: WorldState) -> None:
-    """Raises SceneError when bodies stand inside each other at the start: they would be thrown apart."""
+    """Raises SceneError when bodies overlap at the start, because they would be pushed apart violently."""
     worst = max(state.contacts, key=lambda contact: contact.penetration, default=None)
     if worst is not None and worst.penetration > _INSIDE:
         raise SceneError(

@@ -1,4 +1,4 @@
-"""The error tree: every fault a user can cause, each raised with the value, what is available and the remedy."""
+"""The error tree: every error that a user can cause. Each message gives the value, the alternatives and the remedy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class EmbodiChainError(Exception):
-    """Base of every error that a user can cause and mend; the CLI prints it without a traceback."""
+    """Base of every error that a user can cause and correct; the CLI prints it without a traceback."""
 
 
 class ConfigError(EmbodiChainError):
@@ -35,7 +35,7 @@ class ConfigError(EmbodiChainError):
 
 
 class UsageError(ConfigError):
-    """A command line has an option that does not exist, lacks one that must be given, or gives a value of another kind."""
+    """A command line has an unknown option, lacks a required one, or gives a value of the wrong kind."""
 
 
 class AssetError(EmbodiChainError):
@@ -51,7 +51,7 @@ class SceneError(EmbodiChainError):
 
 
 class MotionError(EmbodiChainError):
-    """A pose has no inverse-kinematics solution or no path."""
+    """A pose has no inverse-kinematics solution or cannot be reached on any path."""
 
 
 class RingError(EmbodiChainError):
@@ -59,7 +59,7 @@ class RingError(EmbodiChainError):
 
 
 class RingTimeout(RingError):
-    """A blocking ring call waited longer than its timeout_s: the message says which side is starved."""
+    """A blocking ring call waited longer than its timeout_s; the message says which side is starved."""
 
 
 class RingClosed(RingError):
@@ -67,15 +67,15 @@ class RingClosed(RingError):
 
 
 class TrajectoryForfeited(RingError):
-    """A crash hid whether a trajectory was published: it is given up, for twice would be worse than never."""
+    """A crash left it unknown whether a trajectory was published. It is given up, because twice would be worse than never."""
 
 
 class StreamEnded(RingError):
-    """The engine has made all it was asked for and every read is used up: the normal end of a limited stream."""
+    """The engine has made everything requested and every read is used up: the normal end of a limited stream."""
 
 
 class StreamStopped(StreamEnded):
-    """Whoever waited for trajectories was asked to stop."""
+    """A wait for trajectories was asked to stop."""
 
 
 class IntegrityError(EmbodiChainError):
@@ -87,11 +87,11 @@ class RunError(EmbodiChainError):
 
 
 class LearnerError(EmbodiChainError):
-    """The learner cannot go on: a loss that is not finite, memory used against its rules, a checkpoint of another shape."""
+    """The learner cannot continue: a loss that is not finite, invalid use of memory, a checkpoint of another shape."""
 
 
 def unknown(kind: str, value: str, available: Iterable[object], remedy: str = "") -> ConfigError:
-    """The one form of "no such name": names the value and the nearest that exists, lists all of them, says what to do."""
+    """The error for a name that does not exist: it gives the name, the most similar one, all alternatives, and the remedy."""
     names = sorted(map(str, available))
     near = nearest(value, names)
     advice = " ".join(filter(None, [f"did you mean {near!r}?" if near else "", remedy]))
@@ -99,7 +99,7 @@ def unknown(kind: str, value: str, available: Iterable[object], remedy: str = ""
 
 
 def nearest(value: str, names: Iterable[str]) -> str:
-    """The name that `value` is most likely a misspelling of; empty when none is like it."""
-    from difflib import get_close_matches  # only a fault needs it
+    """The name that `value` most likely misspells; empty when none is similar."""
+    from difflib import get_close_matches  # needed only for an error
 
     return next(iter(get_close_matches(value, list(names), n=1, cutoff=0.6)), "")

@@ -1,4 +1,4 @@
-"""Which of the optional parts a missing package belongs to: a data team installs `embodichain[assets]` and no learner."""
+"""Maps a missing package to the extra that brings it: a data team installs `embodichain[assets]` and no learner."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "serve": ("websockets",),
     "cluster": ("fastapi", "fsspec", "pandas", "requests", "uvicorn"),
 }
-"""Modules that each extra of `pyproject.toml` brings. Every extra contains the ones above it: who learns also simulates."""
+"""Modules that each extra of `pyproject.toml` installs. Every extra contains those above it, since learning needs simulation."""
 
 
 class MissingExtra(ConfigError):
-    """Something that was asked for needs a package that is not installed; the message names the extra that brings it."""
+    """Something that was requested needs a package that is not installed; the message names the extra that brings it."""
 
 
 @contextmanager
 def explained(extra: str = "") -> Iterator[None]:
     """Turns the failed import of an optional package into a MissingExtra; any other failure passes unchanged.
 
-    `extra` is what everything inside the block needs, where that is known; else the smallest that brings the package is named.
+    `extra` is the one that everything inside the block needs, if known; else the smallest that brings the package is named.
     """
     try:
         yield

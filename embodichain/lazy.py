@@ -1,8 +1,8 @@
-"""Public names of a package that are imported when they are first used, so that importing the package costs nothing."""
+"""Public names of a package that are imported on first use, so that importing the package itself is fast."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # importing `typing` to say so would cost whoever imports the package
+TYPE_CHECKING = False  # `typing` is not imported, because that would slow down every import of the package
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -13,11 +13,11 @@ def public(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], obje
     """The functions `__getattr__` and `__dir__` of a package (PEP 562).
 
     Args:
-        package: the package's `__name__`.
-        homes: each public name, and the module of the package that defines it; "" where the name is itself a module of the package.
+        package: The package's `__name__`.
+        homes: Each public name, and the module of the package that defines it; "" where the name is itself a module of the package.
 
-    A name that is not public raises AttributeError listing those that are; one that needs a package that is not installed raises
-    MissingExtra, which says what to install.
+    A name that is not public raises AttributeError, which lists those that are. A name that needs a package that is not installed
+    raises MissingExtra, which says what to install.
     """
 
     def find(name: str) -> object:

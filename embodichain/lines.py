@@ -1,4 +1,4 @@
-"""Files of JSON objects, one a line, that survive full disks and kills: what is written is whole, and readers skip what is torn."""
+"""Files of JSON objects, one a line, that survive full disks and kills: lines are written whole, and readers skip torn ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 def open_lines(path: Path, remedy: str) -> int:
-    """A descriptor for `append_line`; raises RunError, which ends with `remedy`, when the file cannot be written."""
+    """A descriptor for `append_line`. Raises RunError, which ends with `remedy`, when the file cannot be written."""
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -25,16 +25,16 @@ def open_lines(path: Path, remedy: str) -> int:
 
 
 def append_line(descriptor: int, line: str, path: Path, remedy: str) -> None:
-    """Appends one line, the whole of it or nothing: on a full disk the file gets its old size again, and RunError is raised.
+    """Appends one whole line or nothing: on a full disk the file is truncated to its old size, and RunError is raised.
 
-    A half line that an earlier process left at the end is closed first, so that nothing is glued to it.
+    If an earlier process left a half line at the end, it is closed first, so that the new line stands alone.
     """
     try:
         size = os.fstat(descriptor).st_size
         is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         data = memoryview(f"{chr(10) if is_torn else ''}{line}\n".encode())
         try:
-            while data:  # the kernel may write less than it was given
+            while data:  # the kernel may write less than requested
                 data = data[os.write(descriptor, data) :]
         except OSError:
             os.ftruncate(descriptor, size)
@@ -44,7 +44,7 @@ def append_line(descriptor: int, line: str, path: Path, remedy: str) -> None:
 
 
 def json_lines(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects in a file, one a line; empty when there is no file. Lines that a crash tore are left out."""
+    """The JSON objects in a file, one a line; empty when there is no file. Lines torn by a crash are left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Functions compiled to machine code, kept on disk, and compiled anew when anything that went into them has changed.
+"""Functions compiled to machine code, cached on disk, and recompiled when any of their inputs has changed.
 
-Numba's own cache looks at the file of a function alone. But a kernel also holds the kernels that it calls, the constants that it
-reads and the named tuples that it takes, wherever they are written; stale code of those would run without a word.
+Numba's own cache checks only the file of the function. But a kernel also contains the kernels that it calls, the constants that it
+reads and the named tuples that it takes, whatever files define them; stale code of those would run unnoticed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Beside", "Home", "Stamped", "Told", "compiled"]
 def compiled(*signatures: str, **options: Any) -> Any:
     """A decorator that compiles a function when it is first called with new types, or at once for the given `signatures`.
 
-    The code is kept beside the source, or in the user's cache folder where that is read-only. Where neither can be written every
+    The code is cached beside the source, or in the user's cache folder where that is read-only. Where neither can be written, every
     process compiles for itself.
 
     Args:
@@ -52,35 +52,35 @@ def compiled(*signatures: str, **options: Any) -> Any:
 
 
 class Stamped:
-    """A place for compiled code, under a stamp that tells everything that went into it."""
+    """A location for compiled code, with a stamp that covers everything the code depends on."""
 
     def __init__(self, function: FunctionType, path: str) -> None:
         super().__init__(function, path)  # pyright: ignore[reportCallIssue]  the class beside this one takes both
         self._function = function
 
     def get_source_stamp(self) -> str:
-        """What must be as it was for kept code to be used."""
+        """The stamp; cached code is used only if it is unchanged."""
         return _stamp(self._function)
 
 
 class Told(Stamped, UserProvidedCacheLocator):
-    """Where NUMBA_CACHE_DIR says."""
+    """The folder in NUMBA_CACHE_DIR."""
 
 
 class Beside(Stamped, InTreeCacheLocator):
-    """Beside the source."""
+    """The folder of the source."""
 
 
 class Home(Stamped, UserWideCacheLocator):
-    """In the user's cache folder."""
+    """The user's cache folder."""
 
 
 _LOCATORS = ",".join(f"{__name__}.{place.__name__}" for place in (Told, Beside, Home))
-"""Numba finds these by name, as it would find those in NUMBA_CACHE_LOCATOR_CLASSES."""
+"""Import paths by which numba finds these classes, as it finds those in NUMBA_CACHE_LOCATOR_CLASSES."""
 
 
 def _stamp(function: FunctionType) -> str:
-    """A hash of the function's file, of those that it imports from its own folder, and of what it reads from elsewhere."""
+    """A hash of the function's file, of those that it imports from its own folder, and of the values it reads from elsewhere."""
     digest = hashlib.sha256(_sources(function.__module__).encode())
     for line in sorted(_outside(function, set())):
         digest.update(line.encode())
@@ -89,7 +89,7 @@ def _stamp(function: FunctionType) -> str:
 
 @cache
 def _sources(module: str) -> str:
-    """A hash of a module's file and of those of its folder that it imports, and so on."""
+    """A hash of a module's file and of the modules of its folder that it imports, recursively."""
     folder, found, waiting = module.rpartition(".")[0], {}, [module]
     imported = re.compile(rf"^from {re.escape(folder)}(?:\.(\w+))? import (\([^)]*\)|.*)", re.MULTILINE)
     while waiting:
@@ -103,7 +103,7 @@ def _sources(module: str) -> str:
 
 
 def _file(module: str) -> Path | None:
-    """Where an imported module's source lies."""
+    """The source file of an imported module."""
     path = getattr(sys.modules.get(module), "__file__", None)
     return Path(path) if path else None
 
@@ -129,7 +129,7 @@ def _outside(function: FunctionType, visited: set[FunctionType]) -> set[str]:
 
 
 def _members(name: str, module: ModuleType, names: tuple[str, ...]) -> list[tuple[str, object]]:
-    """What a function that reads `names` may read of a module of this project."""
+    """The members of a module of this project that a function which reads `names` may use."""
     if not module.__name__.startswith(__name__.partition(".")[0]):
         return []
     return [(f"{name}.{inner}", vars(module)[inner]) for inner in names if inner in vars(module)]

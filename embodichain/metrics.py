@@ -1,4 +1,4 @@
-"""Numbers of a run as they happen: one JSON object a line, and the memory of the whole process tree."""
+"""Metrics of a run as they arise: one JSON object a line, and the memory of the whole process tree."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl`, each whole or not at all, so that a killed run keeps those before. Thread-safe."""
+    """Appends records to `metrics.jsonl`, each whole or not at all, so a killed run keeps all earlier records. Thread-safe."""
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Raises RunError when the file cannot be written."""
@@ -36,7 +36,7 @@ class MetricsWriter:
         self._lock = threading.Lock()
 
     def write(self, kind: str, values: Mapping[str, Any]) -> None:
-        """One record: its kind ("train", "stream", "evaluate" ...), the time and the values; raises RunError on a full disk."""
+        """Writes one record: its kind ("train", "stream", "evaluate" ...), time and values; raises RunError on a full disk."""
         line = json.dumps({"kind": kind, "time": round(self._clock(), 3), **values}, default=float)
         with self._lock:
             if self._descriptor is None:
@@ -44,7 +44,7 @@ class MetricsWriter:
             append_line(self._descriptor, line, self._path, "free some space and go on with --resume")
 
     def close(self) -> None:
-        """Closes the file; safe to call twice. What a full disk kept back was told by `write`."""
+        """Closes the file; safe to call twice. Errors of a full disk were already raised by `write`."""
         with self._lock, contextlib.suppress(OSError):
             if self._descriptor is not None:
                 descriptor, self._descriptor = self._descriptor, None
@@ -58,11 +58,11 @@ def read_metrics(path: Path, kind: str | None = None) -> list[dict[str, Any]]:
 
 
 _TAIL = 1 << 16
-"""Bytes at the end of a file that `latest` looks through [B]."""
+"""Number of bytes at the end of a file that `latest` reads."""
 
 
 def latest(path: Path, kind: str) -> dict[str, Any] | None:
-    """The last record of a kind, from the end of the file alone: cheap however long the run. None when there is none near it."""
+    """The last record of a kind, read from the end of the file only, which is fast in long runs. None when there is none there."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
@@ -73,7 +73,7 @@ def latest(path: Path, kind: str) -> dict[str, Any] | None:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
-            continue  # the first line was cut, the last may be torn
+            continue  # the first line may be cut, the last may be torn
         if isinstance(record, dict) and record.get("kind") == kind:
             return record
     return None
@@ -87,15 +87,15 @@ def tree_memory_bytes() -> int:
         try:
             total += process.memory_full_info().pss
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue  # it ended while we looked: its memory is gone
+            continue  # it has ended meanwhile, and its memory is free
     return total
 
 
 class PeakMemory:
-    """Samples `tree_memory_bytes` in a thread; `.bytes` is the highest seen.
+    """Samples `tree_memory_bytes` in a thread; `.bytes` is the highest value.
 
-    A sample walks the page tables of every process, 0.1 s of a processor for a run with Ray: it looks every `period_s`, or less
-    often, so that looking takes at most `share` of the time.
+    A sample walks the page tables of every process, which takes 0.1 s of a processor for a run with Ray. So it samples every
+    `period_s`, or less often, so that sampling takes at most `share` of the time.
     """
 
     def __init__(self, period_s: float = 2.0, share: float = 0.01) -> None:

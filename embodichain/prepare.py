@@ -1,4 +1,4 @@
-"""From a configuration to a world: builds or loads everything that workers share."""
+"""Turns a configuration into a world: builds or loads everything that workers share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embodichain.world import Progress, World, check_names
 __all__ = ["prepare"]
 
 _DRAWS = 64
-"""Requests of a task that are looked at, as by `tasks.categories`."""
+"""Number of requests drawn per task, as in `tasks.categories`."""
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -29,19 +29,19 @@ def _silent(what: str, done: int, total: int) -> None:
 
 
 def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
-    """Builds or loads everything that workers share: robot, assets and reachability table, the last two kept in `cache_dir()`.
+    """Builds or loads everything that workers share: robot, assets and reachability table, the last two cached in `cache_dir()`.
 
-    Of the catalogue only what the tasks ask for is built, unless there are distractors. Of a pool nothing is built yet: its
-    instances are made when scenes need them.
+    Only those assets of the catalogue are built that the tasks ask for, unless there are distractors. Instances of a pool are not
+    built here, but when scenes need them.
 
     Raises ConfigError or RobotError before anything long has begun, AssetError when an asset cannot be built.
     """
     robot, chosen = check_names(config)
     needed = tasks.categories(chosen)
     if not needed:
-        physics_room.warm_up(config.physics)  # a benchmark that is not installed is missed before anything long has begun
+        physics_room.warm_up(config.physics)  # reports a benchmark that is not installed before anything long has begun
         return World(config=config, robot=robot, assets=(), reach=None)
-    everything = config.scenes.distractors > 0  # which may be of any category
+    everything = config.scenes.distractors > 0  # distractors may be of any category
     pool = _pool(config, chosen) if config.assets.pool.enabled else None
     assets: tuple[Asset, ...] = ()
     if pool is None or everything:
@@ -59,7 +59,7 @@ def prepare(config: WorldConfig, progress: Progress = _silent) -> World:
 
 
 def _pool(config: WorldConfig, chosen: Sequence[Task]) -> Pool:
-    """The pool of what these tasks ask for; raises ConfigError when it could not serve them."""
+    """The pool for the requests of these tasks; raises ConfigError when it could not serve them."""
     places: dict[str, list[int]] = {}
     reach: dict[str, set[str]] = {}
     ranked: dict[str, int] = {}

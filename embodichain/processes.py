@@ -1,8 +1,8 @@
-"""Fresh interpreters that run one function each and import nothing of the program that starts them, and guests: programs of others.
+"""Fresh interpreters that run one function each and import nothing of the calling program; and guests, which run foreign programs.
 
 `multiprocessing` imports the caller's main module again in every process that it spawns. A script without a guard around its last
-lines then starts itself again, and a program on standard input cannot be found at all. What is started here takes the caller's
-search path and the function to run, and nothing else, so it can be started from a script, a notebook or a pipe alike.
+lines then starts itself again, and a program on standard input cannot be found at all. A process started here takes only the
+caller's search path and the function to run, so it can be started from a script, a notebook or a pipe.
 """
 
 from __future__ import annotations
@@ -44,13 +44,12 @@ class ProcessDied(EmbodiChainError):
 
 
 class Child:
-    """A process that runs `function(pipe, *arguments)`: `pipe` is its end of a connection whose other end is `self.pipe`.
+    """A process that runs `function(pipe, *arguments)`: `pipe` is its end of a connection, and `self.pipe` the other end.
 
     The function must be importable by its module and name, and so must the classes of its arguments; given as "package.module:name"
-    it is imported in that process alone. The process is killed when
-    this object is forgotten or the program ends; its standard input is empty. One thread at a time may use a Child.
-
-    Raises ConfigError when the function lives in the main module, which is not imported there.
+    it is imported only in that process. The process is killed when this object is garbage-collected or the program ends. Its
+    standard input is empty. Used by one thread at a time. Raises ConfigError when the function lives in the main module, which is
+    not imported there.
     """
 
     pipe: Connection
@@ -68,7 +67,7 @@ class Child:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
         self._forgotten = weakref.finalize(self, _kill, self._process)
         packed = (pickle.dumps((module, called)), pickle.dumps(arguments))
-        with contextlib.suppress(BrokenPipeError):  # it ended at once: its exit code tells
+        with contextlib.suppress(BrokenPipeError):  # it ended at once; its exit code says why
             for part in packed:
                 self.pipe.send_bytes(part)
 
@@ -79,7 +78,7 @@ class Child:
 
     @property
     def exitcode(self) -> int | None:
-        """What the process ended with, the negative number of a signal that killed it, or None while it lives."""
+        """The exit code of the process, the negative number of a signal that killed it, or None while it lives."""
         return self._process.poll()
 
     def is_alive(self) -> bool:
@@ -87,23 +86,23 @@ class Child:
         return self.exitcode is None
 
     def join(self, timeout_s: float | None = None) -> int | None:
-        """Waits for the end of the process, `timeout_s` at most; its exit code, or None when it lives on."""
+        """Waits for the end of the process, `timeout_s` [s] at most; returns its exit code, or None when it is still alive."""
         try:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def terminate(self) -> None:
-        """Sends SIGTERM; nothing when the process is gone."""
+        """Sends SIGTERM; does nothing when the process has ended."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """Sends SIGKILL; nothing when the process is gone."""
+        """Sends SIGKILL; does nothing when the process has ended."""
         self._process.kill()
 
 
 def call(function: Callable[..., Result], *arguments: object) -> Result:
-    """What `function(*arguments)` returns in a process of its own; blocks until it does.
+    """Returns the result of `function(*arguments)` in a process of its own; blocks until it is there.
 
     Raises what the function raises, and ProcessDied when the process ends without an answer.
     """
@@ -123,15 +122,15 @@ def call(function: Callable[..., Result], *arguments: object) -> Result:
 def _answer(pipe: Connection, function: Callable[..., object], arguments: tuple[object, ...]) -> None:
     try:
         answer = (None, function(*arguments))
-    except Exception as error:  # the caller is told, and decides
+    except Exception as error:  # sent to the caller, who decides
         answer = (error, None)
     pipe.send(answer)
 
 
 def run(descriptor: int) -> None:
-    """The life of a child: takes what it is to do from the pipe behind the file descriptor, and does it."""
+    """The main function of a child: receives its function from the pipe behind the file descriptor, and calls it."""
     pipe = Connection(descriptor)
-    packed, arguments = pipe.recv_bytes(), pipe.recv_bytes()  # both before the import, which may take seconds: the caller waits
+    packed, arguments = pipe.recv_bytes(), pipe.recv_bytes()  # both before the import, which takes seconds: the caller waits
     module, name = pickle.loads(packed)
     function = operator.attrgetter(name)(importlib.import_module(module))
     function(pipe, *pickle.loads(arguments))
@@ -144,27 +143,27 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 _OURS = ("PYTHONPATH", "PYTHONHOME")
-"""Environment variables that say where our packages are, which are not a guest's."""
+"""Environment variables that point to our packages, and are not passed to a guest."""
 _MOST_WORDS = 1 << 20
-"""Bytes of a guest's words that may lie on the disk when `Guest.forget` is asked."""
+"""Size of a guest's output on disk above which `Guest.forget` drops it [bytes]."""
 
 
 class Guest:
-    """A program in somebody else's interpreter, at the other end of a pair of sockets whose number is its last argument.
+    """A program in another interpreter, connected by a pair of sockets; the number of its socket is its last argument.
 
-    It runs in a session of its own, so no interrupt of the terminal reaches it, and it is killed, with all of its session, when
-    this object is forgotten or the program ends. Nothing is ever written to its standard input, which ends when this process does,
-    however that comes about: a guest that minds it leaves nothing behind. One thread at a time may use a Guest.
+    It runs in a session of its own, so no interrupt of the terminal reaches it. It is killed, with its whole session, when this
+    object is garbage-collected or the program ends. Nothing is ever written to its standard input, which closes when this process
+    ends in any way: a guest that watches it leaves nothing behind. Used by one thread at a time.
 
     Args:
         command: Program and arguments.
-        environment: Variables beside ours; those that name our packages are left out.
+        environment: Additional variables; those that point to our packages are left out.
 
     Raises OSError when there is no such program.
     """
 
     wire: socket.socket
-    """Our end of the conversation."""
+    """Our end of the connection."""
 
     def __init__(self, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
         self.wire, theirs = socket.socketpair()
@@ -193,26 +192,26 @@ class Guest:
         return self._process.pid
 
     def join(self, timeout_s: float) -> int | None:
-        """Waits `timeout_s` [s] at most for its end; the exit code, the negative number of a signal, or None when it lives on."""
+        """Waits for its end, `timeout_s` [s] at most; returns the exit code, minus the number of a signal, or None if it lives."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout_s)
         return self._process.poll()
 
     def last_words(self, most: int = 400) -> str:
-        """The end of what it said on standard error, as one line of at most so many characters; empty once it was seen off."""
+        """The end of its standard error, as one line of at most `most` characters; empty after it was ended."""
         if self._log.closed:
             return ""
         size = os.fstat(self._log.fileno()).st_size
-        begin = max(0, size - 4 * most)  # bytes of the longest characters
+        begin = max(0, size - 4 * most)  # a character has at most four bytes
         return " ".join(os.pread(self._log.fileno(), size - begin, begin).decode(errors="replace").split())[-most:]
 
     def forget(self) -> None:
-        """Drops what it said when that takes room: ask now and then, for some say the same with every step."""
+        """Drops its output if that is large. Call it regularly, because some programs print at every step."""
         if not self._log.closed and os.fstat(self._log.fileno()).st_size > _MOST_WORDS:
             self._log.truncate(0)
 
     def end(self, grace_s: float = 0.0) -> None:
-        """Closes the wire, and kills what has not ended by itself within `grace_s` [s]; safe to call twice."""
+        """Closes the socket, and kills the program if it has not ended by itself within `grace_s` [s]; safe to call twice."""
         self.wire.close()
         if grace_s > 0.0:
             self.join(grace_s)

@@ -1,6 +1,6 @@
-"""What a person watches while work goes on: bars on a terminal; elsewhere a line for each thing that is finished, and a heartbeat.
+"""Progress display: bars on a terminal; elsewhere a line for each finished phase, and a heartbeat.
 
-With EMBODICHAIN_LOG=json in the environment lines are JSON objects, for whoever collects logs.
+With EMBODICHAIN_LOG=json in the environment, lines are JSON objects, for log collectors.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from rich.progress import (
 __all__ = ["Board", "JobBoard", "log_as_json"]
 
 _HEARTBEAT_S = 30.0
-"""Without a terminal, how long a phase may go on without a line [s]."""
+"""Longest time without a line in a phase [s], when there is no terminal."""
 _FORMAT = "EMBODICHAIN_LOG"
 
 
@@ -45,10 +45,10 @@ def log_as_json() -> None:
 
 
 class _JsonLines(logging.Formatter):
-    """A record as one JSON object."""
+    """Formats a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, where it comes from, and what it says."""
+        """Time, level, logger and message."""
         told = {"time": round(record.created, 3), "level": record.levelname.lower(), "from": record.name}
         told["message"] = record.getMessage()
         if record.exc_info:
@@ -57,7 +57,7 @@ class _JsonLines(logging.Formatter):
 
 
 class Board:
-    """Progress bars on standard error, so that standard output stays for results. A context manager."""
+    """Progress bars on standard error, so that standard output stays free for results. A context manager."""
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._json = _wants_json()
@@ -78,7 +78,7 @@ class Board:
         self._started: dict[str, float] = {}
 
     def update(self, phase: str, done: int, total: int, note: str = "") -> None:
-        """Shows that `phase` has done `done` of `total`; a phase appears at its first update."""
+        """Sets the progress of `phase` to `done` of `total`; a phase appears at its first update."""
         if phase not in self._phases:
             self._phases[phase] = self._progress.add_task(phase, total=total, note=note)
             self._started[phase] = self._told[phase] = self._clock()
@@ -99,11 +99,11 @@ class Board:
             self._line(text, phase=phase, done=done, total=total, elapsed_s=round(elapsed_s, 1), note=note)
 
     def say(self, text: str) -> None:
-        """One line above the bars."""
+        """Prints one line above the bars."""
         self._line(text, message=text)
 
     def _line(self, text: str, **values: str | float) -> None:
-        """A line for people, or its values for programs."""
+        """Prints a line for people, or its values as JSON."""
         if self._json:
             self._console.print(
                 json.dumps({"time": round(time.time(), 3), **values}), highlight=False, markup=False, soft_wrap=True
@@ -120,7 +120,7 @@ class Board:
 
 
 class JobBoard:
-    """Bars on standard error for many jobs: all of them, and each that is under way with its stage; plain lines elsewhere."""
+    """Bars on standard error for many jobs: one for all, and one for each job in progress with its stage. Plain lines elsewhere."""
 
     def __init__(self, what: str, total: int, *, quiet: bool) -> None:
         console = Console(stderr=True, quiet=quiet)
@@ -140,13 +140,13 @@ class JobBoard:
         self._bars.stop()
 
     def working(self, name: str, stage: str) -> None:
-        """The job called `name` is at a stage."""
+        """Reports the stage of the job called `name`."""
         if name not in self._each:
             self._each[name] = self._bars.add_task(name, total=None)
         self._bars.update(self._each[name], description=f"  {name}: {stage}")
 
     def ended(self, name: str, state: str, reason: str = "") -> None:
-        """The job called `name` is over."""
+        """Reports the end of the job called `name`."""
         if name in self._each:
             self._bars.remove_task(self._each.pop(name))
         self._done += 1

@@ -1,4 +1,4 @@
-"""The seams of the engine: a protocol only where two real implementations exist."""
+"""The interfaces of the engine. A protocol exists only where there are two real implementations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 class Physics(Protocol):
     """A world that holds one scene at a time. Implementations: `physics.mujoco`, `physics.counting`, `physics.single`.
 
-    Owned by one thread. Deterministic: the state after `reset(scene)` and the same commands is bitwise the same in any process,
+    Owned by one thread. Deterministic: after `reset(scene)` and the same commands, the state is bitwise the same in any process,
     whatever was simulated before.
     """
 
@@ -54,7 +54,7 @@ class Physics(Protocol):
         ...
 
     def step(self, command: NDArray[np.float64], pushes: tuple[Push, ...] = ()) -> WorldState:
-        """Holds the position targets `command` (see `Robot`) for one control period of the robot, while `pushes` act as well."""
+        """Holds the position targets `command` (see `Robot`) for one control period of the robot, while `pushes` act."""
         ...
 
     def render(
@@ -63,53 +63,52 @@ class Physics(Protocol):
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes what every camera sees now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
+        """Draws every camera now: rgb [C, h, w, 3]; depth [C, h, w] in metres, 0 where nothing is hit.
 
-        `segmentation` [C, h, w] says what each pixel shows: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then
-        the grains.
+        `segmentation` [C, h, w] labels each pixel: 0 nothing or the room, 1 the table, 2 the robot, 3 + i object i, then the
+        grains.
         """
         ...
 
     def close(self) -> None:
-        """Frees what the world holds; safe to call twice."""
+        """Frees the world's resources; safe to call twice."""
         ...
 
 
 @runtime_checkable
 class Posable(Protocol):
-    """A physics whose pictures can be drawn later, and by another one of its kind. Implementations: as `Physics`."""
+    """A physics whose pictures can be drawn later, also by another instance. Implementations: as `Physics`."""
 
     def note(self, out: NDArray[np.float64]) -> None:
-        """Writes all that its pictures depend on now, beside the scene, as numbers; the rest of `out` [N] becomes 0.
+        """Writes everything that its pictures depend on now, except the scene, as numbers; the rest of `out` [N] becomes 0.
 
         Raises SceneError when there is no room for them.
         """
         ...
 
     def pose(self, note: NDArray[np.float64]) -> None:
-        """Stands as it did when that was noted of this scene: `render` shows the same to the bit; nothing else may be asked of it.
-
-        After `reset` everything may be asked again.
+        """Restores what its pictures depend on from a note of this scene. `render` then draws bitwise the same pictures; no other
+        method but `reset` may be called before the next `reset`.
         """
         ...
 
 
 @runtime_checkable
 class Hosted(Protocol):
-    """A physics that somebody else's program computes, in a version of its own. Implementation: `physics.foreign`."""
+    """A physics that a foreign program computes, with its own version. Implementation: `physics.foreign`."""
 
     @property
     def versions(self) -> str:
-        """Of that program and what it computes with, in words: part of what an episode depends on."""
+        """Versions of that program and its libraries, in words, since an episode depends on them."""
         ...
 
 
 class BatchPhysics(Protocol):
     """Worlds that are stepped together, each with a scene of its own. Implementation: `physics.many`, the reference.
 
-    Owned by one thread. A world holds no scene until one is loaded into it, and none that can be used after a fault (an unbuildable
-    scene, an unstable simulation): its state in every tape is then an error that says why, until the next scene is loaded into it.
-    No world disturbs another.
+    Owned by one thread. A world holds no scene until one is loaded into it, and no usable one after a fault (an unbuildable scene,
+    an unstable simulation). Its state in every tape is then an error with the reason, until the next scene is loaded into it. No
+    world affects another.
     """
 
     @property
@@ -119,25 +118,25 @@ class BatchPhysics(Protocol):
 
     @property
     def num_worlds(self) -> int:
-        """How many worlds there are, W; they are numbered from 0."""
+        """Number of worlds, W; they are numbered from 0."""
         ...
 
     def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
-        """Puts `scenes[i]` into `worlds[i]`, robot at home, whatever these worlds held; the others go on as they are.
+        """Loads `scenes[i]` into `worlds[i]`, with the robot at home, whatever these worlds held; other worlds are unaffected.
 
         Raises SceneError naming every world whose scene cannot be built; the other scenes are loaded nevertheless.
         """
         ...
 
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]] = _NO_PUSHES) -> Tape:
-        """Holds `command[w]`, of float64 [W, command_size], for one control period in each world w, while `pushes[w]` act there.
+        """Holds `command[w]` of float64 [W, command_size] for one control period in each world w, while `pushes[w]` act there.
 
-        Worlds that hold no usable scene stand still, whatever is commanded.
+        Worlds without a usable scene stand still, whatever the command.
         """
         ...
 
     def look(self) -> Tape:
-        """The states as they are; after `load` the initial ones."""
+        """The current states; after `load` the initial ones."""
         ...
 
     def render(
@@ -147,26 +146,26 @@ class BatchPhysics(Protocol):
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes what every camera sees now in `worlds` [n]: rgb [n, C, h, w, 3], the others [n, C, h, w]; see `Physics.render`.
+        """Draws every camera now in `worlds` [n]: rgb [n, C, h, w, 3], the others [n, C, h, w]; see `Physics.render`.
 
-        Raises SceneError for a world that holds no usable scene.
+        Raises SceneError for a world without a usable scene.
         """
         ...
 
     def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
-        """Writes into each row of `out` [n, N] what pictures of that world depend on now; see `Posable.note`.
+        """Writes a note of each of `worlds` into a row of `out` [n, N]; see `Posable.note`.
 
-        Raises SceneError for a world that holds no usable scene.
+        Raises SceneError for a world without a usable scene.
         """
         ...
 
     def close(self) -> None:
-        """Frees what the worlds hold; safe to call twice."""
+        """Frees the worlds' resources; safe to call twice."""
         ...
 
 
 class Order(NamedTuple):
-    """What is to happen in one control step: the command, float64 [command_size], and external forces beside it."""
+    """The order for one control step: the command, float64 [command_size], and external forces."""
 
     command: NDArray[np.float64]
     pushes: tuple[Push, ...] = ()
@@ -175,12 +174,12 @@ class Order(NamedTuple):
 class Driver(Protocol):
     """Decides every control step of one world. Implementations: `episode.Episode`, `episode.Replay`.
 
-    Called in this order by whoever steps the physics: `begin`, then `command` and `observe` in turn until `command` returns None.
+    The loop that steps the physics calls `begin`, then `command` and `observe` in turn until `command` returns None.
     """
 
     @property
     def timings(self) -> Timings:
-        """Where this driver's time goes; whoever steps the physics adds what that takes."""
+        """How this driver's time is spent; the loop adds the time of the physics."""
         ...
 
     def begin(self, state: WorldState) -> None:
@@ -188,7 +187,7 @@ class Driver(Protocol):
         ...
 
     def command(self) -> Order | None:
-        """What is to happen in the next control step; None when there is nothing left to do."""
+        """The order for the next control step; None when there is nothing left to do."""
         ...
 
     def observe(self, state: WorldState) -> None:
@@ -197,26 +196,26 @@ class Driver(Protocol):
 
 
 class Shutter(Protocol):
-    """Takes the frames of one episode. Implementations: `episode.Snapshots`, which draws at once; `episode.Reels`, which notes what
-    pictures are drawn from later and elsewhere, and lets a pilot look at nothing; `episode.NoPictures`.
+    """Takes the frames of one episode. Implementations: `episode.Snapshots`, which draws at once; `episode.Reels`, which writes
+    notes to draw from later and elsewhere, and shows a pilot no pictures; `episode.NoPictures`.
     """
 
     @property
     def drawn(self) -> int:
-        """How many frames it has drawn so far."""
+        """Number of frames drawn so far."""
         ...
 
     def frame(self, out: Mapping[str, NDArray], index: int) -> Mapping[str, NDArray]:
-        """Takes frame `index` of the world as it stands into the trajectory's arrays; returns what a pilot may look at of it."""
+        """Takes frame `index` of the current world into the trajectory's arrays; returns what a pilot may observe of it."""
         ...
 
     def finish(self, out: Mapping[str, NDArray], num_frames: int) -> None:
-        """Called once after the last of `num_frames` frames: what lies behind them must not show anything older."""
+        """Called once after the last of `num_frames` frames, to clear what older episodes left behind them."""
         ...
 
 
 class FrameEncoder(Protocol):
-    """Turns camera frames into what a learner reads of them, in the worker that rendered them. Owned by one thread."""
+    """Turns camera frames into latents for a learner, in the worker that rendered them. Owned by one thread."""
 
     def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
         """Rows, columns and channels of the latents of one image of `height` x `width` pixels."""
@@ -224,7 +223,7 @@ class FrameEncoder(Protocol):
 
     @property
     def encodes_depth(self) -> bool:
-        """Whether `encode_depth` gives latents; depth is streamed as it was rendered otherwise."""
+        """Whether `encode_depth` can be called; otherwise depth is streamed as rendered."""
         ...
 
     def encode(self, rgb: NDArray[np.uint8]) -> NDArray[np.float16]:
@@ -237,23 +236,23 @@ class FrameEncoder(Protocol):
 
 
 class Grader(Protocol):
-    """Judges one trajectory while it happens: sees every control step, so that a dropped or thrown object cannot pass."""
+    """Judges one trajectory while it happens. It observes every control step, so that a dropped or thrown object is noticed."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
         ...
 
     def pardon(self) -> None:
-        """What was observed so far ends in a failure that is labelled as one: it has to be made good, and counts no more."""
+        """Ends a failure that is labelled as one: what was observed so far is forgiven, but has to be made good."""
         ...
 
     def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
+        """The judgement of everything observed so far."""
         ...
 
 
 class Pilot(Protocol):
-    """Whoever drives the robot. Implementations: a scripted expert, a learned policy, the baselines."""
+    """Drives the robot. Implementations: a scripted expert, a learned policy, the baselines."""
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
         """Called once per chunk with views of the frame just rendered: `rgb`, `proprio`, and `instruction`."""
@@ -265,16 +264,16 @@ class Pilot(Protocol):
 
 
 class Task(Protocol):
-    """A goal, an expert that reaches it and a grader that recognises it; one file each under `tasks/`."""
+    """A goal, an expert that reaches it, and a grader that recognises it; one file each under `tasks/`."""
 
     name: str
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """What a scene of this task must hold, and the instruction: the sampler finds assets and poses for it."""
+        """The objects that a scene of this task must hold, and the instruction; the sampler finds assets and poses for it."""
         ...
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """The scripted expert for `scene`, planning from `state`; raises MotionError when it finds no way."""
+        """The scripted expert for `scene`, planning from `state`; raises MotionError when it finds no solution."""
         ...
 
     def grader(self, scene: Scene) -> Grader:
@@ -283,21 +282,21 @@ class Task(Protocol):
 
 
 class AssetPool(Protocol):
-    """Where scenes draw assets from that are made while a run goes on: `assets.chain.pool`, for whoever need not know the chain.
+    """The source of assets that are made while a run goes on: `assets.chain.pool`, for code that need not know the asset chain.
 
-    One thread at a time. It travels to other processes, each of which then reads and makes for itself.
+    Used by one thread at a time. It is sent to other processes, each of which then reads and makes instances by itself.
     """
 
     def assets(self, number: int, *, held_out: bool = False) -> tuple[Fresh, ...]:
-        """What scene `number` draws from, made where it is not there; raises SceneError when an instance cannot be made."""
+        """The assets that scene `number` draws from, made if missing; raises SceneError when an instance cannot be made."""
         ...
 
     def drawn(self, scene: Scene) -> tuple[Fresh, ...]:
-        """The instances that stand in a scene which was drawn just now, each once."""
+        """The instances in a scene that was drawn just now, each once."""
         ...
 
     def get(self, instance: Instance) -> Fresh:
-        """An instance, read where it is there, else made; raises SceneError when it cannot be."""
+        """An instance, read if it exists, else made; raises SceneError when it cannot be made."""
         ...
 
     def orders(self, first: int) -> Iterator[tuple[int, Instance]]:

@@ -1,8 +1,8 @@
-"""What has a name: built-in things, things that installed distributions add, and whatever "package.module:Name" imports.
+"""Registries of named things: built-in ones, those that installed distributions add, and anything "package.module:Name" imports.
 
-A registry keeps import paths, not objects: listing names reads the metadata of installed distributions and imports none of them,
-and a name is imported when it is asked for, by every process for itself. So workers find what their engine found as long as they
-can import the same modules.
+A registry keeps import paths, not objects. Listing names reads the metadata of installed distributions and imports none of them; a
+name is imported when it is requested, by every process for itself. So workers find what their engine found as long as they can
+import the same modules.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ def is_reference(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One entry point of an installed distribution: the name that it takes and the "package.module:Name" behind it."""
+    """One entry point of an installed distribution: its name, and the "package.module:Name" behind it."""
 
     name: str
     path: str
     distribution: str
     """Name and version of the distribution."""
     summary: str
-    """What the distribution says of itself, in a line."""
+    """The distribution's summary of itself, in one line."""
 
 
 class Registry(Generic[T]):
     """Things of one kind by name: the built-in ones first, then those that distributions add under the entry-point group.
 
-    A name that is taken twice is refused when it is asked for, and only then: whoever installs a distribution must never find
-    other code behind a name that meant something before, and one bad distribution must not break the names of the others.
+    A name that is taken twice is refused, but only when it is requested: installing a distribution must never change the code
+    behind an existing name, and one bad distribution must not break the names of the others.
     """
 
     def __init__(self, kind: str, group: str, built_in: Mapping[str, str], remedy: str = "") -> None:
@@ -61,26 +61,27 @@ class Registry(Generic[T]):
         self._remedy = remedy or "or package.module:Name"
 
     def names(self) -> tuple[str, ...]:
-        """Every name that exists, the built-in ones first, without importing what is behind any."""
+        """Every name that exists, the built-in ones first; imports none of them."""
         return tuple(dict.fromkeys([*self.built_in, *sorted(offer.name for offer in self.offers())]))
 
     def offers(self) -> tuple[Offer, ...]:
-        """What installed distributions add."""
+        """The entry points that installed distributions add."""
         return _offers(self.group, tuple(sys.path))
 
     def check(self, name: str) -> None:
-        """Raises ConfigError when `name` is unknown or taken twice. Imports nothing but the module of a "package.module:Name":
-        whether something is behind a path shows only then, and should show before anything long has begun.
+        """Raises ConfigError when `name` is unknown or taken twice. Imports only the module of a "package.module:Name", because
+        only that shows whether something is behind the path, and it should be known before anything long has begun.
         """
         self._find(name)
         if name not in self and is_reference(name):
             self.get(name)
 
     def get(self, name: str) -> T:
-        """Imports what `name` stands for: a name that exists, or "package.module:Name".
+        """Imports the thing called `name`: an existing name, or "package.module:Name".
 
         Raises:
-            ConfigError: the name is unknown, or taken twice; or what is behind it cannot be imported, naming the distribution.
+            ConfigError: The name is unknown or taken twice, or the thing behind it cannot be imported; the message then names the
+                distribution.
         """
         path, origin = self._find(name)
         if not origin:
@@ -104,14 +105,14 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} cannot be found: {error}; mind the spelling, and the folder that the module lies in (the "
                 "working folder and PYTHONPATH are looked in)"
             ) from error
-        except Exception as error:  # whatever other people's code raises at import is theirs to mend, and costs only this name
+        except Exception as error:  # foreign code may raise anything at import; that costs only this name
             raise ConfigError(
                 f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {type(error).__name__}: {error}; "
                 "mend or uninstall it, or use another name"
             ) from error
 
     def origin(self, name: str) -> str:
-        """Where a name comes from: the distribution with its version, or the module of a reference; empty when it is built in."""
+        """The origin of a name: the distribution with its version, or the module of a reference; empty when it is built in."""
         return self._find(name)[1]
 
     def _find(self, name: str) -> tuple[str, str]:
@@ -152,7 +153,7 @@ class Registry(Generic[T]):
         return len(self.names())
 
     def __contains__(self, name: object) -> bool:
-        """Whether it is a name that exists; a reference is none, though `get` takes it."""
+        """Whether the name exists. A reference is not a name, though `get` accepts it."""
         return name in self.names()
 
 
@@ -173,16 +174,16 @@ def _distributions(offers: Iterable[Offer]) -> str:
 
 
 @cache
-def _entry_points(search_path: tuple[str, ...]) -> Any:  # two kinds of the same before and since Python 3.12
-    """Entry points of all groups: a question for one group alone would read the metadata of every distribution again."""
-    from importlib.metadata import entry_points  # a third of the time that `embodichain --help` takes otherwise
+def _entry_points(search_path: tuple[str, ...]) -> Any:  # its type differs before and since Python 3.12
+    """Entry points of all groups, because a query for a single group would read the metadata of every distribution again."""
+    from importlib.metadata import entry_points  # importing it takes a third of the time of `embodichain --help`
 
     return entry_points()
 
 
 @cache
 def _offers(group: str, search_path: tuple[str, ...]) -> tuple[Offer, ...]:
-    """What distributions on the search path add to a group; kept, for reading the metadata takes milliseconds."""
+    """The entry points of a group on the search path, cached because reading the metadata takes milliseconds."""
     found = []
     for entry in _entry_points(search_path).select(group=group):
         path = entry.value.partition("[")[0].strip()

@@ -1,4 +1,4 @@
-"""A streamed episode once more, from nothing but the world's configuration and the number of its scene."""
+"""Simulates a streamed episode again, from only the world's configuration and the number of its scene."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Resimulated", "fingerprints", "resimulate"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Resimulated:
-    """An episode as the stream had it: its scene, what became of it, and the trajectory's arrays with pixels."""
+    """An episode as it was streamed: its scene, its result, and the trajectory's arrays with pixels."""
 
     scene: Scene
     outcome: Outcome
@@ -29,7 +29,7 @@ class Resimulated:
 
 
 def resimulate(world: World, number: int) -> Resimulated:
-    """Plays scene `number` of the stream again with its task's expert: the same to the bit, whoever played it first.
+    """Plays scene `number` of the stream again with its task's expert, bitwise the same, whatever process played it first.
 
     Raises SceneError or MotionError where the stream refused the scene, with the same reason.
     """
@@ -45,11 +45,11 @@ def resimulate(world: World, number: int) -> Resimulated:
 
 
 _OF_THE_WORKER = ("trajectory_id", "info")
-"""Fields that say who made a trajectory, and nothing of the episode."""
+"""Fields that identify the producer of a trajectory, and say nothing about the episode."""
 
 
 def fingerprints(trajectory: Mapping[str, NDArray]) -> dict[str, str]:
-    """SHA-256 of every field of an episode: two are equal to the bit exactly when these are."""
+    """SHA-256 of every field of an episode. Episodes are bitwise equal exactly when these are."""
     return {
         name: hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
         for name, values in trajectory.items()

@@ -1,4 +1,4 @@
-"""The loop: an episode drives a scene in a physics, or many do in a batch of worlds, and what is recorded lands in a slot."""
+"""The loops: an episode drives a scene in a physics, or many do in a batch of worlds, and the recorded data goes into a slot."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = ["Drives", "Ended", "ExpertPilot", "drive", "drive_batch", "replay", "
 
 
 class ExpertPilot:
-    """Drives by a task's scripted expert, which sees the true state at every control step."""
+    """Drives with a task's scripted expert, which observes the true state at every control step."""
 
     def __init__(self, task: Task, scene: Scene, physics: Physics, rng: np.random.Generator) -> None:
         self._start = lambda state: task.expert(scene, physics.robot, state, rng)
         self._expert: Expert | None = None
 
     def look(self, frame: Mapping[str, NDArray]) -> None:
-        """An expert needs no pictures."""
+        """Does nothing, because an expert needs no pictures."""
 
     def command(self, state: WorldState) -> Step | None:
         """The expert's next step; None once it has returned."""
@@ -57,9 +57,9 @@ class ExpertPilot:
 
 
 def drive(physics: Physics, scene: Scene, driver: Driver) -> Iterator[WorldState]:
-    """THE loop: plays `scene` in `physics` as `driver` says, and yields the initial state and that after every control step.
+    """The main loop: plays `scene` in `physics` with `driver`, and yields the initial state and the state after every control step.
 
-    Whoever wants to see more of an episode than its driver records looks while this waits for the next turn. Time spent in the
+    A caller that needs more of an episode than its driver records can look at the physics between two states. Time spent in the
     physics is added to the driver's timings. Raises whatever driver and physics raise (MotionError, SceneError).
     """
     clock, timings = time.perf_counter, driver.timings
@@ -80,7 +80,7 @@ Drives = TypeVar("Drives", bound=Driver)
 
 
 class Ended(NamedTuple, Generic[Drives]):
-    """An episode of a batch that is over: its driver, the world it was played in, and what cut it short, if anything did."""
+    """An episode of a batch that is over: its driver, the world it was played in, and the error that ended it, if any."""
 
     world: int
     driver: Drives
@@ -88,11 +88,11 @@ class Ended(NamedTuple, Generic[Drives]):
 
 
 def drive_batch(batch: BatchPhysics, take: Callable[[int], tuple[Scene, Drives] | None]) -> Iterator[Ended[Drives]]:
-    """The same loop over many worlds: each world plays one episode after the other, and every one is yielded when it is over.
+    """The same loop for many worlds: each world plays one episode after another, and each episode is yielded when it is over.
 
-    `take(world)` gives the next scene and its driver for a world that is free, None for nothing at the moment; it is asked again
-    after every control step, and once nothing is played anywhere the loop ends. While an episode is yielded its world still stands
-    as it ended. Time of the physics is shared out evenly among the episodes that are being played.
+    `take(world)` gives the next scene and its driver for a free world, or None if there is nothing at the moment. It is asked again
+    after every control step; the loop ends once nothing is played anywhere. While an episode is yielded, its world still has the
+    episode's last state. The time of the physics is shared out evenly among the episodes in progress.
     """
     playing: dict[int, Drives] = {}
     command = np.tile(batch.robot.home, (batch.num_worlds, 1))
@@ -101,7 +101,7 @@ def drive_batch(batch: BatchPhysics, take: Callable[[int], tuple[Scene, Drives] 
         free = (world for world in range(batch.num_worlds) if world not in playing)
         taken = {world: play for world in free if (play := take(world)) is not None}
         if taken:
-            with suppress(SceneError):  # the tape knows of which world, and its state there raises it again
+            with suppress(SceneError):  # the tape reports the world, and reading its state raises the error again
                 batch.load(list(taken), [scene for scene, _ in taken.values()])
             tape = batch.look()
             for world, (_, driver) in taken.items():
@@ -173,10 +173,10 @@ def replay(
     failed: Sequence[Failed] = (),
     pushed: Sequence[Pushed] = (),
 ) -> WorldState:
-    """Plays stored actions, shape [F, K, A], from the scene they were recorded in and returns the state they end in.
+    """Plays stored actions, shape [F, K, A], in the scene they were recorded in, and returns the final state.
 
-    The inverse of `rollout`: with the same physics, and pushed by the same forces, that state is bitwise the one the recording
-    ended in. A `grader` sees every step, so that a stored label can be checked, and pardons the failed attempts.
+    The inverse of `rollout`: with the same physics and the same external forces, that state is bitwise the final state of the
+    recording. A `grader` observes every step, so that a stored label can be checked, and pardons the failed attempts.
     """
     return deque(drive(physics, scene, Replay(codec, actions, grader, failed=failed, pushed=pushed)), maxlen=1).pop()
 

@@ -1,4 +1,4 @@
-"""The stage of a stream: the assets its scenes are made of, so that a scene can be told in a few bytes to another process."""
+"""The stage of a stream: the assets of its scenes, so that a scene can be sent to another process in a few bytes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ __all__ = ["Stage"]
 
 _LENGTH_BYTES = 4
 _NUMPY = {("numpy", "dtype"), ("numpy._core.multiarray", "scalar")}
-"""What else a scene may hold: numbers of NumPy."""
+"""NumPy types that a scene may contain."""
 
 
 class Stage:
-    """Writes scenes down with their assets by name and size, and reads them again as far as cameras are concerned.
+    """Writes scenes with their assets by name and size, and reads them again as far as cameras are concerned.
 
-    What is read shows what was written shows, to the bit; it has neither colliders nor grasps, so its worlds compile in a third to
-    three quarters of the time. Masses, friction and drives are those of the catalogue: it is there to be looked at, and not to be
-    simulated.
+    A scene that was read looks bitwise the same as the one written. It has neither colliders nor grasps, so its worlds compile in a
+    third to three quarters of the time. Masses, friction and drives are those of the catalogue: it is for drawing, and not for
+    simulation.
     """
 
     def __init__(self, robot: Robot, assets: Sequence[Asset]) -> None:
-        """Raises ConfigError when two assets cannot be told apart."""
+        """Raises ConfigError when two assets have the same content hash."""
         self._assets = {asset.content_hash: _seen(asset) for asset in assets}
         if len(self._assets) < len(assets):
             names = sorted(asset.name for asset in assets)
             raise ConfigError(f"assets of a stage are told apart by their content hash, and some of {names} have the same")
         digest = hashlib.blake2b("\0".join((robot.content_hash, *sorted(self._assets))).encode(), digest_size=8)
         self.key = int.from_bytes(digest.digest(), "little")
-        """64-bit hash of robot and assets: a scene of one stage means nothing on another."""
+        """64-bit hash of robot and assets. A scene written on one stage cannot be read on another."""
 
     def write(self, scene: Scene, out: NDArray[np.uint8]) -> None:
         """Writes a scene into a zero-padded field; raises SceneError for an asset of another stage, and when it does not fit."""
@@ -57,7 +57,7 @@ class Stage:
         out[_LENGTH_BYTES + len(data) :] = 0
 
     def read(self, data: NDArray[np.uint8], key: int) -> Scene:
-        """The scene that was written by the stage whose `key` this is; raises SceneError when that is another one."""
+        """The scene that was written on the stage with this `key`; raises SceneError when that is another stage."""
         if key != self.key:
             raise SceneError(
                 f"a scene of stage {key:016x} came to stage {self.key:016x}: workers and darkroom need the same robot and assets"
@@ -66,7 +66,7 @@ class Stage:
         return _Reader(io.BytesIO(data[_LENGTH_BYTES : _LENGTH_BYTES + length].tobytes()), self).load()
 
     def asset(self, content_hash: str, scale: float) -> Asset:
-        """What is seen of an asset at a size; raises SceneError when the stage has none of that hash."""
+        """The visible part of an asset at a scale; raises SceneError when the stage has none of that hash."""
         found = self._assets.get(content_hash)
         if found is None:
             raise SceneError(f"this stage has no asset {content_hash!r}; it has {len(self._assets)} others")
@@ -74,18 +74,18 @@ class Stage:
 
 
 def _seen(asset: Asset) -> Asset:
-    """An asset without what no camera sees."""
+    """An asset without the parts that no camera sees."""
     return replace(asset, bodies=tuple(replace(body, hulls=(), surfaces=()) for body in asset.bodies), affordances={}, apart=())
 
 
 @lru_cache(maxsize=256)
 def _at_size(asset: Asset, scale: float) -> Asset:
-    """One object for each asset and size: what is known of it serves all scenes that show it."""
+    """One object for each asset and size, so that values cached for it serve all scenes that show it."""
     return resized(asset, scale / asset.scale)
 
 
 class _Writer(pickle.Pickler):
-    """Pickles a scene; assets become what names them."""
+    """Pickles a scene, with assets replaced by their identities."""
 
     def __init__(self, file: io.BytesIO, known: dict[str, Asset]) -> None:
         super().__init__(file, pickle.HIGHEST_PROTOCOL)
@@ -104,18 +104,18 @@ class _Writer(pickle.Pickler):
 
 
 class _Reader(pickle.Unpickler):
-    """Unpickles a scene, and nothing that is no part of one: bytes in shared memory must not choose what is run."""
+    """Unpickles a scene and refuses every other class, because bytes in shared memory must not choose what code is run."""
 
     def __init__(self, file: io.BytesIO, stage: Stage) -> None:
         super().__init__(file)
         self._stage = stage
 
     def persistent_load(self, pid: Any) -> Asset:
-        """The asset that is named."""
+        """The asset with that identity."""
         return self._stage.asset(*pid)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
-        """Only the classes of scenes."""
+        """Allows only the classes of scenes."""
         if (module_name, global_name) in _NUMPY:
             return super().find_class(module_name, global_name)
         if module_name.startswith("embodichain.types.") and "." not in global_name:

@@ -28,14 +28,14 @@ __all__ = ["Fate", "Produced", "RolloutStage", "SceneStage", "Take", "produce"]
 
 
 _CANDIDATES = 1 << 32
-"""Numbers from here on are candidates for diversity: no run counts so far."""
+"""Numbers from here on are candidates for diversity; no run has that many scenes."""
 
 
 class SceneStage:
     """Turns a number into a task and a valid scene of it."""
 
     def __init__(self, world: World, split: Split = Split.STREAM, physics: Physics | None = None) -> None:
-        """Scenes settle in `physics`, best the one that plays them next, whose world is then built once; None makes one."""
+        """Scenes settle in `physics`, best the one that plays them next, so that their world is built once; None makes one."""
         self._tasks = world.make_tasks()
         self._sampler = SceneSampler(
             world.robot,
@@ -53,25 +53,25 @@ class SceneStage:
         self._pool = world.pool
         self._diversity = world.config.diversity
         self._chosen: dict[tuple[str, int], Choice] = {}
-        """What was chosen for the blocks of a task's numbers that were met last."""
+        """The choices for the most recent blocks of each task's numbers."""
 
     def step(self, number: int) -> tuple[Task, Scene]:
-        """Scene `number` of this run; raises SceneError when its seed has none."""
+        """Scene `number` of this run; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
         return task, self._sampler.sample(task, self._scene_seed(task, number), self._fresh(number))
 
     def _fresh(self, number: int) -> tuple[Asset, ...] | None:
-        """What scene `number` draws from where assets are made while the run goes on; made now if nobody was ahead."""
+        """The assets of the pool for scene `number`, made now if no actor has made them; None without a pool."""
         if self._pool is None:
             return None
         return tuple(fresh.asset for fresh in self._pool.assets(number, held_out=self._split is Split.HELD_OUT))
 
     def interaction(self, task: Task, scene: Scene) -> Interaction:
-        """What a scene asks of a hand: what diversity is told by."""
+        """The demands of a scene on a hand, from which diversity is computed."""
         return self._sampler.interaction(task, scene)
 
     def _scene_seed(self, task: Task, number: int) -> int:
-        """The seed of scene `number`; with diversity one of its block's candidates, which are numbered after all of the run's."""
+        """The seed of scene `number`; with diversity, one of its block's candidates, which are numbered after all of the run's."""
         diversity = self._diversity
         if not diversity.enabled:
             return scene_seed(self._seed, self._split, number)
@@ -79,7 +79,7 @@ class SceneStage:
         return self._choice(task, block).seeds[place]
 
     def _choice(self, task: Task, block: int) -> Choice:
-        """What is chosen for a block of a task's numbers: to differ among themselves and from the blocks before in its series."""
+        """The choice for a block of a task's numbers: scenes that differ from one another and from earlier blocks in the series."""
         key = (task.name, block)
         if key not in self._chosen:
             diversity = self._diversity
@@ -95,21 +95,21 @@ class SceneStage:
         return self._chosen[key]
 
     def features(self, number: int) -> Floats:
-        """What scene `number` asks of a hand, as numbers; raises SceneError when its seed has none."""
+        """The demands of scene `number` on a hand, as numbers; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
         return self._sampler.features(task, self._scene_seed(task, number), self._fresh(number))
 
 
 class Fate(StrEnum):
-    """What became of one scene number."""
+    """The result of one scene number."""
 
     PUBLISHED = "published"
     EXPOSED = "exposed"
-    """A success whose reel is on its way to the darkroom: published when that has developed it, and not counted before."""
+    """A success whose reel is on its way to the darkroom. It counts as published only once the darkroom has developed it."""
     REJECTED = "rejected"
-    """The grader found no success: an expert's failed attempt is not experience worth learning from."""
+    """The grader found no success. An expert's failed attempt is not worth learning from."""
     REFUSED = "refused"
-    """No valid scene or no plan for it."""
+    """There was no valid scene, or no plan for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class Produced:
     recovered: bool = False
     timings: Timings = field(default_factory=Timings)
     drawn: tuple[Drawn, ...] = ()
-    """Instances of the pool that were in its scene."""
+    """Instances of the pool in its scene."""
 
 
 Note = Callable[[NDArray[np.float64]], None]
@@ -133,7 +133,7 @@ Note = Callable[[NDArray[np.float64]], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """An episode that is played elsewhere, and the arrays it fills: all of a trajectory but pictures, and `notes`."""
+    """An episode that is played elsewhere, and the arrays it fills: those of a trajectory without pictures, and `notes`."""
 
     number: int
     task: Task
@@ -143,10 +143,10 @@ class Take:
 
 
 class RolloutStage:
-    """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into one of reels.
+    """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into a ring of reels.
 
-    `camera` says when pictures are drawn: with DARKROOM the ring is one of `reel_spec(world.stream_spec)`. Raises ConfigError for
-    a physics whose pictures can only be drawn at once, unless they are.
+    `camera` says when pictures are drawn; with DARKROOM the ring has `reel_spec(world.stream_spec)`. Raises ConfigError for a
+    physics whose pictures can only be drawn at once, unless `camera` does that.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class RolloutStage:
         self._notes = np.zeros((self._spec.horizon + 1, MOST_NUMBERS) if camera is CameraMode.REELS else (0, 0))
 
     def step(self, number: int, task: Task, scene: Scene, *, timeout_s: float) -> Produced:
-        """One episode, written in place. Blocks up to `timeout_s` for a free slot; raises RingTimeout or RingClosed."""
+        """Plays one episode, written in place. Blocks up to `timeout_s` [s] for a free slot; raises RingTimeout or RingClosed."""
         with self._reserve(timeout_s) as slot:
             try:
                 outcome = self.play(task, scene, slot)
@@ -190,7 +190,7 @@ class RolloutStage:
     def begin(self, number: int, task: Task, scene: Scene, note: Note) -> Take:
         """An episode that is played in another physics than this stage's, whose `note` writes what its pictures depend on.
 
-        It takes no slot before it is a success: whoever plays many worlds at once would hold as many. For stages with
+        It takes a slot only when it is a success; otherwise a batch of many worlds would hold as many slots. For stages with
         camera=REELS.
         """
         out = {field.name: field.allocate() for field in self._world.stream_spec.fields if field.name not in PICTURES}
@@ -198,9 +198,9 @@ class RolloutStage:
         return Take(number=number, task=task, scene=scene, out=out, episode=self._episode(task, scene, out, Reels(note)))
 
     def end(self, take: Take, error: MotionError | SceneError | None, *, timeout_s: float) -> Produced:
-        """Publishes an episode that is over, with pictures drawn here, if it is a success; `error` is what cut it short.
+        """Publishes a finished episode, with pictures drawn here, if it is a success; `error` is the one that ended it early.
 
-        Blocks up to `timeout_s` [s] for a free slot; raises RingTimeout, and may then be called again, or RingClosed.
+        Blocks up to `timeout_s` [s] for a free slot; raises RingTimeout, after which it may be called again, or RingClosed.
         """
         try:
             if error is not None:
@@ -227,7 +227,7 @@ class RolloutStage:
         try:
             return self._ring.reserve(timeout_s=timeout_s)
         finally:
-            self._blocked_s += time.perf_counter() - before  # of a number that is tried again, all of it
+            self._blocked_s += time.perf_counter() - before  # includes earlier attempts at the same number
 
     def _sign(self, number: int, scene: Scene, outcome: Outcome, slot: AnySlot) -> None:
         identity = TrajectoryId(worker=self._worker, epoch=self._epoch, sequence=number)
@@ -256,7 +256,7 @@ class RolloutStage:
         )
 
     def play(self, task: Task, scene: Scene, out: Mapping[str, NDArray]) -> Outcome:
-        """One expert episode into any arrays of the ring's spec. Of a failure that was not drawn at once no picture is made."""
+        """Plays one expert episode into any arrays of the ring's spec. With reels, a failed episode gets no pictures."""
         canvas = dict(out) if self._darkroom is None else self._darkroom.canvas(out)
         if self._camera is CameraMode.REELS:
             canvas[NOTES] = self._notes
@@ -265,7 +265,7 @@ class RolloutStage:
         for _ in drive(self.physics, scene, episode):
             pass
         outcome = episode.finish()
-        if outcome.verdict.success:  # nobody will look at what failed, for it is not published
+        if outcome.verdict.success:  # a failed episode is not published
             self._complete(scene, outcome, canvas, out)
         return outcome
 
@@ -274,7 +274,7 @@ class RolloutStage:
         return Episode(scene, pilot, task.grader(scene), self.codec, shutter, out, self._spec)
 
     def _complete(self, scene: Scene, outcome: Outcome, canvas: Mapping[str, NDArray], out: Mapping[str, NDArray]) -> None:
-        """What a success gets once it is one: its pictures and latents, or its scene for whoever makes them."""
+        """Adds the pictures and latents of a success, or its scene for the process that draws them."""
         num_frames = outcome.num_chunks + 1
         if self._stage is not None:
             self._stage.write(scene, out[SCENE])
@@ -296,9 +296,9 @@ def _impatient() -> bool:
 def produce(
     number: int, scenes: SceneStage, rollouts: RolloutStage, *, timeout_s: float, patient: Callable[[], bool] = _impatient
 ) -> Produced:
-    """Both stages for one number; a scene that cannot be sampled is reported, not raised.
+    """Runs both stages for one number; a scene that cannot be sampled is reported, not raised.
 
-    When the ring stays full for `timeout_s` [s], `patient` says whether to go on waiting with the same scene; else RingTimeout
+    When the ring stays full for `timeout_s` [s], `patient` says whether to keep waiting with the same scene; otherwise RingTimeout
     is raised.
     """
     try:

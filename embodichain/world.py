@@ -1,4 +1,4 @@
-"""A world: the parts that all workers share, prepared once, and the seeds that number its scenes."""
+"""A world: the parts that all workers share, prepared once, and the seeds of its scenes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from embodichain.types import Asset, Robot, TrajectorySpec
 __all__ = ["Progress", "Split", "World", "check_names", "scene_seed"]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (what is being worked on, done, total)."""
+"""Called with (name of the phase, done, total)."""
 
 
 class Split(StrEnum):
-    """Which family of scenes a seed belongs to: held-out scenes share no seed with those streamed."""
+    """The family of scenes that a seed belongs to. Held-out scenes share no seed with streamed ones."""
 
     STREAM = "stream"
     HELD_OUT = "held_out"
 
 
 def scene_seed(run_seed: int, split: Split, number: int) -> int:
-    """The 63-bit seed of scene `number`: the same whatever worker makes it, different between splits."""
+    """The 63-bit seed of scene `number`: the same in every worker, different between splits."""
     sequence = np.random.SeedSequence((run_seed, list(Split).index(split), number))
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -45,7 +45,7 @@ class World:
     reach: ReachTable | None
     """None when no task places anything."""
     pool: AssetPool | None = None
-    """Where scenes draw from what tasks ask for, when assets are made while a run goes on; `assets` are the distractors' then."""
+    """The pool for the tasks' requests, when assets are made while a run goes on; `assets` are then only for distractors."""
 
     @property
     def trajectory_spec(self) -> TrajectorySpec:
@@ -54,16 +54,16 @@ class World:
 
     @property
     def stream_spec(self) -> TrajectorySpec:
-        """The schema of what goes into the ring."""
+        """The schema of the ring's trajectories."""
         return self.config.stream_spec(self.robot)
 
     def make_physics(self) -> Physics:
-        """A fresh physics of the configured kind."""
+        """A new physics of the configured kind."""
         config = self.config
         return physics_room.make(config.physics, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
 
     def make_batch(self, num_worlds: int) -> BatchPhysics:
-        """So many fresh worlds of the configured physics; raises ConfigError where that has no batch."""
+        """A new batch of worlds of the configured physics; raises ConfigError when that has no batch."""
         config = self.config
         return physics_room.make_batch(
             config.physics,
@@ -81,6 +81,6 @@ class World:
 
 def check_names(config: WorldConfig) -> tuple[Robot, tuple[Task, ...]]:
     """Looks up robot, tasks, physics and painter; raises ConfigError or RobotError before anything long has begun."""
-    physics_room.PHYSICS.get(config.physics)  # imported, for whatever is behind a path shows only then
+    physics_room.PHYSICS.get(config.physics)  # imported, because only that shows what is behind a path
     PAINTERS.check(config.painter)
     return robots.get(config.robot), tuple(tasks.make(name, recovery=config.recovery) for name in config.tasks)

@@ -1,6 +1,6 @@
-"""A simulator behind the same wire that is MuJoCo's reference: `python -m embodichain.isaac.fake SOCKET`.
+"""A simulator for the same wire protocol that runs the MuJoCo reference: `python -m embodichain.isaac.fake SOCKET`.
 
-With it everything on this side of the wire runs, and is tested, on a machine that Isaac Sim does not start on.
+It lets everything on this side of the wire run, and be tested, on a machine that cannot run Isaac Sim.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from embodichain.types.tapes import Roster
 
 
 class Reference:
-    """`physics.many` as a server sees it; implements `wire.Simulator`."""
+    """`physics.many` behind a server; implements `wire.Simulator`."""
 
     def __init__(self) -> None:
         self._many: Many | None = None
@@ -104,7 +104,7 @@ class Reference:
 
 
 def robot_of(told: Mapping[str, Any]) -> Robot:
-    """The inverse of `worlds.described`."""
+    """Converts plain values back into a robot: the inverse of `worlds.described`."""
     base = told["world_from_base"]
     arms: list[dict[str, Any]] = [
         {name: tuple(value) if isinstance(value, list) else value for name, value in arm.items()} for arm in told["arms"]
@@ -121,7 +121,7 @@ def robot_of(told: Mapping[str, Any]) -> Robot:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves the socket whose number comes last."""
+    """Serves on the socket whose file descriptor is the last argument."""
     with socket.socket(fileno=int(arguments[-1])) as connection:
         serve(connection, Reference())
     return 0

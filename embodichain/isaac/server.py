@@ -1,9 +1,9 @@
-"""Isaac Sim's side of the wire: runs in its interpreter, `python.sh server.py SOCKET`, with no more of EmbodiChain than two files
-beside it.
+"""Isaac Sim's side of the wire. It runs in Isaac Sim's interpreter, `python.sh server.py SOCKET`, and needs only two other files of
+EmbodiChain, which lie beside it.
 
-Written for Isaac Sim 6 from its documentation; no machine that it starts on has run it. `embodichain physics check isaac` is what
-to run first on one that does: it says which promise is broken. All worlds lie in one stage, a few metres apart, each with its own
-copy of the robot; physics is asked through the tensor interface of PhysX.
+It was written for Isaac Sim 6 from its documentation, and has never run with it. On a machine that can run it, start with the
+command `embodichain physics check isaac`, which reports each requirement that is not met. All worlds lie in one stage, a few metres
+apart, each with its own copy of the robot. Physics is accessed through the tensor interface of PhysX.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPACING_M = 6.0
-"""How far one world is from the next [m]."""
+"""Distance between neighbouring worlds [m]."""
 PHYSICS_HZ = 500
-"""Physics steps per second, as MuJoCo makes them."""
+"""Physics steps per second, the same as in MuJoCo."""
 _GRAVITY = 9.81
 _TABLE, _ROBOT, _FIRST_OBJECT = 1, 2, 3
-"""Labels in a segmentation."""
+"""Labels in a segmentation image."""
 
 
 def _module(name: str) -> Any:
-    """A module of Kit's: there only once the application runs."""
+    """Imports a module of Kit; such modules exist only once the application runs."""
     return importlib.import_module(name)
 
 
 def _beside(name: str) -> Any:
-    """A file beside this one, without its package."""
+    """Loads a file beside this one without its package."""
     spec = importlib.util.spec_from_file_location(f"embodichain_isaac_{name}", Path(__file__).with_name(f"{name}.py"))
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -66,7 +66,7 @@ class IsaacSim:
     # --------------------------------------------------------------------------------------------------------- beginning
 
     def hello(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Starts the application: before that nothing of pxr or Kit may be imported."""
+        """Starts the application. Before that, nothing of pxr or Kit may be imported."""
         self._app = _module("isaacsim").SimulationApp({"headless": True, "renderer": "RaytracedLighting"})
         self._robot, self._count = request["robot"], int(request["num_worlds"])
         if PHYSICS_HZ % int(self._robot["control_hz"]):
@@ -102,7 +102,7 @@ class IsaacSim:
         return (SPACING_M * world, 0.0, 0.0)
 
     def _import_robots(self) -> None:
-        """The robot's MJCF by Isaac Sim's own importer, once a world."""
+        """Imports the robot's MJCF with Isaac Sim's own importer, once per world."""
         commands = _module("omni.kit.commands")
         path = Path(self._folder.name) / "robot.xml"
         described = ElementTree.fromstring(self._robot["mjcf"])
@@ -147,7 +147,7 @@ class IsaacSim:
             self._annotators.append(found)
 
     def _set_view(self, path: str, fovy: float) -> None:
-        """Sets a camera's vertical field of view [degrees] at the pictures' shape."""
+        """Sets a camera's vertical field of view [degrees] for the aspect ratio of the pictures."""
         camera = self._usd.UsdGeom.Camera(self._stage.GetPrimAtPath(path))
         across = float(camera.GetHorizontalApertureAttr().Get())
         high = across * self._size[1] / self._size[0]
@@ -155,7 +155,7 @@ class IsaacSim:
         camera.GetFocalLengthAttr().Set(high / (2.0 * math.tan(math.radians(fovy) / 2.0)))
 
     def _find(self, root: str, name: str, kind: str) -> str:
-        """Path of the prim of that name and kind below `root`; raises ValueError without one."""
+        """Path of the prim of that name and kind below `root`; raises ValueError when there is none."""
         for prim in self._usd.Usd.PrimRange(self._stage.GetPrimAtPath(root)):
             if prim.GetName() == name and prim.GetTypeName() == kind:
                 return str(prim.GetPath())
@@ -164,7 +164,7 @@ class IsaacSim:
     # ------------------------------------------------------------------------------------------------------------ scenes
 
     def load(self, worlds: Sequence[int], paths: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """References each scene's file into its world, and makes the views of physics anew: what they address has changed."""
+        """References each scene's file in its world, and rebuilds the physics views, whose addresses have changed."""
         found: dict[int, dict[str, Any]] = {}
         kept = self._views.snapshot() if self._views is not None else {}
         self._end_views()
@@ -194,12 +194,12 @@ class IsaacSim:
             most_pairs=WIRE.MOST_PAIRS,
         )
         self._views = TENSORS.Views(setup, kept, frozenset(worlds))
-        for _ in range(3):  # the first pictures after a change are those from before: let the renderer catch up
+        for _ in range(3):  # let the renderer catch up: the first pictures still show the old stage
             self._app.update()
         return found
 
     def _bodies(self, world: int) -> list[str]:
-        """Names by number, as contacts report them."""
+        """Names of bodies by their numbers in contacts."""
         placed = self._scenes[world]
         assert placed is not None
         robot = [f"robot/{name}" for name, _ in TENSORS.links(self._stage, f"/world{world}/robot", self._usd)]
@@ -274,29 +274,29 @@ class IsaacSim:
                 pictures["segmentation"][row, column] = labels[np.asarray(seen["data"])]
 
     def close(self) -> None:
-        """See `wire.Simulator`. The application may crash on its way out; who asked does not wait for its exit code."""
+        """See `wire.Simulator`. The application may crash when it closes, so callers should not wait for its exit code."""
         self._end_views()
         if self._app is not None:
             self._app.close()
 
 
 class Placed:
-    """What a scene's file put into a world."""
+    """The contents that a scene's file puts into a world."""
 
     def __init__(self) -> None:
         self.root = ""
         self.roles: list[str] = []
         self.free: list[str] = []
-        """Paths of the first bodies of objects that are free to move, in the order of the scene."""
+        """Paths of the root bodies of objects that are free to move, in the order of the scene."""
         self.joints: list[str] = []
         """Paths of the objects' movable joints, in order."""
         self.bodies: dict[str, list[str]] = {}
         self.begin: dict[str, list[float]] = {}
-        """Positions of the joints of each object at the beginning."""
+        """Initial joint positions of each object."""
 
     @classmethod
     def of(cls, stage: Any, root: str, usd: Any) -> Placed:
-        """Reads it from the stage."""
+        """Reads the contents of a scene from the stage."""
         placed = cls()
         placed.root = root
         facts = json.loads(stage.GetPrimAtPath(root).GetAttribute("embodichain:scene").Get())
@@ -319,7 +319,7 @@ class Placed:
         return placed
 
     def path_of(self, body: str) -> str | None:
-        """The path of a body by role, of its first one, or "role/body"; None when there is no such."""
+        """The path of a body, given as a role (its root body) or "role/body"; None when there is none."""
         role, _, name = body.partition("/")
         bodies = self.bodies.get(role)
         if not bodies or (name and name not in bodies):
@@ -328,14 +328,14 @@ class Placed:
 
 
 def _label_of(what: str) -> int:
-    """The label of a semantic class of ours; 0 for the room."""
+    """The segmentation label of one of our semantic classes; 0 for the room."""
     if what.startswith("object"):
         return _FIRST_OBJECT + int(what.removeprefix("object"))
     return {"table": _TABLE, "robot": _ROBOT}.get(what, 0)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serves the socket whose number comes last."""
+    """Serves on the socket whose file descriptor is the last argument."""
     with socket.socket(fileno=int(arguments[-1])) as connection:
         WIRE.serve(connection, IsaacSim())
     return 0

@@ -1,6 +1,6 @@
-"""Physics of Isaac Sim through PhysX's tensors: what is commanded, what is measured, what touches.
+"""Physics of Isaac Sim through the tensor interface of PhysX: commands, measurements and contacts.
 
-Part of the server, and like it without EmbodiChain and without a machine that has run it: see `server`.
+Part of the server; like it, this file needs no other part of EmbodiChain and has never run with Isaac Sim: see `server`.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from numpy.typing import NDArray
 
 
 class Setup(NamedTuple):
-    """What the views stand on."""
+    """What the views are built from."""
 
     physx: Any
-    """omni.physx."""
+    """The module omni.physx."""
     tensors: Any
-    """omni.physics.tensors."""
+    """The module omni.physics.tensors."""
     usd: Any
-    """pxr."""
+    """The module pxr."""
     stage: Any
     robot: Mapping[str, Any]
-    """As `worlds.described` gives it."""
+    """The robot in the form of `worlds.described`."""
     scenes: Sequence[Any]
-    """What is in each world (`server.Placed`); None where nothing is."""
+    """The contents of each world (`server.Placed`); None for an empty one."""
     origins: Sequence[tuple[float, float, float]]
-    """Where each world lies on the stage [m]."""
+    """Position of each world on the stage [m]."""
     most_pairs: int
 
 
 class Touched:
-    """The pairs of bodies that touched within a control period, gathered physics step by physics step."""
+    """The pairs of bodies that touched within a control period, accumulated over its physics steps."""
 
     def __init__(self) -> None:
         self.begin()
 
     def begin(self) -> None:
-        """Starts a period."""
+        """Starts a new period."""
         self._sum: dict[tuple[int, int], list[Any]] = {}
 
     def add(self, first: int, second: int, force: NDArray[np.float64], normal: float, overlap: float) -> None:
-        """Books one step's force [N] of the first body on the second, its normal forces together, and the deepest overlap [m]."""
+        """Adds one step's force [N] of the first body on the second, the sum of normal forces, and the deepest overlap [m]."""
         kept = self._sum.setdefault((first, second), [0.0, 0.0, 0.0, np.zeros(3)])
         kept[0] += normal
         kept[1] = max(kept[1], overlap)
@@ -56,7 +56,7 @@ class Touched:
             kept[3] = kept[3] / steps
 
     def write(self, tape: Mapping[str, NDArray[Any]], world: int) -> None:
-        """Into a row of the board, as many as there is room for."""
+        """Writes the pairs into a row of the board, as many as there is room for."""
         pairs = list(self._sum.items())[: tape["pair"].shape[1]]
         tape["num_pairs"][world] = len(pairs)
         for row, (pair, (force, depth, peak, push)) in enumerate(pairs):
@@ -66,7 +66,7 @@ class Touched:
 
 
 class Views:
-    """Physics of the whole stage through the tensor interface, for as long as nobody changes what is on it."""
+    """Physics of the whole stage through the tensor interface; valid until the stage changes."""
 
     def __init__(self, on: Setup, kept: Mapping[int, Any], fresh: frozenset[int]) -> None:
         self._on, self._physx = on, on.physx
@@ -99,7 +99,7 @@ class Views:
             self._begin(on.scenes[world])
 
     def _begin(self, placed: Any) -> None:
-        """Joints of objects where the scene says that they begin."""
+        """Sets the joints of objects to their initial positions in the scene."""
         if placed is None:
             return
         for role, positions in placed.begin.items():
@@ -108,7 +108,7 @@ class Views:
                 view.set_dof_positions(np.asarray([positions], np.float32), np.zeros(1, np.int32))
 
     def _joint_names(self) -> list[tuple[list[str], list[tuple[str, float]]]]:
-        """For each arm its joints, and its gripper's joints with the share of the opening that each of them is."""
+        """For each arm its joints, and its gripper's joints with the share of each in the opening."""
         return [
             (
                 [leaf(name) for name in arm["joints"]],
@@ -127,7 +127,7 @@ class Views:
         self._arms.set_dof_position_targets(positions, rows)
 
     def _targets(self, command: NDArray[np.float64], base: NDArray[Any]) -> NDArray[Any]:
-        """Joint targets in the simulator's own order; what no command addresses stays as in `base`."""
+        """Joint targets in the simulator's own order. Joints that no command addresses keep their value in `base`."""
         out, start = base.copy(), 0
         for joints, fingers in self._joint_names():
             for name in joints:
@@ -140,7 +140,7 @@ class Views:
         return out
 
     def _finger_sign(self, name: str) -> float:
-        """Fingers that slide to negative positions open with the opposite sign."""
+        """The sign of a finger's opening direction: -1 for one that slides to negative positions."""
         low, high = self._arms.get_dof_limits()[0, self._numbers[name]]
         return 1.0 if abs(high) >= abs(low) else -1.0
 
@@ -152,7 +152,7 @@ class Views:
         self._arms.set_dof_position_targets(targets, np.arange(len(self._on.scenes), dtype=np.int32))
 
     def push(self, world: int, pushes: Sequence[tuple[str, Sequence[float]]]) -> None:
-        """Forces at centres of mass for the next physics step [N], in the world's frame."""
+        """Applies forces [N] at centres of mass for the next physics step, in the world frame."""
         placed = self._on.scenes[world]
         assert placed is not None
         for body, force in pushes:
@@ -160,14 +160,14 @@ class Views:
             view.apply_forces(np.asarray([force], np.float32), np.zeros(1, np.int32), True)
 
     def simulate(self, seconds: float) -> None:
-        """One physics step."""
+        """Performs one physics step."""
         interface = self._physx.get_physx_simulation_interface()
         interface.simulate(seconds, self._time)
         interface.fetch_results()
         self._time += seconds
 
     def _contact_view(self, world: int) -> Any:
-        """Forces between everything that moves in a world and everything else there."""
+        """A view of the forces between everything that moves in a world and everything else there."""
         placed = self._on.scenes[world]
         assert placed is not None
         sensors = [path for _, path in links(self._on.stage, f"/world{world}/robot", self._on.usd)]
@@ -182,14 +182,14 @@ class Views:
             forces, _, _, separations, counts, starts = (np.asarray(part) for part in view.get_contact_data(seconds))
             for row, column in zip(*np.nonzero(np.linalg.norm(matrix, axis=-1) > 0), strict=True):
                 if column and column - 1 <= row:
-                    continue  # a pair of sensors is seen from both
+                    continue  # a pair of sensors appears twice
                 at = slice(int(starts[row, column]), int(starts[row, column] + counts[row, column]))
                 normal, overlap = float(np.abs(forces[at]).sum()), float(max(0.0, -separations[at].min(initial=0.0)))
                 first = 1 if column == 0 else 1 + int(column)
                 touched[world].add(first, 2 + int(row), matrix[row, column], normal, overlap)
 
     def write(self, tape: Mapping[str, NDArray[Any]]) -> None:
-        """States into the board, each world's about its own origin, quaternions as w x y z."""
+        """Writes states into the board, relative to each world's origin, with quaternions as w x y z."""
         positions = np.asarray(self._arms.get_dof_positions(), np.float64)
         for world, placed in enumerate(self._on.scenes):
             if placed is None:
@@ -217,7 +217,7 @@ class Views:
         return out
 
     def snapshot(self) -> dict[int, Any]:
-        """Where everything is and how it moves, by world: changing the stage begins physics anew."""
+        """Positions and velocities of everything, by world, because a change of the stage resets physics."""
         arms = (np.array(self._arms.get_dof_positions()), np.array(self._arms.get_dof_velocities()))
         targets = np.array(self._arms.get_dof_position_targets())
         kept: dict[int, Any] = {}
@@ -254,7 +254,7 @@ class Views:
             self._articulated[root].set_dof_velocities(moving, np.zeros(1, np.int32))
 
     def end(self) -> None:
-        """Lets go of physics, so that the stage may change."""
+        """Releases physics, so that the stage may change."""
         self._view.invalidate()
         self._physx.get_physx_interface().reset_simulation()
 
@@ -269,5 +269,5 @@ def links(stage: Any, root: str, usd: Any) -> list[tuple[str, str]]:
 
 
 def leaf(name: str) -> str:
-    """Importers turn "left/joint1" into a prim's name."""
+    """The name of a prim for an MJCF name: importers turn "left/joint1" into "left_joint1"."""
     return name.replace("/", "_")

@@ -1,11 +1,11 @@
-"""How EmbodiChain and a simulator in another interpreter talk: msgpack frames over a socket, arrays in memory that both map.
+"""The protocol between EmbodiChain and a simulator in another interpreter: msgpack frames over a socket, arrays in shared memory.
 
-The simulator's interpreter has its own Python and packages, so this file uses the standard library, NumPy and msgpack alone, and
+The simulator's interpreter has its own Python and packages, so this file uses only the standard library, NumPy and msgpack, and
 imports nothing of EmbodiChain: the server loads it by its path.
 
-A request is a map with "n", its number, and "do", what is wanted; its reply carries the same number and either what was asked for
-or "error". A reply may bring a new board, as a file descriptor beside the frame: the arrays in which commands, states and
-pictures travel from then on.
+A request is a map with its number, "n", and the operation, "do". Its reply carries the same number and either the result or
+"error". A reply may come with a new board, as a file descriptor beside the frame: the arrays for commands, states and pictures from
+then on.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 ABI = 1
-"""Raised with every change of what is said; both sides must agree."""
+"""Version of the protocol, raised with every change; both sides must agree."""
 MOST_PAIRS = 128
-"""Pairs of bodies that may touch in one world within one control period."""
+"""Largest number of pairs of bodies that are reported for one world and one control period."""
 _HEADER = struct.Struct("<IB")
 _MOST_BYTES = 1 << 26
 _ALIGN = 64
 SIZES: tuple[str, ...] = ("objects", "joints", "grains")
-"""What a board has room for, by the most that any world has: all that the simulator tells of its arrays."""
+"""The numbers that decide the size of a board, each the largest of any world; the simulator reports these and nothing else."""
 MOST = 1 << 16
-"""Largest such number that is believed."""
+"""Largest such number that is accepted."""
 GRACE_S = 20.0
-"""How long a server may go on after the other side has gone [s]."""
+"""Time after which a server is killed when the other side is gone [s]."""
 _ADD_SEALS, _GET_SEALS, _SEALS = 1033, 1034, 2 | 4
 """fcntl's F_ADD_SEALS and F_GET_SEALS; F_SEAL_SHRINK and F_SEAL_GROW."""
 
@@ -48,16 +48,16 @@ Layout = Sequence[tuple[str, str, tuple[int, ...]]]
 
 
 class WireError(Exception):
-    """The other side is gone, silent, or speaks otherwise; the message says which."""
+    """The other side is gone, does not answer, or breaks the protocol; the message says which."""
 
 
 class Board:
-    """Named arrays in anonymous shared memory, whose size nobody can change."""
+    """Named arrays in anonymous shared memory whose size is sealed."""
 
     def __init__(self, layout: Layout, descriptor: int) -> None:
-        """Maps a board that `create` made, here or elsewhere, and closes the descriptor.
+        """Maps a board that `create` made, in this process or another, and closes the descriptor.
 
-        Raises WireError when it is too small, or could become so.
+        Raises WireError when it is too small, or not sealed against shrinking.
         """
         self.layout = layout
         self.arrays: dict[str, NDArray[Any]] = {}
@@ -91,9 +91,9 @@ class Wire:
         self._socket = connection
 
     def send(self, message: Mapping[str, Any], descriptor: int | None = None, *, timeout_s: float | None = None) -> None:
-        """Sends one frame, with a descriptor beside it if given.
+        """Sends one frame, and a descriptor with it if given.
 
-        Raises WireError when the other side is gone, or has not taken it within `timeout_s` [s] (None waits for ever).
+        Raises WireError when the other side is gone, or has not accepted the frame within `timeout_s` [s] (None waits forever).
         """
         pack: Any = msgpack.packb
         body = pack(message)
@@ -113,7 +113,7 @@ class Wire:
     def receive(self, timeout_s: float | None = None) -> tuple[dict[str, Any], int | None]:
         """The next frame, and the descriptor that came with it.
 
-        Raises WireError when none comes within `timeout_s` [s] (None waits for ever), and when the other side is gone.
+        Raises WireError when none comes within `timeout_s` [s] (None waits forever), and when the other side is gone.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         descriptors: list[int] = []
@@ -158,29 +158,29 @@ class Wire:
 
 
 class Simulator(Protocol):
-    """What a server serves: worlds of one robot. Positions [m], angles [rad], quaternions w x y z, forces [N], times [s]."""
+    """The interface of a simulator behind a server: worlds of one robot. Units: m, rad, quaternions w x y z, N, s."""
 
     def hello(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Starts worlds for "robot", "num_worlds", "width", "height", "cameras" and "shadows"; what is worth to be known of it:
-        "versions" and "command_size".
+        """Starts worlds for "robot", "num_worlds", "width", "height", "cameras" and "shadows"; returns "versions" and
+        "command_size".
 
-        Raises ValueError, saying why, for what it cannot do.
+        Raises ValueError with the reason for a request that it cannot serve.
         """
         ...
 
     def load(self, worlds: Sequence[int], paths: Sequence[str]) -> dict[int, dict[str, Any]]:
-        """Puts scenes, by the paths of their USD files, into worlds, robot at home.
+        """Loads scenes, given by the paths of their USD files, into worlds, with the robot at home.
 
-        Returns, by world, the names of its "bodies" in the order in which contacts number them, or an "error".
+        Returns, by world, the names of its "bodies" in the order of their numbers in contacts, or an "error".
         """
         ...
 
     def sizes(self) -> dict[str, int]:
-        """Most "objects", "joints" and "grains" that any loaded world has."""
+        """Largest numbers of "objects", "joints" and "grains" in any loaded world."""
         ...
 
     def step(self, command: NDArray[np.float64], pushes: Mapping[int, Sequence[tuple[str, Sequence[float]]]]) -> dict[int, str]:
-        """One control period of every world; by world why its state is void from now on."""
+        """Performs one control period in every world; returns, by world, why its state is void from now on."""
         ...
 
     def look(self, tape: Mapping[str, NDArray[Any]]) -> None:
@@ -188,7 +188,7 @@ class Simulator(Protocol):
         ...
 
     def render(self, worlds: Sequence[int], pictures: Mapping[str, NDArray[Any]]) -> None:
-        """Writes what the cameras see now into the first rows of "rgb", "range" (depth) and "segmentation"."""
+        """Draws the cameras of `worlds` into the first rows of "rgb", "range" (depth) and "segmentation"."""
         ...
 
     def close(self) -> None:
@@ -197,7 +197,7 @@ class Simulator(Protocol):
 
 
 def tape_layout(worlds: int, command_size: int, sizes: Mapping[str, int]) -> list[tuple[str, str, tuple[int, ...]]]:
-    """The arrays of a board that hold commands and states; names and meaning as in `types.tapes.Tape`."""
+    """The arrays of a board for commands and states; names and meaning as in `types.tapes.Tape`."""
     objects, joints, grains = sizes["objects"], sizes["joints"], sizes["grains"]
     return [
         ("command", "float64", (worlds, command_size)),
@@ -217,13 +217,13 @@ def tape_layout(worlds: int, command_size: int, sizes: Mapping[str, int]) -> lis
 
 
 def picture_layout(worlds: int, cameras: int, height: int, width: int) -> list[tuple[str, str, tuple[int, ...]]]:
-    """The arrays of a board that hold pictures."""
+    """The arrays of a board for pictures."""
     size = (worlds, cameras, height, width)
     return [("rgb", "uint8", (*size, 3)), ("range", "float32", size), ("segmentation", "uint8", size)]
 
 
 def serve(connection: socket.socket, simulator: Simulator) -> None:
-    """Answers requests until the other side says "close" or is gone. A fault of the simulator's is an answer, not the end."""
+    """Answers requests until the other side sends "close" or is gone. An error of the simulator is sent as the answer."""
     threading.Thread(target=_end_with, args=(connection.fileno(),), daemon=True).start()
     wire = Wire(connection)
     host = _Host(simulator)
@@ -251,16 +251,16 @@ def serve(connection: socket.socket, simulator: Simulator) -> None:
 
 
 def _end_with(descriptor: int) -> None:
-    """Ends this process some time after the other side is gone: a simulator that hangs then would hold its GPU for ever."""
+    """Kills this process some time after the other side is gone, because a hanging simulator would keep its GPU forever."""
     watch = select.poll()
     watch.register(descriptor, select.POLLHUP | select.POLLRDHUP)
     watch.poll()
     time.sleep(GRACE_S)
-    os.kill(os.getpid(), signal.SIGKILL)  # nothing of a simulator that hangs can be asked to end
+    os.kill(os.getpid(), signal.SIGKILL)  # a simulator that hangs cannot be asked to end
 
 
 class _Host:
-    """Requests, one after the other, on a simulator and the board that it shares."""
+    """Handles requests one after another, on a simulator and the board that it shares."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
@@ -276,7 +276,7 @@ class _Host:
         return self._board.arrays
 
     def answer(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
-        """The reply, and the descriptor of a board that is new."""
+        """The reply, and the descriptor of the board if it is new."""
         deeds: dict[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], int | None]]] = {
             "hello": self._hello,
             "load": self._load,
@@ -296,7 +296,7 @@ class _Host:
         return {**told, "abi": ABI, "sizes": self._sizes}, self._renew()
 
     def _renew(self) -> int | None:
-        """A descriptor of a new board to send, where the old one has too little room. It never gets smaller."""
+        """A descriptor of a new board when the old one is too small, else None. Boards never get smaller."""
         wanted = self._simulator.sizes()
         if self._board is not None and all(wanted[name] <= self._sizes[name] for name in SIZES):
             return None

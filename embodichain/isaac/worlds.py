@@ -1,4 +1,4 @@
-"""Worlds in Isaac Sim, which lives in an interpreter of its own: started, asked, watched, and started again when it dies."""
+"""Worlds in Isaac Sim, which runs in its own interpreter: starts it, queries it, watches it, and restarts it when it dies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from embodichain.types.poses import compose
 from embodichain.types.tapes import Roster, Tape
 
 INTERPRETER = "EMBODICHAIN_ISAAC_PYTHON"
-"""The environment variable that names Isaac Sim's Python, with arguments if need be."""
+"""The environment variable that names Isaac Sim's Python, with arguments if needed."""
 _SERVER = Path(__file__).with_name("server.py")
 _LAST_WORDS = 2000
 _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
@@ -38,9 +38,9 @@ _NO_PUSHES: Mapping[int, tuple[Push, ...]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long the simulator may take [s]: to start, to build scenes, for a control period or a picture, and to end.
+    """Time limits for the simulator [s]: to start, to load scenes, for a control period or a picture, and to end.
 
-    Less than the engine's `stream.hang_s`, after which the worker itself would be taken for hung.
+    They must be shorter than the engine's `stream.hang_s`, after which the worker itself would be considered hung.
     """
 
     start_s: float = 240.0
@@ -57,22 +57,22 @@ def physics(robot: Robot, **options: Any) -> Single:
 class Worlds:
     """Many worlds in one simulator; implements `protocols.BatchPhysics`.
 
-    A simulator that dies, hangs or answers what was not asked is ended; the states of all worlds are then void, and the next scene
-    that is loaded starts it anew.
+    A simulator that dies, hangs or answers out of turn is ended. The states of all worlds are then void, and the next scene that is
+    loaded starts it again.
 
     Args:
         robot: The robot that commands address.
-        num_worlds: How many worlds, W.
+        num_worlds: Number of worlds, W.
         width: Width of every picture [pixels].
         height: Height of every picture [pixels].
         cameras: Names of the robot's cameras to render, in this order; None renders all.
         shadows: Whether lights cast shadows.
-        command: What starts the server, to which the number of a socket is added; None for Isaac Sim's interpreter, as the
-            environment names it, with the server of this package.
-        patience: How long it may take for what.
+        command: The command that starts the server; the number of a socket is added to it. None means Isaac Sim's interpreter, as
+            the environment names it, with the server of this package.
+        patience: Time limits.
 
     Raises:
-        ConfigError: There is no interpreter, the server does not start, or it cannot do what is asked.
+        ConfigError: There is no interpreter, the server does not start, or it cannot serve the request.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Worlds:
                 raise ConfigError(f"robot {robot.name!r} has no camera {name!r}; available: {', '.join(names)}")
         self._command = list(command) if command is not None else [*_interpreter(), str(_SERVER)]
         ours = () if command is not None else ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-        self._environment = {name: value for name, value in os.environ.items() if name not in ours}  # our packages are not its
+        self._environment = {name: value for name, value in os.environ.items() if name not in ours}  # without our packages
         self._robot, self._num_worlds = robot, num_worlds
         self._patience = patience or Patience()
         self._asked = {
@@ -117,7 +117,7 @@ class Worlds:
         self._wire: Wire | None = None
         self._board: Board | None = None
         self.versions: dict[str, str] = {}
-        """What the simulator says it is made of."""
+        """Versions of the simulator's parts, as it reports them."""
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         try:
             self._start()
@@ -135,13 +135,13 @@ class Worlds:
 
     @property
     def num_worlds(self) -> int:
-        """How many worlds there are."""
+        """Number of worlds."""
         return self._num_worlds
 
     # ----------------------------------------------------------------------------------------------------------- worlds
 
     def load(self, worlds: Sequence[int], scenes: Sequence[Scene]) -> None:
-        """Puts `scenes[i]` into `worlds[i]`; see `protocols.BatchPhysics`. Starts the simulator anew if it is gone."""
+        """Loads `scenes[i]` into `worlds[i]`; see `protocols.BatchPhysics`. Restarts the simulator if it is gone."""
         if len(worlds) != len(scenes) or len(set(worlds)) != len(worlds):
             raise ValueError(f"every world takes one scene: got {len(scenes)} scenes for worlds {list(worlds)}")
         self._check(worlds)
@@ -180,13 +180,13 @@ class Worlds:
         if self._board is not None:
             self._board.arrays["command"][...] = command
             told = {world: [(push.body, list(push.force)) for push in some] for world, some in pushes.items()}
-            with suppress(SceneError):  # told by the tape: every world is void now
+            with suppress(SceneError):  # reported by the tape: every world is void now
                 found = self._ask("step", self._patience.step_s, pushes=told)
                 self._faults |= {int(world): str(reason) for world, reason in found["faults"].items()}
         return self._tape()
 
     def look(self) -> Tape:
-        """The states as they are, with the contacts of the last control period."""
+        """The current states, with the contacts of the last control period."""
         return self._tape()
 
     def render(
@@ -196,7 +196,7 @@ class Worlds:
         depth: NDArray[np.float32] | None = None,
         segmentation: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes what every camera sees now in `worlds`; see `protocols.BatchPhysics`."""
+        """Draws every camera of `worlds`; see `protocols.BatchPhysics`."""
         self._check(worlds)
         for world in worlds:
             if world in self._faults or self._rosters[world] is None:
@@ -208,14 +208,14 @@ class Worlds:
                 out[...] = self._board.arrays[name][: len(worlds)]
 
     drawn_at_once = True
-    """Pictures cannot be drawn later, by anybody else, as a crew draws them."""
+    """Pictures cannot be drawn later or by another process, as a crew needs it."""
 
     def note(self, worlds: Sequence[int], out: NDArray[np.float64]) -> None:
-        """Raises SceneError: its pictures cannot be drawn later, by anybody else."""
+        """Raises SceneError, because its pictures cannot be drawn later or by another process."""
         raise SceneError("pictures of Isaac Sim are taken at once: set stream.camera snapshots")
 
     def close(self) -> None:
-        """Asks the simulator to end, and ends it if it does not; safe to call twice."""
+        """Asks the simulator to end, and kills it if it does not; safe to call twice."""
         if self._wire is not None:
             with suppress(SceneError):
                 self._ask("close", self._patience.end_s)
@@ -225,10 +225,10 @@ class Worlds:
     # -------------------------------------------------------------------------------------------------------- simulator
 
     def _start(self) -> None:
-        """Starts the server and says hello; raises SceneError with its last words when that fails."""
+        """Starts the server and sends "hello"; raises SceneError with the end of the server's output when that fails."""
         ours, theirs = socket.socketpair()
         try:
-            with self._log.open("wb") as log:  # its output is its own: no print of the simulator gets into the conversation
+            with self._log.open("wb") as log:  # output goes to a file, not the socket
                 self._process = subprocess.Popen(
                     [*self._command, str(theirs.fileno())],
                     stdin=subprocess.DEVNULL,
@@ -252,7 +252,7 @@ class Worlds:
         self.versions = {str(name): str(value) for name, value in told.get("versions", {}).items()}
 
     def _ask(self, deed: str, patience_s: float, **what: Any) -> dict[str, Any]:
-        """Sends a request and waits for its reply; raises SceneError when the simulator refuses, and when it had to be ended."""
+        """Sends a request and waits for its reply; raises SceneError when the simulator refuses it, or had to be ended."""
         if self._wire is None:
             raise SceneError("the simulator is gone: load a scene to start it anew")
         self._number += 1
@@ -266,12 +266,12 @@ class Worlds:
         if reply.get("n") != self._number:
             raise self._lost(f"asked to {deed}, it answered request {reply.get('n')} and not {self._number}")
         if "error" in reply:
-            # What is wrong with one scene is said of its world. Anything else may have left any world half done.
+            # A fault of a single scene is reported for its world. Any other error may have left any world half done.
             raise self._lost(f"asked to {deed}, it failed: {reply['error']}")
         return reply
 
     def _layout(self, reply: Mapping[str, Any]) -> Layout:
-        """The arrays of a board that came with a reply: all but three numbers of it is known here. Raises WireError for others."""
+        """The arrays of a board that came with a reply, computed from the reply's three sizes. Raises WireError for bad sizes."""
         told: Any = reply.get("sizes")
         sizes: dict[str, int] = {}
         for name in SIZES:
@@ -284,7 +284,7 @@ class Worlds:
         return [*tape, *picture_layout(self._num_worlds, cameras, height, width)]
 
     def _lacking(self, roster: Roster) -> str:
-        """What of a scene the simulator has no room for; empty when it has."""
+        """Describes the part of a scene that the simulator has no room for; empty when there is room for everything."""
         assert self._board is not None
         for name, count, what in (("pose", roster.num_free, "objects"), ("joint", roster.num_joints, "joints of objects")):
             if self._board.arrays[name].shape[1] < count:
@@ -294,7 +294,7 @@ class Worlds:
         return ""
 
     def _lost(self, why: str) -> SceneError:
-        """Ends a simulator that cannot be trusted any more: every world is void. The error to raise."""
+        """Ends a simulator that cannot be trusted any more, which voids every world; returns the error to raise."""
         self._end(0.0)
         words = ""
         if self._log.exists():
@@ -307,14 +307,14 @@ class Worlds:
         return SceneError(text)
 
     def _end(self, patience_s: float) -> None:
-        """The connection's end is the server's; whatever still runs in its session after that is killed."""
+        """Closes the connection, which ends the server, and kills every process of its session that is still running."""
         if self._wire is not None:
             self._wire.close()
         process, self._process, self._wire, self._board = self._process, None, None, None
         if process is None:
             return
         deadline = time.monotonic() + patience_s
-        # Looked at and not taken away before the group is killed: until then its number is nobody else's.
+        # The exit status is not collected before the group is killed, so that its number cannot be reused.
         while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         with suppress(ProcessLookupError):
@@ -324,7 +324,7 @@ class Worlds:
     # ------------------------------------------------------------------------------------------------------------ states
 
     def _tape(self) -> Tape:
-        """What lies on the board, copied; rows that make no sense are faults."""
+        """A copy of the states on the board; invalid rows become faults."""
         arrays = self._board.arrays if self._board is not None else {}
         rosters = tuple(roster if arrays and world not in self._faults else None for world, roster in enumerate(self._rosters))
         num_pairs = np.zeros(self._num_worlds, np.int16)
@@ -347,7 +347,7 @@ class Worlds:
         return tape
 
     def _roster(self, scene: Scene, bodies: tuple[str, ...]) -> Roster:
-        """Who is in a scene: everything but the order of its bodies is known here."""
+        """The names of a scene's bodies and objects; only the order of its bodies comes from the simulator."""
         free = [placement.role for placement in scene.objects if not placement.asset.fixed_base]
         bolted: dict[str, Pose] = {}
         for placement in scene.objects:
@@ -366,7 +366,7 @@ class Worlds:
         )
 
     def _write(self, world: int, scene: Scene) -> Path:
-        """The scene as a USD file; assets that have no file of their own get one beside it."""
+        """Writes the scene as a USD file; assets without a file of their own are written beside it."""
         self._written += 1
         for old in self._folder.glob(f"world{world}-*.usda"):
             old.unlink()
@@ -403,7 +403,7 @@ def described(robot: Robot) -> dict[str, Any]:
 
 
 def _interpreter() -> list[str]:
-    """What the environment names; raises ConfigError saying what to set."""
+    """The command in the environment variable; raises ConfigError, which says what to set, when it is not usable."""
     words = shlex.split(os.environ.get(INTERPRETER, ""))
     if not words:
         raise ConfigError(
@@ -416,7 +416,7 @@ def _interpreter() -> list[str]:
 
 
 def _nonsense(arrays: Mapping[str, NDArray[Any]], world: int, roster: Roster) -> str:
-    """What is wrong with a row of the board; empty when nothing is."""
+    """Describes what is wrong with a row of the board; empty when nothing is."""
     pairs = int(arrays["num_pairs"][world])
     if not 0 <= pairs <= arrays["pair"].shape[1]:
         return f"world {world}: {pairs} pairs of bodies touch, there is room for {arrays['pair'].shape[1]}"

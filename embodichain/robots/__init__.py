@@ -1,10 +1,9 @@
-"""The robots: frozen values holding MJCF text; a dual-arm platform of our own, and any MJCF file by path.
+"""The robots, as frozen values that hold MJCF text: a dual-arm platform of our own, and any MJCF file by its path.
 
-What every robot's MJCF holds, so that a physics can drive it without asking further:
-the world frame of `types` with a body and geom "table" whose top is z = 0; for each arm joint a position actuator named as
-the joint, its control the target angle [rad]; for each arm with a gripper a fixed tendon named "<arm>/gripper" whose length is
-the opening [m], and a position actuator of that name, its control the target opening [m]; each arm's site; the cameras.
-It holds no lights, no keyframes and no task objects.
+The MJCF of every robot holds what a physics needs to drive it: the world frame of `types` with a body and geom "table" whose top is
+z = 0; for each arm joint a position actuator of the joint's name, whose control is the target angle [rad]; for each arm with a
+gripper a fixed tendon "<arm>/gripper", whose length is the opening [m], and a position actuator of that name, whose control is the
+target opening [m]; each arm's site; the cameras. It holds no lights, no keyframes and no task objects.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A dual-arm from any two single-arm files by a short description: which files, where they stand, what watches them.
+"""A dual-arm made of any two single-arm files, by a short description of files, positions and cameras.
 
     name: lab
     arms:
@@ -9,9 +9,9 @@
       - {name: left_wrist, arm: left, position: [-0.07, 0, -0.06], target: [0, 0, 0.05], fovy: 75}
     control_hz: 100
 
-Positions [m] of arms and cameras are in the world frame, those of a camera with an `arm` in the frame of that arm's tip. Files are
-found beside the description; URDF or MJCF. `control_hz` is how many commands the robot takes in a second, 50 unless said. Reach,
-inverse kinematics, gripper and action channels follow as for any file.
+Positions [m] of arms and cameras are in the world frame; those of a camera with an `arm` are in the frame of that arm's tip. Files
+are URDF or MJCF, with paths relative to the description. `control_hz` is the number of commands per second, 50 by default. Reach,
+inverse kinematics, gripper and action channels are derived as for any file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NEAREST_BASES = 0.1
 
 
 def load_description(path: str | Path) -> Robot:
-    """The robot that a YAML file describes; raises RobotError when it cannot be read or does not describe one."""
+    """The robot that a YAML file describes. Raises RobotError when the file cannot be read or describes none."""
     path = Path(path)
     if not path.is_file():
         raise RobotError(f"no robot description at {path}: give the path of a YAML file")
@@ -52,9 +52,9 @@ def load_description(path: str | Path) -> Robot:
 
 
 def assemble(described: Mapping[str, Any], *, folder: Path = Path(), name: str = "dual_arm") -> Robot:
-    """The robot of a description as in the first lines of this file; files are relative to `folder`.
+    """The robot of a description, in the form shown at the top of this file; file names are relative to `folder`.
 
-    Raises RobotError naming what is missing, unknown or cannot stand there.
+    Raises RobotError naming the entry that is missing, unknown or impossible.
     """
     if not isinstance(described, Mapping) or not isinstance(described.get("arms"), Mapping):
         raise RobotError(f"a robot description needs arms: {{left: ..., right: ...}}, got {described!r}")
@@ -93,7 +93,7 @@ def _attach(whole: mujoco.MjSpec, side: str, described: Any, position: Sequence[
     _only(described, _ARM_KEYS, f"arm {side!r}")
     path = folder / str(described["file"])
     child, model = parse(path)
-    if not child.actuators:  # URDF knows no actuators, only efforts: motors as strong as those stand in until servos replace them
+    if not child.actuators:  # URDF has no actuators, only effort limits: motors of that strength stand in until servos replace them
         driven = [j for j in child.joints if j.type in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)]
         for joint in driven:
             child.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT).set_to_motor()

@@ -1,7 +1,7 @@
-"""Robots of other people's benchmarks, as their action spaces are: movements of a hand, not targets of joints.
+"""Robots of foreign benchmarks, with their action spaces: displacements of a hand, not joint targets.
 
-A command is the benchmark's own action in -1..1; what is measured has as many values: where the hand is, and how far its gripper
-is open. Both lie in the channels of the left end effector and of the left gripper, in the benchmark's own units.
+A command is the benchmark's own action in -1..1. A measurement has as many values: the pose of the hand, and the opening of its
+gripper. Both use the channels of the left end effector and of the left gripper, in the benchmark's own units.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _GRIPPER = 28
 
 
 def metaworld() -> Robot:
-    """Meta-World's Sawyer: dx, dy, dz in steps of a hundredth of a metre, then the gripper's effort, -1 open and 1 closed.
+    """Meta-World's Sawyer. Command: dx, dy, dz in steps of a hundredth of a metre, then the gripper's effort, -1 open and 1 closed.
 
     Measured: the hand's position [m], and the opening as a share of the widest.
     """
@@ -25,7 +25,7 @@ def metaworld() -> Robot:
 
 
 def robosuite() -> Robot:
-    """Robosuite's Panda: dx, dy, dz in steps of 5 cm, a rotation vector in steps of half a radian, then the gripper as above.
+    """Robosuite's Panda. Command: dx, dy, dz in steps of 5 cm, a rotation vector in steps of half a radian, the gripper as above.
 
     Measured: the hand's position [m], its rotation vector in units of pi, and the opening as a share of the widest.
     """

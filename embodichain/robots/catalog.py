@@ -1,4 +1,4 @@
-"""Names of robots, and how a name or a path becomes a Robot."""
+"""Names of robots, and the conversion of a name or a path into a Robot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROBOTS: Registry[Callable[[], Robot]] = Registry(
 
 
 def check(name_or_path: str | Path) -> None:
-    """Raises ConfigError when there is no robot of that name, RobotError when there is no such file; reads and imports nothing."""
+    """Raises ConfigError when there is no robot of that name, RobotError when there is no such file. Reads and imports nothing."""
     if is_path(name_or_path):
         if not Path(name_or_path).is_file():
             raise RobotError(
@@ -37,18 +37,16 @@ def check(name_or_path: str | Path) -> None:
 
 
 def is_path(name_or_path: str | Path) -> bool:
-    """Whether this says where a robot's file lies: a Path, or text with a slash or that ends as such files do."""
+    """Whether this is the path of a robot's file: a Path, or text that contains a slash or has the ending of such a file."""
     text = str(name_or_path)
     return isinstance(name_or_path, Path) or "/" in text or text.endswith((".yaml", ".yml", ".xml", ".mjcf"))
 
 
 def get(name_or_path: str | Path) -> Robot:
-    """The robot of that name in ROBOTS, or the one described by an MJCF file (anything with a slash or ending in .xml / .mjcf).
+    """The robot of that name in ROBOTS, or the one that an MJCF file describes (any text with a slash or the ending .xml or .mjcf).
 
-    A file that ends in .yaml or .yml describes a dual-arm from two such files (see `robots.assemble`); "package.module:function"
-    names a function that returns a Robot.
-
-    Raises ConfigError naming the robots that exist; RobotError when the file cannot be used.
+    A file that ends in .yaml or .yml describes a dual-arm made of two such files (see `robots.assemble`); "package.module:function"
+    names a function that returns a Robot. Raises ConfigError naming the robots that exist; RobotError when the file cannot be used.
     """
     if not is_path(name_or_path):
         return ROBOTS.get(str(name_or_path))()

@@ -1,4 +1,4 @@
-"""Which chains of a MuJoCo model are arms, what grips at their ends, and where their tips are."""
+"""Finds the arms in a MuJoCo model, their grippers, and the frames of their tips."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from embodichain.errors import RobotError
 _HINGE, _SLIDE, _FREE = (int(k) for k in (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_FREE))
 _TIP_WORDS = ("tcp", "pinch", "grasp", "grip", "tip", "attachment", "eef", "ee", "tool")
 _FINGER_DEPTH = 0.012
-"""How far behind the fingers' ends [m] the tip lies."""
+"""Distance of the tip behind the ends of the fingers [m]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limb:
-    """One arm in a model, by ids.
-
-    Hinges from base to wrist, the gripper's slides, the body that carries these (`hand`), all bodies that the first hinge moves.
+    """One arm in a model, by ids: hinges from base to wrist, prismatic joints of the gripper, the body that carries these (`hand`),
+    and all bodies that the first hinge moves.
     """
 
     joints: list[int]
@@ -30,7 +29,7 @@ class Limb:
 
     @staticmethod
     def driven_by(model: mujoco.MjModel, actuator: int) -> dict[int, float]:
-        """Joints that an actuator drives, directly or through a fixed tendon, and its lever on each."""
+        """The joints that an actuator drives, directly or through a fixed tendon, with its lever on each."""
         kind, target = int(model.actuator_trntype[actuator]), int(model.actuator_trnid[actuator, 0])
         if kind in (int(mujoco.mjtTrn.mjTRN_JOINT), int(mujoco.mjtTrn.mjTRN_JOINTINPARENT)):
             return {target: float(model.actuator_gear[actuator, 0])}
@@ -43,7 +42,7 @@ class Limb:
 
     @staticmethod
     def force_limit(model: mujoco.MjModel, joint: int) -> float:
-        """Largest force or torque [N, N m] that the file lets actuators put on a joint; 0 when it sets no limit."""
+        """Largest force or torque [N, N m] that actuators may exert on a joint by the file; 0 when it sets no limit."""
         limits = [float(np.max(np.abs(model.jnt_actfrcrange[joint])))] if model.jnt_actfrclimited[joint] else []
         for actuator in range(model.nu):
             lever = abs(Limb.driven_by(model, actuator).get(joint, 0.0))
@@ -56,7 +55,7 @@ class Limb:
 
 
 def find_limbs(model: mujoco.MjModel, what: str) -> list[Limb]:
-    """The arms of a model, in the order of their joints; raises RobotError when there is none. `what` names the file."""
+    """The arms of a model, in the order of their joints. `what` names the file in errors; raises RobotError without one."""
     driven = sorted({joint for actuator in range(model.nu) for joint in Limb.driven_by(model, actuator)})
     hinges = [joint for joint in driven if model.jnt_type[joint] == _HINGE]
     parent = {joint: _hinge_above(model, joint, hinges) for joint in hinges}
@@ -120,7 +119,7 @@ def _limb(model: mujoco.MjModel, joints: list[int], what: str) -> Limb:
 
 
 def gripper_signs(model: mujoco.MjModel, limb: Limb) -> NDArray[np.float64]:
-    """+1 for each slide that opens towards positive positions, -1 for one whose range lies below zero."""
+    """+1 for each prismatic joint that opens towards positive positions, -1 for one whose range lies below zero."""
     ranges = model.jnt_range[limb.slides]
     return np.where(np.abs(ranges[:, 0]) > np.abs(ranges[:, 1]), -1.0, 1.0)
 
@@ -128,8 +127,8 @@ def gripper_signs(model: mujoco.MjModel, limb: Limb) -> NDArray[np.float64]:
 def tip_pose(model: mujoco.MjModel, data: mujoco.MjData, limb: Limb) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """hand_from_tip: position [m] and quaternion of the frame between the finger tips, Z the approach, Y the closing direction.
 
-    The position is that of a site whose name speaks of a tip, else computed from the geoms; the axes come from the slides and from
-    where the tip lies, seen from the last hinge.
+    The position is that of a site whose name indicates a tip, else it is computed from the geoms. The axes follow from the
+    prismatic joints and from the position of the tip relative to the last hinge.
     """
     last = limb.joints[-1]
     below = _under(model, int(model.jnt_bodyid[last]))
@@ -155,7 +154,7 @@ def tip_pose(model: mujoco.MjModel, data: mujoco.MjData, limb: Limb) -> tuple[ND
         approach = approach - np.dot(approach, closing) * closing
     if np.linalg.norm(approach) < 1e-3:
         approach = axis.copy() if closing is None or abs(np.dot(axis, closing)) < 0.9 else np.cross(axis, closing)
-    # Most wrists turn about the approach: take the hinge's axis where the geometry agrees, it is free of the fingers' lopsidedness.
+    # Most wrists turn about the approach. Where the geometry agrees, take the hinge's axis: asymmetric fingers do not affect it.
     approach /= np.linalg.norm(approach)
     if abs(np.dot(approach, axis)) > 0.9 and (closing is None or abs(np.dot(axis, closing)) < 0.1):
         approach = axis * np.sign(np.dot(approach, axis))
@@ -177,7 +176,7 @@ def tip_pose(model: mujoco.MjModel, data: mujoco.MjData, limb: Limb) -> tuple[ND
 def _bounds(
     model: mujoco.MjModel, data: mujoco.MjData, geoms: list[int], direction: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Corners [m] of the box around geoms, one of its edges along `direction`, as the points of least and most extent."""
+    """Least and greatest corner [m] of the bounding box of geoms, with one edge along `direction`."""
     x = np.cross(direction, np.eye(3)[np.argmin(np.abs(direction))])
     x /= np.linalg.norm(x)
     basis = np.stack([x, np.cross(direction, x), direction], axis=1)

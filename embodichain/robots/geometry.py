@@ -1,6 +1,6 @@
-"""What a robot's MJCF says of its geometry: where joints and cameras are, what is bolted down, what may collide. No motion yet.
+"""Geometry of a robot's MJCF: frames of joints and cameras, bolted parts, colliding parts. No kinematics.
 
-Everything is in the robot's base frame (`Robot.world_from_base` leads out of it), in metres and radians.
+Everything is in the robot's base frame (`Robot.world_from_base` maps it to the world), in metres and radians.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ class ArmGeometry:
     frames: tuple[tuple[Floats, Floats], ...]
     """Position [3] and rotation [3, 3] of each joint, whose axis is Z, and of the site at the end."""
     lower: Floats
-    """Limits of the joints, shape [n]; a turn to either side where the file sets none."""
+    """Limits of the joints, shape [n]; half a turn to either side where the file sets none."""
     upper: Floats
     carrier: NDArray[np.int64]
-    """Which joint carries each capsule of a colliding part, or BOLTED, shape [k]."""
+    """The joint that carries each capsule of a colliding part, or BOLTED, shape [k]."""
     ends: Floats
-    """Of each capsule, in the frame of its carrier (the base frame when bolted), shape [k, 2, 3]."""
+    """End points of each capsule in the frame of its carrier (the base frame when bolted), shape [k, 2, 3]."""
     radius: Floats
-    """Of each capsule, shape [k]."""
+    """Radius of each capsule, shape [k]."""
     bodies: frozenset[str]
-    """Names in contacts of the bodies that the joints move."""
+    """Names, as in contacts, of the bodies that the joints move."""
 
 
 def arm_geometry(robot: Robot, arm_index: int) -> ArmGeometry:
-    """Reads `robot.arms[arm_index]`; raises RobotError when the MJCF lacks what the arm names."""
+    """The geometry of `robot.arms[arm_index]`. Raises RobotError when the MJCF lacks a joint or site that the arm names."""
     arm, model = robot.arms[arm_index], _compile(robot)
     joints = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name) for name in arm.joints]
     site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, arm.site)
@@ -77,7 +77,7 @@ def arm_geometry(robot: Robot, arm_index: int) -> ArmGeometry:
 
 
 def bolted_boxes(robot: Robot) -> list[Floats]:
-    """The corners [8, 3] of the bounding box of each colliding part that no joint moves, planes left out."""
+    """The corners [8, 3] of the bounding box of each colliding part that no joint moves, except planes."""
     model = _compile(robot)
     data = mujoco.MjData(model)
     mujoco.mj_kinematics(model, data)
@@ -122,7 +122,8 @@ def _capsules(
 ) -> tuple[list[int], list[Floats], list[float]]:
     """Carriers, ends and radii of the capsules of an arm whose `joints` now have the `frames`.
 
-    Geoms moved by `others` (the joints of the other arms) are left out, and so is the table: grippers come near it on purpose.
+    Geoms moved by `others` (the joints of the other arms) are left out, and so is the table, because grippers approach it on
+    purpose.
     """
     moved_by = {int(model.jnt_bodyid[joint]): i for i, joint in enumerate(joints)}
     not_ours = {int(model.jnt_bodyid[joint]) for joint in others}
@@ -164,7 +165,7 @@ def _geom_capsules(model: mujoco.MjModel, geom: int) -> list[tuple[Floats, float
 
 
 def _moved_by(model: mujoco.MjModel, joints: list[int]) -> list[str]:
-    """Names in contacts of the bodies that the joints move."""
+    """Names, as in contacts, of the bodies that the joints move."""
     roots, found = {int(model.jnt_bodyid[joint]) for joint in joints}, []
     for body in range(1, model.nbody):
         ancestor = body

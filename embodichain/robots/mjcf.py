@@ -1,7 +1,8 @@
-"""Any MJCF file as a robot: arms, grippers, home and cameras are derived from what it holds, and what is missing is added.
+"""Loads any MJCF file as a robot: arms, grippers, home and cameras are derived from the file, and missing parts are added.
 
-Arms are the serial chains of actuated hinges; a chain that branches into others of its kind (a torso) is held, one that ends in
-slides has a gripper. Actuators are replaced by position servos, bodies of an arm get its name as a prefix ("left/hand").
+Arms are the serial chains of actuated hinges. A chain that branches into others of its kind (a torso) is held still; a chain that
+ends in prismatic joints has a gripper. Actuators are replaced by position servos. Bodies of an arm get its name as a prefix
+("left/hand").
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _ARM_NAMES = {1: ("left",), 2: ("left", "right")}
 _TABLE_TOP = tuple(extent / 2 for extent in TABLE_SIZE)
 _FLOOR = -0.7
 _SERVO_RATE = 40.0
-"""Natural frequency [rad/s] of the critically damped servo that stands in for a torque actuator."""
+"""Natural frequency [rad/s] of the critically damped servo that replaces a torque actuator."""
 _GRIPPER_FORCE = 40.0
 _HEAD = Camera(name="head", fovy=50.0)
 
@@ -32,8 +33,9 @@ _HEAD = Camera(name="head", fovy=50.0)
 def load_mjcf(path: str | Path, *, world_from_base: Pose | None = None) -> Robot:
     """The robot that the MJCF file at `path` describes; a single arm takes the left channels.
 
-    `world_from_base` places the file's world frame; by default a file with a table at z = 0, or whose arms stand behind the table's
-    centre, stays where it is, and any other is moved back along X until its arm's reach covers the table.
+    `world_from_base` places the file's world frame. By default a file with a table at z = 0, or with arms behind the table's
+    centre, stays in place; any other is moved back along X until its arm's reach covers the table.
+
     Raises RobotError when the file does not exist, does not parse or has no actuated hinge chain.
     """
     path = Path(path)
@@ -50,7 +52,7 @@ def complete(
     world_from_base: Pose | None = None,
     mounted: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Robot:
-    """The robot of a parsed file, `what` names it in errors; `mounted` are cameras to add, by arm, in the frame of its tip."""
+    """The robot of a parsed file. `what` names it in errors; `mounted` are cameras to add, by arm, in the frame of its tip."""
     limbs = find_limbs(model, what)
     if len(limbs) > len(_ARM_NAMES):
         chains = [[model.joint(j).name for j in limb.joints] for limb in limbs]
@@ -102,7 +104,7 @@ def complete(
 
 
 def parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
-    """The file's spec with every body, joint, camera and actuator named and asset folders absolute, and its model."""
+    """The file's spec and model, with all bodies, joints, cameras and actuators named and asset folders absolute."""
     if not path.is_file():
         raise RobotError(
             f"no robot file at {path}: give the path of an MJCF file, or the name of a robot that comes with the engine"
@@ -125,13 +127,13 @@ def parse(path: Path) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
 
 
 def _named_side(model: mujoco.MjModel, limb: Limb) -> int:
-    """-1 for an arm whose names say left, +1 for right, 0 where they do not say."""
+    """-1 for an arm whose names contain "left", +1 for "right", 0 for neither."""
     text = " ".join([model.joint(limb.joints[0]).name, *(model.body(body).name for body in limb.bodies[:1])]).lower()
     return ("right" in text) - ("left" in text)
 
 
 def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData, limb: Limb, name: str) -> Arm:
-    """Gives an arm its servos, gripper tendon, tip site and gravity compensation in `spec`."""
+    """Adds servos, gripper tendon, tip site and gravity compensation of an arm to `spec`."""
     inertia = np.zeros((model.nv, model.nv))
     mujoco.mj_fullM(model, data, inertia)
     for body in limb.bodies:
@@ -175,7 +177,7 @@ def _rewrite_arm(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData
 
 
 def _mount(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, name: str, camera: Mapping[str, Any]) -> None:
-    """Adds a camera given in the frame of the arm's tip to the body that carries the tip."""
+    """Adds a camera, given in the frame of the arm's tip, to the body that carries the tip."""
     tip = spec.site(f"{name}/tip")
     position, quaternion = np.empty(3), np.empty(4)
     mujoco.mju_rotVecQuat(position, np.asarray(camera["pos"], np.float64), np.asarray(tip.quat))
@@ -185,7 +187,7 @@ def _mount(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, name: str, ca
 
 
 def _replace(spec: mujoco.MjSpec, elements: Iterable[Any], name: str) -> None:
-    """Deletes an element of the file that has a name which the loaded robot needs, as in a file saved from a loaded robot."""
+    """Deletes an element whose name the loaded robot needs. A file that was saved from a loaded robot has such elements."""
     for element in [element for element in elements if element.name == name]:
         spec.delete(element)
 
@@ -209,7 +211,7 @@ def _add_servo(spec: mujoco.MjSpec, name: str, kind: mujoco.mjtTrn, stiffness: f
 
 
 def _couple_fingers(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, signs: np.ndarray) -> None:
-    """Ties the other fingers' travel to the first one's, unless the file does so already."""
+    """Couples the travel of the other fingers to that of the first, unless the file does so already."""
     coupled = {
         frozenset((int(model.eq_obj1id[i]), int(model.eq_obj2id[i])))
         for i in range(model.neq)
@@ -232,7 +234,7 @@ def _couple_fingers(spec: mujoco.MjSpec, model: mujoco.MjModel, limb: Limb, sign
 
 
 def _prepare_table(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjData) -> bool:
-    """Names the file's own table, if it has one whose top is near z = 0; lowers a floor that lies there instead."""
+    """Names the file's own table, if its top is near z = 0. Lowers a floor that lies there instead."""
     for geom in spec.geoms:
         index = geom.id
         fixed = int(model.body_weldid[model.geom_bodyid[index]]) == 0
@@ -257,7 +259,7 @@ def _prepare_table(spec: mujoco.MjSpec, model: mujoco.MjModel, data: mujoco.MjDa
 
 
 def _stand_back(model: mujoco.MjModel, data: mujoco.MjData, limbs: list[Limb]) -> Pose:
-    """Behind the table's centre by 0.6 of the reach, unless the arms stand behind it already or face each other across it."""
+    """Places the arms behind the table's centre by 0.6 of their reach, unless they stand behind it or face each other across it."""
     anchors = [data.xanchor[limb.joints] for limb in limbs]
     roots = [float(a[0, 0]) for a in anchors]
     if np.mean(roots) < -0.1 or min(roots) < -0.2 < 0.2 < max(roots):
@@ -267,7 +269,7 @@ def _stand_back(model: mujoco.MjModel, data: mujoco.MjData, limbs: list[Limb]) -
 
 
 def _add_table(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
-    """A table whose top is the world's z = 0, in the coordinates of the file."""
+    """Adds a table whose top is the world's z = 0, in the coordinates of the file."""
     quaternion, position = np.empty(4), np.empty(3)
     mujoco.mju_negPose(position, quaternion, np.array(world_from_base.position), np.array(world_from_base.quaternion))
     table = spec.worldbody.add_body(name="table", pos=position, quat=quaternion)
@@ -284,7 +286,7 @@ def _add_table(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
 
 
 def _add_head(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
-    """A camera that looks at the table from the front, where an arm at the back hides least of it."""
+    """Adds a camera that looks at the table from the front, where an arm at the back hides least of it."""
     quaternion, position = np.empty(4), np.empty(3)
     mujoco.mju_negPose(position, quaternion, np.array(world_from_base.position), np.array(world_from_base.quaternion))
     eye, target = np.array((0.62, 0.0, 0.72)), np.array((-0.03, 0.0, 0.0))
@@ -300,7 +302,7 @@ def _add_head(spec: mujoco.MjSpec, world_from_base: Pose) -> None:
 
 
 def _mesh_hash(spec: mujoco.MjSpec) -> str:
-    """Hash of the files that the description refers to, so that the robot's hash changes with them."""
+    """Hash of the mesh files that the description refers to, so that the robot's hash changes with them."""
     digest = hashlib.sha256()
     for mesh in spec.meshes:
         file = Path(spec.compiler.meshdir) / mesh.file
@@ -310,7 +312,7 @@ def _mesh_hash(spec: mujoco.MjSpec) -> str:
 
 
 def _prefix_bodies(mjcf: str, prefixes: dict[str, str]) -> str:
-    """Renames bodies to "<arm>/<body>" wherever the text speaks of them."""
+    """Renames bodies to "<arm>/<body>" in every element that refers to them."""
     root = ElementTree.fromstring(mjcf)
     for element in root.iter():
         for attribute in ("name",) if element.tag == "body" else ("body", "body1", "body2", "target"):

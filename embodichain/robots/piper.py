@@ -1,7 +1,7 @@
-"""Our dual-arm platform: two 6-DoF arms of the Agilex Piper class on a table, built from primitive geometry.
+"""The built-in dual-arm platform: two 6-DoF arms of the Agilex Piper class on a table, built from primitive geometry.
 
-Kinematics are the published modified Denavit-Hartenberg parameters of the Piper (Agilex user manual, in the convention of
-Craig, Introduction to Robotics, 3rd ed., section 3.4); masses, gains and force limits are of that class, the looks are ours.
+Kinematics are the published modified Denavit-Hartenberg parameters of the Piper (Agilex user manual, in the convention of Craig,
+Introduction to Robotics, 3rd ed., section 3.4). Masses, gains and force limits are typical of that class; the shapes are our own.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ FINGER_REACH = 0.136
 GRIPPER_OPEN = 0.07
 """Widest opening between the pads [m]."""
 GRIPPER_SQUEEZE = 0.01
-"""How far below closed the commanded opening may go [m]: a wall of 3 mm is then held with 26 N instead of 6."""
-# The wrist bends only 1.22 rad, so a gripper that points straight down needs a forearm that slopes: that asks for a raised base.
+"""How far below zero the commanded opening may go [m]: a wall of 3 mm is then held with 26 N instead of 6."""
+# The wrist bends only 1.22 rad, so a gripper that points straight down needs a sloping forearm, and that needs a raised base.
 _PEDESTAL = 0.22
 _BASE_X = -0.20
 _BASE_Y = 0.30
-# Grippers straight down beside the working area, fingers along X, out of the head camera's view of it.
+# Grippers point straight down beside the working area, fingers along X, outside the head camera's view of that area.
 _HOME = {"left": (0.448, 1.704, -0.887, 0.0, 0.841, 0.448), "right": (-0.448, 1.704, -0.887, 0.0, 0.841, -0.448)}
 
-# Sees the table from its near edge to its far edge, and 0.6 m of it across where the working area begins.
+# The camera sees the table from its near edge to its far edge, and 0.6 m of its width where the working area begins.
 _HEAD_FOVY = 44.0
 
 _LIGHT, _GREY, _DARK, _RUBBER, _ACCENT = (
@@ -54,7 +54,7 @@ _LIGHT, _GREY, _DARK, _RUBBER, _ACCENT = (
     "0.16 0.42 0.72 1",
 )
 
-# Geoms by body, in DH frames. "shell" collides, "trim" is only seen.
+# Geoms by body, in DH frames. "shell" collides, "trim" is only visible.
 _GEOMS = {
     "base": f"""
       <geom class="shell" type="cylinder" size="0.045" fromto="0 0 0 0 0 {_PEDESTAL}" rgba="{_DARK}" mass="2"/>
@@ -180,7 +180,7 @@ def _mjcf() -> str:
 """
 
 
-# Pairs that touch by construction without being parent and child.
+# Pairs that touch by construction but are not parent and child.
 _NEIGHBOURS = (("link3", "link5"), ("link4", "link6"))
 
 

@@ -1,4 +1,4 @@
-"""Where things stand: the reachable set, layout without penetration, and the sampler of scenes."""
+"""Scenes: the reachable set, layout without penetration, and the scene sampler."""
 
 __all__ = [
     "config",

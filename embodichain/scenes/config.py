@@ -1,4 +1,4 @@
-"""How scenes are sampled: effort, room between objects, and when they are at rest. Imports nothing heavy."""
+"""Settings of the scene sampler: its effort, the room between objects, and when objects count as at rest. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from embodichain.errors import ConfigError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayoutConfig:
-    """How far apart objects must stand and how long the descent may take.
+    """The distance between objects, and the effort of the gradient descent that separates them.
 
-    `clearance` [m] is the least gap between two footprints; `step` scales a gradient step: at 0.5 two objects alone split their
-    deficit exactly, a little more relaxes crowds sooner.
+    `clearance` [m] is the least gap between two footprints. `step` scales a gradient step: 0.5 splits the deficit of an isolated
+    pair exactly, and a little more relaxes crowds faster.
     """
 
     clearance: float = 0.01
@@ -28,10 +28,11 @@ class LayoutConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettleConfig:
-    """When objects are at rest, and how far they may have gone by then.
+    """When objects count as at rest, and how far they may move until then.
 
-    At rest: slower than `speed` [m/s] and `turning` [rad/s] at every control step of `quiet_s` [s], within `longest_s` [s]. An
-    object may move by `shift` [m], tilt by `tilt` [rad], and its joints by `give` [rad or m].
+    An object is at rest when it is slower than `speed` [m/s] and `turning` [rad/s] at every control step of `quiet_s` [s]; that
+    must happen within `longest_s` [s]. Until then it may move by `shift` [m], tilt by `tilt` [rad], and its joints may move by
+    `give` [rad or m].
     """
 
     enabled: bool = True
@@ -53,10 +54,10 @@ class SettleConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleConfig:
-    """Effort per scene: layouts tried before it is refused, poses drawn per object in one of them, draws of ranked assets.
+    """Effort per scene: layouts tried before the scene is refused, poses drawn per object in a layout, draws of ranked assets.
 
-    `min_visible` is the least share of each object that some fixed camera must have in its picture; `distractors` the most objects
-    that no task asks for: each scene has some number of them up to that.
+    `min_visible` is the least visible share of each object in the picture of some fixed camera. `distractors` is the largest number
+    of objects that no task asks for; each scene draws a number from 0 to that.
     """
 
     max_layouts: int = 40

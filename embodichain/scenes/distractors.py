@@ -1,4 +1,4 @@
-"""Distractors: objects that a task does not ask for, anywhere on the table where they lie still and leave room for the hands."""
+"""Distractors: objects that the task does not ask for, placed anywhere on the table where they leave room for the hands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from embodichain.types.poses import yaw_pose
 
 _TRIES = 40
 _GAP = 0.07
-"""Room between a distractor and anything that the task speaks of [m]: an open hand with an object goes through."""
+"""Room between a distractor and any object of the task or part of the robot [m], enough for an open hand with an object."""
 _BORDER = 0.01
 _HALF_TABLE = tuple(extent / 2 for extent in TABLE_SIZE[:2])
 
@@ -31,12 +31,12 @@ def scatter(
 
     Args:
         count: How many are wanted.
-        assets: What there is; bolted or articulated ones, and categories that the task itself asks for, are left out.
+        assets: Assets to choose from. Bolted and articulated ones are left out, and categories that the task itself asks for.
         footprints: Outline of each asset, by name, in its own frame.
         placements: The task's objects.
-        taken: Where those and the robot stand, in world coordinates.
-        rng: Decides everything.
-        hide: Whether these distractors would hide what the task speaks of from the cameras.
+        taken: Outlines of those objects and of the robot, in world coordinates.
+        rng: Source of all randomness.
+        hide: Whether given distractors would hide an object of the task from the cameras.
     """
     asked = {placement.asset.category for placement in placements}
     usable = [asset for asset in assets if asset.category not in asked and len(asset.bodies) == 1 and not asset.fixed_base]

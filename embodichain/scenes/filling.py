@@ -1,4 +1,4 @@
-"""Filling: grains packed into a vessel that stands in a scene, clear of its walls and of one another."""
+"""Filling: packs grains into a vessel in a scene, without touching its walls or one another."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from embodichain.types.poses import compose, inverse
 Array = NDArray[np.float64]
 
 _GAP = 0.0003
-"""Between grains, and from them to a wall [m]."""
+"""Gap between grains, and from grains to walls [m]."""
 _PROBES = 6
-"""Points looked at on the way from the vessel's axis to a grain: no wall may lie between."""
+"""Number of points tested between the vessel's axis and a grain, to make sure that no wall lies between."""
 _LAYERS = 60
 _KEPT = 128
-"""Vessels whose walls are remembered: streams of assets are endless."""
+"""Number of vessels whose walls are cached. The cache is bounded because streams of assets are endless."""
 
 
 class Vessels:
-    """What fits into vessels; remembers their walls."""
+    """Fills vessels with grains, and caches the vessels' walls."""
 
     def __init__(self) -> None:
         self._walls: dict[str, list[Array]] = {}
 
     def fill(self, wanted: Filling, placements: Sequence[ObjectPlacement], rng: np.random.Generator) -> Grains:
-        """Grains in one of the objects, layer upon layer from its floor up, each layer turned and shifted at random.
+        """Grains in one of the objects, in layers from its floor up, each layer rotated and shifted at random.
 
-        Positions are what 32-bit numbers can say, so that a scene file keeps them exactly. Raises SceneError when the object is
-        missing, or when they do not all fit in below its rim.
+        Positions are rounded to 32-bit numbers, so that a scene file keeps them exactly. Raises SceneError when the object is
+        missing, or when the grains do not all fit in below its rim.
         """
         found = [placement for placement in placements if placement.role == wanted.role]
         if not found:
@@ -60,7 +60,7 @@ class Vessels:
         return Grains(radius=wanted.radius, color=wanted.color, positions=tuple((x, y, z) for x, y, z in rows))
 
     def _inside(self, asset: Asset) -> tuple[list[Array], Pose, float, float]:
-        """The vessel's hulls as planes in the frame of its floor, asset_from_floor, its rim's height and its radius [m]."""
+        """The vessel's hulls as planes in the frame of its floor, asset_from_floor, the height of its rim and its radius [m]."""
         floor = affordance(asset, "inside", Pose())
         key = f"{asset.name}:{asset.content_hash}:{asset.scale!r}"
         if key not in self._walls:
@@ -86,6 +86,6 @@ class Vessels:
         shares = np.arange(1, _PROBES + 1) / _PROBES
         probes = np.concatenate([centers * (share, share, 1.0) for share in shares])
         free = np.full(len(probes), np.inf)
-        for planes in walls:  # outside a convex hull the farthest of its planes is a lower bound of the distance
+        for planes in walls:  # the largest plane value is a lower bound of the distance outside a hull
             free = np.minimum(free, (probes @ planes[:, :3].T + planes[:, 3]).max(axis=1))
         return centers[(free.reshape(_PROBES, -1) >= radius + _GAP).all(axis=0)]

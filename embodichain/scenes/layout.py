@@ -1,8 +1,8 @@
 """Layout: moves overlapping objects apart on the table by gradient descent on signed distances between their footprints.
 
-Each object is one convex hull seen from above. The cost of a layout is half the sum of squared clearance deficits over all pairs;
-its gradient with respect to an object's position is minus the deficit times the separating normal, summed over the pairs, so that
-every pair is relaxed at once. Objects stay inside the ranges that their task gives them by projection after each step.
+Each object is one convex hull seen from above. The cost of a layout is half the sum of squared clearance deficits over all pairs.
+Its gradient with respect to an object's position is minus the deficit times the separating normal, summed over the pairs, so every
+pair is relaxed at once. After each step, positions are projected into the ranges that the task gives them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Array = NDArray[np.float64]
 
 
 _PATIENCE = 10
-"""Iterations without progress after which a descent is stuck."""
+"""Number of iterations without progress after which a descent counts as stuck."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Footprint:
-    """A convex polygon around its object's origin: vertices [m], shape [N, 2], counter-clockwise, with outward edge normals."""
+    """A convex polygon seen from above: vertices [m], shape [N, 2], counter-clockwise, with outward edge normals."""
 
     vertices: Array
     normals: Array
@@ -44,7 +44,7 @@ class Footprint:
 
     @classmethod
     def of_asset(cls, asset: Asset) -> Footprint:
-        """What the asset covers seen from above, its joints at zero, at their lower and at their upper limits."""
+        """The asset seen from above, with its joints at zero, at their lower and at their upper limits."""
         joints = asset.movable_joints
         ends = {(), tuple(joint.span[0] for joint in joints), tuple(joint.span[1] for joint in joints)}
         points = []
@@ -55,7 +55,7 @@ class Footprint:
         return cls.of_points(np.concatenate(points))
 
     def grown(self, margin: float) -> Footprint:
-        """The outline of all points within `margin` [m] of it, its corners rounded by octagons; itself when `margin` is 0."""
+        """The outline of all points within `margin` [m], corners rounded by octagons; the footprint itself when `margin` is 0."""
         if margin == 0.0:
             return self
         angles = np.arange(8) * (np.pi / 4) + np.pi / 8
@@ -70,10 +70,11 @@ class Footprint:
 
 
 def signed_distance(first: Footprint, second: Footprint, offset: Array) -> tuple[float, Array]:
-    """Gap between two footprints when the second stands at `offset` [m] from the first, negative when they overlap.
+    """Gap between two footprints when the second is at `offset` [m] from the first; negative when they overlap.
 
-    Separating axes: the largest gap over the edge normals of both. Exact under overlap and wherever a corner faces an edge, a
-    lower bound where two corners face each other. Also returns the unit normal from the first to the second that attains it.
+    By separating axes: the largest gap over the edge normals of both. It is exact under overlap and wherever a corner faces an
+    edge, and a lower bound where two corners face each other. Also returns the unit normal, from the first to the second, that
+    attains it.
     """
     moved = second.vertices + offset
     along_first = (first.normals @ moved.T).min(axis=1) - np.einsum("ij,ij->i", first.normals, first.vertices)
@@ -86,7 +87,7 @@ def signed_distance(first: Footprint, second: Footprint, offset: Array) -> tuple
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layout:
-    """Positions of all objects [m], shape [N, 2]; the smallest gap [m]; the pair that has it; steps taken.
+    """Positions of all objects [m], shape [N, 2]; the smallest gap [m]; the pair that has it; the number of steps taken.
 
     In the pair, numbers from N on are obstacles.
     """
@@ -105,15 +106,15 @@ def separate(
     config: LayoutConfig | None = None,
     obstacles: Sequence[Footprint] = (),
 ) -> Layout:
-    """Moves objects apart, and away from what stands there already, as far as their ranges allow.
+    """Moves objects apart, and away from obstacles, as far as their ranges allow.
 
     Args:
         footprints: One per object, already turned to its yaw.
-        positions: Where the objects' origins start [m], shape [N, 2].
+        positions: Initial positions of the objects' origins [m], shape [N, 2].
         lower: Lower corner of each origin's range [m], shape [N, 2].
         upper: Upper corner of each origin's range [m], shape [N, 2]; equal to `lower` for an object that must not move.
         config: Clearance and effort.
-        obstacles: What does not move, in world coordinates.
+        obstacles: Footprints that do not move, in world coordinates.
 
     Returns:
         The layout reached. It is solved when `gap >= clearance - tolerance`: the caller decides what to do when it is not.
@@ -131,7 +132,7 @@ def separate(
         for i in range(len(footprints)):
             for j in range(i + 1, len(everything)):
                 offset = centers[j] - centers[i]
-                # Bounding discs settle most pairs; the exact gap matters only near the clearance.
+                # Bounding discs decide most pairs; the exact gap matters only near the clearance.
                 distance = float(np.hypot(offset[0], offset[1])) - radii[i] - radii[j]
                 if distance < config.clearance:
                     distance, normal = signed_distance(everything[i], everything[j], offset)

@@ -1,4 +1,4 @@
-"""What stands on the table before any object does: the bolted parts of the robot, seen from above."""
+"""Obstacles on the table before any object is placed: the bolted parts of the robot, seen from above."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _TABLE_TOP = 1e-3
 
 
 def arm_bases(robot: Robot) -> tuple[tuple[str, Vec3], ...]:
-    """Where each arm's first joint stands [m, world frame], by the arm's name."""
+    """Position of each arm's first joint [m, world frame], by the arm's name."""
     found = []
     for number, arm in enumerate(robot.arms):
         x, y, z = Chain.of(robot, number).positions[0].tolist()

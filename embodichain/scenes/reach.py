@@ -1,7 +1,7 @@
-"""The reachable set: which arm can hold its gripper where and how, computed once per robot by inverse kinematics and kept on disk.
+"""The reachable set: the gripper poses that each arm can hold, computed once per robot by inverse kinematics and cached on disk.
 
-A grid over the table's volume × approach directions × turns about the approach. A query whose neighbours in the table agree is
-answered from it; near a border, or outside the grid, inverse kinematics decides.
+The table covers a grid over the table's volume × approach directions × rotations about the approach. A query is answered from the
+table where its neighbours agree; near a border, or outside the grid, by inverse kinematics.
 """
 
 from __future__ import annotations
@@ -27,21 +27,22 @@ from embodichain.types import Pose, Range, Robot
 
 Progress = Callable[[int, int], None]
 _FEW = 4
-"""Seeds that a single turn about the approach is tried from, once some turn is known to be reached."""
+"""Number of seeds for a single rotation about the approach, once some rotation is known to be reachable."""
 _DISSENT = 0.1
-"""Weight of dissenting neighbours up to which the table decides a query; measured error at 0.1: under 0.2 percent of answers."""
+"""Weight of dissenting neighbours up to which the table answers; measured at 0.1: under 0.2 percent of answers are wrong."""
 _FARTHEST = math.radians(25.0)
-"""Angle from the nearest tabulated approach beyond which the table does not speak."""
+"""Angle from the nearest tabulated approach beyond which the table gives no answer."""
 _VERSION = 1
-"""Raise when the meaning of a stored table changes."""
+"""Raise this number when the meaning of a stored table changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReachConfig:
-    """The grid [m, degrees] and what counts as reaching.
+    """The grid [m, degrees], and the criteria for a pose to count as reached.
 
-    Approaches lean by each of `tilts` from straight down towards `azimuths` directions; `yaws` turns divide the half circle that a
-    parallel gripper can tell apart. Clearances [m] are to the arm itself, and of open fingers to the table's plane.
+    Approaches lean by each of `tilts` from straight down, in each of `azimuths` directions. `yaws` rotations divide the half
+    circle, because a parallel gripper is symmetric under half turns. Clearances [m] are from the arm to itself, and from the open
+    fingers to the plane of the table.
     """
 
     x: Range = (-0.30, 0.30)
@@ -77,7 +78,7 @@ class ReachConfig:
         return np.array(found)
 
     def key(self, robot: Robot) -> str:
-        """Names the table of `robot` under this configuration."""
+        """Cache key of the table of `robot` under this configuration."""
         return hashlib.sha256(f"{_VERSION}\0{robot.content_hash}\0{self!r}".encode()).hexdigest()[:24]
 
 
@@ -85,7 +86,7 @@ class ReachConfig:
 class ReachTable:
     """Reachability of one robot.
 
-    `quality`, uint8 [arms, X, Y, Z, A, W]: 0 where no solution was found, else 1..255 for how far the solution keeps from its
+    `quality`, uint8 [arms, X, Y, Z, A, W]: 0 where no solution was found, else 1..255 for the distance of the solution from its
     nearest joint limit (255: half the joint's range).
     """
 
@@ -98,7 +99,7 @@ class ReachTable:
 
     @staticmethod
     def build(robot: Robot, config: ReachConfig | None = None, progress: Progress | None = None) -> ReachTable:
-        """Computes the table on all cores; `progress(done, total)` is called after each slice."""
+        """Computes the table on all cores. `progress(done, total)` is called after each slice."""
         config = config or ReachConfig()
         chains = tuple(Chain.of(robot, i) for i in range(len(robot.arms)))
         x, y, z = config.axes()
@@ -128,9 +129,10 @@ class ReachTable:
     def load_or_build(
         robot: Robot, config: ReachConfig | None = None, *, cache_dir: Path | None = None, progress: Progress | None = None
     ) -> ReachTable:
-        """The table from `cache_dir` (default $EMBODICHAIN_CACHE, else ~/.cache/embodichain), built and stored there when missing.
+        """The table from `cache_dir` (default $EMBODICHAIN_CACHE, else ~/.cache/embodichain); if missing, it is built and stored
+        there.
 
-        Safe to call from several processes at once: a file appears whole or not at all.
+        Several processes may call this at once, because the file is written atomically.
         """
         config = config or ReachConfig()
         path = (cache_dir or cache_home()) / f"reach-{config.key(robot)}.npz"
@@ -142,7 +144,7 @@ class ReachTable:
             if quality.shape == shape and quality.dtype == np.uint8:
                 return ReachTable._of(config, chains, quality)
         except (FileNotFoundError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            pass  # absent or cut short: build it
+            pass  # absent or truncated: build it
         table = ReachTable.build(robot, config, progress)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{os.getpid()}.partial")
@@ -170,7 +172,7 @@ class ReachTable:
         )
 
     def solvable(self, arm: int, pose: Pose) -> bool:
-        """Whether inverse kinematics reaches `pose` with arm number `arm`, under the table's own criteria."""
+        """Whether inverse kinematics finds a solution for `pose` with arm number `arm`, under the criteria of the table."""
         chain, config = self.chains[arm], self.config
         found = explore(
             *(chain.positions, chain.rotations, *joint_range(chain)),
@@ -182,12 +184,12 @@ class ReachTable:
         return bool(found[-1, -1])
 
     def fraction(self, arm: int | None = None) -> float:
-        """Share of the grid's poses that arm number `arm` reaches, or any arm does."""
+        """Share of the grid's poses that arm number `arm` reaches; None for any arm."""
         reached = self.quality.any(axis=0) if arm is None else self.quality[arm] > 0
         return float(reached.mean())
 
     def _lookup(self, pose: Pose) -> list[bool | None]:
-        """Per arm, what the table knows: True or False where the cells around agree, None where they do not or are missing."""
+        """The table's answer per arm: True or False where the neighbouring cells agree, None where they do not or are missing."""
         unknown: list[bool | None] = [None] * len(self.chains)
         cells, weights = [], []
         for axis, value in zip(self.axes, pose.position, strict=True):
@@ -214,8 +216,8 @@ class ReachTable:
         return [True if vote >= 1.0 - _DISSENT else False if vote <= _DISSENT else None for vote in votes]
 
     def draw(self, path: Path) -> None:
-        """Writes a PNG of the table from above: per arm and for both, the share of grasps reached near the table, by approach."""
-        from matplotlib.figure import Figure  # drawing is rare, and costs half a second to import
+        """Writes a PNG of the table seen from above: the share of reachable grasps near the table, per arm and approach."""
+        from matplotlib.figure import Figure  # drawing is rare, and the import takes half a second
 
         x, y, z = self.axes
         low = self.quality[:, :, :, z <= z[0] + 0.11] > 0
@@ -239,7 +241,7 @@ class ReachTable:
 
 
 def _frame(approach: Floats) -> Floats:
-    """The gripper's rotation [3, 3] for an approach at yaw 0: the shortest turn from straight down, fingers closing along Y."""
+    """The gripper's rotation [3, 3] for an approach at yaw 0: the shortest rotation from straight down, fingers closing along Y."""
     down = np.diag((1.0, -1.0, -1.0))
     axis = np.cross((0.0, 0.0, -1.0), approach)
     sine, cosine = float(np.linalg.norm(axis)), float(-approach[2])
@@ -270,15 +272,16 @@ def _fill_cell(
 ) -> None:
     """Fills quality [A, W] of one arm at one point; `approaches` are rotations [A, 3, 3] at yaw 0.
 
-    `symmetric` and `first_only` are those of `explore`: numba would compile that once more for constants written out here.
+    `symmetric` and `first_only` are those of `explore`. They are passed in because numba would compile `explore` again for
+    literals.
     """
     iterations, position_tolerance, rotation_tolerance, clearance, table = limits
     n, num_yaws = lower.shape[0], out.shape[1]
     rotation = np.empty((3, 3))
     near = np.empty((1, n))
     for a in range(approaches.shape[0]):
-        # The first turn asks whether any turn at all is reached: where none is, no single one needs trying.
-        # Each further one starts from its neighbour's solution, and from a few others only when that fails.
+        # The first round asks whether any rotation is reachable at all; if not, no single one is tried. Each later round starts
+        # from its neighbour's solution, and from a few other seeds only when that fails.
         for turn in range(-1, 2 * num_yaws):
             yaw, thorough = turn // 2, turn % 2 == 1
             if turn >= 0 and thorough and out[a, yaw] > 0:

@@ -1,4 +1,4 @@
-"""The scene sampler: turns a task's request and a seed into a Scene whose objects are reachable, apart and inside their ranges."""
+"""The scene sampler: turns a task's request and a seed into a Scene whose objects are reachable, apart and within their ranges."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_
 TABLE = TABLE_SIZE[:2]
 """Extent of the table top along X and Y [m]."""
 _KEPT = 512
-"""Outlines that are remembered, one for each asset and size: streams of assets are endless."""
+"""Number of outlines that are cached, one for each asset and size. The cache is bounded because streams of assets are endless."""
 
 
 class SceneSampler:
@@ -65,7 +65,7 @@ class SceneSampler:
     ) -> None:
         """`reach` may be None as long as no task asks for reachable affordances.
 
-        Objects come to rest in `physics`, where it is given; the world it builds for that serves whoever plays the scene in it.
+        With `physics`, objects are simulated until they are at rest. The world built for that is reused by an episode of the scene.
         """
         self._robot = robot
         self._cameras = tuple(camera.name for camera in robot.cameras)
@@ -83,7 +83,7 @@ class SceneSampler:
 
     @cached_property
     def _obstacles(self) -> tuple[Footprint, ...]:
-        """Parts of the robot that stand on the table. Found with the first object to place: scenes of benchmarks have none."""
+        """Parts of the robot that stand on the table. Computed on demand, because scenes of benchmarks place no objects."""
         return standing_parts(self._robot)
 
     @cached_property
@@ -93,21 +93,21 @@ class SceneSampler:
 
     @cached_property
     def _bases(self) -> tuple[tuple[str, Vec3], ...]:
-        """Where its arms stand, by name [m]."""
+        """Positions of its arms' bases [m], by the arms' names."""
         return arm_bases(self._robot)
 
     def sample(self, task: Task, seed: int, fresh: Sequence[Asset] | None = None) -> Scene:
-        """A scene of `task`, its objects at rest; they are drawn from `fresh` where that is given, else from the sampler's assets.
+        """A scene of `task` with its objects at rest. They are drawn from `fresh` if that is given, else from the sampler's assets.
 
         Raises:
             SceneError: An asset is missing or too large, no valid layout was found, or an object does not rest where it was put;
-                the message says what stood in the way.
+                the message gives the reason.
         """
         scene = self._laid_out(task, seed, self._assets if fresh is None else fresh)
         return scene if self._physics is None else settle(self._physics, scene, self._config.settle)
 
     def _laid_out(self, task: Task, seed: int, assets: Sequence[Asset]) -> Scene:
-        """A scene of `task` as the layout leaves it."""
+        """A scene of `task` before its objects have settled."""
         request, placements, (visual_rng, physical_rng, clutter_rng, grain_rng, _) = self._arranged(task, seed, assets)
         placements += self._scatter(placements, clutter_rng)
         scene = Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements, bounds=self._bounds)
@@ -120,8 +120,8 @@ class SceneSampler:
     def _arranged(
         self, task: Task, seed: int, known: Sequence[Asset]
     ) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
-        """What a scene of `task` asks for, where that stands, and the generators that decide the rest of it."""
-        streams = np.random.SeedSequence(seed).spawn(8)  # so that one part's draws never shift another's
+        """The request of `task`, the placements of its objects, and the random generators for the rest of the scene."""
+        streams = np.random.SeedSequence(seed).spawn(8)  # separate streams, so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
         request = task.request(request_rng)
         assets = self._sized(request, self._choose_all(request, asset_rng, known), others[-1])
@@ -139,7 +139,7 @@ class SceneSampler:
         return request, placements, others
 
     def _sized(self, request: SceneRequest, assets: list[Asset], rng: np.random.Generator) -> list[Asset]:
-        """The assets a little larger or smaller, where physical expansion varies sizes."""
+        """The assets, resized a little where physical expansion varies sizes."""
         if not self._physical.enabled or self._physical.scale == (1.0, 1.0):
             return assets
         factors = draw_sizes(request, assets, rng, self._physical.scale)
@@ -163,10 +163,10 @@ class SceneSampler:
         return scatter(count, self._assets, outlines, placements, taken, rng, hide)
 
     def choose(self, task: Task, seeds: Sequence[int], archive: Floats | None = None) -> Choice:
-        """For each of a block's scenes the seed, out of all `seeds`, chosen so that their scenes differ (`diversity.spread`).
+        """Chooses seeds for a block of scenes out of `seeds`, so that the scenes differ (`diversity.spread`).
 
-        They differ from those whose features are in `archive` as well, shape [N, F]. Seeds without a scene are passed over; raises
-        SceneError when too few have one.
+        They also differ from the scenes with features `archive`, shape [N, F]. Seeds without a scene are skipped; raises SceneError
+        when too few seeds are left.
         """
         reachable, found = [], []
         refusal = ""
@@ -183,14 +183,14 @@ class SceneSampler:
         return Choice(seeds=tuple(reachable[index] for index in chosen), features=np.array(found)[chosen])
 
     def features(self, task: Task, seed: int, fresh: Sequence[Asset] | None = None) -> Floats:
-        """What the scene of a seed asks of a hand, as numbers (`diversity.features`), before its looks, masses and clutter."""
+        """The demands of a seed's scene on a hand as numbers (`diversity.features`), before looks, masses and distractors."""
         request, placements, _ = self._arranged(task, seed, self._assets if fresh is None else fresh)
         return features(
             self.interaction(task, Scene(seed=seed, task=task.name, instruction=request.instruction, objects=placements))
         )
 
     def interaction(self, task: Task, scene: Scene) -> Interaction:
-        """What a scene of `task` asks of a hand first, and where that leads."""
+        """The first contact that a scene of `task` demands of a hand, and the motion that follows from it."""
         frames = []
         roles = {placement.role for placement in scene.objects}
         for wanted in task.request(np.random.default_rng(0)).objects:
@@ -209,7 +209,7 @@ class SceneSampler:
         if len(frames) > 1:
             a, b, c = frames[1][1].position
             result = (a - x, b - y, c - z)
-        else:  # an articulation turns away from where it stands
+        else:  # an articulation turns away from its present position
             turn = -sum(scene.objects[0].joint_positions)
             direction = turned(scene.objects[0].pose.quaternion, (0.2 * turn, 0.0, 0.0))
             result = (direction[0], direction[1], direction[2])
@@ -268,7 +268,7 @@ class SceneSampler:
     def _place(
         self, request: SceneRequest, assets: list[Asset], rng: np.random.Generator
     ) -> tuple[tuple[ObjectPlacement, ...], str]:
-        """One try: draws poses, moves them apart, checks. Returns the placements and what is wrong with them ("" if nothing)."""
+        """One attempt: draws poses, moves them apart, checks. Returns the placements and what is wrong ("" if nothing)."""
         drawn: list[tuple[float, float, float]] = []
         arms = self._all_arms
         for wanted, asset in zip(request.objects, assets, strict=True):
@@ -315,10 +315,10 @@ class SceneSampler:
         return tuple(placements), self._too_little_seen(request, placements)
 
     def _too_little_seen(self, request: SceneRequest, placements: Sequence[ObjectPlacement]) -> str:
-        """Which object shows too little of itself to the fixed cameras, and why; "" when none does."""
+        """Describes the object of which the fixed cameras see too little, and why; "" when there is none."""
         least = self._config.min_visible
         stacked = {(wanted.role, wanted.onto[0]) for wanted in request.objects if wanted.onto is not None}
-        stacked |= {(below, above) for above, below in stacked}  # what stands in or on another may well be hidden by it
+        stacked |= {(below, above) for above, below in stacked}  # an object may be hidden by another that it is in or on
         for shown in placements:
             before = [other for other in placements if other is not shown and (other.role, shown.role) not in stacked]
             visible = self._shown(shown, before)
@@ -329,12 +329,12 @@ class SceneSampler:
         return ""
 
     def _shown(self, shown: ObjectPlacement, before: Iterable[ObjectPlacement]) -> float:
-        """Share of an object that some fixed camera sees with others standing before it."""
+        """Share of an object that some fixed camera sees when others stand before it."""
         others = [(other.asset, other.pose, other.joint_positions) for other in before]
         return self._views.share(shown.asset, shown.pose, shown.joint_positions, others)
 
     def _arms_reaching(self, wanted: ObjectRequest, asset: Asset, pose: Pose) -> frozenset[str]:
-        """Arms, of those allowed, that reach every affordance the request names, the asset at `pose`: all when it names none."""
+        """The allowed arms that reach every affordance of the request, with the asset at `pose`; all of them when it has none."""
         arms = frozenset(wanted.arms) or self._all_arms
         for name in wanted.reach:
             if self._reach is None:
@@ -353,20 +353,20 @@ class SceneSampler:
 
 
 def _happening(scene: Scene, nudge: Nudge, control_hz: int) -> Pushed:
-    """A nudge in the world frame, where its object stands, in control steps of the robot."""
+    """A nudge converted to the world frame, and to control steps of the robot."""
     force = turned(scene.object(nudge.role).pose.quaternion, nudge.force)
     begin, steps = round(nudge.begin_s * control_hz), max(1, round(nudge.lasts_s * control_hz))
     return Pushed(begin=begin, steps=steps, body=f"{nudge.role}/{nudge.body}", force=force)
 
 
 def _edge(asset: Asset) -> float:
-    """Size of an asset [m]: the edge of a cube as large as its bounding box."""
+    """Size of an asset [m]: the cube root of the volume of its bounding box."""
     lower, upper = asset.bounds
     return float(np.prod(upper - lower)) ** (1 / 3)
 
 
 def _seated(wanted: ObjectRequest, asset: Asset, yaw: float, placements: list[ObjectPlacement]) -> Pose:
-    """Where an object stands that is put onto one placed before."""
+    """The pose of an object that stands on one placed before."""
     assert wanted.onto is not None
     role, seat, own = wanted.onto
     for base in placements:

@@ -1,4 +1,4 @@
-"""Settling: a scene's objects come to rest in physics before anybody acts, and where they lie then is where the scene has them."""
+"""Settling: simulates a scene until its objects are at rest, and updates the scene with the poses reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embodichain.types.poses import turned
 
 
 def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -> Scene:
-    """`scene` with its objects where they come to rest, and its grains where they are by then; the robot is at home.
+    """`scene` with its objects where they come to rest, and its grains where they are by then; the robot stays at home.
 
     Raises SceneError naming the object that does not come to rest, moves away, tips or falls.
     """
@@ -32,14 +32,14 @@ def settle(physics: Physics, scene: Scene, config: SettleConfig | None = None) -
         if quiet >= round(config.quiet_s * state.control_hz):
             break
     else:
-        moving = max(loose, key=lambda placement: _unrest(state, placement.role, config))  # it may lie still just now
+        moving = max(loose, key=lambda placement: _unrest(state, placement.role, config))  # it may be at rest just now
         speed, turning = _speeds(state, moving.role)
         raise SceneError(
             f"{_where(scene, moving)} does not come to rest within {config.longest_s} s: it still moved within the last "
             f"{config.quiet_s} s, now at {1e3 * speed:.1f} mm/s and {turning:.2f} rad/s; "
             "give it a flat place, or another pose"
         )
-    loosely = state.grain_positions.astype(np.float32).astype(np.float64).tolist()  # as a scene file keeps them
+    loosely = state.grain_positions.astype(np.float32).astype(np.float64).tolist()  # rounded as a scene file stores them
     return replace(
         scene,
         objects=tuple(_settled(scene, placement, state, config) for placement in scene.objects),
@@ -52,19 +52,19 @@ def _at_rest(state: WorldState, role: str, config: SettleConfig) -> bool:
 
 
 def _unrest(state: WorldState, role: str, config: SettleConfig) -> float:
-    """How many times faster an object moves or turns than what is at rest."""
+    """Speed of an object relative to the limit below which it counts as at rest."""
     speed, turning = _speeds(state, role)
     return max(speed / config.speed, turning / config.turning)
 
 
 def _speeds(state: WorldState, role: str) -> tuple[float, float]:
-    """How fast an object moves [m/s] and turns [rad/s]."""
+    """Speed [m/s] and angular speed [rad/s] of an object."""
     velocity = state.object_velocities[role]
     return float(np.linalg.norm(velocity[:3])), float(np.linalg.norm(velocity[3:]))
 
 
 def _settled(scene: Scene, placement: ObjectPlacement, state: WorldState, config: SettleConfig) -> ObjectPlacement:
-    """Where one object is now; raises SceneError when that is too far from where it was put."""
+    """The object's placement now; raises SceneError when that is too far from where it was put."""
     joints = state.object_joints[placement.role]
     for joint, before, after in zip(placement.asset.movable_joints, placement.joint_positions, joints, strict=False):
         if abs(after - before) > config.give:

@@ -1,7 +1,7 @@
-"""Scenes as USD: assets by reference, poses, lights and masses for any USD tool, and everything else to simulate them bit for bit.
+"""Scenes as USD: asset references, poses, lights and masses for any USD tool, and all that a bitwise equal simulation needs.
 
-The text is written by hand and read through `assets.usd`, where pxr lives. Poses are read from the prims, so that an object moved
-in another tool is moved; the rest from one attribute of JSON, whose numbers are exact.
+The text is written directly, and read through `assets.usd`, where pxr is imported. Poses are read from the prims, so an object
+moved in another tool is moved here too; the rest is read from one JSON attribute, whose numbers are exact.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ATTRIBUTE = "embodichain:scene"
 
 
 def write(scene: Scene, path: Path) -> Path:
-    """Writes `scene` to `path`, a .usda file; it appears whole or not at all.
+    """Writes `scene` to `path`, a .usda file, atomically.
 
     Raises SceneError when an asset has no file to refer to, or the file cannot be written.
     """
@@ -73,7 +73,7 @@ def write(scene: Scene, path: Path) -> Path:
 
 
 def is_scene(path: Path) -> bool:
-    """Whether a USD file is a scene that `write` wrote; raises SceneError when it cannot be read."""
+    """Whether a USD file is a scene written by `write`; raises SceneError when it cannot be read."""
     try:
         prims = {prim.path: prim for prim in usd.inspect(path).prims}
     except AssetError as error:
@@ -82,7 +82,7 @@ def is_scene(path: Path) -> bool:
 
 
 def read(path: Path) -> Scene:
-    """The scene that `write` wrote; raises SceneError when it is none, or when an asset is gone or no longer what it was."""
+    """The scene that `write` wrote. Raises SceneError when it is no such file, or when an asset is missing or has changed."""
     try:
         prims = {prim.path: prim for prim in usd.inspect(path).prims}
     except AssetError as error:
@@ -127,7 +127,7 @@ def read(path: Path) -> Scene:
 
 
 def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
-    """Everything of a scene that is no pose, in plain values."""
+    """Everything of a scene except poses, as plain values."""
     return {
         "version": __version__,
         "seed": scene.seed,
@@ -161,7 +161,7 @@ def _kind(grains: Grains) -> dict[str, Any]:
 
 
 def _grains(grains: Grains) -> list[str]:
-    """Where the grains are, as points that any USD tool shows as balls; their coordinates are 32-bit numbers."""
+    """The grains as points, which any USD tool shows as balls; their coordinates are 32-bit numbers."""
     if not grains.positions:
         return []
     if not np.array_equal(np.asarray(grains.positions, np.float32), grains.positions):
@@ -189,7 +189,7 @@ def _mass(body: Body) -> dict[str, Any]:
 
 
 def _reference(asset: Asset, folder: Path) -> str:
-    """Path of the asset's file as seen from the scene's folder."""
+    """Path of the asset's file relative to the scene's folder."""
     if not asset.path.is_file():
         raise SceneError(f"asset {asset.name!r} has no file to refer to ({asset.path}): build it with `embodichain asset build`")
     return Path(os.path.relpath(asset.path.resolve(), folder.resolve())).as_posix()
@@ -251,7 +251,7 @@ def _tuple(values: Sequence[float]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of USD's text format."""
+    """A string in USD's text format."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
@@ -260,7 +260,7 @@ def _quoted(text: str) -> str:
 
 
 def _loose(kind: Mapping[str, Any] | None, prims: Mapping[str, Any]) -> Grains:
-    """The scene's grains; none where it says nothing of any."""
+    """The scene's grains; empty where the file mentions none."""
     if kind is None:
         return Grains()
     if "/scene/grains" not in prims:

@@ -1,7 +1,7 @@
-"""Who sees what: the share of an object that lies inside the picture of a camera that stands still, with nothing before it.
+"""Visibility: the share of an object that a fixed camera has in its picture, with no other object in front of it.
 
-An object counts as hidden where the straight way from the camera to it passes through a convex piece of another: the way is clipped
-by the piece's planes (Cyrus and Beck 1978). The robot's arms, which are about to move, hide nothing.
+A point counts as hidden when the segment from the camera to it passes through a convex piece of another object; the segment is
+clipped by the piece's planes (Cyrus and Beck 1978). The robot's arms, which will move, hide nothing.
 """
 
 from __future__ import annotations
@@ -23,18 +23,20 @@ from embodichain.types.poses import inverse, matrix_of, turned
 
 Floats = NDArray[np.float64]
 _SAMPLES = 128
-"""So many points of an object's surface are looked for."""
+"""Number of points on an object's surface that are tested."""
 _KEPT = 512
-"""Assets, of one size and posture each, whose pieces are remembered: streams of assets are endless."""
+"""Number of assets, of one size and posture each, whose pieces are cached; bounded, as streams of assets are endless."""
 _NEAR = 0.002
-"""A piece that begins less than this before a point [m] does not hide it: colliders are a little larger than what is seen."""
+"""A piece that begins less than this before a point [m] does not hide it: colliders are a little larger than visuals."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Pieces:
-    """The convex pieces of an asset in its own frame: planes [K, 4] (n, d) with n . x + d <= 0 inside, piece i from `starts[i]` to
-    `starts[i + 1]`; spheres [P, 4] around them (center, radius) [m]. Of what is seen, points spread evenly over the surface
-    [N, 3] [m] and its outward normals there [N, 3].
+    """The convex pieces of an asset in its own frame, and points on its visible surface.
+
+    Planes [K, 4] are (n, d) with n . x + d <= 0 inside; piece i has those from `starts[i]` to `starts[i + 1]`. Spheres [P, 4]
+    (center, radius) [m] bound the pieces. Points [N, 3] [m] are spread evenly over the surface; normals [N, 3] are its outward
+    normals there.
     """
 
     planes: Floats
@@ -65,7 +67,7 @@ class _Pieces:
 
 
 def _spread(faces: Floats) -> tuple[Floats, Floats]:
-    """Points on triangles [F, 3, 3] in proportion to their areas, and the normals there: always the same ones."""
+    """Points on triangles [F, 3, 3] in proportion to their areas, and the normals there; deterministic."""
     normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
     areas = np.linalg.norm(normals, axis=1)
     ticks = (np.arange(_SAMPLES) + 0.5) / _SAMPLES
@@ -79,7 +81,7 @@ def _spread(faces: Floats) -> tuple[Floats, Floats]:
 
 
 class Views:
-    """The cameras of a robot that no joint moves; pictures are taken to be square."""
+    """The cameras of a robot that no joint moves. Pictures are assumed to be square."""
 
     def __init__(self, robot: Robot) -> None:
         """Raises RobotError when the robot's MJCF does not compile."""
@@ -97,10 +99,10 @@ class Views:
         joint_positions: tuple[float, ...] = (),
         others: Iterable[tuple[Asset, Pose, tuple[float, ...]]] = (),
     ) -> float:
-        """How much of an asset at `pose` the camera that sees most of it has in its picture, 0..1; 1 without such cameras.
+        """The visible share of an asset at `pose`, 0..1, from the camera that sees most of it; 1 without such cameras.
 
-        Counted is the surface that faces the camera, by the area that it takes in the picture. `others` are what may stand before
-        it: asset, pose and joint positions of each.
+        The share is that of the surface that faces the camera, weighted by its area in the picture. `others` are the objects that
+        may hide it: asset, pose and joint positions of each.
         """
         if not self._cameras:
             return 1.0
@@ -132,7 +134,7 @@ class Views:
 
 @compiled()
 def _hidden(eye: Any, points: Any, planes: Any, starts: Any, spheres: Any) -> Any:
-    """Whether each of the points [N, 3] has a convex piece between it and `eye` [3], all in one frame: shape [N]."""
+    """Whether a convex piece lies between `eye` [3] and each of the points [N, 3], all in one frame: shape [N]."""
     hidden = np.zeros(points.shape[0], np.bool_)
     for i in range(points.shape[0]):
         way = points[i] - eye

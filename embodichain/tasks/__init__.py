@@ -1,4 +1,4 @@
-"""One file per task: its goal, expert and success."""
+"""The tasks, one file each: scene request, expert and grader."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from embodichain.errors import ConfigError, nearest, unknown
 from embodichain.registry import Registry
 from embodichain.tasks.benchmarks import BENCHMARKS, benchmark, find
 
-if TYPE_CHECKING:  # names alone must cost nothing: the command line checks them before anything heavy is imported
+if TYPE_CHECKING:  # names must be cheap: the command line checks them before it imports anything heavy
     from embodichain.protocols import Task
     from embodichain.recovery.config import RecoveryConfig
 
@@ -34,13 +34,13 @@ _BUILT_IN = {
 TASKS: Registry[Callable[..., Task]] = Registry(
     "task", "embodichain.tasks", _BUILT_IN, "or package.module:Name, or a benchmark's, as metaworld:reach-v3"
 )
-"""Every task by name: its class. A new task here is one file and one line above."""
+"""Every task by name: its class. A new built-in task is one file and one line above."""
 
 _PARTS = ("name", "request", "expert", "grader")
 
 
 def check(name: str) -> None:
-    """Raises ConfigError listing what exists when there is no such task, of ours or of a benchmark ("metaworld:reach-v3")."""
+    """Raises ConfigError, which lists the tasks, when there is none of that name; "metaworld:reach-v3" is a benchmark's."""
     if benchmark(name):
         find(name)
         return
@@ -51,10 +51,11 @@ def check(name: str) -> None:
 
 
 def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = False) -> Task:
-    """The task called `name`, a benchmark's, or what "package.module:Name" imports; raises ConfigError listing those that exist.
+    """The task called `name`: a built-in one, a benchmark's, or the class that "package.module:Name" names.
 
-    `recovery` says how often its expert is provoked into a failure; a task in which nothing can fail takes none and is not asked.
-    `held_out` asks for scenes unlike those streamed: placed more widely and asked for in other words, where the task has such.
+    `recovery` sets how often its expert is provoked into a failure; it is passed only to tasks that take it. `held_out` asks for
+    scenes unlike the streamed ones, with wider placement and other instructions, where the task has such. Raises ConfigError, which
+    lists the tasks, when there is none of that name.
     """
     from inspect import signature
 
@@ -69,7 +70,7 @@ def make(name: str, recovery: RecoveryConfig | None = None, *, held_out: bool = 
 
 
 _DRAWS = 64
-"""Requests of a task that are looked at: a category that one scene in ten asks for is missed once in 800 tries."""
+"""Number of requests drawn per task. A category that one scene in ten asks for is missed once in 800 times."""
 
 
 def categories(chosen: Iterable[Task]) -> set[str]:

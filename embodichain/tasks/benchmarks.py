@@ -1,4 +1,4 @@
-"""Tasks of other people's benchmarks by name: "metaworld:reach-v3". Nothing behind a name is imported before it is asked for."""
+"""Tasks of foreign benchmarks by name: "metaworld:reach-v3". A benchmark is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ BENCHMARKS: Registry[Callable[[], dict[str, Callable[[], Task]]]] = Registry(
         "robosuite": "embodichain.tasks.foreign.robosuite:tasks",
     },
 )
-"""Every benchmark by name: a function that returns its tasks by their names there. Its robot and its physics have its name too."""
+"""Every benchmark by name: a function that returns its tasks by their names there. Its robot and its physics have the same name."""
 
 
 def benchmark(name: str) -> str:
-    """The benchmark that the name of a task begins with, as in "metaworld:reach-v3"; empty for a task of ours."""
+    """The benchmark that a task's name begins with, as in "metaworld:reach-v3"; empty for a built-in task."""
     first, colon, _ = name.partition(":")
     return first if colon and first in BENCHMARKS else ""
 
 
 def find(name: str) -> Callable[[], Task]:
-    """What makes a benchmark's task; raises ConfigError listing those that there are."""
+    """The function that makes a benchmark's task; raises ConfigError, which lists its tasks, when there is none of that name."""
     first, _, rest = name.partition(":")
     known = BENCHMARKS.get(first)()
     if rest not in known:
@@ -38,12 +38,12 @@ def find(name: str) -> Callable[[], Task]:
 
 
 def names(of: str) -> tuple[str, ...]:
-    """The names of a benchmark's tasks, as other commands take them."""
+    """The full names of a benchmark's tasks, as commands take them."""
     return tuple(f"{of}:{name}" for name in BENCHMARKS.get(of)())
 
 
 def common(tasks: Iterable[str]) -> str:
-    """The benchmark that all these tasks belong to; empty when none does. Raises ConfigError for a mixture."""
+    """The benchmark that all these tasks belong to; empty for built-in tasks. Raises ConfigError for a mixture."""
     found = {benchmark(name): name for name in tasks}
     if len(found) > 1:
         raise ConfigError(

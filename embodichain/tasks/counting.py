@@ -1,4 +1,4 @@
-"""counting: the task of the self-verifying physics: commands derived from the scene's seed, no objects, nothing to plan."""
+"""counting: the task for the self-verifying physics. Commands are derived from the scene's seed; there are no objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from embodichain.types import Robot, Scene, SceneRequest, Step, Verdict, WorldSt
 
 
 class CountingTask:
-    """Drives any robot by numbers that `physics.counting.verify` can recompute; episodes differ in length."""
+    """Drives any robot with numbers that `physics.counting.verify` can recompute. Episodes differ in length."""
 
     name = "counting"
 
@@ -20,7 +20,7 @@ class CountingTask:
         return SceneRequest(instruction=counting.INSTRUCTION, objects=())
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """The scene's commands one after the other; raises IntegrityError when a state is skipped or repeated."""
+        """Yields the scene's commands in order; raises IntegrityError when a state is skipped or repeated."""
         labels = counting.segments(scene.seed)
         for number, command in enumerate(counting.commands(scene.seed, robot)):
             if round(state.time_s * state.control_hz) != number:
@@ -33,20 +33,20 @@ class CountingTask:
 
 
 class CountingGrader:
-    """Checks that it sees every control step once, in order; rejects the scenes that are meant to be rejected."""
+    """Checks that it sees every control step once, in order. Fails the scenes that are meant to fail."""
 
     def __init__(self, scene: Scene) -> None:
         self._seed = scene.seed
         self._observed = 0
 
     def observe(self, state: WorldState) -> None:
-        """Takes in the next state; raises IntegrityError when it is not the next."""
+        """Takes in the next state; raises IntegrityError when it is not the next one."""
         self._observed += 1
         if round(state.time_s * state.control_hz) != self._observed:
             raise IntegrityError(f"counting grader: state {self._observed} of scene {self._seed} is that of {state.time_s:.2f} s")
 
     def pardon(self) -> None:
-        """Counting knows no failures."""
+        """Does nothing, because counting has no failures."""
 
     def verdict(self) -> Verdict:
         """Success for all but one in sixteen scenes."""

@@ -1,4 +1,4 @@
-"""Custody: what may become of an object that is to be carried, judged over the whole episode; a part that graders share."""
+"""Custody: judges over a whole episode how an object to be carried was treated. Several graders use it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from embodichain.types.poses import turned
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustodyConfig:
-    """What an object may do. Lengths in m, speeds in m/s.
+    """Limits on the treatment of an object. Lengths in m, speeds in m/s.
 
-    `lift`: how high two fingers of one hand must have held it between them above where it lay, when it was moved at all. Without a
-    finger on it: `fall`, how far it may sink; `slide`, how far it may move across; `free_speed`, how fast. `push`: how far it may
-    be shoved along its support, or carried by anything but two such fingers, in all. `still`: slower than this is at
-    rest. How hard the robot may press on it is the same for all objects: see `Bounds`.
+    `lift`: the least height above its initial place at which two fingers of one hand held it between them, if it was moved at all.
+    With no finger on it: `fall`, the most that it may sink; `slide`, the most that it may move horizontally; `free_speed`, its
+    largest speed. `push`: the total distance over which it may be pushed along its support, or carried by anything but two such
+    fingers. `still`: the speed below which it is at rest. The robot's force on it is limited by `Bounds`, which are the same for
+    all objects.
     """
 
     lift: float = 0.02
@@ -28,19 +29,19 @@ class CustodyConfig:
     push: float = 0.03
     still: float = 0.02
     support: str = ""
-    """Prefix of what it may not be shoved along; whatever it rests on when empty."""
+    """Prefix of the names of supports along which pushing counts; empty for any support."""
     rests_on: tuple[str, ...] = ()
-    """What alone it may touch in the end, once it was moved: "table", roles of other objects, "grains"; anything when empty."""
+    """All that it may touch at the end, once it was moved: "table", roles of other objects, "grains"; empty for anything."""
 
 
 _TOUCH_WINDOW = 2
-"""Contacts are seen once a control step: a touch counts for this many steps."""
+"""Number of control steps for which a touch counts, because contacts are sampled once a control step."""
 _HELD_STEPS = 3
-"""A hold that flickers counts for so many control steps."""
+"""Number of control steps for which a hold counts, because contacts flicker."""
 
 
 class Custody:
-    """Watches one object: every drop, throw, shove and squeeze leaves a fault that no later event takes away."""
+    """Watches one object. Every drop, throw, push or squeeze leaves a fault that no later event removes."""
 
     def __init__(self, scene: Scene, role: str, config: CustodyConfig | None = None) -> None:
         placed = scene.object(role)
@@ -55,15 +56,15 @@ class Custody:
         self._rest_steps, self._control_hz = 0, CONTROL_HZ
         self._owed = False
         self.excused = False
-        """Whether it still flies or slides after a labelled failure: nothing that it does until it rests or is held counts."""
+        """Whether it still flies or slides after a labelled failure. Its motion is ignored until it rests or is held."""
         self.touched = False
-        """Whether the robot ever touched it."""
+        """Whether the robot has ever touched it."""
         self.lifted = 0.0
-        """How high two fingers held it above where it lay [m]."""
+        """Greatest height above its initial place at which two fingers held it [m]."""
         self.moved = 0.0
-        """How far it ever was from where it lay, seen from above [m]."""
+        """Greatest horizontal distance from its initial place [m]."""
         self.tilt = 0.0
-        """Angle [rad] of its Z axis from the vertical now."""
+        """Current angle [rad] of its Z axis from the vertical."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
@@ -98,10 +99,9 @@ class Custody:
         self._rest_steps = self._rest_steps + 1 if not touching and speed < self._config.still else 0
 
     def pardon(self) -> bool:
-        """What was observed so far ends in a labelled failure: if the object has a fault or is loose, that counts no more.
+        """Ends a labelled failure: forgives a fault of the object, and its motion if it is loose.
 
-        When a hand had touched it before, it must then be picked up again.
-        Returns whether there was anything to forgive.
+        If a hand had touched it before, it must then be picked up again. Returns whether there was anything to forgive.
         """
         loose = self._since_touch > 0 and self._rest_steps == 0
         if not (loose or self._wrong):
@@ -112,13 +112,13 @@ class Custody:
         return True
 
     def _forget(self, position: Vec3) -> None:
-        """Begins anew with the object at `position` [m]."""
+        """Restarts the judgement with the object at `position` [m]."""
         self._fault, self._pushed, self._was_supported = "", 0.0, False
         self._start = self._previous = self._last_touched = position
         self.lifted = self.moved = 0.0
 
     def _judge_freedom(self, position: Vec3, speed: float) -> None:
-        """Remembers the first fault of an object that no finger touches."""
+        """Records the first fault of an object that no finger touches."""
         fall = self._last_touched[2] - position[2]
         slide = math.dist(position[:2], self._last_touched[:2])
         if self._fault:
@@ -132,12 +132,12 @@ class Custody:
 
     @property
     def rest_s(self) -> float:
-        """For how long it has been lying still and untouched [s]."""
+        """How long it has been still and untouched [s]."""
         return self._rest_steps / self._control_hz
 
     @property
     def misplaced(self) -> str:
-        """What it rests on and may not; "" when there is nothing, or it was never moved."""
+        """Describes a forbidden support that it rests on; "" when there is none, or it was never moved."""
         strange = self._rests_on - set(self._config.rests_on) if self._config.rests_on else ()
         if not strange or self.moved < self._config.slide:
             return ""
@@ -146,7 +146,7 @@ class Custody:
 
     @property
     def fault(self) -> str:
-        """What happened to it that must not; "" when nothing did."""
+        """Describes the fault in its treatment; "" when there is none."""
         config = self._config
         if not self._fault and self._owed and self.lifted < config.lift:
             return f"the {self._role} was lost, and two fingers never held it {1e3 * config.lift:.0f} mm up again"
@@ -154,7 +154,7 @@ class Custody:
 
     @property
     def _wrong(self) -> str:
-        """What happened to it that must not and can be made good; "" when nothing did."""
+        """Describes a fault that can be forgiven and made good; "" when there is none."""
         config = self._config
         if self._fault:
             return self._fault

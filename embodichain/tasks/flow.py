@@ -1,4 +1,4 @@
-"""Flow: what becomes of each grain on its way from one vessel into another, judged step by step; a part that graders share."""
+"""Flow: judges step by step how each grain gets from one vessel into another. Several graders use it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from embodichain.types.poses import inverse, turned
 Floats = NDArray[np.float64]
 
 SOURCE, FLIGHT, ARRIVED, ASTRAY = range(4)
-"""A grain is in the vessel that it came from, between the mouths, in the other, or went some other way: then for good."""
+"""Stages of a grain: in the source vessel, between the mouths, in the target vessel, or lost for good."""
 POURED = math.radians(60.0)
-"""Least angle [rad] by which a vessel leans that is poured from."""
+"""Least angle [rad] by which a vessel leans while it is poured from."""
 JUMP = 0.08
-"""Furthest that a grain can come in one control step [m]: 4 m/s."""
+"""Longest distance that a grain can move in one control step [m]: 4 m/s."""
 _DEEP = 0.05
-"""How far below a rim [m] a grain may be seen first after it passed, at the speeds of a fall of 0.2 m."""
+"""Depth below a rim [m] at which a grain that passed it may be seen first, at the speed of a fall of 0.2 m."""
 _HELD_STEPS = 3
-"""Contacts are seen once a control step and flicker: a hold counts for this many steps."""
+"""Number of control steps for which a hold counts, because contacts are sampled once a step and flicker."""
 
 
 def _local(scene: Scene, state: WorldState, role: str) -> Floats:
@@ -33,7 +33,7 @@ def _local(scene: Scene, state: WorldState, role: str) -> Floats:
 
 
 def within(scene: Scene, state: WorldState, role: str) -> NDArray[np.bool_]:
-    """Which grains are inside a vessel: below its rim and inside its walls, shape [N]."""
+    """Which grains are inside a vessel, below its rim and within its walls: shape [N]."""
     bounds = scene.object(role).asset.bounds
     points = _local(scene, state, role)
     return (np.hypot(points[:, 0], points[:, 1]) < bounds[1, 0]) & (points[:, 2] > 0.0) & (points[:, 2] < bounds[1, 2])
@@ -42,9 +42,9 @@ def within(scene: Scene, state: WorldState, role: str) -> NDArray[np.bool_]:
 class Flow:
     """Follows the grains of a scene from one vessel to another.
 
-    A grain leaves lawfully through the mouth of a vessel that leans and that a hand holds in the air; it arrives through the mouth
-    of one that another hand holds. A grain that jumps, passes a wall, touches down outside or leaves the second vessel again is
-    astray for good.
+    A grain may leave only through the mouth of a vessel that leans and that a hand holds in the air, and arrive only through the
+    mouth of a vessel that the other hand holds. A grain that jumps, passes a wall, touches down outside, or leaves the second
+    vessel again is lost for good.
     """
 
     def __init__(self, scene: Scene, source: str, target: str) -> None:
@@ -83,10 +83,10 @@ class Flow:
 
     @property
     def arrived(self) -> int:
-        """How many grains came the lawful way and are still there."""
+        """Number of grains that arrived by the mouths and are still there."""
         return int((self._stage == ARRIVED).sum())
 
     @property
     def astray(self) -> int:
-        """How many grains went any other way."""
+        """Number of grains that are lost."""
         return int((self._stage == ASTRAY).sum())

@@ -1,4 +1,4 @@
-"""handover_and_place: one arm takes the object, hands it to the other, and that one puts it into the basket on its side."""
+"""handover_and_place: one arm takes the object and hands it to the other, which puts it into the basket on its side."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from embodichain.types.poses import compose, inverse, turned
 REST_S = 0.5
 """How long the object must lie in the basket untouched at the end [s]."""
 BASKET_SHIFT = 0.02
-"""Furthest that the basket may be moved [m]."""
+"""Largest distance by which the basket may be moved [m]."""
 SIDES = ("left", "right")
 _OTHER = {"left": "right", "right": "left"}
 _PHRASES = Phrases(
@@ -44,11 +44,11 @@ _COLORS = {
     "yellow": (0.92, 0.77, 0.16, 1.0),
 }
 _OBJECT_Y, _BASKET_Y = (0.0, 0.20), (-0.28, -0.12)
-"""Where object and basket lie across the table [m] when the left arm gives; mirrored when the right one does."""
+"""Ranges of object and basket across the table [m] when the left arm gives; mirrored when the right arm does."""
 
 
 class HandoverAndPlace:
-    """A block in 0.30 x 0.20 m on one arm's half of the table, a basket on the other's, both turned any way."""
+    """A block in 0.30 x 0.20 m on one arm's half of the table, a basket on the other's, both with any yaw."""
 
     name = "handover_and_place"
 
@@ -77,7 +77,7 @@ class HandoverAndPlace:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Picks, passes on and puts into the basket; begins again from wherever the object is when an attempt fails."""
+        """Picks, hands over and places into the basket; restarts from wherever the object is when an attempt fails."""
         hands = Hand.all_of(robot, state)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -89,7 +89,7 @@ class HandoverAndPlace:
 
 
 def arms_of(scene: Scene) -> tuple[str, str]:
-    """Names of the giving and the receiving arm: the basket stands on the receiver's side."""
+    """Names of the giving and the receiving arm. The basket stands on the receiver's side."""
     receiver = "left" if scene.object("basket").pose.position[1] > 0.0 else "right"
     return _OTHER[receiver], receiver
 
@@ -97,7 +97,7 @@ def arms_of(scene: Scene) -> tuple[str, str]:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _LIFT, _CLEAR = 0.06, 0.015
-"""How high the object is lifted for the handover, and how far above the basket's rim it passes [m]."""
+"""Height to which the object is lifted for the handover, and height above the basket's rim at which it passes [m]."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -125,7 +125,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def misplaced(scene: Scene, state: WorldState) -> str:
-    """What is wrong with where the object lies; "" when it lies in the basket."""
+    """Describes what is wrong with the object's place; "" when it lies in the basket."""
     if not state.touching("object/", "basket/") or state.touching("object/", "table"):
         return "the object does not lie in the basket"
     basket = scene.object("basket").asset.bounds

@@ -27,7 +27,7 @@ from embodichain.types.poses import compose
 REST_S = 0.5
 """How long the block must lie on the target untouched at the end [s]."""
 CENTER_TOLERANCE = 0.05
-"""Furthest that the block's middle may lie from the target's [m], seen from above."""
+"""Largest horizontal distance between the centres of block and target [m]."""
 _PHRASES = Phrases(
     streamed=(
         "Hand the block from the left arm to the right arm and put it on the {color} pad.",
@@ -45,7 +45,7 @@ _COLORS = {
 
 
 class HandoverBlock:
-    """A block that the left arm reaches and a pad that the right arm reaches, in 0.30 x 0.40 m of the table, turned any way."""
+    """A block that the left arm reaches and a pad that the right arm reaches, in 0.30 x 0.40 m of the table, with any yaw."""
 
     name = "handover_block"
 
@@ -54,7 +54,7 @@ class HandoverBlock:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """A block on the left arm's side of what it reaches, and a pad where the right arm can set something down."""
+        """A block within reach of the left arm, and a pad where the right arm can set something down."""
         color = list(_COLORS)[int(rng.integers(len(_COLORS)))]
         objects = (
             ObjectRequest(role="block", category="block", reach=("grasp",), arms=("left",)),
@@ -64,7 +64,7 @@ class HandoverBlock:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Picks, meets, passes on and places; begins again from wherever the block is when an attempt fails."""
+        """Picks, hands over in the air and places; restarts from wherever the block is when an attempt fails."""
         hands = Hand.all_of(robot, state)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -79,7 +79,7 @@ class HandoverBlock:
 
 _LIFT = 0.06
 _HEIGHTS = (0.05, 0.03)
-"""How high above the target the block is brought there [m]: the first that the arm can do."""
+"""Heights above the target to which the block may be brought [m]; the first that the arm can reach is taken."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -105,7 +105,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def misplaced(scene: Scene, state: WorldState) -> str:
-    """What is wrong with where the block lies; "" when nothing is."""
+    """Describes what is wrong with the block's place; "" when nothing is."""
     if not state.touching("block/", "target/") or state.touching("block/", "table"):
         return "the block does not lie on the pad"
     block, pad = _middle(scene, state, "block"), _middle(scene, state, "target")

@@ -1,4 +1,4 @@
-"""hanging_mug: take the mug by its rim and slip its handle over a branch of the rack, so that it hangs there by itself."""
+"""hanging_mug: take the mug by its rim and slip its handle over a branch of the rack, so that the mug hangs there by itself."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from embodichain.types.poses import compose, inverse, turn, turned, yaw_of, yaw_
 REST_S = 1.0
 """How long the mug must hang still and untouched at the end [s]."""
 HOLE = 0.016
-"""Furthest from the middle of the handle's hole that the branch may pass [m] across, and twice that along the handle."""
+"""Largest distance of the branch from the centre of the handle's hole [m]: across the hole; twice that along the handle."""
 RACK_SHIFT = 0.03
-"""Furthest that the rack may be moved [m]."""
+"""Largest distance by which the rack may be moved [m]."""
 RACK_X, RACK_Y = (0.02, 0.14), (-0.10, 0.10)
-"""Where the rack stands [m], turned any way."""
+"""Range of the rack's position [m]; its yaw is arbitrary."""
 ROOM = 0.04
-"""How much room the mug has around it at least [m]: for the hand that takes it."""
+"""Least free room around the mug [m], for the hand that takes it."""
 _PHRASES = Phrases(
     streamed=(
         "Hang the mug on the rack.",
@@ -47,7 +47,7 @@ _PHRASES = Phrases(
 
 
 class HangingMug:
-    """A mug in 0.30 x 0.40 m of the table and a rack in 0.12 x 0.20 m of it, both turned any way; either arm may do it."""
+    """A mug in 0.30 x 0.40 m of the table and a rack in 0.12 x 0.20 m of it, both with any yaw; either arm may do it."""
 
     name = "hanging_mug"
 
@@ -65,7 +65,7 @@ class HangingMug:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Grips the rim, threads the branch, lowers and lets go; begins again from wherever the mug is when that fails."""
+        """Grips the rim, threads the branch, lowers and lets go; restarts from wherever the mug is when that fails."""
         hands = Hand.all_of(robot, state)
         spent: set[str] = set()
         yield from retry(
@@ -78,41 +78,42 @@ class HangingMug:
 
 
 def branches(rack: Asset) -> tuple[str, ...]:
-    """Names of the rack's branches: each has a tip `branch_*` and a place to hang `seat_*`."""
+    """Names of the rack's branches. Each has a tip `branch_*` and a place to hang on, `seat_*`."""
     return tuple(sorted(name.removeprefix("branch_") for name in rack.affordances if name.startswith("branch_")))
 
 
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _LIFT, _LOW_LIFT = 0.10, 0.05
-"""How high the mug is lifted [m] to be hung, and to be set down elsewhere."""
+"""Height to which the mug is lifted [m]: to be hung, and to be set down elsewhere."""
 _MIDDLE_X, _MIDDLE_Y = (0.0, 0.05, -0.05, -0.1), (0.0, 0.06, -0.06, 0.12, -0.12)
 _FROM_RACK, _ELSEWHERE = 0.17, 0.08
-"""A mug that is brought to the middle stands so far from the rack, and from where it was [m]."""
+"""Least distance of a mug that is brought to the middle from the rack, and from its previous place [m]."""
 _RIM_DEPTH = 0.012
-"""How far below its rim the mug is held [m]."""
+"""Depth below its rim at which the mug is held [m]."""
 _OUTSIDE = 0.03
-"""How far beyond the tip of the branch the handle starts to be slipped over it [m]."""
+"""Distance beyond the tip of the branch at which slipping the handle over it starts [m]."""
 _OPENING = 0.034
 _THREAD_SPEED, _LOWER, _LOWER_SPEED, _PRESS = 0.12, 0.016, 0.04, 1.0
-"""The handle is slipped over the branch, then lowered by at most so much [m] until it presses on the branch so much [N]."""
+"""The handle is slipped over the branch, then lowered by up to `_LOWER` [m] until it presses with `_PRESS` [N]; speeds [m/s]."""
 _TILTS = tuple(math.radians(degrees) for degrees in (30.0, 40.0, 50.0, 60.0))
-"""Angles by which the mouth of the mug points up when it is slipped on [rad]: a level gripper is what no arm can do."""
+"""Angles by which the mouth of the mug points up when it is slipped on [rad]; no arm can do it with a level gripper."""
 _CARRY_SPEED, _CARRY_ACCELERATION = 1.2, 4.0
-"""Of the joints that carry the mug [rad/s, rad/s^2]: a mug that is swung turns about the finger inside it, whose pad then jams
-in the round of the wall with up to 220 N."""
+"""Limits of the joints while the mug is carried [rad/s, rad/s^2]. A mug that is swung turns about the finger inside it, whose pad
+then jams in the curve of the wall with up to 220 N.
+"""
 _RELEASE_S, _WIDER, _SETTLE_S = 0.8, 0.030, 10.0
-"""The fingers take so long [s] to open by so much [m]; then the mug has so long to come to rest [s]."""
+"""The fingers take `_RELEASE_S` [s] to open by `_WIDER` [m]; then the mug has `_SETTLE_S` [s] to come to rest."""
 _SINK = math.radians(5.0)
 _BACK = 0.07
-"""How far the hand draws back from the hanging mug [m]."""
+"""Distance by which the hand draws back from the hanging mug [m]."""
 _MUG_RADIUS, _MUG_CORE, _HANDLE, _ROD = 0.046, (0.040, 0.055), 0.012, 0.006
 _AWAY = 0.004
-"""Least distance [m] of mug and rack where they do not mean to touch."""
+"""Least distance [m] between mug and rack where they should not touch."""
 
 
 def rim_grips(mug: Asset) -> tuple[Pose, ...]:
-    """Ways to hold the mug from above by its rim (object_from_tip): opposite the handle, and at its sides."""
+    """Grasps of the mug's rim from above (object_from_tip): opposite the handle, and at its sides."""
     grip = affordance(mug, "grasp", Pose())
     x, y, _ = grip.position
     level = Pose(position=(x, y, float(mug.bounds[1, 2]) - _RIM_DEPTH), quaternion=grip.quaternion)
@@ -123,9 +124,9 @@ def rim_grips(mug: Asset) -> tuple[Pose, ...]:
 def _attempt(
     hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, spent: set[str], brought: bool = False
 ) -> Attempting:
-    """One pick and hang, by a hand that has not had to put the mug back yet (`spent`) where there is one.
+    """One pick and hang, preferably by a hand that has not had to put the mug back yet (`spent`).
 
-    A mug that nobody can hang from where it stands is brought to the middle first, once.
+    A mug that no hand can hang from its present place is first brought to the middle, once.
     """
     if not unhung(scene, state):
         return Attempt(state=state)
@@ -140,7 +141,7 @@ def _attempt(
 
     def onward(hand: Hand, start: Floats, held: Pose, careful: bool = False) -> tuple[Floats, Pose]:
         key = (hand.name, hand.joints.tobytes(), object_pose(scene, state, "rack"))
-        if key not in known:  # every grip that is weighed asks for them
+        if key not in known:  # every grip that is considered asks for them
             known[key] = list(_hangings(hand, scene, state))
         return _plan(hand, start, held, scene, state, known[key], careful)
 
@@ -153,7 +154,7 @@ def _attempt(
     fresh = [hand for hand in hands if hand.name not in spent]
     ways: list[tuple[Sequence[Hand], Onward] | None] = [(fresh, surely), (fresh, onward)] if fresh else []
     if not brought:
-        ways.append(None)  # elsewhere: a hand that had to put it back here would only have to do so again
+        ways.append(None)  # bring it elsewhere: a hand that put it back here would have to do so again
     if spent:
         ways += [(hands, onward)] if fresh else [(hands, surely), (hands, onward)]
     grips, hand, failure = rim_grips(mug), hands[0], MotionError("no arm has a way with the mug; move it nearer")
@@ -191,9 +192,9 @@ def _attempt(
 
 
 def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """Sets the mug down nearer to the middle, where hands have more ways with it; MotionError when no hand can.
+    """Sets the mug down nearer to the middle, where hands can reach it in more ways; raises MotionError when no hand can.
 
-    Returns what went wrong, "" when nothing did, and the state: a mug that no way leads on with once it is held is put back.
+    Returns what went wrong ("" when nothing did) and the state. If the held mug cannot be carried on, it is put back.
     """
     mug, here = scene.object("mug").asset, object_pose(scene, state, "mug")
     rack = object_pose(scene, state, "rack").position
@@ -224,7 +225,7 @@ def _bring(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Generator[
 
 
 def _sunk(held: Pose) -> Pose:
-    """The mug in the hand, its far side sunk as far as it may between the fingers."""
+    """The pose of the mug in the hand when its far side has sunk between the fingers as far as it may."""
     return compose(Pose(quaternion=turn((1.0, 0.0, 0.0), math.copysign(_SINK, held.position[1]))), held)
 
 
@@ -268,7 +269,7 @@ def _hang(
 
 
 def _over_branch(hand: Hand, seated: Pose, held: Sequence[Pose]) -> list[Floats]:
-    """The ways over the branch and down, as the mug is in the hand now; where the arm just cannot, as it was when it was lifted."""
+    """Paths over the branch and down, for the mug's pose in the hand now; if the arm cannot, for its pose when it was lifted."""
     failure: MotionError | None = None
     for tip_from_mug in held:
         try:
@@ -280,7 +281,7 @@ def _over_branch(hand: Hand, seated: Pose, held: Sequence[Pose]) -> list[Floats]
 
 
 def _onto(at_seat: Pose) -> list[Waypoint]:
-    """The tip's way over the branch and down."""
+    """Waypoints of the tip over the branch and down."""
     below = moved(at_seat, (0.0, 0.0, -_LOWER))
     return [Waypoint(pose=at_seat, exact=True, speed=_THREAD_SPEED), Waypoint(pose=below, exact=True, speed=_LOWER_SPEED)]
 
@@ -294,9 +295,9 @@ def _plan(
     hangings: Sequence[tuple[Pose, Pose]],
     careful: bool = False,
 ) -> tuple[Floats, Pose]:
-    """A branch that the mug in the hand can be hung on: the way to before it, and the mug's pose on it.
+    """A branch that the mug in the hand can be hung on: the path to the pose before it, and the mug's pose on it.
 
-    Ways on which the handle, too, keeps clear of everything are preferred, and asked for by `careful`.
+    Paths on which the handle keeps clear of everything too are preferred; `careful` demands them.
     """
     failure, second = MotionError("no branch of the rack can be reached; turn the rack or move it nearer"), None
     hand = hand.paced(joint_speed=_CARRY_SPEED, joint_acceleration=_CARRY_ACCELERATION)
@@ -315,7 +316,7 @@ def _plan(
         if _spare(hand, approach, held, rack) < 0.0 or _spare(hand, approach, held, arms, (start[None],)) < 0.0:
             failure = MotionError("the mug would pass too near to the rack or an arm; turn the rack")
             continue
-        ends = start[None], approach[-1:]  # in the end the handle is next to a branch, on purpose
+        ends = start[None], approach[-1:]  # at the end the handle is close to a branch on purpose
         if min(_spare(hand, approach, held, parts, ends, handle) for parts in (rack, arms)) >= 0.0:
             return approach, seated
         second = second or (approach, seated)
@@ -326,7 +327,7 @@ def _plan(
 
 
 def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pose, Pose]]:
-    """Poses of the mug before a branch and on it (world_from_mug), level mugs first, then those of the nearer branches."""
+    """Poses of the mug before a branch and on it (world_from_mug): level mugs first, then nearer branches first."""
     rack, mug = scene.object("rack").asset, scene.object("mug").asset
     loop = affordance(mug, "hang_loop", Pose())
     world_from_rack = object_pose(scene, state, "rack")
@@ -346,7 +347,7 @@ def _hangings(hand: Hand, scene: Scene, state: WorldState) -> Iterator[tuple[Pos
 
 
 def _rack_capsules(scene: Scene, state: WorldState) -> tuple[Floats, Floats]:
-    """The rack as capsules in the world: post and branches, end points [m] [k, 2, 3] and radii [m] [k]."""
+    """The rack as capsules in the world frame: post and branches, end points [m] [k, 2, 3] and radii [m] [k]."""
     rack = scene.object("rack").asset
     pose = object_pose(scene, state, "rack")
     top = compose(pose, Pose(position=(0.0, 0.0, float(rack.bounds[1, 2]))))
@@ -360,9 +361,9 @@ def _rack_capsules(scene: Scene, state: WorldState) -> tuple[Floats, Floats]:
 
 
 def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats, handle: Vec3 | None = None) -> float:
-    """About how far the body of a mug in the hand (`held`: tip_from_mug) stays from capsules along `path` [T, dof] [m].
+    """Approximate distance between the body of a mug in the hand (`held`: tip_from_mug) and capsules along `path` [T, dof] [m].
 
-    Its handle counts as well where the middle of that is given [m].
+    The handle is included if its centre [m] is given.
     """
     low, high = _MUG_CORE
     core, thick = [((0.0, 0.0, low), (0.0, 0.0, high))], [_MUG_RADIUS]
@@ -378,7 +379,7 @@ def _mug_gap(hand: Hand, path: Floats, held: Pose, ends: Floats, radius: Floats,
 def _spare(
     hand: Hand, path: Floats, held: Pose, parts: tuple[Floats, Floats], ends: Sequence[Floats] = (), handle: Vec3 | None = None
 ) -> float:
-    """By how much a mug in the hand keeps further from capsules than it must [m]; where it is at `ends`, it may be."""
+    """Distance of a mug in the hand from capsules beyond the required one [m]: `_AWAY`, or that at `ends` if it is less."""
     least = min([_AWAY, *(_mug_gap(hand, end, held, *parts, handle) for end in ends)])
     return _mug_gap(hand, path, held, *parts, handle) - least
 
@@ -387,7 +388,7 @@ def _spare(
 
 
 def unhung(scene: Scene, state: WorldState) -> str:
-    """What keeps the mug from hanging on a branch; "" when a branch passes through its handle and carries it."""
+    """Why the mug does not hang on a branch; "" when a branch passes through its handle and carries it."""
     if not state.touching("mug/", "rack/"):
         return "the mug does not touch the rack"
     if state.touching("mug/", "table"):
@@ -415,9 +416,9 @@ def threaded(scene: Scene, state: WorldState) -> bool:
 
 
 _SWINGING = CustodyConfig(fall=0.04, slide=0.12, free_speed=0.8, push=0.05, support="table", rests_on=("rack",))
-"""A mug that is let go of with its handle over a branch swings until it hangs: so far and so fast, but no further."""
+"""Limits for a mug that swings, after its release with the handle over a branch, until it hangs."""
 _TOUCH_WINDOW = 2
-"""Contacts are seen once a control step: a touch counts for this many steps."""
+"""Number of control steps for which a touch counts, because contacts are sampled once a control step."""
 
 
 class HangingMugGrader(Judge):

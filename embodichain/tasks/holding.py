@@ -1,4 +1,4 @@
-"""Holding: whose hands are on an object, whether one has it between its fingers, and what it rests on; told from contacts alone."""
+"""Holding: which hands touch an object, which hold it between their fingers, and what it rests on, computed from contacts alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from embodichain.types import ArmParts, Contact, WorldState
 
 OPPOSED = -0.7
-"""Cosine of the angle between what two fingers exert on an object, above which they do not hold it between them: 135 degrees.
+"""Largest cosine of the angle between the forces of two fingers on an object for which they hold it between them: 135 degrees.
 
-Experts stay below -0.92 on tapered bowls, below -0.99 on boxes; fingers that carry something on top of them have 1.
+Experts stay below -0.92 on tapered bowls and below -0.99 on boxes. Fingers that carry something on top of them have 1.
 """
 
 
 def touches(state: WorldState, role: str) -> Iterator[tuple[str, Contact]]:
-    """The body that presses on the object under `role`, and the contact, for all that touches it."""
+    """For everything that touches the object under `role`: the other body, and the contact."""
     name = f"{role}/"
     for contact in state.contacts:
         if contact.second.startswith(name):
@@ -33,7 +33,7 @@ def touching_arms(state: WorldState, role: str) -> frozenset[str]:
 
 
 def holders(state: WorldState, role: str) -> frozenset[str]:
-    """Names of the arms that have an object between their fingers: two of one hand press on it from opposite sides."""
+    """Names of the arms that hold an object between their fingers: two fingers of one hand press on it from opposite sides."""
     pushes: dict[str, NDArray[np.float64]] = {}
     for body, contact in touches(state, role):
         if body.startswith("robot/"):
@@ -57,6 +57,6 @@ def _between(arm: ArmParts, pushes: Mapping[str, NDArray[np.float64]]) -> bool:
 
 
 def resting_on(state: WorldState, role: str) -> frozenset[str]:
-    """What touches an object beside the robot: "table", "world" for the floor, "grains", and the roles of other objects."""
+    """What touches an object besides the robot: "table", "world" for the floor, "grains", and the roles of other objects."""
     found = {body.partition("/")[0] for body, contact in touches(state, role) if contact.force > 0.0}
     return frozenset(found - {"robot", role})

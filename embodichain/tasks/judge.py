@@ -1,4 +1,4 @@
-"""The judge that every task's grader is: how the robot conducted itself, what became of each object, then the task's own goal."""
+"""The base of every grader: checks the robot's conduct, the treatment of each object, then the task's own goal."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from embodichain.types import ArmParts, Bounds, Contact, Scene, Verdict, WorldSt
 
 Floats = NDArray[np.float64]
 _GROUND = ("table", "world")
-"""Names in contacts of the table and the floor."""
+"""Names of the table and the floor in contacts."""
 
 
 class Conduct:
-    """Watches the robot, whatever its task: the first breach of the scene's `Bounds` stays, and nothing forgives it."""
+    """Watches the robot, whatever its task. The first breach of the scene's `Bounds` is kept, and is never forgiven."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
         self._joints: Floats | None = None
         self._velocity: Floats | None = None
         self.fault = ""
-        """What the robot did that it must not, in words; "" when nothing."""
+        """Describes the first breach; "" when there is none."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
@@ -33,7 +33,7 @@ class Conduct:
             self.fault = self._motion(state) or self._contacts(state)
 
     def _motion(self, state: WorldState) -> str:
-        """What joints did too fast, measured as differences from one control step to the next."""
+        """Describes a joint that moved too fast, by differences from one control step to the next."""
         joints = np.concatenate([np.empty(0), *(state.measured[arm.joints] for arm in state.arms)])
         before, velocity_before = self._joints, self._velocity
         self._joints = joints
@@ -51,7 +51,7 @@ class Conduct:
         return ""
 
     def _contacts(self, state: WorldState) -> str:
-        """What the robot pressed on too hard."""
+        """Describes what the robot pressed on too hard."""
         objects: dict[tuple[str, str], float] = {}
         for contact in state.contacts:
             first, second = contact.first.startswith("robot/"), contact.second.startswith("robot/")
@@ -69,12 +69,12 @@ class Conduct:
         return ""
 
     def _within(self, arms: tuple[ArmParts, ...], contact: Contact) -> str:
-        """What is wrong with two parts of the robot that touch."""
+        """Describes a forbidden contact between two parts of the robot."""
         first, second = (next((arm for arm in arms if body in arm.bodies), None) for body in (contact.first, contact.second))
         allowed = self._bounds.arms_force
         if first is not None and first is second:
             fingers = [first.fingers.get(body) for body in (contact.first, contact.second)]
-            closed = None not in fingers and fingers[0] != fingers[1]  # a hand that is shut presses its fingers together
+            closed = None not in fingers and fingers[0] != fingers[1]  # a closed hand presses its fingers together
             allowed = self._grip(arms, contact.first) if closed else self._bounds.self_force
         force = _hardest(contact)
         if force <= allowed:
@@ -83,26 +83,26 @@ class Conduct:
         return f"{one} pressed on {other} with {force:.0f} N, {allowed:.0f} N allowed"
 
     def _grip(self, arms: tuple[ArmParts, ...], body: str) -> float:
-        """Most that a part of the robot may press on an object with [N]."""
+        """Largest force [N] that a part of the robot may exert on an object."""
         own = next((arm.grip_force for arm in arms if body in arm.bodies), 0.0)
         return self._bounds.grip_share * (own or self._bounds.grip_force)
 
 
 def _hardest(contact: Contact) -> float:
-    """Of one physics step where that is known, else the mean of the period [N]."""
+    """Largest force of one physics step where it is known, else the mean of the period [N]."""
     return contact.peak or contact.force
 
 
 class Judge(ABC):
-    """What all graders share; implements `protocols.Grader`.
+    """The part that all graders share; implements `protocols.Grader`.
 
     An episode is a success when no object in `things` has a fault, the task's goal is reached (`_missing`), the robot stayed within
-    the scene's bounds, and every object rests at the end on what it may rest on. A task says what its goal is, and may `_follow`
-    the episode to know.
+    the scene's bounds, and every object rests at the end on an allowed support. A task defines its goal, and may `_follow` the
+    episode to know it.
     """
 
     done = "the goal is reached"
-    """What is said of a success."""
+    """The reason given for a success."""
 
     def __init__(self, scene: Scene, things: Sequence[Custody] = ()) -> None:
         self._scene = scene
@@ -119,14 +119,14 @@ class Judge(ABC):
         self._state = state
 
     def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more.
+        """Ends a labelled failure: what led to it is forgiven, but must be made good.
 
-        How fast the robot moved and how hard it pressed is not forgiven.
+        The robot's speeds and forces are not forgiven.
         """
         self._forgive(tuple(thing for thing in self._things if thing.pardon()))
 
     def verdict(self) -> Verdict:
-        """The judgement of all that was observed so far."""
+        """The judgement of everything observed so far."""
         if self._state is None:
             return Verdict(success=False, reason="nothing was observed")
         faults = (thing.fault for thing in self._things)
@@ -137,20 +137,20 @@ class Judge(ABC):
         return Verdict(success=True, reason=self.done, progress=1.0)
 
     def _follow(self, state: WorldState) -> None:
-        """Takes in the state for the task's own goal, after the objects did."""
+        """Updates the task's own goal with a state, after the objects."""
         return
 
     def _forgive(self, things: tuple[Custody, ...]) -> None:
-        """Forgets, for the task's own goal, what led to a labelled failure; `things` had something to forgive."""
+        """Forgives, for the task's own goal, what led to a labelled failure; `things` are the objects with something to forgive."""
         return
 
     @abstractmethod
     def _missing(self, state: WorldState) -> str:
-        """What keeps the goal from being reached; "" when it is."""
+        """Why the goal is not reached; "" when it is."""
 
     @abstractmethod
     def _progress(self, state: WorldState) -> float:
-        """How far a failed episode came, 0..1."""
+        """Progress of a failed episode, 0..1."""
 
     def _unrest(self, needed_s: float, what: str, verb: str = "lay") -> str:
         """Why the objects have not rested for `needed_s` [s]; "" when they have."""

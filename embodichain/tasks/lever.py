@@ -1,4 +1,4 @@
-"""Levers: how a hand tips one over, and what is watched of it; a part that the tasks with a switch share.
+"""Levers: how a hand tips a lever over, and how that is judged. The tasks with a switch share this.
 
 The side of a lever is +1 when it is on, tipped towards the switch's +X, and -1 when it is off.
 """
@@ -23,35 +23,35 @@ from embodichain.types.poses import multiply, turn, turned
 START = 0.45
 """Angle of the lever at the start [rad], on either side."""
 THRESHOLD = 0.25
-"""The lever is over when its angle on the wanted side exceeds this [rad]."""
+"""The lever is tipped over when its angle on the wanted side exceeds this [rad]."""
 REST_S = 0.5
-"""How long the lever must stay over after the robot has let go [s]."""
+"""How long the lever must stay there after the robot has let go [s]."""
 
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _KNOB_RADIUS = 0.0105
 _KNOB_HALF_WIDTH = 0.014
 _FINGER_HALF_X, _FINGER_HALF_Y, _FINGER_BELOW = 0.011, 0.016, 0.010
-"""Closed fingers reach this far [m] from the tip along its X and Y axes, and beyond it."""
+"""Extent of the closed fingers from the tip [m]: along its X and Y axes, and beyond it."""
 _ABOVE = 0.05
 _NEAR = 0.12
-"""A hand so near [m] to where it pushes from, lower than it would come from above and not before the lever, goes straight there."""
+"""A hand nearer than this [m] to the start of the push, low enough and behind the lever, moves there in a straight line."""
 _OVER_KNOB = 0.035
-"""Closed fingers pass over the knob when the tip is so far [m] above where it pushes from."""
+"""Height of the tip above the start of the push [m] at which closed fingers pass over the knob."""
 _PUSH_SPEED = 0.18
 _GAP = 0.022
-"""Distance [m] between fingers and lever before the push: whoever learns from this may err by as much and not land on the knob."""
+"""Distance [m] between fingers and lever before the push. A policy may err by as much and still not land on the knob."""
 _YAWS = tuple(math.radians(degrees) for degrees in (90.0, 45.0, -45.0, 67.5, -67.5, 25.0, -25.0))
-"""Turns of the gripper that press with the smooth back or edge of a finger: its rubber pad would stick to the lever and jerk it."""
+"""Yaws of the gripper at which the smooth back or edge of a finger presses. Its rubber pad would stick to the lever and jerk it."""
 _NEARLY_HOME = tuple(math.radians(degrees) for degrees in (0.0, 20.0, -20.0, 40.0, -40.0))
 _DONE_OPENING = 0.02
 """Opening of the gripper [m] after the push."""
 _END = 0.38
-"""Where the push takes the lever [rad]: midway between its threshold and its stop at 0.5, 8 mm at the knob from either."""
+"""Angle to which the push takes the lever [rad]: midway between its threshold and its stop at 0.5, 8 mm at the knob from either."""
 
 
 def tip_over(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, side: float) -> Attempting:
-    """One approach, push and retreat, after which the lever is to be on `side`: pressing on it alone, with closed fingers."""
+    """One approach, push and retreat, after which the lever should be on `side`. Closed fingers press on the lever alone."""
     if state.object_joints["switch"][0] * side > THRESHOLD:
         return Attempt(state=state)
     begun_s = state.time_s
@@ -69,7 +69,7 @@ def tip_over(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
         state = yield from lift(hand, state, 0.08)
         return Attempt(state=state, failure=f"the lever went from {before:.2f} to {angle:.2f} rad, not over {THRESHOLD * side:.2f}")
     back_off = turned(scene.object("switch").pose.quaternion, (-0.03 * side, 0.0, 0.06))
-    # The fingers open on the way back: a hand that has done its work must not look like one about to begin.
+    # The fingers open on the way back, so that a hand that has finished does not look like one about to begin.
     state = yield from follow(hand, state, hand.shift(back_off), opening=_DONE_OPENING)
     state = yield from wait(hand, state, 0.3)
     angle = state.object_joints["switch"][0]
@@ -77,9 +77,9 @@ def tip_over(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) -> Skill:
-    """Takes the hand off from behind the lever, above the knob or away from it, to be there when the next frame is seen.
+    """Moves the hand away from behind the lever, above the knob or backwards, until the next frame is taken.
 
-    It stays where it is when it cannot come there.
+    It stays where it is when it cannot get there.
     """
     offset = np.array(miss.stray)
     onward = offset @ forward
@@ -95,10 +95,10 @@ def _stray(hand: Hand, state: WorldState, forward: Floats, miss: Disturbance) ->
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance, side: float) -> tuple[Hand, Floats, Floats]:
-    """The hand whose home is nearer to the switch, if it can, its way to behind the lever, and the push.
+    """The hand whose home is nearer to the switch, if it can, its path to behind the lever, and the push.
 
-    The first turn of the gripper that works is taken, and first of all none: a hand that looks the same way everywhere is easier
-    to learn from than the way that is quickest.
+    The first yaw of the gripper that works is taken, beginning with the yaw at home: a hand that always has the same orientation is
+    easier to learn from than the fastest motion.
     """
     x, y, _ = state.object_poses["switch"].position
     nearest = sorted(hands, key=lambda hand: math.dist(hand.chain.pose(hand.chain.home).position[:2], (x, y)))
@@ -116,7 +116,7 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
 
 
 def _approach(hand: Hand, ready: Pose, forward: Floats) -> Floats:
-    """Straight to the pose behind the lever from where nothing is between, else from above."""
+    """A path to the pose behind the lever: straight where nothing is between, else from above."""
     offset = np.subtract(hand.pose.position, ready.position)
     if np.linalg.norm(offset) < _NEAR and offset[2] < _ABOVE and offset @ forward < _GAP / 2:
         try:
@@ -133,24 +133,24 @@ def _forward(scene: Scene, state: WorldState, side: float) -> Floats:
 
 
 def _choices(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, float]]:
-    """Each hand with each of its turns, in order."""
+    """Each hand with each of its yaws, in order."""
     return [(hand, yaw) for hand in hands for yaw in _yaws(hand, scene, state)]
 
 
 def _yaws(hand: Hand, scene: Scene, state: WorldState) -> list[float]:
-    """Turns of the gripper from the lever's axis [rad], the best first: as it stands at home, nearly so, then whatever works."""
+    """Yaws of the gripper relative to the lever's axis [rad], best first: as at home, nearly so, then whatever works."""
     switch = scene.object("switch")
     upright = affordance(switch.asset, "lever_tip", world_from_asset(switch.asset, state.object_poses["switch"]), (0.0,))
     x, y, _ = turned(upright.quaternion, (1.0, 0.0, 0.0))
     home_x, home_y, _ = turned(hand.chain.pose(hand.chain.home).quaternion, (1.0, 0.0, 0.0))
-    home = math.atan2(y, x) - math.atan2(home_y, home_x)  # the tip's Z points down: turning about it turns X clockwise
+    home = math.atan2(y, x) - math.atan2(home_y, home_x)  # the tip's Z points down, so a positive yaw turns X clockwise
     return [*(home + more for more in _NEARLY_HOME), *_YAWS]
 
 
 def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance, side: float) -> Callable[[float], Pose]:
-    """Tip poses from behind the lever to where it must end, pointing down, the gripper turned by `yaw` [rad] from the lever's axis.
+    """Tip poses from behind the lever to its final angle, pointing down, at `yaw` [rad] from the lever's axis.
 
-    The fingers follow the knob's arc and rise as its round side rolls on them: a contact that slides would make the lever bounce.
+    The fingers follow the knob's arc, and rise as its round side rolls on them: a sliding contact would make the lever bounce.
     """
     switch = scene.object("switch")
     world_from_switch = world_from_asset(switch.asset, state.object_poses["switch"])
@@ -178,27 +178,29 @@ def _push_curve(scene: Scene, state: WorldState, yaw: float, miss: Disturbance, 
 # -------------------------------------------------------------------------------------------------------------- watching
 
 _FREE_TRAVEL = 0.06
-"""Most that the lever may travel in the whole episode without the robot touching it [rad]."""
+"""Largest travel of the lever in the whole episode without contact with the robot [rad]."""
 _TOUCH_WINDOW = 5
-"""Contacts are seen once a control step, and a light lever bounces off the fingers within one: motion counts as the robot's when it
-touches the lever within so many steps before or after. Joint friction stops a lever that was hit well within that time."""
+"""Number of control steps before and after a touch within which the lever's motion counts as caused by the robot. Contacts are
+sampled once a control step, and a light lever bounces off the fingers in between. Joint friction stops a lever well within that
+time.
+"""
 _BASE_FORCE = 5.0
-"""Largest force with which the robot may brush the housing [N]."""
+"""Largest force of the robot on the housing [N]."""
 _LEVER_FORCE = 40.0
-"""Largest force with which the robot may press on the lever, which bends and breaks [N]."""
+"""Largest force of the robot on the lever, which would bend or break [N]."""
 _STILL = 0.01
-"""Most that the lever may creep in the final rest [rad]."""
+"""Largest motion of the lever in the final rest [rad]."""
 
 
 class LeverWatch:
-    """Sees every control step of a switch: what the robot did to it, and how long the lever rests on the wanted side untouched."""
+    """Watches a switch at every control step: how the robot treats it, and how long its lever rests on the wanted side."""
 
     def __init__(self, scene: Scene, side: float) -> None:
         placement = scene.object("switch")
         self.angle = placement.joint_positions[0]
-        """Of the lever [rad]."""
+        """Angle of the lever [rad]."""
         self.touched = False
-        """Whether the robot ever touched the lever."""
+        """Whether the robot has ever touched the lever."""
         self._side = side
         joint = placement.asset.movable_joints[0]
         self._lever, self._base = f"switch/{joint.child}", f"switch/{joint.parent}"
@@ -212,7 +214,7 @@ class LeverWatch:
         self._control_hz = CONTROL_HZ
 
     def observe(self, state: WorldState, *, pushed: bool = False) -> None:
-        """Takes in the state after one control step; `pushed` says that something else than the robot moves the lever by right."""
+        """Takes in the state after one control step; with `pushed`, something other than the robot may move the lever."""
         self._control_hz = state.control_hz
         angle = state.object_joints["switch"][0]
         touching = state.touching("robot/", self._lever)
@@ -235,13 +237,13 @@ class LeverWatch:
             self._resting.append(angle)
 
     def pardon(self) -> None:
-        """What was observed so far ends in a labelled failure: it has to be made good, and counts no more."""
+        """Ends a labelled failure: a push on the housing is forgiven, up to the force that is allowed on the lever."""
         if self._base_force <= _LEVER_FORCE:
             self._base_force = 0.0
 
     @property
     def fault(self) -> str:
-        """What must never happen, if it did; else ""."""
+        """Describes a breach of the limits; "" when there is none."""
         free_travel = self._free_travel + sum(self._unexplained)
         if free_travel > _FREE_TRAVEL:
             return f"the lever moved {free_travel:.2f} rad without the robot touching it"
@@ -255,7 +257,7 @@ class LeverWatch:
 
     @property
     def unrest(self) -> str:
-        """Why the lever does not rest on the wanted side, left alone for long enough; "" when it does."""
+        """Why the lever does not rest on the wanted side, untouched for long enough; "" when it does."""
         last = self._resting[-round(REST_S * self._control_hz) :]
         if self.angle * self._side <= THRESHOLD:
             return f"the lever is at {self.angle:.2f} rad, not over its threshold of {THRESHOLD * self._side:.2f}"

@@ -29,11 +29,11 @@ from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, V
 from embodichain.types.poses import compose, inverse, turned, yaw_pose
 
 LIDS = ("lid_back", "lid_aside")
-"""Role of the lid: whether it must be on the pan again at the end, or lie beside it."""
+"""Roles of the lid, which say whether it must be on the pan again at the end, or lie beside it."""
 SEATED, SUNK = 0.006, 0.004
-"""Furthest that the lid's middle may lie beside the pan's, and above its seat, to close it [m]."""
+"""Largest horizontal distance of the lid's centre from the pan's, and height above its seat, for the pan to be closed [m]."""
 PAN_SHIFT = 0.025
-"""Furthest that the pan may be moved [m]."""
+"""Largest distance by which the pan may be moved [m]."""
 REST_S = 0.5
 """How long everything must lie still and untouched at the end [s]."""
 _BACK = Phrases(
@@ -60,7 +60,7 @@ _ASIDE = Phrases(
 
 
 class OpenPanAndPlace:
-    """A covered pan within 0.14 x 0.12 m of the middle, turned any way, and a block in 0.30 x 0.40 m around it."""
+    """A covered pan within 0.14 x 0.12 m of the middle, with any yaw, and a block in 0.30 x 0.40 m around it."""
 
     name = "open_pan_and_place"
 
@@ -82,7 +82,7 @@ class OpenPanAndPlace:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Lid off, block in, lid back if it must; goes on from wherever things are when an attempt fails."""
+        """Takes the lid off, puts the block in, and the lid back if asked; continues from the present state after a failure."""
         hands = Hand.all_of(robot, state)
         pairs = _pairs(hands, scene, state)
         yield from retry(
@@ -102,25 +102,25 @@ def lid_role(scene: Scene) -> str:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _ROOM = 0.012
-"""Kept free around the block at the start [m]."""
+"""Room kept free around the block at the start [m]."""
 _TALLEST = 0.0385
-"""Of a block [m]: it must lie under the lid of the lowest pan."""
+"""Greatest height of a block [m]: it must fit under the lid of the lowest pan."""
 _ASIDE_X = (-0.15, -0.08, 0.0, 0.08, 0.14)
 _ASIDE_Y = (0.1, -0.1, 0.15, -0.15, 0.2, -0.2, 0.25, -0.25)
-"""Where the lid may be set aside [m]."""
+"""Positions where the lid may be set aside [m]."""
 _HELD_ASIDE = tuple((ahead, across) for across in (0.16, 0.19, 0.22, 0.25) for ahead in (0.0, -0.08, 0.08, -0.14))
-"""How far the lid is held aside [m], ahead and to the side of the arm that holds it."""
+"""Offsets at which the lid is held aside [m], ahead and to the side of the arm that holds it."""
 _PRESS = 0.006
-"""How deep the knob of a lid that has caught is pressed [m]."""
+"""Depth by which the knob of a lid that has caught is pressed [m]."""
 _FINGERS = 0.04
-"""Room left between the lid set aside and the block [m]: a finger goes down there."""
+"""Room between the lid set aside and the block [m], for a finger."""
 _BESIDE = 0.01
-"""Room left between the lid and the pan [m]."""
+"""Room between the lid and the pan [m]."""
 _TURNS = 6
 
 
 def _pairs(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, Hand]]:
-    """A hand for the lid and a hand for the block: the pair that travels least first."""
+    """Pairs of a hand for the lid and a hand for the block, by total travel."""
     block, lid = (scene.object(role).asset for role in ("block", lid_role(scene)))
     knob = affordance(lid, "grasp", object_pose(scene, state, lid_role(scene)))
     side = affordance(block, "grasp", object_pose(scene, state, "block"))
@@ -135,7 +135,7 @@ def _pairs(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple
 def _attempt(
     hands: Sequence[Hand], pairs: list[tuple[Hand, Hand]], scene: Scene, state: WorldState, miss: Disturbance
 ) -> Attempting:
-    """Works with the first pair; when it finds no way to begin, with the others. Whoever has begun goes on."""
+    """Works with the first pair, or with the next ones if it finds no way to begin. A pair that has begun continues."""
     while True:
         try:
             return (yield from _work(hands, *pairs[0], scene, state, miss))
@@ -148,7 +148,7 @@ def _attempt(
 def _work(
     hands: Sequence[Hand], lid_hand: Hand, block_hand: Hand, scene: Scene, state: WorldState, miss: Disturbance
 ) -> Attempting:
-    """Does what is still to be done: lid off, block in, lid back. A lid that goes back is held in the air meanwhile."""
+    """Does what is left to do: lid off, block in, lid back. A lid that goes back is held in the air meanwhile."""
     role, back = lid_role(scene), lid_role(scene) == LIDS[0]
     lid, block = scene.object(role).asset, scene.object("block").asset
     seat = _lid_transfer(scene, state, aside=not back)
@@ -179,7 +179,7 @@ def _work(
 
 
 def _close(lid_hand: Hand, block_hand: Hand, scene: Scene, state: WorldState) -> Ending:
-    """Puts the lid back from the hand or from the table, and presses on its knob when its ring has caught on the rim."""
+    """Puts the lid back from the hand or from the table, and presses on its knob if its ring has caught on the rim."""
     role, problem = lid_role(scene), ""
     state = yield from go_home(block_hand, state)
     if _held(lid_hand, state, role):
@@ -200,12 +200,12 @@ def _held(hand: Hand, state: WorldState, role: str) -> bool:
 
 
 def _shift(miss: Disturbance, half: float, height: float) -> Vec3:
-    """How far a disturbed grasp of something so broad and high goes astray [m], in the tip's frame."""
+    """Offset of a disturbed grasp of an object of this half width and height [m], in the tip's frame."""
     return (miss.aside(half + FINGER_HALF_WIDTH), 0.0, -miss.above(height / 2 + FINGER_BELOW))
 
 
 def _way_aside(hand: Hand, scene: Scene, state: WorldState) -> Floats:
-    """Takes the lid that the hand holds to where pan and block are free of it, in the air."""
+    """A path that takes the lid in the hand, through the air, to where pan and block are free of it."""
     present = outlines(scene, state)
     role = lid_role(scene)
     lid, side = object_pose(scene, state, role), 1.0 if hand.chain.positions[0, 1] > 0 else -1.0
@@ -256,7 +256,7 @@ def _block_transfer(scene: Scene, state: WorldState) -> Transfer:
 
 
 def _unfinished(scene: Scene, state: WorldState) -> str:
-    """What is still to be done; "" when nothing is."""
+    """Describes what is left to do; "" when nothing is."""
     open_or_not = ajar(scene, state)
     if lid_role(scene) == LIDS[0]:
         return outside(scene, state) or open_or_not
@@ -269,7 +269,7 @@ _CARRIED = CustodyConfig(fall=0.012, slide=0.02)
 
 
 def outside(scene: Scene, state: WorldState) -> str:
-    """What keeps the block from lying in the pan; "" when it does."""
+    """Why the block does not lie in the pan; "" when it does."""
     pan = scene.object("pan").asset
     pan_pose = object_pose(scene, state, "pan")
     seat = affordance(pan, "lid_seat", pan_pose)
@@ -282,7 +282,7 @@ def outside(scene: Scene, state: WorldState) -> str:
 
 
 def ajar(scene: Scene, state: WorldState) -> str:
-    """What keeps the lid from closing the pan; "" when it does."""
+    """Why the lid does not close the pan; "" when it does."""
     pan, lid = scene.object("pan").asset, scene.object(lid_role(scene)).asset
     seat = affordance(pan, "lid_seat", object_pose(scene, state, "pan"))
     fit = affordance(lid, "fit", object_pose(scene, state, lid_role(scene)))
@@ -296,7 +296,7 @@ def ajar(scene: Scene, state: WorldState) -> str:
 
 
 class OpenPanAndPlaceGrader(Judge):
-    """Success: lid and block were carried by different arms, none dropped or thrown, and rest where the instruction wants them."""
+    """Success: lid and block were carried by different arms, not dropped or thrown, and rest where the instruction asks."""
 
     done = "the block is in the pan and the lid where it should be"
 

@@ -1,4 +1,4 @@
-"""Passing: whether an object went from one hand to the other in the air, judged step by step; a part that graders share."""
+"""Passing: judges step by step whether an object went from one hand to the other in the air. Several graders use it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,25 @@ from embodichain.types import Scene, WorldState
 
 
 class Passing:
-    """Follows one object: held up by the giver alone, by both at once, by the receiver alone, never resting between.
+    """Follows one object, which must be held up by the giver alone, by both, then by the receiver alone, and never rest in between.
 
-    A hand holds an object that it has between its fingers while nothing but hands touches it. Whatever supports the object between
-    the first and the last of these sends it back to the beginning. Once it is the receiver's, the giver keeps off it: who is to
-    take it over is to set it down as well.
+    A hand holds an object when it has it between its fingers and only hands touch it. Any other support between the first and the
+    last stage resets the sequence. After that the giver must not touch the object: the receiver is to set it down.
     """
 
     LIFT = 0.05
-    """How high above the table its lowest point must be while both hold it [m]."""
+    """Least height of its lowest point above the table while both hold it [m]."""
     HOLD_S = 0.06
-    """How long each of the three must last [s]."""
+    """How long each of the three stages must last [s]."""
 
     def __init__(self, scene: Scene, role: str, giver: str, receiver: str) -> None:
         self._asset, self._role = scene.object(role).asset, role
         self._giver, self._receiver = giver, receiver
         self._steps = [0, 0, 0]
         self._again = False
-        """Whether the giver touched it again once it was the receiver's."""
+        """Whether the giver touched it again after the receiver held it alone."""
         self.stage = 0
-        """How far it came: 1 held up by the giver, 2 by both, 3 by the receiver alone."""
+        """The stage reached: 1 held up by the giver, 2 by both, 3 by the receiver alone."""
 
     def observe(self, state: WorldState) -> None:
         """Takes in the state after one control step."""
@@ -52,12 +51,12 @@ class Passing:
                     self.stage = max(self.stage, stage + 1)
 
     def restart(self) -> None:
-        """Whatever happened so far counts no more."""
+        """Resets the sequence."""
         self.stage, self._steps, self._again = 0, [0, 0, 0], False
 
     @property
     def missing(self) -> str:
-        """What has not happened yet, or should not have; "" when the object was passed on."""
+        """Describes what has not happened yet, or should not have; "" when the object was handed over."""
         if self._again:
             return f"the {self._giver} hand took the {self._role} again that it had handed over"
         return (

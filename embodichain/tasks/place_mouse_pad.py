@@ -30,9 +30,9 @@ COLORS: dict[str, tuple[float, float, float, float]] = {
     "yellow": (0.92, 0.77, 0.16, 1.0),
     "purple": (0.48, 0.22, 0.62, 1.0),
 }
-"""Colours a pad may have, by the name that the instruction uses."""
+"""Colours of pads, by the names that instructions use."""
 YAW_TOLERANCE = math.radians(15.0)
-"""Largest angle [rad] between mouse and pad; a plain pad looks the same after half a turn, so either way round counts."""
+"""Largest angle [rad] between mouse and pad. A plain pad looks the same after half a turn, so both directions count."""
 REST_S = 0.5
 """How long the mouse must lie on the pad untouched at the end [s]."""
 _PHRASES = Phrases(
@@ -47,7 +47,7 @@ _PHRASES = Phrases(
 
 
 class PlaceMousePad:
-    """A mouse and two pads of different colours in 0.30 x 0.40 m of the table, turned any way; one arm does it all."""
+    """A mouse and two pads of different colours in 0.30 x 0.40 m of the table, with any yaw; one arm does everything."""
 
     name = "place_mouse_pad"
 
@@ -68,7 +68,7 @@ class PlaceMousePad:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Grasps, lifts, carries, places and lets go; tries again from wherever the mouse is when an attempt fails."""
+        """Grasps, lifts, carries, places and lets go; restarts from wherever the mouse is when an attempt fails."""
         hands = Hand.all_of(robot, state)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -83,11 +83,11 @@ class PlaceMousePad:
 
 _PREGRASP_HEIGHT = 0.06
 _CARRY_HEIGHTS = (0.08, 0.06, 0.045, 0.03)
-"""How high the mouse is carried [m]: the first that the arm can do."""
+"""Heights at which the mouse may be carried [m]; the first that the arm can reach is taken."""
 _GRIP_HEIGHT = 0.016
-"""About how high above its underside the mouse is held [m]."""
+"""Approximate height above its underside at which the mouse is held [m]."""
 _NEAR, _LOWER_SPEED, _TOUCH_SPEED = 0.003, 0.2, 0.02
-"""The mouse is lowered at the one speed to so near above the pad [m], then at the other until it touches [m/s]."""
+"""The mouse is lowered at `_LOWER_SPEED` to `_NEAR` [m] above the pad, then at `_TOUCH_SPEED` [m/s] until it touches."""
 _MOUSE_HALF_LENGTH, _MOUSE_HEIGHT = 0.052, 0.037
 _FINGER_HALF_X, _FINGER_BELOW = 0.011, 0.010
 
@@ -122,7 +122,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> tuple[Hand, Floats, Floats, float]:
-    """A hand that can pick and then place with little travel, its way to above the grasp and down to it, the height to carry at."""
+    """A hand that can pick and place with little travel, its paths to above the grasp and down, and the height for carrying."""
     mouse = scene.object("mouse").asset
     world_from_mouse = _mouse_pose(scene, state)
     grip = affordance(mouse, "grasp", world_from_mouse)
@@ -148,7 +148,7 @@ def _plan(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturba
 def _shortest_carry(
     hand: Hand, scene: Scene, state: WorldState, tip_from_mouse: Pose, start: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """The shortest way to above the pad and down onto it, the mouse either way round."""
+    """The shortest path to above the pad and down onto it, with the mouse in either direction."""
     pad = affordance(scene.object("pad_target").asset, "center", _pose(scene, state, "pad_target"))
     heading = yaw_of(_pose(scene, state, "pad_target").quaternion)
     x, y, z = pad.position
@@ -186,7 +186,7 @@ def _mouse_pose(scene: Scene, state: WorldState) -> Pose:
 
 
 def _misplaced(scene: Scene, state: WorldState) -> str:
-    """What is wrong with where the mouse lies; "" when nothing is."""
+    """Describes what is wrong with the mouse's place; "" when nothing is."""
     mouse, pad = _mouse_pose(scene, state), _pose(scene, state, "pad_target")
     if not _inside(scene.object("pad_target").asset, pad, mouse):
         distance = math.dist(mouse.position[:2], pad.position[:2])
@@ -211,9 +211,9 @@ def misalignment(mouse: Pose, pad: Pose) -> float:
 # -------------------------------------------------------------------------------------------------------------- grader
 
 _LIFT = 0.02
-"""How high two fingers must have held the mouse above where it lay [m]."""
+"""Least height above its initial place at which two fingers held the mouse [m]."""
 _PAD_SHIFT = 0.02
-"""Furthest that the pad may be moved [m]."""
+"""Largest distance by which the pad may be moved [m]."""
 
 
 class PlaceMousePadGrader(Judge):
@@ -241,7 +241,7 @@ class PlaceMousePadGrader(Judge):
         return self._off_pad(state) or self._unrest(REST_S, "the mouse")
 
     def _off_pad(self, state: WorldState) -> str:
-        """What keeps the mouse from lying on the named pad now; "" when it does."""
+        """Why the mouse does not lie on the named pad now; "" when it does."""
         if not state.touching("mouse/", "pad_target/"):
             other = "pad_other/"
             return "the mouse lies on the wrong pad" if state.touching("mouse/", other) else "the mouse is not on the named pad"

@@ -1,4 +1,4 @@
-"""pour_water: one hand holds the cup, the other empties the bottle into it and sets it down; grains stand in for the water."""
+"""pour_water: one hand holds the cup, the other empties the bottle into it and sets it down. Grains stand in for the water."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from embodichain.types import Filling, ObjectRequest, Range, Robot, Scene, Scene
 SHARE = 0.8
 """Least share of the grains that must be in the cup at the end."""
 CUP_TILT = math.radians(15.0)
-"""Most that the cup may ever lean."""
+"""Largest angle by which the cup may ever lean."""
 BOTTLE_TILT = math.radians(5.0)
-"""Most that the bottle may lean at the end."""
+"""Largest angle by which the bottle may lean at the end."""
 CUP_SHIFT = 0.03
-"""Furthest that the cup may be moved [m]."""
+"""Largest distance by which the cup may be moved [m]."""
 REST_S = 0.4
 """How long everything must stand still and untouched at the end [s]."""
 STILL = 0.06
@@ -65,7 +65,7 @@ _CUP_X, _CUP_Y = (-0.08, 0.08), (-0.14, 0.02)
 
 
 class PourWater:
-    """A bottle with 32 or 40 grains in 0.18 x 0.18 m on either arm's side, and a cup in 0.16 x 0.16 m beside it, any yaw."""
+    """A bottle with 32 or 40 grains in 0.18 x 0.18 m on either arm's side, and a cup in 0.16 x 0.16 m beside it, with any yaw."""
 
     name = "pour_water"
 
@@ -74,7 +74,7 @@ class PourWater:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """An open bottle that holds something, where the arm that will pour reaches it, and an empty cup."""
+        """An open, filled bottle within reach of the arm that will pour, and an empty cup."""
         pourer, holder = (("left", "right"), ("right", "left"))[int(rng.integers(2))]
         drink = list(_DRINKS)[int(rng.integers(len(_DRINKS)))]
         count = _COUNTS[int(rng.integers(len(_COUNTS)))]
@@ -94,7 +94,7 @@ class PourWater:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Takes cup and bottle, pours, sets the bottle back; begins again with what is still to be done when an attempt fails."""
+        """Takes cup and bottle, pours, and sets the bottle back; continues with what is left to do when an attempt fails."""
         hands = Hand.all_of(robot, state, _GENTLE)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -106,12 +106,12 @@ class PourWater:
 
 
 def _vessel(role: str, category: str, arm: str, x: Range, y: Range) -> ObjectRequest:
-    """Something upright whose mouth an arm reaches, with room around it for a hand that comes from the side."""
+    """An upright vessel whose mouth an arm reaches, with room around it for a hand that comes from the side."""
     return ObjectRequest(role=role, category=category, x=x, y=y, reach=("mouth",), arms=(arm,), margin=_ROOM)
 
 
 def arms_of(scene: Scene) -> tuple[str, str]:
-    """Names of the arm that pours and of the one that holds the cup: the bottle stands on the side of the one that pours."""
+    """Names of the arm that pours and of the arm that holds the cup. The bottle stands on the side of the one that pours."""
     left = scene.object("bottle").pose.position[1] > scene.object("cup").pose.position[1]
     return ("left", "right") if left else ("right", "left")
 
@@ -119,19 +119,19 @@ def arms_of(scene: Scene) -> tuple[str, str]:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _GENTLE = HandConfig(limits=Limits(joint_speed=1.4, joint_acceleration=5.0, linear_speed=0.3, angular_speed=1.5))
-"""Vessels are moved slowly: a bottle that swings in the fingers catches on one of them with its shoulder, with up to 106 N."""
+"""Vessels are moved slowly: a bottle that swings between the fingers catches one of them with its shoulder, with up to 106 N."""
 
 _ROOM = 0.02
-"""Kept free around each vessel at the start [m]."""
+"""Room kept free around each vessel at the start [m]."""
 _POUR = PourConfig()
 _TRIES = 3
-"""Ways to hold the cup that are looked at."""
+"""Number of ways to hold the cup that are tried."""
 _RAISE_CUP, _RAISE_BOTTLE = (0.08, 0.05), (0.10, 0.07)
-"""How far cup and bottle are lifted [m]: the first from which there is a way to pour."""
+"""Heights to which cup and bottle may be lifted [m]; the first from which pouring is possible is taken."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
-    """Whatever is still to be done of: take both, pour, set both down."""
+    """Does what is left to do: takes both vessels, pours, and sets both down."""
     pourer, holder = (next(hand for hand in hands if hand.name == name) for name in arms_of(scene))
     problem = ""
     if missing(scene, state):
@@ -153,7 +153,7 @@ def _in(hand: Hand, state: WorldState, role: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Plan:
-    """How both vessels are taken and how far they are lifted [m]; no way for a cup that is held already."""
+    """How both vessels are taken, and how far they are lifted [m]; `cup` is None for a cup that is held already."""
 
     cup: Taking | None
     raise_cup: float
@@ -164,7 +164,7 @@ class _Plan:
 def _take(
     pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Disturbance
 ) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """Both hands take what is theirs, at once where they do not meet, and lift it."""
+    """Each hand takes its vessel, at the same time where they do not collide, and lifts it."""
     try:
         plan = _plan(pourer, holder, scene, state, miss)
     except MotionError:
@@ -195,7 +195,7 @@ def _take(
 
 
 def _plan(pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Disturbance) -> _Plan:
-    """Ways to take cup and bottle from which the one can be emptied into the other."""
+    """Grasps of cup and bottle from which the bottle can be emptied into the cup."""
     bottle, cup = (Standing.of(scene, state, role) for role in ("bottle", "cup"))
     failure = MotionError(f"the {holder.name} arm has no way to hold the cup; move it nearer")
     if _in(holder, state, "cup"):
@@ -226,19 +226,19 @@ def _plan(pourer: Hand, holder: Hand, scene: Scene, state: WorldState, miss: Dis
 
 
 def _raised(hand: Hand, joints: Floats, height: float) -> Floats:
-    """Joints [rad] once a hand has lifted straight up by `height` [m]."""
+    """Joints [rad] after the hand has lifted straight up by `height` [m]."""
     return hand.route([Waypoint(pose=moved(hand.chain.pose(joints), (0.0, 0.0, height)))], joints)[-1] if height else joints
 
 
 def _astray(miss: Disturbance, bottle: Standing) -> tuple[Vec3, ...]:
-    """Where a disturbed grip goes instead [m], in the tip's frame, whose X axis is upright: over the bottle, or short of it."""
+    """Offsets of a disturbed grip [m] in the tip's frame, whose X axis points up: over the bottle, or short of it."""
     over = bottle.height - bottle.grip + FINGER_HALF_WIDTH + 0.01 + miss.by
     short = (0.0, 0.0, -(bottle.radius + FINGER_BELOW + miss.by))
     return (short,) if miss.miss.value == "above" else ((over, 0.0, 0.0), (-over, 0.0, 0.0), short)
 
 
 def _fill(pourer: Hand, holder: Hand, scene: Scene, state: WorldState) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """Brings the bottle over the cup, empties it, and brings it back to above where it stood."""
+    """Brings the bottle over the cup, empties it, and brings it back to above its initial place."""
     bottle, cup = (Standing.of(scene, state, role) for role in ("bottle", "cup"))
     held = tip_from_object(pourer, scene, state, "bottle")
     try:
@@ -260,7 +260,7 @@ def _fill(pourer: Hand, holder: Hand, scene: Scene, state: WorldState) -> Genera
 
 
 def missing(scene: Scene, state: WorldState) -> str:
-    """What is wrong with where the grains are; "" when enough of them are in the cup."""
+    """Describes what is missing in the cup; "" when enough grains are in it."""
     inside = int(within(scene, state, "cup").sum())
     total = len(scene.grains.positions)
     if inside < SHARE * total:
@@ -271,7 +271,7 @@ def missing(scene: Scene, state: WorldState) -> str:
 class PourWaterGrader(Judge):
     """Success: the grains flowed through the mouths of the bottle, in one hand, and of the cup, in the other, and rest there.
 
-    Neither vessel was dropped, thrown or shoved, the cup never leaned, and both stand untouched at the end.
+    Neither vessel was dropped, thrown or pushed, the cup never leaned, and both stand untouched at the end.
     """
 
     def __init__(self, scene: Scene) -> None:
@@ -284,7 +284,7 @@ class PourWaterGrader(Judge):
 
     @property
     def done(self) -> str:
-        """How much was poured."""
+        """The reason given for a success: how much was poured."""
         return f"{self._flow.arrived} of {len(self._scene.grains.positions)} grains were poured into the cup"
 
     def _follow(self, state: WorldState) -> None:

@@ -1,7 +1,7 @@
-"""put_block_back: the block is moved to the middle, a button is pressed, and then it goes back to where it stood.
+"""put_block_back: the block is moved to the middle, a button is pressed, and then the block goes back to its first place.
 
-It stood on one of four marks. Once it lies in the middle and the arms are home nothing that is seen tells on which: a policy must
-remember. Whoever forgets is right one time in four.
+It stood on one of four marks. Once it lies in the middle and the arms are at home, no observation tells which: a policy must
+remember. A policy without memory is right one time in four.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from embodichain.types.poses import yaw_pose
 MARKS = ("mark_0", "mark_1", "mark_2", "mark_3")
 MIDDLE = "middle"
 TOLERANCE = 0.02
-"""Furthest that the block's centre may lie from that of what it stands on [m]."""
+"""Largest distance between the centres of the block and of what it stands on [m]."""
 REST_S = 0.5
 """How long the block must stand back on its mark untouched at the end [s]."""
 PRESSED = 0.5
-"""A button counts as pressed when it is in by this share of its travel."""
+"""A button counts as pressed beyond this share of its travel."""
 _PHRASES = Phrases(
     streamed=(
         "Move the block to the middle, press the button, then put the block back where it stood.",
@@ -49,7 +49,7 @@ _PHRASES = Phrases(
     ),
 )
 _CORNERS = ((-0.14, 0.15), (-0.14, -0.15), (0.03, 0.15), (0.03, -0.15))
-"""Where the marks lie [m], each within `_SPREAD` of its corner."""
+"""Corners [m]; each mark lies within `_SPREAD` of one."""
 _SPREAD = 0.015
 _COLORS = (
     (0.78, 0.16, 0.15, 1.0),
@@ -61,7 +61,7 @@ _MIDDLE_COLOR = (0.90, 0.90, 0.88, 1.0)
 
 
 class PutBlockBack:
-    """Four marks round a fifth on the table, a button panel beyond, and a block on one of the four; either arm does each part."""
+    """Four marks around a fifth on the table, a button panel beyond, and a block on one of the four; either arm does each part."""
 
     name = "put_block_back"
 
@@ -70,7 +70,7 @@ class PutBlockBack:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """Marks of four colours in any order; the block stands on each of them as often."""
+        """Marks of four colours in random order. The block stands on each of them equally often."""
         order = rng.permutation(len(MARKS))
         home = MARKS[int(rng.integers(len(MARKS)))]
         spread = (-_SPREAD, _SPREAD)
@@ -103,7 +103,7 @@ class PutBlockBack:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Goes through the three parts, home after each; tries again from wherever the block is when a part fails."""
+        """Performs the three parts and goes home after each; restarts from wherever the block is when a part fails."""
         hands, journey = Hand.all_of(robot, state), _Journey(home=home_of(scene))
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, journey, miss),
@@ -128,23 +128,23 @@ def home_of(scene: Scene) -> str:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _STANDOFF = 0.02
-"""About how high above a mark the fingers hold the block [m]."""
+"""Approximate height above a mark at which the fingers hold the block [m]."""
 _ABOVE = 0.05
 _DOWN_SPEED = 0.06
 _DEPTH = 0.85
-"""How far in the button is pressed, as a share of its travel."""
+"""Depth to which the button is pressed, as a share of its travel."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Journey:
-    """What the expert remembers."""
+    """The expert's memory."""
 
     home: str
     has_pressed: bool = False
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, journey: _Journey, miss: Disturbance) -> Attempting:
-    """All that is still to do."""
+    """Does everything that is left to do."""
     if not journey.has_pressed:
         if _aside(scene, state, MIDDLE) > TOLERANCE / 2:
             failure, state = yield from _carry(hands, scene, state, MIDDLE, miss, flips_by=2)
@@ -167,9 +167,9 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, journey: _J
 
 
 def _carry(hands: Sequence[Hand], scene: Scene, state: WorldState, role: str, miss: Disturbance, *, flips_by: int) -> Ending:
-    """Sets the block down on what has that role, along the table's axes; returns what went wrong and the state.
+    """Sets the block down on the object with that role, along the table's axes; returns what went wrong and the state.
 
-    In the middle it comes to lie alike wherever it came from: it must not tell.
+    In the middle its final pose must not depend on where it came from, because it must not reveal that.
     """
     block = scene.object("block").asset
     opening = float((block.bounds[1, :2] - block.bounds[0, :2]).max()) + 0.016
@@ -201,7 +201,7 @@ def _press(hands: Sequence[Hand], scene: Scene, state: WorldState) -> Ending:
 
 
 def _way_to_button(hands: Sequence[Hand], scene: Scene, state: WorldState) -> tuple[Hand, Floats, Floats]:
-    """The hand with least to travel, its way to above the button, and down upon it."""
+    """The hand with least travel, its path to above the button, and the path down onto it."""
     panel = scene.object("button").asset
     top = affordance(panel, "button_0", object_pose(scene, state, "button"))
     travel = -panel.movable_joints[0].lower
@@ -219,17 +219,17 @@ def _way_to_button(hands: Sequence[Hand], scene: Scene, state: WorldState) -> tu
 
 
 def _all_home(hands: Sequence[Hand], state: WorldState) -> Skill:
-    """Brings every arm that is out home: how it stands must not tell where it was."""
+    """Brings every arm home, because its posture must not reveal where it was."""
     return (yield from together(state, *(go_home(hand, state) for hand in hands if not hand.at_home)))
 
 
 def _aside(scene: Scene, state: WorldState, role: str) -> float:
-    """Distance of the block's centre from that of the object under `role`, seen from above [m]."""
+    """Horizontal distance of the block's centre from that of the object under `role` [m]."""
     return math.dist(object_pose(scene, state, "block").position[:2], object_pose(scene, state, role).position[:2])
 
 
 def pressed(scene: Scene, state: WorldState) -> float:
-    """How far the button that is in furthest is in, as a share of its travel."""
+    """Depth of the button that is pressed furthest, as a share of its travel."""
     joints = scene.object("button").asset.movable_joints
     return max(position / joint.lower for position, joint in zip(state.object_joints["button"], joints, strict=True))
 
@@ -237,15 +237,15 @@ def pressed(scene: Scene, state: WorldState) -> float:
 # -------------------------------------------------------------------------------------------------------------- grader
 
 _SETTLED_S = 0.1
-"""How long the block must lie untouched to have been set down [s]."""
+"""How long the block must be untouched to count as set down [s]."""
 _PANEL_FORCE = 30.0
-"""Largest force with which the robot may press on the panel [N]: a button needs two and a half."""
+"""Largest force of the robot on the panel [N]; a button needs two and a half."""
 
 
 class PutBlockBackGrader(Judge):
-    """Success: the block was set down in the middle, then a button pressed, then the block set on the mark where it stood.
+    """Success: the block was set down in the middle, then a button was pressed, then the block was set on its first mark.
 
-    It must not be set on another mark meanwhile: whoever tries them all does not remember.
+    It must not be set on another mark in between, because trying all of them is not remembering.
     """
 
     done = "the block is back on the mark where it stood"
@@ -254,7 +254,7 @@ class PutBlockBackGrader(Judge):
         self._home = home_of(scene)
         self._block = Custody(scene, "block", CustodyConfig(rests_on=(self._home,)))
         self._stage = 0
-        """0 nothing, 1 the block lies in the middle, 2 the button was pressed then, 3 the block stands on its mark again."""
+        """Stage reached: 0 none, 1 the block lies in the middle, 2 then the button was pressed, 3 then the block is back."""
         self._wrong = ""
         self._force = 0.0
         super().__init__(scene, (self._block,))
@@ -272,7 +272,7 @@ class PutBlockBackGrader(Judge):
                 self._wrong = f"the block was put on {place}, it had stood on {self._home}"
 
     def _place(self, state: WorldState) -> str:
-        """The role of what the block stands on, by itself and in its middle; "" for the table and all else."""
+        """The role of the mark on which the block stands centred; "" when there is none."""
         for role in (*MARKS, MIDDLE):
             if state.touching("block/", f"{role}/") and _aside(self._scene, state, role) <= TOLERANCE:
                 return role

@@ -25,15 +25,15 @@ from embodichain.types import ObjectRequest, Pose, Robot, Scene, SceneRequest, W
 from embodichain.types.poses import yaw_pose
 
 ROLES = ("left", "middle", "right")
-"""Where each block belongs, as the robot sees the table: its left is +Y."""
+"""The place of each block in the row as the robot sees the table: its left is +Y."""
 LINE_TOLERANCE = 0.02
-"""Furthest that a block's centre may lie from the line through them all [m]."""
+"""Largest distance of a block's centre from the line through all of them [m]."""
 HEADING_TOLERANCE = math.radians(45.0)
 """Largest angle between the row and straight across in front of the robot [rad]."""
 LARGEST_GAP, UNEVEN = 0.06, 0.015
 """Widest gap between neighbours [m], and most by which the two gaps may differ [m]."""
 SIZE_STEP = 0.0035
-"""Least difference [m] in size between two blocks: a task that eyes can do."""
+"""Least difference [m] in size between two blocks, large enough to be seen."""
 REST_S = 0.5
 """How long the blocks must lie in their row untouched at the end [s]."""
 _INSTRUCTIONS = Phrases(
@@ -58,7 +58,7 @@ _COLORS = (
 
 
 class RankBlocksBySize:
-    """Three blocks of different sizes anywhere in 0.30 x 0.40 m of the table, turned any way; either arm takes each."""
+    """Three blocks of different sizes anywhere in 0.30 x 0.40 m of the table, with any yaw; either arm may take each."""
 
     name = "rank_blocks_by_size"
 
@@ -67,7 +67,7 @@ class RankBlocksBySize:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """Three blocks; the roles say where each belongs, so the sizes of their assets follow the instruction."""
+        """Three blocks. Roles are places in the row, so the sizes of the assets follow from the instruction."""
         growing = rng.random() < 0.5
         first, last = ("smallest", "largest") if growing else ("largest", "smallest")
         instruction = _INSTRUCTIONS.draw(rng, self._held_out, first=first, last=last)
@@ -81,7 +81,7 @@ class RankBlocksBySize:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Leaves one block where it is and sets the others beside it; tries again from wherever they are when that fails."""
+        """Leaves one block where it is and sets the others beside it; restarts from the present state when that fails."""
         hands = Hand.all_of(robot, state)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -95,16 +95,16 @@ class RankBlocksBySize:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _GAP = 0.024
-"""Gap [m] that the expert leaves between neighbours."""
+"""Gap [m] between neighbours that the expert aims for."""
 _IN_PLACE = 0.006
-"""A block so near its goal [m] is left alone."""
+"""A block this close to its goal [m] is not moved."""
 _HEADINGS = tuple(math.radians(degrees) for degrees in (0.0, 12.0, -12.0, 25.0, -25.0, 36.0, -36.0))
 _CENTERS_X, _CENTERS_Y = (-0.08, 0.0, 0.06), (-0.08, 0.0, 0.08)
-"""Middles of rows [m] that leave no block where it is, for want of a better."""
+"""Centres of rows [m] that leave no block in place, as a last resort."""
 _X, _Y = (-0.17, 0.12), (-0.23, 0.23)
-"""Where the row may lie [m]."""
+"""Area of the row [m]."""
 _MOST_ROWS = 12
-"""Rows that are planned for before the expert gives up."""
+"""Number of rows tried before the expert gives up."""
 
 Moves = tuple[tuple[str, Pose], ...]
 
@@ -134,7 +134,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _transfer(scene: Scene, role: str, goal: Pose) -> Transfer:
-    """A block is held by either pair of its sides and lies as well after a quarter turn."""
+    """The transfer of one block. It can be held by either pair of its sides, and set down after any number of quarter turns."""
     asset = scene.object(role).asset
     opening = float((asset.bounds[1, :2] - asset.bounds[0, :2]).max()) + 0.016
     grip = affordance(asset, "grasp", Pose())
@@ -142,7 +142,7 @@ def _transfer(scene: Scene, role: str, goal: Pose) -> Transfer:
 
 
 def _rows(scene: Scene, state: WorldState) -> Generator[Moves]:
-    """Blocks to move and where to, one after the other, for every row that can be made so; least to carry first."""
+    """The blocks to move and their goals, in order, for every feasible row; those with least to carry first."""
     present = outlines(scene, state)
     poses = {role: object_pose(scene, state, role) for role in ROLES}
     rows: list[dict[str, Pose] | None] = []
@@ -169,7 +169,7 @@ def _rows(scene: Scene, state: WorldState) -> Generator[Moves]:
 
 
 def _row(scene: Scene, poses: Mapping[str, Pose], anchor: str, outline: Outline, along: Floats) -> dict[str, Pose] | None:
-    """Poses of all blocks in a row along a direction beside the anchor; None when one leaves the area."""
+    """Poses of all blocks in a row along a direction from the anchor; None when one leaves the area."""
     goals = {anchor: poses[anchor]}
     yaw = math.atan2(along[1], along[0])
     for neighbours in (ROLES[: ROLES.index(anchor)][::-1], ROLES[ROLES.index(anchor) + 1 :]):
@@ -190,7 +190,7 @@ def _row(scene: Scene, poses: Mapping[str, Pose], anchor: str, outline: Outline,
 def _feasible(
     scene: Scene, present: Mapping[str, Outline], order: Sequence[str], goals: Mapping[str, Pose], now: Mapping[str, Pose]
 ) -> bool:
-    """Whether every goal is free when its turn comes, and fingers have room around the block both here and there."""
+    """Whether every goal is free at its turn, and fingers have room around the block at its place and at its goal."""
     standing = dict(present)
     for role in order:
         asset = scene.object(role).asset
@@ -205,7 +205,7 @@ def _feasible(
 
 
 def misplaced(scene: Scene, state: WorldState) -> str:
-    """What is wrong with how the blocks lie; "" when they are a row in order."""
+    """Describes what is wrong with the arrangement; "" when the blocks form a row in order."""
     centers = np.array([object_pose(scene, state, role).position[:2] for role in ROLES])
     _, _, axes = np.linalg.svd(centers - centers.mean(axis=0))
     along = axes[0] if axes[0] @ (centers[2] - centers[0]) > 0 else -axes[0]
@@ -227,7 +227,7 @@ def misplaced(scene: Scene, state: WorldState) -> str:
 
 
 class RankBlocksGrader(Judge):
-    """Success: blocks that moved were carried, none was dropped, thrown or shoved, and they rest in a row in the right order."""
+    """Success: blocks that moved were carried, none was dropped, thrown or pushed, and they rest in a row in the right order."""
 
     done = "the blocks lie in a row by size"
 

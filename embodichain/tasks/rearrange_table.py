@@ -1,4 +1,4 @@
-"""rearrange_table: lay two pieces of cutlery on the sides of the plate that the instruction names, lined up with each other."""
+"""rearrange_table: lay two pieces of cutlery on the sides of the plate that the instruction names, aligned with each other."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ PIECES = ("fork", "knife", "spoon")
 SIDES = ("left", "right")
 """Roles of the two pieces: the side of the plate where each belongs, as the robot sees it; its left is +Y."""
 LARGEST_GAP, FURTHEST_ALONG = 0.09, 0.045
-"""Widest gap between a piece and the plate's edge, and most that its middle may lie before or behind the plate's [m]."""
+"""Widest gap between a piece and the plate's edge, and largest offset of its centre before or behind the plate's [m]."""
 YAW_TOLERANCE = math.radians(15.0)
-"""Largest angle [rad] of a piece from straight away from the robot, its head on either end."""
+"""Largest angle [rad] between a piece and the direction away from the robot, with its head at either end."""
 PLATE_SHIFT = 0.015
-"""Furthest that the plate may be moved [m]."""
+"""Largest distance by which the plate may be moved [m]."""
 REST_S = 0.5
 """How long everything must lie still and untouched at the end [s]."""
 _ROOM = 0.02
-"""Kept free around each piece at the start [m]: a finger goes down beside its handle."""
+"""Room kept free around each piece at the start [m], for a finger beside its handle."""
 INSTRUCTIONS = Phrases(
     streamed=(
         "Lay the table: {left} to the left of the plate, {right} to the right.",
@@ -51,7 +51,7 @@ INSTRUCTIONS = Phrases(
 
 
 class RearrangeTable:
-    """A plate within 0.14 x 0.12 m of the middle, two of fork, knife and spoon in 0.30 x 0.40 m around it, turned any way."""
+    """A plate within 0.14 x 0.12 m of the middle, and two of fork, knife and spoon in 0.30 x 0.40 m around it, with any yaw."""
 
     name = "rearrange_table"
 
@@ -60,7 +60,7 @@ class RearrangeTable:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """The plate, and the two pieces under the sides where they belong."""
+        """The plate, and the two pieces, whose roles are the sides where they belong."""
         left, right = (PIECES[int(index)] for index in rng.choice(len(PIECES), 2, replace=False))
         instruction = INSTRUCTIONS.draw(rng, self._held_out, left=left, right=right)
         objects = (
@@ -72,7 +72,7 @@ class RearrangeTable:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Carries each piece to its side, first the one whose place is free; tries again from wherever they are."""
+        """Carries each piece to its side, first the one whose place is free; restarts from the present state when that fails."""
         hands = Hand.all_of(robot, state)
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -86,21 +86,21 @@ class RearrangeTable:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _GRIP_HEIGHT = 0.0168
-"""Lowest that a tip may go [m]: fingers reach a centimetre below it."""
+"""Least height of a tip [m], because fingers extend a centimetre below it."""
 _GRIPS = (0.0, 0.018, -0.018)
-"""Where along the handle it may be held [m]."""
+"""Offsets along the handle at which it may be held [m]."""
 _BESIDE = (0.046, 0.060, 0.074, 0.088)
-"""Distances [m] of a piece's middle line from the plate's edge that the expert chooses from."""
+"""Distances [m] of a piece's centre line from the plate's edge that the expert chooses from."""
 _ALONG = (0.0, 0.015, -0.015, 0.03, -0.03)
-"""How far before or behind the plate's middle [m]."""
+"""Offsets before or behind the plate's centre [m] that the expert chooses from."""
 _ASIDE_X, _ASIDE_Y = (-0.16, -0.08, 0.0, 0.08, 0.14), (0.0, 0.08, -0.08, 0.14, -0.14, 0.2, -0.2)
 _HANDLE_HALF = 0.012
 _MIDDLE = 0.09
-"""Both hands reach as far to either side as this [m]."""
+"""Largest distance from the middle of the table that both hands reach, to either side [m]."""
 _APART, _ELSEWHERE = 0.015, 0.06
-"""A piece put out of the way lies so far from everything else, and from where it was [m]."""
+"""Least distance of a piece put out of the way from everything else, and from its previous place [m]."""
 _MOST_MOVES = 5
-"""Each piece to the middle and on to its place, and one that was in the way."""
+"""Each piece to the middle and on to its place, and one move of a piece that was in the way."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -126,9 +126,9 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 
 
 def _moves(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Iterator[Transfer]:
-    """What to carry next, best first: a piece to its place, so that fingers reach the other one still; else to the middle.
+    """Candidates for the next transfer, best first: a piece to its place if the other piece stays accessible; else to the middle.
 
-    In the middle both hands reach it, and from there it goes on; a spot further out is the last resort.
+    Both hands reach the middle, so the piece can be carried on from there. Places further out are the last resort.
     """
     for wanted in (_goals, _near_spots, _spots):
         crowding: list[Transfer] = []
@@ -147,7 +147,7 @@ def _moves(scene: Scene, state: WorldState, waiting: Sequence[str]) -> Iterator[
 
 
 def _leaves_room(scene: Scene, state: WorldState, side: str, goal: Pose, other: str) -> bool:
-    """Whether fingers still have room around another piece once this one lies at `goal`."""
+    """Whether fingers still have room around the other piece once this one lies at `goal`."""
     moved = outline_of(scene.object(side).asset, goal)
     standing = [moved, *outlines(scene, state, (side, other)).values()]
     task, here = _transfer(scene, other, ()), object_pose(scene, state, other)
@@ -155,12 +155,12 @@ def _leaves_room(scene: Scene, state: WorldState, side: str, goal: Pose, other: 
 
 
 def _near_spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
-    """The spots that both hands reach."""
+    """The places that both hands reach."""
     return tuple(spot for spot in _spots(scene, state, side) if abs(spot.position[1]) <= _MIDDLE)
 
 
 def _spots(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
-    """Poses elsewhere on the table, clear of both places beside the plate and of whatever lies there."""
+    """Poses elsewhere on the table, clear of both places beside the plate and of everything that lies there."""
     asset, here = scene.object(side).asset, object_pose(scene, state, side)
     places = [outline_of(scene.object(which).asset, _goals(scene, state, which)[0]) for which in SIDES]
     present = outlines(scene, state, (side,)).values()
@@ -182,7 +182,7 @@ def _transfer(scene: Scene, side: str, goals: tuple[Pose, ...]) -> Transfer:
 
 
 def _goals(scene: Scene, state: WorldState, side: str) -> tuple[Pose, ...]:
-    """Poses beside the plate, the nearest first, the head away from the robot or towards it."""
+    """Poses beside the plate, nearest first, with the head away from the robot or towards it."""
     plate = object_pose(scene, state, "plate")
     radius = float(scene.object("plate").asset.bounds[1, 1])
     sense = 1.0 if side == "left" else -1.0
@@ -198,7 +198,7 @@ _CUTLERY = CustodyConfig(lift=0.015, push=0.03, rests_on=("table",))
 
 
 def misplaced(scene: Scene, state: WorldState, side: str) -> str:
-    """What is wrong with where one piece lies; "" when nothing is."""
+    """Describes what is wrong with a piece's place; "" when nothing is."""
     present = outlines(scene, state)
     piece, plate = present[side], present["plate"]
     across = np.array((0.0, 1.0 if side == "left" else -1.0))
@@ -218,7 +218,7 @@ def misplaced(scene: Scene, state: WorldState, side: str) -> str:
 
 
 class RearrangeTableGrader(Judge):
-    """Success: both pieces were carried, none dropped, thrown or shoved, and rest on their sides of a plate that stayed."""
+    """Success: both pieces were carried, none was dropped, thrown or pushed, and they rest beside a plate that stayed in place."""
 
     done = "both pieces lie on their sides of the plate"
 

@@ -32,9 +32,9 @@ REST_S = 0.5
 TILT_TOLERANCE = math.radians(12.0)
 """Largest angle [rad] between a bowl's axis and the vertical."""
 CENTER_TOLERANCE = 0.012
-"""Furthest that a bowl's axis may stand from that of the one below [m]."""
+"""Largest horizontal distance between the axes of a bowl and of the one below [m]."""
 NEST_DEPTH = 0.010
-"""How far a bowl's foot must stand below the rim of the bowl under it [m]."""
+"""Least depth of a bowl's foot below the rim of the bowl under it [m]."""
 _PHRASES = Phrases(
     streamed=(
         "Stack the bowls.",
@@ -54,7 +54,7 @@ _COLORS = (
 
 
 class StackBowls:
-    """Two or three bowls anywhere in 0.30 x 0.40 m of the table; either arm takes each."""
+    """Two or three bowls anywhere in 0.30 x 0.40 m of the table; either arm may take each."""
 
     name = "stack_bowls"
 
@@ -64,7 +64,7 @@ class StackBowls:
         self._numbers = numbers
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """Bowls of different colours; any may become the lowest."""
+        """Bowls of different colours; any of them may become the lowest."""
         number = self._numbers[int(rng.integers(len(self._numbers)))]
         colors = [_COLORS[int(index)] for index in rng.choice(len(_COLORS), number, replace=False)]
         objects = tuple(
@@ -78,7 +78,7 @@ class StackBowls:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Carries every other bowl onto the one that stays; goes on from wherever they stand when that fails."""
+        """Carries every other bowl onto the one that stays; continues from the present state when that fails."""
         hands = Hand.all_of(robot, state, HandConfig(squeeze=_SQUEEZE))
         yield from retry(
             lambda state, miss: _attempt(hands, scene, state, miss), state, self._recovery, rng, hands=hands, scene=scene
@@ -97,16 +97,16 @@ def bowls(scene: Scene) -> tuple[str, ...]:
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _GRIP_DEPTH = 0.010
-"""How far below the rim a bowl is held [m]: less than a grasp could be, so that the fingers stay clear of the bowl below."""
+"""Depth below the rim at which a bowl is held [m]: less than possible, so that the fingers stay clear of the bowl below."""
 _RIM_GAP = _GRIP_DEPTH + FINGER_BELOW + 0.001
-"""Least height [m] of a bowl's rim above that of the bowl it stands in that leaves room for the fingers."""
+"""Least height [m] of a bowl's rim above the rim of the bowl it stands in that leaves room for the fingers."""
 _SQUEEZE = 0.012
-"""How far inside the wall of a bowl the fingers close to [m]: 24 N; at 30 N they press up to 47 N on it while it swings."""
+"""Depth inside a bowl's wall to which the fingers close [m]: 24 N. At 30 N they press with up to 47 N on a bowl that swings."""
 _OPENING, _WIDER, _PRESS = 0.030, 0.020, 2.0
 _CLEAR, _DROOP = 0.010, 0.018
-"""How far a bowl passes above the rims of others [m], and how far one side of it may sink in the fingers meanwhile."""
+"""Height at which a bowl passes above the rims of others [m], and the most that one side of it may sink meanwhile."""
 _GRIPS, _TURNS = 12, 12
-"""Ways round the rim in which a bowl is held, and turns in which it is set down."""
+"""Number of grasps around the rim, and number of yaws at which a bowl is set down."""
 
 
 def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Disturbance) -> Attempting:
@@ -134,7 +134,7 @@ def _attempt(hands: Sequence[Hand], scene: Scene, state: WorldState, miss: Distu
 def _nest(
     hands: Sequence[Hand], scene: Scene, state: WorldState, below: tuple[str, ...], upper: str, miss: Disturbance
 ) -> Generator[Step, WorldState, tuple[str, WorldState]]:
-    """Takes `upper` anywhere around its rim and sets it, turned as is easiest, into the last of the stack below."""
+    """Takes `upper` anywhere around its rim and sets it into the top bowl of the stack, at the easiest yaw."""
     lower, asset = scene.object(below[-1]).asset, scene.object(upper).asset
     base = object_pose(scene, state, below[-1])
     x, y, z = base.position
@@ -168,7 +168,7 @@ def _nest(
 
 
 def _orders(scene: Scene, state: WorldState) -> Iterator[tuple[str, ...]]:
-    """Stacks from the bottom up that leave room for the fingers; those that are partly made first, then wide bowls below."""
+    """Orders of the stack, bottom first; best are partly built ones, then those with room for the fingers, then wide bases."""
     ranked = []
     for order in itertools.permutations(bowls(scene)):
         pairs = list(itertools.pairwise([scene.object(role).asset for role in order]))
@@ -186,7 +186,7 @@ def _height(asset: Asset) -> float:
 
 @lru_cache(maxsize=64)
 def nested_height(lower: Asset, upper: Asset) -> float:
-    """How high [m] the foot of `upper` stands above that of `lower` when it is nested in it upright: where hulls first meet."""
+    """Height [m] of the foot of `upper` above that of `lower` when it is nested upright in it: where hulls touch first."""
     reach = min(float(asset.bounds[1, 0]) for asset in (lower, upper))
     x, y = np.meshgrid(*[np.linspace(-reach, reach, 33)] * 2)
     columns = np.stack([x.ravel(), y.ravel()], axis=1)[np.hypot(x, y).ravel() < reach]
@@ -194,7 +194,7 @@ def nested_height(lower: Asset, upper: Asset) -> float:
 
 
 def _surface(asset: Asset, columns: np.ndarray, side: float) -> np.ndarray:
-    """Height [m] of the highest (+1) or lowest (-1) point of an asset's hulls over each column [N, 2], else infinite."""
+    """Height [m] of the highest (+1) or lowest (-1) point of an asset's hulls over each column [N, 2]; else infinite."""
     heights = np.full(len(columns), -side * np.inf)
     for body in asset.bodies:
         for hull in body.hulls:
@@ -214,7 +214,7 @@ def _surface(asset: Asset, columns: np.ndarray, side: float) -> np.ndarray:
 
 
 def unstacked(scene: Scene, state: WorldState, lower: str, upper: str) -> str:
-    """What keeps one bowl from being nested in another; "" when it is."""
+    """Why one bowl is not nested in another; "" when it is."""
     above, below = object_pose(scene, state, upper), object_pose(scene, state, lower)
     if not state.touching(f"{upper}/", f"{lower}/") or state.touching(f"{upper}/", "table"):
         return f"{upper} does not stand in {lower}"
@@ -228,7 +228,7 @@ def unstacked(scene: Scene, state: WorldState, lower: str, upper: str) -> str:
 
 
 def _faults(scene: Scene, state: WorldState) -> list[str]:
-    """What keeps the bowls from being one stack: the faults of the stack that comes nearest to it."""
+    """Describes what is missing for one stack: the faults of the order that comes nearest to it."""
     stacks = (
         [fault for lower, upper in itertools.pairwise(order) if (fault := unstacked(scene, state, lower, upper))]
         for order in itertools.permutations(bowls(scene))
@@ -237,7 +237,7 @@ def _faults(scene: Scene, state: WorldState) -> list[str]:
 
 
 class StackBowlsGrader(Judge):
-    """Success: every bowl that moved was carried, none was dropped, thrown or shoved, and they stand nested and at rest."""
+    """Success: every bowl that moved was carried, none was dropped, thrown or pushed, and they stand nested and at rest."""
 
     done = "the bowls stand nested in one stack"
 

@@ -1,7 +1,7 @@
-"""switch_as_it_was: a lever is pushed, over or against its stop; when the arms have drawn back for eight seconds it is put back.
+"""switch_as_it_was: a lever is pushed, over or against its stop; after the arms have drawn back for eight seconds it is put back.
 
-A policy must remember what it saw first: once the push is over, nothing that it sees tells where the lever was. Whoever forgets, or
-does nothing, is right half of the time.
+A policy must remember its first observations: after the push, nothing shows where the lever was. A policy that forgets, or does
+nothing, is right half of the time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from embodichain.tasks.variants import Phrases, widened
 from embodichain.types import CHUNK, Nudge, ObjectRequest, Robot, Scene, SceneRequest, WorldState
 
 CHUNKS_APART = 24
-"""After so many chunks the lever may be put back: the last frame that shows how it was is then more than twenty old."""
+"""Number of chunks before the lever may be put back. The last frame that shows its first side is then more than twenty old."""
 _PHRASES = Phrases(
     streamed=(
         "Put the switch as it was at the beginning.",
@@ -32,12 +32,12 @@ _PHRASES = Phrases(
     held_out=("The switch should stand as it stood when you came.", "Restore the lever to its first position."),
 )
 _FORCE, _BEGIN_S, _LASTS_S = 2.0, 0.3, 0.6
-"""What pushes the lever [N], from when on and for how long [s]: it comes to rest against a stop, from either side alike."""
+"""The push on the lever [N], its beginning and its duration [s]. From either side the lever comes to rest against a stop."""
 _SETTLED_S = _BEGIN_S + _LASTS_S + 0.3
 
 
 class SwitchAsItWas:
-    """A bolted switch anywhere in 0.30 x 0.40 m of the table, turned within 45 degrees; either arm may put it back."""
+    """A bolted switch anywhere in 0.30 x 0.40 m of the table, with a yaw within 45 degrees; either arm may put it back."""
 
     name = "switch_as_it_was"
 
@@ -45,7 +45,7 @@ class SwitchAsItWas:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """One switch, its lever on either side, and a push that ends with it on either side: four cases, each alike."""
+        """One switch with its lever on either side, and a push that ends with it on either side: four equally likely cases."""
         was, becomes = (1.0 if rng.random() < 0.5 else -1.0 for _ in range(2))
         switch = ObjectRequest(
             role="switch",
@@ -65,7 +65,7 @@ class SwitchAsItWas:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Draws both arms slowly outwards, so that they tell how much of the time is over, and puts the lever back if need be."""
+        """Draws both arms slowly outwards, so that their posture shows the time, and puts the lever back if need be."""
         hands, side = Hand.all_of(robot, state), first_side(scene)
         state = yield from _draw_back(hands, state)
         if state.object_joints["switch"][0] * side > THRESHOLD:
@@ -80,14 +80,14 @@ class SwitchAsItWas:
 
 
 def first_side(scene: Scene) -> float:
-    """+1 when the lever was on at first, -1 when off: where it must end."""
+    """+1 when the lever was on at first, -1 when it was off: where it must be at the end."""
     return math.copysign(1.0, scene.object("switch").joint_positions[0])
 
 
 # -------------------------------------------------------------------------------------------------------------- expert
 
 _OUTWARDS = 0.3
-"""How far each arm turns about its first joint [rad] while the time passes."""
+"""Angle by which each arm turns about its first joint [rad] while the time passes."""
 
 
 def _draw_back(hands: Sequence[Hand], state: WorldState) -> Skill:
@@ -115,7 +115,7 @@ def _aside(hand: Hand, joints: np.ndarray) -> float:
 
 
 class SwitchAsItWasGrader(Judge):
-    """Success: when the time is over the lever rests where it was at first, brought there by the robot if it had been pushed."""
+    """Success: at the end the lever rests where it was at first, brought there by the robot if it had been pushed."""
 
     done = "the lever is as it was"
 

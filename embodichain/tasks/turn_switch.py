@@ -28,7 +28,7 @@ _PHRASES = Phrases(
 
 
 class TurnSwitch:
-    """A bolted switch anywhere in 0.30 x 0.40 m of the table, turned within 45 degrees; either arm may do it."""
+    """A bolted switch anywhere in 0.30 x 0.40 m of the table, with a yaw within 45 degrees; either arm may do it."""
 
     name = "turn_switch"
 
@@ -37,7 +37,7 @@ class TurnSwitch:
         self._held_out = held_out
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """One switch, its lever on the side that the instruction asks it to leave."""
+        """One switch, with its lever on the side opposite to the one that the instruction asks for."""
         wanted = 1.0 if rng.random() < 0.5 else -1.0
         instruction = _PHRASES.draw(rng, self._held_out, state="on" if wanted > 0 else "off")
         switch = ObjectRequest(
@@ -51,7 +51,7 @@ class TurnSwitch:
         return widened(request) if self._held_out else request
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
-        """Presses the lever over with closed fingers, backs off, and tries again when it did not go over."""
+        """Pushes the lever over with closed fingers, backs off, and tries again if it did not go over."""
         hands, side = Hand.all_of(robot, state), wanted_side(scene)
         yield from retry(
             lambda state, miss: tip_over(hands, scene, state, miss, side), state, self._recovery, rng, hands=hands, scene=scene
@@ -63,7 +63,7 @@ class TurnSwitch:
 
 
 def wanted_side(scene: Scene) -> float:
-    """+1 when the lever must end on, -1 when off: the side opposite to where it starts."""
+    """+1 when the lever must be on at the end, -1 when off: the side opposite to its start."""
     return -math.copysign(1.0, scene.object("switch").joint_positions[0])
 
 
@@ -71,7 +71,7 @@ def wanted_side(scene: Scene) -> float:
 
 
 class TurnSwitchGrader(Judge):
-    """Success: the lever was carried over by contact, never moved by itself, and stays over after the robot has let go."""
+    """Success: the lever was pushed over by contact, never moved by itself, and stays over after the robot has let go."""
 
     done = "the lever was turned and stays"
 

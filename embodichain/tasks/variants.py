@@ -1,4 +1,4 @@
-"""Variants of a task: the scenes that are streamed, and those held out to tell what was learned from what was remembered."""
+"""Variants of a task: the streamed scenes, and held-out scenes that separate generalisation from memorisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDER = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phrases:
-    """Ways to say one thing, as format strings: those that episodes are streamed with, and others that only held-out scenes use."""
+    """Instructions with one meaning, as format strings: those of streamed episodes, and others that only held-out scenes use."""
 
     streamed: Sequence[str]
     held_out: Sequence[str]
@@ -26,13 +26,13 @@ class Phrases:
             raise ConfigError("phrases must be given for streamed and for held-out scenes, and none for both")
 
     def draw(self, rng: np.random.Generator, held_out: bool, **words: str) -> str:
-        """One of them with its words filled in."""
+        """One of the phrases with its words filled in."""
         phrases = self.held_out if held_out else self.streamed
         return phrases[int(rng.integers(len(phrases)))].format(**words)
 
 
 def widened(request: SceneRequest) -> SceneRequest:
-    """The same wish with every object's placement ranges half as wide again, about the same middle."""
+    """The same request with every object's placement ranges half as wide again, about the same centre."""
 
     def wider(limits: Range) -> Range:
         more = _WIDER / 2 * (limits[1] - limits[0])

@@ -1,5 +1,5 @@
-"""Every value that crosses a boundary between two rooms. SI units; world frame: origin at the centre of the table top, X away from
-the robot, Y to its left, Z up.
+"""The values that rooms pass to one another. All quantities are in SI units. The origin of the world frame is the centre of the
+table top; X points away from the robot, Y to its left, Z up.
 """
 
 from embodichain.types.assets import Asset, Body, Joint, JointKind, Material, Mesh, Mimic, Shape, ShapeKind

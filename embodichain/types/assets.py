@@ -1,4 +1,4 @@
-"""What an asset is once it is read from USD: bodies, hulls, materials, joints, affordances."""
+"""An asset as it is read from USD: bodies, convex hulls, materials, joints and affordances."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from embodichain.types.poses import Pose, Quaternion, Vec3, rotate, turn, turned
 
 
 class ShapeKind(StrEnum):
-    """Solids that engines collide exactly, rather than as a hull of points."""
+    """Solids that physics engines collide analytically, rather than as the convex hull of points."""
 
     BOX = "box"
     SPHERE = "sphere"
@@ -26,9 +26,10 @@ class ShapeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """An analytic solid centred on its frame, its axis along Z; `pose` is where that frame lies among the vertices of its mesh.
+    """An analytic solid, centred on its own frame, with its axis along Z.
 
-    `size` [m] are a box's edges; else the radius and, of cylinder and capsule, the length (a capsule's without its caps), then 0.
+    `size` [m] holds the edges of a box. For the other kinds it holds the radius, the length (0 for a sphere; without the caps for a
+    capsule), and 0. `pose` is mesh_from_shape.
     """
 
     kind: ShapeKind
@@ -43,7 +44,7 @@ class Shape:
 
 
 def half_sizes(shape: Shape) -> Vec3:
-    """The size of a shape as MuJoCo gives it: half edges of a box; radius and half the length of the others."""
+    """The size of a shape in MuJoCo's convention: half edges of a box; radius and half length of the others."""
     a, b, c = shape.size
     return (a / 2, b / 2, c / 2) if shape.kind is ShapeKind.BOX else (a, b / 2, 0.0)
 
@@ -52,7 +53,7 @@ def half_sizes(shape: Shape) -> Vec3:
 class Mesh:
     """Triangles: vertices [m], shape [V, 3], float64; faces, shape [F, 3], int32, counter-clockwise seen from outside.
 
-    `shape` is the analytic solid that the triangles were drawn from, where physics shall collide that instead of them.
+    `shape` is the analytic solid that the triangles approximate; where it is given, physics collides it instead of the triangles.
     """
 
     vertices: NDArray[np.float64]
@@ -67,7 +68,7 @@ class Mesh:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What a surface and the solid under it are made of: density [kg/m^3], friction and restitution coefficients."""
+    """The material of a surface and of the solid under it: density [kg/m^3], friction and restitution coefficients."""
 
     name: str
     density: float
@@ -80,8 +81,8 @@ class Material:
 class Body:
     """One rigid body in its own frame.
 
-    Mass [kg]; centre of mass [m]; diagonal inertia about it [kg m^2] along `principal_axes` (body_from_principal).
-    `visual` is what cameras see, `hulls` are the convex pieces that physics collides. A body between two joints may have neither.
+    It has a mass [kg], a centre of mass [m] and a diagonal inertia about it [kg m^2] along `principal_axes` (body_from_principal).
+    Cameras see `visual`; physics collides `hulls`, which are convex. A body between two joints may have neither.
     """
 
     name: str
@@ -96,11 +97,11 @@ class Body:
     body_pose: Pose = field(default_factory=Pose)
     """asset_from_body at joint position zero."""
     surfaces: tuple[Material, ...] = ()
-    """The material of each hull where they are not the same; else none, and all hulls are of `material`."""
+    """The material of each hull, where the hulls differ; empty when all hulls are of `material`."""
 
     @property
     def touching(self) -> tuple[Material, ...]:
-        """The material that each hull touches with."""
+        """The material of each hull's surface."""
         return self.surfaces or (self.material,) * len(self.hulls)
 
 
@@ -114,7 +115,7 @@ class JointKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mimic:
-    """Following another joint: the position is `multiplier` times that of `joint`, plus `offset` [rad or m]."""
+    """A joint that follows another: its position is `multiplier` times that of `joint`, plus `offset` [rad or m]."""
 
     joint: str
     multiplier: float = 1.0
@@ -123,13 +124,13 @@ class Mimic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joint:
-    """A joint between two bodies of one asset, at position zero in the asset's frame.
+    """A joint between two bodies of one asset, described at position zero in the asset's frame.
 
-    `axis` is a unit vector in the child's frame, `anchor` [m] a point in the child's frame; limits in rad or m; damping in
-    N m s/rad or N s/m; friction (Coulomb) in N m or N. `parent` "" is the world: the body is bolted where the asset is placed.
-    A spring of `stiffness` [N m/rad or N/m] pulls towards the position `rest` [rad or m], which may lie beyond the limits.
-    Limits of -inf and inf leave a joint unbounded. `effort` [N m or N] and `velocity` [rad/s or m/s] are what its drive can do at
-    most, inf where nobody says; `armature` [kg m^2 or kg] is the inertia that its drive adds.
+    `axis` is a unit vector and `anchor` [m] a point, both in the child's frame. Limits are in rad or m; -inf and inf leave a joint
+    unbounded. Damping is in N m s/rad or N s/m, Coulomb friction in N m or N. `parent` "" is the world: the body is bolted where
+    the asset is placed. A spring of `stiffness` [N m/rad or N/m] pulls towards the position `rest` [rad or m], which may lie beyond
+    the limits. `effort` [N m or N] and `velocity` [rad/s or m/s] are the limits of its drive, inf where they are unknown;
+    `armature` [kg m^2 or kg] is the inertia that its drive adds.
     """
 
     name: str
@@ -151,12 +152,12 @@ class Joint:
 
     @property
     def bounded(self) -> bool:
-        """Whether it has an end on both sides."""
+        """Whether it has both limits."""
         return math.isfinite(self.lower) and math.isfinite(self.upper)
 
     @property
     def span(self) -> tuple[float, float]:
-        """The positions [rad or m] that cover all it can do: its limits, or a whole turn or a metre where it has none."""
+        """Its limits [rad or m]; where one is missing, the range is one turn or one metre long."""
         half = math.pi if self.kind is JointKind.REVOLUTE else 0.5
         if self.bounded:
             return self.lower, self.upper
@@ -165,7 +166,7 @@ class Joint:
         return (self.upper - 2 * half, self.upper) if math.isfinite(self.upper) else (-half, half)
 
     def motion(self, position: float) -> Pose:
-        """Where the child's frame goes, seen in the child's frame at zero, when the joint moves to `position` [rad or m]."""
+        """The pose of the child's frame at `position` [rad or m], in the child's frame at position zero."""
         if self.kind is JointKind.PRISMATIC:
             x, y, z = self.axis
             return Pose(position=(position * x, position * y, position * z))
@@ -194,18 +195,18 @@ class Asset:
     content_hash: str = ""
     path: Path = Path()
     apart: tuple[tuple[str, str], ...] = ()
-    """Pairs of bodies that do not collide, for their colliders overlap where they meet at a joint."""
+    """Pairs of bodies that do not collide, because their colliders overlap at the joint between them."""
     scale: float = 1.0
-    """How many times as large it is as in its file, whose content `content_hash` is of."""
+    """The asset's size relative to the size in its file. `content_hash` is that of the file, whatever the scale."""
 
     @property
     def fixed_base(self) -> bool:
-        """True when a joint bolts a body to the world, as for a switch: such an asset does not move as a whole."""
+        """Whether a joint bolts a body to the world, as in a switch. Such an asset does not move as a whole."""
         return any(joint.parent == "" for joint in self.joints)
 
     @property
     def movable_joints(self) -> tuple[Joint, ...]:
-        """Joints with a degree of freedom, in order: the layout of `ObjectPlacement.joint_positions`."""
+        """Joints with a degree of freedom, in the order of `ObjectPlacement.joint_positions`."""
         return tuple(joint for joint in self.joints if joint.kind is not JointKind.FIXED)
 
     @property
@@ -216,7 +217,7 @@ class Asset:
 
 @lru_cache(maxsize=128)
 def _bounds(asset: Asset) -> NDArray[np.float64]:
-    """Looked up hundreds of times an episode, by planners and by those who draw scenes."""
+    """Computes `Asset.bounds`. The result is cached because planners and samplers ask for it hundreds of times in an episode."""
     points = np.concatenate(
         [rotate(body.body_pose.quaternion, body.visual.vertices) + body.body_pose.position for body in asset.bodies]
     )

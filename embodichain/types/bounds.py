@@ -1,4 +1,4 @@
-"""How a robot may conduct itself, whatever its task: what every grader refuses an episode for."""
+"""The limits of a robot's conduct, whatever its task: every grader fails an episode that exceeds them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How fast a robot may move and how hard it may press, measured at every control step and not forgiven.
+    """How fast a robot may move and how hard it may press, checked at every control step; one breach fails the episode.
 
-    `joint_speed` [rad/s] and `joint_acceleration` [rad/s^2] are of an arm's joints as measured, from one control step to the next:
-    a little more than the speed that experts are planned with (2 rad/s), and five times their acceleration, for arms are less
-    smooth where a policy joins its chunks. `grip_share` is by how much the force of a finger or link on an object may exceed what
-    one finger of the gripper can exert; `grip_force` [N] stands for that where a robot's file sets no limit. `table_force`,
-    `arms_force` and `self_force` [N] bound what an arm presses on table or floor with, one arm on another, and an arm on itself.
-    Forces are those of one physics step: a blow is not averaged away. Infinity turns a bound off.
+    `joint_speed` [rad/s] and `joint_acceleration` [rad/s^2] limit the measured motion of an arm's joints from one control step to
+    the next. The speed is a little above the 2 rad/s that experts are planned with, and the acceleration five times theirs, because
+    arms move less smoothly where a policy joins its chunks. `grip_share` limits the force of a finger or link on an object, as a
+    multiple of the force that one finger of the gripper can exert; `grip_force` [N] replaces that force where a robot's file sets
+    no limit. `table_force`, `arms_force` and `self_force` [N] limit the force of an arm on table or floor, on the other arm, and on
+    itself. All forces are those of a single physics step, so that impacts are not averaged away. Infinity turns a limit off.
     """
 
     joint_speed: float = 2.2
@@ -42,4 +42,4 @@ UNBOUNDED = Bounds(
     arms_force=math.inf,
     self_force=math.inf,
 )
-"""Every bound turned off: how runs and policies were judged before there were any."""
+"""Every limit turned off: how runs and policies were judged before these limits existed."""

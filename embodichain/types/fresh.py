@@ -1,4 +1,4 @@
-"""Assets that are made while a run goes on: which instance one is, and what it became."""
+"""Assets that are made while a run goes on: the identity of an instance, and the asset made for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from embodichain.types.assets import Asset
 
 
 class Instance(NamedTuple):
-    """Which asset of a pool: its category, whether it is of held-out scenes, and its number among those."""
+    """One asset of a pool: its category, whether the pool is that of held-out scenes, and its number in that pool."""
 
     category: str
     held_out: bool
@@ -20,7 +20,7 @@ class Instance(NamedTuple):
 
 
 class Fresh(NamedTuple):
-    """An instance that is made: the asset, and why the sources that came before in its place were refused."""
+    """An instance that has been made: the asset, and why the sources tried before in its place were refused."""
 
     instance: Instance
     asset: Asset
@@ -29,7 +29,7 @@ class Fresh(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What is told of an instance that a scene drew: what it became, whose it is, and what was refused in its place before."""
+    """The record of an instance that a scene drew: the asset's identity, licence and source, and what was refused in its place."""
 
     instance: str
     name: str
@@ -41,7 +41,7 @@ class Drawn:
 
     @classmethod
     def of(cls, fresh: Fresh) -> Drawn:
-        """The same without the asset itself."""
+        """The record of `fresh`, which leaves out the asset itself."""
         asset = fresh.asset
         return cls(
             instance=str(fresh.instance),

@@ -1,4 +1,4 @@
-"""What a robot can be asked for, in the unified representation."""
+"""The range of values that a robot can be commanded to, in the unified representation."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from numpy.typing import NDArray
 
 
 class Limits(NamedTuple):
-    """What a robot can be asked for, and what can be measured of it, in the unified representation; 0 in absent channels."""
+    """The limits of each channel of commands and measurements, in the unified representation; 0 in absent channels."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
 
     def bounded(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Actions [..., 30], every channel within its limits; what is no number stays none: callers refuse it."""
+        """Actions [..., 30] with every channel clipped to its limits. NaN stays NaN, so that callers can refuse it."""
         return np.clip(actions, self.low, self.high)
 
     def breach(self, measured: NDArray[np.float32]) -> str:
-        """In words, the channel of a measurement [30] that lies farthest beyond its limits; empty when none does.
+        """Describes the channel of a measurement [30] that lies farthest outside its limits; empty when none does.
 
-        What is meant to be caught are other units and nonsense. A joint that is pressed against its stop is measured beyond its
-        range: fingers that lean on something, by more than a tenth of it. Half of the range is allowed.
+        This detects wrong units and corrupt values. Valid measurements exceed the limits too: a joint that is pressed against its
+        stop, as fingers that lean on something, by more than a tenth of its range. So half of the range is allowed.
         """
         slack = 0.5 * (self.high - self.low) + 1e-3
         beyond = np.maximum(self.low - slack - measured, measured - self.high - slack)
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 
 
 def channel_name(channel: int) -> str:
-    """What a channel of the unified representation is."""
+    """The meaning of a channel of the unified representation."""
     sides = ("left", "right")
     for side, start in zip(sides, (14, 21), strict=True):
         if start <= channel < start + 7:

@@ -1,4 +1,4 @@
-"""What goes wrong in an episode, and what pushed it: named, timed, and recorded so that a replay is pushed the same way."""
+"""Failures of attempts and external pushes in an episode, recorded with their times, so that a replay applies the same pushes."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ class Mishap(StrEnum):
     MISALIGNED = "misaligned"
     """The fingers closed without the object between them, or pressed beside it."""
     SLIP = "slip"
-    """What a hand carried is no longer held, though it did not let go."""
+    """The object that a hand carried is no longer held, though the hand did not let go."""
     OUT_OF_BOUNDS = "out_of_bounds"
     """An object is not where it was left, though no hand moved it."""
     COLLISION = "collision"
-    """A hand ran into something that it was not to touch."""
+    """A hand ran into something that it should not touch."""
     TIME_OUT = "time_out"
-    """An arm did not come along where it should have been some time ago."""
+    """An arm did not reach in time where it was sent."""
     ASTRAY = "astray"
     """The hand gave up before it had touched anything."""
     MISPLACED = "misplaced"
-    """The attempt came to its end, but not to its goal."""
+    """The attempt was completed, but the goal was not reached."""
     STUCK = "stuck"
-    """Halfway there was no way on."""
+    """No further motion was possible halfway."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push:
-    """An external force [N] in the world frame on a body's centre of mass during one control step, beside all that the robot does.
+    """An external force [N] in the world frame that acts on a body's centre of mass during one control step.
 
-    `body` is the role of an object, for its root body, or the name of a body as contacts give it.
+    `body` is the role of an object, which means its root body, or the name of a body as contacts give it.
     """
 
     body: str
@@ -43,7 +43,7 @@ class Push:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """The same push over a run of control steps of an episode: from step `begin` on for `steps` of them."""
+    """The same push over consecutive control steps of an episode: `steps` of them from step `begin` on."""
 
     begin: int
     steps: int
@@ -53,7 +53,7 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """One failed attempt: its control steps, from `begin` until it was `noticed`, how it failed, and whether it was provoked."""
+    """One failed attempt: its control steps from `begin` until it was `noticed`, how it failed, and whether it was provoked."""
 
     begin: int
     noticed: int
@@ -62,7 +62,7 @@ class Failed:
 
 
 def runs(pushes: Sequence[tuple[Push, ...]]) -> tuple[Pushed, ...]:
-    """The pushes of an episode, given for each of its control steps, as runs of equal ones."""
+    """Merges the pushes of each control step of an episode into runs of equal pushes."""
     found: list[Pushed] = []
     for step, acting in enumerate(pushes):
         for push in acting:
@@ -76,7 +76,7 @@ def runs(pushes: Sequence[tuple[Push, ...]]) -> tuple[Pushed, ...]:
 
 
 def pushes_at(pushed: Iterable[Pushed], step: int) -> tuple[Push, ...]:
-    """What acts during control step `step`: the inverse of `runs`."""
+    """The pushes that act during control step `step`: the inverse of `runs`."""
     return tuple(Push(body=run.body, force=run.force) for run in pushed if run.begin <= step < run.begin + run.steps)
 
 

@@ -27,7 +27,7 @@ def rotate(quaternion: Quaternion, points: NDArray[np.float64]) -> NDArray[np.fl
     points = np.asarray(points, np.float64)
     a, b, c = points[..., 0], points[..., 1], points[..., 2]
     i, j, k = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
-    result = np.empty(points.shape)  # component by component: `np.cross` costs four times as much
+    result = np.empty(points.shape)  # computed by component: `np.cross` takes four times as long
     result[..., 0] = a + w * i + (y * k - z * j)
     result[..., 1] = b + w * j + (z * i - x * k)
     result[..., 2] = c + w * k + (x * j - y * i)
@@ -47,7 +47,7 @@ def multiply(first: Quaternion, second: Quaternion) -> Quaternion:
 
 
 def turned(quaternion: Quaternion, vector: Vec3) -> Vec3:
-    """One vector turned by a unit quaternion: `rotate` without the cost of an array."""
+    """One vector turned by a unit quaternion; faster than `rotate`, because no array is built."""
     w, x, y, z = quaternion
     a, b, c = vector
     cx, cy, cz = 2 * (y * c - z * b), 2 * (z * a - x * c), 2 * (x * b - y * a)
@@ -55,14 +55,14 @@ def turned(quaternion: Quaternion, vector: Vec3) -> Vec3:
 
 
 def compose(a_from_b: Pose, b_from_c: Pose) -> Pose:
-    """a_from_c."""
+    """Returns a_from_c."""
     dx, dy, dz = turned(a_from_b.quaternion, b_from_c.position)
     x, y, z = a_from_b.position
     return Pose(position=(x + dx, y + dy, z + dz), quaternion=multiply(a_from_b.quaternion, b_from_c.quaternion))
 
 
 def inverse(a_from_b: Pose) -> Pose:
-    """b_from_a."""
+    """Returns b_from_a."""
     w, x, y, z = a_from_b.quaternion
     conjugate = (w, -x, -y, -z)
     px, py, pz = turned(conjugate, a_from_b.position)
@@ -81,7 +81,7 @@ def angle_between(first: Quaternion, second: Quaternion) -> float:
 
 
 def yaw_pose(x: float, y: float, z: float, yaw: float) -> Pose:
-    """A pose that stands upright at (x, y, z) [m], turned about the vertical by `yaw` [rad]."""
+    """An upright pose at (x, y, z) [m], turned about the vertical by `yaw` [rad]."""
     return Pose(position=(x, y, z), quaternion=turn((0.0, 0.0, 1.0), yaw))
 
 
@@ -97,7 +97,7 @@ def wrap(angle: float) -> float:
 
 
 def frame(position: Vec3, approach: Sequence[float], closing: Sequence[float]) -> Pose:
-    """The pose whose Z axis is `approach` and whose Y axis is `closing` made perpendicular to it."""
+    """The pose at `position` [m] with Z along `approach` and Y along the part of `closing` that is perpendicular to it."""
     z = np.asarray(approach, np.float64) / np.linalg.norm(approach)
     y = np.asarray(closing, np.float64)
     y = y - z * (y @ z)
@@ -106,7 +106,7 @@ def frame(position: Vec3, approach: Sequence[float], closing: Sequence[float]) -
 
 
 def quaternion_of(matrix: NDArray[np.float64]) -> Quaternion:
-    """Unit quaternion of a rotation matrix, shape [3, 3], leading component positive (Bar-Itzhack 2000, largest eigenvector)."""
+    """Unit quaternion of a rotation matrix, shape [3, 3], first component positive (Bar-Itzhack 2000, largest eigenvector)."""
     m = np.asarray(matrix, np.float64)
     k = np.array(
         [

@@ -1,4 +1,4 @@
-"""Where a trajectory comes from: what identifies it, and everything needed to simulate it again."""
+"""The origin of a trajectory: its identity, and everything needed to simulate it again."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from embodichain.types.trajectories import INFO_BYTES
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectoryId:
-    """Who made a trajectory: worker 0..65535, its life (epoch 0..255, raised at each restart), its sequence number in that life."""
+    """The identity of a trajectory: worker 0..65535, its epoch 0..255 (raised at each restart), its sequence number
+    in the epoch.
+    """
 
     worker: int
     epoch: int
     sequence: int
 
     def pack(self) -> int:
-        """As 64 bits: epoch 8 | worker 16 | sequence 40."""
+        """The identity as 64 bits: epoch 8 | worker 16 | sequence 40."""
         return (self.epoch & 0xFF) << 56 | (self.worker & 0xFFFF) << 40 | (self.sequence & 0xFF_FFFF_FFFF)
 
     @classmethod
@@ -50,17 +52,18 @@ class TrajectoryInfo:
     failed: tuple[Failed, ...] = ()
     """Its failed attempts."""
     pushed: tuple[Pushed, ...] = ()
-    """External forces that acted on it: a replay needs them beside the actions."""
+    """External forces that acted on it. A replay needs them besides the actions."""
     instances: Mapping[str, str] = field(default_factory=dict)
-    """Which instance of a pool of assets by role, as in "switch/12": with the run's configuration that makes the same asset again.
-    Empty where assets are of a fixed catalogue."""
+    """The instance of a pool of assets by role, as in "switch/12"; with the run's configuration, the same asset can be made again.
+    Empty where assets come from a fixed catalogue.
+    """
     versions: str = ""
-    """Of a benchmark of others and what it simulates with, as in "metaworld 3.1.1, mujoco 3.3.0"; empty for a physics of ours."""
+    """Versions of a foreign benchmark and its simulator, as in "metaworld 3.1.1, mujoco 3.3.0"; empty for built-in physics."""
 
     def encode(self) -> bytes:
-        """UTF-8 JSON of at most INFO_BYTES; `reason` is cut first when it is longer. Raises ValueError when that is not enough."""
+        """UTF-8 JSON of at most INFO_BYTES; `reason` is shortened if need be. Raises ValueError when that is not enough."""
         values = asdict(self)
-        if not self.versions:  # most have none, and say no more than they did before there were benchmarks
+        if not self.versions:  # left out when empty, so that the bytes stay as they were before the field existed
             del values["versions"]
         if not self.instances:
             del values["instances"]
@@ -74,7 +77,7 @@ class TrajectoryInfo:
 
     @classmethod
     def decode(cls, data: bytes | NDArray[np.uint8]) -> TrajectoryInfo:
-        """Reads what `encode` wrote, from bytes or from a slot's `info` field."""
+        """Reads the output of `encode`, from bytes or from a slot's `info` field."""
         values = json.loads(bytes(data).rstrip(b"\0").decode())
         failed = tuple(Failed(**entry) for entry in values.pop("failed", ()))
         pushed = tuple(Pushed(**{**entry, "force": tuple(entry["force"])}) for entry in values.pop("pushed", ()))

@@ -1,4 +1,4 @@
-"""Reels: trajectories whose pictures are still to be drawn. They note where everything was, and travel in rings like any other."""
+"""Reels: trajectories whose pictures are not drawn yet. They record where everything was, and travel in rings like others."""
 
 from __future__ import annotations
 
@@ -7,31 +7,33 @@ from enum import StrEnum
 from embodichain.types.trajectories import Field, TrajectorySpec
 
 NOTES, SCENE, STAGE = "notes", "scene", "stage"
-"""Fields that a reel has instead of pictures: see `reel_spec`."""
+"""Fields that a reel has in place of pictures: see `reel_spec`."""
 PICTURES = ("rgb", "latents", "depth", "depth_latents", "segmentation")
-"""Fields of a trajectory that show what cameras saw: what is drawn, and what is computed from that."""
+"""Fields of a trajectory that hold pictures, or values computed from pictures."""
 MOST_NUMBERS = 1024
-"""Numbers of a note [float64]: two hundred grains take six hundred, a robot and ten objects less than a hundred."""
+"""Length of a note [float64 values]. Two hundred grains take six hundred; a robot and ten objects less than a hundred."""
 SCENE_BYTES = 16384
-"""Room for a scene whose assets are named and not contained: a few kilobytes, most of them positions of grains."""
+"""Bytes for a scene that refers to its assets by name: a few kilobytes, mostly positions of grains."""
 
 
 class CameraMode(StrEnum):
-    """When and where pictures of a stream are drawn. They are the same to the bit in every mode."""
+    """When and where the pictures of a stream are drawn. They are bitwise equal in every mode."""
 
     SNAPSHOTS = "snapshots"
-    """While the episode is played."""
+    """During the episode."""
     REELS = "reels"
-    """After it, by whoever played it, when it is a success: a failed episode costs no picture."""
+    """After the episode, in the same process, and only if it was a success: a failed episode costs no pictures."""
     DARKROOM = "darkroom"
-    """After it, in one process that develops the reels of all workers."""
+    """After the episode, in one process that draws the pictures of all workers."""
 
 
 def reel_spec(spec: TrajectorySpec, *, numbers: int = MOST_NUMBERS, scene_bytes: int = SCENE_BYTES) -> TrajectorySpec:
-    """What a worker writes whose pictures are drawn elsewhere: all of `spec` but its pictures, and what they are drawn from.
+    """The fields that a worker writes when its pictures are drawn elsewhere: those of `spec` without pictures, and what to draw
+    from.
 
-    F + 1 frames, N `numbers`: `notes` float64 [F+1, N], what `Posable.note` wrote before each chunk and after the last, then
-    zeros; `scene` uint8 [scene_bytes], the scene as `Stage.write` writes it; `stage` uint64 [], of which `Stage` its assets are.
+    With F + 1 frames and N = `numbers`: `notes` float64 [F+1, N], the output of `Posable.note` before each chunk and after the
+    last, padded with zeros; `scene` uint8 [scene_bytes], as `Stage.write` writes it; `stage` uint64 [], the identity of the `Stage`
+    that holds the scene's assets.
     """
     kept = tuple(field for field in spec.fields if field.name not in PICTURES)
     return TrajectorySpec(

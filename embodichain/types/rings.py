@@ -1,4 +1,4 @@
-"""A ring's specification: slots, replay bound, and what happens when it is full."""
+"""A ring's specification: slots, replay bound, and what happens when the ring is full."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from enum import StrEnum
 from embodichain.types.trajectories import TrajectorySpec
 
 LEDGER_FILE = "ledger.bin"
-"""What the ledger of a run is called in its folder."""
+"""Name of the ledger in a run's folder."""
 RING_FILE = "ring.txt"
-"""The file in a run's folder that says where its ring lies, while it has one."""
+"""Name of the file in a run's folder that says where its ring lies, while it has one."""
 LOCK_FILE = ".lock"
-"""In a run's folder: locked, and holding `pid N`, while the process N works on the run."""
+"""Name of the file in a run's folder that is locked, and holds `pid N`, while process N works on the run."""
 WISHES_FILE = "wishes.json"
-"""In a run's folder: what others ask of the run while it goes on."""
+"""Name of the file in a run's folder with the requests of other processes to the running one."""
 HOST = "host"
 PLACEMENTS = (HOST, "huge", "pinned", "cuda", "delayed")
-"""Where the trajectories of a ring may lie: host memory, that in huge pages, that page-locked for a GPU, the current GPU, or host
-memory that behaves as a device, to test with."""
+"""Where a ring may keep its trajectories: host memory, host memory in huge pages, host memory page-locked for a GPU, the current
+GPU, or host memory that behaves like a device, for tests.
+"""
 
 
 class FullPolicy(StrEnum):
@@ -29,7 +30,7 @@ class FullPolicy(StrEnum):
 
 
 class ReplayMode(StrEnum):
-    """What the bound K limits."""
+    """What the replay bound K limits."""
 
     TRAJECTORY = "trajectory"
     """Each trajectory is read at most K times."""
@@ -39,16 +40,16 @@ class ReplayMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RingSpec:
-    """A ring: how a slot is laid out, how many there are, how often each trajectory may be read."""
+    """A ring: the layout of a slot, the number of slots, and how often each trajectory may be read."""
 
     trajectory: TrajectorySpec
     num_slots: int
     max_reads: int = 50
     full_policy: FullPolicy = FullPolicy.BLOCK
     min_ready: int = 1
-    """Trajectories that must be ready before the first sample."""
+    """Number of trajectories that must be ready before the first sample."""
     mode: ReplayMode = ReplayMode.TRAJECTORY
-    """Aggregate is the rule of earlier engines, kept to compare with: fill all slots (set `min_ready` so), read, refill."""
+    """The aggregate mode is the rule of earlier engines, kept for comparison: fill all slots (set `min_ready` so), read, refill."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_reads <= 16_383:

@@ -1,4 +1,4 @@
-"""What a robot is: MJCF text, arms, cameras, and the layout of its commands."""
+"""A robot: MJCF text, arms, cameras, and the layout of its commands."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from embodichain.types.poses import Pose
 
 CONTROL_HZ = 50
-"""Commands per second of a robot that says nothing else (`Robot.control_hz`)."""
+"""Commands per second of a robot that sets no other rate (`Robot.control_hz`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arm:
     """One serial arm with a parallel gripper, by the names it has in the robot's MJCF.
 
-    `site` is the point between the finger tips: its Z axis is the approach direction, its Y axis the closing direction.
-    `gripper_joints` are slides of equal travel; the opening [m] is the distance between the two finger pads.
+    `site` is the point between the finger tips; its Z axis is the approach direction, its Y axis the closing direction.
+    `gripper_joints` are prismatic joints of equal travel; the opening [m] is the distance between the two finger pads.
     """
 
     name: str
@@ -31,32 +31,32 @@ class Arm:
     gripper_joints: tuple[str, ...] = ()
     gripper_open: float = 0.0
     gripper_squeeze: float = 0.0
-    """How far below closed the commanded opening may go [m]: what thin things are held with."""
+    """How far below zero the commanded opening may go [m]. Thin objects are held by that."""
 
     @property
     def command_size(self) -> int:
-        """Joint targets plus one gripper opening."""
+        """Number of joint targets plus one, for the gripper opening."""
         return len(self.joints) + 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmParts:
-    """Which parts of a simulated robot are one arm: by these a judge knows whose a contact is, and how strong a gripper."""
+    """The parts of a simulated robot that belong to one arm. Judges attribute contacts and grip forces by them."""
 
     name: str
     bodies: frozenset[str]
-    """Names in contacts of all bodies that the arm's joints move, fingers included."""
+    """Names, as in contacts, of all bodies that the arm's joints move, fingers included."""
     fingers: Mapping[str, int]
-    """Of each body that a gripper joint moves, which finger it belongs to: the number of that joint."""
+    """For each body that a gripper joint moves, the number of that joint, which identifies the finger."""
     grip_force: float
-    """Most that one finger can exert [N]; 0 when the robot's file sets no limit."""
+    """Largest force that one finger can exert [N]; 0 when the robot's file sets no limit."""
     joints: slice
-    """Where the arm's joints lie in a command or a measurement."""
+    """Position of the arm's joints in a command or a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Camera:
-    """A camera of the robot: vertical field of view [degrees]; resolution is the run's choice, not the camera's."""
+    """A camera of the robot with its vertical field of view [degrees]. The resolution is a setting of the run."""
 
     name: str
     fovy: float
@@ -64,7 +64,7 @@ class Camera:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Robot:
-    """A robot as MJCF text; `world_from_base` says where its base frame stands.
+    """A robot as MJCF text; `world_from_base` is the pose of its base frame.
 
     A *command* of a robot is a float64 vector: for each arm in order its joint targets [rad], then its gripper opening [m].
     """
@@ -78,8 +78,9 @@ class Robot:
     control_hz: int = CONTROL_HZ
     """Commands per second: each is held for one control period of 1 / control_hz seconds."""
     channels: tuple[int, ...] = ()
-    """Where the values of a command lie in the unified representation, for a robot that is commanded in movements, as those of
-    benchmarks are (`robots.benchmarks`); empty where commands are targets of joints, from which every channel follows."""
+    """The channels of a command's values in the unified representation, for a robot that is commanded by displacements, as in
+    foreign benchmarks (`robots.benchmarks`). Empty where commands are joint targets, from which every channel follows.
+    """
 
     def __post_init__(self) -> None:
         if self.control_hz < 1:
@@ -98,14 +99,14 @@ class Robot:
         return np.array([value for arm in self.arms for value in (*arm.home, arm.gripper_open)])
 
     def still(self, measured: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The command that changes nothing where this was measured: the joints as they are, or no movement with an open gripper."""
+        """The command that keeps the robot still: the measured joints, or no displacement and an open gripper."""
         return self.home if self.channels else measured.copy()
 
     @property
     def content_hash(self) -> str:
-        """Changes whenever the description does; keys every cache derived from the robot."""
+        """A hash that changes whenever the description does; it is part of the key of every cache derived from the robot."""
         parts = [self.mjcf, repr(self.arms), repr(self.cameras), repr(self.world_from_base)]
-        if self.control_hz != CONTROL_HZ:  # at the usual rate the hash is what it was before robots had one: caches stay
+        if self.control_hz != CONTROL_HZ:  # left out at the default rate, so that the hash, and with it existing caches, stay valid
             parts.append(f"{self.control_hz} Hz")
         if self.channels:
             parts.append(repr(self.channels))

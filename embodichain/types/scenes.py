@@ -1,4 +1,4 @@
-"""What decides an episode, what is seen of it, and how it is judged."""
+"""Scenes, the state observed while one is played, and the verdict on it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from embodichain.types.poses import Pose, Vec3
 from embodichain.types.robots import CONTROL_HZ, ArmParts
 
 TABLE_SIZE: Vec3 = (0.7, 1.2, 0.04)
-"""Of the table top along X, Y and Z [m]; the middle of its upper side is the origin of the world."""
+"""Size of the table top along X, Y and Z [m]. The centre of its upper side is the origin of the world."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectPlacement:
-    """One asset in a scene under the role that the task gives it ("mouse", "pad_target", "switch")."""
+    """One asset in a scene, under the role that the task gives it ("mouse", "pad_target", "switch")."""
 
     role: str
     asset: Asset
     pose: Pose
     joint_positions: tuple[float, ...] = ()
     color: tuple[float, float, float, float] | None = None
-    """Overrides the colour of every body when set (red pad, blue pad)."""
+    """The colour of every body, as for a red and a blue pad; None keeps the asset's own colours."""
 
 
 Range = tuple[float, float]
@@ -38,9 +38,9 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectRequest:
-    """What a task asks the scene sampler to place: a category, and the ranges of its origin [m] and yaw [rad] on the table.
+    """One object that a task asks the scene sampler for: its category, and the ranges of its origin [m] and yaw [rad] on the table.
 
-    `reach` names affordances that some arm must reach; an object without any is placed for space alone.
+    `reach` names affordances that some arm must reach; an object without any only needs space.
     """
 
     role: str
@@ -52,23 +52,24 @@ class ObjectRequest:
     color: tuple[float, float, float, float] | None = None
     reach: tuple[str, ...] = ()
     standoff: float = 0.0
-    """How far before those affordances, against their approach, the tip must come [m]: what it sets down keeps it off."""
+    """Distance [m] that the tip stays before those affordances, against their approach, because a carried object is in between."""
     arms: tuple[str, ...] = ()
     """Names of the arms of which one must reach them; any arm will do when empty."""
     height: Range = (0.0, math.inf)
-    """Heights [m] that the asset may have: what must fit into another has a highest."""
+    """Range of heights [m] of the asset; an object that must fit into another has an upper limit."""
     margin: float = 0.0
-    """Room [m] kept free around it beyond what the layout keeps between any two objects: fingers must come in there."""
+    """Room [m] around it beyond the clearance between any two objects, for fingers."""
     onto: tuple[str, str, str] | None = None
-    """An earlier role that it stands on, that object's affordance, and its own that lies in the same place ("" for its origin); x
-    and y then count for nothing, and yaw is how far it is turned about the frames' Z axis."""
+    """The role of an earlier object that it stands on, that object's affordance, and its own affordance that is put in the same
+    place ("" for its origin). Then x and y are ignored, and yaw is the turn about the Z axis of these frames.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grains:
-    """Loose balls in a scene that stand in for a liquid: they roll and slide without friction and lose speed to what they hit.
+    """Loose balls that stand in for a liquid: they roll and slide without friction and lose speed on impact.
 
-    `radius` [m], `density` [kg/m^3], `drag` [1/s] (how fast a ball that touches nothing comes to rest), `positions` of their
+    `radius` [m], `density` [kg/m^3], `drag` [1/s] (the rate at which a ball without contact loses speed), `positions` of their
     centres at the start [m], in world coordinates.
     """
 
@@ -80,13 +81,13 @@ class Grains:
 
     @property
     def mass(self) -> float:
-        """Of one ball [kg]."""
+        """Mass of one ball [kg]."""
         return 4.0 / 3.0 * math.pi * self.radius**3 * self.density
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filling:
-    """A wish for grains: how many, of what radius [m] and colour, in the object under `role`, above its affordance "inside"."""
+    """A request for grains: how many, of what radius [m] and colour, in the object under `role`, above its affordance "inside"."""
 
     role: str
     count: int
@@ -96,8 +97,8 @@ class Filling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nudge:
-    """A wish that something else than the robot pushes a body of the object under `role`: with a force [N] in the frame of that
-    object's asset, from `begin_s` [s] on, for `lasts_s` [s].
+    """A request for an external push on a body of the object under `role`: a force [N] in the frame of that object's asset, from
+    `begin_s` [s] on, for `lasts_s` [s].
     """
 
     role: str
@@ -109,20 +110,20 @@ class Nudge:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneRequest:
-    """A task's wish for one scene: its objects and the instruction in words."""
+    """What a task asks of one scene: its objects, and the instruction in words."""
 
     instruction: str
     objects: tuple[ObjectRequest, ...]
     same_arm: bool = False
-    """Whether one arm must reach every affordance named, because the task hands nothing over."""
+    """Whether a single arm must reach every named affordance, because nothing is handed over."""
     ascending: tuple[str, ...] = ()
-    """Roles whose assets must differ in size, smallest first: see `size_step`."""
+    """Roles whose assets must differ in size by `size_step`, smallest first."""
     size_step: float = 0.0
-    """Least difference [m] from one of `ascending` to the next in size: the edge of a cube as large as the bounding box."""
+    """Least difference in size [m] between neighbours in `ascending`; size is the cube root of the bounding box's volume."""
     filling: Filling | None = None
-    """Grains that one of the objects holds; no grains when None."""
+    """Grains inside one of the objects; None for no grains."""
     nudges: tuple[Nudge, ...] = ()
-    """What happens while the episode lasts, whoever drives the robot."""
+    """External pushes during the episode, whatever drives the robot."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ class Light:
 
 
 class Texture(StrEnum):
-    """What a surface may look like; its colour multiplies the pattern."""
+    """The pattern of a surface, which is multiplied by its colour."""
 
     PLAIN = "plain"
     WOOD = "wood"
@@ -148,7 +149,7 @@ class Texture(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraLook:
-    """How a camera differs from its description: factor of its focal length; in its own frame a shift [m] and a turn [rad]."""
+    """How a camera differs from its description: factor of its focal length; shift [m] and rotation [rad] in its own frame."""
 
     zoom: float = 1.0
     shift: Vec3 = (0.0, 0.0, 0.0)
@@ -157,10 +158,10 @@ class CameraLook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wander:
-    """Ornstein-Uhlenbeck processes around what the scene says: their standard deviations and their common time constant [s].
+    """Ornstein-Uhlenbeck processes around the scene's values: their standard deviations and their common time constant [s].
 
-    `brightness` and `warmth` of the light (logarithms of its intensity and of red over blue), its `direction` [rad], `exposure`
-    [stops], and `shake` of each camera [rad]. Light and exposure are the same for all cameras.
+    `brightness` and `warmth` of the light (logarithms of its intensity and of the ratio of red to blue), its `direction` [rad],
+    `exposure` [stops], and `shake` of each camera [rad]. Light and exposure are the same for all cameras.
     """
 
     seed: int = 0
@@ -174,8 +175,8 @@ class Wander:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
-    """What cameras make of a scene: textures by role ("table" is one), cameras by name, exposure [stops], noise of a pixel
-    (standard deviation, full scale 1), and how light and cameras change while the episode lasts.
+    """The appearance of a scene: textures by role ("table" is one), cameras by name, exposure [stops], pixel noise (standard
+    deviation, full scale 1), and how light and cameras change during the episode.
     """
 
     textures: Mapping[str, Texture] = field(default_factory=dict)
@@ -188,7 +189,7 @@ class Looks:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynamics:
     """How a robot's drives differ from its description: factors of stiffness, servo damping, torque limit, joint damping and the
-    friction of whatever grips; `delay_s` [s] from a command to its effect, in whole physics steps.
+    friction of gripping surfaces; and `delay_s` [s] from a command to its effect, in whole physics steps.
     """
 
     stiffness: float = 1.0
@@ -212,13 +213,13 @@ class Scene:
     looks: Looks = field(default_factory=Looks)
     dynamics: Dynamics = Dynamics()
     expansion: Mapping[str, float] = field(default_factory=dict)
-    """What domain expansion drew: kept in the trajectory's provenance."""
+    """The values drawn by domain expansion; they are kept in the trajectory's provenance."""
     grains: Grains = Grains()
-    """Loose balls; a scene without a liquid has none."""
+    """Loose balls; empty in a scene without a liquid."""
     happening: tuple[Pushed, ...] = ()
-    """External forces that act in every episode of this scene, beside what its pilot provokes."""
+    """External forces that act in every episode of this scene, in addition to those that a pilot provokes."""
     bounds: Bounds = field(default_factory=Bounds)
-    """How the robot may conduct itself; whoever drives it, and whatever the task."""
+    """Limits of the robot's conduct, whatever drives it and whatever the task."""
 
     def object(self, role: str) -> ObjectPlacement:
         """The placement under `role`; raises KeyError naming the roles that exist."""
@@ -232,12 +233,11 @@ class Scene:
 class Contact:
     """Two bodies that touched within one control period. Names: "robot/<arm>/<body>", "<role>/<body>", "table", "grains".
 
-    All grains of a scene count as one body.
-
-    `force` is the normal force [N] averaged over the period (times 20 ms: its impulse), `penetration` the deepest that the two
-    overlapped in it [m], `peak` the largest resultant of the normal forces [N] of one physics step in it. `push` is the mean
-    resultant [N] with which the first pushes the second, a vector in the world frame. Both count the pressure of surfaces that
-    face each other, as in a corner, by what is left of it, where `force` adds it up.
+    All grains of a scene count as one body. `force` is the normal force [N] averaged over the period (multiplied by the period, its
+    impulse), `penetration` the deepest overlap of the two in it [m], and `peak` the largest resultant of the normal forces [N] in
+    one of its physics steps. `push` is the mean resultant [N] with which the first pushes the second, a vector in the world frame.
+    In `peak` and `push` opposing normal forces cancel, as those of surfaces that face each other in a corner; in `force` they add
+    up.
     """
 
     first: str
@@ -249,7 +249,7 @@ class Contact:
 
 
 class Touches(NamedTuple):
-    """The contacts of one control period as arrays, by pair of bodies; see `Contact`."""
+    """The contacts of one control period as arrays over pairs of bodies; see `Contact`."""
 
     pair: NDArray[np.integer]
     """Body numbers, shape [n, 2]."""
@@ -263,7 +263,7 @@ class Touches(NamedTuple):
     """Mean forces of the first body on the second [N], shape [n, 3]."""
 
     def named(self, bodies: Sequence[str]) -> tuple[Contact, ...]:
-        """The same with the names of the bodies."""
+        """The same contacts, with the names of the bodies."""
         touched: list[list[int]] = self.pair.tolist()
         forces: list[float] = self.force.tolist()
         depths: list[float] = self.depth.tolist()
@@ -279,11 +279,11 @@ class Touches(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WorldState:
-    """What experts and graders may know at one control step.
+    """The state that experts and graders may use at one control step.
 
-    `measured` has the layout of a command (joint positions [rad], gripper opening [m]). Object poses are of each object's
-    root body frame, `object_velocities` its (linear [m/s], angular [rad/s]) velocity, shape [6]. `grain_positions` [m] and
-    `grain_velocities` [m/s] are of the grains' centres, shape [N, 3].
+    `measured` has the layout of a command (joint positions [rad], gripper opening [m]). Object poses are those of each object's
+    root body frame; `object_velocities` are their (linear [m/s], angular [rad/s]) velocities, shape [6]. `grain_positions` [m] and
+    `grain_velocities` [m/s] belong to the grains' centres, shape [N, 3].
     """
 
     time_s: float
@@ -295,9 +295,9 @@ class WorldState:
     grain_positions: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     grain_velocities: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 3)))
     control_hz: int = CONTROL_HZ
-    """Control steps per second: by it whoever counts states knows how long that was."""
+    """Control steps per second, to convert a number of states into seconds."""
     arms: tuple[ArmParts, ...] = ()
-    """The robot's arms, in the order of its commands: whose a contact is."""
+    """The robot's arms in the order of its commands, to attribute contacts."""
 
     def force_between(self, first: str, second: str) -> float:
         """Sum of mean normal forces [N] between bodies whose names start with the two prefixes, in either order."""
@@ -309,7 +309,7 @@ class WorldState:
         )
 
     def touching(self, first: str, second: str) -> bool:
-        """Whether any body named with the one prefix pressed on one named with the other at any moment of the period."""
+        """Whether bodies whose names start with the two prefixes pressed on each other at any time in the period."""
         return self.force_between(first, second) > 0.0
 
     def deepest(self) -> float:
@@ -332,23 +332,23 @@ class Segment(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Step:
-    """One control step of a pilot: the command and what it is part of."""
+    """One control step of a pilot: the command, and the segment it belongs to."""
 
     command: NDArray[np.float64]
     segment: Segment = Segment.NOMINAL
     failed_steps: int = 0
-    """How many of the steps just before this one turn out to be a failed attempt: the rollout relabels them FAILURE."""
+    """How many of the steps just before this one belonged to a failed attempt. The rollout relabels them FAILURE."""
     mishap: str = ""
     """How that attempt failed, one of `Mishap`; "" when `failed_steps` is 0."""
     provoked: bool = False
-    """Whether that attempt was disturbed."""
+    """Whether that attempt was disturbed on purpose."""
     pushes: tuple[Push, ...] = ()
     """External forces that act during this step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A grader's judgement of a whole trajectory; `progress` in 0..1 says how far it came."""
+    """A grader's judgement of a whole trajectory; `progress` in 0..1 says how much of the task was achieved."""
 
     success: bool
     reason: str

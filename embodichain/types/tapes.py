@@ -1,4 +1,4 @@
-"""Tape: what a batch of worlds reports after each control period, as arrays over all of them; states are built when asked for."""
+"""Tape: the states of a batch of worlds after a control period, as arrays over all worlds; single states are built on request."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _REST.flags.writeable = False
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Roster:
-    """Who the numbers of a state belong to: the bodies and objects of one world."""
+    """The names behind the numbers of a state: the bodies and objects of one world."""
 
     bodies: tuple[str, ...]
-    """Names that contacts report, by body number."""
+    """Names of bodies in contacts, by body number."""
     roles: tuple[tuple[str, int], ...]
-    """Every object's role, in the order of the scene, with its row among the free ones; -1 for one that cannot move as a whole."""
+    """Each object's role, in the order of the scene, with its row among the free objects; -1 for one that is bolted."""
     joints: tuple[tuple[str, int], ...]
-    """Every object's role with how many joints it has; their positions lie in this order."""
+    """Each object's role with its number of joints; their positions are stored in this order."""
     bolted: Mapping[str, Pose] = field(default_factory=dict)
     """Poses of the objects that cannot move as a whole."""
     num_grains: int = 0
@@ -39,12 +39,12 @@ class Roster:
 
     @property
     def num_free(self) -> int:
-        """How many objects have a pose that changes."""
+        """Number of objects whose pose can change."""
         return sum(row >= 0 for _, row in self.roles)
 
     @property
     def num_joints(self) -> int:
-        """How many joints all objects have."""
+        """Number of joints of all objects."""
         return sum(count for _, count in self.joints)
 
     def state(
@@ -58,7 +58,7 @@ class Roster:
         grain_velocities: NDArray[np.float64],
         contacts: tuple[Contact, ...],
     ) -> WorldState:
-        """The state that these numbers describe; it keeps the arrays: `measured`, rows of `velocity` and the grains'.
+        """The state that these numbers describe. It keeps the arrays `measured`, rows of `velocity`, and the grains'.
 
         Shapes: measured [A], pose [O, 7] (position, then w x y z), velocity [O, 6], joint [J], grains [N, 3] each.
         """
@@ -92,40 +92,40 @@ class Roster:
 
 
 class Tape(NamedTuple):
-    """States of W worlds after one control period. A new one each time: no later step changes it.
+    """States of W worlds after one control period. Each period makes a new tape, so later steps do not change it.
 
-    Rows are as long as the fullest world needs; `rosters` says how much of a row counts. The reference fills float64, for experts
-    plan from what is in it, and rounding would move their trajectories; a device may fill float32.
+    Rows are as long as the fullest world needs; `rosters` gives the used length of each. The reference physics fills float64,
+    because experts plan from these values and rounding would change their trajectories; a device may fill float32.
     """
 
     rosters: tuple[Roster | None, ...]
-    """Who is in each world; None where no scene was loaded."""
+    """The contents of each world; None where no scene was loaded."""
     faults: Mapping[int, str]
-    """Why the states of these worlds are void: their episodes are to be abandoned."""
+    """Why the states of these worlds are void. Their episodes must be abandoned."""
     time_s: NDArray[np.float64]
-    """Since the scene began [s], shape [W]."""
+    """Time since the scene began [s], shape [W]."""
     measured: NDArray[np.float64]
-    """As `WorldState.measured`, shape [W, A]."""
+    """Like `WorldState.measured`, shape [W, A]."""
     pose: Floats
-    """Of the objects that are free to move: position [m], then the quaternion w x y z, shape [W, O, 7]."""
+    """Poses of the objects that are free to move: position [m], then the quaternion w x y z, shape [W, O, 7]."""
     velocity: Floats
-    """Linear [m/s], then angular [rad/s], in the world frame, shape [W, O, 6]."""
+    """Their velocities in the world frame: linear [m/s], then angular [rad/s], shape [W, O, 6]."""
     joint: Floats
     """Positions of the objects' joints [rad or m], shape [W, J]."""
     grain: Floats
-    """Positions [m], then velocities [m/s] of the grains, shape [W, N, 6]."""
+    """Positions [m], then velocities [m/s], of the grains, shape [W, N, 6]."""
     pair: NDArray[np.integer]
-    """Body numbers of what touched within the period, in the order in which they first did, shape [W, P, 2]."""
+    """Body numbers of the pairs that touched within the period, in the order of their first contact, shape [W, P, 2]."""
     force: Floats
     """Mean normal forces of these pairs over the period [N], shape [W, P]."""
     depth: Floats
-    """Their deepest overlaps in it [m], shape [W, P]."""
+    """Their deepest overlaps in the period [m], shape [W, P]."""
     peak: Floats
     """Their largest resultants of one physics step [N], shape [W, P]."""
     push: Floats
     """Mean normal forces of the first body on the second [N], in the world frame, shape [W, P, 3]."""
     num_pairs: NDArray[np.integer]
-    """How many pairs of a row count, shape [W]."""
+    """Number of valid pairs in each row, shape [W]."""
 
     @classmethod
     def blank(
@@ -136,7 +136,7 @@ class Tape(NamedTuple):
         num_measured: int,
         num_pairs: NDArray[np.integer],
     ) -> Tape:
-        """Zeros, with room for what every one of `rosters` holds and `num_pairs` [W] contacts."""
+        """A tape of zeros, with room for the contents of every one of `rosters` and for `num_pairs` [W] contacts."""
         worlds, known = len(rosters), [roster for roster in rosters if roster is not None]
         objects, joints = (max((count(roster) for roster in known), default=0) for count in (_num_free, _num_joints))
         grains = max((roster.num_grains for roster in known), default=0)
@@ -159,9 +159,9 @@ class Tape(NamedTuple):
         )
 
     def part(self, worlds: Sequence[int]) -> Tape:
-        """Copies of the rows of these worlds, which are numbered anew from 0; with nobody in them: `rosters` is empty.
+        """Copies of the rows of these worlds, renumbered from 0. Its `rosters` is empty.
 
-        Whoever is told of many steps knows who is in a world from when that was loaded.
+        The receiver of many steps knows each world's contents from the time when its scene was loaded.
         """
         rows = list(worlds)
         faults = {row: self.faults[world] for row, world in enumerate(rows) if world in self.faults}
@@ -183,7 +183,7 @@ class Tape(NamedTuple):
         )
 
     def state(self, world: int) -> WorldState:
-        """The state of one world, built now; it shares memory with the tape.
+        """The state of one world, built on request; it shares memory with the tape.
 
         Raises SceneError when the world holds no scene or its state is void, ValueError when there is no such world.
         """

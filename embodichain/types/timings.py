@@ -1,4 +1,4 @@
-"""Where the time of an episode goes."""
+"""How the time of an episode is spent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Timings:
     pilot_s: float = 0.0
     write_s: float = 0.0
     encode_s: float = 0.0
-    """Encode-on-write; 0 where the learner encodes."""
+    """Encoding of frames before they are written; 0 where the learner encodes them."""
     blocked_s: float = 0.0
-    """Waiting for a free slot: the learner reads less than is produced."""
+    """Waiting for a free slot, because the learner reads more slowly than workers produce."""
     physics_steps: int = 0
     frames: int = 0
 

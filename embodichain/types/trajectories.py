@@ -1,4 +1,4 @@
-"""The one schema of the pipe: fields of a trajectory, its identity and its provenance."""
+"""The schema of trajectories: fields, shapes and dtypes, on which simulation, ring and learner agree."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 ACTION_DIM = 30
-"""Unified dual-arm action: left EEF pose 0-6, right EEF pose 7-13, left joints 14-20, right joints 21-27, grippers 28-29.
+"""Channels of the unified dual-arm action: left end-effector pose 0-6, right end-effector pose 7-13, left joints 14-20, right
+joints 21-27, grippers 28-29.
 
-What `camera_spec` gives an action; whoever handles a trajectory asks its own spec: `TrajectorySpec.action_dim`.
+This is the default of `camera_spec`. Code that handles a trajectory reads `TrajectorySpec.action_dim` of its own spec.
 """
 CHUNK = 16
-"""Actions after each frame, unless a spec says otherwise (`TrajectorySpec.chunk`): at 50 Hz a frame is taken every 0.32 s."""
+"""Default number of actions after each frame (`TrajectorySpec.chunk`): at 50 Hz a frame is taken every 0.32 s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,19 +30,19 @@ class Field:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the array, unpadded."""
+        """Size of the array in bytes, without padding."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def allocate(self) -> NDArray:
-        """A zeroed private array."""
+        """A new array of zeros."""
         return np.zeros(self.shape, self.dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrajectorySpec:
-    """The one schema of the pipe: it sizes a slot, types the rollout's writes and is checked when the learner attaches.
+    """The schema of a trajectory. It sizes a slot, types what a rollout writes, and is checked when the learner attaches.
 
-    `horizon` is the most chunks a trajectory may have: it has then `horizon + 1` frames.
+    `horizon` is the largest number of chunks of a trajectory, which then has `horizon + 1` frames.
     """
 
     horizon: int
@@ -55,7 +56,7 @@ class TrajectorySpec:
             raise ValueError(f"horizon must be at least 1 chunk, got {self.horizon}")
 
     def field(self, name: str) -> Field:
-        """The field called `name`; raises KeyError naming those that exist."""
+        """The field called `name`. Raises KeyError, which lists the fields, when there is none."""
         for entry in self.fields:
             if entry.name == name:
                 return entry
@@ -63,12 +64,12 @@ class TrajectorySpec:
 
     @property
     def chunk(self) -> int:
-        """Actions after each frame; raises KeyError for a trajectory without actions."""
+        """Number of actions after each frame. Raises KeyError for a trajectory without actions."""
         return self._action_shape[1]
 
     @property
     def action_dim(self) -> int:
-        """Channels of an action; raises KeyError for a trajectory without actions."""
+        """Number of channels of an action. Raises KeyError for a trajectory without actions."""
         return self._action_shape[2]
 
     @property
@@ -84,12 +85,12 @@ class TrajectorySpec:
 
     @property
     def schema_hash(self) -> int:
-        """63-bit hash of names, shapes, dtypes and horizon: equal exactly when two specs lay a slot out alike."""
+        """63-bit hash of names, shapes, dtypes and horizon. Two specs with the same slot layout have the same hash."""
         text = json.dumps([self.horizon, [(f.name, list(f.shape), f.dtype) for f in self.fields]])
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
     def allocate(self) -> dict[str, NDArray]:
-        """Zeroed private arrays of every field: a slot outside any ring, for tests, replay and evaluation."""
+        """New arrays of zeros for every field: a slot outside any ring, for tests, replay and evaluation."""
         return {f.name: f.allocate() for f in self.fields}
 
 
@@ -112,15 +113,15 @@ def camera_spec(
 ) -> TrajectorySpec:
     """The standard trajectory of a dual-arm episode.
 
-    Fields (F = horizon, C = cameras, K = chunk, A = action_dim): `rgb` uint8 [F+1, C, h, w, 3]; `depth` float32 [F+1, C, h, w] in
-    metres, 0 where nothing was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i, then
-    grains (each only when asked for); `proprio` float32 [F+1, A] measured, `action` float32 [F, K, A] commanded, both in the
-    unified representation; `action_mask` uint8 [A], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks`
-    int32 []; `trajectory_id` uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
+    Fields (F = horizon, C = cameras, K = chunk, A = action_dim): `rgb` uint8 [F+1, C, h, w, 3]; if asked for, `depth` float32 [F+1,
+    C, h, w] in metres, 0 where nothing was hit, and `segmentation` uint8 [F+1, C, h, w], 0 room, 1 table, 2 robot, 3 + i object i,
+    then grains; `proprio` float32 [F+1, A] measured and `action` float32 [F, K, A] commanded, both in the unified representation;
+    `action_mask` uint8 [A], 0 where the robot has no such channel; `segment` uint8 [F]; `num_chunks` int32 []; `trajectory_id`
+    uint64 []; `instruction` and `info` UTF-8 bytes, zero-padded.
 
-    With `latents` (rows, columns, channels) the frames come encoded: `latents` float16 [F+1, C, rows, columns, channels] instead
-    of `rgb`; with `depth_latents` so does depth, as `depth_latents` of the same shape. Raises ValueError for a chunk or an action
-    without anything in it, and for `depth_latents` without `latents`.
+    With `latents` (rows, columns, channels) the frames are stored encoded: `latents` float16 [F+1, C, rows, columns, channels]
+    instead of `rgb`. With `depth_latents` depth is encoded too, as `depth_latents` of the same shape. Raises ValueError for an
+    empty chunk or action, and for `depth_latents` without `latents`.
     """
     if depth_latents and latents is None:
         raise ValueError("depth is encoded only where frames are: give latents too")
@@ -158,5 +159,5 @@ def write_text(out: NDArray[np.uint8], data: bytes) -> None:
 
 
 def read_text(data: NDArray[np.uint8]) -> str:
-    """The string in a zero-padded UTF-8 field."""
+    """The string stored in a zero-padded UTF-8 field."""
     return bytes(data).rstrip(b"\0").decode()

@@ -1,1 +1,1 @@
-"""Tasks of other people's benchmarks: goals in our words, and the judgement of the benchmark itself."""
+"""Tasks of foreign benchmarks: instructions of our own, and the benchmark's own success criterion."""

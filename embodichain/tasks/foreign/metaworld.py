@@ -1,4 +1,4 @@
-"""Meta-World's fifty tasks, in words, each with the scripted expert that Meta-World brings."""
+"""Meta-World's fifty tasks, with instructions in words, each with the scripted expert of Meta-World."""
 
 from __future__ import annotations
 
@@ -76,5 +76,5 @@ def tasks() -> dict[str, Callable[[], ForeignTask]]:
 
 
 def _theirs() -> Callable[[EnvironmentState], NDArray[np.float64]]:
-    """The expert that the benchmark itself brings, which looks at nothing but the state."""
+    """The benchmark's own expert, which depends on the state alone."""
     return lambda state: state.expert

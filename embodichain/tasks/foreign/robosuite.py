@@ -1,7 +1,7 @@
-"""Tasks of robosuite for one arm, with experts of ours: robosuite brings none.
+"""Tasks of robosuite for one arm, with our own experts, because robosuite has none.
 
-An expert is a script of waypoints for the hand; it knows where the cubes are, moves there in steps of the controller, and turns the
-gripper until its fingers stand along a cube's faces.
+An expert is a script of waypoints for the hand. It knows where the cubes are, moves in steps of the controller, and turns the
+gripper until its fingers are aligned with a cube's faces.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from embodichain.tasks.foreign.task import ForeignTask
 _LIMIT = 500
 """Control steps of an episode, the limit of robosuite's own benchmark."""
 _STEP, _TURN = 0.05, 0.5
-"""How far a full command moves [m] and turns [rad]."""
+"""Translation [m] and rotation [rad] of a full command."""
 _OPEN, _SHUT = -1.0, 1.0
 _NEAR = 0.008
-"""How near the hand must come to a waypoint [m]."""
+"""Distance at which the hand counts as at a waypoint [m]."""
 _ALIGNED = 0.06
-"""How near to a cube's faces the fingers must stand [rad]."""
+"""Angle within which the fingers count as aligned with a cube's faces [rad]."""
 _ABOVE = 0.10
-"""Height of the hand over what it goes for [m]."""
+"""Height of the hand above its target [m]."""
 _STACKED = 0.045
-"""Height of the carried cube's middle over the other's [m], a little more than both halves."""
+"""Height of the carried cube's centre above the other's [m], a little more than the sum of both halves."""
 _CLOSING = 12
 """Control steps that the gripper takes to close or open."""
 
@@ -46,7 +46,7 @@ def tasks() -> dict[str, Callable[[], ForeignTask]]:
 
 
 class _Lift:
-    """Over the cube, down, close, up."""
+    """Moves over the cube, down, closes, and lifts."""
 
     cube = "cube"
 
@@ -54,7 +54,7 @@ class _Lift:
         self._stage, self._left = 0, _CLOSING
 
     def __call__(self, state: EnvironmentState) -> Vec:
-        """The command in this state."""
+        """The command for this state."""
         cube = state.observation[f"{self.cube}_pos"]
         turn = _turn_to(state, f"{self.cube}_quat")
         if self._stage == 0:
@@ -120,19 +120,19 @@ def _hand(state: EnvironmentState) -> Vec:
 
 
 def _towards(state: EnvironmentState, goal: Vec, turn: float, grip: float) -> Vec:
-    """The command that moves the hand to a point [m] and turns it about the vertical [rad], as far as one step goes."""
+    """The command that moves the hand towards a point [m] and turns it about the vertical [rad], by at most one step."""
     move = np.clip((goal - _hand(state)) / _STEP, -1.0, 1.0)
     return np.array([*move, 0.0, 0.0, np.clip(turn / _TURN, -1.0, 1.0), grip])
 
 
 def _turn_to(state: EnvironmentState, cube: str) -> float:
-    """How far the hand must turn about the vertical until its fingers close on faces of the cube [rad], an eighth turn at most."""
+    """Rotation of the hand about the vertical that aligns its fingers with faces of the cube [rad], at most an eighth of a turn."""
     error = _yaw(state.observation[cube]) - _yaw(state.observation["robot0_eef_quat"])
     quarter = math.pi / 2
     return (error + quarter / 2) % quarter - quarter / 2
 
 
 def _yaw(quaternion: Vec) -> float:
-    """Angle of a body's X axis about the vertical [rad], of a quaternion (x, y, z, w)."""
+    """Angle of a body's X axis about the vertical [rad], from a quaternion (x, y, z, w)."""
     x, y, z, w = quaternion
     return math.atan2(2.0 * (x * y + w * z), 1.0 - 2.0 * (y * y + z * z))

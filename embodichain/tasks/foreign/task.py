@@ -1,4 +1,4 @@
-"""A benchmark's task as one of ours: its seed decides the scene, its own success is the verdict."""
+"""A benchmark's task behind our interface: the seed decides the scene, and the benchmark's success is the verdict."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ForeignTask:
     """Implements `protocols.Task`.
 
     Args:
-        name: as commands take it, "metaworld:reach-v3".
-        instruction: what is asked for, in words; benchmarks have none.
-        limit: control steps within which the benchmark wants its task done.
-        begin: makes, for each episode, what says which command the expert gives in a state.
+        name: As commands take it, "metaworld:reach-v3".
+        instruction: The instruction in words; benchmarks have none.
+        limit: Number of control steps within which the benchmark's task must be done.
+        begin: Makes, for each episode, the function from state to the expert's command.
     """
 
     def __init__(
@@ -30,7 +30,7 @@ class ForeignTask:
         self._instruction, self._limit, self._begin = instruction, limit, begin
 
     def request(self, rng: np.random.Generator) -> SceneRequest:
-        """Nothing of ours: the benchmark places what there is, by the scene's seed."""
+        """A request without objects: the benchmark places them by the scene's seed."""
         return SceneRequest(instruction=self._instruction, objects=())
 
     def expert(self, scene: Scene, robot: Robot, state: WorldState, rng: np.random.Generator) -> Expert:
@@ -52,7 +52,7 @@ class ForeignTask:
 
 
 class ForeignGrader:
-    """Says what the benchmark says: success at any moment within its time, as the benchmark's own evaluation counts it."""
+    """Success as the benchmark's own evaluation counts it: at any moment within its time limit."""
 
     def __init__(self, name: str, limit: int) -> None:
         self._name, self._limit = name, limit
@@ -68,10 +68,10 @@ class ForeignGrader:
             self._progress = max(self._progress, told.progress)
 
     def pardon(self) -> None:
-        """There is nothing to pardon: the benchmark asks only whether its task was done."""
+        """Does nothing: the benchmark asks only whether its task was done."""
 
     def verdict(self) -> Verdict:
-        """Progress is the best reward so far as a share of the full one."""
+        """The verdict; its progress is the best reward so far as a share of the full one."""
         if self._done:
             return Verdict(success=True, reason=f"{self._name} is done", progress=1.0)
         return Verdict(
@@ -80,7 +80,7 @@ class ForeignGrader:
 
 
 def foreign(state: WorldState, name: str) -> EnvironmentState:
-    """The state as a benchmark's; raises ConfigError where the task is played in another physics."""
+    """The state as a benchmark's; raises ConfigError when the task is played in another physics."""
     if not isinstance(state, EnvironmentState):
         raise ConfigError(f"{name} can only be played in its own benchmark: leave --physics out")
     return state
