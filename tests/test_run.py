@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(counted):
     assert cli.main(["export", str(folder.path)]) == 0
     exported, trained = load_agent(folder.path / "policy.safetensors"), load_agent(folder.checkpoint)
     assert all(torch.equal(mine, trained.state_dict()[name]) for name, mine in exported.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (["--learner.agent.model.ffn", "52"], "does not fit this configuration"),
+        (["--ring.num-slots", "100000000"], "available memory"),
+        (["--size", "base"], "--size cannot be given with --resume"),
+    ],
+    ids=["another shape", "no room", "another size"],
+)
+def test_a_resume_that_is_refused_leaves_the_run_as_it_was(counted, tmp_path, changed, said, no_shared_memory_left):
+    out = tmp_path / "run"
+    shutil.copytree(counted[0], out)
+    folder = RunFolder.open(out)
+    before = {path: path.read_bytes() for path in (folder.config, folder.ledger, folder.checkpoint, out / "versions.json")}
+    refused = run("run", "--resume", *changed, out=out)
+    assert refused.returncode == 2 and said in refused.stderr and len(refused.stderr.strip().splitlines()) <= 3, refused.stderr
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_ctrl_c_leaves_checkpoint_and_report_and_nothing_else(tmp_path, rings_of):
@@ -236,3 +256,21 @@ def test_ranks_of_one_run_share_the_bound_and_are_gone_with_it(tmp_path, no_shar
     records, _ = load(tmp_path / "run" / "ledger.bin")
     by_step = np.unique(records["step"][records["event"] == Event.READ], return_counts=True)[1]
     assert by_step.max() >= 2 * 8, "both ranks read in one step"
+
+
+@pytest.mark.slow
+def test_whoever_ends_all_processes_of_a_job_with_two_ranks_loses_nothing(tmp_path, rings_of):
+    """As a scheduler does: SIGTERM reaches every process of the job at once."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "embodichain.cli", *COUNTING, "--engine", "serial", "--ranks", "2", "--out", str(out)]
+    command += ["--stream.limit", "100000", "--train.checkpoint-every", "10000"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True)
+    deadline = time.monotonic() + 400
+    while len(read_metrics(out / "metrics.jsonl", "train")) < 3:
+        assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=200) == 130, (tmp_path / "said").read_text()
+    assert RunFolder.open(out).checkpoint.exists()
+    assert not rings_of(process.pid) and not children_in_session(process.pid)

@@ -7,23 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-__all__ = ["InPlace", "sync_folder"]
+__all__ = ["sync_folder", "write"]
 
 
-class InPlace(TorchCheckpointIO):
-    """Writes checkpoints where they are asked for, and waits until they are on the disk.
-
-    Lightning's own writes them into the folder of temporary files first, which may have no room, and to no disk in particular.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes one checkpoint; OSError or RuntimeError when it cannot be written."""
-        with Path(path).open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
+def write(checkpoint: dict[str, Any], path: Path) -> None:
+    """Writes one checkpoint, and waits until it is on the disk; raises OSError or RuntimeError when it cannot be written."""
+    with path.open("wb") as file:
+        torch.save(checkpoint, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:

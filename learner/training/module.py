@@ -23,6 +23,7 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -40,7 +41,7 @@ from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
 from learner.records.weight_files import mismatches
-from learner.training.checkpoint_file import InPlace, sync_folder
+from learner.training.checkpoint_file import sync_folder, write
 from learner.training.config import LearnerConfig, Parallel, Precision
 from learner.training.optimizer import WeightAverage, make_optimizer, whole
 from learner.training.sharding import shard
@@ -327,6 +328,14 @@ OnStep = Callable[[int, Mapping[str, float]], bool]
 """Called after every step with its number and logged values; returns True to end the training."""
 
 
+class _InPlace(TorchCheckpointIO):
+    """Writes checkpoints in their place. Lightning's own goes by the folder of temporary files, which may have no room."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """See `checkpoint_file.write`."""
+        write(checkpoint, Path(path))
+
+
 class _Keeper(pl.Callback):
     """Reports each step, stops on request, and saves the last checkpoint atomically, at intervals and at the end."""
 
@@ -413,7 +422,7 @@ def fit(
         max_epochs=-1,  # the stream is a single epoch without a known end; `_Keeper` stops after it
         gradient_clip_val=clip,
         accumulate_grad_batches=module.config.accumulate,
-        plugins=[InPlace()],
+        plugins=[_InPlace()],
         callbacks=[_Keeper(checkpoint, checkpoint_every, on_step)],
         logger=[make_logger(name, logs, first) for name in module.config.loggers] if logs is not None else False,
         log_every_n_steps=min(_LOG_EVERY, max(1, steps // 20)),

@@ -1,5 +1,8 @@
+import os
+import tempfile
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,6 +58,24 @@ def test_a_resumed_run_continues_bit_for_bit(trajectories, tmp_path):
     for mine, theirs in zip(resumed.agent.state_dict().values(), module.agent.state_dict().values(), strict=True):
         assert torch.equal(mine, theirs)
     assert dataset.leases == 2 + 5, "the normalizer was measured once"
+
+
+def test_a_checkpoint_needs_no_room_elsewhere_and_is_on_the_disk_before_it_has_its_name(trajectories, tmp_path, monkeypatch):
+    path, synced = tmp_path / "run" / "last.ckpt", []
+    path.parent.mkdir()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    for name in ("TMPDIR", "TMP", "TEMP"):
+        monkeypatch.setenv(name, str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    train(MemorySource(trajectories), path, 2)
+    assert synced == [path.with_suffix(".partial"), path.parent] and list(path.parent.iterdir()) == [path]
+    assert load_agent(path).normalizer.is_fitted
 
 
 def test_a_killed_run_resumes_from_its_last_checkpoint_bit_for_bit(trajectories, tmp_path):
