@@ -164,6 +164,25 @@ def complain(error: EmbodiChainError, *, as_json: bool) -> None:
         print(f"embodichain: error: {line}", file=sys.stderr)
 
 
+_SHORT = ("-h", "--help", "help", "-V", "--version")
+"""Words that are answered without a command."""
+
+
+def _print(text: str) -> int:
+    """Prints a text, also into a pipe that is closed meanwhile; the exit code."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        return _unread()
+    return 0
+
+
+def _unread() -> int:
+    """Ends quietly when the reader of the output, such as `head`, has closed the pipe; the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. User errors end with one line on standard error and exit code 2, Ctrl-C with 130."""
     # Set before any numeric library loads: threads that spin at OpenMP barriers starve the simulation workers beside them, and then
@@ -171,20 +190,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if argv is None else argv)
     # Python would search this folder for `python -m embodichain.cli`; package.module:Name may be there. Workers get this path too.
-    here = os.getcwd()  # noqa: PTH109 (importing pathlib would cost help a tenth)
+    try:
+        here = os.getcwd()  # noqa: PTH109 (importing pathlib would cost help a tenth)
+    except OSError:  # the folder is gone: nothing can be in it
+        here = ""
     if not {"", here} & set(sys.path):
         sys.path.append(here)
+    if arguments[:1] == ["--json"] and arguments[1:2] and arguments[1] in _SHORT:
+        arguments = arguments[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(help_text())
-        return 0
+        return _print(help_text())
     if arguments == ["--json"]:
         import json
 
         print(json.dumps({"commands": {name: command.summary for name, command in COMMANDS.items()}}))
         return 0
     if arguments[0] in ("-V", "--version"):
-        print(f"embodichain {__version__}")
-        return 0
+        return _print(f"embodichain {__version__}")
     if arguments[0] == "--json":  # accepted before and after the command
         arguments = [*arguments[1:], "--json"]
     name, *rest = arguments
@@ -205,9 +227,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, UsageError):
             raise SystemExit(2) from None
         return 2
-    except BrokenPipeError:  # the reader of the output, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:
+        return _unread()
     except OSError as error:  # a folder for a file, a full disk, a port in use: reported in a line, as the user can mend it
         if os.environ.get("EMBODICHAIN_TRACEBACK") == "1":
             raise

@@ -6,6 +6,8 @@ command to the robot, with each of its numbers scaled to -1..1 between the limit
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Generator
 from typing import Any, ClassVar
 
@@ -29,6 +31,8 @@ from embodichain.world import Split
 __all__ = ["NAMESPACE", "TaskEnv", "register_all"]
 
 NAMESPACE = "EmbodiChain"
+_NAME = re.compile(r"[\w:.-]+")
+"""Names that gymnasium takes."""
 Observation = dict[str, Any]
 _TRIES = 100
 """Number of scenes that a reset tries before it gives up; one in some hundreds has no valid layout."""
@@ -241,7 +245,9 @@ def register_all() -> None:
     """Registers every task with gymnasium as "EmbodiChain/<task>-v0", with a time limit of 64 chunks; safe to call twice."""
     for name in tasks.TASKS:
         known = f"{NAMESPACE}/{name}-v0"
-        if name != "counting" and known not in gymnasium.registry:
+        if not _NAME.fullmatch(name):
+            warnings.warn(f"gymnasium takes no environment called {name!r}: task {name!r} has none", stacklevel=2)
+        elif name != "counting" and known not in gymnasium.registry:
             gymnasium.register(
                 known,
                 entry_point=f"{__name__}:{TaskEnv.__name__}",

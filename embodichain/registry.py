@@ -15,7 +15,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
 
-from embodichain.errors import ConfigError, nearest, unknown
+from embodichain.errors import ConfigError, EmbodiChainError, nearest, unknown
 from embodichain.extras import MissingExtra, explained
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -110,6 +111,26 @@ class Registry(Generic[T]):
                 f"{self.kind} {name!r} of {origin} cannot be imported from {path}: {type(error).__name__}: {error}; "
                 "mend or uninstall it, or use another name"
             ) from error
+
+    def call(self, name: str, result: type[R], *arguments: object) -> R:
+        """What the function behind `name` returns for `arguments`, which must be a `result`.
+
+        Raises ConfigError as `get` does, and when another author's function cannot be called so, raises, or returns anything else.
+        """
+        made, origin = self.get(name), self.origin(name)
+        if not origin:
+            return cast(R, cast(Any, made)(*arguments))
+        try:
+            found = cast(Any, made)(*arguments)
+        except EmbodiChainError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"{self.kind} {name!r} of {origin} raised {type(error).__name__}: {error}") from error
+        if not isinstance(found, result):
+            raise ConfigError(
+                f"{self.kind} {name!r} of {origin} is no {self.kind}: it gave a {type(found).__name__}, not a {result.__name__}"
+            )
+        return found
 
     def origin(self, name: str) -> str:
         """The origin of a name: the distribution with its version, or the module of a reference; empty when it is built in."""

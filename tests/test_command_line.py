@@ -106,6 +106,13 @@ FAULTS = [
     (["export", "none"], "there is nothing at none"),
     (["export", "lerobt", "run"], "did you mean 'lerobot'?"),
     (["export", "policy"], "required: run"),
+    (["export", "no_such_module:Writer", "--task", "turn_switch"], "No module named 'no_such_module'"),
+    (["run", "json:loads"], "recipe 'json:loads' of the module json raised TypeError"),
+    (["reach", "json:loads"], "robot 'json:loads' of the module json raised TypeError"),
+    (["eval", "builtin:turn_switch", "--device", "cudda"], "takes cpu, cuda or cuda:N, got 'cudda'"),
+    (["serve", "builtin:turn_switch", "--threads", "0"], "takes a whole number above 0, got '0'"),
+    (["sweep", "law_cpu", "--replay", "5", "--seeds", "2-0"], "ranges that go upwards"),
+    (["asset", "build", "mug:²", "-o", "out"], "mug:²"),
     (["run", "--tasks", "json:lods"], "did you mean 'loads'?"),
     (["run", "--physics", "no_such_module:Physics"], "No module named 'no_such_module'"),
     (["run", "--world.painter", "json:lods"], "did you mean 'loads'?"),
@@ -180,6 +187,21 @@ def test_values_that_older_commands_said_are_still_understood(tmp_path):
     assert "96" in answer(["run", "--dry-run", "--world.width=96"], PATIENCE, tmp_path).stdout
 
 
+def test_a_working_folder_that_is_gone_and_a_reader_that_is_gone_end_no_help_in_a_traceback(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f'rmdir "{gone}"; {sys.executable} -m embodichain.cli --help'
+    told = subprocess.run(
+        ["bash", "-c", line], cwd=gone, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert told.returncode == 0 and "run" in told.stdout and told.stderr == ""
+    line = f"{sys.executable} -m embodichain.cli --help | true; exit ${{PIPESTATUS[0]}}"
+    told = subprocess.run(["bash", "-c", line], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert told.returncode in (0, 1) and told.stderr == ""
+
+
 def test_json_may_stand_before_the_command(tmp_path):
+    for word in ("--help", "--version"):
+        assert processor_s([sys.executable, "-m", "embodichain.cli", "--json", word], tmp_path)[1].returncode == 0
     told = subprocess.run([sys.executable, "-m", "embodichain.cli", "--json", "rnu"], capture_output=True, text=True, cwd=tmp_path)
     assert told.returncode == 2 and "did you mean 'run'?" in json.loads(told.stdout)["error"]

@@ -301,7 +301,7 @@ def _families(entry: str) -> tuple[tuple[str, ...], int]:
     from embodichain.assets.families import FAMILIES
     from embodichain.registry import is_reference
 
-    family, _, count = entry.rpartition(":") if entry.rpartition(":")[2].isdigit() else (entry, "", "1")
+    family, _, count = entry.rpartition(":") if entry.rpartition(":")[2].isdecimal() else (entry, "", "1")
     first, colon, _ = family.partition(":")
     if int(count) < 1 or (colon and (first in FAMILIES or first == "all")):
         raise ConfigError(f"{entry!r}: the count after the colon must be a whole number above 0, as in {first}:3")

@@ -73,6 +73,10 @@ def make(name: str, *, painter: str = DEFAULT, **kwargs: Any) -> Physics:
 
 
 def _made(name: str, made: Callable[..., Thing], painter: str, **kwargs: Any) -> Thing:
+    try:
+        inspect.signature(made).bind(**kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"physics {name!r} is none: it cannot be made from {', '.join(kwargs)} ({error})") from error
     if painter == DEFAULT:
         return made(**kwargs)
     if "painter" not in inspect.signature(made).parameters:

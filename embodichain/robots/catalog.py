@@ -49,7 +49,9 @@ def get(name_or_path: str | Path) -> Robot:
     names a function that returns a Robot. Raises ConfigError naming the robots that exist; RobotError when the file cannot be used.
     """
     if not is_path(name_or_path):
-        return ROBOTS.get(str(name_or_path))()
+        from embodichain.types import Robot  # with NumPy, which a name alone does not need
+
+        return ROBOTS.call(str(name_or_path), Robot)
     if str(name_or_path).endswith((".yaml", ".yml")):
         from embodichain.robots.assemble import load_description
 

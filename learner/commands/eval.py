@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from embodichain import tasks
 from embodichain.command_line import Parser
 from embodichain.errors import unknown
+from learner.commands.kinds import check_device, device, positive
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
 from learner.evaluation.config import PILOTS, SHIFTS, EvaluateConfig, Shift
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     trained = find(options.path)
     config = configure(options, trained)
     torch.set_num_threads(options.threads)
-    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    agent = load_agent(trained.checkpoint, check_device(options.device))
     make_policy(agent, config.sai).close()  # a mode that its family does not have is refused before anything is written
     name = options.path.stem.removeprefix(BUILTIN)
     default = options.path / "evaluations" / "eval" if options.path.is_dir() else Path("runs") / "evaluations" / name
@@ -141,7 +142,7 @@ def _parser() -> Parser:
     add("--out", type=Path, help="the folder for the evidence; by default inside the run, or in runs/evaluations, numbered")
     add("--resume", action="store_true", help="go on with the evaluation in --out; played episodes are not repeated")
     add("--no-films", action="store_true", help="neither films nor pictures")
-    add("--device", help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--device", type=device, help="cpu or cuda; by default the GPU when there is one")
+    add("--threads", type=positive, default=2, help="CPU threads of the arithmetic (default 2)")
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     return parser

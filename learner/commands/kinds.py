@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from embodichain.command_line import existing
+from embodichain.errors import ConfigError
 from learner.records.shipped import BUILTIN, shipped
 
 
@@ -28,3 +29,32 @@ def flag(parser: argparse.ArgumentParser, name: str, help_text: str) -> None:
     """Adds a switch to the parser that may also be given as `--name True` or `--name False`."""
     choices = ("True", "False")
     parser.add_argument(name, nargs="?", const="True", default="False", choices=choices, metavar="True|False", help=help_text)
+
+
+def positive(text: str) -> int:
+    """A whole number above 0; raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"takes a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def device(text: str) -> str:
+    """The name of a device as torch has it: cpu, cuda or cuda:N; raises ArgumentTypeError for another. `check_device` asks torch."""
+    kind, colon, number = text.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
+        raise argparse.ArgumentTypeError(f"takes cpu, cuda or cuda:N, got {text!r}")
+    return text
+
+
+def check_device(name: str | None) -> str:
+    """A device that torch can use here, by default the GPU when there is one; raises ConfigError when it cannot."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not name:
+        return "cuda" if count else "cpu"
+    if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
+        raise ConfigError(
+            f"there is no device {name!r} here: torch {torch.__version__} sees {count} GPUs; choose cpu, or leave it out"
+        )
+    return name

@@ -1,4 +1,4 @@
-"""`embodichain list`: every name that commands accept. It imports none of the things that it lists."""
+"""`embodichain list`: every name that commands accept. Of what it lists it imports nothing but the lists of benchmarks' tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 from embodichain.assets.families.catalog import FAMILIES as ASSETS
 from embodichain.command_line import Parser
+from embodichain.errors import ConfigError
 from embodichain.exchange.writers import FORMATS
 from embodichain.physics import BATCHES, PHYSICS
 from embodichain.physics.painters import PAINTERS
@@ -36,9 +37,14 @@ def main(arguments: list[str]) -> int:
         "formats of export": FORMATS,
     }
     found = {kind: list(registry) for kind, registry in registries.items()}
-    found |= {f"tasks of {benchmark}": list(names(benchmark)) for benchmark in BENCHMARKS}
+    broken: list[str] = []
+    for benchmark in BENCHMARKS:
+        try:
+            found[f"tasks of {benchmark}"] = list(names(benchmark))
+        except ConfigError as error:  # one bad distribution must not hide the names of all others
+            broken.append(str(error))
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(found | ({"cannot be used": broken} if broken else {})))
         return 0
     widest = max(map(len, found))
     for kind, values in found.items():
@@ -46,5 +52,7 @@ def main(arguments: list[str]) -> int:
     for registry in registries.values():
         for offer in registry.offers():
             print(f"{registry.kind} {offer.name!r} is added by {offer.distribution}")
+    for fault in broken:
+        print(f"cannot be used: {fault}")
     print("a robot may also be the path of an MJCF file; package.module:Name is taken wherever a name is")
     return 0

@@ -9,13 +9,14 @@ from embodichain.command_line import Parser
 from embodichain.errors import ConfigError, UsageError, nearest
 from embodichain.exchange.writers import FORMATS
 from embodichain.extras import explained
+from embodichain.registry import is_reference
 from learner.commands.kinds import trained as trained_path
 
 
 def main(arguments: list[str]) -> int:
     """`embodichain export FORMAT ...` or `embodichain export policy RUN [-o FILE]`; `export RUN` means `export policy RUN`."""
     word = arguments[0] if arguments else ""
-    if word in FORMATS:
+    if word in FORMATS or (is_reference(word) and not Path(word).exists()):
         with explained("exchange"):  # exporting data works in an installation without the learner's dependencies
             from embodichain.commands.datasets import export
 

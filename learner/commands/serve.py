@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from embodichain.command_line import Parser
 from embodichain.errors import ConfigError
+from learner.commands.kinds import check_device, device, positive
 from learner.commands.kinds import trained as trained_path
 from learner.commands.speculation import add_sai_options, sai_config
 from learner.serving.config import DIALECTS, ServeConfig
@@ -34,7 +35,7 @@ def main(arguments: list[str]) -> int:
 
     trained = find(path)
     torch.set_num_threads(options.threads)
-    agent = load_agent(trained.checkpoint, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    agent = load_agent(trained.checkpoint, check_device(options.device))
     body = embodiment(trained.world)
     server = PolicyServer(agent, body, config, {"robot": trained.world.robot, "tasks": list(trained.world.tasks)})
     server.warm_up()
@@ -95,8 +96,8 @@ def _parser() -> Parser:
     add("--dialect", default="openpi", metavar="DIALECT", help=f"how clients speak: {' or '.join(DIALECTS)} (default openpi)")
     add("--rename", nargs="+", default=[], metavar="THEIRS=OURS", help="clients' names of keys: observation/image=images/head")
     add_sai_options(parser)
-    add("--device", help="cpu or cuda; by default the GPU when there is one")
-    add("--threads", type=int, default=2, help="CPU threads of the arithmetic (default 2)")
+    add("--device", type=device, help="cpu or cuda; by default the GPU when there is one")
+    add("--threads", type=positive, default=2, help="CPU threads of the arithmetic (default 2)")
     add("--max-memory-mib", type=int, default=4096, help="what all sessions together may hold (default 4096); one more is refused")
     add("--max-message-mb", type=int, default=32, help="larger messages end their connection (default 32)")
     add("--seed", type=int, default=0, help="of the sampling noise: every session begins with it")

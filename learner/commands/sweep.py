@@ -52,8 +52,10 @@ def numbers(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not last.isdecimal()):
             raise argparse.ArgumentTypeError(f"takes numbers such as 213,50,10 or 0-2, got {text!r}")
+        if dash and int(last) < int(first):
+            raise argparse.ArgumentTypeError(f"takes ranges that go upwards, such as 0-2, got {part!r}")
         found += range(int(first), int(last) + 1) if dash else [int(first)]
     return tuple(found)
 

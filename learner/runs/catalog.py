@@ -37,4 +37,6 @@ RECIPES: Registry[Callable[[], RunConfig]] = Registry(
 
 def make(name: str) -> RunConfig:
     """The configuration of the recipe called `name`; raises ConfigError listing those that exist."""
-    return RECIPES.get(name)()
+    from learner.runs.config import RunConfig
+
+    return RECIPES.call(name, RunConfig)
