@@ -105,7 +105,7 @@ class Hosted(Protocol):
 
 
 class BatchPhysics(Protocol):
-    """Worlds that are stepped together, each with a scene of its own. Implementation: `physics.many`, the reference.
+    """Worlds that are stepped together, each with a scene of its own. Reference: `physics.many`; also `physics.warp`.
 
     Owned by one thread. A world holds no scene until one is loaded into it, and none that can be used after a fault (an unbuildable
     scene, an unstable simulation): its state in every tape is then an error that says why, until the next scene is loaded into it.

@@ -145,12 +145,19 @@ class Take:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into one of reels.
 
-    `camera` says when pictures are drawn: with DARKROOM the ring is one of `reel_spec(world.stream_spec)`. Raises ConfigError for
-    a physics whose pictures can only be drawn at once, unless they are.
+    `camera` says when pictures are drawn: with DARKROOM the ring is one of `reel_spec(world.stream_spec)`. `physics` plays and
+    draws; None makes one. Raises ConfigError for a physics whose pictures can only be drawn at once, unless they are.
     """
 
     def __init__(
-        self, world: World, ring: SlotSource, *, worker: int, epoch: int, camera: CameraMode = CameraMode.SNAPSHOTS
+        self,
+        world: World,
+        ring: SlotSource,
+        *,
+        worker: int,
+        epoch: int,
+        camera: CameraMode = CameraMode.SNAPSHOTS,
+        physics: Physics | None = None,
     ) -> None:
         if camera is CameraMode.DARKROOM and world.pool is not None:
             raise ConfigError(
@@ -162,7 +169,7 @@ class RolloutStage:
         self._worker = worker
         self._epoch = epoch
         self._blocked_s = 0.0
-        self.physics = world.make_physics()
+        self.physics = world.make_physics() if physics is None else physics
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
         self._camera = camera

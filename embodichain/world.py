@@ -59,8 +59,15 @@ class World:
 
     def make_physics(self) -> Physics:
         """A fresh physics of the configured kind."""
+        return self._make_physics(self.config.physics)
+
+    def make_beside(self) -> Physics:
+        """A fresh physics for settling scenes and drawing pictures of a batch that is stepped elsewhere; see `physics.beside`."""
+        return self._make_physics(physics_room.beside(self.config.physics))
+
+    def _make_physics(self, name: str) -> Physics:
         config = self.config
-        return physics_room.make(config.physics, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
+        return physics_room.make(name, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
 
     def make_batch(self, num_worlds: int) -> BatchPhysics:
         """So many fresh worlds of the configured physics; raises ConfigError where that has no batch."""

@@ -1,0 +1,272 @@
+"""Laws of worlds that MuJoCo Warp steps together: each is what MuJoCo C makes of its scene, whoever is simulated beside it.
+
+The tests of the default run use one structure (a gantry and one block of meshes), because the kernels of each take a minute to compile.
+"""
+
+import dataclasses
+from contextlib import closing
+
+import mujoco_warp as mjw
+import numpy as np
+import pytest
+import warp as wp
+from physics_parts import WOOD, block, gantry, placed, scene
+
+from embodichain import physics
+from embodichain.errors import ConfigError, SceneError
+from embodichain.physics.contract import examine
+from embodichain.physics.many import Many
+from embodichain.physics.warp import batch as batches
+from embodichain.physics.warp.fields import NOT_SHARED, PER_WORLD, SHARED
+from embodichain.physics.warp.worlds import WarpWorlds
+from embodichain.types import Asset, Dynamics, Grains, Mesh, Pose, Push
+
+SIZE = 16
+GRAVITY = 9.81
+PHYSICAL = set(
+    """qpos0 qpos_spring body_pos body_quat body_ipos body_iquat body_mass body_subtreemass body_inertia body_invweight0 body_gravcomp
+    jnt_solref jnt_solimp jnt_pos jnt_axis jnt_stiffness jnt_stiffnesspoly jnt_range jnt_actfrcrange jnt_margin dof_solref dof_solimp
+    dof_frictionloss dof_armature dof_damping dof_dampingpoly dof_invweight0 geom_dataid geom_solmix geom_solref geom_solimp geom_size
+    geom_aabb geom_rbound geom_pos geom_quat geom_friction geom_margin geom_gap geom_surfacevel geom_adhesion site_pos site_quat
+    pair_solref pair_solreffriction pair_solimp pair_margin pair_gap pair_adhesion pair_friction eq_solref eq_solimp eq_data
+    tendon_solref_lim tendon_solimp_lim tendon_solref_fri tendon_solimp_fri tendon_range tendon_actfrcrange tendon_margin
+    tendon_stiffness tendon_stiffnesspoly tendon_damping tendon_dampingpoly tendon_armature tendon_frictionloss tendon_lengthspring
+    tendon_length0 tendon_invweight0 actuator_cranklength actuator_dynprm actuator_gainprm actuator_biasprm actuator_actrange
+    actuator_history actuator_historyadr actuator_delay actuator_forcerange actuator_ctrlrange actuator_gear actuator_acc0
+    actuator_lengthrange sensor_history sensor_historyadr sensor_delay sensor_interval""".split()
+)
+"""What MuJoCo Warp 3.17 stores per world and a step may read."""
+
+
+def worlds(num_worlds, **options) -> WarpWorlds:
+    return WarpWorlds(gantry(), num_worlds=num_worlds, width=SIZE, height=SIZE, device="cpu", **options)
+
+
+def many(num_worlds) -> Many:
+    return Many(gantry(), num_worlds=num_worlds, width=SIZE, height=SIZE)
+
+
+@pytest.fixture(scope="module")
+def four():
+    with closing(worlds(4)) as batch:
+        yield batch
+
+
+def home(batch):
+    return np.tile(batch.robot.home, (batch.num_worlds, 1))
+
+
+def run(batch, steps, command=None, pushes=None):
+    for _ in range(steps):
+        tape = batch.step(home(batch) if command is None else command, pushes or {})
+    return tape
+
+
+def some(rng, *, z=0.0, **kwargs):
+    """A scene with a block of any size, mass, turn about Z and place, and with drives of any strength."""
+    size = tuple(rng.uniform(0.03, 0.09, 3))
+    asset = block(size, mass=float(rng.uniform(0.05, 0.6)))
+    turn = rng.uniform(0.0, np.pi)
+    x, y = rng.uniform(-0.1, 0.1, 2)
+    spin = (float(np.cos(turn)), 0.0, 0.0, float(np.sin(turn)))
+    dynamics = Dynamics(stiffness=float(rng.uniform(0.8, 1.2)), joint_damping=float(rng.uniform(0.8, 1.2)))
+    return scene(placed("a", asset, float(x), float(y), z, spin), dynamics=dynamics, **kwargs)
+
+
+def mass_of(setting):
+    return setting.objects[0].asset.bodies[0].mass
+
+
+def apart(mine, theirs):
+    """The largest difference of two states in positions [m], components of quaternions, and measured values."""
+    poses = zip(mine.object_poses.values(), theirs.object_poses.values(), strict=True)
+    parts = [np.subtract((*a.position, *a.quaternion), (*b.position, *b.quaternion)) for a, b in poses]
+    return max(float(np.abs(part).max()) for part in (*parts, mine.measured - theirs.measured))
+
+
+# ------------------------------------------------------------------------------------------------------------- the contract
+
+
+def test_the_contract_of_batches_holds(four):
+    assert [(finding.law, finding.broken) for finding in examine(four, height=SIZE, width=SIZE) if finding.broken] == []
+
+
+def test_a_world_alone_is_what_it_is_among_four(four):
+    settings = [some(np.random.default_rng(seed), z=0.03) for seed in range(4)]
+    four.load(range(4), settings)
+    among = run(four, 25)
+    with closing(worlds(1)) as lone:
+        for world, setting in enumerate(settings):
+            lone.load((0,), (setting,))
+            mine, theirs = run(lone, 25).state(0), among.state(world)
+            assert apart(mine, theirs) < 1e-5 and mine.time_s == theirs.time_s == pytest.approx(0.5)
+            assert [(c.first, c.second) for c in mine.contacts] == [(c.first, c.second) for c in theirs.contacts] != []
+
+
+# ---------------------------------------------------------------------------------------------------------- against MuJoCo C
+
+
+@pytest.mark.parametrize(("z", "touches"), [(0.0, True), (0.6, False)])
+def test_a_hundred_steps_at_rest_and_in_free_fall_are_those_of_mujoco_c(four, z, touches):
+    reference = many(4)
+    settings = [some(np.random.default_rng(10 + seed), z=z, seed=seed) for seed in range(4)]
+    for batch in (four, reference):
+        batch.load(range(4), settings)
+    first, expected = four.look(), reference.look()
+    for world in range(4):
+        assert first.state(world).object_poses == expected.state(world).object_poses
+        assert first.state(world).contacts == expected.state(world).contacts
+    for period in range(10):  # of ten physics steps each
+        mine, theirs = run(four, 1), run(reference, 1)
+        for world, setting in enumerate(settings):
+            a, b = mine.state(world), theirs.state(world)
+            assert apart(a, b) < 1e-3
+            assert [(c.first, c.second) for c in a.contacts] == [(c.first, c.second) for c in b.contacts]
+            assert bool(a.contacts) is touches
+            for one, other in zip(a.contacts, b.contacts, strict=True):
+                allowed = 0.1 * mass_of(setting) * GRAVITY
+                assert one.force == pytest.approx(other.force, abs=allowed)
+                if period > 4:  # the first steps of a block that is put down exactly on the table are a matter of rounding
+                    assert one.peak == pytest.approx(other.peak, abs=allowed)
+                np.testing.assert_allclose(one.push, other.push, atol=allowed)
+                assert one.penetration == pytest.approx(other.penetration, abs=1e-4)
+    if touches:
+        forces = [sum(c.force for c in mine.state(world).contacts) for world in range(4)]
+        assert forces == pytest.approx([mass_of(setting) * GRAVITY for setting in settings], rel=0.1)
+        assert len({round(force, 2) for force in forces}) == 4, "each bears its own weight"
+
+
+def test_a_delayed_command_comes_as_late_as_in_mujoco_c(four):
+    """By whole periods and by parts of one; the others' commands are not delayed with it."""
+    delays = (0.0, 0.006, 0.02, 0.034)
+    settings = [scene(placed("a", block()), dynamics=Dynamics(delay_s=delay)) for delay in delays]
+    reference = many(4)
+    moved = []
+    for batch in (four, reference):
+        batch.load(range(4), settings)
+        command = home(batch)
+        command[:, [0, 1, 2, 5]] += (0.05, -0.04, -0.03, -0.02)
+        tapes = [run(batch, 1, command) for _ in range(5)]
+        moved.append(np.array([tape.measured - home(batch) for tape in tapes]))
+    np.testing.assert_allclose(moved[0], moved[1], atol=1e-4)
+    progress = np.abs(moved[0][:, :, 0])
+    assert (np.diff(progress[1]) <= 0.0).all() and progress[1, 0] > 2 * progress[1, 1] > 0.0, "the later, the less far"
+
+
+def test_hulls_that_a_body_lacks_touch_nothing(four):
+    """Three slabs take four slots; what stands in the fourth lies at the body's origin, here 8 mm below the slabs."""
+    parts = []
+    for x in (-0.03, 0.0, 0.03):
+        slab = block((0.02, 0.04, 0.03)).bodies[0].hulls[0]
+        parts.append(Mesh(vertices=slab.vertices + (x, 0.0, 0.008 + 0.015), faces=slab.faces))
+    body = dataclasses.replace(block().bodies[0], hulls=tuple(parts), body_pose=Pose(), surfaces=(WOOD, WOOD, WOOD))
+    raft = Asset(name="raft", category="raft", bodies=(body,))
+    with closing(worlds(1)) as lone:
+        for batch in (lone, four):
+            batch.load((0,), (scene(placed("a", raft, z=-0.008)),))
+            assert {(c.first, c.second) for c in batch.look().state(0).contacts} == {("table", "a/block")}
+            state = run(batch, 20).state(0)
+            assert state.object_poses["a"].position[2] == pytest.approx(-0.008, abs=1e-3)
+
+
+# --------------------------------------------------------------------------------------------------------- per-world fields
+
+
+def test_every_field_that_can_differ_between_worlds_is_known():
+    assert set(PER_WORLD) == PHYSICAL, "a field is new or gone: does a step read it? then it is per world"
+    shared = {field.name for field in dataclasses.fields(mjw.Model)} & (set(SHARED) | NOT_SHARED)
+    assert {"body_parentid", "geom_type", "geom_contype", "jnt_limited", "eq_obj1id", "actuator_trnid"} <= shared
+
+
+def test_every_field_of_a_world_is_that_of_its_own_scene_also_when_it_is_loaded_later(four):
+    for start in (20, 30):
+        settings = [some(np.random.default_rng(start + world), z=0.1) for world in range(4)]
+        four.load(range(4), settings)
+        run(four, 1)
+        for world in range(4):
+            batch, row = four._seats[world]
+            own = four.worlds[world].world.model
+            with wp.ScopedDevice("cpu"):
+                expected = mjw.put_model(own)
+            for name in PER_WORLD:
+                if name != "geom_dataid":
+                    found = getattr(batch._model, name).numpy()[row]
+                    np.testing.assert_array_equal(found, getattr(expected, name).numpy()[0], err_msg=name)
+            dataid, kept = batch._model.geom_dataid.numpy()[row], batch._model
+            geom = own.geom("a/block/hull0").id
+            mesh, mine = int(own.geom_dataid[geom]), int(dataid[geom])
+            corners = [
+                array.numpy()[start : start + count]
+                for array, start, count in (
+                    (expected.mesh_vert, own.mesh_vertadr[mesh], own.mesh_vertnum[mesh]),
+                    (kept.mesh_vert, kept.mesh_vertadr.numpy()[mine], kept.mesh_vertnum.numpy()[mine]),
+                )
+            ]
+            np.testing.assert_array_equal(*corners)
+            assert (np.delete(dataid, geom) == -1).all()
+
+
+def test_scenes_that_are_loaded_after_a_graph_was_captured_act_as_in_fresh_worlds():
+    first, second = ([some(np.random.default_rng(s + w), z=0.02, seed=s + w) for w in range(2)] for s in (40, 50))
+    with closing(worlds(2)) as old, closing(worlds(2)) as fresh:
+        old.load((0, 1), first)
+        run(old, 5)
+        (batch,) = old.batches.values()
+        graph, before = batch._graph, _addresses(batch)
+        old.load((0, 1), second)
+        fresh.load((0, 1), second)
+        mine, theirs = run(old, 20), run(fresh, 20)
+        assert batch._graph is graph and _addresses(batch) == before, "what was captured is written in place"
+    for world in range(2):
+        assert apart(mine.state(world), theirs.state(world)) == 0.0
+        assert mine.state(world).contacts == theirs.state(world).contacts != ()
+
+
+def _addresses(batch):
+    parts = (batch._model, batch._data, batch._data.contact, batch._data.efc, batch._model.opt, batch._contacts)
+    return [
+        (name, value.ptr) for part in parts for name, value in sorted(vars(part).items()) if isinstance(value, wp.array) and value.size
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------------------- faults
+
+
+def test_what_finds_no_room_is_void_and_says_so_and_the_next_scene_gets_room(monkeypatch):
+    monkeypatch.setattr(batches, "_CONTACTS", 2)
+    with closing(worlds(1)) as batch:
+        batch.load((0,), (scene(placed("a", block())),))
+        tape = run(batch, 1)
+        with pytest.raises(SceneError, match=r"scene 7 in world 0 found no room .*NARROWPHASE.*room for 2 contacts of 1 worlds"):
+            tape.state(0)
+        assert run(batch, 1).faults.keys() == {0}, "until the next scene"
+        batch.load((0,), (scene(placed("a", block())),))
+        assert run(batch, 5).state(0).force_between("a/", "table") == pytest.approx(0.0448 * GRAVITY, rel=0.1)
+        (only,) = batch.batches.values()
+        assert only.room.contacts == 4
+
+
+def test_a_world_that_becomes_unstable_is_void_alone(four):
+    settings = [some(np.random.default_rng(60 + world), seed=world) for world in range(4)]
+    four.load(range(4), settings)
+    tape = run(four, 1, pushes={2: (Push(body="a", force=(1e30, 0.0, 0.0)),)})
+    assert set(tape.faults) == {2}
+    with pytest.raises(SceneError, match=r"scene 2 in world 2 became unstable.*before 0.02 s"):
+        tape.state(2)
+    for world in (0, 1, 3):
+        state = run(four, 5).state(world)
+        assert state.force_between("a/", "table") == pytest.approx(mass_of(settings[world]) * GRAVITY, rel=0.1)
+    four.load((2,), (settings[2],))
+    assert run(four, 5).state(2).force_between("a/", "table") == pytest.approx(mass_of(settings[2]) * GRAVITY, rel=0.1)
+
+
+def test_what_cannot_be_simulated_is_refused_with_the_remedy(four):
+    grains = dataclasses.replace(scene(placed("a", block())), grains=Grains(positions=((0.0, 0.0, 0.1),)))
+    with pytest.raises(ConfigError, match=r"simulates no grains.*has 1: leave that task out, or choose physics='mujoco'"):
+        four.load((0,), (grains,))
+    with pytest.raises(ConfigError, match=r"no Warp device 'cuda:7' here; available: cpu"):
+        WarpWorlds(gantry(), num_worlds=1, width=SIZE, height=SIZE, device="cuda:7")
+
+
+def test_a_crew_beside_it_settles_and_draws_in_mujoco_c():
+    assert physics.beside("mujoco_warp") == "mujoco" == physics.beside("mujoco")
