@@ -1,6 +1,6 @@
 """Laws of worlds that MuJoCo Warp steps together: each is what MuJoCo C makes of its scene, whoever is simulated beside it.
 
-The tests of the default run use one structure (a gantry and one block of meshes), because the kernels of each take a minute to compile.
+Tests of the default run use one structure (a gantry and one block of meshes), because the kernels of each take long to compile.
 """
 
 import dataclasses
@@ -23,18 +23,22 @@ from embodichain.types import Asset, Dynamics, Grains, Mesh, Pose, Push
 
 SIZE = 16
 GRAVITY = 9.81
-PHYSICAL = set(
-    """qpos0 qpos_spring body_pos body_quat body_ipos body_iquat body_mass body_subtreemass body_inertia body_invweight0 body_gravcomp
-    jnt_solref jnt_solimp jnt_pos jnt_axis jnt_stiffness jnt_stiffnesspoly jnt_range jnt_actfrcrange jnt_margin dof_solref dof_solimp
-    dof_frictionloss dof_armature dof_damping dof_dampingpoly dof_invweight0 geom_dataid geom_solmix geom_solref geom_solimp geom_size
-    geom_aabb geom_rbound geom_pos geom_quat geom_friction geom_margin geom_gap geom_surfacevel geom_adhesion site_pos site_quat
-    pair_solref pair_solreffriction pair_solimp pair_margin pair_gap pair_adhesion pair_friction eq_solref eq_solimp eq_data
-    tendon_solref_lim tendon_solimp_lim tendon_solref_fri tendon_solimp_fri tendon_range tendon_actfrcrange tendon_margin
-    tendon_stiffness tendon_stiffnesspoly tendon_damping tendon_dampingpoly tendon_armature tendon_frictionloss tendon_lengthspring
-    tendon_length0 tendon_invweight0 actuator_cranklength actuator_dynprm actuator_gainprm actuator_biasprm actuator_actrange
-    actuator_history actuator_historyadr actuator_delay actuator_forcerange actuator_ctrlrange actuator_gear actuator_acc0
-    actuator_lengthrange sensor_history sensor_historyadr sensor_delay sensor_interval""".split()
-)
+_KNOWN = {
+    "qpos0": "",
+    "qpos": "spring",
+    "body": "pos quat ipos iquat mass subtreemass inertia invweight0 gravcomp",
+    "jnt": "solref solimp pos axis stiffness stiffnesspoly range actfrcrange margin",
+    "dof": "solref solimp frictionloss armature damping dampingpoly invweight0",
+    "geom": "dataid solmix solref solimp size aabb rbound pos quat friction margin gap surfacevel adhesion",
+    "site": "pos quat",
+    "pair": "solref solreffriction solimp margin gap adhesion friction",
+    "eq": "solref solimp data",
+    "tendon": "solref_lim solimp_lim solref_fri solimp_fri range actfrcrange margin stiffness stiffnesspoly damping dampingpoly "
+    "armature frictionloss lengthspring length0 invweight0",
+    "actuator": "cranklength dynprm gainprm biasprm actrange history historyadr delay forcerange ctrlrange gear acc0 lengthrange",
+    "sensor": "history historyadr delay interval",
+}
+PHYSICAL = {f"{kind}_{name}".strip("_") for kind, names in _KNOWN.items() for name in names.split(" ")}
 """What MuJoCo Warp 3.17 stores per world and a step may read."""
 
 
@@ -128,8 +132,8 @@ def test_a_hundred_steps_at_rest_and_in_free_fall_are_those_of_mujoco_c(four, z,
                 assert one.force == pytest.approx(other.force, abs=allowed)
                 if period > 4:  # the first steps of a block that is put down exactly on the table are a matter of rounding
                     assert one.peak == pytest.approx(other.peak, abs=allowed)
+                    assert one.penetration == pytest.approx(other.penetration, abs=2e-5)
                 np.testing.assert_allclose(one.push, other.push, atol=allowed)
-                assert one.penetration == pytest.approx(other.penetration, abs=1e-4)
     if touches:
         forces = [sum(c.force for c in mine.state(world).contacts) for world in range(4)]
         assert forces == pytest.approx([mass_of(setting) * GRAVITY for setting in settings], rel=0.1)
@@ -146,11 +150,11 @@ def test_a_delayed_command_comes_as_late_as_in_mujoco_c(four):
         batch.load(range(4), settings)
         command = home(batch)
         command[:, [0, 1, 2, 5]] += (0.05, -0.04, -0.03, -0.02)
-        tapes = [run(batch, 1, command) for _ in range(5)]
-        moved.append(np.array([tape.measured - home(batch) for tape in tapes]))
+        moved.append(np.array([run(batch, 1, command).measured - home(batch) for _ in range(5)]))
     np.testing.assert_allclose(moved[0], moved[1], atol=1e-4)
     progress = np.abs(moved[0][:, :, 0])
-    assert (np.diff(progress[1]) <= 0.0).all() and progress[1, 0] > 2 * progress[1, 1] > 0.0, "the later, the less far"
+    assert (np.diff(progress[1]) < 0.0).all(), "the later, the less far"
+    assert progress[0, 0] > 1e-3 and (progress[0, 2:] < 1e-5).all(), "within the first period two of them hear nothing"
 
 
 def test_hulls_that_a_body_lacks_touch_nothing(four):
@@ -158,12 +162,12 @@ def test_hulls_that_a_body_lacks_touch_nothing(four):
     parts = []
     for x in (-0.03, 0.0, 0.03):
         slab = block((0.02, 0.04, 0.03)).bodies[0].hulls[0]
-        parts.append(Mesh(vertices=slab.vertices + (x, 0.0, 0.008 + 0.015), faces=slab.faces))
+        parts.append(Mesh(vertices=np.add(slab.vertices, (x, 0.0, 0.008 + 0.015)), faces=slab.faces))
     body = dataclasses.replace(block().bodies[0], hulls=tuple(parts), body_pose=Pose(), surfaces=(WOOD, WOOD, WOOD))
     raft = Asset(name="raft", category="raft", bodies=(body,))
     with closing(worlds(1)) as lone:
         for batch in (lone, four):
-            batch.load((0,), (scene(placed("a", raft, z=-0.008)),))
+            batch.load((0,), (scene(placed("a", raft, z=-0.0085)),))
             assert {(c.first, c.second) for c in batch.look().state(0).contacts} == {("table", "a/block")}
             state = run(batch, 20).state(0)
             assert state.object_poses["a"].position[2] == pytest.approx(-0.008, abs=1e-3)
@@ -224,9 +228,8 @@ def test_scenes_that_are_loaded_after_a_graph_was_captured_act_as_in_fresh_world
 
 def _addresses(batch):
     parts = (batch._model, batch._data, batch._data.contact, batch._data.efc, batch._model.opt, batch._contacts)
-    return [
-        (name, value.ptr) for part in parts for name, value in sorted(vars(part).items()) if isinstance(value, wp.array) and value.size
-    ]
+    arrays = [(name, value) for part in parts for name, value in sorted(vars(part).items()) if isinstance(value, wp.array)]
+    return [(name, value.ptr) for name, value in arrays if value.size]
 
 
 # ------------------------------------------------------------------------------------------------------------------- faults
@@ -249,10 +252,12 @@ def test_what_finds_no_room_is_void_and_says_so_and_the_next_scene_gets_room(mon
 def test_a_world_that_becomes_unstable_is_void_alone(four):
     settings = [some(np.random.default_rng(60 + world), seed=world) for world in range(4)]
     four.load(range(4), settings)
-    tape = run(four, 1, pushes={2: (Push(body="a", force=(1e30, 0.0, 0.0)),)})
-    assert set(tape.faults) == {2}
-    with pytest.raises(SceneError, match=r"scene 2 in world 2 became unstable.*before 0.02 s"):
-        tape.state(2)
+    for force in (1e12, 1e30):  # the second makes the solver give up, and nothing moves
+        four.load((2,), (settings[2],))
+        tape = run(four, 1, pushes={2: (Push(body="a", force=(force, 0.0, 0.0)),)})
+        assert set(tape.faults) == {2}
+        with pytest.raises(SceneError, match=r"scene 2 in world 2 became unstable.*before 0.02 s"):
+            tape.state(2)
     for world in (0, 1, 3):
         state = run(four, 5).state(world)
         assert state.force_between("a/", "table") == pytest.approx(mass_of(settings[world]) * GRAVITY, rel=0.1)

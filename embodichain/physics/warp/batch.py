@@ -28,8 +28,8 @@ _CONSTRAINTS = 128
 """The smallest room for rows of constraints in a world. Kernels are compiled for the number, so only its doubles are used."""
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
 """The solver ended before it converged, as MuJoCo's may; anything else that overflows has lost contacts or forces."""
-_LIMIT = 1e10
-"""Positions and velocities beyond this are those of a simulation that became unstable: MuJoCo's `mjMAXVAL`."""
+_LIMIT = wp.constant(1e10)
+"""Positions, velocities and accelerations beyond this are those of a simulation that became unstable: MuJoCo's `mjMAXVAL`."""
 
 
 @wp.kernel(enable_backward=False)
@@ -54,6 +54,30 @@ def _begin(
 def _aim(step: int, plan: wp.array3d[float], ctrl: wp.array2d[float]) -> None:
     world, actuator = wp.tid()
     ctrl[world, actuator] = plan[step, world, actuator]
+
+
+@wp.kernel(enable_backward=False)
+def _watch(
+    qpos: wp.array2d[float],
+    qvel: wp.array2d[float],
+    smooth: wp.array2d[float],
+    qacc: wp.array2d[float],
+    unstable: wp.array[int],
+) -> None:
+    """Marks worlds with values that are too large or none at all.
+
+    Accelerations without contacts count too: where their square is infinite in single precision, the solver gives up and leaves the
+    world as it is, so that every other value stays finite.
+    """
+    world = wp.tid()
+    for i in range(qpos.shape[1]):
+        if not wp.abs(qpos[world, i]) < _LIMIT:
+            unstable[world] = 1
+    for i in range(qvel.shape[1]):
+        if not wp.max(wp.abs(qvel[world, i]), wp.max(wp.abs(smooth[world, i]), wp.abs(qacc[world, i]))) < _LIMIT:
+            unstable[world] = 1
+        if wp.isnan(qvel[world, i]) or wp.isnan(smooth[world, i]) or wp.isnan(qacc[world, i]):
+            unstable[world] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +136,7 @@ class Batch:
         self._model: Any
         self._data: Any
         self._graph: Any = None
-        self._overflow = self._sound = np.empty(0)
+        self._overflow = self._strange = self._crowded = np.empty(0, np.int32)
 
     @property
     def taken(self) -> int:
@@ -180,7 +204,7 @@ class Batch:
             self._data.xfrc_applied.zero_()
             self._pushed = False
         self._qpos, self._qvel = self._data.qpos.numpy(), self._data.qvel.numpy()
-        self._overflow = self._data.overflow.numpy().copy()
+        self._overflow, self._strange = self._data.overflow.numpy(), self._unstable.numpy()
         self._crowded = self._contacts.read()
 
     def state(self, row: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -196,8 +220,7 @@ class Batch:
 
         Where it lacked room, the next world that is loaded brings twice as much.
         """
-        values = np.concatenate(self.state(row))
-        if not (np.isfinite(values).all() and np.abs(values).max() < _LIMIT):
+        if self._strange[row]:
             return f"became unstable: an object is penetrating, too light or too fast for the {1e3 * TIMESTEP_S:g} ms step"
         lost = mjw.OverflowType(int(self._overflow[row])) & ~_HARMLESS
         if lost & mjw.OverflowType.NEFC:
@@ -220,10 +243,12 @@ class Batch:
         data = self._data
         wp.launch(_begin, dim=data.nworld, inputs=[self._vacant, self._rest, data.qpos, data.qvel, data.qacc_warmstart])
         data.overflow.zero_()
+        self._unstable.zero_()
         self._contacts.clear()
         for step in range(self._num_steps):
             wp.launch(_aim, dim=data.ctrl.shape, inputs=[step, self._targets, data.ctrl])
             mjw.step(self._model, data)
+            wp.launch(_watch, dim=data.nworld, inputs=[data.qpos, data.qvel, data.qacc_smooth, data.qacc, self._unstable])
             self._contacts.add(step, data)
 
     # ----------------------------------------------------------------------------------------------------------- arrays
@@ -243,7 +268,7 @@ class Batch:
                 kind = getattr(self._model, name).dtype
                 setattr(self._model, name, wp.zeros(rows * size, dtype=kind))
             self._model.geom_dataid.fill_(-1)
-            self._vacant = wp.full(room.rows, 1, dtype=int)
+            self._vacant, self._unstable = wp.full(room.rows, 1, dtype=int), wp.zeros(room.rows, dtype=int)
             self._rest = wp.array(model.qpos0, dtype=float)
             self._targets = wp.zeros((self._num_steps, room.rows, model.nu), dtype=float)
             self._contacts = Contacts(room.rows, world.grains.owners(model), model.nbody, self._device)
