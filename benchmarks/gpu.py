@@ -413,7 +413,7 @@ def pack(_device: str, _quick: bool) -> Figures:
 
 
 def worlds(_device: str, quick: bool) -> Figures:
-    """Whether experts earn the same verdicts in worlds that MuJoCo Warp steps together as in MuJoCo C, and a control step's cost."""
+    """Whether experts earn the same verdicts in worlds of MuJoCo Warp as in those of MuJoCo C, and what a control step costs."""
     sys.path.append(str(HERE))
     return importlib.import_module("gpu_worlds").measure(quick)
 

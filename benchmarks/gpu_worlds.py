@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import harness
@@ -65,10 +66,8 @@ def _scenes(world: World, count: int) -> tuple[Task, list[Scene]]:
     """The first scenes of a world of one task."""
     stage, found, number = SceneStage(world), [], 0
     while len(found) < count:
-        try:
+        with suppress(SceneError):
             found.append(stage.step(number))
-        except SceneError:
-            pass
         number += 1
     return found[0][0], [scene for _, scene in found]
 
