@@ -1,14 +1,11 @@
 """Laws of worlds in MuJoCo Warp whose kernels take minutes to compile: other structures, real robots, experts, a whole run."""
 
-import sys
 from contextlib import closing, suppress
-from pathlib import Path
 
 import numpy as np
 import pytest
 from physics_parts import block, gantry, placed, scene, switch
 
-from embodichain import tasks
 from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.crew_engine import CrewEngine
@@ -22,14 +19,11 @@ from embodichain.physics.warp.worlds import WarpWorlds
 from embodichain.prepare import prepare
 from embodichain.ring.ring import Ring
 from embodichain.rollout import ExpertPilot, drive_batch
-from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo, camera_spec
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "scenes"))
-import scene_parts as parts
+from embodichain.stages import SceneStage
+from embodichain.types import RingSpec, TrajectoryId, TrajectoryInfo
 
 pytestmark = pytest.mark.slow
 SIZE = 16
-SPEC = camera_spec(cameras=3, height=SIZE, width=SIZE, horizon=110)
 
 
 def made(kind, num_worlds, robot=None):
@@ -85,21 +79,15 @@ def test_a_pile_that_finds_no_room_for_constraints_or_pairs_is_void_and_is_simul
         assert "pairs of bodies that touch" in run(batch, 25).faults[0]
 
 
-@pytest.fixture(scope="module")
-def sampler(tmp_path_factory):
-    return parts.make_sampler(tmp_path_factory.mktemp("reach"))
-
-
 @pytest.mark.parametrize("name", ["turn_switch", "place_mouse_pad", "stack_bowls"])
-def test_unchanged_experts_earn_the_same_verdicts_as_in_mujoco_c(sampler, name):
-    task, codec, settings = tasks.make(name), ActionCodec(parts.ROBOT), []
-    for seed in range(1, 20):
-        try:
-            settings.append(sampler.sample(task, seed))
-        except SceneError:
-            continue
-        if len(settings) == 2:
-            break
+def test_unchanged_experts_earn_the_same_verdicts_as_in_mujoco_c(name):
+    world = prepare(WorldConfig(tasks=(name,), width=SIZE, height=SIZE))
+    spec, codec, stage, settings, number = world.trajectory_spec, ActionCodec(world.robot), SceneStage(world), [], 0
+    while len(settings) < 2:
+        with suppress(SceneError):
+            task, setting = stage.step(number)
+            settings.append(setting)
+        number += 1
 
     def verdicts(batch):
         waiting, found = list(settings), {}
@@ -109,14 +97,14 @@ def test_unchanged_experts_earn_the_same_verdicts_as_in_mujoco_c(sampler, name):
                 return None
             setting = waiting.pop(0)
             pilot = ExpertPilot(task, setting, batch.worlds[world], np.random.default_rng(setting.seed))
-            return setting, Episode(setting, pilot, task.grader(setting), codec, NoPictures(), SPEC.allocate(), SPEC)
+            return setting, Episode(setting, pilot, task.grader(setting), codec, NoPictures(), spec.allocate(), spec)
 
         for ended in drive_batch(batch, take):
             assert ended.error is None, ended.error
             found[ended.driver.scene.seed] = ended.driver.finish().verdict
         return {seed: (verdict.success, verdict.reason) for seed, verdict in found.items()}
 
-    with closing(made(WarpWorlds, 2, parts.ROBOT)) as mine, closing(made(Many, 2, parts.ROBOT)) as theirs:
+    with closing(made(WarpWorlds, 2, world.robot)) as mine, closing(made(Many, 2, world.robot)) as theirs:
         assert verdicts(mine) == verdicts(theirs)
 
 

@@ -157,17 +157,20 @@ def test_a_delayed_command_comes_as_late_as_in_mujoco_c(four):
     assert progress[0, 0] > 1e-3 and (progress[0, 2:] < 1e-5).all(), "within the first period two of them hear nothing"
 
 
+def raft(lift=0.0, size=(0.02, 0.04, 0.03)):
+    """Three slabs in a row, which take four slots; the body's origin lies `lift` below them."""
+    slab = block(size).bodies[0].hulls[0]
+    places = [(x, 0.0, lift + size[2] / 2) for x in (-0.03, 0.0, 0.03)]
+    hulls = tuple(Mesh(vertices=np.add(slab.vertices, place), faces=slab.faces) for place in places)
+    body = dataclasses.replace(block().bodies[0], hulls=hulls, body_pose=Pose(), surfaces=(WOOD, WOOD, WOOD))
+    return Asset(name="raft", category="raft", bodies=(body,))
+
+
 def test_hulls_that_a_body_lacks_touch_nothing(four):
-    """Three slabs take four slots; what stands in the fourth lies at the body's origin, here 8 mm below the slabs."""
-    parts = []
-    for x in (-0.03, 0.0, 0.03):
-        slab = block((0.02, 0.04, 0.03)).bodies[0].hulls[0]
-        parts.append(Mesh(vertices=np.add(slab.vertices, (x, 0.0, 0.008 + 0.015)), faces=slab.faces))
-    body = dataclasses.replace(block().bodies[0], hulls=tuple(parts), body_pose=Pose(), surfaces=(WOOD, WOOD, WOOD))
-    raft = Asset(name="raft", category="raft", bodies=(body,))
+    """What stands in the fourth slot lies at the body's origin, here below the slabs and in the table."""
     with closing(worlds(1)) as lone:
         for batch in (lone, four):
-            batch.load((0,), (scene(placed("a", raft, z=-0.0085)),))
+            batch.load((0,), (scene(placed("a", raft(0.008), z=-0.0085)),))
             assert {(c.first, c.second) for c in batch.look().state(0).contacts} == {("table", "a/block")}
             state = run(batch, 20).state(0)
             assert state.object_poses["a"].position[2] == pytest.approx(-0.008, abs=1e-3)
@@ -183,31 +186,47 @@ def test_every_field_that_can_differ_between_worlds_is_known():
 
 
 def test_every_field_of_a_world_is_that_of_its_own_scene_also_when_it_is_loaded_later(four):
-    for start in (20, 30):
-        settings = [some(np.random.default_rng(start + world), z=0.1) for world in range(4)]
-        four.load(range(4), settings)
-        run(four, 1)
-        for world in range(4):
-            batch, row = four._seats[world]
-            own = four.worlds[world].world.model
-            with wp.ScopedDevice("cpu"):
-                expected = mjw.put_model(own)
-            for name in PER_WORLD:
-                if name != "geom_dataid":
+    rng = np.random.default_rng(20)
+    for _ in range(2):
+        rafts = [placed("a", raft(size=tuple(rng.uniform(0.01, 0.04, 3))), z=0.1) for _ in range(4)]
+        for settings in ([some(rng, z=0.1) for _ in range(4)], [scene(one) for one in rafts]):
+            four.load(range(4), settings)
+            run(four, 1)
+            for world in range(4):
+                batch, row = four._seats[world]
+                own = four.worlds[world].world.model
+                with wp.ScopedDevice("cpu"):
+                    expected = mjw.put_model(own)
+                for name in set(PER_WORLD) - {"geom_dataid"}:
                     found = getattr(batch._model, name).numpy()[row]
                     np.testing.assert_array_equal(found, getattr(expected, name).numpy()[0], err_msg=name)
-            dataid, kept = batch._model.geom_dataid.numpy()[row], batch._model
-            geom = own.geom("a/block/hull0").id
-            mesh, mine = int(own.geom_dataid[geom]), int(dataid[geom])
-            corners = [
-                array.numpy()[start : start + count]
-                for array, start, count in (
-                    (expected.mesh_vert, own.mesh_vertadr[mesh], own.mesh_vertnum[mesh]),
-                    (kept.mesh_vert, kept.mesh_vertadr.numpy()[mine], kept.mesh_vertnum.numpy()[mine]),
-                )
-            ]
-            np.testing.assert_array_equal(*corners)
-            assert (np.delete(dataid, geom) == -1).all()
+                hulls = len(settings[world].objects[0].asset.bodies[0].hulls)
+                meshes = batch._model.geom_dataid.numpy()[row]
+                geoms = [own.geom(f"a/block/hull{index}").id for index in range(hulls)]
+                for geom in geoms:
+                    same_mesh(batch._model, meshes[geom], expected, own.geom_dataid[geom])
+                assert (np.delete(meshes, geoms) == -1).all()
+
+
+def same_mesh(mine, mesh, theirs, other):
+    """Asserts that a mesh of one model is one of another, wherever each of them keeps it."""
+
+    def parts(model, mesh):
+        kept = {name: getattr(model, name).numpy() for name in dir(model) if name.startswith("mesh_")}
+        vertices = slice(kept["mesh_vertadr"][mesh], kept["mesh_vertadr"][mesh] + kept["mesh_vertnum"][mesh])
+        faces = slice(kept["mesh_polyadr"][mesh], kept["mesh_polyadr"][mesh] + kept["mesh_polynum"][mesh])
+        yield from (kept["mesh_vert"][vertices], kept["mesh_polynormal"][faces])
+        for name, where in (("mesh_polyvert", faces), ("mesh_polymap", vertices)):
+            for start, count in zip(kept[f"{name}adr"][where], kept[f"{name}num"][where], strict=True):
+                yield kept[name][start : start + count]
+        if (graph := kept["mesh_graphadr"][mesh]) >= 0:
+            corners, sides = kept["mesh_graph"][graph : graph + 2]
+            yield kept["mesh_graph"][graph : graph + 2 + 3 * corners + 6 * sides]
+        else:
+            yield np.empty(0)
+
+    for one, another in zip(parts(mine, mesh), parts(theirs, other), strict=True):
+        np.testing.assert_array_equal(one, another)
 
 
 def test_scenes_that_are_loaded_after_a_graph_was_captured_act_as_in_fresh_worlds():

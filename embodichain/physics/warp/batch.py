@@ -292,9 +292,9 @@ class Batch:
         for name in PER_WORLD:
             if name != "geom_dataid":
                 _assign(getattr(self._model, name), row, getattr(seat.world.model, name))
-        num_slots, sizes = len(seat.slots), self._room.meshes
+        sizes = self._room.meshes
         meshes = np.full(seat.world.model.ngeom, -1, np.int32)
-        meshes[seat.slots] = np.where(seat.absent, -1, row * num_slots + np.arange(num_slots))
+        meshes[seat.slots] = np.where(seat.absent, -1, row * sizes["mesh_vertnum"] + np.arange(len(seat.slots)))
         _assign(self._model.geom_dataid, row, meshes)
         for name, values in seat.meshes.arrays.items():
             part = {**ADDRESSES, **POINTERS}.get(name)
