@@ -35,7 +35,10 @@ class SceneStage:
     """Turns a number into a task and a valid scene of it."""
 
     def __init__(self, world: World, split: Split = Split.STREAM, physics: Physics | None = None) -> None:
-        """Scenes settle in `physics`, best the one that plays them next, whose world is then built once; None makes one."""
+        """Scenes settle in `physics`, best the one that plays them next, whose world is then built once; None makes one.
+
+        Where scenes of the configured physics settle in another, that is made.
+        """
         self._tasks = world.make_tasks()
         self._sampler = SceneSampler(
             world.robot,
@@ -46,7 +49,7 @@ class SceneStage:
             diversity=world.config.diversity,
             config=world.config.scenes,
             bounds=world.config.bounds,
-            physics=world.make_physics() if physics is None else physics,
+            physics=world.make_beside(physics),
         )
         self._seed = world.config.seed
         self._split = split

@@ -61,8 +61,13 @@ class World:
         """A fresh physics of the configured kind."""
         return self._make_physics(self.config.physics)
 
-    def make_beside(self) -> Physics:
-        """A fresh physics for settling scenes and drawing pictures of a batch that is stepped elsewhere; see `physics.beside`."""
+    def make_beside(self, physics: Physics | None = None) -> Physics:
+        """A physics for settling scenes, and for drawing pictures of a batch that is stepped elsewhere; see `physics.beside`.
+
+        That is `physics`, when it is given and names no other as its `beside`.
+        """
+        if physics is not None and not hasattr(physics, "beside"):
+            return physics
         return self._make_physics(physics_room.beside(self.config.physics))
 
     def _make_physics(self, name: str) -> Physics:

@@ -22,7 +22,7 @@ PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "embodichain.physics",
     {
         "mujoco": "embodichain.physics.mujoco:MujocoPhysics",
-        "mujoco_warp": "embodichain.physics.warp.worlds:physics",
+        "mujoco_warp": "embodichain.physics.warp.worlds:WarpWorld",
         "counting": "embodichain.physics.counting:CountingPhysics",
         "metaworld": "embodichain.physics.foreign.physics:MetaWorldPhysics",
         "robosuite": "embodichain.physics.foreign.physics:RobosuitePhysics",
@@ -68,11 +68,12 @@ def check_drawn_later(name: str) -> None:
 
 
 def beside(name: str) -> str:
-    """The physics in which those who think for a batch of worlds settle scenes and draw pictures, while it steps elsewhere.
+    """The physics in which scenes of the named one settle, and in which a crew draws what that has stepped.
 
-    That is the physics itself, unless the batch class names another one as its `beside`: one that is quick for a single world.
+    That is the physics itself, unless its class names another one as `beside`: one that is quick for a single world. So a scene is
+    the same whether a crew or a single loop plays it.
     """
-    return getattr(BATCHES.get(name), "beside", name)
+    return getattr(PHYSICS.get(name), "beside", name)
 
 
 def make(name: str, *, painter: str = DEFAULT, **kwargs: Any) -> Physics:

@@ -13,13 +13,16 @@ import warp as wp
 from physics_parts import WOOD, block, gantry, placed, scene
 
 from embodichain import physics
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.physics.contract import examine
 from embodichain.physics.many import Many
+from embodichain.physics.mujoco import MujocoPhysics
 from embodichain.physics.warp import batch as batches
 from embodichain.physics.warp.fields import NOT_SHARED, PER_WORLD, SHARED
-from embodichain.physics.warp.worlds import WarpWorlds
+from embodichain.physics.warp.worlds import WarpWorld, WarpWorlds
 from embodichain.types import Asset, Dynamics, Grains, Mesh, Pose, Push
+from embodichain.world import World
 
 SIZE = 16
 GRAVITY = 9.81
@@ -292,5 +295,11 @@ def test_what_cannot_be_simulated_is_refused_with_the_remedy(four):
         WarpWorlds(gantry(), num_worlds=1, width=SIZE, height=SIZE, device="cuda:7")
 
 
-def test_a_crew_beside_it_settles_and_draws_in_mujoco_c():
+def test_scenes_settle_in_mujoco_c_whoever_plays_them():
     assert physics.beside("mujoco_warp") == "mujoco" == physics.beside("mujoco")
+    config = WorldConfig(physics="mujoco_warp", width=SIZE, height=SIZE)
+    world = World(config=config, robot=gantry(), assets=(), reach=None)
+    given = MujocoPhysics(gantry(), width=SIZE, height=SIZE)
+    with closing(world.make_physics()) as played:
+        assert isinstance(played, WarpWorld)
+        assert isinstance(world.make_beside(played), MujocoPhysics) and world.make_beside(given) is given

@@ -26,11 +26,6 @@ _MOST_EMPTY = 8
 """Batches without a world in them that are kept for the next of their structure."""
 
 
-def physics(robot: Robot, *, painter: str = DEFAULT, **options: Any) -> Single:
-    """One world in a batch of one, as `physics=mujoco_warp` where nobody steps many."""
-    return Single(WarpWorlds(robot, num_worlds=1, painter=painter, **options))
-
-
 class WarpWorlds(Many):
     """Worlds that may hold any scenes of one robot; implements `protocols.BatchPhysics`.
 
@@ -44,9 +39,6 @@ class WarpWorlds(Many):
         device: The Warp device that steps them; None takes the first GPU, or the CPU where there is none.
         options: As those of `Many`: width, height, cameras, shadows, painter, cached_worlds.
     """
-
-    beside = "mujoco"
-    """The physics in which those who think for these worlds settle scenes and draw pictures."""
 
     def __init__(self, robot: Robot, *, num_worlds: int, device: str | None = None, painter: str = DEFAULT, **options: Any) -> None:
         super().__init__(robot, num_worlds=num_worlds, painter=painter, **options)
@@ -144,3 +136,13 @@ class WarpWorlds(Many):
         num = len(touches.pair)
         for rows, found in zip((tape.pair, tape.force, tape.depth, tape.peak, tape.push), touches, strict=True):
             rows[world, :num] = found
+
+
+class WarpWorld(Single):
+    """One world in a batch of one: `physics=mujoco_warp` where nobody steps many. Options are those of `WarpWorlds`."""
+
+    beside = "mujoco"
+    """The physics in which scenes settle, and in which a crew draws pictures."""
+
+    def __init__(self, robot: Robot, *, painter: str = DEFAULT, **options: Any) -> None:
+        super().__init__(WarpWorlds(robot, num_worlds=1, painter=painter, **options))
