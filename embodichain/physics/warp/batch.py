@@ -16,6 +16,7 @@ import warp as wp
 from numpy.typing import NDArray
 
 from embodichain.physics.build import TIMESTEP_S
+from embodichain.physics.warp import kernels
 from embodichain.physics.warp.contacts import CAPACITY, Contacts
 from embodichain.physics.warp.fields import PER_WORLD, STATE
 from embodichain.physics.warp.union import ADDRESSES, POINTERS, Meshes, Shown, mesh_slots
@@ -28,56 +29,6 @@ _CONSTRAINTS = 128
 """The smallest room for rows of constraints in a world. Kernels are compiled for the number, so only its doubles are used."""
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS
 """The solver ended before it converged, as MuJoCo's may; anything else that overflows has lost contacts or forces."""
-_LIMIT = wp.constant(1e10)
-"""Positions, velocities and accelerations beyond this are those of a simulation that became unstable: MuJoCo's `mjMAXVAL`."""
-
-
-@wp.kernel(enable_backward=False)
-def _begin(
-    vacant: wp.array[int],
-    rest: wp.array[float],
-    qpos: wp.array2d[float],
-    qvel: wp.array2d[float],
-    warmstart: wp.array2d[float],
-) -> None:
-    """Puts rows in which nobody is back to rest, so that what happens there grows into nothing that disturbs the others."""
-    world = wp.tid()
-    if vacant[world] != 0:
-        for i in range(qpos.shape[1]):
-            qpos[world, i] = rest[i]
-        for i in range(qvel.shape[1]):
-            qvel[world, i] = 0.0
-            warmstart[world, i] = 0.0
-
-
-@wp.kernel(enable_backward=False)
-def _aim(step: int, plan: wp.array3d[float], ctrl: wp.array2d[float]) -> None:
-    world, actuator = wp.tid()
-    ctrl[world, actuator] = plan[step, world, actuator]
-
-
-@wp.kernel(enable_backward=False)
-def _watch(
-    qpos: wp.array2d[float],
-    qvel: wp.array2d[float],
-    smooth: wp.array2d[float],
-    qacc: wp.array2d[float],
-    unstable: wp.array[int],
-) -> None:
-    """Marks worlds with values that are too large or none at all.
-
-    Accelerations without contacts count too: where their square is infinite in single precision, the solver gives up and leaves the
-    world as it is, so that every other value stays finite.
-    """
-    world = wp.tid()
-    for i in range(qpos.shape[1]):
-        if not wp.abs(qpos[world, i]) < _LIMIT:
-            unstable[world] = 1
-    for i in range(qvel.shape[1]):
-        if not wp.max(wp.abs(qvel[world, i]), wp.max(wp.abs(smooth[world, i]), wp.abs(qacc[world, i]))) < _LIMIT:
-            unstable[world] = 1
-        if wp.isnan(qvel[world, i]) or wp.isnan(smooth[world, i]) or wp.isnan(qacc[world, i]):
-            unstable[world] = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -241,14 +192,14 @@ class Batch:
     def _launch(self) -> None:
         """Launches a control period, in the same order each time."""
         data = self._data
-        wp.launch(_begin, dim=data.nworld, inputs=[self._vacant, self._rest, data.qpos, data.qvel, data.qacc_warmstart])
+        wp.launch(kernels.begin, dim=data.nworld, inputs=[self._vacant, self._rest, data.qpos, data.qvel, data.qacc_warmstart])
         data.overflow.zero_()
         self._unstable.zero_()
         self._contacts.clear()
         for step in range(self._num_steps):
-            wp.launch(_aim, dim=data.ctrl.shape, inputs=[step, self._targets, data.ctrl])
+            wp.launch(kernels.aim, dim=data.ctrl.shape, inputs=[step, self._targets, data.ctrl])
             mjw.step(self._model, data)
-            wp.launch(_watch, dim=data.nworld, inputs=[data.qpos, data.qvel, data.qacc_smooth, data.qacc, self._unstable])
+            wp.launch(kernels.watch, dim=data.nworld, inputs=[data.qpos, data.qvel, data.qacc_smooth, data.qacc, self._unstable])
             self._contacts.add(step, data)
 
     # ----------------------------------------------------------------------------------------------------------- arrays

@@ -11,92 +11,11 @@ import numpy as np
 import warp as wp
 from numpy.typing import NDArray
 
+from embodichain.physics.warp import kernels
 from embodichain.types.scenes import Touches
 
 CAPACITY = 64
 """Most pairs of bodies that may touch in one world within a control period; a power of two."""
-
-
-@wp.kernel(enable_backward=False)
-def _clear(
-    key: wp.array2d[int],
-    since: wp.array2d[int],
-    force: wp.array2d[float],
-    depth: wp.array2d[float],
-    peak: wp.array2d[float],
-    now: wp.array2d[wp.vec3],
-    push: wp.array2d[wp.vec3],
-    lost: wp.array[int],
-) -> None:
-    world, row = wp.tid()
-    key[world, row] = 0
-    since[world, row] = 1 << 30
-    force[world, row] = 0.0
-    depth[world, row] = 0.0
-    peak[world, row] = 0.0
-    now[world, row] = wp.vec3(0.0)
-    push[world, row] = wp.vec3(0.0)
-    if row == 0:
-        lost[world] = 0
-
-
-@wp.kernel(enable_backward=False)
-def _add(
-    step: int,
-    num_bodies: int,
-    num_contacts: wp.array[int],
-    owners: wp.array[int],
-    geom: wp.array[wp.vec2i],
-    worlds: wp.array[int],
-    address: wp.array2d[int],
-    frame: wp.array[wp.mat33],
-    distance: wp.array[float],
-    row_force: wp.array2d[float],
-    key: wp.array2d[int],
-    since: wp.array2d[int],
-    force: wp.array2d[float],
-    depth: wp.array2d[float],
-    now: wp.array2d[wp.vec3],
-    push: wp.array2d[wp.vec3],
-    lost: wp.array[int],
-) -> None:
-    contact = wp.tid()
-    if contact >= num_contacts[0]:
-        return
-    first_row = address[contact, 0]
-    if first_row < 0:  # not in contact, or nothing there can move
-        return
-    world = worlds[contact]
-    normal = row_force[world, first_row]  # with elliptic friction cones, the first row of a contact is its normal force
-    if normal <= 0.0:
-        return
-    pair = geom[contact]
-    one = owners[pair[0]]
-    other = owners[pair[1]]
-    wanted = wp.min(one, other) * num_bodies + wp.max(one, other) + 1  # 0 is an empty row
-    size = key.shape[1]
-    row = (wanted * 7919) % size
-    for _ in range(size):
-        found = wp.atomic_cas(key, world, row, 0, wanted)
-        if found == 0 or found == wanted:
-            # A contact's normal points from its first geom to its second, which is the direction of the force on the second.
-            signed = wp.where(one <= other, normal, -normal)
-            share = signed * wp.vec3(frame[contact][0, 0], frame[contact][0, 1], frame[contact][0, 2])
-            wp.atomic_min(since, world, row, step)
-            wp.atomic_add(force, world, row, normal)
-            wp.atomic_max(depth, world, row, -distance[contact])
-            wp.atomic_add(now, world, row, share)
-            wp.atomic_add(push, world, row, share)
-            return
-        row = (row + 1) % size
-    lost[world] = 1
-
-
-@wp.kernel(enable_backward=False)
-def _close(now: wp.array2d[wp.vec3], peak: wp.array2d[float]) -> None:
-    world, row = wp.tid()
-    peak[world, row] = wp.max(peak[world, row], wp.length(now[world, row]))
-    now[world, row] = wp.vec3(0.0)
 
 
 class Contacts:
@@ -122,7 +41,7 @@ class Contacts:
     def clear(self) -> None:
         """Launches the beginning of a control period."""
         sums = [self._force, self._depth, self._peak, self._now, self._push, self._lost]
-        wp.launch(_clear, dim=self._key.shape, inputs=[self._key, self._since, *sums], device=self._device)
+        wp.launch(kernels.clear, dim=self._key.shape, inputs=[self._key, self._since, *sums], device=self._device)
 
     def add(self, step: int, data: Any) -> None:
         """Launches the addition of the contacts of physics step `step` of the period, from the batch's `mujoco_warp.Data`."""
@@ -130,12 +49,12 @@ class Contacts:
         told = [found.geom, found.worldid, found.efc_address, found.frame, found.dist, data.efc.force]
         sums = [self._key, self._since, self._force, self._depth, self._now, self._push, self._lost]
         wp.launch(
-            _add,
+            kernels.add,
             dim=data.naconmax,
             inputs=[step, self._num_bodies, data.nacon, self._owners, *told, *sums],
             device=self._device,
         )
-        wp.launch(_close, dim=self._key.shape, inputs=[self._now, self._peak], device=self._device)
+        wp.launch(kernels.close, dim=self._key.shape, inputs=[self._now, self._peak], device=self._device)
 
     def read(self) -> NDArray[np.bool_]:
         """Copies the tables to the host; returns which worlds touched more pairs than there is room for."""

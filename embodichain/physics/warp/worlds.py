@@ -86,7 +86,8 @@ class WarpWorlds(Many):
         empty = [key for key, batch in self.batches.items() if not batch.taken]
         for key in empty[: max(0, len(empty) - _MOST_EMPTY)]:
             del self.batches[key]
-        self._touches[world] = Touches(*(np.array(values) for values in host.world.stepper.gathered()))
+        found = host.world.stepper.gathered()
+        self._touches[world] = found._replace(pair=found.pair.copy(), depth=found.depth.copy(), peak=found.peak.copy())
         self._scenes[world], self._periods[world] = scene, 0
 
     def _leave(self, world: int) -> None:
