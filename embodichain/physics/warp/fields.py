@@ -13,7 +13,6 @@ from typing import Any
 import mujoco
 import mujoco_warp as mjw
 import numpy as np
-from numpy.typing import NDArray
 
 from embodichain.errors import RobotError
 
@@ -66,8 +65,3 @@ def check(model: mujoco.MjModel) -> None:
     }
     if found := [what for what, there in parts.items() if there]:
         raise RobotError(f"physics 'mujoco_warp' cannot simulate {', '.join(found)} of this robot: choose physics='mujoco'")
-
-
-def value(model: mujoco.MjModel, name: str) -> NDArray:
-    """A field of a model as MuJoCo Warp stores it, but for the shape of vectors in it."""
-    return np.asarray(getattr(model, name))
