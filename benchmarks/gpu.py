@@ -9,8 +9,9 @@ figure whose check failed is not reported.
 
 `--cpu` runs small versions without a GPU, to test this script, and adds what can be measured on a CPU: whether reels and darkroom
 make the same images as snapshots (`reels_equal`), the cost of a darkroom over theirs (`darkroom_over_pictures`, processor time),
-how many of the ray caster's modules compile for compute capability 9.0 (`sm90_modules_compiled`), and the size of the pack of
-`gpu_pack.py` (`pack_mib`).
+how many of the ray caster's modules compile for compute capability 9.0 (`sm90_modules_compiled`), the size of the pack of
+`gpu_pack.py` (`pack_mib`), and whether worlds that MuJoCo Warp steps together earn the verdicts of MuJoCo C
+(`warp_verdicts_equal`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from torch import Tensor
 
 LIMITS_S = {"ceilings": 25, "ring": 100, "gather": 30, "ttt": 100, "learner": 250}
 """Time limit of each stage [s], together under nine minutes; stages on a CPU have no limit."""
-ON_CPU = ("reels", "sm90", "pack")
+ON_CPU = ("reels", "sm90", "pack", "worlds")
 Figures = dict[str, Any]
 
 
@@ -411,8 +412,14 @@ def pack(_device: str, _quick: bool) -> Figures:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def worlds(_device: str, quick: bool) -> Figures:
+    """Whether experts earn the same verdicts in worlds of MuJoCo Warp as in those of MuJoCo C, and what a control step costs."""
+    sys.path.append(str(HERE))
+    return importlib.import_module("gpu_worlds").measure(quick)
+
+
 STAGES: dict[str, Callable[[str, bool], Figures]] = {
-    stage.__name__: stage for stage in (ceilings, ring, gather, ttt, learner, reels, sm90, pack)
+    stage.__name__: stage for stage in (ceilings, ring, gather, ttt, learner, reels, sm90, pack, worlds)
 }
 
 

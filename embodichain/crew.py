@@ -158,7 +158,8 @@ def member(pipe: Connection, world: World, ring: Path, num_worlds: int, worker: 
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     seat = Seat(pipe, world.robot, num_worlds)
     with Ring.attach(ring, world.stream_spec, reads=False) as attached:
-        rollouts = RolloutStage(world, attached, worker=worker, epoch=epoch, camera=CameraMode.REELS)
+        beside = world.make_beside()
+        rollouts = RolloutStage(world, attached, worker=worker, epoch=epoch, camera=CameraMode.REELS, physics=beside)
         scenes = SceneStage(world, physics=rollouts.physics)
         try:
             _play(seat, rollouts, scenes)

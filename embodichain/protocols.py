@@ -104,7 +104,7 @@ class Hosted(Protocol):
 
 
 class BatchPhysics(Protocol):
-    """Worlds that are stepped together, each with a scene of its own. Implementation: `physics.many`, the reference.
+    """Worlds that are stepped together, each with a scene of its own. Reference: `physics.many`; also `physics.warp`.
 
     Owned by one thread. A world holds no scene until one is loaded into it, and no usable one after a fault (an unbuildable scene,
     an unstable simulation). Its state in every tape is then an error with the reason, until the next scene is loaded into it. No

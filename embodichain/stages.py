@@ -35,7 +35,10 @@ class SceneStage:
     """Turns a number into a task and a valid scene of it."""
 
     def __init__(self, world: World, split: Split = Split.STREAM, physics: Physics | None = None) -> None:
-        """Scenes settle in `physics`, best the one that plays them next, so that their world is built once; None makes one."""
+        """Scenes settle in `physics`, best the one that plays them next, so that their world is built once; None makes one.
+
+        Where scenes of the configured physics settle in another, that is made.
+        """
         self._tasks = world.make_tasks()
         self._sampler = SceneSampler(
             world.robot,
@@ -46,7 +49,7 @@ class SceneStage:
             diversity=world.config.diversity,
             config=world.config.scenes,
             bounds=world.config.bounds,
-            physics=world.make_physics() if physics is None else physics,
+            physics=world.make_beside(physics),
         )
         self._seed = world.config.seed
         self._split = split
@@ -145,12 +148,19 @@ class Take:
 class RolloutStage:
     """Plays a scene with its task's expert and publishes the trajectory into the ring, or its reel into a ring of reels.
 
-    `camera` says when pictures are drawn; with DARKROOM the ring has `reel_spec(world.stream_spec)`. Raises ConfigError for a
-    physics whose pictures can only be drawn at once, unless `camera` does that.
+    `camera` says when pictures are drawn; with DARKROOM the ring has `reel_spec(world.stream_spec)`. `physics` plays and draws;
+    None makes one. Raises ConfigError for a physics whose pictures can only be drawn at once, unless `camera` does that.
     """
 
     def __init__(
-        self, world: World, ring: SlotSource, *, worker: int, epoch: int, camera: CameraMode = CameraMode.SNAPSHOTS
+        self,
+        world: World,
+        ring: SlotSource,
+        *,
+        worker: int,
+        epoch: int,
+        camera: CameraMode = CameraMode.SNAPSHOTS,
+        physics: Physics | None = None,
     ) -> None:
         if camera is CameraMode.DARKROOM and world.pool is not None:
             raise ConfigError(
@@ -162,7 +172,7 @@ class RolloutStage:
         self._worker = worker
         self._epoch = epoch
         self._blocked_s = 0.0
-        self.physics = world.make_physics()
+        self.physics = world.make_physics() if physics is None else physics
         self.codec = ActionCodec(world.robot)
         self._spec = world.trajectory_spec
         self._camera = camera

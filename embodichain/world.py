@@ -59,8 +59,20 @@ class World:
 
     def make_physics(self) -> Physics:
         """A new physics of the configured kind."""
+        return self._make_physics(self.config.physics)
+
+    def make_beside(self, physics: Physics | None = None) -> Physics:
+        """A physics for settling scenes, and for drawing pictures of a batch that is stepped elsewhere; see `physics.beside`.
+
+        That is `physics`, when it is given and names no other as its `beside`.
+        """
+        if physics is not None and not hasattr(physics, "beside"):
+            return physics
+        return self._make_physics(physics_room.beside(self.config.physics))
+
+    def _make_physics(self, name: str) -> Physics:
         config = self.config
-        return physics_room.make(config.physics, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
+        return physics_room.make(name, painter=config.painter, robot=self.robot, width=config.width, height=config.height)
 
     def make_batch(self, num_worlds: int) -> BatchPhysics:
         """A new batch of worlds of the configured physics; raises ConfigError when that has no batch."""

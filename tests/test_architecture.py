@@ -28,6 +28,9 @@ COMPOSITION_ROOTS = {"learner.commands", "learner.evaluation", "learner.reportin
 """Rooms of the learner that may use all of the engine: they bring both together."""
 HEAVY = {"ray", "newton", "warp", "mujoco_warp", "isaacsim", "pytorch_lightning", "lightning", "transformers", "pxr"}
 """Packages that take seconds to import: one file each."""
+_WARP = ("embodichain.physics.warp.", "embodichain.physics.render.")
+HOMES = {"ray": ("embodichain.ray_engine.",), "pxr": ("embodichain.assets.usd.",), "warp": _WARP, "mujoco_warp": _WARP}
+"""Rooms that count as one file."""
 IMPORT_BY_NAME = {
     "embodichain.cli",
     "embodichain.config",
@@ -123,9 +126,8 @@ def heavy_packages_have_one_home_each(house: House) -> list[str]:
     for name in house.files:
         for other in house.imported_names(name):
             if (top := other.split(".")[0]) in HEAVY:
-                rooms = {"ray": "embodichain.ray_engine.", "pxr": "embodichain.assets.usd."}
-                home = rooms.get(top, "")
-                homes.setdefault(top, set()).add(home if home and f"{name}.".startswith(home) else name)
+                home = HOMES.get(top, ())
+                homes.setdefault(top, set()).add(home[0] if home and f"{name}.".startswith(home) else name)
     return [f"{package}: {sorted(files)}" for package, files in homes.items() if len(files) > 1]
 
 

@@ -20,7 +20,7 @@ def physics(arguments: list[str]) -> int:
     check = parser.subcommands().add_parser(
         "check", help="try law by law what every batch of worlds promises, and say what is broken"
     )
-    check.add_argument("name", help="a physics with many worlds: mujoco, isaac, one of a plug-in, or package.module:Name")
+    check.add_argument("name", help="with many worlds: mujoco, mujoco_warp, isaac, one of a plug-in, or package.module:Name")
     check.add_argument("--robot", type=robot, default="dual_piper", help="a name from `embodichain list`, or an MJCF file's path")
     check.add_argument("--worlds", type=int, default=2, help="how many worlds, at least 2 (default 2)")
     check.add_argument("--size", type=int, default=64, help="edge of a picture [pixels] (default 64)")

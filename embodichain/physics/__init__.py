@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 Thing = TypeVar("Thing")
 
-__all__ = ["BATCHES", "PHYSICS", "check", "check_drawn_later", "make", "make_batch", "warm_up"]
+__all__ = ["BATCHES", "PHYSICS", "beside", "check", "check_drawn_later", "make", "make_batch", "warm_up"]
 
 PHYSICS: Registry[Callable[..., Physics]] = Registry(
     "physics",
     "embodichain.physics",
     {
         "mujoco": "embodichain.physics.mujoco:MujocoPhysics",
+        "mujoco_warp": "embodichain.physics.warp.worlds:WarpWorld",
         "counting": "embodichain.physics.counting:CountingPhysics",
         "metaworld": "embodichain.physics.foreign.physics:MetaWorldPhysics",
         "robosuite": "embodichain.physics.foreign.physics:RobosuitePhysics",
@@ -31,7 +32,9 @@ PHYSICS: Registry[Callable[..., Physics]] = Registry(
 
 
 BATCHES: Registry[Callable[..., BatchPhysics]] = Registry(
-    "batch of worlds", "embodichain.batches", {"mujoco": "embodichain.physics.many:Many"}
+    "batch of worlds",
+    "embodichain.batches",
+    {"mujoco": "embodichain.physics.many:Many", "mujoco_warp": "embodichain.physics.warp.worlds:WarpWorlds"},
 )
 """Batch classes, which step many worlds together, by the name of a physics; not every physics has one."""
 
@@ -62,6 +65,15 @@ def check_drawn_later(name: str) -> None:
         raise ConfigError(
             f"pictures of physics {name!r} are taken at once, and a crew has them drawn later: choose engine serial or ray"
         )
+
+
+def beside(name: str) -> str:
+    """The physics in which scenes of the named one settle, and in which a crew draws what that has stepped.
+
+    That is the physics itself, unless its class names another one as `beside`: one that is quick for a single world. So a scene is
+    the same whether a crew or a single loop plays it.
+    """
+    return getattr(PHYSICS.get(name), "beside", name)
 
 
 def make(name: str, *, painter: str = DEFAULT, **kwargs: Any) -> Physics:

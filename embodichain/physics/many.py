@@ -87,7 +87,7 @@ class Many:
             self._live.discard(world)
             self._faults.pop(world, None)
             try:
-                self.worlds[world].reset(scene)
+                self._reset(world, scene)
                 self._live.add(world)
             except SceneError as error:
                 failed[world] = error
@@ -106,12 +106,9 @@ class Many:
         if command.shape != expected:
             raise ValueError(f"{self.num_worlds} worlds of {self._robot.name!r} take commands {expected}, got {command.shape}")
         self._check(tuple(pushes))
-        for world in sorted(self._live):
-            try:
-                self.worlds[world].advance(command[world], pushes.get(world, ()))
-            except SceneError as error:
-                self._live.remove(world)
-                self._faults[world] = str(error)
+        faults = self._advance(sorted(self._live), command, pushes)
+        self._live.difference_update(faults)
+        self._faults |= faults
         return self.look()
 
     def look(self) -> Tape:
@@ -119,11 +116,11 @@ class Many:
         live = sorted(self._live)
         num_pairs = np.zeros(self.num_worlds, np.int16)
         for world in live:
-            num_pairs[world] = self.worlds[world].num_pairs
+            num_pairs[world] = self._num_pairs(world)
         rosters = tuple(self.worlds[world].roster if world in self._live else None for world in range(self.num_worlds))
         tape = Tape.blank(rosters, dict(self._faults), num_measured=self._robot.command_size, num_pairs=num_pairs)
         for world in live:
-            self.worlds[world].write(tape, world)
+            self._write(world, tape)
         return tape
 
     def render(
@@ -158,6 +155,30 @@ class Many:
         self._faults.clear()
         for world in self.worlds:
             world.close()
+
+    def _reset(self, world: int, scene: Scene) -> None:
+        """Loads one scene; raises SceneError when it cannot be built."""
+        self.worlds[world].reset(scene)
+
+    def _advance(
+        self, worlds: Sequence[int], command: NDArray[np.float64], pushes: Mapping[int, tuple[Push, ...]]
+    ) -> dict[int, str]:
+        """Steps these worlds by one control period; returns why some of them cannot go on."""
+        faults: dict[int, str] = {}
+        for world in worlds:
+            try:
+                self.worlds[world].advance(command[world], pushes.get(world, ()))
+            except SceneError as error:
+                faults[world] = str(error)
+        return faults
+
+    def _num_pairs(self, world: int) -> int:
+        """Number of pairs of bodies that touched in the last control period."""
+        return self.worlds[world].num_pairs
+
+    def _write(self, world: int, tape: Tape) -> None:
+        """Writes the state of one world into its row of a tape."""
+        self.worlds[world].write(tape, world)
 
     def _check_live(self, worlds: Sequence[int]) -> None:
         self._check(worlds)

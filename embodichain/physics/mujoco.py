@@ -156,18 +156,14 @@ class MujocoPhysics:
         world = self.world
         data = world.data
         for push in pushes:
-            data.xfrc_applied[self._pushed_body(push.body), :3] += push.force
+            data.xfrc_applied[self.pushed_body(push.body), :3] += push.force
         period = self._substeps
         end = data.time + period * TIMESTEP_S
-        late = 0
-        if self._delay:
-            late, targets = self._delay % period, self._targets
-            targets.append(world.gains * command[world.channels])
-            data.ctrl[world.actuators] = targets[0]
+        late, older, newer = self.aim(command)
+        if late:
+            data.ctrl[world.actuators] = older
             world.stepper.advance(late)
-            data.ctrl[world.actuators] = targets[1]
-        else:
-            data.ctrl[world.actuators] = world.gains * command[world.channels]
+        data.ctrl[world.actuators] = newer
         world.stepper.advance(period - late, resume=late > 0)
         if pushes:
             data.xfrc_applied[:] = 0.0
@@ -177,6 +173,19 @@ class MujocoPhysics:
         self._steps += 1
         if data.time < end - 0.5 * TIMESTEP_S or (self._steps % _LOOK_EVERY == 1 and data.warning.number.any()):
             self._raise_unstable(end)
+
+    def aim(self, command: NDArray[np.float64]) -> tuple[int, NDArray[np.float64], NDArray[np.float64]]:
+        """Accepts the command of the next control period, which the scene may delay.
+
+        Returns the number of physics steps for which an older target still holds, that target and the one that follows it: values
+        of `ctrl[world.actuators]`.
+        """
+        world = self.world
+        newest = world.gains * command[world.channels]
+        if not self._delay:
+            return 0, newest, newest
+        self._targets.append(newest)
+        return self._delay % self._substeps, self._targets[0], self._targets[1]
 
     def render(
         self,
@@ -251,7 +260,7 @@ class MujocoPhysics:
         self._painters.clear()
         self._world = None
 
-    def _pushed_body(self, name: str) -> int:
+    def pushed_body(self, name: str) -> int:
         """Index of the root body of a loose object under a role, or of a body by its name in contacts."""
         model = self.world.model
         roots = {index.role: int(model.dof_bodyid[index.free_qvel[0]]) for index in self.world.objects if index.free_qvel}

@@ -1,4 +1,4 @@
-"""The ray caster of mujoco-warp on the CPU, with MuJoCo's state as input. The only file that imports warp and mujoco_warp.
+"""The ray caster of mujoco-warp on the CPU, with MuJoCo's state as input. Beside `physics.warp` the only file that imports warp.
 
 It needs no GL library, window or GPU. Rays are cast against the visible geoms (groups 0 to 2; collision hulls are in group 3).
 Pictures are bitwise the same in any process on the same kind of processor.
@@ -74,7 +74,7 @@ class Renderer:
         shadows: bool = True,
         samples: int = 1,
     ) -> None:
-        _start()
+        start_warp()
         self._model = model
         self._shape = (len(cameras), height, width)
         with wp.ScopedDevice("cpu"):
@@ -238,7 +238,7 @@ def warm_up(cache_dir: Path | None = None) -> float:
     return time.perf_counter() - started
 
 
-def _start() -> None:
+def start_warp() -> None:
     """Initialises warp without its banner and its warning about a missing GPU."""
     wp.config.log_level = wp.LOG_WARNING
     with _silenced_stderr():

@@ -39,7 +39,7 @@ def positive(text: str) -> int:
 
 
 def device(text: str) -> str:
-    """The name of a device as torch has it: cpu, cuda or cuda:N; raises ArgumentTypeError for another. `check_device` asks torch."""
+    """The name of a device as torch has it: cpu, cuda or cuda:N; raises ArgumentTypeError for another."""
     kind, colon, number = text.partition(":")
     if kind not in ("cpu", "cuda") or (colon and not (kind == "cuda" and number.isdecimal())):
         raise argparse.ArgumentTypeError(f"takes cpu, cuda or cuda:N, got {text!r}")

@@ -1,0 +1,1 @@
+"""Many worlds stepped together by MuJoCo Warp, on a GPU or on the CPU: `physics=mujoco_warp`."""
