@@ -188,12 +188,10 @@ def test_values_that_older_commands_said_are_still_understood(tmp_path):
 
 
 def test_a_working_folder_that_is_gone_and_a_reader_that_is_gone_end_no_help_in_a_traceback(tmp_path):
-    gone = tmp_path / "gone"
+    gone, ours = tmp_path / "gone", os.environ | {"PYTHONPATH": str(ROOT)}
     gone.mkdir()
     line = f'rmdir "{gone}"; {sys.executable} -m embodichain.cli --help'
-    told = subprocess.run(
-        ["bash", "-c", line], cwd=gone, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
-    )
+    told = subprocess.run(["bash", "-c", line], cwd=gone, env=ours, capture_output=True, text=True)
     assert told.returncode == 0 and "run" in told.stdout and told.stderr == ""
     line = f"{sys.executable} -m embodichain.cli --help | true; exit ${{PIPESTATUS[0]}}"
     told = subprocess.run(["bash", "-c", line], env=ours, capture_output=True, text=True)
