@@ -29,6 +29,7 @@ from embodichain.assets.reading.files import FileFacts, FileJob
 from embodichain.errors import AssetError
 
 _DESCRIBED = (".urdf", ".xml", ".mjcf")
+SILENT = "the source states neither mass nor friction nor limits"
 _LIMIT_S = 1800
 """Most wall time of one thing [s]; what takes longer counts as refused."""
 
@@ -97,7 +98,7 @@ def judged(file: Path, item: str, name: str, out: Path, *, play: bool = False) -
         lost=tuple(_said(one) for one in silent if one.state is State.LOST),
         moves=len(moves),
         moved=sum(one.agreed for one in moves),
-        untold=tuple(one.what for one in untold),
+        untold=tuple(one.what for one in untold) if verdicts or untold else (SILENT,),
     )
 
 
