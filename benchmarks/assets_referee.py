@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import asset_packages
 import harness
@@ -69,8 +70,10 @@ def rows(folders: Sequence[Path], most: int, out: Path, *, play: bool = False, k
                 key = json.dumps([name, play, jobs.code_digest()])
                 if key not in kept.rows:
                     kept.add(key, asdict(judged(file, item, name, out, play=play)))
-                made = kept.rows[key].items()
-                yield Row(**{field: tuple(value) if isinstance(value, list) else value for field, value in made})
+                made: dict[str, Any] = {
+                    field: tuple(value) if isinstance(value, list) else value for field, value in kept.rows[key].items()
+                }
+                yield Row(**made)
 
 
 def judged(file: Path, item: str, name: str, out: Path, *, play: bool = False) -> Row:

@@ -14,9 +14,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-import yourdfpy
+import yourdfpy  # pyright: ignore[reportMissingImports]  # of the environment that runs this
 from lxml import etree
-from urdf_parser_py import urdf
+from urdf_parser_py import urdf  # pyright: ignore[reportMissingImports]
 
 
 def said(root: Any) -> Counter[str]:
