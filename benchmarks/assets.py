@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import signal
 import statistics
 import tempfile
 from collections.abc import Mapping
@@ -71,30 +70,27 @@ def plan(*, quick: bool, meshes: int, seeds: int) -> list[Case]:
 def measured(case: Case, out: Path, limit_s: float) -> dict[str, Any]:
     """The row of one case."""
     kind, category, seed, part = case
-
-    def late(*_: object) -> None:
-        raise AssetError(f"not finished after {_CASE_LIMIT_S} s of the clock")
-
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(_CASE_LIMIT_S)
     try:
-        if kind == "repair":
-            return asset_cases.repaired_case(category, seed, part)
-        if kind == "asset":
-            return asset_cases.built_case(jobs.ProceduralJob(category=category, seed=seed), out)
-        if kind == "dense":
-            return asset_cases.built_case(asset_cases.DenseJob(category=category, seed=seed), out)
-        name, clean, messy = asset_cases.case(category, seed, part)
-        if kind == "trimesh":
-            return asset_peers.trimesh_case(name, clean, messy)
-        if kind == "coacd":
-            return asset_peers.coacd_case(name, messy, limit_s)
-        mesh = messy.mesh if kind == "obj2mjcf_broken" else repair(messy.mesh)[0]
-        return asset_peers.obj2mjcf_case(name, clean, mesh, limit_s)
+        with harness.limited(_CASE_LIMIT_S, AssetError):
+            return _measured(kind, category, seed, part, out, limit_s)
     except AssetError as error:
         return {"name": f"{category}_{seed}", "category": category, "iou": 0.0, "refused": str(error)}
-    finally:
-        signal.alarm(0)
+
+
+def _measured(kind: str, category: str, seed: int, part: int, out: Path, limit_s: float) -> dict[str, Any]:
+    if kind == "repair":
+        return asset_cases.repaired_case(category, seed, part)
+    if kind == "asset":
+        return asset_cases.built_case(jobs.ProceduralJob(category=category, seed=seed), out)
+    if kind == "dense":
+        return asset_cases.built_case(asset_cases.DenseJob(category=category, seed=seed), out)
+    name, clean, messy = asset_cases.case(category, seed, part)
+    if kind == "trimesh":
+        return asset_peers.trimesh_case(name, clean, messy)
+    if kind == "coacd":
+        return asset_peers.coacd_case(name, messy, limit_s)
+    mesh = messy.mesh if kind == "obj2mjcf_broken" else repair(messy.mesh)[0]
+    return asset_peers.obj2mjcf_case(name, clean, mesh, limit_s)
 
 
 def code(kind: str) -> str:
@@ -109,34 +105,15 @@ def code(kind: str) -> str:
     return digest.hexdigest()
 
 
-class Kept:
-    """Rows of earlier cases in a file of JSON lines, keyed by the case and the hash of the code that measured it."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.rows: dict[str, dict[str, Any]] = {}
-        with contextlib.suppress(FileNotFoundError):
-            for line in file.read_text().splitlines():
-                with contextlib.suppress(ValueError, KeyError):  # a truncated line: the case is measured again
-                    entry = json.loads(line)
-                    self.rows[entry["key"]] = entry["row"]
-
-    @staticmethod
-    def key(case: Case, limit_s: float) -> str:
-        """Key of the row of a case."""
-        bound = limit_s if case[0] in ("coacd", "obj2mjcf_broken", "obj2mjcf_repaired") else 0
-        return json.dumps([*case, bound, code(case[0])])
-
-    def add(self, key: str, row: dict[str, Any]) -> None:
-        """Stores a row; it is on disk when this returns."""
-        self.rows[key] = row
-        with self.file.open("a") as file:
-            file.write(json.dumps({"key": key, "row": row}) + "\n")
+def key_of(case: Case, limit_s: float) -> str:
+    """Key of the row of a case."""
+    bound = limit_s if case[0] in ("coacd", "obj2mjcf_broken", "obj2mjcf_repaired") else 0
+    return json.dumps([*case, bound, code(case[0])])
 
 
-def run(cases: list[Case], kept: Kept, out: Path, limit_s: float, processes: int) -> dict[str, list[dict[str, Any]]]:
+def run(cases: list[Case], kept: harness.Kept, out: Path, limit_s: float, processes: int) -> dict[str, list[dict[str, Any]]]:
     """The rows of all cases by kind; measures those that are not stored."""
-    keys = {case: kept.key(case, limit_s) for case in cases}
+    keys = {case: key_of(case, limit_s) for case in cases}
     # Later checks read the asset's file, so a stored row counts only while its file exists.
     missing = [case for case in cases if keys[case] not in kept.rows or not Path(kept.rows[keys[case]].get("file", out)).exists()]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -286,7 +263,7 @@ def main() -> None:
         out = Path(folder)
         out.mkdir(parents=True, exist_ok=True)
         cases = plan(quick=options.quick, meshes=meshes, seeds=seeds)
-        rows = run(cases, Kept(out / "rows.jsonl"), out, limit_s, options.jobs)
+        rows = run(cases, harness.Kept(out / "rows.jsonl"), out, limit_s, options.jobs)
         result = summarised(rows) | judged([*rows["asset"], *rows["dense"]])
         result["mutations_caught"], result["mutations_total"] = asset_cases.mutations(out)
         result["peers"] = peers(rows, limit_s)

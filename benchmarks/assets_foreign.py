@@ -1,6 +1,7 @@
 """Are files of other projects imported as assets, with every quantity that they state?
 
     python benchmarks/assets_foreign.py [--quick] [--json] [--packages CACHE] [--corpus FOLDER ...] [--most N] [--jobs N]
+                                        [--keep FOLDER] [--seconds S]
 
 Without a corpus: the small files of every common kind in `tests/assets/foreign_cases.py`. With folders (unpacked packages such as
 pybullet's data or robosuite), also `--most` of the files in each; `--packages` downloads four such packages.
@@ -8,13 +9,16 @@ Figures: `delivered_objects` and `delivered_robots`, shares of well-formed files
 surfaces without a stated wall thickness, which is the user's decision and counted separately; `silent_drops`, stated quantities
 that differ in the asset without a row in its fidelity table, by our own comparison and by pxr's reading of the result;
 `exceptions_as_reasons`, reasons of refusal that are only the text of an exception;
+`validator_faults`, of the built files, how many each public validator that is installed finds errors in;
 `psnr_median` of pictures of textured inputs and outputs [dB]; `convex_missing_max`, largest share of a convex object's volume that
-its colliders leave out. The peer is `urdf-usd-converter` on the same URDF files, in an environment of its own: `peer_delivered`,
-and `peer_drops`, stated masses and centres of mass that its stages do not hold.
+its colliders leave out, and `convex_missing` with the median beside it. The peer is `urdf-usd-converter` on the same URDF files, in
+an environment of its own: `peer_delivered`, and `peer_drops`, stated masses and centres of mass that its stages do not hold.
+With `--keep`, what is built stays in FOLDER, and a later run of the same code continues there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -38,6 +42,7 @@ from embodichain.assets.pictures.textured import painted, psnr
 from embodichain.assets.reading import folder
 from embodichain.assets.reading.files import FileFacts, FileJob
 from embodichain.assets.reading.mesh_files import read_mesh
+from embodichain.assets.usd import validators
 from embodichain.assets.usd.foreign import resolve
 
 _RAW = re.compile(r"Traceback|\b[A-Z]\w+(Error|Exception)\b|\.py:\d+")
@@ -55,6 +60,7 @@ _MALFORMED = (
 )
 """Reasons which say that a corpus file is incomplete; such files do not count as well-formed."""
 _OPEN = "the surface is open"
+_MADE = ("built", "kept")
 _DESCRIBED = (".urdf", ".xml", ".mjcf", ".sdf")
 
 
@@ -64,8 +70,10 @@ def main() -> None:
     arguments.add_argument("--packages", type=Path, help="cache for packages with files from elsewhere, downloaded when missing")
     arguments.add_argument("--most", type=int, default=20, help="files taken from each folder, spread evenly")
     arguments.add_argument("--jobs", type=int, default=2)
+    arguments.add_argument("--keep", type=Path, help="folder of results: what is there and not stale is not built again")
+    arguments.add_argument("--seconds", type=float, default=120.0, help="time that an asset may take before it is given up")
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() if options.keep is None else contextlib.nullcontext(options.keep) as place:
         root = Path(place)
         rng = np.random.default_rng(0)
         cases = foreign_cases.write_all(root / "cases", rng)
@@ -90,9 +98,10 @@ def main() -> None:
             }
         out = root / "out"
         wanted = batch.jobs.unique(jobs)
-        outcomes = batch.run(wanted, out, batch.BatchConfig(jobs=options.jobs, timeout_s=120.0))
+        outcomes = batch.run(wanted, out, batch.BatchConfig(jobs=options.jobs, timeout_s=options.seconds))
         figures = _figures(outcomes, {job.name for job in wanted if job.name in robots}, {file.stem for file in convex})
         figures["silent_drops"] += _native_drops(cases, outcomes)
+        figures["validator_faults"] = _faults([outcome.file for outcome in outcomes if outcome.state in _MADE])
         paths = {file.resolve() for file in drawn}
         likeness = {}
         for job, outcome in zip(wanted, outcomes, strict=True):
@@ -110,14 +119,14 @@ def main() -> None:
 
 def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[str]) -> dict[str, Any]:
     opened = [o for o in outcomes if o.state == "failed" and _OPEN in o.reason]
-    whole = [o for o in outcomes if o.state == "built" or not any(mark in o.reason for mark in (*_MALFORMED, _OPEN))]
+    whole = [o for o in outcomes if o.state in _MADE or not any(mark in o.reason for mark in (*_MALFORMED, _OPEN))]
     sides: dict[str, list[bool]] = {"objects": [], "robots": []}
     silent, raw, missing = 0, 0, [0.0]
     for outcome in whole:
         sides["robots" if outcome.name in robots else "objects"].append(outcome.state == "built")
         raw += bool(_RAW.search(outcome.reason))
     rows = kept = 0
-    for outcome in (o for o in outcomes if o.state == "built"):
+    for outcome in (o for o in outcomes if o.state in _MADE):
         report = json.loads(outcome.file.with_suffix(".json").read_text(encoding="utf-8"))
         told = report["fidelity"]
         silent += sum(row["reason"] == fidelity.UNEXPLAINED for row in told)
@@ -129,13 +138,24 @@ def _figures(outcomes: Sequence[batch.Outcome], robots: set[str], convex: set[st
         **shares, "objects": len(sides["objects"]), "robots": len(sides["robots"]),
         "malformed": len(outcomes) - len(whole) - len(opened), "opened": len(opened), "silent_drops": silent, "stated": rows,
         "stated_kept": kept, "exceptions_as_reasons": raw, "convex_missing_max": round(max(missing), 4),
+        "convex_missing": {"bodies": len(missing) - 1, "median": round(float(np.median(missing[1:] or [0.0])), 4)},
     }  # fmt: skip
+
+
+def _faults(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
+    """For each public validator that is installed: files asked, files with errors, and the checks that found them."""
+    told = {}
+    for name in validators.installed():
+        verdicts = validators.check(name, files)
+        checks = sorted({issue.check for issues in verdicts.values() for issue in issues})
+        told[name] = {"files": len(files), "with_errors": sum(map(bool, verdicts.values())), "checks": checks}
+    return told
 
 
 def _native_drops(cases: Sequence[foreign_cases.Case], outcomes: Sequence[batch.Outcome]) -> int:
     """For files with known truth: quantities that differ in the asset, without a row in its fidelity table that says so."""
     drops = 0
-    built = {o.name: o for o in outcomes if o.state == "built"}
+    built = {o.name: o for o in outcomes if o.state in _MADE}
     for case in cases:
         outcome = built.get(FileJob(path=case.path, item=case.item).name)
         if outcome is None:
@@ -155,14 +175,14 @@ def _native_drops(cases: Sequence[foreign_cases.Case], outcomes: Sequence[batch.
 
 
 def _textured(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     return [foreign_cases.textured_cube(place, f"picture_{index}", rng) for index in range(count)]
 
 
 def _psnr(file: Path, outcome: batch.Outcome) -> float:
     """Peak signal-to-noise ratio between renderings of a file and of its asset by one camera [dB]; 0 without an asset."""
     source = read_mesh(file).parts[0].look
-    if outcome.state != "built" or source is None:
+    if outcome.state not in _MADE or source is None:
         return 0.0
     given = [piece.look for piece in resolve(outcome.file).bodies[0].pieces if piece.visible and piece.look is not None]
     pictures = []
@@ -174,7 +194,7 @@ def _psnr(file: Path, outcome: batch.Outcome) -> float:
 
 def _convex(place: Path, count: int, rng: np.random.Generator) -> list[Path]:
     """Files of convex objects with many and with few vertices."""
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     files = []
     for index in range(count):
         points = rng.normal(size=(int(rng.integers(8, 400)), 3))

@@ -8,6 +8,7 @@ minute on two cores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ctypes
 import json
 import os
@@ -112,6 +113,41 @@ def turns(
 
 
 median = statistics.median
+
+
+class Kept:
+    """Rows of earlier cases in a file of JSON lines, by key, so that an interrupted run continues where it stopped."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: dict[str, dict[str, Any]] = {}
+        with contextlib.suppress(FileNotFoundError):
+            for line in file.read_text(encoding="utf-8").splitlines():
+                with contextlib.suppress(ValueError, KeyError):  # a truncated line: the case is measured again
+                    entry = json.loads(line)
+                    self.rows[entry["key"]] = entry["row"]
+
+    def add(self, key: str, row: dict[str, Any]) -> None:
+        """Stores a row; it is on disk when this returns."""
+        self.rows[key] = row
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"key": key, "row": row}) + "\n")
+
+
+@contextlib.contextmanager
+def limited(limit_s: int, error: type[Exception]) -> Iterator[None]:
+    """Raises `error` in the main thread when the block is not done after so many whole seconds of the clock."""
+
+    def late(*_: object) -> None:
+        raise error(f"not finished after {limit_s} s of the clock")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(limit_s)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def _git(*arguments: str) -> str:

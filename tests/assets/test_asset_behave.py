@@ -9,6 +9,7 @@ from embodichain.assets.geometry.articulate import gravity_load
 from embodichain.assets.physical import grasp
 from embodichain.assets.physical import simulated_checks as behave
 from embodichain.assets.physical.mjcf import to_mjcf
+from embodichain.assets.physical.simulation import slid
 from embodichain.types import Mesh
 
 
@@ -76,6 +77,22 @@ def test_a_push_moves_things_as_far_as_friction_says(catalog):
         found = behave.behave(catalog[category])
         friction = max(0.3, catalog[category].bodies[0].material.dynamic_friction)
         assert found.push_slid == pytest.approx(0.3 * friction * 9.81, rel=0.05)
+
+
+@pytest.mark.parametrize("count", [1, 4, 16])
+def test_what_sticks_on_many_points_creeps_no_more_than_on_few(count):
+    """Hulls of uneven soles, side by side and into each other, touch a slope in many points, most of which carry little."""
+    rng, meshes, geoms = np.random.default_rng(count), "", ""
+    for index in range(count):
+        angles, (x, y) = np.arange(16) * np.pi / 8 + rng.uniform(0.0, 6.0), rng.uniform(-0.02, 0.02, 2)
+        ring = np.stack([x + 0.01 * np.cos(angles), y + 0.01 * np.sin(angles)], axis=1)
+        points = np.concatenate([np.c_[ring, rng.uniform(0.0, 1e-4, 16)], np.c_[ring, np.full(16, 0.03)]])
+        meshes += f'<mesh name="hull_{index}" vertex="{" ".join(map(str, points.ravel()))}"/>'
+        geoms += f'<geom type="mesh" mesh="hull_{index}" condim="4" friction="1 0.002 0.0001"/>'
+    body = f'<body name="thing"><inertial pos="0 0 0.01" mass="0.1" diaginertia="1e-4 1e-4 1e-4"/>{geoms}</body>'
+    crept = slid(f"<mujoco><asset>{meshes}</asset><worldbody>{body}</worldbody></mujoco>", "thing")
+    assert crept is not None
+    assert crept < 1e-4
 
 
 def test_gained_energy_sinking_slipping_and_sticking_are_faults(catalog):

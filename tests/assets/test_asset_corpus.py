@@ -11,8 +11,6 @@ import asset_packages
 import assets_referee
 
 pytestmark = pytest.mark.slow
-CREEPING = {"pybullet_data/random_urdfs/292/292.urdf"}
-"""Stands on few points and creeps by 1.5 mm in 0.3 s on a slope where its source, played by MuJoCo, stays: known, and open."""
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +24,9 @@ def test_programs_agree_on_files_of_packages(packages, tmp_path):
     built = [row for row in found if not row.refused]
     assert len(built) >= 0.9 * len(found), [row.refused for row in found if row.refused]
     assert sum(row.compared for row in built) > 200
-    assert [row.different for row in built if row.different and row.file not in CREEPING] == []
-    assert all("slide" in what for row in built if row.file in CREEPING for what in row.different)
+    assert [(row.file, row.different) for row in built if row.different] == []
     assert [(row.file, row.lost) for row in built if row.lost] == []
     without = [row for row in built if not row.compared]
-    assert all(any("MuJoCo itself cannot read" in why for why in row.untold) for row in without), without
+    reasons = ("MuJoCo itself cannot read", assets_referee.SILENT)
+    assert all(any(reason in why for why in row.untold for reason in reasons) for row in without), without
     assert len(without) < len(built) / 2

@@ -69,6 +69,9 @@ def test_names_reach_no_file_outside_and_may_be_spelt_as_addresses():
         for name in ("a b.stl", "file://a%20b.stl", f"model://{place.name}/a%20b.stl", "package://any/a%20b.stl"):
             assert locate(place / "r.urdf", name)[0] == place.resolve() / "a b.stl", name
         assert locate(place / "r.urdf", "a%20b.stl")[0] is None, "what is no address is no other name"
+        (place / "parts").mkdir()
+        (place / "parts" / "ring.stl").touch()
+        assert locate(place / "parts" / "r.urdf", "parts/ring.stl")[0] == place.resolve() / "parts" / "ring.stl"
     finally:
         shutil.rmtree(place)
 

@@ -7,13 +7,18 @@ import struct
 import numpy as np
 import pytest
 import trimesh
+from mujoco import MjModel
 from PIL import Image
 
+from embodichain.assets.chain import optimize, settings
 from embodichain.assets.families.parts import Fate
 from embodichain.assets.geometry.bands import banded_distances
 from embodichain.assets.geometry.openings import thickened
 from embodichain.assets.geometry.shapes import face_areas
+from embodichain.assets.physical.mjcf import to_mjcf
 from embodichain.assets.reading.files import FileFacts, FileJob
+from embodichain.assets.usd.validate import check
+from embodichain.errors import AssetError
 from embodichain.types import Mesh
 
 TOUCHING = """<mujoco><option density="1000" viscosity="0.001"/><worldbody><body name="a" gravcomp="1"><freejoint/>
@@ -175,3 +180,31 @@ def test_a_surface_too_rough_to_be_moved_inwards_gets_a_wall():
     mesh = Mesh(vertices=rough, faces=np.asarray(sheet.faces, np.int32))
     wall = thickened(mesh, 0.006)
     assert 0.5 < wall.volume() / (face_areas(mesh).sum() * 0.006) < 1.2
+
+
+def test_a_link_that_only_shows_an_open_surface_touches_nothing_and_is_delivered(tmp_path):
+    shade = trimesh.creation.box((0.05, 0.05, 0.05))
+    shade.update_faces(np.arange(len(shade.faces)) > 1)
+    shade.export(tmp_path / "shade.obj")
+    box = '<geometry><box size="0.1 0.1 0.02"/></geometry>'
+    weight = '<inertial><mass value="{}"/><inertia ixx="1e-4" iyy="1e-4" izz="1e-4" ixy="0" ixz="0" iyz="0"/></inertial>'
+    base = f'<link name="base">{weight.format(0.5)}<visual>{box}</visual><collision>{box}</collision></link>'
+    seen = '<visual><geometry><mesh filename="shade.obj"/></geometry></visual>'
+    turn = (
+        '<joint name="turn" type="revolute"><parent link="base"/><child link="shade"/><origin xyz="0 0 0.05"/><axis xyz="0 0 1"/>'
+        '<limit lower="-1" upper="1" effort="1" velocity="1"/></joint>'
+    )
+
+    def written(name, said):
+        (tmp_path / name).write_text(f'<robot name="lamp">{base}<link name="shade">{said}{seen}</link>{turn}</robot>')
+        return FileJob(path=tmp_path / name, facts=FileFacts(licence="CC0-1.0"))
+
+    asset = optimize.build_job(written("lamp.urdf", weight.format(0.2)), tmp_path / "out", config=settings.ChainConfig())
+    link = next(body for body in asset.bodies if body.name == "shade")
+    assert (link.mass, len(link.hulls), len(link.visual.faces)) == (pytest.approx(0.2), 0, 10)
+    told = json.loads(asset.path.with_suffix(".json").read_text())["fidelity"]
+    assert ["surface is open" in row["reason"] for row in told if row["of"] == "shade" and row["what"] == "colliders"] == [True]
+    assert check(asset.path) == []
+    assert MjModel.from_xml_string(to_mjcf(asset)).body("shade").mass[0] == pytest.approx(0.2)
+    with pytest.raises(AssetError, match="surface is open"):
+        optimize.build_job(written("light.urdf", ""), tmp_path / "out", config=settings.ChainConfig())

@@ -40,7 +40,7 @@ def prepared(raw: Source, config: ChainConfig, record: Record) -> Source:
     """
     jointed = len(raw.parts) > 1
     parts = (_convex(part, config, record, least=0.5 if jointed else 0.9) for part in raw.parts)
-    return replace(raw, parts=tuple(_solid(part, config, record) for part in parts))
+    return replace(raw, parts=tuple(_solid(part, config, record, jointed=jointed) for part in parts))
 
 
 def _convex(part: Part, config: ChainConfig, record: Record, least: float) -> Part:
@@ -106,16 +106,22 @@ def _pieces(mesh: Mesh) -> list[Mesh]:
     return solid or [mesh]
 
 
-def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
+def _solid(part: Part, config: ChainConfig, record: Record, *, jointed: bool) -> Part:
     stated = part.stated
     if not len(part.mesh.faces):
         return part
-    whole = stated.mass and stated.inertia is not None
-    if stated.colliders and whole:
+    if stated.colliders and _weighs(part):
         return replace(part, mesh=_cover(stated.colliders))
     try:
         return repaired(part, config, record)
     except AssetError as error:
+        if jointed and not stated.colliders and _weighs(part):
+            # A link needs no solid: it is weighed, and its file lets it touch nothing.
+            reason = f"its file lets it touch nothing, and what is seen is no solid to make colliders of: {error}"
+            record.fidelity.append(
+                Kept(of=part.name, what="colliders", stated="none", written="none", fate=Fate.KEPT, reason=reason)
+            )
+            return replace(part, mesh=Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32)))
         if not stated.colliders:
             raise
         reason = f"what is seen is no solid, so its colliders were weighed: {error}"
@@ -125,10 +131,16 @@ def _solid(part: Part, config: ChainConfig, record: Record) -> Part:
         return replace(part, mesh=_cover(stated.colliders))
 
 
+def _weighs(part: Part) -> bool:
+    """Whether a file states all of a part's mass properties that need a shape."""
+    return bool(part.stated.mass) and part.stated.inertia is not None
+
+
 def foreseen(raw: Source, config: ChainConfig) -> None:
     """Raises AssetError for what `prepared` will refuse, as far as that is cheap to know: surfaces that are open without a wall."""
     for part in raw.parts:
-        if len(part.mesh.faces) and not part.stated.colliders and not part.wall > 0.0:
+        spared = len(raw.parts) > 1 and _weighs(part)
+        if len(part.mesh.faces) and not part.stated.colliders and not part.wall > 0.0 and not spared:
             refuse_open(part.mesh, config.repair)
 
 

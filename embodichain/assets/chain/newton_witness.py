@@ -86,8 +86,9 @@ def _newton(asset: Asset, *, sliding: bool) -> float:
         model.body_inertia.assign(np.tile(HELD * np.eye(3, dtype=np.float32), (model.body_count, 1, 1)))
         model.body_inv_inertia.assign(np.tile(np.eye(3, dtype=np.float32) / HELD, (model.body_count, 1, 1)))
     solver = newton.solvers.SolverMuJoCo(
-        model, use_mujoco_cpu=True, disable_contacts=not sliding, cone="elliptic", impratio=STICKING, integrator="implicitfast"
-    )
+        model, use_mujoco_cpu=True, disable_contacts=not sliding, cone="elliptic", impratio=STICKING, integrator="implicitfast",
+        tolerance=0.0,  # as in MuJoCo itself, whose solver would stop too soon beside so large an inertia
+    )  # fmt: skip
     states, control = [model.state(), model.state()], model.control()
     masses = np.array(model.body_mass.numpy(), np.float64)
 

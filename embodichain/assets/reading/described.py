@@ -32,10 +32,11 @@ def locate(description: Path, name: str) -> tuple[Path | None, Path]:
     root = _above(below)
     tries = []
     for spelt in dict.fromkeys((relative, unquote(relative)) if "://" in name else (relative,)):
-        tries += [description.parent / spelt, description.parent / spelt.lstrip("/")]
+        # Some names are meant from the folder above, which engines have in their search path.
+        tries += [description.parent / spelt, description.parent / spelt.lstrip("/"), root / spelt]
         if package:
             inner = spelt.partition("/")[2]
-            tries += [root / spelt, _above(root) / spelt, root / inner, description.parent / inner]
+            tries += [_above(root) / spelt, root / inner, description.parent / inner]
     root = _above(root) if package else root
     for candidate in tries:
         try:

@@ -298,10 +298,10 @@ def _read_body(root: Usd.Prim, prim: Usd.Prim) -> Body:
             tint, opacity = mesh.GetDisplayColorPrimvar().Get(), mesh.GetDisplayOpacityPrimvar().Get()
             if tint:
                 color = (*vec3(tint[0]), float(opacity[0]) if opacity else 1.0)
+    if not hulls:  # it touches nothing, and says itself what it is made of
+        material = _read_material(prim)
     if not hulls and visual is None:  # it stands between two joints
-        visual, material = Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32)), _read_material(prim)
-    elif not hulls:
-        material = None
+        visual = Mesh(vertices=np.zeros((0, 3)), faces=np.zeros((0, 3), np.int32))
     if material is None:
         raise AssetError(f"usd: body {prim.GetPath()} has no collider with a bound physics material")
     if visual is None:

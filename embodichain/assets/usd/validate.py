@@ -142,7 +142,8 @@ def _colliders(facts: StageFacts) -> Iterator[Issue]:
     for body in bodies:
         below = [prim for prim in facts.prims if prim.path.startswith(body.path + "/")]
         colliders = [prim for prim in below if _COLLIDER in prim.schemas and prim.values.get("physics:collisionEnabled", True)]
-        if not colliders and any(prim.type_name in ("Mesh", *_SHAPES) for prim in below):
+        seen = any(prim.type_name in ("Mesh", *_SHAPES) for prim in below)
+        if not colliders and seen and not _held(facts, body):  # a link of a robot may touch nothing
             yield Issue(
                 check="collider", prim=body.path, message=f"no mesh below has {_COLLIDER}: the body falls through everything"
             )
@@ -161,6 +162,12 @@ def _colliders(facts: StageFacts) -> Iterator[Issue]:
             yield Issue(
                 check="approximation", prim=prim.path, message=f"approximation {shape} on a dynamic body; available: {available}"
             )
+
+
+def _held(facts: StageFacts, body: PrimFacts) -> bool:
+    """Whether a body without colliders hangs on a joint, beside bodies that have some: it does not fall through everything."""
+    ends = {path for prim in facts.prims for name in ("physics:body0", "physics:body1") for path in prim.targets.get(name, ())}
+    return body.path in ends and any(_COLLIDER in prim.schemas for prim in facts.prims)
 
 
 def _covering(body: PrimFacts, below: list[PrimFacts], colliders: list[PrimFacts]) -> Iterator[Issue]:

@@ -1,6 +1,6 @@
-"""The two public USD validators beside our own checks, when installed: omniverse-asset-validator and simready-validate.
+"""Public USD validators beside our own checks: OpenUSD's, which usd-core brings, omniverse-asset-validator and simready-validate.
 
-Both bring global registries, log handlers and plug-ins, so each runs over all files in a process of its own. They miss most
+They bring global registries, log handlers and plug-ins, so each runs over all files in a process of its own. They miss most
 physical faults (our checks find them), but tools downstream ask for their verdict.
 """
 
@@ -11,6 +11,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from pxr import Tf, Usd, UsdValidation
 
 from embodichain.assets.usd.usd_contents import Issue
 from embodichain.errors import AssetError
@@ -22,6 +25,30 @@ INSTALL = "pip install 'embodichain[validate]'"
 
 Verdicts = dict[str, list[Issue]]
 """Faults by file, as given."""
+
+
+def openusd(files: Sequence[str]) -> Verdicts:
+    """What the validators of OpenUSD itself find, those that `usdchecker` runs: errors, for warnings are advice."""
+    context = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators())
+    found: Verdicts = {}
+    for file in files:
+        try:
+            stage = Usd.Stage.Open(file)
+        except Tf.ErrorException as error:
+            found[file] = [Issue(check="readable", prim="/", message=str(error))]
+            continue
+        faults = [fault for fault in context.Validate(stage) if fault.GetType() == UsdValidation.ValidationErrorType.Error]
+        found[file] = [
+            Issue(check=fault.GetValidator().GetMetadata().name, prim=_sites(fault), message=str(fault.GetMessage()))
+            for fault in faults
+        ]
+    return found
+
+
+def _sites(fault: Any) -> str:
+    """Paths of the prims and properties that a fault of OpenUSD's validators is about, or "/" when it names the stage."""
+    places = [site.GetPrim() if site.IsPrim() else site.GetProperty() for site in fault.GetSites()]
+    return ", ".join(str(place.GetPath()) for place in places if place) or "/"
 
 
 def omniverse(files: Sequence[str]) -> Verdicts:
@@ -74,6 +101,7 @@ def simready(files: Sequence[str]) -> Verdicts:
 
 
 PUBLIC: Mapping[str, tuple[tuple[str, ...], Callable[[Sequence[str]], Verdicts]]] = {
+    "openusd": (("usd-core",), openusd),
     "omniverse": (("omniverse-asset-validator",), omniverse),
     "simready": (("simready-validate", "simready-foundation-tier-core"), simready),
 }
