@@ -17,6 +17,7 @@ import numpy as np
 
 from embodichain import __version__
 from embodichain.assets.usd import files as usd
+from embodichain.assets.usd.usd_contents import PrimFacts
 from embodichain.errors import AssetError, SceneError
 from embodichain.expand.size import resized
 from embodichain.types import (
@@ -36,6 +37,7 @@ from embodichain.types import (
     Texture,
     Wander,
 )
+from embodichain.types.mishaps import Pushed
 from embodichain.types.poses import quaternion_between
 
 _ATTRIBUTE = "embodichain:scene"
@@ -91,7 +93,15 @@ def read(path: Path) -> Scene:
         raise SceneError(
             f"{path} is no scene of this engine: it has no attribute {_ATTRIBUTE} at /scene; sample one with `scene sample`"
         )
-    facts = json.loads(prims["/scene"].values[_ATTRIBUTE])
+    try:
+        return _scene(path, prims, json.loads(prims["/scene"].values[_ATTRIBUTE]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SceneError(
+            f"{path} has an {_ATTRIBUTE} that this version does not read ({type(error).__name__}: {error}); sample the scene again"
+        ) from error
+
+
+def _scene(path: Path, prims: Mapping[str, PrimFacts], facts: Mapping[str, Any]) -> Scene:
     objects = []
     for entry in facts["objects"]:
         prim = prims.get(f"/scene/objects/{entry['role']}")
@@ -120,6 +130,7 @@ def read(path: Path) -> Scene:
         bounds=Bounds(**facts.get("bounds", {})),
         expansion=facts["expansion"],
         grains=_loose(facts.get("grains"), prims),
+        happening=tuple(Pushed(**{**push, "force": tuple(push["force"])}) for push in facts.get("happening", ())),
     )
 
 
@@ -140,6 +151,7 @@ def _facts(scene: Scene, folder: Path) -> dict[str, Any]:
         "bounds": asdict(scene.bounds),
         "expansion": dict(scene.expansion),
         **({"grains": _kind(scene.grains)} if scene.grains.positions else {}),
+        **({"happening": [asdict(push) for push in scene.happening]} if scene.happening else {}),
         "objects": [
             {
                 "role": placement.role,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +18,9 @@ class Bounds:
     no limit. `table_force`, `arms_force` and `self_force` [N] limit the force of an arm on table or floor, on the other arm, and on
     itself. All forces are those of a single physics step, so that impacts are not averaged away. Infinity turns a limit off.
     """
+
+    infinity_is_off: ClassVar[bool] = True
+    """So command lines take infinity for these values, and for no others."""
 
     joint_speed: float = 2.2
     joint_acceleration: float = 40.0

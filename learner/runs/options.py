@@ -142,8 +142,9 @@ def override(config: Config, arguments: Sequence[str], prog: str = "embodichain 
 def check_numbers(config: Any, prefix: str = "") -> None:
     """Raises ConfigError for a value that is no finite number, by its dotted name: NaN passes every comparison with a bound.
 
-    Infinity is allowed where it is the default.
+    Infinity is allowed where it is the default, and in settings that it turns off (`infinity_is_off`).
     """
+    turns_off = getattr(config, "infinity_is_off", False)
     for field in dataclasses.fields(config):
         value, dotted = getattr(config, field.name), f"{prefix}{field.name}"
         if dataclasses.is_dataclass(value):
@@ -151,7 +152,12 @@ def check_numbers(config: Any, prefix: str = "") -> None:
             continue
         several = value.values() if isinstance(value, Mapping) else value if isinstance(value, tuple) else (value,)
         for number in several:
-            if isinstance(number, float) and not math.isfinite(number) and number != field.default:
+            if (
+                isinstance(number, float)
+                and not math.isfinite(number)
+                and number != field.default
+                and not (turns_off and number > 0)
+            ):
                 raise ConfigError(f"{dotted} must be a finite number, got {number}")
 
 

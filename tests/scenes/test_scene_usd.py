@@ -1,6 +1,6 @@
 """Laws of scenes as files: what is read is what was written, bit for bit, and replays the same; what cannot be is named."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.sample import SceneSampler
 from embodichain.tasks.place_mouse_pad import PlaceMousePad
 from embodichain.tasks.turn_switch import TurnSwitch
-from embodichain.types import Grains
+from embodichain.types import Grains, Scene
+from embodichain.types.mishaps import Pushed
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,13 @@ def test_a_scene_read_back_is_the_scene_written_and_replays_bitwise(sampler, tmp
     physics = MujocoPhysics(parts.ROBOT, width=32, height=32)
     for number, task in enumerate((TurnSwitch(), PlaceMousePad())):
         scene = sampler.sample(task, 40 + number)
+        push = Pushed(begin=5, steps=9, body=scene.objects[0].role, force=(0.1, -0.25, 1e-9))
+        scene = replace(scene, happening=(push,) * number, bounds=replace(scene.bounds, grip_force=31.5, table_force=float("inf")))
         if number:
             loose = rng.uniform((-0.1, -0.2, 0.2), (0.1, 0.2, 0.5), (6, 3)).astype(np.float32).tolist()
             scene = replace(scene, grains=Grains(radius=0.0061, density=777.7, positions=tuple((x, y, z) for x, y, z in loose)))
         read = usd.read(usd.write(scene, tmp_path / "deep" / f"{number}.usda"))
-        for name in ("seed", "task", "instruction", "lights", "table_color", "looks", "dynamics", "expansion", "grains"):
+        for name in {field.name for field in fields(Scene)} - {"objects"}:
             assert getattr(read, name) == getattr(scene, name), name
         for before, after in zip(scene.objects, read.objects, strict=True):
             assert (after.role, after.pose, after.color) == (before.role, before.pose, before.color)
@@ -100,6 +103,12 @@ def test_what_cannot_be_written_or_read_is_named(sampler, tmp_path):
     path.write_text(path.read_text().replace(scene.objects[0].asset.content_hash, "another"))
     with pytest.raises(SceneError, match="it would not replay"):
         usd.read(path)
+    whole = usd.write(scene, tmp_path / "scene.usda").read_text()
+    for found, put in ((r"\"looks\"", r"\"loks\""), (r"\"seed\":", r"\"seed\""), (r"\"lights\": [", r"\"lights\": [7, ")):
+        assert found in whole
+        path.write_text(whole.replace(found, put))
+        with pytest.raises(SceneError, match="sample the scene again"):
+            usd.read(path)
 
 
 def test_grains_are_points_to_other_tools_and_must_be_32_bit_numbers(sampler, tmp_path):
