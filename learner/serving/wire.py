@@ -8,6 +8,7 @@ complex ones have no use here.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from embodichain.errors import EmbodiChainError
 
-_KINDS = "biuf"
+_DTYPE = re.compile(r"[<>|=]?(b1|\?|[iu][1248]|f[248])|bool|u?int(8|16|32|64)|float(16|32|64)")
+"""The dtypes that travel. NumPy also reads texts as lists of fields, repeat counts and old names, and fails on some in odd ways."""
 _MOST_OF_NOTHING = 1 << 20
 """Largest dimension of an empty array. An empty list of actions [0, 30] is valid; a shape such as [0, 2^62] is an attack."""
 _MOST_DIMENSIONS = 8
@@ -120,7 +122,7 @@ _LENGTHS: dict[int, tuple[int, int]] = {
 
 def _encode(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
-        _check_kind(value.dtype)
+        _check_dtype(value.dtype.str)
     if isinstance(value, np.ndarray):
         return {b"__ndarray__": True, b"data": value.tobytes(), b"dtype": value.dtype.str, b"shape": value.shape}
     if isinstance(value, np.generic):
@@ -165,19 +167,15 @@ def _array(value: dict[Any, Any]) -> NDArray:
 
 def _dtype(value: dict[Any, Any]) -> np.dtype:
     name = value.get(b"dtype")
-    if not isinstance(name, str) or len(name) > 8:  # allows "<f4", "|u1", "float32", but no description of a structured dtype
+    if not isinstance(name, str):
         raise WireError(f"a dtype is a short string such as '<f4', got {name!r:.40}")
-    try:
-        dtype = np.dtype(name)
-    except (TypeError, ValueError) as error:
-        raise WireError(f"unknown dtype {name!r}") from error
-    return _check_kind(dtype)
+    _check_dtype(name)
+    return np.dtype(name)
 
 
-def _check_kind(dtype: np.dtype) -> np.dtype:
-    if dtype.kind not in _KINDS:
-        raise WireError(f"arrays of dtype {dtype.str!r} do not travel; booleans, integers and floats do")
-    return dtype
+def _check_dtype(name: str) -> None:
+    if not _DTYPE.fullmatch(name):
+        raise WireError(f"arrays of dtype {name!r:.40} do not travel; booleans, integers and floats do, such as '<i8' and '<f4'")
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

@@ -50,6 +50,32 @@ def array(**changes) -> bytes:
     return msgpack.packb({"x": {b"__ndarray__": True, **{name.encode(): value for name, value in fields.items()}}})
 
 
+KINDS = ("b1", "?", *(f"{kind}{size}" for kind in "iu" for size in (1, 2, 4, 8)), "f2", "f4", "f8")
+PLAIN = [f"{order}{kind}" for order in ("", "<", ">", "|", "=") for kind in KINDS]
+NAMES = ["bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)), "float16", "float32", "float64"]
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *NAMES])
+def test_every_way_to_write_a_plain_number_type_is_read(name):
+    dtype = np.dtype(name)
+    got = unpack(array(dtype=name, data=bytes(3 * dtype.itemsize), shape=[3]))["x"]
+    assert got.dtype == dtype and got.shape == (3,)
+    assert unpack(pack({"x": got}))["x"].dtype == dtype
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.one_of(
+        st.text(max_size=12), st.text("()<>|,=29fiubOVSM[]{}'\"?;-+.x# \n\0", max_size=9), st.text("<>|=biuf?1248", max_size=4)
+    ),
+    st.sampled_from([{b"__ndarray__": True, b"data": b"", b"shape": [0]}, {b"__npgeneric__": True, b"data": 1}]),
+)
+def test_no_text_of_a_dtype_can_raise_anything_but_a_wire_error(name, value):
+    with contextlib.suppress(WireError):
+        got = unpack(msgpack.packb({"x": {**value, b"dtype": name}}))["x"]
+        assert got.dtype.kind in "biuf" and got.dtype.itemsize <= 8
+
+
 def test_the_array_that_the_refused_ones_are_made_from_is_accepted():
     assert unpack(array())["x"].shape == (2, 3)
 
@@ -64,7 +90,12 @@ def test_the_array_that_the_refused_ones_are_made_from_is_accepted():
         ({"dtype": "<M8[s]"}, "do not travel"),
         ({"dtype": "f4,O"}, "do not travel"),
         ({"dtype": [["a", "<f4"]]}, "short string"),
-        ({"dtype": "nonsense"}, "unknown dtype"),
+        ({"dtype": "nonsense"}, "do not travel"),
+        ({"dtype": "<f16"}, "do not travel"),
+        ({"dtype": ","}, "do not travel"),
+        ({"dtype": "(2,"}, "do not travel"),
+        ({"dtype": "<f4\n"}, "do not travel"),
+        ({"dtype": "x" * 1_000_000}, "'x{39} do not travel"),
         ({"dtype": None}, "short string"),
         ({"shape": [2, 4]}, "takes 32 bytes, got 24"),
         ({"shape": [-2, -3]}, "list of at most"),
@@ -178,7 +209,9 @@ def test_no_bytes_can_raise_anything_but_a_wire_error(data, draw):
         assert isinstance(unpack(bytes(damaged)), dict)
 
 
-@pytest.mark.parametrize("value", [np.array([object()]), np.zeros(2, complex), object(), {1j: 2}, np.zeros(1, "V4")])
+@pytest.mark.parametrize(
+    "value", [np.array([object()]), np.zeros(2, complex), object(), {1j: 2}, np.zeros(1, "V4"), np.zeros(1, np.longdouble)]
+)
 def test_what_cannot_be_read_is_not_sent(value):
     with pytest.raises(WireError, match=r"cannot send|do not travel"):
         pack({"value": value})
