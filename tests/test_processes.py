@@ -142,8 +142,9 @@ def sleeper():
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(600)"], stdout=subprocess.PIPE
     )
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None and process.stdout.readline() == b"there\n"
+        assert process.stdout.readline() == b"there\n"
         yield process
     finally:
         process.kill()

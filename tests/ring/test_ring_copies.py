@@ -68,13 +68,14 @@ def test_values_are_copied(things, name, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_copied_ring_is_another_attachment(things, way):
-    ring = things["Ring"]
+@pytest.mark.parametrize("name", ["Ring", "DeviceRing"])
+def test_a_copied_ring_is_another_attachment(things, name, way):
+    ring = things[name]
     with WAYS[way](ring) as other:
         assert ring.stats().participants == 2
-        with other.acquire(1, 0.0) as lease:
+        with other.acquire(1, 1.0) as lease:
             assert lease[0].trajectory_id == 1
-    assert not ring.closed
+    assert not ring.closed and ring.stats().participants == 1
 
 
 def test_an_ended_lease_cannot_live_on_in_a_copy():
