@@ -1,4 +1,6 @@
-"""Fresh interpreters that run one function each and import nothing of the calling program; and guests, which run foreign programs.
+"""Processes: fresh interpreters that run one function each, guests that run foreign programs, and signals to the right process.
+
+A fresh interpreter imports nothing of the calling program.
 
 `multiprocessing` imports the caller's main module again in every process that it spawns. A script without a guard around its last
 lines then starts itself again, and a program on standard input cannot be found at all. A process started here takes only the
@@ -22,16 +24,19 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
-from typing import IO, TypeVar, cast
+from pathlib import Path
+from typing import IO, NamedTuple, TypeVar, cast
 
 from embodichain.errors import ConfigError, EmbodiChainError
 
 __all__ = [
     "Child",
     "Guest",
+    "Identity",
     "ProcessDied",
     "call",
     "run",
+    "send_signal",
 ]
 
 Result = TypeVar("Result")
@@ -134,6 +139,69 @@ def run(descriptor: int) -> None:
     module, name = pickle.loads(packed)
     function = operator.attrgetter(name)(importlib.import_module(module))
     function(pipe, *pickle.loads(arguments))
+
+
+class Identity(NamedTuple):
+    """Which process it is. A number alone does not say that: the system gives it to another process when the first has ended."""
+
+    pid: int
+    """Process id, in the namespace of process ids `namespace`."""
+    start: int
+    """When it started [clock ticks since boot]; -1 when /proc does not tell, and then it is never found."""
+    namespace: int
+    """Inode of its namespace of process ids; in another one the same number means another process."""
+
+    @classmethod
+    def own(cls) -> Identity:
+        """That of the calling process."""
+        return cls(pid=os.getpid(), start=_start("self"), namespace=_namespace())
+
+    def send_signal(self, number: int) -> bool:
+        """Sends a signal to this process, which must be of this machine; False when it has ended, or cannot be reached from here.
+
+        Raises PermissionError when it belongs to another user.
+        """
+        if not self.namespace == _namespace() >= 0:
+            return False
+        return send_signal(self.pid, number, is_meant=lambda: _start(self.pid) == self.start >= 0)
+
+
+def send_signal(pid: int, number: int, *, is_meant: Callable[[], bool]) -> bool:
+    """Sends a signal to the process `pid` if that is the one which is meant; False when it is not, or has ended.
+
+    The process is taken hold of first. What `is_meant` then finds out about its number is true of the process that is signalled,
+    though it may end meanwhile and its number be given to another. Raises PermissionError when it belongs to another user.
+    """
+    try:
+        process = os.pidfd_open(pid)
+    except (OSError, ValueError):  # there is no such process, or the system (before Linux 5.3) cannot take hold of one
+        return False
+    try:
+        if not is_meant():
+            return False
+        signal.pidfd_send_signal(process, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(process)
+    return True
+
+
+def _start(pid: int | str) -> int:
+    """When a process started [clock ticks since boot], from /proc; -1 for none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return -1
+    return int(text[text.rindex(b")") + 2 :].split()[19])  # its name, in parentheses, may hold blanks and parentheses itself
+
+
+def _namespace() -> int:
+    """Inode of this process's namespace of process ids; -1 when /proc does not tell."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return -1
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from ended import has_ended
 
 from embodichain.errors import ConfigError
-from embodichain.processes import Child, Guest, ProcessDied, call
+from embodichain.processes import Child, Guest, Identity, ProcessDied, call
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = """
@@ -135,6 +135,45 @@ while asked := wire.recv(9):
     os.write(2, (b"line\\n" * int(asked)) + b"the last\\n")
     wire.send(str(sorted(name for name in os.environ if name.startswith("PYTHON"))).encode())
 """
+
+
+@contextlib.contextmanager
+def sleeper():
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import time; print('there', flush=True); time.sleep(600)"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == b"there\n"
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_process_says_of_itself_what_others_see_of_it():
+    child, own = call(Identity.own), Identity.own()
+    assert own.pid == os.getpid() and child.pid != own.pid
+    assert child.start > own.start > 0 and child.namespace == own.namespace > 0
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_signal_reaches_the_process_that_is_meant_though_it_stands_still_and_never_another(stopped):
+    with sleeper() as process:
+        start = int(Path(f"/proc/{process.pid}/stat").read_text().split()[21])
+        right = Identity.own()._replace(pid=process.pid, start=start)
+        if stopped:
+            process.send_signal(signal.SIGSTOP)
+        wrong = [right._replace(start=start - 1), right._replace(start=-1), right._replace(namespace=right.namespace + 1)]
+        for identity in wrong:
+            assert not identity.send_signal(signal.SIGKILL)
+        time.sleep(0.2)
+        assert process.poll() is None, "the number is now a stranger's, who lives on"
+        assert right.send_signal(signal.SIGKILL)
+        assert process.wait(60) == -signal.SIGKILL
+        for identity in (right, right._replace(pid=0), right._replace(pid=-1), right._replace(pid=2**30)):
+            assert not identity.send_signal(signal.SIGKILL)
 
 
 def test_a_guest_has_its_own_packages_and_its_words_are_kept_but_not_for_ever(monkeypatch):

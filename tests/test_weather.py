@@ -23,6 +23,7 @@ from drained import check_accounts, drain
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
 from embodichain.prepare import prepare
+from embodichain.processes import Identity
 from embodichain.ray_engine import RayConfig, RayEngine, start_ray
 from embodichain.ray_engine.weather import Budgets, Cause, Deaths
 from embodichain.ring.ring import Ring
@@ -167,6 +168,36 @@ def test_who_waits_at_the_gateway_for_room_lives_and_a_gateway_that_stands_still
         eventually(engine, lambda: engine.report.gateway_deaths == 1)
         check_intact(drain(ring, engine, world), engine, limit=limit)
         assert not engine.report.deaths, "nobody but the gateway stood still"
+
+
+def test_who_has_got_the_number_of_a_lost_worker_or_gateway_lives_on(world, one_ray, no_shared_memory_left):
+    limit = 12
+    stranger = subprocess.Popen(["sleep", "600"])
+    start = int(Path(f"/proc/{stranger.pid}/stat").read_text().split()[21])
+    theirs = Identity.own()._replace(pid=stranger.pid, start=start)
+    config = RayConfig(workers=1, gateway_only=True, hang_s=6.0)
+    try:
+        with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+            assert engine._crew is not None
+            worker = engine._crew.workers[0]
+            for kill, wrong in enumerate((theirs._replace(start=start - 1), theirs._replace(namespace=theirs.namespace + 1))):
+                eventually(engine, lambda: worker.who is not None)
+                lost = worker.who
+                assert lost is not None
+                worker.who = lost._replace(process=wrong)
+                os.kill(lost.pid, signal.SIGKILL)
+                eventually(engine, lambda kill=kill: engine.report.deaths[Cause.CRASH] == kill + 1)
+            gateway = engine.gateway_pid
+            os.kill(gateway, signal.SIGSTOP)
+            time.sleep(config.hang_s / 2)  # what it had answered before is heard, and what it is asked now stays unanswered
+            engine._gateway_process = theirs._replace(start=start - 1)
+            time.sleep(config.hang_s + 2.0)
+            os.kill(gateway, signal.SIGCONT)
+            check_intact(drain(ring, engine, world), engine, limit=limit)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 # ------------------------------------------------------------------------------------------------------- several nodes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 import signal
 import time
@@ -234,8 +233,8 @@ class Crew:
         lines = [line.strip() for line in detail.splitlines() if line.strip()]
         what = lines[-1] if getattr(error, "actor_init_failed", False) else " ".join(lines)[:_MOST]
         if who is not None and node == self._home:
-            with suppress(OSError):
-                os.kill(who.pid, signal.SIGKILL)  # a stopped process does not react to Ray's messages
+            with suppress(PermissionError):
+                who.process.send_signal(signal.SIGKILL)  # a stopped process does not react to Ray's messages
             detail = last_words(who.log) or detail
         with suppress(ray.exceptions.RayError, ValueError):
             ray.kill(worker.actor, no_restart=True)

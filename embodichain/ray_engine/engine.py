@@ -19,6 +19,7 @@ from embodichain.darkroom_stage import DarkroomStage, Developed
 from embodichain.engine import Numbers, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
+from embodichain.processes import Identity
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.courier import Courier
@@ -59,9 +60,9 @@ class GatewayActor:
         self._ring = attach_ring(home.path, reads=False)
         self._gateway = Gateway(self._ring, home.journal)
 
-    def pid(self) -> int:
-        """The process id; answered once the gateway is ready."""
-        return os.getpid()
+    def process(self) -> Identity:
+        """Which process it is; answered once the gateway is ready."""
+        return Identity.own()
 
     def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
         """See `Gateway.deliver`."""
@@ -95,7 +96,7 @@ class SimulationWorker:
 
     def hello(self) -> Hello:
         """Its identity; answered once it is ready to work."""
-        return Hello(os.getpid(), ray.get_runtime_context().get_node_id(), own_log())
+        return Hello(Identity.own(), ray.get_runtime_context().get_node_id(), own_log())
 
     def sign(self) -> float:
         """Time since it last began to work or waited [s]; answered concurrently with `produce`."""
@@ -181,6 +182,7 @@ class RayEngine:
         self._stop, self._done, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._failure: BaseException | None = None
         self._gateway: ray.actor.ActorHandle | None = None
+        self._gateway_process: Identity | None = None
         self._crew: Crew | None = None
         self._lab: Lab | None = None
         self._workshop: Workshop | None = None
@@ -202,8 +204,8 @@ class RayEngine:
             self._crew = Crew(self._hire, config.workers, home=self._home.node, hang_s=config.hang_s, epoch=start.epoch)
             if world.pool is not None and (actors := world.config.assets.pool.actors):
                 self._workshop = Workshop(self._world, world.pool, start.next_number, actors, config, home=self._home.node)
-            self.gateway_pid = 0 if self._gateway is None else int(ray.get(self._gateway.pid.remote()))
-            """Process id of the gateway; 0 when all workers are on the ring's node."""
+            if self._gateway is not None:
+                self._gateway_process = ray.get(self._gateway.process.remote())
             self._asked: ray.ObjectRef | None = None
             self._asked_at = 0.0
             self._look_at = 0.0
@@ -224,6 +226,11 @@ class RayEngine:
     def asset_pids(self) -> list[int]:
         """Process ids of the asset actors that are ready; none where assets are of a fixed catalogue."""
         return self._workshop.pids if self._workshop is not None else []
+
+    @property
+    def gateway_pid(self) -> int:
+        """Process id of the gateway; 0 when all workers are on the ring's node."""
+        return self._gateway_process.pid if self._gateway_process is not None else 0
 
     @property
     def darkroom_pid(self) -> int:
@@ -446,11 +453,11 @@ class RayEngine:
             self._hear_gateway(self._asked)
             self._asked = None
         if self._asked is None:
-            self._asked, self._asked_at = self._gateway.pid.remote(), time.monotonic()
-        elif time.monotonic() > self._asked_at + self._config.hang_s and self.gateway_pid:
+            self._asked, self._asked_at = self._gateway.process.remote(), time.monotonic()
+        elif time.monotonic() > self._asked_at + self._config.hang_s and self._gateway_process is not None:
             # It stands on this node. Ray starts another, and whatever was being delivered is delivered again, at most once.
-            with suppress(OSError):
-                os.kill(self.gateway_pid, signal.SIGKILL)
+            with suppress(PermissionError):
+                self._gateway_process.send_signal(signal.SIGKILL)
             self._asked = None
 
     def _watch_gateway_to_the_end(self) -> None:
@@ -459,17 +466,17 @@ class RayEngine:
             return
         deadline = time.monotonic() + _LAST_WATCH_S
         while not self._stop.is_set() and time.monotonic() < deadline:
-            asked = self._gateway.pid.remote()  # a new question, because an old one may have been answered before a death
+            asked = self._gateway.process.remote()  # a new question, because an old one may have been answered before a death
             if ray.wait([asked], timeout=max(0.0, deadline - time.monotonic()))[0] and self._hear_gateway(asked):
                 return
             time.sleep(0.1)
 
     def _hear_gateway(self, asked: ray.ObjectRef) -> bool:
-        """Counts a death if the process id has changed; False if there is no answer because the gateway is being replaced."""
+        """Counts a death if it is another process; False if there is no answer because the gateway is being replaced."""
         try:
-            pid = int(ray.get(asked))
+            process: Identity = ray.get(asked)
         except ray.exceptions.RayError:
             return False
-        self.report.gateway_deaths += pid != self.gateway_pid
-        self.gateway_pid = pid
+        self.report.gateway_deaths += process != self._gateway_process
+        self._gateway_process = process
         return True

@@ -6,14 +6,21 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from embodichain.processes import Identity
+
 
 class Hello(NamedTuple):
     """The identity of a worker."""
 
-    pid: int
+    process: Identity
     node: str
     log: str
     """File of its standard error, on its node; empty if that is no file."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
 
 
 def own_log() -> str:

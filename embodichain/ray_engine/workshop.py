@@ -11,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeLabelSchedulingStrategy
 
 from embodichain.errors import SceneError
+from embodichain.processes import Identity
 from embodichain.protocols import AssetPool
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew
@@ -42,7 +43,7 @@ class AssetActor:
 
     def hello(self) -> Hello:
         """Who it is, once it is ready to work."""
-        return Hello(os.getpid(), ray.get_runtime_context().get_node_id(), own_log())
+        return Hello(Identity.own(), ray.get_runtime_context().get_node_id(), own_log())
 
     def sign(self) -> float:
         """Time since it began to work [s]; answered while `produce` goes on."""

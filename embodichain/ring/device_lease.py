@@ -14,6 +14,7 @@ from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.contract import AnySlot
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.placement import Device, in_host
+from embodichain.ring.unique import Unique
 from embodichain.types import RingSpec
 
 
@@ -105,7 +106,7 @@ class Work:
         control.abandon()
 
 
-class DeviceSlot(AnySlot):
+class DeviceSlot(Unique, AnySlot):
     """One slot for writing a trajectory, from the host or by kernels on the device.
 
     `slot[name]` is a NumPy array in staging memory, which is copied to the device on publishing; scalars, texts and labels stay in
@@ -214,7 +215,7 @@ class DeviceSlot(AnySlot):
                 self.abandon()  # does nothing if publishing has begun
 
 
-class DeviceSample(Mapping[str, Any]):
+class DeviceSample(Unique, Mapping[str, Any]):
     """One trajectory of a lease: its fields on the device (scalars, texts and labels in host memory), and its identity."""
 
     __slots__ = ("_control", "_lease", "_ring", "age_s", "read_index", "slot", "trajectory_id")
@@ -241,7 +242,7 @@ class DeviceSample(Mapping[str, Any]):
         return len(self._ring.spec.trajectory.fields)
 
 
-class DeviceLease(Sequence[DeviceSample]):
+class DeviceLease(Unique, Sequence[DeviceSample]):
     """A batch of different trajectories on the device, held until all kernels launched before `release` are complete.
 
     This thread's current streams are waited for; other streams must be named with `used_on`. Views share the ring's storage

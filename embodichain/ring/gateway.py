@@ -21,6 +21,7 @@ from embodichain.ring.contract import AnyRing, AnySlot
 from embodichain.ring.journal import Journal, Kind, Record, settled
 from embodichain.ring.lease import Slot
 from embodichain.ring.stats import Observer
+from embodichain.ring.unique import Unique
 from embodichain.types import TrajectoryId, TrajectorySpec
 
 REMEMBERED = 1024
@@ -31,7 +32,7 @@ COPY_S = 60.0
 """How long publishing may take before a trajectory is given up [s]; a slot on a device must be copied."""
 
 
-class Gateway:
+class Gateway(Unique):
     """Publishes each (worker, sequence, epoch) at most once, even if the gateway process dies and is replaced.
 
     Several threads may call `deliver` at once: they copy into different slots in parallel, then record and publish one by one.
@@ -50,6 +51,8 @@ class Gateway:
         RingTimeout: Another living process is the gateway of this journal.
         RingError: The journal cannot be opened, or there is no room for it.
     """
+
+    instead = "a ring has one gateway; another takes over when its process has died"
 
     def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
         self._ring = ring
@@ -187,7 +190,7 @@ Deliver = Callable[[Mapping[str, NDArray], TrajectoryId, float], bool]
 """Sends one trajectory to the gateway within a timeout [s]; same results and errors as `Gateway.deliver`."""
 
 
-class RemoteRing:
+class RemoteRing(Unique):
     """A substitute for the ring on a node without one. For one thread, with one slot at a time.
 
     Args:
@@ -195,6 +198,8 @@ class RemoteRing:
         deliver: Sends a trajectory to the gateway.
         patience_s: How long publishing may wait while the ring is full or the gateway is being replaced [s].
     """
+
+    instead = "make another of the same schema"
 
     def __init__(self, trajectory: TrajectorySpec, deliver: Deliver, *, patience_s: float = PATIENCE_S) -> None:
         if not any((field.name, field.shape, field.dtype) == ("trajectory_id", (), "uint64") for field in trajectory.fields):

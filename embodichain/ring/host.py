@@ -210,15 +210,19 @@ def available(folder: Path) -> tuple[int, str]:
 
 
 def _left_in_groups(groups: str, root: Path) -> Iterator[tuple[int, str]]:
-    """Bytes left in this process's control group and in each of its parents; any of them can be the limit."""
+    """Bytes left in this process's control group and in each of its parents; any of them can be the limit.
+
+    What a group uses contains the files that it has read, as page cache. The kernel gives up the part not used lately before
+    it kills anybody, so that part counts as left.
+    """
     for line in groups.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers not in ("", "memory"):
             continue
-        tree, most, used = (
-            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes")
+        tree, most, used, cache = (
+            (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             if controllers
-            else (root, "memory.max", "memory.current")
+            else (root, "memory.max", "memory.current", "inactive_file")
         )
         own = tree.joinpath(*(part for part in Path(path).parts if part not in ("/", "..")))
         for group in (own, *own.parents):
@@ -226,8 +230,18 @@ def _left_in_groups(groups: str, root: Path) -> Iterator[tuple[int, str]]:
                 break
             with suppress(OSError):  # no such file: the root group has no limit, or the group is not visible in this namespace
                 if (limit := (group / most).read_text().strip()) != "max":
-                    left = max(0, int(limit) - int((group / used).read_text()))
-                    yield left, f"left in the control group /{'/'.join(group.relative_to(tree).parts)}"
+                    needed = max(0, int((group / used).read_text()) - _cached(group, cache))
+                    yield max(0, int(limit) - needed), f"left in the control group /{'/'.join(group.relative_to(tree).parts)}"
+
+
+def _cached(group: Path, name: str) -> int:
+    """One value [bytes] of a control group's statistics, 0 when they do not tell."""
+    with suppress(OSError):
+        for line in (group / "memory.stat").read_text().splitlines():
+            key, _, value = line.partition(" ")
+            if key == name:
+                return int(value)
+    return 0
 
 
 def remove_stale(folder: Path = SHARED_MEMORY, name: str = PREFIX) -> list[Path]:

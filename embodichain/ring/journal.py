@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.locks import Hold, inode, names, try_lock
+from embodichain.ring.unique import Unique
 
 ROOM = 8192
 """Smallest number of records for which room is reserved: 256 KiB."""
@@ -45,7 +46,7 @@ class Record(NamedTuple):
     kind: int
 
 
-class Journal:
+class Journal(Unique):
     """An open journal, locked by this process while it lives. For one thread.
 
     Args:
@@ -56,6 +57,8 @@ class Journal:
         RingTimeout: Another living process has it.
         RingError: It cannot be opened, or there is no room for it.
     """
+
+    instead = "one process holds it, and another opens its path when that has died"
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
         self.path = path

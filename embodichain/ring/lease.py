@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnySlot
+from embodichain.ring.unique import Unique
 
 UNNAMED = (1 << 64) - 1
 """The id of a slot until an id is set: all bits set, like poison."""
@@ -44,7 +45,7 @@ class Leased(Protocol):
         ...
 
 
-class Slot(AnySlot):
+class Slot(Unique, AnySlot):
     """Writable views of every field of one slot, in the ring's own memory, for one writer.
 
     As a context manager, it publishes at the end of the block, and abandons on an exception; otherwise call `publish` or `abandon`.
@@ -140,7 +141,7 @@ class Slot(AnySlot):
                 self.abandon()  # does nothing if it is published already
 
 
-class Sample(Mapping[str, NDArray]):
+class Sample(Unique, Mapping[str, NDArray]):
     """One trajectory of a lease: read-only views of its fields, and its identity.
 
     `read_index` counts its reads from 0; `age_s` is the time [s] from its publication to this draw.
@@ -167,7 +168,7 @@ class Sample(Mapping[str, NDArray]):
         return len(self._views)
 
 
-class Lease(Sequence[Sample]):
+class Lease(Unique, Sequence[Sample]):
     """A batch of different trajectories. They are not rewritten until `release`, or the end of the `with` block.
 
     The arrays `slots`, `trajectory_ids` (uint64), `read_indices` and `published_ns` (CLOCK_MONOTONIC) have one entry for each

@@ -7,6 +7,7 @@ process that dies while writing, or finds the disk full, leaves a torn record; r
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Mapping
 from enum import IntEnum
@@ -18,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnyLease
+from embodichain.ring.unique import Unique
 
 HEADER = b"EMBODICHAIN-LEDGER 1\n".ljust(40, b"\0")
 RECORD = np.dtype(
@@ -65,16 +67,21 @@ class _Buffer:
         return bytes(self.data[sum(size // RECORD.itemsize for size in self.written) * RECORD.itemsize :])
 
 
-class Ledger:
+class Ledger(Unique):
     """Writes a ledger. For one thread. Buffers about 500 records: call `flush` or `close` before another process reads the file.
 
-    After an error of `record`, `flush` or `sync` (a full disk, for example) no record is lost or doubled: call it again.
+    After an error of `record`, `flush` or `sync` (a full disk, for example) no record is lost or doubled: call it again. A forked
+    child has a copy of the buffer, which it must not write a second time: there these methods raise RingError, and `close` only
+    closes the file.
     """
+
+    instead = "open its path again, also in another process"
 
     def __init__(self, descriptor: int, path: Path) -> None:
         self.path = path
         self._descriptor = descriptor
         self._buffer = _Buffer()
+        self._pid = os.getpid()
 
     @classmethod
     def open(cls, path: Path | str) -> Ledger:
@@ -87,12 +94,15 @@ class Ledger:
         try:
             if not path.exists():
                 _create(path)
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         except OSError as error:
-            raise RingError(f"cannot open the ledger {path}: {error.strerror}") from error
-        if os.pread(descriptor, len(HEADER), 0) != HEADER:
+            raise RingError(f"cannot create the ledger {path}: {error.strerror}") from error
+        descriptor = _open(path, os.O_RDWR | os.O_APPEND, "open")
+        try:
+            if os.pread(descriptor, len(HEADER), 0) != HEADER:
+                raise RingError(f"{path} is not a ledger: choose another file")
+        except BaseException:
             os.close(descriptor)
-            raise RingError(f"{path} is not a ledger: choose another file")
+            raise
         return cls(descriptor, path)
 
     def record(
@@ -117,6 +127,7 @@ class Ledger:
             age_s: Time since publication [s].
             time_s: Unix time; now by default.
         """
+        self._check_process()
         ids = np.atleast_1d(np.asarray(trajectory_id, np.uint64))
         records = np.zeros(len(ids), RECORD)
         records["trajectory_id"] = ids
@@ -166,6 +177,7 @@ class Ledger:
 
     def flush(self) -> None:
         """Writes the buffer."""
+        self._check_process()
         try:
             while data := self._buffer.left():
                 # One C call writes and stores how much was written: an exception of a signal handler (Ctrl-C) cannot come between.
@@ -179,10 +191,18 @@ class Ledger:
         if self._descriptor < 0:
             return
         try:
-            self.flush()
+            if os.getpid() == self._pid:  # the buffer of a forked child is its parent's to write
+                self.flush()
         finally:
             descriptor, self._descriptor, self._buffer = self._descriptor, -1, _Buffer()
             os.close(descriptor)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._pid:
+            raise RingError(
+                f"the ledger {self.path} was opened by process {self._pid}, and this is its forked child {os.getpid()}, with a "
+                "copy of what the parent will write: open the path again"
+            )
 
     def __enter__(self) -> Ledger:
         return self
@@ -198,10 +218,7 @@ def load(path: Path | str) -> tuple[NDArray, int]:
         RingError: The file is missing or no ledger.
     """
     path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
+    data = _read(path)
     if data[: len(HEADER)] != HEADER:
         raise RingError(f"{path} is not a ledger")
     runs, damaged, at = [], 0, len(HEADER)
@@ -225,13 +242,7 @@ def last_step(path: Path | str) -> int:
     Raises:
         RingError: No ledger.
     """
-    try:
-        with Path(path).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(len(HEADER), size - _TAIL * RECORD.itemsize))
-            data = file.read()
-    except OSError as error:
-        raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
+    data = _read(Path(path), last_bytes=_TAIL * RECORD.itemsize)
     at = len(data) - RECORD.itemsize
     while at >= 0:
         sound = _is_record(data, at)
@@ -239,6 +250,29 @@ def last_step(path: Path | str) -> int:
             return int(record["step"])
         at -= RECORD.itemsize if sound else 1  # a torn record has an unknown length: search the previous one byte by byte
     return 0
+
+
+def _open(path: Path, flags: int, purpose: str) -> int:
+    """Opens a regular file; raises RingError for anything else, such as a named pipe, whose other end might never come."""
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise RingError(f"cannot {purpose} the ledger {path}: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise RingError(f"{path} is not a ledger: it is no regular file; choose another path")
+    return descriptor
+
+
+def _read(path: Path, last_bytes: int | None = None) -> bytes:
+    """The content of a file, or its end without the header."""
+    try:
+        with open(_open(path, os.O_RDONLY, "read"), "rb") as file:
+            if last_bytes is not None:
+                file.seek(max(len(HEADER), file.seek(0, os.SEEK_END) - last_bytes))
+            return file.read()
+    except OSError as error:
+        raise RingError(f"cannot read the ledger {path}: {error.strerror}") from error
 
 
 def _create(path: Path) -> None:

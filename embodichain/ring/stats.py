@@ -17,6 +17,7 @@ from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.locks import row_at
 from embodichain.ring.participants import Health, Identity, RowState
+from embodichain.ring.unique import Unique
 from embodichain.types import RingSpec
 
 
@@ -32,8 +33,10 @@ class ParticipantView(NamedTuple):
     acquired: int
 
 
-class Observer:
+class Observer(Unique):
     """Reads a ring's statistics from its memory, without a participant's row and without numba; `open` maps it read-only."""
+
+    instead = "open the ring's path again, also in another process"
 
     def __init__(self, file: RingFile, spec: RingSpec, lay: RingLayout) -> None:
         memory, _, self.witness = file

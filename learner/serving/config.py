@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from embodichain.errors import ConfigError, unknown
 from learner.inference.config import SaiConfig
 
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]|[\ud800-\udc7f\udd00-\udfff]")
+"""Control characters, and halves of characters that stand for no byte."""
 DIALECTS = ("openpi", "lingbot")
 """Protocols. openpi: each request is an observation, each reply a chunk. lingbot: frames and executed actions are sent in requests
 of their own (`serving.dialects.lingbot`)."""
@@ -20,7 +23,7 @@ class ServeConfig:
     port: int = 8000
     """TCP port; 0 takes any free one."""
     api_key: str = ""
-    """Key that clients must send as `Authorization: Api-Key ...`; empty asks for none."""
+    """Key that clients must send as `Authorization: Api-Key ...`, in UTF-8; empty asks for none."""
     max_message_bytes: int = 32 * 2**20
     max_connections: int = 32
     max_sessions: int = 16
@@ -37,6 +40,11 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if self.dialect not in DIALECTS:
             raise unknown("dialect", self.dialect, DIALECTS)
+        if self.api_key.strip(" \t") != self.api_key or _NOT_IN_HEADERS.search(self.api_key):
+            raise ConfigError(
+                "api_key begins or ends with a blank, or holds a line break or another control character, and no client can send "
+                "such a header: use letters, digits and signs (a key read from a file often ends with a line break)"
+            )
         if not 0 <= self.port < 65536:
             raise ConfigError(f"port must be 0..65535, got {self.port}")
         if self.max_memory_mib < 1:

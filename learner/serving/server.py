@@ -11,7 +11,7 @@ import hmac
 import http
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -139,11 +139,8 @@ class PolicyServer:
     def _admit(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path == "/healthz":
             return connection.respond(http.HTTPStatus.OK, "OK\n")
-        if self._config.api_key:
-            expected = f"Api-Key {self._config.api_key}"
-            given = request.headers.get_all("Authorization")
-            if len(given) != 1 or not hmac.compare_digest(given[0].encode(), expected.encode()):
-                return connection.respond(http.HTTPStatus.UNAUTHORIZED, "this server wants `Authorization: Api-Key ...`\n")
+        if self._config.api_key and not has_key(request.headers.get_all("Authorization"), self._config.api_key):
+            return connection.respond(http.HTTPStatus.UNAUTHORIZED, "this server wants `Authorization: Api-Key ...`\n")
         if self._open >= self._config.max_connections:
             return connection.respond(http.HTTPStatus.SERVICE_UNAVAILABLE, f"{self._open} clients are connected already\n")
         return None
@@ -181,6 +178,15 @@ class PolicyServer:
         finally:
             self._open -= 1
             await loop.run_in_executor(self._compute, connection.close)
+
+
+def has_key(given: Sequence[str], api_key: str) -> bool:
+    """Whether the `Authorization` headers of a request, decoded as websockets does, are one that holds the key; in constant time.
+
+    Bytes are compared, because a client may send any. The key is expected in UTF-8, as the websockets library sends it.
+    """
+    expected = f"Api-Key {api_key}".encode(errors="surrogateescape")
+    return len(given) == 1 and hmac.compare_digest(given[0].encode("ascii", "surrogateescape"), expected)
 
 
 def _answer(connection: Connection | LingbotConnection, data: str | bytes) -> dict[str, Any]:

@@ -5,6 +5,7 @@ This file knows no sockets: the server calls `Connection.answer` with each messa
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from learner.inference.policy import Policy
 from learner.serving.budget import Memory, RequestError
 
 _MOST_ID_CHARACTERS = 128
+_NUMBER = re.compile("0|[1-9][0-9]{0,5}")
+"""How the number of a part is written: in one way only, so that two names cannot mean one part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +62,12 @@ class Reader:
     """Turns messages into observations; refuses anything that the model was not trained on.
 
     `rename` maps a client's keys to those of this server: {"observation/image": "images/head", "observation/state": "state"}. Parts
-    of a split state are named "state/0", "state/1" and so on, and are concatenated.
+    of a split state are named "state/0", "state/1" and so on, and are concatenated in the order of their numbers.
     """
 
     KEYS = ("images", "state", "prompt", "session_id", "reset", "executed", "lost", "horizon")
+    DIVIDED = ("images", "state")
+    """Keys that may have parts, as in "images/head"."""
 
     def __init__(self, body: Embodiment, rename: Mapping[str, str] | None = None) -> None:
         self._body = body
@@ -72,17 +77,27 @@ class Reader:
                 raise unknown("message key", name, [*self.KEYS, *(f"images/{camera}" for camera in body.cameras)])
 
     def flat(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Flattens nested maps to keys such as "images/head" and renames them; raises RequestError for an unknown key."""
+        """Flattens nested maps to keys such as "images/head" and renames them.
+
+        Raises RequestError for an unknown key, and for two values that fall on the same name: only one of them could be used.
+        """
         found: dict[str, Any] = {}
+        origins: dict[str, str] = {}
         if wrong := [key for key in message if not isinstance(key, str)]:
             raise RequestError(f"keys are strings, got {wrong[0]!r:.40}; a request may hold {', '.join(self.KEYS)}")
         for key, value in message.items():
             nested = {f"{key}/{name}": part for name, part in value.items()} if isinstance(value, dict) else {key: value}
-            for name, part in nested.items():
-                found[self._rename.get(name, name)] = part
+            if isinstance(value, dict) and len(nested) < len(value):
+                raise RequestError(f"two keys in {key!r:.40} read the same: send each name once")
+            for theirs, part in nested.items():
+                name = self._rename.get(theirs, theirs)
+                if name in found:
+                    raise RequestError(f"{origins[name]!r:.60} and {theirs!r:.60} both mean {name!r:.60}: send one of them")
+                found[name], origins[name] = part, theirs
         for key in found:
-            if key.partition("/")[0] not in self.KEYS:
-                raise RequestError(f"unknown key {key!r}; a request may hold {', '.join(self.KEYS)}")
+            name, slash, _ = key.partition("/")
+            if name not in self.KEYS or (slash and name not in self.DIVIDED):
+                raise RequestError(f"unknown key {key!r:.60}; a request may hold {', '.join(self.KEYS)}")
         return found
 
     def observation(self, values: Mapping[str, Any]) -> Observation:
@@ -91,13 +106,11 @@ class Reader:
         pictures = {key.removeprefix("images/"): value for key, value in values.items() if key.startswith("images")}
         for name in pictures:
             if name not in body.cameras:
-                raise RequestError(f"unknown camera {name!r}; available: {', '.join(body.cameras)}")
+                raise RequestError(f"unknown camera {name!r:.60}; available: {', '.join(body.cameras)}")
         if missing := [name for name in body.cameras if name not in pictures]:
             raise RequestError(f"no picture of camera {', '.join(missing)}; the policy sees {', '.join(body.cameras)}")
         rgb = np.stack([self._picture(name, pictures[name]) for name in body.cameras])
-        parts = [self.numbers(key, value) for key, value in sorted(values.items()) if key.partition("/")[0] == "state"]
-        if not parts:
-            raise RequestError(f"no state: {self._sizes('measured joints and grippers, 1-D', ())}")
+        parts = [self.numbers(key, values[key]) for key in self._parts(values)]
         proprio, native = self._unified("state", np.concatenate([part.reshape(-1) for part in parts]), ())
         self.check_limits("state", proprio[None])
         executed = None
@@ -107,6 +120,21 @@ class Reader:
             executed, _ = self._unified("executed", given, (count,))
             self.check_limits("executed action", executed)
         return Observation(rgb=rgb, proprio=proprio, executed=executed, native=native)
+
+    def _parts(self, values: Mapping[str, Any]) -> list[str]:
+        """The keys of the state in the order in which it is joined: "state" alone, or "state/0", "state/1" and so on."""
+        keys = [key for key in values if key.partition("/")[0] == "state"]
+        if not keys:
+            raise RequestError(f"no state: {self._sizes('measured joints and grippers, 1-D', ())}")
+        if keys == ["state"]:
+            return keys
+        for key in keys:
+            if not _NUMBER.fullmatch(key.removeprefix("state/")):
+                raise RequestError(f"{key!r:.60} is no part of a state: send it whole, or as state/0, state/1 and so on")
+        keys.sort(key=lambda key: int(key.removeprefix("state/")))
+        if missing := [f"state/{number}" for number in range(len(keys)) if f"state/{number}" not in values]:
+            raise RequestError(f"{missing[0]} is missing: the highest of {len(keys)} parts of the state is {keys[-1]}")
+        return keys
 
     def check_limits(self, what: str, rows: NDArray[np.float32]) -> None:
         """Raises RequestError when one of the unified vectors [N, 30] lies beyond what can be of the robot."""

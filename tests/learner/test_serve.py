@@ -17,6 +17,7 @@ import websockets.sync.client
 from learner_parts import SIDE, SMALL, fitted, shaken, trajectory
 from openpi_client import msgpack_numpy
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
+from websockets.asyncio.server import serve as listen
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
 
 from embodichain import cli, robots
@@ -199,6 +200,51 @@ def test_without_the_right_key_nobody_is_let_in_but_health_checks(port, headers)
         websockets.sync.client.connect(f"ws://127.0.0.1:{port}", additional_headers=headers)
     assert refused.value.response.status_code == 401
     assert healthy(port)
+
+
+def knock(port: int, sent: bytes) -> int:
+    """The status of the answer to a handshake with these bytes as its `Authorization` header."""
+    lines = [
+        b"GET / HTTP/1.1",
+        b"Host: localhost",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        b"Sec-WebSocket-Version: 13",
+        b"Authorization: " + sent,
+    ]
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as plain:
+        plain.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
+        return int(plain.makefile("rb").readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [("s3cret", b"s3cret"), ("cl\u00e9 \U0001f511", "cl\u00e9 \U0001f511".encode()), (os.fsdecode(b"\xff\xfe"), b"\xff\xfe")],
+)
+def test_a_key_of_any_letters_lets_in_who_sends_its_bytes_and_nobody_else(key, right):
+    server = PolicyServer.__new__(PolicyServer)  # admission needs the settings alone
+    server._config, server._open = ServeConfig(api_key=key), 0
+
+    async def scenario() -> None:
+        async def greet(connection):
+            await connection.send("welcome")
+
+        async with listen(greet, "127.0.0.1", 0, process_request=server._admit) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            assert await asyncio.to_thread(knock, port, b"Api-Key " + right) == 101
+            for wrong in (b"", b"\xff", right[:-1], right + b"\xe9", right.decode(errors="replace").encode() + b"?"):
+                assert await asyncio.to_thread(knock, port, b"Api-Key " + wrong) == 401
+            assert await asyncio.to_thread(knock, port, right) == 401
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("key", ["s3cret\n", " s3cret", "s3\rcret", "s3cret\t", "s3\0cret", "s3cret\x7f", "s3\ud800cret"])
+def test_a_key_that_no_header_can_hold_is_refused_at_the_start(key):
+    with pytest.raises(ConfigError, match="api_key begins or ends with a blank, or holds") as refused:
+        ServeConfig(api_key=key)
+    assert "s3" not in str(refused.value), "a secret is not shown"
 
 
 def test_web_pages_are_refused(port):

@@ -114,6 +114,62 @@ def test_other_clients_names_are_mapped_and_parts_of_a_state_joined(connect):
         connect(rename={"observation/image": "picture"})
 
 
+@pytest.fixture
+def reader(body):
+    return Reader(body)
+
+
+def seen(message: dict) -> dict:
+    """A frame without its state, as flat keys."""
+    return {f"images/{name}": picture for name, picture in message["images"].items()}
+
+
+@pytest.mark.parametrize("count", range(2, 31))
+def test_however_many_parts_a_state_comes_in_it_is_the_whole_one(reader, count):
+    message, rng = request(0), np.random.default_rng(count)
+    parts = list(enumerate(np.array_split(message["state"], count)))
+    rng.shuffle(parts)
+    split = {**seen(message), "state": {str(number): part for number, part in parts}}
+    assert np.array_equal(reader.observation(reader.flat(split)).proprio, message["state"])
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"state/0": 15, "state/2": 15}, "state/1 is missing.*2 parts.*state/2"),
+        ({"state/1": 30}, "state/0 is missing"),
+        ({"state/0": 15, "state/01": 15}, "'state/01' is no part of a state"),
+        ({"state/0": 15, "state/one": 15}, "'state/one' is no part"),
+        ({"state/0": 15, "state/\u0661": 15}, "is no part"),
+        ({"state/0": 15, "state/-1": 15}, "is no part"),
+        ({"state/0": 15, "state/1/0": 15}, "is no part"),
+        ({"state/": 30}, "is no part"),
+        ({"state": 30, "state/0": 30}, "'state' is no part"),
+    ],
+)
+def test_parts_of_a_state_that_say_no_order_are_refused(reader, state, reason):
+    message = {**seen(request(0)), **{key: np.zeros(size, np.float32) for key, size in state.items()}}
+    with pytest.raises(RequestError, match=reason):
+        reader.observation(reader.flat(message))
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"images": {"head": 1}, "images/head": 2}, "'images/head' and 'images/head' both mean 'images/head'"),
+        ({"images/head": 1, "images": {"head": 2}}, "both mean 'images/head'"),
+        ({"camera": 1, "images/head": 2}, "'camera' and 'images/head' both mean 'images/head'"),
+        ({"images/head": 1, "camera": 2}, "'images/head' and 'camera' both mean 'images/head'"),
+        ({"camera": 1, "eye": 2}, "'camera' and 'eye' both mean 'images/head'"),
+        ({"state": {0: 1, "0": 2}}, "two keys in 'state' read the same"),
+        ({"prompt": {"words": "go"}}, "unknown key 'prompt/words'"),
+    ],
+)
+def test_two_values_for_one_name_are_refused(body, message, reason):
+    with pytest.raises(RequestError, match=reason):
+        Reader(body, {"camera": "images/head", "eye": "images/head"}).flat(message)
+
+
 def test_the_robots_own_vectors_give_its_own_actions(connect, codec):
     home = codec.round(robots.get("dual_piper").home)
     unified = connect().answer(request(0, state=codec.encode(home)))["actions"]

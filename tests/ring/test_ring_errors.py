@@ -173,3 +173,27 @@ def test_free_memory_is_that_of_the_processs_own_control_group_and_of_those_arou
     assert not dict(host._left_in_groups("0::/elsewhere\n3:cpu:/other\n", tmp_path))
     group("memory/old", 700, 100, ("memory.limit_in_bytes", "memory.usage_in_bytes"))
     assert dict(host._left_in_groups("4:memory:/old\n", tmp_path)) == {600: "left in the control group /old"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "tree", "names", "own", "others"),
+    [
+        ("0::/job\n", "job", ("memory.max", "memory.current"), "inactive_file", "total_inactive_file"),
+        (
+            "4:memory:/job\n",
+            "memory/job",
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            "total_inactive_file",
+            "inactive_file",
+        ),
+    ],
+)
+@pytest.mark.parametrize(("cached", "left"), [(700, 720), (0, 20), (980, 1_000), (5_000, 1_000)])
+def test_files_that_a_container_has_read_take_no_memory_from_a_ring(tmp_path, groups, tree, names, own, others, cached, left):
+    folder = tmp_path / tree
+    folder.mkdir(parents=True)
+    for name, value in zip(names, (1_000, 980), strict=True):
+        (folder / name).write_text(f"{value}\n")
+    stat = f"anon 17\nfile 960\nshmem 940\nactive_file 950\n{others} 930\n{own} {cached}\ninactive_anon 920\n"
+    (folder / "memory.stat").write_text(stat)
+    assert dict(host._left_in_groups(groups, tmp_path)) == {left: "left in the control group /job"}

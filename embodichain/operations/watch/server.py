@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-import os
 import signal
 import threading
 import time
@@ -22,7 +21,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response, Streami
 from embodichain.errors import ConfigError
 from embodichain.operations.watch.exposition import exposition
 from embodichain.operations.watch.view import RunView
-from embodichain.processes import call
+from embodichain.processes import call, send_signal
 from embodichain.ray_engine.start import NoCluster, Refused
 from embodichain.ray_engine.visit import visit
 from embodichain.ring.budget import MAX_READS_LIMIT
@@ -205,24 +204,13 @@ def _view(watcher: Watcher, index: int) -> RunView:
 def _interrupt(view: RunView, pid: int) -> bool:
     """Ends the run as Ctrl-C does: a checkpoint, a report, and --resume goes on. Returns False when `pid` does not work on it.
 
-    A killed run leaves its number and its ring behind, and the system gives the number to another process. So the process is taken
-    hold of first, then it must hold the run's folder, and only then is it told to stop.
+    A killed run leaves its number and its ring behind, and the system gives the number to another process. So only a process that
+    holds the run's folder is told to stop.
     """
     try:
-        process = os.pidfd_open(pid)
-    except OSError:
-        return False
-    try:
-        if not view.holds_folder(pid):
-            return False
-        signal.pidfd_send_signal(process, signal.SIGINT)
-    except ProcessLookupError:
-        return False
+        return send_signal(pid, signal.SIGINT, is_meant=lambda: view.holds_folder(pid))
     except PermissionError:
         raise HTTPException(403, f"the process {pid} belongs to another user, who alone can stop it") from None
-    finally:
-        os.close(process)
-    return True
 
 
 def _png(data: bytes | None) -> Response:
