@@ -32,7 +32,8 @@ from embodichain.world import World
 
 QUICK = ("turn_switch",)
 ALL = ("turn_switch", "place_mouse_pad", "stack_bowls")
-_SIZE = {"width": 16, "height": 16}
+_SIDE = 16
+"""Width and height of pictures, which nobody looks at."""
 _BOTH = ("mujoco", "mujoco_warp")
 
 
@@ -44,12 +45,12 @@ def measure(quick: bool, tasks: Sequence[str] = ()) -> dict[str, Any]:
 
 def compare(name: str, count: int) -> dict[str, Any]:
     """Plays `count` scenes of one task in both, and times a control step of as many worlds."""
-    world = prepare(WorldConfig(tasks=(name,), **_SIZE))
+    world = prepare(WorldConfig(tasks=(name,), width=_SIDE, height=_SIDE))
     task, scenes = _scenes(world, count)
     verdicts: dict[str, dict[int, str]] = {}
     figures: dict[str, Any] = {}
     for physics in _BOTH:
-        batch = make_batch(physics, robot=world.robot, num_worlds=count, **_SIZE)
+        batch = make_batch(physics, robot=world.robot, num_worlds=count, width=_SIDE, height=_SIDE)
         began = time.process_time()
         batch.load(range(count), scenes)
         batch.step(np.tile(world.robot.home, (count, 1)))
@@ -100,7 +101,7 @@ def timed(world: World, scenes: Sequence[Scene], steps: int = 15) -> dict[str, A
     took: dict[str, float] = {}
     borne: dict[str, list[float]] = {}
     for physics in _BOTH:
-        batch = make_batch(physics, robot=world.robot, num_worlds=len(scenes), **_SIZE)
+        batch = make_batch(physics, robot=world.robot, num_worlds=len(scenes), width=_SIDE, height=_SIDE)
         batch.load(range(len(scenes)), scenes)
         for _ in range(5):
             tape = batch.step(home)
