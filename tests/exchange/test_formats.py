@@ -47,7 +47,8 @@ def test_robomimic_holds_all_also_while_it_is_written_and_when_it_goes_on(tmp_pa
     first = writer(RobomimicWriter, tmp_path)
     first.add(recorded(1))
     first.add(recorded(2))
-    assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2])  # as a kill would leave it
+    del first  # never closed, as a kill would leave it
+    assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2])
     with writer(RobomimicWriter, tmp_path, resume=True) as second:
         second.add(recorded(3))
     assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2, 3])
