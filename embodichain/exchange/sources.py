@@ -75,7 +75,7 @@ def from_scenes(world: World, first: int, told: Told, between: Callable[[], None
 def from_ring(
     ring: AnyRing, robot: Robot, ledger: Path, seen: Collection[int], told: Told, between: Callable[[], None]
 ) -> Iterator[Recorded]:
-    """Draws trajectories that are not in `seen` from a running job's ring until the ring closes.
+    """Draws trajectories that are not in `seen` from a running job's ring until the ring closes, or its owner has died.
 
     Each draw uses one of the K reads of a trajectory, which the learner then lacks. It is recorded in the file `ledger`, with the
     learner's present iteration, before the trajectory is used. The ring's contents can be listed without a read, so that few
@@ -94,6 +94,8 @@ def from_ring(
                     return
                 patient = time.monotonic() - since < _PATIENCE_S
                 if not news or (news < _NEWS * len(there) and patient):
+                    if not observer.witness.owner_alive():  # a job that was killed has closed nothing, and nothing new comes
+                        return
                     time.sleep(_POLL_S)
                     continue
                 with ring.sample(1, timeout_s=1.0, rng=rng) as lease:
