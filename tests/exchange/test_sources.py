@@ -2,13 +2,18 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
-from exchange_parts import ROOT, episodes_in, start
+import pytest
+from exchange_parts import ROBOT, ROOT, episodes_in, schema, start
 
+from embodichain.errors import SceneError
+from embodichain.exchange import sources
 from embodichain.types import RING_FILE
 
 _OWNER = """
@@ -42,3 +47,44 @@ def test_an_export_along_with_a_job_that_is_killed_ends_by_itself(tmp_path, no_s
     ring.unlink(missing_ok=True)
     report = json.loads(said.splitlines()[-1])
     assert along.returncode == 0 and report["episodes"] == 2 and not report["interrupted"], errors
+
+
+@pytest.mark.parametrize("first", [0, 37])
+def test_a_task_that_never_succeeds_is_given_up_with_its_commonest_reason(first, monkeypatch):
+    class Stage:
+        """Scenes of which none is valid."""
+
+        def __init__(self, world, physics):
+            pass
+
+        def step(self, number):
+            raise SceneError("the cup does not fit" if number % 3 else "no place for the tray")
+
+    monkeypatch.setattr(sources, "SceneStage", Stage)
+    world = SimpleNamespace(robot=ROBOT, trajectory_spec=schema(), make_physics=lambda: SimpleNamespace(close=lambda: None))
+    told, looks = sources.Told(), []
+    scenes = sources.from_scenes(world, first, told, lambda: looks.append(sum(told.refused.values())))
+    with pytest.raises(SceneError, match=rf"100 scenes in a row, {first} to {first + 99}; 6[67] of them: the cup does not fit"):
+        next(scenes)
+    assert looks == list(range(100)), "whoever watches sees it move"
+
+
+def catches(pid, number):
+    """Whether a process has a handler for a signal."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(lines["SigCgt"], 16) >> (number - 1) & 1
+
+
+def test_a_signal_before_the_first_scene_ends_the_export_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBODICHAIN_CACHE", str(tmp_path / "cache"))
+    export = start("export", "lerobot", "--task", "turn_switch", "-n", 1, "-o", tmp_path / "set")
+    deadline = time.monotonic() + 240
+    while not catches(export.pid, signal.SIGTERM):
+        assert export.poll() is None and time.monotonic() < deadline, export.communicate()
+        time.sleep(0.02)
+    time.sleep(1.0)  # now it builds assets, and after them the table of reach
+    export.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    _, said = export.communicate(timeout=60)
+    assert export.returncode == 130 and time.monotonic() - asked < 10, said
+    assert "Traceback" not in said and not (tmp_path / "set").exists()
