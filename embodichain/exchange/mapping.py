@@ -34,7 +34,7 @@ class Correspondence:
     action: {left.joint1: shoulder_pan.pos, left.gripper: {from: gripper.pos, scale: 0.0007}, right.joint1: {value: 0.0}}
     state: {...}                    # as action, which it is when left out
     keys: {action: action, state: observation.state}
-    instruction: turn the switch    # instead of their sentences
+    instruction: turn the switch    # instead of all their sentences, or {THEIR SENTENCE: OURS} instead of some
     fps: 30                         # instead of what their info.json says
     """
 
@@ -43,8 +43,14 @@ class Correspondence:
     state: Mapping[str, Pick] = field(default_factory=dict)
     action_key: str = lerobot.ACTION
     state_key: str = lerobot.STATE
-    instruction: str = ""
+    instruction: str | Mapping[str, str] = ""
     fps: float = 0.0
+
+    def worded(self, sentence: str) -> str:
+        """The instruction that takes the place of their `sentence`."""
+        if isinstance(self.instruction, str):
+            return self.instruction or sentence
+        return self.instruction.get(sentence, sentence)
 
 
 def load(path: Path) -> Correspondence:
@@ -66,7 +72,7 @@ def load(path: Path) -> Correspondence:
         state=state or action,
         action_key=keys.get("action", lerobot.ACTION),
         state_key=keys.get("state", lerobot.STATE),
-        instruction=str(values.get("instruction", "")),
+        instruction=words if isinstance(words := values.get("instruction", ""), dict) else str(words),
         fps=float(values.get("fps", 0.0)),
     )
 
