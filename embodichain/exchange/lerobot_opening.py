@@ -35,12 +35,9 @@ def read_info(folder: Path) -> dict[str, Any]:
             f"{folder} is of LeRobot's version {info.get('codebase_version')}, and {lerobot.VERSION} is read here: "
             "convert it with lerobot's own script"
         )
-    features = info.get("features")
-    known = isinstance(features, dict) and all(
-        isinstance(feature, dict) and isinstance(feature.get("dtype"), str) and _is_shape(feature.get("shape"))
-        for feature in features.values()
-    )
-    films = known and any(feature["dtype"] == "video" for feature in features.values())
+    features = list(info["features"].values()) if isinstance(info.get("features"), dict) else []
+    known = bool(features) and all(map(_is_feature, features))
+    films = known and any(feature["dtype"] == "video" for feature in features)
     wanted: dict[str, tuple[bool, str]] = {
         "fps": (_is_rate(info.get("fps")), "a number above 0"),
         "features": (known, "an object with dtype and shape of every column"),
@@ -146,8 +143,11 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_shape(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_count(size) for size in value)
+def _is_feature(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("dtype"), str):
+        return False
+    shape = value.get("shape")
+    return isinstance(shape, list) and bool(shape) and all(map(_is_count, shape))
 
 
 def _shown(info: Mapping[str, Any], name: str) -> str:

@@ -79,6 +79,7 @@ class LeRobotFolder:
         if extra := sorted({"depth", "segmentation"} & {entry.name for entry in spec.fields}):
             missing.append(f"{' and '.join(extra)} of every frame, which such a data set does not hold")
         channels = channels_of(robot)
+        self._mapping.check(channels, [camera.name for camera in robot.cameras])
         self._action = self._columns(self._mapping.action_key, channels, self._mapping.action, "command", missing, self._per_row)
         self._state = self._columns(self._mapping.state_key, channels, self._mapping.state, "measured", missing, 1)
         self._cameras = [self._mapping.cameras.get(c.name, lerobot.IMAGES + c.name) for c in robot.cameras]

@@ -1,6 +1,7 @@
 """The faults of somebody's data set show when it is opened, each as one line; what is opened can be learned from."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -117,6 +118,43 @@ def test_files_that_are_not_there_show_at_once(tmp_path, made, file):
     (folder / file).unlink()
     with pytest.raises(ConfigError, match=r"lacks the file|describes no episode 0"):
         opened(folder)
+
+
+SLIPS = [
+    ("action:", "action holds nothing"),
+    ("cameras:", "cameras holds nothing"),
+    ("keys:", "keys holds nothing"),
+    ("keys: {acton: action}", "did you mean 'action'"),
+    ("keys: {action: 3}", "name of a column"),
+    ("cameras: [head]", "cameras holds list"),
+    ("cameras: {head: 3}", "name of a column"),
+    ("cameras: {haed: observation.images.head}", "did you mean 'head'"),
+    ("action: [1]", "action holds list"),
+    ("action: {left.joint1: {value: x}}", "finite numbers"),
+    ("action: {left.joint1: {value: .inf}}", "finite numbers"),
+    ("action: {left.joint1: {from: left.joint1, scale: much}}", "finite numbers"),
+    ("action: {left.jiont1: {from: left.joint1, scale: 5}}", "did you mean 'left.joint1'"),
+    ("state: {left.griper: left.gripper}", "did you mean 'left.gripper'"),
+    ("fps: fast", "fps is 'fast'"),
+    ("fps: -3", "fps is -3"),
+    ("fps: 0", "fps is 0"),
+    ("fps: .nan", "fps is nan"),
+    ("instruction: [a]", "give a sentence"),
+    ("camera: {head: observation.images.head}", "did you mean 'cameras'"),
+    ("- cameras", "cameras, action"),
+]
+
+
+@pytest.fixture(scope="module")
+def right(tmp_path_factory):
+    """A data set without a fault."""
+    return write_set(tmp_path_factory.mktemp("right") / "set", [Recorded.of(recording(1, SPEC), CODEC)])
+
+
+@pytest.mark.parametrize(("text", "said"), SLIPS)
+def test_a_slip_in_a_mapping_is_refused_with_what_was_meant(right, text, said):
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        opened(right, text)
 
 
 def test_a_dry_run_says_what_is_wrong_with_the_static_set_and_what_is_left_out(tmp_path, made, capsys):
