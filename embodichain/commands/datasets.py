@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from embodichain.config import WorldConfig
     from embodichain.exchange.card import Source
-    from embodichain.exchange.recorded import Recorded
+    from embodichain.exchange.recorded import Layout, Recorded
     from embodichain.exchange.sources import Told
     from embodichain.exchange.writers import DatasetWriter
     from embodichain.progress import Board
@@ -42,9 +42,10 @@ def export(arguments: list[str]) -> int:
     parser = _parser(form)
     options = parser.parse(rest)
     _check(parser, options)
+    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
+    _check_folder(begin, options)
     if options.dry_run:
         return _plan(form, options)
-    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
     from embodichain.exchange.sources import Told
     from embodichain.progress import Board
 
@@ -122,6 +123,30 @@ def _check(parser: Parser, options: Namespace) -> None:
         raise ConfigError(f"--{played[0]} says how scenes are played, and --run plays none: leave it out, or use --task")
     for name in options.task:
         tasks.check(name)
+
+
+def _check_folder(kind: Callable[..., DatasetWriter], options: Namespace) -> None:
+    """Raises ConfigError for episodes or a folder that the format cannot take, before anything long has begun."""
+    layout = _layout(options)
+    if check := getattr(kind, "check", None):
+        check(options.out, layout, resume=options.resume)
+
+
+def _layout(options: Namespace) -> Layout:
+    """The layout of the episodes that these options ask for; raises what is wrong with their world or their run."""
+    from embodichain import robots
+    from embodichain.exchange.recorded import Layout
+
+    if options.task:
+        from embodichain.world import check_names
+
+        config = _world(options)
+        robot, _ = check_names(config)
+        return Layout.of(robot, config.trajectory_spec(robot))
+    from embodichain.ring.stats import Observer
+
+    named, path = _running(options.run)
+    return Layout.of(robots.get(options.robot or named), Observer.open(path).spec.trajectory)
 
 
 def _plan(form: str, options: Namespace) -> int:
@@ -253,9 +278,13 @@ def _running(run: Path) -> tuple[str, Path]:
     """The robot of a run and where its ring lies; raises ConfigError when the run is not going on."""
     import yaml
 
+    from embodichain.ring.stats import Observer
+
     note, config = run / RING_FILE, run / "config.yaml"
     path = Path(note.read_text(encoding="utf-8").strip()) if note.exists() else None
-    if path is None or not path.exists() or not config.exists():
+    # The ring of a run that was killed stays until somebody removes it.
+    alive = path is not None and path.exists() and config.exists() and Observer.open(path).witness.owner_alive()
+    if path is None or not alive:
         raise ConfigError(
             f"{run} has no ring now: it is no run, or not going on; export while it runs, or play scenes of its tasks (--task)"
         )

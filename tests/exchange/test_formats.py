@@ -91,6 +91,40 @@ def test_nothing_is_begun_that_could_not_be_finished(form, tmp_path, capsys):
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize("form", FORMATS.built_in)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "63"], "must be even"),
+        (["--chunk", "0"], "at least 1 action"),
+        (["--recovery", "7"], "recovery probability must be 0..1"),
+        (["--painter", "oil"], "unknown painter 'oil'"),
+        (["--robot", "dual_pipr"], "dual_piper"),
+        (["--run", "."], "one of them"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_export_refuses(form, words, said, tmp_path, capsys):
+    say = ["export", form, "--task", "turn_switch", "-o", str(tmp_path / "set"), *words]
+    for more in ([], ["--dry-run"]):
+        assert main([*say, *more]) == 2
+        assert said in (told := capsys.readouterr().err) and "Traceback" not in told
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("form", FORMATS.built_in)
+def test_a_dry_run_looks_at_the_folder_and_changes_nothing(form, tmp_path, capsys):
+    say = ["export", form, "--task", "turn_switch", "--size", "32", "--chunk", "4", "-o", str(tmp_path), "--dry-run"]
+    (tmp_path / "README.md").write_text("my notes")
+    assert main(say) == 2 and "README.md" in capsys.readouterr().err
+    (tmp_path / "README.md").unlink()
+    assert main(say) == 0 and not list(tmp_path.iterdir())
+    with writer(FORMATS.get(form), tmp_path) as begun:
+        begun.add(recorded(1))
+    assert main(say) == 2 and "--resume" in capsys.readouterr().err
+    assert main([*say, "--resume"]) == 0
+    assert main([*say, "--resume", "--size", "64"]) == 2 and "width 32, now 64" in capsys.readouterr().err
+
+
 def test_encoded_trajectories_are_refused():
     from embodichain.types import camera_spec
 

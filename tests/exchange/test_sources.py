@@ -44,6 +44,8 @@ def test_an_export_along_with_a_job_that_is_killed_ends_by_itself(tmp_path, no_s
         owner.kill()
         owner.communicate()
     said, errors = along.communicate(timeout=60)
+    refused = start("export", "lerobot", "--run", run, "-o", tmp_path / "other", "--dry-run")
+    assert "no ring now" in refused.communicate(timeout=240)[1] and refused.returncode == 2
     ring.unlink(missing_ok=True)
     report = json.loads(said.splitlines()[-1])
     assert along.returncode == 0 and report["episodes"] == 2 and not report["interrupted"], errors
