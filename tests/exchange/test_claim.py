@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import pytest
-from exchange_parts import CODEC, ROBOT, begin_run, fill, recording, schema, start
+from exchange_parts import CODEC, ROBOT, begin_run, ended, fill, recording, schema, start
 
 from embodichain.errors import ConfigError
 from embodichain.exchange.card import Card
@@ -69,7 +69,7 @@ def test_an_export_into_somebody_elses_folder_ends_with_2_and_one_line(tmp_path,
     with begin_run(tmp_path / "run", SPEC) as ring:
         fill(ring, range(1))
         export = start("export", "lerobot", "--run", tmp_path / "run", "-n", 1, "-o", tmp_path / "out")
-        _, said = export.communicate(timeout=240)
+        _, said = ended(export, timeout=240)
     assert export.returncode == 2 and "README.md" in said and "--out" in said and "Traceback" not in said
     assert files_in(tmp_path / "out") == {"README.md": b"my notes"}
 

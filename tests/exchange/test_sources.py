@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from exchange_parts import ROBOT, ROOT, episodes_in, schema, start
+from exchange_parts import ROBOT, ROOT, ended, episodes_in, schema, start
 
 from embodichain.errors import SceneError
 from embodichain.exchange import sources
@@ -43,9 +43,9 @@ def test_an_export_along_with_a_job_that_is_killed_ends_by_itself(tmp_path, no_s
     finally:
         owner.kill()
         owner.communicate()
-    said, errors = along.communicate(timeout=60)
+    said, errors = ended(along, timeout=60)
     refused = start("export", "lerobot", "--run", run, "-o", tmp_path / "other", "--dry-run")
-    assert "no ring now" in refused.communicate(timeout=240)[1] and refused.returncode == 2
+    assert "no ring now" in ended(refused, timeout=240)[1] and refused.returncode == 2
     ring.unlink(missing_ok=True)
     report = json.loads(said.splitlines()[-1])
     assert along.returncode == 0 and report["episodes"] == 2 and not report["interrupted"], errors
@@ -87,6 +87,6 @@ def test_a_signal_before_the_first_scene_ends_the_export_at_once(tmp_path, monke
     time.sleep(1.0)  # now it builds assets, and after them the table of reach
     export.send_signal(signal.SIGTERM)
     asked = time.monotonic()
-    _, said = export.communicate(timeout=60)
+    _, said = ended(export, timeout=60)
     assert export.returncode == 130 and time.monotonic() - asked < 10, said
     assert "Traceback" not in said and not (tmp_path / "set").exists()
