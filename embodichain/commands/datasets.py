@@ -9,14 +9,14 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from embodichain.command_line import Parser, existing
 from embodichain.commands.kinds import robot
-from embodichain.errors import ConfigError, SceneError
+from embodichain.errors import ConfigError
 from embodichain.exchange.writers import FORMATS
 from embodichain.types import CHUNK, LEDGER_FILE, RING_FILE
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from embodichain.config import WorldConfig
     from embodichain.exchange.card import Source
-    from embodichain.exchange.recorded import Recorded
+    from embodichain.exchange.recorded import Layout, Recorded
     from embodichain.exchange.sources import Told
     from embodichain.exchange.writers import DatasetWriter
     from embodichain.progress import Board
@@ -42,18 +42,23 @@ def export(arguments: list[str]) -> int:
     parser = _parser(form)
     options = parser.parse(rest)
     _check(parser, options)
+    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
+    _check_folder(begin, options)
     if options.dry_run:
         return _plan(form, options)
-    begin = FORMATS.get(form)  # first, so that a package that it lacks is missed before anything long
     from embodichain.exchange.sources import Told
     from embodichain.progress import Board
 
     told, interrupted, began = Told(), False, time.monotonic()
     with Board(quiet=options.json) as board, _Stop() as stop, ExitStack() as stack:
-        writer, recorded = _open(begin, options, told, board, stop, stack)
+        writer, recorded, between = _open(begin, options, told, board, stop, stack)
         before = writer.num_episodes
         try:
-            _write(writer, recorded, told, options, board)
+            try:
+                _write(writer, recorded, between, options, stop)
+            finally:
+                with stop.held():
+                    stack.close()
         except KeyboardInterrupt:
             interrupted = True
     report = {
@@ -120,6 +125,30 @@ def _check(parser: Parser, options: Namespace) -> None:
         tasks.check(name)
 
 
+def _check_folder(kind: Callable[..., DatasetWriter], options: Namespace) -> None:
+    """Raises ConfigError for episodes or a folder that the format cannot take, before anything long has begun."""
+    layout = _layout(options)
+    if check := getattr(kind, "check", None):
+        check(options.out, layout, resume=options.resume)
+
+
+def _layout(options: Namespace) -> Layout:
+    """The layout of the episodes that these options ask for; raises what is wrong with their world or their run."""
+    from embodichain import robots
+    from embodichain.exchange.recorded import Layout
+
+    if options.task:
+        from embodichain.world import check_names
+
+        config = _world(options)
+        robot, _ = check_names(config)
+        return Layout.of(robot, config.trajectory_spec(robot))
+    from embodichain.ring.stats import Observer
+
+    named, path = _running(options.run)
+    return Layout.of(robots.get(options.robot or named), Observer.open(path).spec.trajectory)
+
+
 def _plan(form: str, options: Namespace) -> int:
     source = f"scenes of {', '.join(options.task)}" if options.task else f"the ring of {options.run}"
     if options.json:
@@ -131,10 +160,11 @@ def _plan(form: str, options: Namespace) -> int:
 
 
 class _Stop:
-    """Lets the first Ctrl-C or SIGTERM wait until the episode under way is written; the second ends the program at once."""
+    """Ctrl-C and SIGTERM end the program at once; within `held`, the first waits until that is over, and the second does not."""
 
     def __init__(self) -> None:
         self._asked = False
+        self._depth = 0
 
     def __enter__(self) -> _Stop:
         self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -145,9 +175,21 @@ class _Stop:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
-            raise KeyboardInterrupt
+        wait = self._depth and not self._asked
         self._asked = True
+        if not wait:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Lets a signal wait; blocks may contain each other. Raises KeyboardInterrupt at the end of the outermost if one came."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        if not self._depth:
+            self.check()
 
     def check(self) -> None:
         """Raises KeyboardInterrupt once a signal came."""
@@ -155,23 +197,25 @@ class _Stop:
             raise KeyboardInterrupt
 
 
-def _write(writer: DatasetWriter, recorded: Iterator[Recorded], told: Told, options: Namespace, board: Board) -> None:
+def _write(
+    writer: DatasetWriter, recorded: Iterator[Recorded], between: Callable[[], None], options: Namespace, stop: _Stop
+) -> None:
     """Moves episodes from source to data set until there are enough."""
     while not options.count or writer.num_episodes < options.count:
-        episode = next(recorded, None)
-        if episode is None:
-            return
-        writer.add(episode)
-        note = f"{sum(told.refused.values())} refused" if options.task else f"{told.reads} reads"
-        board.update("episodes", writer.num_episodes, options.count or writer.num_episodes + 1, note)
-        if options.task and not writer.num_episodes and sum(told.refused.values()) >= 100:
-            raise SceneError(f"no episode in 100 scenes: {told.refused.most_common(1)[0][0]}")
+        # A draw from a ring uses a read, so what is drawn is written first; a scene that is given up costs nothing.
+        with nullcontext() if options.task else stop.held():
+            episode = next(recorded, None)
+            if episode is None:
+                return
+            with stop.held():
+                writer.add(episode)
+                between()
 
 
 def _open(
     kind: Callable[..., DatasetWriter], options: Namespace, told: Told, board: Board, stop: _Stop, stack: ExitStack
-) -> tuple[DatasetWriter, Iterator[Recorded]]:
-    """The data set and where its episodes come from; `stack` closes both."""
+) -> tuple[DatasetWriter, Iterator[Recorded], Callable[[], None]]:
+    """The data set, where its episodes come from, and what is called between them; `stack` closes the first two."""
     from embodichain.exchange.card import Card, sources_of
     from embodichain.exchange.recorded import Layout
     from embodichain.exchange.sources import from_ring, from_scenes
@@ -182,6 +226,12 @@ def _open(
         card = Card(layout=layout, command=command, licence=options.licence, sources=sources)
         return stack.enter_context(kind(options.out, layout, card, resume=options.resume))
 
+    def between() -> None:
+        """Before each scene, and each look at the ring: shows how far it is, and ends here if a signal came."""
+        done, refused = writer.num_episodes, sum(told.refused.values())
+        board.update("episodes", done, options.count or done + 1, f"{refused} refused" if options.task else f"{told.reads} reads")
+        stop.check()
+
     if options.task:
         from embodichain.prepare import prepare
 
@@ -189,7 +239,7 @@ def _open(
         world = prepare(config, board.update)
         writer = begin(Layout.of(world.robot, world.trajectory_spec), sources_of(world.assets))
         numbers = [TrajectoryId.unpack(packed).sequence for packed in writer.trajectory_ids]
-        return writer, from_scenes(world, max(numbers, default=-1) + 1, told, stop.check)
+        return writer, from_scenes(world, max(numbers, default=-1) + 1, told, between), between
     from embodichain import robots
     from embodichain.ring.open import attach_ring
 
@@ -198,7 +248,7 @@ def _open(
     body = robots.get(options.robot or named)
     writer = begin(Layout.of(body, ring.spec.trajectory), _sources(options.run / "assets"))
     board.say(f"reading along in {path}")
-    return writer, from_ring(ring, body, options.run / LEDGER_FILE, writer.trajectory_ids, told, stop.check)
+    return writer, from_ring(ring, body, options.run / LEDGER_FILE, writer.trajectory_ids, told, between), between
 
 
 def _world(options: Namespace) -> WorldConfig:
@@ -228,9 +278,13 @@ def _running(run: Path) -> tuple[str, Path]:
     """The robot of a run and where its ring lies; raises ConfigError when the run is not going on."""
     import yaml
 
+    from embodichain.ring.stats import Observer
+
     note, config = run / RING_FILE, run / "config.yaml"
     path = Path(note.read_text(encoding="utf-8").strip()) if note.exists() else None
-    if path is None or not path.exists() or not config.exists():
+    # The ring of a run that was killed stays until somebody removes it.
+    alive = path is not None and path.exists() and config.exists() and Observer.open(path).witness.owner_alive()
+    if path is None or not alive:
         raise ConfigError(
             f"{run} has no ring now: it is no run, or not going on; export while it runs, or play scenes of its tasks (--task)"
         )

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from embodichain.errors import ConfigError
 
-__all__ = ["PARTIAL", "check_lerobot", "read_json", "replacing", "write_json", "write_text"]
+__all__ = ["PARTIAL", "check_lerobot", "read_json", "remove_partials", "replacing", "write_json", "write_text"]
 
 PARTIAL = ".partial"
 """Suffix of a file that is being written; no reader of data sets opens such files."""
@@ -26,6 +26,12 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_partials(paths: Iterable[Path]) -> None:
+    """Removes what a writer that died left of these files."""
+    for path in paths:
+        path.with_name(path.name + PARTIAL).unlink(missing_ok=True)
 
 
 def check_lerobot(folder: Path) -> None:

@@ -6,7 +6,6 @@ finished episodes are never opened for writing again, so that a crash cannot dam
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,7 +27,6 @@ __all__ = [
     "TASKS",
     "VERSION",
     "VIDEO",
-    "number_in",
     "place",
     "tasks_table",
 ]
@@ -55,12 +53,6 @@ def place(template: str, number: int, key: str = "") -> Path:
     """Path of file `number`, relative to the data set; `template` is DATA, EPISODES, or VIDEO with the camera's column in `key`."""
     chunk, index = divmod(number, CHUNK_FILES)
     return Path(template.format(chunk_index=chunk, file_index=index, video_key=key))
-
-
-def number_in(path: Path) -> int | None:
-    """Number of the file at `path`, the inverse of `place`; None for a path that `place` does not make."""
-    found = re.fullmatch(r"chunk-(\d+)/file-(\d+)\.\w+", f"{path.parent.name}/{path.name}")
-    return int(found[1]) * CHUNK_FILES + int(found[2]) if found else None
 
 
 def tasks_table(tasks: list[str]) -> pa.Table:

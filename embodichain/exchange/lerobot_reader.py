@@ -1,4 +1,7 @@
-"""Reads LeRobot v3 data sets of any origin as trajectories of this engine; an unsuitable one raises with all that it lacks."""
+"""Reads LeRobot v3 data sets of any origin as trajectories of this engine; an unsuitable one raises with all that it lacks.
+
+Everything is looked at when a data set is opened, but for what is inside its films and its rows.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from av.error import FFmpegError
 from numpy.typing import NDArray
 from PIL import Image
@@ -19,7 +21,7 @@ from PIL import Image
 from embodichain import __version__
 from embodichain.errors import ConfigError
 from embodichain.exchange import lerobot_layout as lerobot
-from embodichain.exchange.files import check_lerobot, read_json
+from embodichain.exchange import lerobot_opening as opening
 from embodichain.exchange.mapping import Correspondence, pick_columns
 from embodichain.exchange.recorded import channels_of
 from embodichain.motion.action import ActionCodec
@@ -58,8 +60,11 @@ class _Columns:
 class LeRobotFolder:
     """One LeRobot data set, read for one robot and one trajectory layout. Owned by one thread.
 
-    Raises ConfigError when the folder is no readable data set of version 3, or lacks a camera or a joint that the robot needs; the
-    message names all that is missing and what is available.
+    Episodes that are shorter than a chunk are left out, and counted in `left_out`; numbers count the others.
+
+    Raises ConfigError when the folder is no readable data set of version 3, lacks a camera or a joint that the robot needs (the
+    message names all that is missing and what is available), has no episode that is long enough, or says more than an instruction
+    holds.
     """
 
     def __init__(self, folder: Path, robot: Robot, spec: TrajectorySpec, mapping: Correspondence | None = None) -> None:
@@ -67,20 +72,14 @@ class LeRobotFolder:
         self.folder, self._mapping = folder, mapping or Correspondence()
         self._robot, self._codec, self._chunk = robot, ActionCodec(robot), spec.chunk
         _, _, self._height, self._width, _ = spec.field("rgb").shape
-        check_lerobot(folder)
-        self._info: dict[str, Any] = read_json(folder / lerobot.INFO)
-        if self._info.get("codebase_version") != lerobot.VERSION:
-            raise ConfigError(
-                f"{folder} is of LeRobot's version {self._info.get('codebase_version')}, and {lerobot.VERSION} is read here: "
-                "convert it with lerobot's own script"
-            )
-        ours = folder / lerobot.OURS
-        self._per_row = int(read_json(ours)["layout"]["chunk"]) if ours.exists() else 1
+        self._info = opening.read_info(folder)
+        self._per_row = opening.rows_per_command(folder)
         self._fps = self._mapping.fps or float(self._info["fps"])
         missing: list[str] = []
         if extra := sorted({"depth", "segmentation"} & {entry.name for entry in spec.fields}):
             missing.append(f"{' and '.join(extra)} of every frame, which such a data set does not hold")
         channels = channels_of(robot)
+        self._mapping.check(channels, [camera.name for camera in robot.cameras])
         self._action = self._columns(self._mapping.action_key, channels, self._mapping.action, "command", missing, self._per_row)
         self._state = self._columns(self._mapping.state_key, channels, self._mapping.state, "measured", missing, 1)
         self._cameras = [self._mapping.cameras.get(c.name, lerobot.IMAGES + c.name) for c in robot.cameras]
@@ -95,37 +94,45 @@ class LeRobotFolder:
                 f"{folder} cannot be read as experience of robot {robot.name!r}; missing: {'; '.join(missing)}. "
                 f"Its commands are called {numbers or 'nothing'}: say in a mapping (--static.mapping FILE.yaml) which is which"
             )
-        self._episodes = self._read_episodes()
+        films = [key for key in self._cameras if features[key]["dtype"] == "video"]
+        entries = opening.read_episodes(folder, self._info["total_episodes"], films)
+        self._episodes = self._long_enough(entries)
+        self.left_out = len(entries) - len(self._episodes)
+        """Episodes that are shorter than a chunk."""
+        opening.check_files(folder, self._info, self._episodes, films)
+        self._check_words()
 
     @property
     def num_episodes(self) -> int:
-        """Episodes in the data set."""
+        """Episodes in the data set that are long enough."""
         return len(self._episodes)
 
     def trajectory_id(self, number: int) -> int:
-        """Packed trajectory id of episode `number`."""
-        return TrajectoryId(worker=WORKER, epoch=0, sequence=number).pack()
+        """Packed trajectory id of episode `number`; it holds the episode's index in the data set."""
+        return TrajectoryId(worker=WORKER, epoch=0, sequence=self._episodes[number]["episode_index"]).pack()
 
     def episode(self, number: int) -> dict[str, NDArray]:
         """Episode `number` as arrays in the layout of `camera_spec`, without padding.
 
         Commands and states recorded at another rate than the robot's are interpolated linearly in time; for images the latest
-        one is taken. An incomplete chunk at the end is dropped. Raises ConfigError for an episode shorter than one chunk.
+        one is taken. An incomplete chunk at the end is dropped. Raises ConfigError when the files hold less than the data set says.
         """
         entry = self._episodes[number]
-        table = pq.read_table(self.folder / self._file("data_path", entry, "data/"), filters=[("episode_index", "=", number)])
+        path = opening.file_of(self.folder, self._info, entry)
+        table = opening.read_rows(path, entry["episode_index"])
+        if lost := sorted({self._action.key, self._state.key} - set(table.column_names)):
+            raise ConfigError(f"{path} lacks the columns {', '.join(lost)}, which meta/info.json lists")
         rows = table.num_rows
         commands = self._action.read(table, self._per_row)[:-1].reshape(-1, self._robot.command_size)
         states = self._state.read(table, 1)[:, 0]
         hz, theirs = self._robot.control_hz, self._fps * self._per_row
-        if abs(hz - theirs) > 1e-6 * hz:
-            times = np.arange(int((rows - 1) / self._fps * hz + 1e-6)) / hz
+        if not self._same_rate:
+            times = np.arange(self._num_commands(rows)) / hz
             commands = _interpolated(commands, theirs, times)
         chunks = len(commands) // self._chunk
         if chunks < 1:
             raise ConfigError(
-                f"episode {number} of {self.folder} lasts {(rows - 1) / self._fps:.2f} s, and a chunk {self._chunk / hz:.2f} s: "
-                "shorter episodes cannot be used"
+                f"{path} holds {rows} rows of episode {entry['episode_index']}, of {entry['length']} that it should hold"
             )
         frame_times = np.arange(chunks + 1) * self._chunk / hz
         frames = np.minimum(np.floor(frame_times * self._fps + 1e-4).astype(int), rows - 1)
@@ -144,11 +151,48 @@ class LeRobotFolder:
             "instruction": np.zeros(INSTRUCTION_BYTES, np.uint8),
             "info": np.zeros(INFO_BYTES, np.uint8),
         }
-        write_text(out["instruction"], (self._mapping.instruction or entry["tasks"][0]).encode()[:INSTRUCTION_BYTES])
-        write_text(out["info"], self._provenance(entry, number).encode())
+        write_text(out["instruction"], self._words(entry).encode())
+        write_text(out["info"], self._provenance(entry).encode())
         return out
 
     # ------------------------------------------------------------------------------------------------------------- parts
+
+    @property
+    def _same_rate(self) -> bool:
+        hz = self._robot.control_hz
+        return abs(hz - self._fps * self._per_row) <= 1e-6 * hz
+
+    def _num_commands(self, rows: int) -> int:
+        """How many commands at the robot's rate an episode of `rows` rows makes."""
+        if self._same_rate:
+            return (rows - 1) * self._per_row
+        return int((rows - 1) / self._fps * self._robot.control_hz + 1e-6)
+
+    def _long_enough(self, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The episodes that make a chunk; raises ConfigError when none does."""
+        found = [entry for entry in entries if self._num_commands(entry["length"]) >= self._chunk]
+        if not found:
+            longest = max(entry["length"] for entry in entries)
+            raise ConfigError(
+                f"no episode of {self.folder} is long enough: the longest lasts {(longest - 1) / self._fps:.2f} s, and a chunk "
+                f"{self._chunk / self._robot.control_hz:.2f} s; choose another, or shorter chunks (--world.chunk)"
+            )
+        return found
+
+    def _words(self, entry: Mapping[str, Any]) -> str:
+        """The instruction of an episode, which a mapping may replace."""
+        return self._mapping.worded(next(iter(entry["tasks"]), ""))
+
+    def _check_words(self) -> None:
+        """Raises ConfigError for an instruction that does not fit into a trajectory: cut short it might say the opposite."""
+        long = {words for entry in self._episodes if len((words := self._words(entry)).encode()) > INSTRUCTION_BYTES}
+        if long:
+            first = min(long)
+            raise ConfigError(
+                f"{len(long)} instructions of {self.folder} are longer than the {INSTRUCTION_BYTES} bytes that a trajectory holds; "
+                f"the first has {len(first.encode())}: {first!r}. Say it shorter in a mapping (--static.mapping FILE.yaml), as "
+                "instruction: {THEIRS: YOURS}, or instruction: YOURS for all"
+            )
 
     def _columns(
         self, key: str, channels: tuple[str, ...], picks: Mapping[str, Any], what: str, missing: list[str], per_row: int
@@ -169,25 +213,6 @@ class LeRobotFolder:
             names = next(iter(names.values()))
         return [str(name) for name in names] if len(names) == feature["shape"][0] else [str(i) for i in range(feature["shape"][0])]
 
-    def _read_episodes(self) -> list[dict[str, Any]]:
-        """The rows of `meta/episodes` in order of episode, without those of an episode that was never completed."""
-        found: dict[int, dict[str, Any]] = {}
-        for path in sorted((self.folder / "meta/episodes").glob("*/*.parquet")):
-            schema = pq.read_schema(path)
-            wanted = [name for name in schema.names if not name.startswith("stats/")]
-            found |= {row["episode_index"]: row for row in pq.read_table(path, columns=wanted).to_pylist()}
-        total = self._info["total_episodes"]
-        if lost := [number for number in range(total) if number not in found]:
-            raise ConfigError(f"{self.folder} says that it has {total} episodes and describes no episode {lost[0]}")
-        if not total:
-            raise ConfigError(f"{self.folder} has no episode")
-        return [found[number] for number in range(total)]
-
-    def _file(self, template: str, entry: Mapping[str, Any], prefix: str, key: str = "") -> str:
-        return self._info[template].format(
-            chunk_index=entry[f"{prefix}chunk_index"], file_index=entry[f"{prefix}file_index"], video_key=key
-        )
-
     def _pictures(self, entry: Mapping[str, Any], table: pa.Table, key: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Images of one camera in these rows, [len(rows), h, w, 3]."""
         if self._info["features"][key]["dtype"] == "image":
@@ -199,7 +224,7 @@ class LeRobotFolder:
         return np.stack([sized[row] for row in rows.tolist()])
 
     def _decoded(self, entry: Mapping[str, Any], key: str, wanted: set[int]) -> dict[int, Image.Image]:
-        path = self.folder / self._file("video_path", entry, f"videos/{key}/", key)
+        path = opening.file_of(self.folder, self._info, entry, key)
         begin, fps = float(entry[f"videos/{key}/from_timestamp"]), float(self._info["fps"])
         found: dict[int, Image.Image] = {}
         try:
@@ -229,12 +254,13 @@ class LeRobotFolder:
                 out[chunk] = Segment.of_chunk(labels[first : max(end, first + 1)])
         return out
 
-    def _provenance(self, entry: Mapping[str, Any], number: int) -> TrajectoryInfo:
+    def _provenance(self, entry: Mapping[str, Any]) -> TrajectoryInfo:
         """The stored provenance when this engine wrote the data set; otherwise a note of the data set and episode."""
+        number = entry["episode_index"]
         if note := entry.get("provenance/info"):
             return TrajectoryInfo.decode(note.encode())
         return TrajectoryInfo(
-            task=entry["tasks"][0],
+            task=self._words(entry),
             robot=self._robot.name,
             physics="recorded",
             scene_seed=number,

@@ -1,13 +1,15 @@
 """Writes LeRobot v3 data sets: each episode completely or not at all, and the data set is readable at any moment.
 
 The files of an episode are written first and `meta/info.json`, which holds the number of episodes, last. So a writer that dies
-leaves a data set that is complete up to the episode before; the next writer removes the files of the unfinished episode.
+leaves a data set that is complete up to the episode before; the next writer removes the files of the unfinished episode. It looks
+only where it writes itself: whatever else lies in the folder stays.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,17 +19,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embodichain import __version__
 from embodichain.errors import ConfigError
+from embodichain.exchange import claim
 from embodichain.exchange import lerobot_layout as lerobot
 from embodichain.exchange.card import Card
-from embodichain.exchange.files import PARTIAL, read_json, replacing, write_json, write_text
+from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
 from embodichain.exchange.recorded import Layout, Recorded
 from embodichain.exchange.statistics import Statistics, merged, of_pictures, of_rows, plain
 from embodichain.export.video import write_video
 from embodichain.types import TrajectoryInfo
 
 __all__ = ["LeRobotWriter", "VideoConfig"]
+
+_FORM = Form(name="lerobot", mark=lerobot.OURS, counted=lerobot.INFO, second="data/chunk-*/file-001.parquet")
+_README = Path("README.md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +62,9 @@ class LeRobotWriter:
     def __init__(self, folder: Path, layout: Layout, card: Card, *, video: VideoConfig | None = None, resume: bool = False) -> None:
         """Begins a data set, or continues the one in `folder` with `resume`.
 
-        Raises ConfigError when the folder holds a data set and `resume` is False, or one of another layout.
+        Raises ConfigError as `claim.check` does, and when another writer has the folder.
         """
+        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self.layout = folder, layout
         self._card, self._video = card, video or VideoConfig()
         self._tasks: list[str] = []
@@ -65,14 +72,15 @@ class LeRobotWriter:
         self._statistics: dict[str, Statistics] = {}
         self.trajectory_ids: list[int] = []
         """Packed ids of all episodes in the data set, in order."""
-        if (folder / lerobot.INFO).exists():
-            if not resume:
-                raise ConfigError(f"{folder} holds a data set already: give --resume to go on with it, or another --out")
+        if self._claim.going_on:
             self._go_on()
             self._describe()
-        else:
-            write_json(folder / lerobot.OURS, self._ours())
         self._clear()
+
+    @classmethod
+    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+        """Raises ConfigError where a writer of this layout would not begin; changes nothing."""
+        claim.check(folder, _FORM, layout, resume=resume)
 
     @property
     def num_episodes(self) -> int:
@@ -115,6 +123,7 @@ class LeRobotWriter:
     def close(self) -> None:
         """Removes the files of an interrupted episode; the data set is complete even when this is never called."""
         self._clear()
+        self._claim.release()
 
     def __enter__(self) -> LeRobotWriter:
         return self
@@ -220,17 +229,10 @@ class LeRobotWriter:
             "features": self._features(),
         }
 
-    def _ours(self) -> dict[str, Any]:
-        return {"format": 1, "engine_version": __version__, "command": self._card.command, "layout": asdict(self.layout)}
-
     # ------------------------------------------------------------------------------------------------------------- lives
 
     def _go_on(self) -> None:
-        """Reads the layout, instructions, statistics and provenance of the episodes that an earlier writer finished."""
-        ours = read_json(self.folder / lerobot.OURS)["layout"]
-        now = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self.layout).items()}
-        if different := [f"{name} {ours.get(name)}, now {now[name]}" for name in now if ours.get(name) != now[name]]:
-            raise ConfigError(f"{self.folder} was begun with another layout: {'; '.join(different)}; give another --out")
+        """Reads the instructions, statistics and provenance of the episodes that an earlier writer finished."""
         info = read_json(self.folder / lerobot.INFO)
         if info["total_tasks"]:
             self._tasks = pq.read_table(self.folder / lerobot.TASKS)["task"].to_pylist()[: info["total_tasks"]]
@@ -253,15 +255,17 @@ class LeRobotWriter:
     def _describe(self) -> None:
         """Writes the statistics of all episodes, and the card."""
         write_json(self.folder / lerobot.STATS, {name: plain(values) for name, values in self._statistics.items()})
-        write_text(self.folder / "README.md", self._card.text(_contents(self.layout), tags=("LeRobot",)))
+        write_text(self.folder / _README, self._card.text(_contents(self.layout), tags=("LeRobot",)))
 
     def _clear(self) -> None:
-        """Removes partly written files, and those of an episode that `info.json` does not count."""
-        counted = read_json(self.folder / lerobot.INFO)["total_episodes"] if (self.folder / lerobot.INFO).exists() else 0
-        for path in sorted(self.folder.rglob("*")):
-            number = lerobot.number_in(path)
-            if path.is_file() and (path.name.endswith(PARTIAL) or (number is not None and number >= counted)):
-                path.unlink()
+        """Removes partly written files, and those of an episode that `info.json` does not count, where this writer puts them."""
+        remove_partials(self.folder / path for path in (_README, lerobot.INFO, lerobot.STATS, lerobot.TASKS, lerobot.OURS))
+        folders = [(self.folder / folder, "parquet") for folder in ("data", "meta/episodes")]
+        folders += [(self.folder / "videos" / (lerobot.IMAGES + name), "mp4") for name in self.layout.cameras]
+        for folder, kind in folders:
+            for chunk in folder.glob("chunk-*"):
+                if found := re.fullmatch(r"chunk-(\d{3,})", chunk.name):
+                    claim.clear(chunk, rf"file-(\d{{3,}})\.{kind}", self.num_episodes - int(found[1]) * lerobot.CHUNK_FILES)
 
 
 def _contents(layout: Layout) -> list[str]:

@@ -6,8 +6,8 @@ data set is a small file of links to these, rewritten after each demonstration; 
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -15,14 +15,16 @@ import h5py
 import numpy as np
 
 from embodichain import __version__
-from embodichain.errors import ConfigError
+from embodichain.exchange import claim
 from embodichain.exchange.card import Card
-from embodichain.exchange.files import PARTIAL, replacing, write_text
+from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.files import remove_partials, replacing, write_text
 from embodichain.exchange.recorded import Layout, Recorded
 from embodichain.types import TrajectoryInfo
 
 __all__ = ["RobomimicWriter"]
 
+_FORM = Form(name="robomimic", mark=Path("embodichain.json"), counted=Path("dataset.hdf5"), second="demos/demo_1.hdf5")
 
 _CONTENTS = (
     "`dataset.hdf5`, as robomimic reads it: `data/demo_N` with `actions` (absolute joint targets [rad] and gripper openings [m],",
@@ -39,24 +41,28 @@ class RobomimicWriter:
     """
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
-        """Raises ConfigError when the folder holds a data set and `resume` is False."""
-        self.folder, self.path = folder, folder / "dataset.hdf5"
+        """Raises ConfigError as `claim.check` does, and when another writer has the folder."""
+        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
+        self.folder, self.path = folder, folder / _FORM.counted
         self._parts = folder / "demos"
         self._layout, self._card = layout, card
         self._samples = 0
         self.trajectory_ids: list[int] = []
         """Packed ids of all episodes in the data set, in order."""
-        if self.path.exists():
-            if not resume:
-                raise ConfigError(f"{self.path} exists already: give --resume to go on with it, or another --out")
+        if self._claim.going_on:
             with h5py.File(self.path, "r") as file:
                 for number in range(len(file.require_group("data"))):
                     demo = file[f"data/demo_{number}"]
                     self._take(int(str(demo.attrs["trajectory_id"])), int(str(demo.attrs["num_samples"])))
                     card.add(TrajectoryInfo.decode(str(demo.attrs["provenance"]).encode()))
             self._unpack()
-        for path in folder.rglob(f"*{PARTIAL}"):
-            path.unlink()
+        remove_partials(folder / name for name in (_FORM.counted, _FORM.mark, "README.md"))
+        claim.clear(self._parts, r"demo_(\d+)\.hdf5", self.num_episodes)
+
+    @classmethod
+    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+        """Raises ConfigError where a writer of this layout would not begin; changes nothing."""
+        claim.check(folder, _FORM, layout, resume=resume)
 
     @property
     def num_episodes(self) -> int:
@@ -88,14 +94,16 @@ class RobomimicWriter:
 
     def close(self) -> None:
         """Packs all demonstrations into one file."""
-        if not self._parts.exists():
-            return
-        with replacing(self.path) as partial, h5py.File(self.path, "r") as links, h5py.File(partial, "w") as file:
-            data = self._begin(file)
-            for number in range(self.num_episodes):
-                links.copy(links[f"data/demo_{number}"], data, name=f"demo_{number}")
-        shutil.rmtree(self._parts)
-        write_text(self.folder / "README.md", self._card.text(_CONTENTS))
+        if self.num_episodes and self._parts.exists():
+            with replacing(self.path) as partial, h5py.File(self.path, "r") as links, h5py.File(partial, "w") as file:
+                data = self._begin(file)
+                for number in range(self.num_episodes):
+                    links.copy(links[f"data/demo_{number}"], data, name=f"demo_{number}")
+            write_text(self.folder / "README.md", self._card.text(_CONTENTS))
+        claim.clear(self._parts, r"demo_(\d+)\.hdf5", 0)
+        with contextlib.suppress(OSError):  # there is none, or somebody else keeps files in it
+            self._parts.rmdir()
+        self._claim.release()
 
     def __enter__(self) -> RobomimicWriter:
         return self

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from embodichain.errors import ConfigError
+from embodichain.exchange import claim
 from embodichain.exchange.card import Card
-from embodichain.exchange.files import PARTIAL, read_json, replacing, write_json, write_text
+from embodichain.exchange.claim import Claim, Form
+from embodichain.exchange.files import read_json, remove_partials, replacing, write_json, write_text
 from embodichain.exchange.recorded import POSE, Layout, Recorded
 from embodichain.export.video import write_video
 from embodichain.types import TrajectoryInfo
@@ -29,11 +31,17 @@ _CONFIG = "demo_embodichain"
 """Name of the folder inside a task's folder; RoboTwin names it after the configuration of the collector."""
 _QUALITY = 95
 """Quality of the JPEG images, up to 100."""
+_FORM = Form(
+    name="robotwin",
+    mark=Path("embodichain.json"),
+    counted=Path("episodes.json"),
+    second=f"*/{_CONFIG}/data/episode1.hdf5",
+)
 
 
 _CONTENTS = (
     "RoboTwin 2.0's layout: TASK/demo_embodichain with `data/episodeN.hdf5` (`observation/CAMERA/rgb` as JPEG, `joint_action`,",
-    "`endpose`), `instructions/episodeN.json`, `video/episodeN.mp4` and `seed.txt`. `embodichain.json` holds the provenance.",
+    "`endpose`), `instructions/episodeN.json`, `video/episodeN.mp4` and `seed.txt`. `episodes.json` holds the provenance.",
 )
 
 
@@ -45,20 +53,21 @@ class RoboTwinWriter:
     """
 
     def __init__(self, folder: Path, layout: Layout, card: Card, *, resume: bool = False) -> None:
-        """Raises ConfigError for a robot without a left and a right arm, or a folder with a data set when `resume` is False."""
-        if set(layout.arms) != {"left", "right"}:
-            raise ConfigError(f"RoboTwin's layout has a left and a right arm, {layout.robot!r} has {', '.join(layout.arms)}")
+        """Raises ConfigError as `check` does, and when another writer has the folder."""
+        _check_arms(layout)
+        self._claim = Claim(folder, _FORM, layout, card.command, resume=resume)
         self.folder, self._layout, self._card = folder, layout, card
-        self._notes = folder / "embodichain.json"
-        self._written: list[dict[str, str]] = []
-        if self._notes.exists():
-            if not resume:
-                raise ConfigError(f"{folder} holds a data set already: give --resume to go on with it, or another --out")
-            self._written = read_json(self._notes)
+        self._notes = folder / _FORM.counted
+        self._written: list[dict[str, str]] = read_json(self._notes) if self._claim.going_on else []
         for note in self._written:
             card.add(TrajectoryInfo.decode(note["info"].encode()))
-        for path in folder.rglob(f"*{PARTIAL}"):
-            path.unlink()
+        self._clear()
+
+    @classmethod
+    def check(cls, folder: Path, layout: Layout, *, resume: bool) -> None:
+        """Raises ConfigError for a robot without a left and a right arm, and as `claim.check` does; changes nothing."""
+        _check_arms(layout)
+        claim.check(folder, _FORM, layout, resume=resume)
 
     @property
     def trajectory_ids(self) -> list[int]:
@@ -89,13 +98,24 @@ class RoboTwinWriter:
 
     def close(self) -> None:
         """Writes the card."""
+        self._clear()
         write_text(self.folder / "README.md", self._card.text(_CONTENTS))
+        self._claim.release()
 
     def __enter__(self) -> RoboTwinWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def _clear(self) -> None:
+        """Removes what an unfinished episode left, where this writer puts it."""
+        remove_partials(self.folder / name for name in (_FORM.mark, _FORM.counted, "README.md"))
+        counted = Counter(note["task"] for note in self._written)
+        for place in self.folder.glob(f"*/{_CONFIG}"):
+            remove_partials([place / "seed.txt"])
+            for kind, suffix in (("data", "hdf5"), ("instructions", "json"), ("video", "mp4")):
+                claim.clear(place / kind, rf"episode(\d+)\.{suffix}", counted[place.parent.name])
 
     def _fill(self, file: h5py.File, recorded: Recorded) -> None:
         layout = self._layout
@@ -116,6 +136,11 @@ class RoboTwinWriter:
             files = [_jpeg(picture) for picture in recorded.rgb[:, camera]]
             longest = max(map(len, files))
             file.create_dataset(f"observation/{_camera(name)}/rgb", data=np.array(files, dtype=f"S{longest}"))
+
+
+def _check_arms(layout: Layout) -> None:
+    if set(layout.arms) != {"left", "right"}:
+        raise ConfigError(f"RoboTwin's layout has a left and a right arm, {layout.robot!r} has {', '.join(layout.arms)}")
 
 
 def _camera(name: str) -> str:

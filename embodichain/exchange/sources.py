@@ -6,13 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.errors import MotionError, RingClosed, RingTimeout, SceneError
 from embodichain.exchange.recorded import Recorded
 from embodichain.motion.action import ActionCodec
+from embodichain.protocols import Physics
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.ledger import Ledger, last_step
 from embodichain.ring.stats import Observer
@@ -23,6 +26,8 @@ from embodichain.world import World
 
 __all__ = ["Told", "from_ring", "from_scenes"]
 
+_HOPELESS = 100
+"""Scenes in a row without an episode after which it is given up."""
 _POLL_S = 0.2
 _PATIENCE_S = 10.0
 """Longest wait for enough unseen trajectories in the ring; after it the few there are get drawn [s]."""
@@ -46,36 +51,51 @@ def from_scenes(world: World, first: int, told: Told, between: Callable[[], None
     """Simulates scenes `first`, `first + 1` ... with their tasks' experts, without end; yields the episodes that succeeded.
 
     A scene number gives the same episode as in a run of the same world. `between` is called before each scene and may raise.
+
+    Raises SceneError after `_HOPELESS` scenes in a row without an episode: a task that never succeeds would go on for ever.
     """
     physics = world.make_physics()
+    in_vain: Counter[str] = Counter()
     try:
-        codec, spec = ActionCodec(world.robot), world.trajectory_spec
-        scenes, out = SceneStage(world, physics=physics), spec.allocate()
-        number = first
-        while True:
+        scenes, out = SceneStage(world, physics=physics), world.trajectory_spec.allocate()
+        for number in count(first):
             between()
-            try:
-                task, scene = scenes.step(number)
-                pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
-                outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, spec)
-            except (SceneError, MotionError) as error:
-                told.refused[str(error)] += 1
-            else:
-                if outcome.verdict.success:
-                    identity = TrajectoryId(worker=0, epoch=0, sequence=number)
-                    write_provenance(out, scene, outcome, identity=identity, robot=world.robot.name, physics=world.config.physics)
-                    yield Recorded.of(out, codec)
-                else:
-                    told.refused[outcome.verdict.reason] += 1
-            number += 1
+            made = _played(number, world, physics, scenes, out)
+            if isinstance(made, Recorded):
+                in_vain.clear()
+                yield made
+                continue
+            told.refused[made] += 1
+            in_vain[made] += 1
+            if in_vain.total() >= _HOPELESS:
+                often, times = in_vain.most_common(1)[0]
+                raise SceneError(
+                    f"no episode in {_HOPELESS} scenes in a row, {number - _HOPELESS + 1} to {number}; {times} of them: {often}"
+                )
     finally:
         physics.close()
+
+
+def _played(number: int, world: World, physics: Physics, scenes: SceneStage, out: dict[str, NDArray]) -> Recorded | str:
+    """The episode of scene `number`, recorded in `out`; why there is none, where it did not succeed."""
+    codec = ActionCodec(world.robot)
+    try:
+        task, scene = scenes.step(number)
+        pilot = ExpertPilot(task, scene, physics, np.random.default_rng(scene.seed))
+        outcome = rollout(physics, codec, scene, pilot, task.grader(scene), out, world.trajectory_spec)
+    except (SceneError, MotionError) as error:
+        return str(error)
+    if not outcome.verdict.success:
+        return outcome.verdict.reason
+    identity = TrajectoryId(worker=0, epoch=0, sequence=number)
+    write_provenance(out, scene, outcome, identity=identity, robot=world.robot.name, physics=world.config.physics)
+    return Recorded.of(out, codec)
 
 
 def from_ring(
     ring: AnyRing, robot: Robot, ledger: Path, seen: Collection[int], told: Told, between: Callable[[], None]
 ) -> Iterator[Recorded]:
-    """Draws trajectories that are not in `seen` from a running job's ring until the ring closes.
+    """Draws trajectories that are not in `seen` from a running job's ring until the ring closes, or its owner has died.
 
     Each draw uses one of the K reads of a trajectory, which the learner then lacks. It is recorded in the file `ledger`, with the
     learner's present iteration, before the trajectory is used. The ring's contents can be listed without a read, so that few
@@ -94,6 +114,8 @@ def from_ring(
                     return
                 patient = time.monotonic() - since < _PATIENCE_S
                 if not news or (news < _NEWS * len(there) and patient):
+                    if not observer.witness.owner_alive():  # a job that was killed has closed nothing, and nothing new comes
+                        return
                     time.sleep(_POLL_S)
                     continue
                 with ring.sample(1, timeout_s=1.0, rng=rng) as lease:

@@ -16,7 +16,9 @@ __all__ = ["FORMATS", "DatasetWriter"]
 class DatasetWriter(Protocol):
     """Writes one data set. Implementations: `LeRobotWriter`, `RobomimicWriter`, `RoboTwinWriter`.
 
-    Constructed with (folder, layout, card, resume=False). When its process dies, at most the unfinished episode is lost.
+    Constructed with (folder, layout, card, resume=False), which raises ConfigError where it must not begin. If the class has a
+    class method `check(folder, layout, resume=False)`, which raises the same and changes nothing, a dry run calls it. When its
+    process dies, at most the unfinished episode is lost.
     """
 
     @property

@@ -25,13 +25,14 @@ def main(arguments: list[str]) -> int:
     if options.dry_run:
         from learner.runs.static import check_static
 
-        check_static(options.config)
+        static = check_static(options.config)
         if options.json:
             from learner.records.plain import as_plain
 
-            print(json.dumps({"config": as_plain(options.config), "ring_bytes": _ring_bytes(options.config)}))
+            told = {"config": as_plain(options.config), "ring_bytes": _ring_bytes(options.config), "static": static}
+            print(json.dumps(told))
         else:
-            print(describe(options.config))
+            print(describe(options.config) + (f"\n# static: {static}" if static else ""))
         return 0
     from learner.runs.run import run
 

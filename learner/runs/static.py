@@ -56,10 +56,17 @@ class NoEngine:
         """Does nothing."""
 
 
-def check_static(config: RunConfig) -> None:
-    """Raises ConfigError for a folder that cannot be read as experience of the run's robot, before any long work begins."""
-    if config.static.folder:
-        _folder(config, robots.get(config.world.robot))
+def check_static(config: RunConfig) -> str:
+    """What there is to say of the run's static set; empty without one.
+
+    Raises ConfigError for a folder that cannot be read as experience of the run's robot, before any long work begins.
+    """
+    return _described(_folder(config, robots.get(config.world.robot))) if config.static.folder else ""
+
+
+def _described(folder: LeRobotFolder) -> str:
+    short = f"; {folder.left_out} more are shorter than a chunk and left out" if folder.left_out else ""
+    return f"{folder.num_episodes} static episodes in {folder.folder}{short}"
 
 
 def _folder(config: RunConfig, robot: Robot) -> LeRobotFolder:
@@ -82,6 +89,8 @@ def open_mixture(
     if not static.folder:
         return None
     folder = _folder(config, world.robot)
+    if folder.left_out:
+        say(_described(folder))
     numbers = range(min(folder.num_episodes, static.episodes or folder.num_episodes))
     ids = [folder.trajectory_id(number) for number in numbers]
     found = StaticSet(ids, _encoded(world, folder), config.ring.max_reads)

@@ -95,6 +95,16 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
+def ended(process, *, timeout):
+    """What a command said on both of its streams; one that does not end by itself is killed, and that is a failure."""
+    try:
+        return process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
+
+
 def episodes_in(folder):
     """How many episodes a LeRobot folder says it has."""
     path = folder / "meta/info.json"

@@ -47,7 +47,8 @@ def test_robomimic_holds_all_also_while_it_is_written_and_when_it_goes_on(tmp_pa
     first = writer(RobomimicWriter, tmp_path)
     first.add(recorded(1))
     first.add(recorded(2))
-    assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2])  # as a kill would leave it
+    del first  # never closed, as a kill would leave it
+    assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2])
     with writer(RobomimicWriter, tmp_path, resume=True) as second:
         second.add(recorded(3))
     assert_demonstrations(tmp_path / "dataset.hdf5", [1, 2, 3])
@@ -88,6 +89,40 @@ def test_nothing_is_begun_that_could_not_be_finished(form, tmp_path, capsys):
     assert main([*say, "--run", str(tmp_path)]) == 2 and "no ring now" in capsys.readouterr().err
     assert main([*say, "--run", str(tmp_path), "--chunk", "4"]) == 2 and "--chunk says how scenes" in capsys.readouterr().err
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("form", FORMATS.built_in)
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--size", "63"], "must be even"),
+        (["--chunk", "0"], "at least 1 action"),
+        (["--recovery", "7"], "recovery probability must be 0..1"),
+        (["--painter", "oil"], "unknown painter 'oil'"),
+        (["--robot", "dual_pipr"], "dual_piper"),
+        (["--run", "."], "one of them"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_export_refuses(form, words, said, tmp_path, capsys):
+    say = ["export", form, "--task", "turn_switch", "-o", str(tmp_path / "set"), *words]
+    for more in ([], ["--dry-run"]):
+        assert main([*say, *more]) == 2
+        assert said in (told := capsys.readouterr().err) and "Traceback" not in told
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("form", FORMATS.built_in)
+def test_a_dry_run_looks_at_the_folder_and_changes_nothing(form, tmp_path, capsys):
+    say = ["export", form, "--task", "turn_switch", "--size", "32", "--chunk", "4", "-o", str(tmp_path), "--dry-run"]
+    (tmp_path / "README.md").write_text("my notes")
+    assert main(say) == 2 and "README.md" in capsys.readouterr().err
+    (tmp_path / "README.md").unlink()
+    assert main(say) == 0 and not list(tmp_path.iterdir())
+    with writer(FORMATS.get(form), tmp_path) as begun:
+        begun.add(recorded(1))
+    assert main(say) == 2 and "--resume" in capsys.readouterr().err
+    assert main([*say, "--resume"]) == 0
+    assert main([*say, "--resume", "--size", "64"]) == 2 and "width 32, now 64" in capsys.readouterr().err
 
 
 def test_encoded_trajectories_are_refused():
