@@ -6,6 +6,7 @@ command to the robot, with each of its numbers scaled to -1..1 between the limit
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Generator
@@ -24,7 +25,7 @@ from embodichain.expand.visual import VisualConfig
 from embodichain.motion.action import ActionCodec
 from embodichain.prepare import prepare
 from embodichain.stages import SceneStage
-from embodichain.types import CHUNK, Pose, Scene, WorldState
+from embodichain.types import Pose, Scene, WorldState
 from embodichain.types.mishaps import pushes_at
 from embodichain.world import Split
 
@@ -64,6 +65,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         robot: str = "dual_piper",
         painter: str = "raster",
         hold: int = 1,
+        limit_s: float = 20.48,
         visual: bool = False,
         physical: bool = False,
         held_out: bool = False,
@@ -81,6 +83,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             robot: A name, or the path of an MJCF or YAML file.
             painter: What draws the pictures, "raster" or "raycast".
             hold: Number of control steps for which each action is held.
+            limit_s: Duration of an episode after which it is truncated [s]; by default that of 64 chunks at 50 Hz, as in a run.
             visual: Whether looks are drawn anew for every scene.
             physical: Whether sizes and physics are drawn anew for every scene.
             held_out: Whether to show scenes that no training stream shows.
@@ -93,6 +96,8 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             raise ConfigError(f"unknown render_mode {render_mode!r}; available: rgb_array, or None")
         if hold < 1:
             raise ConfigError(f"hold is for how many control steps an action is held, at least 1, got {hold}")
+        if not 0.0 < limit_s < math.inf:
+            raise ConfigError(f"limit_s is the longest duration of an episode, above 0 s and finite, got {limit_s}")
         self.render_mode, self._pixels, self._hold = render_mode, pixels, hold
         config = world or WorldConfig(
             tasks=(task,),
@@ -112,6 +117,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         limits = self._codec.limits
         self._low, self._high = (self._codec.decode(bound).astype(np.float64) for bound in (limits.low, limits.high))
         self.metadata = {**self.metadata, "render_fps": body.control_hz}
+        self._most_steps = max(1, round(limit_s * body.control_hz))
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (body.command_size,), np.float32)
         low, high = (self._low - _MARGIN).astype(np.float32), (self._high + _MARGIN).astype(np.float32)
         spaces: dict[str, gymnasium.Space[Any]] = {"state": gymnasium.spaces.Box(low, high, dtype=np.float32)}
@@ -135,16 +141,20 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
         if unknown := set(options or ()) - {"number"}:
             raise ConfigError(f"unknown options {sorted(unknown)} for a reset; available: number")
         asked = (options or {}).get("number")
+        if asked is not None and (not isinstance(asked, int | np.integer) or asked < 0):
+            raise ConfigError(f"number is the number of a scene, 0 or more, got {asked!r}")
+        self._scene = self._state = None  # a reset that fails leaves no scene, and not the one before in another's place
         for left in reversed(range(_TRIES)):
             number = int(self.np_random.integers(2**31)) if asked is None else int(asked)
             try:
-                self._task, self._scene = self._stage.step(number)
-                self._state = self._physics.reset(self._scene)
-                check_start(self._scene, self._state)
+                self._task, scene = self._stage.step(number)
+                state = self._physics.reset(scene)
+                check_start(scene, state)
                 break
             except SceneError:
                 if asked is not None or not left:
                     raise
+        self._scene, self._state = scene, state
         self._number, self._steps, self._progress = number, 0, 0.0
         self._grader = self._task.grader(self.scene)
         return self._observe(), self._info()
@@ -159,7 +169,7 @@ class TaskEnv(gymnasium.Env[Observation, NDArray[np.float32]]):
             self._steps += 1
         info = self._info()
         reward, self._progress = info["progress"] - self._progress, info["progress"]
-        return self._observe(), float(reward), bool(info["success"]), False, info
+        return self._observe(), float(reward), bool(info["success"]), self._steps >= self._most_steps, info
 
     def render(self) -> NDArray[np.uint8] | None:
         """The picture of the first camera, uint8 [height, width, 3]; None without a render mode."""
@@ -242,7 +252,7 @@ def _numbers(pose: Pose) -> NDArray[np.float64]:
 
 
 def register_all() -> None:
-    """Registers every task with gymnasium as "EmbodiChain/<task>-v0", with a time limit of 64 chunks; safe to call twice."""
+    """Registers every task with gymnasium as "EmbodiChain/<task>-v0"; safe to call twice. `TaskEnv` itself ends long episodes."""
     for name in tasks.TASKS:
         known = f"{NAMESPACE}/{name}-v0"
         if not _NAME.fullmatch(name):
@@ -251,7 +261,6 @@ def register_all() -> None:
             gymnasium.register(
                 known,
                 entry_point=f"{__name__}:{TaskEnv.__name__}",
-                max_episode_steps=64 * CHUNK,
                 kwargs={"task": name},
             )
 

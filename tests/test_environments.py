@@ -141,3 +141,32 @@ def test_what_is_no_action_is_refused_and_a_reset_comes_first(blind) -> None:
             blind.unwrapped.step(wrong)
     with pytest.raises(ConfigError, match="available: number"):
         blind.reset(options={"scene": 3})
+
+
+@pytest.mark.parametrize(("hold", "steps"), [(1, 10), (4, 3)])
+def test_an_episode_lasts_as_long_in_seconds_however_long_actions_are_held(hold, steps) -> None:
+    made = gymnasium.make(SWITCH, pixels=False, hold=hold, limit_s=0.2)
+    made.reset(seed=3)
+    still = made.unwrapped.action(made.unwrapped._world.robot.home)
+    cut = [made.step(still)[3] for _ in range(steps)]
+    made.close()
+    assert cut == [False] * (steps - 1) + [True]
+
+
+@pytest.mark.parametrize("number", [-1, 2.5, "7"])
+def test_what_is_no_number_of_a_scene_is_refused(blind, number) -> None:
+    with pytest.raises(ConfigError, match="number is the number of a scene, 0 or more"):
+        blind.unwrapped.reset(options={"number": number})
+
+
+def test_after_a_reset_that_failed_there_is_no_scene(blind, monkeypatch) -> None:
+    blind.unwrapped.reset(seed=3)
+
+    def refuse(number: int):
+        raise SceneError(f"no layout for {number}")
+
+    monkeypatch.setattr(blind.unwrapped._stage, "step", refuse)
+    with pytest.raises(SceneError, match="no layout for 5"):
+        blind.unwrapped.reset(options={"number": 5})
+    with pytest.raises(SceneError, match="call reset"):
+        blind.unwrapped.step(np.zeros(blind.action_space.shape, np.float32))
