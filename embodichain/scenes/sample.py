@@ -10,7 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
-from embodichain.errors import SceneError
+from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import Choice, DiversityConfig, Floats, Interaction, features, spread
 from embodichain.expand.physical import PhysicalConfig, vary
 from embodichain.expand.size import draw_sizes, resized
@@ -26,6 +26,7 @@ from embodichain.scenes.reach import ReachTable
 from embodichain.scenes.settle import settle
 from embodichain.scenes.visibility import Views
 from embodichain.types import (
+    INSTRUCTION_BYTES,
     TABLE_SIZE,
     Asset,
     Bounds,
@@ -124,6 +125,11 @@ class SceneSampler:
         streams = np.random.SeedSequence(seed).spawn(8)  # separate streams, so that one part's draws never shift another's
         request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
         request = task.request(request_rng)
+        if (size := len(request.instruction.encode())) > INSTRUCTION_BYTES:
+            raise ConfigError(
+                f"task {task.name!r} says what to do in {size} bytes, and a trajectory holds {INSTRUCTION_BYTES}: "
+                f"shorten {request.instruction[:40]!r}..."
+            )
         assets = self._sized(request, self._choose_all(request, asset_rng, known), others[-1])
         placements: tuple[ObjectPlacement, ...] = ()
         obstacle = ""

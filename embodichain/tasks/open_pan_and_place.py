@@ -120,7 +120,9 @@ _TURNS = 6
 
 
 def _pairs(hands: Sequence[Hand], scene: Scene, state: WorldState) -> list[tuple[Hand, Hand]]:
-    """Pairs of a hand for the lid and a hand for the block, by total travel."""
+    """Pairs of a hand for the lid and a hand for the block, by total travel; raises MotionError for fewer than two hands."""
+    if len(hands) < 2:
+        raise MotionError("one hand holds the lid while another moves the block, and this robot has one arm: choose a dual-arm")
     block, lid = (scene.object(role).asset for role in ("block", lid_role(scene)))
     knob = affordance(lid, "grasp", object_pose(scene, state, lid_role(scene)))
     side = affordance(block, "grasp", object_pose(scene, state, "block"))

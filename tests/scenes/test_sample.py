@@ -271,3 +271,12 @@ def test_a_scene_in_which_something_hides_the_task_s_object_is_refused_and_stack
     with pytest.raises(SceneError, match=r"no fixed camera has more than \d+% of 'thing' in sight behind 'screen', 50% needed"):
         which.sample(before, 0)
     assert len(which.sample(on_top, 0).objects) == 2
+
+
+def test_an_instruction_that_no_trajectory_holds_is_refused_before_anything_is_played(sampler: SceneSampler):
+    class Wordy(TurnSwitch):
+        def request(self, rng: np.random.Generator) -> SceneRequest:
+            return replace(super().request(rng), instruction="把开关打开" * 11)
+
+    with pytest.raises(ConfigError, match="says what to do in 165 bytes, and a trajectory holds 160"):
+        sampler.sample(Wordy(), 3)
