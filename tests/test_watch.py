@@ -239,7 +239,7 @@ def test_a_bound_is_changed_only_with_the_token(streaming):
 
 
 RUNNING = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, camera_spec
@@ -248,6 +248,7 @@ from learner.records.run_folder import RunFolder
 
 folder = RunFolder.open(Path(sys.argv[1]))
 spec = RingSpec(trajectory=camera_spec(cameras=1, height=8, width=8, horizon=2), num_slots=2, max_reads=2)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 with held(folder.path), Ring.create(spec):
     folder.begin_session(["embodichain", "run"])
     print("streams", flush=True)

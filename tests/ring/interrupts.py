@@ -57,6 +57,7 @@ def interrupt(operation: Callable[[], object], at: int) -> str:
         return local
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # Python 3.12 follows single operations only if a frame asked for it by now
     sys.settrace(enter)
     try:
         operation()
