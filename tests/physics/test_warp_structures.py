@@ -100,9 +100,10 @@ def test_unchanged_experts_earn_the_same_verdicts_as_in_mujoco_c(name):
             return setting, Episode(setting, pilot, task.grader(setting), codec, NoPictures(), spec.allocate(), spec)
 
         for ended in drive_batch(batch, take):
-            assert ended.error is None, ended.error
-            found[ended.driver.scene.seed] = ended.driver.finish().verdict
-        return {seed: (verdict.success, verdict.reason) for seed, verdict in found.items()}
+            verdict = ended.driver.finish().verdict if ended.error is None else None
+            # An expert that finds no way in a scene finds none in either; where to the tenth of a millimetre may differ.
+            found[ended.driver.scene.seed] = type(ended.error).__name__ if verdict is None else (verdict.success, verdict.reason)
+        return found
 
     with closing(made(WarpWorlds, 2, world.robot)) as mine, closing(made(Many, 2, world.robot)) as theirs:
         assert verdicts(mine) == verdicts(theirs)
