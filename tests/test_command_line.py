@@ -107,8 +107,6 @@ FAULTS = [
     (["export", "lerobt", "run"], "did you mean 'lerobot'?"),
     (["export", "policy"], "required: run"),
     (["export", "no_such_module:Writer", "--task", "turn_switch"], "required: -o/--out"),
-    (["run", "json:loads"], "recipe 'json:loads' of the module json raised TypeError"),
-    (["reach", "json:loads"], "robot 'json:loads' of the module json raised TypeError"),
     (["eval", "builtin:turn_switch", "--device", "cudda"], "takes cpu, cuda or cuda:N, got 'cudda'"),
     (["serve", "builtin:turn_switch", "--threads", "0"], "takes a whole number above 0, got '0'"),
     (["sweep", "law_cpu", "--replay", "5", "--seeds", "2-0"], "ranges that go upwards"),
@@ -152,6 +150,13 @@ def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(argument
     asked = answer([*arguments, "--json"], FAULT, tmp_path)
     assert asked.returncode == 2 and asked.stderr == ""
     assert said in json.loads(asked.stdout)["error"]
+
+
+@pytest.mark.parametrize(("command", "kind"), [("run", "recipe"), ("reach", "robot")])
+def test_what_is_behind_a_name_and_raises_is_told_with_its_origin(command, kind, tmp_path):
+    refused = answer([command, "json:loads"], PATIENCE, tmp_path)
+    assert refused.returncode == 2 and f"{kind} 'json:loads' of the module json raised TypeError" in refused.stderr
+    assert len(refused.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_an_asset_family_that_cannot_be_imported_is_refused_before_anything_is_built(tmp_path):
