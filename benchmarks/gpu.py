@@ -430,7 +430,7 @@ def main() -> None:
     parser.add_argument("--cpu", action="store_true", help="without a card: small, to test this, and what a CPU can say")
     parser.add_argument("--quick", action="store_true", help="fewer repeats and tasks")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
-    parser.add_argument("--out", type=Path, help="where gpu.json goes; $OUT, or the working folder")
+    parser.add_argument("--out", type=Path, help="where gpu.json goes (default $OUT, or build/gpu)")
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     options = parser.parse_args()
     device = "cpu" if options.cpu else "cuda"
@@ -442,7 +442,8 @@ def main() -> None:
         parser.error(f"no stage {unknown[0]!r}; available: {', '.join(STAGES)}")
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device here: --cpu runs the stages small and without one")
-    out = options.out or Path(os.environ.get("OUT", "."))
+    out = options.out or Path(os.environ.get("OUT") or ROOT / "build" / "gpu")
+    out.mkdir(parents=True, exist_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
     for name in options.stages or (*LIMITS_S, *(ON_CPU if options.cpu else ())):
