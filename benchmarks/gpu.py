@@ -444,7 +444,6 @@ def main() -> None:
         parser.error("no CUDA device here: --cpu runs the stages small and without one")
     out = options.out or Path(os.environ.get("OUT") or ROOT / "build" / "gpu")
     out.mkdir(parents=True, exist_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
     figures: Figures = {}
     for name in options.stages or (*LIMITS_S, *(ON_CPU if options.cpu else ())):
         figures[name] = run_stage(name, options, out)
