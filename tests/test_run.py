@@ -101,7 +101,7 @@ def test_a_run_folder_holds_what_is_needed_to_read_and_repeat_it(counted):
     ("changed", "said"),
     [
         (["--learner.agent.model.ffn", "52"], "does not fit this configuration"),
-        (["--ring.num-slots", "100000000"], "available memory"),
+        (["--ring.num-slots", "100000000"], "bytes does not fit: "),
         (["--size", "base"], "--size cannot be given with --resume"),
     ],
     ids=["another shape", "no room", "another size"],
