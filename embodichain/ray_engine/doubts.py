@@ -73,13 +73,13 @@ class Doubts:
             if doubt.asked is None:
                 if gone := doubt.among - alive():
                     self._open.remove(doubt)
-                    yield doubt.lost._replace(cause=Cause.NODE, node=min(gone))
+                    yield _with_node(doubt.lost._replace(node=min(gone)))
                 elif time.monotonic() > doubt.until:
                     self._open.remove(doubt)
                     yield doubt.lost
             elif is_gone(doubt.lost.node):
                 self._open.remove(doubt)
-                yield doubt.lost if doubt.lost.cause is Cause.PREEMPTED else doubt.lost._replace(cause=Cause.NODE)
+                yield _with_node(doubt.lost)
             elif ray.wait([doubt.asked], timeout=0)[0]:
                 self._open.remove(doubt)
                 try:
@@ -88,6 +88,11 @@ class Doubts:
                     self.add(doubt.lost)
                 else:
                     yield doubt.lost._replace(detail=words or doubt.lost.detail)
+
+
+def _with_node(lost: Lost) -> Lost:
+    """A loss whose node is dead; one that was announced stays a preemption."""
+    return lost if lost.cause is Cause.PREEMPTED else lost._replace(cause=Cause.NODE)
 
 
 def _ask(node: str, log: str) -> ray.ObjectRef:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from embodichain.errors import ConfigError, LearnerError
+from learner.codecs.config import LatentSpec
 from learner.vision.segmenter import MOMENTS
 
 GLANCE_CHANNELS = 128
@@ -70,20 +73,38 @@ class Aim(nn.Module):
         return self.layers(torch.cat([moments, first, proprio], dim=-1)).unsqueeze(-2)
 
 
+class Hinted(Protocol):
+    """What the settings of a family say of its hints; see `Hints`."""
+
+    @property
+    def action_dim(self) -> int:
+        """Channels of an action and of a state."""
+        ...
+
+    @property
+    def glance(self) -> int:
+        """Number of latents of a frame that are pooled; 0 for none."""
+        ...
+
+    @property
+    def aim(self) -> int:
+        """Number of cameras whose image moments are read; 0 for none."""
+        ...
+
+
 class Hints(nn.Module):
     """The hints for the actions of any family: pooled frames, image moments, both or none."""
 
-    def __init__(self, *, latent_dim: int, moments: int, action_dim: int, dim: int, glance: int, aim: int) -> None:
-        """`glance` is the number of latents a frame, `aim` that of cameras, 0 for none; `moments` the moments in each latent;
-        `action_dim` the channels of a state.
+    def __init__(self, config: Hinted, latents: LatentSpec, dim: int) -> None:
+        """`config.glance` is the number of latents a frame, `config.aim` that of cameras, 0 for none; `dim` the width of actions.
 
         Raises ConfigError for an aim if latents contain no moments.
         """
         super().__init__()
-        if aim and not moments:
+        if config.aim and not latents.moments:
             raise ConfigError("model.aim reads where objects are seen: set encoder.segmenter, for one to builtin")
-        self.glance = Glance(latent_dim, glance, dim) if glance else None
-        self.aim = Aim(aim, action_dim, dim) if aim else None
+        self.glance = Glance(latents.channels, config.glance, dim) if config.glance else None
+        self.aim = Aim(config.aim, config.action_dim, dim) if config.aim else None
 
     def opening(self, latents_BNC: Tensor | None) -> Tensor | None:
         """Image moments of the first frame, [B, M]; None without an aim. Raises LearnerError if the frame is missing."""

@@ -63,14 +63,7 @@ class CowvlaParts(WorldModel):
             if config.motion
             else None
         )
-        self.hints = Hints(
-            latent_dim=latents.channels,
-            moments=latents.moments,
-            action_dim=config.action_dim,
-            dim=dim,
-            glance=config.glance,
-            aim=config.aim,
-        )
+        self.hints = Hints(config, latents, dim)
 
     def layout(self, codes: int) -> Layout:
         """The layout of a training step whose frames have this many codes."""

@@ -52,14 +52,7 @@ class LingbotParts(WorldModel):
         if config.dual:
             own = [Block(narrow, config.heads, 4 * narrow, joint=dim, text=dim) for _ in range(config.layers)]
             self.narrow["blocks"] = nn.ModuleList(own)
-        self.hints = Hints(
-            latent_dim=latents.channels,
-            moments=latents.moments,
-            action_dim=config.action_dim,
-            dim=narrow,
-            glance=config.glance,
-            aim=config.aim,
-        )
+        self.hints = Hints(config, latents, narrow)
         self._video_weights = Weights(config.video_weighting, config.video_shift)
         self._action_weights = Weights(config.action_weighting, config.action_shift)
 

@@ -66,14 +66,7 @@ class XwamParts(WorldModel):
         self.proprio_out = MlpHead(dim, config.action_dim)
         blocks = [Block(dim, config.heads, config.ffn) for _ in range(config.layers)]
         self.blocks = cast("Sequence[Block]", nn.ModuleList(blocks))
-        self.hints = Hints(
-            latent_dim=latents.channels,
-            moments=latents.moments,
-            action_dim=config.action_dim,
-            dim=dim,
-            glance=config.glance,
-            aim=config.aim,
-        )
+        self.hints = Hints(config, latents, dim)
         self.depth = nn.ModuleDict()
         if config.depth:
             self.depth["blocks"] = nn.ModuleList(deepcopy(block) for block in blocks[-config.depth :])
