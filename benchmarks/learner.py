@@ -60,6 +60,7 @@ def fill(out: Any, number: int) -> None:
     out["num_chunks"][...] = HORIZON
     out["trajectory_id"][...] = number
     write_text(out["instruction"], b"turn the switch on")
+    write_text(out["info"], b"{}")
 
 
 def publish(parent: int, path: Any, first: int, count: int) -> None:

@@ -283,6 +283,7 @@ def ring_share_of_step(steps: int) -> float:
                 slot["action_mask"][...], slot["segment"][...], slot["num_chunks"][...] = 1, 0, world.horizon
                 slot["trajectory_id"][...] = number
                 write_text(slot["instruction"], b"turn the switch on")
+                write_text(slot["info"], b"{}")
         dataset = RingDataset(ring, config.learner.data)
         measurement = agent.new_measurement()
         leased = dataset.draw()

@@ -36,7 +36,7 @@ def ring_for(world: World, *, reads: int) -> Ring:
 def check_complete(ids: list[int], engine: RayEngine, *, limit: int, reads: int) -> None:
     """One that was given up may be there, but once."""
     forfeited = sum(count for reason, count in engine.report.reasons.items() if "the gateway died" in reason)
-    check_accounts(ids, engine, limit=limit, reads=reads, unsaid=forfeited)
+    check_accounts(ids, engine, limit=limit, reads=reads, unsaid=forfeited + len(engine.report.crashed))
 
 
 def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_killed(world, one_ray, no_shared_memory_left):
@@ -58,6 +58,22 @@ def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_
         assert ring.stats().over_reads == 0
         assert engine.report.gateway_deaths == 1
     assert not journal.exists()
+
+
+def test_batches_are_published_once_too_though_a_worker_and_the_gateway_are_killed(world, one_ray, no_shared_memory_left):
+    limit, together = 60, 5
+    config = RayConfig(workers=2, gateway_only=True, together=together)
+    with ring_for(world, reads=2) as ring, RayEngine(world, ring, config, limit=limit) as engine:
+        while ring.stats().ready < 4:  # a batch is larger than the ring: the rest waits at the gateway
+            engine.check()
+            time.sleep(0.02)
+        os.kill(engine.pids[0], signal.SIGKILL)
+        os.kill(engine.gateway_pid, signal.SIGKILL)
+        ids = drain(ring, engine, world)
+        check_complete(ids, engine, limit=limit, reads=2)
+        assert len(engine.report.crashed) == together, "the batch that the worker had at hand"
+        assert ring.stats().over_reads == 0
+        assert engine.report.gateway_deaths == 1
 
 
 @pytest.mark.cluster

@@ -102,10 +102,11 @@ def test_budgets_that_make_no_sense_are_refused():
 # ------------------------------------------------------------------------------------------------- one node, real deaths
 
 
-def test_an_exception_costs_its_scene_and_not_the_run(one_ray, no_shared_memory_left, tmp_path):
+@pytest.mark.parametrize("together", [1, 4])
+def test_an_exception_costs_its_scene_and_not_the_run(one_ray, no_shared_memory_left, tmp_path, together):
     world, limit = world_of("weather_parts:FaultyPhysics"), 40
     log = tmp_path / "workers.jsonl"
-    config = RayConfig(workers=2, budgets=Budgets(scene=limit), log=log)
+    config = RayConfig(workers=2, budgets=Budgets(scene=limit), log=log, together=together, gateway_only=together > 1)
     with ring_for(world) as ring, RayEngine(world, ring, config, limit=limit) as engine:
         pids = engine.pids
         check_intact(drain(ring, engine, world), engine, limit=limit)

@@ -1,7 +1,7 @@
 """The Ray engine: many worker processes simulate, as Ray actors. The only package that imports ray.
 
-`engine` hands out scene numbers and defines the actors; `crew` keeps the workers running and finds out why they were lost;
-`weather` counts losses against budgets; `lab` manages the darkroom.
+`engine` hands out scene numbers and defines the actors; `crew` keeps the workers running and finds out why they
+were lost; `weather` counts losses against budgets; `lab` manages the darkroom.
 """
 
 from __future__ import annotations

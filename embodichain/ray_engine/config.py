@@ -8,6 +8,7 @@ from pathlib import Path
 from embodichain.errors import ConfigError
 from embodichain.ray_engine.elastic import Elastic
 from embodichain.ray_engine.weather import Budgets
+from embodichain.types import MOST_TOGETHER
 from embodichain.types.reels import CameraMode
 
 
@@ -28,6 +29,8 @@ class RayConfig:
     """How many lost workers a run survives."""
     hang_s: float = 300.0
     """A worker without a heartbeat for this long [s] is replaced; waiting for room in the ring counts as a heartbeat."""
+    together: int = 1
+    """Number of trajectories that a worker on another node makes before it sends them to the gateway in one call."""
     log: Path | None = None
     """File in which losses are recorded, one JSON object a line, with the last output of the worker."""
     camera: CameraMode = CameraMode.SNAPSHOTS
@@ -38,6 +41,8 @@ class RayConfig:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"workers must be at least 1, got {self.workers}")
+        if not 1 <= self.together <= MOST_TOGETHER:
+            raise ConfigError(f"together must be 1 to {MOST_TOGETHER} trajectories, got {self.together}")
         if self.cpus_per_worker < 0 or self.hang_s <= 0:
             raise ConfigError(
                 f"cpus_per_worker must be 0 or more and hang_s positive, got {self.cpus_per_worker} and {self.hang_s}"

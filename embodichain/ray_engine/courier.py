@@ -3,48 +3,54 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
-from numpy.typing import NDArray
 
 from embodichain.errors import RingError, RingTimeout
-from embodichain.types import TrajectoryId
+from embodichain.ring.gateway import Outcome, Parcel
 
 _TELL_S = 1.0
 """How often a worker that waits for the gateway says that it lives [s]."""
 
 
 class Courier:
-    """Sends trajectories to a `GatewayActor` through Ray's object store, one at a time; a `gateway.Deliver`."""
+    """Sends batches of trajectories to a `GatewayActor` through Ray's object store; a `remote.Deliver`."""
 
     def __init__(self, gateway: ray.actor.ActorHandle, waited: Callable[[], object] = lambda: None) -> None:
         """`waited` is called now and then while a trajectory waits: to wait is to live."""
         self._gateway, self._waited = gateway, waited
 
-    def __call__(self, arrays: Mapping[str, NDArray], identity: TrajectoryId, timeout_s: float) -> bool:
-        """Retries while the ring is full or the gateway is being replaced, at most `timeout_s` [s].
+    def __call__(self, parcels: Sequence[Parcel], timeout_s: float) -> list[Outcome]:
+        """The outcome of each, once all are known: waits as long as the ring is full, and `timeout_s` [s] for a gateway.
 
-        Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver`.
+        Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver_all`.
         """
-        parcel = ray.put(dict(arrays))
+        batch = ray.put([(dict(parcel.arrays), parcel.identity.pack()) for parcel in parcels])
+        outcomes: list[Outcome] = []
         deadline = time.monotonic() + timeout_s
         asked: Any = None
         while True:
             self._waited()
             if asked is None:
                 # Short turns: the gateway serves few workers at a time.
-                asked = self._gateway.deliver.remote(parcel, identity.pack(), 1.0)
+                asked = self._gateway.deliver.remote(batch, 1.0)
             if not ray.wait([asked], timeout=_TELL_S)[0]:
                 continue  # whether the gateway lives is for the engine to find out, which replaces it
             answered, asked = asked, None
             try:
-                return ray.get(answered)
-            except RingTimeout:
-                if time.monotonic() > deadline:
-                    raise
+                answer: list[Outcome] = ray.get(answered)
             except ray.exceptions.RayActorError as error:
                 if time.monotonic() > deadline or getattr(error, "actor_init_failed", False):
                     raise RingError(f"the gateway to the ring has not come back: {error}") from error
                 time.sleep(0.1)
+                continue
+            # What was published with the first answer is recognised with the second.
+            outcomes = [
+                new if not outcomes or isinstance(old, RingTimeout) else old
+                for old, new in zip(outcomes or answer, answer, strict=True)
+            ]
+            if not any(isinstance(outcome, RingTimeout) for outcome in outcomes):
+                return outcomes
+            deadline = time.monotonic() + timeout_s

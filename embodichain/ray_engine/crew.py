@@ -6,7 +6,7 @@ import itertools
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +19,7 @@ from embodichain.ray_engine.doubts import Doubts, Lost, alive, is_gone
 from embodichain.ray_engine.hello import Hello, last_words
 from embodichain.ray_engine.notices import Notices
 from embodichain.ray_engine.weather import Cause
+from embodichain.ray_engine.work import Raised
 
 _ANSWER_S = 15.0
 """A worker that does not answer for this long [s] counts as dead."""
@@ -38,8 +39,8 @@ class Worker:
     actor: Any = None
     who: Hello | None = None
     waits_for: ray.ObjectRef | None = None
-    """The pending call: the greeting, or producing a number."""
-    number: int | None = None
+    """The pending call: the greeting, or producing numbers."""
+    numbers: tuple[int, ...] = ()
     born: float = 0.0
     since: float = 0.0
     """Time of the last call or heartbeat [s]."""
@@ -53,7 +54,7 @@ class Worker:
     among: frozenset[str] = frozenset()
     """Nodes that lived when it was placed: until it has said hello, it stands on one of them."""
     leaving: bool = False
-    """Whether it gets no more work and will stop after its present number."""
+    """Whether it gets no more work and will stop after its present numbers."""
     note: str = field(default="starting")
 
 
@@ -114,7 +115,7 @@ class Crew:
 
     def see_off(self) -> None:
         """Stops leaving workers that are idle."""
-        for worker in [one for one in self.workers if one.leaving and one.number is None]:
+        for worker in [one for one in self.workers if one.leaving and not one.numbers]:
             self.workers.remove(worker)
             self._epochs[worker.index] = (worker.epoch + 1) % 256  # a new epoch keeps the ids of a reused index unique
             if worker.actor is not None:
@@ -146,10 +147,10 @@ class Crew:
         """Nodes on which nobody is placed: in doubt, or about to be taken away."""
         return (*self._doubts.nodes, *sorted(self._drained))
 
-    def submit(self, worker: Worker, number: int) -> None:
-        """Lets a worker produce a number."""
-        worker.number, worker.since = number, time.monotonic()
-        worker.waits_for = worker.actor.produce.remote(number)
+    def submit(self, worker: Worker, numbers: tuple[int, ...]) -> None:
+        """Lets a worker produce numbers."""
+        worker.numbers, worker.since = numbers, time.monotonic()
+        worker.waits_for = worker.actor.produce.remote(numbers)
 
     def wait(self, timeout_s: float) -> Iterator[Any]:
         """Yields what actors answered, and losses, within `timeout_s` [s]."""
@@ -162,9 +163,9 @@ class Crew:
             time.sleep(timeout_s)
         for reference in ray.wait(list(busy), timeout=timeout_s)[0] if busy else ():
             worker = busy[reference]
-            outcome = self._answered(worker, reference)
-            if not isinstance(outcome, Hello) and not self._is_doubted(outcome, worker):
-                yield outcome
+            for outcome in self._answered(worker, reference):
+                if not self._is_doubted(outcome, worker):
+                    yield outcome
         for worker in self.workers:
             lost = self._hung(worker) if worker.waits_for is not None and worker.who is not None else None
             if lost is not None and not self._is_doubted(lost, worker):
@@ -185,25 +186,31 @@ class Crew:
 
     # ------------------------------------------------------------------------------------------------------ answers
 
-    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Any:
-        """Processes the answer to a worker's pending call."""
-        number, worker.waits_for, worker.asked = worker.number, None, None
-        worker.number = None
+    def _answered(self, worker: Worker, reference: ray.ObjectRef) -> Sequence[Any]:
+        """The outcomes that a worker's pending call has answered with; None among them means that the ring was closed."""
+        numbers, worker.waits_for, worker.asked = worker.numbers, None, None
+        worker.numbers = ()
         try:
             answer = ray.get(reference)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, EmbodiChainError):  # a known error, such as a bad configuration, would hit every other worker too
                 raise cause from error
-            what, node = f"{type(cause).__name__}: {cause}"[:_MOST], worker.who.node if worker.who else ""
-            return Lost(Cause.SCENE, worker.index, number, node, what, _COLOURS.sub("", str(error)))
+            what, detail = f"{type(cause).__name__}: {cause}"[:_MOST], _COLOURS.sub("", str(error))
+            answer = [Raised(number, what, detail) for number in numbers]
         except ray.exceptions.RayError as error:
-            return self._bury(worker, number, error)
+            return (self._bury(worker, numbers, error),)
         if isinstance(answer, Hello):
             worker.who, worker.note = answer, "there"
-        else:
-            worker.pause_s = 0.0
-        return answer
+            return ()
+        worker.pause_s = 0.0
+        if answer is None:
+            return (None,)
+        node = worker.who.node if worker.who else ""
+        return [
+            Lost(Cause.SCENE, worker.index, (one.number,), node, one.what, one.detail) if isinstance(one, Raised) else one
+            for one in answer
+        ]
 
     def _hung(self, worker: Worker) -> Lost | None:
         """Removes a worker without heartbeats."""
@@ -222,10 +229,10 @@ class Crew:
                 return None
         elif now < worker.asked_at + _ANSWER_S:
             return None
-        number, worker.number, worker.waits_for = worker.number, None, None
-        return self._bury(worker, number, TimeoutError(f"no sign of life for {now - worker.since:.0f} s"))
+        numbers, worker.numbers, worker.waits_for = worker.numbers, (), None
+        return self._bury(worker, numbers, TimeoutError(f"no sign of life for {now - worker.since:.0f} s"))
 
-    def _bury(self, worker: Worker, number: int | None, error: Exception) -> Lost:
+    def _bury(self, worker: Worker, numbers: tuple[int, ...], error: Exception) -> Lost:
         """Kills what is left of a worker and empties its place."""
         who, node = worker.who, worker.who.node if worker.who else ""
         cause = self._cause(error)
@@ -246,7 +253,7 @@ class Crew:
         worker.note = f"one is replaced after {cause.value}"
         worker.epoch = (worker.epoch + 1) % 256
         log = who.log if who is not None else ""
-        return Lost(cause, worker.index, number, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
+        return Lost(cause, worker.index, numbers, node, what, detail, log, fatal=getattr(error, "actor_init_failed", False))
 
     def _is_doubted(self, outcome: object, worker: Worker) -> bool:
         """Whether the cause of a loss is still open, because the node may be dead too."""
@@ -289,6 +296,6 @@ class Crew:
         elsewhere: dict[str, In | NotIn | Exists | DoesNotExist] = {_NODE: NotIn(*worker.avoids)} if worker.avoids else {}
         where = NodeLabelSchedulingStrategy(hard=elsewhere, soft={_NODE: In(self._home)})
         worker.actor = self._hire(worker.index, worker.epoch, where)
-        worker.waits_for, worker.number = worker.actor.hello.remote(), None
+        worker.waits_for, worker.numbers = worker.actor.hello.remote(), ()
         worker.born = worker.since = time.monotonic()
         worker.note = "starting, or waiting for a core"

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from embodichain.metrics import MetricsWriter
 from embodichain.ray_engine.hello import last_words
 from embodichain.ray_engine.weather import Cause
 
 
 class Lost(NamedTuple):
-    """A failed number, and for every cause except SCENE also a lost worker."""
+    """Failed numbers, and for every cause except SCENE also a lost worker."""
 
     cause: Cause
     worker: int
     """Index of the worker."""
-    number: int | None
-    """The number that it was producing; None if it was idle."""
+    numbers: tuple[int, ...]
+    """The numbers that it was producing; none if it was idle."""
     node: str
     what: str
     detail: str
@@ -28,6 +30,17 @@ class Lost(NamedTuple):
     """File on the worker's node with its standard error."""
     fatal: bool = False
     """Whether it failed to start for a reason that applies to every worker."""
+
+
+def write_down(lost: Lost, log: Path | None, maker: str = "worker") -> str:
+    """Adds a loss to a log, if there is one; where, in words. `maker` says what `lost.worker` counts."""
+    if log is None:
+        return ""
+    told = {"cause": lost.cause.value, maker: lost.worker, "numbers": list(lost.numbers), "node": lost.node}
+    writer = MetricsWriter(log)
+    writer.write("lost", {**told, "what": lost.what, "detail": lost.detail})
+    writer.close()
+    return f"; see {log}"
 
 
 _PATIENCE_S = 10.0

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any
@@ -17,23 +18,24 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeL
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
 from embodichain.engine import Numbers, Start
-from embodichain.errors import EmbodiChainError, RingClosed, RingTimeout, TrajectoryForfeited
-from embodichain.metrics import MetricsWriter
+from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.processes import Identity
 from embodichain.ray_engine.breath import Breath
 from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.courier import Courier
 from embodichain.ray_engine.crew import Crew
-from embodichain.ray_engine.doubts import Lost
+from embodichain.ray_engine.doubts import Lost, write_down
 from embodichain.ray_engine.hello import Hello, own_log
 from embodichain.ray_engine.home import RingHome
 from embodichain.ray_engine.lab import Answer, Lab, LostReel
 from embodichain.ray_engine.start import start_ray
 from embodichain.ray_engine.weather import Cause, Deaths
+from embodichain.ray_engine.work import Raised, each
 from embodichain.ray_engine.workshop import Workshop
 from embodichain.ring.contract import AnyRing
-from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.gateway import Gateway, Outcome, Parcel
 from embodichain.ring.open import attach_ring, create_ring
+from embodichain.ring.remote import RemoteRing
 from embodichain.stages import Fate, Produced, RolloutStage, SceneStage, produce
 from embodichain.types import RingSpec, TrajectoryId, TrajectorySpec
 from embodichain.types.reels import CameraMode, reel_spec
@@ -64,9 +66,10 @@ class GatewayActor:
         """Which process it is; answered once the gateway is ready."""
         return Identity.own()
 
-    def deliver(self, arrays: Mapping[str, NDArray], packed: int, timeout_s: float) -> bool:
-        """See `Gateway.deliver`."""
-        return self._gateway.deliver(arrays, TrajectoryId.unpack(packed), timeout_s=timeout_s)
+    def deliver(self, batch: Sequence[tuple[Mapping[str, NDArray], int]], timeout_s: float) -> list[Outcome]:
+        """See `Gateway.deliver_all`; `batch` has the arrays and the packed id of each trajectory."""
+        parcels = [Parcel(arrays, TrajectoryId.unpack(packed)) for arrays, packed in batch]
+        return self._gateway.deliver_all(parcels, timeout_s=timeout_s)
 
 
 class SimulationWorker:
@@ -83,20 +86,22 @@ class SimulationWorker:
         *,
         camera: CameraMode = CameraMode.SNAPSHOTS,
         far: bool = False,
+        together: int = 1,
     ) -> None:
         """`home` is that of the ring to write into, `spec` the schema of its trajectories."""
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
         self._since = time.monotonic()
         if gateway is not None and (far or not home.is_here()):
-            self._ring = RemoteRing(spec, Courier(gateway, self._waited))
+            self._far = RemoteRing(spec, Courier(gateway, self._waited), together=together)
+            self._ring = self._far
         else:
-            self._ring = attach_ring(home.path, spec, reads=False)
+            self._far, self._ring = None, attach_ring(home.path, spec, reads=False)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch, camera=camera)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
     def hello(self) -> Hello:
         """Its identity; answered once it is ready to work."""
-        return Hello(Identity.own(), ray.get_runtime_context().get_node_id(), own_log())
+        return Hello(Identity.own(), ray.get_runtime_context().get_node_id(), own_log(), far=self._far is not None)
 
     def sign(self) -> float:
         """Time since it last began to work or waited [s]; answered concurrently with `produce`."""
@@ -108,20 +113,34 @@ class SimulationWorker:
         self._ring.close()
         ray.actor.exit_actor()
 
-    def produce(self, number: int) -> Produced | None:
-        """Produces one number; waits for a free slot while the ring lives. None when the ring was closed."""
+    def produce(self, numbers: Sequence[int]) -> list[Produced | Raised] | None:
+        """Produces numbers; waits for free slots while the ring lives. None when the ring was closed."""
+        try:
+            made = each(numbers, self._make)
+            lost = self._far.flush() if self._far is not None else {}
+            for error in lost.values():
+                if not isinstance(error, TrajectoryForfeited):
+                    raise error
+        except RingClosed:
+            return None
+        forfeited = {identity.sequence: _forfeited(identity.sequence, error) for identity, error in lost.items()}
+        return [forfeited.get(one.number, one) for one in made]
+
+    def _make(self, number: int) -> Produced:
         self._since = time.monotonic()
         try:
             return produce(number, self._scenes, self._rollouts, timeout_s=1.0, patient=self._waited)
-        except RingClosed:
-            return None
         except TrajectoryForfeited as error:
-            return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
+            return _forfeited(number, error)
 
     def _waited(self) -> bool:
         """Called while it waits for a free slot, which counts as a heartbeat."""
         self._since = time.monotonic()
         return True
+
+
+def _forfeited(number: int, error: RingError) -> Produced:
+    return Produced(number=number, task="", fate=Fate.REFUSED, reason=str(error))
 
 
 class LabActor:
@@ -157,7 +176,8 @@ class RayEngine:
     """Keeps workers busy with consecutive scene numbers, replaces lost workers, and counts results.
 
     A thread of the learner's process hands out numbers, so that the set of scenes does not depend on the number of workers. If a
-    worker dies, its number is lost, because a retry could publish it twice. The run ends when losses of a cause exceed its budget.
+    worker dies, its numbers are lost, because a retry could publish them twice. The run ends when losses of a cause exceed their
+    budget.
     """
 
     poll_s = 0.5
@@ -325,6 +345,7 @@ class RayEngine:
             epoch,
             camera=self._config.camera,
             far=self._config.gateway_only,
+            together=self._config.together,
         )
 
     def _open_lab(self, reels: RingHome, home: RingHome) -> Lab:
@@ -352,10 +373,11 @@ class RayEngine:
                 if self._breath is not None and not self._numbers.exhausted:
                     crew.resize(self._breath.size(crew.size, len(self.pids)))
                 for worker in crew.idle():
+                    at_most = self._config.together if worker.who is not None and worker.who.far else 1
                     with self._lock:
-                        number = self._numbers.take()
-                    if number is not None:
-                        crew.submit(worker, number)
+                        numbers = tuple(itertools.islice(iter(self._numbers.take, None), at_most))
+                    if numbers:
+                        crew.submit(worker, numbers)
                 if self._numbers.exhausted and self._numbers.settled:
                     break
                 for outcome in crew.wait(0.2):
@@ -404,10 +426,10 @@ class RayEngine:
                     self.report.assets_ahead += 1
                     self.report.refuse(outcome.refused)
                     continue
-                if outcome.number is not None:
-                    self.report.assets_lost = (*self.report.assets_lost, str(workshop.instance(outcome.number)))
+                lost = (str(workshop.instance(number)) for number in outcome.numbers)
+                self.report.assets_lost = (*self.report.assets_lost, *lost)
                 self.report.asset_deaths[outcome.cause] += 1
-            where, what = self._tell(outcome, maker="asset actor"), f"an asset actor: {outcome.what}"
+            where, what = write_down(outcome, self._config.log, maker="asset actor"), f"an asset actor: {outcome.what}"
             if outcome.fatal:
                 raise EmbodiChainError(f"asset actor {outcome.worker} could not start: {outcome.what}{where}")
             self._deaths.count(outcome.cause, now_s=time.monotonic(), node=outcome.node, what=what + where)
@@ -421,28 +443,19 @@ class RayEngine:
     def _mourn(self, lost: Lost) -> None:
         """Counts and records a loss, and ends the run when there were too many."""
         if lost.cause is Cause.SCENE:
-            assert lost.number is not None
-            self._account(Produced(number=lost.number, task="", fate=Fate.REFUSED, reason=f"raised {lost.what}"))
+            for number in lost.numbers:
+                self._account(Produced(number=number, task="", fate=Fate.REFUSED, reason=f"raised {lost.what}"))
         else:
             with self._lock:
-                if lost.number is not None:
-                    self.report.crashed = (*self.report.crashed, lost.number)
-                    self._numbers.settle(lost.number)
+                self.report.crashed = (*self.report.crashed, *lost.numbers)
+                for number in lost.numbers:
+                    self._numbers.settle(number)
                 self.report.deaths[lost.cause] += 1
-        where = self._tell(lost)
+        where = write_down(lost, self._config.log)
         if lost.fatal:
             raise EmbodiChainError(f"worker {lost.worker} could not start: {lost.what}{where}")
-        self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what} (scene {lost.number}){where}")
-
-    def _tell(self, lost: Lost, maker: str = "worker") -> str:
-        """Writes a loss down; where, in words."""
-        if self._config.log is None:
-            return ""
-        told = {"cause": lost.cause.value, maker: lost.worker, "number": lost.number, "node": lost.node}
-        log = MetricsWriter(self._config.log)
-        log.write("lost", {**told, "what": lost.what, "detail": lost.detail})
-        log.close()
-        return f"; see {self._config.log}"
+        scenes = f" (scene {', '.join(map(str, lost.numbers))})" if lost.numbers else ""
+        self._deaths.count(lost.cause, now_s=time.monotonic(), node=lost.node, what=f"{lost.what}{scenes}{where}")
 
     def _watch_gateway(self) -> None:
         """Counts deaths of the gateway, which Ray replaces silently, while workers only wait."""

@@ -16,6 +16,8 @@ class Hello(NamedTuple):
     node: str
     log: str
     """File of its standard error, on its node; empty if that is no file."""
+    far: bool = False
+    """Whether it delivers through the gateway."""
 
     @property
     def pid(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import ray
@@ -17,6 +17,7 @@ from embodichain.ray_engine.config import RayConfig
 from embodichain.ray_engine.crew import Crew
 from embodichain.ray_engine.doubts import Lost
 from embodichain.ray_engine.hello import Hello, own_log
+from embodichain.ray_engine.work import Raised, each
 from embodichain.types import Instance
 from embodichain.world import World
 
@@ -53,8 +54,12 @@ class AssetActor:
         """Ends its process: it is not needed any more."""
         ray.actor.exit_actor()
 
-    def produce(self, number: int) -> Made:
-        """Makes the instance that has this number, unless it is there; waits while another process makes it."""
+    def produce(self, numbers: Sequence[int]) -> list[Made | Raised]:
+        """Makes the instances that have these numbers."""
+        return each(numbers, self._make)
+
+    def _make(self, number: int) -> Made:
+        """Makes an instance unless it is there; waits while another process makes it."""
         self._since = time.monotonic()
         try:
             return Made(number, self._pool.get(self._pool.ordered(number)).refused)
@@ -99,7 +104,7 @@ class Workshop:
                 self._next = next(self._orders)
             if self._next[0] >= end:
                 break
-            self._crew.submit(actor, self._pool.number_of(self._next[1]))
+            self._crew.submit(actor, (self._pool.number_of(self._next[1]),))
             self._next = next(self._orders)
         for outcome in self._crew.wait(0.0):
             assert isinstance(outcome, Made | Lost)

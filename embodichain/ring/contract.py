@@ -93,7 +93,7 @@ class AnyLease(Protocol):
 
 
 class SlotSource(Protocol):
-    """The interface for writers. Implementations: every ring, and `gateway.RemoteRing` on a node without a ring."""
+    """The interface for writers. Implementations: every ring, and `remote.RemoteRing` on a node without a ring."""
 
     def reserve(self, timeout_s: float = 5.0) -> AnySlot:
         """Takes a slot for writing one trajectory; blocks while none is free, at most `timeout_s` [s].

@@ -11,7 +11,7 @@ import secrets
 import stat
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -75,19 +75,20 @@ class Journal(Unique):
 
     @property
     def room(self) -> int:
-        """Number of records that fit before it must be trimmed."""
-        return self._room - self._end
+        """Number of records that fit before it must be trimmed; one more place is kept for the end."""
+        return self._room - self._end - 1
 
-    def append(self, record: Record) -> None:
-        """Writes one complete record; on failure raises RingError, and the journal is unchanged."""
-        data, at = RECORD.pack(*record), self._end * RECORD.size
+    def append(self, records: Sequence[Record]) -> None:
+        """Writes complete records in one piece; on failure raises RingError, and the journal is unchanged."""
+        # What an append that failed has left behind is cut off by an empty record after the last one.
+        data, at = b"".join(RECORD.pack(*record) for record in records) + bytes(RECORD.size), self._end * RECORD.size
         try:
             while data:
                 written = os.pwrite(self._descriptor, data, at)
                 data, at = data[written:], at + written
         except OSError as error:
             raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
-        self._end += 1
+        self._end += len(records)
 
     def trim(self, records: list[Record]) -> None:
         """Atomically replaces the journal's content by `records`, with room for as many more; raises RingError on failure."""
@@ -200,12 +201,15 @@ def _open(path: Path, timeout_s: float) -> tuple[int, Hold]:
             time.sleep(0.02)
 
 
-def settled(records: Iterable[Record]) -> tuple[list[Record], Record | None]:
-    """The records of outcomes, and the last INTENT if no outcome follows it."""
+def settled(records: Iterable[Record]) -> tuple[list[Record], list[Record]]:
+    """The records of outcomes, and each INTENT that no outcome follows, in order."""
     outcomes: list[Record] = []
-    pending: Record | None = None
+    pending: dict[int, Record] = {}
     for record in records:
-        pending = record if record.kind == Kind.INTENT else None
+        if record.kind == Kind.INTENT:
+            pending[record.packed] = record
+            continue
+        pending.pop(record.packed, None)
         if record.kind in (Kind.DONE, Kind.FORFEIT, Kind.BEFORE):
             outcomes.append(record)
-    return outcomes, pending
+    return outcomes, list(pending.values())

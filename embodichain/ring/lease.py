@@ -18,7 +18,7 @@ UNNAMED = (1 << 64) - 1
 
 
 class Keeper(Protocol):
-    """The owner of a slot. Implementations: `member.Member`, a participant of the ring; `gateway.RemoteRing`, on another node."""
+    """The owner of a slot. Implementations: `member.Member`, a participant of the ring; `remote.RemoteRing`, on another node."""
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Makes a claimed slot readable."""
@@ -50,7 +50,7 @@ class Slot(Unique, AnySlot):
 
     As a context manager, it publishes at the end of the block, and abandons on an exception; otherwise call `publish` or `abandon`.
     Fields at first hold data of an earlier trajectory (poison in debug mode). Therefore a slot is refused if a field was never
-    accessed (texts are emptied instead), or if `slot["trajectory_id"][()]` is not set. Views must not be kept afterwards.
+    accessed, or if `slot["trajectory_id"][()]` is not set. Views must not be kept afterwards.
     """
 
     __slots__ = ("_claim", "_id", "_member", "_taken", "_version", "_views", "index")
@@ -90,11 +90,8 @@ class Slot(Unique, AnySlot):
     def check(self, elsewhere: Set[str] = frozenset()) -> None:
         """Raises RingError when a field was never accessed, here or in `elsewhere` (names of fields on a device), or no id is set.
 
-        Such a field still holds data of an earlier trajectory. Texts (rows of bytes) that were not written are emptied instead.
+        Such a field still holds data of an earlier trajectory.
         """
-        for name in self._views.keys() - self._taken:
-            if self._views[name].dtype == np.uint8 and self._views[name].ndim == 1:
-                self[name][:] = 0
         missing = sorted((self._views.keys() - self._taken) | elsewhere)
         unnamed = self._id is not None and self._id.item() == UNNAMED
         if self._member is not None and (missing or unnamed):

@@ -15,6 +15,8 @@ LOCK_FILE = ".lock"
 """Name of the file in a run's folder that is locked, and holds `pid N`, while process N works on the run."""
 WISHES_FILE = "wishes.json"
 """Name of the file in a run's folder with the requests of other processes to the running one."""
+MOST_TOGETHER = 256
+"""Most trajectories that are delivered in one batch: their records fit into a gateway's journal that was just trimmed."""
 HOST = "host"
 PLACEMENTS = (HOST, "huge", "pinned", "cuda", "delayed")
 """Where a ring may keep its trajectories: host memory, host memory in huge pages, host memory page-locked for a GPU, the current

@@ -9,7 +9,7 @@ from pathlib import Path
 from embodichain.config import EncodeConfig, WorldConfig
 from embodichain.errors import ConfigError, unknown
 from embodichain.ray_engine.weather import Budgets
-from embodichain.types import ACTION_DIM, PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
+from embodichain.types import ACTION_DIM, MOST_TOGETHER, PLACEMENTS, FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 from embodichain.types.reels import CameraMode
 from learner.codecs.config import EncoderConfig
 from learner.evaluation.config import EvaluateConfig
@@ -76,6 +76,9 @@ class StreamConfig:
     """CPU cores that each worker requests from a running cluster; workers that wait for cores are listed by `ray status`."""
     hang_s: float = 300.0
     """A worker without a heartbeat for this long [s] is replaced; workers that wait for room in the ring still send heartbeats."""
+    deliver_together: int = 1
+    """Number of trajectories that a worker on another node makes before it sends them to the ring's node in one call. More than 1
+    pays where a trajectory is made within milliseconds; a worker that dies loses all that it had not sent."""
     budgets: Budgets = field(default_factory=Budgets)
     """How many lost workers a run survives within a window of time, by cause."""
     limit: int = 0
@@ -97,6 +100,8 @@ class StreamConfig:
             raise ConfigError(
                 f"cpus_per_worker must be 0 or more and hang_s positive, got {self.cpus_per_worker} and {self.hang_s}"
             )
+        if not 1 <= self.deliver_together <= MOST_TOGETHER:
+            raise ConfigError(f"deliver_together must be 1 to {MOST_TOGETHER} trajectories, got {self.deliver_together}")
         if self.limit < 0:
             raise ConfigError(f"limit must be 0 or more, got {self.limit}")
         if self.engine != "ray" and self.camera is CameraMode.DARKROOM:

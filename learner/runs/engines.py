@@ -34,6 +34,7 @@ def open_engine(
         cpus_per_worker=config.cpus_per_worker,
         budgets=config.budgets,
         hang_s=config.hang_s,
+        together=config.deliver_together,
         camera=config.camera,
         log=log,
     )

@@ -50,6 +50,8 @@ def fill(out, number: int, chunks: int = HORIZON) -> None:
     out["num_chunks"][...] = chunks
     out["trajectory_id"][...] = number
     write_text(out["instruction"], b"turn the switch on" if number % 2 else b"place the mouse")
+    if "info" in out:
+        write_text(out["info"], b"")
 
 
 def trajectory(number: int, chunks: int = HORIZON):

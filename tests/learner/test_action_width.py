@@ -44,6 +44,7 @@ def fill(out, number: int) -> None:
     out["num_chunks"][...] = HORIZON
     out["trajectory_id"][...] = number
     write_text(out["instruction"], b"open the drawer")
+    write_text(out["info"], b"")
 
 
 @pytest.fixture

@@ -15,9 +15,10 @@ from embodichain.errors import RingError
 from embodichain.ring import Event, Ledger, Observer, Ring, verify
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
-from embodichain.ring.gateway import Gateway, RemoteRing
+from embodichain.ring.gateway import Gateway
 from embodichain.ring.journal import Journal
 from embodichain.ring.ledger import HEADER, RECORD, last_step, load
+from embodichain.ring.remote import RemoteRing
 
 WAYS = {"copy": copy.copy, "deep copy": copy.deepcopy, "pickle": lambda thing: pickle.loads(pickle.dumps(thing))}
 PLAIN = ("RingStats", "LedgerReport", "Event")
@@ -38,7 +39,7 @@ def things(tmp_path_factory):
             put(each, 1, timeout_s=1.0)
             lease = stack.enter_context(each.acquire(1, 1.0))
             made += [lease, lease[0], each.reserve(1.0)]
-        remote = RemoteRing(trajectory_spec(), lambda arrays, identity, timeout_s: True)
+        remote = RemoteRing(trajectory_spec(), lambda parcels, timeout_s: [True for _ in parcels])
         made += [remote, Gateway(ring, folder / "journal"), Journal(folder / "other", timeout_s=1.0)]
         yield {type(thing).__name__: thing for thing in made}
         for slot in (made[9], made[12]):

@@ -12,10 +12,13 @@ import pytest
 from ring_parts import fork, is_whole, kill, put, ring_spec, start, trajectory_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
-from embodichain.ring.gateway import REMEMBERED, Gateway, RemoteRing
-from embodichain.ring.journal import ROOM, Kind
+from embodichain.ring.delivered import REMEMBERED
+from embodichain.ring.gateway import Gateway, Parcel
+from embodichain.ring.journal import ROOM, Kind, Record
+from embodichain.ring.lease import Slot
+from embodichain.ring.remote import RemoteRing
 from embodichain.ring.ring import Ring
-from embodichain.types import TrajectoryId
+from embodichain.types import MOST_TOGETHER, TrajectoryId
 
 
 @pytest.fixture
@@ -110,39 +113,116 @@ def test_a_closed_ring_ends_the_gateway(journal):
             gateway.deliver(made(named(1)), named(1))
 
 
-def dies(path, journal, moment: str) -> None:
-    """A gateway that is killed in the middle of its second delivery."""
+def batch(*numbers: int) -> list[Parcel]:
+    return [Parcel(made(named(number)), named(number)) for number in numbers]
+
+
+def dies(path, journal, moment: str, numbers) -> None:
+    """A gateway that is killed in the middle of its second delivery, of these numbers, or between the first two of them."""
     ring = Ring.attach(path)
     gateway = Gateway(ring, journal)
     gateway.deliver(made(named(1)), named(1))
-    note = gateway._note
+    append, publish = gateway._journal.append, Slot.publish
 
-    def deadly(kind, *rest) -> None:
-        if kind.name == moment:
+    def deadly(records) -> None:
+        kind = Kind(records[0].kind).name
+        if kind == moment:
             os.kill(os.getpid(), signal.SIGKILL)
-        note(kind, *rest)
-        if f"after {kind.name}" == moment:
+        append(records)
+        if f"after {kind}" == moment:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    gateway._note = deadly
-    gateway.deliver(made(named(2)), named(2))
+    def publishes(slot, timeout_s) -> None:
+        publish(slot, timeout_s)
+        if moment == "after publishing one":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    gateway._journal.append, Slot.publish = deadly, publishes
+    gateway.deliver_all(batch(*numbers))
 
 
-@pytest.mark.parametrize("moment", ["INTENT", "after INTENT", "DONE", "after DONE"])
-def test_whenever_the_gateway_dies_a_retry_with_its_successor_publishes_exactly_once(ring, journal, moment):
-    start(dies, ring.path, journal, moment).join()
+def death(process) -> int:
+    process.join()
+    return process.exitcode
+
+
+@pytest.mark.parametrize("numbers", [(2,), (2, 3, 4)], ids=["one", "a batch"])
+@pytest.mark.parametrize("moment", ["INTENT", "after INTENT", "after publishing one", "DONE", "after DONE"])
+def test_whenever_the_gateway_dies_a_retry_with_its_successor_publishes_exactly_once(ring, journal, moment, numbers):
+    assert death(start(dies, ring.path, journal, moment, numbers)) == -signal.SIGKILL
     with Gateway(ring, journal) as successor:
-        for number in (1, 2):
+        for number in (1, *numbers):
             successor.deliver(made(named(number)), named(number), timeout_s=60.0)
             assert not successor.deliver(made(named(number)), named(number))
-    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
+    assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, *numbers)])
     ring.reap()
     assert ring.stats().free == 4
 
 
+def test_a_batch_is_delivered_as_far_as_there_is_room_and_the_rest_when_it_comes_again(ring, journal):
+    sent = batch(1, 2, 3, 4, 5, 6)
+    with Gateway(ring, journal) as gateway:
+        assert gateway.deliver(made(named(2)), named(2))
+        outcomes = gateway.deliver_all(sent, timeout_s=0.0)
+        assert outcomes[:4] == [True, False, True, True]
+        assert all(isinstance(outcome, RingTimeout) and "readers are behind" in str(outcome) for outcome in outcomes[4:])
+        assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, 2, 3, 4)])
+        assert gateway.deliver_all(sent, timeout_s=0.0) == [False, False, False, False, True, True]
+        assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (5, 6)])
+    assert ring.stats().free == 4
+
+
+def test_in_a_batch_each_has_an_outcome_of_its_own(ring, journal):
+    wrong = Parcel({**made(named(2)), "trajectory_id": np.array(7, np.uint64)}, named(2))
+    with Gateway(ring, journal) as gateway:
+        first, refused, third, twice = gateway.deliver_all([*batch(1), wrong, *batch(3, 3)])
+        assert (first, third) == (True, True)
+        assert isinstance(refused, RingError) and "came as" in str(refused)
+        assert isinstance(twice, RingTimeout), "the same is being delivered already"
+        assert gateway.deliver_all([]) == []
+        with pytest.raises(RingError, match=f"{MOST_TOGETHER + 1} trajectories came in one batch: send at most {MOST_TOGETHER}"):
+            gateway.deliver_all(batch(1) * (MOST_TOGETHER + 1))
+    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(3).pack()])
+
+
+def test_what_a_failed_record_left_behind_is_never_read_as_a_record(ring, journal, monkeypatch):
+    """Two of three intents and a half are written when the disk fails; shorter records follow them later."""
+    pwrite = os.pwrite
+
+    def failing(descriptor, data, at):
+        if len(data) > 80:
+            return pwrite(descriptor, data[:80], at)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with Gateway(ring, journal) as gateway:
+        with monkeypatch.context() as patch, pytest.raises(RingError, match="Input/output error"):
+            patch.setattr(os, "pwrite", failing)
+            gateway.deliver_all(batch(2, 3, 4))
+        gateway._journal.append([Record(named(9).pack(), 0, 0, Kind.DONE)])  # its end lies on the second of those intents
+        copy = journal.with_name("copy")
+        copy.write_bytes(journal.read_bytes())
+    with Gateway(ring, copy) as successor:
+        assert successor.deliver_all(batch(2, 3, 4)) == [True, True, True]
+
+
+def test_a_batch_that_fits_no_more_is_written_into_a_trimmed_journal(journal):
+    with Ring.create(ring_spec(num_slots=MOST_TOGETHER, max_reads=1, words=1)) as ring, Gateway(ring, journal) as gateway:
+        arrays = [trajectory_spec(1).allocate() for _ in range(MOST_TOGETHER)]
+        rounds = ROOM // MOST_TOGETHER
+        for first in range(0, rounds * MOST_TOGETHER, MOST_TOGETHER):
+            for number, one in enumerate(arrays):
+                one["trajectory_id"][()] = named(first + number).pack()
+            parcels = [Parcel(one, named(first + number)) for number, one in enumerate(arrays)]
+            assert all(gateway.deliver_all(parcels))
+            ring.acquire(MOST_TOGETHER, 0.0).release()
+    assert journal.stat().st_size <= 32 * ROOM
+    with Ring.create(ring_spec(num_slots=4, max_reads=1, words=1)) as ring, Gateway(ring, journal) as successor:
+        assert not any(successor.deliver_all(parcels))
+
+
 @pytest.mark.parametrize("moment", ["after INTENT", "DONE"])
 def test_when_the_slot_has_been_used_since_the_trajectory_is_forfeited_and_never_published_twice(ring, journal, moment):
-    start(dies, ring.path, journal, moment).join()
+    assert death(start(dies, ring.path, journal, moment, (2,))) == -signal.SIGKILL
     ring.reap()
     before = drain(ring)
     for number in range(20, 24):
@@ -186,7 +266,7 @@ def test_two_living_gateways_never_share_a_journal_and_death_hands_it_over(ring,
 
 def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):
     with Gateway(ring, journal) as gateway:
-        remote = RemoteRing(trajectory_spec(), lambda arrays, identity, timeout_s: gateway.deliver(arrays, identity, timeout_s=0.0))
+        remote = RemoteRing(trajectory_spec(), lambda parcels, timeout_s: gateway.deliver_all(parcels, timeout_s=0.0))
         with remote.reserve() as slot:
             write(slot, named(1).pack())
             with pytest.raises(RingError, match="still open"):
@@ -201,6 +281,29 @@ def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):
         with remote.reserve() as slot:
             write(slot, named(3).pack())
     assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(3).pack()])
+
+
+def test_a_remote_ring_keeps_a_batch_until_it_is_flushed_and_says_what_became_of_it(ring, journal):
+    with Gateway(ring, journal) as gateway:
+        calls = []
+
+        def deliver(parcels, timeout_s):
+            calls.append(len(parcels))
+            return gateway.deliver_all(parcels, timeout_s=0.0)
+
+        remote = RemoteRing(trajectory_spec(), deliver, together=3)
+        for first in (1, 4):
+            for number in range(first, first + 3):
+                with remote.reserve() as slot:
+                    write(slot, named(number).pack())
+            with pytest.raises(RingError, match=r"3 trajectories wait to be sent.*call flush\(\)"):
+                remote.reserve()
+            lost = remote.flush()
+        assert calls == [3, 3] and not remote.flush()
+        assert set(lost) == {named(5), named(6)} and all(isinstance(error, RingTimeout) for error in lost.values())
+        with pytest.raises(RingError, match=f"together must be 1 to {MOST_TOGETHER} trajectories, got 0"):
+            RemoteRing(trajectory_spec(), deliver, together=0)
+    assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, 2, 3, 4)])
 
 
 def tries_to_take(path, journal, outcome) -> None:
@@ -292,7 +395,7 @@ def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_
         Gateway(ring, journal)
     with Gateway(ring, journal) as gateway:
         while gateway._journal.room >= 2:
-            gateway._note(Kind.UNDONE, 1)
+            gateway._journal.append([Record(1, 0, 0, Kind.UNDONE)])
         with monkeypatch.context() as patch, pytest.raises(RingError, match="no room"):
             patch.setattr(os, "posix_fallocate", full)
             gateway.deliver(made(named(1)), named(1))

@@ -37,7 +37,7 @@ def test_the_journal_of_a_living_gateway_is_never_removed(temporary):
     """Its ring is not seen from here, as in another container: a second gateway would publish what the first has published."""
     path = temporary / f"{PREFIX}77-x.journal"
     journal = Journal(path, timeout_s=0.0)
-    journal.append(Record(1, 0, 0, Kind.DONE))
+    journal.append([Record(1, 0, 0, Kind.DONE)])
     create_another()
     with pytest.raises(RingTimeout, match="another process is the gateway"):
         Journal(path, timeout_s=0.0)
@@ -75,7 +75,7 @@ def test_a_trimmed_journal_holds_nothing_of_an_older_attempt(tmp_path):
     old = Record(7, 0, 0, Kind.DONE)
     longer = Journal(tmp_path / f"journal.{os.getpid()}.unfinished", timeout_s=0.0)
     for _ in range(ROOM // 2):
-        longer.append(old)
+        longer.append([old])
     longer.close()
     journal = Journal(path, timeout_s=0.0)
     journal.trim([Record(1, 0, 0, Kind.DONE)])
