@@ -17,6 +17,7 @@ from embodichain.world import Split, World
 from learner.data.batch import Batch
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
+from learner.models.agent import Agent
 from learner.records.run_folder import MEASURED, RunFolder
 from learner.runs.config import RunConfig
 from learner.training.module import AgentModule
@@ -40,22 +41,17 @@ class HeldOutLoss:
         """Plays the episodes with experts; raises SceneError when too few succeed."""
         self._every, self._last = config.train.measure_every, config.train.steps
         self._module = module
-        self._batches = _batches(expert_episodes(world, config.evaluate.measured), config.learner.data, module)
+        episodes = expert_episodes(world, config.evaluate.measured)
+        self._batches = fixed_batches(episodes, config.learner.data, module.agent, module.device)
 
     def due(self, step: int) -> bool:
         """Whether the loss is to be measured after `step`."""
         return step % self._every == 0 or step == self._last
 
-    @torch.no_grad()
     def __call__(self) -> dict[str, float]:
         """The mean loss and its parts, by name."""
-        agent, sums = self._module.agent, {}
-        with self._module.average.applied(agent):
-            for index, batch in enumerate(self._batches):
-                losses = agent.losses(batch, torch.Generator().manual_seed(_SEED + index))
-                for name, value in {"loss": losses.total, **{f"loss_{k}": v for k, v in losses.parts.items()}}.items():
-                    sums[name] = sums.get(name, 0.0) + float(value)
-        return {name: total / len(self._batches) for name, total in sums.items()}
+        with self._module.average.applied(self._module.agent):
+            return losses_on(self._module.agent, self._batches)
 
 
 class MeasuredLoss:
@@ -100,8 +96,19 @@ def expert_episodes(world: World, count: int) -> list[dict[str, NDArray]]:
     raise SceneError(f"experts succeeded in {len(found)} of {_TRIES * count} held-out scenes, and {count} are wanted")
 
 
-def _batches(episodes: list[dict[str, NDArray]], data: DataConfig, module: AgentModule) -> list[Batch]:
-    """Windows of episodes, cut as the training cuts them."""
+def fixed_batches(episodes: list[dict[str, NDArray]], data: DataConfig, agent: Agent, device: torch.device) -> list[Batch]:
+    """Windows of episodes, cut as the training cuts them: the same for every model that `data` trains."""
     settings = DataConfig(batch_size=data.batch_size, window=data.window, sampling=data.sampling, seed=_SEED)
-    drawn, needs = RingDataset(MemorySource(episodes), settings), module.agent.model.needs
-    return [drawn.draw().gather(module.device, opening=needs.opening, depth=needs.depth) for _ in range(_BATCHES)]
+    drawn, needs = RingDataset(MemorySource(episodes), settings), agent.model.needs
+    return [drawn.draw().gather(device, opening=needs.opening, depth=needs.depth) for _ in range(_BATCHES)]
+
+
+@torch.no_grad()
+def losses_on(agent: Agent, batches: list[Batch]) -> dict[str, float]:
+    """The mean loss of a model over batches, and its parts, by name; with the same noise in every call."""
+    sums: dict[str, float] = {}
+    for index, batch in enumerate(batches):
+        losses = agent.losses(batch, torch.Generator().manual_seed(_SEED + index))
+        for name, value in {"loss": losses.total, **{f"loss_{k}": v for k, v in losses.parts.items()}}.items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+    return {name: total / len(batches) for name, total in sums.items()}
