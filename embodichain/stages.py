@@ -55,13 +55,13 @@ class SceneStage:
         self._split = split
         self._pool = world.pool
         self._diversity = world.config.diversity
-        self._chosen: dict[tuple[str, int], Choice] = {}
-        """The choices for the most recent blocks of each task's numbers."""
+        self._chosen: dict[tuple[int, int], Choice] = {}
+        """The choices for the most recent blocks of each task's numbers. A task that is listed twice has two series of them."""
 
     def step(self, number: int) -> tuple[Task, Scene]:
         """Scene `number` of this run; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
-        return task, self._sampler.sample(task, self._scene_seed(task, number), self._fresh(number))
+        return task, self._sampler.sample(task, self._scene_seed(number), self._fresh(number))
 
     def _fresh(self, number: int) -> tuple[Asset, ...] | None:
         """The assets of the pool for scene `number`, made now if no actor has made them; None without a pool."""
@@ -73,26 +73,26 @@ class SceneStage:
         """The demands of a scene on a hand, from which diversity is computed."""
         return self._sampler.interaction(task, scene)
 
-    def _scene_seed(self, task: Task, number: int) -> int:
+    def _scene_seed(self, number: int) -> int:
         """The seed of scene `number`; with diversity, one of its block's candidates, which are numbered after all of the run's."""
         diversity = self._diversity
         if not diversity.enabled:
             return scene_seed(self._seed, self._split, number)
-        block, place = divmod(number // len(self._tasks), diversity.block)
-        return self._choice(task, block).seeds[place]
+        row, index = divmod(number, len(self._tasks))
+        block, place = divmod(row, diversity.block)
+        return self._choice(index, block).seeds[place]
 
-    def _choice(self, task: Task, block: int) -> Choice:
+    def _choice(self, index: int, block: int) -> Choice:
         """The choice for a block of a task's numbers: scenes that differ from one another and from earlier blocks in the series."""
-        key = (task.name, block)
+        key = (index, block)
         if key not in self._chosen:
             diversity = self._diversity
             earlier = range(block - block % diversity.series, block)
-            archive = np.concatenate([np.empty((0, len(FEATURES))), *(self._choice(task, before).features for before in earlier)])
-            index = self._tasks.index(task)
+            archive = np.concatenate([np.empty((0, len(FEATURES))), *(self._choice(index, before).features for before in earlier)])
             size = diversity.block * diversity.candidates
             numbers = ((_CANDIDATES + (block * size + i) * len(self._tasks) + index) for i in range(size))
             seeds = [scene_seed(self._seed, self._split, number) for number in numbers]
-            self._chosen[key] = self._sampler.choose(task, seeds, archive)
+            self._chosen[key] = self._sampler.choose(self._tasks[index], seeds, archive)
             while len(self._chosen) > (diversity.series + 1) * len(self._tasks):
                 self._chosen.pop(next(iter(self._chosen)))
         return self._chosen[key]
@@ -100,7 +100,7 @@ class SceneStage:
     def features(self, number: int) -> Floats:
         """The demands of scene `number` on a hand, as numbers; raises SceneError when there is no valid scene for its seed."""
         task = self._tasks[number % len(self._tasks)]
-        return self._sampler.features(task, self._scene_seed(task, number), self._fresh(number))
+        return self._sampler.features(task, self._scene_seed(number), self._fresh(number))
 
 
 class Fate(StrEnum):

@@ -122,8 +122,7 @@ class SceneSampler:
         self, task: Task, seed: int, known: Sequence[Asset]
     ) -> tuple[SceneRequest, tuple[ObjectPlacement, ...], Sequence[np.random.Generator]]:
         """The request of `task`, the placements of its objects, and the random generators for the rest of the scene."""
-        streams = np.random.SeedSequence(seed).spawn(8)  # separate streams, so that one part's draws never shift another's
-        request_rng, asset_rng, pose_rng, *others = map(np.random.default_rng, streams)
+        request_rng, asset_rng, pose_rng, *others = _streams(seed)
         request = task.request(request_rng)
         if (size := len(request.instruction.encode())) > INSTRUCTION_BYTES:
             raise ConfigError(
@@ -199,7 +198,7 @@ class SceneSampler:
         """The first contact that a scene of `task` demands of a hand, and the motion that follows from it."""
         frames = []
         roles = {placement.role for placement in scene.objects}
-        for wanted in task.request(np.random.default_rng(0)).objects:
+        for wanted in task.request(_streams(scene.seed)[0]).objects:  # as it was when the scene was drawn
             if wanted.role not in roles:
                 continue
             placement = scene.object(wanted.role)
@@ -363,6 +362,11 @@ def _happening(scene: Scene, nudge: Nudge, control_hz: int) -> Pushed:
     force = turned(scene.object(nudge.role).pose.quaternion, nudge.force)
     begin, steps = round(nudge.begin_s * control_hz), max(1, round(nudge.lasts_s * control_hz))
     return Pushed(begin=begin, steps=steps, body=f"{nudge.role}/{nudge.body}", force=force)
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """Random generators of a scene: first that of the request. They are separate, so that no part's draws shift another's."""
+    return [np.random.default_rng(stream) for stream in np.random.SeedSequence(seed).spawn(8)]
 
 
 def _edge(asset: Asset) -> float:

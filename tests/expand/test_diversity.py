@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, SceneError
 from embodichain.expand.diversity import FEATURES, DiversityConfig, Interaction, distances, features, gain, spread
+from embodichain.prepare import prepare
+from embodichain.stages import SceneStage
 from embodichain.tasks.turn_switch import TurnSwitch
 from embodichain.types import Pose
 from embodichain.types.poses import compose, turn
@@ -110,6 +113,29 @@ def test_a_choice_is_of_its_seeds_and_repeats(numbers):
     for seed, found in zip(chosen.seeds, chosen.features, strict=True):
         settled = numbers.sampler.interaction(numbers.task, numbers.sampler.sample(numbers.task, seed))
         np.testing.assert_array_equal(features(settled), found)
+
+
+def test_what_a_scene_demands_follows_from_its_own_request(numbers):
+    class Recording(TurnSwitch):
+        drawn: list
+
+        def request(self, rng):
+            self.drawn.append(rng.bit_generator.state)
+            return super().request(rng)
+
+    task = Recording()
+    task.drawn = []
+    scene = numbers.sampler.sample(task, 7)
+    numbers.sampler.interaction(task, scene)
+    assert len(task.drawn) == 2 and task.drawn[0] == task.drawn[1]
+
+
+def test_a_task_that_is_listed_twice_shows_no_scene_twice(tmp_path_factory):
+    diversity = DiversityConfig(enabled=True, block=3, candidates=2)
+    config = WorldConfig(tasks=("turn_switch", "turn_switch"), diversity=diversity)
+    scenes = SceneStage(prepare(config, lambda name, done, total: None))
+    seeds = [scenes.step(number)[1].seed for number in range(12)]
+    assert len(set(seeds)) == 12
 
 
 def test_bad_configurations_and_blocks_without_enough_scenes_are_named(tmp_path_factory):
