@@ -6,6 +6,8 @@ workers_1_to_n_linearity    n times the trajectories per second of processor tim
                             means that more workers cause no extra cost. (Wall time is useless with fewer cores than workers.)
 recovery_s                  time from a fault until all workers run again, by cause (median)
 gateway_over_memcpy         processor time to deliver a trajectory through a gateway, in one process, over one copy of its bytes
+gateway_batch_over_single    processor time of the gateway's process for each trajectory (counting physics) that comes in batches of
+                            eight, over that for each that comes by itself
 sweep_overhead              time of a sweep of six trivial trials, over that of the same commands one after another
 torn, over_k                torn reads, and reads beyond the bound, of all reads here; counting physics, every byte is verified
 model_error                 trajectories a second: the event model over real runs of 1 to n workers, mean relative error
@@ -14,6 +16,7 @@ fleets                      the model's predictions for 10 to 10,000 workers, an
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import subprocess
 import sys
@@ -27,9 +30,14 @@ import harness
 import numpy as np
 import psutil
 
+from embodichain.config import WorldConfig
+from embodichain.errors import RingTimeout
 from embodichain.operations.chaos import Arena, arena, storm
 from embodichain.operations.faults import Fault
 from embodichain.operations.fleet import Fleet, simulate
+from embodichain.prepare import prepare
+from embodichain.ray_engine.config import RayConfig
+from embodichain.ray_engine.engine import RayEngine
 from embodichain.ray_engine.trials import Errand, run_trials
 from embodichain.ring.gateway import Gateway
 from embodichain.ring.ring import Ring
@@ -39,6 +47,7 @@ TRIALS = 6
 TRIAL = "import time; time.sleep(0.5)"
 DELIVERED_BYTES = 8 << 20
 K = 2
+BATCH = 8
 
 
 class Run(NamedTuple):
@@ -139,6 +148,29 @@ def gateway_over_memcpy(repeats: int) -> float:
     return round(harness.median(ratios), 3)
 
 
+def gateway_batch_over_single(seconds: float) -> float:
+    """Processor time of a gateway for each trajectory in batches of `BATCH`, over that for each by itself."""
+    world = prepare(WorldConfig(physics="counting", tasks=("counting",), horizon=12), lambda name, done, total: None)
+    spent: list[float] = []
+    for together in (1, BATCH):
+        config = RayConfig(workers=2, gateway_only=True, together=together)
+        with (
+            Ring.create(RingSpec(trajectory=world.trajectory_spec, num_slots=32, max_reads=1)) as ring,
+            RayEngine(world, ring, config) as engine,
+        ):
+            gateway, seen = psutil.Process(engine.gateway_pid), []
+            for span_s in (1.0, seconds):  # the first second warms up
+                end = time.monotonic() + span_s
+                while time.monotonic() < end:
+                    with contextlib.suppress(RingTimeout):
+                        ring.acquire(1, 0.1).release()
+                times = gateway.cpu_times()
+                seen.append((engine.report.published, times.user + times.system))
+            (first, began), (last, ended) = seen
+            spent.append((ended - began) / (last - first))
+    return round(spent[1] / spent[0], 3)
+
+
 def sweep_overhead() -> tuple[float, float]:
     """Time of a sweep of trivial trials over that of the commands alone, and the time added per trial [s]."""
     command = (sys.executable, "-c", TRIAL)
@@ -210,6 +242,7 @@ def main() -> int:
         "workers_1_to_n_linearity": linearity(runs),
         "recovery_s": verdict.recovery_s(),
         "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
+        "gateway_batch_over_single": gateway_batch_over_single(2.0 if options.quick else 10.0),
         "sweep_overhead": overhead,
         "sweep_added_s_a_trial": added_s,
         "torn": verdict.torn + sum(run.torn for run in runs),
