@@ -122,7 +122,8 @@ class CrewEngine:
     @property
     def health(self) -> str:
         """Describes what produces trajectories."""
-        return f"{self.workers} processes think for {sum(group.batch.num_worlds for group in self._groups)} worlds"
+        worlds = sum(group.batch.num_worlds for group in self._groups)
+        return f"{self.workers} processes think for {worlds} worlds, which waited {self.tick_wait_share:.0%} of their time for them"
 
     @property
     def tick_wait_share(self) -> float:
