@@ -242,7 +242,7 @@ def main() -> int:
         "workers_1_to_n_linearity": linearity(runs),
         "recovery_s": verdict.recovery_s(),
         "gateway_over_memcpy": gateway_over_memcpy(10 if options.quick else 60),
-        "gateway_batch_over_single": gateway_batch_over_single(2.0 if options.quick else 10.0),
+        "gateway_batch_over_single": gateway_batch_over_single(1.0 if options.quick else 10.0),
         "sweep_overhead": overhead,
         "sweep_added_s_a_trial": added_s,
         "torn": verdict.torn + sum(run.torn for run in runs),

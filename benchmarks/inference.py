@@ -40,6 +40,7 @@ from openpi_client.websocket_client_policy import WebsocketClientPolicy
 from rich.progress import Progress
 from torch import Tensor
 
+from embodichain import robots
 from embodichain.config import WorldConfig
 from embodichain.errors import MotionError, SceneError
 from embodichain.motion.action import ActionCodec
@@ -245,9 +246,10 @@ def fitted_agent() -> Agent:
 
 
 def observations(count: int) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """Random images of three cameras, and random states."""
-    rng = np.random.default_rng(0)
-    return [(rng.integers(0, 255, (3, 64, 64, 3), dtype=np.uint8), rng.normal(0, 0.1, 30).astype(np.float32)) for _ in range(count)]
+    """Random images of three cameras, and random states that the robot can have; a server refuses others."""
+    rng, limits = np.random.default_rng(0), ActionCodec(robots.get("dual_piper")).limits
+    states = (limits.bounded(rng.normal(0, 0.1, 30).astype(np.float32)) for _ in range(count))
+    return [(rng.integers(0, 255, (3, 64, 64, 3), dtype=np.uint8), state) for state in states]
 
 
 def waits(calls: int, tell: Tell) -> dict[str, Any]:
