@@ -1,8 +1,10 @@
 """Workers on other nodes feed the ring through an actor: the same trajectories, each once, whoever dies."""
 
+import dataclasses
 import os
 import signal
 import time
+from typing import Any
 
 import pytest
 import ray
@@ -11,7 +13,8 @@ from drained import check_accounts, drain
 from embodichain.config import WorldConfig
 from embodichain.errors import RingError
 from embodichain.prepare import prepare
-from embodichain.ray_engine import RayConfig, RayEngine, start_ray
+from embodichain.ray_engine import Courier, GatewayActor, RayConfig, RayEngine, RingHome, start_ray
+from embodichain.ring.gateway import Parcel
 from embodichain.ring.ring import Ring
 from embodichain.types import RingSpec, TrajectoryId
 from embodichain.world import World
@@ -58,6 +61,40 @@ def test_through_the_gateway_each_is_read_exactly_k_times_though_the_gateway_is_
         assert ring.stats().over_reads == 0
         assert engine.report.gateway_deaths == 1
     assert not journal.exists()
+
+
+def test_who_delivers_while_the_journals_disk_is_full_waits_for_room_and_not_for_ever(
+    world, one_ray, no_shared_memory_left, tmp_path
+):
+    class Full(GatewayActor):
+        """Its journal cannot be written for the first `times` deliveries."""
+
+        def __init__(self, home, times) -> None:
+            super().__init__(home)
+            self._append, self._left = self._gateway._journal.append, times
+            self._gateway._journal.append = self._fail
+
+        def _fail(self, records) -> None:
+            self._left -= 1
+            if self._left >= 0:
+                raise RingError("cannot write the journal: No space left on device")
+            self._append(records)
+
+    with ring_for(world, reads=1) as ring:
+        arrays, identity = world.trajectory_spec.allocate(), TrajectoryId(worker=1, epoch=0, sequence=1)
+        arrays["trajectory_id"][()] = identity.pack()
+        for times, patience_s in ((2, 60.0), (10_000, 2.0)):
+            home = dataclasses.replace(RingHome.of(ring), journal=tmp_path / f"journal{times}")
+            gateway: Any = ray.remote(num_cpus=0)(Full).remote(home, times)
+            try:
+                if times == 2:
+                    assert Courier(gateway)([Parcel(arrays, identity)], patience_s) == [True]
+                else:
+                    with pytest.raises(RingError, match="No space left on device"):
+                        Courier(gateway)([Parcel(arrays, identity)], patience_s)
+            finally:
+                ray.kill(gateway)
+        assert ring.stats().published == 1
 
 
 def test_batches_are_published_once_too_though_a_worker_and_the_gateway_are_killed(world, one_ray, no_shared_memory_left):

@@ -23,7 +23,7 @@ class Courier:
         self._gateway, self._waited = gateway, waited
 
     def __call__(self, parcels: Sequence[Parcel], timeout_s: float) -> list[Outcome]:
-        """The outcome of each, once all are known: waits as long as the ring is full, and `timeout_s` [s] for a gateway.
+        """The outcome of each, when all are known: waits while the ring is full, and `timeout_s` [s] for a gateway or its disk.
 
         Raises RingError when the gateway does not come back, and the errors of `Gateway.deliver_all`.
         """
@@ -41,6 +41,11 @@ class Courier:
             answered, asked = asked, None
             try:
                 answer: list[Outcome] = ray.get(answered)
+            except RingError:  # the journal cannot be written, for a disk is full: nothing was published
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_TELL_S)
+                continue
             except ray.exceptions.RayActorError as error:
                 if time.monotonic() > deadline or getattr(error, "actor_init_failed", False):
                     raise RingError(f"the gateway to the ring has not come back: {error}") from error

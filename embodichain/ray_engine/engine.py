@@ -59,7 +59,7 @@ class GatewayActor:
     """The gateway as an actor on the ring's node. Ray restarts it when it dies; its journal says what was delivered."""
 
     def __init__(self, home: RingHome) -> None:
-        self._ring = attach_ring(home.path, reads=False)
+        self._ring = attach_ring(home.path, reads=False, generation=home.generation)
         self._gateway = Gateway(self._ring, home.journal)
 
     def process(self) -> Identity:
@@ -95,7 +95,7 @@ class SimulationWorker:
             self._far = RemoteRing(spec, Courier(gateway, self._waited), together=together)
             self._ring = self._far
         else:
-            self._far, self._ring = None, attach_ring(home.path, spec, reads=False)
+            self._far, self._ring = None, attach_ring(home.path, spec, reads=False, generation=home.generation)
         self._rollouts = RolloutStage(world, self._ring, worker=worker, epoch=epoch, camera=camera)
         self._scenes = SceneStage(world, physics=self._rollouts.physics)
 
@@ -148,7 +148,10 @@ class LabActor:
 
     def __init__(self, world: World, reels: RingHome, reel: TrajectorySpec, home: RingHome) -> None:
         os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-        self._rings = attach_ring(reels.path, reel), attach_ring(home.path, world.stream_spec, reads=False)
+        self._rings = (
+            attach_ring(reels.path, reel, generation=reels.generation),
+            attach_ring(home.path, world.stream_spec, reads=False, generation=home.generation),
+        )
         self._stage = DarkroomStage(world, *self._rings)
 
     def pid(self) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from embodichain.ring.journal import Kind, Record
+from embodichain.types import MOST_TOGETHER
 
-REMEMBERED = 1024
-"""Number of the latest sequence numbers remembered for each worker and epoch; earlier ones count as delivered."""
+REMEMBERED = MOST_TOGETHER
+"""Number of the latest sequence numbers remembered for each worker and epoch; earlier ones count as delivered. A worker sends one
+batch at a time, so it asks for no earlier ones."""
 
 
 class Delivered:

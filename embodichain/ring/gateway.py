@@ -52,12 +52,13 @@ class Gateway(Unique):
     and afterwards the outcomes. If the journal cannot be written, the batch is refused before it is published. A successor opens
     the same journal and examines the slots of unfinished entries: if one holds the trajectory, it was published; if it is
     unchanged, it was not; if it has been reused since, the outcome is unknown, and the trajectory is forfeited rather than
-    published twice.
+    published twice. A journal that is another ring's, which once lay at the same path, is begun anew.
 
     Args:
         ring: An attachment of this process to the local ring; the caller closes it.
         journal: The journal file of this ring's gateway, a few hundred KiB; created when missing. Delete it after the ring has
-        ended. timeout_s: How long to wait for a previous gateway to release the journal [s].
+            ended.
+        timeout_s: How long to wait for a previous gateway to release the journal [s].
 
     Raises:
         RingTimeout: Another living process is the gateway of this journal.
@@ -69,10 +70,15 @@ class Gateway(Unique):
     def __init__(self, ring: AnyRing, journal: Path, *, timeout_s: float = 10.0) -> None:
         self._ring = ring
         self._observer = Observer.open(ring.path)
-        self._lock = threading.Lock()  # protects all fields below, and is held from writing an intent to writing its outcome
+        self._lock = threading.RLock()  # protects all fields below, and is held from writing an intent to writing its outcome
+        self._named = Record(self._observer.header(layout.AT_GENERATION), 0, 0, Kind.RING)
         self._seen = Delivered()
         self._forfeited: set[int] = set()
-        self._under_way: set[int] = set()
+        self._under_way: dict[int, object] = {}
+        """Identities that are being delivered, each with a token of the call that does it."""
+        self._open: list[Record] = []
+        """Intents whose outcomes are not known yet: none, but while the lock is held and after an interrupt."""
+        self._late: set[int] = set()
         self._unwritten: list[Record] = []
         self._journal = Journal(journal, timeout_s=timeout_s)
         try:
@@ -117,27 +123,32 @@ class Gateway(Unique):
         """
         if len(parcels) > MOST_TOGETHER:
             raise RingError(f"{len(parcels)} trajectories came in one batch: send at most {MOST_TOGETHER}")
-        outcomes = [self._admit(parcel) for parcel in parcels]
-        waiting = [index for index, outcome in enumerate(outcomes) if outcome is None]
+        outcomes: list[Outcome | None] = []
         slots: list[AnySlot] = []
+        token = object()
         try:
+            outcomes += [self._admit(parcel, token) for parcel in parcels]
+            waiting = [index for index, outcome in enumerate(outcomes) if outcome is None]
             refusal = self._fill(slots, [parcels[index].arrays for index in waiting], timeout_s)
+            written = [parcels[index].identity.pack() for index in waiting[: len(slots)]]
             with self._lock:
-                written = [parcels[index].identity.pack() for index in waiting[: len(slots)]]
                 published = self._publish(list(zip(slots, written, strict=True)))
         finally:
-            for slot in slots:
-                slot.abandon()  # does nothing if it is published already
             with self._lock:
-                self._under_way.difference_update(parcels[index].identity.pack() for index in waiting)
+                self._conclude()  # while the slots are held, as they tell what an interrupt left open
+                for slot in slots:
+                    slot.abandon()  # does nothing if it is published already
+                for packed in [packed for packed, whose in self._under_way.items() if whose is token]:
+                    del self._under_way[packed]
         for place, index in enumerate(waiting):
             outcomes[index] = published[place] if place < len(published) else refusal
         assert None not in outcomes
         return [outcome for outcome in outcomes if outcome is not None]
 
     def close(self) -> None:
-        """Releases the journal; safe to call twice."""
-        self._journal.close()
+        """Releases the journal; safe to call twice. What another thread is delivering is then refused."""
+        with self._lock:
+            self._journal.close()
 
     def __enter__(self) -> Gateway:
         return self
@@ -145,7 +156,7 @@ class Gateway(Unique):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _admit(self, parcel: Parcel) -> Outcome | None:
+    def _admit(self, parcel: Parcel, token: object) -> Outcome | None:
         """The outcome of a parcel that is not to be published now; None notes that it is under way."""
         packed = parcel.identity.pack()
         try:
@@ -161,7 +172,7 @@ class Gateway(Unique):
                 return False
             if packed in self._under_way:
                 return RingTimeout(f"{parcel.identity} is being delivered already: ask again for its outcome")
-            self._under_way.add(packed)
+            self._under_way[packed] = token
         return None
 
     def _fill(self, slots: list[AnySlot], waiting: Sequence[Mapping[str, NDArray]], timeout_s: float) -> RingError | None:
@@ -181,24 +192,30 @@ class Gateway(Unique):
             return []
         self._make_room(2 * len(batch))
         intents = [self._intent(slot, packed) for slot, packed in batch]
-        self._journal.append(intents)
-        outcomes: list[Outcome] = []
-        kinds: dict[int, Kind] = {}
+        self._open, outcomes = intents, list[Outcome]()
         try:
-            for slot, packed in batch:
-                try:
-                    slot.publish(COPY_S)
-                except RingError as error:
-                    # After a timeout a running copy may still publish the slot later, so the trajectory must not be sent again.
-                    if isinstance(error, RingTimeout):
-                        kinds[packed] = Kind.FORFEIT
-                    outcomes.append(error)
-                else:
-                    kinds[packed] = Kind.DONE
-                    outcomes.append(True)
-        finally:  # an interrupt may come between publishing and noting it: the slot tells
-            self._settle([(kinds.get(intent.packed) or self._judge(intent), intent.packed) for intent in intents])
+            self._journal.append(intents)
+        except RingError:
+            self._open = []
+            raise
+        for slot, packed in batch:
+            try:
+                slot.publish(COPY_S)
+            except RingError as error:
+                if isinstance(error, RingTimeout):
+                    self._late.add(packed)
+                outcomes.append(error)
+            else:
+                outcomes.append(True)
+        self._conclude()
         return outcomes
+
+    def _conclude(self) -> None:
+        """Records the outcomes of open intents, as their slots tell them; again, if an interrupt comes in between."""
+        if self._open:
+            # After a timeout a running copy may still publish the slot later, so the trajectory must not be sent again.
+            self._settle([(Kind.FORFEIT if one.packed in self._late else self._judge(one), one.packed) for one in self._open])
+            self._open, self._late = [], set()
 
     def _intent(self, slot: AnySlot, packed: int) -> Record:
         before = self._observer.cell(slot.index, layout.SLOT_PUBLISHED_NS)
@@ -212,12 +229,15 @@ class Gateway(Unique):
             self._unwritten = []
         if self._journal.room < records:
             forfeited = [Record(packed, 0, 0, Kind.FORFEIT) for packed in self._forfeited]
-            self._journal.trim([*self._seen.records(), *forfeited])
+            self._journal.trim([self._named, *self._seen.records(), *forfeited])
 
     def _recover(self) -> None:
         """Takes over from a previous gateway: loads its deliveries, and determines the outcomes of an unfinished batch."""
-        outcomes, pending = settled(self._journal.records)
+        if (records := self._journal.records)[:1] != [self._named]:
+            self._journal.trim([self._named])
+            records = []
         self._journal.records = []
+        outcomes, pending = settled(records)
         for record in outcomes:
             if record.kind == Kind.DONE:
                 self._seen.add(record.packed)
@@ -258,6 +278,8 @@ def check(arrays: Mapping[str, NDArray], trajectory: TrajectorySpec, packed: int
         raise RingError(f"a trajectory with fields {sorted(arrays)} came for a ring of {names(trajectory)}: {missing} differ")
     for field in trajectory.fields:
         array = arrays[field.name]
+        if not isinstance(array, np.ndarray):
+            raise RingError(f"field {field.name!r} came as {type(array).__name__}, where an array is wanted")
         if array.shape != field.shape or array.dtype != np.dtype(field.dtype):
             raise RingError(
                 f"field {field.name!r} came as {array.dtype}{list(array.shape)}, the ring holds {field.dtype}{list(field.shape)}: "

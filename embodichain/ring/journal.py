@@ -6,12 +6,14 @@ reserved in advance, so that a full disk shows before anything is published and 
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import stat
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import NamedTuple
@@ -19,22 +21,30 @@ from typing import NamedTuple
 from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.locks import Hold, inode, names, try_lock
 from embodichain.ring.unique import Unique
+from embodichain.types import MOST_TOGETHER
 
 ROOM = 8192
 """Smallest number of records for which room is reserved: 256 KiB."""
 RECORD = struct.Struct("<QQQQ")
 UNFINISHED = ".unfinished"
+_LEAST = 2 * MOST_TOGETHER + 2
+"""Room for the intents and outcomes of one batch, and for the end."""
 _LOCK_AT = 1 << 40
 
 
 class Kind(IntEnum):
-    """What a record states about a trajectory. BEFORE means that all of its worker and epoch up to it were delivered."""
+    """What a record states about a trajectory.
+
+    BEFORE means that all of its worker and epoch up to it were delivered. RING names the ring whose gateway's journal it is, by its
+    generation in place of an id.
+    """
 
     INTENT = 1
     DONE = 2
     UNDONE = 3
     FORFEIT = 4
     BEFORE = 5
+    RING = 6
 
 
 class Record(NamedTuple):
@@ -44,6 +54,27 @@ class Record(NamedTuple):
     place: int
     before: int
     kind: int
+
+
+class _File(NamedTuple):
+    """An open file of records: its descriptor, the lock on it, and the number of records for which it has room."""
+
+    descriptor: int
+    hold: Hold
+    room: int
+
+    def write(self, records: Sequence[Record], at: int) -> None:
+        """Writes records, and an empty one after them, from record `at` on; raises OSError."""
+        # What a failed attempt has left behind is cut off by the empty record.
+        data, place = b"".join(RECORD.pack(*record) for record in records) + bytes(RECORD.size), at * RECORD.size
+        while data:
+            written = os.pwrite(self.descriptor, data, place)
+            data, place = data[written:], place + written
+
+    def end(self) -> None:
+        """Closes and unlocks it."""
+        os.close(self.descriptor)
+        self.hold.release()
 
 
 class Journal(Unique):
@@ -62,13 +93,13 @@ class Journal(Unique):
 
     def __init__(self, path: Path, *, timeout_s: float) -> None:
         self.path = path
-        self._descriptor, self._hold = _open(path, timeout_s)
-        self._end = self._room = 0
+        self._end = 0
+        self._file: _File | None = _File(*_open(path, timeout_s), room=0)
         try:
-            self.records = self._read()
+            self.records = _read(self._file.descriptor)
             """The records that it held when it was opened."""
             self._end = len(self.records)
-            self._reserve(max(ROOM, self._end + ROOM // 2))
+            self._file = self._file._replace(room=self._reserve(self._file.descriptor))
         except BaseException:
             self.close()
             raise
@@ -76,67 +107,71 @@ class Journal(Unique):
     @property
     def room(self) -> int:
         """Number of records that fit before it must be trimmed; one more place is kept for the end."""
-        return self._room - self._end - 1
+        return self._open().room - self._end - 1
 
     def append(self, records: Sequence[Record]) -> None:
         """Writes complete records in one piece; on failure raises RingError, and the journal is unchanged."""
-        # What an append that failed has left behind is cut off by an empty record after the last one.
-        data, at = b"".join(RECORD.pack(*record) for record in records) + bytes(RECORD.size), self._end * RECORD.size
+        file = self._open()
         try:
-            while data:
-                written = os.pwrite(self._descriptor, data, at)
-                data, at = data[written:], at + written
+            file.write(records, self._end)
         except OSError as error:
+            with suppress(OSError):  # a successor is not to read what was written in part
+                file.write((), self._end)
             raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
         self._end += len(records)
 
     def trim(self, records: list[Record]) -> None:
         """Atomically replaces the journal's content by `records`, with room for as many more; raises RingError on failure."""
+        old = self._open()
         # A new name for each attempt: under an old one there may be longer content, whose rest would follow the new records.
         unfinished = self.path.with_name(f"{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}{UNFINISHED}")
-        descriptor, hold = _open(unfinished, 0.0)
+        new = _File(*_open(unfinished, 0.0), room=max(ROOM, 2 * len(records)))
         try:
-            room = max(ROOM, 2 * len(records))
-            _allocate(descriptor, room, self.path)
-            os.pwrite(descriptor, b"".join(RECORD.pack(*record) for record in records), 0)
+            _allocate(new.descriptor, new.room, self.path)
+            new.write(records, 0)
             unfinished.replace(self.path)
+            self._file, self._end = new, len(records)
         except BaseException as error:
+            if names(self.path, inode(new.descriptor)):  # an interrupt came after it had become the journal
+                self._file, self._end = new, len(records)
+                raise
             unfinished.unlink(missing_ok=True)
-            os.close(descriptor)
-            hold.release()
+            new.end()
             if isinstance(error, OSError):
                 raise RingError(f"cannot trim the journal {self.path}: {error.strerror}") from error
             raise
-        self.close()
-        self._descriptor, self._hold = descriptor, hold
-        self._end, self._room = len(records), room
+        old.end()
 
     def close(self) -> None:
         """Closes and unlocks the journal; safe to call twice."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        self._hold.release()
+        file, self._file = self._file, None
+        if file is not None:
+            file.end()
 
-    def _read(self) -> list[Record]:
-        data = bytearray()
-        while block := os.pread(self._descriptor, 1 << 20, len(data)):
-            data += block
-        records: list[Record] = []
-        for record in map(Record._make, RECORD.iter_unpack(memoryview(data)[: len(data) // RECORD.size * RECORD.size])):
-            if not record.kind:
-                break
-            records.append(record)
-        return records
+    def _open(self) -> _File:
+        if self._file is None:
+            raise RingError(f"the journal {self.path} was closed by this process")
+        return self._file
 
-    def _reserve(self, room: int) -> None:
-        """Reserves room for `room` records, zeroed after the last one."""
-        try:
-            os.ftruncate(self._descriptor, self._end * RECORD.size)
-        except OSError as error:
-            raise RingError(f"cannot write the journal {self.path}: {error.strerror}") from error
-        _allocate(self._descriptor, room, self.path)
-        self._room = room
+    def _reserve(self, descriptor: int) -> int:
+        """The number of records for which there is room: what was reserved before is kept, as a full disk has no more."""
+        there, wanted = os.fstat(descriptor).st_size // RECORD.size, max(ROOM, self._end + ROOM // 2)
+        if there < wanted:
+            try:
+                _allocate(descriptor, wanted, self.path)
+            except RingError:
+                if there < self._end + _LEAST:
+                    raise
+                return there
+        return max(there, wanted)
+
+
+def _read(descriptor: int) -> list[Record]:
+    data = bytearray()
+    while block := os.pread(descriptor, 1 << 20, len(data)):
+        data += block
+    whole = memoryview(data)[: len(data) // RECORD.size * RECORD.size]
+    return list(itertools.takewhile(lambda record: record.kind, map(Record._make, RECORD.iter_unpack(whole))))
 
 
 def _allocate(descriptor: int, room: int, path: Path) -> None:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from embodichain.errors import unknown
+from embodichain.errors import RingClosed, unknown
 from embodichain.ring import host, pages
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.cuda import CudaDevice
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
+from embodichain.ring.layout import AT_GENERATION
 from embodichain.ring.placement import ArenaNote, Device
 from embodichain.ring.ring import Ring
 from embodichain.ring.stats import Observer
@@ -49,13 +50,24 @@ def restore_ring(snapshot: Path | str, placement: str = HOST) -> AnyRing:
     return DeviceRing.restore(snapshot, _DEVICES[placement]())
 
 
-def attach_ring(path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True) -> AnyRing:
-    """Attaches to the ring at `path`, wherever its payload is; `reads` and errors as for `Ring.attach`."""
+def attach_ring(
+    path: Path | str, trajectory: TrajectorySpec | None = None, *, reads: bool = True, generation: int | None = None
+) -> AnyRing:
+    """Attaches to the ring at `path`, wherever its payload is; `reads` and errors as for `Ring.attach`.
+
+    With a `generation`, RingClosed is raised when another ring than the one of that generation lies there by now.
+    """
     observer = Observer.open(path)
-    if not observer.note:
-        return Ring.attach(path, trajectory, reads=reads)
-    kind = ArenaNote.decode(observer.note, observer.spec.trajectory).kind
-    return DeviceRing.attach(path, _DEVICES[kind](), trajectory, reads=reads)
+    ring: AnyRing
+    if observer.note:
+        kind = ArenaNote.decode(observer.note, observer.spec.trajectory).kind
+        ring = DeviceRing.attach(path, _DEVICES[kind](), trajectory, reads=reads)
+    else:
+        ring = Ring.attach(path, trajectory, reads=reads)
+    if generation is not None and Observer.open(path).header(AT_GENERATION) != generation:
+        ring.close()
+        raise RingClosed(f"the ring at {path} is a later one than that of this run, which has ended")
+    return ring
 
 
 def _place(placement: str) -> Path | None:

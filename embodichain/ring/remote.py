@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 
 from embodichain.errors import RingError
@@ -15,6 +16,10 @@ PATIENCE_S = 900.0
 
 Deliver = Callable[[Sequence[Parcel], float], list[Outcome]]
 """Sends a batch to the gateway and waits until every outcome is known, or for a timeout [s]; see `Gateway.deliver_all`."""
+
+
+class _Claim:
+    """What lives as long as the slot that it was given to."""
 
 
 class RemoteRing(Unique):
@@ -41,7 +46,8 @@ class RemoteRing(Unique):
         self._together = together
         self._free = [trajectory.allocate() for _ in range(together)]
         self._kept: list[Parcel] = []
-        self._lent = False
+        self._lent: weakref.ref[_Claim] | None = None
+        """The claim of the slot that is open; one that was dropped has none."""
 
     def reserve(self, timeout_s: float = 5.0) -> Slot:
         """Private arrays for one trajectory, used like a slot of the ring.
@@ -49,12 +55,13 @@ class RemoteRing(Unique):
         Never waits, whatever `timeout_s`: waiting for a free slot happens on sending. Raises RingError when as many as may be kept
         are kept.
         """
-        if self._lent:
+        if self._lent is not None and self._lent() is not None:
             raise RingError("the slot reserved before is still open: publish or abandon it first")
         if not self._free:
             raise RingError(f"{len(self._kept)} trajectories wait to be sent, as many as are kept here: call flush() first")
-        self._lent = True
-        return Slot(self, 0, 0, self._free[-1], self._free[-1]["trajectory_id"])
+        claim, arrays = _Claim(), self._free[-1]
+        self._lent = weakref.ref(claim)
+        return Slot(self, 0, 0, arrays, arrays["trajectory_id"], claim)
 
     def flush(self) -> dict[TrajectoryId, RingError]:
         """Sends what was published since the last call; those that are not in the ring, each with the reason.
@@ -73,7 +80,7 @@ class RemoteRing(Unique):
 
     def publish(self, slot: int, version: int, trajectory_id: int | None) -> None:
         """Called by the slot: keeps its arrays, and sends them if no more are kept together; then raises what `deliver` would."""
-        self._lent = False
+        self._lent = None
         assert trajectory_id is not None
         self._kept.append(Parcel(self._free.pop(), TrajectoryId.unpack(trajectory_id)))
         if self._together == 1:
@@ -82,7 +89,7 @@ class RemoteRing(Unique):
 
     def abandon(self, slot: int, version: int) -> None:
         """Called by the slot: drops its arrays."""
-        self._lent = False
+        self._lent = None
 
     def check(self) -> None:
         """Called by the slot: never raises."""

@@ -1,6 +1,5 @@
 """What comes through the gateway is published once, whole, and only when it fits, whoever dies on the way."""
 
-import errno
 import os
 import signal
 import threading
@@ -9,16 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from ring_parts import fork, is_whole, kill, put, ring_spec, start, trajectory_spec, write
+from gateway_parts import batch, drain, made, named
+from interrupts import interrupt
+from ring_parts import put, ring_spec, start, trajectory_spec, write
 
 from embodichain.errors import RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.ring.delivered import REMEMBERED
 from embodichain.ring.gateway import Gateway, Parcel
-from embodichain.ring.journal import ROOM, Kind, Record
+from embodichain.ring.journal import Kind
 from embodichain.ring.lease import Slot
 from embodichain.ring.remote import RemoteRing
 from embodichain.ring.ring import Ring
-from embodichain.types import MOST_TOGETHER, TrajectoryId
+from embodichain.types import MOST_TOGETHER
 
 
 @pytest.fixture
@@ -30,27 +31,6 @@ def ring():
 @pytest.fixture
 def journal(tmp_path):
     return tmp_path / "journal"
-
-
-def named(sequence: int, *, worker: int = 3, epoch: int = 1) -> TrajectoryId:
-    return TrajectoryId(worker=worker, epoch=epoch, sequence=sequence)
-
-
-def made(identity: TrajectoryId):
-    arrays = trajectory_spec().allocate()
-    write(arrays, identity.pack())
-    return arrays
-
-
-def drain(ring: Ring) -> list[int]:
-    ids = []
-    while True:
-        try:
-            with ring.sample(1, 0.0) as batch:
-                assert is_whole(batch[0])
-                ids.append(batch[0].trajectory_id)
-        except RingTimeout:
-            return ids
 
 
 def test_a_duplicate_is_dropped_and_other_epochs_workers_and_numbers_are_not(ring, journal):
@@ -111,10 +91,6 @@ def test_a_closed_ring_ends_the_gateway(journal):
         ring.close()
         with pytest.raises(RingClosed):
             gateway.deliver(made(named(1)), named(1))
-
-
-def batch(*numbers: int) -> list[Parcel]:
-    return [Parcel(made(named(number)), named(number)) for number in numbers]
 
 
 def dies(path, journal, moment: str, numbers) -> None:
@@ -185,41 +161,6 @@ def test_in_a_batch_each_has_an_outcome_of_its_own(ring, journal):
     assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(3).pack()])
 
 
-def test_what_a_failed_record_left_behind_is_never_read_as_a_record(ring, journal, monkeypatch):
-    """Two of three intents and a half are written when the disk fails; shorter records follow them later."""
-    pwrite = os.pwrite
-
-    def failing(descriptor, data, at):
-        if len(data) > 80:
-            return pwrite(descriptor, data[:80], at)
-        raise OSError(errno.EIO, "Input/output error")
-
-    with Gateway(ring, journal) as gateway:
-        with monkeypatch.context() as patch, pytest.raises(RingError, match="Input/output error"):
-            patch.setattr(os, "pwrite", failing)
-            gateway.deliver_all(batch(2, 3, 4))
-        gateway._journal.append([Record(named(9).pack(), 0, 0, Kind.DONE)])  # its end lies on the second of those intents
-        copy = journal.with_name("copy")
-        copy.write_bytes(journal.read_bytes())
-    with Gateway(ring, copy) as successor:
-        assert successor.deliver_all(batch(2, 3, 4)) == [True, True, True]
-
-
-def test_a_batch_that_fits_no_more_is_written_into_a_trimmed_journal(journal):
-    with Ring.create(ring_spec(num_slots=MOST_TOGETHER, max_reads=1, words=1)) as ring, Gateway(ring, journal) as gateway:
-        arrays = [trajectory_spec(1).allocate() for _ in range(MOST_TOGETHER)]
-        rounds = ROOM // MOST_TOGETHER
-        for first in range(0, rounds * MOST_TOGETHER, MOST_TOGETHER):
-            for number, one in enumerate(arrays):
-                one["trajectory_id"][()] = named(first + number).pack()
-            parcels = [Parcel(one, named(first + number)) for number, one in enumerate(arrays)]
-            assert all(gateway.deliver_all(parcels))
-            ring.acquire(MOST_TOGETHER, 0.0).release()
-    assert journal.stat().st_size <= 32 * ROOM
-    with Ring.create(ring_spec(num_slots=4, max_reads=1, words=1)) as ring, Gateway(ring, journal) as successor:
-        assert not any(successor.deliver_all(parcels))
-
-
 @pytest.mark.parametrize("moment", ["after INTENT", "DONE"])
 def test_when_the_slot_has_been_used_since_the_trajectory_is_forfeited_and_never_published_twice(ring, journal, moment):
     assert death(start(dies, ring.path, journal, moment, (2,))) == -signal.SIGKILL
@@ -232,36 +173,6 @@ def test_when_the_slot_has_been_used_since_the_trajectory_is_forfeited_and_never
         with Gateway(ring, journal) as successor, pytest.raises(TrajectoryForfeited, match="sequence=2"):
             successor.deliver(made(named(2)), named(2))
     assert before.count(named(2).pack()) == (2 if moment == "DONE" else 0)
-
-
-def test_a_journal_cut_short_in_a_record_is_read_up_to_there(ring, journal):
-    with Gateway(ring, journal) as gateway:
-        gateway.deliver(made(named(1)), named(1))
-    with journal.open("ab") as file:
-        file.write(b"\1" * 11)
-    for _ in range(2):
-        with Gateway(ring, journal) as gateway:
-            assert not gateway.deliver(made(named(1)), named(1))
-            gateway.deliver(made(named(2)), named(2))
-    assert sorted(drain(ring)) == sorted(2 * [named(1).pack(), named(2).pack()])
-
-
-def holds(path, journal, ready) -> None:
-    with Ring.attach(path) as ring, Gateway(ring, journal):
-        ready.set()
-        signal.pause()
-
-
-def test_two_living_gateways_never_share_a_journal_and_death_hands_it_over(ring, journal):
-    import multiprocessing
-
-    ready = multiprocessing.get_context("fork").Event()
-    first = start(holds, ring.path, journal, ready)
-    assert ready.wait(120)
-    with pytest.raises(RingTimeout, match="another process is the gateway"):
-        Gateway(ring, journal, timeout_s=0.05)
-    kill(first)
-    Gateway(ring, journal, timeout_s=60.0).close()
 
 
 def test_a_remote_ring_is_written_like_the_ring_itself(ring, journal):
@@ -306,106 +217,53 @@ def test_a_remote_ring_keeps_a_batch_until_it_is_flushed_and_says_what_became_of
     assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, 2, 3, 4)])
 
 
-def tries_to_take(path, journal, outcome) -> None:
-    try:
-        with Ring.attach(path) as ring, Gateway(ring, journal, timeout_s=0.05):
-            outcome.put("took it")
-    except RingTimeout as error:
-        outcome.put(str(error))
-
-
-def test_a_descriptor_closed_elsewhere_does_not_give_the_journal_away(ring, journal):
-    with Gateway(ring, journal) as first:
-        first.deliver(made(named(1)), named(1))
-        os.close(os.open(journal, os.O_RDWR))  # to a POSIX lock this would be the end
-        journal.read_bytes()
-        Ring.create(ring_spec(num_slots=1)).close()
-        outcome = fork.Queue()
-        start(tries_to_take, ring.path, journal, outcome).join()
-        assert "another process is the gateway" in outcome.get(timeout=120)
-
-
-@pytest.mark.parametrize("record", [0, 1], ids=["before publishing", "after publishing"])
-@pytest.mark.parametrize("written", [0, 11], ids=["nothing", "a part"])
-def test_a_journal_that_cannot_be_written_never_lets_a_trajectory_in_twice(ring, journal, monkeypatch, record, written):
-    """A disk that fails at the intent or at the outcome, after a part of the record or none of it."""
-    pwrite, calls = os.pwrite, []
-
-    def failing(descriptor, data, at):
-        calls.append(at)
-        if len(calls) == record + 1 and written:
-            return pwrite(descriptor, data[:written], at)
-        if len(calls) > record:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return pwrite(descriptor, data, at)
-
-    with Gateway(ring, journal) as gateway:
-        gateway.deliver(made(named(1)), named(1))
-        monkeypatch.setattr(os, "pwrite", failing)
-        if record == 0:
-            with pytest.raises(RingError, match="cannot write the journal"):
-                gateway.deliver(made(named(2)), named(2))
-            assert ring.stats().ready == 1, "nothing is published that cannot be noted"
-        else:
-            assert gateway.deliver(made(named(2)), named(2))
-            assert not gateway.deliver(made(named(2)), named(2))
-            with pytest.raises(RingError, match="cannot write the journal"):
-                gateway.deliver(made(named(3)), named(3))
-        monkeypatch.undo()
-        if record == 1:  # as its author's death would leave it now: the slot itself tells
-            copy = journal.with_name("copy")
-            copy.write_bytes(journal.read_bytes())
-            with Gateway(ring, copy) as successor:
-                assert not successor.deliver(made(named(2)), named(2))
-        assert gateway.deliver(made(named(2)), named(2)) == (record == 0)
-        assert gateway.deliver(made(named(3)), named(3))
-    with Gateway(ring, journal) as successor:
-        for number in (1, 2, 3):
-            assert not successor.deliver(made(named(number)), named(number))
-    assert sorted(drain(ring)) == sorted(2 * [named(number).pack() for number in (1, 2, 3)])
-
-
-def test_a_journal_is_trimmed_and_read_again_at_once_after_many_trajectories(journal):
-    many = 3 * ROOM
-    arrays = trajectory_spec(1).allocate()
-
-    def deliver(gateway, sequence):
-        identity = named(sequence // 4, worker=sequence % 4)
-        arrays["trajectory_id"][()] = identity.pack()
-        return gateway.deliver(arrays, identity)
-
-    with Ring.create(ring_spec(num_slots=1, max_reads=1, words=1)) as ring:
-        with Gateway(ring, journal) as gateway:
-            for sequence in range(many):
-                assert deliver(gateway, sequence)
-                ring.acquire(1, 0.0).release()
-        assert journal.stat().st_size <= 2 * 32 * ROOM
-        begin = time.process_time()
+def test_wherever_a_delivery_is_interrupted_it_is_published_at_most_once_and_may_be_sent_again(journal):
+    numbers = iter(range(10_000))
+    with Ring.create(ring_spec(num_slots=8, max_reads=1, words=1)) as ring, Gateway(ring, journal) as gateway:
+        for at in range(1, 2000):
+            sent = batch_of_one_word(next(numbers), next(numbers))
+            where = interrupt(lambda sent=sent: gateway.deliver_all(sent), at)
+            again = gateway.deliver_all(sent, timeout_s=0.0)
+            assert set(map(type, again)) == {bool}, (where, again)
+            assert sorted(drain_ids(ring)) == sorted(parcel.identity.pack() for parcel in sent), where
+            if not where:
+                break
+        assert at > 100
+        gateway.close()
         with Gateway(ring, journal) as successor:
-            assert time.process_time() - begin < 1.0
-            assert not any(deliver(successor, sequence) for sequence in (0, 1, many // 2, many - 1))
+            assert not any(successor.deliver_all(sent))
 
 
-def test_a_journal_for_which_there_is_no_room_is_refused_at_once_and_when_it_is_to_be_trimmed(ring, journal, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+def batch_of_one_word(*numbers: int) -> list[Parcel]:
+    parcels = [Parcel(trajectory_spec(1).allocate(), named(number)) for number in numbers]
+    for parcel in parcels:
+        parcel.arrays["trajectory_id"][()] = parcel.identity.pack()
+    return parcels
 
-    with monkeypatch.context() as patch, pytest.raises(RingError, match=r"no room for [\d,]+ bytes of the journal"):
-        patch.setattr(os, "posix_fallocate", full)
-        Gateway(ring, journal)
+
+def drain_ids(ring: Ring) -> list[int]:
+    ids: list[int] = []
+    while ring.stats().ready:
+        with ring.acquire(1, 0.0) as lease:
+            ids += map(int, lease.trajectory_ids)
+    return ids
+
+
+def test_what_is_no_array_is_refused_and_the_others_of_its_batch_are_not(ring, journal):
+    wrong = Parcel({**made(named(2)), "action": [1.0, 2.0]}, named(2))
     with Gateway(ring, journal) as gateway:
-        while gateway._journal.room >= 2:
-            gateway._journal.append([Record(1, 0, 0, Kind.UNDONE)])
-        with monkeypatch.context() as patch, pytest.raises(RingError, match="no room"):
-            patch.setattr(os, "posix_fallocate", full)
-            gateway.deliver(made(named(1)), named(1))
-        assert ring.stats().free == 4
-        assert gateway.deliver(made(named(1)), named(1))
-        start(tries_to_take, ring.path, journal, outcome := fork.Queue()).join()
-        assert "another process is the gateway" in outcome.get(timeout=120), "the trimmed one is locked as well"
-    assert not list(journal.parent.glob("*.unfinished"))
-    with Gateway(ring, journal) as successor:
-        assert not successor.deliver(made(named(1)), named(1))
+        first, refused = gateway.deliver_all([*batch(1), wrong])
+        assert first is True and "field 'action' came as list" in str(refused)
+        assert gateway.deliver_all(batch(1, 2)) == [False, True]
+
+
+def test_a_slot_of_a_remote_ring_that_was_dropped_is_free_again(ring, journal):
+    with Gateway(ring, journal) as gateway:
+        remote = RemoteRing(trajectory_spec(), lambda parcels, timeout_s: gateway.deliver_all(parcels, timeout_s=0.0))
+        remote.reserve()  # nobody keeps it
+        with remote.reserve() as slot:
+            write(slot, named(1).pack())
+    assert drain(ring) == 2 * [named(1).pack()]
 
 
 class Held(dict):
@@ -457,5 +315,7 @@ def test_many_threads_with_the_same_trajectories_publish_each_once(journal):
         with ThreadPoolExecutor(6) as pool:
             assert sum(pool.map(deliver_all, range(6))) == 50
         assert sorted(drain(ring)) == sorted(named(sequence).pack() for sequence in range(50))
-    with Ring.create(ring_spec(num_slots=64, max_reads=1)) as ring, Gateway(ring, journal) as successor:
-        assert not any(successor.deliver(made(named(sequence)), named(sequence)) for sequence in range(50)), "all of it is noted"
+        gateway.close()
+        with Gateway(ring, journal) as successor:
+            again = [successor.deliver(made(named(sequence)), named(sequence)) for sequence in range(50)]
+        assert not any(again), "all of it is noted"
