@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
-from embodichain.engine import Numbers, Start
+from embodichain.engine import WHOLE, Numbers, Share, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingTimeout, TrajectoryForfeited
 from embodichain.metrics import MetricsWriter
 from embodichain.processes import Identity
@@ -170,11 +170,12 @@ class RayEngine:
         *,
         start: Start | None = None,
         limit: int | None = None,
+        share: Share = WHOLE,
         on_produced: Callable[[Produced], None] = lambda produced: None,
     ) -> None:
         start = start or Start()
         self.report = start.report
-        self._numbers = Numbers(start, limit)
+        self._numbers = Numbers(start, limit, share)
         self._config = config
         self._on_produced = on_produced
         self._deaths = Deaths(config.budgets)

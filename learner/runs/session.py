@@ -1,38 +1,40 @@
-"""The streaming part of a run: a ring, an engine that fills it, a learner that reads it, and the figures of both."""
+"""The streaming part of a run: a ring, an engine that fills it, a learner that reads it, and the figures of both.
+
+On several learner nodes there is one of each on every node (`nodes`), and `Streamed` is made of the parts of all.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 
-import numpy as np
-
-from embodichain.engine import AnyEngine, EngineReport
-from embodichain.errors import IntegrityError, StreamStopped
+from embodichain.engine import WHOLE, AnyEngine, EngineReport, Share
+from embodichain.errors import StreamStopped
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
 from embodichain.ring.contract import AnyRing
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.ledger import Event, Ledger, load
-from embodichain.ring.proof import LedgerReport, undone, verify
-from embodichain.types import TrajectoryId
+from embodichain.ring.ledger import Ledger
+from embodichain.ring.proof import LedgerReport, ledgers, verify
+from embodichain.ring.stats import Observer
 from embodichain.world import World
 from learner.data.copies import locked_if_pinned
 from learner.data.dataset import RingDataset
+from learner.data.ranks import Ranks
 from learner.records.files import write_whole
 from learner.records.run_folder import RunFolder
+from learner.runs.complete import check_complete, reads_by_trajectory
 from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
 from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
-from learner.runs.lives import Testament, begin, book
+from learner.runs.lives import Testament, all_rings, begin, book
 from learner.runs.rank_processes import companions
 from learner.runs.static import NoEngine, open_mixture
 from learner.runs.wishes import Wishes
@@ -69,6 +71,37 @@ class Streamed:
     """Size of a trajectory in the ring [B]."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What happened at one ring of a run, of whose numbers and workers it had a share."""
+
+    engine: EngineReport
+    """Totals since the beginning of the run, including before resumes."""
+    new_published: int
+    steps: int
+    new_steps: int
+    samples: int
+    """Reads in this session by the ranks of this ring."""
+    wait_s: float
+    stream_s: float
+    learn_s: float
+    encoder_is_random: bool
+    num_parameters: int
+    slot_bytes: int
+    complete: bool
+    """Whether the stream has ended by itself."""
+    left: Mapping[int, int]
+    """Trajectories that were in the ring at its end: packed id → reads left. None with one ring, which is read empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Team:
+    """The learner processes of a run on several nodes, as one that owns a ring sees them."""
+
+    ranks: Ranks
+    share: Share
+
+
 def stream_and_learn(
     world: World,
     config: RunConfig,
@@ -87,27 +120,85 @@ def stream_and_learn(
 
     Raises IntegrityError when `train.verify` is on and a trajectory was lost, duplicated, torn or read too often.
     """
+    part = stream(world, config, folder, metrics, board, resume=resume, stopped=stopped, accepted=accepted)
+    return proven(config, folder, [part])
+
+
+def proven(config: RunConfig, folder: RunFolder, parts: Sequence[Part]) -> Streamed:
+    """The result of a run from what happened at each of its rings; raises IntegrityError as `stream_and_learn` does."""
+    first, *_ = parts
+    book, *others = ledgers(folder.path)
+    report = verify(book, beside=others)
+    engine = EngineReport.together([part.engine for part in parts])
+    if config.train.verify and any(part.complete for part in parts):  # the first ring that is read empty ends the run for all
+        exactly = config.ring.max_reads if report.bounds == (config.trajectory_bound,) else None
+        left = dict(report.given_up)
+        for part in parts:
+            left |= {packed: reads + left.get(packed, 0) for packed, reads in part.left.items()}
+        check_complete(engine, reads_by_trajectory(book, *others), exactly, left)
+    return Streamed(
+        engine=engine,
+        new_published=sum(part.new_published for part in parts),
+        ledger=report,
+        steps=first.steps,
+        new_steps=first.new_steps,
+        samples=sum(part.samples for part in parts),
+        wait_s=first.wait_s,
+        stream_s=first.stream_s,
+        learn_s=first.learn_s,
+        encoder_is_random=first.encoder_is_random,
+        num_parameters=first.num_parameters,
+        slot_bytes=first.slot_bytes,
+    )
+
+
+def stream(
+    world: World,
+    config: RunConfig,
+    folder: RunFolder,
+    metrics: MetricsWriter,
+    board: Board,
+    *,
+    resume: bool,
+    stopped: Callable[[], bool],
+    accepted: Callable[[], None] = lambda: None,
+    team: Team | None = None,
+) -> Part:
+    """Makes a ring, fills it and learns from it, as in `stream_and_learn`. With a `team`, several processes do so at once.
+
+    The files are those of the ring (`folder.number`); only the first ring's process writes the checkpoint, and loggers' curves.
+    """
+    share = team.share if team is not None else WHOLE
+    exchange = team.ranks.exchange if team is not None else lambda text: [text]
+    left: dict[int, int] = {}
     state = saved_stream_state(folder.checkpoint) if resume else {}
     module = AgentModule(config.learner)
     if resume:
         check_resumable(module, folder.checkpoint)
-    measure = HeldOutLoss(world, config, module) if config.train.measure_every else None
+    measure = HeldOutLoss(world, config, module) if config.train.measure_every and share.index == 0 else None
     with ExitStack() as stack:
-        life = begin(config.ring_spec(world.stream_spec), config.ring.placement, folder, state)
+        spec = config.ring_spec(world.stream_spec)
+        life = begin(spec, config.ring.placement, folder, state, share=share, exchange=exchange)
         ring = stack.enter_context(life.ring)
         ledger = stack.enter_context(Ledger.open(folder.ledger))
         write_whole(folder.ring, str(ring.path))  # other processes, such as `embodichain top`, find the ring by this file
         stack.callback(folder.ring.unlink, missing_ok=True)
         stack.enter_context(locked_if_pinned(ring, config.ring.placement))
         mixture = open_mixture(world, config, ring, state, board.say)
+        if team is not None:
+            stack.callback(lambda: left.update(Observer.open(ring.path).ready()))  # once the engine publishes no more
         began, before = time.monotonic(), life.start.report.published
         engine = stack.enter_context(
             NoEngine(life.start)
             if mixture is not None and config.static.share >= 1.0
-            else open_engine(world, ring, config.stream, board, start=life.start, log=folder.workers)
+            else open_engine(world, ring, config.stream, board, start=life.start, log=folder.workers, share=share)
         )
-        join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
-        ranks = join() if join is not None else None
+        if team is None:
+            join = stack.enter_context(companions(config, ring.path, folder, world.robot, resume=resume))
+            ranks = join() if join is not None else None
+        else:
+            ranks = team.ranks
+            ranks.exchange(str(ring.path))  # for the other ranks of this ring, which begin now
         patience = _Patience(engine, ring, board, stopped)
         dataset = RingDataset(
             ring if mixture is None else mixture,
@@ -120,7 +211,11 @@ def stream_and_learn(
             ranks=ranks,
         )
         testament = Testament(life, engine, ledger, folder, most_bytes=config.ring.snapshot_mib << 20)
-        data = RingDataModule(dataset, lambda: testament.state() | ({} if mixture is None else mixture.state()))
+        data = RingDataModule(
+            dataset,
+            lambda: testament.state() | ({} if mixture is None else mixture.state()),
+            **({} if team is None else all_rings(exchange, share.index)),
+        )
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
         wishes = Wishes(folder, ring, ledger, metrics)
         watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
@@ -139,21 +234,16 @@ def stream_and_learn(
             resume=resume,
             on_step=watch.step,
             ranks=ranks,
-            logs=folder.logs,
+            logs=folder.logs if share.index == 0 else None,
         )
         engine.check()
         ended = time.monotonic()
         watch.stream(steps)
         slot_bytes = RingLayout.of(ring.spec).slot_bytes
         complete = engine.exhausted and not stopped()
-    report = verify(folder.ledger)
-    if config.train.verify and complete:
-        exactly = config.ring.max_reads if report.bounds == (config.trajectory_bound,) else None
-        check_complete(engine.report, reads_by_trajectory(folder.ledger), exactly, report.given_up)
-    return Streamed(
+    return Part(
         engine=engine.report,
         new_published=engine.report.published - before,
-        ledger=report,
         steps=steps,
         new_steps=new_steps,
         samples=(dataset.samples - dataset.samples_before) * config.train.ranks,
@@ -163,37 +253,9 @@ def stream_and_learn(
         encoder_is_random=module.agent.encoder.is_random,
         num_parameters=module.agent.num_trained_parameters,
         slot_bytes=slot_bytes,
+        complete=complete,
+        left=left,
     )
-
-
-def reads_by_trajectory(path: Path) -> dict[int, int]:
-    """How often each trajectory in a ledger was read, by packed id; without reads that a resume from a checkpoint undid."""
-    records, _ = load(path)
-    kept = (records["event"] == Event.READ) & ~undone(records)
-    ids, counts = np.unique(records["trajectory_id"][kept], return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
-
-
-def check_complete(
-    engine: EngineReport, reads: Mapping[int, int], max_reads: int | None, given_up: Mapping[int, int] = MappingProxyType({})
-) -> None:
-    """Checks that every published trajectory was read exactly K times; `reads` and `given_up` are by packed id.
-
-    Reads that were lost with a ring (`given_up`) count as made. `max_reads` is None if K was changed during the run: nobody can say
-    then how often each should have been read, only that none was lost. Raises IntegrityError, which names violations.
-    """
-    reads = {packed: reads.get(packed, 0) + given_up.get(packed, 0) for packed in (*reads, *given_up)}
-    sequences = Counter(TrajectoryId.unpack(packed).sequence for packed in reads)
-    problems = []
-    if duplicated := [number for number, count in sequences.items() if count > 1]:
-        problems.append(f"duplicated: scenes {duplicated[:10]}")
-    if len(reads) < engine.published:
-        problems.append(f"lost: {engine.published} were published, {len(reads)} were ever read")
-    if wrong := {packed: count for packed, count in reads.items() if max_reads is not None and count != max_reads}:
-        packed, count = next(iter(wrong.items()))
-        problems.append(f"{len(wrong)} not read exactly {max_reads} times, for example {TrajectoryId.unpack(packed)}: {count}")
-    if problems:
-        raise IntegrityError("the stream is not intact: " + "; ".join(problems))
 
 
 class _Patience:

@@ -269,14 +269,23 @@ class RingDataModule(pl.LightningDataModule):
 
     Args:
         copies: Copies batches to the device; None for the default.
+        join: Makes one state for the checkpoint of this rank's and those of the other rings; a collective.
+        own: Takes this rank's state out of one that `join` made.
     """
 
     def __init__(
-        self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict, *, copies: Copies | None = None
+        self,
+        dataset: RingDataset,
+        engine_state: Callable[[], dict[str, Any]] = dict,
+        *,
+        copies: Copies | None = None,
+        join: Callable[[dict[str, Any]], dict[str, Any]] = lambda own: own,
+        own: Callable[[dict[str, Any]], dict[str, Any]] = lambda joined: joined,
     ) -> None:
         super().__init__()
         self.dataset = dataset
         self._engine_state = engine_state
+        self._join, self._own = join, own
         self._copies = copies
         self._ahead: Ahead | None = None
         self._kept: list[Batch] = []
@@ -293,10 +302,11 @@ class RingDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The stream's state."""
         ahead = self._ahead.waiting() if self._ahead is not None else []
-        return {**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()}
+        return self._join({**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from a checkpoint, beginning with its prefetched batches."""
+        state_dict = self._own(state_dict)
         if state_dict.get("ahead") and not self.dataset.alone:
             raise LearnerError(
                 f"the checkpoint keeps {len(state_dict['ahead'])} batches that were under way to one learner, and now there are "
@@ -415,7 +425,8 @@ def fit(
     first = check_resumable(module, checkpoint) if resume else 0
     trainer = pl.Trainer(
         accelerator="auto",
-        devices=1 if ranks is None else ranks.count,
+        devices=1 if ranks is None else ranks.beside,
+        num_nodes=1 if ranks is None else ranks.rings,
         strategy="auto" if ranks is None else _strategy(module.config.parallel, ranks),
         precision=module.config.precision.value,
         max_steps=steps,
