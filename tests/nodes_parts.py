@@ -5,12 +5,12 @@ from typing import Any
 
 import ray
 
-from learner.runs import nodes, session
+from learner.runs import session
 from learner.training.module import AgentModule
 
 
 def learned(*given: Any, **named: Any) -> tuple[int, str, str]:
-    """What `nodes._learn` does; the last step, a digest of all weights after it, and the node."""
+    """What `session.learn_on_node` does; the last step, a digest of all weights after it, and the node."""
     made: list[AgentModule] = []
 
     class Kept(AgentModule):
@@ -19,7 +19,7 @@ def learned(*given: Any, **named: Any) -> tuple[int, str, str]:
             made.append(self)
 
     session.AgentModule = Kept
-    part = nodes._learn(*given, **named)
+    part = session.learn_on_node(*given, **named)
     assert part is not None
     weights = b"".join(value.detach().numpy().tobytes() for value in made[0].agent.state_dict().values())
     return part.steps, hashlib.sha256(weights).hexdigest(), ray.get_runtime_context().get_node_id()

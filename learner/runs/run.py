@@ -29,7 +29,6 @@ from learner.records.run_folder import RunFolder, command_line
 from learner.reporting.pictures import save_film, save_strip, save_thumbnails
 from learner.reporting.report import write_report
 from learner.runs.config import RunConfig
-from learner.runs.nodes import stream_and_learn_on_nodes
 from learner.runs.options import RunOptions
 from learner.runs.session import Streamed, stream_and_learn
 from learner.runs.static import check_static
@@ -72,12 +71,15 @@ def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:
         metrics = MetricsWriter(folder.metrics)
         try:
             with interrupt.graceful():
-                accepted = keep if options.resume else lambda: None  # a resume that is refused leaves the run as it was
-                how = {"resume": options.resume, "stopped": interrupt.asked, "accepted": accepted}
-                streamed = (
-                    stream_and_learn_on_nodes(world, config, folder, board, **how)
-                    if config.train.nodes > 1
-                    else stream_and_learn(world, config, folder, metrics, board, **how)
+                streamed = stream_and_learn(
+                    world,
+                    config,
+                    folder,
+                    metrics,
+                    board,
+                    resume=options.resume,
+                    stopped=interrupt.asked,
+                    accepted=keep if options.resume else lambda: None,  # a resume that is refused leaves the run as it was
                 )
                 scores = [] if interrupt.requested else judge(world, config, folder, board, interrupt.asked)
                 for row in as_rows(scores):

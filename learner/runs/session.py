@@ -1,25 +1,24 @@
 """The streaming part of a run: a ring, an engine that fills it, a learner that reads it, and the figures of both.
 
-On several learner nodes there is one of each on every node (`nodes`), and `Streamed` is made of the parts of all.
+With several learner nodes there is one of each on every node, and `Streamed` is made of the parts of all.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from embodichain.engine import WHOLE, AnyEngine, EngineReport, Share
-from embodichain.errors import StreamStopped
+import torch
+import torch.distributed
+
+from embodichain.engine import WHOLE, EngineReport, Share
 from embodichain.metrics import MetricsWriter
 from embodichain.physics import counting
 from embodichain.progress import Board
-from embodichain.ring.contract import AnyRing
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.ledger import Ledger
 from embodichain.ring.proof import LedgerReport, ledgers, verify
@@ -35,15 +34,13 @@ from learner.runs.config import RunConfig
 from learner.runs.engines import open_engine
 from learner.runs.held_out_loss import HeldOutLoss, MeasuredLoss
 from learner.runs.lives import Testament, all_rings, begin, book
-from learner.runs.rank_processes import companions
+from learner.runs.nodes import check_shared, learn_on_nodes
+from learner.runs.rank_processes import companions, learn_beside
 from learner.runs.static import NoEngine, open_mixture
+from learner.runs.watching import Patience, Watch
 from learner.runs.wishes import Wishes
-from learner.training.module import AgentModule, RingDataModule, check_resumable, fit, saved_stream_state
-
-_STREAM_EVERY_S = 2.0
-_TELL_EVERY_S = 10.0
-_TOLD_STEPS = 50
-"""Number of steps over which the E reported to the engine is averaged."""
+from learner.training.checkpoint_file import check_resumable, saved_stream_state
+from learner.training.module import AgentModule, RingDataModule, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +113,16 @@ def stream_and_learn(
     """Trains until `config.train.steps`, the end of a limited stream, or `stopped()`; saves a checkpoint and frees shared memory.
 
     Nothing of an earlier life is changed, in the ledger or elsewhere, before checkpoint, ring, engine and ranks are all there. Then
-    `accepted` is called, once.
+    `accepted` is called, once, in the process of the first rank.
 
     Raises IntegrityError when `train.verify` is on and a trajectory was lost, duplicated, torn or read too often.
     """
-    part = stream(world, config, folder, metrics, board, resume=resume, stopped=stopped, accepted=accepted)
-    return proven(config, folder, [part])
+    if config.train.nodes == 1:
+        parts = [stream(world, config, folder, metrics, board, resume=resume, stopped=stopped, accepted=accepted)]
+    else:
+        work = partial(learn_on_node, config=config, folder=folder, resume=resume, accepted=accepted)
+        parts = [part for part in learn_on_nodes(work, world, config, folder, board, stopped) if part is not None]
+    return proven(config, folder, parts)
 
 
 def proven(config: RunConfig, folder: RunFolder, parts: Sequence[Part]) -> Streamed:
@@ -199,7 +200,7 @@ def stream(
         else:
             ranks = team.ranks
             ranks.exchange(str(ring.path))  # for the other ranks of this ring, which begin now
-        patience = _Patience(engine, ring, board, stopped)
+        patience = Patience(engine, ring, board, stopped)
         dataset = RingDataset(
             ring if mixture is None else mixture,
             config.learner.data,
@@ -218,7 +219,7 @@ def stream(
         )
         measured = MeasuredLoss(measure, metrics, folder) if measure is not None else None
         wishes = Wishes(folder, ring, ledger, metrics)
-        watch = _Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
+        watch = Watch(config, ring, engine, metrics, board, stopped, patience, measured, wishes)
         board.update("stream and learn", 0, config.stream.limit or config.train.steps, "filling the ring")
         accepted()
         ledger.bound(config.trajectory_bound)
@@ -258,110 +259,38 @@ def stream(
     )
 
 
-class _Patience:
-    """Called repeatedly while the learner waits: lets the engine produce, and shows what the learner waits for."""
-
-    def __init__(self, engine: AnyEngine, ring: AnyRing, board: Board, stopped: Callable[[], bool]) -> None:
-        self._engine, self._ring, self._board, self._stopped = engine, ring, board, stopped
-        self._since = self._told = time.monotonic()
-
-    def rewarded(self) -> None:
-        """Called when a batch has arrived, which ends the wait."""
-        self._since = self._told = time.monotonic()
-
-    def __call__(self) -> None:
-        """Lets the engine work; raises when no more trajectories will come, and StreamStopped when the run is to stop."""
-        if self._stopped():
-            raise StreamStopped("stopped while the learner waited for trajectories")
-        self._engine.feed()
-        now = time.monotonic()
-        if now - self._told > _TELL_EVERY_S:
-            self._told = now
-            ready = self._ring.stats().ready
-            self._board.say(f"waiting for trajectories for {now - self._since:.0f} s: {self._engine.health}, {ready} are ready")
-
-
-def keep_instances(report: EngineReport, folder: Path) -> None:
-    """Writes down beside the run's assets whose each instance of the pool is that scenes drew: an export asks there by hash."""
-    for known in report.instances.values():
-        file = folder / known["name"] / f"{known['name']}.json"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(file, json.dumps({name: value for name, value in known.items() if name != "scenes"}, indent=1))
+def learn_on_node(
+    world: World,
+    node: int,
+    place: int,
+    board: Board,
+    stopped: Callable[[], bool],
+    *,
+    config: RunConfig,
+    folder: RunFolder,
+    resume: bool,
+    accepted: Callable[[], None],
+) -> Part | None:
+    """The learner at `place` among those of a node; what happened at the node's ring, of the one that owns it."""
+    check_shared(folder)
+    torch.set_num_threads(config.learner.threads)
+    try:
+        ranks = Ranks(ring=node, rings=config.train.nodes)
+        folder = RunFolder(path=folder.path, number=node)
+        if place:
+            return _beside(world, ranks, place, config, folder, resume=resume)
+        team = Team(ranks=ranks, share=Share(index=node, of=config.train.nodes))
+        accepted = accepted if node == 0 else lambda: None
+        with closing(MetricsWriter(folder.metrics)) as metrics:
+            return stream(world, config, folder, metrics, board, resume=resume, stopped=stopped, accepted=accepted, team=team)
+    finally:
+        torch.distributed.destroy_process_group()  # whoever waits for this one in a collective then learns that it has ended
 
 
-class _Watch:
-    """Called after every training step: writes metrics, updates the progress bar, checks whether to stop."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        ring: AnyRing,
-        engine: AnyEngine,
-        metrics: MetricsWriter,
-        board: Board,
-        stopped: Callable[[], bool],
-        patience: _Patience,
-        measured: MeasuredLoss | None,
-        wishes: Wishes,
-    ) -> None:
-        self._config = config
-        self._patience = patience
-        self._ring = ring
-        self._engine = engine
-        self._metrics = metrics
-        self._board = board
-        self._stopped = stopped
-        self._measured = measured
-        self._wishes = wishes
-        self._new_pairs: deque[float] = deque(maxlen=_TOLD_STEPS)
-        self._next_stream = 0.0
-        self._total_pairs = 0.0
-
-    def step(self, step: int, values: Mapping[str, float]) -> bool:
-        """Processes the values of one step; returns True to end the training."""
-        self._patience.rewarded()
-        self._engine.check()
-        if "experience/total_pairs" in values:  # a step may be of several batches, and its values are those of the last
-            total = values["experience/total_pairs"]
-            self._new_pairs.append(total - self._total_pairs)
-            self._total_pairs = total
-        self._metrics.write("train", {"step": step, **{name.replace("/", "_"): value for name, value in values.items()}})
-        if time.monotonic() >= self._next_stream:
-            self._next_stream = time.monotonic() + _STREAM_EVERY_S
-            self._wishes.look(step)
-            if self._new_pairs:
-                self._engine.tell(sum(self._new_pairs) / len(self._new_pairs))
-            self.stream(step)
-        if self._measured is not None:
-            self._measured.after(step)
-        published = self._engine.report.published
-        done, total = (published, self._config.stream.limit) if self._config.stream.limit else (step, self._config.train.steps)
-        self._board.update("stream and learn", done, total, f"loss {values['loss']:.3f}, {published} trajectories")
-        return self._stopped()
-
-    def stream(self, step: int) -> None:
-        """Writes the ring's and the engine's state, and whose the instances are that scenes drew for the first time."""
-        stats, report = self._ring.stats(), self._engine.report
-        keep_instances(report, self._config.out / "assets")
-        self._metrics.write(
-            "stream",
-            {
-                "step": step,
-                "ready": stats.ready,
-                "writing": stats.writing,
-                "published": report.published,
-                "fates": dict(report.fates),
-                "crashed": list(report.crashed),
-                "workers": self._engine.workers,
-                "reads": stats.acquired,
-                "retired": stats.retired,
-                "oldest_s": round(stats.oldest_s, 3),
-                "deaths": dict(report.deaths),
-                "instances": len(report.instances),
-                "instances_most_scenes": report.most_scenes,
-                "asset_deaths": dict(report.asset_deaths),
-                "blocked_writer_s": stats.blocked_writer_s,
-                "blocked_reader_s": stats.blocked_reader_s,
-            },
-        )
+def _beside(world: World, ranks: Ranks, place: int, config: RunConfig, folder: RunFolder, *, resume: bool) -> None:
+    """A learner that reads the ring of the first one of its node."""
+    if resume:
+        ranks.exchange("")  # while those that own a ring begin its next life
+    path = ranks.exchange("")[ranks.rank - place]
+    states = all_rings(ranks.exchange, folder.number, owns=False)
+    learn_beside(ranks, place, config, Path(path), folder, world.robot, resume=resume, states=states)

@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,8 +39,7 @@ from learner.models.agent import Agent
 from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
-from learner.records.weight_files import mismatches
-from learner.training.checkpoint_file import sync_folder, write
+from learner.training.checkpoint_file import check_resumable, sync_folder, write
 from learner.training.config import LearnerConfig, Parallel, Precision
 from learner.training.optimizer import WeightAverage, make_optimizer, whole
 from learner.training.sharding import shard
@@ -321,19 +319,6 @@ class RingDataModule(pl.LightningDataModule):
             self._ahead.settle()
 
 
-def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
-    """The state of `RingDataModule` in a checkpoint, readable before a run is built; raises LearnerError when there is none."""
-    if not checkpoint.exists():
-        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
-    except _UNREADABLE as error:
-        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
-
-
-_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OSError, EOFError, UnpicklingError)
-"""What comes of reading something else as a checkpoint: of a missing key to a file that may not be read."""
-
 OnStep = Callable[[int, Mapping[str, float]], bool]
 """Called after every step with its number and logged values; returns True to end the training."""
 
@@ -453,26 +438,6 @@ def fit(
             except StreamStopped:
                 return first, 0  # before the first step, while the normalizer was being measured
     return trainer.global_step, trainer.global_step - first
-
-
-def check_resumable(module: AgentModule, checkpoint: Path) -> int:
-    """The step of a checkpoint; raises LearnerError, listing mismatches, when this module cannot continue from it."""
-    if not checkpoint.exists():
-        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)  # only names and shapes are looked at
-        step, weights = int(saved["global_step"]), saved["state_dict"]
-        missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
-    except _UNREADABLE as error:
-        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
-    problems = mismatches(module.state_dict(), weights) + [f"missing {name}" for name in missing]
-    if problems:
-        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise LearnerError(
-            f"checkpoint {checkpoint} does not fit this configuration: {shown}; resume with the configuration it was made with, "
-            "or start a new run"
-        )
-    return step
 
 
 def make_logger(name: str, folder: Path, first: int) -> Logger:
