@@ -27,9 +27,11 @@ from learner.records.run_folder import RunFolder
 from learner.runs import recipes
 from learner.runs.complete import reads_by_trajectory
 
-K, SCENES = 10, 64
+K, SCENES = 4, 32
 CORES = 4
 HERE = Path(__file__).parent
+LONG_S = 900.0
+"""How long a run may take on a machine that others use [s]: tens of processes start for each."""
 
 
 @pytest.mark.parametrize(
@@ -72,12 +74,12 @@ class Two:
         command = [sys.executable, "-m", "embodichain.cli", "run", *([] if resumes else ["seconds_cpu"]), "--json"]
         command += ["--out", str(out), "--stream.address", self.address, *words]
         if not resumes:
-            command += ["--physics", "counting", "--learner.threads", "1", "--train.checkpoint-every", "4"]
+            command += ["--physics", "counting", "--max-reads", str(K), "--learner.threads", "1", "--train.checkpoint-every", "4"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def run(self, out: Path, *words: str) -> dict:
         process = self.begin(out, *words)
-        said, errors = process.communicate(timeout=500)
+        said, errors = process.communicate(timeout=LONG_S)
         assert process.returncode == 0, said + errors
         return json.loads(said.splitlines()[-1])
 
@@ -96,7 +98,7 @@ def two(monkeypatch):
 
 
 def until_learning(process: subprocess.Popen[str], out: Path, steps: int) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + LONG_S
     while len(read_metrics(out / "metrics.jsonl", "train")) < steps:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -119,17 +121,20 @@ def check_story(out: Path, scenes: int, summary: dict) -> None:
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_each_trajectory_is_in_one_ring_and_read_at_most_k_times_over_both(two, tmp_path):
     """Two learners on each node, each with a slice of every weight."""
     words = ["--nodes", "2", "--ranks", "2", "--learner.parallel", "fsdp", "--stream.limit", str(SCENES)]
     summary = two.run(tmp_path / "run", *words, "--learner.data.batch-size", "2")
+    first = verify(ledgers(tmp_path / "run")[0])
+    assert first.reads > first.iterations * 2, "both learners of a node read its ring"
     check_story(tmp_path / "run", SCENES, summary)
     first, second = map(numbers_of, ledgers(tmp_path / "run"))
     assert first and second and not first & second
     assert {number % 2 for number in first} == {0} and {number % 2 for number in second} == {1}, "a number decides its ring"
     assert len(first | second) == summary["published"]
     unread = sum(count * (K - reads) for reads, count in summary["reads_histogram"].items() for reads in [int(reads)])
-    assert unread <= 0.1 * K * summary["published"], "who is read empty first ends the run for both, and the other is nearly empty"
+    assert unread <= 0.25 * K * summary["published"], "who is read empty first ends the run for both, and the other is nearly empty"
     command = [sys.executable, "-m", "embodichain.cli", "ledger", "verify", str(tmp_path / "run")]
     proof = subprocess.run(command, capture_output=True, text=True)
     assert proof.returncode == 0 and f"{summary['reads']} reads" in proof.stdout
@@ -137,6 +142,7 @@ def test_each_trajectory_is_in_one_ring_and_read_at_most_k_times_over_both(two, 
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_both_nodes_end_at_the_same_step_with_equal_weights(two, tmp_path):
     from embodichain.ray_engine.learners import Learners, run_on_nodes
 
@@ -145,7 +151,7 @@ def test_both_nodes_end_at_the_same_step_with_equal_weights(two, tmp_path):
         config,
         out=tmp_path / "run",
         stream=dataclasses.replace(config.stream, address=two.address, limit=SCENES),
-        train=dataclasses.replace(config.train, nodes=2, steps=12, verify=True),
+        train=dataclasses.replace(config.train, nodes=2, steps=8, verify=True),
         learner=dataclasses.replace(config.learner, threads=1, loggers=()),
     )
     folder = RunFolder.create(config.out)
@@ -156,20 +162,21 @@ def test_both_nodes_end_at_the_same_step_with_equal_weights(two, tmp_path):
         work = partial(learned, config=config, folder=folder, resume=False, accepted=bool)
         ends = run_on_nodes(work, world, places, board, lambda: False)
     (steps, weights, node), (other_steps, other_weights, other_node) = ends
-    assert steps == other_steps == 12 and node != other_node
+    assert steps == other_steps == 8 and node != other_node
     assert weights == other_weights
     check_ledgers = verify(ledgers(folder.path)[0], beside=ledgers(folder.path)[1:])
-    assert check_ledgers.holds and check_ledgers.iterations >= 12
+    assert check_ledgers.holds and check_ledgers.iterations >= 8
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_ctrl_c_stops_both_nodes_and_the_run_goes_on_with_as_many_fewer_or_more(two, tmp_path):
     out = tmp_path / "run"
     process = two.begin(out, "--nodes", "2", "--stream.limit", "100000")
     until_learning(process, out, 6)
     process.send_signal(signal.SIGINT)
-    said, errors = process.communicate(timeout=300)
+    said, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 130, said + errors
     assert not list(out.glob("ring*.txt")), "the rings of both nodes were closed"
     stopped = json.loads(said.splitlines()[-1])
@@ -179,25 +186,26 @@ def test_ctrl_c_stops_both_nodes_and_the_run_goes_on_with_as_many_fewer_or_more(
         if nodes == 3:
             two.give()
         more = ["--workers", str(nodes)] if nodes > 2 else []
-        summary = two.run(tmp_path / str(nodes), "--resume", "--nodes", str(nodes), "--stream.limit", "120", *more)
-        check_story(tmp_path / str(nodes), 120, summary)
+        summary = two.run(tmp_path / str(nodes), "--resume", "--nodes", str(nodes), "--stream.limit", "160", *more)
+        check_story(tmp_path / str(nodes), 160, summary)
         assert summary["steps"] > stopped["steps"] and summary["lives"] == 2
         assert bool(summary["reads_given_up"]) == (nodes == 1), "the second ring's rest, where nobody has that ring any more"
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.timeout(1800)
 def test_a_learner_node_that_dies_ends_the_run_with_one_error_and_a_checkpoint_to_go_on_from(two, tmp_path):
     out = tmp_path / "run"
     process = two.begin(out, "--nodes", "2", "--stream.limit", "100000")
     until_learning(process, out, 10)
     two.take()
     began = time.monotonic()
-    said, errors = process.communicate(timeout=200)
+    said, errors = process.communicate(timeout=LONG_S)
     assert process.returncode == 2 and time.monotonic() - began < 60.0
     error = json.loads(said.splitlines()[-1])["error"]
     assert "learner rank 1 on" in error and "lost with its node" in error and "--resume" in error
     assert "Traceback" not in errors, errors
-    summary = two.run(out, "--resume", "--nodes", "1", "--stream.limit", "120")
-    check_story(out, 120, summary)
+    summary = two.run(out, "--resume", "--nodes", "1", "--stream.limit", "160")
+    check_story(out, 160, summary)
     assert summary["reads_given_up"] > 0 and summary["steps"] > 8
