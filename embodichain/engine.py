@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -16,10 +16,12 @@ from embodichain.types.reels import CameraMode
 from embodichain.world import World
 
 __all__ = [
+    "WHOLE",
     "AnyEngine",
     "Engine",
     "EngineReport",
     "Numbers",
+    "Share",
     "Start",
 ]
 
@@ -105,6 +107,25 @@ class EngineReport:
         """The largest number of scenes that one instance has served; 0 without a pool."""
         return max((known["scenes"] for known in self.instances.values()), default=0)
 
+    @classmethod
+    def together(cls, reports: Sequence[EngineReport]) -> EngineReport:
+        """What several engines of one run have done so far."""
+        whole = cls()
+        for report in reports:
+            for entry in fields(cls):
+                before, more = getattr(whole, entry.name), getattr(report, entry.name)
+                if isinstance(before, Timings):
+                    before.add(more)
+                elif isinstance(before, Counter):
+                    before.update(more)
+                elif isinstance(before, dict):
+                    for name, known in more.items():
+                        scenes = known["scenes"] + before.get(name, {"scenes": 0})["scenes"]
+                        before[name] = {**known, "scenes": scenes}
+                else:
+                    setattr(whole, entry.name, before + more)
+        return whole
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
@@ -122,14 +143,32 @@ class Start:
     """The report of earlier lives, to which the engine adds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The numbers of a stream that one of several engines makes: those that leave `index` when they are divided by `of`."""
+
+    index: int = 0
+    of: int = 1
+
+    def __contains__(self, number: int) -> bool:
+        return number % self.of == self.index
+
+
+WHOLE = Share()
+"""All numbers of a stream."""
+
+
 class Numbers:
     """Hands out the numbers of a stream, each once, and tracks those that are begun and not accounted for.
 
-    The end of a limited stream is a number, not a count, so it is the same for a resumed run. Used by one thread at a time.
+    The end of a limited stream is a number, not a count, so it is the same for a resumed run. Several engines of one stream have a
+    `share` of its numbers each, so that the set of scenes depends on neither their number nor their pace. Used by one thread at a
+    time.
     """
 
-    def __init__(self, start: Start, limit: int | None) -> None:
-        self._again = [number for number in start.again if limit is None or number < limit]
+    def __init__(self, start: Start, limit: int | None, share: Share = WHOLE) -> None:
+        self._share = share
+        self._again = [number for number in start.again if number in self._share and (limit is None or number < limit)]
         self._skip = start.skip
         self._end = limit
         self._open: set[int] = set()
@@ -184,7 +223,7 @@ class Numbers:
         return {"next_number": self._next, "unfinished": sorted({*self._open, *self._again})}
 
     def _pass_over(self) -> None:
-        while self._next in self._skip:
+        while self._next in self._skip or self._next not in self._share:
             self._next += 1
 
 

@@ -90,6 +90,10 @@ class LearnerError(EmbodiChainError):
     """The learner cannot continue: a loss that is not finite, invalid use of memory, a checkpoint of another shape."""
 
 
+class PeerLost(LearnerError):
+    """A learner process stops because another has failed or died; the other's error says why."""
+
+
 def unknown(kind: str, value: str, available: Iterable[object], remedy: str = "") -> ConfigError:
     """The error for a name that does not exist: it gives the name, the most similar one, all alternatives, and the remedy."""
     names = sorted(map(str, available))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from token_cluster import cluster_with_token
 
 from embodichain.cli import main
 from embodichain.operations.doctor import State, examine
@@ -76,6 +77,29 @@ def test_the_doctor_says_what_is_there_and_ends_with_1_when_something_is_bad(tmp
     assert well.returncode == int(any(row["state"] == "bad" for row in found.values()))
     ray = {row["subject"]: row for row in json.loads(ill.stdout)["findings"]}["Ray"]
     assert ill.returncode == 1 and ray["state"] == "bad" and "no Ray cluster answers" in ray["found"] and ray["remedy"]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_the_doctor_tells_a_wrong_token_and_a_missing_one_from_a_cluster_that_is_not_there(tmp_path):
+    command = [sys.executable, "-m", "embodichain.cli", "doctor", "--json", "--out", str(tmp_path), "--address"]
+
+    def ray_of(address: str, environment: dict[str, str]) -> tuple[int, dict[str, str]]:
+        done = subprocess.run([*command, address], env=environment, capture_output=True, text=True, timeout=300)
+        rows = {row["subject"]: row for row in json.loads(done.stdout)["findings"]}
+        return done.returncode, rows["Ray"]
+
+    with cluster_with_token() as (address, member):
+        stranger = {name: value for name, value in member.items() if not name.startswith("RAY_AUTH")}
+        for environment in (member | {"RAY_AUTH_TOKEN": "b" * 32}, stranger):
+            code, found = ray_of(address, environment)
+            assert code == 1 and found["state"] == "bad"
+            assert f"something answers at '{address}' and refuses" in found["found"] and "RAY_AUTH_TOKEN" in found["remedy"]
+            assert "b" * 32 not in str(found) and "a" * 32 not in str(found), "no token is shown"
+        _, found = ray_of(address, member)
+        assert found["state"] == "good" and f"1 nodes with 1 cores at {address}" in found["found"]
+    code, found = ray_of(address, member)
+    assert code == 1 and "no Ray cluster answers" in found["found"] and "ray start --head" in found["remedy"]
 
 
 def test_both_lightnings_at_once_are_told(tmp_path):

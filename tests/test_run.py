@@ -24,7 +24,7 @@ from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import load_agent
 from learner.records.run_folder import RunFolder
 from learner.runs import recipes
-from learner.runs.session import reads_by_trajectory
+from learner.runs.complete import reads_by_trajectory
 from learner.training.module import AgentModule, RingDataModule, fit
 
 COUNTING = ["run", "--physics", "counting", "--json"]

@@ -9,7 +9,7 @@ from embodichain.errors import IntegrityError
 from embodichain.ring.ledger import Event, Ledger
 from embodichain.stages import Fate, Produced
 from embodichain.types import TrajectoryId
-from learner.runs.session import check_complete, reads_by_trajectory
+from learner.runs.complete import check_complete, reads_by_trajectory
 
 BOUND = 3
 

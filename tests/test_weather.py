@@ -1,14 +1,11 @@
 """Whatever befalls workers and nodes, a run lives within its budgets, and each trajectory is read K times or known as lost."""
 
-import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +16,7 @@ import psutil
 import pytest
 import ray
 from drained import check_accounts, drain
+from token_cluster import cluster_with_token
 
 from embodichain.config import WorldConfig
 from embodichain.errors import ConfigError, EmbodiChainError
@@ -416,17 +414,6 @@ def test_no_cluster_and_a_cluster_that_refuses_are_told_apart():
         start_ray(RayConfig(address=f"127.0.0.1:{port}"))
 
 
-def listening(port: int) -> None:
-    """Waits until somebody listens on a port of this machine."""
-    deadline = time.monotonic() + 90.0
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            assert time.monotonic() < deadline, "nobody listens"
-            time.sleep(0.2)
-
-
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there():
@@ -435,23 +422,10 @@ def test_a_wrong_token_is_not_taken_for_a_cluster_that_is_not_there():
         "try: start_ray(RayConfig(address=sys.argv[1])); print('joined')\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
-    ray_bin = str(Path(sys.executable).parent / "ray")
-    head = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "a" * 32}
-    port, folder = 26379, tempfile.mkdtemp(prefix="ray-")  # the path of a socket must be short
-    command = [ray_bin, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", "--include-dashboard=false"]
-    command.append(f"--temp-dir={folder}")
-    there = subprocess.Popen(command, env=head, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        listening(port)
-        wrong = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "b" * 32}
-        for environment, expected in ((wrong, "something answers"), (head, "joined")):
+    with cluster_with_token() as (address, member):
+        wrong = member | {"RAY_AUTH_TOKEN": "b" * 32}
+        for environment, expected in ((wrong, "something answers"), (member, "joined")):
             done = subprocess.run(
-                [sys.executable, "-c", code, f"127.0.0.1:{port}"], env=environment, capture_output=True, text=True, timeout=120
+                [sys.executable, "-c", code, address], env=environment, capture_output=True, text=True, timeout=120
             )
             assert expected in done.stdout, done.stdout + done.stderr
-    finally:
-        there.terminate()  # `ray stop` would end everybody's
-        there.wait(timeout=60.0)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(there.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)

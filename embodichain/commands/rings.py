@@ -55,9 +55,10 @@ def ledger(arguments: list[str]) -> int:
     path = options.run / LEDGER_FILE if options.run.is_dir() else options.run
     if not path.exists():
         raise unknown("ledger", str(path), sorted(str(p) for p in Path("runs").glob(f"*/{LEDGER_FILE}")), "give a run folder")
-    from embodichain.ring.proof import verify
+    from embodichain.ring.proof import ledgers, verify
 
-    report = verify(path, options.max_reads)
+    first, *others = ledgers(options.run) if options.run.is_dir() else (path,)
+    report = verify(first, options.max_reads, beside=others)
     if options.json:
         print(json.dumps({**asdict(report), "path": str(path), "holds": report.holds, "faults": report.faults}, default=str))
     else:

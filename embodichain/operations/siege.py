@@ -21,9 +21,8 @@ from embodichain.operations.chaos import SLOWED_S, filled
 from embodichain.operations.faults import Fault
 from embodichain.operations.watch.view import RunView
 from embodichain.ring.participants import Health
-from embodichain.ring.proof import LedgerReport, verify
+from embodichain.ring.proof import LedgerReport, ledgers, verify
 from embodichain.ring.stats import Observer
-from embodichain.types import LEDGER_FILE
 
 __all__ = ["Siege", "besiege"]
 _HEAL_S = 120.0
@@ -87,13 +86,14 @@ def besiege(run: Path, faults: Iterator[Fault], *, calm_s: float = 10.0, pause_s
         struck[fault.value] += 1
         time.sleep(pause_s)
     stats = ring.stats()
+    first, *others = ledgers(run)
     return Siege(
         faults=struck,
         healed_s=healed,
         calm_rate=calm,
         storm_rate=(stats.published - before) / max(time.monotonic() - began, 1e-9),
         over_reads=stats.over_reads,
-        ledger=verify(run / LEDGER_FILE),
+        ledger=verify(first, beside=others),
     )
 
 

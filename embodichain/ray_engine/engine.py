@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, NodeLabelSchedulingStrategy
 
 from embodichain.darkroom_stage import DarkroomStage, Developed
-from embodichain.engine import Numbers, Start
+from embodichain.engine import WHOLE, Numbers, Share, Start
 from embodichain.errors import EmbodiChainError, RingClosed, RingError, RingTimeout, TrajectoryForfeited
 from embodichain.processes import Identity
 from embodichain.ray_engine.breath import Breath
@@ -193,11 +193,12 @@ class RayEngine:
         *,
         start: Start | None = None,
         limit: int | None = None,
+        share: Share = WHOLE,
         on_produced: Callable[[Produced], None] = lambda produced: None,
     ) -> None:
         start = start or Start()
         self.report = start.report
-        self._numbers = Numbers(start, limit)
+        self._numbers = Numbers(start, limit, share)
         self._config = config
         self._on_produced = on_produced
         self._deaths = Deaths(config.budgets)

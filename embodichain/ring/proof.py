@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import IntegrityError, RingError
 from embodichain.ring.ledger import Event, load
+from embodichain.types import LEDGER_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,29 +88,39 @@ class LedgerReport:
             raise IntegrityError(f"{self.path}: " + "; ".join(self.faults))
 
 
-def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
+def ledgers(run: Path) -> tuple[Path, ...]:
+    """The ledgers in a run's folder: one for each of its rings."""
+    first = run / LEDGER_FILE
+    return (first, *sorted(run.glob(f"{first.stem}-*{first.suffix}")))
+
+
+def verify(path: Path | str, max_reads: int | None = None, *, beside: Sequence[Path] = ()) -> LedgerReport:
     """Counts the reads of every trajectory and checks them against the bound.
 
     Args:
         path: The ledger.
         max_reads: The bound; by default the K recorded in the ledger. 0 only counts.
+        beside: The ledgers of the other rings of the same run: a trajectory's reads count together, in whichever ring they were.
 
     Raises:
         RingError: The file is no ledger, or records no bound and none was given.
     """
-    records, damaged = load(path)
+    loaded = [load(one) for one in (path, *beside)]
+    books, damaged = [records for records, _ in loaded], sum(count for _, count in loaded)
+    records = np.concatenate(books)
     bounds = records["trajectory_id"][records["event"] == Event.BOUND]
     if max_reads is None and not len(bounds):
         raise RingError(f"the ledger {path} states no bound: pass max_reads")
-    kept = ~undone(records)
+    kept = ~np.concatenate([undone(book) for book in books])
     made = records["event"] == Event.READ
     reads = records[made & kept]
-    limits = (_limits(records) if max_reads is None else np.full(len(records), max_reads, np.int64))[made & kept]
+    stated = np.concatenate([_limits(book) for book in books])
+    limits = (stated if max_reads is None else np.full(len(records), max_reads, np.int64))[made & kept]
     if max_reads is None:
         max_reads = int(limits.max(initial=0)) if len(reads) else int(bounds.max())
     published = records[records["event"] == Event.PUBLISH]
     lost = records[(records["event"] == Event.GIVEN_UP) & kept]
-    lives = int(np.count_nonzero(records["event"] == Event.LIFE))
+    lives = max(int(np.count_nonzero(book["event"] == Event.LIFE)) for book in books)
     traces = np.concatenate([published, reads])
     ids, inverse = np.unique(traces["trajectory_id"], return_inverse=True)
     counts = np.bincount(inverse[len(published) :], minlength=len(ids))

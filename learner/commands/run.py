@@ -90,6 +90,7 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
+        "--nodes": ("--train.nodes", "learner nodes of the cluster --stream.address, each with a ring and --ranks learners"),
         "--steps": ("--train.steps", "training steps"),
         "--episodes": ("--evaluate.episodes", "held-out episodes for each task and pilot"),
     }

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from embodichain.errors import ConfigError, LearnerError, RingTimeout, StreamEnded, StreamStopped
+from embodichain.errors import ConfigError, LearnerError, PeerLost, RingTimeout, StreamEnded, StreamStopped
 from embodichain.types import RingSpec, TrajectorySpec
 from learner.data.batch import Lease, LeasedBatch, RingLease
 from learner.data.config import DataConfig
@@ -217,9 +217,7 @@ class RingDataset:
                 if failure is not None:
                     raise failure
                 if agreed.failed:
-                    raise LearnerError(
-                        f"rank {ranks.rank} stops, for {agreed.failed} of {ranks.count} ranks failed: see their errors"
-                    )
+                    raise PeerLost(f"rank {ranks.rank} stops, for {agreed.failed} of {ranks.count} ranks failed: see their errors")
                 if lease is not None and agreed.have_batch == ranks.count:
                     drawn, lease = lease, None
                     return drawn
@@ -245,27 +243,35 @@ class RingDataset:
     def _new_rng(self, *more: int) -> np.random.Generator:
         """A generator for this rank. The first rank's equals that of a single process; the others are independent."""
         seed = self.config.seed
-        return np.random.default_rng((seed, self._ranks.rank, *more) if self._ranks is not None and self._ranks.rank else seed)
+        return np.random.default_rng((seed, self._rank, *more) if self._rank else seed)
 
     def state_dict(self) -> dict[str, Any]:
         """The state that a checkpoint needs to continue the same sequence of draws."""
+        rank = self._rank
         return {
             "rng": self._rng.bit_generator.state,
             "leases": self.leases,
             "samples": self.samples,
             "coverage": self._coverage.state(),
+            **({"rank": rank} if rank else {}),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`. Checkpoints hold the first rank's state; other ranks continue with fresh generators."""
+        """The inverse of `state_dict`. A rank that is given another's state, as a checkpoint does not hold its own, continues with
+        a fresh generator.
+        """
         self.leases, self.samples = int(state["leases"]), int(state["samples"])
         self.samples_before = self.samples
-        if "coverage" in state and not (self._ranks is not None and self._ranks.rank):
-            self._coverage.restore(state["coverage"])
-        if self._ranks is not None and self._ranks.rank:
+        if state.get("rank", 0) != self._rank:
             self._rng = self._new_rng(self.leases)
-        else:
-            self._rng.bit_generator.state = state["rng"]
+            return
+        if "coverage" in state:
+            self._coverage.restore(state["coverage"])
+        self._rng.bit_generator.state = state["rng"]
+
+    @property
+    def _rank(self) -> int:
+        return self._ranks.rank if self._ranks is not None else 0
 
 
 def check_spec(spec: TrajectorySpec) -> None:

@@ -47,6 +47,12 @@ class RunFolder:
     """The paths of the files in a run's folder; made by `create` or `open`."""
 
     path: Path
+    number: int = 0
+    """The ring, of those of a run with several, whose files these are: ledger, metrics, lost workers, snapshots."""
+
+    def numbered(self, path: Path) -> Path:
+        """The file of this ring that has the name `path` where the ring is the first: "ledger-1.bin" for the second."""
+        return path.with_stem(f"{path.stem}-{self.number}") if self.number else path
 
     @property
     def config(self) -> Path:
@@ -56,12 +62,12 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         """Metrics over the course of the run, one JSON object a line."""
-        return self.path / "metrics.jsonl"
+        return self.numbered(self.path / "metrics.jsonl")
 
     @property
     def ledger(self) -> Path:
         """The ledger: every publication and read of the ring."""
-        return self.path / LEDGER_FILE
+        return self.numbered(self.path / LEDGER_FILE)
 
     @property
     def checkpoint(self) -> Path:
@@ -71,7 +77,7 @@ class RunFolder:
     @property
     def workers(self) -> Path:
         """Workers that died, with their last output, one JSON object a line."""
-        return self.path / "workers.jsonl"
+        return self.numbered(self.path / "workers.jsonl")
 
     @property
     def logs(self) -> Path:
@@ -91,7 +97,7 @@ class RunFolder:
     @property
     def ring(self) -> Path:
         """A file that contains the path of the ring, while a process works on the run."""
-        return self.path / RING_FILE
+        return self.numbered(self.path / RING_FILE)
 
     @property
     def frames(self) -> Path:

@@ -130,11 +130,14 @@ class TrainConfig:
     measure_every: int = 0
     """Steps between measurements of the loss on held-out episodes (`evaluate.measured`), also after the last step; 0 for never."""
     ranks: int = 1
-    """Learner processes on this machine, one for each GPU if there are any; each draws its own batches from the same ring."""
+    """Learner processes on a machine, one for each GPU if there are any; each draws its own batches from the same ring."""
+    nodes: int = 1
+    """Learner nodes of the cluster at `stream.address`; each has a ring of its own, `ranks` learner processes, and a share of the
+    workers and of the scenes. All see the run's folder."""
 
     def __post_init__(self) -> None:
-        if self.ranks < 1:
-            raise ConfigError(f"ranks must be at least 1, got {self.ranks}")
+        if self.ranks < 1 or self.nodes < 1:
+            raise ConfigError(f"ranks and nodes must be at least 1, got {self.ranks} and {self.nodes}")
         if self.steps < 1 or self.checkpoint_every < 1:
             raise ConfigError(f"steps and checkpoint_every must be at least 1, got {self.steps} and {self.checkpoint_every}")
         if self.clip <= 0:
@@ -184,20 +187,24 @@ class RunConfig:
                 f"a batch_size of {self.learner.data.batch_size} trajectories for {self.train.ranks} ranks cannot come from "
                 f"{self.ring.num_slots} slots: raise ring.num_slots or lower learner.data.batch_size"
             )
-        if self.learner.data.ahead and self.train.ranks > 1:
+        learners = self.train.ranks * self.train.nodes
+        if self.learner.data.ahead and learners > 1:
             raise ConfigError(
-                f"learner.data.ahead {self.learner.data.ahead} is for one learner process, not {self.train.ranks}: a checkpoint "
+                f"learner.data.ahead {self.learner.data.ahead} is for one learner process, not {learners}: a checkpoint "
                 "keeps the batches that are under way, and holds the first rank's alone; leave it at 0"
             )
-        if self.stream.limit and self.stream.limit < self.ring.min_ready:
+        if self.stream.limit and self.stream.limit // self.train.nodes < self.ring.min_ready:
             raise ConfigError(
-                f"a stream of {self.stream.limit} scenes never reaches min_ready={self.ring.min_ready}: raise stream.limit"
+                f"a stream of {self.stream.limit} scenes never reaches min_ready={self.ring.min_ready}"
+                + (f" in each of {self.train.nodes} rings" if self.train.nodes > 1 else "")
+                + ": raise stream.limit"
             )
+        self._check_nodes()
         if self.train.verify and self.ring.mode is ReplayMode.AGGREGATE:
             raise ConfigError("ring.mode aggregate bounds no single trajectory, so train.verify cannot hold them to K reads")
         if self.train.verify and self.ring.placement == "cuda":
             raise ConfigError("train.verify compares in host memory: ring.placement must be host, or delayed to try a device")
-        if self.static.folder and (self.train.ranks > 1 or self.train.verify or self.ring.mode is ReplayMode.AGGREGATE):
+        if self.static.folder and (learners > 1 or self.train.verify or self.ring.mode is ReplayMode.AGGREGATE):
             raise ConfigError("a static data set is read by one rank, under a bound of each trajectory, and is not counting data")
         if self.train.verify and self.world.physics != "counting":
             raise ConfigError(f"only counting physics can be verified byte by byte, got {self.world.physics!r}")
@@ -207,6 +214,22 @@ class RunConfig:
             raise ConfigError(
                 f"workers would encode with {encode.options}, the agent with {json.dumps(asdict(encoder))}: "
                 "set world.encode.options and learner.agent.encoder alike"
+            )
+
+    def _check_nodes(self) -> None:
+        """Raises ConfigError when several learner nodes are asked for and cannot be."""
+        nodes, stream = self.train.nodes, self.stream
+        if nodes == 1:
+            return
+        if stream.engine != "ray" or not stream.address:
+            raise ConfigError(
+                f"{nodes} learner nodes are of a Ray cluster: give --engine ray and --stream.address HOST:PORT, or auto"
+            )
+        if stream.workers < nodes:
+            raise ConfigError(f"{nodes} learner nodes have a ring each, and each ring a worker: raise --workers {stream.workers}")
+        if stream.camera is CameraMode.DARKROOM:
+            raise ConfigError(
+                f"a darkroom is beside one ring, and {nodes} learner nodes have {nodes}: choose --stream.camera reels"
             )
 
     @property

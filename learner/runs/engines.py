@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from embodichain.crew_engine import CrewEngine
-from embodichain.engine import AnyEngine, Engine, Start
+from embodichain.engine import WHOLE, AnyEngine, Engine, Share, Start
 from embodichain.progress import Board
 from embodichain.ray_engine.elastic import Elastic
 from embodichain.ring.contract import AnyRing
@@ -14,9 +15,20 @@ from learner.runs.config import StreamConfig
 
 
 def open_engine(
-    world: World, ring: AnyRing, config: StreamConfig, board: Board, *, start: Start | None = None, log: Path | None = None
+    world: World,
+    ring: AnyRing,
+    config: StreamConfig,
+    board: Board,
+    *,
+    start: Start | None = None,
+    log: Path | None = None,
+    share: Share = WHOLE,
 ) -> AnyEngine:
-    """Opens the configured engine, which produces from the first scene or from `start`; lost workers are recorded in `log`."""
+    """Opens the configured engine, which produces from the first scene or from `start`; lost workers are recorded in `log`.
+
+    With one ring of several, it makes that ring's `share` of the scenes with as large a share of the workers.
+    """
+    config = replace(config, workers=_part(config.workers, share), most_workers=_part(config.most_workers, share))
     limit = config.limit or None
     if config.engine == "serial":
         return Engine(world, ring, start=start, limit=limit, camera=config.camera)
@@ -38,9 +50,14 @@ def open_engine(
         camera=config.camera,
         log=log,
     )
-    engine = RayEngine(world, ring, spread, start=start, limit=limit)
+    engine = RayEngine(world, ring, spread, start=start, limit=limit, share=share)
     board.update("start workers", config.workers, config.workers)
     return engine
+
+
+def _part(workers: int, share: Share) -> int:
+    """How many of the `workers` of a run are a ring's own: they differ by one at most."""
+    return workers // share.of + (share.index < workers % share.of)
 
 
 def _elastic(config: StreamConfig) -> Elastic | None:

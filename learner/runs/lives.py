@@ -2,24 +2,29 @@
 
 A checkpoint names a snapshot of the ring, the scene numbers that were begun, and the counts. The resuming process restores the
 ring, simulates lost scenes again, and records in the ledger from which iteration it continues and which trajectories are lost.
+
+A run on several learner nodes has a ring on each, and its checkpoint the state of each. It may be resumed with another number of
+rings: numbers are then shared out anew, further rings begin empty, and what was in a ring that nobody has any more is given up.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from embodichain.engine import AnyEngine, EngineReport, Start
+from embodichain.engine import WHOLE, AnyEngine, EngineReport, Share, Start
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.ledger import Event, Ledger, load
 from embodichain.ring.open import create_ring, restore_ring
+from embodichain.ring.proof import ledgers
 from embodichain.ring.snapshot import read_index
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate
@@ -46,45 +51,134 @@ class Life:
     """Name of the ring snapshot that it was restored from; empty without one."""
     given_up: Mapping[int, int]
     """Trajectories of the previous life's ring that could not be restored: packed id → reads left."""
+    ended: Mapping[Path, Before] = field(default_factory=dict)
+    """Lives of rings that nobody has any more, by their ledgers: what they leave is given up."""
 
     def book(self, ledger: Ledger) -> None:
         """Records in the ledger what is needed to check the reads of all lives together."""
         ledger.life(self.start.epoch, step=self.step, parent=self.parent)
         ledger.give_up(self.given_up, step=self.step)
         ledger.flush()
+        for path, before in self.ended.items():
+            with Ledger.open(path) as other:
+                other.life(self.start.epoch, step=before.step, parent=before.epoch)
+                other.give_up(before.left, step=before.step)
 
 
-def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str, Any]) -> Life:
+Exchange = Callable[[str], list[str]]
+"""Gives every learner process of a run the texts of all (`Ranks.exchange`)."""
+
+
+def joined(own: dict[str, Any] | None, exchange: Exchange) -> dict[str, Any]:
+    """The state of the first ring, with those of the others of the run; `own` is None in a process that has no ring of its own."""
+    others = exchange("" if own is None else json.dumps(own))
+    states = [json.loads(text) for text in others if text]
+    return {**(own or {}), "others": states[1:]}
+
+
+def of_ring(state: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """The state of one ring out of those that `joined` put together; that of the first for a ring that was not there then."""
+    others = state.get("others", ())
+    first = {name: value for name, value in state.items() if name != "others"}
+    return dict(others[number - 1]) if 0 < number <= len(others) else first
+
+
+def all_rings(exchange: Exchange, number: int, *, owns: bool = True) -> dict[str, Any]:
+    """How a `RingDataModule` keeps the states of all rings in one checkpoint, for a process of ring `number`, if it `owns` it."""
+    return {"join": lambda own: joined(own if owns else None, exchange), "own": lambda state: of_ring(state, number)}
+
+
+def begin(
+    spec: RingSpec,
+    placement: str,
+    folder: RunFolder,
+    state: Mapping[str, Any],
+    *,
+    share: Share = WHOLE,
+    exchange: Exchange = lambda text: [text],
+) -> Life:
     """Begins the next life of a run from the `state` in its last checkpoint (empty for the first life). The caller closes its ring.
 
-    If the ring cannot be restored, that is logged and recorded, and the run continues with an empty one.
+    If the ring cannot be restored, that is logged and recorded, and the run continues with an empty one. With several rings, this
+    is a collective of all learner processes: each begins the life of one ring, with its `share` of the numbers.
     """
     if not state:
         return Life(ring=create_ring(spec, placement), start=Start(), step=0, parent=None, snapshot="", given_up={})
-    saved: Mapping[str, Any] = state.get("ring", {})
-    left = {int(packed): int(reads) for packed, reads in saved.get("ready", ())}
-    snapshot = str(saved.get("snapshot", ""))
-    ring, restored = _restored(spec, placement, folder.checkpoint.parent / snapshot if snapshot else None)
-    given_up = {packed: reads for packed, reads in left.items() if packed not in restored}
-    there = {TrajectoryId.unpack(packed).sequence for packed in (*restored, *given_up)}
-    begun, unfinished = int(state.get("next_number", 0)), state.get("unfinished", ())
-    report = EngineReport.of(state.get("report", {}))
-    report.fates[Fate.PUBLISHED] += sum(number in there for number in unfinished) + sum(number >= begun for number in there)
-    start = Start(
-        next_number=begun,
-        again=tuple(number for number in unfinished if number not in there),
-        skip=frozenset(number for number in there if number >= begun),
-        epoch=_next_epoch(folder.ledger, restored),
-        report=report,
-    )
+    before = [Before.of(of_ring(state, number)) for number in range(1 + len(state.get("others", ())))]
+    if share.index < len(before):
+        own = before[share.index]
+        ring, restored = _restored(spec, placement, folder.checkpoint.parent / own.snapshot if own.snapshot else None)
+    else:
+        own = Before(step=before[0].step)
+        ring, restored = create_ring(replace(spec, min_ready=1), placement), set[int]()
+    try:
+        given_up = {packed: reads for packed, reads in own.left.items() if packed not in restored}
+        ended = before[share.of :] if share.index == 0 else []
+        there = own.settle((*restored, *given_up)).union(*(life.settle(life.left) for life in ended))
+        everywhere = {number for text in exchange(json.dumps(sorted(there))) if text for number in json.loads(text)}
+        begun = max(life.begun for life in before)
+        unfinished = [
+            number for place, life in enumerate(before) for number in life.lost_before(begun, Share(index=place, of=len(before)))
+        ]
+        start = Start(
+            next_number=begun,
+            again=tuple(number for number in sorted(unfinished) if number not in everywhere),
+            skip=frozenset(number for number in everywhere if number >= begun),
+            epoch=_next_epoch(ledgers(folder.path), restored),
+            report=EngineReport.together([life.report for life in (own, *ended)]),
+        )
+    except BaseException:
+        ring.close()
+        raise
     return Life(
         ring=ring,
         start=start,
-        step=int(state.get("leases", 0)),
-        parent=state.get("epoch"),
-        snapshot=snapshot,
+        step=own.step,
+        parent=own.epoch,
+        snapshot=own.snapshot,
         given_up=given_up,
+        ended={replace(folder, number=share.of + place).ledger: life for place, life in enumerate(ended)},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """What a checkpoint says of the life of one ring."""
+
+    step: int
+    epoch: int | None = None
+    snapshot: str = ""
+    left: Mapping[int, int] = field(default_factory=dict)
+    """Trajectories in the ring: packed id → reads left."""
+    begun: int = 0
+    unfinished: Sequence[int] = ()
+    report: EngineReport = field(default_factory=EngineReport)
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Before:
+        """The life whose state this is."""
+        saved: Mapping[str, Any] = state.get("ring", {})
+        return cls(
+            step=int(state.get("leases", 0)),
+            epoch=state.get("epoch"),
+            snapshot=str(saved.get("snapshot", "")),
+            left={int(packed): int(reads) for packed, reads in saved.get("ready", ())},
+            begun=int(state.get("next_number", 0)),
+            unfinished=state.get("unfinished", ()),
+            report=EngineReport.of(state.get("report", {})),
+        )
+
+    def settle(self, ids: Iterable[int]) -> set[int]:
+        """Counts trajectories of these packed ids as published, though their report came after the checkpoint; their numbers."""
+        there = {TrajectoryId.unpack(packed).sequence for packed in ids}
+        late = sum(number in there for number in self.unfinished) + sum(number >= self.begun for number in there)
+        self.report.fates[Fate.PUBLISHED] += late
+        return there
+
+    def lost_before(self, begun: int, share: Share) -> Iterator[int]:
+        """The numbers before `begun` in its `share` that nobody has accounted for, or begun at all."""
+        yield from self.unfinished
+        yield from (number for number in range(self.begun, begun) if number in share)
 
 
 def _restored(spec: RingSpec, placement: str, path: Path | None) -> tuple[AnyRing, set[int]]:
@@ -114,9 +208,9 @@ def _differences(before: RingSpec, now: RingSpec) -> str:
     return ", ".join(f"{name} {old}, now {new}" for name, old, new in pairs if old != new)
 
 
-def _next_epoch(ledger: Path, restored: set[int]) -> int:
-    """The smallest epoch that no trajectory of earlier lives has."""
-    records, _ = load(ledger)
+def _next_epoch(books: Sequence[Path], restored: set[int]) -> int:
+    """The smallest epoch that no trajectory of earlier lives has, in whichever ring."""
+    records = np.concatenate([load(book)[0] for book in books])
     read = records["trajectory_id"][records["event"] == Event.READ] >> np.uint64(56)
     begun = records["trajectory_id"][records["event"] == Event.LIFE]
     known = [TrajectoryId.unpack(packed).epoch for packed in restored]
@@ -134,7 +228,7 @@ class Testament:
         ring = life.ring
         self._ring, self._engine, self._ledger = ring, engine, ledger
         self._observer = Observer.open(ring.path)
-        self._folder = folder.checkpoint.parent
+        self._names = tuple(folder.numbered(folder.checkpoint.parent / name) for name in _NAMES)
         self._saves = RingLayout.of(ring.spec).slot_bytes * ring.spec.num_slots <= most_bytes
         self._epoch, self._last = life.start.epoch, life.snapshot
 
@@ -150,14 +244,14 @@ class Testament:
         """Saves a snapshot of the ring and returns its name; empty if the ring is too large or the disk is full."""
         if not self._saves:
             return ""
-        name = _NAMES[self._last == _NAMES[0]]
+        path = self._names[self._last == self._names[0].name]
         try:
-            self._ring.snapshot(self._folder / name)
+            self._ring.snapshot(path)
         except RingError as error:
             _LOG.warning("the checkpoint comes without its ring: %s", error)
             return ""
-        self._last = name
-        return name
+        self._last = path.name
+        return path.name
 
 
 def book(ledger: Ledger, batch: LeasedBatch, pairs: Sequence[int], step: int) -> None:

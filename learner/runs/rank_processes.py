@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import torch
 import torch.distributed
@@ -120,8 +122,26 @@ def _learn(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(config.learner.threads)
-    ranks = _join(rank, config.train.ranks, meeting)
-    with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger, locked_if_pinned(ring, config.ring.placement, rank):
+    learn_beside(_join(rank, config.train.ranks, meeting), rank, config, path, folder, robot, resume=resume)
+    torch.distributed.destroy_process_group()
+
+
+def learn_beside(
+    ranks: Ranks,
+    place: int,
+    config: RunConfig,
+    path: Path,
+    folder: RunFolder,
+    robot: Robot,
+    *,
+    resume: bool,
+    states: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Learns from a ring that another process of this machine owns, in the place `place` among its ranks.
+
+    `states` says how a checkpoint keeps the states of several rings, as `lives.all_rings` does.
+    """
+    with attach_ring(path) as ring, Ledger.open(folder.ledger) as ledger, locked_if_pinned(ring, config.ring.placement, place):
         dataset = RingDataset(
             ring,
             config.learner.data,
@@ -131,7 +151,7 @@ def _learn(
         )
         fit(
             AgentModule(config.learner),
-            RingDataModule(dataset),
+            RingDataModule(dataset, **states),
             steps=config.train.steps,
             clip=config.train.clip,
             checkpoint=folder.checkpoint,
@@ -140,4 +160,3 @@ def _learn(
             on_step=lambda step, values: False,
             ranks=ranks,
         )
-    torch.distributed.destroy_process_group()

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ _TOTALS = ("wall_s", "steps", "new_steps", "published", "reads", "interrupted")
 def run(options: RunOptions) -> dict[str, Any]:
     """Makes one whole run; returns its summary, which is also saved in the run folder."""
     check_static(options.config)
+    if options.config.train.nodes > 1:  # other machines have other working directories
+        options = replace(options, config=replace(options.config, out=options.config.out.absolute()))
     folder = RunFolder.open(options.config.out) if options.resume else RunFolder.create(options.config.out)
     with held(folder.path):
         if not options.resume:
@@ -54,15 +57,17 @@ def _run_in(folder: RunFolder, options: RunOptions) -> dict[str, Any]:
         world = prepare(config.world, board.update)
         copy_assets(world, folder.assets)
 
+        command = command_line()
+
         def keep() -> None:
-            folder.write_identity(as_plain(config), command_line())
+            folder.write_identity(as_plain(config), command)
             if options.states_bound:
                 with suppress(OSError):
                     (folder.path / WISHES_FILE).unlink()
 
         if not options.resume:
             keep()
-        folder.begin_session(command_line())
+        folder.begin_session(command)
         metrics = MetricsWriter(folder.metrics)
         try:
             with interrupt.graceful():

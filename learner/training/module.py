@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -40,8 +39,7 @@ from learner.models.agent import Agent
 from learner.models.foresight import LinearForecast, foresee
 from learner.models.window import Extent
 from learner.models.world_model import Losses
-from learner.records.weight_files import mismatches
-from learner.training.checkpoint_file import sync_folder, write
+from learner.training.checkpoint_file import check_resumable, sync_folder, write
 from learner.training.config import LearnerConfig, Parallel, Precision
 from learner.training.optimizer import WeightAverage, make_optimizer, whole
 from learner.training.sharding import shard
@@ -269,14 +267,23 @@ class RingDataModule(pl.LightningDataModule):
 
     Args:
         copies: Copies batches to the device; None for the default.
+        join: Makes one state for the checkpoint of this rank's and those of the other rings; a collective.
+        own: Takes this rank's state out of one that `join` made.
     """
 
     def __init__(
-        self, dataset: RingDataset, engine_state: Callable[[], dict[str, Any]] = dict, *, copies: Copies | None = None
+        self,
+        dataset: RingDataset,
+        engine_state: Callable[[], dict[str, Any]] = dict,
+        *,
+        copies: Copies | None = None,
+        join: Callable[[dict[str, Any]], dict[str, Any]] = lambda own: own,
+        own: Callable[[dict[str, Any]], dict[str, Any]] = lambda joined: joined,
     ) -> None:
         super().__init__()
         self.dataset = dataset
         self._engine_state = engine_state
+        self._join, self._own = join, own
         self._copies = copies
         self._ahead: Ahead | None = None
         self._kept: list[Batch] = []
@@ -293,10 +300,11 @@ class RingDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The stream's state."""
         ahead = self._ahead.waiting() if self._ahead is not None else []
-        return {**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()}
+        return self._join({**self.dataset.state_dict(), **({"ahead": ahead} if ahead else {}), **self._engine_state()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues from a checkpoint, beginning with its prefetched batches."""
+        state_dict = self._own(state_dict)
         if state_dict.get("ahead") and not self.dataset.alone:
             raise LearnerError(
                 f"the checkpoint keeps {len(state_dict['ahead'])} batches that were under way to one learner, and now there are "
@@ -310,19 +318,6 @@ class RingDataModule(pl.LightningDataModule):
         if self._ahead is not None:
             self._ahead.settle()
 
-
-def saved_stream_state(checkpoint: Path) -> dict[str, Any]:
-    """The state of `RingDataModule` in a checkpoint, readable before a run is built; raises LearnerError when there is none."""
-    if not checkpoint.exists():
-        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    try:
-        return torch.load(checkpoint, map_location="cpu", weights_only=True)[RingDataModule.__qualname__]
-    except _UNREADABLE as error:
-        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
-
-
-_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError, OSError, EOFError, UnpicklingError)
-"""What comes of reading something else as a checkpoint: of a missing key to a file that may not be read."""
 
 OnStep = Callable[[int, Mapping[str, float]], bool]
 """Called after every step with its number and logged values; returns True to end the training."""
@@ -415,7 +410,8 @@ def fit(
     first = check_resumable(module, checkpoint) if resume else 0
     trainer = pl.Trainer(
         accelerator="auto",
-        devices=1 if ranks is None else ranks.count,
+        devices=1 if ranks is None else ranks.beside,
+        num_nodes=1 if ranks is None else ranks.rings,
         strategy="auto" if ranks is None else _strategy(module.config.parallel, ranks),
         precision=module.config.precision.value,
         max_steps=steps,
@@ -442,26 +438,6 @@ def fit(
             except StreamStopped:
                 return first, 0  # before the first step, while the normalizer was being measured
     return trainer.global_step, trainer.global_step - first
-
-
-def check_resumable(module: AgentModule, checkpoint: Path) -> int:
-    """The step of a checkpoint; raises LearnerError, listing mismatches, when this module cannot continue from it."""
-    if not checkpoint.exists():
-        raise LearnerError(f"no checkpoint at {checkpoint}: the run ended before its first; start it again in a new folder")
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)  # only names and shapes are looked at
-        step, weights = int(saved["global_step"]), saved["state_dict"]
-        missing = [name for name in ("average", "new_pairs", "optimizer_states") if name not in saved]
-    except _UNREADABLE as error:
-        raise LearnerError(f"{checkpoint} is no training checkpoint that this version reads: {error!r:.300}") from error
-    problems = mismatches(module.state_dict(), weights) + [f"missing {name}" for name in missing]
-    if problems:
-        shown = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise LearnerError(
-            f"checkpoint {checkpoint} does not fit this configuration: {shown}; resume with the configuration it was made with, "
-            "or start a new run"
-        )
-    return step
 
 
 def make_logger(name: str, folder: Path, first: int) -> Logger:

@@ -15,8 +15,9 @@ from embodichain.types import RingSpec
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import load_agent
+from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import LearnerConfig, OptimizerConfig
-from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
+from learner.training.module import AgentModule, RingDataModule, fit
 
 CONFIG = LearnerConfig(
     agent=SMALL,

@@ -4,6 +4,7 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
 
 import numpy as np
@@ -26,11 +27,11 @@ fresh = multiprocessing.get_context("forkserver")
 fresh.set_forkserver_preload(["learner.training.module", "learner.data.ranks"])
 
 
-def join(rank: int, meeting) -> Ranks:
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(COUNT), "RANK": str(rank)}
+def join(rank: int, meeting, count: int = COUNT, **rings: int) -> Ranks:
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(count), "RANK": str(rank)}
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=COUNT)
-    return Ranks(timeout_s=200.0)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count)
+    return Ranks(timeout_s=200.0, **rings)
 
 
 def learn(rank: int, folder, path, ended, answers) -> None:
@@ -138,13 +139,13 @@ def test_no_rank_waits_for_one_that_is_gone_failing_or_starved(tmp_path, fate):
             process.start()
         if fate == "killed":
             rank, kind, leases = answers.get(timeout=200)
-            assert (rank, kind, leases) == (0, "LearnerError", 4)
+            assert (rank, kind, leases) == (0, "PeerLost", 4)
         elif fate == "failing":
-            assert sorted(answers.get(timeout=200) for _ in ranks) == [(0, "LearnerError", 4), (1, "ValueError", 3)]
+            assert sorted(answers.get(timeout=200) for _ in ranks) == [(0, "PeerLost", 4), (1, "ValueError", 3)]
         else:
             found = sorted(answers.get(timeout=200) for _ in ranks)
             assert {leases for *_, leases in found} == {3}
-            assert "RingTimeout" in {kind for _, kind, _ in found} <= {"RingTimeout", "LearnerError"}
+            assert "RingTimeout" in {kind for _, kind, _ in found} <= {"RingTimeout", "PeerLost"}
         for process in ranks:
             process.join(200)
         ring.reap()
@@ -192,6 +193,45 @@ def test_ranks_with_a_ring_each_stop_together_when_the_first_stream_is_read_empt
     assert leases == other_leases
     assert Counter(short) == dict.fromkeys(range(3), READS)
     assert max(Counter(long).values()) <= READS and min(long) >= 100
+
+
+def of_two_rings(rank: int, folder, paths, ended, answers) -> None:
+    """One of two ranks of the first or the second ring; the first of each knows whether its stream has ended."""
+    ring = rank // 2
+    ranks = join(rank, folder / "meeting", count=4, ring=ring, rings=2)
+    assert ranks.exchange(f"rank {rank}" if ring else "") == ["", "", "rank 2", "rank 3"]
+    with Ring.attach(paths[ring], trajectory=spec()) as own:
+        exhausted = ended[ring].is_set if rank % 2 == 0 else None
+        dataset = RingDataset(own, DataConfig(batch_size=1, window=1, timeout_s=200.0), exhausted=exhausted, ranks=ranks)
+        for batch in dataset:
+            batch.release()
+    answers.put((rank, dataset.leases))
+    torch.distributed.destroy_process_group()
+
+
+def test_a_ring_whose_stream_goes_on_is_not_taken_for_empty_because_the_stream_of_another_has_ended(
+    tmp_path, no_shared_memory_left
+):
+    made, answers, ended = 8, fresh.Queue(), (fresh.Event(), fresh.Event())
+    wanted = RingSpec(trajectory=spec(), num_slots=made, max_reads=1)
+    with Ring.create(wanted) as ending, Ring.create(wanted) as going_on:
+        for number in range(made):
+            with ending.reserve() as slot:
+                fill(slot, number)
+        ended[0].set()
+        paths = (ending.path, going_on.path)
+        ranks = [fresh.Process(target=of_two_rings, args=(r, tmp_path, paths, ended, answers), daemon=True) for r in range(4)]
+        for process in ranks:
+            process.start()
+        for number in range(made):
+            time.sleep(0.5)  # its learners wait for each
+            with going_on.reserve(timeout_s=200.0) as slot:
+                fill(slot, 100 + number)
+        found = sorted(answers.get(timeout=200) for _ in ranks)
+        for process in ranks:
+            process.join(200)
+        assert ending.stats().acquired == going_on.stats().acquired == made
+    assert found == [(rank, made // 2) for rank in range(4)]
 
 
 def test_a_ring_too_small_for_all_ranks_is_refused(tmp_path):

@@ -13,8 +13,9 @@ from embodichain.errors import ConfigError, LearnerError, StreamEnded
 from learner.data.config import DataConfig
 from learner.data.dataset import MemorySource, RingDataset
 from learner.inference.policy_file import load_agent
+from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import AverageConfig, LearnerConfig, Matrices, OptimizerConfig, Parallel, Precision, Schedule
-from learner.training.module import AgentModule, RingDataModule, fit, make_logger, saved_stream_state
+from learner.training.module import AgentModule, RingDataModule, fit, make_logger
 from learner.training.optimizer import WeightAverage, adamw, make_optimizer
 
 CONFIG = LearnerConfig(

@@ -20,8 +20,9 @@ from learner.data.config import DataConfig
 from learner.data.copies import AtOnce, locked_if_pinned, page_locked
 from learner.data.dataset import MemorySource, RingDataset
 from learner.runs import recipes
+from learner.training.checkpoint_file import saved_stream_state
 from learner.training.config import LearnerConfig, OptimizerConfig
-from learner.training.module import AgentModule, RingDataModule, fit, saved_stream_state
+from learner.training.module import AgentModule, RingDataModule, fit
 
 K = 3
 pytestmark = pytest.mark.filterwarnings("ignore")

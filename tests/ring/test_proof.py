@@ -3,7 +3,7 @@
 import pytest
 
 from embodichain.ring.ledger import Event, Ledger
-from embodichain.ring.proof import verify
+from embodichain.ring.proof import ledgers, verify
 
 
 @pytest.fixture
@@ -81,3 +81,36 @@ def test_what_an_undone_life_was_allowed_counts_for_nobody(path):
         read(ledger, 9, 0, 2, step=1)
     report = verify(path)
     assert report.violations == {7: 3} and report.max_reads == 2 and report.undone == 50
+
+
+def test_the_reads_of_a_trajectory_count_together_in_whichever_ring_of_a_run_they_were(tmp_path):
+    first, second = tmp_path / "ledger.bin", tmp_path / "ledger-1.bin"
+    for number, book in enumerate((first, second)):
+        with Ledger.open(book) as ledger:
+            begin(ledger, 0, 3, step=0)
+            read(ledger, 10 + number, 0, 3, step=0)
+            read(ledger, 7, 0, 2, step=number)
+    assert ledgers(tmp_path) == (first, second)
+    assert verify(first).holds and not verify(second).gaps
+    report = verify(first, beside=[second])
+    assert report.violations == {7: 4} and report.duplicates == 2
+    assert (report.reads, report.trajectories, report.iterations, report.lives) == (10, 3, 2, 1)
+
+
+def test_each_ring_undoes_the_reads_after_the_checkpoint_that_its_next_life_goes_on_from(tmp_path):
+    first, second = tmp_path / "ledger.bin", tmp_path / "ledger-1.bin"
+    for number, book in enumerate((first, second)):
+        with Ledger.open(book) as ledger:
+            begin(ledger, number, 2, step=0)
+            read(ledger, 20 + number, 0, 1, step=0)
+            read(ledger, 20 + number, 1, 1, step=1)
+    with Ledger.open(first) as ledger:
+        begin(ledger, 2, 2, step=1, parent=0)
+        read(ledger, 20, 1, 1, step=1)
+    assert verify(first, beside=[second]).undone == 1, "of the second ring nothing says yet that it went on from elsewhere"
+    with Ledger.open(second) as ledger:
+        ledger.life(2, step=1, parent=1)
+        ledger.give_up({21: 1}, step=1)
+    report = verify(first, beside=[second])
+    assert (report.undone, report.lives, dict(report.given_up)) == (2, 2, {21: 1})
+    assert report.reads_histogram == {1: 1, 2: 1} and report.holds
