@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
@@ -35,12 +36,16 @@ __all__ = [
     "Identity",
     "ProcessDied",
     "call",
+    "end_group",
+    "exit_code",
     "run",
     "send_signal",
 ]
 
 Result = TypeVar("Result")
 
+_LOOK_S = 0.005
+"""Interval at which the end of a program is looked for [s]."""
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from embodichain.processes import run; run(int(sys.argv[2]))"
 
 
@@ -261,9 +266,10 @@ class Guest:
 
     def join(self, timeout_s: float) -> int | None:
         """Waits for its end, `timeout_s` [s] at most; returns the exit code, minus the number of a signal, or None if it lives."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout_s)
-        return self._process.poll()
+        deadline = time.monotonic() + timeout_s
+        while (code := exit_code(self._process)) is None and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        return code
 
     def last_words(self, most: int = 400) -> str:
         """The end of its standard error, as one line of at most `most` characters; empty after it was ended."""
@@ -286,10 +292,32 @@ class Guest:
         self._forgotten()
 
 
+def exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """The exit code of a program, minus the number of a signal; None while it runs.
+
+    Its status is not collected, so that its number, which is that of its group, cannot become another's before `end_group`.
+    """
+    if process.returncode is not None:
+        return process.returncode
+    found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kills a program that was started in a session of its own, with its children, even if it has ended itself.
+
+    Does nothing once its status was collected, since its number may be another's by then.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def _see_off(process: subprocess.Popen[bytes], wire: socket.socket, log: IO[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)  # its own children too, whether or not it has ended
-    process.wait()
+    end_group(process)
     if process.stdin is not None:
         process.stdin.close()
     wire.close()

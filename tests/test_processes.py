@@ -201,3 +201,21 @@ def test_a_guest_may_end_by_itself_and_takes_its_children_with_it():
     guest.end(grace_s=30.0)
     assert guest.join(0.0) == 0
     assert has_ended(child, 10.0)
+
+
+def test_the_number_of_a_program_that_has_ended_is_not_another_ones_before_its_group_is_killed(tmp_path):
+    """A number is free once its status is collected; whoever then gets it would be killed in its place."""
+    noted = tmp_path / "child"
+    program = f"import subprocess, sys; child = subprocess.Popen(['sleep', '300']); open({str(noted)!r}, 'w').write(str(child.pid))"
+    guest = Guest([sys.executable, "-c", program], environment={})
+    try:
+        assert guest.join(60.0) == 0
+        assert guest.join(0.0) == 0
+        assert os.waitid(os.P_PID, guest.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None, "still ours"
+        child = psutil.Process(int(noted.read_text()))
+    finally:
+        guest.end()
+    assert has_ended(child, within_s=20.0), "its children go with it"
+    with pytest.raises(ChildProcessError):
+        os.waitid(os.P_PID, guest.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    guest.end()

@@ -231,7 +231,8 @@ class SceneSampler:
             ranked = [edges[role] for role in request.ascending]
             if all(larger - smaller >= request.size_step for smaller, larger in itertools.pairwise(ranked)):
                 return assets
-        found = sorted(round(1000 * _edge(asset)) for asset in known if asset.category == request.objects[0].category)
+        categories = {wanted.category for wanted in request.objects if wanted.role in request.ascending}
+        found = sorted(round(1000 * _edge(asset)) for asset in known if asset.category in categories)
         raise SceneError(
             f"no assets for {', '.join(request.ascending)} that differ by {1000 * request.size_step:.0f} mm in size; "
             f"their sizes are {found} mm: add instances to the catalogue"

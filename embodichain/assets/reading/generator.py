@@ -7,13 +7,10 @@ Nothing it says is trusted: time, size, type and content are checked before the 
 from __future__ import annotations
 
 import base64
-import contextlib
 import hashlib
 import http.client
 import json
-import os
 import shlex
-import signal
 import subprocess
 import tempfile
 import time
@@ -24,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from embodichain.errors import AssetError, ConfigError
+from embodichain.processes import end_group, exit_code
 
 FORMAT = "embodichain/generate/1"
 CONTENT_TYPE = "model/gltf-binary"
@@ -180,7 +178,7 @@ def _by_command(request: GenerateRequest, config: GeneratorConfig) -> tuple[byte
         try:
             status = _waited(process, out, config)
         finally:
-            _end(process)
+            end_group(process)
         said = log.read_bytes()[-600:].decode("utf-8", "replace").strip()
         if status:
             raise AssetError(f"generate: {config.name} failed with exit code {status}: {said[-300:] or 'it said nothing'}")
@@ -208,20 +206,13 @@ def _waited(process: subprocess.Popen[bytes], out: Path, config: GeneratorConfig
     """The exit status; raises when the command is late or writes more than it may."""
     deadline = time.monotonic() + config.timeout_s
     while True:
-        try:
-            return process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            if time.monotonic() > deadline:
-                raise _late(config) from None
-            if out.exists() and out.stat().st_size > config.max_bytes:
-                raise _too_large(config) from None
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends whatever of the command's own process group still runs."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+        if (code := exit_code(process)) is not None:
+            return code
+        if time.monotonic() > deadline:
+            raise _late(config)
+        if out.exists() and out.stat().st_size > config.max_bytes:
+            raise _too_large(config)
+        time.sleep(0.02)
 
 
 def _sidecar(path: Path, config: GeneratorConfig) -> Mapping[str, Any]:
