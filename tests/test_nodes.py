@@ -58,6 +58,7 @@ class Two:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
+        self.runs: list[subprocess.Popen[str]] = []
         self.cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": CORES, "object_store_memory": 100 << 20})
         self.far = self.give()
         self.address = str(self.cluster.address)
@@ -75,7 +76,8 @@ class Two:
         command += ["--out", str(out), "--stream.address", self.address, *words]
         if not resumes:
             command += ["--physics", "counting", "--max-reads", str(K), "--learner.threads", "1", "--train.checkpoint-every", "4"]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.runs.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return self.runs[-1]
 
     def run(self, out: Path, *words: str) -> dict:
         process = self.begin(out, *words)
@@ -92,6 +94,9 @@ def two(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parent), str(HERE)]))
     there = Two()
     yield there
+    for process in there.runs:
+        process.kill()  # no effect on one that has ended
+        process.wait()
     if ray.is_initialized():
         ray.shutdown()
     there.cluster.shutdown()

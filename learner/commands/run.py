@@ -85,12 +85,12 @@ def _parser() -> tuple[Parser, dict[str, str]]:
     add("--size", help="a named size of the recipe's world model, such as tiny, small, base")
     add("--physics", help="mujoco, or counting: self-verifying data that must arrive complete, untorn and within the bound")
     add("--resume", action="store_true", help="go on with the run in the folder --out")
-    add("--dry-run", action="store_true", help="print the resolved configuration and what it needs, and stop")
+    add("--dry-run", action="store_true", help="print the configuration and what it needs, and stop")
     add("--json", action="store_true", help="print the summary as one JSON object on the last line")
     more = {
         "--static": ("--static.folder", "learn from a LeRobot v3 folder, or beside the stream: --static.share, --static.mapping"),
         "--ranks": ("--train.ranks", "learner processes that share the ring"),
-        "--nodes": ("--train.nodes", "learner nodes of the cluster --stream.address, each with a ring and --ranks learners"),
+        "--nodes": ("--train.nodes", "learner nodes of a cluster, each with a ring"),
         "--steps": ("--train.steps", "training steps"),
         "--episodes": ("--evaluate.episodes", "held-out episodes for each task and pilot"),
     }
