@@ -61,8 +61,9 @@ pythons: ## the default tests on every newer Python that is at hand, each in an 
 	  where=.venv-$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); echo "$$python in $$where"; \
 	  $(MAKE) --no-print-directory test VENV=$$where PYTHON=$$python; done
 
-validate-assets: setup $(VENV)/.validators ## one asset of every family, judged by our checks and both public validators
+validate-assets: setup $(VENV)/.validators ## one asset of every family: as assets/ lists it, and judged by our checks and both public validators
 	$(BIN)/embodichain asset build all -o build/catalogue --resume
+	for file in catalogue.json licences.csv materials.csv categories.csv; do diff assets/$$file build/catalogue/$$file || exit 1; done
 	$(BIN)/embodichain asset validate build/catalogue --public
 	$(BIN)/pytest tests/assets/test_asset_validators.py
 

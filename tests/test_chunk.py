@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from in_process import embodichain
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
 from learner.inference.policy_file import load_agent
@@ -19,15 +20,18 @@ SMALL = (
 EIGHT = "--world.chunk 8 --world.horizon 80 --learner.agent.model.chunk 8"
 
 
-def embodichain(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embodichain.cli", *arguments, "--json"]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+def ran(*arguments: str) -> dict:
+    """The summary of a run in a process of its own."""
+    command = [sys.executable, "-m", "embodichain.cli", "run", *arguments, "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
 
 
 def ended_well(*arguments: str) -> dict:
-    result = embodichain(*arguments)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    said = embodichain(*arguments, "--json")
+    assert said.code == 0, said.err
+    return json.loads(said.out.splitlines()[-1])
 
 
 def tokenizer_for_eight(tmp_path) -> list[str]:
@@ -48,7 +52,7 @@ def tokenizer_for_eight(tmp_path) -> list[str]:
 def test_a_family_learns_is_judged_and_served_with_the_streams_chunks(recipe, mode, tmp_path):
     run = tmp_path / "run"
     more = tokenizer_for_eight(tmp_path) if recipe == "cowvla_cpu" else []
-    assert ended_well("run", recipe, "--out", str(run), *SMALL.split(), *EIGHT.split(), *more)["steps"] == 2
+    assert ran(recipe, "--out", str(run), *SMALL.split(), *EIGHT.split(), *more)["steps"] == 2
     assert load_agent(run / "checkpoints" / "last.ckpt").config.model.chunk == 8
     ahead = ["--sai", mode] if mode else []
     judged = ended_well(
@@ -77,7 +81,7 @@ def test_a_family_learns_is_judged_and_served_with_the_streams_chunks(recipe, mo
 
 
 def test_a_model_of_other_chunks_than_the_streams_is_refused_before_anything_starts(tmp_path):
-    refused = embodichain("run", "tiny_cpu", "--world.chunk", "8", "--out", str(tmp_path / "run"))
-    assert refused.returncode == 2 and not (tmp_path / "run").exists()
-    told = json.loads(refused.stdout.splitlines()[-1])
+    refused = embodichain("run", "tiny_cpu", "--world.chunk", "8", "--out", str(tmp_path / "run"), "--json")
+    assert refused.code == 2 and not (tmp_path / "run").exists()
+    told = json.loads(refused.out.splitlines()[-1])
     assert "8 actions in a chunk, the model 16" in json.dumps(told) and "learner.agent.model.chunk" in json.dumps(told)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from in_process import embodichain
 
 from embodichain import cli
 from learner.runs.catalog import make
@@ -41,13 +42,22 @@ def processor_s(command: list[str], cwd: Path) -> tuple[float, subprocess.Comple
     return after.children_user + after.children_system - before.children_user - before.children_system, result
 
 
+PEER: list[float] = []
+"""Processor time of each import of NumPy so far [s]."""
+
+
 def answer(arguments: list[str], limit: float, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """What a command says, which must cost at most `limit` imports of NumPy in the best of up to five tries."""
+    """What a command says, which must cost at most `limit` imports of NumPy in the best of several tries.
+
+    The first try is compared with the cheapest import so far, which is no easier than with one of the same moment. A command that
+    costs more is tried up to five times again, each time after an import of its own.
+    """
     ratios: list[float] = []
-    for _ in range(5):
-        peer, _ = processor_s([sys.executable, "-c", "import numpy"], cwd)
+    for attempt in range(6):
+        if attempt or not PEER:
+            PEER.append(processor_s([sys.executable, "-c", "import numpy"], cwd)[0])
         spent, result = processor_s([sys.executable, "-m", "embodichain.cli", *arguments], cwd)
-        ratios.append(spent / peer)
+        ratios.append(spent / (PEER[-1] if attempt else min(PEER)))
         if ratios[-1] <= limit:
             return result
     raise AssertionError(f"{arguments} cost {min(ratios):.1f} imports of NumPy, {limit} allowed: {result.stderr[-500:]}")
@@ -141,15 +151,16 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("arguments", "said"), FAULTS, ids=lambda value: " ".join(value) if isinstance(value, list) else "")
-def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(arguments, said, tmp_path):
+def test_a_fault_is_answered_at_once_in_one_line_and_as_json_when_asked(arguments, said, tmp_path, monkeypatch):
     plain = answer(arguments, FAULT, tmp_path)
     assert plain.returncode == 2
     (line,) = plain.stderr.splitlines()
     assert said in line and plain.stdout == ""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    asked = embodichain(*arguments, "--json")
+    assert asked.code == 2 and said in json.loads(asked.out)["error"] and asked.err == ""
     assert not list(tmp_path.iterdir())
-    asked = answer([*arguments, "--json"], FAULT, tmp_path)
-    assert asked.returncode == 2 and asked.stderr == ""
-    assert said in json.loads(asked.stdout)["error"]
 
 
 @pytest.mark.parametrize(("command", "kind"), [("run", "recipe"), ("reach", "robot")])

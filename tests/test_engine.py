@@ -1,11 +1,13 @@
 """The same stages give the same trajectories wherever they run, and survive the death of a worker."""
 
+import contextlib
 import dataclasses
 import os
 import signal
 import time
 
 import numpy as np
+import psutil
 import pytest
 import ray
 
@@ -65,6 +67,15 @@ def drain(ring: Ring, engine: RayEngine | Engine, timeout_s: float = 300.0) -> l
                 return read
             engine.feed()
     raise AssertionError(f"not drained after {timeout_s} s: {engine.report}")
+
+
+def children() -> set[str]:
+    """Names of the processes that this one has started, and they."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.update(process.cmdline()[:1])
+    return found
 
 
 def by_number(trajectories: list[dict[str, np.ndarray]]) -> dict[int, dict[str, np.ndarray]]:
@@ -153,6 +164,7 @@ def test_the_set_of_scenes_does_not_depend_on_the_number_of_workers(counting_wor
             RayEngine(counting_world, ring, RayConfig(workers=workers), limit=20) as engine,
         ):
             numbers.append(set(by_number(drain(ring, engine))))
+            assert "ray::IDLE" not in children(), "Ray starts nobody for later"
     assert numbers[0] == numbers[1]
 
 

@@ -22,7 +22,7 @@ from embodichain.assets.chain.catalog import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.prepare import prepare
 
-config = WorldConfig(tasks=("handover_block",), assets=AssetsConfig(counts={"block": 2, "pad": 2}, jobs=2))
+config = WorldConfig(tasks=("handover_block",), assets=AssetsConfig(counts={"block": 1, "pad": 1}, jobs=2))
 world = prepare(config)
 print(sorted(asset.name for asset in world.assets))
 """
@@ -67,13 +67,13 @@ def test_a_script_without_a_guard_prepares_a_world(fresh_assets, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=fresh_assets)
-    assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr
+    assert result.stdout == "['block_000', 'pad_000']\n", result.stderr
 
 
 @pytest.mark.slow
 def test_a_program_on_standard_input_prepares_a_world(fresh_assets):
     result = subprocess.run([sys.executable, "-"], input=SCRIPT, capture_output=True, text=True, env=fresh_assets)
-    assert result.stdout == "['block_000', 'block_001', 'pad_000', 'pad_001']\n", result.stderr
+    assert result.stdout == "['block_000', 'pad_000']\n", result.stderr
 
 
 def test_a_call_returns_what_the_function_returns_and_raises_what_it_raises():

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import embodichain
 
+from embodichain.assets.chain.config import AssetsConfig
 from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.expand.physical import PhysicalConfig
@@ -20,25 +22,23 @@ from embodichain.types import RingSpec, TrajectoryId, read_text
 
 RUN = (
     "run tiny_cpu --engine serial --ring.num-slots 8 --ring.min-ready 2 --learner.data.batch-size 2 --learner.measure-batches 1 "
-    "--steps 3 --episodes 0 --world.visual.enabled True"
+    "--steps 3 --episodes 0 --tasks turn_switch --world.visual.enabled True"
 )
 
 
-def embodichain(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "embodichain.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-
-
 def told(*arguments: str, code: int = 0) -> dict:
-    result = embodichain(*arguments, "--json")
-    assert result.returncode == code, result.stderr + result.stdout
-    return json.loads(result.stdout.splitlines()[-1])
+    """What a command says in JSON that runs in this process, which is another one than that of the run."""
+    said = embodichain(*arguments, "--json")
+    assert said.code == code, said.err + said.out
+    return json.loads(said.out.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("traced") / "run"
-    told(*RUN.split(), "--out", str(folder))
+    command = [sys.executable, "-m", "embodichain.cli", *RUN.split(), "--out", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert result.returncode == 0, result.stderr
     return folder
 
 
@@ -53,6 +53,7 @@ def test_a_streamed_trajectory_is_simulated_again_to_the_bit_pictures_included()
         visual=VisualConfig(enabled=True),
         physical=PhysicalConfig(enabled=True),
         recovery=RecoveryConfig(probability=1.0),
+        assets=AssetsConfig(counts={"switch": 1, "block": 1, "mark": 1, "button_panel": 1}),
     )
     world = prepare(config)
     with Ring.create(RingSpec(trajectory=world.stream_spec, num_slots=4, max_reads=1)) as ring, Engine(world, ring) as engine:
@@ -85,7 +86,7 @@ def test_a_batch_row_leads_to_scene_assets_licences_draws_reads_and_a_film(run, 
     assert again["differing"] == [] and again["fields"] >= 6
     assert Path(again["film"]).stat().st_size > 5_000
     text = embodichain("trace", str(run), identity, "--no-film", "-o", str(tmp_path / "text"))
-    assert found["instruction"] in text.stdout and "licence" not in text.stderr and not (tmp_path / "text" / "episode.mp4").exists()
+    assert found["instruction"] in text.out and "licence" not in text.err and not (tmp_path / "text" / "episode.mp4").exists()
 
 
 def test_an_episode_that_differs_is_told_with_what_has_changed_since(run, tmp_path) -> None:

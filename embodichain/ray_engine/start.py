@@ -49,6 +49,8 @@ def start_ray(config: RayConfig) -> bool:
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray would start a process for every core at once; no actor of ours could use them, as each has an environment of its own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     variables = {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     environment = {"env_vars": variables}
     if config.address:

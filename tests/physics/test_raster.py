@@ -73,7 +73,10 @@ def agrees(rays, triangles, within=1e-3):
     assert np.mean(wrong > 1e-3) < 0.03
 
 
-@pytest.fixture(scope="module", params=["turn_switch", "pour_water", "hanging_mug"])
+OTHERS = [pytest.param(task, marks=pytest.mark.slow) for task in ("pour_water", "hanging_mug")]
+
+
+@pytest.fixture(scope="module", params=["turn_switch", *OTHERS])
 def played(request):
     """A scene of a task with its looks expanded, some way into an arm's motion, and its physics."""
     config = WorldConfig(
