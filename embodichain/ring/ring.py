@@ -407,7 +407,8 @@ class ControlRing(Ring):
 
     def save(self, path: Path, spec: RingSpec, read: snapshot.Read) -> int:
         """Writes a snapshot with the whole schema `spec`, payloads from `read`; returns the number of trajectories."""
-        return snapshot.save(self._member, spec, path, read)
+        with self._control:
+            return snapshot.save(self._member, spec, path, read)
 
     def load(self, path: Path, index: snapshot.Index, write: snapshot.Write) -> None:
         """Fills this empty ring from a snapshot; payloads go to `write`."""
