@@ -29,8 +29,10 @@ from embodichain.ring.device_pending import BUSY_SLICE_S, NEVER, Pending, settle
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.lent import Lent
+from embodichain.ring.participants import Health
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device
 from embodichain.ring.ring import ControlRing
+from embodichain.ring.stats import Observer
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
 IDLE_SLICE_S = 0.05
@@ -70,6 +72,8 @@ class DeviceRing:
             # The lambda must not capture self: the control ring is known to a finalizer, which would keep this object alive.
             size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES
             control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
+        # Opened while the file has a name: the owner's close removes it, and must then still see who has died.
+        self._watch = Observer.open(control.path) if owner else None
         self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending)
 
     @classmethod
@@ -307,9 +311,9 @@ class DeviceRing:
         if not self._await(self._drained, timeout_s):
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the ring stays attached; close it again later")
         self._control.close()
-        if self._owner and not self._await(lambda: not self._control.others(), max(0.0, deadline - time.monotonic())):
+        if not self._await(lambda: not self._others(), max(0.0, deadline - time.monotonic())):
             raise RingTimeout(
-                f"the ring at {self.path} has ended, but processes {sorted(set(self._control.others()))} still map its arena: "
+                f"the ring at {self.path} has ended, but processes {sorted(self._others())} still map its arena: "
                 "close it there (or end them), then here again"
             )
         with self.lock:
@@ -317,6 +321,7 @@ class DeviceRing:
                 self._ended = True
                 self._finalizer.detach()
                 self._free_buffers.clear()
+                self._watch = None
                 if self._owner:
                     self.device.free(self._arena)
                 else:
@@ -387,6 +392,11 @@ class DeviceRing:
             time.sleep(pause_s)
             pause_s = min(BUSY_SLICE_S, pause_s + 1e-5)
         return True
+
+    def _others(self) -> set[int]:
+        """Process ids of living participants, as the owner sees them; empty for others, whom they do not concern."""
+        views = self._watch.participants() if self._watch is not None else ()
+        return {view.identity.pid for view in views if view.health is not Health.DEAD}
 
     def _drained(self) -> bool:
         """As `poll`, when closing: a publish after the end of the ring is no error."""

@@ -27,7 +27,7 @@ from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
 from embodichain.ring.locks import Hold
-from embodichain.ring.participants import Health, domain, myself
+from embodichain.ring.participants import domain, myself
 from embodichain.ring.stats import read_spec
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
@@ -387,10 +387,6 @@ class ControlRing(Ring):
     def header(self, at: int) -> int:
         """The header cell at a byte offset."""
         return self._member.observer.header(at)
-
-    def others(self) -> list[int]:
-        """Process ids of living participants."""
-        return [view.identity.pid for view in self._member.observer.participants() if view.health is not Health.DEAD]
 
     def keep_row(self) -> None:
         """Keeps slots held by this attachment out of use until its process is proven dead."""
