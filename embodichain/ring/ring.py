@@ -388,6 +388,10 @@ class ControlRing(Ring):
         """The header cell at a byte offset."""
         return self._member.observer.header(at)
 
+    def word(self, slot: int) -> int:
+        """The control word of a slot."""
+        return self._member.observer.cell(slot, layout.SLOT_WORD)
+
     def keep_row(self) -> None:
         """Keeps slots held by this attachment out of use until its process is proven dead."""
         self._member.keep_row()
