@@ -177,7 +177,7 @@ class CudaDevice:
         try:
             with self._call("recording an event"):
                 self._runtime.eventRecord(event.ptr, self._stream.ptr if stream is None else stream)
-        except RingError:
+        except BaseException:
             self._events.give_back(marker)
             raise
         return marker

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, overload
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError, RingTimeout
 from embodichain.ring.contract import AnySlot
+from embodichain.ring.device_pending import Buffers
 from embodichain.ring.lease import Lease, Sample, Slot
 from embodichain.ring.placement import Device, in_host
 from embodichain.ring.unique import Unique
@@ -41,12 +43,12 @@ class Leased(Protocol):
         """A field of a slot on the device, as an array with DLPack."""
         ...
 
-    def stage(self, slot: int) -> NDArray[np.uint8]:
-        """A staging buffer of the size of a slot; waits until one is available."""
+    def stage(self, work: Work) -> None:
+        """Gives the slot a staging buffer; waits until one is available."""
         ...
 
-    def recycle(self, buffer: NDArray[np.uint8]) -> None:
-        """Takes back a staging buffer that no copy reads."""
+    def recycle(self, buffers: Buffers) -> None:
+        """Takes back staging buffers that no copy reads."""
         ...
 
     def offset(self, name: str) -> int:
@@ -57,12 +59,13 @@ class Leased(Protocol):
         """Enqueues the copy of a staged field to the device."""
         ...
 
-    def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
-        """Calls `finish` and recycles `buffer` once all present work on `streams` is complete; returns a ticket for `settled`."""
-        ...
+    def defer(
+        self, of: object, streams: Iterable[int | None], finish: Callable[[], None], buffers: Buffers | None = None
+    ) -> object:
+        """Calls `finish` and recycles `buffers` once all present work on `streams` is complete; returns a ticket for `settled`.
 
-    def ended(self, lease: Lease) -> None:
-        """Removes a lease that has ended from the list of open leases."""
+        While an operation on `of` is pending, further calls for it change nothing and return its ticket.
+        """
         ...
 
     def settled(self, ticket: object, timeout_s: float) -> bool:
@@ -71,39 +74,84 @@ class Leased(Protocol):
 
 
 class Work:
-    """The state of writing one slot. Separate from the `DeviceSlot`, so that it survives a slot object that the caller drops."""
+    """The state of writing one slot. Separate from the `DeviceSlot`, so that it survives a slot object that the caller drops.
 
-    __slots__ = ("buffer", "control", "device_fields", "index", "staged")
+    `claimed` tells whether the slot still is as it was reserved. `control` is given up only when the slot is free, or when an
+    operation that is pending keeps it: otherwise an exception (Ctrl-C) would free the slot under work of the device.
+    """
 
-    def __init__(self, control: Slot) -> None:
+    __slots__ = ("begun", "buffers", "claimed", "control", "device_fields", "index", "named", "publishing", "staged")
+
+    def __init__(self, control: Slot, claimed: Callable[[], bool]) -> None:
         self.control: Slot | None = control
+        self.claimed = claimed
         self.index = control.index
-        self.buffer: NDArray[np.uint8] | None = None
+        self.buffers: Buffers = []
         self.staged: dict[str, NDArray] = {}
         self.device_fields: set[str] = set()
+        self.named: list[int] = []
+        """Streams of kernels that the caller named."""
+        self.begun = self.publishing = False
+        """Whether copies may have been enqueued, and whether a call of `publish` is running."""
 
-    def streams(self, device: Device, named: Sequence[int]) -> list[int | None]:
+    def streams(self, device: Device) -> list[int | None]:
         """The streams that may have work on this slot; None is the stream of copies."""
         copies: list[int | None] = [None] if self.staged else []
-        return [*copies, *named, *(device.streams() if self.device_fields else ())]
+        return [*copies, *self.named, *(device.streams() if self.device_fields else ())]
 
-    def take_buffer(self) -> NDArray[np.uint8] | None:
-        """Hands the staging buffer to the caller, who must recycle it."""
-        buffer, self.buffer = self.buffer, None
-        return buffer
+    def publish(self, ring: Leased) -> object:
+        """Enqueues the copies and the publish behind them; returns its ticket. If that fails, the slot is abandoned behind them."""
+        assert self.control is not None
+        control, streams = self.control, self.streams(ring.device)  # first, because it may raise: then nothing has changed
+        finish = partial(_publish, control, self.claimed)
+        self.begun = self.publishing = True
+        try:
+            for name, source in self.staged.items():
+                ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
+            ticket = ring.defer(control, streams, finish, self.buffers)
+            self.control = None
+            return ticket
+        except BaseException:
+            self.publishing = False
+            self.end(ring)
+            raise
 
-    def abandon(self, ring: Leased, streams: Sequence[int] = ()) -> None:
-        """Returns the slot empty once kernels that write it are complete; safe to call twice."""
-        control, self.control = self.control, None
-        if control is None:
+    def end(self, ring: Leased) -> None:
+        """Returns the slot empty once copies and kernels that write it are complete; safe to call twice."""
+        control = self.control
+        if control is None or self.publishing:
             return
-        # A kernel may still write the slot: nobody may get it before that kernel is complete.
-        if self.device_fields:
-            ring.defer(self.streams(ring.device, streams), control.abandon, self.take_buffer())
-            return
-        if (buffer := self.take_buffer()) is not None:
-            ring.recycle(buffer)
-        control.abandon()
+        if self.begun or self.device_fields:
+            ring.defer(control, self.streams(ring.device), control.abandon, self.buffers)
+        else:
+            self.staged.clear()
+            ring.recycle(self.buffers)
+            control.abandon()
+        self.control = None
+
+
+def _publish(control: Slot, claimed: Callable[[], bool]) -> None:
+    """Publishes a slot; may be repeated after an interruption, which may have come before or after the change of the slot."""
+    if claimed():
+        control.complete()
+
+
+class Held:
+    """The state of holding one lease. Separate from the `DeviceLease`, so that it survives a lease object that the caller drops."""
+
+    __slots__ = ("control", "named")
+
+    def __init__(self, control: Lease) -> None:
+        self.control: Lease | None = control
+        self.named: list[int] = []
+        """Streams of kernels that the caller named."""
+
+    def end(self, ring: Leased) -> None:
+        """Releases every slot once the kernels launched so far are complete; safe to call twice."""
+        control = self.control
+        if control is not None:
+            ring.defer(control, [*self.named, *ring.device.streams()], control.release)
+            self.control = None  # only now: until then nothing else would keep the slots
 
 
 class DeviceSlot(Unique, AnySlot):
@@ -132,10 +180,10 @@ class DeviceSlot(Unique, AnySlot):
                 f"field {name!r} of slot {self.index} is written on the device: a copy from the host would race with that"
             )
         if name not in self._work.staged:
-            if self._work.buffer is None:
-                self._work.buffer = self._ring.stage(self.index)
+            if not self._work.buffers:
+                self._ring.stage(self._work)
             start = self._ring.offset(name)
-            self._work.staged[name] = self._work.buffer[start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
+            self._work.staged[name] = self._work.buffers[0][start : start + entry.size_bytes].view(entry.dtype).reshape(entry.shape)
         return self._work.staged[name]
 
     def device(self, name: str) -> Any:
@@ -171,16 +219,8 @@ class DeviceSlot(Unique, AnySlot):
             ring.check()
             written = self._work.staged.keys() | self._work.device_fields
             control.check({f.name for f in ring.spec.trajectory.fields if not in_host(f)} - written)
-            passed = self._work.streams(ring.device, streams)  # first, because it may raise, and then nothing must have changed
-            self._work.control = None
-            # Even if one copy cannot be enqueued, earlier ones may be running, so the slot must wait for the device either way.
-            try:
-                for name, source in self._work.staged.items():
-                    ring.copy(self.index, name, source.reshape(-1).view(np.uint8))
-            except BaseException:
-                ring.defer(passed, control.abandon, self._work.take_buffer())
-                raise
-            ticket = ring.defer(passed, control.publish, self._work.take_buffer())
+            self._work.named += streams
+            ticket = self._work.publish(ring)
         ring.poll()
         if timeout_s > 0 and not ring.settled(ticket, timeout_s):
             # No rollback: the copies run on, so the slot can only go forward.
@@ -191,14 +231,11 @@ class DeviceSlot(Unique, AnySlot):
     def abandon(self, *, streams: Sequence[int] = ()) -> None:
         """Returns the slot empty once kernels that write it are complete. Never blocks; safe to call twice."""
         with self._ring.lock:
-            self._work.abandon(self._ring, streams)
-
-    def end(self) -> None:
-        """Called when the ring is closed: abandons an open slot."""
-        self.abandon()
+            self._work.named += streams
+            self._work.end(self._ring)
 
     def _open(self) -> Slot:
-        if self._work.control is None:
+        if self._work.control is None or self._work.begun:
             raise RingError(f"slot {self.index} was published or abandoned: its fields are no longer ours to write")
         return self._work.control
 
@@ -250,13 +287,12 @@ class DeviceLease(Unique, Sequence[DeviceSample]):
     keep views beyond the lease.
     """
 
-    __slots__ = ("__weakref__", "_control", "_released", "_ring", "_streams")
+    __slots__ = ("__weakref__", "_control", "_held", "_ring")
 
-    def __init__(self, ring: Leased, control: Lease) -> None:
+    def __init__(self, ring: Leased, control: Lease, held: Held) -> None:
         self._ring = ring
         self._control = control
-        self._streams: list[int] = []
-        self._released = False
+        self._held = held
 
     @property
     def slots(self) -> NDArray[np.int64]:
@@ -285,13 +321,13 @@ class DeviceLease(Unique, Sequence[DeviceSample]):
 
     def check(self) -> None:
         """Raises RingError when the lease has been released."""
-        if self._released:
+        if self._held.control is None:
             raise RingError("this lease was released: its slots may be rewritten at any time; copy what must outlive it")
 
     def used_on(self, stream: int) -> None:
         """Registers a stream (`cudaStream_t`) on which kernels read this lease's slots."""
         self.check()
-        self._streams.append(stream)
+        self._held.named.append(stream)
 
     def release(self) -> None:
         """Releases every slot once the kernels launched so far are complete. Never blocks; safe to call twice.
@@ -299,16 +335,10 @@ class DeviceLease(Unique, Sequence[DeviceSample]):
         Raises RingError while a stream of this thread is captured into a graph; the lease is then still held.
         """
         with self._ring.lock:
-            if not self._released:
-                streams = [*self._streams, *self._ring.device.streams()]  # first, because it may raise
-                self._released = True
-                self._ring.ended(self._control)
-                self._ring.defer(streams, self._control.release)
-                self._ring.poll()
-
-    def end(self) -> None:
-        """Called when the ring is closed: releases a held lease."""
-        self.release()
+            if self._held.control is None:
+                return
+            self._held.end(self._ring)
+        self._ring.poll()
 
     def __len__(self) -> int:
         return len(self._control)

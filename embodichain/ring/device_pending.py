@@ -1,11 +1,15 @@
-"""Publishes and releases that wait until a device has completed the work enqueued before them."""
+"""Publishes and releases that wait until a device has completed the work enqueued before them, and the staging buffers of copies.
+
+An exception of a signal handler (Ctrl-C) may come between any two calls. So whatever the device may still access is at any moment
+in a list that outlives the interrupted call, and every step may be repeated.
+"""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,33 +21,96 @@ BUSY_SLICE_S = 0.001
 """Longest sleep while own copies or kernels are running [s]; it bounds the delay of operations that wait for them."""
 EXIT_S = 30.0
 """How long the interpreter's exit waits for the device [s]; afterwards the slots are reclaimed when the process is dead."""
-NEVER = Marker(-1, -1, -1)
-"""A marker of no device; querying it raises."""
+Buffers = list[NDArray[np.uint8]]
 
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """An operation on a slot, to be carried out once the device has passed all of `markers`."""
+    """An operation on a slot or lease, to be carried out once the device has passed all markers, and all streams are marked."""
 
-    markers: list[Marker]
+    of: object
+    """The slot or lease, of which there is one pending operation at most."""
+    streams: list[int | None]
+    """The streams that have no marker yet, the next one last."""
     finish: Callable[[], None]
-    buffer: NDArray[np.uint8] | None = None
+    """The operation, which may be repeated."""
+    buffers: Buffers
     """Staging memory that running copies read."""
+    markers: list[Marker] = field(default_factory=list)
+
+    def mark(self, device: Device) -> None:
+        """Marks the streams without a marker. After an interruption, later markers than intended: the operation waits for more."""
+        while self.streams:
+            self.markers.append(device.mark(self.streams[-1]))
+            self.streams.pop()
+
+    def passed(self, device: Device) -> bool:
+        """Whether the device has completed everything that was enqueued before this operation."""
+        self.mark(device)
+        while self.markers:
+            if not device.done(self.markers[-1]):
+                return False
+            device.forget(self.markers.pop())
+        return True
 
 
-def settle(pid: int, device: Device, keep_row: Callable[[], None], close: Callable[[], None], pending: list[Pending]) -> None:
-    """Ends an attachment that was not closed, at exit. Slots that the device may still access are kept until the process dies."""
+class Staging:
+    """Staging buffers, at most `most` of them, each made at first use. A buffer in use is in a list of the slot that uses it."""
+
+    def __init__(self, make: Callable[[], NDArray[np.uint8]], most: int) -> None:
+        self._make = make
+        self.most = most
+        self.made = 0
+        self.free: Buffers = []
+
+    def take(self, buffers: Buffers) -> bool:
+        """Moves a free buffer to `buffers`; False if all are in use. Raises RingError when a new one is refused."""
+        if not self.free and self.made < self.most:
+            buffer = self._make()
+            self.free += [buffer]
+            self.made += 1  # only now, as it may be refused; and without a call in between, so that no exception can come there
+        return _move(self.free, buffers)
+
+    def take_back(self, buffers: Buffers) -> None:
+        """Moves buffers that no copy reads back; safe to call twice."""
+        while _move(buffers, self.free):
+            pass
+
+
+def _move(source: Buffers, target: Buffers) -> bool:
+    """Moves the last element by a single C call, between whose parts no exception of a signal handler can lose it."""
+    try:
+        target.extend(map(source.pop, (-1,)))
+    except IndexError:
+        return False
+    return True
+
+
+def settle(
+    pid: int,
+    device: Device,
+    keep_row: Callable[[], None],
+    close: Callable[[], None],
+    pending: list[Pending],
+    named: Callable[[], Iterable[int]],
+) -> None:
+    """Ends an attachment that was not closed, at exit. Slots that the device may still access are kept until the process dies.
+
+    `named` returns the streams that users named for slots and leases that are still open.
+    """
     if os.getpid() != pid:
         return
     deadline = time.monotonic() + EXIT_S
     try:
-        pending.append(Pending([device.mark(stream) for stream in (None, *device.streams())], lambda: None))
-        while any(not device.done(marker) for entry in pending for marker in entry.markers):
+        pending.append(Pending(None, list({None, *device.streams(), *named()}), lambda: None, []))
+        while not all([entry.passed(device) for entry in pending]):
             if time.monotonic() > deadline:
                 keep_row()
                 return
             time.sleep(BUSY_SLICE_S)
-    except RingError:
+    except BaseException as error:
         keep_row()
+        if not isinstance(error, RingError):
+            raise
         return
     close()

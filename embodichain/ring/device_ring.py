@@ -11,9 +11,9 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,13 +24,15 @@ from numpy.typing import NDArray
 from embodichain.errors import RingClosed, RingError, RingTimeout
 from embodichain.ring import layout, placement, snapshot
 from embodichain.ring.contract import RingStats
-from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Work
-from embodichain.ring.device_pending import BUSY_SLICE_S, NEVER, Pending, settle
+from embodichain.ring.device_lease import DeviceLease, DeviceSlot, Held, Work
+from embodichain.ring.device_pending import BUSY_SLICE_S, Buffers, Pending, Staging, settle
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease
 from embodichain.ring.lent import Lent
+from embodichain.ring.participants import Health
 from embodichain.ring.placement import ARENA_HEADER_BYTES, ArenaNote, Device
 from embodichain.ring.ring import ControlRing
+from embodichain.ring.stats import Observer
 from embodichain.types import Field, RingSpec, TrajectorySpec
 
 IDLE_SLICE_S = 0.05
@@ -57,20 +59,20 @@ class DeviceRing:
         self._layout = RingLayout.of(replace(spec, trajectory=on_device))
         self._offsets = dict(zip((f.name for f in on_device.fields), self._layout.field_offsets, strict=True))
         self._rng = np.random.default_rng()
-        self._buffers = buffers
-        self._free_buffers: list[NDArray[np.uint8]] = []
-        self._made_buffers = 0
+        self._staging = Staging(partial(device.staging, self._layout.slot_bytes), buffers)
         self._pending: list[Pending] = []
-        self._leases: Lent[Lease] = Lent()
+        self._leases: Lent[Held] = Lent()
         self._work: Lent[Work] = Lent()
-        self._loose: weakref.WeakValueDictionary[int, DeviceSlot | DeviceLease] = weakref.WeakValueDictionary()
         self._closing = self._ended = False
         self._fault = ""
         if control.header(layout.AT_DEBUG):
             # The lambda must not capture self: the control ring is known to a finalizer, which would keep this object alive.
             size, first = self._layout.slot_bytes, arena + ARENA_HEADER_BYTES
             control.poison_payload = lambda slot: device.fill(first + slot * size, layout.POISON, size)
-        self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending)
+        # Opened while the file has a name: the owner's close removes it, and must then still see who has died.
+        self._watch = Observer.open(control.path) if owner else None
+        named = partial(_named, self._work.out, self._leases.out)
+        self._finalizer = weakref.finalize(self, settle, self._pid, device, control.keep_row, control.close, self._pending, named)
 
     @classmethod
     def create(
@@ -164,11 +166,11 @@ class DeviceRing:
             RingTimeout: No slot in time; the message says which side is slow.
             RingClosed: The owner closed the ring or died.
         """
-        work = Work(self._patiently(self._control.reserve, timeout_s))
+        slot, control = self._patiently(self._control.reserve, timeout_s), self._control
+        index, reserved = slot.index, control.word(slot.index)
+        work = Work(slot, lambda: control.word(index) == reserved)
         self._work.out[id(work)] = work
-        slot = DeviceSlot(self, work)
-        self._loose[id(slot)] = slot
-        return slot
+        return DeviceSlot(self, work)
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -183,10 +185,9 @@ class DeviceRing:
             return self._control.acquire(batch_size, timeout_s, np.random.default_rng(number), partial=partial)
 
         control = self._patiently(draw, timeout_s)
-        self._leases.out[id(control)] = control
-        lease = DeviceLease(self, control)
-        self._loose[id(lease)] = lease
-        return lease
+        held = Held(control)
+        self._leases.out[id(held)] = held
+        return DeviceLease(self, control, held)
 
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
@@ -228,10 +229,7 @@ class DeviceRing:
             self._collect()
             for entry in list(self._pending):
                 if self._passed(entry):
-                    self._pending.remove(entry)
-                    if entry.buffer is not None:
-                        self._free_buffers.append(entry.buffer)
-                    entry.finish()
+                    self._complete(entry)
             return len(self._pending)
 
     def flush(self, timeout_s: float = 5.0) -> None:
@@ -298,25 +296,25 @@ class DeviceRing:
         deadline = time.monotonic() + timeout_s
         with self.lock:
             if not self._closing:
-                for loose in list(self._loose.values()):
-                    with suppress(RingClosed):  # a deferred publish that comes after the end of the ring is no error here
-                        loose.end()
+                for open_one in (*self._work.out.values(), *self._leases.out.values()):
+                    open_one.end(self)
                 # Kernels of leases and slots that were dropped without release may run on these streams.
-                self.defer([None, *self.device.streams()], lambda: None)
+                self.defer(self._pending, [None, *self.device.streams()], lambda: None)
                 self._closing = True
         if not self._await(self._drained, timeout_s):
             raise RingTimeout(f"{self._describe_pending()} after {timeout_s:g} s: the ring stays attached; close it again later")
         self._control.close()
-        if self._owner and not self._await(lambda: not self._control.others(), max(0.0, deadline - time.monotonic())):
+        if not self._await(lambda: not self._others(), max(0.0, deadline - time.monotonic())):
             raise RingTimeout(
-                f"the ring at {self.path} has ended, but processes {sorted(set(self._control.others()))} still map its arena: "
+                f"the ring at {self.path} has ended, but processes {sorted(self._others())} still map its arena: "
                 "close it there (or end them), then here again"
             )
         with self.lock:
             if not self._ended:
                 self._ended = True
                 self._finalizer.detach()
-                self._free_buffers.clear()
+                self._staging.free.clear()
+                self._watch = None
                 if self._owner:
                     self.device.free(self._arena)
                 else:
@@ -332,37 +330,45 @@ class DeviceRing:
 
     def _collect(self) -> None:
         """Ends slots and leases whose objects were dropped, after the kernels on the current streams."""
-        for key, work in self._work.dropped():
-            work.abandon(self)
-            self._work.out.pop(key, None)
-        for key, lease in self._leases.dropped():
-            self.defer(self.device.streams(), lease.release)
-            self._leases.out.pop(key, None)
-
-    def ended(self, lease: Lease) -> None:
-        """Removes a lease that has ended from the list of open leases."""
-        self._leases.out.pop(id(lease), None)
+        for register in (self._work, self._leases):
+            for key, dropped in register.dropped():
+                dropped.end(self)
+                register.out.pop(key, None)
 
     def _passed(self, entry: Pending) -> bool:
-        """Whether the device has completed everything before the entry's markers."""
-        while entry.markers:
-            if not self.device.done(entry.markers[-1]):
-                return False
-            self.device.forget(entry.markers.pop())
-        return True
+        return entry.passed(self.device)
 
-    def defer(self, streams: Iterable[int | None], finish: Callable[[], None], buffer: NDArray[np.uint8] | None = None) -> object:
-        """Calls `finish` and recycles `buffer` once all present work on `streams` is complete; returns a ticket for `settled`."""
+    def _complete(self, entry: Pending) -> None:
+        """Carries out an operation. Its entry is removed only afterwards, or an exception (Ctrl-C) would lose the operation."""
+        try:
+            entry.finish()
+        except RingError:  # refused for good
+            self._forget(entry)
+            raise
+        self._forget(entry)
+
+    def _forget(self, entry: Pending) -> None:
+        self._staging.take_back(entry.buffers)
+        self._pending.remove(entry)
+
+    def defer(
+        self, of: object, streams: Iterable[int | None], finish: Callable[[], None], buffers: Buffers | None = None
+    ) -> object:
+        """Calls `finish` and recycles `buffers` once all present work on `streams` is complete; returns a ticket for `settled`.
+
+        While an operation on `of` is pending, further calls for it change nothing and return its ticket.
+        """
         with self.lock:
+            entry = next((entry for entry in self._pending if entry.of is of), None)
+            if entry is None:
+                entry = Pending(of, list(dict.fromkeys(streams))[::-1], finish, [] if buffers is None else buffers)
+                self._pending.append(entry)
             try:
-                markers = [self.device.mark(stream) for stream in dict.fromkeys(streams)]
+                entry.mark(self.device)
             except RingError as error:
                 # Without a marker, completion can never be known, so no slot of this attachment may be given up any more.
                 self._fault = str(error)
-                self._pending.append(Pending([NEVER], finish, buffer))
                 raise
-            entry = Pending(markers, finish, buffer)
-            self._pending.append(entry)
             return entry
 
     def _patiently(self, attempt: Callable[[float], Result], timeout_s: float) -> Result:
@@ -388,6 +394,11 @@ class DeviceRing:
             pause_s = min(BUSY_SLICE_S, pause_s + 1e-5)
         return True
 
+    def _others(self) -> set[int]:
+        """Process ids of living participants, as the owner sees them; empty for others, whom they do not concern."""
+        views = self._watch.participants() if self._watch is not None else ()
+        return {view.identity.pid for view in views if view.health is not Health.DEAD}
+
     def _drained(self) -> bool:
         """As `poll`, when closing: a publish after the end of the ring is no error."""
         while True:
@@ -405,31 +416,26 @@ class DeviceRing:
         if not self._owner and not self._control.owner_alive():
             raise RingClosed(f"the owner of the ring at {self.path} died, and its arena with it")
 
-    def stage(self, slot: int) -> NDArray[np.uint8]:
-        """A staging buffer, allocated at first use, poisoned in debug mode; waits for own copies when all are in use."""
+    def stage(self, work: Work) -> None:
+        """Gives the slot a staging buffer, made at first use, poisoned in debug mode; waits for own copies when all are in use."""
 
-        def there() -> bool:
+        def taken() -> bool:
             self.poll()
-            return bool(self._free_buffers) or self._made_buffers < self._buffers
+            with self.lock:
+                self.check()
+                return self._staging.take(work.buffers)
 
-        if not self._await(there, 5.0 if self._pending else 0.0):
+        if not self._await(taken, 5.0 if self._pending else 0.0):
             raise RingError(
-                f"slot {slot} has no staging buffer: all {self._buffers} are in slots that are open or being copied; "
+                f"slot {work.index} has no staging buffer: all {self._staging.most} are in slots that are open or being copied; "
                 "publish one first, or attach with more buffers"
             )
-        with self.lock:
-            if self._free_buffers:
-                buffer = self._free_buffers.pop()
-            else:
-                self._made_buffers += 1
-                buffer = self.device.staging(self._layout.slot_bytes)
         if self._control.header(layout.AT_DEBUG):
-            buffer[:] = layout.POISON
-        return buffer
+            work.buffers[0][:] = layout.POISON
 
-    def recycle(self, buffer: NDArray[np.uint8]) -> None:
-        """Takes back a staging buffer that no copy reads."""
-        self._free_buffers.append(buffer)
+    def recycle(self, buffers: Buffers) -> None:
+        """Takes back staging buffers that no copy reads."""
+        self._staging.take_back(buffers)
 
     def offset(self, name: str) -> int:
         """Where a field begins in a slot and in a staging buffer [bytes]."""
@@ -484,6 +490,11 @@ class DeviceRing:
 
 def _attach_again(path: Path, device: Callable[[], Device], reads: bool) -> DeviceRing:
     return DeviceRing.attach(path, device(), reads=reads)
+
+
+def _named(*registers: Mapping[int, Work | Held]) -> list[int]:
+    """The streams that users named for open slots and leases."""
+    return [stream for register in registers for each in list(register.values()) for stream in each.named]
 
 
 def _read_note(control: ControlRing) -> ArenaNote:

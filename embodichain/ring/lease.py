@@ -119,6 +119,15 @@ class Slot(Unique, AnySlot):
             raise RingError(f"slot {self.index} was already published or abandoned")
         member.publish(self.index, self._version, number)
 
+    def complete(self) -> None:
+        """As `publish` of a checked slot, for a ring on a device; if an exception (Ctrl-C) interrupts it, it may be repeated.
+
+        The caller makes sure that the slot is not published yet.
+        """
+        if self._member is not None:
+            self._member.publish(self.index, self._version, None if self._id is None else self._id.item())
+            self._member = None
+
     def abandon(self) -> None:
         """Returns the slot empty, as for a failed attempt; safe to call twice."""
         member, self._member = self._member, None

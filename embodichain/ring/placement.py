@@ -6,6 +6,7 @@ arena). The owner allocates and exports it, and writes its handle into the heade
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable
@@ -127,9 +128,10 @@ class Events(Generic[Event]):
     def __init__(self, make: Callable[[], Event]) -> None:
         self._make = make
         self._session = int.from_bytes(os.urandom(7), "little")
-        self._events: list[Event] = []
-        self._serials: list[int] = []
+        self._events: dict[int, Event] = {}
+        self._serials: dict[int, int] = {}
         self._idle: list[int] = []
+        self._numbers = itertools.count()
 
     @property
     def outstanding(self) -> int:
@@ -138,11 +140,12 @@ class Events(Generic[Event]):
 
     def take(self) -> tuple[Marker, Event]:
         """Takes an event for one use; the caller records it."""
-        if not self._idle:
-            self._events.append(self._make())
-            self._serials.append(0)
-            self._idle.append(len(self._events) - 1)
-        index = self._idle.pop()
+        try:
+            index = self._idle.pop()
+        except IndexError:
+            event, index = self._make(), next(self._numbers)
+            # No call in between: an exception of a signal handler (Ctrl-C) must not leave one without the other.
+            self._events[index], self._serials[index] = event, 0
         self._serials[index] += 1
         return Marker(self._session, index, self._serials[index]), self._events[index]
 

@@ -27,7 +27,7 @@ from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
 from embodichain.ring.locks import Hold
-from embodichain.ring.participants import Health, domain, myself
+from embodichain.ring.participants import domain, myself
 from embodichain.ring.stats import read_spec
 from embodichain.types import FullPolicy, ReplayMode, RingSpec, TrajectorySpec
 
@@ -388,9 +388,9 @@ class ControlRing(Ring):
         """The header cell at a byte offset."""
         return self._member.observer.header(at)
 
-    def others(self) -> list[int]:
-        """Process ids of living participants."""
-        return [view.identity.pid for view in self._member.observer.participants() if view.health is not Health.DEAD]
+    def word(self, slot: int) -> int:
+        """The control word of a slot."""
+        return self._member.observer.cell(slot, layout.SLOT_WORD)
 
     def keep_row(self) -> None:
         """Keeps slots held by this attachment out of use until its process is proven dead."""
@@ -407,7 +407,8 @@ class ControlRing(Ring):
 
     def save(self, path: Path, spec: RingSpec, read: snapshot.Read) -> int:
         """Writes a snapshot with the whole schema `spec`, payloads from `read`; returns the number of trajectories."""
-        return snapshot.save(self._member, spec, path, read)
+        with self._control:
+            return snapshot.save(self._member, spec, path, read)
 
     def load(self, path: Path, index: snapshot.Index, write: snapshot.Write) -> None:
         """Fills this empty ring from a snapshot; payloads go to `write`."""

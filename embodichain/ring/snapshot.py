@@ -95,10 +95,11 @@ class Holder(Protocol):
 def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
     """Writes a snapshot while the ring is in use; returns the number of trajectories in it.
 
-    Each slot is pinned while it is copied: it can be read but not rewritten. Reads drawn before the copy count as made.
+    Each slot is pinned while it is copied: it can be read but not rewritten. Reads drawn before the copy count as made. K must not
+    change meanwhile.
     """
     observer, slot_bytes = member.observer, RingLayout.of(spec).slot_bytes
-    aggregate = spec.mode is ReplayMode.AGGREGATE
+    aggregate, max_reads = spec.mode is ReplayMode.AGGREGATE, observer.header(layout.AT_MAX_READS)
     _remove_unfinished(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
     entries: list[dict[str, int]] = []
@@ -112,16 +113,18 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                     continue
                 try:
                     word = SlotWord.unpack(observer.cell(slot, layout.SLOT_WORD))
-                    if word.remaining:
+                    reads = observer.cell(slot, layout.SLOT_READS if aggregate else layout.SLOT_BOUND)
+                    reads -= 0 if aggregate else word.remaining
+                    # A participant that was stopped while publishing may have published with an earlier, higher K.
+                    left = min(word.remaining, max_reads if aggregate else max_reads - reads)
+                    if left > 0:
                         payload = read(slot)
                         entries.append(
                             {
                                 "at": file.tell(),
                                 "crc": zlib.crc32(payload),
-                                "remaining": word.remaining,
-                                "reads": observer.cell(slot, layout.SLOT_READS)
-                                if aggregate
-                                else observer.cell(slot, layout.SLOT_BOUND) - word.remaining,
+                                "remaining": left,
+                                "reads": reads,
                                 "trajectory_id": observer.cell(slot, layout.SLOT_TRAJECTORY),
                                 "age_ns": time.monotonic_ns() - observer.cell(slot, layout.SLOT_PUBLISHED_NS),
                             }
@@ -129,7 +132,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                         file.write(payload)
                 finally:
                     member.unpin(int(slot))
-            current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
+            current = replace(spec, max_reads=max_reads)
             counts = {
                 "drawn": observer.header(layout.AT_DRAWN),
                 "refill": observer.header(layout.AT_REFILL),
@@ -170,7 +173,7 @@ class Index(NamedTuple):
 
 
 def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
-    """Reads the index; raises RingError when the file is missing, no snapshot, truncated, or not of schema `trajectory`."""
+    """Reads the index; raises RingError if the file is missing, no snapshot, truncated, damaged, or not of schema `trajectory`."""
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
@@ -193,6 +196,13 @@ def read_index(path: Path, trajectory: TrajectorySpec | None = None) -> Index:
     spec = layout.decode_spec(values["spec"])
     if trajectory is not None and spec.trajectory.schema_hash != trajectory.schema_hash:
         raise RingError(f"the snapshot {path} {layout.differ(spec.trajectory, trajectory)}")
+    for entry in values["slots"]:
+        reads, left = entry["reads"], entry["remaining"]
+        if reads < 0 or not 1 <= left <= spec.max_reads - (0 if spec.mode is ReplayMode.AGGREGATE else reads):
+            raise RingError(
+                f"the snapshot {path} is damaged: trajectory {entry['trajectory_id']:#x} was read {reads} times and has {left} reads "
+                f"left, although each is read {spec.max_reads} times; use an older one"
+            )
     return Index(spec, values["slots"], values["counts"])
 
 

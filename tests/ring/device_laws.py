@@ -212,6 +212,17 @@ class DeviceLaws:
         producer.close()
         ring.close()
 
+    def test_the_arena_is_freed_once_a_killed_participant_is_dead(self, bench):
+        ring = DeviceRing.create(ring_spec(4), bench.device())
+        process = bench.start(produce_and_hang, ring.path, 3)
+        eventually(lambda: ring.stats().writing == 2)
+        with pytest.raises(RingTimeout, match=rf"processes \[{process.pid}\] still map its arena"):
+            ring.close(timeout_s=0.05)
+        kill(process)
+        process.join()
+        ring.close(timeout_s=5.0)
+        assert not ring.path.exists()
+
     def test_poison_marks_what_was_retired_on_the_device_too(self, bench):
         with DeviceRing.create(ring_spec(2, 1), bench.device(), debug=True) as ring:
             put(ring, 1)

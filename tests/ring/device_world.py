@@ -31,10 +31,9 @@ class PublishesAtOnce(DeviceRing):
 class ReusesBuffers(DeviceRing):
     """Sabotage: a staging buffer is written again while its copy is under way."""
 
-    def defer(self, streams, finish, buffer=None):
-        if buffer is not None:
-            self._free_buffers.append(buffer)
-        return super().defer(streams, finish)
+    def defer(self, of, streams, finish, buffers=None):
+        self._staging.free += buffers or ()
+        return super().defer(of, streams, finish)
 
 
 class World:
@@ -100,7 +99,7 @@ class World:
 
     def _write(self, who: int, fill, *, publish: bool = True) -> None:
         ring = self.producers[who]
-        if ring._made_buffers == ring._buffers and not ring._free_buffers:
+        if ring._staging.made == ring._staging.most and not ring._staging.free:
             return  # both staging buffers are being copied
         try:
             slot = ring.reserve(0.0)
@@ -185,7 +184,7 @@ class World:
         stats = self.ring.stats()
         assert (stats.writing, stats.held) == (0, 0)
         for ring in (*self.producers, self.ring):
-            assert len(ring._free_buffers) == ring._made_buffers
+            assert len(ring._staging.free) == ring._staging.made
             ring.close()
             assert not ring.device.outstanding
             assert not ring.device._arenas

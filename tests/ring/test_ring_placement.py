@@ -1,16 +1,20 @@
 """Wherever the payload lies, the ring is used alike: by engines, gateways, learners, and from a snapshot."""
 
+import threading
+import zlib
 from collections import Counter
 
+import msgpack
 import numpy as np
 import pytest
-from ring_parts import is_whole, ring_spec, trajectory_spec, write
+from ring_parts import AGGREGATE, is_whole, ring_spec, trajectory_spec, write
 
 from embodichain.config import WorldConfig
 from embodichain.engine import Engine
 from embodichain.errors import ConfigError, RingError, RingTimeout, StreamEnded
 from embodichain.physics import counting
 from embodichain.prepare import prepare
+from embodichain.ring import layout, snapshot
 from embodichain.ring.delayed import DelayedDevice
 from embodichain.ring.device_ring import DeviceRing
 from embodichain.ring.gateway import Gateway
@@ -64,6 +68,66 @@ def test_a_snapshot_moves_between_placements_with_the_reads_that_are_left(tmp_pa
             draw(ring, 100)
         assert ring.stats().over_reads == 0
     assert reads == dict.fromkeys(range(1, 5), 5)
+
+
+def test_a_change_of_k_waits_until_a_snapshot_of_a_device_is_complete(tmp_path):
+    """Every trajectory in the file was counted under the K of the file."""
+
+    class Reads(DelayedDevice):
+        reads = 0
+
+        def read(self, pointer, size_bytes):
+            self.reads += 1
+            if self.reads == 4:  # within the second trajectory
+                change.start()
+                change.join(0.2)
+            return super().read(pointer, size_bytes)
+
+    with DeviceRing.create(ring_spec(num_slots=4, max_reads=8), Reads()) as ring:
+        change = threading.Thread(target=ring.set_max_reads, args=(2,))
+        for number in range(4):
+            with ring.reserve() as slot:
+                write(slot, number)
+        assert ring.snapshot(tmp_path / "ring") == 4
+        change.join()
+        assert ring.stats().max_reads == 2
+    with Ring.restore(tmp_path / "ring") as ring:
+        assert (ring.stats().max_reads, ring.stats().reads_left) == (8, 4 * 8)
+
+
+def test_a_trajectory_published_with_a_higher_k_is_saved_with_the_reads_of_the_present_k(tmp_path):
+    """A participant that is stopped while publishing may use the old K after the change; here the header alone is changed."""
+    with Ring.create(ring_spec(num_slots=2, max_reads=8)) as ring:
+        for number in range(2):
+            with ring.reserve() as slot:
+                write(slot, number)
+        ring.sample(1, 0.0).release()
+        ring._header[layout.AT_MAX_READS // 8] = 1
+        assert ring.snapshot(tmp_path / "ring") == 1
+    with Ring.restore(tmp_path / "ring") as ring:
+        assert ring.stats().reads_left == 1
+
+
+@pytest.mark.parametrize("mode", ["each", "aggregate"])
+@pytest.mark.parametrize(("reads", "remaining"), [(-6, 8), (0, 9), (3, 0), (8, 1)])
+def test_a_snapshot_with_more_reads_than_k_is_refused(tmp_path, mode, reads, remaining):
+    spec = ring_spec(num_slots=1, max_reads=8, **({"mode": AGGREGATE} if mode == "aggregate" else {}))
+    with Ring.create(spec) as ring:
+        with ring.reserve() as slot:
+            write(slot, 1)
+        ring.snapshot(tmp_path / "ring")
+    data = (tmp_path / "ring").read_bytes()
+    at, _, magic = snapshot._TRAILER.unpack(data[-snapshot._TRAILER.size :])
+    index = msgpack.unpackb(data[at : -snapshot._TRAILER.size])
+    index["slots"][0] |= {"reads": reads, "remaining": remaining}
+    changed = msgpack.packb(index)
+    end = snapshot._TRAILER.pack(at, zlib.crc32(changed), magic)
+    (tmp_path / "ring").write_bytes(data[:at] + changed + end)
+    if mode == "aggregate" and (reads, remaining) == (8, 1):
+        Ring.restore(tmp_path / "ring").close()  # there, only the ring as a whole is bounded
+        return
+    with pytest.raises(RingError, match=f"damaged: trajectory 0x1 was read {reads} times and has {remaining} reads left"):
+        Ring.restore(tmp_path / "ring")
 
 
 def test_only_the_owner_of_a_ring_on_a_device_takes_its_snapshot(tmp_path):
