@@ -24,7 +24,7 @@ from embodichain.ring.host import RingFile
 from embodichain.ring.late import When
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.leaving import Leaving
-from embodichain.ring.lent import Claim, Lent
+from embodichain.ring.lent import Claim, Draws, Lent
 from embodichain.ring.locks import Hold, Witness, row_at
 from embodichain.ring.participants import Health, RowState, myself
 from embodichain.ring.stats import Observer, ParticipantView
@@ -61,7 +61,7 @@ class Member:
         self._owner = owner is not None
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the ring during a call in the same thread
-        self._leases: Lent[NDArray[np.int64]] = Lent()
+        self._leases: Lent[Draws] = Lent()
         self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
@@ -123,8 +123,8 @@ class Member:
             self._context[words.CLAIMED] = 0
             for slot, _ in claims:
                 self._claims.out.pop(slot, None)
-            for key, table in self._leases.dropped():
-                woken |= kernels.release(self._context, self._held, table, table.shape[1])
+            for key, draws in self._leases.dropped():
+                woken |= kernels.release(self._context, self._held, draws.table, draws.table.shape[1])
                 self._leases.out.pop(key, None)
         self._wake(layout.AT_FREE_EVENT, woken)
 
@@ -190,14 +190,14 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[NDArray[np.int64], int]:
-        """Draws `minimum` to `want` different trajectories; returns the table of draws, [5, drawn], and the time [ns].
+    def acquire(self, want: int, minimum: int, timeout_s: float, bits: np.random.BitGenerator) -> tuple[Draws, int]:
+        """Draws `minimum` to `want` different trajectories; returns the draws and the time [ns].
 
-        If the table is dropped without `release`, the ring releases the trajectories.
+        If the draws are dropped without `release`, the ring releases the trajectories.
         """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to draw trajectories")
-        table = np.zeros((5, want), np.int64)
+        draws = Draws(table := np.zeros((5, want), np.int64))
         seed = bits.random_raw()  # one number for each call, not for each try, so that draws do not depend on waiting
         now_ns = time.monotonic_ns()
         if now_ns > self._look_ns:
@@ -206,7 +206,7 @@ class Member:
         if len(self._leases.out) > MANY:
             self.collect()
         with self._lock:
-            self._leases.out[id(table)] = table  # registered first: an exception (Ctrl-C) may come right after the kernel
+            self._leases.out[id(draws)] = draws  # registered first: an exception (Ctrl-C) may come right after the kernel
             drawn = kernels.acquire(self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, False)
         if drawn < 0:
 
@@ -230,19 +230,19 @@ class Member:
         if self._context[words.WAKE]:
             self._context[words.WAKE] = 0
             self._wake(layout.AT_FREE_EVENT, 1)
-        return (table if drawn == want else table[:, :drawn]), now_ns
+        draws.count = drawn
+        return draws, now_ns
 
-    def release(self, table: NDArray[np.int64], before_retiring: Callable[[int], None] | None = None) -> None:
+    def release(self, draws: Draws, before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this will free, while it is still exclusively held."""
-        if table.base is not None:
-            table = table.base
+        table = draws.table
         with self._lock:
             if before_retiring is not None and self._usable:
                 for slot, version in zip(table[words.DRAWN_SLOT], table[words.DRAWN_VERSION], strict=True):
                     if version >= words.HELD and custody.is_last(self._context, self._held, slot):
                         before_retiring(int(slot))
             code = kernels.release(self._context, self._held, table, table.shape[1])
-            self._leases.out.pop(id(table), None)
+            self._leases.out.pop(id(draws), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def holds_again(self, slot: int) -> bool:

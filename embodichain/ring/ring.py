@@ -26,6 +26,7 @@ from embodichain.ring.contract import RingStats
 from embodichain.ring.host import RingFile
 from embodichain.ring.layout import RingLayout
 from embodichain.ring.lease import Lease, Slot
+from embodichain.ring.lent import Draws
 from embodichain.ring.locks import Hold
 from embodichain.ring.participants import Health, domain, myself
 from embodichain.ring.stats import read_spec
@@ -192,8 +193,8 @@ class Ring:
             )
         bits = (self._rng if rng is None else rng).bit_generator
         want = min(batch_size, self.spec.num_slots)
-        table, now_ns = self._member.acquire(want, 1 if partial else batch_size, timeout_s, bits)
-        return Lease(self, table, now_ns)
+        draws, now_ns = self._member.acquire(want, 1 if partial else batch_size, timeout_s, bits)
+        return Lease(self, draws, now_ns)
 
     def sample(
         self, batch_size: int, timeout_s: float = 5.0, rng: np.random.Generator | None = None, *, partial: bool = False
@@ -227,11 +228,11 @@ class Ring:
             views = self._sample_views[slot] = MappingProxyType(self._layout.views(self._readable, slot, writable=False))
         return views
 
-    def release(self, table: NDArray[np.int64]) -> None:
-        """Ends the lease with this table of draws; called by `Lease.release`."""
+    def release(self, draws: Draws) -> None:
+        """Ends the lease with these draws; called by `Lease.release`."""
         if self._debug:
-            self._look_for_kept_views(table)
-        self._member.release(table, self._poison if self._debug else None)
+            self._look_for_kept_views(draws.table[:, : draws.count])
+        self._member.release(draws, self._poison if self._debug else None)
 
     def _look_for_kept_views(self, table: NDArray[np.int64]) -> None:
         """Debug mode: warns about views, and tensors and slices made from them, that outlive the last lease on their slot."""

@@ -38,12 +38,30 @@ def test_a_dropped_lease_is_released(ring):
         ring.acquire(2, 0.0)
     assert ring.stats().held == 0
     lease = ring.acquire(2, 0.0)
-    sample, slots = lease[0], lease.slots
+    sample = lease[0]
     del lease
-    assert ring.stats().held == 2, "a sample keeps its lease, and its arrays do"
+    assert ring.stats().held == 2, "a sample keeps its lease"
     assert is_whole(sample)
-    del sample, slots
+    del sample
     assert ring.stats().held == 0
+
+
+@pytest.mark.parametrize("name", ["slots", "trajectory_ids", "read_indices", "published_ns", "ages_s"])
+@pytest.mark.parametrize("partial", [False, True])
+def test_the_arrays_of_a_dropped_lease_do_not_hold_its_slots(ring, name, partial):
+    kept = getattr(ring.acquire(9 if partial else 4, 0.0, partial=partial), name)
+    before = kept.copy()
+    assert ring.stats().held == 0
+    with ring.acquire(4, 0.0):  # and are not rewritten by a later one
+        assert np.array_equal(kept, before)
+
+
+def test_the_arrays_of_a_dropped_lease_on_a_device_do_not_hold_its_slots():
+    with DeviceRing.create(ring_spec(num_slots=4, max_reads=100), DelayedDevice()) as ring:
+        put(ring, 1)
+        kept = ring.acquire(1).trajectory_ids
+        ring.flush()
+        assert (ring.stats().held, kept.tolist()) == (0, [1])
 
 
 def test_a_lease_in_a_cycle_is_released_by_the_collection_and_one_in_a_loop_left_early_at_once(ring):
