@@ -171,8 +171,8 @@ class Lease(Unique, Sequence[Sample]):
 
     The arrays `slots`, `trajectory_ids` (uint64), `read_indices` and `published_ns` (CLOCK_MONOTONIC) have one entry for each
     sample; they may outlive the lease, but do not keep it. Views of fields must not outlive it; copy what must. If views are inputs
-    of a model, hold the lease until after backward, because autograd keeps them. A lease must not be shared between threads. Several
-    leases may be held at once, even on the same slots.
+    of a model, hold the lease until after backward, because autograd keeps them. A lease must not be shared between threads.
+    Several leases may be held at once, even on the same slots.
     """
 
     __slots__ = ("_acquired_ns", "_draws", "_released", "_ring", "_table")

@@ -41,7 +41,7 @@ _ALONE = _alone()
 
 
 class Draws:
-    """The draws of one lease; the ring releases them when this object is dropped.
+    """The draws of one lease, or one pinned slot; the ring releases them when this object is dropped.
 
     Arrays that a lease hands out are views of `table`. They refer to the table and not to this object, so that they do not keep the
     lease.

@@ -62,6 +62,7 @@ class Member:
         self._rows = range(layout.MAX_READERS) if reads else range(layout.MAX_READERS, layout.MAX_PARTICIPANTS)
         self._lock = threading.RLock()  # reentrant: a signal handler may close the ring during a call in the same thread
         self._leases: Lent[Draws] = Lent()
+        self._pins: Lent[Draws] = Lent()
         self._claims: Lent[Claim] = Lent()
         self._pid = os.getpid()
         self._base = memory.ctypes.data
@@ -109,7 +110,7 @@ class Member:
         self._witness.close()  # its file description, and so its locks, would be shared with the parent
 
     def collect(self) -> None:
-        """Ends leases and claims that were dropped without being ended."""
+        """Ends leases, pins and claims that were dropped without being ended."""
         woken = 0
         with self._lock:
             claimed = int(self._context[words.CLAIMED]) - 1
@@ -126,6 +127,9 @@ class Member:
             for key, draws in self._leases.dropped():
                 woken |= kernels.release(self._context, self._held, draws.table, draws.table.shape[1])
                 self._leases.out.pop(key, None)
+            for key, pinned in self._pins.dropped():
+                woken |= custody.unpin(self._context, self._held, pinned.table)
+                self._pins.out.pop(key, None)
         self._wake(layout.AT_FREE_EVENT, woken)
 
     # ------------------------------------------------------------------------------------------------------ writing
@@ -251,19 +255,28 @@ class Member:
 
     # ------------------------------------------------------------------------------------------------------ control
 
-    def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
+    def pin(self, slot: int) -> Draws | None:
+        """Keeps a READY slot from being rewritten without using a read, until `unpin`, or until nobody refers to the result.
+
+        None when the slot is not READY.
+        """
         if self._rows.start:
             raise RingError(f"this attachment to the ring at {self.path} only writes: attach with reads=True to hold trajectories")
+        pinned = Draws(np.zeros((5, 1), np.int64), 1)
         with self._lock:
             if not self._usable:
                 self._refuse()
-            return custody.pin(self._context, self._held, slot)
+            self._pins.out[id(pinned)] = pinned  # registered first: an exception (Ctrl-C) may come right after the kernel
+            if custody.pin(self._context, self._held, pinned.table, slot):
+                return pinned
+            self._pins.out.pop(id(pinned), None)
+        return None
 
-    def unpin(self, slot: int) -> None:
-        """Ends a pin."""
+    def unpin(self, pinned: Draws) -> None:
+        """Ends a pin; safe to call twice."""
         with self._lock:
-            code = custody.unpin(self._context, self._held, slot) if self._usable else 0
+            code = custody.unpin(self._context, self._held, pinned.table)
+            self._pins.out.pop(id(pinned), None)
         self._wake(layout.AT_FREE_EVENT, code)
 
     def republish(self, slot: int, version: int, *, trajectory_id: int, reads: int, remaining: int, published_ns: int) -> None:

@@ -27,6 +27,7 @@ from embodichain.errors import RingError
 from embodichain.ring import layout
 from embodichain.ring.budget import SlotWord
 from embodichain.ring.layout import RingLayout
+from embodichain.ring.lent import Draws
 from embodichain.ring.locks import inode, names, try_lock
 from embodichain.types import ReplayMode, RingSpec, TrajectorySpec
 
@@ -75,11 +76,11 @@ class Holder(Protocol):
         """The observer of the ring."""
         ...
 
-    def pin(self, slot: int) -> bool:
-        """Keeps a READY slot from being rewritten without using a read; False when it is not READY."""
+    def pin(self, slot: int) -> Draws | None:
+        """Keeps a READY slot from being rewritten without using a read; None when it is not READY."""
         ...
 
-    def unpin(self, slot: int) -> None:
+    def unpin(self, pinned: Draws) -> None:
         """Ends a pin."""
         ...
 
@@ -108,7 +109,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                 try_lock(file.fileno(), _LOCK_AT)
             file.write(MAGIC)
             for slot in np.argsort(observer.cells(layout.SLOT_SEQUENCE), kind="stable").tolist():
-                if not member.pin(slot):
+                if (pinned := member.pin(slot)) is None:
                     continue
                 try:
                     word = SlotWord.unpack(observer.cell(slot, layout.SLOT_WORD))
@@ -128,7 +129,7 @@ def save(member: Holder, spec: RingSpec, path: Path, read: Read) -> int:
                         )
                         file.write(payload)
                 finally:
-                    member.unpin(int(slot))
+                    member.unpin(pinned)
             current = replace(spec, max_reads=observer.header(layout.AT_MAX_READS))
             counts = {
                 "drawn": observer.header(layout.AT_DRAWN),
