@@ -129,6 +129,8 @@ class Hold:
 class Witness:
     """Queries the locks of one ring's file, and takes the locks of dead participants. One for each attachment.
 
+    After `close` it can still be asked who is alive, and then opens the file for as long as that takes.
+
     Before each query it checks that its descriptor still is the ring's file. If the process has closed all descriptors, the number
     may have been reused for another file without locks, by which all participants would look dead.
     """
@@ -139,12 +141,20 @@ class Witness:
         self._file = file
         self._flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NOFOLLOW
         self._descriptor = -1
+        self._closed = False
         if not self._ready():
             raise RingError(f"the ring at {path} was replaced while this process attached: attach again")
 
     def alive(self, at: int) -> bool:
         """Whether the lock is held. True if that is unknown, because slots are taken only from processes that are proven dead."""
-        return not self._ready() or is_locked(self._descriptor, at)
+        if not self._closed:
+            return not self._ready() or is_locked(self._descriptor, at)
+        descriptor = self._open()
+        try:
+            return descriptor < 0 or is_locked(descriptor, at)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def owner_alive(self) -> bool:
         """Whether the ring's owner is alive."""
@@ -152,7 +162,7 @@ class Witness:
 
     def take(self, at: int) -> bool:
         """Locks the byte of a participant. Success proves it dead, and excludes other reapers and new participants."""
-        return self._ready() and try_lock(self._descriptor, at)
+        return not self._closed and self._ready() and try_lock(self._descriptor, at)
 
     def drop(self, at: int) -> None:
         """Drops a lock that `take` took."""
@@ -189,6 +199,7 @@ class Witness:
 
     def close(self) -> None:
         """Closes the descriptor, unless its number has been reused for another file."""
+        self._closed = True
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0 and _is(descriptor, self._file):
             os.close(descriptor)

@@ -86,7 +86,7 @@ class Member:
     @property
     def open(self) -> bool:
         """Whether neither this attachment nor the ring has ended."""
-        return self._open and self.observer.header(layout.AT_CLOSED) == 0
+        return self._open and not self.observer.ended
 
     def close(self) -> None:
         """Releases everything and leaves; the owner ends the ring and removes its file. Safe to call twice."""

@@ -141,7 +141,7 @@ class Ring:
 
     @property
     def closed(self) -> bool:
-        """Whether this attachment or the whole ring has ended."""
+        """Whether this attachment or the whole ring has ended: by `close`, or because the owner is dead."""
         return not self._member.open
 
     # ------------------------------------------------------------------------------------------------------ writing
