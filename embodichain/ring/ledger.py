@@ -31,15 +31,18 @@ RECORD = np.dtype(
         ("age_s", "<f4"),
         ("read_index", "<u2"),
         ("event", "u1"),
-        ("spare", "u1"),
+        ("read_index_high", "u1"),
         ("check", "<u8"),
     ]
 )
 """`time_s` is Unix time; `pairs` the number of state-action pairs of the trajectory; `age_s` the time since publication at a read.
+`read_indices` joins `read_index` and its upper byte.
 
 For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For LIFE, it holds the first epoch of the
 process that begins, `step` its first iteration, and `pairs` one more than the first epoch of the process whose checkpoint it
-continues, or 0 for none. For GIVEN_UP, `read_index` holds the number of reads that will never be made."""
+continues, or 0 for none. For GIVEN_UP, the read index is the number of reads that will never be made."""
+MOST_READS = (1 << 24) - 1
+"""The largest read index that a record can hold. It also stands for all beyond, which a ring in aggregate mode can reach."""
 _BUFFERED_BYTES = 512 * RECORD.itemsize
 _TAIL = 1000
 """Number of records at the end of a ledger that `last_step` searches."""
@@ -121,7 +124,7 @@ class Ledger(Unique):
         Args:
             event: What happened.
             trajectory_id: Packed trajectory ids; for BOUND the K in force from now on.
-            read_index: How often the trajectory had been read before.
+            read_index: How often the trajectory had been read before; beyond `MOST_READS` that is recorded.
             step: The learner's iteration that reads.
             pairs: State-action pairs of the trajectory.
             age_s: Time since publication [s].
@@ -135,7 +138,8 @@ class Ledger(Unique):
         records["step"] = step
         records["pairs"] = pairs
         records["age_s"] = age_s
-        records["read_index"] = read_index
+        index = np.minimum(np.asarray(read_index, np.int64), MOST_READS)
+        records["read_index"], records["read_index_high"] = index & 0xFFFF, index >> 16
         records["event"] = event
         records["check"] = _check(records)
         if len(self._buffer.data) + records.nbytes > _BUFFERED_BYTES:
@@ -234,6 +238,11 @@ def load(path: Path | str) -> tuple[NDArray, int]:
         damaged += skip is None and len(data) - at >= 2 * RECORD.itemsize
         at += skip or RECORD.itemsize
     return np.concatenate([np.zeros(0, RECORD), *runs]), damaged
+
+
+def read_indices(records: NDArray) -> NDArray[np.int64]:
+    """The read index of every record, `MOST_READS` if it is that or more. Ledgers of before hold it modulo 65,536."""
+    return records["read_index_high"].astype(np.int64) << 16 | records["read_index"]
 
 
 def last_step(path: Path | str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import IntegrityError, RingError
-from embodichain.ring.ledger import Event, load
+from embodichain.ring.ledger import MOST_READS, Event, load, read_indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +115,8 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
     counts = np.bincount(inverse[len(published) :], minlength=len(ids))
     pairs = np.zeros(len(ids), np.int64)
     np.maximum.at(pairs, inverse, traces["pairs"])
-    claims = np.sort(inverse[len(published) :].astype(np.int64) << 16 | reads["read_index"])
+    index = read_indices(reads)
+    claims = np.sort((inverse[len(published) :].astype(np.int64) << 24 | index)[index < MOST_READS])
     over = np.bincount(inverse[len(published) :], weights=(_ordinals(reads) > limits) & (limits > 0), minlength=len(ids)) > 0
     steps = len(np.unique(reads["step"]))
     unique_pairs = int(pairs[counts > 0].sum())
@@ -139,7 +140,7 @@ def verify(path: Path | str, max_reads: int | None = None) -> LedgerReport:
         lives=lives,
         undone=int(np.count_nonzero(made & ~kept)),
         gaps=_gaps(records, reads["step"]) if lives else (),
-        given_up={int(row["trajectory_id"]): int(row["read_index"]) for row in lost},
+        given_up={int(row["trajectory_id"]): int(left) for row, left in zip(lost, read_indices(lost), strict=True)},
         bounds=tuple(sorted({int(bound) for bound in bounds})),
     )
 

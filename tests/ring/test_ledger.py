@@ -11,7 +11,7 @@ from interrupts import interrupt
 from ring_parts import eventually, kill, put, ring_spec, start
 
 from embodichain.errors import IntegrityError, RingError, RingTimeout
-from embodichain.ring.ledger import HEADER, RECORD, Event, Ledger, load
+from embodichain.ring.ledger import HEADER, MOST_READS, RECORD, Event, Ledger, load, read_indices
 from embodichain.ring.proof import verify
 from embodichain.ring.ring import Ring
 
@@ -56,6 +56,22 @@ def test_a_draw_handed_out_twice_is_found(tmp_path):
     assert (report.duplicates, report.violations) == (1, {})
     with pytest.raises(IntegrityError, match="1 reads claimed twice"):
         report.raise_on_violation()
+
+
+def test_reads_without_bound_are_counted_beyond_65536_and_those_beyond_all_counting_are_claimed_by_nobody(tmp_path):
+    path = tmp_path / "ledger"
+    many = [0, 65_535, 65_536, 131_072, MOST_READS - 1]
+    with Ledger.open(path) as ledger:
+        ledger.bound(0)
+        ledger.record(Event.READ, np.full(len(many), 7), read_index=many)
+        ledger.record(Event.READ, [7, 7, 7], read_index=[MOST_READS, MOST_READS + 1, 1 << 40])
+        ledger.give_up({9: 70_000}, step=0)
+    report = verify(path)
+    assert (report.duplicates, report.reads, report.given_up) == (0, 8, {9: 70_000})
+    assert read_indices(load(path)[0])[1:9].tolist() == [*many, *[MOST_READS] * 3]
+    with Ledger.open(path) as ledger:
+        ledger.record(Event.READ, 7, read_index=65_536)
+    assert verify(path).duplicates == 1
 
 
 @pytest.mark.parametrize("cut", range(1, RECORD.itemsize))
