@@ -38,12 +38,15 @@ RECORD = np.dtype(
 """`time_s` is Unix time; `pairs` the number of state-action pairs of the trajectory; `age_s` the time since publication at a read.
 `read_indices` joins `read_index` and its upper byte.
 
-For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For LIFE, it holds the first epoch of the
-process that begins, `step` its first iteration, and `pairs` one more than the first epoch of the process whose checkpoint it
-continues, or 0 for none. For GIVEN_UP, the read index is the number of reads that will never be made."""
+For BOUND, `trajectory_id` holds the new K, or 0 if single trajectories are not bounded. For GIVEN_UP, the read index is the number
+of reads that will never be made. For LIFE, the lowest byte of `trajectory_id` holds the first epoch of the process that begins, and
+the others one more than its number; `step` holds its first iteration, and `pairs` one more than the number of the process whose
+checkpoint it continues, or 0 for none. Ledgers of before have no numbers: there `pairs` is one more than the first epoch of that
+process."""
 MOST_READS = (1 << 24) - 1
 """The largest read index that a record can hold. It also stands for all beyond, which a ring in aggregate mode can reach."""
 _BUFFERED_BYTES = 512 * RECORD.itemsize
+_EPOCH_BITS = 8
 _TAIL = 1000
 """Number of records at the end of a ledger that `last_step` searches."""
 
@@ -158,13 +161,15 @@ class Ledger(Unique):
         """Records that K is `max_reads` from now on; 0 for a ring in aggregate mode, which bounds no single trajectory."""
         self.record(Event.BOUND, max_reads)
 
-    def life(self, epoch: int, *, step: int, parent: int | None = None) -> None:
+    def life(self, number: int, *, step: int, parent: int | None = None, epoch: int = 0) -> None:
         """Records that a process begins, from scratch or from the checkpoint of process `parent` before iteration `step`.
 
         Reads of later iterations by that process are undone, and so are processes in between that left no checkpoint. Processes are
-        named by their first epoch.
+        named by a `number`, 0 for the first, and not by the first `epoch` of their trajectories' ids, because epochs are used again
+        after 256.
         """
-        self.record(Event.LIFE, epoch, step=step, pairs=0 if parent is None else parent + 1)
+        name = (number + 1) << _EPOCH_BITS | epoch
+        self.record(Event.LIFE, name, step=step, pairs=0 if parent is None else parent + 1)
 
     def give_up(self, reads_left: Mapping[int, int], *, step: int) -> None:
         """Records trajectories, by packed id, that a resume at `step` could not restore, and the reads that they had left."""
@@ -243,6 +248,12 @@ def load(path: Path | str) -> tuple[NDArray, int]:
 def read_indices(records: NDArray) -> NDArray[np.int64]:
     """The read index of every record, `MOST_READS` if it is that or more. Ledgers of before hold it modulo 65,536."""
     return records["read_index_high"].astype(np.int64) << 16 | records["read_index"]
+
+
+def lives(records: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number and the first epoch of every life in the order of the records; the number is -1 in ledgers of before."""
+    names = records["trajectory_id"][records["event"] == Event.LIFE].astype(np.int64)
+    return (names >> _EPOCH_BITS) - 1, names & ((1 << _EPOCH_BITS) - 1)
 
 
 def last_step(path: Path | str) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embodichain.errors import IntegrityError, RingError
-from embodichain.ring.ledger import MOST_READS, Event, load, read_indices
+from embodichain.ring.ledger import MOST_READS, Event, lives, load, read_indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,8 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
     counted = np.isin(records["event"], (Event.READ, Event.GIVEN_UP))
     if not begins:
         return np.zeros_like(counted)
+    named, epochs = lives(records)
+    numbers = numbers_of_lives(records)
     kept, end, place = np.zeros_like(counted), len(records), len(begins) - 1
     before = np.iinfo(np.int64).max
     while place >= 0:
@@ -164,9 +166,16 @@ def undone(records: NDArray) -> NDArray[np.bool_]:
         if parent < 0:  # the first process, or one that continued a run of a version that did not record processes
             kept[: begins[0]] = records["step"][: begins[0]] < before
             break
-        place = next((p for p in range(place - 1, -1, -1) if records["trajectory_id"][begins[p]] == parent), -1)
+        names = numbers if named[place] >= 0 else epochs
+        place = int(np.flatnonzero(names[:place] == parent)[-1:].max(initial=-1))
         end = begins[place + 1]
     return counted & ~kept
+
+
+def numbers_of_lives(records: NDArray) -> NDArray[np.int64]:
+    """The number of every life that a ledger records. Ledgers of before have no numbers: there it is the place among the lives."""
+    named, _ = lives(records)
+    return np.where(named >= 0, named, np.arange(len(named)))
 
 
 def _limits(records: NDArray) -> NDArray[np.int64]:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embodichain.engine import AnyEngine, EngineReport, Start
 from embodichain.errors import RingError
 from embodichain.ring.contract import AnyLease, AnyRing
 from embodichain.ring.layout import RingLayout
-from embodichain.ring.ledger import Event, Ledger, load
+from embodichain.ring.ledger import RECORD, Event, Ledger, lives, load
 from embodichain.ring.open import create_ring, restore_ring
+from embodichain.ring.proof import numbers_of_lives
 from embodichain.ring.snapshot import read_index
 from embodichain.ring.stats import Observer
 from embodichain.stages import Fate
@@ -40,8 +42,10 @@ class Life:
     start: Start
     step: int
     """The first iteration of this life."""
+    number: int
+    """Counts the lives of a run from 0, also those that left no checkpoint."""
     parent: int | None
-    """The first epoch of the life whose checkpoint it continues; None for the first life."""
+    """The number of the life whose checkpoint it continues; None for the first life."""
     snapshot: str
     """Name of the ring snapshot that it was restored from; empty without one."""
     given_up: Mapping[int, int]
@@ -49,7 +53,7 @@ class Life:
 
     def book(self, ledger: Ledger) -> None:
         """Records in the ledger what is needed to check the reads of all lives together."""
-        ledger.life(self.start.epoch, step=self.step, parent=self.parent)
+        ledger.life(self.number, step=self.step, parent=self.parent, epoch=self.start.epoch)
         ledger.give_up(self.given_up, step=self.step)
         ledger.flush()
 
@@ -59,8 +63,12 @@ def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str,
 
     If the ring cannot be restored, that is logged and recorded, and the run continues with an empty one.
     """
+    # A life without a state may have had forerunners that died before their first checkpoint.
+    records = load(folder.ledger)[0] if state or folder.ledger.exists() else np.zeros(0, RECORD)
+    number = 1 + int(numbers_of_lives(records).max(initial=-1))
     if not state:
-        return Life(ring=create_ring(spec, placement), start=Start(), step=0, parent=None, snapshot="", given_up={})
+        ring = create_ring(spec, placement)
+        return Life(ring=ring, start=Start(), step=0, number=number, parent=None, snapshot="", given_up={})
     saved: Mapping[str, Any] = state.get("ring", {})
     left = {int(packed): int(reads) for packed, reads in saved.get("ready", ())}
     snapshot = str(saved.get("snapshot", ""))
@@ -74,14 +82,15 @@ def begin(spec: RingSpec, placement: str, folder: RunFolder, state: Mapping[str,
         next_number=begun,
         again=tuple(number for number in unfinished if number not in there),
         skip=frozenset(number for number in there if number >= begun),
-        epoch=_next_epoch(folder.ledger, restored),
+        epoch=_next_epoch(records, restored),
         report=report,
     )
     return Life(
         ring=ring,
         start=start,
         step=int(state.get("leases", 0)),
-        parent=state.get("epoch"),
+        number=number,
+        parent=_parent(records, state),
         snapshot=snapshot,
         given_up=given_up,
     )
@@ -114,13 +123,26 @@ def _differences(before: RingSpec, now: RingSpec) -> str:
     return ", ".join(f"{name} {old}, now {new}" for name, old, new in pairs if old != new)
 
 
-def _next_epoch(ledger: Path, restored: set[int]) -> int:
-    """The smallest epoch that no trajectory of earlier lives has."""
-    records, _ = load(ledger)
-    read = records["trajectory_id"][records["event"] == Event.READ] >> np.uint64(56)
-    begun = records["trajectory_id"][records["event"] == Event.LIFE]
-    known = [TrajectoryId.unpack(packed).epoch for packed in restored]
-    return (1 + max([-1, *known, *read.tolist(), *begun.tolist()])) % 256
+def _parent(records: NDArray, state: Mapping[str, Any]) -> int | None:
+    """The number of the life that saved `state`. Checkpoints of before hold only its first epoch: it is the last life with that."""
+    if "life" in state or "epoch" not in state:
+        return state.get("life")
+    found = numbers_of_lives(records)[lives(records)[1] == state["epoch"]]
+    return int(found[-1]) if len(found) else None
+
+
+def _next_epoch(records: NDArray, restored: set[int]) -> int:
+    """The first epoch of this life: one more than the largest of earlier lives, or after 256 the one that was used longest ago.
+
+    Epochs of trajectories in the restored ring count as used last.
+    """
+    last_used = np.full(256, -1, np.int64)
+    read, begun = np.flatnonzero(records["event"] == Event.READ), np.flatnonzero(records["event"] == Event.LIFE)
+    np.maximum.at(last_used, (records["trajectory_id"][read] >> np.uint64(56)).astype(np.int64), read)
+    np.maximum.at(last_used, lives(records)[1], begun)
+    last_used[[TrajectoryId.unpack(packed).epoch for packed in restored]] = len(records)
+    following = 1 + int(np.flatnonzero(last_used >= 0).max(initial=-1))
+    return following if following < len(last_used) else int(last_used.argmin())
 
 
 class Testament:
@@ -136,7 +158,7 @@ class Testament:
         self._observer = Observer.open(ring.path)
         self._folder = folder.checkpoint.parent
         self._saves = RingLayout.of(ring.spec).slot_bytes * ring.spec.num_slots <= most_bytes
-        self._epoch, self._last = life.start.epoch, life.snapshot
+        self._life, self._last = life.number, life.snapshot
 
     def state(self) -> dict[str, Any]:
         """The state for the checkpoint; ledger and ring are on disk when this returns."""
@@ -144,7 +166,7 @@ class Testament:
         # the other order it would be in neither.
         state = self._engine.state()
         self._ledger.sync()
-        return {**state, "epoch": self._epoch, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
+        return {**state, "life": self._life, "ring": {"snapshot": self._save(), "ready": [*self._observer.ready().items()]}}
 
     def _save(self) -> str:
         """Saves a snapshot of the ring and returns its name; empty if the ring is too large or the disk is full."""
