@@ -127,7 +127,7 @@ def _undone_after(tmp_path, lives: int, *, before: bool) -> tuple[list[Life], Le
     spec = RingSpec(
         trajectory=TrajectorySpec(horizon=1, fields=(Field(name="x", shape=(1,), dtype="float32"),)), num_slots=2, max_reads=2
     )
-    folder, begun = RunFolder(tmp_path), []
+    folder, begun = RunFolder(path=tmp_path), []
     with Ledger.open(folder.ledger) as ledger:
         ledger.bound(0)
         for number in range(lives):
@@ -137,6 +137,7 @@ def _undone_after(tmp_path, lives: int, *, before: bool) -> tuple[list[Life], Le
             else:
                 ledger.life(number, step=number, parent=parent if number else None, epoch=epoch)
             ledger.record(Event.READ, TrajectoryId(worker=0, epoch=epoch, sequence=number).pack(), step=number)
+        ledger.flush()
         for last in range(2):
             state = {"leases": lives, **({"epoch": lives - 1} if before else {"life": lives - 1})}
             life = begin(spec, "host", folder, state)
