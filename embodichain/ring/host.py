@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from embodichain.errors import RingError
 from embodichain.ring import journal, layout, pages
-from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, try_lock
+from embodichain.ring.locks import OWNER_AT, Hold, Witness, inode, names, opening, try_lock, watch_forks
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIX = "embodichain-"
@@ -127,23 +127,25 @@ def _reserve(path: Path, unfinished: Path, size_bytes: int) -> RingFile:
 
 def _begin(path: Path) -> tuple[Path, Hold, tuple[int, int]]:
     """Makes an empty, locked file under a temporary name; returns the name, the lock, and the file's device and inode."""
+    watch_forks()
     while True:
         unfinished = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}{_UNFINISHED}")
-        try:
-            descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
-        try:
-            hold = Hold.take(descriptor, OWNER_AT)
-            # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
-            if hold is not None and os.fstat(descriptor).st_nlink:
-                os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
-                return unfinished, hold, inode(descriptor)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(descriptor)
+        with opening:
+            try:
+                descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            except OSError as error:
+                raise RingError(f"cannot create a ring at {path}: {error.strerror}; choose a writable path") from error
+            try:
+                hold = Hold.take(descriptor, OWNER_AT)
+                # Between opening and locking, another process may have taken the unlocked file for a dead owner's and removed it.
+                if hold is not None and os.fstat(descriptor).st_nlink:
+                    os.pwrite(descriptor, layout.ABI.to_bytes(8, "little"), layout.AT_ABI)
+                    return unfinished, hold, inode(descriptor)
+            except BaseException:
+                unfinished.unlink(missing_ok=True)
+                raise
+            finally:
+                os.close(descriptor)
         if hold is not None:
             hold.release()
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import mmap
 import os
 import struct
+import threading
 from pathlib import Path
 
 from embodichain.errors import RingError
@@ -31,6 +33,21 @@ _libc.mmap.restype = ctypes.c_void_p
 _libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long)
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
 _libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+
+
+opening = threading.RLock()
+"""To be held from opening a file until its descriptor is closed, if a byte of it is locked for `Hold`: see `watch_forks`."""
+
+
+@functools.cache
+def watch_forks() -> None:
+    """Registers hooks, once: a fork waits until no thread is `opening`.
+
+    A child inherits all descriptors. If another thread forked between lock and `close`, the child would have a descriptor of
+    the locked description, so that its dead parent would look alive. A fork by the thread that is opening, in a signal handler for
+    example, cannot wait, so that there it remains possible.
+    """
+    os.register_at_fork(before=opening.acquire, after_in_parent=opening.release, after_in_child=opening.release)
 
 
 def row_at(row: int) -> int:
@@ -92,7 +109,10 @@ class Hold:
 
     @classmethod
     def take(cls, descriptor: int, at: int) -> Hold | None:
-        """Locks a byte; None if it is locked. `descriptor` must have been opened for this purpose only; the caller closes it."""
+        """Locks a byte; None if it is locked.
+
+        `descriptor` must have been opened for this purpose only. The caller closes it, and holds `opening` meanwhile.
+        """
         hold = cls()
         # The mapping keeps the file description, and with it the lock, alive after the descriptor is closed.
         arguments = (None, mmap.PAGESIZE, 0, mmap.MAP_SHARED, descriptor, 0)
@@ -170,13 +190,15 @@ class Witness:
 
     def hold(self, at: int) -> Hold | None:
         """Locks a byte while this process lives; None if it is locked."""
-        descriptor = self._open()
-        if descriptor < 0:
-            return None
-        try:
-            hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
-        finally:
-            os.close(descriptor)
+        watch_forks()
+        with opening:
+            descriptor = self._open()
+            if descriptor < 0:
+                return None
+            try:
+                hold = Hold.take(descriptor, at)  # assigned here: an exception after the call still closes the descriptor
+            finally:
+                os.close(descriptor)
         return hold
 
     def unlink(self) -> bool:
