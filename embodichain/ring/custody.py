@@ -223,11 +223,14 @@ def reap(context, row, dead, reaper):
         elif state_of(word) == IS_READY and (word & bit) != ZERO:
             freed += np.int64(drop(context, slot, bit, REAP) != 0)
         word = load(at)
-        # The process may have died after a swap and before it set the hint bit, which nobody else would set.
+        # The process may have died after a swap and before it set the hint bit, or moved the start of the search for the oldest,
+        # which nobody else would do.
         if state_of(word) == IS_FREE:
             offer(context[FREE_HINTS], slot)
         elif drawable(word):
             offer(context[READY_HINTS], slot)
+        if state_of(word) == IS_READY and holders_of(word) == ZERO:
+            keep_oldest(context, load(at + layout.SLOT_SEQUENCE))
     store(row_at + layout.ROW_PUBLISHING, ZERO)
     store(row_at + layout.ROW_WAITING, ZERO)
     cas(row_at, reaper, ZERO)

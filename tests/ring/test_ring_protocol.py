@@ -373,3 +373,22 @@ def test_evicting_from_ten_thousand_slots_costs_little_more_than_from_a_hundred(
         return float(np.median(times[num_slots:])) * 1e6
 
     assert min(median_us(10_000) for _ in range(3)) < 1.5 * min(median_us(100) for _ in range(3))
+
+
+def test_a_reader_that_holds_old_trajectories_for_ever_does_not_make_evicting_slower(rng):
+    def median_us(num_slots):
+        times = []
+        with Ring.create(ring_spec(num_slots=num_slots, words=1, full_policy=EVICT)) as ring:
+            for number in range(num_slots):
+                put(ring, number)
+            with ring.acquire(2, 0.0, rng) as lease:
+                for number in range(num_slots, 4 * num_slots + 1_000):
+                    begin = time.perf_counter()
+                    put(ring, number)
+                    times.append(time.perf_counter() - begin)
+                oldest = min(lease.trajectory_ids.tolist())
+            put(ring, 1 << 40)
+            assert oldest not in ring._member.observer.ready(), "released, it is the next to be evicted"
+        return float(np.median(times[-1_000:])) * 1e6
+
+    assert min(median_us(10_000) for _ in range(2)) < 1.5 * min(median_us(100) for _ in range(3))
