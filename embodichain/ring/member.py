@@ -68,6 +68,8 @@ class Member:
         self._base = memory.ctypes.data
         self._looked = time.monotonic()
         self._look_ns = int((self._looked + LOOK_BUSY_S) * 1e9)
+        self._in_vain = (-1, 0)
+        """The last exact search that found too few trajectories: the event of publications before it, and its time [ns]."""
         self._held = np.zeros(spec.num_slots, np.int32)
         self._marks = np.zeros(spec.num_slots, np.int64)
         self._scratch = np.zeros(spec.num_slots, np.int32)
@@ -222,8 +224,11 @@ class Member:
                         self._context, self._held, self._marks, self._scratch, table, minimum, seed, now_ns, exact
                     )
 
-            if drawn != words.GONE:
+            if drawn != words.GONE and not (timeout_s <= 0 and drawn in _NOT_YET and self._nothing_new(now_ns)):
+                event = self.observer.header(layout.AT_READY_EVENT)
                 drawn = self._wait(draw, layout.AT_READY_EVENT, layout.WAITING_READER, timeout_s)
+                if drawn in _NOT_YET:
+                    self._in_vain = (event, now_ns)
             if drawn == words.GONE:
                 self._refuse()
         if drawn < 0:
@@ -236,6 +241,16 @@ class Member:
             self._wake(layout.AT_FREE_EVENT, 1)
         draws.count = drawn
         return draws, now_ns
+
+    def _nothing_new(self, now_ns: int) -> bool:
+        """Whether an exact search just found too little, and nothing was published since: then the hints are believed.
+
+        A publish changes the event after its hint, and reaping repairs hints and changes it too. What changes without it is a read
+        that another reader gives back, whose hint a third one may be checking: so that nobody starves, an exact search is made at
+        least every `LOOK_WAITING_S`.
+        """
+        event, at_ns = self._in_vain
+        return now_ns < at_ns + LOOK_WAITING_S * 1e9 and event == self.observer.header(layout.AT_READY_EVENT)
 
     def release(self, draws: Draws, before_retiring: Callable[[int], None] | None = None) -> None:
         """Ends a lease. `before_retiring` is called with each slot that this will free, while it is still exclusively held."""
